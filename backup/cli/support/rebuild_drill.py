@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -9,10 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.support.context import Cli
-from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, hours_text, wait_until
 from backup.errors import ExitCode
 from backup.inventory.runs import Outcome
-from backup.model import VaultName
+from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -85,7 +88,7 @@ def _screen(
     from backup.app.prices import price_table
     from backup.cli.support.quoting import quote_table, terms_text
 
-    lines = [*_lines(report), *_cost(report)]
+    lines = _fitted([*_lines(report), *_cost(report, settings)])
     if settings.kind == "directory":
         return "\n".join([*lines, "it would cost nothing: the vault is a directory"])
     from rich.console import Group
@@ -93,6 +96,15 @@ def _screen(
 
     terms = terms_text(price_table(config), settings, quotes)
     return Group(*map(Text, lines), quote_table(quotes), Text(terms))
+
+
+def _fitted(lines: Sequence[str]) -> list[str]:
+    """The lines, broken where the terminal ends; what goes into a pipe is not."""
+    if not sys.stdout.isatty():
+        return list(lines)
+    width = shutil.get_terminal_size().columns
+    broken = (textwrap.wrap(one, width, subsequent_indent="    ", break_on_hyphens=False) for one in lines)
+    return [line for some in broken for line in some]
 
 
 def _lines(report: DrillReport) -> Iterator[str]:
@@ -105,7 +117,7 @@ def _lines(report: DrillReport) -> Iterator[str]:
         return
     rows = f"{counted(sum(found.rows.values()), 'row')} of {counted(len(found.rows), 'table')}"
     if found.are_same:
-        yield f"the rebuilt inventory is the same as the one in use: {rows} compared"
+        yield f"the rebuilt inventory equals the one in use: {rows}"
     else:
         count = sum(one.count for one in found.differences)
         yield f"the rebuilt inventory differs from the one in use: {count:,} of {rows}"
@@ -113,8 +125,8 @@ def _lines(report: DrillReport) -> Iterator[str]:
         yield from _difference(one)
     for one in found.explained:
         yield f"explained: {one.table}, {one.kind}: {one.count:,}: {one.why}"
-    yield "not compared, as no catalog carries it: runs, open restores, kept lists, messages, what makes"
-    yield "unchanged files known (all of it, with reasons: --json)"
+    yield "not compared, as no catalog has it: runs, open restores, kept lists, messages,"
+    yield "what makes unchanged files known (all of it, with reasons: --json)"
 
 
 def _difference(one: Found) -> Iterator[str]:
@@ -125,7 +137,8 @@ def _difference(one: Found) -> Iterator[str]:
         yield f"    … and {one.count - len(one.examples):,} more"
 
 
-def _cost(report: DrillReport) -> Iterator[str]:
+def _cost(report: DrillReport, settings: VaultSettings) -> Iterator[str]:
+    from backup.app.expected_times import hours_of
     from backup.cli.support.render import counted, duration, size
 
     took = f"it took {duration(report.took)}"
@@ -134,3 +147,7 @@ def _cost(report: DrillReport) -> Iterator[str]:
     yield took
     catalogs = counted(report.catalogs.count, "catalog")
     yield f"a real rebuild reads the vault's list and {catalogs}, {size(report.catalogs.size)}"
+    if settings.kind == "glacier":
+        hours = hours_text(*hours_of(settings, Tier.STANDARD))
+        yield f"the list takes {hours}, then come the catalogs, by their tier;"
+        yield "with a recovery line (--from) no list is needed"
