@@ -79,8 +79,14 @@ def _start() -> socket.socket:
 
 def _finish(owner: int, connection: socket.socket, helper: subprocess.Popen[bytes]) -> None:
     if os.getpid() == owner:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # a child of ours may hold it open, too
         connection.close()
-        helper.wait()
+        try:
+            helper.wait(20)
+        except subprocess.TimeoutExpired:
+            helper.kill()
+            helper.wait()
 
 
 def _serve(connection: socket.socket) -> None:
