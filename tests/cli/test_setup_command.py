@@ -219,10 +219,88 @@ def test_what_somebody_changed_is_set_right_and_what_is_not_ours_is_left(
     admin_client(emulator, "s3").delete_public_access_block(Bucket=BUCKET)
     shown = server.run(*set_up(server, "status"))
     assert shown.exit_code == 1
-    assert "loses the policy more" in shown.stdout
+    assert "role nightvault-backup may do more than this set-up" in shown.stdout
     server.done(*set_up(server, "apply", "--yes"))
+    iam.delete_role_policy(RoleName="nightvault-backup", PolicyName="more")
     anywhere.delete_trust_anchor(trustAnchorId=other["trustAnchorId"])
     assert state_of(emulator) == whole
+
+
+READ_ONLY = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+DETACH = f"aws iam detach-role-policy --role-name nightvault-restore --policy-arn {READ_ONLY}"
+TAKE_OFF = "aws iam delete-role-policy --role-name nightvault-backup --policy-name more"
+
+
+def test_policies_of_others_on_our_roles_are_shown_and_left(
+    emulator: RunningEmulator, server: Server
+) -> None:
+    """Neither taken off nor kept silent about; IAM would delete no role that has them."""
+    server.done(*set_up(server, "apply", "--yes"))
+    iam = admin_client(emulator, "iam")
+    iam.attach_role_policy(RoleName="nightvault-restore", PolicyArn=READ_ONLY)
+    more = document({"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"})
+    iam.put_role_policy(RoleName="nightvault-backup", PolicyName="more", PolicyDocument=more)
+    for mode in ("plan", "status"):
+        shown = server.done(*set_up(server, mode)).stdout
+        assert "nothing is to be done" in shown
+        assert {f"    {DETACH}", f"    {TAKE_OFF}"} <= set(shown.splitlines())
+    whole = state_of(emulator)["roles"]
+    server.done(*set_up(server, "apply", "--yes"))
+    assert state_of(emulator)["roles"] == whole
+    told = server.done(*set_up(server, "destroy", "--yes")).stdout
+    assert {f"    {DETACH}", f"    {TAKE_OFF}"} <= set(told.splitlines())
+    assert "gone, but for what is named above" in told
+    left = state_of(emulator)
+    assert {name: list(role["policies"]) for name, role in left["roles"].items()} == {
+        "nightvault-backup": ["more"],
+        "nightvault-restore": [],
+    }
+    assert {**left, "roles": {}} == EMPTY
+    iam.detach_role_policy(RoleName="nightvault-restore", PolicyArn=READ_ONLY)
+    iam.delete_role_policy(RoleName="nightvault-backup", PolicyName="more")
+    assert server.done(*set_up(server, "destroy", "--yes")).stdout.endswith("tag is gone\n")
+    assert state_of(emulator) == EMPTY
+
+
+def test_a_role_that_the_config_does_not_use_any_more(
+    emulator: RunningEmulator, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by its tag though no profile names it; others' roles of the same description are left."""
+    server.done(*set_up(server, "apply", "--yes"))
+    text = server.config.read_text().replace(":role/nightvault-backup", ":role/web1-backup")
+    server.config.write_text(text)
+    before = server.run(*set_up(server, "status"))
+    assert before.exit_code == 1
+    assert "= role nightvault-backup carries the tag" in before.stdout
+    server.done(*set_up(server, "apply", "--yes"))
+    iam = admin_client(emulator, "iam")
+    trusted = document(
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    )
+    iam.create_role(
+        RoleName="theirs", AssumeRolePolicyDocument=trusted, Description="nightvault: a copy by hand"
+    )
+    after = server.done(*set_up(server, "status")).stdout
+    assert "= role nightvault-backup carries the tag" in after
+    assert "    aws iam delete-role --role-name nightvault-backup" in after.splitlines()
+    assert "theirs" not in after
+    policy = server.json("aws", "policy", "--only", "trust-anchor", "--account", ACCOUNT_ID)
+    alice = StaticKey(USER.access_key_id, USER.secret_access_key, user="alice", policy=json.dumps(policy))
+    write_accounts(tmp_path / "aws" / "accounts.toml", keys=[ADMIN, alice])
+    become(monkeypatch, emulator, USER.access_key_id, USER.secret_access_key)
+    told = server.done(*set_up(server, "destroy", "--yes")).stdout
+    assert "role theirs may be of a set-up: you may not see its tags" in told
+    iam.delete_role(RoleName="theirs")
+    assert state_of(emulator) == EMPTY
+
+
+def test_a_role_with_another_path_is_an_obstacle(emulator: RunningEmulator, server: Server) -> None:
+    """IAM knows a name once; a profile with an ARN that is not there would let nobody in."""
+    server.done(*set_up(server, "apply", "--yes"))
+    text = server.config.read_text().replace(":role/nightvault-backup", ":role/vault/nightvault-backup")
+    server.config.write_text(text)
+    said = server.fails(1, *set_up(server, "apply", "--yes"))
+    assert f"is arn:aws:iam::{ACCOUNT_ID}:role/nightvault-backup, not arn:" in said
 
 
 def test_a_role_of_that_name_that_is_not_ours_is_an_obstacle(

@@ -72,16 +72,17 @@ class AwsCalls:
             return answer
         return self.call(service, operation, **parameters)
 
-    def all(self, service: str, operation: str, member: str) -> list[Mapping[str, Any]]:
-        """The things of a list, all of its pages."""
-        found: list[Mapping[str, Any]] = []
+    def all(self, service: str, operation: str, member: str, **given: Any) -> list[Any]:
+        """The things of a list, all of its pages: IAM names the next one by a marker, others by a token."""
+        found: list[Any] = []
+        key = "Marker" if service == "iam" else "nextToken"
         more: dict[str, str] = {}
         while True:
-            page = self.call(service, operation, **more)
+            page = self.call(service, operation, **given, **more)
             found += page.get(member, ())
-            if not page.get("nextToken"):
+            if not page.get(key):
                 return found
-            more = {"nextToken": page["nextToken"]}
+            more = {key: page[key]}
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:

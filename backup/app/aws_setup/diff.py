@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backup.app.aws_setup.documents import Document, same_document
+from backup.app.aws_setup.beside import beside, commands, kept_by, other_arns, unseen
+from backup.app.aws_setup.documents import TAG, Document, same_document
 from backup.app.aws_setup.given import names_in
 from backup.app.aws_setup.model import (
-    TAG,
+    DESCRIPTION,
+    POLICY,
     UNKNOWN_ANCHOR,
     Found,
     FoundRole,
@@ -26,15 +28,13 @@ from backup.app.aws_setup.model import (
 )
 from backup.app.aws_setup.places import place_obstacles, steps_of_place
 
-POLICY = "nightvault"
-"""The name of each role's inline policy."""
-
 _SUBJECT = "aws:PrincipalTag/x509Subject/"
 
 
 def to_make(wanted: Wanted, found: Found) -> Plan:
     """The steps that make a set-up as it should be; none if it is."""
-    obstacles = [
+    obstacles = [*other_arns(wanted, found)]
+    obstacles += [
         f"role {role.name} is there and does not carry the tag {TAG}={wanted.name}: "
         "choose another name (--name), or delete it"
         for role in wanted.roles
@@ -52,7 +52,8 @@ def to_make(wanted: Wanted, found: Found) -> Plan:
         f"this set-up would cut {other} off; give each vault a config of its own"
         for other in wanted.others
     ]
-    return Plan(tuple(steps), (*obstacles, *place_obstacles(wanted, found.place)))
+    obstacles += place_obstacles(wanted, found.place)
+    return Plan(tuple(steps), tuple(obstacles), tuple(beside(wanted, found)))
 
 
 def _anchor(wanted: Wanted, found: Found) -> Iterator[Step]:
@@ -116,7 +117,7 @@ def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
             **named,
             "Path": role.path,
             "AssumeRolePolicyDocument": json.dumps(trust),
-            "Description": f"nightvault: {role.purpose}",
+            "Description": DESCRIPTION + role.purpose,
             "Tags": upper_tags(wanted.name),
         }
         words = f"for {role.purpose}; only by this trust anchor, only for {subject}"
@@ -130,10 +131,6 @@ def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
         change = {**named, "PolicyName": POLICY, "PolicyDocument": json.dumps(role.policy)}
         words = "may do: " + ", ".join(short_actions(role.policy))
         yield _iam(Verb.CHANGE, role.name, words, "put_role_policy", change)
-    for other in sorted(set(policies) - {POLICY}):
-        change = {**named, "PolicyName": other}
-        words = f"loses the policy {other}, which is not of this set-up"
-        yield _iam(Verb.CHANGE, role.name, words, "delete_role_policy", change)
 
 
 def _who(before: Document, now: Document) -> str:
@@ -191,17 +188,18 @@ def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
 
 def to_destroy(wanted: Wanted, found: Found) -> Plan:
     """The steps that remove all with the tag; a vault or bucket that holds something is left, and named."""
-    name, place, left = wanted.name, found.place, []
+    name, place, left = wanted.name, found.place, list(unseen(found))
     steps = [step for one in found.profiles for step in _delete_profile(name, one.id, enabled=one.enabled)]
     for crl in found.crls:
         words = "is deleted"
         steps.append(_anywhere(Verb.DELETE, Kind.CRL, name, words, "delete_crl", {"crlId": crl.id}))
     steps += [step for one in found.anchors for step in _delete_anchor(name, one.id, enabled=one.enabled)]
     for role in found.roles.values():
-        if role.is_ours:
-            steps += _delete_role(role)
-        else:
+        if not role.is_ours:
             left.append(f"role {role.name}: it does not carry the tag {TAG}={name}")
+        elif kept := kept_by(role):
+            left.append("\n".join([kept, *commands(role)]))
+        steps += _delete_role(role)
     where = f"bucket {wanted.bucket.name}" if wanted.bucket else f"vault {wanted.vault}"
     if place is not None and not place.is_ours:
         left.append(f"{where}: it does not carry the tag {TAG}={name}")
@@ -230,10 +228,12 @@ def _delete_profile(name: str, number: str, *, enabled: bool) -> Iterator[Step]:
 
 
 def _delete_role(role: FoundRole) -> Iterator[Step]:
-    for policy in sorted(role.policies):
-        given = {"RoleName": role.name, "PolicyName": policy}
-        yield _iam(Verb.CHANGE, role.name, f"loses its policy {policy}", "delete_role_policy", given)
-    yield _iam(Verb.DELETE, role.name, "is deleted", "delete_role", {"RoleName": role.name})
+    """Take our policy away, and the role, if it is ours and has no other policy."""
+    if role.is_ours and POLICY in role.policies:
+        given = {"RoleName": role.name, "PolicyName": POLICY}
+        yield _iam(Verb.CHANGE, role.name, f"loses its policy {POLICY}", "delete_role_policy", given)
+    if role.is_ours and not kept_by(role):
+        yield _iam(Verb.DELETE, role.name, "is deleted", "delete_role", {"RoleName": role.name})
 
 
 def _delete_place(wanted: Wanted) -> Step:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 Document = Mapping[str, object]
 
+TAG = "nightvault:setup"
+"""The key of the tag by which a set-up knows its own things; the value is the set-up's name."""
+
 OWN_NAME = "${aws:PrincipalTag/x509Subject/CN}"
 """The policy variable with the common name of the certificate that a session was got with."""
 
@@ -33,7 +36,14 @@ BUCKET_ACTIONS = (
 ROLE_ACTIONS = (
     *("iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy"),
     *("iam:PutRolePolicy", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:DeleteRolePolicy"),
+    "iam:ListAttachedRolePolicies",
 )
+OLD_ROLE_ACTIONS = (
+    *("iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies"),
+    *("iam:DeleteRolePolicy", "iam:DeleteRole"),
+)
+"""The actions on roles that a set-up made and the config does not use any more."""
+
 PLACE_ACTIONS: Mapping[str, Sequence[str]] = {
     "glacier": (
         *("glacier:CreateVault", "glacier:DescribeVault", "glacier:DeleteVault"),
@@ -137,10 +147,14 @@ def setup_policy(setup: AwsSetup) -> Document:
         **_allow("HandTheRolesToProfiles", ("iam:PassRole",), list(setup.role_arns)),
         "Condition": {"StringEquals": {"iam:PassedToService": "rolesanywhere.amazonaws.com"}},
     }
+    has_tag = {"Condition": {"StringLike": {f"aws:ResourceTag/{TAG}": "*"}}}
+    any_role = f"arn:{setup.partition}:iam::{setup.account}:role/*"
     return _policy(
         _allow("MakeTrustAnchorsAndProfiles", (*make, *lists), "*"),  # AWS knows no resource for these
         _allow("ChangeThem", (*change, *tags), things),
         _allow("MakeTheRoles", ROLE_ACTIONS, list(setup.role_arns)),
+        _allow("FindRolesOfBefore", ("iam:ListRoles",), "*"),
+        {**_allow("TakeRolesOfBeforeAway", OLD_ROLE_ACTIONS, any_role), **has_tag},
         hand_over,
         _allow("MakeThePlace", PLACE_ACTIONS["s3"], setup.bucket_arn)
         if setup.bucket is not None

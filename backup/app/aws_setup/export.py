@@ -12,9 +12,19 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backup.app.aws_setup.diff import POLICY, to_make
-from backup.app.aws_setup.documents import Document
-from backup.app.aws_setup.model import TAG, UNKNOWN_ANCHOR, Found, Kind, Step, Verb, Wanted, WantedRole
+from backup.app.aws_setup.diff import to_make
+from backup.app.aws_setup.documents import TAG, Document
+from backup.app.aws_setup.model import (
+    DESCRIPTION,
+    POLICY,
+    UNKNOWN_ANCHOR,
+    Found,
+    Kind,
+    Step,
+    Verb,
+    Wanted,
+    WantedRole,
+)
 from backup.app.aws_setup.places import BLOCKED, LIFECYCLE
 
 _ANCHOR_OF_TERRAFORM = "aws_rolesanywhere_trust_anchor.nightvault.arn"
@@ -87,7 +97,7 @@ def _role_blocks(role: WantedRole, tags: str) -> str:
 resource "aws_iam_role" "{name}" {{
   name               = {_text(role.name)}
   path               = {_text(role.path)}
-  description        = {_text(f"nightvault: {role.purpose}")}
+  description        = {_text(DESCRIPTION + role.purpose)}
   assume_role_policy = {trust}
 {tags}
 }}
@@ -224,7 +234,7 @@ def _role_properties(wanted: Wanted, role: WantedRole, tags: list[dict[str, str]
     return {
         "RoleName": role.name,
         "Path": role.path,
-        "Description": f"nightvault: {role.purpose}",
+        "Description": DESCRIPTION + role.purpose,
         "AssumeRolePolicyDocument": trust,
         "Policies": [{"PolicyName": POLICY, "PolicyDocument": role.policy}],
         "Tags": tags,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, TypeVar
 
 from backup.app.aws_setup.absorb import anchor_of, crl_of, profile_of
 from backup.app.aws_setup.calls import AwsCalls
-from backup.app.aws_setup.model import TAG, Found, FoundPlace, FoundRole, Wanted, WantedBucket
+from backup.app.aws_setup.documents import TAG
+from backup.app.aws_setup.model import DESCRIPTION, Found, FoundPlace, FoundRole, Wanted, WantedBucket
+from backup.errors import DeniedError
 
 T = TypeVar("T")
+
+MOST_ROLES = 1000
+"""Of one page of the list of roles: an account has a thousand, if its quota was not raised."""
 
 
 def look(calls: AwsCalls, wanted: Wanted, *, known: frozenset[str] = frozenset()) -> Found:
@@ -19,6 +24,7 @@ def look(calls: AwsCalls, wanted: Wanted, *, known: frozenset[str] = frozenset()
     names = {role.name for role in wanted.roles}
     names |= {arn.rsplit("/", 1)[-1] for profile in profiles for arn in profile.role_arns}
     roles = {name: role for name in sorted(names) if (role := _role(calls, wanted.name, name)) is not None}
+    unseen = _add_roles_of_before(calls, wanted.name, names, roles)
     anchors = _tagged(calls, wanted.name, "trust_anchors", "trustAnchorArn", anchor_of)
     return Found(
         anchors=tuple(sorted(anchors, key=lambda one: one.arn not in known)),
@@ -26,6 +32,7 @@ def look(calls: AwsCalls, wanted: Wanted, *, known: frozenset[str] = frozenset()
         crls=tuple(_tagged(calls, wanted.name, "crls", "crlArn", crl_of)),
         roles=roles,
         place=_place(calls, wanted),
+        unseen=unseen,
     )
 
 
@@ -56,11 +63,40 @@ def _role(calls: AwsCalls, setup: str, name: str) -> FoundRole | None:
     tags = {tag["Key"]: tag["Value"] for tag in role.get("Tags", ())}
     is_ours = tags.get(TAG) == setup
     policies = dict(_policies(calls, name)) if is_ours else {}
-    return FoundRole(name, role["Arn"], role["AssumeRolePolicyDocument"], policies, is_ours)
+    attached = tuple(_attached(calls, name)) if is_ours else ()
+    return FoundRole(name, role["Arn"], role["AssumeRolePolicyDocument"], policies, is_ours, attached)
+
+
+def _add_roles_of_before(
+    calls: AwsCalls, setup: str, known: Container[str], roles: dict[str, FoundRole]
+) -> tuple[str, ...]:
+    """Add the roles with our tag that neither config nor profile names; those whose tags may not be read.
+
+    The list has no tags. One role after another is asked for only if its description is that of a set-up.
+    """
+    unseen = []
+    for listed in calls.all("iam", "list_roles", "Roles", MaxItems=MOST_ROLES):
+        name = listed["RoleName"]
+        if name in known or not listed.get("Description", "").startswith(DESCRIPTION):
+            continue
+        try:
+            role = _role(calls, setup, name)
+        except DeniedError:
+            unseen.append(name)
+            continue
+        if role is not None and role.is_ours:
+            roles[name] = role
+    return tuple(unseen)
+
+
+def _attached(calls: AwsCalls, name: str) -> Iterator[str]:
+    """The ARNs of a role's managed policies."""
+    for one in calls.all("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name):
+        yield one["PolicyArn"]
 
 
 def _policies(calls: AwsCalls, name: str) -> Iterator[tuple[str, Any]]:
-    for policy in calls.call("iam", "list_role_policies", RoleName=name)["PolicyNames"]:
+    for policy in calls.all("iam", "list_role_policies", "PolicyNames", RoleName=name):
         answer = calls.find("iam", "get_role_policy", RoleName=name, PolicyName=policy)
         if answer is not None:
             yield policy, answer["PolicyDocument"]

@@ -9,8 +9,11 @@ from typing import Any
 
 from backup.app.aws_setup.documents import AwsSetup, Document, trust_policy
 
-TAG = "nightvault:setup"
-"""The key of the tag by which a set-up knows its own things; the value is the set-up's name."""
+POLICY = "nightvault"
+"""The name of each role's inline policy."""
+
+DESCRIPTION = "nightvault: "
+"""How the description of each role begins; a list of roles has descriptions, but no tags."""
 
 UNKNOWN_ANCHOR = "TRUST-ANCHOR-ARN"
 """Stands in plans for the ARN that AWS gives to a trust anchor when it is made."""
@@ -126,13 +129,22 @@ class FoundCrl:
 
 @dataclass(frozen=True, slots=True)
 class FoundRole:
-    """A role of a wanted name, ours or not."""
+    """A role of a wanted name, ours or not, or one of ours that is not wanted any more.
+
+    `policies` are inline, `attached` the ARNs of managed ones; none of a role that is not ours.
+    """
 
     name: str
     arn: str
     trust: Document
     policies: Mapping[str, Document]
     is_ours: bool
+    attached: tuple[str, ...] = ()
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The inline policies that no set-up made."""
+        return tuple(sorted(set(self.policies) - {POLICY}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +162,17 @@ class FoundPlace:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first."""
+    """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first.
+
+    `unseen` are roles that look like ours, and whose tags may not be read.
+    """
 
     anchors: tuple[FoundAnchor, ...] = ()
     profiles: tuple[FoundProfile, ...] = ()
     crls: tuple[FoundCrl, ...] = ()
     roles: Mapping[str, FoundRole] = field(default_factory=dict)
     place: FoundPlace | None = None
+    unseen: tuple[str, ...] = ()
 
     @property
     def anchor_arn(self) -> str | None:
@@ -179,7 +195,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps from what was found to what is wanted, what stands in their way, and what is left alone."""
+    """The steps from what was found to what is wanted, what stands in their way, and what is left alone.
+
+    A sentence in `left` may have commands below it, each on a line of its own.
+    """
 
     steps: Sequence[Step]
     obstacles: Sequence[str] = ()

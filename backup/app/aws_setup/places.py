@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backup.app.aws_setup.documents import same_document
-from backup.app.aws_setup.model import TAG, FoundPlace, Kind, Step, Verb, Wanted, WantedBucket
+from backup.app.aws_setup.documents import TAG, same_document
+from backup.app.aws_setup.model import FoundPlace, Kind, Step, Verb, Wanted, WantedBucket
 
 BLOCKED: Mapping[str, bool] = {
     "BlockPublicAcls": True,

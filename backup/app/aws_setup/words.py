@@ -25,7 +25,9 @@ def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
     for obstacle in plan.obstacles:
         yield from wrap(f"! {obstacle}", width, subsequent_indent="  ")
     for left in plan.left:
-        yield from wrap(f"= {left}", width, subsequent_indent="  ")
+        sentence, *commands = left.split("\n")
+        yield from wrap(f"= {sentence}", width, subsequent_indent="  ")
+        yield from (f"    {command}" for command in commands)  # whole, so that they can be copied
 
 
 def line_of(step: Step) -> str:
@@ -45,7 +47,9 @@ def ended(plan: Plan, *, destroyed: bool) -> str:
     """How a set-up stands once its steps are done."""
     if plan.steps:
         return f"still {summary(plan)}"
-    return "what carried the tag is gone" if destroyed else "AWS is set up"
+    if destroyed:
+        return "what carried the tag is gone" + (", but for what is named above" if plan.left else "")
+    return "AWS is set up"
 
 
 def warns_of_ca(plan: Plan) -> bool:

@@ -9,6 +9,7 @@ from .accounts import Accounts, Role
 from .callers import Caller
 from .errors import EmulatorError
 from .evaluate import Asked, Policies, judge
+from .managed import MANAGED, attached_to
 from .policy import Policy, parse_policy
 from .store import Transaction
 from .wire import Inbound, date_ms
@@ -17,7 +18,7 @@ INSTANT_PER_SECOND = 1000
 
 
 def find_role(arn: str, accounts: Accounts, tx: Transaction) -> Role | None:
-    """A role by ARN: of the accounts file, or made by IAM with its inline policies as one."""
+    """A role by ARN: of the accounts file, or made by IAM with its policies as one."""
     given = accounts.role(arn)
     if given is not None:
         return given
@@ -25,7 +26,8 @@ def find_role(arn: str, accounts: Accounts, tx: Transaction) -> Role | None:
     if row is None:
         return None
     rows = tx.db.execute("SELECT policy FROM role_policies WHERE role = ? ORDER BY name", (arn,))
-    policy = joined(tuple(str(found["policy"]) for found in rows))
+    texts = [str(found["policy"]) for found in rows]
+    policy = joined((*texts, *(MANAGED[name] for name in attached_to(arn, tx))))
     trust = joined((str(row["trust_policy"]),))
     return Role(
         row["account_id"], arn, row["max_session_duration"], trust, policy, assumable_ms=row["assumable_ms"]

@@ -188,7 +188,13 @@ CREATE UNIQUE INDEX objects_there ON objects (bucket, key) WHERE is_latest = 1 A
 CREATE INDEX objects_by_age ON objects (bucket, key, id DESC);
 """
 
-STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER, _VERSIONS)
+_ATTACHED = """
+CREATE TABLE attached_policies (
+    role TEXT NOT NULL, policy TEXT NOT NULL, PRIMARY KEY (role, policy)
+);
+"""
+
+STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER, _VERSIONS, _ATTACHED)
 """SQL scripts; each takes a database from the version of its index to the next."""
 
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")

@@ -1,4 +1,4 @@
-"""Roles of IAM: made, shown, changed, tagged, deleted, with their inline policies.
+"""Roles of IAM: made, shown, changed, tagged, deleted, with their policies.
 
 Source: IAM API Reference, IAM User Guide (quotas).
 """
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from backup.emulator.core.callers import Caller
 from backup.emulator.core.errors import EmulatorError, ServiceError
+from backup.emulator.core.managed import MANAGED, attached_to
 from backup.emulator.core.policy import Policy, parse_policy
 from backup.emulator.core.settings import Settings
 from backup.emulator.core.store import Transaction
@@ -26,6 +27,7 @@ from .query import Node, members, query_error
 NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 PATH = re.compile(r"/|/[!-~]+/")
 TRUST_LIMIT, POLICIES_LIMIT, TAG_LIMIT = 2048, 10_240, 50  # characters without blanks; tags
+ATTACHED_LIMIT = 10  # managed policies of a role, if the quota was not raised
 PAGE = 100
 
 
@@ -204,8 +206,10 @@ def update_trust(call: IamCall, tx: Transaction) -> None:
 
 
 def delete_role(call: IamCall, tx: Transaction) -> None:
-    """Delete a role that has no inline policies any more."""
+    """Delete a role that has no policies any more."""
     row = _need(call, tx)
+    if attached_to(row["arn"], tx):
+        raise query_error("DeleteConflict", "Cannot delete entity, must detach all policies first.", 409)
     if _policies(row, tx):
         raise query_error("DeleteConflict", "Cannot delete entity, must delete policies first.", 409)
     tx.db.execute("DELETE FROM roles WHERE arn = ?", (row["arn"],))
@@ -252,15 +256,41 @@ def delete_policy(call: IamCall, tx: Transaction) -> None:
 
 
 def list_policies(call: IamCall, tx: Transaction) -> Iterable[Node]:
-    """The names of a role's inline policies."""
-    names: list[Node] = [("member", name) for name in _policies(_need(call, tx), tx)]
-    return [("IsTruncated", False), ("PolicyNames", names)]
+    """The names of a role's inline policies, in pages."""
+    after, limit = call.given.get("Marker", ""), int(call.given.get("MaxItems") or PAGE)
+    names = [name for name in _policies(_need(call, tx), tx) if name > after]
+    page, more = names[:limit], len(names) > limit
+    shown: list[Node] = [("member", name) for name in page]
+    return [("IsTruncated", more), ("PolicyNames", shown), ("Marker", page[-1] if more else None)]
+
+
+def attach_policy(call: IamCall, tx: Transaction) -> None:
+    """Attach a managed policy; once more changes nothing."""
+    row, arn = _need(call, tx), call.text("PolicyArn")
+    if arn not in MANAGED:
+        raise query_error("NoSuchEntity", f"Policy {arn} does not exist or is not attachable.", 404)
+    if len({*attached_to(row["arn"], tx), arn}) > ATTACHED_LIMIT:
+        raise query_error("LimitExceeded", f"Cannot exceed quota for PoliciesPerRole: {ATTACHED_LIMIT}", 409)
+    tx.db.execute("INSERT OR IGNORE INTO attached_policies VALUES (?, ?)", (row["arn"], arn))
+
+
+def detach_policy(call: IamCall, tx: Transaction) -> None:
+    """Detach a managed policy."""
+    row, arn = _need(call, tx), call.text("PolicyArn")
+    if arn not in attached_to(row["arn"], tx):
+        raise query_error("NoSuchEntity", f"Policy {arn} was not found.", 404)
+    tx.db.execute("DELETE FROM attached_policies WHERE role = ? AND policy = ?", (row["arn"], arn))
 
 
 def list_attached(call: IamCall, tx: Transaction) -> Iterable[Node]:
-    """The managed policies of a role: none can be attached here."""
-    _need(call, tx)
-    return [("IsTruncated", False), ("AttachedPolicies", [])]
+    """The managed policies of a role, in pages."""
+    after, limit = call.given.get("Marker", ""), int(call.given.get("MaxItems") or PAGE)
+    arns = [arn for arn in attached_to(_need(call, tx)["arn"], tx) if arn > after]
+    page, more = arns[:limit], len(arns) > limit
+    shown: list[Node] = [
+        ("member", [("PolicyName", arn.rsplit("/", 1)[-1]), ("PolicyArn", arn)]) for arn in page
+    ]
+    return [("IsTruncated", more), ("AttachedPolicies", shown), ("Marker", page[-1] if more else None)]
 
 
 def tag_role(call: IamCall, tx: Transaction) -> None:
@@ -294,6 +324,8 @@ OPERATIONS: Mapping[str, Serve] = {
     "GetRolePolicy": get_policy,
     "DeleteRolePolicy": delete_policy,
     "ListRolePolicies": list_policies,
+    "AttachRolePolicy": attach_policy,
+    "DetachRolePolicy": detach_policy,
     "ListAttachedRolePolicies": list_attached,
     "TagRole": tag_role,
     "UntagRole": untag_role,

@@ -86,6 +86,8 @@ class IamService:
         resource = "*" if name == "ListRoles" else role_arn(call, tx)
         for key, value in tags_of(call, tx).items():
             context[f"aws:ResourceTag/{key}"] = context[f"iam:ResourceTag/{key}"] = value
+        if call.given.get("PolicyArn"):
+            context["iam:PolicyARN"] = call.given["PolicyArn"]
         wanted = given_tags(call)
         for key, value in wanted.items():
             context[f"aws:RequestTag/{key}"] = value

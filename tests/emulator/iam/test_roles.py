@@ -53,6 +53,26 @@ def test_a_role_from_its_creation_to_its_end(iam: Any) -> None:
         iam.get_role(RoleName="whole")
 
 
+def test_managed_policies_are_attached_and_keep_a_role(iam: Any) -> None:
+    iam.create_role(RoleName="more", AssumeRolePolicyDocument=trust())
+    arns = [f"arn:aws:iam::aws:policy/{name}" for name in ("AdministratorAccess", "AmazonS3ReadOnlyAccess")]
+    for arn in (*arns, arns[0]):
+        iam.attach_role_policy(RoleName="more", PolicyArn=arn)
+    pages = iam.get_paginator("list_attached_role_policies").paginate(
+        RoleName="more", PaginationConfig={"PageSize": 1}
+    )
+    assert [one["PolicyArn"] for page in pages for one in page["AttachedPolicies"]] == arns
+    with pytest.raises(iam.exceptions.DeleteConflictException):
+        iam.delete_role(RoleName="more")
+    for unknown in (iam.attach_role_policy, iam.detach_role_policy):
+        with pytest.raises(iam.exceptions.NoSuchEntityException):
+            unknown(RoleName="more", PolicyArn="arn:aws:iam::aws:policy/Nothing")
+    for arn in arns:
+        iam.detach_role_policy(RoleName="more", PolicyArn=arn)
+    assert iam.list_attached_role_policies(RoleName="more")["AttachedPolicies"] == []
+    iam.delete_role(RoleName="more")
+
+
 def test_names_are_unique_whatever_their_case(iam: Any) -> None:
     iam.create_role(RoleName="Once", AssumeRolePolicyDocument=trust())
     with pytest.raises(iam.exceptions.EntityAlreadyExistsException):
