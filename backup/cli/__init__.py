@@ -37,6 +37,7 @@ SECTIONS = {
         "cancel": "Have the daemon end a run.",
         "pause": "Let a job's schedules rest until a time.",
         "resume": "Take back a pause.",
+        "web": "Serve the page: is all well, what happened.",
         "install": "Write systemd units for this machine.",
         "uninstall": "Remove the systemd units that install wrote.",
         "config": "Check the config file, and show what is in force.",

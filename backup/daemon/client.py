@@ -31,12 +31,14 @@ class DaemonError(NightvaultError):
         return self._kind
 
 
-def ask(directory: str, request: Mapping[str, object], *, seconds: float = _SECONDS) -> dict[str, Any]:
+def ask(
+    directory: str, request: Mapping[str, object], *, seconds: float = _SECONDS, name: str = SOCKET
+) -> dict[str, Any]:
     """The daemon's answer. `DaemonAwayError` if there is none; `StateDeniedError`; its own errors."""
     try:
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
-            short_path(directory, SOCKET) as path,
+            short_path(directory, name) as path,
         ):
             connection.settimeout(seconds)
             connection.connect(path)

@@ -4,8 +4,9 @@
     {"do": "cancel", "run": "x"}          {"error": {"kind": "usage", "message": …, "advice": …}}
 
 The socket is for its owner alone (0600), and whoever connects is asked for by the kernel: root and the
-daemon's own user, else the connection is closed unread. A request is short and has to come at once; clients
-that are slow, or many, hold up nobody else. A second socket with fewer verbs is another `ControlServer`.
+daemon's own user, else the connection is closed unread. A socket with a group (0660) admits its members, too:
+that of the page, which is given fewer verbs. A request is short and has to come at once; clients that are
+slow, or many, hold up nobody else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from backup.daemon.local_socket import (
     LONGEST_REQUEST,
     SOCKET,
     LineTooLongError,
+    groups_of,
     peer_of,
     read_line,
     short_path,
@@ -49,6 +51,7 @@ class ControlServer:
     verbs: Mapping[str, Verb]
     name: str = SOCKET
     seconds: float = _SECONDS
+    group: int | None = None  # whose members may ask, too
     _socket: socket.socket | None = field(default=None, init=False)
     _room: threading.BoundedSemaphore = field(init=False)
 
@@ -63,7 +66,9 @@ class ControlServer:
             os.fchmod(listening.fileno(), 0o600)  # so it never is open to others, not for a moment
             with short_path(self.directory, self.name) as path:
                 listening.bind(path)
-                os.chmod(path, 0o600)
+                if self.group is not None:
+                    os.chown(path, -1, self.group)
+                os.chmod(path, 0o600 if self.group is None else 0o660)
             listening.listen(_MOST_WAITING)
         except OSError:
             listening.close()
@@ -106,11 +111,11 @@ class ControlServer:
     def _may_ask(self, connection: socket.socket) -> bool:
         try:
             user = peer_of(connection)
+            if user in {0, os.geteuid()} or (self.group is not None and self.group in groups_of(connection)):
+                return True
         except OSError:
             return False
-        if user in {0, os.geteuid()}:
-            return True
-        _log.warning("control socket: user %d was turned away", user)
+        _log.warning("%s: user %d was turned away", self.name, user)
         return False
 
     def _serve(self, connection: socket.socket) -> None:

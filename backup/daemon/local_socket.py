@@ -5,6 +5,7 @@ A path of a socket may have 107 bytes, so it is named by a descriptor of its dir
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ SOCKET = "daemon.sock"
 LONGEST_REQUEST = 64 * 1024
 _LONGEST_PATH = 100
 _PIECE = 64 * 1024
+_SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)  # Linux 4.13
 
 
 class LineTooLongError(Exception):
@@ -40,6 +42,22 @@ def peer_of(connection: socket.socket) -> int:
     """The user id of the process at the other end, as the kernel says it."""
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", packed)[1])
+
+
+def groups_of(connection: socket.socket) -> set[int]:
+    """The groups of the process at the other end, its own and further ones, as the kernel says them.
+
+    A kernel that does not know the further ones says the first alone.
+    """
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    room = 1024  # bytes, the most that Python gives: 256 groups; a process in more is turned away
+    try:
+        further = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, room)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        further = b""
+    return {int(struct.unpack("3i", packed)[2]), *struct.unpack(f"{len(further) // 4}I", further)}
 
 
 def read_line(connection: socket.socket, most: int, seconds: float) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any
 
+from backup.app.page_access import PAGE_SOCKET, close_to_page, open_to_page, page_group
 from backup.app.restore_units import RestoreUnits
 from backup.app.task_book import InventoryBook
 from backup.app.tasks import Task, renewal_tasks, restores_task, scheduled_tasks, tasks_of
@@ -90,16 +92,41 @@ class Service:
 
 @contextmanager
 def _listening(directory: str, verbs: Verbs) -> Iterator[None]:
-    """The control socket; a daemon that cannot have one does its work all the same."""
-    control = ControlServer(directory, verbs.all())
-    try:
-        control.start()
-    except OSError as error:
-        _log.warning("there is no control socket in %s: %s", directory, error.strerror)
+    """The sockets; a daemon that cannot have one does its work all the same."""
+    sockets = [ControlServer(directory, verbs.all()), *_page_socket(verbs)]
+    for one in sockets:
+        try:
+            one.start()
+        except OSError as error:
+            _log.warning("there is no socket %s in %s: %s", one.name, directory, error.strerror)
     try:
         yield
     finally:
-        control.close()
+        for one in sockets:
+            one.close()
+
+
+def _page_socket(verbs: Verbs) -> Iterator[ControlServer]:
+    """The page's socket, where `[web]` is configured; its group may read the inventory from now on."""
+    config = verbs.config
+    if config.web is None:
+        close_to_page(config)
+        return
+    try:
+        group = page_group(config)
+        if group is None:
+            return
+        open_to_page(config, group)
+    except NightvaultError as error:
+        _log.warning("the page is not served: %s", error)
+        return
+
+    def status(request: Mapping[str, object]) -> Mapping[str, Any]:
+        with suppress(NightvaultError):  # a rebuild makes a new file, which is its owner's alone
+            open_to_page(verbs.config, group)
+        return verbs.status(request)
+
+    yield ControlServer(config.state_dir, {**verbs.of_page(), "status": status}, PAGE_SOCKET, group=group)
 
 
 def all_tasks(config: Config) -> list[Task]:

@@ -27,14 +27,12 @@ class Verbs:
     clock: Clock
 
     def all(self) -> dict[str, Verb]:
-        """By name. A socket for a page would be given fewer."""
-        return {
-            "status": self.status,
-            "run": self.run,
-            "pause": self.pause,
-            "resume": self.resume,
-            "cancel": self.cancel,
-        }
+        """By name."""
+        return {**self.of_page(), "cancel": self.cancel}
+
+    def of_page(self) -> dict[str, Verb]:
+        """What the page's socket offers: nothing that ends a run or takes anything away."""
+        return {"status": self.status, "run": self.run, "pause": self.pause, "resume": self.resume}
 
     def status(self, _request: Mapping[str, object]) -> dict[str, Any]:
         """What runs, how far it is; what is queued, what waits, what is next."""

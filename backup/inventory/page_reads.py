@@ -11,22 +11,33 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from backup.errors import InventoryNewerError, NoInventoryError, StateDeniedError
+from backup.errors import (
+    InventoryDamagedError,
+    InventoryNewerError,
+    LockedError,
+    NoInventoryError,
+    StateDeniedError,
+)
 from backup.inventory.database import HEAD, Transaction, our_errors, sqlite_path
 
 _STEPS = 20_000  # of SQLite's machine between two looks at the time: about a millisecond
 _MEMORY_KIB = 4096
+
+
+_T = TypeVar("_T")
+_Stamp = tuple[tuple[int, ...] | None, ...]
+_ATTEMPTS = 4
 
 
 @dataclass(slots=True)
@@ -37,7 +48,7 @@ class PageReads:
     most: int = 4
     seconds: float = 10.0
     _engine: Engine | None = field(default=None, init=False)
-    _identity: tuple[int, int] = field(default=(0, 0), init=False)
+    _file: tuple[int, ...] = field(default=(), init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     @property
@@ -45,10 +56,28 @@ class PageReads:
         """The file of the inventory."""
         return sqlite_path(self.url) or ""
 
+    def read(self, make: Callable[[Transaction], _T]) -> _T:
+        """What `make` returns of a consistent view; it may be called again if a writer came meanwhile.
+
+        `NoInventoryError`, `StateDeniedError`, `InventoryNewerError`, `LockedError`.
+        """
+        for attempt in range(_ATTEMPTS):
+            before = self._stamp()
+            is_settled = before[1] is None and not os.access(os.path.dirname(self.path) or ".", os.W_OK)
+            try:
+                with self._reading(is_settled=is_settled) as tx:
+                    made = make(tx)
+            except InventoryDamagedError:  # a writer came or went: what is damaged is so the next time, too
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            if not is_settled or self._stamp() == before:
+                return made
+        raise LockedError("the inventory changes at this moment", advice="try again in a moment")
+
     @contextmanager
-    def reading(self) -> Iterator[Transaction]:
-        """A consistent view. `NoInventoryError`, `StateDeniedError`, `InventoryNewerError`, `LockedError`."""
-        engine = self._current()
+    def _reading(self, *, is_settled: bool) -> Iterator[Transaction]:
+        engine = _engine(self.path, "immutable=1", NullPool) if is_settled else self._current()
         with our_errors(engine), engine.connect() as connection:
             _limit_time(connection, self.seconds)
             with connection.begin():
@@ -62,41 +91,43 @@ class PageReads:
                 self._engine.dispose()
                 self._engine = None
 
+    def _stamp(self) -> _Stamp:
+        """What changes when somebody writes: file and log."""
+        return _stamp_of(self.path), _stamp_of(f"{self.path}-wal")
+
     def _current(self) -> Engine:
         """The engine of the file that has the path now: a rebuild replaces it."""
-        identity = _identity_of(self.path)
+        found = (_stamp_of(self.path) or ())[:2]
+        if not found:
+            raise _gone(self.path)
         with self._lock:
-            if self._engine is None or identity != self._identity:
+            if self._engine is None or found != self._file:
                 if self._engine is not None:
                     self._engine.dispose()
-                self._engine, self._identity = _engine(self.path, self.most), identity
+                options = {"pool_size": self.most, "max_overflow": 0, "pool_timeout": 5}
+                self._engine, self._file = _engine(self.path, "", QueuePool, **options), found
             return self._engine
 
 
-def _identity_of(path: str) -> tuple[int, int]:
+def _stamp_of(path: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
-    except FileNotFoundError as error:
-        raise NoInventoryError(f"no inventory at {path}") from error
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except PermissionError as error:
         raise StateDeniedError(f"permission denied: {path}") from error
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _engine(path: str, most: int) -> Engine:
-    uri = f"file:{quote(os.fsencode(path))}?mode=ro"
+def _engine(path: str, how: str, pool: type[Pool], **options: int) -> Engine:
+    uri = f"file:{quote(os.fsencode(path))}?mode=ro&{how}"
 
     def connect() -> sqlite3.Connection:
+        if not os.access(path, os.R_OK):
+            raise StateDeniedError(f"permission denied: {path}") if os.path.exists(path) else _gone(path)
         return sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
 
-    engine = create_engine(
-        URL.create("sqlite", database=path),
-        creator=connect,
-        poolclass=QueuePool,
-        pool_size=most,
-        max_overflow=0,
-        pool_timeout=5,
-    )
+    engine = create_engine(URL.create("sqlite", database=path), creator=connect, poolclass=pool, **options)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -109,6 +140,10 @@ def _engine(path: str, most: int) -> Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _gone(path: str) -> NoInventoryError:
+    return NoInventoryError(f"no inventory at {path}")
 
 
 def _limit_time(connection: Connection, seconds: float) -> None:

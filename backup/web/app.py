@@ -8,16 +8,17 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
 from backup.web.api import API
 from backup.web.context import WebContext
+from backup.web.events import EVENTS
 from backup.web.guard.bounds import BodyError, Bounds
 from backup.web.guard.faults import Faults
 from backup.web.guard.gate import Gate
 from backup.web.guard.headers import SafeHeaders
 from backup.web.guard.origins import Origins
+from backup.web.machines import MACHINES
 from backup.web.pages.rendering import problem
 from backup.web.pages.routes import PAGES
 from backup.web.views.errors import BadParameterError, NotThereError
@@ -40,7 +41,7 @@ def build(context: WebContext) -> Starlette:
         ),
     ]
     app = Starlette(
-        routes=[*PAGES, *API, Route("/healthz", _health, name="health")],
+        routes=[*PAGES, *API, *EVENTS, *MACHINES],
         middleware=layers,
         exception_handlers={HTTPException: _refused, BodyError: _no_form},
     )
@@ -58,11 +59,6 @@ def known_hosts(context: WebContext) -> frozenset[str]:
     if not settings.is_unix:
         names.add(settings.listen.rpartition(":")[0].strip("[]").lower())
     return frozenset(names - {"", "0.0.0.0", "::"})  # noqa: S104  these are not names, and nobody asks for them
-
-
-async def _health(_request: Request) -> Response:
-    """Whether this process answers; it says nothing else."""
-    return PlainTextResponse("ok\n")
 
 
 async def _refused(request: Request, error: Exception) -> Response:

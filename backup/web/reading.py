@@ -47,8 +47,7 @@ class Reading:
     def _make(
         self, make: Callable[Concatenate[Transaction, _P], _T], *args: _P.args, **named: _P.kwargs
     ) -> _T:
-        with self._reads.reading() as tx:
-            return make(tx, *args, **named)
+        return self._reads.read(lambda tx: make(tx, *args, **named))
 
     def close(self) -> None:
         """Close the connections, once what runs has ended."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from backup.errors import ConfigError
 
 MOST_CONNECTIONS = 400
 _HEAD_SECONDS = 15.0
@@ -74,3 +78,21 @@ def server_options(app: ASGIApp, **tls: Any) -> uvicorn.Config:
         backlog=128,
         **tls,
     )
+
+
+class _Quiet(uvicorn.Server):
+    """A server that ends at a signal, and does not pass the signal on."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End; at once, if asked twice."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def run(options: uvicorn.Config, listening: socket.socket) -> None:
+    """Serve until SIGTERM or Ctrl-C. `ConfigError` if certificate and key cannot be used."""
+    try:
+        options.load()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the page's certificate and key cannot be used: {error}") from error
+    _Quiet(options).run(sockets=[listening])

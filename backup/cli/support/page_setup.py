@@ -1,0 +1,188 @@
+"""The page as a process: its address, TLS, and the file of accounts that commands change."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pwd
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from backup.app.page_access import PAGE_SOCKET
+from backup.config import Config
+from backup.config.shapes import NAME, NAME_SENTENCE
+from backup.config.web import WebSettings
+from backup.daemon.client import ask
+from backup.errors import ConfigError, NightvaultError, StateDeniedError, UsageError
+from backup.protocols import Clock
+
+if TYPE_CHECKING:
+    from backup.web.guard.accounts import Accounts
+
+_LISTEN = re.compile(r"unix:/[^\x00]+|(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+_USER = "nightvault-web"
+
+
+def serve(
+    config: Config, clock: Clock, *, listen: str | None, behind_proxy: bool, say: Callable[[str], None]
+) -> None:
+    """Serve the page until a signal. `ConfigError`, `NightvaultError` if it cannot be."""
+    from backup.web.app import build
+    from backup.web.context import WebContext
+    from backup.web.server import run, server_options
+
+    settings = page_settings(config, listen=listen, behind_proxy=behind_proxy)
+    config = msgspec.structs.replace(config, web=settings)
+    context = WebContext.of(config, clock, partial(ask, config.state_dir, name=PAGE_SOCKET, seconds=5.0))
+    try:
+        if not context.accounts.users():
+            say("nobody may log in yet: `nightvault web user add NAME`")
+        options = server_options(build(context), **_tls(settings))
+        with _listening(settings.listen) as sock:
+            say(f"the page listens on {_shown(settings, sock)}")
+            run(options, sock)
+    finally:
+        context.close()
+
+
+def page_settings(config: Config, *, listen: str | None, behind_proxy: bool) -> WebSettings:
+    """The settings in force. `ConfigError` for what would send passwords in clear over a network."""
+    settings = config.web or WebSettings()
+    if listen is not None:
+        if not _LISTEN.fullmatch(listen):
+            raise UsageError(f"--listen {listen}: must be like 127.0.0.1:8484, or unix:/PATH")
+        settings = msgspec.structs.replace(settings, listen=listen)
+    if behind_proxy:
+        settings = msgspec.structs.replace(settings, behind_proxy=True)
+    if (settings.certificate is None) != (settings.private_key is None):
+        raise ConfigError("web: TLS needs certificate and private_key both")
+    if settings.user_header is not None and not settings.is_unix:
+        raise ConfigError(
+            "web.user_header: whoever reaches the port could send that header",
+            advice='listen on a Unix socket that the proxy alone may use: listen = "unix:/PATH"',
+        )
+    safe = settings.is_unix or settings.behind_proxy or settings.certificate is not None
+    if not safe and not _is_loopback(settings.listen):
+        raise ConfigError(
+            f"web.listen: others reach {settings.listen}, and passwords would cross the network in clear",
+            advice="set certificate and private_key in [web]; or, with a proxy before it, say --behind-proxy",
+        )
+    return settings
+
+
+def _is_loopback(listen: str) -> bool:
+    try:
+        return ipaddress.ip_address(listen.rpartition(":")[0].strip("[]")).is_loopback
+    except ValueError as error:
+        raise ConfigError(f"web.listen: {listen} has no address of a machine") from error
+
+
+def _tls(settings: WebSettings) -> dict[str, Any]:
+    if settings.certificate is None:
+        return {}
+    return {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private_key}
+
+
+@contextmanager
+def _listening(listen: str) -> Iterator[socket.socket]:
+    path = listen.removeprefix("unix:") if listen.startswith("unix:") else None
+    family = socket.AF_UNIX if path else socket.AF_INET6 if listen.startswith("[") else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if path is not None:
+            _remove_socket(path)
+            os.fchmod(sock.fileno(), 0o660)  # the proxy is of the socket's group
+            sock.bind(path)
+            os.chmod(path, 0o660)
+        else:
+            host, _, port = listen.rpartition(":")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host.strip("[]"), int(port)))
+        sock.listen(128)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise NightvaultError(
+            f"cannot listen on {listen}: {error}", advice="choose another --listen"
+        ) from error
+    try:
+        yield sock
+    finally:
+        sock.close()
+        if path is not None:
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def _remove_socket(path: str) -> None:
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
+def _shown(settings: WebSettings, sock: socket.socket) -> str:
+    if settings.url is not None or settings.is_unix:
+        return settings.url or settings.listen
+    host, port = sock.getsockname()[:2]
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def link_address(config: Config, secret: str) -> str:
+    """The address of a link by which a user sets a password."""
+    settings = config.web or WebSettings()
+    scheme = "https" if settings.certificate else "http"
+    base = settings.url or f"{scheme}://{settings.listen}"
+    return f"{base}/welcome?link={secret}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could not be shown everywhere. `UsageError`."""
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"{name!r}: a name {NAME_SENTENCE}")
+
+
+@contextmanager
+def accounts(config: Config) -> Iterator[Accounts]:
+    """The file of accounts. Root becomes its owner first: in a directory of others, root follows no traps."""
+    from backup.web.context import accounts_path
+    from backup.web.guard.accounts import Accounts
+
+    path, settings = accounts_path(config), config.web or WebSettings()
+    _become_owner(os.path.dirname(path))
+    file = Accounts(
+        path,
+        idle=timedelta(seconds=settings.idle_end),
+        absolute=timedelta(seconds=settings.absolute_end),
+    )
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def _become_owner(folder: str) -> None:
+    if os.geteuid() != 0:
+        return
+    try:
+        if not os.path.lexists(folder):
+            os.makedirs(folder, mode=0o700)
+            with suppress(KeyError):
+                owner = pwd.getpwnam(_USER)
+                os.chown(folder, owner.pw_uid, owner.pw_gid)
+        found = os.stat(folder)
+        if found.st_uid:
+            os.setgroups([])
+            os.setgid(found.st_gid)
+            os.setuid(found.st_uid)
+    except OSError as error:
+        raise StateDeniedError(
+            f"the directory of accounts {folder} cannot be used: {error.strerror}"
+        ) from error

@@ -1,0 +1,53 @@
+"""What monitoring asks: whether this process answers, to anybody; the metrics, with a token for them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from backup.app.metrics import metrics_text
+from backup.app.status import read_status
+from backup.web.context import context_of
+
+_KEPT = timedelta(seconds=15)
+
+
+async def health(_request: Request) -> Response:
+    """Whether this process answers; it says nothing else."""
+    return PlainTextResponse("ok\n")
+
+
+class Metrics:
+    """The metrics, made at most every fifteen seconds, however often they are asked for."""
+
+    def __init__(self) -> None:
+        self._made: tuple[datetime, object, str] | None = None
+        self._lock = asyncio.Lock()
+
+    async def __call__(self, request: Request) -> Response:
+        """The text that Prometheus reads."""
+        context = context_of(request)
+        now = context.clock.now()
+        async with self._lock:
+            made = self._made
+            if made is None or made[1] is not context or abs(now - made[0]) > _KEPT:
+                text = metrics_text(await run_in_threadpool(read_status, context.config, now))
+                made = self._made = (now, context, text)
+        return PlainTextResponse(made[2], media_type="text/plain; version=0.0.4")
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics as `metrics_file` has them."""
+    state = request.app.state
+    if not hasattr(state, "metrics"):
+        state.metrics = Metrics()
+    made: Metrics = state.metrics
+    return await made(request)
+
+
+MACHINES = (Route("/healthz", health, name="health"), Route("/metrics", metrics, name="metrics"))

@@ -1,0 +1,138 @@
+"""As another user: the page's group reads the inventory and nothing secret; strangers read nothing.
+
+The page's process is taken over here by code that runs as its user, with its group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backup.daemon.local_socket import SOCKET
+from tests.support.real_daemons import running
+from tests.support.servers import Server
+from tests.support.users import NOBODY
+
+GROUP = 65534  # nogroup, as on Debian
+STRANGER, STRANGERS_GROUP = 4242, 4242
+
+LOOK = """
+import json, os, sys
+from backup.inventory.page_reads import PageReads
+from backup.inventory import runs
+state = sys.argv[1]
+told = {"readable": [], "writable": []}
+for folder, names, files in os.walk(state):
+    for name in [*names, *files]:
+        path = os.path.join(folder, name)
+        for word, how in (("readable", os.R_OK), ("writable", os.W_OK)):
+            if os.access(path, how) and not os.path.isdir(path):
+                told[word].append(os.path.relpath(path, state))
+for name in ("keys/signer", "keys/chunk-secret"):
+    try:
+        open(os.path.join(state, name)).read()
+        told["secret"] = name
+    except OSError:
+        pass
+try:
+    told["runs"] = len(PageReads(f"sqlite:///{state}/inventory.sqlite").read(runs.list_runs))
+except Exception as error:
+    told["error"] = type(error).__name__
+print(json.dumps(told))
+"""
+
+ASK = """
+import json, sys
+from datetime import datetime, timedelta, timezone
+from backup.daemon.client import ask
+from backup.errors import NightvaultError
+until = (datetime.now(timezone.utc) + timedelta(days=1)).isoformat()
+told = {}
+for name in ("page.sock", "daemon.sock"):
+    for verb in ("status", "run", "pause", "resume", "cancel", "forget", "prune", "reload", "stop"):
+        given = {"do": verb, "job": "main", "run": "main", "until": until}
+        try:
+            ask(sys.argv[1], given, name=name, seconds=5)
+            told[f"{name} {verb}"] = "done"
+        except NightvaultError as error:
+            told[f"{name} {verb}"] = error.kind
+print(json.dumps(told))
+"""
+
+
+def as_user(code: str, state: Path, user: int, group: int) -> dict[str, object]:
+    """What that code prints, run by another user."""
+    words = ["setpriv", "--reuid", str(user), "--regid", str(group), "--clear-groups"]
+    found = subprocess.run(
+        [*words, sys.executable, "-c", code, str(state)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={"PYTHONPATH": os.getcwd(), "PATH": os.environ["PATH"]},
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    told: dict[str, object] = json.loads(found.stdout)
+    return told
+
+
+@pytest.fixture
+def served(one_backup: Server, nobody: int) -> Server:
+    """The server, whose state directory lies where other users may go, with a page."""
+    for folder in (one_backup.folder, *one_backup.folder.parents):
+        if folder.owner() == "root" and str(folder).count("/") > 1:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    if "[web]" not in (text := one_backup.config.read_text()):
+        one_backup.config.write_text('[web]\ngroup = "nogroup"\n' + text)
+    return one_backup
+
+
+def test_a_broken_into_page_reads_names_and_no_secret(served: Server) -> None:
+    with running(served.config) as daemon:
+        daemon.wait_for("started with")
+        told = as_user(LOOK, served.state, NOBODY, GROUP)
+        strangers = as_user(LOOK, served.state, STRANGER, STRANGERS_GROUP)
+        asked = as_user(ASK, served.state, NOBODY, GROUP)
+        refused = as_user(ASK, served.state, STRANGER, STRANGERS_GROUP)
+        daemon.stop()
+    assert told["runs"] >= 1  # type: ignore[operator]
+    readable = told["readable"]
+    assert isinstance(readable, list)
+    assert {name for name in readable if not name.startswith("inventory.sqlite")} <= {"page.sock"}
+    assert set(map(str, told["writable"])) <= {"page.sock"}  # type: ignore[call-overload]
+    assert "secret" not in told
+    assert strangers == {"readable": [], "writable": [], "error": "StateDeniedError"}
+    offered = dict.fromkeys(("status", "run", "pause", "resume"), "done")
+    for verb in ("status", "run", "pause", "resume", "cancel", "forget", "prune", "reload", "stop"):
+        assert asked[f"page.sock {verb}"] == offered.get(verb, "usage"), verb
+        assert asked[f"{SOCKET} {verb}"] == "state-denied"
+        assert refused[f"page.sock {verb}"] == refused[f"{SOCKET} {verb}"] == "state-denied"
+
+
+def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> None:
+    """Without a daemon there is no log beside the inventory, and none can be made."""
+    with running(served.config) as daemon:
+        daemon.wait_for("started with")
+        daemon.stop()
+    before = as_user(LOOK, served.state, NOBODY, GROUP)
+    assert isinstance(before["runs"], int)
+    from backup.app.runs import opened
+    from backup.config import load_config
+
+    inventory = opened(load_config(str(served.config)))
+    try:
+        with inventory.writing() as tx:
+            tx.exec_driver_sql("UPDATE jobs SET name = name")
+            assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == before["runs"]
+        wal = served.state / "inventory.sqlite-wal"
+        assert wal.stat().st_gid == GROUP
+        assert wal.stat().st_mode & 0o777 == 0o640
+        assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == before["runs"]
+    finally:
+        inventory.close()
