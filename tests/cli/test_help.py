@@ -86,6 +86,7 @@ NOTHING = {
         "O",
         "OU",
         "HOST",
+        "ADDRESS",
         "ID",
         "ARN",
         "NAME",

@@ -57,7 +57,13 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "operator"]), default="viewer", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "operator"]),
+    default="viewer",
+    show_default=True,
+    help="Whether the user only looks, or also runs jobs.",
+)
 @click.option("--password-file", metavar="FILE", help="Read the password from a file; - is standard input.")
 @click.option("--link", is_flag=True, help="Print a link by which the user sets the password, once.")
 @pass_cli
@@ -130,7 +136,9 @@ def token() -> None:
 
 @token.command("add")
 @click.argument("name")
-@click.option("--scope", type=click.Choice(["api", "metrics"]), default="api", show_default=True)
+@click.option(
+    "--scope", type=click.Choice(["api", "metrics"]), default="api", show_default=True, help="What it opens."
+)
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="It expires then.")
 @pass_cli
 def add_token(cli: Cli, name: str, scope: str, days: int) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST_BODY = 64 * 1024
 LONGEST_TARGET = 8 * 1024
+LARGEST_HEAD = 16 * 1024
 _MOST_FIELDS = 64
 _SECONDS = 30.0
 
@@ -25,9 +26,13 @@ class Bounds:
     seconds: float = _SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse with 413 or 414 what is too large; give each message so many seconds."""
+        """Refuse with 413, 414 or 431 what is too large; give each message so many seconds."""
         length = Headers(scope=scope).get("content-length", "0")
         too_long = len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_TARGET
+        head = sum(len(name) + len(value) for name, value in scope["headers"])
+        if head > LARGEST_HEAD:
+            await PlainTextResponse("too large\n", 431, {"Connection": "close"})(scope, receive, send)
+            return
         if too_long or (length.isdecimal() and len(length) < 20 and int(length) > LONGEST_BODY):
             answer = PlainTextResponse("too large\n", 414 if too_long else 413, {"Connection": "close"})
             await answer(scope, receive, send)

@@ -50,7 +50,7 @@ class Faults:
             status = next(
                 (status for kind, status in (*self.statuses, *_STATUS) if isinstance(error, kind)), 503
             )
-            _log.info("answered with %d: %s", status, error)
+            _log.info("answered with %d: %s", status, error.kind)  # its text may hold what was typed
             told = self._told(scope, receive, status, error.kind, str(error), error.advice)
         except Exception as error:  # noqa: BLE001  a request must not end the page
             _log.error("unexpected %s at %s", type(error).__name__, _place(error))

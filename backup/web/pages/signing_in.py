@@ -13,7 +13,7 @@ from backup.web.guard import login
 from backup.web.guard.bounds import read_form
 from backup.web.guard.cookies import BROWSER, SESSION, read_cookie, remove_cookie, set_cookie
 from backup.web.guard.passwords import check_password, hash_password
-from backup.web.pages.rendering import page
+from backup.web.pages.rendering import page, problem
 
 _WRONG = "name and password do not fit together"
 
@@ -79,7 +79,7 @@ async def welcome(request: Request) -> Response:
     name = context.accounts.user_of_link(link, now)
     if name is None:
         told = "this link was used already, or is too old"
-        return page(request, "problem.html", status=403, sentence=told, advice="ask for a new one")
+        return problem(request, 403, told, "ask for a new one")
     try:
         check_password(password, name)
     except UsageError as error:
