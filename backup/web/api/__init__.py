@@ -1,4 +1,8 @@
-"""The values of the pages as JSON, under /api/v1: `API` are its routes."""
+"""The values of the pages as JSON, under /api/v1: `API` are its routes.
+
+One generic encoder (`encoding.py`) makes JSON of the frozen values, and `describing.py` makes the OpenAPI
+document of their types, so that neither can tell of anything that the other does not.
+"""
 
 from __future__ import annotations
 
@@ -6,4 +10,6 @@ from collections.abc import Sequence
 
 from starlette.routing import BaseRoute
 
-API: Sequence[BaseRoute] = ()
+from backup.web.api.routes import ROUTES
+
+API: Sequence[BaseRoute] = ROUTES

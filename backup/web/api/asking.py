@@ -1,0 +1,52 @@
+"""What somebody asks of the API: the parameters of an address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from backup.web.views.errors import BadParameterError
+
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The parameters of a request, as bytes: paths may be any."""
+
+    given: dict[str, list[bytes]]
+
+    def text(self, name: str) -> str | None:
+        """A text; None if it was not given, or is empty."""
+        found = self.given.get(name)
+        if not found or not found[0]:
+            return None
+        try:
+            return found[0].decode()
+        except UnicodeDecodeError as error:
+            raise BadParameterError(f"{name} is not UTF-8") from error
+
+    def path(self, name: str = "path") -> bytes:
+        """A path; the root if it was not given."""
+        return self.given.get(name, [b"/"])[0] or b"/"
+
+    def paths(self, name: str = "path") -> list[bytes]:
+        """A path or several."""
+        return self.given.get(name, [])
+
+
+def asked(request: Request, allowed: frozenset[str]) -> Asked:
+    """The parameters of a request. `BadParameterError` for one that is not known, or very many."""
+    raw = request.scope["query_string"].decode("latin-1")
+    try:
+        pairs = parse_qsl(raw, keep_blank_values=True, encoding="latin-1", max_num_fields=_MOST)
+    except ValueError as error:
+        raise BadParameterError("too many parameters") from error
+    given: dict[str, list[bytes]] = {}
+    for name, value in pairs:
+        if name not in allowed:
+            raise BadParameterError("a parameter is not known: /api/v1/openapi.json names all")
+        given.setdefault(name, []).append(value.encode("latin-1"))
+    return Asked(given)

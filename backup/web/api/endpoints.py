@@ -1,0 +1,190 @@
+"""What can be asked of the API: each endpoint with its parameters, and the type of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from backup.web.api.asking import Asked
+from backup.web.context import context_of
+from backup.web.views.browsing import directory
+from backup.web.views.calendar import schedule
+from backup.web.views.daemon import DaemonStatus, daemon_status
+from backup.web.views.money import money
+from backup.web.views.nights import changes, snapshot_page
+from backup.web.views.overview import overview
+from backup.web.views.quoting import quote
+from backup.web.views.run_pages import one_run, run_page
+from backup.web.views.searching import search
+from backup.web.views.values.archives import MoneyPage
+from backup.web.views.values.browse import DirectoryPage, SearchPage, VersionPage
+from backup.web.views.values.nights import ChangePage, SnapshotPage
+from backup.web.views.values.overview import Overview
+from backup.web.views.values.quote import QuotePage
+from backup.web.views.values.runs import RunDetail, RunPage
+from backup.web.views.values.schedule import SchedulePage
+from backup.web.views.versions import versions_of_path
+
+Call = Callable[[Request, Asked], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query; `is_list`: it may be given several times."""
+
+    name: str
+    about: str
+    is_required: bool = False
+    is_list: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A GET below /api/v1; names in braces are parts of its path."""
+
+    path: str
+    name: str
+    about: str
+    answer: type
+    call: Call
+    parameters: Sequence[Parameter] = ()
+
+
+_JOB = Parameter("job", "only of this job")
+_AFTER = Parameter("after", "what the page before gave as next_after")
+_BEFORE = Parameter("before", "what the page before gave as next_before")
+_PATH = Parameter("path", "an absolute path, percent-encoded byte by byte; / without it")
+
+
+async def _heard(request: Request) -> DaemonStatus | None:
+    """What the daemon says now; None if it is away: what it said before is old."""
+    heard = await context_of(request).daemon.status()
+    return None if heard.is_away else daemon_status(heard.document)
+
+
+async def _view(request: Request, make: Callable[..., Any], *args: object, **named: object) -> object:
+    return await context_of(request).reading.view(make, *args, **named)
+
+
+async def _overview(request: Request, _: Asked) -> object:
+    context = context_of(request)
+    return await _view(request, overview, context.config, context.clock.now(), await _heard(request))
+
+
+async def _schedule(request: Request, _: Asked) -> object:
+    context = context_of(request)
+    return await _view(request, schedule, context.config, context.clock.now(), await _heard(request))
+
+
+async def _money(request: Request, _: Asked) -> object:
+    context = context_of(request)
+    return await _view(request, money, context.config, context.clock.now())
+
+
+async def _runs(request: Request, of: Asked) -> object:
+    given = {name: of.text(name) for name in ("job", "kind", "outcome", "before")}
+    return await _view(request, run_page, **given)
+
+
+async def _run(request: Request, _: Asked) -> object:
+    return await _view(request, one_run, request.path_params["number"])
+
+
+async def _snapshots(request: Request, of: Asked) -> object:
+    return await _view(request, snapshot_page, request.path_params["job"], before=of.text("before"))
+
+
+async def _changes(request: Request, of: Asked) -> object:
+    return await _view(
+        request,
+        changes,
+        request.path_params["snapshot"],
+        older=of.text("older"),
+        path=of.path(),
+        after=of.text("after"),
+    )
+
+
+async def _entries(request: Request, of: Asked) -> object:
+    context, snapshot = context_of(request), request.path_params["snapshot"]
+    now = context.clock.now()
+    return await _view(request, directory, context.config, now, snapshot, of.path(), after=of.text("after"))
+
+
+async def _quote(request: Request, of: Asked) -> object:
+    context, snapshot = context_of(request), request.path_params["snapshot"]
+    return await _view(request, quote, context.config, context.clock.now(), snapshot, of.paths())
+
+
+async def _versions(request: Request, of: Asked) -> object:
+    context, job = context_of(request), request.path_params["job"]
+    return await _view(request, versions_of_path, context.config, context.clock.now(), job, of.path())
+
+
+async def _search(request: Request, of: Asked) -> object:
+    return await _view(request, search, of.text("q") or "", job=of.text("job"), after=of.text("after"))
+
+
+ENDPOINTS: Sequence[Endpoint] = (
+    Endpoint("/overview", "overview", "Is all well, job by job.", Overview, _overview),
+    Endpoint(
+        "/runs",
+        "runs",
+        "Runs, newest first.",
+        RunPage,
+        _runs,
+        (
+            _JOB,
+            Parameter("kind", "only of this kind"),
+            Parameter("outcome", "only with this outcome"),
+            _BEFORE,
+        ),
+    ),
+    Endpoint("/runs/{number}", "run", "A run with its report.", RunDetail, _run),
+    Endpoint(
+        "/jobs/{job}/snapshots",
+        "snapshots",
+        "A job's snapshots, newest first.",
+        SnapshotPage,
+        _snapshots,
+        (_BEFORE,),
+    ),
+    Endpoint("/jobs/{job}/versions", "versions", "The versions of a path.", VersionPage, _versions, (_PATH,)),
+    Endpoint(
+        "/snapshots/{snapshot}/entries",
+        "entries",
+        "A directory of a snapshot.",
+        DirectoryPage,
+        _entries,
+        (_PATH, _AFTER),
+    ),
+    Endpoint(
+        "/snapshots/{snapshot}/changes",
+        "changes",
+        "What changed up to a snapshot.",
+        ChangePage,
+        _changes,
+        (Parameter("older", "since this snapshot; without it since the one before"), _PATH, _AFTER),
+    ),
+    Endpoint(
+        "/snapshots/{snapshot}/quote",
+        "quote",
+        "What a restore of these paths costs, and its command.",
+        QuotePage,
+        _quote,
+        (Parameter("path", "an absolute path; may be repeated", is_required=True, is_list=True),),
+    ),
+    Endpoint(
+        "/search",
+        "search",
+        "Names in all snapshots.",
+        SearchPage,
+        _search,
+        (Parameter("q", "a part of a name, or a pattern with * and ?"), _JOB, _AFTER),
+    ),
+    Endpoint("/money", "money", "Archives, and what they cost.", MoneyPage, _money),
+    Endpoint("/schedule", "schedule", "The next two weeks.", SchedulePage, _schedule),
+)
