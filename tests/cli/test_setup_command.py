@@ -182,6 +182,52 @@ def test_cut_at_every_call_that_changes_something(
                 assert state_of(emulator) == (whole if mode == "apply" else EMPTY), (calls[number - 1], after)
 
 
+def notes_of(server: Server) -> list[Path]:
+    """The notes on vaults that are being made."""
+    return list(server.config.parent.glob("config.toml.making-*"))
+
+
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_a_vault_that_was_made_and_not_tagged_is_known_by_its_note(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_effect: bool
+) -> None:
+    """The process is killed at CreateVault; the note is on the disk before it."""
+    server = new_server(tmp_path / "web1", emulator, "glacier")
+    with monkeypatch.context() as patch:
+        made = cut_at(patch, 0, after=False)
+        server.done(*set_up(server, "apply", "--yes"))
+        number = made.index("glacier:create_vault") + 1
+    server.done(*set_up(server, "destroy", "--yes"))
+    assert notes_of(server) == []
+
+    def cut() -> None:
+        with monkeypatch.context() as patch:
+            cut_at(patch, number, after=takes_effect)
+            with pytest.raises(CutShortError):
+                server.run(*set_up(server, "apply", "--yes"))
+        assert state_of(emulator)["vaults"] == ({"nightly": {}} if takes_effect else {})
+
+    cut()
+    (note,) = notes_of(server)
+    assert json.loads(note.read_text())["making"] == {
+        "setup": "nightvault", "account": ACCOUNT_ID, "region": REGION, "vault": "nightly",
+    }  # fmt: skip
+    if takes_effect:
+        told = server.done(*set_up(server, "destroy", "--yes", "--name", "other")).stdout
+        assert "it does not carry the tag" in told
+        kept = note.read_text()
+        note.write_text(kept.replace('"nightly"', '"weekly"'))
+        assert "it does not carry the tag" in server.done(*set_up(server, "destroy", "--yes")).stdout
+        note.write_text(kept)
+    server.done(*set_up(server, "destroy", "--yes"))
+    assert state_of(emulator) == EMPTY
+    assert notes_of(server) == []
+    cut()
+    server.done(*set_up(server, "apply", "--yes"))
+    assert state_of(emulator)["vaults"] == {"nightly": {"nightvault:setup": "nightvault"}}
+    assert notes_of(server) == []
+
+
 def test_lost_answers_make_nothing_twice(emulator: RunningEmulator, server: Server) -> None:
     """The answer of a change is lost after it took effect."""
     faults = [

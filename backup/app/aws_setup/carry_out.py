@@ -26,18 +26,20 @@ def carry_out(
     planner: Planner,
     *,
     clock: Clock,
+    begin: Callable[[Step], object],
     tell: Callable[[Step], object],
 ) -> Found:
     """Do the first step of the plan until there is none; what is there then.
 
     After a failure that may pass, it is looked again what is there: nothing is made twice where an answer was
-    lost.
+    lost. `begin` is called before each step, `tell` once it is done.
     """
     failures = 0
     for _ in range(MOST_STEPS):
         steps = planner(wanted, found).steps
         if not steps:
             return found
+        begin(steps[0])
         try:
             answer = calls.call(steps[0].service, steps[0].operation, **steps[0].parameters)
         except NightvaultError as error:

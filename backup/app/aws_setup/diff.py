@@ -18,6 +18,7 @@ from backup.app.aws_setup.model import (
     POLICY,
     UNKNOWN_ANCHOR,
     Found,
+    FoundPlace,
     FoundRole,
     Kind,
     Plan,
@@ -201,7 +202,8 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
             left.append("\n".join([kept, *commands(role)]))
         steps += _delete_role(role)
     where = f"bucket {wanted.bucket.name}" if wanted.bucket else f"vault {wanted.vault}"
-    if place is not None and not place.is_ours:
+    is_ours = place is not None and (place.is_ours or _was_cut_short(wanted, place))
+    if place is not None and not is_ours:
         left.append(f"{where}: it does not carry the tag {TAG}={name}")
     elif place is not None and place.holds:
         counts = " (old versions and delete markers count)" if wanted.bucket else ""
@@ -209,6 +211,11 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
     elif place is not None:
         steps.append(_delete_place(wanted))
     return Plan(tuple(steps), left=tuple(left))
+
+
+def _was_cut_short(wanted: Wanted, place: FoundPlace) -> bool:
+    """Whether a place without any set-up's tag is the empty vault that this one was about to make."""
+    return wanted.is_noted and not place.is_others and not place.holds
 
 
 def _delete_anchor(name: str, number: str, *, enabled: bool) -> Iterator[Step]:

@@ -74,7 +74,8 @@ class WantedBucket:
 class Wanted:
     """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
 
-    `others` are vaults of the same config with roles of their own.
+    `others` are vaults of the same config with roles of their own. `is_noted`: a note says that this set-up
+    was about to make the vault, so that it may be ours without a tag.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Wanted:
     bucket: WantedBucket | None = None
     crl: str | None = None
     others: tuple[str, ...] = ()
+    is_noted: bool = False
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
         """The trust policy of a role by one trust anchor."""

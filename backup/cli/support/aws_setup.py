@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backup.app.aws_setup import diff, words
@@ -13,7 +13,8 @@ from backup.app.aws_setup.carry_out import Planner, carry_out
 from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_values
 from backup.app.aws_setup.given import authorities_in, bundle, checked_crl
 from backup.app.aws_setup.look import look
-from backup.app.aws_setup.model import Found, Plan, Step, Wanted
+from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted
+from backup.app.aws_setup.note import note_of
 from backup.app.aws_setup.sessions import try_sessions
 from backup.app.aws_setup.wanted import (
     Account,
@@ -83,10 +84,35 @@ class SetUp:
         def tell(step: Step) -> None:
             self.cli.say(f"done: {step.verb} {step.kind} {step.name}")
 
-        if not plan.steps:
-            return self.found
-        clock = self.cli.clock
-        return carry_out(self.calls, self.wanted, self.found, self.planner, clock=clock, tell=tell)
+        found = self.found
+        if plan.steps:
+            given = (self.calls, self.wanted, self.found, self.planner)
+            found = carry_out(*given, clock=self.cli.clock, begin=self._note, tell=tell)
+        if found.place is None or found.place.is_ours:
+            self._remove_note()
+        return found
+
+    def _note(self, step: Step) -> None:
+        """Note a vault before it is made."""
+        note = note_of(self.path, self.wanted)
+        if note is None or (step.verb, step.kind) != (Verb.MAKE, Kind.VAULT):
+            return
+        try:
+            note.write()
+        except OSError as error:
+            self.cli.warn(
+                f"cannot write {note.path}: {error.strerror}; should this be cut short before vault "
+                f"{step.name} has its tag, --destroy will not know it"
+            )
+
+    def _remove_note(self) -> None:
+        note = note_of(self.path, self.wanted)
+        if note is None:
+            return
+        try:
+            note.remove()
+        except OSError as error:
+            self.cli.warn(f"cannot remove {note.path}, which is of no use any more: {error.strerror}")
 
     def report(self, found: Found) -> None:
         """What is there now."""
@@ -170,6 +196,8 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     if authorities and options.subject is None:
         check_own_certificate(config, authorities)
     wanted = wanted_of(config, config.vault(vault_name), account, options)
+    note = note_of(path, wanted)
+    wanted = replace(wanted, is_noted=note is not None and note.is_there())
     planner = diff.to_destroy if mode == "destroy" else diff.to_make
     return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, Found())
 

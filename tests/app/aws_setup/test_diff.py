@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ OF_BUCKET = Wanted(
 )  # fmt: skip
 OF_VAULT = replace(OF_BUCKET, bucket=None, vault="nightly", crl="CRL")
 WANTED = st.sampled_from([OF_BUCKET, OF_VAULT])
+NOTED = replace(OF_VAULT, is_noted=True)
 
 
 def answer_to(step: Step, number: int) -> dict[str, Any]:
@@ -78,14 +80,14 @@ def carried_out(planner: Callable[[Wanted, Found], Plan], wanted: Wanted, found:
     return found
 
 
-@given(WANTED, st.integers(0, 30))
+@given(WANTED | st.just(NOTED), st.integers(0, 30))
 def test_from_any_half_to_the_whole_and_to_nothing(wanted: Wanted, cut: int) -> None:
     half = carried_out(to_make, wanted, Found(), cut)
     whole = carried_out(to_make, wanted, half, 100)
     assert to_make(wanted, whole) == Plan(())
     assert (len(whole.anchors), len(whole.profiles), len(whole.roles)) == (1, 1, 3)
     left = carried_out(to_destroy, wanted, half, 100)
-    untagged = half.place is not None and not half.place.is_ours
+    untagged = half.place is not None and not half.place.is_ours and not wanted.is_noted
     assert left == (Found(place=half.place) if untagged else Found()), (
         "a vault without a tag may be anybody's"
     )
@@ -141,6 +143,20 @@ def test_a_vault_of_another_set_up_is_not_taken() -> None:
     theirs = Found(place=FoundPlace(is_ours=False, holds=False, is_others=True))
     assert [step for step in to_make(OF_VAULT, theirs).steps if step.service == "glacier"] == []
     assert to_destroy(OF_VAULT, theirs).steps == ()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        FoundPlace(is_ours=False, holds=False, is_others=True),
+        FoundPlace(is_ours=False, holds=True),
+        FoundPlace(is_ours=True, holds=True),
+    ],
+)
+def test_a_note_does_not_make_anothers_or_a_full_vault_ours(place: FoundPlace) -> None:
+    plan = to_destroy(NOTED, Found(place=place))
+    assert plan.steps == ()
+    assert "vault nightly" in plan.left[0]
 
 
 def test_a_vault_beside_it_in_the_config_is_an_obstacle() -> None:
