@@ -17,7 +17,7 @@ from backup.driller import candidates, opening, planning, scratch
 from backup.driller.compare import compare
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
-from backup.errors import LockedError, RecoveryKeyError, SpoolError
+from backup.errors import LockedError, RecoveryKeyError, SpoolError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory.proofs import Proof, proofs
 from backup.inventory.readings import Grade
@@ -309,17 +309,39 @@ def test_what_a_killed_process_left_goes(linked: Site, source: Path, monkeypatch
 def test_one_that_was_cut_before_it_asked_needs_the_key_or_is_given_up(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    context = drill_world(site, files=2)
+    dies_before_it_asks(context, monkeypatch)
+    report = step(context)
+    assert (report.grade, report.outcome) == (Grade.READ_BACK, Outcome.DONE), "without a key it reads back"
+    assert [one.run.outcome for one in recorded(site)] == [Outcome.DONE, Outcome.INTERRUPTED]
+    assert_nothing_left(site)
+
+
+def dies_before_it_asks(context: DrillContext, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(*_: Any, **__: Any) -> Any:
         raise PowerCut
 
-    context = drill_world(site, files=2)
     with monkeypatch.context() as dying:
         dying.setattr(opening, "begin_restore", dies)
         with pytest.raises(PowerCut):
             step(context, KEYS)
-    report = step(context)
-    assert (report.grade, report.outcome) == (Grade.READ_BACK, Outcome.DONE), "without a key it reads back"
-    assert [one.run.outcome for one in recorded(site)] == [Outcome.DONE, Outcome.INTERRUPTED]
+
+
+def test_with_the_key_it_goes_on_at_the_recorded_cost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = drill_world(site, files=2, limit="1", price=by_megabyte)
+    dies_before_it_asks(context, monkeypatch)
+    report = step(context, KEYS)
+    assert (report.outcome, len(recorded(site))) == (Outcome.DONE, 1)
+    assert_nothing_left(site)
+
+
+def test_one_that_has_become_dearer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = drill_world(site, files=2, limit="1", price=by_megabyte)
+    dies_before_it_asks(context, monkeypatch)
+    with pytest.raises(UsageError, match="would cost more now"):
+        step(replace(context, price=lambda pieces: by_megabyte(pieces) * 2), KEYS)
+    assert recorded(site)[0].run.outcome is Outcome.INTERRUPTED
+    assert step(context, KEYS).outcome is Outcome.DONE
     assert_nothing_left(site)
 
 
