@@ -138,7 +138,8 @@ def test_damage_is_found(site: Site, tmp_path: Path) -> None:
     (first, *_) = archive_ids(site)
     path = archive_file(tmp_path / "vault", first)
     path.chmod(0o600)
-    corrupt(path, path.stat().st_size // 2, 20)
+    middle = path.stat().st_size // 2
+    corrupt(path, middle, 20)
     report = opens(site, drill_world(site, size=100 * MIB))
     assert report.outcome is Outcome.FAILED
     assert {one.kind for one in report.findings} == {"not-restored"}
@@ -147,6 +148,9 @@ def test_damage_is_found(site: Site, tmp_path: Path) -> None:
     assert_nothing_left(site)
     proof = proof_of(site)
     assert 0 < proof.opened < proof.bytes, "the rest counts"
+    covering = """SELECT count(*) FROM readings r JOIN archives a ON a.number = r.archive
+                  WHERE a.archive_id = ? AND r.proven = 2 AND r.start <= ? AND r."end" > ?"""
+    assert query(site, covering, first, middle, middle) == [(0,)], "what is damaged does not"
 
 
 def test_what_is_lost_is_found(site: Site, tmp_path: Path) -> None:
@@ -183,6 +187,12 @@ def a_copy_for_a_link(folder: Path) -> None:
     name.chmod(stat.S_IMODE(found.st_mode))
 
 
+def a_third_name(folder: Path) -> None:
+    os.link(folder / "other name", folder / "third name")
+    found = (folder / "other name").stat()
+    os.utime(folder / "other name", ns=(found.st_mtime_ns,) * 2)
+
+
 def other_bytes(folder: Path) -> None:
     path = folder / "inner" / "strange"
     found = path.stat()
@@ -216,7 +226,8 @@ def another_owner(folder: Path) -> None:
         (another_attribute, "metadata", "user.more"),
         (another_owner, "metadata", "owner"),
         (a_directory, "metadata", "mode is 0700 instead of 0555"),
-        (a_copy_for_a_link, "hard-link", ""),
+        (a_copy_for_a_link, "hard-link", "is no hard link"),
+        (a_third_name, "hard-link", "3 names instead of 2"),
         (other_bytes, "content", "bytes"),
         (not_there, "not-restored", "not there"),
     ],
