@@ -7,14 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 import pytest
 
+from backup.inventory.stages import MessageKind
 from backup.notify import deadline
-from backup.notify.channel import AwayError, RefusedError
+from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.channels.http import post
 from backup.notify.channels.mail import Mail
-from tests.notify.test_channels import note
+from backup.notify.letter import Letter
 
 SECONDS, EVERY = 0.6, 0.1
 
@@ -49,6 +51,12 @@ def dripping(at_once: bytes, slowly: bytes = b"x" * 1000) -> Iterator[int]:
         over.set()
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def note() -> Note:
+    """Some message."""
+    letter = Letter("web1: backup of job main failed", "web1", [("error", "the vault is away")])
+    return Note("a7e1f7b5", MessageKind.FAILED, datetime(2026, 11, 26, tzinfo=UTC), letter, {})
 
 
 def in_time(began: float) -> bool:
