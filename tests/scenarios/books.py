@@ -1,0 +1,284 @@
+"""What must go and when, and what it must cost: reckoned beside the program, held against vault and meter.
+
+What a snapshot needs is asked of the restorer, which would read it; a prune decides by a query of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from backup.app.prices import builtin_table, kind_of, load_of, price_of, quotes
+from backup.app.runs import opened, restore_context
+from backup.app.stats import read_statistics
+from backup.app.vaults import Purpose, make_vault
+from backup.daemon.task_run import Done
+from backup.inventory import archives, snapshots
+from backup.inventory import stats as queries
+from backup.inventory.archives import Archive
+from backup.inventory.database import Inventory
+from backup.model import JobName, PackKind, VaultName
+from backup.restorer.restore import plan_restore
+from backup.retention.stats import summed
+from tests.scenarios.machine import Machine
+from tests.support.doubles import Silent
+from tests.support.emulated import REGION
+from tests.support.wholeness import list_now
+
+GRACE = timedelta(days=3)
+MINIMUM = {"directory": timedelta(0), "glacier": timedelta(days=90), "s3": timedelta(days=180)}
+A_RUN = timedelta(hours=12)  # so long a prune may wait for the vault's list
+STORED = ("storage", "overhead", "index", "minimum size")
+
+
+@dataclass
+class Archives:
+    """Each archive that nothing kept needs: since when, and when it went."""
+
+    machine: Machine
+    unneeded: dict[str, datetime] = field(default_factory=dict)
+    deleted: int = 0
+    seen: set[str] = field(default_factory=set)
+    looked_at: datetime | None = None
+    _needs: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def forget_needs(self) -> None:
+        """Chunks are stored elsewhere now: look anew."""
+        self._needs.clear()
+
+    def around(self, work: Callable[[], Done]) -> Done:
+        """A prune, with a look at the vault before and after."""
+        before, began = self.held(), self.machine.clock.now()
+        data = self._data()
+        done = work()
+        if done.waits_for:
+            return done
+        self._judge(data, before - self.held(), began)
+        return done
+
+    def _judge(self, data: dict[str, Archive], gone: set[str], began: datetime) -> None:
+        self.forget_needs()
+        now, needed = self.machine.clock.now(), self.needed()
+        assert not gone & needed, f"deleted, and needed still: {gone & needed}"
+        self.deleted += len(gone)
+        for name in gone & data.keys():
+            assert name in self.unneeded, f"{name} was deleted by the prune that first saw it unneeded"
+            due = self._due(data[name], self.unneeded.pop(name))
+            assert now >= due, f"{name} was deleted at {now}, before it was due at {due}"
+        for name in list(self.unneeded):
+            if name in needed or name not in data:
+                del self.unneeded[name]
+            elif name not in gone:
+                due = self._due(data[name], self.unneeded[name])
+                assert began < due, f"{name} was due at {due}, and is there still after the prune of {began}"
+        for name in data.keys() - needed - gone:
+            self.unneeded.setdefault(name, now)
+        self.looked_at = now
+
+    def _due(self, archive: Archive, since: datetime) -> datetime:
+        assert archive.stored_at is not None
+        return max(since + GRACE, archive.stored_at + MINIMUM[self.machine.kind])
+
+    def needed(self) -> frozenset[str]:
+        """The archives from which a restore of what is kept would read."""
+        with closing(opened(self.machine.config)) as inventory:
+            found = _kept(self.machine, inventory)
+            context = _context(self.machine, inventory)
+            for one in found:
+                if one.id not in self._needs:
+                    plan = plan_restore(one, b"/", context)
+                    ids = (archive.archive_id for archive in plan.archives.values())
+                    self._needs[one.id] = frozenset(str(name) for name in ids if name)
+        return frozenset().union(*(self._needs[one.id] for one in found))
+
+    def _data(self) -> dict[str, Archive]:
+        with closing(opened(self.machine.config)) as inventory, inventory.reading() as tx:
+            every = archives.list_archives(tx, inventory.id, vault=VaultName(self.machine.vault))
+        return {
+            str(one.archive_id): one for one in every if one.label.kind is PackKind.DATA and one.archive_id
+        }
+
+    def held(self) -> set[str]:
+        """What the vault holds, by its own records."""
+        found = self._held()
+        self.seen |= found
+        return found
+
+    def _held(self) -> set[str]:
+        machine = self.machine
+        if machine.kind == "directory":
+            vault = make_vault(machine.config, machine.vault, Purpose.RESTORE, machine.clock)
+            return {str(one.archive_id) for one in list_now(vault).archives}
+        ask = {
+            "glacier": "SELECT archive_id FROM archives WHERE deleted_ms IS NULL",
+            "s3": "SELECT CAST(key AS TEXT) FROM objects",
+        }
+        look = machine.folder / "look.sqlite"  # a copy: the emulator has its database for itself
+        for suffix in ("", "-wal"):
+            there = machine.emulator.state / f"emulator.sqlite{suffix}"
+            shutil.copyfile(there, f"{look}{suffix}") if there.exists() else None
+        with closing(sqlite3.connect(look)) as db:
+            return {name for (name,) in db.execute(ask[machine.kind])}
+
+
+def _kept(machine: Machine, inventory: Inventory) -> list[snapshots.Snapshot]:
+    with inventory.reading() as tx:
+        return snapshots.list_snapshots(tx, job=JobName(machine.job))
+
+
+def _context(machine: Machine, inventory: Inventory):  # type: ignore[no-untyped-def]
+    return restore_context(
+        machine.config, inventory, VaultName(machine.vault), clock=machine.clock, progress=Silent()
+    )
+
+
+@dataclass
+class Money:
+    """What `stats` and quotes foretell, and what the meter charges, by part of the bill.
+
+    `outputs` are the archives that are readable already, for which a restore more does not ask again.
+    """
+
+    machine: Machine
+    foretold: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    charged: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    beside: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    outputs: set[int] = field(default_factory=set)
+    _month: Decimal = Decimal(0)
+    _since: datetime | None = None
+    _metered: dict[str, Decimal] = field(default_factory=dict)
+    _factor: int = 1
+
+    def begin(self) -> None:
+        """From now on."""
+        self._since = self.machine.clock.now()
+        self._metered = self.meter()
+        self.look()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing costs anything."""
+        return self.machine.kind == "directory"
+
+    def look(self) -> None:
+        """Storage has cost what was foretold until now; it costs what `stats` says from now on."""
+        if self.is_free:
+            return
+        now, vault, config = self.machine.clock.now(), VaultName(self.machine.vault), self.machine.config
+        assert self._since is not None
+        self.foretold["storage"] += self._month * _months(self._since, now)
+        with closing(opened(config)) as inventory:
+            found = read_statistics(config, inventory, now, vault=vault)
+            with inventory.reading() as tx:
+                uploads = [one for one in queries.uploads(tx, self._since) if one.vault == vault]
+        summary = summed(replace(found.rows.of(vault), uploads=uploads), found.terms[vault], found.today)
+        assert summary.month is not None
+        assert summary.requests.upload_cost is not None
+        self.foretold["uploads"] += summary.requests.upload_cost
+        self._month, self._since = summary.month, now
+
+    def quote(self, name: str) -> None:
+        """What a restore is quoted at, without what is readable already."""
+        if self.is_free:
+            return
+        machine = self.machine
+        settings = machine.config.vault(VaultName(machine.vault))
+        days = settings.retrieval_days if machine.kind == "s3" else 0
+        with closing(opened(machine.config)) as inventory:
+            (one,) = [each for each in _kept(machine, inventory) if each.id == name]
+            context = _context(machine, inventory)
+            plan, price = plan_restore(one, b"/", context), price_of(machine.config, settings)
+            assert price is not None
+            told = quotes(plan, price, kind_of(settings), context.vault.traits, copy_days=days)
+        quote = next(one for one in told if one.tier is settings.tier)
+        new = load_of(plan, [one for one in quote.ranges if one.archive not in self.outputs])
+        self.outputs |= {one.archive for one in quote.ranges}
+        load = replace(quote.load, requests=new.requests, retrieved=new.retrieved)
+        bill = price.retrieving(load, quote.tier, copy_days=days)
+        assert bill is not None
+        self.foretold["restores"] += bill.retrieval + bill.requests + bill.egress
+        self.foretold["copies"] += bill.copies
+
+    def change_prices(self, factor: int) -> None:
+        """What is stored costs so many times what the meter charges, and the admin says so to the program."""
+        if self.is_free:
+            return
+        self.settle()
+        self._factor = factor
+        for kind, figure in _FIGURES[self.machine.kind]:
+            price = builtin_table().find(REGION, kind)
+            self.machine.run("prices", "--set", f"{REGION}/{kind}/{figure}={getattr(price, figure) * factor}")
+        self.look()
+
+    def settle(self) -> None:
+        """Take over what the meter has charged until now, at the prices in force."""
+        if self.is_free:
+            return
+        self.look()
+        now = self.meter()
+        for part, amount in now.items():
+            factor = self._factor if part == "storage" else 1
+            self.charged[part] += (amount - self._metered.get(part, Decimal(0))) * factor
+        self._metered = now
+
+    @contextmanager
+    def not_foretold(self) -> Iterator[None]:
+        """What happens meanwhile is charged, and nobody foretells it: it is noted apart."""
+        if self.is_free:
+            yield
+            return
+        self.settle()
+        before = dict(self.charged)
+        yield
+        self.settle()
+        for part in ("restores", "early deletion", "copies"):
+            self.beside[part] += self.charged[part] - before.get(part, Decimal(0))
+            self.charged[part] = before.get(part, Decimal(0))
+
+    def meter(self) -> dict[str, Decimal]:
+        """The money of each part until now."""
+        found: dict[str, Decimal] = defaultdict(Decimal)
+        for bill in self.machine.emulator.bill()["bill"]:
+            if bill["service"] == self.machine.kind:
+                for line in bill["lines"]:
+                    found[_part(line["item"])] += Decimal(line["cost"])
+        return found
+
+
+_FIGURES = {
+    "glacier": [("glacier", "storage")],
+    "s3": [("s3:DEEP_ARCHIVE", "storage"), ("s3:DEEP_ARCHIVE", "copy"), ("s3:STANDARD", "storage")],
+}
+
+
+def _part(item: str) -> str:
+    if item in STORED:
+        return "storage"
+    if item in {"upload requests", "complete requests"}:
+        return "uploads"
+    return {"early deletion": item, "copy": "copies"}.get(item, "restores")
+
+
+def _months(begin: datetime, end: datetime) -> Decimal:
+    """How many calendar months (UTC) a span is, each part by the length of its own."""
+    total = Decimal(0)
+    for first, following in _calendar(begin, end):
+        part = min(end, following) - max(begin, first)
+        total += Decimal(part / timedelta(milliseconds=1)) / Decimal(
+            (following - first) / timedelta(milliseconds=1)
+        )
+    return total
+
+
+def _calendar(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    first = datetime(begin.year, begin.month, 1, tzinfo=UTC)
+    while first < end:
+        following = datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=UTC)
+        yield first, following
+        first = following

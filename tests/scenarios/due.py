@@ -1,0 +1,84 @@
+"""When runs are due, found in another way than the daemon does: minute by minute of the zone's own clock."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+Span = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of a task: a time of day, on some weekdays (Monday is 0) or days of the month."""
+
+    at: time
+    zone: str
+    weekdays: frozenset[int] = frozenset(range(7))
+    days: frozenset[int] = frozenset(range(1, 32))
+
+    @property
+    def crontab(self) -> str:
+        """As a config has it."""
+        of_week = (
+            ",".join(str((day + 1) % 7) for day in sorted(self.weekdays)) if len(self.weekdays) < 7 else "*"
+        )
+        of_month = ",".join(map(str, sorted(self.days))) if len(self.days) < 31 else "*"
+        return f"{self.at.minute} {self.at.hour} {of_month} * {of_week}"
+
+    def between(self, begin: datetime, end: datetime) -> list[datetime]:
+        """The first minute of each day on which the clock of the zone shows this time or later."""
+        here, found = ZoneInfo(self.zone), []
+        day = begin.astimezone(here).date() - DAY
+        while day <= end.astimezone(here).date():
+            if day.weekday() in self.weekdays and day.day in self.days:
+                found.append(self._first_minute(day, here))
+            day += DAY
+        return [one for one in found if begin <= one < end]
+
+    def _first_minute(self, day: date, here: ZoneInfo) -> datetime:
+        moment = datetime.combine(day, self.at, here).astimezone(UTC) - timedelta(hours=2)
+        while True:
+            local = moment.astimezone(here)
+            if local.date() == day and local.time() >= self.at:
+                return moment
+            moment += MINUTE
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The runs of a task against its times: due, done, those that nobody could do, lost, doubled."""
+
+    due: int
+    done: int
+    impossible: int
+    lost: Sequence[datetime]
+    doubled: Sequence[datetime]
+
+
+def counted(
+    due: Sequence[datetime], end: datetime, done: Iterable[datetime], away: Sequence[Span]
+) -> Counted:
+    """Hold the times at which runs began against those at which they were due.
+
+    A time is impossible to keep if the machine was away from it until the next one.
+    """
+    edges = [*due, end]
+    here: list[list[datetime]] = [[] for _ in due]
+    for one in done:
+        index = bisect_right(edges, one) - 1
+        if 0 <= index < len(due):
+            here[index].append(one)
+    lost, doubled, impossible = [], [], 0
+    for number, begin in enumerate(due):
+        could = not any(a <= begin and edges[number + 1] <= b for a, b in away)
+        impossible += not could
+        if could and not here[number]:
+            lost.append(begin)
+        if len(here[number]) > 1:
+            doubled.append(begin)
+    return Counted(len(due), sum(map(len, here)), impossible, lost, doubled)

@@ -1,0 +1,336 @@
+"""A server with the daemon's own board, on a clock that is moved by hand, and one vault of three kinds.
+
+Time goes from one moment that matters to the next; AWS's clock goes along. Nothing here decides what is due.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from backup.app import vaults
+from backup.app.restores import continue_restores
+from backup.app.task_book import InventoryBook
+from backup.app.tasks import TaskKind, tasks_of
+from backup.cli import main
+from backup.config import Config, load_config
+from backup.credentials import boto
+from backup.credentials.fixed import FixedCredentials
+from backup.daemon.board import Board
+from backup.daemon.executor import Executor
+from backup.daemon.task_run import Done, TaskEnd, TaskRun
+from backup.daemon.work import TaskWork
+from backup.errors import NightvaultError
+from backup.inventory.tasks import TaskState
+from backup.model import Credentials
+from backup.vault import aws
+from tests.scenarios.due import Span, Times
+from tests.scenarios.living import LivingServer
+from tests.support.command_line import CliAt
+from tests.support.daemons import Figures
+from tests.support.doubles import ManualClock, PowerCut
+from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
+from tests.upgrade.installed import BUCKET, GLACIER_VAULT, HERE
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+ZONE = "Europe/Berlin"
+KINDS = {"directory": ("on-disk", "disk"), "glacier": ("in-glacier", "cold"), "s3": ("in-bucket", "bucket")}
+NIGHTLY = Times(time(2, 30), ZONE)
+SEVERAL = Times(time(2, 30), "America/New_York", frozenset({0, 3}))
+SUNDAYS, FORGETS = Times(time(5, 0), "UTC", frozenset({6})), Times(time(4, 0), "UTC", frozenset({6}))
+FIRSTS = Times(time(7, 0), "UTC", days=frozenset({1}))
+FIFTEENTHS = Times(time(6, 0), "UTC", days=frozenset({15}))
+
+
+class WorldClock(ManualClock):
+    """A clock that takes AWS's clock along."""
+
+    def __init__(self, start: datetime, emulator: RunningEmulator) -> None:
+        super().__init__(start)
+        self._emulator = emulator
+        self.go(start)
+
+    def sleep(self, seconds: float) -> None:
+        """Move on, there and here."""
+        super().sleep(seconds)
+        self._go_along()
+
+    def go(self, moment: datetime) -> None:
+        """Move on to a moment."""
+        self._now = max(moment, self._now)
+        self._go_along()
+
+    def _go_along(self) -> None:
+        there = datetime.fromisoformat(self._emulator.now())
+        if there < self._now:
+            self._emulator.advance((self._now - there).total_seconds())
+
+
+class WrongError(BaseException):
+    """Something does not hold: the daemon, which ends for no error of its runs, ends for this."""
+
+
+@dataclass
+class Ended:
+    """A task's run that ended: when its first attempt and its last one began, and how it ended."""
+
+    kind: TaskKind
+    began: datetime
+    ended: datetime
+    state: TaskState
+    report: Any
+
+
+@dataclass
+class Machine:
+    """The server. `times` are of its tasks; `runs` all that ended; `away` when nothing could run."""
+
+    folder: Path
+    kind: str
+    emulator: RunningEmulator
+    clock: WorldClock
+    living: LivingServer
+    times: Mapping[TaskKind, Times]
+    retention: str
+    more: str = ""
+    runs: list[Ended] = field(default_factory=list)
+    away: list[Span] = field(default_factory=list)
+    paused: list[Span] = field(default_factory=list)
+    keys: list[Path] = field(default_factory=list)
+    cut: str = ""
+    awake: float = 0.0
+    after_backup: Callable[[Any], None] = lambda _: None
+    around_prune: Callable[[Callable[[], Done]], Done] = lambda work: work()
+    _begun: dict[TaskKind, datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keys.append(self.folder / "recovery.key")
+        self.write_config()
+        self.start()
+
+    @property
+    def job(self) -> str:
+        """Its job's name, as 0.1.0 had it."""
+        return KINDS[self.kind][0]
+
+    @property
+    def vault(self) -> str:
+        """Its vault's name in the config."""
+        return KINDS[self.kind][1]
+
+    @property
+    def config(self) -> Config:
+        """The config in force."""
+        return self.work.config
+
+    def write_config(self) -> None:
+        """Write config.toml."""
+        t = self.times
+        (self.folder / "config.toml").write_text(
+            f'[state]\ndir = "{self.folder}/state"\n{self.more}\n'
+            f'[[vault]]\nname = "{self.vault}"\nkind = "{self.kind}"\n{self._place()}'
+            f'prune = "{t[TaskKind.PRUNE].crontab}"\ncheck = "{t[TaskKind.CHECK].crontab}"\n'
+            f'compact = "{t[TaskKind.COMPACT].crontab}"\n'
+            f'[[job]]\nname = "{self.job}"\nvault = "{self.vault}"\nsources = ["{self.living.folder}"]\n'
+            f'schedule = "{t[TaskKind.BACKUP].crontab}"\ntimezone = "{t[TaskKind.BACKUP].zone}"\n'
+            f'forget = "{t[TaskKind.FORGET].crontab}"\n[job.retention]\n{self.retention}\n'
+            f'[[job.command]]\nname = "shop.dump"\nrun = ["cat", "{self.living.database}"]\n'
+        )
+
+    def _place(self) -> str:
+        if self.kind == "directory":
+            return f'path = "{self.folder}/vault"\n'
+        where = f'region = "{REGION}"\n'
+        if self.kind == "s3":
+            return where + f'bucket = "{BUCKET}"\nendpoint = "{self.emulator.s3_url}"\npath_style = true\n'
+        glacier = f'vault = "{GLACIER_VAULT}"\nendpoint = "{self.emulator.glacier_url}"\n'
+        return where + f'account_id = "{ACCOUNT_ID}"\n' + glacier
+
+    def start(self) -> None:
+        """Begin a daemon with what the inventory has of its tasks."""
+        config = load_config(str(self.folder / "config.toml"))
+        self.work = TaskWork(config, self.clock)
+        executor = Executor(self._do, self.clock, [self], monotonic=lambda: self.awake)
+        executor.board = self.board = Board(
+            tasks_of(config),
+            InventoryBook(config),
+            self.clock,
+            launch=executor.carry_out,
+            progress=lambda _: Figures(),
+            monotonic=lambda: self.awake,
+        )
+
+    # The work of tasks, and who is told of it.
+
+    def _do(self, run: TaskRun) -> Done:
+        if self.cut == "before":
+            self.cut = ""
+            raise PowerCut
+        if run.task.kind is TaskKind.PRUNE:
+            try:
+                done = self.around_prune(lambda: self.work(run))
+            except AssertionError as error:
+                raise WrongError(f"{run.task} at {self.clock.now()}") from error
+        else:
+            done = self.work(run)
+        if self.cut == "after" and run.task.kind is TaskKind.BACKUP:
+            self.cut = ""
+            self._note(run, TaskEnd(TaskState.DONE, self.clock.now(), done.report))
+            raise PowerCut
+        return done
+
+    def began(self, run: TaskRun) -> None:
+        """Note when a run begins."""
+        self._begun.setdefault(run.task.kind, self.clock.now())
+
+    def ended(self, run: TaskRun, end: TaskEnd) -> None:
+        """Note how it ended."""
+        if not end.waits_for:
+            self._note(run, end)
+
+    def _note(self, run: TaskRun, end: TaskEnd) -> None:
+        try:
+            self._note_end(run, end)
+        except Exception as error:
+            raise WrongError(f"{run.task} at {self.clock.now()}") from error
+
+    def _note_end(self, run: TaskRun, end: TaskEnd) -> None:
+        if end.error is not None and not isinstance(end.error, NightvaultError):
+            raise end.error
+        began = self._begun.pop(run.task.kind, self.clock.now())
+        result = end.report if end.error is None else end.error
+        self.runs.append(Ended(run.task.kind, began, end.ended_at, end.state, result))
+        if run.task.kind is TaskKind.BACKUP and end.state is TaskState.DONE:
+            self.after_backup(end.report.report)
+
+    # Time passes.
+
+    def live(self, until: datetime) -> None:
+        """Let the daemon do what is due until a moment."""
+        while True:
+            self._look()
+            now = self.clock.now()
+            if now >= until:
+                return
+            self.go(min(self._next(now), until))
+
+    def _look(self) -> None:
+        try:
+            self.board.look()
+        except PowerCut:
+            self._begun.clear()
+            self.start()
+            self.board.look()
+
+    def _next(self, now: datetime) -> datetime:
+        lines = self.board.lines()
+        known = [line.next_at for line in lines if line.next_at is not None and not line.paused_until]
+        waits = any(line.waits_for or line.row.state is TaskState.FAILED for line in lines)
+        soon = now + (HOUR if waits else 2 * DAY)
+        later = [one for one in known if one > now]
+        moment = min([soon, *later])
+        return datetime.fromtimestamp(-(-moment.timestamp() // 60) * 60, UTC)  # ticks are on full minutes
+
+    def go(self, moment: datetime, *, asleep: bool = False) -> None:
+        """Let time pass without looking; the monotonic clock stands still in sleep."""
+        if not asleep:
+            self.awake += (moment - self.clock.now()).total_seconds()
+        self.clock.go(moment)
+
+    def suspend(self, until: datetime) -> None:
+        """Sleep."""
+        self.away.append((self.clock.now(), until))
+        self.go(until, asleep=True)
+
+    def off(self, until: datetime) -> None:
+        """Be switched off, and start again."""
+        self.away.append((self.clock.now(), until))
+        self.go(until)
+        self._begun.clear()
+        self.start()
+
+    def go_on_with_restores(self) -> None:
+        """What the daemon does each five minutes about restores that are open."""
+        for _, report in continue_restores(self.config, clock=self.clock, stop=_never()):
+            assert not isinstance(report, Exception), report
+
+    # What people do.
+
+    def run(self, *words: object, allowed: tuple[int, ...] = (0,)) -> str:
+        """What a command prints."""
+        texts = ["--config", str(self.folder / "config.toml"), *map(str, words)]
+        done = CliRunner().invoke(main, texts, obj=CliAt(self.clock))
+        assert done.exit_code in allowed, f"{words}: {done.exit_code}\n{done.output}"
+        return done.stdout
+
+    def key_words(self) -> list[str]:
+        """All recovery keys as options, today's first."""
+        return [word for key in reversed(self.keys) for word in ("--key", str(key))]
+
+
+def _never() -> Any:
+    from threading import Event
+
+    return Event()
+
+
+@dataclass
+class Worlds:
+    """The emulator and folder of a server that 0.1.0 left behind."""
+
+    folder: Path
+    emulator: RunningEmulator
+
+
+def unpack(folder: Path) -> None:
+    """What 0.1.0 left behind."""
+    with tarfile.open(HERE / "v0.1.0.tar.xz") as tar:
+        tar.extractall(folder, filter="data")
+    os.chmod(folder / "state", 0o700)
+
+
+def prepare(patch: pytest.MonkeyPatch) -> None:
+    """The keys with which vaults are asked, the zone of their tasks, and one client for all runs.
+
+    A client costs half a second of work each time it is made, and the same is made again in each night.
+    """
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    patch.setenv("TZ", "UTC")
+    keys = FixedCredentials(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY))
+    patch.setattr(vaults, "credential_source", lambda *_: keys)
+    sessions: dict[str, Any] = {}
+    clients: dict[tuple[object, ...], Any] = {}
+    make_session, make_client, make_s3_client = boto.boto3_session, aws.make_client, aws.make_s3_client
+
+    def session_once(source: object, region: str) -> Any:
+        if region not in sessions:
+            sessions[region] = make_session(keys, region)
+        return sessions[region]
+
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
+        def client(session: object, *words: str, **options: Any) -> Any:
+            key = (make, words, repr(sorted(options.items())))
+            if key not in clients:
+                clients[key] = make(session, *words, **options)
+            return clients[key]
+
+        return client
+
+    patch.setattr(boto, "boto3_session", session_once)
+    patch.setattr(aws, "make_client", once(make_client))
+    patch.setattr(aws, "make_s3_client", once(make_s3_client))
+
+
+def remove(path: Path) -> None:
+    """A folder is gone, if it was there."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,272 @@
+"""Ten years of one server: what happens to it on which day, and what must hold at the end of each quarter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backup.app.tasks import TaskKind
+from backup.inventory.tasks import TaskState
+from tests.scenarios.books import Archives, Money
+from tests.scenarios.due import Counted, Times, counted
+from tests.scenarios.events import calendar
+from tests.scenarios.living import LivingServer, Tree, tree_of
+from tests.scenarios.machine import (
+    DAY,
+    FIFTEENTHS,
+    FIRSTS,
+    FORGETS,
+    HOUR,
+    NIGHTLY,
+    SEVERAL,
+    SUNDAYS,
+    Machine,
+    WorldClock,
+    remove,
+)
+from tests.support.emulated import RunningEmulator
+from tests.upgrade.installed import SOURCE, contents_of, expected
+
+START = datetime(
+    2027, 6, 1, 10, tzinfo=UTC
+)  # in ten years from then are three leap days and 20 changes of DST
+RETENTION = "keep_daily = 7\nkeep_weekly = 4\nkeep_monthly = 6\nkeep_yearly = 20"
+RARE = "keep_last = 3\nkeep_monthly = 4\nkeep_yearly = 20"
+
+
+@dataclass
+class Story:
+    """A server's years; `record` is what is told of them afterwards."""
+
+    folder: Path
+    kind: str
+    years: int
+    machine: Machine
+    archives: Archives
+    money: Money
+    trees: dict[str, Tree] = field(default_factory=dict)
+    proven: int = 0
+    restored_files: int = 0
+    lost: int = 0
+    rebuilt: int = 0
+    by_hand: int = 0
+    sizes: list[int] = field(default_factory=list)
+    events: dict[datetime, Callable[[Story], None]] = field(default_factory=dict)
+    next_day: datetime = START
+
+    @property
+    def start(self) -> datetime:
+        """Its first moment."""
+        return START
+
+    @property
+    def end(self) -> datetime:
+        """Its last one: the end of a quarter, a week later."""
+        return datetime(START.year + self.years, 6, 1, 10, tzinfo=UTC)
+
+    # Days.
+
+    def live(self) -> None:
+        """All of it."""
+        self._plan()
+        moments = sorted(self.events)
+        for moment in [*moments, self.end]:
+            if moment > self.machine.clock.now():
+                self._days_until(moment)
+            if moment in self.events:
+                self.events[moment](self)
+
+    def _days_until(self, moment: datetime) -> None:
+        """Each evening the work of the day is there, before the night's backup."""
+        while True:
+            now = self.machine.clock.now()
+            evening = now.replace(hour=18, minute=0, second=0, microsecond=0)
+            if evening <= now:
+                evening += DAY
+            if evening > moment:
+                self.machine.live(moment)
+                return
+            self.machine.live(evening)
+            if not self.machine.living.is_hurt():
+                self.machine.living.day()
+
+    def _plan(self) -> None:
+        """The calendar. Quarters end on the first of a month at noon; the rest happens between them."""
+        for moment, event in calendar(self.years, START):
+            assert moment not in self.events
+            self.events[moment] = event
+        for year in range(START.year, START.year + self.years):
+            for month in (9, 12, 3, 6):
+                at = datetime(year + (month < 7), month, 1, 12, tzinfo=UTC)
+                self.events[min(at, self.end)] = Story.quarter
+
+    # What people do.
+
+    def snapshots(self) -> list[str]:
+        """The ids of all kept snapshots, oldest first."""
+        return [
+            one["id"]
+            for one in json.loads(self.machine.run("--json", "snapshots", "--job", self.machine.job))
+        ]
+
+    def back_up_by_hand(self, *words: str) -> None:
+        """A backup that somebody asks for."""
+        report = json.loads(self.machine.run("--json", "backup", self.machine.job, *words))[0]
+        self.trees[report["snapshot"]] = self._now()
+        self.by_hand += 1
+
+    def bring_back(self) -> None:
+        """The newest snapshot that was not hurt takes the place of what is there."""
+        newest = [one for one in self.snapshots() if one in self.trees and not _is_hurt(self.trees[one])][-1]
+        target = self.folder / "brought back"
+        self.restore(newest, target)
+        self._settle()
+        self.put_back(newest, target)
+
+    def put_back(self, name: str, target: Path) -> None:
+        """What was restored is right, and takes the place of what is there."""
+        self._assert_same(name, target)
+        top = Path(f"{target}{self.machine.living.folder}")
+        streams = target / ".streams" / "shop.dump"
+        if streams.exists():
+            shutil.copy2(streams, top.parent / "shop.dump")
+        self.machine.living.replace_by(top)
+        remove(target)
+
+    # Proofs.
+
+    def after_backup(self, report: Any) -> None:
+        """Remember what the new snapshot must hold."""
+        self.trees[report.snapshot] = self._now()
+
+    def _now(self) -> Tree:
+        living = self.machine.living
+        dump = tree_of_file(living.database)
+        return {**tree_of(living.folder), ".streams/shop.dump": dump}
+
+    def quarter(self) -> None:
+        """Every kept snapshot is restored, and is what its night saw."""
+        listed = self.snapshots()
+        self.trees = {name: self.trees[name] for name in listed if name in self.trees}
+        targets = {name: self.folder / "proof" / name for name in listed}
+        for name, target in targets.items():
+            self.restore(name, target)
+        self._settle()
+        for name, target in targets.items():
+            self._assert_same(name, target)
+            self.proven += 1
+        remove(self.folder / "proof")
+        self.archives.forget_needs()
+        self.sizes.append((self.folder / "state" / "inventory.sqlite").stat().st_size)
+
+    def restore(self, name: str, target: Path, *words: str) -> None:
+        """Begin a restore, of which is known what it will cost."""
+        self.money.quote(name)
+        keys = self.machine.key_words()
+        self.machine.run("restore", name, "--target", target, *keys, *words, allowed=(0, 3, 17))
+
+    def _settle(self) -> None:
+        """Hours pass until no restore is open; the daemon goes on with them."""
+        for _ in range(100):
+            if not json.loads(self.machine.run("--json", "restores")):
+                self.money.outputs.clear()
+                return
+            self.machine.live(self.machine.clock.now() + HOUR)
+            self.machine.go_on_with_restores()
+        raise AssertionError("restores do not end")
+
+    def _assert_same(self, name: str, target: Path) -> None:
+        if name not in self.trees:
+            self._assert_of_0_1_0(name, target)
+            return
+        top = Path(f"{target}{self.machine.living.folder}")
+        dump = target / ".streams" / "shop.dump"
+        found = {**tree_of(top), ".streams/shop.dump": tree_of_file(dump)}
+        assert found == self.trees[name], f"snapshot {name} is not what its night saw"
+        self.restored_files += len(found)
+
+    def _assert_of_0_1_0(self, name: str, target: Path) -> None:
+        known = expected()
+        number = known["ids"][self.machine.job].index(name) + 1
+        wanted = dict(known["snapshots"][number - 1])
+        if number == known["lost"]["snapshot"]:
+            del wanted[known["lost"]["path"]]
+        assert contents_of(Path(f"{target}{SOURCE}")) == wanted
+
+    # What is told afterwards.
+
+    def runs_of(self, kind: TaskKind) -> Counted:
+        """The runs of a task against its times."""
+        times: Times = self.machine.times[kind]
+        due = times.between(START, self.machine.clock.now())
+        done = [one.began for one in self.machine.runs if one.kind is kind and one.state is TaskState.DONE]
+        away = [*self.machine.away, *(self.machine.paused if kind is TaskKind.BACKUP else [])]
+        return counted(due, self.machine.clock.now(), done, away)
+
+    def result(self) -> dict[str, Any]:
+        """All that is told of these years."""
+        m, archives, money = self.machine, self.archives, self.money
+        money.settle()
+        archives.held()
+        parts = sorted({*money.foretold, *money.charged})
+        runs = {kind.value: self.runs_of(kind) for kind in m.times}
+        return {
+            "kind": self.kind,
+            "years": self.years,
+            "nights": (self.end - START).days,
+            "runs": {
+                name: {"due": one.due, "done": one.done, "away": one.impossible} for name, one in runs.items()
+            },
+            "by_hand": self.by_hand,
+            "archives": {"made": len(archives.seen), "deleted": archives.deleted, "lost": self.lost},
+            "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
+            "money": {
+                part: {
+                    "foretold": f"{money.foretold[part]:.6f}",
+                    "charged": f"{money.charged[part]:.6f}",
+                    "beside": f"{money.beside[part]:.6f}",
+                }
+                for part in parts
+            },
+            "inventory": self.sizes,
+            "restores": {"snapshots": self.proven, "files": self.restored_files},
+            "rebuilt": self.rebuilt,
+        }
+
+
+def _refused(report: Any) -> int:
+    return sum(one.archives for one in getattr(report, "refused", ()))
+
+
+def tree_of_file(path: Path) -> str:
+    """The hash of one file; what a stream is has no mode and time of its own."""
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def _is_hurt(tree: Tree) -> bool:
+    return any(path.endswith(".locked") for path in tree) or not any(path.startswith("srv/") for path in tree)
+
+
+def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Story:
+    """The server that 0.1.0 left behind, upgraded."""
+    rare = kind != "directory"
+    times = {
+        TaskKind.BACKUP: SEVERAL if rare else NIGHTLY,
+        TaskKind.FORGET: replace(FORGETS, zone=(SEVERAL if rare else NIGHTLY).zone),  # its job's
+        TaskKind.PRUNE: SUNDAYS,
+        TaskKind.CHECK: FIRSTS,
+        TaskKind.COMPACT: FIFTEENTHS,
+    }
+    clock = WorldClock(START, emulator)
+    living = LivingServer(folder / "server")
+    machine = Machine(folder, kind, emulator, clock, living, times, RARE if rare else RETENTION)
+    story = Story(folder, kind, years, machine, Archives(machine), Money(machine))
+    machine.after_backup, machine.around_prune = story.after_backup, story.archives.around
+    return story
