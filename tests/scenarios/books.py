@@ -17,6 +17,7 @@ from decimal import Decimal
 from backup.app.prices import builtin_table, kind_of, load_of, price_of, quotes
 from backup.app.runs import opened, restore_context
 from backup.app.stats import read_statistics
+from backup.app.tasks import TaskKind
 from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done
 from backup.inventory import archives, snapshots
@@ -33,7 +34,7 @@ from tests.support.wholeness import list_now
 
 GRACE = timedelta(days=3)
 MINIMUM = {"directory": timedelta(0), "glacier": timedelta(days=90), "s3": timedelta(days=180)}
-A_RUN = timedelta(hours=12)  # so long a prune may wait for the vault's list
+AFTER = timedelta(days=16)
 STORED = ("storage", "overhead", "index", "minimum size")
 
 
@@ -63,8 +64,10 @@ class Archives:
         return done
 
     def _judge(self, data: dict[str, Archive], gone: set[str], began: datetime) -> None:
-        self.forget_needs()
-        now, needed = self.machine.clock.now(), self.needed()
+        now = self.machine.clock.now()
+        if any(one.kind is TaskKind.COMPACT and one.ended > now - AFTER for one in self.machine.runs[-40:]):
+            self.forget_needs()  # what a compaction retires is stored anew by the next backup
+        needed = self.needed()
         assert not gone & needed, f"deleted, and needed still: {gone & needed}"
         self.deleted += len(gone)
         for name in gone & data.keys():

@@ -42,11 +42,14 @@ from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACC
 from tests.upgrade.installed import BUCKET, GLACIER_VAULT, HERE
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SOON = timedelta(hours=4, minutes=10)  # a Glacier vault has made its list by then
 ZONE = "Europe/Berlin"
 KINDS = {"directory": ("on-disk", "disk"), "glacier": ("in-glacier", "cold"), "s3": ("in-bucket", "bucket")}
-NIGHTLY = Times(time(2, 30), ZONE)
-SEVERAL = Times(time(2, 30), "America/New_York", frozenset({0, 3}))
-SUNDAYS, FORGETS = Times(time(5, 0), "UTC", frozenset({6})), Times(time(4, 0), "UTC", frozenset({6}))
+OFTEN = Times(time(2, 30), ZONE, frozenset({0, 2, 4}))
+WEEKLY = Times(time(2, 30), "America/New_York", frozenset({0}))
+SUNDAYS, FORGETS = Times(time(5, 0), "UTC", frozenset({6})), Times(time(4, 0), ZONE, frozenset({6}))
+TWICE = Times(time(5, 0), "UTC", days=frozenset({9, 23}))
+FORGETS_TWICE = Times(time(4, 0), "America/New_York", days=frozenset({8, 22}))
 FIRSTS = Times(time(7, 0), "UTC", days=frozenset({1}))
 FIFTEENTHS = Times(time(6, 0), "UTC", days=frozenset({15}))
 
@@ -108,6 +111,7 @@ class Machine:
     keys: list[Path] = field(default_factory=list)
     cut: str = ""
     awake: float = 0.0
+    looked_at: datetime | None = None
     after_backup: Callable[[Any], None] = lambda _: None
     around_prune: Callable[[Callable[[], Done]], Done] = lambda work: work()
     _begun: dict[TaskKind, datetime] = field(default_factory=dict)
@@ -157,6 +161,7 @@ class Machine:
 
     def start(self) -> None:
         """Begin a daemon with what the inventory has of its tasks."""
+        self.looked_at = None
         config = load_config(str(self.folder / "config.toml"))
         self.work = TaskWork(config, self.clock)
         executor = Executor(self._do, self.clock, [self], monotonic=lambda: self.awake)
@@ -217,8 +222,9 @@ class Machine:
     def live(self, until: datetime) -> None:
         """Let the daemon do what is due until a moment."""
         while True:
-            self._look()
-            now = self.clock.now()
+            if self.looked_at != self.clock.now():
+                self._look()
+            self.looked_at = now = self.clock.now()
             if now >= until:
                 return
             self.go(min(self._next(now), until))
@@ -235,7 +241,7 @@ class Machine:
         lines = self.board.lines()
         known = [line.next_at for line in lines if line.next_at is not None and not line.paused_until]
         waits = any(line.waits_for or line.row.state is TaskState.FAILED for line in lines)
-        soon = now + (HOUR if waits else 2 * DAY)
+        soon = now + (SOON if waits else 2 * DAY)
         later = [one for one in known if one > now]
         moment = min([soon, *later])
         return datetime.fromtimestamp(-(-moment.timestamp() // 60) * 60, UTC)  # ticks are on full minutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from tests.scenarios.machine import (
     FIFTEENTHS,
     FIRSTS,
     FORGETS,
-    HOUR,
-    NIGHTLY,
-    SEVERAL,
+    FORGETS_TWICE,
+    OFTEN,
+    SOON,
     SUNDAYS,
+    TWICE,
+    WEEKLY,
     Machine,
     WorldClock,
     remove,
@@ -176,7 +178,7 @@ class Story:
             if not json.loads(self.machine.run("--json", "restores")):
                 self.money.outputs.clear()
                 return
-            self.machine.live(self.machine.clock.now() + HOUR)
+            self.machine.live(self.machine.clock.now() + SOON)
             self.machine.go_on_with_restores()
         raise AssertionError("restores do not end")
 
@@ -258,9 +260,9 @@ def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Sto
     """The server that 0.1.0 left behind, upgraded."""
     rare = kind != "directory"
     times = {
-        TaskKind.BACKUP: SEVERAL if rare else NIGHTLY,
-        TaskKind.FORGET: replace(FORGETS, zone=(SEVERAL if rare else NIGHTLY).zone),  # its job's
-        TaskKind.PRUNE: SUNDAYS,
+        TaskKind.BACKUP: WEEKLY if rare else OFTEN,
+        TaskKind.FORGET: FORGETS_TWICE if rare else FORGETS,  # in the zone of the job
+        TaskKind.PRUNE: TWICE if rare else SUNDAYS,
         TaskKind.CHECK: FIRSTS,
         TaskKind.COMPACT: FIFTEENTHS,
     }
