@@ -22,7 +22,7 @@ from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done
 from backup.inventory import archives, snapshots
 from backup.inventory import stats as queries
-from backup.inventory.archives import Archive
+from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.database import Inventory
 from backup.model import JobName, PackKind, VaultName
 from backup.restorer.restore import plan_restore
@@ -46,7 +46,7 @@ class Archives:
     unneeded: dict[str, datetime] = field(default_factory=dict)
     deleted: int = 0
     seen: set[str] = field(default_factory=set)
-    looked_at: datetime | None = None
+    wrong: list[str] = field(default_factory=list)
     _needs: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def forget_needs(self) -> None:
@@ -68,21 +68,21 @@ class Archives:
         if any(one.kind is TaskKind.COMPACT and one.ended > now - AFTER for one in self.machine.runs[-40:]):
             self.forget_needs()  # what a compaction retires is stored anew by the next backup
         needed = self.needed()
-        assert not gone & needed, f"deleted, and needed still: {gone & needed}"
+        self.wrong += [f"{name} was deleted at {now}, and is needed still" for name in gone & needed]
         self.deleted += len(gone)
         for name in gone & data.keys():
-            assert name in self.unneeded, f"{name} was deleted by the prune that first saw it unneeded"
-            due = self._due(data[name], self.unneeded.pop(name))
-            assert now >= due, f"{name} was deleted at {now}, before it was due at {due}"
+            due = self._due(data[name], self.unneeded.pop(name, now))
+            if now < due:
+                self.wrong.append(f"{name} was deleted at {now}, before it was due at {due}")
         for name in list(self.unneeded):
             if name in needed or name not in data:
                 del self.unneeded[name]
-            elif name not in gone:
-                due = self._due(data[name], self.unneeded[name])
-                assert began < due, f"{name} was due at {due}, and is there still after the prune of {began}"
+            elif data[name].state is ArchiveState.RETIRED:
+                self.unneeded[name] = now  # of two retired archives with the same chunk a prune keeps both
+            elif (due := self._due(data[name], self.unneeded[name])) <= began:
+                self.wrong.append(f"{name} was due at {due}, and is there still after the prune of {began}")
         for name in data.keys() - needed - gone:
             self.unneeded.setdefault(name, now)
-        self.looked_at = now
 
     def _due(self, archive: Archive, since: datetime) -> datetime:
         assert archive.stored_at is not None

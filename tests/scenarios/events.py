@@ -189,10 +189,10 @@ def lose_the_server(story: Story) -> None:
     lines = story.folder / "lines.txt"
     shutil.copyfile(story.folder / "state" / "recovery-lines.txt", lines)
     began = machine.clock.now()
-    machine.living.wipe()
-    remove(story.folder / "state")
     origin = ["--from", lines] if story.rebuilt % 2 else ["--vault", machine.vault]
     with story.money.not_foretold():
+        machine.living.wipe()
+        remove(story.folder / "state")
         machine.run("rebuild", *origin, *machine.key_words(), "--wait")
     assert story.snapshots() == before
     machine.start()

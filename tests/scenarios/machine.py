@@ -44,6 +44,7 @@ from tests.upgrade.installed import BUCKET, GLACIER_VAULT, HERE
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SOON = timedelta(hours=4, minutes=10)  # a Glacier vault has made its list by then
 ZONE = "Europe/Berlin"
+MOST_OF_DRILLS = "0.05"
 KINDS = {"directory": ("on-disk", "disk"), "glacier": ("in-glacier", "cold"), "s3": ("in-bucket", "bucket")}
 OFTEN = Times(time(2, 30), ZONE, frozenset({0, 2, 4}))
 WEEKLY = Times(time(2, 30), "America/New_York", frozenset({0}))
@@ -51,13 +52,14 @@ SUNDAYS, FORGETS = Times(time(5, 0), "UTC", frozenset({6})), Times(time(4, 0), Z
 TWICE = Times(time(5, 0), "UTC", days=frozenset({9, 23}))
 FORGETS_TWICE = Times(time(4, 0), "America/New_York", days=frozenset({8, 22}))
 FIRSTS = Times(time(7, 0), "UTC", days=frozenset({1}))
+TWELFTHS = Times(time(9, 0), "UTC", days=frozenset({12}))
 FIFTEENTHS = Times(time(6, 0), "UTC", days=frozenset({15}))
 
 
 class WorldClock(ManualClock):
     """A clock that takes AWS's clock along."""
 
-    def __init__(self, start: datetime, emulator: RunningEmulator) -> None:
+    def __init__(self, start: datetime, emulator: RunningEmulator | None) -> None:
         super().__init__(start)
         self._emulator = emulator
         self.go(start)
@@ -73,6 +75,8 @@ class WorldClock(ManualClock):
         self._go_along()
 
     def _go_along(self) -> None:
+        if self._emulator is None:
+            return
         there = datetime.fromisoformat(self._emulator.now())
         if there < self._now:
             self._emulator.advance((self._now - there).total_seconds())
@@ -112,6 +116,7 @@ class Machine:
     cut: str = ""
     awake: float = 0.0
     looked_at: datetime | None = None
+    before_backup: Callable[[], None] = lambda: None
     after_backup: Callable[[Any], None] = lambda _: None
     around_prune: Callable[[Callable[[], Done]], Done] = lambda work: work()
     _begun: dict[TaskKind, datetime] = field(default_factory=dict)
@@ -147,6 +152,8 @@ class Machine:
             f'[[job]]\nname = "{self.job}"\nvault = "{self.vault}"\nsources = ["{self.living.folder}"]\n'
             f'schedule = "{t[TaskKind.BACKUP].crontab}"\ntimezone = "{t[TaskKind.BACKUP].zone}"\n'
             f'forget = "{t[TaskKind.FORGET].crontab}"\n[job.retention]\n{self.retention}\n'
+            f'[[drill]]\nname = "monthly"\nschedule = "{t[TaskKind.DRILL].crontab}"\n'
+            f'jobs = ["{self.job}"]\nsample = "3 files"\nmax_cost_per_month = {MOST_OF_DRILLS}\n'
             f'[[job.command]]\nname = "shop.dump"\nrun = ["cat", "{self.living.database}"]\n'
         )
 
@@ -180,6 +187,8 @@ class Machine:
         if self.cut == "before":
             self.cut = ""
             raise PowerCut
+        if run.task.kind is TaskKind.BACKUP:
+            self.before_backup()
         if run.task.kind is TaskKind.PRUNE:
             try:
                 done = self.around_prune(lambda: self.work(run))
@@ -241,7 +250,7 @@ class Machine:
         lines = self.board.lines()
         known = [line.next_at for line in lines if line.next_at is not None and not line.paused_until]
         waits = any(line.waits_for or line.row.state is TaskState.FAILED for line in lines)
-        soon = now + (SOON if waits else 2 * DAY)
+        soon = now + (SOON if waits else 4 * DAY)
         later = [one for one in known if one > now]
         moment = min([soon, *later])
         return datetime.fromtimestamp(-(-moment.timestamp() // 60) * 60, UTC)  # ticks are on full minutes

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.scenarios.machine import (
     OFTEN,
     SOON,
     SUNDAYS,
+    TWELFTHS,
     TWICE,
     WEEKLY,
     Machine,
@@ -60,6 +62,7 @@ class Story:
     sizes: list[int] = field(default_factory=list)
     events: dict[datetime, Callable[[Story], None]] = field(default_factory=dict)
     next_day: datetime = START
+    after_year: Callable[[Story], None] = lambda _: None
 
     @property
     def start(self) -> datetime:
@@ -77,25 +80,22 @@ class Story:
         """All of it."""
         self._plan()
         moments = sorted(self.events)
-        for moment in [*moments, self.end]:
+        for moment in moments:
             if moment > self.machine.clock.now():
-                self._days_until(moment)
+                self.machine.live(moment)
             if moment in self.events:
                 self.events[moment](self)
+            if self.events.get(moment) is Story.quarter and moment.month == START.month:
+                self.after_year(self)
+        self.machine.live(self.machine.clock.now() + 10 * DAY)  # until the last copies have gone
 
-    def _days_until(self, moment: datetime) -> None:
-        """Each evening the work of the day is there, before the night's backup."""
-        while True:
-            now = self.machine.clock.now()
-            evening = now.replace(hour=18, minute=0, second=0, microsecond=0)
-            if evening <= now:
-                evening += DAY
-            if evening > moment:
-                self.machine.live(moment)
-                return
-            self.machine.live(evening)
-            if not self.machine.living.is_hurt():
-                self.machine.living.day()
+    def days_pass(self) -> None:
+        """Before a backup: the work of all days since the last one is done."""
+        living, today = self.machine.living, self.machine.clock.now()
+        while self.next_day <= today:
+            self.next_day += DAY
+            if not living.is_hurt():
+                living.day()
 
     def _plan(self) -> None:
         """The calendar. Quarters end on the first of a month at noon; the rest happens between them."""
@@ -215,12 +215,16 @@ class Story:
         m, archives, money = self.machine, self.archives, self.money
         money.settle()
         archives.held()
-        parts = sorted({*money.foretold, *money.charged})
+        drills = [one.report for one in m.runs if one.kind is TaskKind.DRILL and one.state is TaskState.DONE]
+        foretold = dict(money.foretold)
+        if not money.is_free:
+            foretold["restores"] += Decimal(sum(one.cost for one in drills)) / 1_000_000
+        parts = sorted({*money.foretold, *money.charged} - {"early deletion"})
         runs = {kind.value: self.runs_of(kind) for kind in m.times}
         return {
             "kind": self.kind,
-            "years": self.years,
-            "nights": (self.end - START).days,
+            "years": len(self.sizes) // 4,
+            "nights": (m.clock.now() - START).days,
             "runs": {
                 name: {"due": one.due, "done": one.done, "away": one.impossible} for name, one in runs.items()
             },
@@ -229,7 +233,7 @@ class Story:
             "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
             "money": {
                 part: {
-                    "foretold": f"{money.foretold[part]:.6f}",
+                    "foretold": f"{foretold.get(part, Decimal(0)):.6f}",
                     "charged": f"{money.charged[part]:.6f}",
                     "beside": f"{money.beside[part]:.6f}",
                 }
@@ -238,6 +242,7 @@ class Story:
             "inventory": self.sizes,
             "restores": {"snapshots": self.proven, "files": self.restored_files},
             "rebuilt": self.rebuilt,
+            "drills": {"done": len(drills), "bytes": sum(one.read.bytes for one in drills if one.read)},
         }
 
 
@@ -265,10 +270,12 @@ def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Sto
         TaskKind.PRUNE: TWICE if rare else SUNDAYS,
         TaskKind.CHECK: FIRSTS,
         TaskKind.COMPACT: FIFTEENTHS,
+        TaskKind.DRILL: TWELFTHS,
     }
-    clock = WorldClock(START, emulator)
+    clock = WorldClock(START, emulator if rare else None)
     living = LivingServer(folder / "server")
     machine = Machine(folder, kind, emulator, clock, living, times, RARE if rare else RETENTION)
     story = Story(folder, kind, years, machine, Archives(machine), Money(machine))
+    machine.before_backup = story.days_pass
     machine.after_backup, machine.around_prune = story.after_backup, story.archives.around
     return story
