@@ -10,7 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,7 @@ SOON = timedelta(hours=4, minutes=10)  # a Glacier vault has made its list by th
 ZONE = "Europe/Berlin"
 MOST_OF_DRILLS = "0.05"
 KINDS = {"directory": ("on-disk", "disk"), "glacier": ("in-glacier", "cold"), "s3": ("in-bucket", "bucket")}
-OFTEN = Times(time(2, 30), ZONE, frozenset({0, 2, 4}))
-WEEKLY = Times(time(2, 30), "America/New_York", frozenset({0}))
-SUNDAYS, FORGETS = Times(time(5, 0), "UTC", frozenset({6})), Times(time(4, 0), ZONE, frozenset({6}))
-TWICE = Times(time(5, 0), "UTC", days=frozenset({9, 23}))
-FORGETS_TWICE = Times(time(4, 0), "America/New_York", days=frozenset({8, 22}))
-FIRSTS = Times(time(7, 0), "UTC", days=frozenset({1}))
-TWELFTHS = Times(time(9, 0), "UTC", days=frozenset({12}))
-FIFTEENTHS = Times(time(6, 0), "UTC", days=frozenset({15}))
+NEW_YORK = "America/New_York"
 
 
 class WorldClock(ManualClock):

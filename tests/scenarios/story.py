@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,15 @@ from tests.scenarios.books import Archives, Money
 from tests.scenarios.due import Counted, Times, counted
 from tests.scenarios.events import calendar
 from tests.scenarios.living import LivingServer, Tree, tree_of
-from tests.scenarios.machine import (
-    DAY,
-    FIFTEENTHS,
-    FIRSTS,
-    FORGETS,
-    FORGETS_TWICE,
-    OFTEN,
-    SOON,
-    SUNDAYS,
-    TWELFTHS,
-    TWICE,
-    WEEKLY,
-    Machine,
-    WorldClock,
-    remove,
-)
+from tests.scenarios.machine import DAY, NEW_YORK, SOON, ZONE, Machine, WorldClock, remove
 from tests.support.emulated import RunningEmulator
 from tests.upgrade.installed import SOURCE, contents_of, expected
 
-START = datetime(
-    2027, 6, 1, 10, tzinfo=UTC
-)  # in ten years from then are three leap days and 20 changes of DST
+START = datetime(2027, 6, 1, 10, tzinfo=UTC)
+"""The first moment: ten years from then have three leap days and twenty changes of summer time."""
 RETENTION = "keep_daily = 7\nkeep_weekly = 4\nkeep_monthly = 6\nkeep_yearly = 20"
+FULL_PACE = 3
+"""From so many years on there are as many nights as the page says; in CI there are fewer."""
 RARE = "keep_last = 3\nkeep_monthly = 4\nkeep_yearly = 20"
 
 
@@ -261,20 +247,38 @@ def _is_hurt(tree: Tree) -> bool:
     return any(path.endswith(".locked") for path in tree) or not any(path.startswith("srv/") for path in tree)
 
 
+def times_of(*, is_cold: bool, is_full: bool) -> dict[TaskKind, Times]:
+    """The times of all tasks: backups and policies in the zone of the job, the rest in the machine's."""
+    zone = NEW_YORK if is_cold else ZONE
+    night = Times(time(2, 30), zone, frozenset({0}))
+    if is_full:
+        night = night if is_cold else replace(night, weekdays=frozenset({0, 2, 4}))
+    elif is_cold:
+        night = Times(time(2, 30), zone, days=frozenset({3, 17}))
+    forget, prune = Times(time(4, 0), zone), Times(time(5, 0), "UTC")
+    if is_full and not is_cold:
+        forget, prune = (replace(one, weekdays=frozenset({6})) for one in (forget, prune))
+    else:
+        twice = is_full or not is_cold
+        forget = replace(forget, days=frozenset({8, 22} if twice else {8}))
+        prune = replace(prune, days=frozenset({9, 23} if twice else {9}))
+    return {
+        TaskKind.BACKUP: night,
+        TaskKind.FORGET: forget,
+        TaskKind.PRUNE: prune,
+        TaskKind.CHECK: Times(time(7, 0), "UTC", days=frozenset({1})),
+        TaskKind.COMPACT: Times(time(6, 0), "UTC", days=frozenset({15})),
+        TaskKind.DRILL: Times(time(9, 0), "UTC", days=frozenset({12})),
+    }
+
+
 def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Story:
     """The server that 0.1.0 left behind, upgraded."""
-    rare = kind != "directory"
-    times = {
-        TaskKind.BACKUP: WEEKLY if rare else OFTEN,
-        TaskKind.FORGET: FORGETS_TWICE if rare else FORGETS,  # in the zone of the job
-        TaskKind.PRUNE: TWICE if rare else SUNDAYS,
-        TaskKind.CHECK: FIRSTS,
-        TaskKind.COMPACT: FIFTEENTHS,
-        TaskKind.DRILL: TWELFTHS,
-    }
-    clock = WorldClock(START, emulator if rare else None)
+    is_cold = kind != "directory"
+    times = times_of(is_cold=is_cold, is_full=years >= FULL_PACE)
+    clock = WorldClock(START, emulator if is_cold else None)
     living = LivingServer(folder / "server")
-    machine = Machine(folder, kind, emulator, clock, living, times, RARE if rare else RETENTION)
+    machine = Machine(folder, kind, emulator, clock, living, times, RARE if is_cold else RETENTION)
     story = Story(folder, kind, years, machine, Archives(machine), Money(machine))
     machine.before_backup = story.days_pass
     machine.after_backup, machine.around_prune = story.after_backup, story.archives.around
