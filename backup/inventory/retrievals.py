@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, Select, delete, insert, select, update
@@ -32,6 +32,9 @@ from backup.model import (
     Tier,
     VaultName,
 )
+
+_MAY_BE_IN_USE = timedelta(days=2)
+"""So long a listing that a newer one follows is kept: what has begun to compare with it ends in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,23 @@ def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
         .where(listings.c.number == number)
         .values(state=ListingStage.KEPT, as_of=micros(listing.as_of))
     )
+
+
+def forget_older_listings(tx: Transaction, number: int) -> None:
+    """Delete kept listings of the same vault that are older than this one, but for those that may be in use.
+
+    A check or a prune that has begun may compare with the one before it, and with any of the last days.
+    """
+    own = tx.execute(
+        select(listings.c.vault, listings.c.requested_at).where(listings.c.number == number)
+    ).one()
+    is_older = (listings.c.vault == own.vault) & (listings.c.number < number)
+    query = select(listings.c.number, listings.c.requested_at).where(
+        is_older, listings.c.state == ListingStage.KEPT
+    )
+    for row in tx.execute(query.order_by(listings.c.number.desc())).all()[1:]:
+        if row.requested_at < own.requested_at - _MAY_BE_IN_USE // timedelta(microseconds=1):
+            forget_listing(tx, row.number)
 
 
 def kept_archives(tx: Transaction, listing: int) -> list[Row[Any]]:

@@ -18,6 +18,8 @@ from tests.pages.drawing import Drawing, Theme
 from tests.support.emulated import REPOSITORY
 
 RECORD = REPOSITORY / "tests" / "scenarios" / "ten-years.json"
+PAGE = REPOSITORY / "docs" / "ten-years.md"
+BEGIN, END = "<!-- made by tests/pages/ten_years.py -->", "<!-- until here -->"
 KINDS = {"directory": "directory", "glacier": "Glacier vault", "s3": "bucket, DEEP_ARCHIVE"}
 PARTS = ("storage", "uploads", "restores", "copies")
 Record = Mapping[str, Mapping[str, Any]]
@@ -33,7 +35,8 @@ def table(record: Record) -> str:
     """The table of the page."""
     results = [record[kind] for kind in KINDS]
     rows: list[tuple[str, Sequence[str]]] = [
-        ("nights simulated", [f"{one['nights']:,}" for one in results]),
+        ("years simulated", [f"{one['years']}" for one in results]),
+        ("days in them", [f"{one['nights']:,}" for one in results]),
         *_runs(results),
         ("archives made", [f"{one['archives']['made']:,}" for one in results]),
         ("archives deleted", [f"{one['archives']['deleted']:,}" for one in results]),
@@ -108,20 +111,22 @@ def inventory_picture(theme: Theme) -> Drawing:
     d = Drawing(theme, 760, 260, "The inventory's size at the end of each quarter")
     d.text(16, 28, "Size of the inventory's file at the end of each quarter, KiB", bold=True)
     most = max(max(one["inventory"]) for one in record.values())
+    longest = max(len(one["inventory"]) for one in record.values())
     for share in (0, 1, 2):
         y = 220 - 80 * share
         d.line(70, y, 590, y)
         d.text(62, y + 4, f"{most * share // 2048:,}", end=True)
     for number, (kind, name) in enumerate(KINDS.items()):
         sizes = record[kind]["inventory"]
-        step = 520 / max(1, len(sizes) - 1)
-        points = [(70 + int(step * at), 220 - int(160 * size / most)) for at, size in enumerate(sizes)]
+        points = [
+            (70 + 520 * (at + 1) // longest, 220 - int(160 * size / most)) for at, size in enumerate(sizes)
+        ]
         d.curve(*points, style=number)
         x, y = points[-1]
-        d.text(x + 8, y + 4 + 0 * number, name)
-    years = next(iter(record.values()))["years"]
-    for year in range(years + 1):
-        d.text(70 + 520 * year // years, 242, f"{year}", middle=True, faint=True)
+        d.text(x + 8, y + 4, name)
+    for year in range(longest // 4 + 1):
+        d.text(70 + 520 * 4 * year // longest, 242, f"{year}", middle=True, faint=True)
+    d.text(596, 242, "years", faint=True)
     return d
 
 
@@ -129,9 +134,11 @@ PICTURES = {"ten-years-money": money_picture, "ten-years-inventory": inventory_p
 
 
 def main(folder: str) -> None:
-    """Record what a run left in a folder."""
+    """Record what a run left in a folder, and write the table into the page."""
     found = {kind: json.loads(Path(folder, f"{kind}.json").read_text()) for kind in KINDS}
     RECORD.write_text(json.dumps(found, indent=1) + "\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n\n" + table(found) + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":

@@ -233,16 +233,20 @@ class Money:
     @contextmanager
     def not_foretold(self) -> Iterator[None]:
         """What happens meanwhile is charged, and nobody foretells it: it is noted apart."""
-        if self.is_free:
-            yield
-            return
         self.settle()
-        before = dict(self.charged)
         yield
+        self.set_aside("losses")
+
+    def set_aside(self, whose: str) -> Decimal:
+        """What was charged since the last settlement for retrievals and early deletions is somebody's own."""
+        before = dict(self.charged)
         self.settle()
-        for part in ("restores", "early deletion", "copies"):
-            self.beside[part] += self.charged[part] - before.get(part, Decimal(0))
+        spent = Decimal(0)
+        for part in ("restores", "early deletion"):
+            spent += self.charged[part] - before.get(part, Decimal(0))
             self.charged[part] = before.get(part, Decimal(0))
+        self.beside[whose] += spent
+        return spent
 
     def meter(self) -> dict[str, Decimal]:
         """The money of each part until now."""

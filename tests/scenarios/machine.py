@@ -108,8 +108,11 @@ class Machine:
     keys: list[Path] = field(default_factory=list)
     cut: str = ""
     awake: float = 0.0
+    paying: set[str] = field(default_factory=set)
     looked_at: datetime | None = None
     before_backup: Callable[[], None] = lambda: None
+    before_drill: Callable[[], None] = lambda: None
+    after_run: Callable[[Ended], None] = lambda _: None
     after_backup: Callable[[Any], None] = lambda _: None
     around_prune: Callable[[Callable[[], Done]], Done] = lambda work: work()
     _begun: dict[TaskKind, datetime] = field(default_factory=dict)
@@ -182,6 +185,9 @@ class Machine:
             raise PowerCut
         if run.task.kind is TaskKind.BACKUP:
             self.before_backup()
+        if run.task.kind is TaskKind.DRILL and "drill" not in self.paying:
+            self.paying.add("drill")
+            self.before_drill()
         if run.task.kind is TaskKind.PRUNE:
             try:
                 done = self.around_prune(lambda: self.work(run))
@@ -218,18 +224,27 @@ class Machine:
         self.runs.append(Ended(run.task.kind, began, end.ended_at, end.state, result))
         if run.task.kind is TaskKind.BACKUP and end.state is TaskState.DONE:
             self.after_backup(end.report.report)
+        self.after_run(self.runs[-1])
 
     # Time passes.
 
     def live(self, until: datetime) -> None:
         """Let the daemon do what is due until a moment."""
         while True:
-            if self.looked_at != self.clock.now():
-                self._look()
-            self.looked_at = now = self.clock.now()
+            now = self.clock.now()
+            if self.looked_at != now:
+                self._look_twice()
+            self.looked_at = now
             if now >= until:
                 return
             self.go(min(self._next(now), until))
+
+    def _look_twice(self) -> None:
+        """Look, and if something ran look again: only then does the board know when that is due next."""
+        before = len(self.runs)
+        self._look()
+        if len(self.runs) > before:
+            self._look()
 
     def _look(self) -> None:
         try:
@@ -244,6 +259,7 @@ class Machine:
         known = [line.next_at for line in lines if line.next_at is not None and not line.paused_until]
         waits = any(line.waits_for or line.row.state is TaskState.FAILED for line in lines)
         soon = now + (SOON if waits else 4 * DAY)
+        known += [line.paused_until for line in lines if line.paused_until]
         later = [one for one in known if one > now]
         moment = min([soon, *later])
         return datetime.fromtimestamp(-(-moment.timestamp() // 60) * 60, UTC)  # ticks are on full minutes

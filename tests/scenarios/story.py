@@ -17,7 +17,7 @@ from tests.scenarios.books import Archives, Money
 from tests.scenarios.due import Counted, Times, counted
 from tests.scenarios.events import calendar
 from tests.scenarios.living import LivingServer, Tree, tree_of
-from tests.scenarios.machine import DAY, NEW_YORK, SOON, ZONE, Machine, WorldClock, remove
+from tests.scenarios.machine import DAY, NEW_YORK, SOON, ZONE, Ended, Machine, WorldClock, remove
 from tests.support.emulated import RunningEmulator
 from tests.upgrade.installed import SOURCE, contents_of, expected
 
@@ -132,6 +132,16 @@ class Story:
         """Remember what the new snapshot must hold."""
         self.trees[report.snapshot] = self._now()
 
+    def after_run(self, run: Ended) -> None:
+        """Storing costs something else from now on; a drill cost no more than it was allowed to."""
+        if run.kind is TaskKind.DRILL:
+            self.machine.paying.clear()
+            spent = self.money.set_aside("drills")
+            allowed = Decimal(getattr(run.report, "cost", 0)) / 1_000_000
+            if spent > allowed:
+                self.archives.wrong.append(f"the drill of {run.began} cost {spent}, not {allowed}")
+        self.money.look()
+
     def _now(self) -> Tree:
         living = self.machine.living
         dump = tree_of_file(living.database)
@@ -202,9 +212,6 @@ class Story:
         money.settle()
         archives.held()
         drills = [one.report for one in m.runs if one.kind is TaskKind.DRILL and one.state is TaskState.DONE]
-        foretold = dict(money.foretold)
-        if not money.is_free:
-            foretold["restores"] += Decimal(sum(one.cost for one in drills)) / 1_000_000
         parts = sorted({*money.foretold, *money.charged} - {"early deletion"})
         runs = {kind.value: self.runs_of(kind) for kind in m.times}
         return {
@@ -219,12 +226,12 @@ class Story:
             "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
             "money": {
                 part: {
-                    "foretold": f"{foretold.get(part, Decimal(0)):.6f}",
+                    "foretold": f"{money.foretold[part]:.6f}",
                     "charged": f"{money.charged[part]:.6f}",
-                    "beside": f"{money.beside[part]:.6f}",
                 }
                 for part in parts
             },
+            "beside": {whose: f"{amount:.6f}" for whose, amount in money.beside.items()},
             "inventory": self.sizes,
             "restores": {"snapshots": self.proven, "files": self.restored_files},
             "rebuilt": self.rebuilt,
@@ -280,6 +287,7 @@ def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Sto
     living = LivingServer(folder / "server")
     machine = Machine(folder, kind, emulator, clock, living, times, RARE if is_cold else RETENTION)
     story = Story(folder, kind, years, machine, Archives(machine), Money(machine))
-    machine.before_backup = story.days_pass
+    machine.before_backup, machine.before_drill = story.days_pass, story.money.settle
+    machine.after_run = story.after_run
     machine.after_backup, machine.around_prune = story.after_backup, story.archives.around
     return story

@@ -148,9 +148,10 @@ class InventoryListings:
             retrievals.drop_listing(tx, request.number)
 
     def keep(self, request: ListingRequest, listing: Listing) -> None:
-        """Keep all its lines."""
+        """Keep all its lines, and those of older ones no longer."""
         with self._inventory.writing() as tx:
             retrievals.keep_listing(tx, request.number, listing)
+            retrievals.forget_older_listings(tx, request.number)
 
 
 def request_listing(
