@@ -9,20 +9,25 @@ from backup.checker.report import Affected, AffectedSnapshot
 from backup.inventory import entries, snapshots
 from backup.inventory.database import Transaction
 from backup.inventory.lost import LostChunks
+from backup.inventory.need import is_kept, kept_snapshots
 
 MOST_PATHS = 20
 
 
 def find_affected(tx: Transaction, lost: LostChunks) -> Affected:
-    """Every version of a file that needs a lost chunk, counted by snapshot; live paths first."""
+    """Every version of a file that needs a lost chunk, counted by snapshot; live paths first.
+
+    What forgotten snapshots alone hold is not among them: no prune could ever make an end of such a loss.
+    """
     if not lost.archives:
         return Affected()
     files = size = live = 0
     live_paths: list[bytes] = []
     old_paths: list[bytes] = []
     steps: dict[int, Counter[int]] = defaultdict(Counter)  # job: snapshot number: files that begin or end
+    kept = kept_snapshots(tx)
     for one in entries.content_rows(tx):
-        if not lost.spoil(one.chunks):
+        if not lost.spoil(one.chunks) or not is_kept(kept, one.job, one.added_in, one.removed_in):
             continue
         files, size = files + 1, size + one.size
         paths = live_paths if one.removed_in is None else old_paths
