@@ -42,6 +42,8 @@ from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACC
 from tests.upgrade.installed import BUCKET, GLACIER_VAULT, HERE
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+UNQUOTED = (TaskKind.DRILL, TaskKind.PRUNE, TaskKind.CHECK)
+"""What is not quoted: drills have a limit of their own; the others fetch lists."""
 SOON = timedelta(hours=4, minutes=10)  # a Glacier vault has made its list by then
 ZONE = "Europe/Berlin"
 MOST_OF_DRILLS = "0.05"
@@ -108,10 +110,10 @@ class Machine:
     keys: list[Path] = field(default_factory=list)
     cut: str = ""
     awake: float = 0.0
-    paying: set[str] = field(default_factory=set)
+    is_paying: bool = False
     looked_at: datetime | None = None
     before_backup: Callable[[], None] = lambda: None
-    before_drill: Callable[[], None] = lambda: None
+    before_unquoted: Callable[[], None] = lambda: None
     after_run: Callable[[Ended], None] = lambda _: None
     after_backup: Callable[[Any], None] = lambda _: None
     around_prune: Callable[[Callable[[], Done]], Done] = lambda work: work()
@@ -185,9 +187,9 @@ class Machine:
             raise PowerCut
         if run.task.kind is TaskKind.BACKUP:
             self.before_backup()
-        if run.task.kind is TaskKind.DRILL and "drill" not in self.paying:
-            self.paying.add("drill")
-            self.before_drill()
+        if run.task.kind in UNQUOTED and not self.is_paying:
+            self.is_paying = True
+            self.before_unquoted()
         if run.task.kind is TaskKind.PRUNE:
             try:
                 done = self.around_prune(lambda: self.work(run))

@@ -17,7 +17,7 @@ from tests.scenarios.books import Archives, Money
 from tests.scenarios.due import Counted, Times, counted
 from tests.scenarios.events import calendar
 from tests.scenarios.living import LivingServer, Tree, tree_of
-from tests.scenarios.machine import DAY, NEW_YORK, SOON, ZONE, Ended, Machine, WorldClock, remove
+from tests.scenarios.machine import DAY, NEW_YORK, SOON, UNQUOTED, ZONE, Ended, Machine, WorldClock, remove
 from tests.support.emulated import RunningEmulator
 from tests.upgrade.installed import SOURCE, contents_of, expected
 
@@ -134,9 +134,10 @@ class Story:
 
     def after_run(self, run: Ended) -> None:
         """Storing costs something else from now on; a drill cost no more than it was allowed to."""
+        if run.kind in UNQUOTED:
+            self.machine.is_paying = False
+            spent = self.money.set_aside("drills" if run.kind is TaskKind.DRILL else "looks")
         if run.kind is TaskKind.DRILL:
-            self.machine.paying.clear()
-            spent = self.money.set_aside("drills")
             allowed = Decimal(getattr(run.report, "cost", 0)) / 1_000_000
             if spent > allowed:
                 self.archives.wrong.append(f"the drill of {run.began} cost {spent}, not {allowed}")
@@ -287,7 +288,7 @@ def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Sto
     living = LivingServer(folder / "server")
     machine = Machine(folder, kind, emulator, clock, living, times, RARE if is_cold else RETENTION)
     story = Story(folder, kind, years, machine, Archives(machine), Money(machine))
-    machine.before_backup, machine.before_drill = story.days_pass, story.money.settle
+    machine.before_backup, machine.before_unquoted = story.days_pass, story.money.settle
     machine.after_run = story.after_run
     machine.after_backup, machine.around_prune = story.after_backup, story.archives.around
     return story
