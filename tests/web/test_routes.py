@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote_from_bytes
 
 import pytest
 
@@ -50,9 +51,30 @@ def links(document: Document, begin: str) -> list[str]:
 
 
 def test_every_page_of_the_navigation_answers(ada: Client) -> None:
-    for where in dict.fromkeys(links(page_of(ada, "/runs"), "/")):
-        if where not in {"/archives", "/schedule"}:
-            assert page_of(ada, where).all("h1")
+    where = dict.fromkeys(links(page_of(ada, "/"), "/"))
+    assert {"/archives", "/schedule", "/runs", "/nights", "/browse", "/search"} <= where.keys()
+    for one in where:
+        assert page_of(ada, one).all("h1")
+
+
+def test_a_price_and_a_command_for_what_is_chosen(ada: Client) -> None:
+    folder = page_of(ada, links(page_of(ada, "/browse"), "/browse?")[0])
+    quote = page_of(ada, links(folder, "/quote?")[0])
+    assert any(one.text.startswith("nightvault restore ") for one in quote.all("code"))
+    snapshot = links(page_of(ada, "/browse"), "/browse?")[0].replace("/browse", "/quote")
+    missing = page_of(ada, f"{snapshot}&path={quote_from_bytes(b'/none')}&pick=%252Fnor%2525this")
+    assert "The snapshot does not have" in missing.with_id("main").text
+
+
+def test_only_an_operator_who_gave_the_password_may_run_a_job(served: Page, ada: Client) -> None:
+    viewer = served.login("vi")
+    assert viewer.post("/schedule/run", {"job": "main"}).status == 403
+    assert not [
+        one for one in read(viewer.get("/schedule").text).all("form") if one.attributes["action"] != "/logout"
+    ]
+    assert ada.post("/schedule/run", {"job": "nobody"}).status == 404
+    assert ada.post("/schedule/run", {"job": "main"}).status == 503
+    assert served.stranger().post("/schedule/run", {"job": "main"}).status in {303, 403}
 
 
 def test_from_a_night_to_what_it_changed_and_back_to_a_version(ada: Client) -> None:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from backup.web.pages.history import HISTORY, show_runs
+from backup.web.pages.archives import ARCHIVES
+from backup.web.pages.history import HISTORY
 from backup.web.pages.looking import LOOKING
 from backup.web.pages.operating import OPERATING
+from backup.web.pages.overview import OVERVIEW
+from backup.web.pages.quoting import QUOTING
+from backup.web.pages.schedule import SCHEDULE
 from backup.web.pages.signing_in import SIGNING_IN
 from backup.web.pages.static import STATIC
 
-PAGES: Sequence[BaseRoute] = (Route("/", show_runs), *HISTORY, *LOOKING, *SIGNING_IN, *OPERATING, *STATIC)
+PAGES: Sequence[BaseRoute] = (
+    *OVERVIEW,
+    *HISTORY,
+    *LOOKING,
+    *QUOTING,
+    *ARCHIVES,
+    *SCHEDULE,
+    *SIGNING_IN,
+    *OPERATING,
+    *STATIC,
+)

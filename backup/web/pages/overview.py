@@ -1,0 +1,25 @@
+"""The first page: is all well, what is not, and each job with its last thirty nights."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from backup.web.context import context_of
+from backup.web.pages.frame import answered, framed, heard_status
+from backup.web.pages.glance import shown
+from backup.web.pages.html import texts
+from backup.web.views.overview import overview
+
+
+@answered
+async def show(request: Request) -> Response:
+    """All jobs at a glance."""
+    context = context_of(request)
+    now, daemon = context.clock.now(), await heard_status(request)
+    found = await context.reading.view(overview, context.config, now, daemon)
+    return await framed(request, "overview.html", here="overview", **shown(found, texts()))
+
+
+OVERVIEW = (Route("/", show, name="overview"),)
