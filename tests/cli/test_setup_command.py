@@ -330,6 +330,9 @@ def test_a_role_that_the_config_does_not_use_any_more(
     assert "= role nightvault-backup carries the tag" in after
     assert "    aws iam delete-role --role-name nightvault-backup" in after.splitlines()
     assert "theirs" not in after
+    asked = server.fails(2, *set_up(server, "destroy"))
+    assert "delete role nightvault-backup" in asked
+    assert "theirs" not in asked
     policy = server.json("aws", "policy", "--only", "trust-anchor", "--account", ACCOUNT_ID)
     alice = StaticKey(USER.access_key_id, USER.secret_access_key, user="alice", policy=json.dumps(policy))
     write_accounts(tmp_path / "aws" / "accounts.toml", keys=[ADMIN, alice])
