@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from backup.app.metrics import metrics_text
-from backup.app.status import read_status
 from backup.web.context import context_of
+from backup.web.views.overview import the_status
 
 _KEPT = timedelta(seconds=15)
 
@@ -36,7 +35,7 @@ class Metrics:
         async with self._lock:
             made = self._made
             if made is None or made[1] is not context or abs(now - made[0]) > _KEPT:
-                text = metrics_text(await run_in_threadpool(read_status, context.config, now))
+                text = metrics_text(await context.reading.view(the_status, context.config, now, None))
                 made = self._made = (now, context, text)
         return PlainTextResponse(made[2], media_type="text/plain; version=0.0.4")
 

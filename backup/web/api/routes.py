@@ -1,24 +1,21 @@
-"""The routes of the API: its endpoints, its own description, what the daemon is asked to do, and metrics."""
+"""The routes of the API: its endpoints, its own description, and what the daemon is asked to do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from backup.app.metrics import metrics_text
 from backup.web.api.asking import asked
 from backup.web.api.encoding import json_of
 from backup.web.api.endpoints import ENDPOINTS, Endpoint
 from backup.web.api.openapi import ACTIONS, PREFIX, openapi
 from backup.web.context import context_of, user_of
-from backup.web.guard.bounds import read_form
-from backup.web.views.overview import the_status
+from backup.web.guard.bounds import BodyError, read_form
+from backup.web.views.errors import BadParameterError
 from backup.web.views.parameters import job_of
-
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -46,23 +43,18 @@ async def _act(request: Request) -> Response:
     verb = request.url.path.rpartition("/")[2]
     told = {"do": verb, "job": job_of(request.path_params["job"])}
     if verb == "pause":
-        told["until"] = (await read_form(request)).get("until", "")
+        try:
+            told["until"] = (await read_form(request)).get("until", "")
+        except BodyError as error:
+            raise BadParameterError(str(error)) from error
     return _json(await context.daemon.ask(told))
 
 
 _WHO = "an operator may do that, shortly after a login; a token may not"
 
 
-async def _metrics(request: Request) -> Response:
-    """The metrics of the metrics file, from the inventory alone."""
-    context = context_of(request)
-    found = await context.reading.view(the_status, context.config, context.clock.now(), None)
-    return PlainTextResponse(metrics_text(found).encode(), media_type=_METRICS)
-
-
 ROUTES: Sequence[BaseRoute] = (
     *(_route(one) for one in ENDPOINTS),
     Route(f"{PREFIX}/openapi.json", _openapi, methods=["GET"], name="api-openapi"),
     *(Route(f"{PREFIX}/jobs/{{job}}/{verb}", _act, methods=["POST"], name=f"api-{verb}") for verb in ACTIONS),
-    Route("/metrics", _metrics, methods=["GET"], name="metrics"),
 )
