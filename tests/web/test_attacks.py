@@ -53,6 +53,7 @@ def web_page(one_backup: Server, daemon: Daemon) -> Iterator[Page]:
 
 RUN = {"job": "main"}
 ACTING = ("/schedule/run", "/schedule/pause", "/schedule/resume")
+API_ACTING = tuple(f"/api/v1/jobs/{{job}}/{verb}" for verb in ("run", "pause", "resume"))
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -179,7 +180,7 @@ WORDS = (
 
 def test_08_10_15_17_18_no_route_edits_deletes_restores_or_fetches(web_page: Page) -> None:
     changing = {route.path for route in routes(web_page) if "POST" in (route.methods or ())}
-    assert changing == {"/login", "/logout", "/welcome", *ACTING}
+    assert changing == {"/login", "/logout", "/welcome", *ACTING, *API_ACTING}
     client, given = web_page.login(), {"Sec-Fetch-Site": "same-origin"}
     for word in WORDS:
         assert client.post(f"/{word}").status in {404, 405}

@@ -91,4 +91,5 @@ def test_no_page_walks_through_all_entries(tx: Transaction, config: Config, now:
         make(tx, config, now)
     finally:
         driver.set_progress_handler(None, 0)
-    assert steps[0] <= 400, "thousand steps"
+    most = 1_000 if name == "overview" else 400  # it groups runs and archives, and no entries
+    assert steps[0] <= most, "thousand steps"
