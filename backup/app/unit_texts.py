@@ -15,6 +15,7 @@ from typing import Final
 PROGRAM: Final = "/usr/local/bin/nightvault"
 STATE: Final = "/var/lib/nightvault"
 USER: Final = "nightvault"
+_CONFIG: Final = "/etc/nightvault/config.toml"
 _READS_ALL: Final = "CAP_DAC_READ_SEARCH"
 _RUNS_JOBS: Final = "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_FOWNER"
 """What root's services that run jobs, and their commands, may do."""
@@ -55,6 +56,18 @@ class Places:
 def filled(template: str, places: Places) -> str:
     """The unit with these places."""
     return "".join(f"{line}\n" for old in template.splitlines() for line in _line(old, places))
+
+
+def for_page(template: str, places: Places) -> str:
+    """The unit of the page: only where the program and the config lie differs; it shares no other place."""
+    text = template.replace(PROGRAM, quoted(places.program))
+    return text if places.config is None else text.replace(_CONFIG, places.config)
+
+
+def with_page(template: str) -> str:
+    """The daemon's unit where there is a page: it lets the page's group read the inventory."""
+    text = template.replace(_RUNS_JOBS, f"{_RUNS_JOBS} CAP_CHOWN")
+    return text.replace("StateDirectoryMode=0700", "StateDirectoryMode=0750")
 
 
 def as_ordinary_user(template: str) -> str:

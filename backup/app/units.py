@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from backup.app.unit_texts import Places, as_ordinary_user, filled, is_untouched, signed, with_times
+from backup.app.unit_texts import (
+    Places,
+    as_ordinary_user,
+    filled,
+    for_page,
+    is_untouched,
+    signed,
+    with_page,
+    with_times,
+)
 from backup.app.unit_times import timer_lines
 from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
@@ -26,6 +35,8 @@ SYSTEM_UNITS: Final = "/etc/systemd/system"
 BOOTED: Final = "/run/systemd/system"  # there if systemd started this machine: sd_booted(3)
 USER_UNITS: Final = "systemd/user"
 _PATIENCE: Final = 60.0  # seconds
+_PAGE: Final = "nightvault-web.service"
+_DAEMONS: Final = frozenset({"nightvault.service", "nightvault-unprivileged.service"})
 _OVERDUE: Final = ("nightvault-overdue.service", "nightvault-overdue.timer")
 
 
@@ -85,8 +96,14 @@ def planned(
     for name, template, is_started in _templates(
         config, kind, ordinary_user=ordinary_user, is_user=places.is_user
     ):
-        path, text = os.path.join(directory, name), signed(filled(template, places))
+        unit = filled(template, places)
+        if config.web is not None and name in _DAEMONS:
+            unit = with_page(unit)
+        path, text = os.path.join(directory, name), signed(unit)
         made.append(UnitFile(path, text, _standing(path, text), is_started))
+    if config.web is not None and kind is Kind.DAEMON and not places.is_user:
+        path, text = os.path.join(directory, _PAGE), signed(for_page(_template(_PAGE), places))
+        made.append(UnitFile(path, text, _standing(path, text), is_started=True))
     return made
 
 

@@ -18,7 +18,11 @@ from backup.cli.support.context import Cli
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
-MOST_EXPOSED = {"nightvault-unprivileged.service": 2.0, "nightvault-update@.service": 2.0}
+MOST_EXPOSED = {
+    "nightvault-unprivileged.service": 2.0,
+    "nightvault-update@.service": 2.0,
+    "nightvault-web.service": 2.0,
+}
 """Of 10, by `systemd-analyze security`. Others run as root; one of them may set owners and make devices."""
 
 
