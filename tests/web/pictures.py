@@ -1,10 +1,12 @@
 """Pictures of every page, light and dark and on a phone: `python -m tests.web.pictures FOLDER [NAME …]`.
 
-They are of the believable values of `believable.py`, so they are the same each time.
+`python -m tests.web.pictures docs` writes those of README instead. They are of the
+believable values of `believable.py`, so they are the same each time.
 """
 
 from __future__ import annotations
 
+import base64
 import sys
 import tempfile
 from pathlib import Path
@@ -13,10 +15,12 @@ from selenium.webdriver import Chrome
 
 from backup.web.pages.static import FOLDER, TYPES, address
 from tests.support.browsers import browser, set_screen
+from tests.support.emulated import REPOSITORY
 from tests.web.shown_pages import all_pages, html_of, strangers
 
 LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (360, "light")}
 _HIGHEST = 4_000
+README = {"overview-bad": "light", "browse": "dark", "quote": "light"}
 
 
 def main(folder: str, *names: str) -> None:
@@ -31,6 +35,19 @@ def main(folder: str, *names: str) -> None:
                 set_screen(chromium, width, 800, scheme=scheme)
                 chromium.get(page_in(Path(work), html))
                 take(chromium, os_folder / f"{name}-{look}.png", width, scheme)
+
+
+def for_readme() -> None:
+    """The pictures of README, as WebP."""
+    with tempfile.TemporaryDirectory() as work, browser(Path(work)) as chromium:
+        for name, scheme in README.items():
+            set_screen(chromium, 1100, 800, scheme=scheme)
+            chromium.get(page_in(Path(work), html_of(all_pages()[name])))
+            height = int(chromium.execute_script("return document.documentElement.scrollHeight"))
+            set_screen(chromium, 1100, min(1300, height), scheme=scheme)
+            taken = chromium.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 72})
+            target = REPOSITORY / "docs" / "pictures" / f"page-{name.partition('-')[0]}.webp"
+            target.write_bytes(base64.b64decode(taken["data"]))
 
 
 def page_in(work: Path, html: str) -> str:
@@ -51,4 +68,4 @@ def take(chromium: Chrome, target: Path, width: int, scheme: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for_readme() if sys.argv[1:] == ["docs"] else main(*sys.argv[1:])
