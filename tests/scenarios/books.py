@@ -35,7 +35,7 @@ from tests.support.wholeness import list_now
 GRACE = timedelta(days=3)
 MINIMUM = {"directory": timedelta(0), "glacier": timedelta(days=90), "s3": timedelta(days=180)}
 BACK = (ArchiveState.RETIRED, ArchiveState.UNCONFIRMED)
-AFTER = timedelta(days=16)
+AFTER = timedelta(days=40)
 HOT = "s3:STANDARD"
 STORED = ("storage", "overhead", "index", "minimum size")
 

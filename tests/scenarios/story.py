@@ -48,7 +48,8 @@ class Story:
     sizes: list[int] = field(default_factory=list)
     events: dict[datetime, Callable[[Story], None]] = field(default_factory=dict)
     next_day: datetime = START
-    after_year: Callable[[Story], None] = lambda _: None
+    first_year: dict[str, Any] = field(default_factory=dict)
+    after_year: Callable[[Story], object] = lambda _: None
 
     @property
     def start(self) -> datetime:
@@ -72,6 +73,7 @@ class Story:
             if moment in self.events:
                 self.events[moment](self)
             if self.events.get(moment) is Story.quarter and moment.month == START.month:
+                self.first_year = self.first_year or self.result()["money"]
                 self.after_year(self)
         self.machine.live(self.machine.clock.now() + 10 * DAY)  # until the last copies have gone
 
@@ -215,6 +217,10 @@ class Story:
         drills = [one.report for one in m.runs if one.kind is TaskKind.DRILL and one.state is TaskState.DONE]
         parts = sorted({*money.foretold, *money.charged} - {"early deletion"})
         runs = {kind.value: self.runs_of(kind) for kind in m.times}
+        told = {
+            part: {"foretold": f"{money.foretold[part]:.6f}", "charged": f"{money.charged[part]:.6f}"}
+            for part in parts
+        }
         return {
             "kind": self.kind,
             "years": len(self.sizes) // 4,
@@ -225,13 +231,8 @@ class Story:
             "by_hand": self.by_hand,
             "archives": {"made": len(archives.seen), "deleted": archives.deleted, "lost": self.lost},
             "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
-            "money": {
-                part: {
-                    "foretold": f"{money.foretold[part]:.6f}",
-                    "charged": f"{money.charged[part]:.6f}",
-                }
-                for part in parts
-            },
+            "money": self.first_year or told,
+            "money_of_all": told,
             "beside": {whose: f"{amount:.6f}" for whose, amount in money.beside.items()},
             "inventory": self.sizes,
             "restores": {"snapshots": self.proven, "files": self.restored_files},

@@ -30,16 +30,16 @@ def test_years_of_nights(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         story.money.begin()
         story.after_year = record
         story.live()
-        result = story.result()
-    record(story)
+        result = record(story)
     assert_holds(story, result)
 
 
-def record(story: Story) -> None:
-    """Keep what there is to tell until now, if somebody wants it."""
+def record(story: Story) -> Mapping[str, Any]:
+    """What there is to tell until now, kept if somebody wants it."""
+    found = {**story.result(), "wrong": story.archives.wrong}
     if RECORD:
-        found = {**story.result(), "wrong": story.archives.wrong}
         Path(RECORD, f"{story.kind}.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def assert_holds(story: Story, result: Mapping[str, Any]) -> None:
@@ -53,4 +53,6 @@ def assert_holds(story: Story, result: Mapping[str, Any]) -> None:
     for part, money in result["money"].items():
         foretold, charged = Decimal(money["foretold"]), Decimal(money["charged"])
         least = Decimal("0.9") if part == "copies" else Decimal("0.99")  # a quote counts the last day in full
-        assert foretold * least <= charged <= foretold * Decimal("1.01"), f"{part}: {money}"
+        # Two or three retrievals a year are not in the quotes; in so small a bill that is up to 7 %.
+        most = Decimal("1.07") if part == "restores" else Decimal("1.01")
+        assert foretold * least <= charged <= foretold * most, f"{part}: {money}"
