@@ -25,10 +25,10 @@ def web(context: click.Context, listen: str | None, behind_proxy: bool) -> None:
     Nobody sees anything without a login: add a user first, `nightvault web user add NAME`. It has no keys,
     deletes nothing, and asks the daemon to run, pause and resume jobs for operators alone.
     """
+    _require_packages()
     if context.invoked_subcommand is not None:
         return
     cli = context.ensure_object(Cli)
-    _require_packages()
     from backup.cli.support.logs import log_to_stderr
     from backup.cli.support.page_setup import serve
 
