@@ -49,7 +49,7 @@ def test_files_are_written_durably_and_locked_in_one_place() -> None:
     assert found == BY_HAND
 
 
-SHARED = {"tests.support", "tests.vectors.format"}
+SHARED = {"tests.support", "tests.upgrade", "tests.vectors.format"}
 """Packages of the tests that any test may import from."""
 
 

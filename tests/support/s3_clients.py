@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
@@ -57,6 +58,13 @@ def code(error: Any) -> tuple[int, str]:
     """Status and code of boto3's ClientError."""
     response = error.value.response
     return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+
+
+def refused(action: Any, **how: Any) -> tuple[int, str]:
+    """Status and code with which a call is refused."""
+    with pytest.raises(action.__self__.exceptions.ClientError) as error:
+        action(**how)
+    return code(error)
 
 
 def error_of(reply: Reply) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
-from tests.support.s3_clients import S3Talker, client, code, error_of, new_bucket, new_bucket_name
+from tests.support.s3_clients import S3Talker, client, error_of, new_bucket, new_bucket_name, refused
 
 OTHER = "999999999999"
 OTHER_KEY = StaticKey("AKIAOTHEROTHEROTHER0", "other-secret")
@@ -31,12 +31,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     with RunningEmulator(folder / "state", accounts) as running:
         theirs = client(running.s3_url, OTHER_KEY.access_key_id, OTHER_KEY.secret_access_key)
         yield Two(client(running.s3_url), theirs)
-
-
-def refused(action: Any, **how: Any) -> tuple[int, str]:
-    with pytest.raises(action.__self__.exceptions.ClientError) as error:
-        action(**how)
-    return code(error)
 
 
 def test_the_life_of_a_bucket(s3: Any, emulator: RunningEmulator) -> None:

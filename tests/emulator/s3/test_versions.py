@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.emulator.s3.test_buckets import refused
 from tests.support.emulated import RunningEmulator, write_accounts
-from tests.support.s3_clients import S3Talker, client, new_bucket
+from tests.support.s3_clients import S3Talker, client, new_bucket, refused
 
 KEY = "a key"
 DAY = 24 * 3600

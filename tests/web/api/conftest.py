@@ -10,7 +10,7 @@ from backup.config import Config
 from backup.inventory.database import Inventory
 from tests.support.doubles import ManualClock
 from tests.support.pages import Page, running_page
-from tests.web.views.conftest import NOW, config, inventory
+from tests.support.seeded_pages import NOW, config, inventory
 
 __all__ = ["config", "inventory"]
 

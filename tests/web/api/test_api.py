@@ -13,8 +13,8 @@ from backup.web.api import API
 from backup.web.api.openapi import openapi
 from tests.support.pages import Client, Page
 from tests.support.seeded_inventories import HUGE, snapshot_id
+from tests.support.seeded_pages import SNAPSHOTS
 from tests.web.api.schemas import violations
-from tests.web.views.conftest import SNAPSHOTS
 
 MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
 ASKED = {

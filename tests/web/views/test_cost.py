@@ -26,7 +26,7 @@ from backup.web.views import (
     versions,
 )
 from tests.support.seeded_inventories import HUGE, snapshot_id
-from tests.web.views.conftest import SNAPSHOTS
+from tests.support.seeded_pages import SNAPSHOTS
 
 View = Callable[[Transaction, Config, datetime], object]
 MIDDLE = snapshot_id(1, SNAPSHOTS // 2)

@@ -16,7 +16,7 @@ from backup.web.views.errors import BadParameterError, NotThereError
 from backup.web.views.values.common import Kind
 from backup.web.views.values.nights import Change
 from tests.support.seeded_inventories import HUGE, snapshot_id
-from tests.web.views.conftest import SNAPSHOTS
+from tests.support.seeded_pages import SNAPSHOTS
 
 MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
 

@@ -19,7 +19,7 @@ from backup.web.views.daemon import daemon_status
 from backup.web.views.overview import overview
 from backup.web.views.strip import strip
 from backup.web.views.values.overview import NightOutcome, Overview
-from tests.web.views.conftest import SNAPSHOTS
+from tests.support.seeded_pages import SNAPSHOTS
 
 ANSWER = {
     "as_of": "2026-11-26T03:00:00+00:00",

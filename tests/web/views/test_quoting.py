@@ -20,7 +20,7 @@ from backup.web.views import calendar, money, quoting
 from backup.web.views.commands import quoted, restore_command
 from backup.web.views.errors import BadParameterError
 from tests.support.seeded_inventories import HUGE, snapshot_id
-from tests.web.views.conftest import SNAPSHOTS
+from tests.support.seeded_pages import SNAPSHOTS
 
 MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
 HOSTILE = [
