@@ -72,27 +72,22 @@
 
   // what runs now: one stream for all tabs of this browser; the tab that holds the lock listens
   const events = document.body.dataset.events;
-  const places = all("[data-live]");
   const show = (news) => {
-    for (const place of places) {
-      const text = news[place.dataset.live];
-      if (text !== undefined && place.textContent !== text) place.textContent = text;
-    }
-    if (news.changed && document.body.dataset.seen && document.body.dataset.seen !== news.changed) {
-      for (const note of all("[data-news]")) note.hidden = false;
-    }
-    if (news.changed) document.body.dataset.seen = news.changed;
+    const seen = JSON.stringify(news);
+    const before = document.body.dataset.seen;
+    document.body.dataset.seen = seen;
+    if (before && before !== seen) for (const note of all("[data-news]")) note.hidden = false;
   };
-  if (events && places.length && window.BroadcastChannel && navigator.locks) {
+  if (events && window.BroadcastChannel && navigator.locks) {
     const others = new BroadcastChannel("nightvault");
     others.onmessage = (told) => show(told.data);
     navigator.locks.request("nightvault-events", () => new Promise((done) => {
       const stream = new EventSource(events);
-      stream.onmessage = (told) => {
+      stream.addEventListener("status", (told) => {
         const news = JSON.parse(told.data);
         show(news);
         others.postMessage(news);
-      };
+      });
       addEventListener("pagehide", () => { stream.close(); done(); });
     }));
   }
