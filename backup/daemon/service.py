@@ -107,23 +107,26 @@ def _listening(directory: str, verbs: Verbs) -> Iterator[None]:
 
 
 def _page_socket(verbs: Verbs) -> Iterator[ControlServer]:
-    """The page's socket, where `[web]` is configured; its group may read the inventory from now on."""
+    """The page's socket, where `[web]` is configured; its group may read the inventory from now on.
+
+    Without such a group it is for the daemon's own user, who may read the inventory anyway.
+    """
     config = verbs.config
     if config.web is None:
         close_to_page(config)
         return
+    group = None
     try:
-        group = page_group(config)
-        if group is None:
-            return
-        open_to_page(config, group)
+        if (named := page_group(config)) is not None:
+            open_to_page(config, named)
+            group = named
     except NightvaultError as error:
-        _log.warning("the page is not served: %s", error)
-        return
+        _log.warning("only a page of this daemon's own user is served: %s", error)
 
     def status(request: Mapping[str, object]) -> Mapping[str, Any]:
-        with suppress(NightvaultError):  # a rebuild makes a new file, which is its owner's alone
-            open_to_page(verbs.config, group)
+        if group is not None:
+            with suppress(NightvaultError):  # a rebuild makes a new file, which is its owner's alone
+                open_to_page(verbs.config, group)
         return verbs.status(request)
 
     yield ControlServer(config.state_dir, {**verbs.of_page(), "status": status}, PAGE_SOCKET, group=group)
