@@ -15,7 +15,11 @@ from tests.support.emulated import REPOSITORY
 pytestmark = pytest.mark.slow
 
 PAGES = [REPOSITORY / "docs" / f"{name}.md" for name in ("server-gone", "restore", "looking")]
-GONE, DAMAGED = "A new machine", "The inventory is damaged, the server is not"
+DRILL, GONE, DAMAGED = (
+    "Try it before you need it",
+    "A new machine",
+    "The inventory is damaged, the server is not",
+)
 EXTRACT, COST, ASKING = "Without nightvault", "The cost, before you restore", "Requesting, and waiting"
 CHOOSING, PIPE, LOOKING = "Choosing what comes back", "Into a pipe", "Looking without restoring"
 NOT_RUN = """\
@@ -35,7 +39,7 @@ def part(section: str) -> list[Block]:
 def test_nothing_on_the_page_is_left_out() -> None:
     """The other tests run all blocks of these sections; what is shown only wants another machine."""
     blocks = all_blocks()
-    tested = {GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING}
+    tested = {DRILL, GONE, DAMAGED, EXTRACT, COST, ASKING, CHOOSING, PIPE, LOOKING}
     assert {block.section for block in blocks} == tested
     assert {block.language for block in blocks} == {RUN, SHOWN}
     assert "".join(block.text for block in blocks if block.language == SHOWN) == NOT_RUN
@@ -74,6 +78,8 @@ def test_the_price_and_the_wait(tmp_path: Path) -> None:
 
 def test_the_inventory_is_damaged(tmp_path: Path) -> None:
     machine = two_nights(tmp_path)
+    tried = run(machine, part(DRILL))
+    assert tried.failures == [], (tried.failures, tried.output)
     (machine.place("/var/lib/nightvault") / "inventory.sqlite").write_bytes(b"no database")
     ended = run(machine, part(DAMAGED))
     assert ended.failures == [], (ended.failures, ended.output)
