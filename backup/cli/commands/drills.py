@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=20, metavar="N", help="So many drills, the newest.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=20, metavar="N", help="So many drills, the newest."
+)
 @pass_cli
 def drills(cli: Cli, limit: int) -> None:
     """List drills and what they found; and when something of each job was last read back and opened.

@@ -179,8 +179,9 @@ def remove_token(cli: Cli, name: str) -> None:
 
 
 def _remove(cli: Cli, noun: str, name: str) -> None:
-    from backup.cli.support.page_setup import accounts
+    from backup.cli.support.page_setup import accounts, check_name
 
+    check_name(name)
     with accounts(cli.config()) as file:
         removals = {"user": partial(file.remove_user, name), "token": partial(file.remove_token, name)}
         if not removals[noun]():
