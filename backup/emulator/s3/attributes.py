@@ -43,7 +43,7 @@ def get_attributes(call: S3Call, tx: Transaction) -> Answer:
         nodes.append(("StorageClass", row["class"]))
     if "ObjectSize" in wanted:
         nodes.append(("ObjectSize", row["size"]))
-    headers = {"Last-Modified": http_date(row["created_ms"]), **version_header(tx, call.at.id, row)}
+    headers = {"Last-Modified": http_date(row["created_ms"]), **version_header(call.at.versioning, row)}
     return xml_answer(document("GetObjectAttributesResponse", nodes), headers)
 
 
@@ -89,7 +89,7 @@ def get_tagging(call: S3Call, tx: Transaction) -> Answer:
     row = need_object(call, tx)
     tags: dict[str, str] = json.loads(row["tags"])
     shown = [("Tag", [("Key", key), ("Value", value)]) for key, value in tags.items()]
-    return xml_answer(document("Tagging", [("TagSet", shown)]), version_header(tx, call.at.id, row))
+    return xml_answer(document("Tagging", [("TagSet", shown)]), version_header(call.at.versioning, row))
 
 
 def put_tagging(call: S3Call, tx: Transaction) -> Answer:
@@ -101,11 +101,11 @@ def put_tagging(call: S3Call, tx: Transaction) -> Answer:
     pairs = [(node.required("Key"), node.get("Value") or "") for node in found.children("Tag")]
     tags = check_tags(dict(pairs), len(pairs))
     tx.db.execute("UPDATE objects SET tags = ? WHERE id = ?", (json.dumps(tags), row["id"]))
-    return Answer(200, version_header(tx, call.at.id, row))
+    return Answer(200, version_header(call.at.versioning, row))
 
 
 def delete_tagging(call: S3Call, tx: Transaction) -> Answer:
     """Delete an object's tags."""
     row = need_object(call, tx)
     tx.db.execute("UPDATE objects SET tags = '{}' WHERE id = ?", (row["id"],))
-    return Answer(204, version_header(tx, call.at.id, row))
+    return Answer(204, version_header(call.at.versioning, row))

@@ -29,13 +29,17 @@ KEPT_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket: its row's number, name, owner and region; the text of its policy, if it has one."""
+    """A bucket: its row's number, name, owner and region; the text of its policy, if it has one.
+
+    `versioning` is Enabled, Suspended, or None for a bucket that never had versions.
+    """
 
     id: int
     name: str
     account_id: str
     region: str
     policy: str | None
+    versioning: str | None
 
     @property
     def place(self) -> Place:
@@ -139,7 +143,8 @@ def find_bucket(tx: Transaction, name: str) -> Bucket | None:
     """A bucket by name."""
     row = tx.db.execute(
         "SELECT id, name, account_id, region, (SELECT text FROM bucket_documents "
-        "WHERE bucket = buckets.id AND kind = 'policy') FROM buckets WHERE name = ?",
+        "WHERE bucket = buckets.id AND kind = 'policy'), (SELECT text FROM bucket_documents "
+        "WHERE bucket = buckets.id AND kind = 'versioning') FROM buckets WHERE name = ?",
         (name,),
     ).fetchone()
     return None if row is None else Bucket(*row)

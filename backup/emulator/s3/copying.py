@@ -148,13 +148,13 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
         (ALGORITHMS[row["algorithm"]].element, row["checksum"]),
         ("ChecksumType", row["checksum_type"]),
     ]
-    told = _source_header(tx, source, row)
+    told = _source_header(source, row)
     return xml_answer(document("CopyObjectResult", nodes), {**SSE, **new_version_header(version), **told})
 
 
-def _source_header(tx: Transaction, source: Bucket, row: sqlite3.Row) -> Mapping[str, str]:
+def _source_header(source: Bucket, row: sqlite3.Row) -> Mapping[str, str]:
     """The header with the version that was copied."""
-    found = version_header(tx, source.id, row).get(ID)
+    found = version_header(source.versioning, row).get(ID)
     return {} if found is None else {"x-amz-copy-source-version-id": found}
 
 
@@ -182,7 +182,7 @@ def upload_part_copy(call: S3Call, tx: Transaction) -> Answer:
     nodes: list[Node] = [("LastModified", iso_date(tx.now_ms)), ("ETag", f'"{stored.md5}"')]
     if upload["asked"]:
         nodes.append((ALGORITHMS[upload["algorithm"]].element, stored.checksum))
-    return xml_answer(document("CopyPartResult", nodes), {**SSE, **_source_header(tx, source, row)})
+    return xml_answer(document("CopyPartResult", nodes), {**SSE, **_source_header(source, row)})
 
 
 def _copy_range(text: str | None, size: int) -> tuple[int, int]:

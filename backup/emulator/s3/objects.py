@@ -113,7 +113,7 @@ def insert_object(
     tags: str,
 ) -> tuple[int, str]:
     """Make a row for a new version of the key; its number and version id. The caller records the pieces."""
-    version = make_room(tx, call.at.id, call.raw_key)
+    version = make_room(tx, call.at.id, call.raw_key, call.at.versioning)
     cursor = tx.db.execute(
         "INSERT INTO objects (bucket, key, size, etag, created_ms, class, headers, tags, algorithm, "
         "checksum, checksum_type, parts, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -147,7 +147,7 @@ def get_object(call: S3Call, tx: Transaction) -> Answer:
 
 def _described(call: S3Call, tx: Transaction, row: sqlite3.Row) -> Answer:
     headers = {"ETag": f'"{row["etag"]}"', "Last-Modified": http_date(row["created_ms"])}
-    headers |= version_header(tx, call.at.id, row)
+    headers |= version_header(call.at.versioning, row)
     if not check_read(call, row):
         return Answer(304, headers)
     headers |= {"Accept-Ranges": "bytes", **SSE, **json.loads(row["headers"])}

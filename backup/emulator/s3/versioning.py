@@ -52,9 +52,9 @@ def status_of(tx: Transaction, bucket: int) -> str | None:
     return read_document(tx, bucket, "versioning")
 
 
-def make_room(tx: Transaction, bucket: int, key: bytes) -> str:
-    """Let a new version of the key be the newest, and return its id."""
-    version = _new_id(tx) if status_of(tx, bucket) == ENABLED else NULL
+def make_room(tx: Transaction, bucket: int, key: bytes, status: str | None) -> str:
+    """Let a new version of the key be the newest, and return its id; `status` is that of the bucket."""
+    version = _new_id(tx) if status == ENABLED else NULL
     if version == NULL:
         remove_objects(tx, [row["id"] for row in _versions(tx, bucket, key) if row["version"] == NULL])
     tx.db.execute(
@@ -84,10 +84,11 @@ def _versions(tx: Transaction, bucket: int, key: bytes) -> list[sqlite3.Row]:
 def remove_newest(tx: Transaction, place: Place, bucket: int, key: bytes) -> Mapping[str, str]:
     """Delete a key without naming a version; the answer's headers. Where versions are kept it is hidden by a
     delete marker, even if there is no such key."""
-    if status_of(tx, bucket) is None:
+    status = status_of(tx, bucket)
+    if status is None:
         remove_objects(tx, [row["id"] for row in _versions(tx, bucket, key)])
         return {}
-    version = make_room(tx, bucket, key)
+    version = make_room(tx, bucket, key, status)
     cursor = tx.db.execute(
         "INSERT INTO objects (bucket, key, size, etag, created_ms, class, headers, algorithm, checksum, "
         "checksum_type, version, is_marker) VALUES (?, ?, 0, '', ?, 'STANDARD', ?, '', '', '', ?, 1)",
@@ -112,9 +113,9 @@ def remove_version(tx: Transaction, bucket: int, key: bytes, version: str) -> Ma
     return {**told, MARKER: "true"} if row["is_marker"] else told
 
 
-def version_header(tx: Transaction, bucket: int, row: sqlite3.Row) -> Mapping[str, str]:
-    """The header with the version of an object, where versions are or were kept."""
-    return {} if status_of(tx, bucket) is None else {ID: row["version"]}
+def version_header(status: str | None, row: sqlite3.Row) -> Mapping[str, str]:
+    """The header with the version of an object, where versions are or were kept, as the status says."""
+    return {} if status is None else {ID: row["version"]}
 
 
 def new_version_header(version: str) -> Mapping[str, str]:

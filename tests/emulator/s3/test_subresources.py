@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import botocore.session
+import botocore.loaders
+import botocore.model
 import pytest
 
 from backup.emulator.s3.operations import FLAGS, OPERATIONS
@@ -67,7 +68,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 def of_aws() -> dict[tuple[str, str, str], str]:
     """S3's own operations, from botocore's model, by method, place and the flag that tells them."""
-    model = botocore.session.get_session().get_service_model("s3")
+    described = botocore.loaders.Loader().load_service_model(
+        "s3", "service-2"
+    )  # clients change what they share
+    model = botocore.model.ServiceModel(described, "s3")
     found = {}
     for name in model.operation_names:
         http = model.operation_model(name).http
