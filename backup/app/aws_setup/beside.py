@@ -1,4 +1,4 @@
-"""What is in AWS beside a set-up, and is left: policies of others on its roles, roles of before; pure."""
+"""Findings that a set-up leaves alone: policies of others on its roles, roles of before; pure."""
 
 from __future__ import annotations
 

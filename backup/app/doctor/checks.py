@@ -108,7 +108,7 @@ def _chosen(*, offline: bool, has_key: bool) -> dict[str, Check]:
 
 
 def _of_key(patient: Patient, *, offline: bool) -> Iterator[str]:
-    """What was not tried of the recovery key."""
+    """The part of the recovery key that was not tried, in a sentence."""
     if not patient.keys:
         yield "the recovery key was not tried: give it with --key FILE, from a stick"
     elif patient.status is None:

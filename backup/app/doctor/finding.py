@@ -54,7 +54,7 @@ class FullRestore:
 
     @property
     def seconds(self) -> float:
-        """How long the link needs."""
+        """The time that the link needs."""
         return self.fetched / self.link.speed
 
 

@@ -14,10 +14,10 @@ UNREAD = timedelta(days=180)
 """How long an archive may lie before it is a finding that nothing of it was ever read back."""
 
 UNCHECKED = timedelta(days=90)
-"""How old the last good check of a vault may be where the config has no `check_age`."""
+"""The greatest age of a vault's last good check where the config has no `check_age`."""
 
 UNDRILLED, NEVER_DRILLED = timedelta(days=400), timedelta(days=90)
-"""How old the last good drill of a rebuild may be, and the first archive if there never was one."""
+"""The greatest age of the last good rebuild drill, or of the first archive if there was none."""
 
 _PRECIOUS = (".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".mozilla", ".thunderbird")
 

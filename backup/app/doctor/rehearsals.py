@@ -14,7 +14,7 @@ from backup.inventory.runs import Outcome
 from backup.schedule import is_overdue
 
 NEVER = timedelta(days=90)
-"""How old the first archive may be where the config has no drill."""
+"""The greatest age of the first archive where the config has no drill."""
 _WHY = "whether a restore works shows first when one is needed"
 
 
