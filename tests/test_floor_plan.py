@@ -80,3 +80,12 @@ def test_tests_share_helpers_and_never_import_each_other() -> None:
                 wrong.add(f"{path.relative_to(REPOSITORY)} imports {name}")
     assert not wrong
     assert [path.name for path in tests.glob("*.py") if not path.name.startswith(("test_", "conftest"))] == []
+
+
+def test_decisions_are_numbered_from_one_on_without_a_gap() -> None:
+    """Each by its own number, which its heading says too."""
+    decisions = sorted((REPOSITORY / "docs" / "adr").glob("[0-9]*.md"))
+    numbers = range(1, len(decisions) + 1)
+    assert [path.name[:5] for path in decisions] == [f"{number:04}-" for number in numbers]
+    headings = [path.read_text(encoding="utf-8").split(".", 1)[0] for path in decisions]
+    assert headings == [f"# {number}" for number in numbers]
