@@ -13,7 +13,8 @@ from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreSt
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.web.texts import Texts
-from backup.web.views.values import browse, common, overview, quote, runs
+from backup.web.views.values import browse, names, overview, quote, runs
+from backup.web.views.values.snapshot_line import SnapshotLine
 
 NOW = datetime(2026, 11, 26, 10, 40, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -22,10 +23,10 @@ VAULT = VaultName("deep")
 WORDS = ("invoice", "läger", "site", "logs", "photos", "notes", "dump", "報告")
 
 
-def snapshot(job: str, number: int, name: str) -> common.SnapshotLine:
+def snapshot(job: str, number: int, name: str) -> SnapshotLine:
     """A snapshot of a night."""
     began = NOW.replace(hour=1, minute=12) - DAY * (30 - number)
-    return common.SnapshotLine(
+    return SnapshotLine(
         SnapshotId(f"{number:02x}5e0c19af37b2d4"),
         JobName(job),
         number,
@@ -33,7 +34,7 @@ def snapshot(job: str, number: int, name: str) -> common.SnapshotLine:
         "web1",
         began,
         began + timedelta(minutes=9),
-        [common.Name(b"/srv/www")],
+        [names.Name(b"/srv/www")],
         212_480 + 31 * number,
         83 * 10**9 + number * 10**8,
         2 if number == 28 else 0,
@@ -194,8 +195,8 @@ def the_run(name: str, *, failed: bool) -> runs.RunDetail:
     """A night that failed, or one that was partial."""
     line = run_line(430, Outcome.FAILED if failed else Outcome.PARTIAL, name)
     problems = [
-        common.ProblemLine(
-            common.Name(f"/srv/www/{name}/upload.tmp".encode("utf-8", "surrogateescape")),
+        runs.ProblemLine(
+            names.Name(f"/srv/www/{name}/upload.tmp".encode("utf-8", "surrogateescape")),
             kind,
             detail,
             warned,
@@ -238,11 +239,11 @@ def the_run(name: str, *, failed: bool) -> runs.RunDetail:
 def entry(name: str, number: int, folder: bytes) -> browse.EntryLine:
     """An entry of a directory."""
     raw = f"{WORDS[number % 8]}-{name}-{number:03d}".encode("utf-8", "surrogateescape")
-    kind = common.Kind.DIRECTORY if number < 4 else common.Kind.SYMLINK if number == 4 else common.Kind.FILE
-    target = common.Name(b"../" + raw) if number == 4 else None
+    kind = names.Kind.DIRECTORY if number < 4 else names.Kind.SYMLINK if number == 4 else names.Kind.FILE
+    target = names.Name(b"../" + raw) if number == 4 else None
     return browse.EntryLine(
-        common.Name(raw),
-        common.Name(folder + b"/" + raw),
+        names.Name(raw),
+        names.Name(folder + b"/" + raw),
         kind,
         "drwxr-xr-x" if number < 4 else "-rw-r--r--",
         "www-data",
@@ -267,11 +268,11 @@ def places() -> list[browse.Place]:
 def steps(name: str) -> list[browse.Step]:  # type: ignore[name-defined]
     """The path of a directory."""
     raw = name.encode("utf-8", "surrogateescape")
-    root, srv = common.Name(b"/"), common.Name(b"/srv")
+    root, srv = names.Name(b"/"), names.Name(b"/srv")
     return [
-        common.Step(root, root),
-        common.Step(common.Name(b"srv"), srv),
-        common.Step(common.Name(raw), common.Name(b"/srv/" + raw)),
+        names.Step(root, root),
+        names.Step(names.Name(b"srv"), srv),
+        names.Step(names.Name(raw), names.Name(b"/srv/" + raw)),
     ]
 
 
@@ -284,7 +285,7 @@ def version_line(name: str, number: int, folder: bytes) -> browse.VersionLine:
 
 def the_quote(name: str) -> quote.QuotePage:
     """What a restore would cost."""
-    path = common.Name(f"/srv/{name}".encode("utf-8", "surrogateescape"))
+    path = names.Name(f"/srv/{name}".encode("utf-8", "surrogateescape"))
     tiers = [
         quote.TierQuote(
             tier,
@@ -307,7 +308,7 @@ def the_quote(name: str) -> quote.QuotePage:
         snapshot("www", 30, name),
         VAULT,
         [path],
-        [common.Name(b"/srv/gone")],
+        [names.Name(b"/srv/gone")],
         1_204,
         8 * 10**9,
         tiers,

@@ -17,7 +17,7 @@ from backup.web.pages.months import months
 from backup.web.pages.reports import report_rows
 from backup.web.pages.tiers import hours, tier_word
 from backup.web.texts import Texts
-from backup.web.views.values import browse, common, nights, runs
+from backup.web.views.values import browse, names, nights, runs
 from tests.web.believable import (
     NOW,
     entry,
@@ -62,9 +62,9 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
     )
     changes = [
         nights.ChangeLine(
-            common.Name(folder + b"/%d" % n),
+            names.Name(folder + b"/%d" % n),
             change,
-            common.Kind.FILE,
+            names.Kind.FILE,
             ["content", "times"],
             None if change == "added" else 5_000 * n,
             None if change == "removed" else 7_000 * n,
@@ -77,7 +77,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
         for one in (name, "mail")
     ]
     hit = browse.Hit(
-        JobName("www"), common.Name(folder + b"/x"), common.Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3
+        JobName("www"), names.Name(folder + b"/x"), names.Kind.FILE, 4_000, NOW, newer.id, NOW, True, 3
     )
     detail, failed = the_run(name, failed=False), the_run(name, failed=True)
     forms = {"jobs": [name, "db"], "kinds": list(RunKind), "outcomes": list(Outcome)}
@@ -107,7 +107,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
                 "it": nights.ChangePage(
                     older,
                     newer,
-                    common.Name(folder),
+                    names.Name(folder),
                     nights.ChangeCounts(812, 14, 90, 10**9, 10**7, True),
                     changes,
                     ["thirty times as many files as usual were new"],
@@ -125,7 +125,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
             {
                 "it": browse.DirectoryPage(
                     newer,
-                    common.Name(folder),
+                    names.Name(folder),
                     steps(name),
                     None,
                     [entry(name, n, folder) for n in range(18)],
@@ -149,7 +149,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
             {
                 "it": browse.VersionPage(
                     JobName("www"),
-                    common.Name(folder + b"/x"),
+                    names.Name(folder + b"/x"),
                     steps(name),
                     [version_line(name, n, folder) for n in range(4)],
                     True,

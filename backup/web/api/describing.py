@@ -12,7 +12,7 @@ from enum import EnumType
 from inspect import cleandoc
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 
 Schema = dict[str, Any]
 

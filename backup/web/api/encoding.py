@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 

@@ -17,7 +17,7 @@ from backup.web.views.parameters import cursor, cursor_of, path_of
 from backup.web.views.places import places_of
 from backup.web.views.rows import entry_line, snapshot_line, steps_of, the_snapshot
 from backup.web.views.values.browse import DirectoryPage, EntryLine
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 
 A_PAGE = 200
 _MOST_COUNTED = 10_000

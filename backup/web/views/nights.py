@@ -18,7 +18,7 @@ from backup.inventory.snapshots import Snapshot
 from backup.web.views.errors import BadParameterError
 from backup.web.views.parameters import cursor, cursor_of, number_of, path_of
 from backup.web.views.rows import kind_of, mtime_of, snapshot_line, the_job, the_snapshot
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 from backup.web.views.values.nights import Change, ChangeCounts, ChangeLine, ChangePage, SnapshotPage
 
 A_PAGE = 100

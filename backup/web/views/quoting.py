@@ -22,7 +22,7 @@ from backup.web.views.commands import restore_command
 from backup.web.views.parameters import paths_of
 from backup.web.views.places import COLD, readable, summed
 from backup.web.views.rows import snapshot_line, the_snapshot
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 from backup.web.views.values.quote import QuotePage, TierQuote
 
 MOST_ENTRIES = 50_000

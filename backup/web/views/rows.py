@@ -17,7 +17,8 @@ from backup.model import EntryKind, Extra, JobName, Owner
 from backup.web.views.errors import BadParameterError, NotThereError
 from backup.web.views.parameters import job_of, snapshot_of
 from backup.web.views.values.browse import EntryLine
-from backup.web.views.values.common import Kind, Name, SnapshotLine, Step
+from backup.web.views.values.names import Kind, Name, Step
+from backup.web.views.values.snapshot_line import SnapshotLine
 
 _KINDS = {
     EntryKind.FILE: (Kind.FILE, stat.S_IFREG),

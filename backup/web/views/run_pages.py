@@ -14,8 +14,8 @@ from backup.model import JobName, PackKind, Problem, VaultName
 from backup.web.views.errors import NotThereError
 from backup.web.views.parameters import choice_of, number_of
 from backup.web.views.rows import snapshot_line, the_job
-from backup.web.views.values.common import Name, ProblemLine
-from backup.web.views.values.runs import RunDetail, RunLine, RunPage, StoredLine
+from backup.web.views.values.names import Name
+from backup.web.views.values.runs import ProblemLine, RunDetail, RunLine, RunPage, StoredLine
 
 A_PAGE = 50
 _MOST_PROBLEMS, _MOST_STORED = 1_000, 200

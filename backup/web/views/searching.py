@@ -13,7 +13,7 @@ from backup.web.views.errors import BadParameterError
 from backup.web.views.parameters import cursor, cursor_of, words_of
 from backup.web.views.rows import kind_of, mtime_of, the_job
 from backup.web.views.values.browse import Hit, SearchPage
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 
 A_PAGE = 50
 _MOST_WILDCARDS = 4

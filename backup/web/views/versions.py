@@ -18,7 +18,7 @@ from backup.web.views.parameters import path_of
 from backup.web.views.places import MOST_BYTES, numbers_in, readable, summed
 from backup.web.views.rows import entry_line, snapshot_line, steps_of, the_job
 from backup.web.views.values.browse import VersionLine, VersionPage
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 
 MOST = 100
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from backup.model import JobName
 from backup.web.api.describing import Schemas
 from backup.web.api.encoding import document, json_of
-from backup.web.views.values.common import Name
+from backup.web.views.values.names import Name
 from tests.web.api.schemas import violations
 
 

@@ -13,7 +13,7 @@ from backup.inventory.entry_versions import differing
 from backup.inventory.snapshots import get_snapshot
 from backup.web.views import browsing, nights, run_pages, searching, versions
 from backup.web.views.errors import BadParameterError, NotThereError
-from backup.web.views.values.common import Kind
+from backup.web.views.values.names import Kind
 from backup.web.views.values.nights import Change
 from tests.support.seeded_inventories import HUGE, snapshot_id
 from tests.support.seeded_pages import SNAPSHOTS

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.model import JobName, SnapshotId, VaultName
-from backup.web.views.values.common import Kind, Name, SnapshotLine, Step
+from backup.web.views.values.names import Kind, Name, Step
+from backup.web.views.values.snapshot_line import SnapshotLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from backup.model import JobName
-from backup.web.views.values.common import Kind, Name, SnapshotLine
+from backup.web.views.values.names import Kind, Name
+from backup.web.views.values.snapshot_line import SnapshotLine
 
 
 class Change(StrEnum):

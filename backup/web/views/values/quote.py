@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from backup.model import Tier, VaultName
 from backup.web.views.values.browse import Place
-from backup.web.views.values.common import Name, SnapshotLine
+from backup.web.views.values.names import Name
+from backup.web.views.values.snapshot_line import SnapshotLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,18 @@ from typing import Any
 
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
-from backup.web.views.values.common import ProblemLine, SnapshotLine
+from backup.web.views.values.names import Name
+from backup.web.views.values.snapshot_line import SnapshotLine
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemLine:
+    """A problem with an entry: `kind` is a word of `model.ProblemKind`; a warning was saved all the same."""
+
+    path: Name
+    kind: str
+    detail: str
+    is_warning: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,37 @@
+"""A snapshot in a list, which most pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from backup.model import JobName, SnapshotId
+from backup.web.views.values.names import Name
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotLine:
+    """A snapshot in a list, or the one that a page is about.
+
+    `problems` counts what its run could not save, or could save only in part; `is_whole`: everything that
+    the job names was saved. `forgotten_at` is set while it is forgotten and can be taken back. `run` is None
+    after a rebuild.
+    """
+
+    id: SnapshotId
+    job: JobName
+    number: int
+    run: int | None
+    host: str
+    started_at: datetime
+    finished_at: datetime
+    sources: Sequence[Name]
+    files: int
+    bytes: int
+    problems: int
+    is_whole: bool
+    forgotten_at: datetime | None
+    tags: Sequence[str]
+    pin_note: str | None
+    pin_until: datetime | None
