@@ -89,3 +89,18 @@ def test_decisions_are_numbered_from_one_on_without_a_gap() -> None:
     assert [path.name[:5] for path in decisions] == [f"{number:04}-" for number in numbers]
     headings = [path.read_text(encoding="utf-8").split(".", 1)[0] for path in decisions]
     assert headings == [f"# {number}" for number in numbers]
+
+
+def test_a_file_is_a_few_screens_and_a_function_is_one() -> None:
+    """A file has 400 lines at most, a function 60."""
+    long = set()
+    for path in (REPOSITORY / "backup").rglob("*.py"):
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(REPOSITORY)
+        if text.count("\n") > 400:
+            long.add(str(name))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.end_lineno - node.lineno >= 60:
+                    long.add(f"{name}: {node.name}")
+    assert not long

@@ -1,15 +1,16 @@
 """config.toml as frozen values: `load_config` reads it, and names every mistake at once by its key.
 
 `settings.py` has the values, each with its shape and the sentence for what breaks it; begin there.
-`retention.py` has what jobs keep, `drills.py` drills. `reading.py` finds and reads the file, key by key.
-`checking.py` and `limits.py` check what no single value shows. `in_force.py` tells what is in force, and
-from where. A `Config` is always whole and correct, its paths absolute; it never goes below `app`, which hands
-on single values.
+`machine_identity.py` has the certificate, `retention.py` what jobs keep, `drills.py` drills. `reading.py`
+finds and reads the file, key by key. `checking.py` and `limits.py` check what no single value shows.
+`in_force.py` tells what is in force, and from where. A `Config` is always whole and correct, its paths
+absolute; it never goes below `app`, which hands on single values.
 """
 
 from backup.config.drills import DrillSample, DrillSettings
 from backup.config.in_force import Origin, Setting, Table, settings_in_force, without_secrets
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
+from backup.config.machine_identity import IdentitySettings, RenewSettings, RolesAnywhereSettings
 from backup.config.monitoring import LogForm
 from backup.config.reading import (
     SYSTEM_CONFIG,
@@ -24,11 +25,8 @@ from backup.config.settings import (
     CommandSettings,
     Config,
     HooksSettings,
-    IdentitySettings,
     JobSettings,
     LimitSettings,
-    RenewSettings,
-    RolesAnywhereSettings,
     SourceSettings,
     VaultSettings,
 )

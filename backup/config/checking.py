@@ -8,13 +8,12 @@ from typing import Any
 
 from backup.config.drills import check_drill
 from backup.config.limits import check_limits, check_memory
+from backup.config.machine_identity import IdentitySettings, RenewSettings
 from backup.config.notifying import check_notify
 from backup.config.retention import RetentionSettings, check_rules, parse_forget
 from backup.config.settings import (
     Config,
-    IdentitySettings,
     JobSettings,
-    RenewSettings,
     SourceSettings,
     VaultSettings,
 )

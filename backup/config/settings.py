@@ -10,11 +10,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup.config.drills import DrillSettings
+from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
 from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
-from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
+from backup.config.shapes import NAME, NAME_SENTENCE, Command, Endpoint, Text, suggestion
 from backup.config.shapes import shape as _shape
 from backup.config.values import local_zone
 from backup.config.web import WebSettings
@@ -29,22 +30,16 @@ DEFAULT_RETRY = (600, 3600, 10_800)
 DEFAULT_STATE_DIR = "/var/lib/nightvault"
 
 
-_ARN = "arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:[0-9]{12}:"
-_ARN_SENTENCE = "must look like arn:aws:rolesanywhere:REGION:ACCOUNT:"
 _Name = _shape(NAME, NAME_SENTENCE)
 _Kind = Annotated[str, _shape("directory|glacier|s3", "must be directory, glacier or s3")]
-_Text = Annotated[str, _shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
-_Plain = Annotated[str, _shape(r"[^\x00]+", "must be a text that is not empty")]
 _TAG = r"[^/\x00:]+(:[^\x00]*)?"
 _Tag = Annotated[str, _shape(_TAG, "must be the name of a file, or NAME:HEADER")]
-_Command = Annotated[tuple[_Plain, ...], Meta(min_length=1, description="must name a program")]
 _STEP = r"(?!\.{1,2}(/|\Z))[^/\x00]{1,255}"
 STREAM_NAME = rf"{_STEP}(/{_STEP})*"
 _Stream = Annotated[str, _shape(STREAM_NAME, "must be a name such as shop.dump or db/shop.dump")]
 _Variable = Annotated[str, _shape(r"[^=\x00]+", "must be names of variables, without = and NUL")]
 _Value = Annotated[str, _shape(r"[^\x00]*", "must be values without NUL")]
 _Source = Annotated[str, _shape(r"/[^\x00]*", "must be an absolute path")]
-_Region = Annotated[str, _shape("[a-z]{2,4}(-[a-z]+)+-[0-9]+", "must look like eu-central-1")]
 _AnyRegion = Annotated[str, _shape("[A-Za-z0-9-]{1,64}", "must look like eu-central-1")]
 _Account = Annotated[str, _shape("-|[0-9]{12}", 'must be 12 digits in quotes, or "-"')]
 _Stored = Annotated[str, _shape("[A-Za-z0-9_.-]{1,255}", "must be 1 to 255 letters, digits and _.-")]
@@ -64,67 +59,14 @@ _Sample = Annotated[
     _shape(r"[0-9]{1,3}(\.[0-9]{1,9})?%|[0-9]+ ?(KiB|MiB|GiB)", 'must be a share or a size: "1%", "5GiB"'),
 ]
 _Deletes = Annotated[str, _shape("here|elsewhere", "must be here or elsewhere")]
-_Anchor = Annotated[str, _shape(_ARN + "trust-anchor/[A-Za-z0-9-]+", _ARN_SENTENCE + "trust-anchor/ID")]
-_Profile = Annotated[str, _shape(_ARN + "profile/[A-Za-z0-9-]+", _ARN_SENTENCE + "profile/ID")]
 _ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+"
 _Role = Annotated[str, _shape(_ROLE, "must look like arn:aws:iam::ACCOUNT:role/NAME")]
-_HTTP = r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"  # plain, so on this machine only
-_SERVICE = rf"(https://[^/@\s]+|{_HTTP})(/\S*)?"
-_Endpoint = Annotated[str, _shape(_SERVICE, "must be https://HOST, or http://127.0.0.1 (localhost, [::1])")]
-_Ssh = Annotated[
-    str, _shape("([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9_.:-]*", "must be HOST or USER@HOST")
-]
-_RenewedKey = Annotated[str, _shape("new|same", "must be new or same")]
-_Session = Annotated[str, _shape("[A-Za-z0-9_+=,.@-]{2,64}", "must be 2 to 64 letters, digits and _+=,.@-")]
 _Time = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]", 'must be a time such as "08:00"')]
 _TimeTo = Annotated[str, _shape("([01][0-9]|2[0-3]):[0-5][0-9]|24:00", 'must be a time such as "18:00"')]
 _IONICE = "idle|best-effort:[0-7]"
 _IoNice = Annotated[str, _shape(_IONICE, "must be idle, or best-effort:0 (most urgent) to best-effort:7")]
 _URL = r"(sqlite:////|postgresql\+psycopg://)[^\x00]+"
 _Url = Annotated[str, _shape(_URL, "must be sqlite:////PATH")]
-
-
-class RenewSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[identity.renew]`: how the certificate is renewed, by one of `command`, `ssh` and `files`.
-
-    `command` and `ssh` (`[USER@]HOST` of the authority) get a request on standard input and print the
-    certificate; `timeout` is in seconds. `files`: another program renews the configured files, and what it
-    writes is taken over. `key`: a new one each time, or the same. `request` is that of a key we cannot sign
-    with.
-    """
-
-    command: _Command | None = None
-    ssh: _Ssh | None = None
-    files: bool = False
-    key: _RenewedKey = "new"
-    request: _Text | None = None
-    timeout: Annotated[int, Meta(ge=1, le=3600)] = 120
-
-
-class IdentitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[identity]`: certificate (PEM, PKCS#12, `pkcs11:` URI) and key (these, TSS2 PEM, `handle:0x81…`).
-
-    Paths are absolute. `intermediates` holds the chain above the certificate, `passphrase_file` what opens
-    the key (a passphrase, PIN or password), `pkcs11_module` a token's library.
-    """
-
-    certificate: _Text
-    private_key: _Text
-    intermediates: _Text | None = None
-    passphrase_file: _Text | None = None
-    pkcs11_module: _Text | None = None
-    renew: RenewSettings | None = None
-
-
-class RolesAnywhereSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[roles_anywhere]`: the exchange of the identity for credentials; `session_duration` in seconds."""
-
-    region: _Region
-    trust_anchor_arn: _Anchor
-    profile_arn: _Profile
-    session_duration: Annotated[int, Meta(ge=900, le=43200)] = 3600  # the bounds of CreateSession
-    endpoint: _Endpoint | None = None
-    role_session_name: _Session | None = None
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,7 +93,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     name: Annotated[VaultName, _Name]
     kind: _Kind
-    path: _Text | None = None
+    path: Text | None = None
     region: _AnyRegion | None = None
     vault: _Stored | None = None
     bucket: _Bucket | None = None
@@ -162,7 +104,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     path_style: bool = False
     checksums: _Checksums = "crc64nvme"
     account_id: _Account = "-"
-    endpoint: _Endpoint | None = None
+    endpoint: Endpoint | None = None
     role_arn: _Role | None = None
     restore_role_arn: _Role | None = None
     prune_role_arn: _Role | None = None
@@ -210,7 +152,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command of a hook: the program and its words, and the seconds that it may take."""
 
-    run: _Command
+    run: Command
     timeout: Annotated[int, Meta(ge=1, le=86400)] | None = None
 
 
@@ -228,10 +170,10 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One `[[job.source]]`: lists add to the job's, single values replace the job's."""
 
     path: _Source
-    exclude: tuple[_Text, ...] = ()
-    exclude_file: tuple[_Text, ...] = ()
-    iexclude: tuple[_Text, ...] = ()
-    iexclude_file: tuple[_Text, ...] = ()
+    exclude: tuple[Text, ...] = ()
+    exclude_file: tuple[Text, ...] = ()
+    iexclude: tuple[Text, ...] = ()
+    iexclude_file: tuple[Text, ...] = ()
     exclude_if_present: tuple[_Tag, ...] = ()
     exclude_larger_than: Annotated[int, Meta(ge=0)] | None = None
     exclude_caches: bool | None = None
@@ -242,10 +184,10 @@ class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One `[[job.command]]`: its output is saved as `/.streams/NAME`; `timeout` in seconds."""
 
     name: _Stream
-    run: _Command
+    run: Command
     timeout: Annotated[int, Meta(ge=1, le=604_800)] = 43_200
     environment: dict[_Variable, _Value] = {}
-    user: _Text | None = None
+    user: Text | None = None
 
 
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -262,10 +204,10 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source: tuple[SourceSettings, ...] = ()
     command: tuple[CommandSettings, ...] = ()
     devices: tuple[_Source, ...] = ()
-    exclude: tuple[_Text, ...] = ()
-    exclude_file: tuple[_Text, ...] = ()
-    iexclude: tuple[_Text, ...] = ()
-    iexclude_file: tuple[_Text, ...] = ()
+    exclude: tuple[Text, ...] = ()
+    exclude_file: tuple[Text, ...] = ()
+    iexclude: tuple[Text, ...] = ()
+    iexclude_file: tuple[Text, ...] = ()
     exclude_if_present: tuple[_Tag, ...] = ()
     exclude_larger_than: Annotated[int, Meta(ge=0)] | None = None
     exclude_caches: bool = False
@@ -314,7 +256,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class PricesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[prices]`: a table of prices instead of the one that comes with nightvault."""
 
-    file: _Text | None = None
+    file: Text | None = None
 
 
 class RestoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -373,7 +315,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 StateSettings = msgspec.defstruct(
-    "StateSettings", [("dir", _Text, DEFAULT_STATE_DIR), ("recovery_file", _Text | None, None)]
+    "StateSettings", [("dir", Text, DEFAULT_STATE_DIR), ("recovery_file", Text | None, None)]
 )
 InventorySettings = msgspec.defstruct("InventorySettings", [("url", _Url | None, None)])
 EncryptionSettings = msgspec.defstruct("EncryptionSettings", [("recipients", tuple[str, ...], ())])

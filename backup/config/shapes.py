@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -14,6 +15,14 @@ NAME_SENTENCE = "must be of letters, digits and _.-, 64 at most, and not begin w
 def shape(pattern: str, sentence: str) -> Meta:
     """The shape of texts that match; `sentence` is told of one that does not."""
     return Meta(pattern=rf"^(?:{pattern})\Z", description=sentence)
+
+
+Text = Annotated[str, shape(r"[^\x00]+", "must not be empty, nor hold a NUL")]
+Plain = Annotated[str, shape(r"[^\x00]+", "must be a text that is not empty")]
+Command = Annotated[tuple[Plain, ...], Meta(min_length=1, description="must name a program")]
+_HTTP = r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"  # plain, so on this machine only
+_SERVICE = rf"(https://[^/@\s]+|{_HTTP})(/\S*)?"
+Endpoint = Annotated[str, shape(_SERVICE, "must be https://HOST, or http://127.0.0.1 (localhost, [::1])")]
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
 """Records of a chain of catalogs into the tables of an inventory that is being built, in constant memory.
 
 A record is signed, and may be absurd all the same: by a fault, of a later version, of an intruder who had the
-server's keys. So each is held to ranges (`ranges.py`). What is out of range is left out and told, and so are
-the snapshots that would hold it (`spoiled.py`); the others stay. A delta touches nothing of the snapshots
-before it, whatever it says.
+server's keys. So each is held to ranges (`record_ranges.py`). What is out of range is left out and told, and
+so are the snapshots that would hold it (`spoiled_snapshots.py`); the others stay. A delta touches nothing of
+the snapshots before it, whatever it says.
 """
 
 from __future__ import annotations
@@ -98,7 +98,18 @@ class Applier:
         self._archives = ArchiveApplier(builder, archive_ids, self._odd)
         self._owners: dict[int, records.OwnerRecord] = {}
         self._owned: set[tuple[object, ...]] = set()
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers = self._handlers_by_kind()
+        self.secrets: records.Secrets | None = None
+        self.recipients: dict[bytes, bytes] = {}  # all public keys that any full catalog carries, by id
+        self._job = JobState(0, b"")
+        self._member: Member | None = None
+        self._mounts: Sequence[int] = ()
+        self._spoiled = Spoiled()
+        self._first, self._last = 1, record_ranges.MOST_NUMBERS  # snapshots that this catalog may speak of
+
+    def _handlers_by_kind(self) -> Mapping[type, Callable[[Any], None]]:
+        """What each kind of record is handed to."""
+        return {
             records.Start: self._start,
             records.Secrets: self._secrets,
             records.VaultRecord: self._vault_record,
@@ -122,13 +133,6 @@ class Applier:
             records.ChainRecord: lambda _: None,
             records.MountsRecord: self._take_mounts,
         }
-        self.secrets: records.Secrets | None = None
-        self.recipients: dict[bytes, bytes] = {}  # all public keys that any full catalog carries, by id
-        self._job = JobState(0, b"")
-        self._member: Member | None = None
-        self._mounts: Sequence[int] = ()
-        self._spoiled = Spoiled()
-        self._first, self._last = 1, record_ranges.MOST_NUMBERS  # snapshots that this catalog may speak of
 
     def apply(self, job: JobState, chain: Chain, files: Mapping[bytes, CatalogFile]) -> None:
         """A job's chain; `files` by header hash.

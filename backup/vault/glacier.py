@@ -49,14 +49,7 @@ from backup.model import (
 from backup.protocols import VaultTraits
 from backup.vault import glacier_answers as answers
 from backup.vault import glacier_lock
-from backup.vault.aws import (
-    denial_in,
-    field,
-    is_forbidden_by_vault,
-    told_at,
-    translated_errors,
-    vault_time,
-)
+from backup.vault.aws import field, translated_errors, vault_time
 from backup.vault.partbody import PartBody, hand_over_hashes, limit_rate
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
 
@@ -319,25 +312,11 @@ class GlacierVault:
                 with suppress(ArchiveMissingError):
                     self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
             except DeniedError as error:
-                refusal = self._refusal(error, stored_at)
+                refusal = glacier_lock.refusal_of(error.__cause__, stored_at, self.lock)
                 if refusal is None:
                     raise
                 refusals[archive_id] = refusal
         return refusals
-
-    def _refusal(self, error: DeniedError, stored_at: datetime | None) -> Refusal | None:
-        """The refusal that an error is; None if the caller has not the permission to delete."""
-        text = denial_in(error.__cause__)
-        if text is None:
-            return None
-        by_vault = Refusal("the vault's own policy forbids it") if is_forbidden_by_vault(text) else None
-        try:
-            lock = self.lock()
-        except DeniedError:  # no permission to read it
-            return by_vault
-        if lock is None:
-            return by_vault
-        return glacier_lock.refusal_by(lock.policy, stored_at, told_at(error.__cause__)) or by_vault
 
     def lock(self) -> glacier_lock.Lock | None:
         """GetVaultLock; None without one. Once locked it never changes, so it is asked for once."""

@@ -1,4 +1,4 @@
-"""A Glacier vault's lock policy, read to tell until when it keeps an archive; pure.
+"""A Glacier vault's lock policy, read to tell until when it keeps an archive, and why it refused a deletion.
 
 Source: Amazon Glacier developer guide, "Vault Lock Policies": `glacier:ArchiveAgeInDays` counts whole days
 since an archive was stored. The service evaluates the policy; this explains its answer, and decides nothing.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from backup.errors import DeniedError
 from backup.model import Refusal
+from backup.vault.aws import denial_in, is_forbidden_by_vault, told_at
 
 _ACTION = "glacier:deletearchive"
 _AGE = "glacier:archiveageindays"
@@ -40,6 +42,23 @@ def warnings_of(lock: Lock, least: timedelta) -> Iterator[str]:
     elif days and max(one or 0 for one in days) > least.days:
         longest = max(one or 0 for one in days)
         yield f"its lock forbids to delete archives before they are {longest} days old"
+
+
+def refusal_of(
+    denial: BaseException | None, stored_at: datetime | None, read_lock: Callable[[], Lock | None]
+) -> Refusal | None:
+    """The refusal that AWS's denial of a deletion is; None if the caller has not the permission to delete."""
+    text = denial_in(denial)
+    if text is None:
+        return None
+    by_vault = Refusal("the vault's own policy forbids it") if is_forbidden_by_vault(text) else None
+    try:
+        lock = read_lock()
+    except DeniedError:  # no permission to read it
+        return by_vault
+    if lock is None:
+        return by_vault
+    return refusal_by(lock.policy, stored_at, told_at(denial)) or by_vault
 
 
 def refusal_by(policy: str, stored_at: datetime | None, now: datetime | None) -> Refusal | None:

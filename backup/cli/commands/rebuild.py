@@ -96,8 +96,6 @@ def rebuild(
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
     or newer than it. With --dry-run, 1 says that the rebuilt inventory would differ from the one in use.
     """
-    from backup.app.rebuilds import check_keys, forget_list
-    from backup.app.set_aside import alone_on_state, put_back
     from backup.rebuilder.catalog_chain import Trust
     from backup.rebuilder.context import Wish
 
@@ -122,17 +120,33 @@ def rebuild(
 
         run_drill(cli, config, wish, name, keys, stays=wait)
         return
+    _tell(cli, config, _rebuilt(cli, config, name, wish, keys, set_aside=set_aside, wait=wait))
+
+
+def _rebuilt(
+    cli: Cli,
+    config: Config,
+    name: VaultName,
+    wish: Wish,
+    keys: Sequence[RecoveryKey],
+    *,
+    set_aside: bool,
+    wait: bool,
+) -> RebuildReport:
+    """The report of a rebuild in place; one that fails moves back what was set aside for it."""
+    from backup.app.rebuilds import check_keys, forget_list
+    from backup.app.set_aside import alone_on_state, put_back
+
     check_keys(config, keys)  # before anything is moved
     with alone_on_state(config, cli.clock):
         moved = _move_away(cli, config) if set_aside else ()
         try:
-            report = _until_done(cli, config, name, wish, keys, wait=wait)
+            return _until_done(cli, config, name, wish, keys, wait=wait)
         except NightvaultError:
             if put_back(config, moved):
                 forget_list(config, name)
                 cli.warn("nothing was rebuilt: what was moved out of the way is back in its place")
             raise
-    _tell(cli, config, report)
 
 
 def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:

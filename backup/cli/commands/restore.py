@@ -14,6 +14,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
 from backup.cli.support.moments import at_option
 from backup.cli.support.restore_choice import (
+    NamedPath,
     choice_options,
     chosen_paths,
     confirm_changes,
@@ -99,9 +100,7 @@ def restore(
 
     terms = RetrievalTerms.taken_from(given)
     name, path = split_snapshot_and_path(words)
-    some = chosen_paths(path, paths)
-    if in_place:
-        path, some = b"/", some or (chosen_paths(b"/", [os.fsdecode(path)]) if path != b"/" else [])
+    path, some = _chosen(path, paths, in_place=in_place)
     where = _target_directory(target, in_place=in_place)
     config = cli.config()
     with closing(opened(config)) as inventory:
@@ -128,6 +127,14 @@ def restore(
         fresh = None if context.vault.traits.waits else plan
         del plan  # in hours of waiting it would grow old, and take memory
         carry_on(cli, begun, context, wait=wait, fresh=fresh)
+
+
+def _chosen(path: bytes, paths: Sequence[str], *, in_place: bool) -> tuple[bytes, list[NamedPath]]:
+    """What goes below the target, and what is chosen of it; in place nothing moves up to the target."""
+    some = chosen_paths(path, paths)
+    if not in_place:
+        return path, some
+    return b"/", some or (chosen_paths(b"/", [os.fsdecode(path)]) if path != b"/" else [])
 
 
 def _target_directory(target: str | None, *, in_place: bool) -> bytes:

@@ -135,7 +135,7 @@ def test_an_unusual_night_says_why() -> None:
 def test_the_certificate_is_read_where_it_may_be(
     tx: Transaction, config: Config, now: datetime, tmp_path: Path
 ) -> None:
-    from backup.config.settings import IdentitySettings
+    from backup.config import IdentitySettings
     from tests.support.identities import server_certificate
 
     certificate, key = server_certificate(tmp_path)
