@@ -33,6 +33,7 @@ STATUS_BY_CODE = {
     "InvalidBucketAclWithBlockPublicAccessError": 400,
     "InvalidBucketAclWithObjectOwnership": 400,
     "InvalidBucketName": 400,
+    "InvalidBucketState": 409,
     "InvalidChunkSizeError": 403,
     "InvalidDigest": 400,
     "InvalidObjectState": 403,
@@ -59,6 +60,7 @@ STATUS_BY_CODE = {
     "NoSuchConfiguration": 404,
     "NoSuchKey": 404,
     "NoSuchLifecycleConfiguration": 404,
+    "NoSuchObjectLockConfiguration": 404,
     "NoSuchPublicAccessBlockConfiguration": 404,
     "NoSuchTagSet": 404,
     "NoSuchUpload": 404,
@@ -129,6 +131,7 @@ MESSAGE_BY_CODE = {
     "NoSuchConfiguration": "The specified configuration does not exist.",
     "NoSuchKey": "The specified key does not exist.",
     "NoSuchLifecycleConfiguration": "The lifecycle configuration does not exist",
+    "NoSuchObjectLockConfiguration": "The specified object does not have a ObjectLock configuration",
     "NoSuchPublicAccessBlockConfiguration": "The public access block configuration was not found",
     "NoSuchTagSet": "The TagSet does not exist",
     "NoSuchUpload": "The specified upload does not exist. The upload ID may be invalid, or the upload may "

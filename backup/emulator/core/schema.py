@@ -194,7 +194,16 @@ CREATE TABLE attached_policies (
 );
 """
 
-STEPS = (_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER, _VERSIONS, _ATTACHED)
+_OBJECT_LOCK = """
+ALTER TABLE objects ADD COLUMN retain_mode TEXT;
+ALTER TABLE objects ADD COLUMN retain_until_ms INTEGER;
+ALTER TABLE objects ADD COLUMN legal_hold INTEGER;
+"""
+
+STEPS = (
+    *(_FIRST, _SETTINGS_OF_VAULTS, _MESSAGES, _S3, _IDENTITIES, _METER, _VERSIONS, _ATTACHED),
+    _OBJECT_LOCK,
+)
 """SQL scripts; each takes a database from the version of its index to the next."""
 
 TABLES_OF_VAULT = ("tags", "notifications", "access_policies", "locks")

@@ -5,7 +5,9 @@ Source: Service Authorization Reference (actions for Amazon S3).
 
 from __future__ import annotations
 
+from .buckets import wants_lock
 from .call import S3Call
+from .object_lock import bypasses
 
 ACTIONS = {
     "ListBuckets": "s3:ListAllMyBuckets",
@@ -72,6 +74,11 @@ OF_VERSIONS = {
     "s3:GetObjectAcl": "s3:GetObjectVersionAcl",
     "s3:PutObjectAcl": "s3:PutObjectVersionAcl",
 }
+LOCKS = ("s3:GetObjectRetention", "s3:GetObjectLegalHold")
+"""What must be allowed to see an object's lock among its headers."""
+
+BYPASS_ACTION = "s3:BypassGovernanceRetention"
+_BYPASSING = ("DeleteObject", "PutObjectRetention")
 _TAGGED = ("PutObject", "CopyObject", "CreateMultipartUpload")
 
 
@@ -80,9 +87,10 @@ def action_of(operation: str) -> str:
     return ACTIONS.get(operation, f"s3:{operation}")
 
 
-def delete_action(*, versioned: bool) -> str:
-    """The action that deleting a key of DeleteObjects needs."""
-    return OF_VERSIONS["s3:DeleteObject"] if versioned else "s3:DeleteObject"
+def delete_actions(call: S3Call, *, versioned: bool) -> tuple[str, ...]:
+    """The actions that deleting a key of DeleteObjects needs."""
+    action = OF_VERSIONS["s3:DeleteObject"] if versioned else "s3:DeleteObject"
+    return (action, BYPASS_ACTION) if bypasses(call) else (action,)
 
 
 def actions_of(call: S3Call) -> tuple[str, ...]:
@@ -92,4 +100,8 @@ def actions_of(call: S3Call) -> tuple[str, ...]:
         action = OF_VERSIONS.get(action, action)
     if call.operation in _TAGGED and call.header("x-amz-tagging"):
         return action, "s3:PutObjectTagging"
+    if call.operation in _BYPASSING and bypasses(call):
+        return action, BYPASS_ACTION
+    if call.operation == "CreateBucket" and wants_lock(call):
+        return action, "s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning"
     return (action,)

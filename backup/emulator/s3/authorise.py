@@ -19,6 +19,7 @@ from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
 
 from .actions import actions_of
+from .buckets import has_tags
 from .call import S3Call
 from .copying import source_call
 
@@ -51,6 +52,14 @@ def authorise(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction)
             refusal = judge(needed, caller, accounts, tx, action, needed.key)
             if refusal is not None:
                 raise S3Error("AccessDenied", refusal)
+
+
+def authorise_body(call: S3Call, caller: Caller, accounts: Accounts, tx: Transaction) -> None:
+    """Raise 403 for what only the body asks for: tags of a new bucket."""
+    if call.operation == "CreateBucket" and has_tags(call):
+        refusal = judge(call, caller, accounts, tx, "s3:TagResource", "")
+        if refusal is not None:
+            raise S3Error("AccessDenied", refusal)
 
 
 def _sources(call: S3Call, tx: Transaction) -> list[S3Call]:

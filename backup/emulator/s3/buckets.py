@@ -13,6 +13,7 @@ from backup.emulator.core.wire import Answer
 
 from .call import Bucket, S3Call, find_bucket, iso_date
 from .documents import write_document, xml_answer
+from .object_lock import EMPTY, KIND
 from .removing import remove_upload
 from .xml import DECLARATION, NAMESPACE, Node, document, parse
 
@@ -29,8 +30,6 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
         raise S3Error("InvalidBucketName", None, {"BucketName": name})
     region = _wanted_region(call)
     _check_namespace(call, region)
-    if (call.header("x-amz-bucket-object-lock-enabled") or "").lower() == "true":
-        raise S3Error("NotImplemented", "The emulator has no object lock.")
     ownership = _wanted_ownership(call)
     found = find_bucket(tx, name)
     if found is not None and found.account_id != call.account:
@@ -46,9 +45,22 @@ def create_bucket(call: S3Call, tx: Transaction) -> Answer:
         if made is not None and ownership is not None:
             rule: list[Node] = [("Rule", [("ObjectOwnership", ownership)])]
             write_document(tx, made.id, "ownershipControls", document("OwnershipControls", rule).decode())
+        if made is not None and wants_lock(call):
+            write_document(tx, made.id, "versioning", "Enabled")
+            write_document(tx, made.id, KIND, EMPTY)
         if made is not None and (tags := _wanted_tags(call)):
             write_document(tx, made.id, "tagging", document("Tagging", [("TagSet", tags)]).decode())
     return Answer(200, {"Location": f"/{name}"})
+
+
+def has_tags(call: S3Call) -> bool:
+    """Whether a new bucket is to have tags."""
+    return bool(_wanted_tags(call))
+
+
+def wants_lock(call: S3Call) -> bool:
+    """Whether a new bucket is to have Object Lock."""
+    return (call.header("x-amz-bucket-object-lock-enabled") or "").lower() == "true"
 
 
 def _check_namespace(call: S3Call, region: str) -> None:

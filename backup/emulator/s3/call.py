@@ -31,7 +31,8 @@ KEPT_HEADERS = (
 class Bucket:
     """A bucket: its row's number, name, owner and region; the text of its policy, if it has one.
 
-    `versioning` is Enabled, Suspended, or None for a bucket that never had versions.
+    `versioning` is Enabled, Suspended, or None for a bucket that never had versions; `lock` is its
+    configuration of Object Lock.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Bucket:
     region: str
     policy: str | None
     versioning: str | None
+    lock: str | None
 
     @property
     def place(self) -> Place:
@@ -68,6 +70,8 @@ class S3Call:
     bucket: Bucket | None = None
     body: bytes = b""
     may_list: bool = True
+    sees_retention: bool = False
+    sees_hold: bool = False
     secure: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
 
@@ -144,7 +148,8 @@ def find_bucket(tx: Transaction, name: str) -> Bucket | None:
     row = tx.db.execute(
         "SELECT id, name, account_id, region, (SELECT text FROM bucket_documents "
         "WHERE bucket = buckets.id AND kind = 'policy'), (SELECT text FROM bucket_documents "
-        "WHERE bucket = buckets.id AND kind = 'versioning') FROM buckets WHERE name = ?",
+        "WHERE bucket = buckets.id AND kind = 'versioning'), (SELECT text FROM bucket_documents "
+        "WHERE bucket = buckets.id AND kind = 'object lock') FROM buckets WHERE name = ?",
         (name,),
     ).fetchone()
     return None if row is None else Bucket(*row)

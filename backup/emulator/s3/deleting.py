@@ -13,9 +13,10 @@ from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
 
-from .actions import delete_action
+from .actions import delete_actions
 from .call import S3Call, check_version
 from .documents import xml_answer
+from .object_lock import BYPASS, bypasses
 from .objects import delete_object
 from .versioning import ID, MARKER
 from .xml import Element, Node, document, parse
@@ -86,16 +87,18 @@ def _delete(
     """The answer to a deletion, or the elements of its error."""
     key = _key(node)
     version = node.get("VersionId")
-    refused = refusal(key, delete_action(versioned=version is not None))
-    if refused is not None:
-        return [("Key", key), ("Code", "AccessDenied"), ("Message", refused)]
+    for action in delete_actions(call, versioned=version is not None):
+        refused = refusal(key, action)
+        if refused is not None:
+            return [("Key", key), ("Code", "AccessDenied"), ("Message", refused)]
     match = node.get("ETag")
-    headers = () if match is None else (("if-match", match),)
+    headers = [] if match is None else [("if-match", match)]
+    headers += [(BYPASS, "true")] if bypasses(call) else []
     one = replace(
         call,
         key=key,
         query={} if version is None else {"versionId": version},
-        inbound=replace(call.inbound, headers=headers),
+        inbound=replace(call.inbound, headers=tuple(headers)),
     )
     try:
         check_version(one)

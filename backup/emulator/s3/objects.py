@@ -18,6 +18,7 @@ from backup.emulator.core.wire import Answer, Extent, http_date
 from .call import S3Call, find_object, need_object
 from .checksums import ALGORITHMS, FULL
 from .conditions import check_read, check_write
+from .object_lock import check_has_checksum, lock_by_default, lock_headers
 from .receive import Stored
 from .restore import is_readable, restore_header
 from .versioning import (
@@ -54,6 +55,8 @@ def check_new_object(call: S3Call, tx: Transaction) -> None:
         raise not_implemented("x-amz-server-side-encryption")
     if call.names_an_acl(("private", "bucket-owner-full-control")):
         raise S3Error("AccessControlListNotSupported")
+    if call.operation == "PutObject":
+        check_has_checksum(call)
     call.storage_class()
     call.object_headers()
     header_tags(call)
@@ -123,6 +126,7 @@ def insert_object(
         ),
     )
     number = int(cursor.lastrowid or 0)
+    lock_by_default(call, tx, number)
     begin_storing(tx, call.at.place, f"object {number}", f"s3:{storage_class}", size)
     return number, version
 
@@ -156,6 +160,7 @@ def _described(call: S3Call, tx: Transaction, row: sqlite3.Row) -> Answer:
     restored = restore_header(row, tx.now_ms)
     if restored is not None:
         headers["x-amz-restore"] = restored
+    headers |= lock_headers(call, row)
     tags = json.loads(row["tags"])
     if tags:
         headers["x-amz-tagging-count"] = str(len(tags))
@@ -235,4 +240,4 @@ def delete_object(call: S3Call, tx: Transaction) -> Answer:
     version = call.query.get("versionId")
     if version is None:
         return Answer(204, remove_newest(tx, call.at.place, call.at.id, call.raw_key))
-    return Answer(204, remove_version(tx, call.at.id, call.raw_key, version))
+    return Answer(204, remove_version(call, tx, version))

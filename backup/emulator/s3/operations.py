@@ -30,6 +30,14 @@ from .documents import (
 )
 from .listing import list_objects, list_objects_v2
 from .multipart import abort_upload, check_part, create_upload, list_parts, list_uploads, upload_part
+from .object_lock import (
+    get_legal_hold,
+    get_lock_configuration,
+    get_retention,
+    put_configuration,
+    put_legal_hold,
+    put_retention,
+)
 from .objects import check_new_object, delete_object, get_object, head_object, put_object
 from .operation import Operation, Place, Streamed
 from .restore import restore_object
@@ -38,7 +46,6 @@ from .unset_settings import (
     get_absent,
     get_configuration,
     get_empty,
-    get_lock_of_object,
     get_policy_status,
 )
 from .unsupported import UNSUPPORTED, VERSION
@@ -81,7 +88,8 @@ OPERATIONS = (
     Operation("DeleteBucketWebsite", "DELETE", Place.BUCKET, delete_absent, ("website",)),
     Operation("GetBucketReplication", "GET", Place.BUCKET, get_absent, ("replication",)),
     Operation("DeleteBucketReplication", "DELETE", Place.BUCKET, delete_absent, ("replication",)),
-    Operation("GetObjectLockConfiguration", "GET", Place.BUCKET, get_absent, ("object-lock",)),
+    Operation("GetObjectLockConfiguration", "GET", Place.BUCKET, get_lock_configuration, ("object-lock",)),
+    Operation("PutObjectLockConfiguration", "PUT", Place.BUCKET, put_configuration, ("object-lock",)),
     Operation("GetBucketLogging", "GET", Place.BUCKET, get_empty, ("logging",)),
     Operation("GetBucketNotificationConfiguration", "GET", Place.BUCKET, get_empty, ("notification",)),
     Operation("GetBucketAccelerateConfiguration", "GET", Place.BUCKET, get_empty, ("accelerate",)),
@@ -117,8 +125,10 @@ OPERATIONS = (
     Operation("DeleteObjectTagging", "DELETE", Place.OBJECT, delete_tagging, ("tagging",), VERSION),
     Operation("GetObjectAcl", "GET", Place.OBJECT, get_acl, ("acl",), VERSION),
     Operation("PutObjectAcl", "PUT", Place.OBJECT, put_acl, ("acl",), VERSION),
-    Operation("GetObjectLegalHold", "GET", Place.OBJECT, get_lock_of_object, ("legal-hold",), VERSION),
-    Operation("GetObjectRetention", "GET", Place.OBJECT, get_lock_of_object, ("retention",), VERSION),
+    Operation("GetObjectLegalHold", "GET", Place.OBJECT, get_legal_hold, ("legal-hold",), VERSION),
+    Operation("PutObjectLegalHold", "PUT", Place.OBJECT, put_legal_hold, ("legal-hold",), VERSION),
+    Operation("GetObjectRetention", "GET", Place.OBJECT, get_retention, ("retention",), VERSION),
+    Operation("PutObjectRetention", "PUT", Place.OBJECT, put_retention, ("retention",), VERSION),
     Operation("CopyObject", "PUT", Place.OBJECT, copy_object, copies=True),
     Operation("PutObject", "PUT", Place.OBJECT, Streamed(check_new_object, put_object)),
     Operation("GetObject", "GET", Place.OBJECT, get_object, options=_A_PART),

@@ -21,10 +21,10 @@ from backup.emulator.core.sigv4 import query_pairs
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound
 
-from .actions import action_of
+from .actions import LOCKS, action_of
 from .address import read_address
 from .authenticate import Admitted, authenticate
-from .authorise import authorise, judge
+from .authorise import authorise, authorise_body, judge
 from .buckets import check_region
 from .call import S3Call, check_version, find_bucket
 from .deleting import delete_objects
@@ -151,6 +151,7 @@ class S3Service:
         call, admitted = self._admit(call, region, accounts, tx)
         whole = check_small(call, admitted, data)
         call = replace(call, body=whole) if whole else call
+        authorise_body(call, admitted.caller, accounts, tx)
         if callable(operation.serve):
             answer = operation.serve(call, tx)
             meter_request(call, tx, answer)
@@ -210,6 +211,9 @@ class S3Service:
         reads = action_of(call.operation) in ("s3:GetObject", "s3:GetObjectAttributes")
         if reads and judge(call, caller, accounts, tx, "s3:ListBucket", "") is not None:
             call = replace(call, may_list=False)
+        if call.operation in ("HeadObject", "GetObject") and bucket is not None and bucket.lock is not None:
+            seen = [judge(call, caller, accounts, tx, action, call.key) is None for action in LOCKS]
+            call = replace(call, sees_retention=seen[0], sees_hold=seen[1])
         return call, admitted
 
 

@@ -1,6 +1,6 @@
 """Answers on a bucket's settings that were never made: empty documents, and 404s with a code for each.
 
-Source: S3 API Reference (GetBucketCors, GetBucketLogging, GetObjectLockConfiguration and their like).
+Source: S3 API Reference (GetBucketCors, GetBucketLogging and their like).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
 
 from .authorise import parsed
-from .call import S3Call, need_object
+from .call import S3Call
 from .documents import xml_answer
 from .xml import Node, document
 
@@ -18,7 +18,6 @@ _ABSENT = {
     "GetBucketCors": "NoSuchCORSConfiguration",
     "GetBucketWebsite": "NoSuchWebsiteConfiguration",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
-    "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
     "GetBucketAnalyticsConfiguration": "NoSuchConfiguration",
     "GetBucketIntelligentTieringConfiguration": "NoSuchConfiguration",
     "GetBucketInventoryConfiguration": "NoSuchConfiguration",
@@ -69,9 +68,3 @@ def get_policy_status(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
         for statement in parsed(call.at.policy).statements
     )
     return xml_answer(document("PolicyStatus", [("IsPublic", public)]))
-
-
-def get_lock_of_object(call: S3Call, tx: Transaction) -> Answer:
-    """Raise 400: no bucket here has Object Lock."""
-    need_object(call, tx)
-    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")

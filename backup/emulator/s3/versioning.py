@@ -21,6 +21,7 @@ from backup.emulator.core.wire import Answer
 
 from .call import S3Call
 from .documents import read_document, write_document, xml_answer
+from .object_lock import check_unlocked
 from .removing import remove_objects
 from .xml import document, parse
 
@@ -38,6 +39,9 @@ def put_versioning(call: S3Call, tx: Transaction) -> Answer:
         raise S3Error("NotImplemented", "The emulator has no MFA.")
     if status not in (ENABLED, SUSPENDED):
         raise S3Error("MalformedXML")
+    if call.at.lock is not None and status != ENABLED:
+        told = "An Object Lock configuration is present on this bucket, so the versioning state cannot be"
+        raise S3Error("InvalidBucketState", f"{told} changed.")
     write_document(tx, call.at.id, "versioning", status)
     return Answer(200)
 
@@ -98,14 +102,16 @@ def remove_newest(tx: Transaction, place: Place, bucket: int, key: bytes) -> Map
     return {MARKER: "true", ID: version}
 
 
-def remove_version(tx: Transaction, bucket: int, key: bytes, version: str) -> Mapping[str, str]:
+def remove_version(call: S3Call, tx: Transaction, version: str) -> Mapping[str, str]:
     """Delete a version for good; the one before it is the newest then. The answer's headers."""
+    bucket, key = call.at.id, call.raw_key
     row = tx.db.execute(
         "SELECT * FROM objects WHERE bucket = ? AND key = ? AND version = ?", (bucket, key, version)
     ).fetchone()
     told = {ID: version}
     if row is None:
         return told
+    check_unlocked(call, tx, row)
     remove_objects(tx, [row["id"]])
     left = _versions(tx, bucket, key)
     if left:

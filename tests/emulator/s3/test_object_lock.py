@@ -1,0 +1,155 @@
+"""Object Lock of the emulator's buckets, as boto3 sees it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.s3_clients import S3Talker, client, new_bucket, new_bucket_name, refused
+
+KEY = "a key"
+LOCATION = {"LocationConstraint": "eu-central-1"}
+
+
+@pytest.fixture
+def locked(s3: Any) -> str:
+    """A bucket with Object Lock, that locks nothing by itself."""
+    name = new_bucket_name()
+    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True, CreateBucketConfiguration=LOCATION)
+    return name
+
+
+def configuration(**kept: Any) -> dict[str, Any]:
+    """A configuration with a default retention."""
+    return {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": kept}}
+
+
+def in_hours(hours: int) -> datetime:
+    """A time from now on, to the second."""
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours)
+
+
+def put(s3: Any, bucket: str) -> str:
+    """Put the key; its version."""
+    return str(s3.put_object(Bucket=bucket, Key=KEY, Body=b"abc")["VersionId"])
+
+
+def delete(s3: Any, bucket: str, version: str, **how: Any) -> tuple[int, str] | None:
+    """Delete a version; the refusal, if it is one."""
+    given = {"Bucket": bucket, "Key": KEY, "VersionId": version, **how}
+    try:
+        s3.delete_object(**given)
+    except s3.exceptions.ClientError:
+        return refused(s3.delete_object, **given)
+    return None
+
+
+def test_a_bucket_that_is_made_with_it(s3: Any, locked: str) -> None:
+    """It keeps versions, and that cannot be taken back."""
+    assert s3.get_bucket_versioning(Bucket=locked)["Status"] == "Enabled"
+    found = s3.get_object_lock_configuration(Bucket=locked)["ObjectLockConfiguration"]
+    assert found == {"ObjectLockEnabled": "Enabled"}
+    how = {"VersioningConfiguration": {"Status": "Suspended"}}
+    assert refused(s3.put_bucket_versioning, Bucket=locked, **how) == (409, "InvalidBucketState")
+
+
+def test_a_bucket_that_gets_it_later(s3: Any, bucket: str) -> None:
+    """Only where versions are kept; a rule has one mode, and days or years."""
+    ask = s3.put_object_lock_configuration
+    good = configuration(Mode="GOVERNANCE", Days=3)
+    given = {"Bucket": bucket, "ObjectLockConfiguration": good}
+    assert refused(ask, **given) == (409, "InvalidBucketState")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for wrong in (
+        configuration(Mode="GOVERNANCE"),
+        configuration(Mode="GOVERNANCE", Days=3, Years=1),
+        configuration(Mode="OTHER", Days=3),
+        {"Rule": good["Rule"]},
+    ):
+        assert refused(ask, Bucket=bucket, ObjectLockConfiguration=wrong) == (400, "MalformedXML")
+    ask(**given)
+    assert s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"] == good
+
+
+def test_the_default_retention(s3: Any, locked: str, raw: S3Talker) -> None:
+    """Each new version has it; a plain deletion still adds a marker; without a checksum nothing is stored."""
+    lock = configuration(Mode="COMPLIANCE", Days=2)
+    s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=lock)
+    version = put(s3, locked)
+    head = s3.head_object(Bucket=locked, Key=KEY)
+    assert head["ObjectLockMode"] == "COMPLIANCE"
+    assert abs(head["ObjectLockRetainUntilDate"] - in_hours(48)) < timedelta(seconds=30)
+    assert "ObjectLockLegalHoldStatus" not in head
+    assert delete(s3, locked, version) == (403, "AccessDenied")
+    assert delete(s3, locked, version, BypassGovernanceRetention=True) == (403, "AccessDenied")
+    marker = s3.delete_object(Bucket=locked, Key=KEY)["VersionId"]
+    assert delete(s3, locked, marker) is None
+    named = {"Objects": [{"Key": KEY, "VersionId": version}]}
+    (error,) = s3.delete_objects(Bucket=locked, Delete=named)["Errors"]
+    assert (error["Code"], error["Message"]) == (
+        "AccessDenied",
+        "Access Denied because object protected by object lock.",
+    )
+    assert raw.ask("PUT", f"/{locked}/other", b"abc").status == 400
+
+
+def test_retention_of_a_version(s3: Any, locked: str) -> None:
+    """COMPLIANCE only grows; GOVERNANCE is shortened, and deleted, by a bypass."""
+    version = put(s3, locked)
+    there = {"Bucket": locked, "Key": KEY}
+    assert refused(s3.get_object_retention, **there) == (404, "NoSuchObjectLockConfiguration")
+
+    def given(mode: str, hours: int) -> dict[str, Any]:
+        return {**there, "Retention": {"Mode": mode, "RetainUntilDate": in_hours(hours)}}
+
+    retain, bypass = s3.put_object_retention, {"BypassGovernanceRetention": True}
+    assert refused(retain, **given("GOVERNANCE", -1)) == (400, "InvalidArgument")
+    retain(**given("GOVERNANCE", 5))
+    assert refused(retain, **given("GOVERNANCE", 2)) == (403, "AccessDenied")
+    retain(**given("GOVERNANCE", 2), **bypass)
+    assert delete(s3, locked, version) == (403, "AccessDenied")
+    assert delete(s3, locked, version, BypassGovernanceRetention=True) is None
+    put(s3, locked)
+    retain(**given("GOVERNANCE", 2))
+    retain(**given("COMPLIANCE", 3))
+    for mode, hours in (("COMPLIANCE", 2), ("GOVERNANCE", 9)):
+        assert refused(retain, **given(mode, hours), **bypass) == (403, "AccessDenied")
+    retain(**given("COMPLIANCE", 9))
+    kept = s3.get_object_retention(**there)["Retention"]
+    assert (kept["Mode"], abs(kept["RetainUntilDate"] - in_hours(9)) < timedelta(seconds=30)) == (
+        "COMPLIANCE",
+        True,
+    )
+
+
+def test_a_legal_hold(s3: Any, locked: str, bucket: str) -> None:
+    version = put(s3, locked)
+    there = {"Bucket": locked, "Key": KEY}
+    assert refused(s3.get_object_legal_hold, **there) == (404, "NoSuchObjectLockConfiguration")
+    s3.put_object_legal_hold(**there, LegalHold={"Status": "ON"})
+    assert s3.get_object_legal_hold(**there)["LegalHold"] == {"Status": "ON"}
+    assert s3.get_object(**there)["ObjectLockLegalHoldStatus"] == "ON"
+    assert delete(s3, locked, version, BypassGovernanceRetention=True) == (403, "AccessDenied")
+    s3.put_object_legal_hold(**there, LegalHold={"Status": "OFF"})
+    assert delete(s3, locked, version) is None
+    s3.put_object(Bucket=bucket, Key=KEY, Body=b"abc")
+    how = {"Bucket": bucket, "Key": KEY, "LegalHold": {"Status": "ON"}}
+    assert refused(s3.put_object_legal_hold, **how) == (400, "InvalidRequest")
+
+
+def test_a_retention_ends_by_the_emulators_clock(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("locks")
+    with RunningEmulator(folder / "state", write_accounts(folder / "accounts.toml")) as running:
+        s3 = client(running.s3_url)
+        bucket = new_bucket(s3)
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        lock = configuration(Mode="COMPLIANCE", Days=2)
+        s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
+        version = put(s3, bucket)
+        running.advance(47 * 3600)
+        assert delete(s3, bucket, version) == (403, "AccessDenied")
+        running.advance(2 * 3600)
+        assert delete(s3, bucket, version) is None
