@@ -18,6 +18,7 @@ Ask = Callable[[bytes], bytes]
 
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "--")
 _LONGEST_REASON = 300
+_OURS = "nightvault: "
 
 
 def way_of(renew: RenewSettings) -> str:
@@ -68,5 +69,9 @@ def _run(words: Sequence[str], request: bytes, timeout: int) -> bytes:
 
 
 def _last_words(errors: bytes) -> str:
+    """Why it failed: our own sentence with its advice, if the program at the other end is ours; else the last
+    line, which is where most programs say so."""
     lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    return f": {' '.join(lines[-1].split())[:_LONGEST_REASON]}" if lines else ""
+    ours = [number for number, line in enumerate(lines) if line.startswith(_OURS)]
+    said = " ".join(lines[ours[-1] :]).removeprefix(_OURS) if ours else "".join(lines[-1:])
+    return f": {' '.join(said.split())[:_LONGEST_REASON]}" if said else ""

@@ -82,6 +82,7 @@ def renew_if_due(
 ) -> Renewal:
     """Renew the certificate if it is due, or by force. Our errors say why it failed; they are noted, too.
 
+    By force a certificate that ends sooner than the present one is taken, too: somebody wants it so.
     `ConfigError` without `[identity.renew]`, `LockedError` while another process renews.
     """
     if config.identity is None or config.identity.renew is None:
@@ -97,8 +98,9 @@ def renew_if_due(
             clock,
             ask or asking(config.identity.renew),
             try_out or (lambda files: _get_credentials(config, files, clock)),
+            force,
         )
-        return work.renew(force=force)
+        return work.renew()
 
 
 def read_note(config: Config) -> RenewalNote:
@@ -142,6 +144,7 @@ class _Work:
     clock: Clock
     ask: Ask
     try_out: TryOut
+    force: bool
 
     @property
     def configured(self) -> IdentityFiles:
@@ -153,14 +156,14 @@ class _Work:
         """The files in use."""
         return self.pairs.chosen(self.configured, follows=self.settings.files)
 
-    def renew(self, *, force: bool) -> Renewal:
+    def renew(self) -> Renewal:
         now, note = self.clock.now(), _read_note(self.pairs)
         certificate = own_certificate(self.present)
         due = due_of(certificate)
         trial = self.pairs.trial()
-        if trial is None and not self._is_wanted(due, now, force=force):
+        if trial is None and not self._is_wanted(due, now):
             return Renewal(RenewalState.NOT_DUE, certificate, due)
-        if not force and not note.may_try(now):
+        if not self.force and not note.may_try(now):
             return Renewal(RenewalState.PAUSED, certificate, due, next_try=note.next_try)
         configured = digest_of(self.configured.certificate)  # what comes meanwhile is another matter
         try:
@@ -175,9 +178,9 @@ class _Work:
         new = own_certificate(files)
         return Renewal(RenewalState.RENEWED, new, due_of(new), role)
 
-    def _is_wanted(self, due: datetime, now: datetime, *, force: bool) -> bool:
+    def _is_wanted(self, due: datetime, now: datetime) -> bool:
         if not self.settings.files:
-            return force or now >= due
+            return self.force or now >= due
         used = self.pairs.in_use()
         return used is None or used.replaces != digest_of(self.configured.certificate)
 
@@ -243,12 +246,15 @@ class _Work:
         if before != after:
             names = [", ".join(one) or "none" for one in (after, before)]
             raise IdentityError(f"the new certificate is of {names[0]}, the present one of {names[1]}")
-        if not self.settings.files and new.not_valid_after_utc <= present.not_valid_after_utc:
-            raise IdentityError(
-                f"the new certificate ends on {new.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, no later than "
-                "the present one",
-                advice="does the authority's own certificate end then? `nightvault ca renew-root`",
-            )
+        ends, ended = new.not_valid_after_utc, present.not_valid_after_utc
+        if self.settings.files or ends > ended or (self.force and ends < ended):
+            return
+        raise IdentityError(
+            f"the new certificate ends on {ends:%Y-%m-%d %H:%M} UTC, no later than the present one",
+            advice="is it to live shorter? `nightvault identity renew --force` takes it once"
+            if ends < ended
+            else "does the authority's own certificate end then? `nightvault ca renew-root`",
+        )
 
     def _try(self, pair: int, present: x509.Certificate) -> str | None:
         """Get credentials with the pair; one that is refused is given up, one that is not judged stays."""

@@ -218,6 +218,32 @@ def test_a_certificate_that_is_no_better_is_refused(
         renew_if_due(site.config, site.clock, ask=ask)
 
 
+def test_a_certificate_that_is_to_live_shorter_is_taken_by_force(site: RenewalSite) -> None:
+    """The first one lived for a year; one that ends just when the present does is of no use to anybody."""
+    site.days = 365
+    site.issue()
+    site.days = 7
+    due(site, 300)
+    with pytest.raises(IdentityError, match="no later than the present one") as told:
+        site.tick()
+    assert "--force" in (told.value.advice or "")
+    assert site.tick(force=True).state is RenewalState.RENEWED
+    assert site.night()
+    left = site.certificate().not_valid_after_utc - site.clock.now()
+    assert timedelta(days=6) < left <= timedelta(days=7)
+    due(site)
+    assert site.tick().state is RenewalState.RENEWED
+    began = site.certificate().not_valid_after_utc - timedelta(days=7)
+
+    def ask(request: bytes) -> bytes:
+        csr = x509.load_pem_x509_csr(request)
+        contents = CertificateContents(csr.subject, None, csr.public_key(), 7)  # type: ignore[arg-type]
+        return sign_certificate(open_ca(site.ca), contents, began).public_bytes(Encoding.PEM)
+
+    with pytest.raises(IdentityError, match="no later"):
+        renew_if_due(site.config, site.clock, ask=ask, force=True)
+
+
 def test_a_pair_brought_by_hand_counts_at_once(site: RenewalSite) -> None:
     due(site)
     site.tick()

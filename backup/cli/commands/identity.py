@@ -133,7 +133,7 @@ def csr(
 
 
 @identity.command()
-@click.option("--force", is_flag=True, help="Now, although it is not due.")
+@click.option("--force", is_flag=True, help="Now, although it is not due; also for one that ends sooner.")
 @pass_cli
 def renew(cli: Cli, *, force: bool) -> None:
     """Renew the certificate if it is due, as [identity.renew] of the config says.
