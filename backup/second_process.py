@@ -37,7 +37,7 @@ _RUN: Final = _OURS + (
     "import runpy\nsys.argv[:] = [module, *words]\n"
     "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
 )
-_PASSED_ON: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")  # text; the interpreter
+PASSED_ON: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")  # text; the interpreter
 _LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # imported by helpers
 _PATIENCE: Final = 2.0  # seconds to end once its socket is closed
 _SAID: Final = 8 * KIB  # of its last output
@@ -57,7 +57,7 @@ class Helper(subprocess.Popen[bytes]):
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
                 cwd="/",
-                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
                 start_new_session=True,  # a Ctrl-C at the terminal must not reach it
             )
         except BaseException:

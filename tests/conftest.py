@@ -38,7 +38,7 @@ quick_syncs.quicken()
 quick_inventories.quicken()
 
 # Second processes get hardly any environment: those of a suite that is measured get what measures them.
-second_process._PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
+second_process.PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
+import tzlocal
 
 from backup.cli.commands.config import warnings_of
 from backup.config import (
@@ -150,9 +151,11 @@ def test_sizes_are_bytes_or_have_a_unit(tmp_path: Path, written: str, size: int)
 
 
 def test_the_time_zone_of_the_machine_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "America/New_York")
-    monkeypatch.setattr("tzlocal.unix._cache_tz_name", None)
-    when = load(tmp_path, DIRECTORY + JOB + 'schedule = "daily at 02:30"').job("etc").when
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        tzlocal.reload_localzone()
+        when = load(tmp_path, DIRECTORY + JOB + 'schedule = "daily at 02:30"').job("etc").when
+    tzlocal.reload_localzone()
     assert when is not None
     assert when.timezone == "America/New_York"
 

@@ -63,10 +63,10 @@ def statements() -> Iterator[list[str]]:
         heard.append(sql)
         return real(tx, sql, values)
 
-    real = driver._executed
+    real = driver.executed
     event.listen(Engine, "before_cursor_execute", hear)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "_executed", execute)
+        patch.setattr(driver, "executed", execute)
         yield heard
     event.remove(Engine, "before_cursor_execute", hear)
 

@@ -104,3 +104,40 @@ def test_a_file_is_a_few_screens_and_a_function_is_one() -> None:
                 if node.end_lineno - node.lineno >= 60:
                     long.add(f"{name}: {node.name}")
     assert not long
+
+
+OF_OTHERS = {
+    ("support/quick_clients.py", "_cache"),  # botocore's loader takes no cache
+    ("vault/test_glacier.py", "_credentials"),  # botocore's own way to credentials that renew themselves
+}
+"""Private names that tests set: those of other people's modules, where there is no other way."""
+
+
+def patched_in(tree: ast.AST) -> set[str]:
+    """The names that are set from outside: by `setattr` of anything, or by an assignment."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"setattr", "delattr"}:
+            place, *more = node.args[:2]
+            named = more[0] if isinstance(place, ast.Name | ast.Attribute) and more else place
+            if isinstance(named, ast.Constant):
+                found |= set(str(named.value).split("."))
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        for one in targets:
+            if isinstance(one, ast.Attribute) and ast.unparse(one.value) not in {"self", "cls"}:
+                found.add(one.attr)
+    return found
+
+
+def test_tests_patch_no_private_names() -> None:
+    """What a test must set is a parameter, a public constant, or a seam of `protocols.py`."""
+    tests = REPOSITORY / "tests"
+    found = {
+        (str(path.relative_to(tests)), name)
+        for path in tests.rglob("*.py")
+        for name in patched_in(ast.parse(path.read_bytes()))
+        if name.startswith("_") and not name.startswith("__")
+    }
+    assert found == OF_OTHERS

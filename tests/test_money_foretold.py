@@ -93,9 +93,9 @@ def make_vault(emulator: RunningEmulator, kind: str, name: str) -> tuple[Vault, 
         vault.create()
         return vault, VaultSettings(**about)
     about |= {"bucket": name, "retrieval_days": COPY_DAYS, "storage_class": storage_class}
-    bucket = s3_vault(s3_client(emulator.s3_url), name, storage_class=storage_class, kept_days=COPY_DAYS)
+    client = s3_client(emulator.s3_url)
+    bucket = s3_vault(client, name, name=COLD, storage_class=storage_class, kept_days=COPY_DAYS)
     bucket.create()
-    bucket._name = COLD
     return bucket, VaultSettings(**about)
 
 

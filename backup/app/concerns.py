@@ -68,7 +68,7 @@ def overdue(status: Status) -> Iterator[Concern]:
 
 
 def _at_it(job: JobStatus, status: Status) -> str:
-    """That a backup of the job is at it, as the first one may be for days."""
+    """That a backup of the job runs now, as the first one may for days."""
     for run in status.running:
         if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
             return f"; a backup of it runs since {_shown(run.started_at)}"

@@ -139,7 +139,7 @@ def ended(row: TaskRow, state: TaskState, now: datetime) -> TaskRow:
 
 
 def found_at_start(row: TaskRow, last: LastRun | None, now: datetime) -> TaskRow:
-    """The task as a new process finds it: nobody is at it any more."""
+    """The task as a new process finds it: nobody works on it any more."""
     if row.state is not TaskState.RUNNING or row.began_at is None:
         return row
     outcome = last.outcome if last is not None and last.started_at >= row.began_at else None

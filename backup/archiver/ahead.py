@@ -36,9 +36,9 @@ from backup.source.reader import (
 from backup.source.scan import ScannedDirectory, ScannedEntry
 from backup.source.small import FileToRead, is_small, seen
 
-_MANY: Final = 2_000  # from so many small files on, a second process pays off
+MANY_SMALL_FILES: Final = 2_000  # from so many small files on, a second process pays off
 _MOST_BYTES: Final = 2 * MIB  # in a batch
-_MOST_WAITING: Final = 64  # files to read here, waiting for their turn
+MOST_WAITING: Final = 64  # files to read here, waiting for their turn
 _MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories with waiting files
 _ALONE: Final = "small files were read by one process instead of two: the second"
 
@@ -205,7 +205,7 @@ class ReadAhead:
             self._queue.append(_File(handle, scanned, live))
             handle.users += 1
             self._waiting += 1
-        while len(self._asked) >= MOST_REQUESTS or self._waiting > _MOST_WAITING or self._open > _MOST_OPEN:
+        while len(self._asked) >= MOST_REQUESTS or self._waiting > MOST_WAITING or self._open > _MOST_OPEN:
             self._take_turn()
 
     def drain(self) -> None:
@@ -349,7 +349,7 @@ class ReadAhead:
         if self._reader is not None:
             return True
         self._seen += 1
-        if self._may_start and self._seen > _MANY:
+        if self._may_start and self._seen > MANY_SMALL_FILES:
             try:
                 self._reader = ReaderProcess(
                     chunk_key=self._secret.chunk_key,

@@ -18,7 +18,7 @@ from backup.inventory.archives import Archive
 from backup.inventory.runs import Outcome
 from backup.model import MIB, Generation, JobName
 
-_DELTAS_A_FULL = 100
+DELTAS_A_FULL = 100
 _SMALLEST_FULL = MIB  # below this, full catalogs would cost more than the deltas they replace
 
 
@@ -50,7 +50,7 @@ def full_due(chain: Chain, keys: Keys, most_deltas: int | None = None) -> Due | 
     if (changed := _changed(full, keys)) is not None:
         return changed
     deltas = [link.size for link in chain.links if link.label.generation is Generation.DELTA]
-    is_long = len(deltas) >= (most_deltas or _DELTAS_A_FULL) or sum(deltas) > max(
+    is_long = len(deltas) >= (most_deltas or DELTAS_A_FULL) or sum(deltas) > max(
         full.size // 2, _SMALLEST_FULL
     )
     return Due.SIZE if is_long else None

@@ -21,7 +21,7 @@ from backup.inventory.entries import LiveEntry
 from backup.source.read import same_version
 from backup.source.scan import ScannedDirectory, ScannedEntry
 
-_MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that falls out is read again
+MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that falls out is read again
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Links:
 
     def _remember(self, identity: tuple[int, int], inode: _Inode) -> None:
         self._inodes[identity] = inode
-        if len(self._inodes) > _MOST_KNOWN:
+        if len(self._inodes) > MOST_KNOWN:
             del self._inodes[next(iter(self._inodes))]
 
 

@@ -20,8 +20,8 @@ from backup.source.scan import ScannedEntry
 
 _look: Final = attrgetter("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_size", "st_ino", "st_ctime_ns")
 _MODE: Final = 0o7777
-_ROWS_A_BATCH: Final = 20_000
-_READS_A_VIEW: Final = 2_000
+ROWS_A_BATCH: Final = 20_000
+READS_A_VIEW: Final = 2_000
 
 
 class StagedChanges:
@@ -102,7 +102,7 @@ class StagedChanges:
         chunks: Sequence[bytes],
     ) -> None:
         """Stage new plain files, in columns; `at` holds each file's index in `directories`."""
-        if self._gathered + len(at) > _ROWS_A_BATCH:
+        if self._gathered + len(at) > ROWS_A_BATCH:
             self.flush()
         numbers = self._numbers.take_many(len(at))
         homes = [self._directory(path) for path in directories] if at else []
@@ -156,12 +156,12 @@ class StagedChanges:
         return len(self._added) + len(self._removed) + len(self._hinted)
 
     def _flush_if_full(self) -> None:
-        if self._gathered >= _ROWS_A_BATCH:
+        if self._gathered >= ROWS_A_BATCH:
             self.flush()
 
     def reading(self) -> Transaction:
         """A view of the inventory; renewed now and then, so that SQLite's log can be truncated."""
-        if self._reads >= _READS_A_VIEW:
+        if self._reads >= READS_A_VIEW:
             self.end_view()
         if self._reader is None:
             self._view = ExitStack()
@@ -182,7 +182,7 @@ class StagedChanges:
         if number is None:
             number = entries.find_directory(self.reading(), self._job, path)
             if number is not None:
-                if len(self._directories) >= _READS_A_VIEW:
+                if len(self._directories) >= READS_A_VIEW:
                     self._directories.clear()
                 self._directories[path] = number
         return number

@@ -1,7 +1,8 @@
-"""Hold the inventory to its own laws: no vault is asked, nothing is changed, memory is flat.
+"""Checks the inventory's invariants: no vault is asked, nothing is changed, memory stays small.
 
-Rows are held to `inventory.laws` by the database. Here: each version's content id follows from its chunks,
-these lie in stored archives, and each job's catalogs make a whole chain that names all that its entries need.
+The database checks rows by `inventory/invariants.py`. Here: each version's content id follows from its
+chunks, these lie in stored archives, and each job's catalogs make a whole chain that names all that its
+entries need.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from backup.inventory.stages import StepStage
 from backup.model import Generation, PackId
 from backup.protocols import Clock, Progress, phase
 
-_NUMBERS_A_BATCH = 20_000
+NUMBERS_A_BATCH = 20_000
 _EXAMPLES = 5
 _SPOILED = {ArchiveState.LOST, ArchiveState.DAMAGED}
 _GOING = {ArchiveState.DELETING, ArchiveState.DELETED}
@@ -47,8 +48,10 @@ def check_whole(inventory: Inventory, clock: Clock, progress: Progress) -> Check
     return CheckReport(StepStage.DONE, None, findings=tuple(map(_finding, found)), seconds=seconds)
 
 
-def check_laws(inventory: Inventory, content_key: bytes, clock: Clock, progress: Progress) -> CheckReport:
-    """All laws, in one view of the inventory, recorded as a run unless the database itself is damaged."""
+def check_invariants(
+    inventory: Inventory, content_key: bytes, clock: Clock, progress: Progress
+) -> CheckReport:
+    """All of them, in one view of the inventory, recorded as a run unless the database itself is damaged."""
     began = clock.now()
     with phase(progress, "Checking the inventory", counts="version"), inventory.reading() as tx:
         found = list(database_faults(tx))
@@ -130,7 +133,7 @@ class _Contents:
                 continue
             batch.append((row, wanted))
             numbers += len(wanted) + 1
-            if numbers >= _NUMBERS_A_BATCH:
+            if numbers >= NUMBERS_A_BATCH:
                 self._check(batch)
                 batch, numbers = [], 0
         self._check(batch)
@@ -199,7 +202,7 @@ class _Contents:
         return sum(lengths) == size and content_id(self._key, ids, lengths, holes) == row.content_id
 
     def violations(self) -> Iterator[Violation]:
-        """The laws that were broken."""
+        """The invariants that do not hold."""
         for name, tally in self._tallies.items():
             yield Violation(name, _NAMES[name], tally.count, tuple(tally.examples))
 

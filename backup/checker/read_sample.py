@@ -129,7 +129,7 @@ def give_up(run: int, context: CheckContext) -> None:
 
 
 def go_on(run: int, context: CheckContext, summary: Summary = CheckReport.summary) -> CheckReport:
-    """One step: "waiting" until all was read, then "done". `LockedError` if another process is at it.
+    """One step: "waiting" until all was read, then "done". `LockedError` if another process reads one.
 
     `summary` makes what is kept with the run. `OtherVaultError` where another vault stands: what that one
     lacks was not lost.

@@ -87,7 +87,7 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Invariants:
-    """The inventory against its own laws."""
+    """The report of a check of the inventory's invariants."""
 
     laws: int = 0
     entries: int = 0

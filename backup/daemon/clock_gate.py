@@ -18,14 +18,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ClockGate:
-    """Whether the clock may be gone by."""
+    """Whether the clock can be relied on."""
 
     monotonic: Callable[[], float]
     _since: float | None = None
     _is_given_up: bool = False
 
     def is_open(self, newest: datetime | None, now: datetime) -> bool:
-        """Whether to go by `now`; what is waited for, and for how long, is logged once."""
+        """Whether `now` can be relied on; what is waited for, and for how long, is logged once."""
         if newest is None or newest <= now:
             if self._since is not None and not self._is_given_up:
                 _log.info("this machine's clock was set: it is %s", _shown(now))
@@ -42,7 +42,7 @@ class ClockGate:
         if self._is_given_up or self.monotonic() - self._since < LONGEST:
             return self._is_given_up
         self._is_given_up = True
-        _log.warning("this machine's clock was not set: it is gone by as it is; what is due counts as due")
+        _log.warning("this machine's clock was not set: it is used as it is; what is due counts as due")
         return True
 
     @property

@@ -24,14 +24,16 @@ from backup.daemon.ticks import Ticks
 STOP_SECONDS = 8.0
 """How long runs may take to end: parts in flight are done by then, or are sent again after a restart."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOOK_SECONDS = 0.5  # how long a `stop` that was not a signal, or a clock that was set back, may go unseen
 _HUNG_SECONDS = 600.0  # without a look for so long the daemon hangs, and systemd may begin it again
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Loop:
-    """Keeps a board going until `stop` is set or a signal comes. To be run in the main thread."""
+    """Keeps a board going until `stop` is set or a signal comes. To be run in the main thread.
+
+    `look_seconds`: how long a `stop` that was not a signal, or a clock that was set back, may go unseen.
+    """
 
     board: Board
     executor: Executor
@@ -39,6 +41,7 @@ class Loop:
     reload: Callable[[], None] = lambda: None
     systemd: Systemd = field(default_factory=Systemd)
     stop_seconds: float = STOP_SECONDS
+    look_seconds: float = 0.5
     _next_sign: float = field(default=0.0, init=False)
 
     def run(self) -> bool:
@@ -57,7 +60,7 @@ class Loop:
                 self._give_sign()
             self.systemd.tell("STOPPING=1", "STATUS=stopping")
             self.board.stop()
-            ended = self.executor.wait(self.stop_seconds) and ticks.stop(_LOOK_SECONDS)
+            ended = self.executor.wait(self.stop_seconds) and ticks.stop(self.look_seconds)
         left = self.board.runs()
         for run in left:
             after = "was cancelled" if run.cancelled.is_set() else "goes on after the next start"
@@ -67,7 +70,7 @@ class Loop:
 
     def _heed(self, woken: SimpleQueue[int]) -> None:
         try:
-            number = woken.get(timeout=_LOOK_SECONDS)
+            number = woken.get(timeout=self.look_seconds)
         except Empty:
             return
         if number == signal.SIGHUP and not _terminal_is_gone():

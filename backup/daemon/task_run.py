@@ -1,4 +1,4 @@
-"""One run of a task from its begin to its end, for whoever wants to know of either."""
+"""One run of a task, and the watchers that are told when it begins and ends."""
 
 from __future__ import annotations
 

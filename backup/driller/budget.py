@@ -55,7 +55,7 @@ def begin(
 
 
 def month_spent(context: DrillContext, room: int) -> MonthSpentError:
-    """The error that says that the month's money does not do."""
+    """The error for a month whose limit leaves too little for any sample."""
     limit = context.limit or Decimal(0)
     rest = max(Decimal(0), money_of(room))
     return MonthSpentError(

@@ -82,7 +82,7 @@ class DrillReport:
         return f"`nightvault check --vault {self.vault}` names what is affected"
 
     def read_back(self, report: CheckReport) -> DrillReport:
-        """The same with what the checker read."""
+        """This report, completed by what the checker read."""
         return replace(
             self,
             state=report.state,

@@ -13,8 +13,8 @@ from backup.model import JobName
 class Candidate:
     """A file that may be rehearsed with, in the order in which files are taken.
 
-    `proven_at` is when the part of it that was proven longest ago was, in seconds since 1970; 0: some of it
-    never was. Between those of the same time the `lot` decides.
+    `proven_at` is the oldest proof among its parts, in seconds since 1970; 0 if a part was never proven. Of
+    those with the same time the `lot`, drawn at random, decides.
     """
 
     proven_at: int

@@ -106,8 +106,8 @@ __all__ = [
 ]
 
 FORMAT = 1
-_LARGEST_RECORD = FRAME_SIZE - 4
-_LARGEST_JOINED = 64 * FRAME_SIZE
+LARGEST_RECORD = FRAME_SIZE - 4
+LARGEST_JOINED = 64 * FRAME_SIZE
 _ROWS_A_RECORD = 2**15
 _MOST_FRAGMENTS = 128
 _FIRST_EXTRAS = 5  # fields of the first version of format 1: always written
@@ -250,7 +250,7 @@ def _pieces(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
             data = encode(record)
         except (UnicodeEncodeError, OverflowError, TypeError):
             data = _encode(record)
-        if len(data) <= _LARGEST_RECORD:
+        if len(data) <= LARGEST_RECORD:
             yield data
         else:
             yield from _fragment(data, type(record).__name__)
@@ -259,16 +259,16 @@ def _pieces(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
 
 
 def _fragment(data: bytes, what: str) -> Iterator[bytes]:
-    if len(data) > _LARGEST_JOINED:
+    if len(data) > LARGEST_JOINED:
         raise FormatError(f"a {what} of {len(data)} bytes is too large for a catalog")
-    step = _LARGEST_RECORD - 16  # room for what msgpack puts around it
+    step = LARGEST_RECORD - 16  # room for what msgpack puts around it
     for start in range(0, len(data), step):
         yield _ENCODER.encode(Fragment(data[start : start + step], start + step >= len(data)))
 
 
 def _join(fragments: list[bytes], fragment: Fragment) -> Record | None:
     fragments.append(fragment.data)
-    if len(fragments) > _MOST_FRAGMENTS or sum(map(len, fragments)) > _LARGEST_JOINED:
+    if len(fragments) > _MOST_FRAGMENTS or sum(map(len, fragments)) > LARGEST_JOINED:
         raise FormatError("a record in fragments is too large for a catalog")
     if not fragment.is_last:
         return None

@@ -18,7 +18,8 @@ def sql_of(tx: Transaction, text: str) -> str:
     return text.format(m="?" if tx.dialect.paramstyle == "qmark" else "%s")
 
 
-def _executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+def executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+    """The driver's cursor, with which the statement was run; all others of this module go through here."""
     cursor = tx.connection.cursor()
     cursor.execute(sql_of(tx, sql), values)
     return cursor
@@ -26,7 +27,7 @@ def _executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
 
 def row_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
     """The first row as a tuple, None if there is none."""
-    cursor = _executed(tx, sql, values)
+    cursor = executed(tx, sql, values)
     try:
         return cursor.fetchone()
     finally:
@@ -35,7 +36,7 @@ def row_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
 
 def pages(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Sequence[Any]]:
     """Rows as tuples, some thousands at a time."""
-    cursor = _executed(tx, sql, values)
+    cursor = executed(tx, sql, values)
     try:
         while rows := cursor.fetchmany(_ROWS_A_FETCH):
             yield rows

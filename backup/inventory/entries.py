@@ -26,7 +26,7 @@ from backup.inventory.schema import (
 from backup.model import EntryKind, Hint, Owner
 
 ROOT = b"/"
-_ROWS_A_FETCH = 5_000
+ROWS_A_FETCH = 5_000
 _ROWS_A_WRITE = 20_000
 
 
@@ -174,7 +174,7 @@ def live_rows(
     while True:
         page = _live_page(look(), directory, after, until)
         yield from page
-        if len(page) < _ROWS_A_FETCH:
+        if len(page) < ROWS_A_FETCH:
             return
         after = page[-1][1]
 
@@ -188,7 +188,7 @@ def _live_page(
         if name is not None:
             sql += condition
             values.append(name)
-    return list(raw_rows(tx, sql + _LIVE_PAGE, (*values, _ROWS_A_FETCH)))
+    return list(raw_rows(tx, sql + _LIVE_PAGE, (*values, ROWS_A_FETCH)))
 
 
 def has_live(tx: Transaction, directory: int) -> bool:

@@ -34,7 +34,7 @@ class Step:
 
 
 def subject_of(run: Run) -> str:
-    """The state that a run is about, such as "backup/JOB"."""
+    """The name of the state that a run is about, such as "backup/JOB"."""
     sort = next((f"-{one}" for one in _SORTS if run.kind is RunKind.CHECK and one in run.report), "")
     if run.kind is RunKind.DRILL:
         sort = f"-{run.report.get('grade', '')}".replace(" ", "-").rstrip("-")
@@ -43,7 +43,7 @@ def subject_of(run: Run) -> str:
 
 
 def overdue_subject(job: str) -> str:
-    """The state that a job is overdue."""
+    """The name of the state of a job that is overdue."""
     return f"overdue/{job}"
 
 

@@ -52,7 +52,7 @@ class Letter:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Letter:
-        """The letter of a document."""
+        """The letter that a `document` was made of."""
         return cls(
             title=document["title"],
             host=document["host"],

@@ -40,5 +40,5 @@ class PruneContext:
 
     @property
     def patience(self) -> Patience:
-        """For what is asked of the vault."""
+        """How long a vault that does not answer is tried."""
         return self.backup.reach.patience(self.backup.clock, self.backup.progress)

@@ -24,7 +24,7 @@ from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, plan_pr
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a decision was made of, and the decision."""
+    """A decision, and the rows of the inventory that it was made from."""
 
     archives: Mapping[int, StoredArchive]
     shown: Shown
@@ -41,7 +41,7 @@ class Decider:
         self._max_fee = max_fee
 
     def decide(self, tx: Transaction, head: Row[Any], *, has_clock: bool) -> Found:
-        """What is to be done, by the list with that head. `PruneStoppedError` if it may not be gone by.
+        """What is to be done, by the list with that head. `PruneStoppedError` if that list must not be used.
 
         `has_clock`: the times of the list are the vault's own.
         """

@@ -16,7 +16,7 @@ from backup.retention.prune import PrunedArchive, Waiting, Why
 
 
 def group_of(archives: Sequence[PrunedArchive] | Sequence[StoredArchive], prices: Prices) -> Group:
-    """All of them as one group."""
+    """These archives as one group."""
     return Group(len(archives), sum(one.size for one in archives), month=prices.month(archives))
 
 

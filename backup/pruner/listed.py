@@ -1,4 +1,4 @@
-"""A list of the vault that a prune goes by: it stops where that shows more than this inventory knows."""
+"""The vault's list that a prune uses: it stops where the list shows more than this inventory knows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_listing(
     *,
     has_clock: bool,
 ) -> Shown:
-    """What the kept list with that head shows. `PruneStoppedError` if it may not be gone by."""
+    """What the kept list with that head shows. `PruneStoppedError` if it must not be used."""
     at_once = vault.traits.lists_at_once
     stored = frozenset(one.number for one in archives) if at_once else None
     covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)

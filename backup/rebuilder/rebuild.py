@@ -1,4 +1,4 @@
-"""An inventory made anew from the vault and a recovery key, told as a story, in steps hours apart.
+"""The steps of a rebuild, which may lie hours apart: an inventory from the vault and a recovery key alone.
 
     find (line or listing, retrieve, believe) → apply → confirm → read uncovered packs → keep the keys → name
 

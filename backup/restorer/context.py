@@ -62,7 +62,7 @@ class RestoreContext:
 def alone_with(inventory: Inventory, restore: Restore) -> Iterator[None]:
     """Hold an open restore alone, so that nothing is asked for or written twice.
 
-    `LockedError` if another process is at it; `UsageError` if it is over. A restore that is over leaves no
+    `LockedError` if another process works on it; `UsageError` if it is over. A restore that is over leaves no
     lock file behind.
     """
     name = f"restore-{restore.id}"

@@ -1,4 +1,4 @@
-"""The report of a restore: how far it is, for whoever shows it."""
+"""The report of a restore: how far it is, and what came of it."""
 
 from __future__ import annotations
 

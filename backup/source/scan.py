@@ -21,7 +21,7 @@ from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
-_PIECE: Final = 4096  # names that are looked at before they are yielded
+NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
@@ -367,20 +367,21 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 def _listed(handle: int) -> list[bytes]:
     """The sorted names in a directory; each is held once only."""
     names: list[Any] = os.listdir(handle)
-    for start in range(0, len(names), _PIECE):
-        names[start : start + _PIECE] = map(os.fsencode, names[start : start + _PIECE])
+    for start in range(0, len(names), NAMES_A_PIECE):
+        names[start : start + NAMES_A_PIECE] = map(os.fsencode, names[start : start + NAMES_A_PIECE])
     names.sort()
     return names
 
 
 def _in_pieces(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:
     """Pieces of sorted names, each with its last name, but None for the last piece. Empties a long list."""
-    if len(names) <= _PIECE:
+    if len(names) <= NAMES_A_PIECE:
         yield names, None
         return
     # A fifth of the room. Piece by piece, since a join takes 80 bytes for each thing that it joins.
-    joined = b"/".join([b"/".join(names[at : at + _PIECE]) for at in range(0, len(names), _PIECE)])
-    most = len(joined) * _PIECE // len(names)
+    starts = range(0, len(names), NAMES_A_PIECE)
+    joined = b"/".join([b"/".join(names[at : at + NAMES_A_PIECE]) for at in starts])
+    most = len(joined) * NAMES_A_PIECE // len(names)
     names.clear()
     start = 0
     while start < len(joined):

@@ -82,7 +82,7 @@ class Gate:
         self._clock = clock
         self._changed = threading.Condition()
         self._inside = 0
-        self._waiting = 0
+        self.waiting = 0  # threads that wait for a lane
         self._is_closed = False
         self._since: datetime | None = None
         self._sent = self._parts = self._troubles = 0
@@ -96,9 +96,9 @@ class Gate:
     def passing(self, size: int) -> Iterator[None]:
         """Wait for a lane, and have it while `size` bytes are sent. CancelledError once it is closed."""
         with self._changed:
-            self._waiting += 1
+            self.waiting += 1
             self._changed.wait_for(lambda: self._is_closed or self._inside < self._lanes.now)
-            self._waiting -= 1
+            self.waiting -= 1
             if self._is_closed:
                 raise CancelledError
             self._inside += 1
@@ -137,7 +137,7 @@ class Gate:
             self._lanes = self._lanes.after(Look(self._sent, 1.0, self._troubles))
             self._troubles = 0
             self._begin()
-        elif not self._waiting:
+        elif not self.waiting:
             self._since = None
         elif self._since is not None and self._parts >= 2 * self._lanes.now:
             seconds = (self._clock.now() - self._since).total_seconds()

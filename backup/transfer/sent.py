@@ -1,4 +1,4 @@
-"""The bytes that went up, counted by the threads that send them, told by the one that keeps the books."""
+"""The bytes that went up: counted by the threads that send, reported by the one that keeps the records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sent:
         return new
 
     def tell(self) -> None:
-        """Pass on what is new; from the thread that keeps the books."""
+        """Pass on what is new; from the thread that keeps the records."""
         self._progress.advance(uploaded=self.take())
 
     def wait_for(self, done: Future[Any]) -> None:

@@ -5,7 +5,7 @@
         uploader.submit(pack, "x.pack", ...)
         uploader.drain()                    # every pack is stored now
 
-The caller's thread keeps the books: it records a pack as submitted before its first byte is sent, and as
+The caller's thread keeps the records: it records a pack as submitted before its first byte is sent, and as
 stored when the vault has completed it. Worker threads carry bytes and return values.
 """
 

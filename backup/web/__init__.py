@@ -1,4 +1,4 @@
-"""The page: is all well, what happened, what is in there. A process of its own that only reads.
+"""The page: whether all is well, what happened, what snapshots hold. A process of its own that only reads.
 
 `app.build` puts it together from a `WebContext`: `guard/` decides who may, and bounds what a request may
 take; `views/` makes frozen values from one read transaction; `pages/` turns them into HTML, `api/` into JSON.

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from backup.errors import ConfigError
 
 MOST_CONNECTIONS = 400
-_HEAD_SECONDS = 15.0
+HEAD_SECONDS = 15.0
 _LARGEST_HEAD = 32 * 1024
 
 
@@ -51,7 +51,7 @@ class BoundedProtocol(H11Protocol):
 
     def _await_head(self) -> None:
         self._end_wait()
-        self._deadline = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
     def _end_wait(self) -> None:
         if self._deadline is not None:

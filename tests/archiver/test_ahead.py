@@ -17,6 +17,7 @@ from backup.source.small import LARGEST, FileToRead
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
+from tests.support.helpers import start_instead
 from tests.support.trees import assert_same_tree
 
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_READER_KILLS", "3"))
@@ -31,7 +32,7 @@ def site(tmp_path: Path, source: Path, disk: DirectoryVault, clock: ManualClock)
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is too few for a second process, and few are a batch."""
-    monkeypatch.setattr(reading_ahead, "_MANY", 0)
+    monkeypatch.setattr(reading_ahead, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(reading_ahead, "MOST_FILES", 16)
 
 
@@ -226,7 +227,7 @@ def test_a_helper_that_cannot_work_is_told_with_its_reason(
     """Defect 1: what it says before it dies was thrown away, and nobody knew."""
     fill(source, 7)
     ends = "import sys; print('first', file=sys.stderr); sys.exit('no module named \x1bsocket')"
-    monkeypatch.setattr("backup.second_process._START", ends)
+    monkeypatch.setattr("backup.source.reader.start", start_instead(ends))
     report = site.backup()
     assert report.problems == ()
     assert report.outcome is Outcome.DONE

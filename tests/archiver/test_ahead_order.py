@@ -37,9 +37,9 @@ def test_files_large_and_small_between_each_other(
     vault.create()
     site = Site.create(folder / "state", vault, [folder / "source"], clock=clock)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "_MANY", 3)
+        patch.setattr(ahead, "MANY_SMALL_FILES", 3)
         patch.setattr(ahead, "MOST_FILES", batch)
-        patch.setattr(ahead, "_MOST_WAITING", waiting)
+        patch.setattr(ahead, "MOST_WAITING", waiting)
         report = site.backup()
     assert (report.outcome, report.problems) == (Outcome.DONE, ())
     site.restore(report.snapshot, folder / "out")

@@ -231,8 +231,8 @@ def test_a_directory_on_the_way_counts_for_mode_and_owner_alone(site: Site, sour
 def test_rows_are_written_in_batches_and_views_renewed(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staged_changes, "_ROWS_A_BATCH", 3)
-    monkeypatch.setattr(staged_changes, "_READS_A_VIEW", 2)
+    monkeypatch.setattr(staged_changes, "ROWS_A_BATCH", 3)
+    monkeypatch.setattr(staged_changes, "READS_A_VIEW", 2)
     for number in range(12):
         (source / str(number) / "deep").mkdir(parents=True)
         (source / str(number) / "deep" / "file").write_text(str(number))

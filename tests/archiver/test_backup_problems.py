@@ -14,9 +14,10 @@ from backup.errors import InterruptedRunError, LockedError
 from backup.format.chunker import Chunker
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
-from backup.model import ProblemKind
+from backup.model import Entry, ProblemKind
 from backup.source import metadata
 from backup.source.attributes import Attributes
+from backup.source.metadata import read_entry
 from backup.source.read import Take, open_file, read_chunks
 from backup.source.scan import ScannedEntry
 from tests.support.backups import Site
@@ -86,16 +87,17 @@ class TestWhatGoesWrong:
     ) -> None:
         for name in ("gone", "replaced", "kept"):
             (source / name).symlink_to("somewhere")
-        real = metadata._look
 
-        def looking(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
+        def reading(
+            directory: bytes, handle: int, scanned: ScannedEntry, *, link: int = 0
+        ) -> tuple[Entry, str]:
             if scanned.name in {b"gone", b"replaced"}:
                 (source / os.fsdecode(scanned.name)).unlink()
             if scanned.name == b"replaced":
                 (source / "replaced").touch()
-            return real(handle, scanned)
+            return read_entry(directory, handle, scanned, link=link)
 
-        monkeypatch.setattr(metadata, "_look", looking)
+        monkeypatch.setattr("backup.archiver.staging.read_entry", reading)
         report = site.backup()
         assert kinds(report.problems) == {b"gone": ProblemKind.VANISHED, b"replaced": ProblemKind.VANISHED}
         assert below(site) == {b"kept"}

@@ -15,7 +15,8 @@ import pytest
 from backup.archiver import staged_changes
 from backup.archiver.dryrun import changes
 from backup.archiver.report import Tally
-from backup.inventory import entries
+from backup.inventory import driver, entries
+from backup.inventory.database import Transaction
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import scan
@@ -51,7 +52,7 @@ def test_its_pieces_are_small_and_make_the_whole(huge: Path) -> None:
         if directory.path != os.fsencode(huge):
             continue
         names = [entry.name for entry in directory.entries]
-        assert len(names) <= scanning._PIECE + 1
+        assert len(names) <= scanning.NAMES_A_PIECE + 1
         assert all(directory.after is None or name > directory.after for name in names)
         assert all(directory.until is None or name <= directory.until for name in names)
         seen += names
@@ -65,25 +66,26 @@ def test_its_pieces_are_small_and_make_the_whole(huge: Path) -> None:
 def test_nights_of_it(site: Site, huge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages: list[int] = []
     staged: list[int] = []
-    page, stage = entries._live_page, entries.stage
+    stage = entries.stage
 
-    def counted_page(*given: object) -> list[tuple[Any, ...]]:
-        rows = page(*given)  # type: ignore[arg-type]
-        pages.append(len(rows))
-        return rows
+    def counted_page(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Any]:
+        rows = list(driver.raw_rows(tx, sql, values))
+        if values[-1] == entries.ROWS_A_FETCH:
+            pages.append(len(rows))
+        return iter(rows)
 
     def counted_stage(*given: object, **rows: list[object]) -> None:
         staged.append(sum(map(len, rows.values())))
         stage(*given, **rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(entries, "_live_page", counted_page)
+    monkeypatch.setattr(entries, "raw_rows", counted_page)
     monkeypatch.setattr(entries, "stage", counted_stage)
     assert site.backup().entries_added >= ENTRIES
-    assert max(staged) <= staged_changes._ROWS_A_BATCH
+    assert max(staged) <= staged_changes.ROWS_A_BATCH
     pages.clear()
     quiet = site.backup()
     assert (quiet.entries_added, quiet.entries_removed, quiet.files_read) == (0, 0, 0)
-    assert max(pages) <= entries._ROWS_A_FETCH
+    assert max(pages) <= entries.ROWS_A_FETCH
     assert sum(pages) < ENTRIES + 200, "each row is fetched once"
     names = sorted(os.listdir(huge))
     gone = [name for name in (names[0], names[1], names[ENTRIES // 2], names[-1]) if (huge / name).is_file()]
@@ -117,8 +119,8 @@ def test_most_of_it_goes_at_once(site: Site, huge: Path) -> None:
 def test_rows_are_compared_by_name_wherever_pages_end(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "_PIECE", 3)
-    monkeypatch.setattr(entries, "_ROWS_A_FETCH", 2)
+    monkeypatch.setattr(scanning, "NAMES_A_PIECE", 3)
+    monkeypatch.setattr(entries, "ROWS_A_FETCH", 2)
 
     def night(names: Iterator[int]) -> tuple[int, int]:
         wanted = {f"{number:02}" for number in names}

@@ -144,7 +144,7 @@ def test_one_name_and_directories_have_no_number(tmp_path: Path) -> None:
 def test_contents_that_are_not_remembered_are_read_again(
     site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_KNOWN", 1)
+    monkeypatch.setattr(module, "MOST_KNOWN", 1)
     for one, other in (("a", "c"), ("b", "d")):
         (source / one).write_text(one)
         (source / other).hardlink_to(source / one)

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from backup.archiver import pipeline as pipelines
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.pipeline import ChunkRun, Pipeline
-from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
+from backup.archiver.sealing import MOST_CHUNKS
 from backup.errors import ProofError, SpoolError
-from backup.format.frame import FRAME_SIZE
+from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
 from backup.format.treehash import tree_hash
 from backup.inventory.packed import KnownChunk
@@ -234,20 +234,23 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
     sealing = 0
     most = 0
     lock = threading.Lock()
-    real = SealingLine._seal
+    real = FrameCodec.seal
 
-    def counted(self: SealingLine, pack: OpenPack, number: int, frame: Frame) -> object:
+    def counted(
+        self: FrameCodec, key: bytes, pack_id: bytes, number: int, chunks: Sequence[bytes | memoryview]
+    ) -> SealedFrame:
         nonlocal sealing, most
+        size = sum(map(len, chunks))
         with lock:
-            sealing += frame.size
+            sealing += size
             most = max(most, sealing)
         try:
-            return real(self, pack, number, frame)
+            return real(self, key, pack_id, number, chunks)
         finally:
             with lock:
-                sealing -= frame.size
+                sealing -= size
 
-    monkeypatch.setattr(SealingLine, "_seal", counted)
+    monkeypatch.setattr(FrameCodec, "seal", counted)
     with line.pipeline(pack_size=200 * MIB, in_flight=6 * MIB) as pipeline:
         for seed in range(30):
             pipeline.put([named(random.Random(seed).randbytes(MIB))])
@@ -318,14 +321,22 @@ class TestFailures:
         self.fails(line, ProofError)
 
     @pytest.mark.parametrize("from_the_end", [1, 2, 12])
-    @pytest.mark.parametrize("step", ["_seal", "_write", "_prove"])
+    @pytest.mark.parametrize(
+        ("kind", "step"), [(FrameCodec, "seal"), (OpenPack, "append"), (OpenPack, "prove_frame")]
+    )
     @pytest.mark.parametrize("is_slow", [False, True])
     def test_a_late_frame_fails(
-        self, line: Line, monkeypatch: pytest.MonkeyPatch, step: str, from_the_end: int, is_slow: bool
+        self,
+        line: Line,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: type,
+        step: str,
+        from_the_end: int,
+        is_slow: bool,
     ) -> None:
         """The last frames are asked about as well: nobody waits for room behind them."""
         monkeypatch.setattr(pipelines, "FRAME_SIZE", MIB)  # one chunk makes one frame
-        real: Callable[..., object] = getattr(SealingLine, step)
+        real: Callable[..., object] = getattr(kind, step)
         calls, lock = itertools.count(), threading.Lock()
 
         def failing(*arguments: object) -> object:
@@ -337,7 +348,7 @@ class TestFailures:
                 raise SpoolError("no space left")
             return real(*arguments)
 
-        monkeypatch.setattr(SealingLine, step, failing)
+        monkeypatch.setattr(kind, step, failing)
         self.fails(line, SpoolError, pack_size=64 * MIB)
         assert line.packs == []
 

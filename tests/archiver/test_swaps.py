@@ -108,7 +108,7 @@ def test_swaps_while_the_second_process_reads(
     site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """It gets handles and names of what the scan saw; what has these names by then is another matter."""
-    monkeypatch.setattr(ahead, "_MANY", 0)
+    monkeypatch.setattr(ahead, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(ahead, "MOST_FILES", 2)
     secret = tmp_path / "secret"
     secret.mkdir()

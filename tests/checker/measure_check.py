@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
-from backup.checker.invariants import check_laws
+from backup.checker.invariants import check_invariants
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.pack import describe
@@ -149,7 +149,7 @@ def main() -> None:
         clock.sleep(86400 * 2)
         before = peak()
         began = time.monotonic()
-        report = check_laws(inventory, SECRET.content_key, clock, Silent())
+        report = check_invariants(inventory, SECRET.content_key, clock, Silent())
         told["laws"] = {"seconds": round(time.monotonic() - began, 1), "findings": len(report.findings)}
         began = time.monotonic()
         world = CheckContext(inventory, _Listed(vault, packs, clock), clock, Silent(), SECRET)

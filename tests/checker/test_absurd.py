@@ -222,7 +222,7 @@ def test_an_absurd_full_catalog_gives_way_to_an_older_one(
 ) -> None:
     """Defect 12: one that cannot be read at all is as good as damaged."""
     victim.begin_anew()
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
+    monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
     assert victim.forged_night(Absurd(records.EntryRecord, 0, ENTRY["mode"], -1), full=True)
     listed, told = survive(victim)
     assert len(listed) == 3

@@ -91,7 +91,7 @@ def test_an_output_s_life_is_no_longer_than_from_now_on(clock: ManualClock) -> N
 def test_parts_at_once_are_found_again_after_the_clock_was_set_back(clock: ManualClock) -> None:
     """Defect 2: nothing more was tried for as long as the clock had been ahead."""
     gate = Gate(Concurrency(1, 8), clock)
-    gate._waiting = 1  # there is always somebody
+    gate.waiting = 1  # there is always somebody
     for step in range(5):
         with gate.passing(1000):
             clock.advance(timedelta(seconds=1))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.checker.invariants import check_laws
+from backup.checker.invariants import check_invariants
 from backup.checker.report import CheckReport
 from backup.errors import InventoryDamagedError
 from backup.inventory import runs
@@ -44,13 +44,13 @@ BREACHES = {
 def check(folder: Path, site: Site) -> CheckReport:
     inventory = open_inventory(f"sqlite:///{folder / 'inventory.sqlite'}", lock_directory=str(folder))
     try:
-        return check_laws(inventory, site.keys.secret.content_key, ManualClock(), Silent())
+        return check_invariants(inventory, site.keys.secret.content_key, ManualClock(), Silent())
     finally:
         inventory.close()
 
 
 def test_a_sound_inventory(site: Site) -> None:
-    report = check_laws(site.inventory, site.keys.secret.content_key, site.clock, site.progress)
+    report = check_invariants(site.inventory, site.keys.secret.content_key, site.clock, site.progress)
     assert (report.findings, report.is_grave) == ((), False)
     assert report.laws is not None
     assert report.laws.laws >= len(BREACHES)
@@ -94,7 +94,7 @@ def test_a_damaged_file(site: Site, tmp_path: Path) -> None:
 def test_what_is_known_as_lost_is_told(site: Site) -> None:
     with site.inventory.writing() as tx:
         tx.exec_driver_sql("UPDATE archives SET state = 'lost' WHERE number = 1")
-    report = check_laws(site.inventory, site.keys.secret.content_key, site.clock, site.progress)
+    report = check_invariants(site.inventory, site.keys.secret.content_key, site.clock, site.progress)
     assert report.findings == ()
     assert report.affected.files > 0
     assert report.is_grave
@@ -102,12 +102,12 @@ def test_what_is_known_as_lost_is_told(site: Site) -> None:
 
 @pytest.mark.parametrize("size", [3, 20_000])
 def test_batches_of_any_size_find_the_same(site: Site, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("backup.checker.invariants._NUMBERS_A_BATCH", size)
+    monkeypatch.setattr("backup.checker.invariants.NUMBERS_A_BATCH", size)
     with site.inventory.writing() as tx:
         tx.exec_driver_sql("UPDATE chunks SET length = length - 1")
     (tally,) = [
         one
-        for one in check_laws(
+        for one in check_invariants(
             site.inventory, site.keys.secret.content_key, site.clock, site.progress
         ).findings
         if one.what == "content-ids"
@@ -123,7 +123,7 @@ def test_a_rebuilt_inventory_keeps_them(site: Site, tmp_path: Path) -> None:
     machine = bare(tmp_path, site)
     machine.rebuild()
     after = machine.site()
-    report = check_laws(after.inventory, after.keys.secret.content_key, after.clock, after.progress)
+    report = check_invariants(after.inventory, after.keys.secret.content_key, after.clock, after.progress)
     assert report.findings == ()
     after.close()
 
@@ -140,7 +140,7 @@ def test_they_hold_while_a_run_is_cut_off(site: Site, source: Path) -> None:
         except PowerCut:
             cuts += 1
         key = site.keys.secret.content_key
-        assert check_laws(there.inventory, key, site.clock, site.progress).findings == ()
+        assert check_invariants(there.inventory, key, site.clock, site.progress).findings == ()
         there.close()
         if not faulty.faults[0].met:
             break

@@ -27,7 +27,7 @@ KINDS = ["directory", "glacier", "s3"]
 @pytest.fixture(autouse=True)
 def often_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full catalog after each delta."""
-    monkeypatch.setattr("backup.archiver.full_catalogs._DELTAS_A_FULL", 1)
+    monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
 
 
 @pytest.fixture

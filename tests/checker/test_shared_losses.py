@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.checker.invariants import check_laws
+from backup.checker.invariants import check_invariants
 from backup.inventory.lost import sound_locations
 from backup.inventory.packed import chunk_locations
 from backup.model import MIB, ArchiveId, VaultName
@@ -69,7 +69,7 @@ class Jobs:
     def laws(self) -> list[str]:
         """Laws that are broken."""
         secret = self.site.keys.secret
-        report = check_laws(self.site.inventory, secret.content_key, self.clock, Silent())
+        report = check_invariants(self.site.inventory, secret.content_key, self.clock, Silent())
         return [one.what for one in report.findings]
 
     def assert_alone(self, name: str) -> None:

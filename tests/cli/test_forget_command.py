@@ -39,13 +39,6 @@ def ids(server: Server, *words: str) -> list[str]:
     return [one["id"] for one in server.json("snapshots", *words)]
 
 
-def on_a_terminal(server: Server, monkeypatch: pytest.MonkeyPatch, *words: object) -> list[str]:
-    """The lines that a terminal of 80 columns shows."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
-    return server.done(*words).stdout.splitlines()
-
-
 def test_by_policy(server: Server) -> None:
     with_policy(server)
     every = ids(server)
@@ -68,9 +61,9 @@ def test_by_policy(server: Server) -> None:
     assert (again["forgotten"], again["run"]) == ([], None)
 
 
-def test_on_a_terminal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal(server: Server) -> None:
     with_policy(server, POLICY + "keep_weekly = 1\nkeep_within = '1d'\n")
-    lines = on_a_terminal(server, monkeypatch, "forget")
+    lines = server.on_terminal("forget")
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert "job main in vault cold: keeps all within 1 day, the last 2 snapshots, 1 weekly" in text
@@ -165,15 +158,13 @@ def test_undo(server: Server, tmp_path: Path) -> None:
     assert ids(server) == every
 
 
-def test_simulate(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulate(server: Server) -> None:
     with_policy(server)
     drawing = server.folder / "picture.svg"
     found = server.json("forget", "--simulate", "daily at 02:30", "--years", "1", "--svg", drawing)
     assert (found["nights"], len(found["kept"]), found["looks"][-1]["kept"]) == (365, 2, 2)
     assert drawing.read_text().startswith("<svg")
-    lines = on_a_terminal(
-        server, monkeypatch, "forget", "main", "--keep-monthly", "3", "--simulate", "daily at 02:30"
-    )
+    lines = server.on_terminal("forget", "main", "--keep-monthly", "3", "--simulate", "daily at 02:30")
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "3 of 1096 are kept"
     assert len(ids(server)) == NIGHTS

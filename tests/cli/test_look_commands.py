@@ -25,13 +25,6 @@ def server(tmp_path: Path) -> Server:
     return made
 
 
-def on_a_terminal(server: Server, monkeypatch: pytest.MonkeyPatch, *words: object) -> list[str]:
-    """The lines that a terminal of 80 columns shows."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
-    return server.done(*words).stdout.splitlines()
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -92,12 +85,12 @@ def test_ls_long(server: Server) -> None:
     assert by_name["link -> deep/b.bin"].startswith("lrwxrwxrwx")
 
 
-def test_runs_tell_errors_below_the_table(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_tell_errors_below_the_table(server: Server) -> None:
     server.backup()
     (server.folder / "vault").rename(server.folder / "away")
     (server.source / "new").write_text("new")
     server.fails(1, "backup")
-    lines = on_a_terminal(server, monkeypatch, "runs")
+    lines = server.on_terminal("runs")
     assert lines[0].split() == ["run", "kind", "job", "outcome", "began", "took", "files", "uploaded"]
     assert lines[1].split()[:4] == ["2", "backup", "main", "failed"]
     assert lines[2].split()[:4] == ["1", "backup", "main", "done"]
@@ -140,7 +133,7 @@ def test_vaults_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch) -
     server.backup()
     arn = "arn:aws:glacier:eu-central-1:123456789012:vaults/nightvault-of-some-server"
     pretend(monkeypatch, VaultState(True, arn, 12, 3 << 30, ManualClock().now()))
-    lines = on_a_terminal(server, monkeypatch, "vaults")
+    lines = server.on_terminal("vaults")
     assert lines[0].split() == ["vault", "archives", "size", "it", "counts", "as", "of", "where"]
     assert all(len(line) <= 80 for line in lines)
     place = lines[0].index("where")
@@ -169,7 +162,7 @@ def test_a_vault_that_is_not_reached_does_not_hide_the_others(
 def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.backup()
     monkeypatch.setattr("backup.inventory.archives.list_archives", with_long_ids())
-    lines = on_a_terminal(server, monkeypatch, "archives")
+    lines = server.on_terminal("archives")
     assert lines[0].split() == ["vault", "kind", "size", "state", "stored", "archive", "id"]
     assert len(lines) == 3
     assert all(len(line) <= 80 for line in lines)

@@ -126,12 +126,10 @@ def test_a_rebuild_brings_tags_pins_and_forgotten_ones(server: Server, tmp_path:
     assert [one["id"] for one in snapshots(again)] == [first, second, third]
 
 
-def test_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
+def test_80_columns(server: Server) -> None:
     server.done("pin", "latest", "--note", "n" * 200)
     server.done("tag", "latest", "--add", ",".join("t" * 100 + str(n) for n in range(9)))
-    lines = server.done("snapshots").stdout.splitlines()
+    lines = server.on_terminal("snapshots")
     assert max(map(len, lines)) <= 80
     assert lines[0].split()[:3] == ["snapshot", "job", "time"]
     assert "tags" in lines[0]

@@ -249,7 +249,7 @@ def test_of_a_tpm(scene: Scene) -> None:
             assert scene.say("credential-process", *words, **found).returncode == code
 
 
-@pytest.mark.parametrize("place", ["sign_request", "_credentials", "_send"])
+@pytest.mark.parametrize("place", ["sign_request", "Credentials", "urllib3.Timeout"])
 def test_when_we_crash(scene: Scene, place: str) -> None:
     code = (
         "import sys\nfrom backup.cli import main\nimport backup.credentials.createsession as inner\n"

@@ -12,7 +12,7 @@ from backup.config import load_config
 from backup.inventory.database import open_inventory
 from tests.support.doubles import ManualClock
 from tests.support.forgetting import DAY, three_nights
-from tests.support.servers import Server, directory_server, replace
+from tests.support.servers import OnTerminal, Server, directory_server, replace
 from tests.support.trees import assert_same_tree
 
 
@@ -78,15 +78,13 @@ def test_the_new_recovery_line_is_kept(server: Server) -> None:
     assert report["recovery_lines"]["main"] in lines.read_text() != before
 
 
-def test_what_it_says_fits_80_columns(
-    server: Server, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
+def test_what_it_says_fits_80_columns(server: Server, clock: ManualClock) -> None:
     told: list[str] = []
     for days in (0, 1, 3, 0):
         clock.advance(days * DAY)
         for words in (["prune", "--dry-run"], ["prune"]):
-            result = server.done(*words)
+            result = server.run(*words, runner=OnTerminal())
+            assert result.exit_code == 0, result.output
             told.append(result.stdout + result.stderr)
     lines = [line for text in told for line in text.splitlines()]
     assert max(cell_len(line.rstrip()) for line in lines) <= 80, lines

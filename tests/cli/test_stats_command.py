@@ -203,14 +203,10 @@ SCREENS: list[list[str]] = [[], ["--by", "job"], ["--by", "month"], ["--by", "ag
 
 @pytest.mark.parametrize("words", SCREENS)
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_80_columns(
-    lived: Lived, words: list[str], is_terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_80_columns(lived: Lived, words: list[str], is_terminal: bool) -> None:
     """On a terminal, and where it is piped into a file, without any escape sequence."""
-    if is_terminal:
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr("backup.cli.support.render._WIDE", 80)
-    text = lived.server.done("stats", *words).stdout
+    said = ["stats", *words]
+    text = "\n".join(lived.server.on_terminal(*said)) if is_terminal else lived.server.done(*said).stdout
     assert "█" in text
     assert "\x1b" not in text
     assert "--wide" not in text

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.runs import opened
 from backup.cli.support.context import Cli
+from backup.config import Config
+from backup.inventory.database import Inventory
 from tests.support.servers import Server, directory_server
 
 
@@ -81,15 +84,11 @@ def test_dump_replaces_nothing_that_came_meanwhile(
     """Defect 22: also what appears while it waits for the vault stays."""
     out = tmp_path / "out.txt"
 
-    from backup.cli.commands import dump
-
-    check = dump._check_output
-
-    def come(output: str | None, *, force: bool) -> None:
-        check(output, force=force)
+    def come(config: Config) -> Inventory:
         out.write_text("mine")
+        return opened(config)
 
-    monkeypatch.setattr(dump, "_check_output", come)
+    monkeypatch.setattr("backup.app.runs.opened", come)
     told = server.fails(1, "dump", f"latest:{server.source}/a.txt", "--key", server.key_file, "-o", out)
     assert "cannot be written: File exists" in told
     assert out.read_text() == "mine"

@@ -352,10 +352,10 @@ def test_a_clock_that_is_not_set_yet_is_waited_for(caplog: pytest.LogCaptureFixt
     assert daemon.board.gate.is_waiting
     assert len(caplog.messages) == 1
     assert "waiting for it to be set, for 15 minutes at most" in caplog.text
-    clock._now = NOON + minutes(10)
+    clock.set(NOON + minutes(10))
     go(daemon, 5)
     assert daemon.ran == []
-    clock._now = NOON + minutes(60)
+    clock.set(NOON + minutes(60))
     daemon.look()
     assert daemon.ran == ["hourly"]
 
@@ -369,7 +369,7 @@ def test_a_run_that_was_cut_off_goes_on_although_the_clock_is_not_set_at_the_sta
     daemon.book.ran(NIGHTLY, began + timedelta(seconds=2), Outcome.RUNNING)
     go(daemon, 3)
     assert daemon.ran == []
-    clock._now = NOON
+    clock.set(NOON)
     go(daemon, 3)
     assert daemon.ran == ["nightly"], "and not what is known since 1970"
 
@@ -382,7 +382,7 @@ def test_a_clock_that_stays_as_it_is_is_gone_by_after_a_while(caplog: pytest.Log
     assert daemon.ran == []
     go(daemon, 62)
     assert daemon.ran == ["hourly", "hourly"]
-    assert "was not set: it is gone by as it is" in caplog.text
+    assert "was not set: it is used as it is" in caplog.text
 
 
 def test_a_watcher_that_fails_ends_nothing_and_others_are_told(caplog: pytest.LogCaptureFixture) -> None:

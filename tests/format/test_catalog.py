@@ -105,8 +105,8 @@ def test_records_come_back(records: list[Record]) -> None:
 def test_bodies_keep_their_size_and_big_records_go_in_fragments(sizes: list[int], limit: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog, "FRAME_SIZE", limit)
-        patch.setattr(catalog, "_LARGEST_RECORD", limit - 4)
-        patch.setattr(catalog, "_LARGEST_JOINED", 64 * limit)
+        patch.setattr(catalog, "LARGEST_RECORD", limit - 4)
+        patch.setattr(catalog, "LARGEST_JOINED", 64 * limit)
         records: list[Record] = [START, *(entry(number, bytes(size)) for number, size in enumerate(sizes))]
         bodies = list(catalog.pack_records(records))
     assert all(0 < len(body) <= limit for body in bodies)

@@ -8,13 +8,14 @@ import stat
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from alembic import command
 
 from backup.errors import InventoryDamagedError, InventoryNewerError, LockedError, NightvaultError, SpoolError
-from backup.inventory import copies, database
+from backup.inventory import database
 from backup.inventory.copies import copy_before_migration, copy_inventory, migration_copies, vacuum
 from backup.inventory.database import HEAD, Inventory, open_copy, open_inventory
 
@@ -205,7 +206,7 @@ def test_without_a_copy_nothing_is_migrated(
     downgraded(inventory, state, "0006")
     before = rows(state / "inventory.sqlite")
     with monkeypatch.context() as patch:
-        patch.setattr(copies, "_SLACK", 1 << 62)
+        patch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=4096))
         with pytest.raises(SpoolError, match="free"):
             open_inventory(f"sqlite:///{state}/inventory.sqlite", lock_directory=str(state))
     assert rows(state / "inventory.sqlite") == before

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -101,16 +100,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "glacier":
         vault = GlacierVault(VaultName("cold"), glacier_client(running), f"drill-{next(_numbers)}")
     else:
-        vault = s3_vault(s3_client(running.s3_url), f"drill-{next(_numbers)}", storage_class="GLACIER")
-        vault = replace_clock(vault, its_clock)
+        client, bucket = s3_client(running.s3_url), f"drill-{next(_numbers)}"
+        vault = s3_vault(client, bucket, clock=its_clock, storage_class="GLACIER")
     vault.create()
     return Place(vault, its_clock, wait, lambda _: vault, running.make_inventories)
-
-
-def replace_clock(vault: Any, clock: Clock) -> Any:
-    """The bucket's vault by the emulator's clock."""
-    vault._clock = clock
-    return vault
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from backup.app.amending import VaultAmender
 from backup.app.taking_back import take_back_of_job
 from backup.app.undeleting import chosen_archives, said_by_jobs
 from backup.archiver.amend import Amender, amending
-from backup.checker.invariants import check_laws
+from backup.checker.invariants import check_invariants
 from backup.format import records
 from backup.format.pack import parse_header
 from backup.inventory.runs import JobRow, RunKind, find_job, list_jobs
@@ -359,7 +359,7 @@ class World:
         was deleted since a copy was there may be missed, if the vault lost the copy before a check saw it.
         """
         key = self.site.keys.secret.content_key
-        report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
+        report = check_invariants(self.site.inventory, key, self.clock, self.site.progress)
         expected = {"named", "stored"} if self.has_lost else set()
         findings = [one for one in report.findings if one.what not in expected]
         assert not findings, findings

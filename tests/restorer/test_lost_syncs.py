@@ -38,7 +38,7 @@ class Disk:
         self._held: list[int] = []  # so that no inode is used again
         self.has_failed = False
         self.fails: Callable[[], None] = lambda: None
-        real_syncing, real_sync = Target.syncing, directories._sync
+        real_syncing, real_sync = Target.syncing, directories.sync_file_system
 
         def syncing(writes: Target, paths: Iterable[bytes]) -> Callable[[], None]:
             self._seen = {os.stat(path).st_ino: path.read_bytes() for path in self._files()}
@@ -55,7 +55,7 @@ class Disk:
                 self._safe = seen
 
         patch.setattr(Target, "syncing", syncing)
-        patch.setattr(directories, "_sync", sync)
+        patch.setattr(directories, "sync_file_system", sync)
         for module in (partial_files, write):
             patch.setattr(module, "forget", self._reveal)
 

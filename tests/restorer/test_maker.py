@@ -14,6 +14,7 @@ from backup.format.naming import chunk_id
 from backup.restorer.target import helper_process as module
 from backup.restorer.target.helper_process import Lent, MadeFiles, MakerGoneError, MakerProcess, NewFile
 from backup.restorer.target.making import Made
+from tests.support.helpers import start_instead
 
 KEY = b"k" * 32
 MARK = "0123456789abcdef"
@@ -118,8 +119,8 @@ def test_it_ends_between_two_files_when_nobody_asks_any_more(folder: Lent, tmp_p
 def test_one_that_does_not_end_is_ended(
     folder: Lent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.1)
-    monkeypatch.setattr("backup.second_process._START", "import time; time.sleep(60)")
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "start", start_instead("import time; time.sleep(60)"))
     process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, buffer=ROOM)
     process.close()
     assert process._process.returncode == -9

@@ -18,7 +18,6 @@ from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.session import Session
 from backup.restorer.target.mark import Mark, bears_mark, leave_mark, name_of, require_mark
 from tests.restorer.sites import sql
 from tests.support.backups import Site
@@ -155,7 +154,7 @@ def test_an_end_that_fails_leaves_it(
         raise IntegrityError("the disk lost it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_verify", fail)
+        patch.setattr("backup.restorer.session.read_back", fail)
         with pytest.raises(IntegrityError):
             deliver(restore, advance(restore, alone), alone)
     require_mark(restore, alone)

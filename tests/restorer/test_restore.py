@@ -123,8 +123,8 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
     full: Site, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who may write in the target swaps a directory for a symlink before any one of our steps."""
-    monkeypatch.setattr("backup.restorer.target.directories._MOST_OPEN", 1)
-    monkeypatch.setattr("backup.restorer.target.partial_files._MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.target.directories.MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.target.partial_files.MOST_OPEN", 1)
     outside = tmp_path / "outside"
     outside.mkdir()
     steps, swap_at = [0], [-1]

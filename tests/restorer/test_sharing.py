@@ -27,6 +27,7 @@ from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.support.backups import Site
+from tests.support.helpers import start_instead
 from tests.support.trees import assert_same_tree, snapshot_of
 
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))
@@ -36,23 +37,35 @@ KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is too few for a second process, few are a batch, frames are small, and a core is free."""
     monkeypatch.setattr(pipeline, "FRAME_SIZE", 64 * KIB)
-    monkeypatch.setattr(sharing, "_MANY", 0)
+    monkeypatch.setattr(sharing, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(sharing, "MOST_FILES", 4)
-    monkeypatch.setattr(sharing, "_has_two_cores", lambda: True)
+    have_cores(monkeypatch, 2)
+
+
+def have_cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """So many cores are this process's, as far as it can see."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(count)))
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files the second process made of each batch."""
     counts: list[int] = []
-    real = MakerProcess._answer
+    waits, looks = MakerProcess.answer, MakerProcess.answer_if_any
 
-    def answer(self: MakerProcess, head: bytes) -> MadeFiles:
-        told = real(self, head)
+    def answer(self: MakerProcess) -> MadeFiles:
+        told = waits(self)
         counts.append(told.made.count(Made.WHOLE))
         return told
 
-    monkeypatch.setattr(MakerProcess, "_answer", answer)
+    def answer_if_any(self: MakerProcess) -> MadeFiles | None:
+        told = looks(self)
+        if told is not None:
+            counts.append(told.made.count(Made.WHOLE))
+        return told
+
+    monkeypatch.setattr(MakerProcess, "answer", answer)
+    monkeypatch.setattr(MakerProcess, "answer_if_any", answer_if_any)
     return counts
 
 
@@ -99,7 +112,7 @@ def test_the_report_is_the_same(
 ) -> None:
     shared = many.restore("latest", out)
     assert sum(made) > 100
-    monkeypatch.setattr(sharing, "_has_two_cores", lambda: False)
+    have_cores(monkeypatch, 1)
     alone = many.restore("latest", tmp_path / "alone")
     assert (shared.files, shared.bytes, shared.directories) == (alone.files, alone.bytes, alone.directories)
     assert shared.fetched == alone.fetched
@@ -113,7 +126,7 @@ def test_few_files_need_no_process(
     many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Writer, "second_maker", started)
-    monkeypatch.setattr(sharing, "_MANY", 2_000)
+    monkeypatch.setattr(sharing, "MANY_SMALL_FILES", 2_000)
     many.restore("latest", out)
     assert_same_tree(source, out)
 
@@ -143,7 +156,8 @@ def test_a_process_that_dies_at_once(
     many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Defect 1: what it says before it dies was thrown away, and nobody knew."""
-    monkeypatch.setattr("backup.second_process._START", "import sys; sys.exit('no such module')")
+    ends = "import sys; sys.exit('no such module')"
+    monkeypatch.setattr("backup.restorer.target.helper_process.start", start_instead(ends))
     report = many.restore("latest", out)
     assert report.problems == ()
     (warning,) = report.document()["warnings"]
@@ -212,11 +226,11 @@ def test_problems_and_damage_are_told_once_and_the_same(
     users = users_of(many, "length = 8")
     sql(many, "UPDATE chunks SET id = ? WHERE length = 8", bytes(32))
     told = []
-    for cores in (True, False):
+    for cores in (2, 1):
         out = tmp_path / f"out-{cores}"
         for number in range(0, 300, 7):
             (out / f"d{number // 40}" / f"{number:03}").mkdir(parents=True)
-        monkeypatch.setattr(sharing, "_has_two_cores", lambda cores=cores: cores)
+        have_cores(monkeypatch, cores)
         report = many.restore("latest", out)
         told.append((report.files, report.bytes, set(report.problems)))
         assert len(set(report.problems)) == len(report.problems)
@@ -225,7 +239,7 @@ def test_problems_and_damage_are_told_once_and_the_same(
     assert told[0] == told[1]
     spoilt = {os.path.basename(one.path) for one in report.problems if one.kind is ProblemKind.DAMAGED}
     assert spoilt == users
-    shared, alone = (snapshot_of(tmp_path / f"out-{cores}") for cores in (True, False))
+    shared, alone = (snapshot_of(tmp_path / f"out-{cores}") for cores in (2, 1))
     assert {path: seen for path, seen in shared.items() if seen.kind != stat.S_IFDIR} == {
         path: seen for path, seen in alone.items() if seen.kind != stat.S_IFDIR
     }

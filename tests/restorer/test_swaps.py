@@ -103,8 +103,8 @@ def test_swaps_at_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack, few_handles: bool
 ) -> None:
     if few_handles:  # directories are opened anew again and again
-        monkeypatch.setattr(target_module, "_MOST_OPEN", 2)
-        monkeypatch.setattr(parts_module, "_MOST_OPEN", 1)
+        monkeypatch.setattr(target_module, "MOST_OPEN", 2)
+        monkeypatch.setattr(parts_module, "MOST_OPEN", 1)
     # Who moves a directory there before the restore meets it has it restored into, as docs/files.md says.
     for step in range(2 if attack is give_away else 0, MOST_STEPS):
         folder = tmp_path / str(step)

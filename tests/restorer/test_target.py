@@ -113,7 +113,7 @@ def test_a_handle_stays_where_it_was_when_a_symlink_takes_its_place(
 def test_a_handle_opened_again_does_not_follow_what_took_its_place(
     target: Target, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_OPEN", 2)
+    monkeypatch.setattr(module, "MOST_OPEN", 2)
     outside = tmp_path / "outside"
     outside.mkdir()
     target.handle(b"a/b")
@@ -155,7 +155,7 @@ def flatten(place: Path, name: bytes) -> None:
 def test_a_directory_that_takes_the_place_of_another_is_not_written_to(
     target: Target, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_OPEN", 2)
+    monkeypatch.setattr(module, "MOST_OPEN", 2)
     target.directory(b"a")
     for name in (b"c", b"d", b"e"):
         target.handle(name)
@@ -186,7 +186,7 @@ def test_bytes_that_did_not_reach_the_disk_are_no_success(
     target.syncing([b""])()
     asked_before = target.syncing([b""])
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_sync", fail)
+        patch.setattr(module, "sync_file_system", fail)
         with pytest.raises(TargetError, match="may not be on the disk"):
             target.syncing([b""])()
     for later in (asked_before, target.syncing([b""])):

@@ -110,7 +110,7 @@ def test_a_device_is_made_as_it_was(bench: Bench, monkeypatch: pytest.MonkeyPatc
         os.mkfifo(name, 0o600, dir_fd=dir_fd)  # a stand-in: this machine may forbid devices
 
     monkeypatch.setattr(os, "mknod", mknod)
-    monkeypatch.setattr(special, "_is_ours", lambda *_: True)
+    monkeypatch.setattr(special, "is_as_asked_for", lambda *_: True)
     bench.writer.special(wanted(b"device", kind, extra=Extra(device=os.makedev(1, 3))))
     block = kind is EntryKind.BLOCK_DEVICE
     assert made == [(stat.S_IFBLK if block else stat.S_IFCHR, os.makedev(1, 3))]
@@ -241,7 +241,7 @@ def test_many_files_at_once_need_few_handles(bench: Bench) -> None:
 def test_a_temporary_file_that_was_replaced_is_not_written(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_OPEN", 1)
+    monkeypatch.setattr(module, "MOST_OPEN", 1)
     victim = tmp_path / "victim"
     victim.write_text("precious")
     bench.writer.begin(0, wanted(b"a", size=7))
@@ -320,7 +320,7 @@ def test_short_writes_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_took_the_place_of_a_begun_file_is_never_written_to(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_OPEN", 1)
+    monkeypatch.setattr(module, "MOST_OPEN", 1)
     assert bench.writer.begin(0, wanted(b"a", size=6))
     (begun,) = bench.place.iterdir()
     assert bench.writer.begin(1, wanted(b"b", size=6))

@@ -58,6 +58,11 @@ class ManualClock:
             self.slept.append(seconds)
             self._now += timedelta(seconds=seconds)
 
+    def set(self, now: datetime) -> None:
+        """Be set to another time."""
+        with self._lock:
+            self._now = now
+
     def advance(self, by: timedelta) -> None:
         """Move on without a sleep."""
         with self._lock:

@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from backup.checker.invariants import check_laws
+from backup.checker.invariants import check_invariants
 from backup.format import records
 from backup.inventory import archives
 from backup.inventory.archives import ArchiveState
@@ -67,7 +67,7 @@ class Nights:
     def assert_lawful(self) -> None:
         """The inventory violates none of its laws."""
         key = self.site.keys.secret.content_key
-        report = check_laws(self.site.inventory, key, self.clock, self.site.progress)
+        report = check_invariants(self.site.inventory, key, self.clock, self.site.progress)
         assert report.findings == ()
 
     def listed(self) -> set[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import HasFileno
 
 
-_SYNCS: list[tuple[Any, str]] = [(os, "fsync"), (os, "fdatasync"), (directories, "_sync")]
+_SYNCS: list[tuple[Any, str]] = [(os, "fsync"), (os, "fdatasync"), (directories, "sync_file_system")]
 _REAL = [(place, name, getattr(place, name)) for place, name in _SYNCS]
 
 

@@ -10,7 +10,7 @@ import boto3
 
 from backup.app.clock import SystemClock
 from backup.model import ArchiveId, VaultName
-from backup.protocols import Vault
+from backup.protocols import Clock, Vault
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
@@ -54,9 +54,11 @@ def s3_client(url: str, **options: Any) -> Any:
     return make_s3_client(session, region=REGION, endpoint=url, path_style=True, **options)
 
 
-def s3_vault(client: Any, bucket: str, **settings: Any) -> S3Vault:
-    """A vault in a bucket."""
-    return S3Vault(VaultName("bucket"), client, Bucket(bucket, REGION, **settings), SystemClock())
+def s3_vault(
+    client: Any, bucket: str, *, name: str = "bucket", clock: Clock | None = None, **settings: Any
+) -> S3Vault:
+    """A vault in a bucket, which the config would call `name`."""
+    return S3Vault(VaultName(name), client, Bucket(bucket, REGION, **settings), clock or SystemClock())
 
 
 def ripen(emulator: RunningEmulator) -> None:

@@ -60,6 +60,20 @@ class HurryingClock:
         self._emulator.advance(self._seconds)
 
 
+class OnTerminal(CliRunner):
+    """Runs commands whose output goes to a terminal of 80 columns that knows no escape sequences."""
+
+    def __init__(self) -> None:
+        super().__init__(env={"TERM": "dumb", "COLUMNS": "80"})
+
+    @contextmanager
+    def isolation(self, *given: Any, **how: Any) -> Iterator[Any]:
+        """As click has it, but that standard output is a terminal."""
+        with super().isolation(*given, **how) as outputs:
+            sys.stdout.isatty = lambda: True  # type: ignore[method-assign]
+            yield outputs
+
+
 @dataclass
 class Server:
     """One server; everything that its commands printed is in `printed`, so that secrets can be looked for."""
@@ -88,10 +102,12 @@ class Server:
         """Where its recovery key is."""
         return self.folder / "recovery.key"
 
-    def run(self, *words: object, typed: str | bytes | None = None) -> Result:
+    def run(
+        self, *words: object, typed: str | bytes | None = None, runner: CliRunner | None = None
+    ) -> Result:
         """Run a command; no traceback may ever be seen."""
         texts = ["--config", str(self.config), *map(str, words)]
-        result = CliRunner().invoke(main, texts, obj=CliAt(self.clock), input=typed)
+        result = (runner or CliRunner()).invoke(main, texts, obj=CliAt(self.clock), input=typed)
         self.printed += [result.stdout, result.stderr]
         for trace in TRACES:
             assert trace not in result.output, result.output
@@ -102,6 +118,12 @@ class Server:
         result = self.run(*words, typed=typed)
         assert result.exit_code == 0, result.output
         return result
+
+    def on_terminal(self, *words: object) -> list[str]:
+        """The lines that a terminal of 80 columns shows of a command that must end with 0."""
+        result = self.run(*words, runner=OnTerminal())
+        assert result.exit_code == 0, result.output
+        return result.stdout.splitlines()
 
     def waits(self, *words: object) -> Result:
         """Run a command that must end with 17: asked for, come again."""

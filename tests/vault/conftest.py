@@ -105,7 +105,7 @@ def seaweedfs_rig(client: Any) -> Rig:
 
 def ministack_rig(client: Any) -> Rig:
     """A frozen class, whose restores take MiniStack two seconds; it takes CRC64NVME for a composite one."""
-    settings = {"storage_class": "GLACIER", "checksums": "none"}
+    settings: dict[str, Any] = {"storage_class": "GLACIER", "checksums": "none"}
     vault = s3_vault(client, "shared", prefix=f"{next(_numbers)}/", **settings)
     elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)
     lacking = {**_LACKING, "ripens_by_itself": True}
@@ -156,7 +156,7 @@ def _protect(vault: DirectoryVault, monkeypatch: pytest.MonkeyPatch) -> ArchiveI
     return archive_id
 
 
-def _emulated_rig(client: Any, advance: Callable[[], object], **settings: str) -> Rig:
+def _emulated_rig(client: Any, advance: Callable[[], object], **settings: Any) -> Rig:
     vault = s3_vault(client, f"vault-{next(_numbers)}", **settings)
     vault.create()
     elsewhere = s3_vault(client, f"elsewhere-{next(_numbers)}", **settings)

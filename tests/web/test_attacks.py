@@ -265,7 +265,7 @@ def test_14_what_is_too_large_is_refused(client: Client) -> None:
 
 
 def test_14_a_client_that_sends_nothing_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.web.server._HEAD_SECONDS", 0.3)
+    monkeypatch.setattr("backup.web.server.HEAD_SECONDS", 0.3)
     with socket.create_connection((client.host, client.port), timeout=5) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost:")
         began = time.monotonic()

@@ -1,5 +1,6 @@
-"""Works out what is there after a step, from its parameters and its answer; pure. Nothing is looked up again,
-and a list that comes late makes nothing twice.
+"""What is there after a step, worked out from the call and its answer; pure.
+
+Nothing is looked up again. So a list that shows a change late does not lead to a second one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""ARNs put into config.toml with its comments and order kept, after a copy of the old file; pure but for the
-reading and writing.
-"""
+"""Puts ARNs into config.toml: comments and order stay, and the old file is copied first."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Vaults, asked themselves: credentials for each role, whether the vault is there and the same, its clock,
-its settings and its lock.
+"""Asks each vault: credentials for its roles, whether it is there and the same, its clock, settings, lock.
 
 A few requests for each vault: one CreateSession a role, two looks at the vault, one at its lock, and for a
 bucket those of `config check`. None of them costs more than a few thousandths of a cent; nothing is stored.

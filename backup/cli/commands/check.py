@@ -157,11 +157,11 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:
     from backup.app.runs import opened
     from backup.app.state import State
-    from backup.checker.invariants import check_laws
+    from backup.checker.invariants import check_invariants
 
     secret = State(config.state_dir).read_secret()
     with _ending_runs(cli, config), closing(opened(config)) as inventory:
-        return check_laws(inventory, secret.content_key, cli.clock, cli.progress())
+        return check_invariants(inventory, secret.content_key, cli.clock, cli.progress())
 
 
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:

@@ -1,4 +1,4 @@
-"""`nightvault doctor`: what a human forgets, with the command that mends it."""
+"""`nightvault doctor`: checks for what is easily forgotten, with the command that mends it."""
 
 from __future__ import annotations
 

@@ -63,14 +63,14 @@ def verify(cli: Cli, file: str | None) -> None:
     """
     from backup.app.runs import opened
     from backup.app.state import State
-    from backup.checker.invariants import check_laws, check_whole
+    from backup.checker.invariants import check_invariants, check_whole
     from backup.inventory.database import open_copy
 
     config = cli.config()
     state = State(config.state_dir)
     if file is None:
         with closing(opened(config)) as own:
-            show_check(cli, check_laws(own, state.read_secret().content_key, cli.clock, cli.progress()))
+            show_check(cli, check_invariants(own, state.read_secret().content_key, cli.clock, cli.progress()))
         return
     try:
         copy, is_todays = open_copy(file)
@@ -80,7 +80,7 @@ def verify(cli: Cli, file: str | None) -> None:
     with closing(copy):
         is_ours = copy.signer_public == state.read_signer().public
         if is_todays and is_ours:
-            report = check_laws(copy, state.read_secret().content_key, cli.clock, cli.progress())
+            report = check_invariants(copy, state.read_secret().content_key, cli.clock, cli.progress())
         else:
             report = check_whole(copy, cli.clock, cli.progress())
             whose = "an older nightvault" if is_ours else "an inventory with other keys"

@@ -136,7 +136,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
 
 
 def _running(run: RunFacts, now: datetime) -> str:
-    """A run without a recorded end: since when, or that nobody is at it any more."""
+    """A run without a recorded end: since when, or that no process works on it any more."""
     of = f" of job {run.job}" if run.job else ""
     since = f"{run.kind}{of} since {_time(run.started_at)}"
     if run.is_dead:

@@ -1,4 +1,4 @@
-"""Everything else that the library apprise can tell (the extra `notify`), by addresses in its own form."""
+"""All other receivers, by the library apprise (the extra `notify`) and addresses in its own form."""
 
 from __future__ import annotations
 

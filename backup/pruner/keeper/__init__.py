@@ -1,4 +1,4 @@
-"""Deletes in place of servers that may not: `prune --delete-only`.
+"""The keeper: deletes in place of servers that may not (`prune --delete-only`).
 
     keep(context)      # one step (`keep.py`); "waiting" while the vault makes its list or retrieves catalogs
 

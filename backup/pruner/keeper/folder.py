@@ -1,4 +1,4 @@
-"""The folder of whoever deletes for servers: the vault's list, what rebuilds asked for, what is done so far.
+"""The keeper's folder: the vault's list, what rebuilds asked for, which servers are done.
 
     lock  done.json  list/  asked/<inventory>/  scratch/
 
@@ -25,7 +25,7 @@ _OTHER = "another `nightvault prune --delete-only` is at work in this state dire
 
 
 class Done(msgspec.Struct):
-    """The servers that are done in this round, which goes by one list: plans and deeds are kept apart."""
+    """The servers that are done in this round, which uses one list; a dry run's are kept apart."""
 
     listed_at: datetime
     is_plan: bool
@@ -83,7 +83,7 @@ class KeeperFolder:
             raise SpoolError(f"{self.scratch} cannot be emptied: {error.strerror}") from error
 
     def done(self, listed_at: datetime, *, is_plan: bool) -> Done:
-        """What is done so far by the list of that time."""
+        """The servers that are done by the list of that time."""
         with suppress(FileNotFoundError, ValueError), open(self._done, "rb") as file:
             done = msgspec.json.decode(file.read(), type=Done)
             if (done.listed_at, done.is_plan) == (listed_at, is_plan):

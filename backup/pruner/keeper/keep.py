@@ -1,4 +1,4 @@
-"""Deletes in place of servers that may not: goes by their catalogs and the vault's dates alone.
+"""Deletes in place of servers that may not, by their catalogs and the vault's dates alone.
 
     keep(context)      # one step; "waiting" while the vault makes its list or retrieves catalogs
 
@@ -77,12 +77,12 @@ class KeeperContext:
 
     @property
     def patience(self) -> Patience:
-        """For what is asked of the vault."""
+        """How long a vault that does not answer is tried."""
         return self.reach.patience(self.clock, self.progress)
 
 
 def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
-    """One step. A server that cannot be gone by is passed over, and the report says why.
+    """One step. A server whose catalogs cannot be relied on is passed over, and the report says why.
 
     `LockedError` while another is at work; `PruneStoppedError` if the clocks differ.
     """
@@ -206,7 +206,7 @@ class _Server:
         return floor, newest
 
     def _go_by(self, listing: Listing) -> None:
-        """Have the next rebuild go by this list, or by a new one where that comes at once."""
+        """Have the next rebuild use this list, or by a new one where that comes at once."""
         asked = self._folder.asked(self._lineage.newest)
         with Journal.opened(asked, self._context.vault.name) as journal:
             journal.forget_listing()

@@ -105,7 +105,7 @@ def _require_whole(state: State) -> None:
     for one in state.report.suspicions:
         if one.kind in _STOPPING:
             raise PruneStoppedError(
-                f"a catalog of this server cannot be gone by ({one.kind}): {one.archive_id[:40]}: "
+                f"a catalog of this server cannot be relied on ({one.kind}): {one.archive_id[:40]}: "
                 f"{one.detail}",
                 advice=f"`nightvault rebuild --inventory {state.inventory_id.hex()}` on a machine that you "
                 "trust tells more; nothing is deleted for this server until it is settled",

@@ -1,4 +1,4 @@
-"""The report of whoever deletes for servers: what went, what stays and why, and what looks like an attack."""
+"""The keeper's report: what went, what stays and why, and what looks like an attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives with the same fate together, for the report of whoever deletes for servers."""
+"""Groups of archives that go, wait or stay for the same reason, for the keeper's report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORDS = {
 
 
 def share_of(archives: Sequence[StoredArchive], why: str = "", detail: str = "") -> Share:
-    """All of them together."""
+    """These archives as one group: how many, their bytes, why and until when they stay."""
     return Share(len(archives), sum(one.size for one in archives), why, detail)
 
 

@@ -1,4 +1,4 @@
-"""A rebuilt state as whoever deletes for a server looks at it: read once, then its file may go."""
+"""What the keeper must know of a rebuilt state: read once, after which its file may go."""
 
 from __future__ import annotations
 

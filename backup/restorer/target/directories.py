@@ -14,7 +14,7 @@ from backup.errors import TargetError
 from backup.restorer.selection.entry import is_step
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_OPEN = 128
+MOST_OPEN = 128
 _OWN = 0o700  # the permissions needed to write into a directory
 
 
@@ -121,7 +121,7 @@ class Target(Directories):
                     raise OSError(errno.EIO, "an earlier sync failed")
                 self._has_failed = True  # reset below only if everything succeeds
                 for handle in handles:
-                    _sync(handle)
+                    sync_file_system(handle)
                 self._has_failed = False
 
         return sync
@@ -175,7 +175,7 @@ class Target(Directories):
         raise FileNotFoundError(errno.ENOENT, "during the restore another directory took its place")
 
     def _shrink(self) -> None:
-        while len(self._open) > _MOST_OPEN:
+        while len(self._open) > MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
 
 
@@ -188,7 +188,7 @@ def _enter(above: int, name: bytes) -> int:
         return os.open(name, _STEP, dir_fd=above)
 
 
-def _sync(handle: int) -> None:
+def sync_file_system(handle: int) -> None:
     """Linux's syncfs, which reports failed writes; elsewhere sync, which reports nothing."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is not None:

@@ -39,7 +39,7 @@ from backup.second_process import receive, start
 MOST_FILES: Final = 32
 """The most files in a request: few, so that neither process waits long for the other at a frame's end."""
 _HEAD: Final = struct.Struct("<II")
-_PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
+PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
 _LOOKS_UP: Final = 16  # files between two checks that the first process lives
 
 
@@ -102,7 +102,7 @@ class MakerProcess:
         """End the process; it creates nothing afterwards."""
         self._socket.close()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

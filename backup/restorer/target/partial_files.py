@@ -22,7 +22,7 @@ from backup.page_cache import forget
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Directories, step
 
-_MOST_OPEN = 64
+MOST_OPEN = 64
 _STEP: Final = 8 * MIB  # bytes of a large file: written, then flushed, then dropped from the cache
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -194,7 +194,7 @@ class PartialFiles:
 
     def _keep_open(self, key: int, file: int) -> None:
         self._open[key] = file
-        while len(self._open) > _MOST_OPEN:
+        while len(self._open) > MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
 
 

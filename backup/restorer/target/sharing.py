@@ -21,7 +21,7 @@ from backup.restorer.target.metadata import Report
 from backup.restorer.target.write import Writer
 
 LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
-_MANY: Final = 2_000  # from so many files on, a second process pays off
+MANY_SMALL_FILES: Final = 2_000  # from so many files on, a second process pays off
 _MOST_BYTES: Final = 256 * KIB  # in a batch
 _MOST_UNDER_WAY: Final = 128  # files: enough work while the first process handles a frame
 _ALONE: Final = "small files were made by one process instead of two: the second"
@@ -73,7 +73,7 @@ class Sharing:
         self._spoilt = spoilt
         self._chunk_key = chunk_key
         self._warn = warn
-        self._may_start = files >= _MANY and _has_two_cores()
+        self._may_start = files >= MANY_SMALL_FILES and _has_two_cores()
         self._maker: MakerProcess | None = None
         self._frame = memoryview(b"")
         self._number = 0  # of the frame

@@ -32,13 +32,14 @@ def make_special(handle: int, name: bytes, entry: RestoreEntry) -> int:
     else:
         os.mknod(name, KINDS[entry.kind] | 0o600, extra.device, dir_fd=handle)
     made = os.open(name, _NOTHING, dir_fd=handle)
-    if not _is_ours(made, entry.kind, extra):
+    if not is_as_asked_for(made, entry.kind, extra):
         os.close(made)
         raise FileNotFoundError(errno.ENOENT, "something else took its place")
     return made
 
 
-def _is_ours(made: int, kind: EntryKind, extra: Extra) -> bool:
+def is_as_asked_for(made: int, kind: EntryKind, extra: Extra) -> bool:
+    """Whether what has the name now is such an inode, with no other name."""
     found = os.fstat(made)
     if stat.S_IFMT(found.st_mode) != KINDS[kind] or found.st_nlink != 1:
         return False

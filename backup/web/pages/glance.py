@@ -82,7 +82,7 @@ def shown(it: Overview, said: Texts) -> dict[str, Any]:
 
 
 def active(tasks: Sequence[LiveTask]) -> list[LiveTask]:
-    """What is at it, or waits to be."""
+    """The tasks that run, or wait to run."""
     return [one for one in tasks if one.state in ACTIVE]
 
 
