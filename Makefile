@@ -24,7 +24,7 @@ help: ## this list
 venv: $(STAMP) ## the environment in .venv, from hash-checked pins
 
 # The pins are all that is needed, so pip resolves nothing (--no-deps): no release of tomorrow can end an installation.
-$(STAMP): constraints.txt pyproject.toml
+$(STAMP): constraints.txt constraints-axe.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo 'nightvault needs Python 3.11 or newer: name one, as in "make PYTHON=python3.12 $(or $(MAKECMDGOALS),venv)".' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -33,6 +33,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $(VENV)/axe -r constraints-axe.txt
 	@told=$$($(BIN)/python -m pip check) || { echo "$$told" >&2; exit 1; }
 	@touch $@
 

@@ -94,6 +94,7 @@ def _task(line: Line) -> dict[str, Any]:
         "paused_until": line.paused_until,
         "next_at": line.next_at,
         "last": line.row.state,
+        "ended_at": line.row.ended_at,
     }
 
 

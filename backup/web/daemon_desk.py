@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,6 +50,7 @@ class DaemonDesk:
         self._is_old = True
         self._lock: asyncio.Lock | None = None
         self._waiting = 0
+        self._asked = asyncio.Event()
 
     async def status(self) -> Heard:
         """The daemon's status, at most a second old; or the last one, marked, if the daemon is away."""
@@ -82,7 +84,15 @@ class DaemonDesk:
             self._waiting -= 1
         if request.get("do") != "status":
             self._is_old = True  # it changed what the status says
+            self._asked.set()
+            self._asked = asyncio.Event()
         return answer
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, or until the daemon was asked for something that changes its status."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
 
     def close(self) -> None:
         """Let the threads end."""

@@ -3,7 +3,8 @@
 Nothing is asked while nobody looks.
 
     event: status
-    data: {"running": ["backup main"], "queued": 0, "away": false}
+    data: {"seen": "5e0c19af37b2d4aa", "away": false, "running":
+           [{"task": "backup:main", "told": "reading · 7 min left", "done": 4100, "total": 9700}]}
 
 Streams are few, and live for ten minutes; the browser then opens a new one.
 """
@@ -14,14 +15,16 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from backup.web.context import context_of, user_of
 from backup.web.daemon_desk import DaemonDesk, Heard
+from backup.web.pages.html import texts
+from backup.web.pages.news import summary
 
 MOST_STREAMS, _MOST_OF_A_USER = 100, 4
 _LIFE_SECONDS = 600.0
@@ -35,44 +38,45 @@ async def events(request: Request) -> Response:
     key = (who.session or b"").hex() or who.name
     if _open.total() >= MOST_STREAMS or _open[key] >= _MOST_OF_A_USER:
         return Response(status_code=204)
-    return StreamingResponse(_stream(context.daemon, key, request), media_type="text/event-stream")
+    return _Counted(_stream(context.daemon, request), key)
 
 
-async def _stream(desk: DaemonDesk, key: str, request: Request) -> AsyncIterator[str]:
-    _open[key] += 1
+class _Counted(StreamingResponse):
+    """A stream that counts as its user's from when it was granted until it ends, however it ends."""
+
+    def __init__(self, stream: AsyncIterator[str], key: str) -> None:
+        super().__init__(stream, media_type="text/event-stream")
+        self._key = key
+        _open[key] += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _open[self._key] -= 1
+            if _open[self._key] <= 0:
+                del _open[self._key]
+
+
+async def _stream(desk: DaemonDesk, request: Request) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     until, told, said_at = loop.time() + _LIFE_SECONDS, "", loop.time()
-    try:
-        yield "retry: 5000\n\n"
-        while loop.time() < until and not await request.is_disconnected():
-            heard = await desk.status()
-            now = json.dumps(_summary(heard))
-            if now != told:
-                told, said_at = now, loop.time()
-                yield f"event: status\ndata: {now}\n\n"
-            elif loop.time() - said_at >= _SIGN_SECONDS:
-                said_at = loop.time()
-                yield ": here\n\n"
-            await asyncio.sleep(_BUSY_SECONDS if _is_busy(heard) else _IDLE_SECONDS)
-    finally:
-        _open[key] -= 1
-        if _open[key] <= 0:
-            del _open[key]
+    yield "retry: 5000\n\n"
+    while loop.time() < until and not await request.is_disconnected():
+        heard = await desk.status()
+        now = json.dumps(summary(heard, texts()))
+        if now != told:
+            told, said_at = now, loop.time()
+            yield f"event: status\ndata: {now}\n\n"
+        elif loop.time() - said_at >= _SIGN_SECONDS:
+            said_at = loop.time()
+            yield ": here\n\n"
+        await desk.rest(_BUSY_SECONDS if _is_busy(heard) else _IDLE_SECONDS)
 
 
 def _is_busy(heard: Heard) -> bool:
     return any(task["state"] in {"running", "queued"} for task in heard.tasks)
-
-
-def _summary(heard: Heard) -> dict[str, Any]:
-    """What a page has to show anew: what runs and how far, what waits, and whether the daemon is there."""
-    running = [
-        {"task": str(task["text"]), "progress": task["progress"]}
-        for task in heard.tasks
-        if task["state"] == "running"
-    ]
-    queued = [str(task["text"]) for task in heard.tasks if task["state"] == "queued"]
-    return {"running": running, "queued": queued, "away": heard.is_away}
 
 
 EVENTS = (Route("/events", events, name="events"),)

@@ -14,17 +14,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from backup.errors import ConfigError
 
 MOST_CONNECTIONS = 400
-HEAD_SECONDS = 15.0
+HEAD_SECONDS, READ_SECONDS = 15.0, 30.0
 _LARGEST_HEAD = 32 * 1024
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with a bound for connections, and for the time that a request's head may take.
+    """uvicorn's HTTP/1.1 with a bound for connections, for the time that a request's head may take, and for
+    the time in which a client has to read.
 
-    uvicorn itself waits for ever for a client that sends nothing, or a byte now and then.
+    uvicorn itself waits for ever for a client that sends nothing, or a byte now and then, or never reads.
     """
 
+    head_seconds, read_seconds = HEAD_SECONDS, READ_SECONDS
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _answered: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,14 +47,37 @@ class BoundedProtocol(H11Protocol):
             self._answered = self.cycle
             self._end_wait()
 
+    def pause_writing(self) -> None:
+        """The client does not read: it may rest so long, and no longer."""
+        super().pause_writing()
+        self._cut_off_unless_read()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is not used; what its client has not read yet does not keep it."""
+        super().timeout_keep_alive_handler()
+        self._cut_off_unless_read()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._end_wait()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
+
+    def _cut_off_unless_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = self.loop.call_later(self.read_seconds, self.transport.abort)
 
     def _await_head(self) -> None:
         self._end_wait()
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        self._deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
 
     def _end_wait(self) -> None:
         if self._deadline is not None:
@@ -59,11 +85,13 @@ class BoundedProtocol(H11Protocol):
             self._deadline = None
 
 
-def server_options(app: ASGIApp, **tls: Any) -> uvicorn.Config:
-    """How uvicorn is to run; `tls`: its `ssl_…` options."""
+def server_options(
+    app: ASGIApp, *, protocol: type[BoundedProtocol] = BoundedProtocol, **tls: Any
+) -> uvicorn.Config:
+    """How uvicorn is to run; `tls`: its `ssl_…` options; `protocol`: one with other bounds."""
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         loop="asyncio",

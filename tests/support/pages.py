@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ from backup.web.context import WebContext
 from backup.web.daemon_desk import Ask, away
 from backup.web.guard.passwords import hash_password
 from backup.web.guard.users import Role
-from backup.web.server import server_options
+from backup.web.server import HEAD_SECONDS, READ_SECONDS, BoundedProtocol, server_options
 from tests.support.servers import Server
 
 NAME, PASSWORD = "ada", "four words of a tale"
@@ -65,6 +66,7 @@ class Client:
     host: str
     port: int
     cookies: dict[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
 
     @property
     def authority(self) -> str:
@@ -87,7 +89,7 @@ class Client:
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
         """Send any request."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection = self._connection()
         jar = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         try:
             connection.request(method, path, body, {**({"Cookie": jar} if jar else {}), **(headers or {})})
@@ -97,6 +99,11 @@ class Client:
             return Answer(found.status, found.headers, found.read(), tuple(given))
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.tls is None:
+            return http.client.HTTPConnection(self.host, self.port, timeout=30)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=30, context=self.tls)
 
     def _keep(self, given: list[str]) -> None:
         for line in given:
@@ -114,15 +121,16 @@ class Page:
     context: WebContext
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://{self.host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     def stranger(self) -> Client:
         """A client that nobody knows."""
-        return Client(self.host, self.port)
+        return Client(self.host, self.port, tls=self.tls)
 
     def login(self, name: str = NAME, password: str = PASSWORD) -> Client:
         """A client that logged in by the form."""
@@ -138,15 +146,25 @@ def _hashed() -> str:
 
 
 @contextmanager
-def running_page(server: Server | Config, *, clock: Clock | None = None, ask: Ask = away) -> Iterator[Page]:
-    """The page of a server, with the operator `ada` and the viewer `vi`, who have the same password."""
+def running_page(
+    server: Server | Config,
+    *,
+    clock: Clock | None = None,
+    ask: Ask = away,
+    patience: float | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Page]:
+    """The page of a server, with the operator `ada` and the viewer `vi`, who have the same password.
+
+    `patience`: seconds that a slow client is given. `tls`: what clients trust, where the config has TLS.
+    """
     config = load_config(str(server.config)) if isinstance(server, Server) else server
     at = clock or (server.clock if isinstance(server, Server) else None)
     assert at is not None, "a config alone needs a clock"
     context = WebContext.of(config, at, ask)
     add_users(context, at.now())
-    with _served(context) as (host, port):
-        yield Page(context, host, port)
+    with _served(context, patience) as (host, port):
+        yield Page(context, host, port, tls)
 
 
 def add_users(context: WebContext, now: datetime) -> None:
@@ -158,10 +176,16 @@ def add_users(context: WebContext, now: datetime) -> None:
 
 
 @contextmanager
-def _served(context: WebContext) -> Iterator[tuple[str, int]]:
+def _served(context: WebContext, patience: float | None) -> Iterator[tuple[str, int]]:
     listening = socket.create_server(("127.0.0.1", 0))
     host, port = listening.getsockname()
-    running = uvicorn.Server(server_options(build(context)))
+
+    class Patient(BoundedProtocol):
+        head_seconds, read_seconds = patience or HEAD_SECONDS, patience or READ_SECONDS
+
+    files = (context.settings.certificate, context.settings.private_key)
+    tls = {"ssl_certfile": files[0], "ssl_keyfile": files[1]} if files[0] else {}
+    running = uvicorn.Server(server_options(build(context), protocol=Patient, **tls))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
+from backup.inventory.runs import Outcome
 from backup.model import JobName
 from backup.web.views.values import archives, schedule
 from tests.web.believable import DAY, HOUR, NOW, VAULT
@@ -62,6 +63,33 @@ def the_money(name: str) -> archives.MoneyPage:
         by_job,
         months,
         [check],
+        [
+            archives.ProvenLine(JobName(one), 130 * 10**9, NOW - 9 * DAY, 0.37, NOW - 40 * DAY, 0.004)
+            for one in jobs
+        ],
+        [
+            _drill(9, "weekly", Outcome.FAILED),
+            _drill(12, name, Outcome.DONE),
+            _drill(40, "weekly", Outcome.DONE),
+        ],
+    )
+
+
+def _drill(ago: int, name: str, outcome: Outcome) -> archives.DrillLine:
+    error = f"content: /srv/{name}: other bytes came back" if outcome is Outcome.FAILED else None
+    is_opened = ago == 40
+    return archives.DrillLine(
+        400 - ago,
+        name,
+        is_opened,
+        VAULT,
+        outcome,
+        NOW - ago * DAY,
+        20 if is_opened else 0,
+        0 if is_opened else 4,
+        3 * 10**8,
+        Decimal("0.04"),
+        error,
     )
 
 

@@ -207,5 +207,6 @@ def html_of(shown: Shown, *, stale: bool = False, known: bool = True) -> str:
         live=not stale,
         stale=stale,
         heard_at=NOW,
+        seen="",
         **shown.values,
     )

@@ -115,7 +115,8 @@ def log_in(chromium: Chrome, page: Page) -> None:
 
 def look_around(chromium: Chrome) -> None:
     """From the overview to the failed night, and to the huge folder."""
-    assert "well" in chromium.find_element(By.TAG_NAME, "h1").text.lower()
+    assert chromium.find_element(By.TAG_NAME, "h1").text == "Not all is well"
+    assert "newest night of main went wrong" in text(chromium)
     press(chromium, "Runs")
     rows = [one for one in chromium.find_elements(By.CSS_SELECTOR, "tbody tr") if "failed" in one.text]
     assert len(rows) == 1
@@ -178,11 +179,8 @@ def test_from_login_to_a_command_that_restores(place: Place, chromium: Chrome, t
     assert "from file-" in text(chromium)
     command = quote_by_search(chromium)
     chromium.find_element(By.CSS_SELECTOR, "#command ~ .command button").click()
-    copied = chromium.execute_async_script(
-        "const done = arguments[0]; navigator.clipboard.readText().then(done, (e) => done('error ' + e))"
-    )
-    assert copied == command
-    assert restored(place, copied, tmp_path) == "a crane, two quays"
+    assert copied(chromium) == command
+    assert restored(place, command, tmp_path) == "a crane, two quays"
     log: list[dict[str, str]] = chromium.get_log("browser")  # type: ignore[no-untyped-call]
     assert not [one for one in log if "Content Security" in one["message"]]
 
@@ -205,59 +203,101 @@ def test_all_of_it_without_javascript(
     assert restored(place, command, tmp_path) == "a crane, two quays"
 
 
-def test_all_of_it_by_keyboard_alone(place: Place, chromium: Chrome) -> None:
-    def keys(*pressed: str) -> None:
-        ActionChains(chromium).send_keys(*pressed).perform()
+def keys(chromium: Chrome, *pressed: str) -> None:
+    """Press keys, one after the other."""
+    ActionChains(chromium).send_keys(*pressed).perform()
 
-    def arrives(part: str) -> None:
-        WebDriverWait(chromium, 20).until(lambda _: part in chromium.current_url)
-        WebDriverWait(chromium, 20).until(
-            lambda _: chromium.execute_script("return document.readyState") == "complete"
-        )
 
-    chromium.delete_all_cookies()
-    chromium.get(place.page.url)
-    keys(Keys.TAB, Keys.ENTER, Keys.TAB, NAME, Keys.TAB, PASSWORD, Keys.ENTER)
+def arrives(chromium: Chrome, part: str) -> None:
+    """Wait for a page whose address has that part."""
+    WebDriverWait(chromium, 20).until(lambda _: part in chromium.current_url)
     WebDriverWait(chromium, 20).until(
-        lambda _: (
-            "have a good backup" in text(chromium)
-            or "has a good backup" in text(chromium)
-            or "jobs have" in text(chromium)
-        )
+        lambda _: chromium.execute_script("return document.readyState") == "complete"
     )
-    keys("g", "r")
-    arrives("/runs")
+
+
+def tab_to(chromium: Chrome, words: str) -> None:
+    """Press Tab until what has that text has the focus, which is seen."""
+    for _ in range(60):
+        keys(chromium, Keys.TAB)
+        at = chromium.switch_to.active_element
+        if words in (at.text, at.get_dom_attribute("id"), at.get_dom_attribute("aria-label")):
+            assert at.value_of_css_property("outline-style") == "solid"
+            return
+    raise AssertionError(f"{words} is not reached")
+
+
+def copied(chromium: Chrome) -> str:
+    """What the clipboard holds."""
+    text: str = chromium.execute_async_script(
+        "const done = arguments[0]; navigator.clipboard.readText().then(done, (e) => done('error ' + e))"
+    )
+    return text
+
+
+def log_in_by_keys(chromium: Chrome, page: Page) -> None:
+    chromium.delete_all_cookies()
+    chromium.get(page.url)
+    keys(chromium, Keys.TAB, Keys.ENTER, Keys.TAB, NAME, Keys.TAB, PASSWORD, Keys.ENTER)
+    WebDriverWait(chromium, 20).until(lambda _: "a good backup in time" in text(chromium))
+
+
+def test_all_of_it_by_tab_and_enter_alone(place: Place, chromium: Chrome, tmp_path: Path) -> None:
+    """No key of ours: what a keyboard or a switch does in every page."""
+    set_screen(chromium, 1200, 900)
+    log_in_by_keys(chromium, place.page)
+    assert "Not all is well" in chromium.find_element(By.TAG_NAME, "h1").text
+    tab_to(chromium, "Runs")
+    keys(chromium, Keys.ENTER)
+    arrives(chromium, "/runs")
+    failed = next(one for one in chromium.find_elements(By.CSS_SELECTOR, "tbody tr") if "failed" in one.text)
+    tab_to(chromium, failed.find_element(By.TAG_NAME, "a").text)
+    keys(chromium, Keys.ENTER)
+    arrives(chromium, "/runs/")
+    assert "failed" in text(chromium)
+    tab_to(chromium, "Search")
+    keys(chromium, Keys.ENTER)
+    arrives(chromium, "/search")
+    tab_to(chromium, "q")
+    keys(chromium, "harbour", Keys.ENTER)
+    arrives(chromium, "q=harbour")
+    tab_to(chromium, str(place.server.source / "plans" / "harbour.txt"))
+    keys(chromium, Keys.ENTER)
+    arrives(chromium, "/versions")
+    tab_to(chromium, "Price and command")
+    keys(chromium, Keys.ENTER)
+    arrives(chromium, "/quote")
+    tab_to(chromium, "Copy")
+    keys(chromium, Keys.SPACE)
+    command = copied(chromium)
+    assert restored(place, command, tmp_path) == "a crane, two quays"
+
+
+def test_the_keys_of_the_page(place: Place, chromium: Chrome) -> None:
+    log_in_by_keys(chromium, place.page)
+    keys(chromium, "g", "r")
+    arrives(chromium, "/runs")
     for _ in range(5):
-        keys("j")
+        keys(chromium, "j")
         if "failed" in chromium.find_element(By.CSS_SELECTOR, "tr.is-at").text:
             break
-    keys(Keys.ENTER)
-    arrives("/runs/")
+    keys(chromium, Keys.ENTER)
+    arrives(chromium, "/runs/")
     assert "failed" in text(chromium)
-    keys("g", "b")
-    arrives("/browse")
-    keys("j", Keys.ENTER)
-    arrives("snapshot=")
-    keys("j")
-    focused = chromium.switch_to.active_element
-    assert focused.tag_name == "a"
-    outline = focused.value_of_css_property("outline-style")
-    assert outline == "solid"
-    keys("?")
+    keys(chromium, "g", "b")
+    arrives(chromium, "/browse")
+    keys(chromium, "j", Keys.ENTER)
+    arrives(chromium, "snapshot=")
+    keys(chromium, "?")
     dialog = chromium.find_element(By.ID, "keys")
     assert dialog.is_displayed()
-    keys(Keys.ESCAPE)
+    keys(chromium, Keys.ESCAPE)
     assert not dialog.is_displayed()
-    keys("g", "s")
-    arrives("/search")
-    keys("/", "harbour", Keys.ENTER)
-    arrives("q=harbour")
-    keys("j", Keys.ENTER)
-    arrives("/versions")
-    for _ in range(40):
-        keys(Keys.TAB)
-        if chromium.switch_to.active_element.text == "Price and command":
-            break
-    keys(Keys.ENTER)
-    arrives("/quote")
-    assert "nightvault restore" in text(chromium)
+    keys(chromium, "g", "s")
+    arrives(chromium, "/search")
+    keys(chromium, "/", "harbour", Keys.ENTER)
+    arrives(chromium, "q=harbour")
+    keys(chromium, "j", Keys.ENTER)
+    arrives(chromium, "/versions")
+    keys(chromium, "u")
+    arrives(chromium, "/browse")

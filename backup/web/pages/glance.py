@@ -106,6 +106,15 @@ def verdict(it: Overview, said: Texts) -> Verdict:
         left = duration((coming[0] - it.now).total_seconds())
         told.append(said.say("The next begins in %(time)s.", time=left))
     text = Markup(" ").join(told)
+    failed = [one.name for one in jobs if one.newest_failed]
+    if failed:
+        wrong = said.count(
+            "The newest night of %(jobs)s went wrong.",
+            "The newest nights of %(jobs)s went wrong.",
+            len(failed),
+            jobs=", ".join(failed),
+        )
+        return Verdict("bad", said.say("Not all is well"), Markup(" ").join([wrong, text]))
     if it.level is None:
         return Verdict("good", said.say("All is well"), text)
     if it.level is Level.CRITICAL:

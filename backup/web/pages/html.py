@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime, tzinfo
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
+from backup.app.proven import percent
 from backup.web.charts.bars import share
 from backup.web.charts.lines import key_block, key_mark
 from backup.web.pages.icons import icon
 from backup.web.pages.links import link, parent, quoted
+from backup.web.pages.news import how_far
 from backup.web.pages.static import address
 from backup.web.pages.words import Words
 from backup.web.texts import Texts, safe
@@ -78,7 +80,8 @@ def _environment(said: Texts) -> Environment:
         made.filters[name] = _filter(name)
     made.globals.update(_=said.say, count_=said.count, language=said.language, static=address)
     made.globals.update(icon=icon, link=link, quoted=quoted, parent=parent)
-    made.globals.update(share=share, key_mark=key_mark, key_block=key_block)
+    made.globals.update(how_far=partial(how_far, said=said))
+    made.globals.update(percent=percent, share=share, key_mark=key_mark, key_block=key_block)
     return made
 
 

@@ -28,9 +28,9 @@ class Months:
 
 def months(it: MoneyPage, said: Texts) -> Months | None:
     """The last twelve months, and what each job stored in them; jobs beyond the colours are one part."""
-    labels = sorted({one.month for one in it.months})[-_MONTHS:]
-    if not labels:
+    if not it.months:
         return None
+    labels = _until(max(one.month for one in it.months))
     by_job: dict[str, dict[str, int]] = {}
     for one in it.months:
         sums = by_job.setdefault(str(one.job or said.say("no job")), {})
@@ -48,3 +48,10 @@ def months(it: MoneyPage, said: Texts) -> Months | None:
     keys = shown if len(shown) == len(names) else [*shown, said.say("other jobs")]
     label = said.say("Bytes stored in each month; the table below has the figures")
     return Months(bars(row, top, label), int(top), keys, [month[2:] for month in labels])
+
+
+def _until(newest: str) -> list[str]:
+    """The twelve months that end with one such as 2026-11: also those in which nothing was stored."""
+    year, month = map(int, newest.split("-"))
+    last = 12 * year + month - 1
+    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in range(last - _MONTHS + 1, last + 1)]

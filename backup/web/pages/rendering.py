@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from backup.web.context import context_of
 from backup.web.daemon_desk import Heard
 from backup.web.pages.html import renderer, texts
+from backup.web.pages.news import mark
 
 
 def page(
@@ -32,6 +33,7 @@ def page(
         live=heard is not None and not heard.is_away,
         stale=heard is not None and heard.is_away,
         heard_at=heard.at if heard is not None else None,
+        seen=mark(heard) if heard is not None else "",
         **values,
     )
     return HTMLResponse(html, status)

@@ -72,15 +72,25 @@
 
   // what runs now: one stream for all tabs of this browser; the tab that holds the lock listens
   const events = document.body.dataset.events;
+  let newest = null;
   const show = (news) => {
-    const seen = JSON.stringify(news);
-    const before = document.body.dataset.seen;
-    document.body.dataset.seen = seen;
-    if (before && before !== seen) for (const note of all("[data-news]")) note.hidden = false;
+    newest = news;
+    for (const one of news.running) {
+      const task = CSS.escape(one.task);
+      for (const at of all(`[data-live="${task}"]`)) at.textContent = one.told;
+      for (const bar of all(`[data-live-bar="${task}"]`)) if (one.total) { bar.max = one.total; bar.value = one.done; }
+    }
+    if (document.body.dataset.seen === news.seen) return;
+    document.body.dataset.seen = news.seen;
+    for (const note of all("[data-news]")) { note.hidden = false; say(note.textContent); }
   };
   if (events && window.BroadcastChannel && navigator.locks) {
     const others = new BroadcastChannel("nightvault");
-    others.onmessage = (told) => show(told.data);
+    others.onmessage = (told) => {
+      if (told.data) show(told.data);
+      else if (newest) others.postMessage(newest); // a tab that was opened just now asks
+    };
+    others.postMessage(null);
     navigator.locks.request("nightvault-events", () => new Promise((done) => {
       const stream = new EventSource(events);
       stream.addEventListener("status", (told) => {

@@ -27,6 +27,7 @@ from backup.model import JobName, PackKind, VaultName
 from backup.retention.ages import free_from, minimum_of
 from backup.retention.stats import MONTH, Summary, Terms, months_of
 from backup.web.views.overview import total
+from backup.web.views.proving import drill_lines, proven_lines
 from backup.web.views.run_pages import run_line
 from backup.web.views.values.archives import (
     CheckLine,
@@ -90,6 +91,8 @@ def money(tx: Transaction, config: Config, now: datetime) -> MoneyPage:
         jobs=[_job(vault, job, found.of_job(vault, job)) for vault, job in found.rows.parts],
         months=_months(found),
         checks=_checks(tx, now, names),
+        proven=proven_lines(tx, now),
+        drills=drill_lines(tx),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
+from backup.inventory.runs import Outcome
 from backup.model import JobName, VaultName
 from backup.web.views.values.runs import RunLine
 
@@ -116,6 +117,35 @@ class CheckLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenLine:
+    """What was ever proven of a job's `bytes`: shares from 0 to 1, None of nothing; and when last."""
+
+    job: JobName
+    bytes: int
+    last_read_back: datetime | None
+    read_back: float | None
+    last_opened: datetime | None
+    opened: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DrillLine:
+    """A drill: what it read back or opened with a recovery key. `outcome` running: it waits for the vault."""
+
+    run: int
+    name: str
+    is_opened: bool
+    vault: VaultName
+    outcome: Outcome
+    started_at: datetime
+    files: int
+    archives: int
+    bytes: int
+    cost: Decimal
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MoneyPage:
     """Archives and money; `as_of` is when these sums were made: they change with the newest run alone."""
 
@@ -130,3 +160,5 @@ class MoneyPage:
     jobs: Sequence[JobMoney]
     months: Sequence[MonthLine]
     checks: Sequence[CheckLine]
+    proven: Sequence[ProvenLine]
+    drills: Sequence[DrillLine]

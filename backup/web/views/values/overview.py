@@ -27,6 +27,10 @@ class NightOutcome(StrEnum):
     NONE = "none"
 
 
+_NOT_OVER = frozenset({NightOutcome.NONE, NightOutcome.RUNNING})
+_WRONG = frozenset({NightOutcome.FAILED, NightOutcome.INTERRUPTED, NightOutcome.MISSED})
+
+
 @dataclass(frozen=True, slots=True)
 class NightCell:
     """One night of a job in its strip: a day in this machine's zone.
@@ -98,6 +102,12 @@ class JobCard:
     nights: Sequence[NightCell]
     live: LiveTask | None
     last_drill: datetime | None = None  # when a restore of it was last proven
+
+    @property
+    def newest_failed(self) -> bool:
+        """Whether its newest night that is over failed, was interrupted or was missed."""
+        over = (one.outcome for one in reversed(self.nights) if one.outcome not in _NOT_OVER)
+        return next(over, self.last_outcome) in _WRONG
 
 
 @dataclass(frozen=True, slots=True)
