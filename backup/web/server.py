@@ -13,8 +13,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from backup.errors import ConfigError
 
-MOST_CONNECTIONS = 400
-HEAD_SECONDS, READ_SECONDS = 15.0, 30.0
 _LARGEST_HEAD = 32 * 1024
 
 
@@ -25,7 +23,7 @@ class BoundedProtocol(H11Protocol):
     uvicorn itself waits for ever for a client that sends nothing, or a byte now and then, or never reads.
     """
 
-    head_seconds, read_seconds = HEAD_SECONDS, READ_SECONDS
+    most_connections, head_seconds, read_seconds = 400, 15.0, 30.0
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _answered: object = None
@@ -33,7 +31,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it at once if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > self.most_connections:
             transport.abort()
             return
         self._await_head()

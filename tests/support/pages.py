@@ -33,7 +33,7 @@ from backup.web.context import WebContext
 from backup.web.daemon_desk import Ask, away
 from backup.web.guard.passwords import hash_password
 from backup.web.guard.users import Role
-from backup.web.server import HEAD_SECONDS, READ_SECONDS, BoundedProtocol, server_options
+from backup.web.server import BoundedProtocol, server_options
 from tests.support.servers import Server
 
 NAME, PASSWORD = "ada", "four words of a tale"
@@ -151,19 +151,19 @@ def running_page(
     *,
     clock: Clock | None = None,
     ask: Ask = away,
-    patience: float | None = None,
+    protocol: type[BoundedProtocol] = BoundedProtocol,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[Page]:
     """The page of a server, with the operator `ada` and the viewer `vi`, who have the same password.
 
-    `patience`: seconds that a slow client is given. `tls`: what clients trust, where the config has TLS.
+    `protocol`: one with other bounds. `tls`: what clients trust, where the config has TLS.
     """
     config = load_config(str(server.config)) if isinstance(server, Server) else server
     at = clock or (server.clock if isinstance(server, Server) else None)
     assert at is not None, "a config alone needs a clock"
     context = WebContext.of(config, at, ask)
     add_users(context, at.now())
-    with _served(context, patience) as (host, port):
+    with _served(context, protocol) as (host, port):
         yield Page(context, host, port, tls)
 
 
@@ -176,16 +176,12 @@ def add_users(context: WebContext, now: datetime) -> None:
 
 
 @contextmanager
-def _served(context: WebContext, patience: float | None) -> Iterator[tuple[str, int]]:
+def _served(context: WebContext, protocol: type[BoundedProtocol]) -> Iterator[tuple[str, int]]:
     listening = socket.create_server(("127.0.0.1", 0))
     host, port = listening.getsockname()
-
-    class Patient(BoundedProtocol):
-        head_seconds, read_seconds = patience or HEAD_SECONDS, patience or READ_SECONDS
-
     files = (context.settings.certificate, context.settings.private_key)
     tls = {"ssl_certfile": files[0], "ssl_keyfile": files[1]} if files[0] else {}
-    running = uvicorn.Server(server_options(build(context), protocol=Patient, **tls))
+    running = uvicorn.Server(server_options(build(context), protocol=protocol, **tls))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

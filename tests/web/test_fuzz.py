@@ -104,7 +104,7 @@ def asked(one_backup: Server) -> Iterator[Asked]:
     add_users(context, now)
     from datetime import timedelta
 
-    token = context.accounts.add_token("fuzz", Scope.API, now + timedelta(days=1), now)
+    token = context.accounts.add_token("fuzz", NAME, Scope.API, now + timedelta(days=1), now)
     made = Asked(build(context), context.accounts.open_session(NAME, now), token)
     yield made
     made.loop.close()

@@ -125,7 +125,7 @@ def list_users(cli: Cli) -> None:
 @click.argument("name")
 @pass_cli
 def remove_user(cli: Cli, name: str) -> None:
-    """Remove user NAME; sessions of that user end at once."""
+    """Remove user NAME; sessions and tokens of that user end at once."""
     _remove(cli, "user", name)
 
 
@@ -139,10 +139,11 @@ def token() -> None:
 @click.option(
     "--scope", type=click.Choice(["api", "metrics"]), default="api", show_default=True, help="What it opens."
 )
+@click.option("--user", required=True, metavar="NAME", help="Whose it is: it ends with that user.")
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="It expires then.")
 @pass_cli
-def add_token(cli: Cli, name: str, scope: str, days: int) -> None:
-    """Make token NAME and print it, this once: only its hash is kept. A token can only read."""
+def add_token(cli: Cli, name: str, scope: str, user: str, days: int) -> None:
+    """Make token NAME of a user and print it, this once: only its hash is kept. A token can only read."""
     from datetime import timedelta
 
     from backup.cli.support.page_setup import accounts, check_name
@@ -152,9 +153,9 @@ def add_token(cli: Cli, name: str, scope: str, days: int) -> None:
     now = cli.clock.now()
     until = now + timedelta(days=days)
     with accounts(cli.config()) as file:
-        secret = file.add_token(name, Scope(scope), until, now)
-        file.note("command line", f"made the token {name}", now)
-    cli.show({"name": name, "scope": scope, "until": until, "token": secret}, secret)
+        secret = file.add_token(name, user, Scope(scope), until, now)
+        file.note("command line", f"made the token {name} of {user}", now)
+    cli.show({"name": name, "user": user, "scope": scope, "until": until, "token": secret}, secret)
 
 
 @token.command("list")
@@ -166,8 +167,8 @@ def list_tokens(cli: Cli) -> None:
 
     with accounts(cli.config()) as file:
         found = file.tokens()
-    rows = [(one.name, str(one.scope), f"{one.until:%Y-%m-%d}") for one in found]
-    cli.show(found, table(["name", "scope", "until"], rows))
+    rows = [(one.name, one.user, str(one.scope), f"{one.until:%Y-%m-%d}") for one in found]
+    cli.show(found, table(["name", "user", "scope", "until"], rows))
 
 
 @token.command("remove")

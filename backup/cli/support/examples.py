@@ -39,8 +39,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "web user list": ("nightvault web user list", "nightvault web user list --json"),
     "web user remove": ("nightvault web user remove vi", "nightvault web user remove vi --json"),
     "web token add": (
-        "nightvault web token add grafana --scope metrics",
-        "nightvault web token add script --days 30",
+        "nightvault web token add grafana --user ada --scope metrics",
+        "nightvault web token add script --user ada --days 30",
     ),
     "web token list": ("nightvault web token list", "nightvault web token list --json"),
     "web token remove": ("nightvault web token remove grafana", "nightvault web token remove script --json"),

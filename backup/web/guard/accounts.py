@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS browsers (
     until INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tokens (
     name TEXT PRIMARY KEY, id BLOB NOT NULL UNIQUE, scope TEXT NOT NULL,
-    made_at INTEGER NOT NULL, until INTEGER NOT NULL) STRICT;
+    made_at INTEGER NOT NULL, until INTEGER NOT NULL,
+    user TEXT NOT NULL REFERENCES users ON DELETE CASCADE) STRICT;
 CREATE TABLE IF NOT EXISTS audit (
     number INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL) STRICT;
 """
@@ -67,9 +68,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token without its secret."""
+    """A token without its secret; it is a user's, and ends with that user."""
 
     name: str
+    user: str
     scope: Scope
     made_at: datetime
     until: datetime
@@ -103,6 +105,10 @@ class Accounts:
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
+            if not self._db.execute(
+                "SELECT 1 FROM pragma_table_info('tokens') WHERE name = 'user'"
+            ).fetchall():
+                self._db.executescript(f"DROP TABLE tokens; {_SCHEMA}")  # of nobody, from before 0.1.0
 
     def close(self) -> None:
         """Close it."""
@@ -129,7 +135,7 @@ class Accounts:
             db.execute("INSERT INTO users (name, role, password, made_at) VALUES (?, ?, ?, ?)", values)
 
     def remove_user(self, name: str) -> bool:
-        """Remove a user with all sessions; whether there was one."""
+        """Remove a user with all sessions and tokens; whether there was one."""
         with self._writing() as db:
             return db.execute("DELETE FROM users WHERE name = ?", [name]).rowcount > 0
 
@@ -223,22 +229,24 @@ class Accounts:
 
     # Tokens.
 
-    def add_token(self, name: str, scope: Scope, until: datetime, now: datetime) -> str:
-        """A new token; its secret. `UsageError` if there is one of that name."""
+    def add_token(self, name: str, user: str, scope: Scope, until: datetime, now: datetime) -> str:
+        """A new token of a user; its secret. `UsageError` if there is one of that name, or no such user."""
         secret = "nvw_" + new_secret()
         with self._writing() as db:
             if db.execute("SELECT 1 FROM tokens WHERE name = ?", [name]).fetchone():
                 raise UsageError(f"there is a token named {name} already", advice="remove it first")
-            row = [name, hash_secret(secret), scope, micros(now), micros(until)]
-            db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?)", row)
+            if not db.execute("SELECT 1 FROM users WHERE name = ?", [user]).fetchone():
+                raise UsageError(f"there is no user named {user}", advice="`nightvault web user list`")
+            row = [name, hash_secret(secret), scope, micros(now), micros(until), user]
+            db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?)", row)
         return secret
 
     def tokens(self) -> list[Token]:
         """All tokens, by name."""
-        words = "SELECT name, scope, made_at, until FROM tokens ORDER BY name"
+        words = "SELECT name, user, scope, made_at, until FROM tokens ORDER BY name"
         return [
-            Token(name, Scope(scope), moment(made), moment(until))
-            for name, scope, made, until in self._read(words)
+            Token(name, user, Scope(scope), moment(made), moment(until))
+            for name, user, scope, made, until in self._read(words)
         ]
 
     def remove_token(self, name: str) -> bool:
