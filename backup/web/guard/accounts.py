@@ -105,9 +105,8 @@ class Accounts:
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
-            if not self._db.execute(
-                "SELECT 1 FROM pragma_table_info('tokens') WHERE name = 'user'"
-            ).fetchall():
+            columns = {row[1] for row in self._db.execute("PRAGMA table_info(tokens)")}
+            if "user" not in columns:
                 self._db.executescript(f"DROP TABLE tokens; {_SCHEMA}")  # of nobody, from before 0.1.0
 
     def close(self) -> None:
