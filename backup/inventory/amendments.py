@@ -65,8 +65,8 @@ def apply(
 ) -> None:
     """Make an amendment of a job true; applied again it changes nothing.
 
-    An archive that is taken up again is unconfirmed until a list shows it that was made after `now`: somebody
-    else may have deleted it. In a rebuild, which goes by a list that shows the amendment, that is None.
+    An archive that is taken up again is unconfirmed until a list shows it that was made some time after
+    `now`: somebody else may have deleted it, or be about to.
     """
     for record in amendment:
         if isinstance(record, records.TakenUpRecord):

@@ -151,10 +151,10 @@ class Builder:
         sql = "UPDATE jobs SET next_snapshot = ?, next_catalog = ? WHERE id = ?"
         self._tx.exec_driver_sql(sql, (snapshot, catalog, job_id))
 
-    def amend(self, job: int, record: Record) -> None:
-        """Apply a record that marks snapshots or archives."""
+    def amend(self, job: int, record: Record, *, now: datetime) -> None:
+        """Apply a record that marks snapshots or archives, of a catalog that was stored `now`."""
         self._flush_directories()
-        amendments.apply(self._tx, job, [record])
+        amendments.apply(self._tx, job, [record], now=now)
 
     def readings(self, found: Sequence[tuple[VerifiedRecord, int]]) -> None:
         """Record what checks have read before, by archive, as readings of one check that is over."""
@@ -173,8 +173,11 @@ class Builder:
             sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
             self._tx.exec_driver_sql(sql, [(job, number) for number in numbers])
 
-    def confirm(self, found: Sequence[tuple[str, int, bytes | None]]) -> int:
-        """Mark as stored what the vault lists (id, size, tree hash or None); returns how many."""
+    def confirm(self, found: Sequence[tuple[str, int, bytes | None]], *, settled_before: datetime) -> int:
+        """Mark as stored what the vault lists (id, size, tree hash or None); returns how many.
+
+        Not those taken up since `settled_before`: somebody may be about to delete them.
+        """
         self._tx.exec_driver_sql(
             "CREATE TEMP TABLE IF NOT EXISTS listed (archive_id TEXT PRIMARY KEY, size, tree_hash)"
         )
@@ -182,10 +185,11 @@ class Builder:
             "INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", list(found) or [("", 0, b"")]
         )
         done = self._tx.exec_driver_sql(
-            """UPDATE archives SET state = ? WHERE state = ? AND EXISTS (SELECT 1 FROM listed l
+            """UPDATE archives SET state = ? WHERE state = ? AND coalesce(taken_up_at, 0) < ?
+               AND EXISTS (SELECT 1 FROM listed l
                WHERE l.archive_id = archives.archive_id AND l.size = archives.size
                  AND (l.tree_hash IS NULL OR l.tree_hash = archives.tree_hash))""",
-            (ArchiveState.STORED.value, ArchiveState.UNCONFIRMED.value),
+            (ArchiveState.STORED.value, ArchiveState.UNCONFIRMED.value, micros(settled_before)),
         )
         return done.rowcount
 

@@ -111,15 +111,23 @@ def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
     return frozenset(row.number for row in tx.execute(_ours(vault, *_OURS)))
 
 
+def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
+    """The time before which an archive must have been taken up for a list of then to confirm it.
+
+    One that was taken up later may be deleted yet, by somebody who does not know that.
+    """
+    return made_at - (_STALE_AT_ONCE if at_once else _STALE)
+
+
 def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
     """Mark unconfirmed archives as stored that a kept listing shows with their size and hash.
 
-    Not those taken up after it was made, or so shortly before that who deletes elsewhere may not know it yet.
+    Not those taken up after it was made, or shortly before (`settled_before`).
     """
     query = select(listings.c.as_of, listings.c.requested_at).where(listings.c.number == listing)
     head = tx.execute(query).one()
     made_at = min(moment(head.as_of), moment(head.requested_at))
-    before = micros(made_at - (_STALE_AT_ONCE if at_once else _STALE))
+    before = micros(settled_before(made_at, at_once=at_once))
     shown = (
         _line(listing)
         .join(listings, listings.c.number == listed_archives.c.listing)

@@ -16,8 +16,8 @@ from backup.inventory.archives import SOUND
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
 from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.schema import archives, domains, micros, moment, readings, runs, vaults
-from backup.inventory.stages import ReadingStage
+from backup.inventory.schema import archives, domains, micros, moment, readings, retrievals, runs, vaults
+from backup.inventory.stages import ReadingStage, RetrievalStage
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
 READ_COLUMNS: Final = (
@@ -243,17 +243,20 @@ def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]
 
 
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
-    """Archives that the vault did not have when they were requested, since that time."""
+    """Archives that the vault did not have when a check or a restore requested them, since that time."""
     query = select(readings.c.archive, readings.c.result).where(
         readings.c.state == ReadingStage.READ,
         readings.c.read_at.is_(None),
         readings.c.requested_at >= micros(since),
     )
-    return {
+    of_checks = {
         archive
         for archive, packed in tx.execute(query)
         if msgspec.msgpack.decode(packed, type=Result).is_missing
     }
+    refused = retrievals.c.state == RetrievalStage.FAILED  # without a time, for any other reason
+    of_restores = select(retrievals.c.archive).where(refused, retrievals.c.requested_at >= micros(since))
+    return of_checks | set(tx.execute(of_restores).scalars())
 
 
 def bad_frames(tx: Transaction) -> dict[int, set[int]]:

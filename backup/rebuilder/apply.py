@@ -77,13 +77,14 @@ class Applier:
         identity: VaultIdentity | None = None,
         floor: Floor | None = None,
         accepted: Mapping[ArchiveId, datetime] = MappingProxyType({}),
+        now: datetime,
     ) -> None:
         """`advance` is told of rows, `suspect` of what is left out.
 
         `archive_ids` are the listing's, by pack id, `identity` the vault's; `accepted`: when the vault
-        accepted each catalog, for the `floor`.
+        accepted each catalog; of one that no list shows it is `now`.
         """
-        self._floor, self._accepted = floor, accepted
+        self._floor, self._accepted, self._now = floor, accepted, now
         self._builder = builder
         self._recovery_keys = recovery_keys
         self._vault = vault
@@ -162,7 +163,7 @@ class Applier:
 
     def _begin(self, member: Member) -> None:
         self._member = member
-        self._archives.begin()
+        self._archives.begin(self._accepted.get(member.archive_id, self._now))
         self._first, self._last = 1, record_ranges.MOST_NUMBERS
         if self._is_delta:
             self._first = self._job.last_snapshot + 1
@@ -360,7 +361,7 @@ class Applier:
                 return
             record = held
         self._archives.note_condemned(record, self._job.id)
-        self._builder.amend(self._job.number, record)
+        self._builder.amend(self._job.number, record, now=self._archives.accepted_at)
 
     def _take_mounts(self, one: records.MountsRecord) -> None:
         self._mounts = unpack_u64(one.entries)

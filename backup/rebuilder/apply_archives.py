@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from backup.errors import FormatError
@@ -12,6 +13,7 @@ from backup.format.catalog import unpack_chunks, unpack_frames, unpack_u32
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
+from backup.inventory.schema import micros
 from backup.rebuilder import record_ranges
 
 VAULT: Final = 1
@@ -39,6 +41,7 @@ class ArchiveApplier:
         self._taken: dict[int, int] = {}  # archives that this catalog brought, with their sizes
         self.condemned: dict[bytes, tuple[bytes, int]] = {}  # of which no record tells: older catalogs
         self._skipping: set[int] = set()  # brought by another catalog already, or left out
+        self.accepted_at = datetime.fromtimestamp(0, UTC)  # when the vault took this catalog
 
     def knows(self, pack_id: bytes) -> bool:
         """Whether a record told of that pack."""
@@ -53,8 +56,9 @@ class ArchiveApplier:
             for pack in record.packs:
                 self.condemned.pop(pack, None)
 
-    def begin(self) -> None:
-        """Begin the next catalog."""
+    def begin(self, accepted_at: datetime) -> None:
+        """Begin the next catalog, which the vault accepted then."""
+        self.accepted_at = accepted_at
         self.names, self._skipping, self._taken = [], set(), {}
 
     def domain(self, domain: records.DomainRecord) -> None:
@@ -90,10 +94,12 @@ class ArchiveApplier:
         archive_id = one.archive_id or self._archive_ids.get(one.pack_id) or None
         # A state of a later version: whatever it means, good to restore from, and nothing is built upon it.
         state = ArchiveState(one.state) if one.state in _STATES else ArchiveState.CONDEMNED
+        # The catalog does not tell when it was taken up: not later than it was written.
+        taken_up_at = micros(self.accepted_at) if state is ArchiveState.UNCONFIRMED else None
         if state in {ArchiveState.STORED, ArchiveState.SUBMITTED}:
             state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
         place = (one.number, one.domain, None, one.kind, str(state), one.pack_id, one.header)
-        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at, None)
+        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at, taken_up_at)
         self._builder.insert(schema.archives, [row])
 
     def _of_archive(self, number: int) -> int | None:

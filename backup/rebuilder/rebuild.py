@@ -135,6 +135,7 @@ class _Building:
             suspect=self._finder.suspect,
             floor=self._wish.floor,
             accepted=self._accepted(),
+            now=self._context.clock.now(),
             identity=next(iter(self._identities(self._context.new_id)), None),
         )
         states: list[JobState] = []
@@ -194,7 +195,11 @@ class _Building:
         listing = self._finder.listing
         if listing is None:
             return
-        builder.confirm([(one.archive_id, one.size, one.tree_hash) for one in listing.archives])
+        at_once = self._context.vault.traits.lists_at_once
+        builder.confirm(
+            [(one.archive_id, one.size, one.tree_hash) for one in listing.archives],
+            settled_before=compared.settled_before(listing.as_of, at_once=at_once),
+        )
         listed = {one.archive_id for one in listing.archives}
         late = self._covered_until(listing)
         differing: list[str] = []

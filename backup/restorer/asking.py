@@ -8,11 +8,13 @@ How a vault is asked stands in `transfer/retrievals`; here is what a restore mak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from backup.errors import ArchiveMissingError, NightvaultError
-from backup.inventory import archives, retrievals
+from backup.inventory import archives, lost, retrievals
+from backup.inventory.archives import ArchiveState
 from backup.inventory.restore_state import (
     RestoreState,
     again,
@@ -25,6 +27,7 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import SETTLED, UNDER_WAY, RetrievalStage
 from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.context import RestoreContext, alone_with
+from backup.transfer.recognise import meet
 from backup.transfer.retrievals.ask import ask
 from backup.transfer.retrievals.desk import Answer, Desk, Pending, Seen, Verdict, Wanted
 from backup.transfer.retrievals.look import TIMES, look
@@ -160,10 +163,17 @@ class RestoreRetrievals:
         return wanted
 
     def answered(self, answers: Sequence[Answer[Retrieval]]) -> None:
-        """Record what was granted, what failed for good, and by which tier to ask where one is not served."""
+        """Record what was granted, what failed for good, and by which tier to ask where one is not served.
+
+        An archive that the vault has not is lost from now on: the next restore looks for copies elsewhere,
+        and the next backup stores anew what it can.
+        """
         now = self._context.clock.now()
         changed: list[Retrieval] = []
         failed: dict[int, str] = {}
+        missing = {one.record.archive for one in answers if isinstance(one.refused, ArchiveMissingError)}
+        if missing and not self._is_known_vault():
+            missing = set()
         other = _OTHER_TIER.get(self._restore.on_capacity)
         for answer in answers:
             one = answer.record
@@ -172,12 +182,21 @@ class RestoreRetrievals:
             elif answer.refused is not None:
                 self._context.progress.note(f"{answer.refused}: what needs it cannot be restored")
                 failed[one.number] = _reason(answer.refused)
-                changed.append(replace(one, state=RetrievalStage.FAILED))
+                asked_at = now if one.archive in missing else None  # what older lists show is not believed
+                changed.append(replace(one, state=RetrievalStage.FAILED, requested_at=asked_at))
             elif answer.short is not None and other is not None and one.tier is not other:
                 changed.append(replace(one, tier=other))
         with self._context.inventory.writing() as tx:
             retrievals_changed(tx, changed)
             note_failures(tx, self._restore.number, failed)
+            lost.mark(tx, missing, ArchiveState.LOST)
+
+    def _is_known_vault(self) -> bool:
+        """Whether it shows that it is the one that was backed up into: another one lacks everything."""
+        with suppress(NightvaultError):
+            meeting = meet(self._context.inventory, self._context.vault, self._context.patience)
+            return meeting.known is not None and not meeting.is_other
+        return False
 
     def plan_failed(self, failed: Sequence[Retrieval], *, anew: bool) -> None:
         """Plan what failed before anew: as the user wishes, or once more when nothing else is waited for."""

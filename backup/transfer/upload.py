@@ -53,11 +53,12 @@ class _Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class _Sending:
-    """A pack on its way; its upload was begun `anew` so many times."""
+    """A pack on its way; its upload was begun `anew` so many times, `others` were begun before."""
 
     pack: _Outgoing
     done: Future[ArchiveId]
     anew: int = 0
+    others: Sequence[UploadId] = ()
 
 
 class Uploader:
@@ -176,8 +177,8 @@ class Uploader:
                 one.spool_file,
                 _parts_of(one.archive.size, one.part_size, leaves),
             )
-            done = self._packs.submit(self._finish, outgoing, known) if known else self._begin(outgoing)
-            self._sending.append(_Sending(outgoing, done))
+            done = self._take_up(outgoing, known[0]) if known else self._begin(outgoing)
+            self._sending.append(_Sending(outgoing, done, others=known[1:]))
             self._progress.advance(files=1, done=one.archive.size, packed=one.archive.size)
         self.drain()
 
@@ -189,18 +190,33 @@ class Uploader:
             try:
                 self._stored(sending.pack, sending.done.result())
             except UploadExpiredError:
-                if sending.anew == _ANEW:
+                if sending.anew == _ANEW and not sending.others:
                     raise
-                again = _Sending(sending.pack, self._begin(sending.pack), sending.anew + 1)
-                self._sending.appendleft(again)
+                self._sending.appendleft(self._again(sending))
+
+    def _again(self, sending: _Sending) -> _Sending:
+        """The same pack by another upload, as the vault gave this one up."""
+        pack, others = sending.pack, sending.others
+        if others:
+            return _Sending(pack, self._take_up(pack, others[0]), sending.anew, others[1:])
+        return _Sending(pack, self._begin(pack), sending.anew + 1)
 
     def _begin(self, pack: _Outgoing) -> Future[ArchiveId]:
         """Begin an upload, which is recorded before it can become an archive, and send the pack."""
         archive = pack.archive
         upload_id = self._patience.call(lambda: self._vault.begin_upload(archive.label, pack.part_size))
-        with self._inventory.writing() as tx:
-            archives.upload_begun(tx, archive.number, upload_id)
+        self._note_begun(pack, upload_id)
         return self._packs.submit(self._send, pack, upload_id)
+
+    def _take_up(self, pack: _Outgoing, upload_id: UploadId) -> Future[ArchiveId]:
+        """Go on with an upload that was begun before, which is recorded then as well."""
+        self._note_begun(pack, upload_id)
+        return self._packs.submit(self._finish, pack, upload_id)
+
+    def _note_begun(self, pack: _Outgoing, upload_id: UploadId) -> None:
+        """Once it is an archive, no list of uploads shows it any more: a repeated Complete finds it."""
+        with self._inventory.writing() as tx:
+            archives.upload_begun(tx, pack.archive.number, upload_id)
 
     def _stored(self, pack: _Outgoing, archive_id: ArchiveId) -> None:
         """Record that a pack is in the vault."""
@@ -286,16 +302,10 @@ class Uploader:
             )
         )
 
-    def _finish(self, pack: _Outgoing, known: Sequence[UploadId]) -> ArchiveId:
-        """Repeat Complete, else send what is missing; `UploadExpiredError` if all were given up."""
+    def _finish(self, pack: _Outgoing, upload_id: UploadId) -> ArchiveId:
+        """Repeat Complete, else send what is missing; `UploadExpiredError` if it was given up."""
         if self._vault.traits.checks_crc64:
             pack = replace(pack, parts=self._with_crcs(pack))
-        for upload_id in known[:-1]:
-            with suppress(UploadExpiredError):
-                return self._complete_or_send(pack, upload_id)
-        return self._complete_or_send(pack, known[-1])
-
-    def _complete_or_send(self, pack: _Outgoing, upload_id: UploadId) -> ArchiveId:
         try:
             return self._complete(pack.archive, upload_id, pack.parts)
         except IntegrityError:

@@ -118,7 +118,7 @@ _QUERIES = {
                     s.files, s.bytes, s.forgotten_at, s.tags, s.pin_note, s.pin_until
                     FROM snapshots s JOIN jobs j ON j.number = s.job""",
     "domains": "SELECT d.id, v.name, d.recipients FROM domains d JOIN vaults v ON v.number = d.vault",
-    # What was taken up again is unconfirmed until a later list shows it: a rebuild goes by such a list.
+    # What was taken up again is unconfirmed until a list made later shows it: one side may have had it.
     "data": """SELECT a.number, d.id, a.kind,
                iif(a.taken_up_at IS NOT NULL AND a.state = 'unconfirmed', 'stored', a.state),
                a.pack_id, a.header, a.size, a.tree_hash, a.archive_id

@@ -347,6 +347,21 @@ class TestResume:
         assert again.calls["begin_upload"] == again.calls["put_part"] == 0
         yard.assert_stored(1)
 
+    def test_an_upload_that_was_found_by_its_label_is_recorded(self, yard: Yard) -> None:
+        """The answer to its begin was lost; its Complete may be the next to be."""
+        self.leave_behind(yard, Fault("begin_upload", PowerCut("its answer is lost"), after=True))
+        cut = FaultyVault(
+            yard.vault, Fault("complete_upload", PowerCut("its answer is lost"), after=True, skip=1)
+        )
+        with pytest.raises(PowerCut):
+            yard.resume(cut)
+        cut.assert_all_met()
+        assert yard.vault.list_uploads() == []
+        again = FaultyVault(yard.vault)
+        yard.resume(again)
+        assert again.calls["begin_upload"] == again.calls["put_part"] == 0
+        yard.assert_stored(1)
+
     @pytest.mark.parametrize("damage", ["gone", "longer", "flipped"])
     def test_a_damaged_pack_is_lost_and_its_upload_aborted(self, yard: Yard, damage: str) -> None:
         self.leave_behind(yard, Fault("put_part", PowerCut("now"), skip=2))
