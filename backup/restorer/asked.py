@@ -28,8 +28,8 @@ class AskedFrames:
 
     @property
     def archives(self) -> frozenset[int]:
-        """The archives of which something is here or waited for, whatever became of them since."""
-        return frozenset(self._extents)
+        """The archives of which something was asked for, whatever became of them since."""
+        return frozenset(self._extents) | self.failed
 
     def hold(self, place: ChunkLocation) -> bool:
         """Whether the frame of a chunk is among them."""

@@ -37,9 +37,9 @@ def _store(world: World, *contents: int) -> None:
     world.judge()
 
 
-def _prune(world: World) -> None:
-    """A prune by a server that may not delete, with whatever list it waits for."""
-    while world.prune(deletes=False).state == "waiting":
+def _prune(world: World, *, deletes: bool = False) -> None:
+    """A prune, with whatever list it waits for."""
+    while world.prune(deletes=deletes).state == "waiting":
         world.wait()
     world.judge()
 
@@ -91,14 +91,11 @@ def test_nothing_is_deleted_for_the_sake_of_a_copy_that_is_lost(world: World) ->
     world.lose(1)
     world.pass_time(2 * DAY)  # a late list shows it by then
     with pytest.raises(PruneStoppedError, match="lacks 1 archives"):
-        while world.prune().state == "waiting":
-            world.wait()
+        _prune(world, deletes=True)
     world.check()
     world.judge()
     assert not world.unreadable
-    while world.prune().state == "waiting":
-        world.wait()
-    world.judge()
+    _prune(world, deletes=True)
     assert _states(world) == ["unconfirmed", "lost"]
 
 

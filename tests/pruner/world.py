@@ -305,8 +305,8 @@ class World:
         """Count as lost what a deletion left to a copy that the vault lost since its list was made."""
         rows = self._rows(_CHUNKS)
         known = {"lost", "deleting", "deleted"}
-        relied_on = {one for _, one, place, state in rows
-                     if place in self.gone_behind and place not in self.vault.held and state not in known}  # fmt: skip
+        unseen = self.gone_behind - self.vault.held.keys()
+        relied_on = {one for _, one, place, state in rows if place in unseen and state not in known}
         dispensable = {one for _, one, place, _ in rows if place in gone}
         self.lost |= (dispensable & relied_on & self.lost_once) - self._readable()
 
