@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -76,7 +75,7 @@ class Applier:
         suspect: Suspect,
         identity: VaultIdentity | None = None,
         floor: Floor | None = None,
-        accepted: Mapping[ArchiveId, datetime] = MappingProxyType({}),
+        accepted: Mapping[ArchiveId, datetime],
         now: datetime,
     ) -> None:
         """`advance` is told of rows, `suspect` of what is left out.
