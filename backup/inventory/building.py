@@ -42,6 +42,10 @@ _ENTRY: Final = (
     "number", "directory", "name", "kind", "mode", "owner", "mtime_ns", "size", "extra", "content_id",
     "chunks", "added_in", "removed_in",
 )  # fmt: skip
+NUMBER, DIRECTORY, CHUNKS, ADDED, REMOVED = map(
+    _ENTRY.index, ("number", "directory", "chunks", "added_in", "removed_in")
+)
+"""Where these are in a row of `Builder.entries`."""
 
 
 class Builder:

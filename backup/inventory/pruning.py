@@ -159,10 +159,14 @@ def needed_catalogs(tx: Transaction) -> set[int]:
     needed: set[int] = set()
     for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
         every = list(rows)
-        fulls = [row[1] for row in every if row[2] == Generation.FULL and row[4] == ArchiveState.STORED]
+        fulls = [
+            number
+            for _, number, generation, _, state in every
+            if generation == Generation.FULL and state == ArchiveState.STORED
+        ]
         kept = len(fulls) >= _FULL_GENERATIONS_KEPT
         since = fulls[-_FULL_GENERATIONS_KEPT] if kept else 0
-        needed.update(row[3] for row in every if row[1] >= since)
+        needed.update(archive for _, number, _, archive, _ in every if number >= since)
     return needed
 
 

@@ -23,7 +23,7 @@ from backup.format.header import Header
 from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, domain_id_of
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
-from backup.inventory.building import Builder
+from backup.inventory.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, Builder
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
@@ -33,6 +33,10 @@ from backup.rebuilder.floor import Floor
 from backup.rebuilder.spoiled_snapshots import Spoiled
 
 _ROWS_A_BATCH: Final = 20_000
+_AMENDMENTS: Final = (
+    records.DroppedRecord, records.CondemnedRecord, records.ForgottenRecord, records.TakenBackRecord,
+    records.RetiredRecord, records.TakenUpRecord, records.MarksRecord,
+)  # fmt: skip
 _ABSURD: Final = (FormatError, ValueError, OverflowError)
 
 
@@ -44,8 +48,7 @@ class UnusableCatalogError(FormatError):
         self.member = member
 
 
-Suspect = Callable[[str, str, str], None]
-"""Kind, archive id, detail."""
+Suspect = Callable[[str, str, str], None]  # kind, archive id, detail
 
 
 @dataclass(slots=True)
@@ -122,13 +125,7 @@ class Applier:
             records.ArchiveRecord: self._archives.archive,
             records.FramesRecord: self._archives.frames,
             records.ChunksRecord: self._archives.chunks,
-            records.DroppedRecord: self._amend,
-            records.CondemnedRecord: self._amend,
-            records.ForgottenRecord: self._amend,
-            records.TakenBackRecord: self._amend,
-            records.RetiredRecord: self._amend,
-            records.TakenUpRecord: self._amend,
-            records.MarksRecord: self._amend,
+            **dict.fromkeys(_AMENDMENTS, self._amend),
             records.VerifiedRecord: self._archives.verified,
             records.ChainRecord: lambda _: None,
             records.MountsRecord: self._take_mounts,
@@ -229,13 +226,14 @@ class Applier:
         rows, self._entries = self._entries, []
         if not rows:
             return
-        known = self._builder.directories_of(self._job.number, {row[1] for row in rows})
-        homeless = [row for row in rows if row[1] not in known]
+        known = self._builder.directories_of(self._job.number, {row[DIRECTORY] for row in rows})
+        homeless = [row for row in rows if row[DIRECTORY] not in known]
         for row in homeless:
-            self._spoiled.entry(row[0], row[11], row[12], f"the directory of entry {row[0]} is not there")
-        kept = [row for row in rows if row[1] in known] if homeless else rows
+            why = f"the directory of entry {row[NUMBER]} is not there"
+            self._spoiled.entry(row[NUMBER], row[ADDED], row[REMOVED], why)
+        kept = [row for row in rows if row[DIRECTORY] in known] if homeless else rows
         if self._builder.entries(kept) < len(kept):
-            first = min(max(row[11], self._first) for row in kept)
+            first = min(max(row[ADDED], self._first) for row in kept)
             self._spoiled.span(first, None, "two entries have one number or name")
         self._advance(len(rows))
 
@@ -322,7 +320,9 @@ class Applier:
             return
         self._highest = max(self._highest, added, removed or 0)
         row = msgspec.structs.astuple(entry)
-        self._entries.append(row if entry.content_id is not None else (*row[:10], None, *row[11:]))
+        if entry.content_id is None:
+            row = (*row[:CHUNKS], None, *row[CHUNKS + 1 :])
+        self._entries.append(row)
         if len(self._entries) >= _ROWS_A_BATCH:
             self._flush()
 

@@ -79,7 +79,7 @@ def test_what_never_was_is_no_refusal_and_hinders_nothing(rig: Rig) -> None:
 
 def test_what_the_vault_protects_is_told_and_the_rest_is_deleted(rig: Rig) -> None:
     if rig.store_protected is None:
-        return
+        pytest.skip("this vault protects no archive")
     gone = [store(rig.vault, b"abc") for _ in range(2)]
     kept = rig.store_protected()
     for _ in range(2):
@@ -92,7 +92,7 @@ def test_what_the_vault_protects_is_told_and_the_rest_is_deleted(rig: Rig) -> No
 
 def test_only_protected_archives_are_no_missing_permission(rig: Rig) -> None:
     if rig.store_protected is None:
-        return
+        pytest.skip("this vault protects no archive")
     kept = rig.store_protected()
     assert list(rig.vault.delete_archives({kept: None})) == [kept]
 
@@ -194,7 +194,7 @@ def test_a_user_who_may_not_write_there_is_refused_nothing(
 
 def test_glacier_tells_until_when_its_lock_keeps_an_archive(rig: Rig, emulator: RunningEmulator) -> None:
     if rig.store_protected is None or rig.vault.name != "cold":
-        return
+        pytest.skip("only a Glacier vault has such a lock")
     kept = rig.store_protected()
     stored_at = datetime.fromisoformat(emulator.now())
     refusals = rig.vault.delete_archives({kept: stored_at})

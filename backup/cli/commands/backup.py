@@ -139,6 +139,8 @@ def _run_all(
     cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
 ) -> tuple[list[dict[str, Any]], ExitCode]:
     """The reports of the jobs, run one after the other, and the exit code: the first failure's, if any."""
+    from backup.inventory.runs import Outcome
+
     documents: list[dict[str, Any]] = []
     worst = ExitCode.DONE
     with stop_on_signals() as stop:
@@ -156,7 +158,7 @@ def _run_all(
                 continue
             forgotten = None if forgot is None or forgot.has_failed else list(forgot.snapshots)
             documents.append(report_document(report) | {"forgotten": forgotten})
-            is_partial = report.outcome == "partial" or (forgot is not None and forgot.has_failed)
+            is_partial = report.outcome is Outcome.PARTIAL or (forgot is not None and forgot.has_failed)
             if worst is ExitCode.DONE and is_partial:
                 worst = ExitCode.PARTIAL
     return documents, worst

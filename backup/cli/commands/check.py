@@ -22,6 +22,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import UsageError
+from backup.inventory.stages import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _until_done(
         return go_on(replace(context, reach=reach))
 
     return wait_until(
-        lambda report: report.state == "done",
+        lambda report: report.state is StepStage.DONE,
         go_on(context),
         look_again,
         cli=cli,

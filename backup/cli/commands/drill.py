@@ -14,6 +14,7 @@ from backup.cli.support.drill_output import show_drill
 from backup.cli.support.retrieval_options import keys_option, passphrase_files_option, wait_option
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import UsageError
+from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.config import Config, DrillSettings
@@ -77,7 +78,7 @@ def run(
             )
 
         report = wait_until(
-            lambda report: report.state == "done",
+            lambda report: report.state is StepStage.DONE,
             step(context, keys),
             look_again,
             cli=cli,

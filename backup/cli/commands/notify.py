@@ -158,10 +158,12 @@ def send(cli: Cli) -> None:
 def report(cli: Cli, number: int | None, as_page: bool) -> None:
     """Show the report of a run as messages have it; without RUN that of the newest one."""
     from backup.app.telling import report_of
+    from backup.inventory.runs import Outcome
+    from backup.inventory.stages import MessageKind
     from backup.notify.letter import as_html, as_text
 
     run, letter = report_of(cli.config(), cli.clock, number)
-    kind = "recovered" if run.outcome == "done" else "failed"
+    kind = MessageKind.RECOVERED if run.outcome is Outcome.DONE else MessageKind.FAILED
     text = as_html(letter, kind) if as_page else f"{letter.title}\n\n{as_text(letter)}".rstrip()
     cli.show(_report_document(run, letter), text)
 

@@ -22,6 +22,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import LockedError, UsageError
+from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.app.pruning import Prune
@@ -123,7 +124,7 @@ def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
             return first
 
     return wait_until(
-        lambda report: report.state == "done",
+        lambda report: report.state is StepStage.DONE,
         first,
         look_again,
         cli=cli,

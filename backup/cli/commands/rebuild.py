@@ -18,6 +18,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode, NightvaultError, UsageError
+from backup.inventory.stages import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _until_done(
         return run_rebuild(config, name, wish, keys, clock=cli.clock, progress=progress, reach=reach)
 
     return wait_until(
-        lambda report: report.state == "done",
+        lambda report: report.state is StepStage.DONE,
         go_on(cli.reach()),
         go_on,
         cli=cli,
@@ -228,7 +229,7 @@ def _fingerprint(text: str | None) -> bytes | None:
 def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
     from backup.cli.support.render import counted, duration
 
-    if report.state != "done":
+    if report.state is not StepStage.DONE:
         text = (
             f"the rebuild waits for {report.waits_for}\n"
             "next: give the same command again in some hours, or now with --wait"

@@ -81,8 +81,10 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
 
 def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
     """The warnings of each job's newest backup; those of older ones may no longer hold."""
+    from backup.inventory.runs import RunKind
+
     seen: set[JobName | None] = set()
     for one in found:
-        if one.kind == "backup" and one.job not in seen and "warnings" in one.report:
+        if one.kind is RunKind.BACKUP and one.job not in seen and "warnings" in one.report:
             seen.add(one.job)
             yield from (f"run {one.number}: warning: {text}" for text in one.report["warnings"])

@@ -9,6 +9,7 @@ import click
 
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
+from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.checker.report import Affected, CheckReport, Finding, ReadBack
@@ -22,7 +23,7 @@ def show_check(cli: Cli, report: CheckReport) -> None:
 
     document = report.document()
     document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]
-    if report.state != "done":
+    if report.state is not StepStage.DONE:
         text = (
             f"the check waits for {report.waits_for}\n"
             "next: give the same command again in some hours, or now with --wait"

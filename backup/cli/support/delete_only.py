@@ -13,6 +13,7 @@ from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.stopping import stop_on_signals
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode
+from backup.inventory.stages import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def delete_only(cli: Cli, wish: DeleteOnly) -> None:
             return keep(replace(context, reach=reach), only_plan=wish.dry_run)
 
         report = wait_until(
-            lambda report: report.state == "done",
+            lambda report: report.state is StepStage.DONE,
             step(cli.reach()),
             step,
             cli=cli,
@@ -79,7 +80,7 @@ def delete_only(cli: Cli, wish: DeleteOnly) -> None:
 def _show(cli: Cli, report: KeeperReport) -> None:
     from backup.cli.support.render import printable
 
-    if report.state != "done":
+    if report.state is not StepStage.DONE:
         text = (
             f"the deletion waits for {report.waits_for}\n"
             "next: give the same command again in some hours, or now with --wait"

@@ -9,6 +9,7 @@ import click
 
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
+from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.driller.report import DrillReport
@@ -23,7 +24,7 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
 
     document = report.document()
     document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]
-    if report.state != "done":
+    if report.state is not StepStage.DONE:
         text = (
             f"drill {report.name} waits for {report.waits_for}\n"
             "next: give the same command again in some hours, or now with --wait; the daemon goes on, too"

@@ -12,6 +12,7 @@ import click
 
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
+from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +43,7 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
     from backup.app.pruning import is_partial
     from backup.cli.support.render import printable
 
-    if report.state != "done":
+    if report.state is not StepStage.DONE:
         text = (
             f"the prune waits for {report.waits_for}; nothing was done yet\n"
             "next: give the same command again in some hours, or now with --wait"
