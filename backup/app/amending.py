@@ -9,8 +9,8 @@ from typing import Any
 
 from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line_of
+from backup.app.run_context import RunContext
 from backup.app.runs import backup_context, read_keys, sending_to
-from backup.app.surroundings import Surroundings
 from backup.archiver.amend import Amender, amending
 from backup.format.catalog import Record
 from backup.inventory.runs import JobRow, RunKind
@@ -33,7 +33,7 @@ class Amended:
 class VaultAmender:
     """Amends jobs of one vault, one after the other, and keeps the recovery line of each."""
 
-    def __init__(self, at: Surroundings, amender: Amender, vault: Vault) -> None:
+    def __init__(self, at: RunContext, amender: Amender, vault: Vault) -> None:
         self._at = at
         self._amender = amender
         self.vault = vault
@@ -50,7 +50,7 @@ class VaultAmender:
 
 
 @contextmanager
-def amending_vault(at: Surroundings, vault: VaultName) -> Iterator[VaultAmender]:
+def amending_vault(at: RunContext, vault: VaultName) -> Iterator[VaultAmender]:
     """A context manager that amends a vault's jobs under the lock of backups. `LockedError` if one runs."""
     context = backup_context(at, vault)
     keys, sending = read_keys(at.config, at.inventory), sending_to(at.config, vault)

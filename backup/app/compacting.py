@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from backup.app.metrics import metrics_after
 from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
+from backup.app.run_context import RunContext
 from backup.app.runs import opened
-from backup.app.surroundings import Surroundings
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import ConfigError, LockedError, NightvaultError, failure_report
 from backup.inventory import runs
@@ -85,9 +85,7 @@ def compact_once(
 ) -> CompactReport:
     """A compaction as the daemon does it."""
     with closing(opened(config)) as inventory:
-        at = Surroundings(
-            config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set
-        )
+        at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
         return run_compact(config, config.vault(vault), prune_context(at, vault))
 
 

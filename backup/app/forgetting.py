@@ -16,7 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from backup.app.amending import Amended, VaultAmender, amending_vault
-from backup.app.surroundings import Surroundings
+from backup.app.run_context import RunContext
 from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError
 from backup.format.records import ForgottenRecord
@@ -115,7 +115,7 @@ def vaults_of(plans: Sequence[JobPlan]) -> list[VaultName]:
     return list(dict.fromkeys(plan.vault for plan in plans if plan.goes))
 
 
-def forget_in(at: Surroundings, vault: VaultName, planner: Planner) -> Iterator[tuple[JobPlan, Amended]]:
+def forget_in(at: RunContext, vault: VaultName, planner: Planner) -> Iterator[tuple[JobPlan, Amended]]:
     """Forget in one vault, job by job, what the plans say that are made now; each job is true by itself.
 
     A job of which nothing goes is left alone. An error ends the rest, and undoes nothing that was done
@@ -132,7 +132,7 @@ def forget_in(at: Surroundings, vault: VaultName, planner: Planner) -> Iterator[
             yield plan, amender.amend(RunKind.FORGET, plan.job, [record], report_of(plan))
 
 
-def _require_same_time(amender: VaultAmender, at: Surroundings) -> None:
+def _require_same_time(amender: VaultAmender, at: RunContext) -> None:
     clocks = compare_clocks(amender.vault, at.clock, at.reach.patience(at.clock, at.progress))
     if clocks.are_apart:
         raise ClockError(

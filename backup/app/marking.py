@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.app.amending import Amended, amending_vault
-from backup.app.surroundings import Surroundings
+from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.marks import MOST_TAGS
 from backup.format.records import MarksRecord
@@ -60,7 +60,7 @@ def unpinning(before: Marks) -> Marks:
     return Marks(before.tags, None)
 
 
-def mark(at: Surroundings, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
+def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
     """Change the marks of snapshots, job by job; a job of which none changes is left alone."""
     with at.inventory.reading() as tx:
         jobs = sorted({one.job_number for one in _chosen(tx, chosen)})

@@ -22,7 +22,7 @@ from backup.inventory.stages import MessageKind
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter
-from backup.notify.run_letters import Surroundings, details_of, letter_of, named
+from backup.notify.run_letters import LetterContext, details_of, letter_of, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Maker:
     def _of_run(self, tx: Transaction, run: Run) -> None:
         if not self.config.notify.channel or not self._is_configured(run):
             return
-        at = self.surroundings(tx, run)
+        at = self.letter_context(tx, run)
         step = decide.of_run(run, messages.told_states(tx), self.now, self._today())
         self._apply(tx, step)
         if step.kind is not None:
@@ -56,7 +56,7 @@ class Maker:
             if at.remarks and self.config.job(run.job or "").alarm_on_unusual:
                 self._add_alarm(tx, run, at)
 
-    def _add_alarm(self, tx: Transaction, run: Run, at: Surroundings) -> None:
+    def _add_alarm(self, tx: Transaction, run: Run, at: LetterContext) -> None:
         letter = letter_of(run, MessageKind.WARNING, at)
         title = f"{at.host}: {named(run)} was unusual: look whether that is right"
         advice = "if nobody changed so much, look for what did: `nightvault diff` names the files"
@@ -97,12 +97,12 @@ class Maker:
         vault = run.report.get("vault")
         return vault is None or any(one.name == vault for one in self.config.vaults)
 
-    def surroundings(self, tx: Transaction, run: Run) -> Surroundings:
+    def letter_context(self, tx: Transaction, run: Run) -> LetterContext:
         """What a letter about the run says besides it."""
         settings = next((one for one in self.config.jobs if one.name == run.job), None)
         dates = queries.snapshot_dates(tx, self.now).get(run.job) if run.job else None
         made = snapshots.of_run(tx, run.number) if run.kind is RunKind.BACKUP else None
-        return Surroundings(
+        return LetterContext(
             host=socket.gethostname(),
             zone=zone_of(self.config),
             vault=settings.vault if settings else None,

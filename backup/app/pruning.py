@@ -11,8 +11,8 @@ from decimal import Decimal
 from backup.app.metrics import refresh_metrics
 from backup.app.prices import kind_of, price_of, price_table
 from backup.app.recovery_lines import keep_line_of
+from backup.app.run_context import RunContext
 from backup.app.runs import backup_context, opened, read_keys, sending_to
-from backup.app.surroundings import Surroundings
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
@@ -88,7 +88,7 @@ def deletes_here(config: Config, settings: VaultSettings) -> bool:
     return config.identity is None or settings.role_arn is None  # else by a role that should not be able to
 
 
-def prune_context(at: Surroundings, vault: VaultName) -> PruneContext:
+def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
     """The context of a prune: catalogs are stored by the backup role, archives deleted by the prune role."""
     config, settings = at.config, at.config.vault(vault)
     may_delete = deletes_here(config, settings)
@@ -117,7 +117,5 @@ def prune_once(
 ) -> PruneReport:
     """One step of a prune, as the daemon does it: "waiting" while the vault makes its list."""
     with closing(opened(config)) as inventory:
-        at = Surroundings(
-            config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set
-        )
+        at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
         return Prune(config, prune_context(at, vault)).step()

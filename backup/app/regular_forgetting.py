@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from backup.app.forgetting import forget_in, plan_by_policy
+from backup.app.run_context import RunContext
 from backup.app.runs import opened
-from backup.app.surroundings import Surroundings
 from backup.archiver.report import BackupReport
 from backup.config import Config, ForgetWhen
 from backup.errors import NightvaultError, failure_report
@@ -71,7 +71,7 @@ def forget_job(
     """
     began = clock.now()
     with closing(opened(config)) as inventory:
-        at = Surroundings(
+        at = RunContext(
             config=config,
             inventory=inventory,
             clock=clock,
@@ -90,7 +90,7 @@ def forget_job(
         return forgot
 
 
-def _forget(at: Surroundings, job: JobName) -> Forgot:
+def _forget(at: RunContext, job: JobName) -> Forgot:
     with at.inventory.reading() as tx:
         plan = plan_by_policy(at.config, tx, job, at.clock.now())
     if not plan.goes:
@@ -105,7 +105,7 @@ def _forget(at: Surroundings, job: JobName) -> Forgot:
 
 
 def _record(
-    at: Surroundings, job: JobName, outcome: Outcome, report: dict[str, object], began: datetime
+    at: RunContext, job: JobName, outcome: Outcome, report: dict[str, object], began: datetime
 ) -> None:
     """Record that the policy was applied or not, unless its own run tells so."""
     with at.inventory.writing() as tx:

@@ -16,10 +16,10 @@ from backup.app.filters import filters_of, overrides_of, own_directories
 from backup.app.malloc import share_freed_memory
 from backup.app.metrics import metrics_after
 from backup.app.recovery_lines import keep_line
+from backup.app.run_context import RunContext
 from backup.app.source_warnings import nested_vaults
 from backup.app.start_pings import StartPings
 from backup.app.state import State, parse_recipients
-from backup.app.surroundings import Surroundings
 from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
@@ -151,7 +151,7 @@ def run_job(
     if stdin is not None:
         what = only_stdin(what, stdin)
     with metrics_after(config, clock), closing(opened(config)) as inventory:
-        at = Surroundings(
+        at = RunContext(
             config=config,
             inventory=inventory,
             clock=clock,
@@ -170,7 +170,7 @@ def run_job(
     return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
 
 
-def backup_context(at: Surroundings, vault: VaultName) -> BackupContext:
+def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
     """The context of whatever stores into a vault."""
     return BackupContext(
         inventory=at.inventory,

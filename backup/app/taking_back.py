@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from backup.app.amending import Amended, VaultAmender, amending_vault
-from backup.app.surroundings import Surroundings
+from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
 from backup.inventory import need, runs, snapshots
@@ -37,7 +37,7 @@ def returns(tx: Transaction, forgotten: Sequence[Snapshot]) -> Return:
     return Return(tuple(one for one in forgotten if one not in lost), tuple(lost))
 
 
-def take_back(at: Surroundings, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
+def take_back(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
     """Take snapshots back, job by job; those that came back already are passed over.
 
     `if_all`: `UsageError` for a job of which one cannot come back; else the others come.

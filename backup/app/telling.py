@@ -166,5 +166,5 @@ def report_of(config: Config, clock: Clock, number: int | None) -> tuple[Run, Le
             wanted = next((one for one in ended if one.kind not in SILENT), None)
         if wanted is None:
             raise UsageError("nothing was run yet" if number is None else f"there is no run {number}")
-        at = Maker(config, clock.now()).surroundings(tx, wanted)
+        at = Maker(config, clock.now()).letter_context(tx, wanted)
         return wanted, letter_of(wanted, MessageKind.RUN, at)

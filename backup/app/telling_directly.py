@@ -25,7 +25,7 @@ from backup.inventory.stages import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Note, safely
 from backup.notify.letter import Letter
-from backup.notify.run_letters import Surroundings, details_of, letter_of
+from backup.notify.run_letters import LetterContext, details_of, letter_of
 from backup.protocols import Clock
 
 _MOST_NOTED = 64 * 1024
@@ -55,7 +55,7 @@ def _note(config: Config, why: NightvaultError, run: Run | None, now: datetime, 
         details: dict[str, object] = {}
     else:
         vault = next((one.vault for one in config.jobs if one.name == run.job), None)
-        letter = letter_of(run, MessageKind.FAILED, Surroundings(host, zone_of(config), vault))
+        letter = letter_of(run, MessageKind.FAILED, LetterContext(host, zone_of(config), vault))
         details = dict(details_of(run, vault))
     return Note(str(uuid.uuid5(uuid.NAMESPACE_OID, key)), MessageKind.FAILED, now, letter, details)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backup.app.amending import Amended, amending_vault
-from backup.app.surroundings import Surroundings
+from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.records import TakenUpRecord
 from backup.inventory import pruning, runs
@@ -64,7 +64,7 @@ class TakenUp:
     amended: Sequence[Amended]
 
 
-def take_up(at: Surroundings, vault: VaultName, words: Sequence[str]) -> TakenUp:
+def take_up(at: RunContext, vault: VaultName, words: Sequence[str]) -> TakenUp:
     """Take up the archives that `words` name, or all, but for those that a list of now lacks.
 
     Where lists are late nobody knows; there as here they are unconfirmed until a later list shows them.
@@ -83,7 +83,7 @@ def take_up(at: Surroundings, vault: VaultName, words: Sequence[str]) -> TakenUp
     return TakenUp(chosen, gone, done)
 
 
-def _gone(at: Surroundings, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:
+def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:
     """Those that somebody else has deleted, where the vault tells at once."""
     if not (named and vault.traits.lists_at_once):
         return []

@@ -21,7 +21,7 @@ _FIGURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LetterContext:
     """What a letter says besides the run: this server, its time zone, the job's vault and last good backup.
 
     `problems` are those of the run's snapshot, `remarks` sentences on what was unusual. `proven` says what of
@@ -46,7 +46,7 @@ def named(run: Run) -> str:
     return f"{noun} of job {run.job}" if run.job else f"{noun} of vault {vault}" if vault else noun
 
 
-def letter_of(run: Run, kind: MessageKind, at: Surroundings) -> Letter:
+def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
     """The letter about a run that has ended."""
     title = f"{at.host}: {named(run)} {_ended(run, kind)}"
     worst = [one for one in at.problems if not one.is_warning] or list(at.problems)
@@ -76,7 +76,7 @@ def _ended(run: Run, kind: MessageKind) -> str:
     return {Outcome.PARTIAL: "was partial", Outcome.DONE: "is done"}.get(run.outcome, f"was {run.outcome}")
 
 
-def _facts(run: Run, at: Surroundings) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
     report = run.report
     if "error" in report:
         yield "error", _text(report["error"])

@@ -16,8 +16,8 @@ import pytest
 
 from backup.app.amending import amending_vault
 from backup.app.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
+from backup.app.run_context import RunContext
 from backup.app.runs import opened
-from backup.app.surroundings import Surroundings
 from backup.app.taking_back import take_back
 from backup.app.vaults import make_vault
 from backup.config import load_config
@@ -120,14 +120,14 @@ class Three:
             shutil.copytree(self.saved / name, self.server.folder / name)
 
     @contextmanager
-    def surroundings(self) -> Iterator[Surroundings]:
+    def run_context(self) -> Iterator[RunContext]:
         """As a new process finds them."""
         config = load_config(str(self.server.config))
         with closing(opened(config)) as inventory:
-            yield Surroundings(config=config, inventory=inventory, clock=self.server.clock, progress=Silent())
+            yield RunContext(config=config, inventory=inventory, clock=self.server.clock, progress=Silent())
 
     def forget(self) -> None:
-        with self.surroundings() as at:
+        with self.run_context() as at:
 
             def planner(tx: Transaction) -> Sequence[JobPlan]:
                 now = at.clock.now()
@@ -136,16 +136,16 @@ class Three:
             list(forget_in(at, COLD, planner))
 
     def undo(self, ids: set[SnapshotId]) -> None:
-        with self.surroundings() as at:
+        with self.run_context() as at:
             list(take_back(at, ids, if_all=True))
 
     def recover(self) -> None:
         """What the next run begins with."""
-        with self.surroundings() as at, amending_vault(at, COLD):
+        with self.run_context() as at, amending_vault(at, COLD):
             pass
 
     def forgotten(self) -> dict[JobName, set[SnapshotId]]:
-        with self.surroundings() as at, at.inventory.reading() as tx:
+        with self.run_context() as at, at.inventory.reading() as tx:
             every = snapshots.list_snapshots(tx, also_forgotten=True)
         return {job: {one.id for one in every if one.job == job and one.forgotten_at} for job in JOBS}
 
@@ -223,7 +223,7 @@ def condemn(three: Three) -> None:
     (three.server.source / "night 1").unlink(missing_ok=True)
     three.server.done("backup")
     three.forget()
-    with three.surroundings() as at:
+    with three.run_context() as at:
         with at.inventory.reading() as tx:
             every = archives.list_archives(tx, at.inventory.id)
             jobs = {job.name: job for job in runs.list_jobs(tx, COLD)}
@@ -297,7 +297,7 @@ FROM n, (SELECT * FROM snapshots WHERE job = 1 AND number = 3) s
 
 
 def test_a_plan_of_ten_thousand_snapshots(three: Three) -> None:
-    with three.surroundings() as at, at.inventory.writing() as tx:
+    with three.run_context() as at, at.inventory.writing() as tx:
         tx.exec_driver_sql(TEN_THOUSAND)
     run = subprocess.run(
         [sys.executable, "-c", MANY, str(three.server.config)],
@@ -312,7 +312,7 @@ def test_a_plan_of_ten_thousand_snapshots(three: Three) -> None:
 
 def test_a_policy_that_changes_meanwhile_is_that_under_the_lock(three: Three) -> None:
     """What two processes decide at once: the second sees what the first left."""
-    with three.surroundings() as at:
+    with three.run_context() as at:
         asked = 0
 
         def planner(tx: Transaction) -> Sequence[JobPlan]:
@@ -330,13 +330,13 @@ def test_a_policy_that_changes_meanwhile_is_that_under_the_lock(three: Three) ->
 
 
 def test_while_a_backup_runs_nothing_is_forgotten(three: Three) -> None:
-    with three.surroundings() as at, at.inventory.locked("backup"), pytest.raises(LockedError):
+    with three.run_context() as at, at.inventory.locked("backup"), pytest.raises(LockedError):
         three.forget()
     assert not any(three.forgotten().values())
 
 
 def test_what_an_open_restore_reads_stays(three: Three) -> None:
-    with three.surroundings() as at:
+    with three.run_context() as at:
         with at.inventory.writing() as tx:
             first = snapshots.list_snapshots(tx, job=JOBS[0])[0]
             retrievals.open_restore(

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.emulator.glacier.operations import OPERATIONS
-from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.emulated import RunningEmulator, strange_names, write_accounts
 from tests.support.emulator_clients import Talker
 
 EXAMPLES = settings(
@@ -40,11 +40,7 @@ class Fuzzed:
 
     def outside(self) -> list[str]:
         """Everything that is not the emulator's own."""
-        state = ("emulator.sqlite", "emulator.sqlite-wal", "emulator.sqlite-shm", "lock", "files")
-        found = [path.name for path in self.folder.iterdir()]
-        found += [path.name for path in (self.folder / "state").iterdir() if path.name not in state]
-        files = (self.folder / "state" / "files").iterdir()
-        return sorted(found + [path.name for path in files if len(path.name) != 32 or not path.is_file()])
+        return strange_names(self.folder)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,22 @@ DESCRIBED = [
     "archiver",
     "checker",
     "config",
+    "cost",
     "credentials",
+    "daemon",
+    "driller",
     "format",
     "inventory",
     "notify",
     "pki",
+    "pruner",
     "rebuilder",
     "restorer",
     "retention",
     "source",
     "transfer",
     "vault",
+    "web",
 ]
 
 
@@ -49,3 +55,15 @@ def test_modules_of_described_folders_are_named(folder: str) -> None:
     names = {name.rpartition("/")[2] for name in _names()}
     modules = {path.name for path in (PACKAGE / folder).rglob("*.py")} - {"__init__.py"}
     assert modules - names == set()
+
+
+def test_the_floors_are_those_of_the_contract() -> None:
+    """In the same order, from the top down; the page leaves out what is not there yet, in parentheses."""
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (one["layers"] for one in contracts["contracts"] if one["id"] == "floors")
+    floors = PAGE.read_text(encoding="utf-8").split("\n## Floors\n")[1].split("```")[1].strip().splitlines()
+    assert [_modules(re.split(r"\s{3,}", line)[0]) for line in floors] == [_modules(one) for one in layers]
+
+
+def _modules(layer: str) -> set[str]:
+    return {one.strip() for one in layer.split("|") if not one.strip().startswith("(")}

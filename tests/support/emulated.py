@@ -253,3 +253,12 @@ class RunningEmulator:
         with urllib.request.urlopen(request, timeout=30) as answer:
             answered: dict[str, Any] = json.load(answer)
             return answered
+
+
+def strange_names(folder: Path) -> list[str]:
+    """What lies in the folder of an emulator whose state is in `state`, and is not the emulator's own."""
+    own = ("emulator.sqlite", "emulator.sqlite-wal", "emulator.sqlite-shm", "lock", "files")
+    found = [path.name for path in folder.iterdir()]
+    found += [path.name for path in (folder / "state").iterdir() if path.name not in own]
+    files = (folder / "state" / "files").iterdir()
+    return sorted(found + [path.name for path in files if len(path.name) != 32 or not path.is_file()])

@@ -6,8 +6,8 @@ import os
 from contextlib import closing
 from datetime import timedelta
 
+from backup.app.run_context import RunContext
 from backup.app.runs import backup_context, opened, read_keys, sending_to
-from backup.app.surroundings import Surroundings
 from backup.archiver.amend import amending
 from backup.config import load_config
 from backup.format.records import ForgottenRecord
@@ -24,7 +24,7 @@ def forget(server: Server, *numbers: int, job: str = "main", vault: str = "cold"
     """Mark snapshots as forgotten, by number."""
     config = load_config(str(server.config))
     with closing(opened(config)) as inventory:
-        at = Surroundings(config=config, inventory=inventory, clock=server.clock, progress=Silent())
+        at = RunContext(config=config, inventory=inventory, clock=server.clock, progress=Silent())
         context = backup_context(at, VaultName(vault))
         with inventory.reading() as tx:
             row = find_job(tx, JobName(job))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backup.app.forget_words import Meant
     from backup.app.forgetting import JobPlan, Planner
     from backup.app.freed import Freed
-    from backup.app.surroundings import Surroundings
+    from backup.app.run_context import RunContext
     from backup.config import Config
     from backup.inventory.database import Transaction
     from backup.model import JobName
@@ -127,7 +127,7 @@ def _planner(cli: Cli, config: Config, meant: Meant, policy: Policy | None) -> P
 
 
 def _run(
-    cli: Cli, at: Surroundings, plans: Sequence[JobPlan], planner: Planner
+    cli: Cli, at: RunContext, plans: Sequence[JobPlan], planner: Planner
 ) -> tuple[list[dict[str, Any]], ExitCode]:
     """Forget in one vault after the other; if one fails, the others are done all the same."""
     from backup.app.forgetting import forget_in, vaults_of

@@ -10,18 +10,18 @@ from backup.cli.support.context import Cli
 from backup.cli.support.stopping import stop_on_signals
 
 if TYPE_CHECKING:
-    from backup.app.surroundings import Surroundings
+    from backup.app.run_context import RunContext
     from backup.config import Config
     from backup.inventory.database import Inventory
 
 
 @contextmanager
-def amending(cli: Cli, config: Config, inventory: Inventory) -> Iterator[Surroundings]:
-    """The surroundings, of the command's clock, progress and patience."""
-    from backup.app.surroundings import Surroundings
+def amending(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
+    """The context of a run, with the command's clock, progress and patience."""
+    from backup.app.run_context import RunContext
 
     with stop_on_signals() as stop:
-        yield Surroundings(
+        yield RunContext(
             config=config,
             inventory=inventory,
             clock=cli.clock,

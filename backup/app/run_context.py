@@ -1,4 +1,4 @@
-"""What work on an inventory and its vaults is done with."""
+"""The context of runs that concern any vault: config, inventory, clock, stop, patience."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from backup.transfer.retry import Reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """A context for work with any vault: config, inventory, clock, the stop signal, patience."""
+class RunContext:
+    """What a run is given, whichever vault it works with; `stop` says whether it is asked to end."""
 
     config: Config
     inventory: Inventory
