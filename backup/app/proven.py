@@ -22,11 +22,6 @@ def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
     return found
 
 
-def proof_of_all(tx: Transaction, now: datetime) -> Proof:
-    """What was proven of all archives."""
-    return sum(proofs(tx, now).values(), NOTHING_PROVEN)
-
-
 def proof_text(one: Proof) -> str:
     """What was proven of archives, in words: both grades, never mixed."""
     told = ((word, one.last(grade), one.share(grade)) for grade, word in _GRADES.items())

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from backup.app.aws_setup.model import Found
     from backup.cli.support.aws_setup import SetUp
 
-MODES = ("plan", "apply", "destroy", "status")
-
-
 _OPTIONS = (
     vault_option,
     click.option(

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backup.errors import LockedError, NightvaultError
+from backup.errors import LockedError
 from backup.web.context import context_of
 from backup.web.pages.rendering import page, problem
 from backup.web.views.daemon import DaemonStatus, daemon_status
@@ -45,8 +45,3 @@ async def heard_status(request: Request) -> DaemonStatus | None:
     """What the daemon says it does; None while it is away, since nobody knows then."""
     heard = await context_of(request).daemon.status()
     return None if heard.is_away else daemon_status(heard.document)
-
-
-def sentence_of(error: NightvaultError) -> tuple[str, str]:
-    """What an error of ours says, and its advice."""
-    return str(error), error.advice or ""

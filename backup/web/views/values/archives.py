@@ -38,15 +38,6 @@ class FreeOn:
 
 
 @dataclass(frozen=True, slots=True)
-class AgeLine:
-    """What of a vault has an age of at least `days`, up to the next line's."""
-
-    days: int
-    archives: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class VaultMoney:
     """A vault in money. `dead` is what nothing kept needs, `condemned` what is to be deleted.
 
