@@ -405,6 +405,7 @@ def test_who_may_not_is_told_the_statement(
     assert len(state_of(emulator)["roles"]) == 3
 
 
+IN_REGION = {"LocationConstraint": REGION}
 OF_S3 = (
     "s3:ListBucketVersions",
     *("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration", "s3:ListBucket"),
@@ -429,6 +430,8 @@ def test_the_printed_permissions_are_what_a_set_up_needs(
     ]
     write_accounts(tmp_path / "aws" / "accounts.toml", keys=keys)
     become(monkeypatch, emulator, USER.access_key_id, USER.secret_access_key)
+    admin_client(emulator, "s3").create_bucket(Bucket="of-others", CreateBucketConfiguration=IN_REGION)
+    admin_client(emulator, "glacier").create_vault(vaultName="of-others")
     crl = _crl(server)
     keeps = ("--versioning",) if kind == "s3" else ()
     server.done(*set_up(server, "apply", "--yes", "--crl", crl, *keeps))
@@ -439,6 +442,8 @@ def test_the_printed_permissions_are_what_a_set_up_needs(
     server.done(*set_up(server, "apply", "--yes", *both, *keeps))
     server.done(*set_up(server, "status", *both, *keeps))
     server.done(*set_up(server, "destroy", "--yes"))
+    admin_client(emulator, "s3").delete_bucket(Bucket="of-others")
+    admin_client(emulator, "glacier").delete_vault(vaultName="of-others")
     assert state_of(emulator) == EMPTY
     used = {one["action"] for one in emulator.asked() if one["allowed"] and "alice" in one["principal"]}
     actions = {action for statement in policy["Statement"] for action in statement["Action"]}

@@ -112,7 +112,7 @@ def _plain(detail: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def _buckets(s3: Any) -> Mapping[str, Any]:
     return {
         one["Name"]: {
-            "tags": s3.get_bucket_tagging(Bucket=one["Name"])["TagSet"],
+            "tags": _or_none(s3.get_bucket_tagging, "TagSet", one["Name"]),
             "block": _or_none(s3.get_public_access_block, "PublicAccessBlockConfiguration", one["Name"]),
             "policy": _or_none(s3.get_bucket_policy, "Policy", one["Name"]),
             "lifecycle": _or_none(s3.get_bucket_lifecycle_configuration, "Rules", one["Name"]),

@@ -30,12 +30,26 @@ def after(found: Found, step: Step, answer: Answer) -> Found:
     if step.kind is Kind.ROLE:
         return _role(found, step, answer)
     if step.kind in (Kind.VAULT, Kind.BUCKET):
+        left = tuple(one for one in found.old_places if (one.kind, one.name) != (step.kind, step.name))
+        if left != found.old_places:
+            return replace(found, old_places=left)
         return replace(found, place=_place(found.place, step))
     if step.kind is Kind.ANCHOR:
         return replace(found, anchors=_anchors(found.anchors, step, answer))
     if step.kind is Kind.CRL:
         return replace(found, crls=_crls(found.crls, step, answer))
     return replace(found, profiles=_profiles(found.profiles, step, answer))
+
+
+def not_empty(found: Found, step: Step) -> Found:
+    """The findings once AWS said that a bucket or vault is not to be deleted, as it holds something."""
+    changed = tuple(
+        replace(one, holds=True) if (one.kind, one.name) == (step.kind, step.name) else one
+        for one in found.old_places
+    )
+    if changed != found.old_places:
+        return replace(found, old_places=changed)
+    return replace(found, place=found.place and replace(found.place, holds=True))
 
 
 def anchor_of(detail: Answer) -> FoundAnchor:

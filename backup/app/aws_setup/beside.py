@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from backup.app.aws_setup.documents import TAG
+from backup.app.aws_setup.documents import TAG, Document
 from backup.app.aws_setup.model import POLICY, Found, FoundRole, Wanted
+
+_SUBJECT = "aws:PrincipalTag/x509Subject/"
 
 
 def beside(wanted: Wanted, found: Found) -> Iterator[str]:
@@ -18,12 +21,26 @@ def beside(wanted: Wanted, found: Found) -> Iterator[str]:
             yield "\n".join(
                 [f"role {role.name} may do more than this set-up lets it: {more}", *commands(role)]
             )
+    for place in found.old_places:
+        how = "--destroy leaves it, as it is not empty" if place.holds else "--destroy removes it, too"
+        yield f"{place.kind} {place.name} {_tagged(wanted)}: {how}"
     yield from unseen(found)
+
+
+def kept_places(wanted: Wanted, found: Found) -> Iterator[str]:
+    """Sentences on the buckets and vaults that the config does not name, and that are not empty."""
+    for place in found.old_places:
+        if place.holds:
+            yield f"{place.kind} {place.name} {_tagged(wanted)}: it is not empty, and stays"
+
+
+def _tagged(wanted: Wanted) -> str:
+    return f"carries the tag {TAG}={wanted.name}, and this config does not use it"
 
 
 def _of_before(wanted: Wanted, role: FoundRole) -> str:
     return (
-        f"role {role.name} carries the tag {TAG}={wanted.name}, and this config does not use it: --destroy "
+        f"role {role.name} {_tagged(wanted)}: --destroy "
         "removes it with all the rest. If no other server uses it, remove it alone"
     )
 
@@ -60,9 +77,44 @@ def _deletion(role: FoundRole) -> Iterator[str]:
 
 
 def unseen(found: Found) -> Iterator[str]:
-    """Sentences on the roles of which it is not known whose they are."""
+    """Sentences on what could not be looked at."""
     for name in found.unseen:
         yield f"role {name} may be of a set-up: you may not see its tags (iam:GetRole)"
+    yield from found.not_looked
+
+
+def of_another_server(wanted: Wanted, found: Found) -> Iterator[str]:
+    """Sentences on roles of this tag that let in another server than the config is for.
+
+    Where the config has no ARNs yet, somebody has set up two servers by one name: the second would cut the
+    first one off.
+    """
+    for role in wanted.roles[:1]:
+        known = found.roles.get(role.name)
+        if known is None or not known.is_ours or role.is_named or role.common_name is None:
+            continue
+        others = {one for one in subjects(known.trust) if one.startswith("CN=")} - {f"CN={role.common_name}"}
+        if others:
+            theirs = " and ".join(sorted(others))
+            yield (
+                f"role {role.name} of the set-up {wanted.name} is for {theirs}, and this config, which names "
+                f"no role yet, for CN={role.common_name}: choose another name (--name), or put role_arn = "
+                f'"{known.arn}" into the config'
+            )
+
+
+def subjects(trust: Document) -> set[str]:
+    """The names and units that a trust policy asks for."""
+    policy = json.loads(json.dumps(trust))
+    statements = policy.get("Statement", [])
+    return {
+        f"{key.removeprefix(_SUBJECT)}={value}"
+        for statement in (statements if isinstance(statements, list) else [statements])
+        for keys in statement.get("Condition", {}).values()
+        for key, values in keys.items()
+        if key.startswith(_SUBJECT)
+        for value in (values if isinstance(values, list) else [values])
+    }
 
 
 def other_arns(wanted: Wanted, found: Found) -> Iterator[str]:

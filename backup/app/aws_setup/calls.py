@@ -11,20 +11,47 @@ import botocore.exceptions as boto
 
 from backup.app.aws_setup.missing import Missing, missing_in
 from backup.errors import DeniedError, NightvaultError
+from backup.protocols import Clock
 from backup.vault.aws import make_client, make_s3_client, translated_errors
 
-_CODES = {"NoSuchEntity", "NoSuchBucket", "404", "ResourceNotFoundException"}
-_GONE = _CODES | {
+_GONE = {
+    *("NoSuchEntity", "NoSuchBucket", "404", "ResourceNotFoundException"),
     *("NoSuchBucketPolicy", "NoSuchLifecycleConfiguration", "NoSuchTagSet"),
     "NoSuchPublicAccessBlockConfiguration",
 }
-_BUSY = {"ConcurrentModification", "OperationAborted", "ServiceFailure", "DeleteConflict"}
+_BUSY = {
+    *("ConcurrentModification", "OperationAborted", "ServiceFailure", "DeleteConflict"),
+    *("EntityAlreadyExists", "BucketAlreadyOwnedByYou"),  # a list came late, or somebody was quicker
+}
+_NOT_EMPTY = "not empty"  # in the words of S3, which has a code for it, and of Glacier, which has none
+_TOKENS = {
+    "iam": ("Marker", "Marker"),
+    "rolesanywhere": ("nextToken", "nextToken"),
+    "glacier": ("Marker", "marker"),
+    "s3": ("ContinuationToken", "ContinuationToken"),
+}
+"""Where each service names the next page of a list, and how it is asked for."""
+
+READS = 5
+"""How often it is read before AWS's wish to wait is told."""
+
+FIRST_PAUSE = 1.0
 
 
 class BusyError(NightvaultError):
-    """AWS is still at an earlier change of the same thing."""
+    """AWS is still at an earlier change of the same thing, or has it already."""
 
     retryable = True
+
+
+class GoneError(NightvaultError):
+    """The thing or setting is not there: not yet, or not any more. Looking again tells which."""
+
+    retryable = True
+
+
+class NotEmptyError(NightvaultError):
+    """A bucket or vault holds something, or a vault was written to since its last inventory."""
 
 
 class AwsCalls:
@@ -35,8 +62,15 @@ class AwsCalls:
     """
 
     def __init__(
-        self, region: str, endpoints: Mapping[str, str | None], *, vault_region: str, path_style: bool = False
+        self,
+        region: str,
+        endpoints: Mapping[str, str | None],
+        *,
+        clock: Clock,
+        vault_region: str,
+        path_style: bool = False,
     ) -> None:
+        self._clock = clock
         self._session = boto3.Session(region_name=region)
         self._region = region
         self._vault_region = vault_region
@@ -52,37 +86,46 @@ class AwsCalls:
                 try:
                     answer: Mapping[str, Any] = getattr(self._client(service), operation)(**parameters)
                 except boto.ClientError as error:
-                    if error.response.get("Error", {}).get("Code") in _BUSY:
-                        raise BusyError(f"cannot {doing}: {error}") from error
+                    _raise_ours(error, doing)
                     raise
         except DeniedError as error:
             raise _explained(error, operation, parameters) from error
         return answer
 
+    def read(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """The same for a call that changes nothing, tried again where AWS asks to wait."""
+        pause = FIRST_PAUSE
+        for left in range(READS - 1, -1, -1):
+            try:
+                return self.call(service, operation, **parameters)
+            except GoneError:
+                raise
+            except NightvaultError as error:
+                is_answer = isinstance(error.__cause__, boto.ClientError)
+                if not (error.retryable and is_answer and left):
+                    raise
+            self._clock.sleep(pause)
+            pause *= 2
+        raise AssertionError(operation)
+
     def find(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any] | None:
         """The same, but None if the thing or setting is not there."""
         try:
-            answer: Mapping[str, Any] = getattr(self._client(service), operation)(**parameters)
-        except boto.ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _GONE:
-                return None
-        except boto.BotoCoreError:
-            pass  # told by the same call again
-        else:
-            return answer
-        return self.call(service, operation, **parameters)
+            return self.read(service, operation, **parameters)
+        except GoneError:
+            return None
 
     def all(self, service: str, operation: str, member: str, **given: Any) -> list[Any]:
-        """The things of a list, all of its pages: IAM names the next one by a marker, others by a token."""
+        """The things of a list, all of its pages."""
         found: list[Any] = []
-        key = "Marker" if service == "iam" else "nextToken"
+        told, asked = _TOKENS[service]
         more: dict[str, str] = {}
         while True:
-            page = self.call(service, operation, **given, **more)
+            page = self.read(service, operation, **given, **more)
             found += page.get(member, ())
-            if not page.get(key):
+            if not page.get(told):
                 return found
-            more = {key: page[key]}
+            more = {asked: page[told]}
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
@@ -97,6 +140,18 @@ class AwsCalls:
             )
         region = self._vault_region if service == "glacier" else self._region
         return make_client(self._session, service, region=region, endpoint=endpoint)
+
+
+def _raise_ours(error: boto.ClientError, doing: str) -> None:
+    """Raise what a step can do something about."""
+    told = error.response.get("Error", {})
+    code, text = told.get("Code"), str(told.get("Message") or "")
+    if code in _BUSY:
+        raise BusyError(f"cannot {doing}: {error}") from error
+    if code in _GONE:
+        raise GoneError(f"cannot {doing}: {error}") from error
+    if code == "BucketNotEmpty" or _NOT_EMPTY in text.lower():
+        raise NotEmptyError(f"cannot {doing}: {error}") from error
 
 
 def _explained(error: DeniedError, operation: str, parameters: Mapping[str, Any]) -> DeniedError:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backup.app.aws_setup.absorb import after
-from backup.app.aws_setup.calls import AwsCalls
-from backup.app.aws_setup.look import look
+from backup.app.aws_setup.absorb import after, not_empty
+from backup.app.aws_setup.calls import AwsCalls, NotEmptyError
 from backup.app.aws_setup.model import Found, Plan, Step, Wanted
-from backup.errors import NightvaultError, VaultError
+from backup.errors import NightvaultError, ThrottledError, VaultError
 from backup.protocols import Clock
 
 Planner = Callable[[Wanted, Found], Plan]
@@ -16,7 +15,7 @@ Planner = Callable[[Wanted, Found], Plan]
 MOST_STEPS = 200
 TRIES = 5
 PAUSE = 3.0
-"""Seconds before AWS is asked again after a failure that may pass."""
+"""Seconds before AWS is asked again after a failure that may pass; longer after each."""
 
 
 def carry_out(
@@ -26,29 +25,37 @@ def carry_out(
     planner: Planner,
     *,
     clock: Clock,
+    look_again: Callable[[], Found],
     begin: Callable[[Step], object],
     tell: Callable[[Step], object],
 ) -> Found:
     """Do the first step of the plan until there is none; what is there then.
 
     After a failure that may pass, it is looked again what is there: nothing is made twice where an answer was
-    lost. `begin` is called before each step, `tell` once it is done.
+    lost, and what somebody else made meanwhile stops it. `begin` is called before each step, `tell` after it.
     """
     failures = 0
     for _ in range(MOST_STEPS):
-        steps = planner(wanted, found).steps
-        if not steps:
+        plan = planner(wanted, found)
+        if plan.obstacles:
+            raise VaultError("; ".join(plan.obstacles), advice="what was done before stays")
+        if not plan.steps:
             return found
-        begin(steps[0])
+        step = plan.steps[0]
+        begin(step)
         try:
-            answer = calls.call(steps[0].service, steps[0].operation, **steps[0].parameters)
+            answer = calls.call(step.service, step.operation, **step.parameters)
+        except NotEmptyError:
+            found = not_empty(found, step)
         except NightvaultError as error:
             failures += 1
             if not error.retryable or failures == TRIES:
                 raise
-            clock.sleep(PAUSE)
-            found = look(calls, wanted)
-            continue
-        found = after(found, steps[0], answer)
-        tell(steps[0])
+            clock.sleep(PAUSE * failures)
+            if not isinstance(error, ThrottledError):  # which was not done, and looking would be more of it
+                found = look_again()
+        else:
+            failures = 0
+            found = after(found, step, answer)
+            tell(step)
     raise VaultError("the set-up does not come to an end", advice="give --status, and report its answer")

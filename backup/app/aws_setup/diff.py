@@ -10,7 +10,16 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backup.app.aws_setup.beside import beside, commands, kept_by, other_arns, unseen
+from backup.app.aws_setup.beside import (
+    beside,
+    commands,
+    kept_by,
+    kept_places,
+    of_another_server,
+    other_arns,
+    subjects,
+    unseen,
+)
 from backup.app.aws_setup.documents import TAG, Document, same_document
 from backup.app.aws_setup.given import names_in
 from backup.app.aws_setup.model import (
@@ -29,12 +38,10 @@ from backup.app.aws_setup.model import (
 )
 from backup.app.aws_setup.places import place_obstacles, steps_of_place
 
-_SUBJECT = "aws:PrincipalTag/x509Subject/"
-
 
 def to_make(wanted: Wanted, found: Found) -> Plan:
     """The steps that make a set-up as it should be; none if it is."""
-    obstacles = [*other_arns(wanted, found)]
+    obstacles = [*other_arns(wanted, found), *of_another_server(wanted, found)]
     obstacles += [
         f"role {role.name} is there and does not carry the tag {TAG}={wanted.name}: "
         "choose another name (--name), or delete it"
@@ -136,23 +143,9 @@ def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
 
 def _who(before: Document, now: Document) -> str:
     """Words on who may assume a role now, and who no more, as another server may have had the same name."""
-    gone = _subjects(before) - _subjects(now)
+    gone = subjects(before) - subjects(now)
     more = f"; no more {', '.join(sorted(gone))}" if gone else ""
-    return f"who may assume it is set right: {', '.join(sorted(_subjects(now)))}{more}"
-
-
-def _subjects(trust: Document) -> set[str]:
-    """The names and units that a trust policy asks for."""
-    policy = json.loads(json.dumps(trust))
-    statements = policy.get("Statement", [])
-    return {
-        f"{key.removeprefix(_SUBJECT)}={value}"
-        for statement in (statements if isinstance(statements, list) else [statements])
-        for keys in statement.get("Condition", {}).values()
-        for key, values in keys.items()
-        if key.startswith(_SUBJECT)
-        for value in (values if isinstance(values, list) else [values])
-    }
+    return f"who may assume it is set right: {', '.join(sorted(subjects(now)))}{more}"
 
 
 def short_actions(policy: Document) -> list[str]:
@@ -189,7 +182,9 @@ def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
 
 def to_destroy(wanted: Wanted, found: Found) -> Plan:
     """The steps that remove all with the tag; a vault or bucket that holds something is left, and named."""
-    name, place, left = wanted.name, found.place, list(unseen(found))
+    if obstacles := tuple(of_another_server(wanted, found)):
+        return Plan((), obstacles)
+    name, place, left = wanted.name, found.place, [*unseen(found), *kept_places(wanted, found)]
     steps = [step for one in found.profiles for step in _delete_profile(name, one.id, enabled=one.enabled)]
     for crl in found.crls:
         words = "is deleted"
@@ -207,9 +202,12 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
         left.append(f"{where}: it does not carry the tag {TAG}={name}")
     elif place is not None and place.holds:
         counts = " (old versions and delete markers count)" if wanted.bucket else ""
+        counts = counts or ", or was written to since its last inventory"
         left.append(f"{where}: it is not empty{counts}; what is stored there is never deleted by a set-up")
     elif place is not None:
-        steps.append(_delete_place(wanted))
+        kind = Kind.BUCKET if wanted.bucket else Kind.VAULT
+        steps.append(_delete_place(kind, wanted.bucket.name if wanted.bucket else str(wanted.vault)))
+    steps += [_delete_place(one.kind, one.name) for one in found.old_places if not one.holds]
     return Plan(tuple(steps), left=tuple(left))
 
 
@@ -243,22 +241,12 @@ def _delete_role(role: FoundRole) -> Iterator[Step]:
         yield _iam(Verb.DELETE, role.name, "is deleted", "delete_role", {"RoleName": role.name})
 
 
-def _delete_place(wanted: Wanted) -> Step:
-    if wanted.bucket is not None:
-        given = {"Bucket": wanted.bucket.name}
-        return Step(
-            Verb.DELETE,
-            Kind.BUCKET,
-            wanted.bucket.name,
-            "is empty, and deleted",
-            "s3",
-            "delete_bucket",
-            given,
-        )
-    given = {"accountId": "-", "vaultName": str(wanted.vault)}
-    return Step(
-        Verb.DELETE, Kind.VAULT, str(wanted.vault), "is empty, and deleted", "glacier", "delete_vault", given
-    )
+def _delete_place(kind: Kind, name: str) -> Step:
+    words = "is empty, and deleted"
+    if kind is Kind.BUCKET:
+        return Step(Verb.DELETE, kind, name, words, "s3", "delete_bucket", {"Bucket": name})
+    given = {"accountId": "-", "vaultName": name}
+    return Step(Verb.DELETE, kind, name, words, "glacier", "delete_vault", given)
 
 
 def lower_tags(name: str) -> list[dict[str, str]]:

@@ -156,6 +156,8 @@ def setup_policy(setup: AwsSetup) -> Document:
         _allow("FindRolesOfBefore", ("iam:ListRoles",), "*"),
         {**_allow("TakeRolesOfBeforeAway", OLD_ROLE_ACTIONS, any_role), **has_tag},
         hand_over,
+        _allow("FindBucketsOfBefore", ("s3:ListAllMyBuckets", "s3:GetBucketTagging"), "*"),
+        _allow("FindVaultsOfBefore", ("glacier:ListVaults", "glacier:ListTagsForVault"), "*"),
         _allow("MakeThePlace", PLACE_ACTIONS["s3"], setup.bucket_arn)
         if setup.bucket is not None
         else _allow("MakeThePlace", PLACE_ACTIONS["glacier"], setup.vault_arn),

@@ -279,9 +279,29 @@ call() { # service, operation, parameters as JSON, further options
 """
 
 
+_NAMESPACE_CHECK = """\
+known=$(aws s3api create-bucket --generate-cli-skeleton input)
+if [[ $known != *BucketNamespace* ]]; then
+  echo "this AWS CLI cannot make a bucket in the namespace of an account, as $(aws --version) is too old:" >&2
+  echo "take one of November 2025 or later, or give nightvault setup aws --apply; nothing was made" >&2
+  exit 1
+fi
+"""
+
+_TAGS_CHECK = """\
+known=$(aws s3api create-bucket --generate-cli-skeleton input)
+"""
+
+
 def script(wanted: Wanted) -> str:
-    """A script for bash and the AWS CLI; the ARNs for the config are printed at its end."""
+    """A script for bash and the AWS CLI; the ARNs for the config are printed at its end.
+
+    A CLI that does not know the namespace of a bucket's name is refused before anything is made; one that
+    does not know a new bucket's tags gives them by a second call.
+    """
     parts = [_SCRIPT.replace("@REGION@", shlex.quote(wanted.region))]
+    if wanted.bucket is not None:
+        parts.append(_NAMESPACE_CHECK if wanted.bucket.is_reserved else _TAGS_CHECK)
     parts += [_command(step) for step in to_make(wanted, Found()).steps]
     parts.append('echo "trust_anchor_arn = \\"$anchor\\""\necho "profile_arn = \\"$profile\\""\n')
     return "\n".join(parts)
@@ -289,10 +309,26 @@ def script(wanted: Wanted) -> str:
 
 def _command(step: Step) -> str:
     service = "s3api" if step.service == "s3" else step.service
-    parameters = shlex.quote(json.dumps(dict(step.parameters), indent=2))
-    call = f"call {service} {step.operation.replace('_', '-')} {parameters}"
+    call = _call(service, step.operation, step.parameters)
     words = f"# {step.verb} {step.kind} {step.name}: {step.words}\n"
+    if step.operation == "create_bucket" and "BucketNamespace" not in step.parameters:
+        return f"{words}if [[ $known == *Tags* ]]; then\n{call} > /dev/null\nelse\n{_in_two_calls(step)}fi\n"
     if step.verb is Verb.MAKE and step.kind in (Kind.ANCHOR, Kind.PROFILE):
         name, member = ("anchor", "trustAnchor") if step.kind is Kind.ANCHOR else ("profile", "profile")
         return f"{words}{name}=$({call} --query {member}.{member}Arn --output text)\n"
     return f"{words}{call} > /dev/null\n"
+
+
+def _call(service: str, operation: str, parameters: Mapping[str, Any]) -> str:
+    text = shlex.quote(json.dumps(dict(parameters), indent=2))
+    return f"call {service} {operation.replace('_', '-')} {text}"
+
+
+def _in_two_calls(step: Step) -> str:
+    """A bucket made, and then tagged, for a CLI that does not know the tags of a new one."""
+    configuration = dict(step.parameters["CreateBucketConfiguration"])
+    tagging = {"Bucket": step.parameters["Bucket"], "Tagging": {"TagSet": configuration.pop("Tags")}}
+    given = {"Bucket": step.parameters["Bucket"]}
+    given |= {"CreateBucketConfiguration": configuration} if configuration else {}
+    calls = (_call("s3api", "create_bucket", given), _call("s3api", "put_bucket_tagging", tagging))
+    return "".join(f"{call} > /dev/null\n" for call in calls)

@@ -111,7 +111,7 @@ def _place(calls: AwsCalls, wanted: Wanted) -> FoundPlace | None:
     there = calls.find("glacier", "describe_vault", **given)
     if there is None:
         return None
-    tags = calls.call("glacier", "list_tags_for_vault", **given).get("Tags", {})
+    tags = calls.read("glacier", "list_tags_for_vault", **given).get("Tags", {})
     return FoundPlace(
         is_ours=tags.get(TAG) == wanted.name,
         holds=bool(there.get("NumberOfArchives")),
@@ -131,12 +131,12 @@ def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | N
     if tags.get(TAG) != setup:
         return FoundPlace(is_ours=False, holds=True, settings=settings)
     settings |= _bucket_settings(calls, where)
-    return FoundPlace(is_ours=True, holds=_holds(calls, where), settings=settings)
+    return FoundPlace(is_ours=True, holds=holds(calls, where), settings=settings)
 
 
-def _holds(calls: AwsCalls, where: Mapping[str, str]) -> bool:
+def holds(calls: AwsCalls, where: Mapping[str, str]) -> bool:
     """Whether a bucket holds anything: S3 deletes none with old versions or delete markers, either."""
-    page = calls.call("s3", "list_object_versions", **where, MaxKeys=1)
+    page = calls.read("s3", "list_object_versions", **where, MaxKeys=1)
     return any(page.get(kind) for kind in ("Versions", "DeleteMarkers", "IsTruncated"))
 
 
@@ -145,7 +145,7 @@ def _bucket_settings(calls: AwsCalls, where: Mapping[str, str]) -> dict[str, Any
     block = calls.find("s3", "get_public_access_block", **where)
     policy = calls.find("s3", "get_bucket_policy", **where)
     lifecycle = calls.find("s3", "get_bucket_lifecycle_configuration", **where)
-    versioning = calls.call("s3", "get_bucket_versioning", **where)
+    versioning = calls.read("s3", "get_bucket_versioning", **where)
     return {
         "block": (block or {}).get("PublicAccessBlockConfiguration"),
         "policy": json.loads(policy["Policy"]) if policy else None,

@@ -40,7 +40,10 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WantedRole:
-    """A role: its purpose, name and ARN, its one inline policy, and the subject that may assume it."""
+    """A role: its purpose, name and ARN, its one inline policy, and the subject that may assume it.
+
+    `is_named`: the config has its ARN, and it was not made up for a config that has none.
+    """
 
     purpose: str
     name: str
@@ -48,6 +51,7 @@ class WantedRole:
     policy: Document
     common_name: str | None
     unit: str | None
+    is_named: bool = True
 
     @property
     def path(self) -> str:
@@ -163,10 +167,20 @@ class FoundPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class OldPlace:
+    """A bucket or vault with our tag that the config does not name, and whether it holds anything."""
+
+    kind: Kind
+    name: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first.
 
-    `unseen` are roles that look like ours, and whose tags may not be read.
+    `unseen` are roles that look like ours, and whose tags may not be read. `old_places` are looked for only
+    where somebody wants to know; `not_looked` are sentences on what could not be.
     """
 
     anchors: tuple[FoundAnchor, ...] = ()
@@ -175,6 +189,8 @@ class Found:
     roles: Mapping[str, FoundRole] = field(default_factory=dict)
     place: FoundPlace | None = None
     unseen: tuple[str, ...] = ()
+    old_places: tuple[OldPlace, ...] = ()
+    not_looked: tuple[str, ...] = ()
 
     @property
     def anchor_arn(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +104,18 @@ def filled(document: Mapping[str, Any], vault: str, values: Mapping[str, str]) -
     return changed
 
 
-def wanted_of(config: Config, vault: VaultSettings, account: Account, options: Options) -> Wanted:
-    """The set-up of one vault. `ConfigError` or `UsageError` where something is missing for it."""
+def wanted_of(
+    config: Config,
+    vault: VaultSettings,
+    account: Account,
+    options: Options,
+    *,
+    made_up: Collection[str] = (),
+) -> Wanted:
+    """The set-up of one vault. `ConfigError` or `UsageError` where something is missing for it.
+
+    `made_up` are the keys that the config's own file does not have.
+    """
     if config.identity is None:
         raise ConfigError(
             f"{config.path} has no [identity]: a set-up is for a certificate", advice="docs/aws.md, step 3"
@@ -121,6 +131,8 @@ def wanted_of(config: Config, vault: VaultSettings, account: Account, options: O
         setup = replace(setup, vault=OWN_NAME)
     made = documents(setup)
     roles = tuple(_roles(vault, account, made, None if options.shared else common_name, unit, options))
+    unnamed = {getattr(vault, key) for key in made_up if key in PURPOSES}
+    roles = tuple(replace(role, is_named=role.arn not in unnamed) for role in roles)
     anywhere = config.roles_anywhere
     bucket = None
     if setup.bucket is not None:

@@ -115,7 +115,7 @@ def _write_config(cli: Cli, made: SetUp, found: Found) -> None:
     try:
         copy = made.write_config(found)
     except ConfigError as error:
-        advice = "AWS is set up: give the command again once the config can be changed"
+        advice = "AWS is set up: give the command again, and the config gets them"
         raise ConfigError(str(error), advice=advice) from error
     if copy is not None:
         cli.say(f"the ARNs are in {made.path} now; the old one is {copy}")
@@ -131,6 +131,8 @@ def _try(cli: Cli, made: SetUp) -> None:
 
 def _destroy(cli: Cli, made: SetUp, *, yes: bool) -> None:
     plan = made.plan()
+    if plan.obstacles:
+        raise VaultError("; ".join(plan.obstacles), advice="nothing was changed")
     if plan.steps:
         made.say(plan)
         if not yes and not cli.confirm("Remove this? Backups by it end at once."):

@@ -15,6 +15,7 @@ from backup.app.aws_setup.given import authorities_in, bundle, checked_crl
 from backup.app.aws_setup.look import look
 from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted
 from backup.app.aws_setup.note import note_of
+from backup.app.aws_setup.old_places import with_old_places
 from backup.app.aws_setup.sessions import try_sessions
 from backup.app.aws_setup.wanted import (
     Account,
@@ -49,6 +50,8 @@ class SetUp:
     calls: AwsCalls
     planner: Planner
     found: Found
+    text: str
+    is_thorough: bool = False
 
     def plan(self) -> Plan:
         """The steps from here."""
@@ -86,11 +89,23 @@ class SetUp:
 
         found = self.found
         if plan.steps:
-            given = (self.calls, self.wanted, self.found, self.planner)
-            found = carry_out(*given, clock=self.cli.clock, begin=self._note, tell=tell)
+            found = carry_out(
+                *(self.calls, self.wanted, self.found, self.planner),
+                clock=self.cli.clock,
+                look_again=self.look,
+                begin=self._note,
+                tell=tell,
+            )
         if found.place is None or found.place.is_ours:
             self._remove_note()
         return found
+
+    def look(self) -> Found:
+        """What is there; what the config does not name any more is looked for unless something is made."""
+        anywhere = self.config.roles_anywhere
+        known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
+        found = look(self.calls, self.wanted, known=frozenset(known))
+        return with_old_places(self.calls, self.wanted, found) if self.is_thorough else found
 
     def _note(self, step: Step) -> None:
         """Note a vault before it is made."""
@@ -133,6 +148,8 @@ class SetUp:
     def write_config(self, found: Found) -> str | None:
         """Put what is known now into the config; the path of the old one's copy, None if nothing changed."""
         old, new = self._changed(words.arns(found))
+        if old != self.text:
+            raise ConfigError(f"the config {self.path} was changed meanwhile: the ARNs were not put into it")
         return replace_config(self.path, old, new, self.cli.clock.now())
 
     def _changed(self, arns: Mapping[str, str]) -> tuple[str, str]:
@@ -154,16 +171,15 @@ class SetUp:
 def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     """Read the config, ask AWS who we are, and look what is there."""
     read = read_set_up(cli, mode, told)
-    anywhere = read.config.roles_anywhere
-    known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
-    read.found = look(read.calls, read.wanted, known=frozenset(known))
+    read.is_thorough = mode != "apply"
+    read.found = read.look()
     return read
 
 
 def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     """Read the config and ask AWS who we are; nothing is looked at."""
     path = os.path.abspath(find_config(cli.config_path, os.environ))
-    document = read_document(path)
+    text, document = read_config(path), read_document(path)
     table = vault_table(document, _text(told, "vault_name"))
     name, vault_name = str(told["name"]), str(table.get("name"))
     anywhere = document.get("roles_anywhere")
@@ -175,10 +191,11 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
             "rolesanywhere": _text(anywhere, "endpoint"),
             str(table.get("kind")): _text(table, "endpoint"),
         },
+        clock=cli.clock,
         vault_region=str(table.get("region") or region),
         path_style=bool(table.get("path_style")),
     )
-    account = account_of(calls.call("sts", "get_caller_identity"))
+    account = account_of(calls.read("sts", "get_caller_identity"))
     values = missing_values(table, account, name)
     config = config_of(filled(document, vault_name, values), path)
     authorities = () if mode == "destroy" else _authorities(told["authorities"])
@@ -195,11 +212,11 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     )
     if authorities and options.subject is None:
         check_own_certificate(config, authorities)
-    wanted = wanted_of(config, config.vault(vault_name), account, options)
+    wanted = wanted_of(config, config.vault(vault_name), account, options, made_up=values)
     note = note_of(path, wanted)
     wanted = replace(wanted, is_noted=note is not None and note.is_there())
     planner = diff.to_destroy if mode == "destroy" else diff.to_make
-    return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, Found())
+    return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, Found(), text)
 
 
 def _text(told: Mapping[str, object], key: str) -> str | None:
