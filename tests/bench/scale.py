@@ -102,7 +102,7 @@ def _run(command: Sequence[str], place: Place) -> Measured:
 
 def _of_rows(folder: Path, files: int) -> str:
     """A rebuild of an inventory with ten chunks a file, in two processes: made, then measured."""
-    words = [sys.executable, "-m", "tests.checker.measure_rebuild", str(folder / "rows"), str(files)]
+    words = [sys.executable, "-m", "tests.rebuilder.measure_rebuild", str(folder / "rows"), str(files)]
     for _ in range(2):
         done = subprocess.run([*words, str(_CHUNKS_A_FILE)], check=True, capture_output=True, text=True)
     told = json.loads(done.stdout)

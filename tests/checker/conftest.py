@@ -1,4 +1,4 @@
-"""Tests of checks and rebuilds have a server with three nights of history."""
+"""Tests of checks have a server with three nights of history."""
 
 from tests.support.three_nights import clock, disk, site, source
 

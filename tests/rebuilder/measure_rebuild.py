@@ -1,4 +1,4 @@
-"""A rebuild's seconds and memory: `python -m tests.checker.measure_rebuild FOLDER [ENTRIES [CHUNKS]]`.
+"""A rebuild's seconds and memory: `python -m tests.rebuilder.measure_rebuild FOLDER [ENTRIES [CHUNKS]]`.
 
 The first call makes FOLDER with a vault, the second rebuilds from it and prints one JSON line. The catalog is
 made of rows, not of files: a full one of ENTRIES entries in directories of 50, CHUNKS chunks each (1).

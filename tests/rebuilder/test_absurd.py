@@ -13,7 +13,7 @@ from backup.format import records
 from backup.format.catalog import pack_u32, pack_u64
 from backup.inventory.schema import moment
 from backup.model import Problem, ProblemKind
-from tests.checker.forging import Absurd, Twist, Victim, absurdities
+from tests.rebuilder.forging import Absurd, Twist, Victim, absurdities
 from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too

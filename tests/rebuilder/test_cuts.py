@@ -102,7 +102,7 @@ def run_to_the_end(new: Bare, cut: FaultyVault, vault: GlacierVault, emulator: R
 
 def start(*arguments: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.checker.one_rebuild", *map(str, arguments)],
+        [sys.executable, "-m", "tests.rebuilder.one_rebuild", *map(str, arguments)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,

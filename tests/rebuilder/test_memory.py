@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def measured(folder: Path, entries: int) -> dict[str, int]:
     """Make a catalog of so many entries and rebuild from it, each in a process of its own."""
-    words = [sys.executable, "-m", "tests.checker.measure_rebuild", str(folder), str(entries)]
+    words = [sys.executable, "-m", "tests.rebuilder.measure_rebuild", str(folder), str(entries)]
     subprocess.run(words, cwd=REPOSITORY, check=True)
     done = subprocess.run(words, cwd=REPOSITORY, check=True, capture_output=True)
     found: dict[str, int] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""A rebuild in a process of its own: `python -m tests.checker.one_rebuild STATE VAULT FOLDER`."""
+"""A rebuild in a process of its own: `python -m tests.rebuilder.one_rebuild STATE VAULT FOLDER`."""
 
 from __future__ import annotations
 

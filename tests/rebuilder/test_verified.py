@@ -17,7 +17,7 @@ from backup.format.catalog import pack_u64
 from backup.model import MIB, InventoryId
 from backup.rebuilder.context import Wish
 from backup.rebuilder.record_ranges import verified_fault
-from tests.checker.forging import Absurd, forging
+from tests.rebuilder.forging import Absurd, forging
 from tests.support.backups import Site, recovery_key
 from tests.support.checking import check_world, query
 from tests.support.doubles import ManualClock

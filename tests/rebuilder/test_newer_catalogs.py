@@ -22,7 +22,7 @@ from backup.model import ArchiveId, ByteRange, Generation, ListedArchive, Retrie
 from backup.rebuilder.catalog_chain import NewerCatalogError
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
-from tests.checker.forging import Absurd, forging
+from tests.rebuilder.forging import Absurd, forging
 from tests.support.backups import Site
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
