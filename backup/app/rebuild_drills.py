@@ -29,7 +29,7 @@ from backup.inventory.same_rows import Catalogs
 from backup.model import PackKind, VaultName
 from backup.protocols import Clock, Progress
 from backup.rebuilder.context import Wish
-from backup.rebuilder.drill import DrillContext, DrillReport, drill
+from backup.rebuilder.drill import RebuildDrillContext, RebuildDrillReport, drill
 from backup.transfer.retry import Reach
 from backup.transfer.whole import PIECE
 
@@ -49,10 +49,10 @@ class RebuildDrill:
     clock: Clock
     progress: Progress
 
-    def step(self, reach: Reach | None = None) -> DrillReport:
+    def step(self, reach: Reach | None = None) -> RebuildDrillReport:
         """One step; a drill that ends is recorded: done, partial (the vault lacks something) or failed."""
         check_keys(self.config, self.keys)
-        context = DrillContext(
+        context = RebuildDrillContext(
             vault=make_vault(self.config, self.vault, Purpose.RESTORE, self.clock),
             clock=self.clock,
             progress=self.progress,
@@ -80,14 +80,14 @@ class RebuildDrill:
             runs.record_of_vault(tx, RunKind.REBUILD_DRILL, outcome, report, began, self.clock.now())
 
 
-def outcome_of(report: DrillReport) -> Outcome:
+def outcome_of(report: RebuildDrillReport) -> Outcome:
     """How a drill ended: failed, if a rebuilt inventory would differ from the one in use."""
     if not report.are_same:
         return Outcome.FAILED
     return Outcome.PARTIAL if report.rebuilt.is_partial else Outcome.DONE
 
 
-def _kept(report: DrillReport) -> dict[str, object]:
+def _kept(report: RebuildDrillReport) -> dict[str, object]:
     """The report as the run keeps it: without what is long, or the same each time."""
     document = report.document()
     rebuilt = document.pop("rebuilt")

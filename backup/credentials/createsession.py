@@ -14,7 +14,7 @@ import msgspec
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
-from backup.credentials.denials import Refusal, denial
+from backup.credentials.denials import AwsRefusal, denial
 from backup.credentials.identity import KeyHolder
 from backup.credentials.options import RolesAnywhereOptions
 from backup.credentials.signer import PATH, SessionRequest, sign_request
@@ -176,7 +176,7 @@ def _failure(
     return denial(refusal, options)
 
 
-def _refusal(status: int, headers: Mapping[str, str], data: bytes, now: datetime) -> Refusal:
+def _refusal(status: int, headers: Mapping[str, str], data: bytes, now: datetime) -> AwsRefusal:
     """AWS's code and text, from the header (up to its colon) or the body; a proxy's page is shortened."""
     try:
         complaint = msgspec.json.decode(_text(data), type=_Complaint)
@@ -185,7 +185,7 @@ def _refusal(status: int, headers: Mapping[str, str], data: bytes, now: datetime
         complaint = _Complaint()
         text = _LONG.sub("…", " ".join(data[:200].decode("utf-8", "replace").split()))
     code = headers.get("x-amzn-errortype") or complaint.code or complaint.type or "no code"
-    return Refusal(
+    return AwsRefusal(
         status, code.partition(":")[0].rpartition("#")[2], text, _clock_ahead(headers.get("date"), now)
     )
 

@@ -16,7 +16,7 @@ NOTABLE_OFFSET = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class AwsRefusal:
     """A refusal: AWS's code and text, and how far our clock is ahead, if the answer has a date."""
 
     status: int
@@ -99,7 +99,7 @@ _MEANINGS = (
 )
 
 
-def denial(refusal: Refusal, options: RolesAnywhereOptions) -> DeniedError:
+def denial(refusal: AwsRefusal, options: RolesAnywhereOptions) -> DeniedError:
     """The error for a refusal: its meaning, AWS's own text, and what to check."""
     words = f"{refusal.code}: {refusal.text}" if refusal.text else f"{refusal.code} (status {refusal.status})"
     meaning = _meaning(refusal)
@@ -112,7 +112,7 @@ def denial(refusal: Refusal, options: RolesAnywhereOptions) -> DeniedError:
     return DeniedError(f"{what} ({words})", advice=_clock_advice(refusal.clock_ahead) or meaning.advice)
 
 
-def _meaning(refusal: Refusal) -> _Meaning:
+def _meaning(refusal: AwsRefusal) -> _Meaning:
     text = f"{refusal.code} {refusal.text}".lower().replace("resourcenotfound", "not found")
     return next(
         (meaning for meaning in _MEANINGS if meaning.needle in text),

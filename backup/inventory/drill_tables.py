@@ -15,7 +15,7 @@ drills = Table(
     Column("name", Text, nullable=False),
     Column("grade", Integer, nullable=False),  # readings.Grade
     refers("vault", "vaults.number"),
-    Column("plan", LargeBinary),  # of one that opens: what it restores (`driller.plan`)
+    Column("plan", LargeBinary),  # of one that opens: what it restores (`driller/planning.py`)
     Index("ix_drills_name", "name"),
 )
 

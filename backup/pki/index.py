@@ -46,7 +46,7 @@ class CertificateState(StrEnum):
     REVOKED = "revoked"
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class IndexEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An issued certificate. `root` is the key identifier of the root that signed it, in hex, as `serial`."""
 
     serial: str
@@ -84,9 +84,9 @@ class Index:
     """The whole index; `entries` in the order in which they were issued."""
 
     head: Head
-    entries: Sequence[Entry] = ()
+    entries: Sequence[IndexEntry] = ()
 
-    def newest(self, name: str) -> Entry | None:
+    def newest(self, name: str) -> IndexEntry | None:
         """The newest certificate of that common name."""
         found = [(one.not_before, place, one) for place, one in enumerate(self.entries) if one.name == name]
         return max(found)[2] if found else None
@@ -141,11 +141,11 @@ def record(directory: str, certificates: Iterable[x509.Certificate]) -> None:
     change_index(directory, add)
 
 
-def entry_of(certificate: x509.Certificate) -> Entry:
+def entry_of(certificate: x509.Certificate) -> IndexEntry:
     """The entry of a certificate that was just issued."""
     names = subject_values(certificate, NameOID.COMMON_NAME)
     identifier = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    return Entry(
+    return IndexEntry(
         serial=f"{certificate.serial_number:x}",
         name=names[0] if names else "",
         subject=name_text(certificate.subject),
@@ -169,7 +169,7 @@ def _read(path: str) -> Index:
     try:
         with open(path, "rb") as file:
             head, *lines = file.read().splitlines()
-        entries = [msgspec.json.decode(line, type=Entry) for line in lines]
+        entries = [msgspec.json.decode(line, type=IndexEntry) for line in lines]
         index = Index(msgspec.json.decode(head, type=Head), entries)
     except FileNotFoundError:
         return Index(Head())

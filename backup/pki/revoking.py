@@ -19,7 +19,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from backup.errors import IdentityError, UsageError
 from backup.pki.authority import BACKDATED, Authority
 from backup.pki.files import NewFile, replace_files
-from backup.pki.index import CertificateState, Entry, Head, Index, Reason, change_index, read_index, root_id
+from backup.pki.index import (
+    CertificateState,
+    Head,
+    Index,
+    IndexEntry,
+    Reason,
+    change_index,
+    read_index,
+    root_id,
+)
 from backup.pki.keys import signature_hash
 
 LARGEST_CRL = 300_000
@@ -45,7 +54,7 @@ class WrittenCrl:
     size: int
 
 
-def revoke(directory: str, which: str, *, every: bool, reason: Reason, now: datetime) -> Sequence[Entry]:
+def revoke(directory: str, which: str, *, every: bool, reason: Reason, now: datetime) -> Sequence[IndexEntry]:
     """Mark as revoked what `which` names: a serial, the beginning of one (six digits), or a server's name.
 
     All valid certificates of a server with `every`, else there must be just one. What is revoked already
@@ -59,13 +68,13 @@ def revoke(directory: str, which: str, *, every: bool, reason: Reason, now: date
     return [one for one in change_index(directory, mark).entries if one.serial in chosen]
 
 
-def _mark(entry: Entry, chosen: set[str], reason: Reason, now: datetime) -> Entry:
+def _mark(entry: IndexEntry, chosen: set[str], reason: Reason, now: datetime) -> IndexEntry:
     if entry.serial not in chosen or entry.revoked_at is not None:
         return entry
     return msgspec.structs.replace(entry, revoked_at=now.replace(microsecond=0), reason=reason)
 
 
-def _chosen(index: Index, which: str, *, every: bool, now: datetime) -> Sequence[Entry]:
+def _chosen(index: Index, which: str, *, every: bool, now: datetime) -> Sequence[IndexEntry]:
     named = [one for one in index.entries if one.name == which and one.state(now) is CertificateState.VALID]
     if named and (every or len(named) == 1):
         return named
@@ -134,7 +143,7 @@ def _write_crl(
     return WrittenCrl(authority.root, path, len(named), len(data))
 
 
-def _belongs(entry: Entry, authority: Authority, before: datetime | None, now: datetime) -> bool:
+def _belongs(entry: IndexEntry, authority: Authority, before: datetime | None, now: datetime) -> bool:
     """Whether a list names it: revoked, and not expired yet when the last list was signed."""
     if entry.revoked_at is None or entry.root != root_id(authority.certificate):
         return False
@@ -142,7 +151,7 @@ def _belongs(entry: Entry, authority: Authority, before: datetime | None, now: d
 
 
 def _sign(
-    authority: Authority, entries: Sequence[Entry], head: Head, until: datetime, now: datetime
+    authority: Authority, entries: Sequence[IndexEntry], head: Head, until: datetime, now: datetime
 ) -> x509.CertificateRevocationList:
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -162,7 +171,7 @@ def _sign(
     return builder.sign(authority.key, signature_hash(authority.key))
 
 
-def _revoked(entry: Entry, now: datetime) -> x509.RevokedCertificate:
+def _revoked(entry: IndexEntry, now: datetime) -> x509.RevokedCertificate:
     builder = x509.RevokedCertificateBuilder().serial_number(int(entry.serial, 16))
     builder = builder.revocation_date(entry.revoked_at or now)
     flag = _FLAGS.get(entry.reason or Reason.UNSPECIFIED)

@@ -25,9 +25,9 @@ from backup.pki.authority import files_of, new_root, open_root
 from backup.pki.files import NewFile, replace_files
 from backup.pki.index import (
     CertificateState,
-    Entry,
     Head,
     Index,
+    IndexEntry,
     certificate_path,
     change_index,
     read_index,
@@ -58,7 +58,7 @@ class Roots:
     numbers: Sequence[int]
     certificates: Sequence[x509.Certificate]
     signing: int
-    waiting: Sequence[Entry]
+    waiting: Sequence[IndexEntry]
     anchor: str
 
 
@@ -141,7 +141,7 @@ def _roots(directory: str, index: Index, now: datetime) -> Roots:
     return Roots(stage, head.roots, certificates, head.signing, waiting, anchor)
 
 
-def _waiting(index: Index, old: str, now: datetime) -> Sequence[Entry]:
+def _waiting(index: Index, old: str, now: datetime) -> Sequence[IndexEntry]:
     """The newest certificates of servers as far as they are valid, and of the old root."""
     newest = {one.name: one for one in sorted(index.entries, key=lambda one: one.not_before)}
     return [one for one in newest.values() if one.root == old and one.state(now) is CertificateState.VALID]

@@ -39,7 +39,7 @@ _STALE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
-class DrillContext:
+class RebuildDrillContext:
     """All that a drill works with outside its wish; `inventory` is the one in use, `url` its place."""
 
     vault: Vault
@@ -53,7 +53,7 @@ class DrillContext:
 
 
 @dataclass(frozen=True, slots=True)
-class DrillReport:
+class RebuildDrillReport:
     """A drill that is over, or waits: `worked` for so many seconds, of `took` since it was begun."""
 
     rebuilt: RebuildReport
@@ -100,7 +100,7 @@ def _without_why(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in one.items() if key != "why"} for one in found]
 
 
-def drill(wish: Wish, context: DrillContext) -> DrillReport:
+def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:
     """One step. Raises what `rebuild` raises; `LockedError` while another drill is at work here."""
     began = context.clock.now()
     with (
@@ -128,10 +128,10 @@ def drill(wish: Wish, context: DrillContext) -> DrillReport:
         else:
             folder.end()
         took = max(worked, (now - begun.at).total_seconds())
-        return DrillReport(report, compared, catalogs, begun.at, worked, took)
+        return RebuildDrillReport(report, compared, catalogs, begun.at, worked, took)
 
 
-def _rebuilding(context: DrillContext, folder: DrillFolder) -> RebuildContext:
+def _rebuilding(context: RebuildDrillContext, folder: DrillFolder) -> RebuildContext:
     return RebuildContext(
         vault=context.vault,
         clock=context.clock,
@@ -147,7 +147,7 @@ def _rebuilding(context: DrillContext, folder: DrillFolder) -> RebuildContext:
 
 
 def _compared(
-    wish: Wish, context: DrillContext, folder: DrillFolder, report: RebuildReport
+    wish: Wish, context: RebuildDrillContext, folder: DrillFolder, report: RebuildReport
 ) -> tuple[RebuildReport, Comparison | None, Catalogs]:
     """The comparison, once there is something to compare."""
     if report.state is StepStage.WAITING:
@@ -165,7 +165,7 @@ def _compared(
     return report, found, catalogs_in(folder.inventory)
 
 
-def _shown_until(wish: Wish, context: DrillContext, report: RebuildReport) -> datetime | None:
+def _shown_until(wish: Wish, context: RebuildDrillContext, report: RebuildReport) -> datetime | None:
     """Until when stored catalogs were to be seen by the rebuild; None where it was not to take the newest."""
     if report.listed_at is None or wish.before or wish.tip:
         return None

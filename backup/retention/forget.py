@@ -25,7 +25,7 @@ NOT_NAMED = "not named"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedSnapshot:
     """A snapshot that was named and is not forgotten, and why."""
 
     number: int
@@ -38,7 +38,7 @@ class ForgetPlan:
 
     stays: tuple[Decision, ...]
     goes: tuple[Decision, ...]
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[RefusedSnapshot, ...] = ()
 
     @property
     def numbers(self) -> list[int]:
@@ -82,7 +82,9 @@ def plan_chosen(
         for number in sorted(every)
         if number not in {one.number for one in goes}
     )
-    return ForgetPlan(stays, goes, tuple(Refusal(number, refused[number]) for number in sorted(refused)))
+    return ForgetPlan(
+        stays, goes, tuple(RefusedSnapshot(number, refused[number]) for number in sorted(refused))
+    )
 
 
 def _protected(candidate: Candidate, read_by_restores: Collection[int]) -> str:

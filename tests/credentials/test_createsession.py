@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup.credentials.createsession import _Keys
-from backup.credentials.denials import Refusal, denial
+from backup.credentials.denials import AwsRefusal, denial
 from backup.credentials.identity import Identity
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import DeniedError, ExitCode, NightvaultError, UnreachableError
@@ -112,7 +112,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("message", "what", "advice"), MESSAGES)
 def test_denials_say_what_to_check(message: str, what: str, advice: str) -> None:
-    error = denial(Refusal(403, "AccessDeniedException", message), OPTIONS)
+    error = denial(AwsRefusal(403, "AccessDeniedException", message), OPTIONS)
     assert what in str(error)
     assert f"(AccessDeniedException: {message})" in str(error)
     assert advice in error.advice
@@ -121,7 +121,7 @@ def test_denials_say_what_to_check(message: str, what: str, advice: str) -> None
 
 
 def test_an_unknown_resource_names_both_arns() -> None:
-    text = str(denial(Refusal(404, "ResourceNotFoundException", ""), OPTIONS))
+    text = str(denial(AwsRefusal(404, "ResourceNotFoundException", ""), OPTIONS))
     assert ANCHOR in text
     assert PROFILE in text
     assert "(ResourceNotFoundException (status 404))" in text

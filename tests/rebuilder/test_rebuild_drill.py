@@ -18,7 +18,7 @@ from backup.inventory.same_rows import MISSING
 from backup.model import VaultName
 from backup.protocols import Vault
 from backup.rebuilder.context import Wish
-from backup.rebuilder.drill import LOCK, DrillContext, DrillReport, drill
+from backup.rebuilder.drill import LOCK, RebuildDrillContext, RebuildDrillReport, drill
 from backup.rebuilder.drill_folder import NAME
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
@@ -42,8 +42,8 @@ class Drilling:
     def folder(self) -> Path:
         return self.site.folder / NAME
 
-    def step(self, vault: Vault | Any | None = None, wish: Wish | None = None) -> DrillReport:
-        context = DrillContext(
+    def step(self, vault: Vault | Any | None = None, wish: Wish | None = None) -> RebuildDrillReport:
+        context = RebuildDrillContext(
             vault=vault or self.site.vault,
             clock=self.site.clock,
             progress=self.progress,

@@ -12,7 +12,7 @@ from backup.cli.support.context import Cli, pass_cli
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.pki.index import Entry, Head
+    from backup.pki.index import Head, IndexEntry
 
 REASONS = (
     "unspecified",
@@ -112,7 +112,7 @@ def crl(cli: Cli, directory: str, days: int, passphrase_file: str | None) -> Non
     cli.say("next: `nightvault setup aws --apply --ca … --crl …` gives it to AWS (docs/certificates.md)")
 
 
-def entry_document(entry: Entry, now: datetime) -> dict[str, object]:
+def entry_document(entry: IndexEntry, now: datetime) -> dict[str, object]:
     """An issued certificate as JSON."""
     return {
         "name": entry.name,
@@ -131,7 +131,7 @@ def _crl_document(head: Head) -> dict[str, object]:
     return {"number": head.crl_number, "signed_at": head.crl_at, "valid_until": head.crl_until}
 
 
-def _state(entry: Entry, now: datetime) -> str:
+def _state(entry: IndexEntry, now: datetime) -> str:
     """The state in words."""
     reason = f" ({entry.reason})" if entry.reason not in {None, "unspecified"} else ""
     return f"{entry.state(now)}{reason}"

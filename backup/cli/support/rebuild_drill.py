@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
     from backup.inventory.same_rows import Found
     from backup.rebuilder.context import Wish
-    from backup.rebuilder.drill import DrillReport
+    from backup.rebuilder.drill import RebuildDrillReport
 
 _MOST_SHOWN = 20
 _EXITS = {Outcome.DONE: ExitCode.DONE, Outcome.PARTIAL: ExitCode.PARTIAL, Outcome.FAILED: ExitCode.FAILED}
@@ -64,7 +64,7 @@ def run_drill(
 
 
 def _show(
-    cli: Cli, config: Config, settings: VaultSettings, report: DrillReport, quotes: Sequence[Quote]
+    cli: Cli, config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
 ) -> None:
     from backup.app.prices import price_table
     from backup.cli.support.quoting import quote_document
@@ -83,7 +83,7 @@ def _show(
 
 
 def _screen(
-    config: Config, settings: VaultSettings, report: DrillReport, quotes: Sequence[Quote]
+    config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
 ) -> Group | str:
     from backup.app.prices import price_table
     from backup.cli.support.quoting import quote_table, terms_text
@@ -107,7 +107,7 @@ def _fitted(lines: Sequence[str]) -> list[str]:
     return [line for some in broken for line in some]
 
 
-def _lines(report: DrillReport) -> Iterator[str]:
+def _lines(report: RebuildDrillReport) -> Iterator[str]:
     from backup.cli.support.render import counted
 
     for job in report.rebuilt.jobs:
@@ -137,7 +137,7 @@ def _difference(one: Found) -> Iterator[str]:
         yield f"    … and {one.count - len(one.examples):,} more"
 
 
-def _cost(report: DrillReport, settings: VaultSettings) -> Iterator[str]:
+def _cost(report: RebuildDrillReport, settings: VaultSettings) -> Iterator[str]:
     from backup.app.expected_times import hours_of
     from backup.cli.support.render import counted, duration, size
 

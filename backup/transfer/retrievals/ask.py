@@ -17,7 +17,7 @@ from backup.errors import (
 )
 from backup.model import ByteRange, RetrievalId
 from backup.transfer.blame import is_of_one_archive
-from backup.transfer.retrievals.desk import Answer, Desk, Outcome, RetrievalStore, Wanted
+from backup.transfer.retrievals.desk import Answer, AskResult, Desk, RetrievalStore, Wanted
 from backup.transfer.retrievals.once import ask_once
 
 R = TypeVar("R")
@@ -28,7 +28,7 @@ def ask(
     store: RetrievalStore[R],
     desk: Desk,
     known: Mapping[str, RetrievalId] | None = None,
-) -> Outcome:
+) -> AskResult:
     """Ask for each, and record every answer; `short` if the vault cannot serve a tier just now.
 
     `known` are the vault's open retrievals. What would refuse others, too (no permission, no network), is
@@ -46,7 +46,7 @@ def ask(
     if refusal is not None:
         raise refusal
     has_settled = any(one.retrieval_id is not None or one.refused is not None for one in answers)
-    return Outcome(has_settled, next((one.short for one in answers if one.short is not None), None))
+    return AskResult(has_settled, next((one.short for one in answers if one.short is not None), None))
 
 
 def request_all(wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, RetrievalId]) -> list[Answer[R]]:

@@ -104,7 +104,7 @@ class Seen(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AskResult:
     """The outcome of asking: whether anything was granted or refused for good; what no tier could serve."""
 
     has_settled: bool = False

@@ -32,7 +32,7 @@ class Guarded(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoginResult:
     """The secrets for the cookies; without a session `wait` says how many seconds to wait, if any."""
 
     session: str | None = None
@@ -40,12 +40,12 @@ class Outcome:
     wait: int = 0
 
 
-def try_login(guarded: Guarded, name: str, password: str, known: str) -> Outcome:
+def try_login(guarded: Guarded, name: str, password: str, known: str) -> LoginResult:
     """Log a user in, or count the failure. `LockedError` while very many try."""
     accounts, throttle, now = guarded.accounts, guarded.throttle, guarded.clock.now()
     browser = accounts.known_browser(known[:128], name, now) if known else b""
     if wait := throttle.seconds_to_wait(name, browser, now):
-        return Outcome(wait=wait)
+        return LoginResult(wait=wait)
     if not _room.acquire(blocking=False):
         raise LockedError("too many log in at this moment", advice="try again in a moment")
     try:
@@ -55,7 +55,9 @@ def try_login(guarded: Guarded, name: str, password: str, known: str) -> Outcome
         _room.release()
     if not fits:
         accounts.note(name if accounts.role_of(name) else "somebody", "failed to log in", now)
-        return Outcome()
+        return LoginResult()
     throttle.succeeded(name, browser)
     accounts.note(name, "logged in", now)
-    return Outcome(accounts.open_session(name, now), None if browser else accounts.know_browser(name, now))
+    return LoginResult(
+        accounts.open_session(name, now), None if browser else accounts.know_browser(name, now)
+    )
