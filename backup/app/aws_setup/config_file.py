@@ -22,7 +22,7 @@ Values = Mapping[str, str]
 def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> str:
     """The text of a config with these keys of a vault and of [roles_anywhere]; what else it says stays.
 
-    `ConfigError` where they have no place, or where the text would say something else besides.
+    `ConfigError` where they have no place, or where another setting would change with them.
     """
     try:
         wanted = _wanted(tomllib.loads(text), vault, of_vault, anywhere)
@@ -42,7 +42,7 @@ def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> st
         _put(document["roles_anywhere"], anywhere)
     changed = _with_its_line_ends(tomlkit.dumps(document), text)
     if tomllib.loads(changed) != wanted:
-        raise ConfigError("the config cannot be changed: it would say something else besides")
+        raise ConfigError("the config cannot be changed: another setting would change with it")
     return changed
 
 
@@ -89,7 +89,7 @@ def check_writable(path: str) -> None:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigError(
             f"the config {path} could not be changed afterwards: {directory} is not writable",
-            advice="give the command as who may write there",
+            advice="run the command as a user who may write there",
         )
 
 

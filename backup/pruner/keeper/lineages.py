@@ -115,5 +115,6 @@ def _require_whole(state: State) -> None:
             numbers = ", ".join(map(str, job.not_covered))
             raise PruneStoppedError(
                 f"job {job.name} has newer catalogs that cannot be applied: {numbers}",
-                advice="one between may be missing; nothing is deleted for this server until it is there",
+                advice="a catalog in between may be missing; nothing is deleted for this server until it is "
+                "there",
             )

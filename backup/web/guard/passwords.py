@@ -26,7 +26,7 @@ def check_password(password: str, name: str) -> None:
         raise UsageError(f"the password is too long: {LONGEST} characters at most")
     if len(set(password)) < 5 or name.lower() in password.lower():
         raise UsageError(
-            "the password is guessed too soon", advice="use four words that do not belong together"
+            "the password is too easy to guess", advice="use four words that do not belong together"
         )
 
 

@@ -104,7 +104,7 @@ def cursor_of(text: str | None, shape: str) -> tuple[bytes | int, ...] | None:
         return None
     parts = text.split(".")
     if len(text) > _LONGEST_CURSOR or len(parts) != len(shape) or not text.isascii():
-        raise BadParameterError("this place to go on from was not given by this page")
+        raise BadParameterError("`after` must be what an earlier page gave as next_after")
     return tuple(_part(part, kind) for part, kind in zip(parts, shape, strict=True))
 
 
@@ -114,4 +114,4 @@ def _part(text: str, kind: str) -> bytes | int:
             return int(text if _NUMBER.fullmatch(text) else "")
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error) as error:
-        raise BadParameterError("this place to go on from was not given by this page") from error
+        raise BadParameterError("`after` must be what an earlier page gave as next_after") from error
