@@ -14,7 +14,7 @@ from backup.retention.policy import ALL, Policy
 from backup.retention.spans import Span, parse_span
 from backup.schedule import Schedule
 
-EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 JOB = """
 [[vault]]
 name = "disk"
