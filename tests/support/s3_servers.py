@@ -10,13 +10,11 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from typing import Any
 import pytest
 
 from tests.support.emulated import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
+from tests.support.own_venvs import make_venv
 
 SERVERS = ("seaweedfs", "ministack")
 REQUIRED = "NIGHTVAULT_S3_SERVERS"
@@ -65,11 +64,7 @@ def _environment(name: str) -> Path:
     with (_PLACE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "complete").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            venv.create(place, with_pip=True, symlinks=True)
-            pip = (place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-            installing: list[str | Path] = [*pip, "--no-deps", "--require-hashes", "-r", pins]
-            subprocess.run(installing, check=True, stdout=subprocess.DEVNULL, timeout=600)
+            make_venv(place, "--no-deps", "--require-hashes", "-r", pins)
             (place / "complete").touch()
     return place
 
