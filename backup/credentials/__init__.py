@@ -1,11 +1,11 @@
 """Temporary AWS keys for this machine, obtained with its certificate through IAM Roles Anywhere and renewed
 in time.
 
-The flow: `identity.py` loads the identity, a certificate and its private key, from files (`keyfiles.py`), a
-PKCS#11 token (`tokens.py`) or a TPM (`tpm.py`). `rolesanywhere.py`, a `CredentialSource`, has
+The flow: `identity.py` loads the identity, a certificate and its private key, from one of the
+`key_stores`: files, a PKCS#11 token or a TPM. `rolesanywhere.py`, a `CredentialSource`, has
 `createsession.py` send one request, which `signer.py` signs, and renews the keys before they expire.
-`boto.py` makes boto3 sessions that ask the source at every signature. `imds.py`, `container.py`, `cache.py`
-and `profile.py` pass the keys on to other programs.
+`boto.py` makes boto3 sessions that ask the source at every signature. `serving` passes the keys on to other
+programs.
 
 Invariants: a key on a token or in a TPM never leaves it, and no error or log holds a secret. Keys are written
 to disk only where the user asked for it. boto3 is imported in `boto.py` alone. Begin reading with

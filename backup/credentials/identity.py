@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from backup.credentials.certificate import CertificateFacts, certificate_facts, name_text
-from backup.credentials.keyfiles import (
+from backup.credentials.key_stores.keyfiles import (
     KeyFile,
     is_pkcs12,
     load_certificates,
@@ -24,10 +24,10 @@ from backup.credentials.keyfiles import (
     read_pkcs12,
     read_private_key,
 )
+from backup.credentials.key_stores.tpm import TSS2_PEM, TpmKey, is_tpm_handle, parse_handle, tcti_of
 from backup.credentials.keys import PrivateKey, SigningKey, SoftwareKey, algorithm_label
 from backup.credentials.pkcs11_uri import is_pkcs11, parse_pkcs11_uri
 from backup.credentials.places import IdentityFiles, shown_place, with_handed_over
-from backup.credentials.tpm import TSS2_PEM, TpmKey, is_tpm_handle, parse_handle, tcti_of
 from backup.errors import IdentityError
 
 __all__ = [
@@ -143,7 +143,7 @@ def _of_pkcs12(data: bytes, path: str, files: IdentityFiles) -> KeyFile:
 
 
 def _on_token(files: IdentityFiles) -> tuple[Sequence[x509.Certificate], bytes | None]:
-    from backup.credentials.tokens import TokenAccess, find_certificates, issuers_on_token
+    from backup.credentials.key_stores.tokens import TokenAccess, find_certificates, issuers_on_token
 
     uri = parse_pkcs11_uri(files.certificate)
     access = TokenAccess(files.pkcs11_module, passphrase_of(files))
@@ -179,7 +179,7 @@ def _key_elsewhere(files: IdentityFiles, mine: x509.Certificate, token_id: bytes
     if not is_pkcs11(place):
         pem = read_file(place, "private key")
         return TpmKey(mine, None, pem, passphrase_of(files), tcti_of(os.environ))
-    from backup.credentials.tokens import TokenAccess, TokenKey
+    from backup.credentials.key_stores.tokens import TokenAccess, TokenKey
 
     uri = parse_pkcs11_uri(place)
     access = TokenAccess(files.pkcs11_module, passphrase_of(files), files.reuse_pin)

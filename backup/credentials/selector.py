@@ -11,7 +11,7 @@ import msgspec
 from cryptography import x509
 
 from backup.credentials.identity import read_file
-from backup.credentials.tokens import TokenCertificate
+from backup.credentials.key_stores.tokens import TokenCertificate
 from backup.errors import IdentityError, UsageError
 
 _PAIR = re.compile(r"Key=(x509\w+),Value=(.*?)(?=\s+Key=|$)", re.DOTALL)

@@ -115,7 +115,8 @@ def test_keys_of_the_cache_cost_neither_cryptography_nor_http(world: World, tmp_
         "tempfile",
     }
     assert {name for name in found if name.startswith("backup.credentials.")} == {
-        f"backup.credentials.{name}" for name in ("arns", "cache", "options", "pkcs11_uri", "places")
+        f"backup.credentials.{name}"
+        for name in ("arns", "options", "pkcs11_uri", "places", "serving", "serving.cache")
     }
 
 

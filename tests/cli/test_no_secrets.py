@@ -25,11 +25,11 @@ from backup.credentials import (
     boto3_session,
     load_identity,
 )
-from backup.credentials.cache import CachedCredentials
 from backup.credentials.connection import Connection, open_pool
-from backup.credentials.imds import Imds
-from backup.credentials.keyfiles import passphrase_of
+from backup.credentials.key_stores.keyfiles import passphrase_of
 from backup.credentials.pkcs11_uri import parse_pkcs11_uri
+from backup.credentials.serving.cache import CachedCredentials
+from backup.credentials.serving.imds import Imds
 from backup.credentials.signer import SessionRequest
 from backup.errors import NightvaultError
 from backup.protocols import CredentialSource

@@ -14,9 +14,15 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.credentials.cache import CachedCredentials, CachedKeys, cache_name, cached_keys, default_directory
 from backup.credentials.identity import load_certificates
 from backup.credentials.options import RolesAnywhereOptions
+from backup.credentials.serving.cache import (
+    CachedCredentials,
+    CachedKeys,
+    cache_name,
+    cached_keys,
+    default_directory,
+)
 from backup.errors import UnreachableError
 from backup.model import Credentials
 from tests.support.doubles import ManualClock

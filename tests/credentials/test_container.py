@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from backup.credentials.container import CREDENTIALS_PATH, ContainerKeys
+from backup.credentials.serving.container import CREDENTIALS_PATH, ContainerKeys
 from tests.credentials.local_source import HERE, Source
 from tests.support.doubles import ManualClock
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from backup.credentials.imds import KEYS_PATH, MOST_TOKENS, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, Imds
-from backup.credentials.local_requests import Reply
+from backup.credentials.serving.imds import KEYS_PATH, MOST_TOKENS, TOKEN_HEADER, TOKEN_PATH, TTL_HEADER, Imds
+from backup.credentials.serving.local_requests import Reply
 from tests.credentials.local_source import HERE, Source
 from tests.support.doubles import ManualClock
 

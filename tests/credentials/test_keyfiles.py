@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from backup.credentials.identity import IdentityFiles, load_identity
-from backup.credentials.keyfiles import passphrase_of, read_file
+from backup.credentials.key_stores.keyfiles import passphrase_of, read_file
 from backup.credentials.keys import MLDSA_PUBLIC, SoftwareKey, has_signed
 from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.credentials.profile import with_profile
+from backup.credentials.serving.profile import with_profile
 from backup.errors import UsageError
 from backup.model import Credentials
 

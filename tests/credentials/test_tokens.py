@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from backup.credentials.identity import Identity, IdentityFiles, load_identity
+from backup.credentials.key_stores.tokens import TokenAccess, find_certificates
 from backup.credentials.keys import has_signed
 from backup.credentials.pkcs11_uri import parse_pkcs11_uri
-from backup.credentials.tokens import TokenAccess, find_certificates
 from backup.errors import IdentityError
 from backup.pki.issuing import issue
 from backup.pki.keys import KeyType

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backup.credentials.identity import Identity, IdentityFiles, load_identity
+from backup.credentials.key_stores.tpm import parse_handle, tcti_of
 from backup.credentials.keys import has_signed
-from backup.credentials.tpm import parse_handle, tcti_of
 from backup.errors import IdentityError
 from backup.pki.authority import Authority
 from tests.support.identities import authority_in, vectors, write

@@ -22,9 +22,9 @@ from backup.cli.support.identity_flags import (
 )
 
 if TYPE_CHECKING:
-    from backup.credentials.cache import CachedKeys
     from backup.credentials.options import RolesAnywhereOptions
     from backup.credentials.places import IdentityFiles
+    from backup.credentials.serving.cache import CachedKeys
     from backup.model import Credentials
     from backup.protocols import CredentialSource
 
@@ -62,7 +62,7 @@ def credential_process(cli: Cli, /, no_cache: bool, warn_days: int | None, **giv
 def _at_hand(
     cli: Cli, files: IdentityFiles, options: RolesAnywhereOptions, warn_days: int | None
 ) -> CachedKeys | None:
-    from backup.credentials.cache import cached_keys, default_directory
+    from backup.credentials.serving.cache import cached_keys, default_directory
 
     directory, unless = (
         default_directory(os.environ),
@@ -76,8 +76,8 @@ def _cached(
 ) -> CredentialSource:
     from cryptography.hazmat.primitives import hashes
 
-    from backup.credentials.cache import CachedCredentials, cache_name, default_directory
     from backup.credentials.identity import check_validity, own_certificate
+    from backup.credentials.serving.cache import CachedCredentials, cache_name, default_directory
 
     certificate = own_certificate(files)
     check_validity(certificate, cli.clock.now())

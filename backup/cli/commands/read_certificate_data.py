@@ -15,7 +15,7 @@ from backup.cli.support.identity_flags import Flags, identity_flags, identity_of
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from backup.credentials.tokens import TokenCertificate
+    from backup.credentials.key_stores.tokens import TokenCertificate
 
 
 @click.command("read-certificate-data")
@@ -62,10 +62,10 @@ def document(certificate: x509.Certificate) -> Mapping[str, object]:
 
 def _on_tokens(flags: Flags) -> Sequence[TokenCertificate]:
     from backup.cli.support.identity_flags import ask_on_terminal
-    from backup.credentials.keyfiles import Passphrase
+    from backup.credentials.key_stores.keyfiles import Passphrase
+    from backup.credentials.key_stores.tokens import TokenAccess, find_certificates
     from backup.credentials.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
     from backup.credentials.selector import Selector, parse_selector
-    from backup.credentials.tokens import TokenAccess, find_certificates
 
     uri = parse_pkcs11_uri(flags.certificate) if flags.certificate else Pkcs11Uri()
     selector = parse_selector(flags.cert_selector) if flags.cert_selector else Selector()

@@ -26,7 +26,7 @@ from backup.cli.support.identity_flags import (
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
-    from backup.credentials.local_requests import Reply
+    from backup.credentials.serving.local_requests import Reply
     from backup.protocols import Clock, CredentialSource
 
     Answer = Callable[[str, str, Mapping[str, str]], Reply]
@@ -77,8 +77,8 @@ def serve(cli: Cli, /, port: int, hop_limit: int, token_file: str | None, **give
 
 def _answering(source: CredentialSource, role_arn: str, clock: Clock, token: str | None) -> Answer:
     """The function that answers requests: a container's service if there is a token, else IMDSv2."""
-    from backup.credentials.container import ContainerKeys
-    from backup.credentials.imds import Imds
+    from backup.credentials.serving.container import ContainerKeys
+    from backup.credentials.serving.imds import Imds
 
     if token is None:
         return Imds(source, role_arn.rpartition("/")[2], clock).answer
@@ -87,7 +87,7 @@ def _answering(source: CredentialSource, role_arn: str, clock: Clock, token: str
 
 def _publish(token: str, path: str, where: str) -> None:
     """Write the token, without a newline, which no header may hold, and print the variables for tools."""
-    from backup.credentials.container import CREDENTIALS_PATH
+    from backup.credentials.serving.container import CREDENTIALS_PATH
     from backup.files import write_durably
 
     if os.path.lexists(path) and not os.path.isfile(path):

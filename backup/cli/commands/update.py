@@ -72,7 +72,7 @@ def _write(cli: Cli, path: str, profile: str, credentials: Credentials) -> datet
 
 def write_profile(path: str, profile: str, credentials: Credentials) -> None:
     """Replace the profile's keys in the file, whole, under a lock that other writers of ours take too."""
-    from backup.credentials.profile import with_profile
+    from backup.credentials.serving.profile import with_profile
     from backup.files import file_lock, write_durably
 
     target = os.path.realpath(path)  # a link stays one

@@ -168,9 +168,9 @@ def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
 
 
 def _selected(flags: Flags) -> str:
+    from backup.credentials.key_stores.tokens import TokenAccess, find_certificates
     from backup.credentials.pkcs11_uri import Pkcs11Uri
     from backup.credentials.selector import choose, parse_selector, uri_of
-    from backup.credentials.tokens import TokenAccess, find_certificates
 
     selector = parse_selector(flags.cert_selector or "")
     found = find_certificates(Pkcs11Uri(), TokenAccess(flags.pkcs11_lib))

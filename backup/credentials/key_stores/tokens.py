@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from backup.credentials.keyfiles import NO_PASSPHRASE, Passphrase, fully_parsed, read_passphrase
+from backup.credentials.key_stores.keyfiles import NO_PASSPHRASE, Passphrase, fully_parsed, read_passphrase
 from backup.credentials.keys import has_signed
 from backup.credentials.pkcs11_uri import Pkcs11Uri
 from backup.errors import IdentityError

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from backup.credentials.keyfiles import NO_PASSPHRASE, Passphrase
+from backup.credentials.key_stores.keyfiles import NO_PASSPHRASE, Passphrase
 from backup.credentials.keys import has_signed
 from backup.errors import IdentityError
 

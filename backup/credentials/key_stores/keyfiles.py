@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from backup.credentials.key_stores.mldsa_keys import read_both_form
 from backup.credentials.keys import PrivateKey
-from backup.credentials.mldsa_keys import read_both_form
 from backup.credentials.places import MOST_FILE, Asker, IdentityFiles
 from backup.errors import IdentityError
 

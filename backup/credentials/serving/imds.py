@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from backup.credentials.local_requests import Reply, path_of, refuse_stranger, reply_with_keys, stamp
+from backup.credentials.serving.local_requests import Reply, path_of, refuse_stranger, reply_with_keys, stamp
 from backup.protocols import Clock, CredentialSource
 
 TOKEN_PATH = "/latest/api/token"  # noqa: S105  a path

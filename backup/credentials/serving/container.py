@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 
-from backup.credentials.local_requests import Reply, path_of, refuse_stranger, reply_with_keys
+from backup.credentials.serving.local_requests import Reply, path_of, refuse_stranger, reply_with_keys
 from backup.protocols import Clock, CredentialSource
 
 CREDENTIALS_PATH = "/credentials"
