@@ -15,7 +15,6 @@ from typing import Final
 PROGRAM: Final = "/usr/local/bin/nightvault"
 STATE: Final = "/var/lib/nightvault"
 USER: Final = "nightvault"
-_CONFIG: Final = "/etc/nightvault/config.toml"
 _READS_ALL: Final = "CAP_DAC_READ_SEARCH"
 _RUNS_JOBS: Final = "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_FOWNER"
 """What root's services that run jobs, and their commands, may do."""
@@ -59,9 +58,9 @@ def filled(template: str, places: Places) -> str:
 
 
 def for_page(template: str, places: Places) -> str:
-    """The unit of the page: only where the program and the config lie differs; it shares no other place."""
+    """The unit of the page: only where the program and the state lie differs; it shares no other place."""
     text = template.replace(PROGRAM, quoted(places.program))
-    return text if places.config is None else text.replace(_CONFIG, places.config)
+    return text.replace(f":{STATE}/", f":{places.state}/")  # quotes would be part of it
 
 
 def with_page(template: str) -> str:

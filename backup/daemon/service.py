@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 from backup.app.page_access import PAGE_SOCKET, close_to_page, open_to_page, page_group
+from backup.app.page_config import remove_page_config, write_page_config
 from backup.app.restore_units import RestoreUnits
 from backup.app.task_book import InventoryBook
 from backup.app.tasks import Task, renewal_tasks, restores_task, scheduled_tasks, tasks_of
@@ -84,6 +85,8 @@ class Service:
         changed = differences(self.config, new)
         self.config = work.config = verbs.config = new
         self.reloaded(new)
+        if new.web is not None:
+            _hand_to_page(new)
         board.replace(tasks, InventoryBook(new))
         _log.info("the config was read again: %s", "these have changed" if changed else "nothing has changed")
         for line in changed:
@@ -114,7 +117,9 @@ def _page_socket(verbs: Verbs) -> Iterator[ControlServer]:
     config = verbs.config
     if config.web is None:
         close_to_page(config)
+        remove_page_config(config)
         return
+    _hand_to_page(config)
     group = None
     try:
         if (named := page_group(config)) is not None:
@@ -130,6 +135,14 @@ def _page_socket(verbs: Verbs) -> Iterator[ControlServer]:
         return verbs.status(request)
 
     yield ControlServer(config.state_dir, {**verbs.of_page(), "status": status}, PAGE_SOCKET, group=group)
+
+
+def _hand_to_page(config: Config) -> None:
+    """Write what the page is to know of the config; it is read when its process starts."""
+    try:
+        write_page_config(config)
+    except (NightvaultError, OSError) as error:
+        _log.warning("the page keeps the config that it has: %s", error)
 
 
 def all_tasks(config: Config) -> list[Task]:

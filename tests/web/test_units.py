@@ -12,7 +12,7 @@ from tests.support.servers import Server
 
 def test_the_pages_unit_is_there_where_the_page_is(one_backup: Server, tmp_path: Path) -> None:
     without = load_config(str(one_backup.config))
-    places = Places(program="/opt/nv/bin/nightvault", config="/srv/c.toml")
+    places = Places(program="/opt/nv/bin/nightvault", config="/srv/c.toml", state="/srv/state")
     assert "nightvault-web.service" not in {
         one.name for one in planned(without, Kind.DAEMON, places, str(tmp_path))
     }
@@ -22,6 +22,7 @@ def test_the_pages_unit_is_there_where_the_page_is(one_backup: Server, tmp_path:
         one.name: one.text for one in planned(load_config(str(other)), Kind.DAEMON, places, str(tmp_path))
     }
     assert "ExecStart=/opt/nv/bin/nightvault web\n" in units["nightvault-web.service"]
-    assert "LoadCredential=config.toml:/srv/c.toml\n" in units["nightvault-web.service"]
+    assert "LoadCredential=config.toml:/srv/state/page.toml\n" in units["nightvault-web.service"]
+    assert "/srv/c.toml" not in units["nightvault-web.service"]
     assert "User=nightvault-web\n" in units["nightvault-web.service"]
     assert "CAP_CHOWN" in units["nightvault.service"]

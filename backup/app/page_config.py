@@ -1,0 +1,106 @@
+"""What of the config the page is given: what its pages show, and no secret, command, address or role.
+
+The daemon writes it as `page.toml` into the state directory, for root alone (0600); systemd hands it to the
+page's process. What is not named here stays away, so a setting of tomorrow has to be thought about first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import tomlkit
+
+from backup.config import Config
+from backup.config.reading import config_of, read_document
+from backup.files import write_durably
+
+PAGE_CONFIG: Final = "page.toml"
+
+_VAULT: Final = """
+name kind path region vault bucket prefix storage_class catalog_class retrieval_days endpoint pack_size
+part_size tier deletes check check_sample prune prune_grace compact compact_horizon keep_within
+"""
+_JOB: Final = "name vault schedule timezone jitter catch_up retry retention forget alarm_on_unusual"
+_TABLES: Final[Mapping[str, str]] = {
+    "state": "dir",
+    "inventory": "url",
+    "prices": "file",
+    "restore": "max_restore_cost link on_capacity",
+    "monitoring": "log min_free check_age max_month_cost",
+}
+_LISTS: Final[Mapping[str, str]] = {"vault": _VAULT, "job": _JOB}
+_WHOLE: Final = ("web", "retention", "drill")
+_FILES: Final = frozenset({"dir", "file", "path", "certificate", "private_key", "accounts"})
+_NO_KEY: Final = "/nonexistent"  # a config with a certificate needs a key and roles
+_NO_ROLE: Final = "arn:aws:iam::000000000000:role/none"
+_ANY_SOURCE: Final = "/"
+
+
+def page_document(config: Config) -> dict[str, Any]:
+    """The config for the page, as TOML has it. `ConfigError` if the file cannot be read any more."""
+    return _for_page(read_document(config.path), os.path.dirname(config.path))
+
+
+def write_page_config(config: Config) -> None:
+    """Put it into the state directory. `ConfigError`, `OSError`."""
+    document = page_document(config)
+    path = os.path.join(config.state_dir, PAGE_CONFIG)
+    config_of(document, path)  # it must be a config still
+    write_durably(path, tomlkit.dumps(document).encode(), mode=0o600)
+
+
+def remove_page_config(config: Config) -> None:
+    """Take it away, once there is no page any more."""
+    with suppress(OSError):
+        os.unlink(os.path.join(config.state_dir, PAGE_CONFIG))
+
+
+def _for_page(whole: Mapping[str, Any], base: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, keys in _TABLES.items():
+        if name in whole:
+            found[name] = _only(whole[name], keys, base)
+    for name in _WHOLE:
+        if name in whole:
+            found[name] = _placed(whole[name], base)
+    for name, keys in _LISTS.items():
+        if name in whole:
+            found[name] = [_only(one, keys, base) for one in whole[name]]
+    for job in found.get("job", ()):
+        job["sources"] = [_ANY_SOURCE]  # a config needs some; the page shows those of snapshots
+    _with_identity(found, whole, base)
+    return found
+
+
+def _with_identity(found: dict[str, Any], whole: Mapping[str, Any], base: str) -> None:
+    """Add the certificate, whose dates are shown; of one on a token nothing is."""
+    certificate = whole.get("identity", {}).get("certificate", "")
+    if not certificate or ":" in certificate.partition("/")[0]:
+        return
+    found["identity"] = _placed({"certificate": certificate}, base) | {"private_key": _NO_KEY}
+    for vault in found.get("vault", ()):
+        if vault.get("kind") != "directory":
+            vault["role_arn"] = _NO_ROLE
+
+
+def _only(table: Mapping[str, Any], keys: str, base: str) -> dict[str, Any]:
+    wanted = frozenset(keys.split())
+    found: dict[str, Any] = _placed({name: value for name, value in table.items() if name in wanted}, base)
+    return found
+
+
+def _placed(value: Any, base: str) -> Any:
+    """The same with absolute paths: it is read at another place."""
+    if isinstance(value, list):
+        return [_placed(one, base) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _absolute(one, base) if name in _FILES else one for name, one in value.items()}
+
+
+def _absolute(path: Any, base: str) -> Any:
+    is_path = isinstance(path, str) and path
+    return os.path.normpath(os.path.join(base, os.path.expanduser(path))) if is_path else path
