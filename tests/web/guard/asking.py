@@ -65,6 +65,9 @@ def ask(
     async def send(message: Message) -> None:
         told.append(message)
 
-    asyncio.run(layer(scope, receive, send))
+    async def asked() -> None:
+        await layer(scope, receive, send)
+
+    asyncio.run(asked())
     body = b"".join(one.get("body", b"") for one in told[1:])
     return Answer(told[0]["status"], Headers(raw=told[0]["headers"]), body, below.scope)

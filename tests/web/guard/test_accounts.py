@@ -94,7 +94,7 @@ def test_sessions_are_bounded_and_the_oldest_make_room(accounts: Accounts, path:
     at = NOW + 30 * SECOND
     assert accounts.user_of_session(mine[0], at) is None
     assert all(accounts.user_of_session(one, at) for one in [*mine[1:], old])
-    later = micros(NOW + HOUR)
+    later = micros(NOW + HOUR - SECOND)
     with sqlite3.connect(path) as db:
         rows = [(b"%d" % n, "vi", later, later, later) for n in range(1000)]
         db.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", rows)

@@ -53,9 +53,11 @@ class Asking:
         gate = Gate(below, self.accounts, self.clock, has_tls=tls, user_header=user_header)
         return ask(gate, below, path, method=method, query=query, headers=headers or {})
 
-    def user(self, *words: str, headers: Mapping[str, str], user_header: str | None = None) -> User | None:
+    def user(
+        self, path: str = "/", *, headers: Mapping[str, str], user_header: str | None = None
+    ) -> User | None:
         """Who the application is told it is; None if it was not reached."""
-        scope = self(*words, headers=headers, user_header=user_header).scope
+        scope = self(path, headers, user_header=user_header).scope
         return None if scope is None else scope["state"]["user"]
 
 
