@@ -16,7 +16,7 @@ from tests.support.seeded_inventories import FIRST, seeded
 ENTRIES = int(os.environ.get("NIGHTVAULT_PAGE_ENTRIES", "50000"))
 SNAPSHOTS = int(os.environ.get("NIGHTVAULT_PAGE_SNAPSHOTS", "100"))
 NOW = FIRST + timedelta(days=SNAPSHOTS - 1, hours=5)
-_CONFIG = """
+CONFIG = """
 [state]
 dir = "{folder}"
 [inventory]
@@ -44,7 +44,7 @@ schedule = "every 6h"
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("page")
-    (folder / "config.toml").write_text(_CONFIG.format(folder=folder))
+    (folder / "config.toml").write_text(CONFIG.format(folder=folder))
     return load_config(str(folder / "config.toml"))
 
 

@@ -54,10 +54,9 @@ class Gate:
             wanted = next((of for begin, of in _MACHINES.items() if path.startswith(begin)), None)
             return None if wanted is None else self.accounts.user_of_token(token, wanted, now)
         if self.user_header is not None and (name := connection.headers.get(self.user_header)):
-            role = self.accounts.role_of(name[:64])
-            return None if role is None else self._named_by_proxy(connection, name[:64])
+            return self._named_by_proxy(connection, name[:64])
         secret = read_cookie(connection, SESSION, has_tls=self.has_tls)
-        if not secret or len(secret) > _LONGEST_SECRET:
+        if not secret:
             return None
         return self.accounts.user_of_session(secret, now, touch=path != "/events")
 
@@ -66,7 +65,7 @@ class Gate:
         role = self.accounts.role_of(name)
         if role is None:
             return None
-        secret = read_cookie(connection, SESSION, has_tls=self.has_tls)[:_LONGEST_SECRET]
+        secret = read_cookie(connection, SESSION, has_tls=self.has_tls)
         own = self.accounts.user_of_session(secret, self.clock.now()) if secret else None
         if own is not None and own.name == name:
             return own
