@@ -7,6 +7,9 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import IO
 
 from backup.archiver.hooks import passed_on
 from backup.config import RenewSettings
@@ -19,6 +22,8 @@ Ask = Callable[[bytes], bytes]
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "--")
 _LONGEST_REASON = 300
 _OURS = "nightvault: "
+_LAST_BYTES = 2.0
+"""Seconds in which what a process printed before its end is read."""
 
 
 def way_of(renew: RenewSettings) -> str:
@@ -53,19 +58,63 @@ def _run(words: Sequence[str], request: bytes, timeout: int) -> bytes:
     except (OSError, ValueError) as error:
         raise IdentityError(f"{what} cannot be started: {error}", advice="see [identity.renew]") from error
     try:
-        output, errors = process.communicate(request, timeout)
+        output, errors = _exchange(process, request, timeout)
     except subprocess.TimeoutExpired as error:
         raise IdentityError(f"{what} gave no answer within {timeout} s", advice="see its timeout") from error
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     if process.returncode:
         how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
         raise IdentityError(f"{what} failed with {how}{_last_words(errors)}")
     if len(output) > MOST_FILE:
-        raise IdentityError(f"{what} printed {len(output)} bytes: that is no certificate")
+        raise IdentityError(f"{what} printed more than {MOST_FILE} bytes: that is no certificate")
     return output
+
+
+def _exchange(process: subprocess.Popen[bytes], request: bytes, timeout: int) -> tuple[bytes, bytes]:
+    """Give a process the request; what it prints until it ends, as much of it as is looked at.
+
+    `subprocess.TimeoutExpired` when time is up. Its children are ended with it. What left its session and
+    holds a pipe open, as ssh's shared connection does, is not waited for.
+    """
+    output, errors = _Kept(process.stdout, MOST_FILE + 1), _Kept(process.stderr, MOST_FILE, newest=True)
+    threads = [Thread(target=work, daemon=True) for work in (output.read, errors.read)]
+    threads.append(Thread(target=_give, args=(process.stdin, request), daemon=True))
+    for thread in threads:
+        thread.start()
+    try:
+        process.wait(timeout)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for thread in threads:
+            thread.join(_LAST_BYTES)
+    return bytes(output.data), bytes(errors.data)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The first bytes of a stream, or its newest; the others are read and let go."""
+
+    stream: IO[bytes] | None
+    most: int
+    newest: bool = False
+    data: bytearray = field(default_factory=bytearray)
+
+    def read(self) -> None:
+        """Read to the end."""
+        assert self.stream is not None  # noqa: S101
+        with self.stream as stream:
+            while more := os.read(stream.fileno(), 1 << 16):
+                if self.newest:
+                    self.data = (self.data + more)[-self.most :]
+                else:
+                    self.data += more[: self.most - len(self.data)]
+
+
+def _give(stream: IO[bytes] | None, request: bytes) -> None:
+    assert stream is not None  # noqa: S101
+    with suppress(BrokenPipeError), stream:
+        stream.write(request)
 
 
 def _last_words(errors: bytes) -> str:

@@ -85,7 +85,14 @@ class Pairs:
         used = self.in_use()
         if used is None or not (follows or used.replaces == digest_of(configured.certificate)):
             return configured
-        return self.files(configured, used.pair)
+        files = self.files(configured, used.pair)
+        if not os.path.exists(files.certificate):
+            current = os.path.join(self.directory, _CURRENT)
+            raise IdentityError(
+                f"the renewed certificate {files.certificate} is missing",
+                advice=f"remove {current}: the configured certificate is used then",
+            )
+        return files
 
     def stage(self, certificate: bytes, key: bytes | None) -> int:
         """Write a pair to be tried; its number."""

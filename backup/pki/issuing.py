@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from backup.pki.keys import KeyType, PrivateKey, generate_key, private_pem, sign
 from backup.pki.subjects import Subject, check_common_name, check_part, file_stem
 
 LEAST_RSA_BITS = 2048
+MOST_NAMES = 5
+"""How many names a sentence lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +161,15 @@ def _check_renewal(authority: Authority, contents: CertificateContents, name: st
     asked, has = _names(contents.alternative_names), _names(_names_of(present))
     if asked - has:
         raise IdentityError(
-            f"the request of {name} asks for more names than it has: {', '.join(sorted(asked - has))}",
+            f"the request of {name} asks for more names than it has: {_few(sorted(asked - has))}",
             advice="have it signed by hand, without --for",
         )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of many names."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _names(names: x509.SubjectAlternativeName | None) -> set[str]:
@@ -182,15 +191,18 @@ def _read_csr(data: bytes) -> x509.CertificateSigningRequest:
 
 
 def _checked_subject(csr: x509.CertificateSigningRequest) -> x509.Name:
-    names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parts that are too long, which are refused in our words
+        subject = csr.subject
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not names:
         raise UsageError("the request names no common name (CN)")
     if len(names) > 1:  # AWS joins them with a slash
         raise UsageError("the request names several common names (CN)", advice="one server has one")
     check_common_name(str(names[0].value))
-    for attribute in csr.subject:
+    for attribute in subject:
         check_part("subject's part", str(attribute.value))
-    return csr.subject
+    return subject
 
 
 def _names_of(

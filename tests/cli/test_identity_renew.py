@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,6 +100,40 @@ def test_a_failure_says_why_and_the_next_try_waits(folder: Path, renew: str, why
     assert paused.exit_code == 0
     assert "it failed a short while ago" in paused.stdout
     assert run("--config", config, "identity", "renew", "--force", now=now).exit_code == 13
+
+
+def test_a_command_that_never_stops_printing_fills_no_memory(folder: Path) -> None:
+    """What it prints is read and let go; it is ended when time is up."""
+    config = config_with(folder, 'command = ["sh", "-c", "yes | tee /dev/stderr"]\ntimeout = 2')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    failed = run("--config", config, "identity", "renew", now=datetime.now(UTC))
+    assert "gave no answer within 2 s" in failed.stderr
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+@pytest.mark.slow
+def test_a_process_that_is_left_behind_is_not_waited_for(folder: Path) -> None:
+    """As ssh's shared connection, which keeps its standard error open."""
+    left = "setsid sleep 20 > /dev/null < /dev/null &"
+    words = " ".join(signing(folder))
+    config = config_with(folder, f'command = ["sh", "-c", "{left} exec {words}"]')
+    begin = time.monotonic()
+    done = run("--config", config, "identity", "renew", now=datetime.now(UTC))
+    assert done.exit_code == 0, done.output
+    assert time.monotonic() - begin < 15
+
+
+@pytest.mark.slow
+def test_a_renewed_pair_that_is_lost_is_told_with_the_way_back(folder: Path) -> None:
+    config = config_with(folder, f"command = {toml(signing(folder))}")
+    assert run("--config", config, "identity", "renew", now=datetime.now(UTC)).exit_code == 0
+    pairs = folder / "state" / "identity"
+    (pairs / "1" / "certificate.pem").unlink()
+    lost = run("--config", config, "identity", "show")
+    assert lost.exit_code == 13
+    assert f"remove {pairs}/current: the configured certificate is used then" in lost.stderr
+    (pairs / "current").unlink()
+    assert run("--config", config, "identity", "show").exit_code == 0
 
 
 def test_without_a_way_it_is_a_mistake_of_the_config(folder: Path) -> None:

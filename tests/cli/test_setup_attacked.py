@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backup.app.aws_setup import calls as set_up_calls
+from backup.app.aws_setup import config_file
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.clock import SystemClock
 from tests.support.aws_admin import admin_client, document
@@ -159,6 +160,27 @@ def test_a_config_that_somebody_else_changes_meanwhile(
     assert state_of(emulator) == state
     assert 'pack_size = "16MiB" # ours' in server.config.read_text()
     assert "trust_anchor_arn" in server.config.read_text()
+
+
+@pytest.mark.parametrize("step", ["create_durably", "write_durably"])
+def test_a_cut_while_the_config_is_written(
+    emulator: RunningEmulator, server: Server, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The config is the old one or the new one; applied again, the same AWS is in it."""
+    old = server.config.read_text()
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(config_file, step, cut)
+        server.run(*set_up(server, "apply", "--yes"))
+    assert server.config.read_text() == old
+    state = state_of(emulator)
+    server.done(*set_up(server, "apply", "--yes"))
+    assert state_of(emulator) == state
+    assert "nothing is to be done" in shown(server, "status")
+    assert "profile_arn" in server.config.read_text()
 
 
 def test_a_role_that_somebody_else_makes_meanwhile_is_not_touched(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,6 +128,25 @@ def test_several_names_are_refused_as_aws_joins_them_with_a_slash(authority: Aut
     csr = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     with pytest.raises(UsageError, match="several common names"):
         sign_csr(authority, csr.public_bytes(Encoding.PEM), days=5, now=NOW)
+
+
+def test_a_name_that_is_too_long_is_refused_in_our_words_alone(authority: Authority) -> None:
+    """cryptography would warn of it, to the user."""
+    with warnings.catch_warnings(action="ignore"):
+        names = [x509.NameAttribute(NameOID.COMMON_NAME, "a" * 200, _validate=False)]
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names))
+        csr = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+        pem = csr.public_bytes(Encoding.PEM)
+    with warnings.catch_warnings(action="error"), pytest.raises(UsageError, match="'aaaa"):
+        sign_csr(authority, pem, days=5, now=NOW)
+
+
+def test_of_many_names_only_a_few_are_told(tmp_path: Path, authority: Authority) -> None:
+    issue(authority, SUBJECT, key_type=KeyType.P_256, days=5, directory=str(tmp_path / "out"), now=NOW)
+    many = replace(SUBJECT, dns=tuple(f"h{number}.example" for number in range(1000)))
+    with pytest.raises(IdentityError, match="and 995 more") as told:
+        sign_csr(authority, csr_of(tmp_path, many), days=5, now=NOW, only_for="web1")
+    assert len(str(told.value)) < 200
 
 
 def csr_of(tmp_path: Path, subject: Subject, name: str = "k") -> bytes:
