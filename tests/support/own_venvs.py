@@ -29,6 +29,6 @@ def make_venv(folder: Path, *words: str | Path) -> None:
     It has no pip, and only what is imported is compiled: both would take longer than the installation.
     """
     venv.create(folder, clear=True, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
     options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
     subprocess.run([*pip, "install", *options, *words], check=True, stdout=subprocess.DEVNULL, timeout=600)
