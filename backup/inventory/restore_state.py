@@ -112,6 +112,7 @@ class _Kept(msgspec.Struct):
     seconds: float = 0.0
     failures: dict[int, _Failed] = {}
     has_begun: bool = True
+    has_entered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class RestoreState:
 
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
     files that were given up; `failures` are those of retrievals, by number. Before anything was written
-    (`has_begun`) there may be failures alone.
+    (`has_begun`) there may be failures alone, and directories, once a session `has_entered` the target.
     """
 
     files: int = 0
@@ -139,6 +140,7 @@ class RestoreState:
     gone: frozenset[bytes] = field(default_factory=frozenset)
     failures: Mapping[int, Failure] = field(default_factory=dict)
     has_begun: bool = True
+    has_entered: bool = False
 
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
@@ -150,7 +152,7 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     met = tuple(Problem.of(one.path, one.kind, one.detail) for one in kept.problems)
     failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
-    return RestoreState(*counts, met, frozenset(kept.gone), failures, kept.has_begun)
+    return RestoreState(*counts, met, frozenset(kept.gone), failures, kept.has_begun, kept.has_entered)
 
 
 def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
@@ -165,9 +167,16 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         seconds=progress.seconds,
         failures={number: _Failed(one.why, one.times) for number, one in progress.failures.items()},
         has_begun=progress.has_begun,
+        has_entered=progress.has_entered,
     )
     data = msgspec.msgpack.encode(kept)
     tx.execute(update(restores).where(restores.c.number == restore).values(progress=data))
+
+
+def note_entered(tx: Transaction, restore: int) -> None:
+    """Record that a session is about to make directories."""
+    before = read_progress(tx, restore) or RestoreState(has_begun=False)
+    keep_progress(tx, restore, replace(before, has_entered=True))
 
 
 def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:

@@ -61,6 +61,7 @@ class Session:
         self._plan = plan
         self._pack_keys = pack_keys
         self._resumes = before is not None and before.has_begun
+        self._has_entered = before is not None and (before.has_begun or before.has_entered)
         self._before = before or RestoreState()
         self._context = context
         self._counts = SessionCounts(self._before, context.clock.now(), context.progress)
@@ -69,7 +70,9 @@ class Session:
         self._target = enter(restore, context, replaces=choice.overwrite is not Overwrite.NEVER)
         owners = Owners(numeric=context.numeric_owner or choice.numeric_owner)
         report = self._counts.problems.append
-        self._writer = Writer(self._target, report, restore.id, owners, resumes=self._resumes)
+        self._writer = Writer(
+            self._target, report, restore.id, owners, resumes=self._resumes, has_entered=self._has_entered
+        )
         key, warn = context.secret.chunk_key, self._counts.warnings.append
         self._assembly = Assembly(plan.selection, self._writer, report, chunk_key=key, warn=warn)
         self._checkpoints = Checkpoints(restore, known, context.inventory, self._writer)
@@ -153,6 +156,9 @@ class Session:
 
     def _begin(self) -> None:
         """Directories and empty files; then what earlier sessions left, of which some may be wanted again."""
+        if not self._has_entered:
+            with self._context.inventory.writing() as tx:
+                books.note_entered(tx, self._restore.number)
         self._assembly.begin(again=self._resumes)
         if self._resumes:
             self._context.progress.advance(done=self._before.written)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from backup.restorer.restore import RestoreReport, advance, begin_restore, deliv
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.target.directories import Target
 from tests.support.backups import Site
-from tests.support.trees import assert_same_tree
+from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.trees import assert_same_tree, snapshot_of
 
 
 def begin(site: Site, out: Path, choice: Choice) -> Restore:
@@ -100,6 +102,39 @@ def test_never_replaces_what_appears_while_it_waits(full: Site, out: Path, what:
     assert [one.path for one in report.problems] == [b"large"]
     assert os.lstat(place).st_ino == before.st_ino
     assert not [name for name in os.listdir(out) if name.startswith(".nightvault-")]
+
+
+@pytest.mark.parametrize("choice", [{"paths": True}, {"overwrite": Overwrite.NEVER}], ids=["way", "never"])
+def test_directories_are_as_they_were_when_the_power_goes_before_the_first_record(
+    site: Site, source: Path, out: Path, choice: dict[str, Any]
+) -> None:
+    deep = source / "way" / "to"
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"x" * 1000)
+    for place, mode, day in ((deep, 0o750, 5), (deep.parent, 0o711, 6)):
+        place.chmod(mode)
+        os.utime(place, (day * 86_400, day * 86_400))
+    site.backup()
+    chosen = Choice(**(choice | ({"paths": (os.fsencode(deep / "file"),)} if "paths" in choice else {})))
+    restore = begin(site, out, chosen)
+    dark = site.reopen(FaultyVault(site.vault, Fault("fetch", PowerCut("before the first record"))))
+    with pytest.raises(PowerCut):
+        finish(dark, restore)
+    assert (out / "way").stat().st_mode & 0o777 == 0o700
+    site = dark.reopen(site.vault)
+    assert finish(site, restore).problems == ()
+    assert_same_tree(snapshot_of(deep.parent), out / "way")
+
+
+def test_directories_of_others_keep_their_modes(site: Site, source: Path, out: Path) -> None:
+    (source / "way").mkdir()
+    (source / "way" / "file").write_bytes(b"x" * 1000)
+    site.backup()
+    (out / "way").mkdir(parents=True, mode=0o700)
+    os.utime(out / "way", (86_400, 86_400))
+    report = finish(site, begin(site, out, Choice(paths=(os.fsencode(source / "way" / "file"),))))
+    assert report.problems == ()
+    assert (out / "way").stat().st_mode & 0o777 == 0o700
 
 
 def test_reading_back_finds_what_a_bad_disk_did(

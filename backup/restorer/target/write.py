@@ -29,7 +29,10 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Writer(FileMaker):
-    """Writes the entries of one restore, on one thread; `resumes` a restore that was begun before."""
+    """Writes the entries of one restore, on one thread; `resumes` a restore that was begun before.
+
+    `has_entered`: an earlier session made directories, whatever it recorded of them.
+    """
 
     _target: Target
 
@@ -41,11 +44,13 @@ class Writer(FileMaker):
         owners: Owners | None = None,
         *,
         resumes: bool = False,
+        has_entered: bool = False,
     ) -> None:
         self._owners = owners or Owners()
         self._mark = mark
         super().__init__(target, report, mark, self._owners)
         self._resumes = resumes
+        self._has_entered = has_entered or resumes
         self._directories: list[RestoreEntry] = []
         if not resumes:
             self._parts.clean(target.handle(b""))
@@ -77,7 +82,7 @@ class Writer(FileMaker):
             return False
         found = os.fstat(handle)
         is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
-        return not (self._resumes and is_unfinished)
+        return not (self._has_entered and is_unfinished)
 
     def special(self, entry: RestoreEntry) -> None:
         """Create a symlink, FIFO or device, with its hard links."""
