@@ -37,13 +37,18 @@ Record = Callable[[Deleted], object]
 
 @dataclass(frozen=True, slots=True)
 class Deleting:
-    """How archives are deleted: each request tried how often, how many side by side, until when."""
+    """How archives are deleted: each request tried how often, how many side by side, until when.
+
+    `before_batch` and `before_request` raise if nothing more may go; the former on the caller's thread.
+    """
 
     vault: Vault
     patience: Patience
     progress: Progress
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
+    before_batch: Callable[[], None] = lambda: None
+    before_request: Callable[[], None] = lambda: None
 
 
 def delete_decided(archives: Sequence[StoredArchive], vault: Vault, context: PruneContext) -> Deleted:
@@ -67,6 +72,7 @@ def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record
         for group in _batches(archives, size * at_once):
             if work.stop():
                 raise InterruptedRunError("the prune was stopped; what is left is deleted the next time")
+            work.before_batch()
             asked = [(some, pool.submit(_ask, some, work)) for some in _batches(group, size)]
             wait([answer for _, answer in asked])
             some = _answered(asked)
@@ -81,7 +87,12 @@ def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record
 
 def _ask(some: Sequence[StoredArchive], work: Deleting) -> _Answer:
     stored = {one.archive_id: one.stored_at for one in some}
-    return work.patience.call(lambda: work.vault.delete_archives(stored))
+
+    def ask() -> _Answer:
+        work.before_request()
+        return work.vault.delete_archives(stored)
+
+    return work.patience.call(ask)
 
 
 def _answered(asked: Sequence[tuple[Sequence[StoredArchive], Future[_Answer]]]) -> Deleted:

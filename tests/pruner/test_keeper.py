@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from backup.errors import LockedError, VaultError
+from backup.errors import LockedError, ThrottledError, VaultError
 from backup.format import records
 from backup.inventory import archives
 from backup.inventory.database import create_inventory
+from backup.inventory.runs import RunKind
 from backup.inventory.schema import micros
 from backup.model import (
     ArchiveId,
@@ -28,15 +29,17 @@ from backup.model import (
 )
 from backup.protocols import VaultTraits
 from backup.pruner.keeper.folder import KeeperFolder
+from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys
-from tests.support.doubles import Fault, FaultyVault
+from tests.support.doubles import Fault, FaultyVault, ManualClock
 from tests.support.keeping import FLOOR, keeper_of
 from tests.support.nights import DAY
 from tests.support.rebuilding import Bare, archive_file
 from tests.support.trees import assert_same_tree, snapshot_of
+from tests.support.wholeness import list_now
 
 
 class Around:
@@ -357,6 +360,76 @@ def test_a_catalog_that_comes_meanwhile_stops_it(kept: Kept) -> None:
     report = kept.keeper.only()
     assert "while its state was rebuilt" in report.stopped
     assert kept.data() >= before
+
+
+class Sleeping(Around):
+    """The keeper sleeps for hours after a call; its server takes back what is condemned, and builds on it."""
+
+    def __init__(self, kept: Kept, method: str) -> None:
+        super().__init__(kept)
+        self._kept, self._method = kept, method
+
+    def newest_catalogs(self, *arguments: Any) -> Any:
+        found = self._vault.newest_catalogs(*arguments)
+        self._sleep("newest_catalogs")
+        return found
+
+    def delete_archives(self, stored: Any) -> Any:
+        if self._method == "delete_archives":
+            self._sleep("delete_archives")
+            raise ThrottledError("slow down")
+        return self._vault.delete_archives(stored)
+
+    def _sleep(self, method: str) -> None:
+        if method != self._method:
+            return
+        self._method = ""
+        site, clock = self._kept.site, self._kept.clock
+        every = list_now(self._vault).archives
+        packs = [one.label.pack_id for one in every if one.label and one.archive_id == self._kept.condemned]
+        site.amend(records.TakenUpRecord([bytes(one) for one in packs]), kind=RunKind.PRUNE)
+        clock.advance(timedelta(hours=2))
+        site.backup()
+
+
+@pytest.mark.parametrize("method", ["newest_catalogs", "delete_archives"])
+def test_after_a_sleep_it_deletes_nothing_that_was_taken_back_and_built_upon(kept: Kept, method: str) -> None:
+    kept.clock.advance(FLOOR + DAY)
+    Sleeping(kept, method)
+    report = kept.keeper.only()
+    assert ("stored a catalog" if method == "newest_catalogs" else "slept") in report.stopped
+    assert kept.condemned in kept.data()
+
+
+@pytest.mark.parametrize(("hours", "stops"), [(19, False), (21, True)])
+def test_where_lists_are_late_a_decision_holds_for_hours(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, hours: int, stops: bool
+) -> None:
+    late = replace(kept.vault.traits, lists_at_once=False)
+    monkeypatch.setattr(type(kept.vault), "traits", property(lambda _: late))
+
+    class Slow(Around):
+        def fetch_listing(self, *arguments: Any) -> Any:
+            kept.clock.advance(timedelta(hours=slow.pop() if slow else 0))
+            return self._vault.fetch_listing(*arguments)
+
+    slow = [hours]
+    Slow(kept)
+    kept.clock.advance(FLOOR + 2 * DAY)
+    report = kept.keeper.only()
+    assert ("slept" in report.stopped) == stops
+    assert (kept.condemned in kept.data()) == stops
+
+
+def test_many_deletions_may_take_long(clock: ManualClock) -> None:
+    """It looks again from time to time, and goes on."""
+    looks: list[datetime] = []
+    valid = Validity(clock, clock.now(), lambda: looks.append(clock.now()))
+    for _ in range(30):
+        valid.renew()
+        valid.require()
+        clock.advance(timedelta(minutes=4))
+    assert len(looks) == 9
 
 
 def test_a_strange_signer_stops_it(kept: Kept) -> None:

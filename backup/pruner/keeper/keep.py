@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from backup.errors import (
     FormatError,
@@ -36,6 +36,7 @@ from backup.pruner.keeper.rules import Decision, KeeperRules, decide
 from backup.pruner.keeper.shares import refused_shares, share_of, waiting_shares
 from backup.pruner.keeper.signs import find_signs
 from backup.pruner.keeper.state import State, read_state
+from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError, require_same_time
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import ForkError, OlderStateError, TwoSignersError
@@ -86,6 +87,7 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
 
     `LockedError` while another is at work; `PruneStoppedError` if the clocks differ.
     """
+    begun = context.clock.now()
     with KeeperFolder.opened(context.folder) as folder:
         require_same_time(context.vault, context.clock, context.patience)
         listing = _listing(context, folder)
@@ -99,7 +101,7 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
             if name in done.reports:
                 continue
             try:
-                report = _Server(context, folder, lineage, rules).step(listing, only_plan=only_plan)
+                report = _Server(context, folder, lineage, rules, begun).step(listing, only_plan=only_plan)
             except _Waits as wait:
                 waits.append(str(wait))
                 continue
@@ -167,12 +169,18 @@ class _Server:
     """One server of the vault."""
 
     def __init__(
-        self, context: KeeperContext, folder: KeeperFolder, lineage: Lineage, rules: KeeperRules
+        self,
+        context: KeeperContext,
+        folder: KeeperFolder,
+        lineage: Lineage,
+        rules: KeeperRules,
+        begun: datetime,
     ) -> None:
         self._context = context
         self._folder = folder
         self._lineage = lineage
         self._rules = rules
+        self._begun = begun
 
     def step(self, listing: Listing, *, only_plan: bool) -> InventoryReport:
         """Rebuild both states, decide, delete. `_Waits`; the errors of `StateFinder.find`."""
@@ -239,24 +247,38 @@ class _Server:
         )
 
     def _delete(self, decided: Decision, newest: State, report: InventoryReport) -> InventoryReport:
-        """Delete what goes, unless a catalog came meanwhile."""
+        """Delete what goes, unless a catalog came meanwhile, or may have come."""
         due = decided.delete
         if not due:
             return report
-        self._require_nothing_new(newest)
         context = self._context
-        work = Deleting(context.vault, context.patience, context.progress, context.threads, context.stop)
+        valid = self._validity(newest)
+        work = Deleting(
+            context.vault,
+            context.patience,
+            context.progress,
+            context.threads,
+            context.stop,
+            before_batch=valid.renew,
+            before_request=valid.require,
+        )
         total = sum(one.size for one in due)
         title = f"Deleting {len(due)} archives from {context.vault.name}"
         with phase(context.progress, title, total, counts="archive"):
             came_of_it = delete_all(due, work, lambda *_: None)
         return replace(report, deleted=share_of(came_of_it.gone), refused=refused_shares(came_of_it))
 
-    def _require_nothing_new(self, newest: State) -> None:
+    def _validity(self, newest: State) -> Validity:
         """`PruneStoppedError` if the server stored a catalog since, where a look costs nothing."""
+        clock = self._context.clock
+        if not self._context.vault.traits.lists_at_once:
+            return Validity(clock, self._begun, None)
+        looked_at = clock.now()
+        self._require_nothing_new(newest)
+        return Validity(clock, looked_at, lambda: self._require_nothing_new(newest))
+
+    def _require_nothing_new(self, newest: State) -> None:
         vault = self._context.vault
-        if not vault.traits.lists_at_once:
-            return
         known = {job.number for job in newest.report.jobs}
         numbers = dict.fromkeys(newest.jobs, min(known, default=0))
         for one in self._context.patience.call(lambda: vault.newest_catalogs(newest.inventory_id, numbers)):

@@ -1,0 +1,48 @@
+"""How long a decision may be gone by: meanwhile a server may take an archive back, and build on it.
+
+It does so an hour after it took the archive back where lists come at once, and days after it where they are
+late (`inventory/compared.py`). A process that slept must not delete by what was true before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from backup.protocols import Clock
+from backup.pruner.listed import PruneStoppedError
+
+_LOOK_AGAIN = timedelta(minutes=10)
+_AT_ONCE = timedelta(minutes=30)
+_LATE = timedelta(hours=20)  # with the age of the list at that time: less than its servers wait
+
+
+class Validity:
+    """From when a decision holds, and the end of that.
+
+    `look` raises if the server stored a catalog since; None where that cannot be seen at once: then the
+    decision holds for some hours since it was `begun`.
+    """
+
+    def __init__(self, clock: Clock, begun: datetime, look: Callable[[], None] | None) -> None:
+        self._clock = clock
+        self._since = begun
+        self._look = look
+        self._limit = _LATE if look is None else _AT_ONCE
+
+    def renew(self) -> None:
+        """Look again if that is some time ago."""
+        now = self._clock.now()
+        if self._look is not None and abs(now - self._since) > _LOOK_AGAIN:
+            self._look()
+            self._since = now
+
+    def require(self) -> None:
+        """`PruneStoppedError` if it holds no more."""
+        passed = abs(self._clock.now() - self._since)
+        if passed > self._limit:
+            raise PruneStoppedError(
+                f"{passed.total_seconds() / 3600:.1f} hours passed since it was looked what may be deleted: "
+                "this machine slept, or its clock was set",
+                advice="what was not deleted yet is decided anew when you run it again",
+            )
