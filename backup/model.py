@@ -191,11 +191,20 @@ class ArchiveLabel:
         return self.kind is PackKind.CATALOG and self.inventory_id == inventory_id
 
 
+class FileStamp(NamedTuple):
+    """What tells that a file is the same and was not written to since: inode, size, mtime (ns)."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class Pack:
     """A finished pack in the spool, as it is recorded before its first byte is sent.
 
     `leaves` are the SHA-256 of its MiBs, from which the hashes of parts follow without reading it again.
+    `stamp` is that of its file once it was synced: while the file has it, it is what was hashed and proven.
     """
 
     label: ArchiveLabel
@@ -205,6 +214,7 @@ class Pack:
     frames: Sequence[FrameRow]
     chunks: Sequence[ChunkRow]
     leaves: Sequence[bytes]
+    stamp: FileStamp | None = None
 
 
 # Vaults.

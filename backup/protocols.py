@@ -14,6 +14,7 @@ from backup.model import (
     ByteRange,
     Credentials,
     Fetched,
+    FileStamp,
     InventoryId,
     ListedArchive,
     Listing,
@@ -219,11 +220,16 @@ class Vault(Protocol):
 class TakesFiles(Protocol):
     """An optional ability of a `Vault` that may lie on the spool's own file system."""
 
-    def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
+    def put_file(
+        self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None
+    ) -> bool:
         """Take a finished, synced file as all parts of an upload, without a copy of its bytes.
 
         False where that cannot be (another file system): then nothing was taken, and the parts are to be
         sent. The file must not be written to any more. `UploadExpiredError` when the upload is unknown.
+
+        `stamp` is what the file had when its bytes were hashed and proven. A file that still has it is not
+        hashed again; any other is, and `IntegrityError` is raised unless it consists of exactly these parts.
         """
         ...
 

@@ -94,8 +94,8 @@ class TestStatements:
 class TestSystemCalls:
     """What the kernel is asked for each small file: strace counts, of all processes and threads."""
 
-    # A stat by the scan; open, stat twice, read, xattrs, flags, close; and its share of a batch.
-    MOST_FIRST = 9.0
+    # A stat by the scan; open, read, xattrs, flags, stat, close; and its share of a batch.
+    MOST_FIRST = 7.9
     MOST_AGAIN = 1.5
     # Open, stat, write, mode, times, a second handle, two closes, rename, stat; and its share of a directory.
     MOST_RESTORED = 10.5
@@ -174,7 +174,8 @@ class _Counted:
 class TestHashing:
     """Each byte that is sent goes through SHA-256 twice: for the tree, and for AWS's signature.
 
-    A directory vault signs nothing, but proves the tree as the service does.
+    A directory vault signs nothing, and a pack that moves within a file system is hashed only when it is
+    written: reading it back has proven it.
     """
 
     @pytest.fixture(autouse=True)
@@ -194,7 +195,7 @@ class TestHashing:
         self.plant(tmp_path / "source")
         report = directory_site(tmp_path, pack_size=16 * MIB).backup()
         assert report.bytes_uploaded >= 18 * MIB
-        assert _Counted.taken <= 2.01 * report.bytes_uploaded
+        assert _Counted.taken <= 1.01 * report.bytes_uploaded
 
     def test_into_glacier(self, tmp_path: Path) -> None:
         self.plant(tmp_path / "source")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from backup.archiver.contents import Content, Contents
 from backup.archiver.pipeline import ChunkRun
+from backup.archiver.read_batch import Batch, Handle
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.rows import pack_u32
@@ -26,15 +27,13 @@ from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
 from backup.source.reader import (
     MOST_DIRECTORIES,
-    MOST_FILES,
-    MOST_NAMES,
     MOST_REQUESTS,
     ReadBatch,
     ReaderGoneError,
     ReaderProcess,
 )
 from backup.source.scan import ScannedDirectory, ScannedEntry
-from backup.source.small import FileToRead, is_small, seen
+from backup.source.small import is_small
 
 MANY_SMALL_FILES: Final = 2_000  # from so many small files on, a second process pays off
 _MOST_BYTES: Final = 2 * MIB  # in a batch
@@ -99,62 +98,12 @@ class Taker(Protocol):
         """Files were read together."""
 
 
-@dataclass(slots=True)
-class _Handle:
-    """Our own handle of a directory, kept while files in it wait."""
-
-    number: int
-    path: bytes
-    users: int = 0
-
-
 class _File(NamedTuple):
     """A file whose turn has not come."""
 
-    handle: _Handle
+    handle: Handle
     scanned: ScannedEntry
     live: LiveEntry | None
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Small files requested together; `looked_at` is a moment before any of them was opened."""
-
-    looked_at: int
-    most_bytes: int
-    handles: list[_Handle] = field(default_factory=list)
-    at: list[int] = field(default_factory=list)
-    scanned: list[ScannedEntry] = field(default_factory=list)
-    lives: list[LiveEntry | None] = field(default_factory=list)
-    bytes: int = 0
-    names: int = 0
-    is_asked: bool = False
-
-    def add(self, handle: _Handle, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        """Add a file; call `is_full` before."""
-        if not self.handles or self.handles[-1] is not handle:
-            self.handles.append(handle)
-            handle.users += 1
-        self.at.append(len(self.handles) - 1)
-        self.scanned.append(scanned)
-        self.lives.append(live)
-        self.bytes += scanned.stat.st_size
-        self.names += len(scanned.name)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the next file may be too much for one request."""
-        return (
-            self.bytes >= self.most_bytes
-            or len(self.scanned) >= MOST_FILES
-            or len(self.handles) >= MOST_DIRECTORIES
-            or self.names >= MOST_NAMES - 255
-        )
-
-    def request(self) -> list[FileToRead]:
-        """The request."""
-        names, stats, _ = zip(*self.scanned, strict=True)
-        return list(map(FileToRead, self.at, names, map(seen, stats)))
 
 
 class ReadAhead:
@@ -180,9 +129,9 @@ class ReadAhead:
         self._reader: ReaderProcess | None = None
         self._may_start = True
         self._seen = 0
-        self._handle: _Handle | None = None
-        self._queue: deque[_Batch | _File] = deque()
-        self._asked: deque[_Batch] = deque()  # in the order of their answers
+        self._handle: Handle | None = None
+        self._queue: deque[Batch | _File] = deque()
+        self._asked: deque[Batch] = deque()  # in the order of their answers
         self._waiting = 0
         self._open = 0
 
@@ -205,6 +154,30 @@ class ReadAhead:
             self._queue.append(_File(handle, scanned, live))
             handle.users += 1
             self._waiting += 1
+        self._keep_bounds()
+
+    def read_new(self, directory: ScannedDirectory, files: Sequence[ScannedEntry]) -> None:
+        """Read new small files (`is_small_file`) of a directory, as `read` would, one after the other."""
+        start = 0
+        while start < len(files):
+            handle = self._handle_to_wait(directory) if self._reader is not None else None
+            if handle is None:
+                self.read(directory, files[start], None)
+                start += 1
+                continue
+            batch = self._filling_batch()
+            start += batch.add_new(handle, files[start:] if start else files)
+            if batch.is_full:
+                self._ask(batch)
+            self._keep_bounds()
+
+    def _handle_to_wait(self, directory: ScannedDirectory) -> Handle | None:
+        try:
+            return self._handle_of(directory)
+        except OSError:  # no more handles available: `read` does what can be done then
+            return None
+
+    def _keep_bounds(self) -> None:
         while len(self._asked) >= MOST_REQUESTS or self._waiting > MOST_WAITING or self._open > _MOST_OPEN:
             self._take_turn()
 
@@ -216,25 +189,30 @@ class ReadAhead:
     def close(self) -> None:
         """End the process and drop what still waits."""
         for item in self._queue:
-            self._release(item.handles if isinstance(item, _Batch) else [item.handle])
+            self._release(item.handles if isinstance(item, Batch) else [item.handle])
         self._queue.clear()
         self._end_reader()
 
-    def _gather(self, handle: _Handle, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+    def _filling_batch(self) -> Batch:
+        """The batch at the end of the queue that takes more files."""
         last = self._queue[-1] if self._queue else None
-        if not isinstance(last, _Batch) or last.is_asked:
-            last = _Batch(self._stamps(), self._most_bytes)
+        if not isinstance(last, Batch) or last.is_asked:
+            last = Batch(self._stamps(), self._most_bytes)
             self._queue.append(last)
+        return last
+
+    def _gather(self, handle: Handle, scanned: ScannedEntry, live: LiveEntry | None) -> None:
+        last = self._filling_batch()
         last.add(handle, scanned, live)
         if last.is_full:
             self._ask(last)
 
     def _ask_last(self) -> None:
         last = self._queue[-1] if self._queue else None
-        if isinstance(last, _Batch) and not last.is_asked:
+        if isinstance(last, Batch) and not last.is_asked:
             self._ask(last)
 
-    def _ask(self, batch: _Batch) -> None:
+    def _ask(self, batch: Batch) -> None:
         batch.is_asked = True
         self._asked.append(batch)
         if self._reader is not None:
@@ -245,7 +223,7 @@ class ReadAhead:
 
     def _take_turn(self) -> None:
         item = self._queue[0]
-        if isinstance(item, _Batch):
+        if isinstance(item, Batch):
             if not item.is_asked:
                 self._ask(item)
             if self._asked.popleft() is not item:
@@ -260,7 +238,7 @@ class ReadAhead:
         finally:
             self._release([item.handle])
 
-    def _take(self, batch: _Batch) -> None:
+    def _take(self, batch: Batch) -> None:
         """Hand on the files of a batch that the process read, and read the rest here."""
         try:
             answer = self._answer()
@@ -284,7 +262,7 @@ class ReadAhead:
             self._go_on_alone(error)
             return None
 
-    def _taken(self, batch: _Batch, answer: ReadBatch) -> SmallFiles:
+    def _taken(self, batch: Batch, answer: ReadBatch) -> SmallFiles:
         """Give the chunks that were read to `contents`; returns the files with their numbers."""
         empty, loose, dense, ids, named, attributes = answer.read
         rows = [*empty, *loose, *dense]
@@ -328,15 +306,15 @@ class ReadAhead:
             failed(error)
             return None
 
-    def _handle_of(self, directory: ScannedDirectory) -> _Handle:
+    def _handle_of(self, directory: ScannedDirectory) -> Handle:
         """Our own handle of the directory being walked: the walk closes its own when it moves on."""
         handle = self._handle
         if handle is None or handle.path != directory.path or not handle.users:
-            handle = self._handle = _Handle(os.dup(directory.handle), directory.path)
+            handle = self._handle = Handle(os.dup(directory.handle), directory.path)
             self._open += 1
         return handle
 
-    def _release(self, handles: Iterable[_Handle]) -> None:
+    def _release(self, handles: Iterable[Handle]) -> None:
         """Count down the waiting files of each handle; the last one closes it."""
         for handle in handles:
             handle.users -= 1

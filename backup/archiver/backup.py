@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.commit import Committer
@@ -50,7 +51,7 @@ from backup.model import (
 )
 from backup.protocols import phase
 from backup.source.scan import ScannedDirectory, ScannedEntry, scan
-from backup.source.small import LARGEST, is_plain
+from backup.source.small import LARGEST, is_plain, is_small_file
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
@@ -281,6 +282,9 @@ class _Backup:
         self._heed_stop()
         self._links.enter(directory)
         is_root = directory.path == b"/"
+        if not is_root and not self._staged.knows(directory.path):
+            self._new_directory(directory, ahead)
+            return
         known = self._staged.live(directory.path, after=directory.after, until=directory.until)
         at_a_glance = not self._at.job.reread and directory.path not in self._not_at_a_glance
         for scanned, live in differing(directory, known, self._tally, at_a_glance=at_a_glance):
@@ -302,6 +306,19 @@ class _Backup:
                     or self._is_to_read(live, scanned)
                 ):
                     self._entry(directory, scanned, live, ahead)
+        self._progress.tell()
+
+    def _new_directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
+        """Read everything in a directory that no snapshot ever had; runs of small files at once."""
+        for are_small, run in groupby(directory.entries, lambda one: is_small_file(one.stat)):
+            some = list(run)
+            if are_small:
+                self._tally.see_files(len(some), sum(one.stat.st_size for one in some))
+                ahead.read_new(directory, some)
+                continue
+            for scanned in some:
+                self._tally.see(scanned.stat)
+                self._entry(directory, scanned, None, ahead)
         self._progress.tell()
 
     def _is_away(self, path: bytes) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from operator import attrgetter
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
+from operator import attrgetter, itemgetter
+from typing import Any, Final
 
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
@@ -16,9 +17,11 @@ from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
 from backup.source.small import is_plain
 
-# Positions in the fields of `LiveEntry`: unchanged files are compared as plain tuples.
-_NAME, _EXTRA, _LOOK = 1, 4, slice(8, None)
+# Positions in the fields of `LiveEntry`: unchanged files are compared as columns of plain tuples.
+_NAME, _KIND, _EXTRA, _LOOK = 1, 2, 4, slice(8, None)
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+_links = attrgetter("st_nlink")
+_FILE: Final = int(EntryKind.FILE)
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 
@@ -32,10 +35,44 @@ def differing(
     could not be looked at is neither. A file that is the same `at_a_glance` (nothing special about it, and
     all that `is_unchanged` asks for equal) is left out, and only counted.
     """
+    found = directory.entries
+    rows = list(islice(live, len(found)))
+    if at_a_glance and list(map(itemgetter(_NAME), rows)) == [one.name for one in found]:
+        yield from _of_same_names(found, rows, tally)
+        found, rows = (), []
+    yield from _merged(directory, found, chain(rows, live), tally, at_a_glance=at_a_glance)
+
+
+def _of_same_names(
+    found: Sequence[ScannedEntry], rows: Sequence[tuple[Any, ...]], tally: Tally
+) -> Iterator[tuple[ScannedEntry, LiveEntry]]:
+    """What is not the same at a glance, where scan and rows have the same names, as they mostly do."""
+    kind_at, extra_at, look_at, file = _KIND, _EXTRA, _LOOK, _FILE
+    looks = [one.stat for one in found]
+    total = sum(map(attrgetter("st_size"), looks))
+    differ = 0
+    columns = zip(found, rows, map(_look, looks), map(_links, looks), strict=True)
+    for scanned, row, look, links in columns:
+        if row[look_at] != look or row[extra_at] is not None or row[kind_at] != file or links != 1:
+            differ += 1
+            total -= scanned.stat.st_size
+            yield scanned, LiveEntry._make(row)
+    tally.see_files(len(found) - differ, total)
+
+
+def _merged(
+    directory: ScannedDirectory,
+    entries: Sequence[ScannedEntry],
+    live: Iterator[tuple[Any, ...]],
+    tally: Tally,
+    *,
+    at_a_glance: bool,
+) -> Iterator[tuple[ScannedEntry | None, LiveEntry | None]]:
+    """The pairs of `differing` by merging both sides, name by name."""
     name_at, extra_at, look_at = _NAME, _EXTRA, _LOOK
     files = size = 0
     row = next(live, None)
-    for scanned in directory.entries:
+    for scanned in entries:
         name, found, _ = scanned
         while row is not None and row[name_at] < name:
             if row[name_at] not in directory.unread:

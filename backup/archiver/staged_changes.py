@@ -130,6 +130,10 @@ class StagedChanges:
             self._removed.extend(entries.live_below(self.reading(), self._job, path))
         self._flush_if_full()
 
+    def knows(self, path: bytes) -> bool:
+        """Whether any snapshot ever had that directory."""
+        return self._find(path) is not None
+
     def holds(self, path: bytes) -> bool:
         """Whether the newest snapshot has anything in that directory."""
         number = self._find(path)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any, Final, NamedTuple
 
 from backup.model import Problem, ProblemKind
@@ -22,6 +24,7 @@ from backup.source.filters import Filters, LeftOut, Reason
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
+_encoded = methodcaller("encode", sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())  # os.fsencode
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
@@ -274,12 +277,21 @@ class _Walk:
             self._missing(level.prefix + name)
         below = _Below()
         after: bytes | None = None
+        takes_files = node.filters is not None and not node.filters.looks and not node.children
+        look, is_file = os.stat, stat.S_ISREG
         for some, until in _in_pieces(names):
             unread = set(missing)
             entries: list[ScannedEntry] = []
             for name in some:
-                entry = self._look(handle, level.prefix, name, node, unread)
-                if entry is None:
+                try:
+                    found = look(name, dir_fd=handle, follow_symlinks=False)
+                except OSError as error:
+                    self._unseen(level.prefix, name, node, unread, error)
+                    continue
+                if takes_files and is_file(found.st_mode):  # as most are
+                    entries.append(ScannedEntry(name, found))
+                    continue
+                if (entry := self._considered(level.prefix, name, node, found)) is None:
                     continue
                 entries.append(entry)
                 if stat.S_ISDIR(entry.stat.st_mode):
@@ -301,22 +313,19 @@ class _Walk:
         wanted = _Node(None, {tag.name: _Node(node.filters), **node.children})
         return sorted(wanted.children), wanted
 
-    def _look(
-        self, handle: int, prefix: bytes, name: bytes, node: _Node, unread: set[bytes]
-    ) -> ScannedEntry | None:
-        try:
-            found = os.stat(name, dir_fd=handle, follow_symlinks=False)
-        except FileNotFoundError:
-            if name in node.children:  # a missing source is an error, a vanished file is not
-                unread.add(name)
-                self._missing(prefix + name)
-            return None
-        except OSError as error:
+    def _unseen(self, prefix: bytes, name: bytes, node: _Node, unread: set[bytes], error: OSError) -> None:
+        """Note a name that could not be looked at; a vanished file is no error, a missing source is."""
+        if not isinstance(error, FileNotFoundError):
             unread.add(name)
             self._unreadable(prefix + name, error)
-            return None
-        if stat.S_ISREG(found.st_mode) and not node.children and node.filters and not node.filters.looks:
-            return ScannedEntry(name, found, leads_on=False)  # as most are
+        elif name in node.children:
+            unread.add(name)
+            self._missing(prefix + name)
+
+    def _considered(
+        self, prefix: bytes, name: bytes, node: _Node, found: os.stat_result
+    ) -> ScannedEntry | None:
+        """The entry, unless it is left out."""
         child = node.children.get(name)
         only_leads_on = child is not None and node.filters is None
         if node.filters is not None and (child is None or child.filters is None):
@@ -368,7 +377,7 @@ def _listed(handle: int) -> list[bytes]:
     """The sorted names in a directory; each is held once only."""
     names: list[Any] = os.listdir(handle)
     for start in range(0, len(names), NAMES_A_PIECE):
-        names[start : start + NAMES_A_PIECE] = map(os.fsencode, names[start : start + NAMES_A_PIECE])
+        names[start : start + NAMES_A_PIECE] = map(_encoded, names[start : start + NAMES_A_PIECE])
     names.sort()
     return names
 

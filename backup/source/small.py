@@ -62,6 +62,11 @@ def is_plain(found: os.stat_result) -> bool:
     return found.st_nlink == 1 and found.st_mode & _KIND == stat.S_IFREG
 
 
+def is_small_file(found: os.stat_result) -> bool:
+    """Whether it is a file that `is_small`."""
+    return found.st_mode & _KIND == stat.S_IFREG and is_small(found)
+
+
 def is_small(found: os.stat_result) -> bool:
     """Whether a file may be read here: at most one chunk, without holes or other names.
 
@@ -130,18 +135,20 @@ def _is_dense(data: memoryview) -> bool:
 
 
 def _read(directory: int, name: bytes, expected: Seen, buffer: memoryview) -> Attributes | None:
-    """Read a file into `buffer`, which has one byte more; None if it is not as expected."""
+    """Read a file into `buffer`, which has one byte more; None if it is not as expected.
+
+    One look at its status after reading it is enough: what is then as the scan saw it was so all the time,
+    since every write gives it another ctime.
+    """
     try:
         handle = open_name(directory, name)
     except SourceError:
         return None
     try:
-        if seen(os.fstat(handle)) != expected:
-            return None  # another file, or no file: a new one has another ctime
         length = os.preadv(handle, [buffer], 0)
         attributes = read_attributes(handle)
         if length != expected[1] or attributes.trouble or seen(os.fstat(handle)) != expected:
-            return None
+            return None  # it changed since the scan, or it is another file: that one has another ctime
         return attributes
     except OSError:
         return None

@@ -29,7 +29,18 @@ from backup.format.treehash import combine, leaf_hashes, part_size_for
 from backup.inventory import archives
 from backup.inventory.archives import Archive, CatalogPosition, PendingUpload
 from backup.inventory.database import Inventory
-from backup.model import MIB, ArchiveId, ByteRange, Pack, PackId, Part, StoredPart, TreeHash, UploadId
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ByteRange,
+    FileStamp,
+    Pack,
+    PackId,
+    Part,
+    StoredPart,
+    TreeHash,
+    UploadId,
+)
 from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import Patience
@@ -43,12 +54,16 @@ _WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed agai
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    """A pack to send: its archive, its file in the spool, and the parts that it is cut into."""
+    """A pack to send: its archive, its file in the spool, and the parts that it is cut into.
+
+    `stamp` is that of the file when it was proven; None for one that a dead process left.
+    """
 
     archive: Archive
     part_size: int
     spool_file: str
     parts: Sequence[Part]
+    stamp: FileStamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +155,8 @@ class Uploader:
                 catalog=catalog,
             )
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
-        outgoing = _Outgoing(archive, part_size, spool_file, _parts_of(pack.size, part_size, pack.leaves))
+        parts = _parts_of(pack.size, part_size, pack.leaves)
+        outgoing = _Outgoing(archive, part_size, spool_file, parts, pack.stamp)
         self._sending.append(_Sending(outgoing, self._begin(outgoing)))
         self._progress.advance(packed=pack.size)
         return number
@@ -271,7 +287,7 @@ class Uploader:
         vault = self._vault
         if not isinstance(vault, TakesFiles):
             return False
-        return self._patience.call(partial(vault.put_file, upload_id, path, pack.parts))
+        return self._patience.call(partial(vault.put_file, upload_id, path, pack.parts, pack.stamp))
 
     def _part(self, path: str, part: Part, upload_id: UploadId, archive: int) -> Part:
         """Send one part; the hashes that only the vault wants are made here, where the bytes are."""

@@ -26,6 +26,7 @@ from backup.model import (
     ArchiveLabel,
     ByteRange,
     Fetched,
+    FileStamp,
     InventoryId,
     ListedArchive,
     Listing,
@@ -45,7 +46,7 @@ from backup.model import (
     VaultState,
 )
 from backup.protocols import Clock, VaultTraits
-from backup.vault import dirfd, layout
+from backup.vault import dirfd, layout, upload_checks
 from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
 from backup.vault.rate_limit import NO_LIMITS, UNLIMITED, RateLimits
 
@@ -159,14 +160,20 @@ class DirectoryVault:
             self._root(f"write to upload {upload_id}") as root,
             layout.open_upload(root, upload_id) as (upload, record),
         ):
-            _check_place(part, body.nbytes, record.part_size)
+            upload_checks.check_place(part, body.nbytes, record.part_size)
             if treehash.tree_hash(body) != part.tree_hash:
-                raise _changed(upload_id, part.offset)
+                raise upload_checks.changed(upload_id, part.offset)
             stored = StoredPart(part.offset, part.length, part.tree_hash)
             layout.write_part(upload, stored, body, self._limits.up)
 
-    def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
-        """Hard-link the file into the upload, if it lies on this file system and no rate limit is set."""
+    def put_file(
+        self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None
+    ) -> bool:
+        """Hard-link the file into the upload, if it lies on this file system and no rate limit is set.
+
+        It is hashed unless it has the stamp: then it is the file that was proven (where a link is a copy, the
+        copy has another inode), and nobody wrote to it since.
+        """
         if self._limits.up is not UNLIMITED:
             return False
         stored = [StoredPart(part.offset, part.length, part.tree_hash) for part in parts]
@@ -177,7 +184,9 @@ class DirectoryVault:
             if not layout.link_file(upload, path):
                 return False
             try:
-                _check_linked(upload, upload_id, stored)
+                if stamp is None or layout.linked_stamp(upload) != stamp:
+                    upload_checks.check_linked(upload, upload_id, stored)
+                upload_checks.check_linked_size(upload, upload_id, stored)
             except IntegrityError:
                 layout.drop_linked(upload)
                 raise
@@ -210,10 +219,10 @@ class DirectoryVault:
         with self._completing, self._root(f"complete upload {upload_id}") as root:
             if layout.archive_size(root, archive_id) is None:
                 with layout.open_upload(root, upload_id) as (upload, begun):
-                    _check_whole(upload_id, layout.read_parts(upload), begun, record)
+                    upload_checks.check_whole(upload_id, layout.read_parts(upload), begun, record)
                 layout.make_archive(root, upload_id, record)
             else:
-                _check_repeated(archive_id, layout.archive_record(root, archive_id), record)
+                upload_checks.check_repeated(archive_id, layout.archive_record(root, archive_id), record)
             layout.remove_upload(root, upload_id)
         return archive_id
 
@@ -337,55 +346,6 @@ class DirectoryVault:
         with dirfd.failing_as_vault(doing, self._path), self._directory() as root:
             layout.read_marker(root)
             yield root
-
-
-def _check_linked(upload: int, upload_id: UploadId, parts: Sequence[StoredPart]) -> None:
-    """Raise `IntegrityError` unless the linked file consists of exactly these parts."""
-    for part, found in zip(parts, layout.hash_linked(upload, parts), strict=True):
-        if found != part.tree_hash:
-            raise _changed(upload_id, part.offset)
-    size = sum(part.length for part in parts)
-    if layout.linked_size(upload) != size:
-        raise IntegrityError(
-            f"the file for upload {upload_id} has not the {size} bytes that were recorded",
-            advice="memory or disk of this machine may be failing; the upload was not accepted",
-        )
-
-
-def _changed(upload_id: UploadId, offset: int) -> IntegrityError:
-    return IntegrityError(
-        f"the part at {offset} of upload {upload_id} is not what was recorded",
-        advice="its bytes changed in spool or memory: check this machine's disk and memory",
-    )
-
-
-def _check_place(part: Part, length: int, part_size: int) -> None:
-    if length != part.length or not 1 <= length <= part_size or part.offset % part_size:
-        raise VaultError(f"{length} bytes at {part.offset} do not fit into parts of {part_size} bytes")
-    if not 0 <= part.offset // part_size < TRAITS.most_parts:
-        raise VaultError(f"a part at {part.offset} is beyond {TRAITS.most_parts} parts of {part_size} bytes")
-
-
-def _check_whole(
-    upload_id: UploadId, parts: Sequence[StoredPart], begun: UploadRecord, record: ArchiveRecord
-) -> None:
-    """Raise `IntegrityError` unless the parts are contiguous, `size` bytes long and have the tree hash
-    together."""
-    end = 0
-    for part in parts:
-        if part.offset != end or part.offset % begun.part_size:
-            raise IntegrityError(f"upload {upload_id} has a gap before byte {part.offset}")
-        end += part.length
-    if not parts or end != record.size:
-        raise IntegrityError(f"upload {upload_id} has {end} bytes, not {record.size}")
-    combined = treehash.combine([part.tree_hash for part in parts if part.tree_hash])
-    if combined.hex() != record.tree_hash:
-        raise IntegrityError(f"the parts of upload {upload_id} do not give the tree hash {record.tree_hash}")
-
-
-def _check_repeated(archive_id: ArchiveId, kept: ArchiveRecord | None, record: ArchiveRecord) -> None:
-    if kept and (kept.size, kept.tree_hash) != (record.size, record.tree_hash):
-        raise IntegrityError(f"upload {archive_id} was completed before, with another size or hash")
 
 
 def _listed(archive_id: ArchiveId, record: ArchiveRecord) -> ListedArchive:

@@ -34,9 +34,9 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.files import sync_directory
+from backup.files import stamp_of, sync_directory
 from backup.format.treehash import TreeHasher
-from backup.model import MIB, ArchiveId, ByteRange, StoredPart, TreeHash, UploadId
+from backup.model import MIB, ArchiveId, ByteRange, FileStamp, StoredPart, TreeHash, UploadId
 from backup.page_cache import forget
 from backup.vault import dirfd
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, slices
@@ -200,6 +200,11 @@ def link_file(upload: int, path: str) -> bool:
 def linked_size(upload: int) -> int | None:
     """The size of the linked file; None if it is no regular file."""
     return dirfd.file_size(_LINKED, dir_fd=upload)
+
+
+def linked_stamp(upload: int) -> FileStamp:
+    """The stamp of the linked file."""
+    return stamp_of(os.stat(_LINKED, dir_fd=upload, follow_symlinks=False))
 
 
 def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.archiver import ahead as reading_ahead
+from backup.archiver import read_batch
 from backup.inventory.runs import Outcome
 from backup.source.reader import ReadBatch, ReaderGoneError, ReaderProcess
 from backup.source.small import LARGEST, FileToRead
@@ -33,7 +34,7 @@ def site(tmp_path: Path, source: Path, disk: DirectoryVault, clock: ManualClock)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is too few for a second process, and few are a batch."""
     monkeypatch.setattr(reading_ahead, "MANY_SMALL_FILES", 0)
-    monkeypatch.setattr(reading_ahead, "MOST_FILES", 16)
+    monkeypatch.setattr(read_batch, "MOST_FILES", 16)
 
 
 def fill(source: Path, seed: int, *, links: bool = True) -> None:

@@ -14,6 +14,7 @@ from backup.model import (
     ArchiveLabel,
     ByteRange,
     Fetched,
+    FileStamp,
     InventoryId,
     ListedArchive,
     Listing,
@@ -294,10 +295,12 @@ class FaultyDisk(FaultyVault):
 
     vault: DirectoryVault
 
-    def put_file(self, upload_id: UploadId, path: str, parts: Sequence[Part]) -> bool:
+    def put_file(
+        self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None
+    ) -> bool:
         def put() -> bool:
             with self._lock:
                 self.sent[self._pack_of(upload_id), 0] += 1
-            return self.vault.put_file(upload_id, path, parts)
+            return self.vault.put_file(upload_id, path, parts, stamp)
 
         return self._meet("put_file", put)

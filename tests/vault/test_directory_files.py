@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from backup.errors import IntegrityError, UploadExpiredError
-from backup.model import MIB, UploadId, VaultName
+from backup.files import stamp_of
+from backup.format import treehash
+from backup.model import MIB, FileStamp, UploadId, VaultName
 from backup.protocols import TakesFiles
+from backup.vault import layout
 from backup.vault.directory import DirectoryVault
 from backup.vault.rate_limit import UNLIMITED, RateLimit, RateLimits, Timetable, Window
 from tests.support.archives import CATALOG, complete, cut, read_directly, send, some_bytes
@@ -85,6 +88,63 @@ def test_a_file_with_more_in_it_is_met(directory: DirectoryVault, spooled: Path)
         directory.put_file(upload_id, str(spooled), cut(DATA))
     assert directory.list_parts(upload_id, MIB) == []
     assert os.stat(spooled).st_nlink == 1
+
+
+class TestStamp:
+    """A file that has the stamp of its proof is not read again; any other is."""
+
+    @pytest.fixture(autouse=True)
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        hashed: list[int] = []
+        hasher = treehash.TreeHasher
+
+        class Counting(hasher):  # type: ignore[misc, valid-type]
+            def update(self, data: bytes | bytearray | memoryview) -> None:
+                hashed.append(len(data))
+                super().update(data)
+
+        monkeypatch.setattr(layout, "TreeHasher", Counting)
+        return hashed
+
+    def put(self, vault: DirectoryVault, path: Path, stamp: FileStamp) -> UploadId:
+        upload_id = vault.begin_upload(CATALOG, MIB)
+        assert vault.put_file(upload_id, str(path), cut(DATA), stamp)
+        return upload_id
+
+    def test_as_it_was_proven(self, directory: DirectoryVault, spooled: Path, counting: list[int]) -> None:
+        upload_id = self.put(directory, spooled, stamp_of(spooled.stat()))
+        assert counting == []
+        archive = complete(directory, upload_id, CATALOG, DATA)
+        assert read_directly(directory, archive, len(DATA)) == DATA
+
+    def test_another_file_of_the_same_bytes(
+        self, directory: DirectoryVault, spooled: Path, counting: list[int]
+    ) -> None:
+        """As where a link is a copy: another inode."""
+        found = spooled.stat()
+        spooled.rename(spooled.with_name("before"))
+        spooled.write_bytes(DATA)
+        os.utime(spooled, ns=(found.st_mtime_ns, found.st_mtime_ns))
+        self.put(directory, spooled, stamp_of(found))
+        assert sum(counting) == len(DATA)
+
+    @pytest.mark.parametrize("end", [0, 1])
+    def test_written_to_since(self, directory: DirectoryVault, spooled: Path, end: int) -> None:
+        stamp = stamp_of(spooled.stat())._replace(mtime_ns=1)
+        with spooled.open("r+b") as file:
+            file.seek(-end, os.SEEK_END)
+            file.write(b"?")
+        upload_id = directory.begin_upload(CATALOG, MIB)
+        with pytest.raises(IntegrityError):
+            directory.put_file(upload_id, str(spooled), cut(DATA), stamp)
+        assert directory.list_parts(upload_id, MIB) == []
+        assert os.stat(spooled).st_nlink == 1
+
+    def test_a_stamp_of_another_length_than_the_parts(self, directory: DirectoryVault, spooled: Path) -> None:
+        stamp = stamp_of(spooled.stat())
+        upload_id = directory.begin_upload(CATALOG, MIB)
+        with pytest.raises(IntegrityError, match="has not the"):
+            directory.put_file(upload_id, str(spooled), cut(DATA + b"more"), stamp)
 
 
 def test_it_is_on_the_disk_before_it_has_its_name(
