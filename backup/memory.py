@@ -1,9 +1,9 @@
 """Divides one memory setting into limits for each buffer and queue; pure arithmetic.
 
 What is always needed comes first: windows of files that are read, and a frame sealed and a frame proven on
-each of two workers. The rest is divided: half to parts that are sent, a fifth to frames under way, and so
-on. The sum of the worst cases stays within the setting; interpreter, libraries and the database's cache come
-on top.
+each of two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided:
+half to parts that are sent, a fifth to frames under way, and so on. The sum of the worst cases stays within
+the setting; interpreter, libraries and the database's cache come on top.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from backup.model import MIB
 
 DEFAULT_MEMORY: Final = 320 * MIB
 LEAST_MEMORY: Final = 96 * MIB
+FRAME: Final = 4 * MIB  # the usual size of a frame
 
 ALWAYS: Final = 64 * MIB
 """The fixed part: two windows of 12 MiB, in which files are cut; for each of two workers a frame being
 compressed and one read back and opened; the two frames that are gathered and the one that is sent: 4 MiB
 each. The rest is for the one additional small file that fits each buffer of a batch ahead."""
+
+FURTHER_WORKER: Final = 24 * MIB
+"""Each worker beyond two: a frame being compressed, one read back and opened, and two more frames under way
+before and after they are sealed, 4 MiB each."""
 
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
@@ -33,7 +38,7 @@ class BackupMemory:
     """Limits of a backup's buffers in bytes, and the number of chunks that may be in a pack.
 
     `uploads`: parts that are being sent; `in_flight`: frames under way, before they are sealed; `batch`:
-    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead.
+    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead. So many `workers` seal.
     """
 
     uploads: int
@@ -41,6 +46,7 @@ class BackupMemory:
     batch: int
     ahead: int
     chunks: int
+    workers: int = 2
 
     @property
     def worst(self) -> int:
@@ -50,19 +56,32 @@ class BackupMemory:
         """
         frames = 2 * self.in_flight
         ahead = 2 * BATCHES_AHEAD * self.ahead
-        return ALWAYS + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
+        further = max(0, self.workers - 2) * 2 * FRAME
+        return ALWAYS + further + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
 
 
-def backup_memory(memory: int = DEFAULT_MEMORY) -> BackupMemory:
-    """The limits for a backup; `memory` is at least `LEAST_MEMORY`."""
-    left = max(memory, LEAST_MEMORY) - ALWAYS
+def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
+    """The limits for a backup on so many cores; `memory` is at least `LEAST_MEMORY`.
+
+    There is a worker for each core, as long as a quarter of what is not always needed holds their frames.
+    """
+    rest = max(memory, LEAST_MEMORY) - ALWAYS
+    for_workers = min(max(0, cores - 2) * FURTHER_WORKER, rest // 4)
+    further = for_workers // FURTHER_WORKER
+    left = rest - for_workers
     return BackupMemory(
         uploads=left // 2,
-        in_flight=left * 3 // 32,
+        in_flight=left * 3 // 32 + further * 2 * FRAME,
         batch=left // 32,
         ahead=left // 64,
         chunks=left * 5 // 32 // CHUNK_BYTES,
+        workers=min(cores, 2) + further,
     )
+
+
+def frame_openers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:
+    """The threads that open a restore's frames; one core writes, an eighth of `memory` holds the frames."""
+    return max(1, min(cores - 1, memory // 8 // (2 * FRAME)))
 
 
 def parts_at_once(share: int, part_size: int) -> int:

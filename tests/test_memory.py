@@ -24,7 +24,14 @@ from backup.archiver import contents, pipeline, sealing
 from backup.config import load_config, most_parts_at_once, part_size_within
 from backup.errors import ConfigError
 from backup.format.frame import FRAME_SIZE
-from backup.memory import DEFAULT_MEMORY, LEAST_MEMORY, backup_memory, fetched_piece, parts_at_once
+from backup.memory import (
+    DEFAULT_MEMORY,
+    LEAST_MEMORY,
+    backup_memory,
+    fetched_piece,
+    frame_openers,
+    parts_at_once,
+)
 from backup.model import KIB, MIB, ChunkId, Part, UploadId, VaultName
 from backup.transfer.retrieve import PIECE
 from backup.vault.directory import DirectoryVault
@@ -50,6 +57,36 @@ class TestShares:
         assert (less.in_flight, less.batch) <= (much.in_flight, much.batch)
         assert (less.ahead, less.chunks) <= (much.ahead, much.chunks)
         assert fetched_piece(memory) <= fetched_piece(memory + more)
+
+    @given(MEMORY, st.integers(1, 256))
+    def test_it_is_on_any_number_of_cores(self, memory: int, cores: int) -> None:
+        limits = backup_memory(memory, cores)
+        assert limits.worst <= memory
+        assert 1 <= limits.workers <= cores
+        assert limits.in_flight >= (limits.workers - 2) * 8 * MIB, "two frames under way for each further one"
+
+    @given(MEMORY, st.integers(0, 2**30), st.integers(1, 256))
+    def test_more_memory_never_means_fewer_workers(self, memory: int, more: int, cores: int) -> None:
+        less, much = backup_memory(memory, cores), backup_memory(memory + more, cores)
+        assert (less.workers, less.uploads) <= (much.workers, much.uploads)
+        assert less.uploads <= much.uploads
+        assert less.in_flight <= much.in_flight
+        assert frame_openers(memory, cores) <= frame_openers(memory + more, cores) <= max(1, cores - 1)
+
+    @pytest.mark.parametrize(
+        ("memory", "cores", "workers", "openers"),
+        [
+            (320, 1, 1, 1),
+            (320, 2, 2, 1),
+            (320, 3, 3, 2),
+            (320, 8, 4, 5),
+            (1024, 16, 12, 15),
+            (4096, 32, 32, 31),
+        ],
+    )
+    def test_what_cores_get(self, memory: int, cores: int, workers: int, openers: int) -> None:
+        assert backup_memory(memory * MIB, cores).workers == workers
+        assert frame_openers(memory * MIB, cores) == openers
 
     @given(MEMORY)
     def test_pieces_that_are_fetched_fit(self, memory: int) -> None:
@@ -120,6 +157,7 @@ class TestConfig:
             ("96MiB", "parts_at_once = 20", r"vault\[1\].parts_at_once: is too much for limits.memory, of"),
             ("", "parts_at_once = 0", r"vault\[1\].parts_at_once: must be"),
             ("much", "", "limits.memory: must be a number of bytes or a text like"),
+            ('320MiB"\ncores = 0 #', "", "limits.cores: must be a number from 1 to 1024"),
         ],
     )
     def test_mistakes(self, tmp_path: Path, memory: str, vault: str, told: str) -> None:

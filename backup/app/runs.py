@@ -28,11 +28,12 @@ from backup.archiver.hooks import Hook, Hooks, passed_on
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupContext, BackupJob, Keys, Sending
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
+from backup.cores import usable_cores
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory, open_inventory
-from backup.memory import backup_memory, fetched_piece
+from backup.memory import backup_memory, fetched_piece, frame_openers
 from backup.model import MIB, JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.context import RestoreContext
@@ -93,7 +94,7 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         pack_size=vault.pack_size,
         part_size=part_size_within(vault, memory),
         level=job.compression_level,
-        memory=backup_memory(memory),
+        memory=backup_memory(memory, usable_cores(config.limits.cores)),
         most_parts_at_once=most_parts_at_once(vault, memory),
         parts_are_fixed=vault.parts_at_once is not None,
         streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
@@ -219,6 +220,7 @@ def restore_context(
         askers=opened_vault.traits.requests_at_once,
         spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
         piece=fetched_piece(config.limits.memory),
+        openers=frame_openers(config.limits.memory, usable_cores(config.limits.cores)),
         round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
         reach=reach or Reach(),
     )

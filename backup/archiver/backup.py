@@ -205,6 +205,7 @@ class _Backup:
                 supply=supply,
                 level=self._at.job.level,
                 pack_size=self._at.job.pack_size,
+                workers=memory.workers,
                 in_flight=memory.in_flight,
                 most_chunks=memory.chunks,
             ) as pipeline:

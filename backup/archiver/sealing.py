@@ -93,9 +93,12 @@ class SealingLine:
         workers: int = 2,
         in_flight: int = 24 * MIB,
         most_chunks: int = MOST_CHUNKS,
+        make_codec: Callable[[int | None], FrameCodec] = FrameCodec,
     ) -> None:
+        """`make_codec` makes each worker its own codec, of that level."""
         self._open_pack = open_pack
         self._level = level
+        self._make_codec = make_codec
         self._pack_size = pack_size
         self._most_frames = 1 + in_flight // FRAME_SIZE
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
@@ -212,7 +215,7 @@ class SealingLine:
     def _codec(self) -> FrameCodec:
         codec: FrameCodec | None = getattr(self._codecs, "codec", None)
         if codec is None:
-            codec = self._codecs.codec = FrameCodec(self._level)
+            codec = self._codecs.codec = self._make_codec(self._level)
         return codec
 
     def _seal(self, pack: OpenPack, number: int, frame: Frame) -> SealedFrame:

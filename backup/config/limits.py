@@ -15,6 +15,7 @@ LEAST: Final = 16 * KIB
 """The least rate limit in bytes per second: below it packs take longer than a day, and servers time out."""
 PARTS_AT_ONCE: Final = 3  # as transfer/upload.py begins, and within a limit goes on
 MOST_PARTS_AT_ONCE: Final = 16
+MOST_CORES: Final = 1024
 LONGEST_PART: Final = 600
 """The longest time for a part in seconds: a cut connection loses no more, and a service stops in time."""
 
@@ -52,8 +53,10 @@ def check_limits(vault: VaultSettings) -> Iterator[tuple[str, str]]:
 
 
 def check_memory(config: Config) -> Iterator[tuple[str, str]]:
-    """The mistakes about memory, by key: too little of it, or more parts at once than fit."""
-    memory = config.limits.memory
+    """The mistakes about memory and cores, by key: too little, or more parts at once than fit."""
+    memory, cores = config.limits.memory, config.limits.cores
+    if cores is not None and not 1 <= cores <= MOST_CORES:
+        yield "limits.cores", f"must be a number from 1 to {MOST_CORES}"
     if memory < LEAST_MEMORY:
         yield "limits.memory", f"must be at least {LEAST_MEMORY // MIB}MiB"
         return

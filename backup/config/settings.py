@@ -271,6 +271,7 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`[limits]`: the bytes that all buffers and queues of a run may hold together."""
 
     memory: int = DEFAULT_MEMORY
+    cores: int | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,7 +29,8 @@ class RestoreContext:
     `numeric_owner`: owners by number, even where this machine knows their names.
     `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
-    Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes.
+    Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes,
+    and `openers` threads open its frames.
     What was written is synced and recorded every `checkpoint` bytes.
     `may_ask` decides on each planned request whether it may be sent: it may have been paid once before.
     `unattended`: nobody says now where the target is, so only one that bears the restore's mark is written.
@@ -47,6 +48,7 @@ class RestoreContext:
     stop: Callable[[], bool] = lambda: False
     spared: tuple[str, ...] = ()
     piece: int = PIECE
+    openers: int = 1
     unattended: bool = False
     checkpoint: int = CHECKPOINT
     may_ask: Callable[[Retrieval], bool] = lambda _: True

@@ -1,7 +1,9 @@
-"""Frames opened on a thread of their own, one ahead of the reader: that is C, which needs no interpreter."""
+"""Frames opened on threads of their own, ahead of the reader: that is C, which needs no interpreter."""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,11 +28,12 @@ class OpenedArchive:
 
 
 class Opener:
-    """For one reader; a context manager that ends its thread."""
+    """For one reader; a context manager that ends its threads. Each has one frame ahead of the reader."""
 
-    def __init__(self) -> None:
-        self._codec = FrameCodec()
-        self._worker = ThreadPoolExecutor(1, "open")
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._codecs = threading.local()
+        self._workers = ThreadPoolExecutor(threads, "open")
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +41,7 @@ class Opener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
 
     def opened(
         self, archive: OpenedArchive, frames: Iterable[tuple[FrameRow, Buffer | None]]
@@ -48,19 +51,22 @@ class Opener:
         Its result is an IntegrityError where the frame does not open, or did not come back (None). What ends
         `frames` early comes out after the frames before it.
         """
-        before: Arrived | None = None
+        ahead: deque[Arrived] = deque()
         try:
             for row, sealed in frames:
-                arrived = row, self._worker.submit(self._open, archive, row, sealed)
-                if before is not None:
-                    yield before
-                before = arrived
+                ahead.append((row, self._workers.submit(self._open, archive, row, sealed)))
+                if len(ahead) > self._threads:
+                    yield ahead.popleft()
         except NightvaultError:
-            if before is not None:
-                yield before
+            yield from ahead
             raise
-        if before is not None:
-            yield before
+        yield from ahead
+
+    def _codec(self) -> FrameCodec:
+        codec: FrameCodec | None = getattr(self._codecs, "codec", None)
+        if codec is None:
+            codec = self._codecs.codec = FrameCodec()
+        return codec
 
     def _open(self, archive: OpenedArchive, row: FrameRow, sealed: Buffer | None) -> bytes:
         if sealed is None:
@@ -69,6 +75,6 @@ class Opener:
                 raise IntegrityError(f"its data cannot be had from the vault: {why}")
             raise IntegrityError("its data came back damaged from the vault")
         try:
-            return self._codec.open_checked(archive.keys.frame_key, archive.pack_id, row, sealed)
+            return self._codec().open_checked(archive.keys.frame_key, archive.pack_id, row, sealed)
         except (FormatError, IntegrityError) as error:
             raise IntegrityError(f"its data cannot be opened: {error}") from error

@@ -191,7 +191,7 @@ class Session:
             piece=self._context.piece,
             tell=self._context.progress.note,
         )
-        with fetcher, Opener() as opener:
+        with fetcher, Opener(self._context.openers) as opener:
             for one, rows in ready:
                 left = [row for row in rows if not _has(one, row)]
                 try:

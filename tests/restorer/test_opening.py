@@ -27,8 +27,9 @@ def keys() -> PackKeys:
     return derive_keys(b"k" * 32, b"header")
 
 
-def test_each_comes_in_order(keys: PackKeys) -> None:
-    with Opener() as opener:
+@pytest.mark.parametrize("threads", [1, 2, 5, 9])
+def test_each_comes_in_order(keys: PackKeys, threads: int) -> None:
+    with Opener(threads) as opener:
         opened = opener.opened(OpenedArchive(PACK, keys), frames(5, keys))
         came = [(row.number, one.result()) for row, one in opened]
     assert came == [(number, b"%d" % number * 100) for number in range(5)]
@@ -45,12 +46,13 @@ def test_what_does_not_open_harms_no_other(keys: PackKeys) -> None:
         assert opened[2].result() == b"2" * 100
 
 
-def test_an_early_end_comes_after_what_arrived(keys: PackKeys) -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_early_end_comes_after_what_arrived(keys: PackKeys, threads: int) -> None:
     def breaking() -> Iterator[tuple[FrameRow, bytes | None]]:
         yield from frames(2, keys)
         raise DeniedError("no")
 
-    with Opener() as opener:
+    with Opener(threads) as opener:
         opened = opener.opened(OpenedArchive(PACK, keys), breaking())
         assert [next(opened)[0].number, next(opened)[0].number] == [0, 1]
         with pytest.raises(DeniedError):

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from backup.cores import usable_cores
 from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
@@ -73,7 +74,7 @@ class Sharing:
         self._spoilt = spoilt
         self._chunk_key = chunk_key
         self._warn = warn
-        self._may_start = files >= MANY_SMALL_FILES and _has_two_cores()
+        self._may_start = files >= MANY_SMALL_FILES and _can_share()
         self._maker: MakerProcess | None = None
         self._frame = memoryview(b"")
         self._number = 0  # of the frame
@@ -240,6 +241,6 @@ class Sharing:
         return self._maker
 
 
-def _has_two_cores() -> bool:
+def _can_share() -> bool:
     """Whether there is a second core, and memory that can be shared by handle."""
-    return hasattr(os, "memfd_create") and len(os.sched_getaffinity(0)) > 1
+    return hasattr(os, "memfd_create") and usable_cores() > 1
