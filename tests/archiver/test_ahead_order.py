@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.archiver import ahead
+from backup.archiver import ahead, read_batch
 from backup.inventory.runs import Outcome
 from backup.model import VaultName
 from backup.source.small import LARGEST
@@ -38,7 +38,7 @@ def test_files_large_and_small_between_each_other(
     site = Site.create(folder / "state", vault, [folder / "source"], clock=clock)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ahead, "MANY_SMALL_FILES", 3)
-        patch.setattr(ahead, "MOST_FILES", batch)
+        patch.setattr(read_batch, "MOST_FILES", batch)
         patch.setattr(ahead, "MOST_WAITING", waiting)
         report = site.backup()
     assert (report.outcome, report.problems) == (Outcome.DONE, ())

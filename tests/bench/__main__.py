@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from backup.model import MIB
-from tests.bench import data, report
+from tests.bench import chart, data, report
 from tests.bench.measure import Measured, differences, measure
-from tests.bench.peers import PEERS, Peer, Place, install
+from tests.bench.peers import PEERS, Peer, install, usual
+from tests.bench.place import Place, restored
 from tests.bench.report import PHASES, Row
 
 _SETS: Mapping[str, Callable[[Path, int], None]] = {"A": data.make_mixed, "B": data.make_small}
@@ -59,6 +60,7 @@ def main() -> None:
     print(text)
     if options.page:
         report.write(options.page, text)
+        options.page.with_suffix(".svg").write_text(chart.draw(options.page.read_text()))
     shutil.rmtree(rounds)
 
 
@@ -67,7 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="a folder with 50 GiB free")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", choices=sorted(_SETS), default=sorted(_SETS))
-    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=usual())
     parser.add_argument("--scale", type=float, default=1.0, help="of the data sets' sizes")
     parser.add_argument("--page", type=Path, help="where the tables go, as docs/performance.md")
     return parser.parse_args()
@@ -142,7 +144,7 @@ def _restore(peer: Peer, place: Place, target: Path) -> Measured:
     command = peer.restore(place, target)
     os.sync()
     measured = _measure(command, place, target)
-    differing = _elsewhere(differences, place.source, target / str(place.source).lstrip("/"))
+    differing = _elsewhere(differences, place.source, restored(target, place.source))
     if differing:
         raise SystemExit(f"bench: {peer.name} restored {len(differing)} paths wrong, first {differing[0]}")
     return measured

@@ -1,4 +1,7 @@
-"""Who is measured: nightvault as it lies here, and restic and borg from Debian, each with its defaults."""
+"""Who is measured: nightvault as it lies here, restic and borg from Debian, others where they are there.
+
+Each works with its defaults; where those do not encrypt or compress, with what the others do.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tests.bench.more_peers import MORE
+from tests.bench.place import Place, output
+
 _PACKAGES = {"restic": "restic", "borg": "borgbackup"}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one program works in one round: what it backs up, its repository, its own files."""
-
-    source: Path
-    repository: Path
-    home: Path
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """Nothing of this user's own settings, and passphrases that need no terminal."""
-        return {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "LANG": "C.UTF-8",
-            "RESTIC_PASSWORD": "bench",
-            "BORG_PASSPHRASE": "bench",
-            "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
-        }
 
 
 class Peer(Protocol):
@@ -63,7 +47,7 @@ class Nightvault:
 
     def version(self) -> str:
         """What it says of itself."""
-        return _output([*self._command, "--version"])
+        return output([*self._command, "--version"])
 
     def prepare(self, place: Place) -> Sequence[str]:
         """Its configuration file, then the command that makes vault and keys."""
@@ -98,7 +82,7 @@ class Restic:
 
     def version(self) -> str:
         """What it says of itself."""
-        return _output(["restic", "version"]).partition(" compiled")[0]
+        return output(["restic", "version"]).partition(" compiled")[0]
 
     def prepare(self, place: Place) -> Sequence[str]:
         """Make a repository."""
@@ -123,7 +107,7 @@ class Borg:
 
     def version(self) -> str:
         """What it says of itself."""
-        return _output(["borg", "--version"])
+        return output(["borg", "--version"])
 
     def prepare(self, place: Place) -> Sequence[str]:
         """Make a repository."""
@@ -137,24 +121,27 @@ class Borg:
     def restore(self, place: Place, target: Path) -> Sequence[str]:
         """Restore into the working directory, which is `target`."""
         listed = ["borg", "list", "--last", "1", "--format", "{archive}", str(place.repository)]
-        newest = _output(listed, place.environment)
+        newest = output(listed, place.environment)
         return ["borg", "extract", f"{place.repository}::{newest}"]
 
 
-PEERS: Mapping[str, type[Peer]] = {"nightvault": Nightvault, "restic": Restic, "borg": Borg}
+PEERS: Mapping[str, type[Peer]] = {"nightvault": Nightvault, "restic": Restic, "borg": Borg, **MORE}
+
+
+def usual() -> list[str]:
+    """nightvault, restic and borg, and those of the others that are on PATH."""
+    return [name for name in PEERS if name not in MORE or shutil.which(name) is not None]
 
 
 def install(names: Sequence[str]) -> None:
-    """Get peers that are missing from Debian; `SystemExit` with a sentence where that cannot be done."""
-    missing = [_PACKAGES[name] for name in names if name in _PACKAGES and shutil.which(name) is None]
+    """Get restic and borg from Debian if they are missing; `SystemExit` where a program cannot be had."""
+    away = [name for name in names if name != Nightvault.name and shutil.which(name) is None]
+    missing = [_PACKAGES[name] for name in away if name in _PACKAGES]
+    if others := [name for name in away if name not in _PACKAGES]:
+        raise SystemExit(f"bench: not on PATH: {', '.join(others)}")
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SystemExit(f"bench: missing here, and not to be installed by this user: {', '.join(missing)}")
     command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _output(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return done.stdout.strip()

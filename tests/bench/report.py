@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,8 +104,17 @@ def _ratio(values: Iterable[float], against: Sequence[float]) -> str:
 
 def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = f"Linux {platform.release()}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GiB, {versions}"
+    machine = f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GiB"
+    return f"{machine}, Linux {platform.release()}, {_python()}"
+
+
+def _python() -> str:
+    """The interpreter that nightvault runs on: its version, and how it was compiled, which tells in CPU."""
+    asked = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    flags = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
+    made = [name for name, flag in flags.items() if flag in asked]
+    how = f"with {' and '.join(made)}" if made else "without PGO and LTO"
+    return f"{platform.python_implementation()} {platform.python_version()} ({how})"
 
 
 def _processor() -> str:

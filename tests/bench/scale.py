@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench.measure import Measured, measure
-from tests.bench.peers import Nightvault, Place
+from tests.bench.peers import Nightvault
+from tests.bench.place import Place
 
 _FILES_A_FOLDER = 100
 _CHUNKS_A_FILE = 10
