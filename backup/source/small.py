@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
 from backup.format.naming import chunk_id, content_id_of_chunk
 from backup.source.attributes import NONE, Attributes, read_attributes
-from backup.source.read import open_name
+from backup.source.opened_ahead import OpenedAhead
 
 LARGEST: Final = MINIMUM - 1  # one chunk holds it, so it is not cut
 _BLOCK: Final = 512
@@ -98,12 +97,17 @@ def read_small(
     found: dict[int, Attributes] = {}
     middle = len(buffer) // 2
     start, dense_start = 0, middle
-    for index, (directory, name, expected) in enumerate(files):
+    wanted = list(files)
+    opened = OpenedAhead(directories, wanted)
+    for index, ((_, _, expected), handle) in enumerate(zip(wanted, opened, strict=True)):
+        if handle is None:
+            continue
         size = expected[1]
         end = start + size
         if end >= middle or dense_start + size > len(buffer):
+            os.close(handle)
             continue
-        attributes = _read(directories[directory], name, expected, buffer[start : end + 1])
+        attributes = _read(opened, handle, expected, buffer[start : end + 1])
         if attributes is None:
             continue
         if attributes is not NONE:
@@ -134,18 +138,14 @@ def _is_dense(data: memoryview) -> bool:
     return len(set(data[middle : middle + _SAMPLE])) >= _DISTINCT
 
 
-def _read(directory: int, name: bytes, expected: Seen, buffer: memoryview) -> Attributes | None:
-    """Read a file into `buffer`, which has one byte more; None if it is not as expected.
+def _read(opened: OpenedAhead, handle: int, expected: Seen, buffer: memoryview) -> Attributes | None:
+    """Read a file into `buffer`, which has one byte more, and close it; None if it is not as expected.
 
     One look at its status after reading it is enough: what is then as the scan saw it was so all the time,
     since every write gives it another ctime.
     """
     try:
-        handle = open_name(directory, name)
-    except SourceError:
-        return None
-    try:
-        length = os.preadv(handle, [buffer], 0)
+        length = opened.read(handle, buffer, expected[1])
         attributes = read_attributes(handle)
         if length != expected[1] or attributes.trouble or seen(os.fstat(handle)) != expected:
             return None  # it changed since the scan, or it is another file: that one has another ctime

@@ -145,7 +145,7 @@ def test_a_change_while_it_is_read_is_seen(
 def test_fewer_bytes_than_it_has_are_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"A" * 10)
     whole = os.preadv
-    monkeypatch.setattr(os, "preadv", lambda handle, rooms, at: whole(handle, [rooms[0][:4]], at))
+    monkeypatch.setattr(os, "preadv", lambda handle, rooms, *at: whole(handle, [rooms[0][:4]], *at))
     assert read(tmp_path / "file") is None
 
 
