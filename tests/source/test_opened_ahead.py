@@ -97,7 +97,7 @@ def test_no_more_than_some_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(0, 12), st.sets(st.integers(0, 11)))
 def test_what_cannot_be_opened_leaves_the_others_their_places(
-    sizes: list[int], cold: int, gone: set[int], tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cold: int, gone: set[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("ahead")
     wanted = [(0, b"%03d" % number, None) for number in range(len(sizes))]
