@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 26, 10, 40, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 ENGLISH = Texts("en")
 VAULT = VaultName("deep")
-WORDS = ("invoice", "läger", "site", "logs", "photos", "notes", "dump", "報告")
+WORDS = ("invoice", "läger", "site", "logs", "photos", "notes", "dump", "отчёты")
 
 
 def snapshot(job: str, number: int, name: str) -> SnapshotLine:
@@ -230,7 +230,7 @@ def the_run(name: str, *, failed: bool) -> runs.RunDetail:
         [] if failed else stored,
         0 if failed else 4,
         0 if failed else 4 * (512 << 20),
-        "journalctl -u nightvault RUN=430",
+        "journalctl NIGHTVAULT_RUN=430",
         429,
         None,
     )
@@ -299,11 +299,11 @@ def the_quote(name: str) -> quote.QuotePage:
             Decimal("0.001"),
             bounds,
             (),
-            f"nightvault restore 1e5e0c19:/srv --target /mnt/back --tier {tier}",
+            f"nightvault restore 1e5e0c19af37b2d4:/srv/www --target restored --tier {tier}",
         )
         for tier, total, bounds in ((Tier.STANDARD, "0.93", (9.0, 12.0)), (Tier.BULK, "0.75", (36.0, 48.0)))
     ]
-    command = "nightvault restore 1e5e0c19af37b2d4:/srv/www/läger --target /mnt/back"
+    command = "nightvault restore 1e5e0c19af37b2d4:/srv/www --target restored"
     return quote.QuotePage(
         snapshot("www", 30, name),
         VAULT,

@@ -1,6 +1,6 @@
 """Pictures of every page, light and dark and on a phone: `python -m tests.web.pictures FOLDER [NAME …]`.
 
-`python -m tests.web.pictures docs` writes those of README instead. They are of the
+`python -m tests.web.pictures docs` writes those of README and docs/web.md instead. They are of the
 believable values of `believable.py`, so they are the same each time.
 """
 
@@ -21,6 +21,7 @@ from tests.web.shown_pages import all_pages, html_of, strangers
 LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (360, "light")}
 _HIGHEST = 4_000
 README = {"overview-bad": "light", "browse": "dark", "quote": "light"}
+PAGE = {"archives": "light", "run-failed": "light", "changes": "light", "schedule": "dark"}
 
 
 def main(folder: str, *names: str) -> None:
@@ -37,10 +38,10 @@ def main(folder: str, *names: str) -> None:
                 take(chromium, os_folder / f"{name}-{look}.png", width, scheme)
 
 
-def for_readme() -> None:
-    """The pictures of README, as WebP."""
+def for_docs() -> None:
+    """The pictures of README and of docs/web.md, as WebP."""
     with tempfile.TemporaryDirectory() as work, browser(Path(work)) as chromium:
-        for name, scheme in README.items():
+        for name, scheme in {**README, **PAGE}.items():
             set_screen(chromium, 1100, 800, scheme=scheme)
             chromium.get(page_in(Path(work), html_of(all_pages()[name])))
             height = int(chromium.execute_script("return document.documentElement.scrollHeight"))
@@ -48,6 +49,15 @@ def for_readme() -> None:
             taken = chromium.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 72})
             target = REPOSITORY / "docs" / "pictures" / f"page-{name.partition('-')[0]}.webp"
             target.write_bytes(base64.b64decode(taken["data"]))
+        phone(chromium, Path(work))
+
+
+def phone(chromium: Chrome, work: Path) -> None:
+    """The overview on a phone, on a good day."""
+    set_screen(chromium, 360, 780)
+    chromium.get(page_in(work, html_of(all_pages()["overview"])))
+    taken = chromium.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 72})
+    (REPOSITORY / "docs" / "pictures" / "page-phone.webp").write_bytes(base64.b64decode(taken["data"]))
 
 
 def page_in(work: Path, html: str) -> str:
@@ -68,4 +78,4 @@ def take(chromium: Chrome, target: Path, width: int, scheme: str) -> None:
 
 
 if __name__ == "__main__":
-    for_readme() if sys.argv[1:] == ["docs"] else main(*sys.argv[1:])
+    for_docs() if sys.argv[1:] == ["docs"] else main(*sys.argv[1:])

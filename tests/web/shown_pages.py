@@ -172,7 +172,11 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
         "schedule": Shown(
             "schedule.html",
             "schedule",
-            {**fortnight(the_schedule(name), ENGLISH), "told": name, "may_operate": True},
+            {
+                **fortnight(the_schedule(name), ENGLISH),
+                "told": f"A backup of {name} was asked for.",
+                "may_operate": True,
+            },
         ),
         "problem": Shown(
             "problem.html", "", {"title": "This page is not there", "sentence": name, "advice": name}
