@@ -122,7 +122,7 @@ def open_root(directory: str, root: int, passphrase: bytes | None = None) -> Aut
     except (ValueError, UnsupportedAlgorithm) as error:
         what = "holds no private key" if passphrase is None else "is not opened by this passphrase"
         raise IdentityError(f"the authority's key {path} {what}") from error
-    certificate = load_certificates(certificate_path(directory, root))[0]
+    certificate = load_certificates(certificate_path(directory, root), named_by="--dir")[0]
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise IdentityError(f"the authority's key {path} is neither RSA nor EC")
     if certificate.public_key() != key.public_key():

@@ -162,7 +162,7 @@ def root_id(certificate: x509.Certificate) -> str:
 
 def load_copy(directory: str, serial: str) -> x509.Certificate:
     """The copy of an issued certificate."""
-    return load_certificates(os.path.join(directory, ISSUED_DIRECTORY, f"{serial}.pem"))[0]
+    return load_certificates(os.path.join(directory, ISSUED_DIRECTORY, f"{serial}.pem"), named_by="--dir")[0]
 
 
 def _read(path: str) -> Index:

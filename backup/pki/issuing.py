@@ -119,16 +119,22 @@ def make_csr(
 
 
 def sign_csr(
-    authority: Authority, data: bytes, *, days: int, now: datetime, only_for: str | None = None
+    authority: Authority,
+    data: bytes,
+    *,
+    days: int,
+    now: datetime,
+    only_for: str | None = None,
+    named: str = "this",
 ) -> x509.Certificate:
     """Sign a request (PEM).
 
     Subject, DNS and URI names and the key are taken from the request, other extensions are not: a request
     cannot make itself an authority. `UsageError` for a request that is damaged or has a name or key that AWS
-    would refuse. `only_for` is a server's name: its request must not ask for more than its newest certificate
-    has.
+    would refuse, which is called `named`. `only_for` is a server's name: its request must not ask for more
+    than its newest certificate has.
     """
-    csr = _read_csr(data)
+    csr = _read_csr(data, named)
     contents = CertificateContents(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)
     if only_for is not None:
         _check_renewal(authority, contents, only_for)
@@ -176,12 +182,12 @@ def _names(names: x509.SubjectAlternativeName | None) -> set[str]:
     return {str(name.value) for name in names or ()}
 
 
-def _read_csr(data: bytes) -> x509.CertificateSigningRequest:
+def _read_csr(data: bytes, named: str) -> x509.CertificateSigningRequest:
     try:
         csr = x509.load_pem_x509_csr(data)
         valid = csr.is_signature_valid
     except ValueError as error:
-        raise UsageError("this is no certificate signing request in PEM") from error
+        raise UsageError(f"{named} is no certificate signing request in PEM") from error
     if not valid:
         raise IdentityError(
             "the request is not signed by the key that it names",

@@ -132,7 +132,9 @@ def write_anchor(directory: str, now: datetime) -> Roots:
 
 def _roots(directory: str, index: Index, now: datetime) -> Roots:
     head = index.head
-    certificates = [load_certificates(certificate_path(directory, number))[0] for number in head.roots]
+    certificates = [
+        load_certificates(certificate_path(directory, number), named_by="--dir")[0] for number in head.roots
+    ]
     stage = RootStage.SETTLED
     if len(head.roots) > 1:
         stage = RootStage.SWITCHED if head.signing == head.roots[-1] else RootStage.ADDED

@@ -190,3 +190,44 @@ def test_a_new_root_says_what_comes_next(ca: Path, tmp_path: Path) -> None:
     assert done["stage"] == "settled"
     assert [one["number"] for one in done["roots"]] == [2]
     assert run(*words, "--finish", "--switch").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ca", "create", "--dir", "new", "--name", "CA", "--days", "999999999"], 2, "1<=x<=36500"),
+        (["ca", "issue", "web1", "--dir", "ca", "--out", "o", "--days", "999999999"], 2, "1<=x<=36500"),
+        (["ca", "sign", "r", "--dir", "ca", "--out", "o", "--days", "999999999"], 2, "1<=x<=36500"),
+        (["ca", "crl", "--dir", "ca", "--days", "999999999"], 2, "1<=x<=36500"),
+        (["ca", "renew-root", "--dir", "ca", "--days", "999999999"], 2, "1<=x<=36500"),
+        (["ca", "list", "--dir", "nowhere"], 13, "there is no certificate authority in nowhere"),
+        (["ca", "revoke", "web1", "--dir", "nowhere"], 13, "there is no certificate authority in nowhere"),
+        (
+            ["ca", "create", "--dir", "new", "--name", "CA", "--passphrase-file", "nowhere"],
+            13,
+            "check the path in --passphrase-file",
+        ),
+        (["ca", "sign", "words", "--dir", "ca", "--out", "o"], 2, "words is no certificate signing request"),
+        (["identity", "csr", "--out", "r", "--key", "k", "--name", ""], 2, "must have 1 to 64 bytes"),
+    ],
+)
+def test_each_error_says_on_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("ca", "create", "--dir", "ca", "--name", "CA").exit_code == 0
+    Path("words").write_text("words")
+    result = run(*words)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+    assert "unexpected" not in result.stderr
+    assert not Path("new").exists()
+    assert not Path("k").exists()
+
+
+def test_a_passphrase_without_a_terminal(tmp_path: Path) -> None:
+    """Nobody is there to answer, which is no interruption."""
+    words = ("ca", "create", "--dir", tmp_path / "ca", "--name", "CA", "--passphrase-file", "prompt")
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "nobody is there to give the new passphrase for the CA key" in result.stderr

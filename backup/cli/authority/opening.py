@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +26,23 @@ passphrase_option = click.option(
 )
 
 
+MOST_DAYS = 36_500
+DAYS = click.IntRange(1, MOST_DAYS)
+"""Days of validity: no certificate outlives a hundred years."""
+
+
+def require_authority(directory: str) -> None:
+    """`IdentityError` if there is no authority in the directory."""
+    from backup.errors import IdentityError
+    from backup.pki.index import certificate_path
+
+    if not any(os.path.exists(certificate_path(directory, root)) for root in (1, 2)):
+        raise IdentityError(
+            f"there is no certificate authority in {directory}",
+            advice="check --dir; `nightvault ca create` makes one",
+        )
+
+
 def open_authority(directory: str, passphrase_file: str | None) -> Authority:
     """Open the authority, and ask for its passphrase if it has one and no file was named."""
     from backup.pki.authority import open_ca
@@ -37,7 +56,7 @@ def present_passphrase(directory: str, passphrase_file: str | None) -> bytes | N
     from backup.pki.authority import key_is_encrypted
 
     if passphrase_file not in {None, PROMPT}:
-        return read_passphrase(str(passphrase_file))
+        return read_passphrase(str(passphrase_file), named_by="--passphrase-file")
     if passphrase_file == PROMPT or key_is_encrypted(directory):
         return _ask("passphrase of the CA key", confirm=False)
     return None
@@ -51,11 +70,20 @@ def new_passphrase(passphrase_file: str | None) -> bytes | None:
         return None
     if passphrase_file == PROMPT:
         return _ask("new passphrase for the CA key", confirm=True)
-    return read_passphrase(passphrase_file)
+    return read_passphrase(passphrase_file, named_by="--passphrase-file")
 
 
 def _ask(question: str, *, confirm: bool) -> bytes:
-    answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no terminal is told in our words
+            answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
+    except click.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        raise UsageError(
+            f"nobody is there to give the {question}", advice="give its file: --passphrase-file FILE"
+        ) from error
     return answer.encode()
 
 

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.authority.opening import directory_option, passphrase_option, present_passphrase
+from backup.cli.authority.opening import (
+    DAYS,
+    directory_option,
+    passphrase_option,
+    present_passphrase,
+    require_authority,
+)
 from backup.cli.support.context import Cli, pass_cli
 
 if TYPE_CHECKING:
@@ -34,6 +40,7 @@ def list_issued(cli: Cli, directory: str, *, every: bool) -> None:
     from backup.cli.support.tables import Column, Sheet
     from backup.pki.index import CertificateState, read_index
 
+    require_authority(directory)
     index, now = read_index(directory), cli.clock.now()
     chosen = [one for one in index.entries if every or one.state(now) is not CertificateState.EXPIRED]
     chosen.sort(key=lambda one: one.not_after)
@@ -71,6 +78,7 @@ def revoke(cli: Cli, which: str, directory: str, reason: str, *, every: bool) ->
     from backup.pki.index import Reason
     from backup.pki.revoking import revoke as revoke_entries
 
+    require_authority(directory)
     now = cli.clock.now()
     revoked = revoke_entries(directory, which, every=every, reason=Reason(reason), now=now)
     lines = [f"revoked      {one.subject}, serial {one.serial}" for one in revoked]
@@ -82,7 +90,7 @@ def revoke(cli: Cli, which: str, directory: str, reason: str, *, every: bool) ->
 @directory_option
 @click.option(
     "--days",
-    type=click.IntRange(min=1),
+    type=DAYS,
     default=_MONTH,
     show_default=True,
     help="How long the list is valid.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.authority.opening import directory_option, passphrase_option, present_passphrase
+from backup.cli.authority.opening import DAYS, directory_option, passphrase_option, present_passphrase
 from backup.cli.support.certificates import key_type_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError
@@ -25,7 +25,7 @@ _MOST_NAMES = 10
 @click.option("--finish", is_flag=True, help="Take the old root out of the trust anchor's file.")
 @click.option("--force", is_flag=True, help="Finish although servers have certificates of the old root.")
 @click.option("--name", metavar="CN", help="The new root's name; else the old one's with a number.")
-@click.option("--days", type=click.IntRange(min=1), help="Its days of validity; else as the old one.")
+@click.option("--days", type=DAYS, help="Its days of validity; else as the old one.")
 @key_type_option
 @passphrase_option
 @pass_cli

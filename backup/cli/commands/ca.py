@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.authority.opening import (
+    DAYS,
     directory_option,
     new_passphrase,
     open_authority,
@@ -41,7 +42,7 @@ def ca() -> None:
 @click.option("--name", required=True, metavar="CN", help="The authority's common name.")
 @click.option("--organization", metavar="O", help="Its organization.")
 @click.option("--unit", metavar="OU", help="Its organizational unit.")
-@click.option("--days", type=click.IntRange(min=1), default=3650, show_default=True, help="Days of validity.")
+@click.option("--days", type=DAYS, default=3650, show_default=True, help="Days of validity.")
 @key_type_option
 @passphrase_option
 @pass_cli
@@ -80,7 +81,7 @@ def create(
 @click.argument("name", required=False)
 @click.option("--batch", metavar="FILE|-", help="Servers, one on a line: NAME or NAME,UNIT.")
 @directory_option
-@click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Days of validity.")
+@click.option("--days", type=DAYS, default=365, show_default=True, help="Days of validity.")
 @click.option("--organization", metavar="O", help="The server's organization.")
 @click.option("--unit", metavar="OU", help="Its organizational unit; a trust policy may require it.")
 @click.option("--dns", multiple=True, metavar="HOST", help="A DNS name of the server; may be repeated.")
@@ -174,7 +175,7 @@ def _tell_issued(cli: Cli, issued: Sequence[Issued], *, is_batch: bool) -> None:
     metavar="NAME",
     help="Renew only: the request may ask for no more than NAME's newest certificate has.",
 )
-@click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Days of validity.")
+@click.option("--days", type=DAYS, default=365, show_default=True, help="Days of validity.")
 @click.option("--out", required=True, metavar="FILE|-", help="The certificate's file; - prints it.")
 @passphrase_option
 @pass_cli
@@ -198,7 +199,9 @@ def sign(
 
     request = read_input(csr, "request")
     authority = open_authority(directory, passphrase_file)
-    certificate = sign_csr(authority, request, days=days, now=cli.clock.now(), only_for=only_for)
+    named = "what is on standard input" if csr == "-" else csr
+    now = cli.clock.now()
+    certificate = sign_csr(authority, request, days=days, now=now, only_for=only_for, named=named)
     data = certificate.public_bytes(Encoding.PEM)
     if out == "-":
         click.echo(data.decode(), nl=False)

@@ -58,7 +58,9 @@ def show(cli: Cli, ca_file: str | None, warn_days: int | None) -> int:
         check_validity(loaded.certificate, now)
     except IdentityError as error:
         refusals.append(f"{error}; {error.advice}")
-    problem = None if ca_file is None else chain_problem(loaded, load_certificates(ca_file), now)
+    problem = (
+        None if ca_file is None else chain_problem(loaded, load_certificates(ca_file, named_by="--ca"), now)
+    )
     if problem is not None:
         refusals.append(f"the chain does not lead to {ca_file}: {problem}")
     soon = expiry_warning(loaded.certificate, now, warn_days)
@@ -112,7 +114,9 @@ def csr(
     from backup.pki.subjects import Subject
 
     subject = (
-        Subject(name, organization, unit, dns) if name else _present_subject(cli, organization, unit, dns)
+        Subject(name, organization, unit, dns)
+        if name is not None
+        else _present_subject(cli, organization, unit, dns)
     )
     known = os.path.exists(key_path)
     made = make_csr(

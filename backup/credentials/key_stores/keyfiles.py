@@ -32,6 +32,9 @@ KEY_CLASSES = (
     mldsa.MLDSA87PrivateKey,
 )
 
+IDENTITY = "[identity]"
+"""Where the config names the files of the identity."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passphrase:
@@ -71,9 +74,9 @@ class KeyFile:
     certificates: Sequence[x509.Certificate]
 
 
-def load_certificates(path: str) -> Sequence[x509.Certificate]:
+def load_certificates(path: str, *, named_by: str = IDENTITY) -> Sequence[x509.Certificate]:
     """The certificates of a PEM file, in its order; at least one, else `IdentityError`."""
-    data = read_file(path, "certificate")
+    data = read_file(path, "certificate", named_by=named_by)
     try:
         return [fully_parsed(one) for one in x509.load_pem_x509_certificates(data)]
     except (ValueError, x509.InvalidVersion) as error:
@@ -194,21 +197,23 @@ def _open_pkcs12(data: bytes, secret: bytes | None) -> pkcs12.PKCS12KeyAndCertif
     return None
 
 
-def read_passphrase(path: str) -> bytes:
+def read_passphrase(path: str, *, named_by: str = IDENTITY) -> bytes:
     """The first line of a passphrase file, which must not be empty."""
-    passphrase = read_file(path, "passphrase file").split(b"\n", 1)[0].rstrip(b"\r")
+    passphrase = read_file(path, "passphrase file", named_by=named_by).split(b"\n", 1)[0].rstrip(b"\r")
     if not passphrase:
         raise IdentityError(f"the passphrase file {path} is empty")
     return passphrase
 
 
-def read_file(path: str, what: str) -> bytes:
-    """The bytes of a small file; `IdentityError` names `what` the file should be."""
+def read_file(path: str, what: str, *, named_by: str = IDENTITY) -> bytes:
+    """The bytes of a small file; `IdentityError` names `what` the file should be, and where it is named."""
     try:
         with open(path, "rb") as file:
             data = file.read(MOST_FILE + 1)
     except FileNotFoundError as error:
-        raise IdentityError(f"the {what} {path} is missing", advice="check the path in [identity]") from error
+        raise IdentityError(
+            f"the {what} {path} is missing", advice=f"check the path in {named_by}"
+        ) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such name can be"
         raise IdentityError(f"the {what} {path!s} cannot be read: {reason}") from error
