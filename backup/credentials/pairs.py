@@ -83,16 +83,18 @@ class Pairs:
         With `follows`, changes of the configured files are taken over by a renewal alone.
         """
         used = self.in_use()
-        if used is None or not (follows or used.replaces == digest_of(configured.certificate)):
-            return configured
-        files = self.files(configured, used.pair)
-        if not os.path.exists(files.certificate):
-            current = os.path.join(self.directory, _CURRENT)
-            raise IdentityError(
-                f"the renewed certificate {files.certificate} is missing",
-                advice=f"remove {current}: the configured certificate is used then",
-            )
-        return files
+        while used is not None and (follows or used.replaces == digest_of(configured.certificate)):
+            files = self.files(configured, used.pair)
+            if os.path.exists(files.certificate):
+                return files
+            seen, used = used, self.in_use()
+            if used == seen:  # else it was replaced, and removed, since we looked
+                current = os.path.join(self.directory, _CURRENT)
+                raise IdentityError(
+                    f"the renewed certificate {files.certificate} is missing",
+                    advice=f"remove {current}: the configured certificate is used then",
+                )
+        return configured
 
     def stage(self, certificate: bytes, key: bytes | None) -> int:
         """Write a pair to be tried; its number."""

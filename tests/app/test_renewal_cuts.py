@@ -21,6 +21,7 @@ from backup.app.vaults import identity_files
 from backup.credentials import pairs
 from backup.credentials.identity import load_identity
 from backup.credentials.pairs import Pairs
+from backup.errors import IdentityError
 from tests.support.renewing import RenewalSite, renewal_site
 
 
@@ -117,8 +118,18 @@ def test_readers_never_see_half_a_pair_while_a_process_swaps_and_is_killed(
 
     def look() -> None:
         while not stop.is_set():
-            site.certificate()
-            read[0] += 1
+            before = number_in_use()
+            try:
+                site.certificate()
+            except IdentityError:  # a pair stays for one swap more; this machine stood still for two
+                assert number_in_use() > before + 1
+            else:
+                read[0] += 1
+
+    def number_in_use() -> int:
+        used = Pairs(directory).in_use()
+        assert used is not None
+        return used.pair
 
     failures: list[BaseException] = []
     thread = threading.Thread(target=lambda: _keep(look, failures))
@@ -146,3 +157,15 @@ def _keep(look: Callable[[], None], failures: list[BaseException]) -> None:
         look()
     except BaseException as error:
         failures.append(error)
+
+
+def test_a_reader_that_two_swaps_overtake_takes_the_newest(
+    site: RenewalSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Pairs(str(tmp_path / "pairs"))
+    for _ in range(3):
+        found.use(found.stage(b"a certificate", None), "x")
+    seen, real = [pairs.InUse(1, "x")], Pairs.in_use
+    monkeypatch.setattr(Pairs, "in_use", lambda self: seen.pop() if seen else real(self))
+    configured = identity_files(site.config)
+    assert found.chosen(configured, follows=True) == found.files(configured, 3)

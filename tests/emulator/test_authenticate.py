@@ -40,7 +40,7 @@ def _hours_away(hours: int) -> str:
     return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
 
 
-LIVING = StaticKey("ASIALIVING0000000000", "secret", "token", _hours_away(1))
+LIVING = StaticKey("ASIALIVING0000000000", "secret", "token", _hours_away(24))
 EXPIRED = StaticKey("ASIAEXPIRED000000000", "secret", "token", _hours_away(-1))
 
 
