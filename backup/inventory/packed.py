@@ -89,8 +89,7 @@ def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLo
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))
         sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
-        for row in tx.exec_driver_sql(sql):
-            yield ChunkLocation._make(row)
+        yield from map(ChunkLocation._make, raw_rows(tx, sql, ()))
 
 
 def largest_chunk(tx: Transaction) -> int:

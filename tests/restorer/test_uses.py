@@ -90,3 +90,18 @@ def test_some_files() -> None:
     assert [some.of(use) for use in range(3)] == [0, 0, 1]
     assert [files.of(use) for use in range(4)] == [0, 0, 2, 3]
     assert some.content_id(1) == bytes([2]) * 16
+
+
+@given(st.sets(st.integers(1, 60)), st.integers(0, 70))
+def test_a_chunk_is_found_whatever_numbers_are_left_out(numbers: set[int], wanted: int) -> None:
+    locations = ChunkLocations(
+        ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
+    )
+    if wanted in numbers:
+        assert locations.numbers[locations.position(wanted)] == wanted
+        assert locations.name_and_length(wanted) == (b"%032d" % wanted, wanted * 7)
+        assert locations[wanted].number == wanted
+    else:
+        for look in (locations.position, locations.name_and_length):
+            with pytest.raises(KeyError):
+                look(wanted)

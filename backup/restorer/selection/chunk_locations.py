@@ -34,10 +34,20 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
-        at = bisect_left(self.numbers, number)
-        if at == len(self.numbers) or self.numbers[at] != number:
+        numbers = self.numbers
+        if not numbers:
             raise KeyError(number)
+        at = number - numbers[0]  # as where no number is left out, as after a first backup
+        if not (0 <= at < len(numbers) and numbers[at] == number):
+            at = bisect_left(numbers, number)
+            if at == len(numbers) or numbers[at] != number:
+                raise KeyError(number)
         return at
+
+    def name_and_length(self, number: int) -> tuple[bytes, int]:
+        """Id and length of a chunk. KeyError if it has no location."""
+        _, _, _, length, name = _ROW.unpack_from(self._rows, self.position(number) * _ROW.size)
+        return name, length
 
     def at(self, position: int) -> ChunkLocation:
         """The location at a position."""

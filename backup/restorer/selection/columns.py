@@ -19,6 +19,7 @@ _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
 _EXTRA, _KIND, _SIZE = 2, 3, 7  # positions in a row
 _extra, _size = itemgetter(_EXTRA), itemgetter(_SIZE)
+_extra_and_size = itemgetter(_EXTRA, _SIZE)
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
@@ -68,7 +69,7 @@ class Entries(Sequence[RestoreEntry]):
 
     def extra_of(self, key: int) -> Extra | None:
         """The rare attributes of an entry; reads no row if no entry has any."""
-        return self._extras[self._row(key)[_EXTRA]] if len(self._extras) > 1 else None
+        return self._extras[self._row(key)[_EXTRA]] if self.has_extras else None
 
     def is_plain(self, key: int) -> bool:
         """Whether the entry is a file with a single name and only owner, mode and times."""
@@ -79,6 +80,21 @@ class Entries(Sequence[RestoreEntry]):
         """Size of an entry in bytes."""
         size: int = self._row(key)[_SIZE]
         return size
+
+    @property
+    def has_extras(self) -> bool:
+        """Whether any entry may have rare attributes."""
+        return len(self._extras) > 1
+
+    @property
+    def sizes(self) -> Iterator[int]:
+        """The size of each entry, in order."""
+        return map(_size, _ROW.iter_unpack(self._rows))
+
+    @property
+    def extras_and_sizes(self) -> Iterator[tuple[int, int]]:
+        """Of each entry, in order: 0 if it has no rare attributes, and its size."""
+        return map(_extra_and_size, _ROW.iter_unpack(self._rows))
 
     def linked(self) -> Iterator[int]:
         """Keys of the entries recorded as one of several hard links."""
@@ -91,7 +107,7 @@ class Entries(Sequence[RestoreEntry]):
     @property
     def total(self) -> int:
         """Size of all entries in bytes."""
-        return sum(map(_size, _ROW.iter_unpack(self._rows)))
+        return sum(self.sizes)
 
     @property
     def names(self) -> int:

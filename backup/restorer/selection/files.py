@@ -17,6 +17,7 @@ from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import RestoreEntry
 
 _CONTENT_ID_SIZE = 16
+_CHUNK_SIZE = 4  # of a packed chunk number
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,13 @@ class Files(Sequence[RestoreFile]):
 
         FormatError, LookupError, TypeError or ValueError if its row is damaged; then nothing is appended.
         """
-        numbers = unpack_u32(row.chunks or b"")
-        extra = decode_extra(row.extra)
-        if extra is not None and extra.holes:
-            Layout(extra.holes, row.size)
+        chunks = row.chunks or b""
+        is_one = len(chunks) == _CHUNK_SIZE  # as most files have
+        numbers = (int.from_bytes(chunks, "little"),) if is_one else unpack_u32(chunks)
+        if row.extra is not None:
+            extra = decode_extra(row.extra)
+            if extra is not None and extra.holes:
+                Layout(extra.holes, row.size)
         self.entries.add(directory, row)  # the last call that may fail: all columns grow, or none
         self._content_ids += _named(row.content_id)
         self.chunks.extend(numbers)
@@ -99,6 +103,8 @@ class Files(Sequence[RestoreFile]):
     @property
     def data_sizes(self) -> Iterator[int]:
         """The data size of each file."""
+        if not self.entries.has_extras:
+            return self.entries.sizes
         return map(self.data_size, range(len(self)))
 
     def __len__(self) -> int:

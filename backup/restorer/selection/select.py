@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from backup.errors import FormatError, UsageError
-from backup.format.naming import content_id
+from backup.format.naming import content_id, content_id_of_chunk
 from backup.inventory import entries
 from backup.inventory.database import Transaction
 from backup.inventory.entries import ROOT, EntryRow
@@ -216,9 +216,7 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int,
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     files = selection.files
     selection.locations = read_chunk_locations(tx, files.chunks)
-    damaged = {
-        key for key in range(len(files)) if not _is_sound(files, key, selection.locations, content_key)
-    }
+    damaged = set(_unsound(files, selection.locations, content_key))
     if not damaged:
         return
     for key in sorted(damaged):
@@ -228,6 +226,25 @@ def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> N
     selection.locations = selection.locations.only(
         set(selection.files.chunks)
     )  # nothing is fetched for the others
+
+
+def _unsound(files: Files, locations: ChunkLocations, content_key: bytes) -> Iterator[int]:
+    """Keys of the files whose chunk list does not match their content id."""
+    starts, chunks = files.starts, files.chunks
+    for key, (extra, size) in enumerate(files.entries.extras_and_sizes):
+        start = starts[key]
+        if extra or starts[key + 1] - start != 1:
+            is_sound = _is_sound(files, key, locations, content_key)
+        else:  # one chunk and nothing rare, as most have: the same, without an object for each
+            try:
+                name, length = locations.name_and_length(chunks[start])
+            except KeyError:
+                yield key
+                continue
+            named = content_id_of_chunk(content_key, name, length)
+            is_sound = bool(length) and length == size and named == files.content_id(key)
+        if not is_sound:
+            yield key
 
 
 def _is_sound(files: Files, key: int, locations: ChunkLocations, content_key: bytes) -> bool:
