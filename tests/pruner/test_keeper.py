@@ -34,6 +34,7 @@ from backup.pruner.listed import PruneStoppedError
 from backup.vault.directory import DirectoryVault
 from tests.pruner.conftest import Kept
 from tests.support.backups import server_keys
+from tests.support.checking import query
 from tests.support.doubles import Fault, FaultyVault, ManualClock
 from tests.support.keeping import FLOOR, keeper_of
 from tests.support.nights import DAY
@@ -154,6 +155,17 @@ def test_what_is_taken_up_again_stays_and_its_time_begins_anew(kept: Kept) -> No
     assert waiting.waiting[0].until == kept.clock.now() + DAY
     kept.clock.advance(DAY)
     assert kept.keeper.only().deleted.archives == 1
+
+
+def test_the_grace_is_waited_for_where_the_floor_is_shorter(kept: Kept) -> None:
+    ((pack,),) = query(kept.site, "SELECT pack_id FROM archives WHERE archive_id = ?", kept.condemned)
+    kept.site.amend(records.TakenUpRecord([pack]))
+    kept.site.amend(records.CondemnedRecord([pack], micros(kept.clock.now())))
+    keeper = replace(kept.keeper, keep_within=timedelta(hours=1))
+    kept.clock.advance(2 * DAY)
+    assert keeper.only().deleted.archives == 0
+    kept.clock.advance(2 * DAY)
+    assert keeper.only().deleted.archives == 1
 
 
 def test_the_minimum_duration_is_waited_for(kept: Kept) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +14,24 @@ from typing import Any
 import pytest
 
 from backup.format import records
+from backup.format.treehash import tree_hash
 from backup.inventory import amendments, retrievals
 from backup.inventory.archives import ArchiveState
 from backup.inventory.schema import METADATA, micros
 from backup.inventory.stages import RestoreStage
-from backup.model import ArchiveId, InventoryId, Refusal, Tier, VaultState
+from backup.model import (
+    MIB,
+    ArchiveId,
+    ArchiveLabel,
+    Generation,
+    InventoryId,
+    PackId,
+    PackKind,
+    Part,
+    Refusal,
+    Tier,
+    VaultState,
+)
 from backup.protocols import Clock, Vault
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.catalog_chain import Trust
@@ -228,6 +241,43 @@ def test_a_stranger_stops_it(nights: Nights, tmp_path: Path) -> None:
     assert rebuilt.prune().state == "done"
     replace(nights.site, vault=Blindfolded(nights.vault)).backup()
     with pytest.raises(PruneStoppedError, match="does not know"):
+        rebuilt.prune()
+    rebuilt.close()
+
+
+@pytest.mark.parametrize(
+    ("inventory", "job", "stops"),
+    [
+        ("own", "unknown", True),
+        ("predecessor", "unknown", True),
+        ("unknown", "own", True),
+        ("unknown", "unknown", False),
+    ],
+)
+def test_whose_catalogs_stop_it(
+    nights: Nights, tmp_path: Path, inventory: str, job: str, stops: bool
+) -> None:
+    """Those of this inventory, of the one that it was rebuilt from, and of its jobs, whoever wrote them."""
+    back = bare(tmp_path, nights.site)
+    back.rebuild()
+    rebuilt = replace(back.site(), vault=Blindfolded(nights.vault))  # as where lists are late
+    rebuilt.backup()
+    writers = {"own": rebuilt.inventory.id, "predecessor": rebuilt.inventory.predecessor}
+    ((own,),) = query(rebuilt, "SELECT id FROM jobs")
+    label = ArchiveLabel(
+        PackKind.CATALOG,
+        PackId(b"of nobody known!"),
+        writers.get(inventory) or InventoryId(b"somebody else 16"),
+        number=900,
+        generation=Generation.DELTA,
+        job_id=own if job == "own" else b"a job of others.",
+    )
+    data = bytes(MIB)
+    upload = nights.vault.begin_upload(label, MIB)
+    part = Part(0, MIB, tree_hash(data), b"", 1)
+    nights.vault.put_part(upload, part, memoryview(data))
+    nights.vault.complete_upload(upload, label, MIB, tree_hash(data), [part])
+    with pytest.raises(PruneStoppedError, match="does not know") if stops else nullcontext():
         rebuilt.prune()
     rebuilt.close()
 
