@@ -21,8 +21,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from backup.web.context import context_of, user_of
-from backup.web.daemon_desk import DaemonDesk, Heard
+from backup.web.context import WebContext, context_of, user_of
+from backup.web.daemon_desk import Heard
+from backup.web.guard.users import User
 from backup.web.pages.html import texts
 from backup.web.pages.news import summary
 
@@ -38,7 +39,7 @@ async def events(request: Request) -> Response:
     key = (who.session or b"").hex() or who.name
     if _open.total() >= MOST_STREAMS or _open[key] >= _MOST_OF_A_USER:
         return Response(status_code=204)
-    return _Counted(_stream(context.daemon, request), key)
+    return _Counted(_stream(context, who, request), key)
 
 
 class _Counted(StreamingResponse):
@@ -59,11 +60,11 @@ class _Counted(StreamingResponse):
                 del _open[self._key]
 
 
-async def _stream(desk: DaemonDesk, request: Request) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
+async def _stream(context: WebContext, who: User, request: Request) -> AsyncIterator[str]:
+    desk, loop = context.daemon, asyncio.get_running_loop()
     until, told, said_at = loop.time() + _LIFE_SECONDS, "", loop.time()
     yield "retry: 5000\n\n"
-    while loop.time() < until and not await request.is_disconnected():
+    while loop.time() < until and _may_listen(context, who) and not await request.is_disconnected():
         heard = await desk.status()
         now = json.dumps(summary(heard, texts()))
         if now != told:
@@ -73,6 +74,13 @@ async def _stream(desk: DaemonDesk, request: Request) -> AsyncIterator[str]:
             said_at = loop.time()
             yield ": here\n\n"
         await desk.rest(_BUSY_SECONDS if _is_busy(heard) else _IDLE_SECONDS)
+
+
+def _may_listen(context: WebContext, who: User) -> bool:
+    """Whether who listens is still logged in: a stream ends with its session, and with its user."""
+    if who.session is None:
+        return context.accounts.role_of(who.name) is not None
+    return context.accounts.is_open(who.session, context.clock.now())
 
 
 def _is_busy(heard: Heard) -> bool:

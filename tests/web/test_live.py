@@ -17,6 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from backup.app.clock import SystemClock
 from backup.daemon.client import ask
 from backup.errors import DaemonAwayError
+from backup.web.guard.users import Role
 from tests.support.browsers import browser, needs_browser
 from tests.support.pages import Client, Page, running_page
 from tests.support.real_daemons import running
@@ -50,7 +51,8 @@ def stream(client: Client, timeout: float = 20.0) -> socket.socket:
     """A stream that was granted; a refused one is an error."""
     jar = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
     sock = socket.create_connection((client.host, client.port), timeout=timeout)
-    sock.sendall(f"GET /events HTTP/1.1\r\nHost: {client.authority}\r\nCookie: {jar}\r\n\r\n".encode())
+    head = f"GET /events HTTP/1.1\r\nHost: {client.authority}\r\nConnection: close\r\nCookie: {jar}\r\n\r\n"
+    sock.sendall(head.encode())
     said = sock.recv(12)
     if said != b"HTTP/1.1 200":
         sock.close()
@@ -117,6 +119,23 @@ def test_a_daemon_that_goes_away_is_told(web_page: Page, told: Told) -> None:
         assert next(found)["away"]
 
 
+def test_a_stream_ends_with_its_session_and_its_user(web_page: Page) -> None:
+    accounts, clock = web_page.context.accounts, web_page.context.clock
+    accounts.add_user("eve", Role.VIEWER, None, clock.now())
+    ends = (
+        lambda client: client.post("/logout"),
+        lambda _client: accounts.remove_user("eve"),
+    )
+    for end in ends:
+        client = web_page.login()
+        client.cookies["nightvault"] = accounts.open_session("eve", clock.now())
+        with stream(client) as sock:
+            found = news(sock)
+            next(found)
+            end(client)
+            assert list(found) == []
+
+
 def test_a_stream_of_a_real_daemon_tells_of_a_run_that_was_asked_for_here(one_backup: Server) -> None:
     with running(one_backup.config) as daemon:
         daemon.wait_for("started with")
@@ -159,10 +178,15 @@ def test_six_tabs_move_by_one_stream(
             for _ in range(3):  # a session may have four: the six tabs share one
                 held.enter_context(stream(client))
             assert client.get("/events").status == 204
-        told.state = "idle"
+        told.state = "queued"  # it is asked every two seconds still
         for tab in tabs:
             chromium.switch_to.window(tab)
             WebDriverWait(chromium, 20).until(lambda _: banner(chromium).is_displayed())
+            assert not banner(chromium, "ended").is_displayed()
+        client.post("/logout")
+        for tab in tabs:
+            chromium.switch_to.window(tab)
+            WebDriverWait(chromium, 40).until(lambda _: banner(chromium, "ended").is_displayed())
 
 
 def shown(chromium: Chrome) -> tuple[str, str | None]:
@@ -171,6 +195,6 @@ def shown(chromium: Chrome) -> tuple[str, str | None]:
     return text, chromium.find_element(By.TAG_NAME, "progress").get_dom_attribute("value")
 
 
-def banner(chromium: Chrome) -> Any:
-    """The line that says that something has changed."""
-    return chromium.find_element(By.CSS_SELECTOR, "[data-news]")
+def banner(chromium: Chrome, name: str = "news") -> Any:
+    """The line that says that something has changed, or that the page is not kept up to date any more."""
+    return chromium.find_element(By.CSS_SELECTOR, f"[data-{name}]")

@@ -199,6 +199,11 @@ class Accounts:
                 db.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", [micros(now), session])
         return User(name, Role(role), Way.SESSION, moment(proved_at) + FRESH, session)
 
+    def is_open(self, session: bytes, now: datetime) -> bool:
+        """Whether a session that is known by its hash has not ended."""
+        words = "SELECT 1 FROM sessions WHERE id = ? AND seen_at > ? AND made_at > ?"
+        return self._one(words, session, micros(now - self._idle), micros(now - self._absolute)) is not None
+
     def close_session(self, session: bytes) -> None:
         """End a session."""
         with self._writing() as db:

@@ -74,6 +74,8 @@
   const events = document.body.dataset.events;
   let newest = null;
   const show = (news) => {
+    for (const note of all("[data-ended]")) if (note.hidden === !!news.ended) { note.hidden = !news.ended; say(news.ended ? note.textContent : ""); }
+    if (news.ended) return;
     newest = news;
     for (const one of news.running) {
       const task = CSS.escape(one.task);
@@ -93,10 +95,13 @@
     others.postMessage(null);
     navigator.locks.request("nightvault-events", () => new Promise((done) => {
       const stream = new EventSource(events);
-      stream.addEventListener("status", (told) => {
-        const news = JSON.parse(told.data);
-        show(news);
-        others.postMessage(news);
+      const tell = (news) => { show(news); others.postMessage(news); };
+      let late = 0;
+      stream.addEventListener("status", (told) => { clearTimeout(late); tell(JSON.parse(told.data)); });
+      stream.addEventListener("open", () => clearTimeout(late));
+      stream.addEventListener("error", () => { // the session ended, or the server is away
+        clearTimeout(late);
+        late = setTimeout(() => tell({ ended: true }), stream.readyState === EventSource.CLOSED ? 0 : 30000);
       });
       addEventListener("pagehide", () => { stream.close(); done(); });
     }));

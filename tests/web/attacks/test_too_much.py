@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -155,6 +156,16 @@ def test_14_streams_of_all_users_are_bounded(web_page: Page) -> None:
                 sock.sendall(head(client, "/events"))
                 granted += sock.recv(100).split()[1] == b"200"
         assert granted == 100
+
+
+def test_14_few_logins_are_looked_at_at_once(web_page: Page) -> None:
+    """Each takes a tenth of a second and 32 MiB."""
+    with ThreadPoolExecutor(24) as threads:
+        fields = [{"name": f"n{number}", "password": "a wrong one"} for number in range(24)]
+        statuses = list(threads.map(lambda one: web_page.stranger().post("/login", one).status, fields))
+    assert set(statuses) <= {403, 429, 503}
+    assert statuses.count(503) >= 1
+    assert statuses.count(403) >= 1
 
 
 def test_14_a_user_has_twenty_sessions(web_page: Page) -> None:

@@ -82,6 +82,18 @@ def test_a_session_ends_when_idle_and_in_any_case(accounts: Accounts) -> None:
     assert accounts.user_of_session(secret, NOW + DAY) is None
 
 
+def test_an_open_session_is_known_by_its_hash(accounts: Accounts) -> None:
+    user = accounts.user_of_session(accounts.open_session("ada", NOW), NOW)
+    assert user is not None
+    assert user.session is not None
+    assert accounts.is_open(user.session, NOW + 2 * HOUR - SECOND)
+    assert not accounts.is_open(user.session, NOW + 2 * HOUR)
+    for hour in range(1, 24):
+        accounts.user_of_session(accounts.open_session("vi", NOW), NOW + hour * HOUR)
+    accounts.close_session(user.session)
+    assert not accounts.is_open(user.session, NOW)
+
+
 def test_looking_without_touching_keeps_nothing_alive(accounts: Accounts) -> None:
     secret = accounts.open_session("ada", NOW)
     assert accounts.user_of_session(secret, NOW + HOUR, touch=False)
@@ -286,8 +298,12 @@ def test_failures_of_all_names_are_counted_for_a_minute() -> None:
         throttle.failed(f"n{number}", b"", NOW)
     assert throttle.seconds_to_wait("another", b"", NOW) == 60
     assert throttle.seconds_to_wait("another", b"known", NOW) == 0
-    throttle.failed("another", b"", NOW + 60 * SECOND)
-    assert throttle.seconds_to_wait("another", b"", NOW + 60 * SECOND) == 0
+    later = NOW + 60 * SECOND
+    throttle.failed("another", b"", later)
+    assert throttle.seconds_to_wait("another", b"", later) == 0
+    for number in range(29):
+        throttle.failed(f"m{number}", b"", later)
+    assert throttle.seconds_to_wait("somebody", b"", later) == 60
 
 
 def test_failures_in_known_browsers_do_not_count_for_all() -> None:
