@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from backup.config import Config, VaultSettings
@@ -50,7 +50,13 @@ def price_table(config: Config) -> PriceTable:
     `ConfigError` says what is wrong with the user's.
     """
     text = own_text(config)
-    return builtin_table() if text is None else parse_prices(text, own_file(config), builtin_table())
+    return builtin_table() if text is None else _own_table(text, own_file(config))
+
+
+@lru_cache(maxsize=4)
+def _own_table(text: str, origin: str) -> PriceTable:
+    """The table of such a file; a daemon asks for the same one again and again."""
+    return parse_prices(text, origin, builtin_table())
 
 
 @cache

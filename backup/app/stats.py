@@ -82,7 +82,7 @@ def statistics_in(
     since = now - timedelta(days=MONTH)
     runs = queries.backup_runs(tx, now - _LOOKED_AT)
     rows = Rows(
-        stored=queries.stored(tx),
+        stored=[*queries.stored(tx), *queries.unknown(tx)],
         snapshots=queries.snapshots(tx),
         versions=versions(tx),
         nights=nights_of(runs, lambda began: began.astimezone(zone).date()),

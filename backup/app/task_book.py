@@ -20,13 +20,17 @@ from backup.model import JobName, VaultName
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One look: rows and newest runs by task, pauses by job, and when the newest run of all began."""
+    """One look: rows and newest runs by task, pauses by job, and when the newest run of all began.
+
+    `rebuilt_since`: when the rebuild began of an inventory that knows no task yet.
+    """
 
     rows: Mapping[TaskKey, TaskRow]
     last: Mapping[TaskKey, LastRun]
     pauses: Mapping[JobName, Pause]
     newest_start: datetime | None = None
     requests: frozenset[TaskKey] = frozenset()  # asked for by a person, and not begun
+    rebuilt_since: datetime | None = None
 
 
 def opened(config: Config) -> Inventory:
@@ -79,6 +83,7 @@ def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
         pauses=rows.all_pauses(tx),
         newest_start=rows.newest_start(tx),
         requests=rows.all_requests(tx),
+        rebuilt_since=rows.rebuilt_since(tx),
     )
 
 

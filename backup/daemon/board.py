@@ -147,7 +147,8 @@ class Board:
             line = self._lines.get(task.key)
             last = seen.last.get(task.key)
             if line is None:
-                known = seen.rows.get(task.key) or TaskRow(task.kind, task.name, known_since=now)
+                since = min(seen.rebuilt_since or now, now)  # what fell due during a rebuild is made up for
+                known = seen.rows.get(task.key) or TaskRow(task.kind, task.name, known_since=since)
                 line = self._lines[task.key] = Line(task, found_at_start(known, last, now))
                 line.is_by_hand = task.key in seen.requests  # asked for before a restart
             if line.row.known_since > now:  # the clock was ahead then

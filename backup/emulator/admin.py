@@ -137,14 +137,16 @@ class Admin:
         ]
         return JSONResponse({"asked": shown})
 
-    async def _bill(self, request: Request) -> Response:  # noqa: ARG002
-        """GET returns what each account is billed, by month and vault or bucket."""
-        return JSONResponse(await asyncio.to_thread(self._make_bill))
+    async def _bill(self, request: Request) -> Response:
+        """GET returns what each account is billed, by month and vault or bucket; `?from=2026-11` from then
+        on."""
+        since = request.query_params.get("from", "")
+        return JSONResponse(await asyncio.to_thread(self._make_bill, since))
 
-    def _make_bill(self) -> dict[str, object]:
+    def _make_bill(self, since: str) -> dict[str, object]:
         with self.store.transaction() as tx:
             settle(self.store, tx)
-            return {"now": date_ms(tx.now_ms), **bill_document(bill_of(tx))}
+            return {"now": date_ms(tx.now_ms), **bill_document(bill_of(tx, since))}
 
     async def _settings(self, request: Request) -> Response:
         """POST {"key": value, ...} replaces some settings; both methods return all of them."""

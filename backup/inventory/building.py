@@ -263,10 +263,11 @@ class Builder:
         inventory_id: InventoryId,
         signer_public: bytes,
         predecessor: InventoryId,
-        now: datetime,
+        began_at: datetime,
     ) -> None:
         """Create indexes, set counters above every number in use, and write the inventory's identity.
 
+        `began_at`: the inventory is told to be as old as its rebuild, for tasks that fell due meanwhile.
         `InventoryDamagedError` if a row refers to one that does not exist.
         """
         self._flush_directories()
@@ -286,7 +287,7 @@ class Builder:
                 inventory_id=inventory_id,
                 signer_public=signer_public,
                 predecessor=predecessor,
-                created_at=micros(now),
+                created_at=micros(began_at),
             )
         )
 

@@ -1,8 +1,8 @@
 """Sums for statistics, made by the database: a row for each job and day, never one for each chunk or file.
 
 An archive belongs to the job whose run stored it. After a rebuild no runs are known: then to the job of the
-first catalog that names it. One that neither tells has no job. What is deleted or lost is in no sum, as it
-costs nothing; what is condemned is, until it is deleted.
+first catalog that names it. One that neither tells has no job, nor has what only a vault's list shows. What
+is deleted or lost is in no sum, as it costs nothing; what is condemned is, until it is deleted.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from backup.cost import SMALLEST
+from backup.cost import SMALLEST, shortfall
+from backup.format.pack import parse_description
 from backup.inventory.archives import ArchiveState
+from backup.inventory.compared import unknown_lines
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows
 from backup.inventory.schema import micros, moment
+from backup.inventory.stages import ListingStage
 from backup.model import EntryKind, JobName, PackKind, Tier, VaultName
 
 _DAY = 86_400_000_000  # microseconds
@@ -239,6 +242,25 @@ def stored(tx: Transaction) -> list[Stored]:
     return [
         Stored(vault, job, PackKind(kind), _date(day), bool(condemned), *sums)
         for vault, job, kind, day, condemned, *sums in raw_rows(tx, _STORED, ())
+    ]
+
+
+def unknown(tx: Transaction) -> list[Stored]:
+    """Archives in the newest list of each vault that the inventory does not know, by day and kind; no job's.
+
+    Such are catalogs that were replaced before a rebuild: nobody needs them, and the vault bills them.
+    """
+    newest = """SELECT v.name, max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
+                WHERE l.state = {m} GROUP BY v.name ORDER BY v.name"""
+    found: dict[tuple[VaultName, PackKind, int], list[int]] = {}
+    for vault, listing in list(raw_rows(tx, newest, (ListingStage.KEPT.value,))):
+        for line in unknown_lines(tx, listing):
+            label = parse_description(line.description)
+            kind = PackKind.DATA if label is None else label.kind
+            found.setdefault((vault, kind, line.created_at // _DAY), []).append(line.size)
+    return [
+        Stored(vault, None, kind, _date(day), False, len(sizes), sum(sizes), 0, 0, sum(map(shortfall, sizes)))
+        for (vault, kind, day), sizes in sorted(found.items())
     ]
 
 

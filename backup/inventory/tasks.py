@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import delete, func, insert, select, update
 
 from backup.inventory.database import Transaction
-from backup.inventory.schema import micros, moment, pauses, runs, tasks
+from backup.inventory.schema import about, micros, moment, pauses, runs, tasks
 from backup.model import JobName
 
 
@@ -64,6 +64,14 @@ def all_tasks(tx: Transaction) -> Mapping[tuple[str, str], TaskRow]:
             row.cuts,
         )
     return found
+
+
+def rebuilt_since(tx: Transaction) -> datetime | None:
+    """When the rebuild began that made this inventory; None if there was none, or tasks are known already."""
+    if tx.execute(select(tasks.c.kind).where(tasks.c.kind != _REQUEST).limit(1)).first() is not None:
+        return None
+    row = tx.execute(select(about.c.created_at).where(about.c.predecessor.is_not(None))).first()
+    return None if row is None else moment(row.created_at)
 
 
 def write_task(tx: Transaction, row: TaskRow) -> None:

@@ -11,8 +11,8 @@ from backup.model import VaultName
 def needed_archives(tx: Transaction, vault: VaultName, kept: Kept) -> set[int]:
     """The numbers of archives that these snapshots, live entries or a rebuild need.
 
-    One that is not built upon is needed for chunks that no stored archive holds; one of which no chunk is
-    known may hold anything.
+    One that is not built upon is needed for chunks that no other archive keeps (`pruning.stored_elsewhere`);
+    one of which no chunk is known may hold anything.
     """
     chunks = needed_chunks(tx, kept)
     elsewhere = pruning.stored_elsewhere(tx, chunks)

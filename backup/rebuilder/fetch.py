@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from backup.errors import (
     RetrievalExpiredError,
@@ -45,6 +46,11 @@ class CatalogFetcher:
         self._desk = Desk(vault, clock, self._patience, progress.note, askers)
 
     # The listing.
+
+    @property
+    def began_at(self) -> datetime | None:
+        """When the vault was first asked for something; None before that."""
+        return self._journal.began_at
 
     def listing(self) -> Listing | None:
         """The vault's own list; None while it is on its way. `VaultError` if there is none to be had."""

@@ -86,6 +86,12 @@ class Journal:
         """The requests, by a name of the asker's; `save` after a change."""
         return self._document.retrievals
 
+    @property
+    def began_at(self) -> datetime | None:
+        """When the vault was first asked for something; None before that."""
+        asked = [self._document.listing, *self._document.retrievals.values()]
+        return min((one.asked_at for one in asked if one and one.asked_at), default=None)
+
     def ask_listing(self, asked: Asked | None) -> None:
         """Remember, or forget, a request for a listing."""
         self._document.listing = asked

@@ -119,11 +119,16 @@ class _Building:
                 inventory_id=self._context.new_id,
                 signer_public=keys.signer.public,
                 predecessor=inventory_id,
-                now=self._context.clock.now(),
+                began_at=self._began_at(),
             )
             report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys, applier)
             self._context.keep_keys(self._context.new_id, keys)
         return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
+
+    def _began_at(self) -> datetime:
+        """When the rebuild began: what fell due since then nobody has done."""
+        now = self._context.clock.now()
+        return min(self._bringer.began_at or now, now)
 
     def _apply(self, builder: Builder, jobs: Sequence[FoundJob]) -> tuple[Applier, list[JobState]]:
         applier = Applier(

@@ -64,6 +64,13 @@ def test_a_calendar_job_that_never_ran_waits_for_its_time() -> None:
     assert daemon.ran == ["nightly"]
 
 
+def test_what_fell_due_while_the_inventory_was_rebuilt_is_made_up_for_once() -> None:
+    daemon = Daemon([NIGHTLY, task(name="later", schedule="daily at 13:00")], ManualClock(NOON))
+    daemon.book.rebuilt_since = NOON - timedelta(hours=10)  # before 02:30
+    go(daemon, 3)
+    assert daemon.ran == ["nightly"]
+
+
 def test_a_job_that_never_ran_makes_up_for_a_night_although_the_machine_was_off() -> None:
     clock = ManualClock(NOON)
     daemon = Daemon([NIGHTLY], clock)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -113,7 +114,12 @@ def test_a_vault_is_billed_by_the_month(own: RunningEmulator) -> None:
     assert near(found["glacier", "storage"]["quantity"], Decimal(3 * MIB) / GB * 14 / 31)
     assert near(found["glacier", "early deletion"]["quantity"], size * 45 / 30)
     assert near(found["glacier", "early deletion"]["cost"], size * 45 / 30 * Decimal("0.00405"))
-    assert {one["month"] for one in own.bill()["bill"] if one["name"] == "metered"} == {july, august}
+    every = [one for one in own.bill()["bill"] if one["name"] == "metered"]
+    assert {one["month"] for one in every} == {july, august}
+    later = [one for one in own.bill(august)["bill"] if one["name"] == "metered"]
+    assert later == [one for one in every if one["month"] == august]
+    with pytest.raises(HTTPError):
+        own.bill("2027-13")
 
 
 def test_uploads_and_retrievals_of_a_vault(own: RunningEmulator) -> None:

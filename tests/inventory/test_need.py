@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import archives, entries, need, schema
+from backup.inventory import archives, entries, need, pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
@@ -120,6 +120,31 @@ def test_needed_is_what_kept_snapshots_hold_and_its_copies(ledger: Ledger, world
     assert lengths == {
         n: (sum(c + 1 for c in held[n] if c in expected), sum(c + 1 for c in held[n])) for n in there
     }
+
+
+@given(world=worlds())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_another_archive_keeps_is_in_one_that_stays(ledger: Ledger, world: World) -> None:
+    """Of each needed chunk a copy stays, a sound one if there is any; of retired copies the newest alone."""
+    with passing(ledger, world) as tx:
+        needed = need.needed_chunks(tx, {ledger.job.number: world.kept})
+        elsewhere = pruning.stored_elsewhere(tx, needed)
+        uses = {one.number: one for one in need.archive_uses(tx, needed)}
+    stay = {n for n, one in uses.items() if one.needed > elsewhere[n]}
+    state = [one for _, one in world.archives]
+    only_keeper: set[int] = set()
+    for _, letter, at in (one for one in world.chunks if needed[one[0]]):
+        domain = world.archives[at][0]
+        copies = {n for number, other, n in world.chunks if other == letter and needed[number]}
+        copies = {n for n in copies & uses.keys() if world.archives[n][0] == domain}
+        sound = {n for n in copies if state[n] in archives.SOUND}
+        assert not copies or copies & stay
+        assert not sound or sound & stay
+        retired = {n for n in copies if state[n] is ArchiveState.RETIRED}
+        stored = {n for n in copies if state[n] is ArchiveState.STORED}
+        only_keeper |= copies if not stored | retired else (stored or {max(retired)})
+    built_upon = {n for n in uses if state[n] in {ArchiveState.STORED, ArchiveState.UNCONFIRMED}}
+    assert stay <= only_keeper | built_upon
 
 
 def test_an_impossible_chunk_number_hides_no_other(ledger: Ledger) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from backup.format.pack import describe
 from backup.inventory import schema, stats
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory
-from backup.model import MIB, PackKind, Tier
+from backup.model import MIB, ArchiveLabel, Generation, InventoryId, PackId, PackKind, Tier
 from tests.inventory.made_up import fresh_ledger
 
 MONDAY = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
@@ -91,9 +92,9 @@ def test_an_empty_inventory(rows: Rows) -> None:
     with rows.inventory.reading() as tx:
         found = [
             *(stats.stored(tx), stats.snapshots(tx), stats.versions(tx), stats.backup_runs(tx, MONDAY)),
-            *(stats.uploads(tx, MONDAY), stats.retrieved(tx, MONDAY), stats.shared(tx)),
+            *(stats.uploads(tx, MONDAY), stats.retrieved(tx, MONDAY), stats.shared(tx), stats.unknown(tx)),
         ]
-    assert found == [[]] * 7
+    assert found == [[]] * 8
 
 
 def test_what_is_deleted_lost_or_on_its_way_costs_nothing(rows: Rows) -> None:
@@ -137,6 +138,26 @@ def test_after_a_rebuild_the_first_catalog_that_names_it_says_whose_an_archive_i
     rows.catalog(1, 10, [1], at=later + timedelta(hours=1))
     assert rows.owners() == {1: "other", 2 + 4: "job", 8: None}
     assert {one.job for one in rows.stored() if one.kind is CATALOG} == {"job", "other"}
+
+
+def test_what_only_the_newest_list_of_the_vault_shows_is_billed_and_no_jobs(rows: Rows) -> None:
+    rows.archive(400)
+    label = ArchiveLabel(CATALOG, PackId(b"p" * 16), InventoryId(b"i" * 16), 7, Generation.FULL, b"j" * 16)
+    lines = [("id1", "", 400), ("catalog", describe(label), 1000), ("what", "of somebody else", 70)]
+    for listing, shown in ((1, [("gone since", "", 1)]), (2, lines)):
+        at = schema.micros(MONDAY) + listing
+        given = {"vault": 1, "token": f"t{listing}", "state": "kept", "requested_at": at, "as_of": at}
+        rows.put(schema.listings, number=listing, **given)
+        for name, description, size in shown:
+            line = {"archive_id": name, "description": description, "size": size, "created_at": at}
+            rows.put(schema.listed_archives, listing=listing, **line)
+    rows.put(schema.listings, number=3, **(given | {"token": "t3", "state": "waiting"}))
+    with rows.inventory.reading() as tx:
+        found = stats.unknown(tx)
+    assert [(one.job, one.kind, one.day, one.archives, one.bytes, one.short) for one in found] == [
+        (None, DATA, date(2026, 11, 23), 1, 70, 128 * 1024 - 70),
+        (None, CATALOG, date(2026, 11, 23), 1, 1000, 128 * 1024 - 1000),
+    ]
 
 
 def test_a_run_says_it_better_than_a_catalog(rows: Rows) -> None:

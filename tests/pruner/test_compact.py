@@ -170,6 +170,25 @@ def test_two_retired_archives_are_not_dispensable_because_of_each_other(churn: C
     churn.assert_kept()
 
 
+def test_of_two_retired_archives_with_the_same_needed_chunks_the_older_goes(churn: Churn) -> None:
+    churn.site.amend(records.RetiredRecord(_packs(churn)))
+    churn.night()  # stores all live files anew
+    churn.site.amend(records.RetiredRecord(_packs(churn)))
+    (churn.source / "file 0").unlink()
+    (churn.source / "quiet" / "small").unlink()
+    churn.night()
+    _forget(churn, 1)
+    old, new = _packs(churn)
+    churn.site.prune()
+    churn.clock.advance(4 * DAY)
+    churn.site.prune()
+    assert (churn.states(), _packs(churn)) == ([ArchiveState.RETIRED], [new])
+    assert old != new
+    churn.assert_kept()
+    churn.site.prune()
+    assert churn.states() == [ArchiveState.RETIRED]
+
+
 def test_with_prices_the_gain_counts_from_the_last_need(churn: Churn, glacier_price: Price) -> None:
     soon = churn.compact(Policy(last=1), price=glacier_price, only_plan=True)
     later = churn.compact(Policy(daily=400), price=glacier_price, only_plan=True)

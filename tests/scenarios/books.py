@@ -13,18 +13,19 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from backup.app.prices import builtin_table, kind_of, load_of, price_of, quotes
 from backup.app.runs import opened, restore_context
-from backup.app.stats import read_statistics
-from backup.app.tasks import TaskKind
+from backup.app.stats import statistics_in
 from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done
 from backup.inventory import archives, snapshots
 from backup.inventory import stats as queries
 from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.database import Inventory
+from backup.inventory.database import Inventory, Transaction
 from backup.model import JobName, PackKind, VaultName
+from backup.restorer.ranges import RangePlan
 from backup.restorer.restore import plan_restore
 from backup.retention.stats import summed
 from tests.scenarios.machine import Machine
@@ -34,10 +35,11 @@ from tests.support.wholeness import list_now
 
 GRACE = timedelta(days=3)
 MINIMUM = {"directory": timedelta(0), "glacier": timedelta(days=90), "s3": timedelta(days=180)}
-BACK = (ArchiveState.RETIRED, ArchiveState.UNCONFIRMED)
-AFTER = timedelta(days=40)
+STORED = ArchiveState.STORED
 HOT = "s3:STANDARD"
-STORED = ("storage", "overhead", "index", "minimum size")
+NOBODY, RESTORES = "nobody", "restores"
+OF_A_PAYER = (RESTORES, "early deletion")
+KEPT = ("storage", "overhead", "index", "minimum size")
 
 
 @dataclass
@@ -50,12 +52,13 @@ class Archives:
     seen: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
     _needs: dict[str, frozenset[str]] = field(default_factory=dict)
+    _states: dict[str, ArchiveState] = field(default_factory=dict)
 
     def forget_needs(self) -> None:
         """Chunks are stored elsewhere now: look anew."""
         self._needs.clear()
 
-    def around(self, work: Callable[[], Done]) -> Done:
+    def around_prune(self, work: Callable[[], Done]) -> Done:
         """A prune, with a look at the vault before and after."""
         before, began = self.held(), self.machine.clock.now()
         data = self._data()
@@ -67,8 +70,6 @@ class Archives:
 
     def _judge(self, data: dict[str, Archive], gone: set[str], began: datetime) -> None:
         now = self.machine.clock.now()
-        if any(one.kind is TaskKind.COMPACT and one.ended > now - AFTER for one in self.machine.runs[-40:]):
-            self.forget_needs()  # what a compaction retires is stored anew by the next backup
         needed, after = self.needed(), self._data()
         self.wrong += [f"{name} was deleted at {now}, and is needed still" for name in gone & needed]
         self.deleted += len(gone)
@@ -79,10 +80,13 @@ class Archives:
         for name in list(self.unneeded):
             if name in needed or name not in data:
                 del self.unneeded[name]
-            elif data[name].state is ArchiveState.RETIRED or (name in after and after[name].state in BACK):
-                self.unneeded[name] = now  # of two archives not built upon with one chunk a prune keeps both
+            elif name in after and after[name].state is ArchiveState.UNCONFIRMED:
+                self.unneeded[name] = now  # taken up: to be built upon again
             elif (due := self._due(data[name], self.unneeded[name])) <= began:
-                self.wrong.append(f"{name} was due at {due}, and is there still after the prune of {began}")
+                still = f"{data[name].state}, now {after[name].state if name in after else 'gone'}"
+                self.wrong.append(
+                    f"{name} was due at {due}, and is there after the prune of {began} ({still})"
+                )
         for name in data.keys() - needed - gone:
             self.unneeded.setdefault(name, now)
 
@@ -92,11 +96,16 @@ class Archives:
 
     def needed(self) -> frozenset[str]:
         """The archives from which a restore of what is kept would read."""
+        states = {name: one.state for name, one in self._data().items()}
+        if any(self._states.get(name, one) is not one and one is STORED for name, one in states.items()):
+            self.forget_needs()  # it is read there again
+        self._states = states
         with closing(opened(self.machine.config)) as inventory:
             found = _kept(self.machine, inventory)
             context = _context(self.machine, inventory)
             for one in found:
-                if one.id not in self._needs:
+                # Of a stored archive a restore reads for as long as it is that.
+                if any(states.get(name) is not STORED for name in self._needs.get(one.id, ["nothing"])):
                     plan = plan_restore(one, b"/", context)
                     ids = (archive.archive_id for archive in plan.archives.values())
                     self._needs[one.id] = frozenset(str(name) for name in ids if name)
@@ -132,6 +141,10 @@ class Archives:
             return {name for (name,) in db.execute(ask[machine.kind])}
 
 
+def _nothing(_: Transaction) -> list[Any]:
+    return []  # the bill does not depend on them, and they take long
+
+
 def _kept(machine: Machine, inventory: Inventory) -> list[snapshots.Snapshot]:
     with inventory.reading() as tx:
         return snapshots.list_snapshots(tx, job=JobName(machine.job))
@@ -147,23 +160,28 @@ def _context(machine: Machine, inventory: Inventory):  # type: ignore[no-untyped
 class Money:
     """What `stats` and quotes foretell, and what the meter charges, by part of the bill.
 
-    `outputs` are the archives that are readable already, for which a restore more does not ask again.
+    `outputs` are the ranges that are readable already, for which a restore more does not ask again.
     """
 
     machine: Machine
     foretold: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     charged: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     beside: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    outputs: set[int] = field(default_factory=set)
+    outputs: set[tuple[int, int, int]] = field(default_factory=set)
     _month: Decimal = Decimal(0)
     _since: datetime | None = None
     _metered: dict[str, Decimal] = field(default_factory=dict)
+    _over: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    _first_open: str = ""
     _factor: int = 1
+    _payers: list[str] = field(default_factory=lambda: [NOBODY])
+    _settled: datetime | None = None
 
     def begin(self) -> None:
         """From now on."""
         self._since = self.machine.clock.now()
-        self._metered = self.meter()
+        if not self.is_free:
+            self._metered = self.meter()
         self.look()
 
     @property
@@ -179,14 +197,13 @@ class Money:
         now, vault, config = self.machine.clock.now(), VaultName(self.machine.vault), self.machine.config
         assert self._since is not None
         self.foretold["storage"] += self._month * _months(self._since, now)
-        with closing(opened(config)) as inventory:
-            found = read_statistics(config, inventory, now, vault=vault)
-            with inventory.reading() as tx:
-                uploads = [
-                    one
-                    for one in queries.uploads(tx, self._since)
-                    if one.vault == vault and self._is_counted(one.kind)
-                ]
+        with closing(opened(config)) as inventory, inventory.reading() as tx:
+            found = statistics_in(tx, config, now, vault=vault, dead=_nothing, versions=_nothing)
+            uploads = [
+                one
+                for one in queries.uploads(tx, self._since)
+                if one.vault == vault and self._is_counted(one.kind)
+            ]
         summary = summed(replace(found.rows.of(vault), uploads=uploads), found.terms[vault], found.today)
         assert summary.month is not None
         assert summary.requests.upload_cost is not None
@@ -213,14 +230,20 @@ class Money:
         quote = next(one for one in told if one.tier is settings.tier)
         new = load_of(
             {number: one.size for number, one in plan.archives.items()},
-            [one for one in quote.ranges if one.archive not in self.outputs],
+            [one for one in quote.ranges if not self._is_readable(one)],
         )
-        self.outputs |= {one.archive for one in quote.ranges}
+        self.outputs |= {(one.archive, one.extent.start, one.extent.end) for one in quote.ranges}
         load = replace(quote.load, requests=new.requests, retrieved=new.retrieved)
         bill = price.retrieving(load, quote.tier, copy_days=days)
         assert bill is not None
         self.foretold["restores"] += bill.retrieval + bill.requests + bill.egress
         self.foretold["copies"] += bill.copies
+
+    def _is_readable(self, one: RangePlan) -> bool:
+        return any(
+            one.archive == archive and start <= one.extent.start and one.extent.end <= end
+            for archive, start, end in self.outputs
+        )
 
     def change_prices(self, factor: int) -> None:
         """What is stored costs so many times what the meter charges, and the admin says so to the program."""
@@ -234,44 +257,47 @@ class Money:
         self.look()
 
     def settle(self) -> None:
-        """Take over what the meter has charged until now, at the prices in force."""
-        if self.is_free:
+        """Take over what the meter has charged until now, at the prices in force.
+
+        Retrievals and early deletions are whose turn it is; only those of restores were foretold.
+        """
+        if self.is_free or self._settled == self.machine.clock.now():
             return
         self.look()
-        now = self.meter()
+        now, payer = self.meter(), self._payers[-1]
         for part, amount in now.items():
+            more = amount - self._metered.get(part, Decimal(0))
             if part == "looks":
-                self.beside[part] += amount - self._metered.get(part, Decimal(0))
-                continue
-            factor = self._factor if part == "storage" else 1
-            self.charged[part] += (amount - self._metered.get(part, Decimal(0))) * factor
-        self._metered = now
+                self.beside[part] += more
+            elif part not in OF_A_PAYER or (part, payer) == (RESTORES, RESTORES):
+                self.charged[part] += more * (self._factor if part == "storage" else 1)
+            else:
+                self.beside[payer] += more
+        self._metered, self._settled = now, self.machine.clock.now()
 
     @contextmanager
-    def not_foretold(self) -> Iterator[None]:
-        """What happens meanwhile is charged, and nobody foretells it: it is noted apart."""
+    def paid_by(self, whose: str) -> Iterator[None]:
+        """What is charged meanwhile for retrievals and early deletions is somebody's own."""
         self.settle()
+        self._payers.append(whose)
         yield
-        self.set_aside("losses")
-
-    def set_aside(self, whose: str) -> Decimal:
-        """What was charged since the last settlement for retrievals and early deletions is somebody's own."""
-        before = dict(self.charged)
+        self._settled = None
         self.settle()
-        spent = Decimal(0)
-        for part in ("restores", "early deletion"):
-            spent += self.charged[part] - before.get(part, Decimal(0))
-            self.charged[part] = before.get(part, Decimal(0))
-        self.beside[whose] += spent
-        return spent
+        self._payers.pop()
 
     def meter(self) -> dict[str, Decimal]:
-        """The money of each part until now."""
-        found: dict[str, Decimal] = defaultdict(Decimal)
-        for bill in self.machine.emulator.bill()["bill"]:
+        """The money of each part until now; of months that are over it is asked for once."""
+        self.machine.clock.catch_up()
+        answer = self.machine.emulator.bill(self._first_open)
+        found, month = self._over.copy(), answer["now"][:7]
+        for bill in answer["bill"]:
             if bill["service"] == self.machine.kind:
                 for line in bill["lines"]:
-                    found[_part(line["kind"], line["item"])] += Decimal(line["cost"])
+                    part, cost = _part(line["kind"], line["item"]), Decimal(line["cost"])
+                    found[part] += cost
+                    if bill["month"] < month:
+                        self._over[part] += cost
+        self._first_open = month
         return found
 
 
@@ -282,10 +308,10 @@ _FIGURES = {
 
 
 def _part(kind: str, item: str) -> str:
-    if item in STORED:
+    if item in KEPT:
         return "storage"
-    if kind == HOT and item not in STORED:
-        return "looks"  # lists, and reading catalogs: the inventory cannot prove them
+    if item == "look requests" or (kind == HOT and item not in KEPT):
+        return "looks"  # lists, reading catalogs, asking what is ready: nobody foretells them
     if item in {"upload requests", "complete requests"}:
         return "uploads"
     return {"early deletion": item, "copy": "copies"}.get(item, "restores")

@@ -61,11 +61,16 @@ class Counted:
 
 
 def counted(
-    due: Sequence[datetime], end: datetime, done: Iterable[datetime], away: Sequence[Span]
+    due: Sequence[datetime],
+    end: datetime,
+    done: Iterable[datetime],
+    away: Sequence[Span],
+    gone: Sequence[Span] = (),
 ) -> Counted:
     """Hold the times at which runs began against those at which they were due.
 
-    A time is impossible to keep if the machine was away from it until the next one.
+    A time is impossible to keep if the machine was away from it until the next one, or if there was none: it
+    was `gone`, and what comes in its place knows of no time before.
     """
     edges = [*due, end]
     here: list[list[datetime]] = [[] for _ in due]
@@ -76,6 +81,7 @@ def counted(
     lost, doubled, impossible = [], [], 0
     for number, begin in enumerate(due):
         could = not any(a <= begin and edges[number + 1] <= b for a, b in away)
+        could = could and not any(a <= begin < b for a, b in gone)
         impossible += not could
         if could and not here[number]:
             lost.append(begin)

@@ -46,13 +46,14 @@ def calendar(years: int, start: datetime) -> Iterator[tuple[datetime, Event]]:
             yield begin + timedelta(days=day), event
         number = year + 1
         if number in REBUILDS:
-            yield _monday(begin + timedelta(days=200)) - HOUR, lose_the_server
+            yield _ninth(begin + timedelta(days=200)) - 6 * HOUR - timedelta(seconds=A_LIST), lose_the_server
         if number == min(KEY_CHANGE, years):
             yield begin + timedelta(days=300), change_the_key
 
 
-def _monday(moment: datetime) -> datetime:
-    return moment + (7 - moment.weekday()) % 7 * DAY
+def _ninth(moment: datetime) -> datetime:
+    """The next ninth of a month at five: a prune falls due then, while the server is rebuilt."""
+    return moment.replace(hour=5, minute=0) + (40 - moment.day) % 31 * DAY
 
 
 def rename_storm(story: Story) -> None:
@@ -90,10 +91,10 @@ def lose_an_archive(story: Story) -> None:
     machine = story.machine
     lost = _newest_archive(story)
     assert lost.archive_id is not None
-    with story.money.not_foretold():
+    with story.money.paid_by("losses"):
         _delete(story, str(lost.archive_id))
-    machine.clock.sleep(A_LIST if machine.kind == "glacier" else 0)
-    machine.run("check", "--vault", machine.vault, "--wait", allowed=(1,))
+        machine.clock.sleep(A_LIST if machine.kind == "glacier" else 0)
+        machine.run("check", "--vault", machine.vault, "--wait", allowed=(1,))
     story.back_up_by_hand()
     story.lost += 1
 
@@ -106,6 +107,7 @@ def _newest_archive(story: Story) -> Archive:
 
 def _delete(story: Story, name: str) -> None:
     machine = story.machine
+    machine.clock.catch_up()
     if machine.kind == "directory":
         (found,) = [path for path in (machine.folder / "vault").rglob(f"*{name}*") if path.suffix != ".json"][
             :1
@@ -192,17 +194,18 @@ def lose_the_server(story: Story) -> None:
     shutil.copyfile(story.folder / "state" / "recovery-lines.txt", lines)
     began = machine.clock.now()
     origin = ["--from", lines] if story.rebuilt % 2 else ["--vault", machine.vault]
-    with story.money.not_foretold():
+    with story.money.paid_by("losses"):
         machine.living.wipe()
         remove(story.folder / "state")
-        if machine.kind == "glacier" and "--vault" in origin:
-            machine.clock.sleep(A_LIST)
+        machine.clock.sleep(A_LIST)  # until there is a new machine, and the vault's list shows everything
+        machine.gone.append((began, machine.clock.now()))
         machine.run("rebuild", *origin, *machine.key_words(), "--wait")
     assert story.snapshots() == before
     machine.start()
     target = story.folder / "brought back"
     story.restore(before[-1], target, "--wait")
     story.put_back(before[-1], target)
+    story.money.outputs.clear()
     machine.away.append((began, machine.clock.now()))
     machine.awake += (machine.clock.now() - began).total_seconds()
     machine.start()

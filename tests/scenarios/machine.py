@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Lock
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -42,8 +44,6 @@ from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACC
 from tests.upgrade.installed import BUCKET, GLACIER_VAULT, HERE
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-UNQUOTED = (TaskKind.DRILL, TaskKind.PRUNE, TaskKind.CHECK)
-"""What is not quoted: drills have a limit of their own; the others fetch lists."""
 SOON = timedelta(hours=4, minutes=10)  # a Glacier vault has made its list by then
 ZONE = "Europe/Berlin"
 MOST_OF_DRILLS = "0.05"
@@ -57,24 +57,23 @@ class WorldClock(ManualClock):
     def __init__(self, start: datetime, emulator: RunningEmulator | None) -> None:
         super().__init__(start)
         self._emulator = emulator
-        self.go(start)
-
-    def sleep(self, seconds: float) -> None:
-        """Move on, there and here."""
-        super().sleep(seconds)
-        self._go_along()
+        self._moving = Lock()
+        self._there = start if emulator is None else datetime.fromisoformat(emulator.now())
+        self._since = monotonic()
 
     def go(self, moment: datetime) -> None:
         """Move on to a moment."""
         self._now = max(moment, self._now)
-        self._go_along()
 
-    def _go_along(self) -> None:
+    def catch_up(self, **_: object) -> None:
+        """Before AWS is asked for something its clock is moved on, too: once, however often this one was."""
         if self._emulator is None:
             return
-        there = datetime.fromisoformat(self._emulator.now())
-        if there < self._now:
-            self._emulator.advance((self._now - there).total_seconds())
+        with self._moving:
+            behind = (self.now() - self._there).total_seconds() - (monotonic() - self._since)
+            if behind > 0:
+                self._there = datetime.fromisoformat(self._emulator.advance(behind))
+                self._since = monotonic()
 
 
 class WrongError(BaseException):
@@ -94,7 +93,8 @@ class Ended:
 
 @dataclass
 class Machine:
-    """The server. `times` are of its tasks; `runs` all that ended; `away` when nothing could run."""
+    """The server. `times` are of its tasks; `runs` all that ended; `away` when nothing could
+    run, `gone` when there was no server."""
 
     folder: Path
     kind: str
@@ -107,16 +107,16 @@ class Machine:
     runs: list[Ended] = field(default_factory=list)
     away: list[Span] = field(default_factory=list)
     paused: list[Span] = field(default_factory=list)
+    gone: list[Span] = field(default_factory=list)
     keys: list[Path] = field(default_factory=list)
     cut: str = ""
     awake: float = 0.0
-    is_paying: bool = False
     looked_at: datetime | None = None
     before_backup: Callable[[], None] = lambda: None
-    before_unquoted: Callable[[], None] = lambda: None
+    before_look: Callable[[], None] = lambda: None
     after_run: Callable[[Ended], None] = lambda _: None
     after_backup: Callable[[Any], None] = lambda _: None
-    around_prune: Callable[[Callable[[], Done]], Done] = lambda work: work()
+    around: Callable[[TaskRun, Callable[[], Done]], Done] = lambda _, work: work()
     _begun: dict[TaskKind, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -187,16 +187,10 @@ class Machine:
             raise PowerCut
         if run.task.kind is TaskKind.BACKUP:
             self.before_backup()
-        if run.task.kind in UNQUOTED and not self.is_paying:
-            self.is_paying = True
-            self.before_unquoted()
-        if run.task.kind is TaskKind.PRUNE:
-            try:
-                done = self.around_prune(lambda: self.work(run))
-            except AssertionError as error:
-                raise WrongError(f"{run.task} at {self.clock.now()}") from error
-        else:
-            done = self.work(run)
+        try:
+            done = self.around(run, lambda: self.work(run))
+        except AssertionError as error:
+            raise WrongError(f"{run.task} at {self.clock.now()}") from error
         if self.cut == "after" and run.task.kind is TaskKind.BACKUP:
             self.cut = ""
             self._note(run, TaskEnd(TaskState.DONE, self.clock.now(), done.report))
@@ -235,6 +229,7 @@ class Machine:
         while True:
             now = self.clock.now()
             if self.looked_at != now:
+                self.before_look()
                 self._look_twice()
             self.looked_at = now
             if now >= until:
@@ -303,9 +298,7 @@ class Machine:
         return [word for key in reversed(self.keys) for word in ("--key", str(key))]
 
 
-def _never() -> Any:
-    from threading import Event
-
+def _never() -> Event:
     return Event()
 
 
@@ -324,7 +317,7 @@ def unpack(folder: Path) -> None:
     os.chmod(folder / "state", 0o700)
 
 
-def prepare(patch: pytest.MonkeyPatch) -> None:
+def prepare(patch: pytest.MonkeyPatch, clock: WorldClock) -> None:
     """The keys with which vaults are asked, the zone of their tasks, and one client for all runs.
 
     A client costs half a second of work each time it is made, and the same is made again in each night.
@@ -348,6 +341,7 @@ def prepare(patch: pytest.MonkeyPatch) -> None:
             key = (make, words, repr(sorted(options.items())))
             if key not in clients:
                 clients[key] = make(session, *words, **options)
+                clients[key].meta.events.register("before-send", clock.catch_up)
             return clients[key]
 
         return client

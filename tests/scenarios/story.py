@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from backup.app.tasks import TaskKind
+from backup.daemon.task_run import Done, TaskRun
 from backup.inventory.tasks import TaskState
-from tests.scenarios.books import Archives, Money
+from tests.scenarios.books import RESTORES, Archives, Money
 from tests.scenarios.due import Counted, Times, counted
 from tests.scenarios.events import calendar
 from tests.scenarios.living import LivingServer, Tree, tree_of
-from tests.scenarios.machine import DAY, NEW_YORK, SOON, UNQUOTED, ZONE, Ended, Machine, WorldClock, remove
+from tests.scenarios.machine import DAY, NEW_YORK, SOON, ZONE, Ended, Machine, WorldClock, remove
 from tests.support.emulated import RunningEmulator
+from tests.support.renewing import RenewalSite
 from tests.upgrade.installed import SOURCE, contents_of, expected
 
 START = datetime(2027, 6, 1, 10, tzinfo=UTC)
@@ -31,7 +33,10 @@ RARE = "keep_last = 3\nkeep_monthly = 4\nkeep_yearly = 20"
 
 @dataclass
 class Story:
-    """A server's years; `record` is what is told of them afterwards."""
+    """A server's years; `record` is what is told of them afterwards.
+
+    `identity` has a certificate that lives seven days, and is renewed.
+    """
 
     folder: Path
     kind: str
@@ -45,11 +50,13 @@ class Story:
     lost: int = 0
     rebuilt: int = 0
     by_hand: int = 0
+    drills_cost: Decimal = Decimal(0)
     sizes: list[int] = field(default_factory=list)
     events: dict[datetime, Callable[[Story], None]] = field(default_factory=dict)
     next_day: datetime = START
     first_year: dict[str, Any] = field(default_factory=dict)
     after_year: Callable[[Story], object] = lambda _: None
+    identity: RenewalSite | None = None
 
     @property
     def start(self) -> datetime:
@@ -134,16 +141,28 @@ class Story:
         """Remember what the new snapshot must hold."""
         self.trees[report.snapshot] = self._now()
 
+    def around(self, run: TaskRun, work: Callable[[], Done]) -> Done:
+        """A task's work: what it is charged is its own, and of a prune is seen what it deletes."""
+        kind = run.task.kind
+        if kind is TaskKind.BACKUP and self.identity is not None:
+            assert self.identity.night().startswith("ASIA"), "no credentials"
+        with self.money.paid_by(kind):
+            return self.archives.around_prune(work) if kind is TaskKind.PRUNE else work()
+
+    def renew(self) -> None:
+        """What the daemon does now and then about its certificate."""
+        if self.identity is not None:
+            self.identity.tick()
+
     def after_run(self, run: Ended) -> None:
-        """Storing costs something else from now on; a drill cost no more than it was allowed to."""
-        if run.kind in UNQUOTED:
-            self.machine.is_paying = False
-            spent = self.money.set_aside("drills" if run.kind is TaskKind.DRILL else "looks")
+        """A drill cost no more than it was allowed to."""
         if run.kind is TaskKind.DRILL:
+            self.money.settle()
+            spent = self.money.beside[TaskKind.DRILL] - self.drills_cost
+            self.drills_cost += spent
             allowed = Decimal(getattr(run.report, "cost", 0)) / 1_000_000
             if spent > allowed:
                 self.archives.wrong.append(f"the drill of {run.began} cost {spent}, not {allowed}")
-        self.money.look()
 
     def _now(self) -> Tree:
         living = self.machine.living
@@ -167,9 +186,10 @@ class Story:
 
     def restore(self, name: str, target: Path, *words: str) -> None:
         """Begin a restore, of which is known what it will cost."""
-        self.money.quote(name)
         keys = self.machine.key_words()
-        self.machine.run("restore", name, "--target", target, *keys, *words, allowed=(0, 3, 17))
+        with self.money.paid_by(RESTORES):
+            self.money.quote(name)
+            self.machine.run("restore", name, "--target", target, *keys, *words, allowed=(0, 3, 17))
 
     def _settle(self) -> None:
         """Hours pass until no restore is open; the daemon goes on with them."""
@@ -178,7 +198,8 @@ class Story:
                 self.money.outputs.clear()
                 return
             self.machine.live(self.machine.clock.now() + SOON)
-            self.machine.go_on_with_restores()
+            with self.money.paid_by(RESTORES):
+                self.machine.go_on_with_restores()
         raise AssertionError("restores do not end")
 
     def _assert_same(self, name: str, target: Path) -> None:
@@ -207,7 +228,7 @@ class Story:
         due = times.between(START, self.machine.clock.now())
         done = [one.began for one in self.machine.runs if one.kind is kind and one.state is TaskState.DONE]
         away = [*self.machine.away, *(self.machine.paused if kind is TaskKind.BACKUP else [])]
-        return counted(due, self.machine.clock.now(), done, away)
+        return counted(due, self.machine.clock.now(), done, away, self.machine.gone)
 
     def result(self) -> dict[str, Any]:
         """All that is told of these years."""
@@ -237,6 +258,7 @@ class Story:
             "inventory": self.sizes,
             "restores": {"snapshots": self.proven, "files": self.restored_files},
             "rebuilt": self.rebuilt,
+            "certificates": self.identity.asked if self.identity else 0,
             "drills": {"done": len(drills), "bytes": sum(one.read.bytes for one in drills if one.read)},
         }
 
@@ -281,15 +303,21 @@ def times_of(*, is_cold: bool, is_full: bool) -> dict[TaskKind, Times]:
     }
 
 
-def begin(folder: Path, kind: str, years: int, emulator: RunningEmulator) -> Story:
+def begin(
+    folder: Path,
+    kind: str,
+    years: int,
+    emulator: RunningEmulator,
+    clock: WorldClock,
+    identity: RenewalSite | None = None,
+) -> Story:
     """The server that 0.1.0 left behind, upgraded."""
     is_cold = kind != "directory"
     times = times_of(is_cold=is_cold, is_full=years >= FULL_PACE)
-    clock = WorldClock(START, emulator if is_cold else None)
     living = LivingServer(folder / "server")
     machine = Machine(folder, kind, emulator, clock, living, times, RARE if is_cold else RETENTION)
-    story = Story(folder, kind, years, machine, Archives(machine), Money(machine))
-    machine.before_backup, machine.before_unquoted = story.days_pass, story.money.settle
-    machine.after_run = story.after_run
-    machine.after_backup, machine.around_prune = story.after_backup, story.archives.around
+    story = Story(folder, kind, years, machine, Archives(machine), Money(machine), identity=identity)
+    machine.before_look = story.renew
+    machine.before_backup, machine.around = story.days_pass, story.around
+    machine.after_backup, machine.after_run = story.after_backup, story.after_run
     return story

@@ -56,13 +56,19 @@ class MemoryBook:
     newest: datetime | None = None
     error: Exception | None = None
     requests: set[TaskKey] = field(default_factory=set)
+    rebuilt_since: datetime | None = None
 
     def read(self, tasks: Sequence[Task]) -> Seen:
         """What it holds."""
         if self.error is not None:
             raise self.error
         return Seen(
-            dict(self.rows), dict(self.last), dict(self.pauses), self.newest, frozenset(self.requests)
+            dict(self.rows),
+            dict(self.last),
+            dict(self.pauses),
+            self.newest,
+            frozenset(self.requests),
+            None if self.rows else self.rebuilt_since,
         )
 
     def write(

@@ -239,9 +239,9 @@ class RunningEmulator:
         """The actions that policies were asked for: `principal`, `action`, how often allowed and refused."""
         return list(self._admin("asked")["asked"])
 
-    def bill(self) -> dict[str, Any]:
-        """What each account is billed until now, by month and vault or bucket."""
-        return self._admin("bill")
+    def bill(self, since: str = "") -> dict[str, Any]:
+        """What each account is billed until now, by month and vault or bucket; from the month `since` on."""
+        return self._admin(f"bill?from={since}" if since else "bill")
 
     def change_settings(self, **settings: object) -> dict[str, Any]:
         """Replace some of the emulator's settings; all of them."""

@@ -24,6 +24,8 @@ from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION
 from tests.support.timed_sessions import ANCHOR, PROFILE, ROLE, TimedSessions, timed_sessions
 
+LIFE = 20 * 365
+"""So many days is the authority's certificate valid."""
 SERVER = Subject("web1", "Example", "Backup", ("web1.example",))
 
 
@@ -102,12 +104,12 @@ class RenewalSite:
 
 
 @contextmanager
-def renewal_site(folder: Path, *, days: int = 7) -> Iterator[RenewalSite]:
-    """The server with its first certificate."""
-    clock = ManualClock()
+def renewal_site(folder: Path, *, days: int = 7, clock: ManualClock | None = None) -> Iterator[RenewalSite]:
+    """The server with its first certificate; time is a clock's of its own, if none is given."""
+    clock = clock or ManualClock()
     subject = Subject("Backup CA", "Example")
     now = clock.now()
-    made = create_ca(str(folder / "ca"), subject, key_type=KeyType.P_256, days=3650, passphrase=None, now=now)
+    made = create_ca(str(folder / "ca"), subject, key_type=KeyType.P_256, days=LIFE, passphrase=None, now=now)
     write_anchor(made.directory, now)
     (folder / "state").mkdir()
     with timed_sessions(folder, [folder / "ca" / "anchor.pem"], clock) as sessions:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from backup.emulator.core.clock import DAY_MS
-from backup.emulator.core.meter import Place
+from backup.emulator.core.meter import LOOK, Place
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import EPOCH
 
@@ -60,12 +60,12 @@ class Bill:
         return sum((line.cost for line in self.lines), Decimal(0))
 
 
-def bill_of(tx: Transaction) -> list[Bill]:
-    """All bills until now, by account, month and place."""
+def bill_of(tx: Transaction, since: str = "") -> list[Bill]:
+    """All bills until now, by account, month and place; those of months from `since` (such as 2026-11) on."""
     sums: defaultdict[Key, defaultdict[tuple[str, str, str, Decimal], Decimal]] = defaultdict(
         lambda: defaultdict(Decimal)
     )
-    for key, line in _lines(tx):
+    for key, line in _lines(tx, since):
         sums[key][line.kind, line.item, line.unit, line.price] += line.quantity
     found = []
     for (month, place), lines in sums.items():
@@ -74,10 +74,12 @@ def bill_of(tx: Transaction) -> list[Bill]:
     return sorted(found, key=lambda one: (one.place.account, one.month, one.place.service, one.place.name))
 
 
-def _lines(tx: Transaction) -> Iterator[tuple[Key, Line]]:
-    for row in tx.db.execute("SELECT * FROM metered_storage WHERE from_ms < ?", (tx.now_ms,)):
-        yield from _storage(row, row_of(row["region"], row["kind"]), tx.now_ms)
-    for row in tx.db.execute("SELECT * FROM metered_requests"):
+def _lines(tx: Transaction, since: str) -> Iterator[tuple[Key, Line]]:
+    first_ms = _first_ms(since) if since else 0
+    sql = "SELECT * FROM metered_storage WHERE from_ms < ? AND coalesce(until_ms, ?) >= ?"
+    for row in tx.db.execute(sql, (tx.now_ms, tx.now_ms, first_ms)):
+        yield from _storage(row, row_of(row["region"], row["kind"]), tx.now_ms, first_ms)
+    for row in tx.db.execute("SELECT * FROM metered_requests WHERE month >= ?", (since,)):
         for line in _requests(row, row_of(row["region"], row["kind"])):
             yield (row["month"], _place(row)), line
 
@@ -86,11 +88,16 @@ def _place(row: sqlite3.Row) -> Place:
     return Place(row["account_id"], row["service"], row["region"], row["name"])
 
 
-def _storage(row: sqlite3.Row, terms: Row, now_ms: int) -> Iterator[tuple[Key, Line]]:
+def _first_ms(month: str) -> int:
+    """The first moment of a month. `ValueError` if it is none."""
+    return (datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+
+
+def _storage(row: sqlite3.Row, terms: Row, now_ms: int, first_ms: int) -> Iterator[tuple[Key, Line]]:
     start, until = row["from_ms"], row["until_ms"]
     end = now_ms if until is None else min(until, now_ms)
     parts = _parts(row, terms)
-    for month, share in _months(start, end):
+    for month, share in _months(max(start, first_ms), end):
         for item, size, price in parts:
             if size:
                 quantity = Decimal(size) / GB * share
@@ -140,7 +147,8 @@ def _requests(row: sqlite3.Row, terms: Row) -> Iterator[Line]:
         yield Line(kind, f"{item} retrieval requests", thousands, "1,000 requests", money[f"{item}_requests"])
         yield Line(kind, f"{item} retrieval", gigabytes, "GB", money[f"{item}_gb"])
     else:
-        yield Line(kind, f"{item} requests", thousands, "1,000 requests", money[item])
+        price = money["download" if item == LOOK else item]
+        yield Line(kind, f"{item} requests", thousands, "1,000 requests", price)
         if gigabytes:
             yield Line(kind, "egress", gigabytes, "GB", money["egress"])
 

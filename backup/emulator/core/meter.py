@@ -16,6 +16,9 @@ from datetime import timedelta
 from .store import Transaction
 from .wire import EPOCH
 
+LOOK = "look"
+"""An item that costs as `download`: a request which only asks how something is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -60,7 +63,7 @@ def end_storing(tx: Transaction, thing: str, at_ms: int | None = None) -> None:
 def count(tx: Transaction, place: Place, kind: str, item: str, *, requests: int = 1, size: int = 0) -> None:
     """Count requests and bytes of this month.
 
-    `item` is `upload`, `complete`, `download` (its bytes leave AWS), or the tier of a retrieval.
+    `item` is `upload`, `complete`, `download` (its bytes leave AWS), `LOOK`, or the tier of a retrieval.
     """
     month = f"{EPOCH + timedelta(milliseconds=tx.now_ms):%Y-%m}"
     tx.db.execute(

@@ -6,7 +6,7 @@ archive class costs as in STANDARD until the request that completes it; DELETE a
 
 from __future__ import annotations
 
-from backup.emulator.core.meter import Place, count
+from backup.emulator.core.meter import LOOK, Place, count
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
 
@@ -41,8 +41,10 @@ def meter_request(call: S3Call, tx: Transaction, answer: Answer) -> None:
 
 def _meter_get(call: S3Call, tx: Transaction, answer: Answer) -> None:
     storage_class = answer.headers.get("x-amz-storage-class", "STANDARD")
-    count(tx, call.at.place, f"s3:{storage_class}", "download", size=answer.length)
-    if call.operation == "GetObject":
+    if call.operation == "HeadObject":
+        count(tx, call.at.place, f"s3:{storage_class}", LOOK)
+    else:
+        count(tx, call.at.place, f"s3:{storage_class}", "download", size=answer.length)
         meter_reading(tx, call.at.place, storage_class, answer.length)
 
 
