@@ -342,7 +342,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class VaultState:
-    """A vault's status; a field is None where the vault does not tell."""
+    """A vault's status; a field is None where the vault does not tell, or not in the same answer."""
 
     exists: bool
     location: str  # ARN, URL or path
@@ -350,6 +350,8 @@ class VaultState:
     size: int | None = None
     listed_at: datetime | None = None
     at: datetime | None = None  # the time by the vault's own clock; a directory has none
+    identity: VaultIdentity | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
     from backup.vault.s3_requests import BucketRequests
+    from backup.vault.s3_warnings import Look
 
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
@@ -100,14 +101,19 @@ def bucket_requests(
     return BucketRequests(client, bucket)
 
 
-def warnings_of_vault(config: Config, settings: VaultSettings, clock: Clock) -> list[str]:
-    """Warnings about settings of an S3 vault's bucket, which the service is asked for; else none."""
+def warnings_of_vault(
+    config: Config, settings: VaultSettings, clock: Clock, look: Look | None = None
+) -> list[str]:
+    """Warnings about settings of an S3 vault's bucket, which the service is asked for; else none.
+
+    `look` has what is known already, and gets what else was told.
+    """
     if settings.kind != "s3":
         return []
     from backup.vault.s3_warnings import warnings_of
 
     try:
-        return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock)))
+        return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock), look))
     except NightvaultError as error:
         return [f"cannot look at its bucket: {error}"]
 

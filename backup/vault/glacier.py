@@ -118,14 +118,16 @@ class GlacierVault:
         except VaultMissingError:
             url = f"{self._client.meta.endpoint_url}/{self._account_id}/vaults/{self._vault}"
             return VaultState(exists=False, location=url)
-        listed = answer.get("LastInventoryDate")
+        listed, made = answer.get("LastInventoryDate"), answer.get("CreationDate")
+        arn = field(answer, "VaultARN", "describe it")
         return VaultState(
             exists=True,
-            location=field(answer, "VaultARN", "describe it"),
+            location=arn,
             archives=answer.get("NumberOfArchives"),
             size=answer.get("SizeInBytes"),
             listed_at=answers.parse_date(listed) if listed else None,
             at=vault_time(answer),
+            identity=answers.identity_of(arn, made) if made else None,
         )
 
     # Which vault this is.
@@ -135,7 +137,7 @@ class GlacierVault:
         doing = "look which vault it is"
         answer = self._call("describe_vault", doing)
         arn, made = (field(answer, name, doing) for name in ("VaultARN", "CreationDate"))
-        return [VaultIdentity(f"{arn} {answers.parse_date(made):%Y-%m-%dT%H:%M:%SZ}")]
+        return [answers.identity_of(arn, made)]
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """Do nothing: ARN and creation date already identify the vault."""
@@ -309,14 +311,18 @@ class GlacierVault:
         for archive_id, stored_at in stored.items():
             doing = f"delete archive {archive_id}"
             try:
-                with suppress(ArchiveMissingError):
-                    self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
+                self.delete_archive(archive_id, doing)
             except DeniedError as error:
                 refusal = glacier_lock.refusal_of(error.__cause__, stored_at, self.lock)
                 if refusal is None:
                     raise
                 refusals[archive_id] = refusal
         return refusals
+
+    def delete_archive(self, archive_id: ArchiveId, doing: str) -> None:
+        """One DeleteArchive, without a look at why it is denied; one that is gone already is no error."""
+        with suppress(ArchiveMissingError):
+            self._call("delete_archive", doing, unknown=ArchiveMissingError, archiveId=archive_id)
 
     def lock(self) -> glacier_lock.Lock | None:
         """GetVaultLock; None without one. Once locked it never changes, so it is asked for once."""

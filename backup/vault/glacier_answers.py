@@ -25,6 +25,7 @@ from backup.model import (
     StoredPart,
     TreeHash,
     UploadId,
+    VaultIdentity,
 )
 
 OUTPUT_LIVES = timedelta(hours=24)
@@ -77,6 +78,11 @@ def open_upload(answer: Mapping[str, Any]) -> OpenUpload:
         part_size=answer["PartSizeInBytes"],
         started_at=parse_date(answer["CreationDate"]),
     )
+
+
+def identity_of(arn: str, made: str) -> VaultIdentity:
+    """Which vault it is, by its ARN and the date of its creation."""
+    return VaultIdentity(f"{arn} {parse_date(made):%Y-%m-%dT%H:%M:%SZ}")
 
 
 def parse_date(text: str) -> datetime:

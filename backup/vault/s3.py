@@ -76,7 +76,8 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
             answer = self._requests.require(f"look for {self._requests.bucket.description}")
         except VaultMissingError:
             return VaultState(exists=False, location=location)
-        return VaultState(exists=True, location=location, at=vault_time(answer))
+        region = answer.get("BucketRegion")
+        return VaultState(exists=True, location=location, at=vault_time(answer), region=region)
 
     # Listings: at once, and true to the moment.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from backup.errors import NightvaultError, VaultError, VaultMissingError
@@ -28,9 +30,35 @@ _NONE_SET: Mapping[str, type[NightvaultError]] = {
 }
 
 
-def warnings_of(requests: BucketRequests) -> Iterator[str]:
+@dataclass(slots=True)
+class Look:
+    """What looks at a bucket told beside warnings; None: not known.
+
+    `region`: where it is, for a bucket that somebody has just looked at; it is not looked for then.
+    """
+
+    region: str | None = None
+    keeps_versions: bool | None = None
+
+
+def warnings_of(requests: BucketRequests, look: Look | None = None) -> Iterator[str]:
     """Warnings about a bucket, worst first; a setting that cannot be read (denied, unreachable) is one,
     too."""
+    told = look or Look()
+    if told.region is None:
+        yield from _whereabouts(requests, told)
+    if told.region is None:
+        return
+    if told.region != requests.bucket.region:
+        yield f'bucket {requests.bucket.name} is in {told.region}: set region = "{told.region}"'
+    for one in (_lifecycle, partial(_versioning, look=told), _lock):
+        try:
+            yield from one(requests)
+        except NightvaultError as error:
+            yield str(error)
+
+
+def _whereabouts(requests: BucketRequests, look: Look) -> Iterator[str]:
     try:
         head = requests.require(f"look at {requests.bucket.description}")
     except VaultMissingError:
@@ -39,14 +67,7 @@ def warnings_of(requests: BucketRequests) -> Iterator[str]:
     except NightvaultError as error:
         yield f"{error}{'; ' * bool(error.advice)}{error.advice}"
         return
-    region = head.get("BucketRegion") or requests.bucket.region
-    if region != requests.bucket.region:
-        yield f'bucket {requests.bucket.name} is in {region}: set region = "{region}"'
-    for look in (_lifecycle, _versioning, _lock):
-        try:
-            yield from look(requests)
-        except NightvaultError as error:
-            yield str(error)
+    look.region = head.get("BucketRegion") or requests.bucket.region
 
 
 def _asked(requests: BucketRequests, operation: str, what: str) -> Any:
@@ -80,8 +101,9 @@ def _concerns(rule: Mapping[str, Any], key: str) -> bool:
     return not tagged and (key.startswith(prefix) or prefix.startswith(key))
 
 
-def _versioning(requests: BucketRequests) -> Iterator[str]:
+def _versioning(requests: BucketRequests, look: Look) -> Iterator[str]:
     versioning = _asked(requests, "get_bucket_versioning", "whether it keeps versions")
+    look.keeps_versions = "Status" in versioning
     if versioning.get("MFADelete") == "Enabled":
         yield f"bucket {requests.bucket.name} wants MFA for deletions: prune cannot delete there"
 

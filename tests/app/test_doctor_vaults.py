@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +73,45 @@ def findings(server: Server) -> list[Finding]:
 def told(server: Server) -> dict[str, str]:
     """What is found, by kind."""
     return {one.check: one.what for one in findings(server)}
+
+
+ASKED = {
+    "glacier": {
+        "glacier:DescribeVault": 1,
+        "glacier:GetVaultLock": 1,
+        "glacier:InitiateMultipartUpload": 1,
+        "glacier:AbortMultipartUpload": 1,
+        "glacier:InitiateJob": 1,
+        "glacier:DeleteArchive": 3,
+    },
+    "s3": {
+        "s3:ListBucket": 2,  # HeadBucket needs it, too
+        "s3:GetLifecycleConfiguration": 1,
+        "s3:GetBucketVersioning": 1,
+        "s3:GetBucketObjectLockConfiguration": 1,
+        "s3:PutObject": 1,
+        "s3:AbortMultipartUpload": 1,
+        "s3:RestoreObject": 1,
+        "s3:DeleteObjectVersion": 3,
+        "s3:DeleteObject": 1,  # in one request with one of these
+    },
+}
+"""The requests of one look by a server with three roles, by the right that each needs."""
+
+
+def test_what_it_asks_of_a_vault(server: Server, cloud: Cloud) -> None:
+    before = rights_asked(cloud)
+    assert told(server) == {}
+    kind = load_config(str(server.config)).vaults[0].kind
+    assert rights_asked(cloud) - before == Counter(ASKED[kind])
+
+
+def rights_asked(cloud: Cloud) -> Counter[str]:
+    """How often each right was needed until now."""
+    found: Counter[str] = Counter()
+    for one in cloud.emulator.asked():
+        found[one["action"]] += one["allowed"] + one["refused"]
+    return found
 
 
 # Which vault.

@@ -11,7 +11,7 @@ from backup.app.runs import Link
 from backup.app.status_parts import Level, Status
 from backup.config import Config
 from backup.format.keys import RecoveryKey
-from backup.model import JobName, SnapshotId, Tier, VaultName
+from backup.model import JobName, SnapshotId, Tier, VaultName, VaultState
 from backup.protocols import Clock
 
 
@@ -65,7 +65,7 @@ class Patient:
     `requests` are those that were sent, in words: each check that sends one adds it. `notes` tell what was
     tried, or was not, and `restores` what a restore of everything would take: none of these is a finding.
     `away` are vaults that are not there, or cannot be reached, and `denied` roles that give no credentials:
-    they are asked nothing more.
+    they are asked nothing more. `states` of vaults, and whether buckets `keep_versions`, are asked for once.
     """
 
     config: Config
@@ -78,6 +78,8 @@ class Patient:
     restores: list[FullRestore] = field(default_factory=list)
     away: set[VaultName] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
+    states: dict[VaultName, VaultState] = field(default_factory=dict)
+    keep_versions: dict[VaultName, bool] = field(default_factory=dict)
 
     @property
     def now(self) -> datetime:

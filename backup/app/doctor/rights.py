@@ -12,14 +12,13 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import Finding, Patient, critical
 from backup.app.pruning import deletes_here
 from backup.app.vaults import Purpose, bucket_requests, make_vault
 from backup.config import VaultSettings
-from backup.errors import ArchiveMissingError, DeniedError
+from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError
 from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier
 from backup.protocols import Vault
 from backup.vault.s3_keys import key_of
@@ -30,11 +29,11 @@ _NAMES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Something that is tried with a role; `attempt` returns whether it is allowed."""
+    """Something that is tried with a role; `attempt` returns whether it is allowed, or which part of it."""
 
     purpose: Purpose
     action: str
-    attempt: Callable[[], bool]
+    attempt: Callable[[], bool | str]
 
 
 def roles_at_work(patient: Patient) -> Iterator[Finding]:
@@ -74,8 +73,8 @@ def _may_delete(patient: Patient, vault: VaultSettings) -> Iterator[Finding]:
         if role is None or (purpose is Purpose.RESTORE and role in {vault.role_arn, vault.prune_role_arn}):
             continue
         for trial in _deletions(patient, vault, purpose):
-            if _is_allowed(patient, vault, trial):
-                what = f"vault {vault.name}: the role of {_NAMES[purpose]} may delete ({trial.action})"
+            if action := _allowed(patient, vault, trial):
+                what = f"vault {vault.name}: the role of {_NAMES[purpose]} may delete ({action})"
                 do = f"take deletions out of the role's policy: {_allowing(purpose)}"
                 yield critical("role", what, _WHY, do)
                 break
@@ -84,31 +83,39 @@ def _may_delete(patient: Patient, vault: VaultSettings) -> Iterator[Finding]:
 def _deletions(patient: Patient, vault: VaultSettings, purpose: Purpose) -> Iterator[_Trial]:
     """Ways to delete what is not there: each has no effect even if it is allowed."""
     if vault.kind == "glacier":
+        from backup.vault.glacier import GlacierVault
+
         glacier = make_vault(patient.config, vault.name, purpose, patient.clock)
         nothing = _no_archive()
 
         def delete_archive() -> bool:
-            """What the vault's lock refuses the role may do."""
-            refused = glacier.delete_archives({nothing: None})
-            return purpose is Purpose.PRUNE or not refused
+            """What the vault's lock refuses prunes may do; why another role is denied does not matter."""
+            if purpose is Purpose.PRUNE:
+                glacier.delete_archives({nothing: None})
+            elif isinstance(glacier, GlacierVault):
+                glacier.delete_archive(nothing, "try to delete nothing")
+            return True
 
         yield _Trial(purpose, "DeleteArchive", delete_archive)
         return
     requests = bucket_requests(patient.config, vault, purpose, patient.clock)
-    key, doing = f"{vault.prefix}meta/doctor-{secrets.token_hex(16)}", "try to delete nothing"
+    key = f"{vault.prefix}meta/doctor-{secrets.token_hex(16)}"
+    wanted = {"DeleteObjectVersion": {"Key": key, "VersionId": "null"}}
+    if purpose is Purpose.BACKUP and patient.keep_versions.get(vault.name) is False:
+        wanted["DeleteObject"] = {"Key": f"{key}-newest"}  # where there are versions it would leave a marker
 
-    def delete(**how: Any) -> bool:
-        requests.call("delete_object", doing, unknown=ArchiveMissingError, Key=key, **how)
-        return True
+    def delete() -> str:
+        """One DeleteObjects: each key is allowed or denied by itself."""
+        answer = requests.call(
+            "delete_objects",
+            "try to delete nothing",
+            unknown=VaultMissingError,
+            Delete={"Objects": list(wanted.values())},
+        )
+        denied = {one.get("Key") for one in answer.get("Errors", ()) if one.get("Code") == "AccessDenied"}
+        return " and ".join(action for action, one in wanted.items() if one["Key"] not in denied)
 
-    def delete_newest() -> bool:
-        """Where there are versions, a deletion leaves a marker: there it is not tried."""
-        versioning = requests.call("get_bucket_versioning", "see whether it keeps versions")
-        return not versioning.get("Status") and delete()
-
-    yield _Trial(purpose, "DeleteObjectVersion", lambda: delete(VersionId="null"))
-    if purpose is Purpose.BACKUP:
-        yield _Trial(purpose, "DeleteObject", delete_newest)
+    yield _Trial(purpose, " or ".join(wanted), delete)
 
 
 # What must be allowed.
@@ -153,10 +160,10 @@ def _no_archive() -> ArchiveId:
 # Trying.
 
 
-def _is_allowed(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
-    """Whether something is allowed that must not be."""
+def _allowed(patient: Patient, vault: VaultSettings, trial: _Trial) -> str:
+    """What is allowed that must not be; empty if nothing is."""
     if _role(vault, trial.purpose) in patient.denied:
-        return False
+        return ""
     patient.requests.append(f"{trial.action} of nothing in vault {vault.name}, to be denied")
     return _answer(patient, vault, trial)
 
@@ -170,10 +177,12 @@ def _is_denied(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
     return not _answer(patient, vault, trial)
 
 
-def _answer(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
+def _answer(patient: Patient, vault: VaultSettings, trial: _Trial) -> str:
+    """What of it is allowed; empty if nothing is."""
     try:
-        return within(patient.seconds, f"try {trial.action} in vault {vault.name}", trial.attempt)
+        found = within(patient.seconds, f"try {trial.action} in vault {vault.name}", trial.attempt)
     except ArchiveMissingError:  # it was looked for
-        return True
+        return trial.action
     except DeniedError:
-        return False
+        return ""
+    return trial.action if found is True else found or ""

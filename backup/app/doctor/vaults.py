@@ -1,7 +1,8 @@
 """Asks each vault: credentials for its roles, whether it is there and the same, its clock, settings, lock.
 
-A few requests for each vault: one CreateSession a role, two looks at the vault, one at its lock, and for a
-bucket those of `config check`. None of them costs more than a few thousandths of a cent; nothing is stored.
+A few requests for each vault: one CreateSession a role, a look at the vault, one at its lock, and for a
+bucket one at its identity and three at its settings. None of them costs more than a few thousandths of a
+cent; nothing is stored.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from backup.app.doctor.finding import Finding, Patient, critical, warning
 from backup.app.runs import opened
 from backup.app.vaults import Purpose, credential_source, make_vault, warnings_of_vault
 from backup.errors import DeniedError, NightvaultError
-from backup.transfer.recognise import meet, other_vault
+from backup.inventory import identities
+from backup.inventory.database import Inventory
+from backup.protocols import Vault
+from backup.transfer.recognise import Meeting, meet, other_vault
 from backup.transfer.retry import Patience
 from backup.vault.glacier_lock import warnings_of
+from backup.vault.s3_warnings import Look
 
 MOST_CLOCK = timedelta(minutes=5)
 _ROLES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
@@ -58,6 +63,7 @@ def vault_there(patient: Patient) -> Iterator[Finding]:
             why = "nothing can be stored in it, or restored from it"
             yield critical("vault", f"vault {vault.name}: {error}", why, error.advice or "nightvault vaults")
             continue
+        patient.states[vault.name] = state
         if not state.exists:
             patient.away.add(vault.name)
             why = "nothing can be stored in it"
@@ -77,19 +83,28 @@ def known_vaults(patient: Patient) -> Iterator[Finding]:
         for vault in patient.config.vaults:
             if vault.name in patient.away:
                 continue
-            if vault.kind != "directory":
-                patient.requests.append(f"a look at the identity of vault {vault.name}")
             there = make_vault(patient.config, vault.name, Purpose.BACKUP, patient.clock)
-            patience = Patience(patient.clock, attempts=1)
-            what = f"look which vault {vault.name} is"
             try:
-                meeting = within(patient.seconds, what, partial(meet, inventory, there, patience))
+                meeting = _met(patient, inventory, there)
             except DeniedError:  # which the look at the vault has told
                 continue
             if meeting.is_other:
                 error = other_vault(meeting, there)
                 why = "another disk is mounted, or the vault was deleted and made anew: backups stop"
                 yield critical("identity", str(error), why, error.advice)
+
+
+def _met(patient: Patient, inventory: Inventory, vault: Vault) -> Meeting:
+    """Which vault it is: by the look at it, where that told; else asked for."""
+    state = patient.states.get(vault.name)
+    if state is not None and state.identity is not None:
+        with inventory.reading() as tx:
+            return Meeting(identities.vault_identity(tx, vault.name), [state.identity])
+    if patient.config.vault(vault.name).kind != "directory":
+        patient.requests.append(f"a look at the identity of vault {vault.name}")
+    patience = Patience(patient.clock, attempts=1)
+    what = f"look which vault {vault.name} is"
+    return within(patient.seconds, what, partial(meet, inventory, vault, patience))
 
 
 def vault_locks(patient: Patient) -> Iterator[Finding]:
@@ -120,10 +135,15 @@ def bucket_settings(patient: Patient) -> Iterator[Finding]:
     for vault in patient.config.vaults:
         if vault.kind != "s3" or vault.name in patient.away or vault.role_arn in patient.denied:
             continue
-        patient.requests.append(f"four looks at the settings of bucket {vault.bucket}")
+        patient.requests.append(f"three looks at the settings of bucket {vault.bucket}")
         what = f"look at the settings of bucket {vault.bucket}"
-        look = partial(warnings_of_vault, patient.config, vault, patient.clock)
-        for text in within(patient.seconds, what, look):
+        state = patient.states.get(vault.name)
+        told = Look(region=state.region or vault.region) if state else Look()  # it was looked for just now
+        ask = partial(warnings_of_vault, patient.config, vault, patient.clock, told)
+        texts = within(patient.seconds, what, ask)
+        if told.keeps_versions is not None:
+            patient.keep_versions[vault.name] = told.keeps_versions
+        for text in texts:
             why = "what lies in the bucket may be frozen, deleted or kept against your intention"
             yield warning("bucket", f"vault {vault.name}: {text}", why, "nightvault config check")
 
