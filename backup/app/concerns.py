@@ -77,7 +77,7 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 def _runs(status: Status) -> Iterator[Concern]:
     configured = {one.name for one in status.jobs}
-    drills = status.drills
+    drills = {one.name for one in status.drills}
     vaults = {one.name for one in status.vaults if one.kind != UNKNOWN}
     for run in status.ended:
         if run.outcome not in {Outcome.FAILED, Outcome.PARTIAL}:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.app.status_parts import JobStatus, Status, VaultStatus
+from backup.app.status_parts import DrillTimes, JobStatus, Status, VaultStatus
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.files import write_durably
@@ -62,6 +62,7 @@ def metrics_text(status: Status) -> str:
     gauges = [
         *_of_jobs(status.jobs),
         *_of_proofs(status.jobs),
+        *_of_drills(status.drills),
         *_of_vaults(status.vaults, status.currency),
         *_of_server(status),
     ]
@@ -134,6 +135,24 @@ def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
         "last_proven_timestamp_seconds",
         "When something of a job's archives was last proven.",
         [(labels(job, grade), _time(when)) for job, grade, when in last if when is not None],
+    )
+
+
+def _of_drills(drills: Sequence[DrillTimes]) -> Iterator[_Gauge]:
+    """When each drill of the config ended well, and from when it is overdue."""
+
+    def times(moments: Mapping[str, datetime | None]) -> list[tuple[Mapping[str, str], str]]:
+        return [({"drill": name}, _time(when)) for name, when in moments.items() if when is not None]
+
+    yield _Gauge(
+        "drill_last_success_timestamp_seconds",
+        "When the newest drill of that name began that has ended well.",
+        times({one.name: one.last_good for one in drills}),
+    )
+    yield _Gauge(
+        "drill_overdue_timestamp_seconds",
+        "From when the drill is overdue, unless one ends well before.",
+        times({one.name: one.overdue_from for one in drills}),
     )
 
 

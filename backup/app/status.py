@@ -23,6 +23,7 @@ from backup.app.status_parts import (
     UNKNOWN,
     CertificateStatus,
     DiskStatus,
+    DrillTimes,
     JobStatus,
     RenewalStatus,
     RestoreStatus,
@@ -35,9 +36,9 @@ from backup.app.status_parts import (
 from backup.app.task_times import LastRun, due_at
 from backup.app.tasks import backup_task
 from backup.app.units import has_timer
-from backup.config import Config, JobSettings, VaultSettings
+from backup.config import Config, DrillSettings, JobSettings, VaultSettings
 from backup.errors import NightvaultError
-from backup.inventory import messages, retrievals
+from backup.inventory import drills, messages, retrievals
 from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
 from backup.inventory.database import Transaction, open_inventory
@@ -122,7 +123,7 @@ def status_in(
         most_month=config.monitoring.max_month_cost,
         check_age=_span(config.monitoring.check_age),
         proof=sum(rows.proofs.values(), Proof()),
-        drills=frozenset(one.name for one in config.drills),
+        drills=[_drill(one, tx, known_since) for one in config.drills],
     )
     return replace(found, concerns=concerns_of(found))
 
@@ -143,6 +144,13 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         undelivered=_undelivered(tx),
         proofs=proofs(tx, now),
     )
+
+
+def _drill(drill: DrillSettings, tx: Transaction, known_since: datetime) -> DrillTimes:
+    run = drills.newest_of(tx, drill.name, outcomes=[Outcome.DONE])
+    good, when = None if run is None else run.started_at, drill.when
+    begin = good or (None if when is None else next_due(when, None, known_since))
+    return DrillTimes(drill.name, good, None if when is None or begin is None else overdue_from(when, begin))
 
 
 def _undelivered(tx: Transaction) -> list[Undelivered]:

@@ -235,6 +235,15 @@ class Undelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class DrillTimes:
+    """When a drill of the config last ended well began, and from when it is overdue; None: not known."""
+
+    name: str
+    last_good: datetime | None
+    overdue_from: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
 
@@ -260,7 +269,7 @@ class Status:
     check_age: timedelta | None = None  # how old the last good check of a vault may be
     renewal: RenewalStatus | None = None
     proof: Proof = NOTHING_PROVEN  # of all archives
-    drills: frozenset[str] = frozenset()  # the names that the config has
+    drills: Sequence[DrillTimes] = ()  # those of the config
 
     @property
     def is_well(self) -> bool:

@@ -273,7 +273,12 @@ def test_the_source_may_differ(linked: Site, source: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
 def test_cut_at_every_call(site: Site, after: bool) -> None:
-    for number in itertools.count():
+    cut_at_calls(site, 1, after=after)
+
+
+def cut_at_calls(site: Site, step: int, *, after: bool) -> None:
+    """Drills that are cut at one call of the vault after the other, and gone on with."""
+    for number in itertools.count(step=step):
         name = f"cut-{number}"
         cut = FaultyVault(site.vault, cut_at(number, after=after))
         context = drill_world(site, files=2, name=name, limit="1", price=by_megabyte)
@@ -434,3 +439,7 @@ def test_what_expired_is_asked_for_again_only_within_the_month(
         assert report.outcome is (Outcome.PARTIAL if factor == 1 else Outcome.DONE)
         assert [one.kind for one in report.findings] == ["unread"] * (factor == 1)
     assert_nothing_left(cold)
+
+
+def test_cut_at_calls_of_a_cold_vault(cold: Site) -> None:
+    cut_at_calls(cold, 3, after=True)

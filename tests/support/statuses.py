@@ -9,6 +9,7 @@ from typing import Any
 
 from backup.app.status_parts import (
     CertificateStatus,
+    DrillTimes,
     JobStatus,
     RestoreStatus,
     RunFacts,
@@ -97,5 +98,6 @@ def status(**more: Any) -> Status:
         daemon_runs=True,
         suspended=[],
         currency="USD",
+        drills=[DrillTimes("weekly", NOW - 2 * DAY, NOW + 7 * DAY)],
     )
     return replace(made, **more)
