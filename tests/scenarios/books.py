@@ -13,21 +13,20 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
-from backup.app.prices import builtin_table, kind_of, load_of, price_of, quotes
+from backup.app.prices import builtin_table, kind_of, load_of, price_of, price_table, quotes
 from backup.app.runs import opened, restore_context
-from backup.app.stats import statistics_in
+from backup.app.stats import read_statistics, terms_of
 from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done
 from backup.inventory import archives, snapshots
 from backup.inventory import stats as queries
 from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.database import Inventory
 from backup.model import JobName, PackKind, VaultName
 from backup.restorer.ranges import RangePlan
 from backup.restorer.restore import plan_restore
-from backup.retention.stats import summed
+from backup.retention.stats import Rows, summed
 from tests.scenarios.machine import Machine
 from tests.support.doubles import Silent
 from tests.support.emulated import REGION
@@ -141,10 +140,6 @@ class Archives:
             return {name for (name,) in db.execute(ask[machine.kind])}
 
 
-def _nothing(_: Transaction) -> list[Any]:
-    return []  # the bill does not depend on them, and they take long
-
-
 def _kept(machine: Machine, inventory: Inventory) -> list[snapshots.Snapshot]:
     with inventory.reading() as tx:
         return snapshots.list_snapshots(tx, job=JobName(machine.job))
@@ -198,17 +193,23 @@ class Money:
         assert self._since is not None
         self.foretold["storage"] += self._month * _months(self._since, now)
         with closing(opened(config)) as inventory, inventory.reading() as tx:
-            found = statistics_in(tx, config, now, vault=vault, dead=_nothing, versions=_nothing)
-            uploads = [
-                one
-                for one in queries.uploads(tx, self._since)
-                if one.vault == vault and self._is_counted(one.kind)
-            ]
-        summary = summed(replace(found.rows.of(vault), uploads=uploads), found.terms[vault], found.today)
+            uploads = [one for one in queries.uploads(tx, self._since) if self._is_counted(one.kind)]
+            rows = Rows([*queries.stored(tx), *queries.unknown(tx)], uploads=uploads).of(vault)
+        terms = terms_of(config, price_table(config), config.vault(vault))
+        summary = summed(rows, terms, now.date())
         assert summary.month is not None
         assert summary.requests.upload_cost is not None
         self.foretold["uploads"] += summary.requests.upload_cost
         self._month, self._since = summary.month, now
+
+    def compare(self) -> None:
+        """`stats` says of storage what was taken from its parts until now, which is quicker."""
+        if not self.is_free:
+            self.look()
+            machine, vault = self.machine, VaultName(self.machine.vault)
+            with closing(opened(machine.config)) as inventory:
+                found = read_statistics(machine.config, inventory, machine.clock.now(), vault=vault)
+            assert found.of_vault(vault).month == self._month
 
     def _is_counted(self, kind: PackKind) -> bool:
         """Whether uploads of such packs can be told from lists, which cost the same in a bucket."""

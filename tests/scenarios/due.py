@@ -14,12 +14,13 @@ Span = tuple[datetime, datetime]
 
 @dataclass(frozen=True)
 class Times:
-    """The times of a task: a time of day, on some weekdays (Monday is 0) or days of the month."""
+    """The times of a task: a time of day, on some weekdays (Monday is 0) or days of the month, or months."""
 
     at: time
-    zone: str
+    zone: str = "UTC"
     weekdays: frozenset[int] = frozenset(range(7))
     days: frozenset[int] = frozenset(range(1, 32))
+    months: frozenset[int] = frozenset(range(1, 13))
 
     @property
     def crontab(self) -> str:
@@ -28,14 +29,15 @@ class Times:
             ",".join(str((day + 1) % 7) for day in sorted(self.weekdays)) if len(self.weekdays) < 7 else "*"
         )
         of_month = ",".join(map(str, sorted(self.days))) if len(self.days) < 31 else "*"
-        return f"{self.at.minute} {self.at.hour} {of_month} * {of_week}"
+        months = ",".join(map(str, sorted(self.months))) if len(self.months) < 12 else "*"
+        return f"{self.at.minute} {self.at.hour} {of_month} {months} {of_week}"
 
     def between(self, begin: datetime, end: datetime) -> list[datetime]:
         """The first minute of each day on which the clock of the zone shows this time or later."""
         here, found = ZoneInfo(self.zone), []
         day = begin.astimezone(here).date() - DAY
         while day <= end.astimezone(here).date():
-            if day.weekday() in self.weekdays and day.day in self.days:
+            if day.weekday() in self.weekdays and day.day in self.days and day.month in self.months:
                 found.append(self._first_minute(day, here))
             day += DAY
         return [one for one in found if begin <= one < end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,9 +27,11 @@ from tests.upgrade.installed import SOURCE, contents_of, expected
 START = datetime(2027, 6, 1, 10, tzinfo=UTC)
 """The first moment: ten years from then have three leap days and twenty changes of summer time."""
 RETENTION = "keep_daily = 7\nkeep_weekly = 4\nkeep_monthly = 6\nkeep_yearly = 20"
-FULL_PACE = 3
-"""From so many years on there are as many nights as the page says; in CI there are fewer."""
-RARE = "keep_last = 3\nkeep_monthly = 4\nkeep_yearly = 20"
+HAS_MANY_NIGHTS = os.environ.get("NIGHTVAULT_YEARS_NIGHTS") == "many"
+"""Three backups a week into a directory, and one into a cold vault, in place of two a month."""
+EVERY_MONTH = frozenset(range(1, 13))
+ODD_MONTHS = frozenset({1, 3, 5, 7, 9, 11})
+RARE = "keep_last = 3\nkeep_monthly = 4\nkeep_yearly = 2"
 
 
 @dataclass
@@ -171,6 +174,7 @@ class Story:
 
     def quarter(self) -> None:
         """Every kept snapshot is restored, and is what its night saw."""
+        self.money.compare()
         listed = self.snapshots()
         self.trees = {name: self.trees[name] for name in listed if name in self.trees}
         targets = {name: self.folder / "proof" / name for name in listed}
@@ -281,25 +285,22 @@ def _is_hurt(tree: Tree) -> bool:
 def times_of(*, is_cold: bool, is_full: bool) -> dict[TaskKind, Times]:
     """The times of all tasks: backups and policies in the zone of the job, the rest in the machine's."""
     zone = NEW_YORK if is_cold else ZONE
-    night = Times(time(2, 30), zone, frozenset({0}))
-    if is_full:
-        night = night if is_cold else replace(night, weekdays=frozenset({0, 2, 4}))
+    forget, prune = Times(time(4, 0), zone, days=frozenset({8})), Times(time(5, 0), days=frozenset({9}))
+    if not is_full:
+        night, months = Times(time(2, 30), zone, days=frozenset({3, 17})), ODD_MONTHS
     elif is_cold:
-        night = Times(time(2, 30), zone, days=frozenset({3, 17}))
-    forget, prune = Times(time(4, 0), zone), Times(time(5, 0), "UTC")
-    if is_full and not is_cold:
-        forget, prune = (replace(one, weekdays=frozenset({6})) for one in (forget, prune))
+        night, months = Times(time(2, 30), zone, frozenset({0})), EVERY_MONTH
+        forget, prune = replace(forget, days=frozenset({8, 22})), replace(prune, days=frozenset({9, 23}))
     else:
-        twice = is_full or not is_cold
-        forget = replace(forget, days=frozenset({8, 22} if twice else {8}))
-        prune = replace(prune, days=frozenset({9, 23} if twice else {9}))
+        night, months = Times(time(2, 30), zone, frozenset({0, 2, 4})), EVERY_MONTH
+        forget, prune = Times(time(4, 0), zone, frozenset({6})), Times(time(5, 0), weekdays=frozenset({6}))
     return {
         TaskKind.BACKUP: night,
         TaskKind.FORGET: forget,
         TaskKind.PRUNE: prune,
-        TaskKind.CHECK: Times(time(7, 0), "UTC", days=frozenset({1})),
-        TaskKind.COMPACT: Times(time(6, 0), "UTC", days=frozenset({15})),
-        TaskKind.DRILL: Times(time(9, 0), "UTC", days=frozenset({12})),
+        TaskKind.CHECK: Times(time(7, 0), days=frozenset({1}), months=months),
+        TaskKind.COMPACT: Times(time(6, 0), days=frozenset({15}), months=months),
+        TaskKind.DRILL: Times(time(9, 0), days=frozenset({12}), months=months),
     }
 
 
@@ -313,9 +314,10 @@ def begin(
 ) -> Story:
     """The server that 0.1.0 left behind, upgraded."""
     is_cold = kind != "directory"
-    times = times_of(is_cold=is_cold, is_full=years >= FULL_PACE)
+    times = times_of(is_cold=is_cold, is_full=HAS_MANY_NIGHTS)
     living = LivingServer(folder / "server")
-    machine = Machine(folder, kind, emulator, clock, living, times, RARE if is_cold else RETENTION)
+    is_rare = is_cold or not HAS_MANY_NIGHTS
+    machine = Machine(folder, kind, emulator, clock, living, times, RARE if is_rare else RETENTION)
     story = Story(folder, kind, years, machine, Archives(machine), Money(machine), identity=identity)
     machine.before_look = story.renew
     machine.before_backup, machine.around = story.days_pass, story.around

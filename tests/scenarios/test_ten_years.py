@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 from collections.abc import Mapping
@@ -24,12 +25,14 @@ RENEWED = "glacier"
 """The server with a certificate: three of them would show the same."""
 
 YEARS = int(os.environ.get("NIGHTVAULT_YEARS", "2"))
+A_YEAR = 1800  # seconds, on a busy machine
 RECORD = os.environ.get("NIGHTVAULT_YEARS_RECORD", "")
 ROUNDED = Decimal("0.000001")  # dollars: what is foretold and what is charged are rounded to it
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_years_of_nights(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faulthandler.dump_traceback_later(YEARS * A_YEAR, exit=True)  # later than that of other tests
     unpack(tmp_path)
     accounts = write_accounts(tmp_path / "accounts.toml")
     with RunningEmulator(tmp_path / "emulator", accounts) as emulator, ExitStack() as more:
@@ -63,6 +66,8 @@ def assert_holds(story: Story, result: Mapping[str, Any]) -> None:
         runs = story.runs_of(task)
         assert not runs.lost, f"{task}: {runs}"
         assert not runs.doubled, f"{task}: {runs}"
+    second, later = result["inventory"][4:8], result["inventory"][8:]
+    assert max(later, default=0) <= max(second, default=0) * 1.1, "the inventory grows"
     assert not story.money.beside[NOBODY], "something was charged that nobody asked for"
     for part, money in [*result["money"].items(), *result["money_of_all"].items()]:
         foretold, charged = Decimal(money["foretold"]), Decimal(money["charged"])
