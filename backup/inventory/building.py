@@ -217,7 +217,7 @@ class Builder:
             self._flush_directories()
             _make_indexes(self._tx)
             chunks = need.needed_chunks(self._tx, need.kept_snapshots(self._tx))
-            elsewhere = pruning.stored_elsewhere(self._tx, chunks)
+            elsewhere = need.stored_elsewhere(self._tx, chunks)
             uses = need.archive_uses(self._tx, chunks, vault)
             missed = {one.number for one in uses if one.needed > elsewhere[one.number]}.intersection(gone)
             for number in missed:

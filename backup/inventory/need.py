@@ -10,12 +10,15 @@ rather than too little.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
@@ -30,6 +33,16 @@ _BATCH = 500
 _RELIABLE = f"'{ArchiveState.STORED}'"
 _THERE = ", ".join(f"'{state}'" for state in THERE)
 _REMAIN = ", ".join(f"'{state}'" for state in THERE if state is not ArchiveState.DELETING)
+
+_NOT_BUILT_UPON = ", ".join(
+    f"'{state}'"
+    for state in (
+        ArchiveState.RETIRED,
+        ArchiveState.CONDEMNED,
+        ArchiveState.DAMAGED,
+        ArchiveState.DELETING,
+    )
+)
 
 Kept = Mapping[int, Sequence[int]]
 """The numbers of the snapshots that are kept, rising, by job."""
@@ -191,6 +204,40 @@ def mark_copies(tx: Transaction, needed: bytearray) -> None:
             if any(needed[number] and not is_reliable for _, _, number, is_reliable in copies):
                 for _, _, number, _ in copies:
                     needed[number] = 1
+
+
+def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
+    """How many needed chunks of archives that are not built upon another archive of the domain keeps, too.
+
+    By archive. A stored archive keeps a chunk for all others; of several retired ones without such a one the
+    newest does, from which a restore would read it. `needed` is a byte for each chunk number
+    (`needed_chunks`).
+    """
+    found: Counter[int] = Counter()
+    sql = f"""SELECT c.number, c.prefix FROM chunks c JOIN archives a ON a.number = c.archive
+              WHERE a.state IN ({_NOT_BUILT_UPON})"""  # noqa: S608
+    prefixes = array("q", {prefix for number, prefix in raw_rows(tx, sql, ()) if needed[number]})
+    for start in range(0, len(prefixes), _BATCH):
+        some = ",".join(map(str, prefixes[start : start + _BATCH]))
+        sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state FROM chunks c
+                  JOIN archives a ON a.number = c.archive
+                  WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+        for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
+            found.update(_kept_by_another(list(rows), needed))
+    return found
+
+
+def _kept_by_another(copies: Sequence[Sequence[Any]], needed: bytearray) -> Iterator[int]:
+    """The archives of those copies of a chunk for which another archive keeps it."""
+    is_stored = any(state == ArchiveState.STORED for *_, state in copies)
+    keeper = max((archive for *_, archive, state in copies if state == ArchiveState.RETIRED), default=None)
+    for *_, number, archive, state in copies:
+        if is_stored:
+            is_kept = state != ArchiveState.STORED
+        else:  # what was taken up is to be built upon again: it stays
+            is_kept = keeper not in {None, archive} and state != ArchiveState.UNCONFIRMED
+        if is_kept and needed[number]:
+            yield archive
 
 
 def _chunks(tx: Transaction, archive: int) -> Iterator[tuple[int, int]]:

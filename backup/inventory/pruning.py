@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
@@ -23,15 +20,6 @@ from backup.model import ArchiveId, Generation, PackKind, VaultName
 _BATCH = 500
 _FULL_GENERATIONS_KEPT = 2
 _STATES = ", ".join(f"'{state}'" for state in THERE)
-_NOT_BUILT_UPON = ", ".join(
-    f"'{state}'"
-    for state in (
-        ArchiveState.RETIRED,
-        ArchiveState.CONDEMNED,
-        ArchiveState.DAMAGED,
-        ArchiveState.DELETING,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,40 +165,6 @@ def archives_of_open_restores(tx: Transaction) -> set[int]:
     sql = f"""SELECT DISTINCT t.archive FROM retrievals t JOIN restores r ON r.number = t.restore
               WHERE r.state = {{m}} AND t.state NOT IN ({over})"""  # noqa: S608
     return {row[0] for row in raw_rows(tx, sql, (RestoreStage.OPEN,))}
-
-
-def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
-    """How many needed chunks of archives that are not built upon another archive of the domain keeps, too.
-
-    By archive. A stored archive keeps a chunk for all others; of several retired ones without such a one the
-    newest does, from which a restore would read it. `needed` is a byte for each chunk number
-    (`need.needed_chunks`).
-    """
-    found: Counter[int] = Counter()
-    sql = f"""SELECT c.number, c.prefix FROM chunks c JOIN archives a ON a.number = c.archive
-              WHERE a.state IN ({_NOT_BUILT_UPON})"""  # noqa: S608
-    prefixes = array("q", {prefix for number, prefix in raw_rows(tx, sql, ()) if needed[number]})
-    for start in range(0, len(prefixes), _BATCH):
-        some = ",".join(map(str, prefixes[start : start + _BATCH]))
-        sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state FROM chunks c
-                  JOIN archives a ON a.number = c.archive
-                  WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
-        for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
-            found.update(_kept_by_another(list(rows), needed))
-    return found
-
-
-def _kept_by_another(copies: Sequence[Sequence[Any]], needed: bytearray) -> Iterator[int]:
-    """The archives of those copies of a chunk for which another archive keeps it."""
-    is_stored = any(state == ArchiveState.STORED for *_, state in copies)
-    keeper = max((archive for *_, archive, state in copies if state == ArchiveState.RETIRED), default=None)
-    for *_, number, archive, state in copies:
-        if is_stored:
-            is_kept = state != ArchiveState.STORED
-        else:  # what was taken up is to be built upon again: it stays
-            is_kept = keeper not in {None, archive} and state != ArchiveState.UNCONFIRMED
-        if is_kept and needed[number]:
-            yield archive
 
 
 def newest_condemnation(tx: Transaction, vault: VaultName, *, before: datetime) -> datetime | None:

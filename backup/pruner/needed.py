@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from backup.inventory import pruning
 from backup.inventory.database import Transaction
-from backup.inventory.need import Kept, archive_uses, needed_chunks
+from backup.inventory.need import Kept, archive_uses, needed_chunks, stored_elsewhere
 from backup.model import VaultName
 
 
 def needed_archives(tx: Transaction, vault: VaultName, kept: Kept) -> set[int]:
     """The numbers of archives that these snapshots, live entries or a rebuild need.
 
-    One that is not built upon is needed for chunks that no other archive keeps (`pruning.stored_elsewhere`);
+    One that is not built upon is needed for chunks that no other archive keeps (`stored_elsewhere`);
     one of which no chunk is known may hold anything.
     """
     chunks = needed_chunks(tx, kept)
-    elsewhere = pruning.stored_elsewhere(tx, chunks)
+    elsewhere = stored_elsewhere(tx, chunks)
     needed = {
         one.number
         for one in archive_uses(tx, chunks, vault)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import archives, entries, need, pruning, schema
+from backup.inventory import archives, entries, need, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
@@ -128,7 +128,7 @@ def test_what_another_archive_keeps_is_in_one_that_stays(ledger: Ledger, world: 
     """Of each needed chunk a copy stays, a sound one if there is any; of retired copies the newest alone."""
     with passing(ledger, world) as tx:
         needed = need.needed_chunks(tx, {ledger.job.number: world.kept})
-        elsewhere = pruning.stored_elsewhere(tx, needed)
+        elsewhere = need.stored_elsewhere(tx, needed)
         uses = {one.number: one for one in need.archive_uses(tx, needed)}
     stay = {n for n, one in uses.items() if one.needed > elsewhere[n]}
     state = [one for _, one in world.archives]
