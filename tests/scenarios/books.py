@@ -34,7 +34,7 @@ from tests.support.wholeness import list_now
 
 GRACE = timedelta(days=3)
 MINIMUM = {"directory": timedelta(0), "glacier": timedelta(days=90), "s3": timedelta(days=180)}
-STORED = ArchiveState.STORED
+STORED, UNCONFIRMED = ArchiveState.STORED, ArchiveState.UNCONFIRMED
 HOT = "s3:STANDARD"
 NOBODY, RESTORES = "nobody", "restores"
 OF_A_PAYER = (RESTORES, "early deletion")
@@ -43,13 +43,19 @@ KEPT = ("storage", "overhead", "index", "minimum size")
 
 @dataclass
 class Archives:
-    """Each archive that nothing kept needs: since when, and when it went."""
+    """Each archive that nothing kept needs: since when, and when it went.
+
+    `doubtful` are those that no list had shown then, as after a rebuild from recovery lines: such ones with
+    the same chunk keep each other until a list shows them. What goes later for that is `late`.
+    """
 
     machine: Machine
     unneeded: dict[str, datetime] = field(default_factory=dict)
     deleted: int = 0
     seen: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
+    doubtful: set[str] = field(default_factory=set)
+    late: list[str] = field(default_factory=list)
     _needs: dict[str, frozenset[str]] = field(default_factory=dict)
     _states: dict[str, ArchiveState] = field(default_factory=dict)
 
@@ -79,15 +85,25 @@ class Archives:
         for name in list(self.unneeded):
             if name in needed or name not in data:
                 del self.unneeded[name]
-            elif name in after and after[name].state is ArchiveState.UNCONFIRMED:
+            elif name in after and after[name].state is UNCONFIRMED:
                 self.unneeded[name] = now  # taken up: to be built upon again
+            elif name in self.doubtful and self._is_condemned_now(data[name], after.get(name)):
+                self.late += [name] * (self.unneeded[name] < now)
+                self.unneeded[name] = now
+                self.doubtful.discard(name)
             elif (due := self._due(data[name], self.unneeded[name])) <= began:
                 still = f"{data[name].state}, now {after[name].state if name in after else 'gone'}"
                 self.wrong.append(
                     f"{name} was due at {due}, and is there after the prune of {began} ({still})"
                 )
-        for name in data.keys() - needed - gone:
-            self.unneeded.setdefault(name, now)
+        for name in data.keys() - needed - gone - self.unneeded.keys():
+            self.unneeded[name] = now
+            if data[name].state is UNCONFIRMED:
+                self.doubtful.add(name)
+
+    def _is_condemned_now(self, before: Archive, after: Archive | None) -> bool:
+        condemned = ArchiveState.CONDEMNED
+        return after is not None and after.state is condemned and before.state is not condemned
 
     def _due(self, archive: Archive, since: datetime) -> datetime:
         assert archive.stored_at is not None

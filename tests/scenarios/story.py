@@ -255,6 +255,7 @@ class Story:
             },
             "by_hand": self.by_hand,
             "archives": {"made": len(archives.seen), "deleted": archives.deleted, "lost": self.lost},
+            "late": len(archives.late),
             "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
             "money": self.first_year or told,
             "money_of_all": told,
