@@ -286,12 +286,12 @@ class Machine:
 
     # What people do.
 
-    def run(self, *words: object, allowed: tuple[int, ...] = (0,)) -> str:
-        """What a command prints."""
+    def run(self, *words: object, allowed: tuple[int, ...] = (0,), stream: str = "stdout") -> str:
+        """What a command prints, or what it says on another stream."""
         texts = ["--config", str(self.folder / "config.toml"), *map(str, words)]
         done = CliRunner().invoke(main, texts, obj=CliAt(self.clock))
         assert done.exit_code in allowed, f"{words}: {done.exit_code}\n{done.output}"
-        return done.stdout
+        return str(getattr(done, stream))
 
     def key_words(self) -> list[str]:
         """All recovery keys as options, today's first."""
