@@ -13,7 +13,8 @@ import pytest
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.schema import micros
-from backup.model import PackKind, Tier, VaultState
+from backup.model import Listing, ListingId, PackKind, Tier, VaultState
+from backup.protocols import VaultTraits
 from backup.pruner.decide import Decider, Found
 from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import begin_restore, plan_restore
@@ -88,6 +89,37 @@ def test_a_list_that_lacks_data_stops_it(nights: Nights) -> None:
     archive_file(nights.folder / "vault", gone[0]).unlink()
     with pytest.raises(PruneStoppedError, match="lacks 1 archives"):
         nights.site.prune()
+
+
+class Lagging(FaultyVault):
+    """A vault whose newest list is days old, whenever it is asked for."""
+
+    lag = 5 * DAY
+
+    @property
+    def traits(self) -> VaultTraits:
+        return replace(super().traits, lists_at_once=False)
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        now = super().fetch_listing(listing_id)
+        as_of = now.as_of - self.lag
+        return replace(now, as_of=as_of, archives=[one for one in now.archives if one.created_at < as_of])
+
+
+def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
+    nights.forget(1, 2, 3)
+    vault = Lagging(nights.vault)
+    site = replace(nights.site, vault=vault)
+    assert site.prune().condemned.archives == 1
+    nights.clock.advance(4 * DAY)
+    before = nights.listed()
+    report = site.prune()
+    assert report.deleted.archives == 0
+    assert [one.why for one in report.waiting] == ["listing"]
+    assert nights.listed() >= before
+    nights.clock.advance(2 * DAY)
+    vault.lag = DAY
+    assert site.prune().deleted.archives == 1
 
 
 def test_grace_is_never_shorter_than_the_longest_backup(nights: Nights) -> None:
