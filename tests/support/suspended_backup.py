@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,11 +33,17 @@ class Suspending(FaultyVault):
     def _meet(self, method: str, call: Callable[[], T]) -> T:
         is_here = (method, self.calls[method] + 1) == self._where[:2]
         if is_here and self._where[2] == "before":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _suspend()
         result = super()._meet(method, call)
         if is_here and self._where[2] == "after":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _suspend()
         return result
+
+
+def _suspend() -> None:
+    """Stop, on whichever thread: the signal may reach another one first."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.2)
 
 
 def main(state: str, vault: str, source: str, method: str, count: str, when: str) -> int:
