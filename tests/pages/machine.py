@@ -1,7 +1,8 @@
 """A machine to run a page on: `/etc`, `/srv`, `/mnt` and `/var/lib` of its own, a terminal, and an AWS.
 
 The folders are put in place by bind mounts in a mount namespace: a page's commands run as they stand, and
-nothing of the real machine is written to. `nightvault` and `aws` are on PATH; the latter is `aws_stand_in`.
+nothing of the real machine is written to. `nightvault` and `aws` are on PATH; the latter is `aws_stand_in`, unless
+a page asks for the real one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 from tests.support.emulated import REPOSITORY, RunningEmulator
 from tests.support.servers import SCRIPT
 
+AWS_OF_DEBIAN = "/usr/bin/aws"
 PLACES = ("/etc", "/srv", "/mnt", "/var/lib")
 ACCOUNT = "111122223333"
 ADMIN_KEY, ADMIN_SECRET = "AKIAADMINISTRATOR000", "administrator-of-the-page"
@@ -98,6 +100,13 @@ class Machine:
             "TERM": "dumb",
             "COLUMNS": "120",
         }
+
+    def use_debians_aws(self) -> None:
+        """Let `aws` be the real AWS CLI, as Debian has it; the stand-in stays where it is not installed."""
+        if os.access(AWS_OF_DEBIAN, os.X_OK):
+            stand_in = self.folder / "bin" / "aws"
+            stand_in.unlink()
+            stand_in.symlink_to(AWS_OF_DEBIAN)
 
     def connect(self, emulator: RunningEmulator) -> None:
         """Let the AWS of this machine be an emulator, of which its administrator has the keys."""
