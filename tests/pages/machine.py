@@ -1,8 +1,8 @@
 """A machine to run a page on: `/etc`, `/srv`, `/mnt` and `/var/lib` of its own, a terminal, and an AWS.
 
 The folders are put in place by bind mounts in a mount namespace: a page's commands run as they stand, and
-nothing of the real machine is written to. `nightvault` and `aws` are on PATH; the latter is `aws_stand_in`, unless
-a page asks for the real one.
+nothing of the real machine is written to. `nightvault` and `aws` are on PATH; the latter is `aws_stand_in`,
+unless a page asks for the real one.
 """
 
 from __future__ import annotations
