@@ -354,6 +354,19 @@ def test_a_clock_that_is_ahead_shortens_no_floor(kept: Kept) -> None:
     assert kept.keeper.only().deleted.archives == 1
 
 
+def test_a_list_that_is_ahead_shortens_no_floor(kept: Kept) -> None:
+    """A directory's dates are those of whoever wrote into it."""
+
+    class Ahead(Around):
+        def fetch_listing(self, *arguments: Any) -> Listing:
+            listing = self._vault.fetch_listing(*arguments)
+            return replace(listing, as_of=listing.as_of + 10 * DAY)
+
+    Ahead(kept)
+    kept.clock.advance(FLOOR - 5 * DAY)
+    assert kept.keeper.only().deleted.archives == 0
+
+
 def test_two_at_once_are_kept_apart(kept: Kept) -> None:
     with KeeperFolder.opened(str(kept.keeper.folder)), pytest.raises(LockedError, match="delete-only"):
         kept.keeper.step()

@@ -122,6 +122,48 @@ def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
     assert site.prune().deleted.archives == 1
 
 
+class Billing(FaultyVault):
+    """A vault that bills 90 days at least, from two days after the time that we took down."""
+
+    is_hot = True
+
+    @property
+    def traits(self) -> VaultTraits:
+        ninety = replace(super().traits, minimum_storage=90 * DAY)
+        return replace(ninety, keeps_metadata_hot=self.is_hot)
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        now = super().fetch_listing(listing_id)
+        later = [replace(one, created_at=one.created_at + 2 * DAY) for one in now.archives]
+        return replace(now, archives=later)
+
+
+def test_the_minimum_duration_runs_by_the_vaults_date(nights: Nights) -> None:
+    nights.forget(1, 2, 3)
+    site = replace(nights.site, vault=Billing(nights.vault))
+    assert site.prune().condemned.archives == 1
+    nights.clock.advance(86 * DAY + timedelta(hours=1))  # the first night is five days ago
+    assert site.prune().deleted.archives == 0
+    nights.clock.advance(DAY)
+    assert site.prune().deleted.archives == 1
+
+
+@pytest.mark.parametrize("is_hot", [True, False])
+def test_catalogs_that_are_kept_hot_do_not_wait_as_data_do(nights: Nights, is_hot: bool) -> None:
+    site = nights.site
+    for number in range(2):
+        more = (bytes([number + 1]) * 16, bytes([number + 1]) * 32)
+        site = replace(site, keys=replace(site.keys, enrolments=(site.keys.enrolments[0], more)))
+        site.backup()
+        nights.clock.advance(DAY)
+    vault = Billing(nights.vault)
+    vault.is_hot = is_hot
+    site = replace(site, vault=vault)
+    assert site.prune().condemned.archives >= 3
+    nights.clock.advance(4 * DAY)
+    assert (site.prune().deleted.archives > 0) == is_hot
+
+
 def test_grace_is_never_shorter_than_the_longest_backup(nights: Nights) -> None:
     """Whoever went on for a week may have decided a week ago what to build upon."""
     with nights.site.inventory.writing() as tx:
