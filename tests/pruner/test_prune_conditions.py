@@ -122,6 +122,15 @@ def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
     assert site.prune().deleted.archives == 1
 
 
+def test_an_archive_of_which_no_chunk_is_known_stays(nights: Nights) -> None:
+    """It may hold anything."""
+    nights.forget(1, 2, 3)
+    ((archive,),) = query(nights.site, "SELECT min(number) FROM archives WHERE kind = 1")
+    with nights.site.inventory.writing() as tx:
+        tx.exec_driver_sql("DELETE FROM chunks WHERE archive = ?", (archive,))
+    assert nights.site.prune().condemned.archives == 0
+
+
 class Billing(FaultyVault):
     """A vault that bills 90 days at least, from two days after the time that we took down."""
 
