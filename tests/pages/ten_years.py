@@ -40,8 +40,10 @@ def table(record: Record) -> str:
         *_runs(results),
         ("archives made", [f"{one['archives']['made']:,}" for one in results]),
         ("archives deleted", [f"{one['archives']['deleted']:,}" for one in results]),
+        ("archives deleted later than due, after a rebuild", [f"{one['late']:,}" for one in results]),
         ("deletions refused by the vault", [f"{one['refused']:,}" for one in results]),
         ("archives lost, and stored again", [f"{one['archives']['lost']:,}" for one in results]),
+        ("certificates renewed", [f"{one['certificates']:,}" for one in results]),
         ("servers lost and rebuilt", [f"{one['rebuilt']:,}" for one in results]),
         ("restores of whole snapshots, proven", [f"{one['restores']['snapshots']:,}" for one in results]),
         ("files compared in them", [f"{one['restores']['files']:,}" for one in results]),
@@ -67,9 +69,10 @@ def _runs(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, Sequence[str]
 def _money(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, Sequence[str]]]:
     return [
         (
-            f"{part} in the first year: foretold, charged (USD)",
-            [_pair(one["money"].get(part)) for one in results],
+            f"{part} in {words}: foretold, charged (USD)",
+            [_pair(one[key].get(part)) for one in results],
         )
+        for words, key in (("the first year", "money"), ("all years", "money_of_all"))
         for part in PARTS
     ]
 
