@@ -86,7 +86,8 @@ class Archives:
             if name in needed or name not in data:
                 del self.unneeded[name]
             elif name in after and after[name].state is UNCONFIRMED:
-                self.unneeded[name] = now  # taken up: to be built upon again
+                self.unneeded[name] = now  # taken up, or rebuilt: to be built upon again
+                self.doubtful.add(name)
             elif name in self.doubtful and self._is_condemned_now(data[name], after.get(name)):
                 self.late += [name] * (self.unneeded[name] < now)
                 self.unneeded[name] = now
