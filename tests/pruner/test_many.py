@@ -15,14 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from backup.errors import UnreachableError
-from backup.inventory import schema
+from backup.errors import InterruptedRunError, UnreachableError
+from backup.inventory import pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.model import ArchiveId, ListedArchive, Listing, ListingId, PackKind, Refusal, TreeHash
 from backup.protocols import VaultTraits
+from backup.pruner.delete import Deleted, Deleting, delete_all
+from backup.transfer.retry import Patience
 from tests.support.checking import query
-from tests.support.doubles import Fault, FaultyVault, PowerCut
+from tests.support.doubles import Fault, FaultyVault, PowerCut, Silent
 from tests.support.nights import DAY, Nights
 from tests.support.restoring import peak
 
@@ -133,3 +135,24 @@ def test_what_was_answered_beside_a_failure_is_recorded(nights: Nights) -> None:
     assert not vault.asked.keys() & again.asked.keys()
     assert len(again.asked) == 17
     nights.site.close()
+
+
+class OneByOne(FaultyVault):
+    """A vault that deletes one archive a request."""
+
+    @property
+    def traits(self) -> VaultTraits:
+        return replace(super().traits, deletes_at_once=1)
+
+
+def test_it_stops_between_batches_and_keeps_what_was_answered(nights: Nights) -> None:
+    with nights.site.inventory.reading() as tx:
+        every = pruning.stored_archives(tx, nights.vault.name)
+    asked = iter([False, True])
+    vault = OneByOne(nights.vault)
+    work = Deleting(vault, Patience(nights.clock), Silent(), threads=1, stop=lambda: next(asked))
+    told: list[Deleted] = []
+    with pytest.raises(InterruptedRunError, match="the next time"):
+        delete_all(every[:3], work, told.append)
+    assert [one.gone for one in told] == [[every[0]]]
+    assert vault.calls["delete_archives"] == 1
