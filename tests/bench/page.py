@@ -118,6 +118,8 @@ def at_once(work: Callable[[int], float]) -> list[float]:
 
 def viewers(folder: Path) -> None:
     """Latency, alone and fifty at once, and memory."""
+    folder = folder / "state"  # the file of accounts lies beside it
+    folder.mkdir()
     (folder / "config.toml").write_text(CONFIG.format(folder=folder))
     began = time.monotonic()
     seeded(folder, entries=ENTRIES, snapshots=SNAPSHOTS).close()
