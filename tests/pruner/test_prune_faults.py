@@ -49,7 +49,7 @@ _CHANGE_ANYWAY = {"listings", "listed_archives", "counters"}
 class Refusing(FaultyVault):
     """A vault that is locked."""
 
-    def __init__(self, vault: Vault, until: datetime) -> None:
+    def __init__(self, vault: Vault, until: datetime | None) -> None:
         super().__init__(vault)
         self._until = until
 
@@ -121,6 +121,17 @@ def test_a_vault_that_refuses_changes_nothing_but_the_day_of_the_next_try(nights
     assert locked.calls["delete_archives"] == 1, "asked before the day"
     nights.take_back(1, 2, 3, 4)
     nights.assert_kept()
+
+
+def test_what_is_refused_without_a_day_is_asked_for_again_in_a_week(nights: Nights) -> None:
+    nights.forget(1, 2, 3, 4)
+    vault = Refusing(nights.vault, None)
+    site = replace(nights.site, vault=vault)
+    site.prune()
+    for days, calls in ((4, 1), (6, 1), (2, 2)):
+        nights.clock.advance(days * DAY)
+        site.prune()
+        assert vault.calls["delete_archives"] == calls
 
 
 def test_what_was_refused_after_a_lost_answer_is_not_relied_on(nights: Nights) -> None:
