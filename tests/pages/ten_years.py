@@ -124,17 +124,21 @@ def inventory_picture(theme: Theme) -> Drawing:
         y = 220 - 80 * share
         d.line(70, y, 590, y)
         d.text(62, y + 4, f"{most * share // 2048:,}", end=True)
+    ends: list[tuple[int, int, str]] = []
     for number, (kind, name) in enumerate(KINDS.items()):
         sizes = record[kind]["inventory"]
         points = [
             (70 + 520 * (at + 1) // longest, 220 - int(160 * size / most)) for at, size in enumerate(sizes)
         ]
         d.curve(*points, style=number)
-        x, y = points[-1]
-        d.text(x + 8, y + 4, name)
+        ends.append((points[-1][1], points[-1][0], name))
+    lowest = 260
+    for y, x, name in sorted(ends, reverse=True):  # names are kept apart where curves end side by side
+        lowest = min(y, lowest - 15)
+        d.text(x + 8, lowest + 4, name)
     for year in range(longest // 4 + 1):
         d.text(70 + 520 * 4 * year // longest, 242, f"{year}", middle=True, faint=True)
-    d.text(596, 242, "years", faint=True)
+    d.text(606, 242, "years", faint=True)
     return d
 
 
