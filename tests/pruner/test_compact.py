@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -61,9 +62,14 @@ class Churn:
         return report.bytes_new
 
     def compact(
-        self, policy: Policy | None = None, *, price: Price | None = None, only_plan: bool = False
+        self,
+        policy: Policy | None = None,
+        *,
+        price: Price | None = None,
+        only_plan: bool = False,
+        job_is_known: bool = True,
     ) -> CompactReport:
-        """One compaction with a horizon of two years."""
+        """One compaction with a horizon of two years; the job is in the config if it `is_known`."""
         context = PruneContext(
             keys=self.site.keys,
             backup=self.site.world,
@@ -72,7 +78,7 @@ class Churn:
             price=price,
         )
         jobs = {self.site.job.name: JobRules(policy, NIGHTLY if policy else None, UTC)}
-        return compact(context, jobs, pack_size=PACK, only_plan=only_plan)
+        return compact(context, jobs if job_is_known else {}, pack_size=PACK, only_plan=only_plan)
 
     def states(self) -> list[ArchiveState]:
         """Of the data archives that are there."""
@@ -187,6 +193,34 @@ def test_of_two_retired_archives_with_the_same_needed_chunks_the_older_goes(chur
     churn.assert_kept()
     churn.site.prune()
     assert churn.states() == [ArchiveState.RETIRED]
+
+
+@pytest.mark.parametrize("forgotten", [[], [1]], ids=["all kept", "one forgotten"])
+def test_of_a_job_that_the_config_lacks_nothing_is_compacted(
+    churn: Churn, glacier_price: Price, forgotten: list[int]
+) -> None:
+    """No backup stores its files anew, and no policy ends its snapshots."""
+    _forget(churn, *forgotten)
+    assert churn.compact(Policy(last=1), price=glacier_price, only_plan=True).chosen
+    assert churn.compact(Policy(last=1), price=glacier_price, job_is_known=False).chosen == ()
+
+
+def test_what_a_job_that_the_config_lacks_needs_is_needed_for_ever(
+    churn: Churn, glacier_price: Price
+) -> None:
+    other = churn.folder / "other"
+    other.mkdir()
+    churn.site.restore("latest~1", churn.folder / "back", path=churn.source / "file 1")
+    shutil.copy(churn.folder / "back" / "file 1", other / "file 1")
+    assert churn.site.with_job(sources=[other], name="second").backup().bytes_new == 0
+    _forget(churn, 1)
+    assert churn.compact(Policy(last=1), price=glacier_price).chosen == ()
+
+
+def test_a_pinned_snapshot_is_needed_whatever_the_policy_says(churn: Churn, glacier_price: Price) -> None:
+    assert churn.compact(Policy(last=1), price=glacier_price, only_plan=True).chosen
+    churn.site.amend(records.MarksRecord(1, [], pinned=True))
+    assert churn.compact(Policy(last=1), price=glacier_price).chosen == ()
 
 
 def test_with_prices_the_gain_counts_from_the_last_need(churn: Churn, glacier_price: Price) -> None:

@@ -18,10 +18,11 @@ from backup.protocols import VaultTraits
 from backup.pruner.decide import Decider, Found
 from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import begin_restore, plan_restore
+from tests.support.backups import Site
 from tests.support.checking import query
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 from tests.support.nights import DAY, Nights
-from tests.support.rebuilding import archive_file
+from tests.support.rebuilding import archive_file, bare
 
 
 @pytest.fixture
@@ -42,9 +43,8 @@ def begin(nights: Nights, number: int, target: Path) -> None:
     begin_restore(plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [nights.site.key])
 
 
-def test_each_job_must_have_said_so(nights: Nights, tmp_path: Path) -> None:
-    """Two jobs named the archives; the prune was cut off after the catalog of the first."""
-    other = tmp_path / "other"
+def forgotten_by_two_jobs(nights: Nights, other: Path) -> Site:
+    """A second job names archives of the first one, and both forget what needs them; the second job."""
     other.mkdir()
     (other / "file 1").write_bytes(nights.restore_file(1, "file 1"))
     second = nights.site.with_job(sources=[other], name="second")
@@ -53,6 +53,24 @@ def test_each_job_must_have_said_so(nights: Nights, tmp_path: Path) -> None:
     second.backup()
     nights.forget(1, 2, 3)
     second.amend(*nights.forgotten(1))
+    return second
+
+
+def test_what_is_taken_up_again_each_job_says_that_had_condemned_it(nights: Nights, tmp_path: Path) -> None:
+    forgotten_by_two_jobs(nights, tmp_path / "other")
+    nights.site.prune()
+    assert len(query(nights.site, "SELECT DISTINCT job FROM condemnations")) == 2
+    nights.take_back(1, 2, 3)
+    assert nights.site.prune().taken_up.archives >= 1
+    again = bare(tmp_path, nights.site)  # knows what the catalogs say
+    assert again.rebuild().state == "done"
+    kept = "SELECT pack_id FROM archives WHERE kind = 1 AND state <> 'condemned' ORDER BY pack_id"
+    assert query(again, kept) == query(nights.site, kept)
+
+
+def test_each_job_must_have_said_so(nights: Nights, tmp_path: Path) -> None:
+    """Two jobs named the archives; the prune was cut off after the catalog of the first."""
+    forgotten_by_two_jobs(nights, tmp_path / "other")
     cut = FaultyVault(nights.vault, Fault("complete_upload", PowerCut("gone"), skip=1))
     with pytest.raises(PowerCut):
         replace(nights.site, vault=cut).prune()
