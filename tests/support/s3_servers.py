@@ -91,11 +91,10 @@ def running_seaweedfs(place: Path, folder: Path) -> Iterator[S3Server]:
         with _process([place / "bin" / "weed", *words], folder, ports[3]):
             yield S3Server("seaweedfs", f"http://127.0.0.1:{ports[3]}")
     finally:
-        for part, port in (
-            ("filer", ports[2]),
-            ("s3", ports[3]),
-        ):  # it leaves its sockets
-            Path(f"/tmp/seaweedfs-{part}-{port}.sock").unlink(missing_ok=True)
+        # It leaves its sockets.
+        for part, port in zip(("master", "volume", "filer", "s3"), ports, strict=True):
+            for name in (f"{part}-{port}", f"{part}-grpc-{port + 10_000}"):
+                Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)
 
 
 @contextmanager
