@@ -14,6 +14,7 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.runs import RunKind
 from tests.support.checking import check, query
 from tests.support.nights import DAY, Nights
+from tests.support.rebuilding import bare
 
 CONTENTS = bytes(range(256)) * 1000
 
@@ -88,3 +89,19 @@ def test_where_lists_are_late_it_takes_one_of_days_later(
         nights.site.backup()
         confirmed = nights.states()[0] is ArchiveState.STORED
         assert confirmed == (days > 5), days
+
+
+@pytest.mark.parametrize("in_full", [False, True], ids=["in a delta", "in a full catalog"])
+def test_a_rebuild_waits_for_a_later_list_as_well(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_full: bool
+) -> None:
+    _take_up(nights)
+    if in_full:
+        monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
+        nights.site.backup()
+        assert nights.states()[0] is ArchiveState.UNCONFIRMED
+    again = bare(tmp_path, nights.site)
+    assert again.rebuild().state == "done"
+    state = "SELECT state FROM archives WHERE kind = 1 ORDER BY number LIMIT 1"
+    with again.site().inventory.reading() as tx:
+        assert tx.exec_driver_sql(state).scalar() == ArchiveState.UNCONFIRMED
