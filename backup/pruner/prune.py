@@ -28,6 +28,7 @@ from backup.pruner.groups import condemned_groups, group_of, refused_groups, wai
 from backup.pruner.listed import require_same_time
 from backup.pruner.report import PruneReport
 from backup.retention.prune import PrunePlan, Why
+from backup.transfer.retrievals.confirm import confirm_shown
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 
 _PACKS_A_RECORD = 50_000
@@ -60,7 +61,7 @@ class _Prune:
 
     def plan(self) -> PruneReport:
         """What a step would do now; nothing but the list is asked for."""
-        found, waits_for = self._find()
+        found, waits_for = self._find(is_plan=True)
         if found is None:
             return self._waiting(waits_for)
         with self._inventory.reading() as tx:
@@ -68,7 +69,7 @@ class _Prune:
 
     def step(self) -> PruneReport:
         """List, decide, delete, condemn."""
-        found, waits_for = self._find()
+        found, waits_for = self._find(is_plan=False)
         if found is None:
             return self._waiting(waits_for)
         missing = self._settle_missing(found)
@@ -87,13 +88,15 @@ class _Prune:
     def _waiting(self, waits_for: str) -> PruneReport:
         return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for)
 
-    def _find(self) -> tuple[Found | None, str]:
-        """What there is to do; None and what it waits for without a list."""
+    def _find(self, *, is_plan: bool) -> tuple[Found | None, str]:
+        """What there is to do; None and what it waits for without a list. A plan records nothing."""
         self._has_clock = require_same_time(self._vault, self._clock, self._context.patience)
         waits_for, head = self._listing()
         if head is None:
             return None, waits_for or THE_LIST
         self._head = head
+        if not is_plan:  # else copies that no list had shown would be kept until the next prune
+            confirm_shown(self._inventory, self._vault)
         return self._found_again(), ""
 
     def _decide(self, tx: Transaction) -> Found:

@@ -77,6 +77,17 @@ def test_a_later_list_that_shows_it_confirms_it(
     assert nights.states()[0] is state
 
 
+def test_a_prune_confirms_what_its_list_shows_and_a_plan_does_not(nights: Nights) -> None:
+    nights.take_back(1)
+    _take_up(nights)
+    nights.clock.advance(timedelta(hours=2))
+    nights.site.prune(only_plan=True)
+    assert nights.states()[0] is ArchiveState.UNCONFIRMED
+    nights.site.prune()
+    assert nights.states()[0] is ArchiveState.STORED
+    nights.assert_kept()
+
+
 def test_where_lists_are_late_it_takes_one_of_days_later(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,15 +14,15 @@ def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress:
 
     Asks for a list if none shows them all, and does not wait for it: a cold vault's comes hours later.
     """
-    if not _confirm(inventory, vault):
+    if not confirm_shown(inventory, vault):
         return 0
     try:
-        if continue_listing(inventory, vault, clock) and _confirm(inventory, vault):
+        if continue_listing(inventory, vault, clock) and confirm_shown(inventory, vault):
             request_listing(inventory, vault, clock)
             continue_listing(inventory, vault, clock)
     except NightvaultError as error:  # a role that may not list must not keep a backup from running
         progress.note(f"the vault gives no list: {error}")
-    left = _confirm(inventory, vault)
+    left = confirm_shown(inventory, vault)
     if left:
         progress.note(
             f"{left} archives of vault {vault.name} are not confirmed by its list yet: what they hold is "
@@ -31,7 +31,8 @@ def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress:
     return left
 
 
-def _confirm(inventory: Inventory, vault: Vault) -> int:
+def confirm_shown(inventory: Inventory, vault: Vault) -> int:
+    """Confirm what the newest list that was fetched shows; how many archives are unconfirmed still."""
     kept = newest_kept(inventory, vault)
     with inventory.writing() as tx:
         if kept is not None:
