@@ -23,7 +23,6 @@ from types import TracebackType
 from typing import Self
 
 from backup.errors import LockedError
-from backup.model import FileStamp
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -173,11 +172,6 @@ def is_special(path: str | bytes) -> bool:
     except OSError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
-def stamp_of(found: os.stat_result) -> FileStamp:
-    """The stamp of a file, from its status."""
-    return FileStamp(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def sync_directory(directory: str | bytes | int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, repeat
 
 from backup.errors import FormatError, IntegrityError, ProofError
-from backup.files import stamp_of, sync_directory
+from backup.files import sync_directory
 from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
@@ -38,6 +38,7 @@ from backup.format.treehash import TreeHasher
 from backup.model import (
     ArchiveLabel,
     ChunkId,
+    FileStamp,
     FrameRow,
     InventoryId,
     Pack,
@@ -178,7 +179,7 @@ class OpenPack:
         with spool_errors(self.path, "written"):
             os.fsync(self._file)
             sync_directory(os.path.dirname(self.path))
-            stamp = stamp_of(os.fstat(self._file))
+            stamp = FileStamp.of(os.fstat(self._file))
         self._prove_ends(chunks)
         self._close()
         return Pack(

@@ -34,7 +34,7 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.files import stamp_of, sync_directory
+from backup.files import sync_directory
 from backup.format.treehash import TreeHasher
 from backup.model import MIB, ArchiveId, ByteRange, FileStamp, StoredPart, TreeHash, UploadId
 from backup.page_cache import forget
@@ -204,7 +204,7 @@ def linked_size(upload: int) -> int | None:
 
 def linked_stamp(upload: int) -> FileStamp:
     """The stamp of the linked file."""
-    return stamp_of(os.stat(_LINKED, dir_fd=upload, follow_symlinks=False))
+    return FileStamp.of(os.stat(_LINKED, dir_fd=upload, follow_symlinks=False))
 
 
 def hash_linked(upload: int, parts: Sequence[StoredPart]) -> Iterator[TreeHash]:

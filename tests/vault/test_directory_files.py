@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from backup.errors import IntegrityError, UploadExpiredError
-from backup.files import stamp_of
 from backup.format import treehash
 from backup.model import MIB, FileStamp, UploadId, VaultName
 from backup.protocols import TakesFiles
@@ -112,7 +111,7 @@ class TestStamp:
         return upload_id
 
     def test_as_it_was_proven(self, directory: DirectoryVault, spooled: Path, counting: list[int]) -> None:
-        upload_id = self.put(directory, spooled, stamp_of(spooled.stat()))
+        upload_id = self.put(directory, spooled, FileStamp.of(spooled.stat()))
         assert counting == []
         archive = complete(directory, upload_id, CATALOG, DATA)
         assert read_directly(directory, archive, len(DATA)) == DATA
@@ -125,12 +124,12 @@ class TestStamp:
         spooled.rename(spooled.with_name("before"))
         spooled.write_bytes(DATA)
         os.utime(spooled, ns=(found.st_mtime_ns, found.st_mtime_ns))
-        self.put(directory, spooled, stamp_of(found))
+        self.put(directory, spooled, FileStamp.of(found))
         assert sum(counting) == len(DATA)
 
     @pytest.mark.parametrize("end", [0, 1])
     def test_written_to_since(self, directory: DirectoryVault, spooled: Path, end: int) -> None:
-        stamp = stamp_of(spooled.stat())._replace(mtime_ns=1)
+        stamp = FileStamp.of(spooled.stat())._replace(mtime_ns=1)
         with spooled.open("r+b") as file:
             file.seek(-end, os.SEEK_END)
             file.write(b"?")
@@ -141,7 +140,7 @@ class TestStamp:
         assert os.stat(spooled).st_nlink == 1
 
     def test_a_stamp_of_another_length_than_the_parts(self, directory: DirectoryVault, spooled: Path) -> None:
-        stamp = stamp_of(spooled.stat())
+        stamp = FileStamp.of(spooled.stat())
         upload_id = directory.begin_upload(CATALOG, MIB)
         with pytest.raises(IntegrityError, match="has not the"):
             directory.put_file(upload_id, str(spooled), cut(DATA + b"more"), stamp)
