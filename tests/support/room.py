@@ -156,6 +156,7 @@ class Tidying:
 
     def __init__(self, config: pytest.Config, temporary: Path) -> None:
         self._keep = bool(config.getoption("--keep-folders"))
+        self._measures = bool(config.getoption("--room"))
         self._temporary = temporary
         self._first_seen: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
@@ -179,7 +180,8 @@ class Tidying:
 
     def _end(self, owner: str, folders: Iterable[Path]) -> None:
         for folder in folders:
-            self.sizes[owner] = self.sizes.get(owner, 0) + used(str(folder))
+            if self._measures:
+                self.sizes[owner] = self.sizes.get(owner, 0) + used(str(folder))
             if not self._keep:
                 remove(folder)
 
