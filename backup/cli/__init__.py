@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -141,6 +142,8 @@ class Main(LazyGroup):
         """Run the command named by the arguments, and exit with its code."""
         gc.set_threshold(*_GC_THRESHOLDS)
         if standalone_mode:
+            # Else Python looks for cycles at its end, among all that was imported: a quarter of its time.
+            atexit.register(gc.freeze)
             secure_process()
             leave_out_current_directory()
         words = list(sys.argv[1:] if args is None else args)
