@@ -12,7 +12,8 @@ from backup.pki.roots import RootStage, add_root, finish_root, read_roots, switc
 from tests.support.renewing import RenewalSite, renewal_site
 
 HOURS_BETWEEN_LOOKS = 8
-AWAY = ((60, 63), (200, 203))  # days; the second time just when the root changes
+# Days; one when the root changes. A renewal is due each 2.8 to 3.5 days: hardly any passes unnoticed.
+AWAY = ((60, 63), (100, 103), (140, 143), (200, 203), (260, 263), (300, 303))
 ROOT_ADDED, ROOT_SWITCHED = 199, 201
 
 
