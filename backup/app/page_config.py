@@ -1,4 +1,4 @@
-"""What of the config the page is given: what its pages show, and no secret, command, address or role.
+"""The part of the config that the page is given: what it shows, and no secret, command, address or role.
 
 The daemon writes it as `page.toml` into the state directory, for root alone (0600); systemd hands it to the
 page's process. What is not named here stays away, so a setting of tomorrow has to be thought about first.

@@ -13,7 +13,7 @@ from backup.transfer.retry import Reach
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What a run is given, whichever vault it works with; `stop` says whether it is asked to end."""
+    """The context of a run, the same for every vault; `stop` says whether it is asked to end."""
 
     config: Config
     inventory: Inventory

@@ -46,7 +46,7 @@ def differing(
 def _of_same_names(
     found: Sequence[ScannedEntry], rows: Sequence[tuple[Any, ...]], tally: Tally
 ) -> Iterator[tuple[ScannedEntry, LiveEntry]]:
-    """What is not the same at a glance, where scan and rows have the same names, as they mostly do."""
+    """The pairs that differ at a glance, where scan and rows have the same names, as they mostly do."""
     kind_at, extra_at, look_at, file = _KIND, _EXTRA, _LOOK, _FILE
     looks = [one.stat for one in found]
     total = sum(map(attrgetter("st_size"), looks))

@@ -24,7 +24,7 @@ from backup.pki.subjects import Subject, check_common_name, check_part, file_ste
 
 LEAST_RSA_BITS = 2048
 MOST_NAMES = 5
-"""How many names a sentence lists."""
+"""The most names that a sentence lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from backup.source.small import LARGEST, FileToRead
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.helpers import start_instead
+from tests.support.other_processes import start_instead
 from tests.support.trees import assert_same_tree
 
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_READER_KILLS", "3"))

@@ -14,7 +14,7 @@ from backup.format.naming import chunk_id
 from backup.restorer.target import helper_process as module
 from backup.restorer.target.helper_process import Lent, MadeFiles, MakerGoneError, MakerProcess, NewFile
 from backup.restorer.target.making import Made
-from tests.support.helpers import start_instead
+from tests.support.other_processes import start_instead
 
 KEY = b"k" * 32
 MARK = "0123456789abcdef"

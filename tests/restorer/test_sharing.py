@@ -27,7 +27,7 @@ from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.support.backups import Site
-from tests.support.helpers import start_instead
+from tests.support.other_processes import start_instead
 from tests.support.trees import assert_same_tree, snapshot_of
 
 KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))

@@ -1,4 +1,4 @@
-"""What is there after a step, worked out from the call and its answer; pure.
+"""The state of an account after a step, from the call and its answer; pure.
 
 Nothing is looked up again. So a list that shows a change late does not lead to a second one.
 """

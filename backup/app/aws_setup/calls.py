@@ -30,10 +30,10 @@ _TOKENS = {
     "glacier": ("Marker", "marker"),
     "s3": ("ContinuationToken", "ContinuationToken"),
 }
-"""Where each service names the next page of a list, and how it is asked for."""
+"""The keys by which each service names the next page of a list, and takes it."""
 
 READS = 5
-"""How often it is read before AWS's wish to wait is told."""
+"""The number of reads before the user is told that AWS throttles them."""
 
 FIRST_PAUSE = 1.0
 

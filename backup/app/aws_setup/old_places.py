@@ -16,7 +16,7 @@ from backup.errors import NightvaultError
 
 PAGE = 1000
 SHOWN = 5
-"""How many names a sentence has at most."""
+"""The most names that a sentence lists."""
 
 IsTagged = Callable[[str], bool]
 

@@ -89,7 +89,7 @@ def _deletions(patient: Patient, vault: VaultSettings, purpose: Purpose) -> Iter
         nothing = _no_archive()
 
         def delete_archive() -> bool:
-            """What the vault's lock refuses prunes may do; why another role is denied does not matter."""
+            """The actions that a vault lock denies to prunes; the reason of other denials does not matter."""
             if purpose is Purpose.PRUNE:
                 glacier.delete_archives({nothing: None})
             elif isinstance(glacier, GlacierVault):
@@ -161,7 +161,7 @@ def _no_archive() -> ArchiveId:
 
 
 def _allowed(patient: Patient, vault: VaultSettings, trial: _Trial) -> str:
-    """What is allowed that must not be; empty if nothing is."""
+    """The actions that are allowed and must not be; empty if there are none."""
     if _role(vault, trial.purpose) in patient.denied:
         return ""
     patient.requests.append(f"{trial.action} of nothing in vault {vault.name}, to be denied")
@@ -178,7 +178,7 @@ def _is_denied(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
 
 
 def _answer(patient: Patient, vault: VaultSettings, trial: _Trial) -> str:
-    """What of it is allowed; empty if nothing is."""
+    """The actions among these that are allowed; empty if there are none."""
     try:
         found = within(patient.seconds, f"try {trial.action} in vault {vault.name}", trial.attempt)
     except ArchiveMissingError:  # it was looked for

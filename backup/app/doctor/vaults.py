@@ -95,7 +95,7 @@ def known_vaults(patient: Patient) -> Iterator[Finding]:
 
 
 def _met(patient: Patient, inventory: Inventory, vault: Vault) -> Meeting:
-    """Which vault it is: by the look at it, where that told; else asked for."""
+    """The identity of the vault: from what was found already, else it is asked for."""
     state = patient.states.get(vault.name)
     if state is not None and state.identity is not None:
         with inventory.reading() as tx:

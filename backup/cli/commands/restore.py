@@ -130,7 +130,7 @@ def restore(
 
 
 def _chosen(path: bytes, paths: Sequence[str], *, in_place: bool) -> tuple[bytes, list[NamedPath]]:
-    """What goes below the target, and what is chosen of it; in place nothing moves up to the target."""
+    """The path that is restored and the choice within it; in place nothing moves up to the target."""
     some = chosen_paths(path, paths)
     if not in_place:
         return path, some
