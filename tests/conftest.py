@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -19,7 +20,15 @@ from backup.format.keys import RecoveryKey
 from backup.inventory.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
-from tests.support import key_stores, quick_clients, quick_inventories, quick_syncs, room, s3_servers
+from tests.support import (
+    campaigns,
+    key_stores,
+    quick_clients,
+    quick_inventories,
+    quick_syncs,
+    room,
+    s3_servers,
+)
 from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
@@ -89,6 +98,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Nor measure the programs that such tests start."""
     with measuring_nothing() if item.get_closest_marker("no_cover") else nullcontext():
         return (yield)
+
+
+def pytest_runtest_call() -> None:
+    """Let a test that was asked for more than its usual share take its time."""
+    if campaigns.may_take_long():
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

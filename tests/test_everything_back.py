@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from backup.inventory.runs import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 from tests.support.gardens import Garden, loosen
@@ -28,7 +28,7 @@ from tests.support.trees import Seen, assert_same_tree, snapshot_of
 
 pytestmark = pytest.mark.slow
 
-NIGHTS = int(os.environ.get("NIGHTVAULT_TEST_NIGHTS", "20"))
+NIGHTS = campaigns.share("NIGHTVAULT_TEST_NIGHTS", 20)
 TICK = 0.011  # longer than the file system's clock stands still: 10 ms at most
 
 

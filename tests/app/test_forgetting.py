@@ -29,6 +29,7 @@ from backup.inventory.runs import RunKind
 from backup.model import JobName, PackKind, SnapshotId, Tier, VaultName
 from backup.protocols import Vault
 from backup.retention.policy import Policy
+from tests.support import campaigns
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent
 from tests.support.emulated import REPOSITORY
 from tests.support.rebuilding import rows
@@ -39,7 +40,7 @@ JOBS = (JobName("first"), JobName("second"), JobName("third"))
 NIGHTS = 3
 COLD = VaultName("cold")
 KEEP = Policy(last=1)
-EVERY = int(os.environ.get("NIGHTVAULT_TEST_FORGET_CUTS", "20"))
+EVERY = campaigns.share("NIGHTVAULT_TEST_FORGET_CUTS", 20)
 """Every n-th step is cut."""
 
 

@@ -22,6 +22,7 @@ from backup.credentials import pairs
 from backup.credentials.identity import load_identity
 from backup.credentials.pairs import Pairs
 from backup.errors import IdentityError
+from tests.support import campaigns
 from tests.support.renewing import RenewalSite, renewal_site
 
 
@@ -134,7 +135,7 @@ def test_readers_never_see_half_a_pair_while_a_process_swaps_and_is_killed(
     failures: list[BaseException] = []
     thread = threading.Thread(target=lambda: _keep(look, failures))
     thread.start()
-    for number in range(int(os.environ.get("NIGHTVAULT_TEST_KILLS", "8"))):
+    for number in range(campaigns.share("NIGHTVAULT_TEST_KILLS", 8)):
         pem, key = parts[number % 2]
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, directory, str(pem), str(key)], stdout=subprocess.PIPE

@@ -16,12 +16,13 @@ from backup.inventory.runs import Outcome
 from backup.source.reader import ReadBatch, ReaderGoneError, ReaderProcess
 from backup.source.small import LARGEST, FileToRead
 from backup.vault.directory import DirectoryVault
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 from tests.support.other_processes import start_instead
 from tests.support.trees import assert_same_tree
 
-KILLS = int(os.environ.get("NIGHTVAULT_TEST_READER_KILLS", "3"))
+KILLS = campaigns.share("NIGHTVAULT_TEST_READER_KILLS", 3)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from backup.inventory import entries
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.archiver.reader import Rebuilt, read_catalogs
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
@@ -183,7 +184,7 @@ class Nights(RuleBasedStateMachine):
 
 TestNights = Nights.TestCase
 TestNights.settings = settings(
-    max_examples=int(os.environ.get("NIGHTVAULT_TEST_NIGHTS", "8")),
+    max_examples=campaigns.share("NIGHTVAULT_TEST_NIGHTS", 8),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -20,11 +20,12 @@ from backup.inventory.database import Transaction
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import scan
+from tests.support import campaigns
 from tests.support.backups import Site
 
 pytestmark = pytest.mark.slow
 
-ENTRIES = int(os.environ.get("NIGHTVAULT_TEST_ENTRIES", "20000"))
+ENTRIES = campaigns.share("NIGHTVAULT_TEST_ENTRIES", 20000)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.vault.directory import DirectoryVault
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REPOSITORY
@@ -20,7 +20,7 @@ from tests.support.wholeness import assert_whole, change, fill, list_now
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
+ROUNDS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4)
 KILLS_A_ROUND = 2
 
 

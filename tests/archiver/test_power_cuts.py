@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from backup.model import MIB, Listing, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyDisk, FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 SIZE = 6 * 1024 * 1024
 SHARES = 4  # so that test processes share the work
-EVERY_GLACIER_CUT = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))  # n: every n-th only
+EVERY_GLACIER_CUT = campaigns.share("NIGHTVAULT_TEST_GLACIER_CUTS", 3)  # n: every n-th only
 
 _names = itertools.count()
 

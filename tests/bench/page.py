@@ -2,10 +2,14 @@
 
     python -m tests.bench.page viewers     NIGHTVAULT_PAGE_ENTRIES, NIGHTVAULT_PAGE_SNAPSHOTS: the inventory
     python -m tests.bench.page open        50 pages stay open for two minutes
-    python -m tests.bench.page backup      backups alone, beside 50 open pages, beside 50 who look every 10 s
+    python -m tests.bench.page backup      backups alone, beside 50 open pages, beside 50 who look every 10 s,
+                                           beside 50 who ask without a pause
 
 The page is a process of its own, as `nightvault web` starts it; viewers are threads of this one. CPU is
 that of processes, as the kernel has counted it: it hardly depends on what else a machine does.
+
+As root on a machine with the cgroup controller `cpu`, the page has the weight that its unit gives it
+(`CPUWeight=2`, the backup has 100), and the viewers, who are elsewhere in truth, no more.
 """
 
 from __future__ import annotations
@@ -36,7 +40,9 @@ from tests.support.seeded_inventories import HUGE, seeded, snapshot_id
 from tests.support.seeded_pages import CONFIG, ENTRIES, SNAPSHOTS
 from tests.support.servers import SCRIPT, Server, directory_server
 
-VIEWERS, ROUNDS = 50, 4
+VIEWERS, ROUNDS = 50, 6
+SIZE = 4 << 30  # bytes of a backup
+WEIGHTS = {"backup": 100, "page": 2, "viewers": 1}  # as CPUWeight= counts
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -241,41 +247,80 @@ class Rounds:
     page: list[float] = field(default_factory=list)  # share of a core
 
 
-def beside_backups(folder: Path, size: int = 1 << 29) -> None:
-    """First backups of the same source in turn: alone, beside open pages, beside lookers."""
+@contextmanager
+def groups() -> Iterator[dict[str, Path]]:
+    """A control group for each of `WEIGHTS`; none where that is not allowed."""
+    root = next(one for one in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")) if one.is_dir())
+    made: dict[str, Path] = {}
+    try:
+        for name, weight in WEIGHTS.items():
+            group = root / f"nightvault-bench-{name}"
+            group.mkdir()
+            made[name] = group
+            if (group / "cpu.shares").exists():
+                (group / "cpu.shares").write_text(str(1024 * weight // 100))
+            else:
+                (group / "cpu.weight").write_text(str(weight))
+        yield made
+    except OSError as error:
+        print(f"no control groups, so no weights: {error}")
+        yield {}
+    finally:
+        (root / "cgroup.procs").write_text(str(os.getpid()))
+        for group in made.values():
+            group.rmdir()
+
+
+def join(group: Path | None, process: int) -> None:
+    """Put a process into a control group, if there is one."""
+    if group:
+        (group / "cgroup.procs").write_text(str(process))
+
+
+def beside_backups(folder: Path) -> None:
+    """First backups of the same source in turn: alone, and beside each way to look at the page."""
     source = folder / "source"
     source.mkdir()
-    for number in range(size >> 23):
+    for number in range(SIZE >> 23):
         half = os.urandom(1 << 22)
         (source / f"{number}.bin").write_bytes(half + bytes(byte & 15 for byte in half[: 1 << 16]) * 64)
-    found = {"alone": Rounds(), "open pages": Rounds(), "lookers": Rounds()}
-    for number in range(ROUNDS):
-        order = list(found)[number % 3 :] + list(found)[: number % 3]
-        for name in order:
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                one_backup(Path(place), source, name, found[name])
-            print(number, name, f"{found[name].wall[-1]:.1f} s", flush=True)
+    found = {name: Rounds() for name in ("alone", "open pages", "lookers", "storm")}
+    with groups() as made:
+        join(made.get("viewers"), os.getpid())
+        for number in range(ROUNDS):
+            order = list(found)[number % len(found) :] + list(found)[: number % len(found)]
+            for name in order:
+                with tempfile.TemporaryDirectory(dir=folder) as place:
+                    one_backup(Path(place), source, name, found[name], made)
+                print(number, name, f"{found[name].wall[-1]:.2f} s", flush=True)
     alone = found["alone"]
     for name, rounds in found.items():
-        cpu, share = statistics.median(rounds.cpu), statistics.median(rounds.page)
-        slower = cpu / statistics.median(alone.cpu) - 1
-        between = f"{min(rounds.cpu):.2f} to {max(rounds.cpu):.2f}"
-        print(f"{name}: CPU of the backup {cpu:.2f} s ({slower:+.1%}; {between})")
-        print(f"  the page took {share:.1%} of a core; {statistics.median(rounds.wall):.1f} s in all")
-        pairs = zip(rounds.cpu, alone.cpu, strict=True)
-        print("  by rounds:", " ".join(f"{mine / theirs - 1:+.1%}" for mine, theirs in pairs))
+        print(f"{name}: the page took {statistics.median(rounds.page):.1%} of a core")
+        tell("time", rounds.wall, alone.wall)
+        tell("CPU", rounds.cpu, alone.cpu)
 
 
-def one_backup(place: Path, source: Path, kind: str, rounds: Rounds) -> None:
+def tell(what: str, mine: list[float], alone: list[float]) -> None:
+    """Print how much more of it the backups took than those alone: by medians, and round by round."""
+    slower = statistics.median(mine) / statistics.median(alone) - 1
+    rounds = " ".join(f"{one / other - 1:+.1%}" for one, other in zip(mine, alone, strict=True))
+    between = f"{min(mine):.2f} to {max(mine):.2f}"
+    print(f"  {what} of the backup {statistics.median(mine):.2f} s ({slower:+.1%}; {between})")
+    print(f"    by rounds: {rounds}")
+
+
+def one_backup(place: Path, source: Path, kind: str, rounds: Rounds, made: dict[str, Path]) -> None:
     """One first backup, with the page of its server beside it; as low as the units have both."""
     server = prepared(place)
     server.config.write_text(server.config.read_text().replace(f'["{server.source}"]', f'["{source}"]'))
     with page(server.config, nice=18) as shown:
+        join(made.get("page"), shown.process.pid)
         shown.get(0, "/")
         ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
             "alone": nobody,
             "open pages": lambda: open_pages(shown),
             "lookers": lambda: lookers(shown),
+            "storm": lambda: lookers(shown, 0.0),
         }
         with ways[kind]():
             before, began, page_cpu = (
@@ -284,7 +329,9 @@ def one_backup(place: Path, source: Path, kind: str, rounds: Rounds) -> None:
                 shown.cpu,
             )
             words = ["nice", "-n", "10", SCRIPT, "--config", str(server.config), "--quiet", "backup", "main"]
-            subprocess.run(words, check=True, capture_output=True)
+            with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as backup:
+                join(made.get("backup"), backup.pid)
+            assert backup.returncode == 0
             after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
             rounds.page.append((shown.cpu - page_cpu) / wall)
     rounds.wall.append(wall)

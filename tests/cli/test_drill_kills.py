@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import campaigns
 from tests.support.servers import Cloud, Server, running_cloud
 from tests.support.trees import snapshot_of
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "3"))
+KILLS = campaigns.share("NIGHTVAULT_TEST_KILLS", 3)
 MOST = Decimal("0.05")
 DRILL = f'\n[[drill]]\nname = "weekly"\nvault = "cold"\nsample = "2 files"\nmax_cost_per_month = {MOST}\n'
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
@@ -12,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import campaigns
 from tests.support.servers import HurryingClock, Server, directory_server, running_cloud
 
-KILLS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
+KILLS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4)
 WORDS = ("rebuild", "--dry-run", "--key")
 
 

@@ -14,6 +14,7 @@ import backup.app.vaults
 from backup.app.aws_setup import calls as set_up_calls
 from backup.app.clock import SystemClock
 from backup.config import load_config
+from tests.support import campaigns
 from tests.support.aws_admin import admin_client, document
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, StaticKey, write_accounts
@@ -143,7 +144,7 @@ def cut_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> list
     return made
 
 
-EVERY = int(os.environ.get("NIGHTVAULT_TEST_SETUP_CUTS", "8"))
+EVERY = campaigns.share("NIGHTVAULT_TEST_SETUP_CUTS", 8)
 """Every which call is cut; 1 for all."""
 
 CHANGES = ("create", "put", "add", "import", "update", "delete", "disable", "enable")

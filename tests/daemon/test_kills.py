@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from pathlib import Path
@@ -17,11 +16,12 @@ from backup.config import load_config
 from backup.daemon.client import ask
 from backup.errors import NightvaultError
 from backup.inventory.tasks import TaskRow, TaskState
+from tests.support import campaigns
 from tests.support.real_daemons import RealDaemon, running
 from tests.support.servers import Server, directory_server, replace
 from tests.support.trees import assert_same_tree
 
-SECONDS = float(os.environ.get("NIGHTVAULT_TEST_KILL_SECONDS", "15"))
+SECONDS = campaigns.share("NIGHTVAULT_TEST_KILL_SECONDS", 15)
 # Far off: what begins here was asked for, or goes on because it was cut off.
 TIMES = 'schedule = "0 0 29 2 *"\nretry = ["6h", "6h", "6h"]\n[job.retention]\nkeep_last = 2\n'
 

@@ -6,7 +6,6 @@ cut off. When nights are is found here in another way than the daemon does, minu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -27,10 +26,11 @@ from backup.inventory.runs import Outcome
 from backup.inventory.tasks import Pause
 from backup.model import JobName
 from backup.schedule import CatchUp
+from tests.support import campaigns
 from tests.support.daemons import Figures, MemoryBook, task
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-YEARS = int(os.environ.get("NIGHTVAULT_TEST_YEARS", "25"))
+YEARS = campaigns.share("NIGHTVAULT_TEST_YEARS", 25)
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Pacific/Chatham", "Africa/Cairo"]
 RETRY = (10 * MINUTE, HOUR, 3 * HOUR)
 USUAL, UNSET = 10 * MINUTE, 12 * MINUTE  # how long a run takes; how long a clock may be unset after a start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
@@ -14,12 +13,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.support import campaigns
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, pattern, tree_hash
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4"))
+ROUNDS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4)
 HOURS = 3600
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 import urllib.error
 import urllib.request
@@ -16,10 +15,11 @@ import boto3
 import pytest
 
 from backup.emulator.core.treehash import root
+from tests.support import campaigns
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, Reply, Talker, new_vault_name, pattern, tree_hash
 
-BIG_MIB = int(os.environ.get("NIGHTVAULT_TEST_PART_MIB", "160"))  # 4096 for the largest part there is
+BIG_MIB = campaigns.share("NIGHTVAULT_TEST_PART_MIB", 160)  # 4096 for the largest part there is
 KEPT_FLAT_MIB = 64
 
 

@@ -5,7 +5,6 @@ NIGHTVAULT_DELETIONS says how many: 5,000 without it.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,12 +22,13 @@ from backup.model import ArchiveId, ListedArchive, Listing, ListingId, PackKind,
 from backup.protocols import VaultTraits
 from backup.pruner.delete import Deleted, Deleting, delete_all
 from backup.transfer.retry import Patience
+from tests.support import campaigns
 from tests.support.checking import query
 from tests.support.doubles import Fault, FaultyVault, PowerCut, Silent
 from tests.support.nights import DAY, Nights
 from tests.support.restoring import peak
 
-COUNT = int(os.environ.get("NIGHTVAULT_DELETIONS", "5000"))
+COUNT = campaigns.share("NIGHTVAULT_DELETIONS", 5000)
 FIRST = 1_000_000  # numbers of the made-up archives, and of their chunks
 SIZE = 2**28
 DELETED = "SELECT count(*) FROM archives WHERE number >= ? AND state = 'deleted'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,12 +22,13 @@ from backup.errors import LockedError, NightvaultError
 from backup.pruner.listed import PruneStoppedError
 from tests.pruner import grounds
 from tests.pruner.world import CONTENTS, DAY, FILES, HOUR, Ground, World, cut_transaction
+from tests.support import campaigns
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
 
 pytestmark = pytest.mark.slow
 
-STEPS = int(os.environ.get("NIGHTVAULT_PRUNE_STEPS", "1500"))
+STEPS = campaigns.share("NIGHTVAULT_PRUNE_STEPS", 1500)
 A_WALK = 50
 SHARES = {"directory": 0.7, "glacier": 0.15, "bucket": 0.15}
 _numbers = itertools.count()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import REPOSITORY, RunningEmulator
@@ -24,8 +24,8 @@ from tests.support.rigs import glacier_client
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("NIGHTVAULT_TEST_KILLS", "4")) * 2
-EVERY = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))
+KILLS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4) * 2
+EVERY = campaigns.share("NIGHTVAULT_TEST_GLACIER_CUTS", 3)
 
 
 def assert_nothing_half(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from backup.model import PackKind
 from backup.rebuilder.context import Wish
 from backup.rebuilder.report import RebuildReport
 from backup.vault.s3 import S3Vault
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.catalogs import add_a_night
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
@@ -26,7 +26,7 @@ from tests.support.wholeness import change, fill, list_now
 
 pytestmark = pytest.mark.slow
 
-EVERY = int(os.environ.get("NIGHTVAULT_TEST_GLACIER_CUTS", "3"))
+EVERY = campaigns.share("NIGHTVAULT_TEST_GLACIER_CUTS", 3)
 DAY = 24 * 3600
 CLASSES = ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR")
 _numbers = itertools.count()

@@ -26,11 +26,12 @@ from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
+from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.other_processes import start_instead
 from tests.support.trees import assert_same_tree, snapshot_of
 
-KILLS = int(os.environ.get("NIGHTVAULT_TEST_MAKER_KILLS", "3"))
+KILLS = campaigns.share("NIGHTVAULT_TEST_MAKER_KILLS", 3)
 
 
 @pytest.fixture(autouse=True)

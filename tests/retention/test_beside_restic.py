@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +14,9 @@ from backup.retention.policy import Policy
 from backup.retention.spans import Span
 from tests.retention.histories import kept
 from tests.retention.restic import Past, Restic, ask_all, digits, installed, read_answers
+from tests.support import campaigns
 
-ALL_PAIRS = int(os.environ.get("NIGHTVAULT_RESTIC_POLICIES", "0"))
+ALL_PAIRS = campaigns.share("NIGHTVAULT_RESTIC_POLICIES", 0)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 

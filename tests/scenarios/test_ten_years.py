@@ -16,6 +16,7 @@ import pytest
 from tests.scenarios.books import NOBODY, RESTORES
 from tests.scenarios.machine import KINDS, WorldClock, prepare, unpack
 from tests.scenarios.story import START, Story, begin
+from tests.support import campaigns
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.renewing import renewal_site
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 RENEWED = "glacier"
 """The server with a certificate: three of them would show the same."""
 
-YEARS = int(os.environ.get("NIGHTVAULT_YEARS", "2"))
+YEARS = campaigns.share("NIGHTVAULT_YEARS", 2)
 A_YEAR = 1800  # seconds, on a busy machine
 RECORD = os.environ.get("NIGHTVAULT_YEARS_RECORD", "")
 HISTORY = 100 * 1024  # bytes for what an inventory remembers of a year's runs, about 120 here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +10,11 @@ import pytest
 
 from backup.config import Config, load_config
 from backup.inventory.database import Inventory
+from tests.support import campaigns
 from tests.support.seeded_inventories import FIRST, seeded
 
-ENTRIES = int(os.environ.get("NIGHTVAULT_PAGE_ENTRIES", "50000"))
-SNAPSHOTS = int(os.environ.get("NIGHTVAULT_PAGE_SNAPSHOTS", "100"))
+ENTRIES = campaigns.share("NIGHTVAULT_PAGE_ENTRIES", 50000)
+SNAPSHOTS = campaigns.share("NIGHTVAULT_PAGE_SNAPSHOTS", 100)
 NOW = FIRST + timedelta(days=SNAPSHOTS - 1, hours=5)
 CONFIG = """
 [state]
