@@ -13,7 +13,7 @@ from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
 from backup.vault.s3_requests import Bucket
-from tests.pruner.world import Ground
+from tests.pruner.holding import Ground
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION, RunningEmulator

@@ -13,7 +13,8 @@ from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import advance, begin_restore, plan_restore
 from backup.vault.directory import DirectoryVault
 from tests.pruner import grounds
-from tests.pruner.world import DAY, World
+from tests.pruner.judged import DAY
+from tests.pruner.world import World
 from tests.support.checking import check, kinds
 
 

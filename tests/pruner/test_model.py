@@ -21,7 +21,9 @@ from hypothesis.stateful import (
 from backup.errors import LockedError, NightvaultError
 from backup.pruner.listed import PruneStoppedError
 from tests.pruner import grounds
-from tests.pruner.world import CONTENTS, DAY, FILES, HOUR, Ground, World, cut_transaction
+from tests.pruner.holding import Ground
+from tests.pruner.judged import DAY, HOUR
+from tests.pruner.world import CONTENTS, FILES, World, cut_transaction
 from tests.support import campaigns
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator

@@ -1,0 +1,62 @@
+"""A vault of any kind with its time, and a record of what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    Part,
+    Refusal,
+    TreeHash,
+    UploadId,
+    VaultState,
+)
+from backup.protocols import Vault
+from tests.support.doubles import FaultyVault, ManualClock
+
+
+class Holding(FaultyVault):
+    """A vault with a record of what it holds, and since when by its own clock; it may refuse to delete."""
+
+    def __init__(self, vault: Vault, now: Callable[[], datetime], *, tells_time: bool) -> None:
+        super().__init__(vault)
+        self._tells_time = tells_time
+        self.held: dict[str, datetime] = {}
+        self.refuses_until: datetime | None = None
+        self._time = now
+
+    def state(self) -> VaultState:
+        """See `Vault`, as below; the emulator dates its answers by the real time."""
+        state = super().state()
+        return replace(state, at=self._time()) if self._tells_time else state
+
+    def complete_upload(
+        self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]
+    ) -> ArchiveId:
+        archive_id = super().complete_upload(upload_id, label, size, tree_hash, parts)
+        self.held.setdefault(archive_id, self._time())
+        return archive_id
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        until = self.refuses_until
+        if until is not None and until > self._time():
+            return {one: Refusal("it is locked", until) for one in stored if one in self.held}
+        refused = super().delete_archives(stored)
+        for one in stored:
+            if one not in refused:
+                self.held.pop(one, None)
+        return refused
+
+
+@dataclass
+class Ground:
+    """A vault of one kind and its time. `has_clock`: it tells its time, and ours may differ from it."""
+
+    vault: Vault
+    clock: ManualClock
+    pass_time: Callable[[timedelta], object]
+    has_clock: bool = False
