@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,27 +13,15 @@ from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.emulated import REPOSITORY
+from tests.support.other_processes import start_ready
 from tests.support.trees import Seen, snapshot_of
 from tests.support.wholeness import assert_whole, change, fill, list_now
 
 pytestmark = pytest.mark.slow
 
+PROGRAM = "tests.support.one_backup"
 ROUNDS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4)
 KILLS_A_ROUND = 2
-
-
-def start(*arguments: Path) -> subprocess.Popen[str]:
-    """A backup in a process of its own that is just about to begin."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.one_backup", *map(str, arguments)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
 
 
 def end(process: subprocess.Popen[str], after: float) -> int:
@@ -54,7 +41,7 @@ def test_kills_at_random_moments(
         (source / "void" / f"tiny {number}").write_text(str(number) * 7)
     state = tmp_path / "state"
     began = time.monotonic()
-    start(state, tmp_path / "other vault", source).communicate()
+    start_ready(PROGRAM, state, tmp_path / "other vault", source).communicate()
     latest = (time.monotonic() - began) / 3
     site = Site.create(tmp_path / "site", disk, [source], clock=clock)
     trees: dict[int, dict[bytes, Seen]] = {}
@@ -66,7 +53,7 @@ def test_kills_at_random_moments(
         now = snapshot_of(source)
         site.close()
         for _ in range(KILLS_A_ROUND):
-            process = start(site.folder, tmp_path / "vault", source)
+            process = start_ready(PROGRAM, site.folder, tmp_path / "vault", source)
             codes.append(end(process, chance.uniform(0, latest)))
             if codes[-1] != -9:
                 latest *= 0.5  # it was ready before us: the machine is less busy than it was

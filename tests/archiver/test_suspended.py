@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
-from tests.support.emulated import REPOSITORY
 from tests.support.rebuilding import bare, rows
+from tests.support.suspended import suspended
 from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.slow
@@ -46,21 +44,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-def suspended(site: Site, method: str, count: int, when: str) -> subprocess.Popen[str]:
-    """A process whose backup is suspended at a call of its vault."""
-    folder = site.folder.parent
-    words = [site.folder, folder / "vault", folder / "source", method, count, when]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.suspended_backup", *map(str, words)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status), status
-    return process
-
-
 @pytest.mark.parametrize(
     ("method", "count", "when", "snapshots", "what"), MOMENTS, ids=[moment[4] for moment in MOMENTS]
 )
@@ -68,7 +51,7 @@ def test_it_records_nothing_more(
     site: Site, tmp_path: Path, method: str, count: int, when: str, snapshots: int, what: str
 ) -> None:
     """Its snapshot is made by the next run if its delta was recorded, as after a kill; never by itself."""
-    process = suspended(site, method, count, when)
+    process = suspended(site, "backup", method, count, when)
     try:
         site.inventory.take_lock_away()
         (tmp_path / "source" / "third").write_text("of another run")
@@ -96,7 +79,7 @@ def test_it_records_nothing_more(
 
 def test_it_goes_on_before_another_runs(site: Site, tmp_path: Path) -> None:
     """Its lock is taken away, and nobody came since: it stops all the same, and nothing is lost."""
-    process = suspended(site, "begin_upload", 2, "before")
+    process = suspended(site, "backup", "begin_upload", 2, "before")
     try:
         site.inventory.take_lock_away()
     finally:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +10,8 @@ import pytest
 
 from backup.errors import ExitCode
 from backup.inventory.archives import ArchiveState
-from tests.support.emulated import REPOSITORY
 from tests.support.nights import DAY, Nights
+from tests.support.suspended import suspended
 
 pytestmark = pytest.mark.slow
 
@@ -36,18 +33,10 @@ def nights(tmp_path: Path) -> Iterator[Nights]:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_it_decided_is_deleted_once_and_nothing_else(nights: Nights, tmp_path: Path, when: str) -> None:
+def test_what_it_decided_is_deleted_once_and_nothing_else(nights: Nights, when: str) -> None:
     """The file of the first night is met again meanwhile: it is stored anew, whatever the vault still has."""
-    words = [nights.site.folder, tmp_path / "vault", nights.source, when, nights.clock.now().isoformat()]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.suspended_prune", *map(str, words)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    process = suspended(nights.site, "prune", "delete_archives", 1, when)
     try:
-        assert os.WIFSTOPPED(status), status
         nights.site.inventory.take_lock_away()
         nights.clock.advance(DAY)
         nights.night("again", CONTENTS)

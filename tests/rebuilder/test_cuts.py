@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,14 @@ from backup.vault.glacier import GlacierVault
 from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
-from tests.support.emulated import REPOSITORY, RunningEmulator
+from tests.support.emulated import RunningEmulator
+from tests.support.other_processes import start_ready
 from tests.support.rebuilding import Bare, bare, rows
 from tests.support.rigs import glacier_client
 
 pytestmark = pytest.mark.slow
 
+PROGRAM = "tests.rebuilder.one_rebuild"
 KILLS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4) * 2
 EVERY = campaigns.share("NIGHTVAULT_TEST_GLACIER_CUTS", 3)
 
@@ -100,27 +100,15 @@ def run_to_the_end(new: Bare, cut: FaultyVault, vault: GlacierVault, emulator: R
     raise AssertionError("the rebuild never ended")
 
 
-def start(*arguments: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.rebuilder.one_rebuild", *map(str, arguments)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
 def test_kills_at_random_moments(site: Site, disk: DirectoryVault, tmp_path: Path) -> None:
     chance = random.Random(20260302)
     began = time.monotonic()
-    assert start(site.folder, tmp_path / "vault", tmp_path / "usual").wait() == 0
+    assert start_ready(PROGRAM, site.folder, tmp_path / "vault", tmp_path / "usual").wait() == 0
     usual = time.monotonic() - began
     was, codes = rows(site.folder), []
     folder = tmp_path / "killed"
     for _ in range(KILLS):
-        process = start(site.folder, tmp_path / "vault", folder)
+        process = start_ready(PROGRAM, site.folder, tmp_path / "vault", folder)
         time.sleep(chance.uniform(0, usual / 4))
         process.kill()
         codes.append(process.wait())

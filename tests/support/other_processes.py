@@ -1,11 +1,13 @@
-"""Helper processes that do something else than what they were started for."""
+"""Processes of tests: programs that are to be killed, and helpers that run another code than theirs."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
 from backup.second_process import Helper
+from tests.support.emulated import REPOSITORY
 
 
 def start_instead(code: str) -> Callable[..., Helper]:
@@ -15,3 +17,16 @@ def start_instead(code: str) -> Callable[..., Helper]:
         return Helper([sys.executable, "-I", "-c", code], handles)
 
     return start
+
+
+def start_ready(module: str, *arguments: object) -> subprocess.Popen[str]:
+    """A module of the tests, run as a program up to the moment at which it says "ready"."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
