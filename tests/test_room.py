@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,3 +215,18 @@ def test_deep_and_closed_folders_go(tmp_path: Path) -> None:
     folder.chmod(0)
     room.remove(folder)
     assert not folder.exists()
+
+
+def test_ext4_spreads_what_is_made_in_the_folders_of_a_run(tmp_path: Path) -> None:
+    told = ["stat", "--file-system", "--format", "%T", str(tmp_path)]
+    kind = subprocess.run(told, capture_output=True, text=True, check=True).stdout.strip()
+    if kind != "ext2/ext3" or shutil.which("lsattr") is None:  # so `stat` calls ext4
+        pytest.skip(f"needs ext4 and its lsattr, not {kind}")
+    for folder in (tmp_path.parent, Path(os.environ["TMPDIR"])):
+        told = ["lsattr", "-d", str(folder)]
+        flags = subprocess.run(told, capture_output=True, text=True, check=True).stdout.split()[0]
+        assert "T" in flags, f"{folder}: {flags}"
+
+
+def test_other_file_systems_do_as_they_like() -> None:
+    room.spread(Path("/proc/self"))

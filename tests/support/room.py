@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 import threading
@@ -29,6 +30,9 @@ LOCK = "in-use"
 SHOWN = 30
 _FOLDER = "nightvault_room"  # the folder of the run, as the workers are told of it
 _REST_FOR_EACH_SECOND_OF_WORK = 20
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of <linux/fs.h>
+_FLAGS = struct.Struct("l")
+_TOP_OF_HIERARCHY = 0x00020000  # FS_TOPDIR_FL, as by `chattr +T`
 
 
 def used(folder: str) -> int:
@@ -94,11 +98,28 @@ def remove_forsaken(temporary: Path) -> None:
             remove(folder)
 
 
+def spread(folder: Path) -> None:
+    """Let ext4 put each directory that is made in this one elsewhere on the disk; others do as they like.
+
+    ext4 without a journal gives no new file the inode of one that was removed in the last minutes, and looks
+    through all of those near its directory: after 10,000 removed files a new one takes 0.7 ms of processor
+    time, and 0.02 where they are spread (seen with Linux 6.18).
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            told = fcntl.ioctl(handle, _GET_FLAGS, bytes(_FLAGS.size))
+            fcntl.ioctl(handle, _SET_FLAGS, _FLAGS.pack(_FLAGS.unpack(told)[0] | _TOP_OF_HIERARCHY))
+    finally:
+        os.close(handle)
+
+
 class Folders:
     """pytest's factory of folders; knows which of them the fixture that is being made has asked for."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
         self._factory = factory
+        spread(factory.getbasetemp())
         self.asked: list[list[Path]] = []
 
     def mktemp(self, basename: str, numbered: bool = True) -> Path:
@@ -333,6 +354,7 @@ def _tidy(config: pytest.Config, folder: Path, worker: str) -> Tidying:
     temporary = folder / f"tmp{worker}"
     temporary.mkdir()
     temporary.chmod(0o1777)
+    spread(temporary)
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
     tidying = Tidying(config, temporary)
