@@ -77,7 +77,7 @@ $(SITE_STAMP): constraints-docs.txt
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
 	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)
 
-bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (50 GiB in BENCH=nightvault-bench)
+bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (50 GiB and 10 million inodes in BENCH=nightvault-bench)
 	$(BIN)/python -m tests.bench --work $(BENCH) --page docs/performance.md $(BENCH_ARGS)
 
 bench-upload: $(STAMP) ## uploads and downloads beside boto3 and raw sockets, into docs/performance.md

@@ -1,7 +1,8 @@
-"""The data sets: A is 3 GiB of mixed files, B 200,000 files of 0 to 16 KiB, alike everywhere but for /usr.
+"""The data sets: A is 3 GiB of mixed files, B 200,000 files of 0 to 16 KiB, C a million of 45 bytes.
 
-A is a third programs and documents of this system, a third that does not compress, a third log lines.
-Half of B's files are log lines, half do not compress.
+They are alike everywhere but for /usr: A is a third programs and documents of this system, a third that
+does not compress, a third log lines. Half of B's files are log lines, half do not compress. No two of C's
+are alike.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ def make_small(folder: Path, files: int = 200_000) -> None:
         pool = pools[source.random() < 0.5]
         start = source.randrange(len(pool) - size)
         (place / f"{name:02}.dat").write_bytes(pool[start : start + size])
+
+
+def make_tiny(folder: Path, files: int = 1_000_000) -> None:
+    """Data set C: `files` files of some 45 bytes, a hundred in a folder."""
+    for number in range(files):
+        at, name = divmod(number, _FILES_A_FOLDER)
+        place = folder / f"{at // 100:03}" / f"{at % 100:02}"
+        if name == 0:
+            place.mkdir(parents=True)
+        (place / f"{name:02}.txt").write_bytes(b"number %07d of many files, none like another\n" % number)
 
 
 def change(folder: Path, turn: int) -> None:

@@ -31,11 +31,13 @@ class Row:
 
 def tables(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
     """Markdown: the machine, the versions, and a table for each data set and phase."""
-    rounds = max(row.turn for row in rows) + 1
+    rounds = {row.data: row.turn + 1 for row in sorted(rows, key=lambda row: row.turn)}
+    most = max(rounds.values())
+    fewer = "".join(f" (data set {data}: {number})" for data, number in rounds.items() if number < most)
     how = (
         f"Measured {datetime.now(UTC):%Y-%m-%d} on {_machine()}. Medians (minimum to maximum) of "
-        f"{rounds} rounds, the programs in turn in each round; source in the page cache; `*` marks a row "
-        "that ran beside other load. `ratio` is to restic in the same rounds."
+        f"{most} rounds{fewer}, the programs in turn in each round; source in the page cache; `*` marks a "
+        "row that ran beside other load. `ratio` is to restic in the same rounds."
     )
     lines = [
         how,
