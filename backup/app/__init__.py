@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backup.app.clock import SystemClock
-    from backup.app.runs import backup_job, restore_context, run_job
+    from backup.app.restore_contexts import restore_context
+    from backup.app.runs import backup_job, run_job
     from backup.app.state import State
 
 __all__ = ["State", "SystemClock", "backup_job", "restore_context", "run_job"]
 
-_HOMES = {"SystemClock": "clock", "State": "state"}
+_HOMES = {"SystemClock": "clock", "State": "state", "restore_context": "restore_contexts"}
 
 
 def __getattr__(name: str) -> Any:

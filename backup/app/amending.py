@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from backup.app.metrics import metrics_after
+from backup.app.metrics_file import metrics_after
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext
 from backup.app.runs import backup_context, read_keys, sending_to

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backup.app.prices import Quote, kind_of, price_of, priced, tiers_of
-from backup.app.runs import TO_FETCH, link_speed
+from backup.app.restore_contexts import TO_FETCH, link_speed
 from backup.app.state import State
 from backup.app.vaults import Purpose, make_vault
 from backup.checker.context import CheckContext

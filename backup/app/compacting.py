@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from backup.app.metrics import metrics_after
+from backup.app.metrics_file import metrics_after
+from backup.app.opened import opened
 from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext
-from backup.app.runs import opened
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import ConfigError, LockedError, NightvaultError, failure_report
 from backup.inventory import runs

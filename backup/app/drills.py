@@ -8,9 +8,10 @@ from dataclasses import replace
 from decimal import Decimal
 
 from backup.app.checks import check_context, quote_sample
-from backup.app.metrics import metrics_after
+from backup.app.metrics_file import metrics_after
+from backup.app.opened import opened
 from backup.app.prices import Quote, price_table
-from backup.app.runs import opened, restore_context
+from backup.app.restore_contexts import restore_context
 from backup.app.state import State
 from backup.checker.read_sample import Piece
 from backup.config import Config, DrillSettings

@@ -1,27 +1,18 @@
 """Metrics for Prometheus as a text file, which node_exporter's textfile collector reads.
 
-Whatever changes something writes the file anew at its end (`[monitoring] metrics_file`), and so does
-`nightvault status --metrics FILE`. All values come from the inventory, so a run that fails takes nothing
-away: the last good values stay. No label has the name of a snapshot, and no scrape reaches a vault.
+`metrics_file.py` writes it. All values come from the inventory, so a run that fails takes nothing away: the
+last good values stay. No label has the name of a snapshot, and no scrape reaches a vault.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from backup.app.status_parts import DrillTimes, JobStatus, Status, VaultStatus
-from backup.config import Config
-from backup.errors import NightvaultError
-from backup.files import write_durably
 from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome
-from backup.protocols import Clock
 
 RESULTS: Mapping[Outcome, int] = {
     Outcome.DONE: 0,
@@ -33,9 +24,6 @@ RESULTS: Mapping[Outcome, int] = {
 
 GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read_back", Grade.OPENED: "opened"}
 """The values of the label `grade`."""
-
-_MODE = 0o644  # node_exporter runs as a user of its own
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,48 +192,3 @@ def _vault(one: VaultStatus) -> dict[str, str]:
 
 def _time(moment: datetime) -> str:
     return f"{moment.timestamp():.0f}"
-
-
-def write_metrics(path: str, status: Status) -> None:
-    """Write the metrics to a file that somebody named, or to a device such as /dev/stdout. `OSError`."""
-    write_durably(path, metrics_text(status).encode(), mode=_MODE)
-
-
-@contextmanager
-def metrics_after(config: Config, clock: Clock) -> Iterator[None]:
-    """Write the metrics file of the config once the body has ended, however; what fails there is logged."""
-    try:
-        yield
-    finally:
-        refresh_metrics(config, clock)
-
-
-def refresh_metrics(config: Config, clock: Clock) -> None:
-    """Write the metrics file of the config, if it has one; what fails is logged."""
-    path = config.monitoring.metrics_file
-    if path is None:
-        return
-    from backup.app.status import read_status  # only where it is used: a backup needs no price table
-
-    try:
-        _replace(path, metrics_text(read_status(config, clock.now())).encode())
-    except NightvaultError as error:
-        _log.warning("the metrics were not written: %s", error)
-    except OSError as error:
-        _log.warning("the metrics file %s cannot be written: %s", path, error.strerror)
-    except Exception as error:  # noqa: BLE001  a backup that is done must not fail for its metrics
-        _log.error("the metrics were not written: unexpected %s: %s", type(error).__name__, error)
-        _log.debug("where it happened", exc_info=error)
-
-
-def _replace(path: str, text: bytes) -> None:
-    """Put a file in its place, which may lie in a directory that others write: what is no file is refused."""
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        name = os.path.basename(path)
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                raise OSError(0, "something lies there that is no file")
-        write_durably(name, text, mode=_MODE, dir_fd=directory)
-    finally:
-        os.close(directory)

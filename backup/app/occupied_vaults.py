@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.errors import NightvaultError, NoInventoryError, OccupiedVaultError

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from backup.config import Config, VaultSettings
 from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
@@ -14,8 +15,10 @@ from backup.errors import ConfigError
 from backup.model import RetrievalId, Tier
 from backup.protocols import VaultTraits
 from backup.restorer.ranges import NEAR, RangePlan
-from backup.restorer.restore import RestorePlan
 from backup.transfer.retrieve import PIECE, ReadyRange, wanted_pieces
+
+if TYPE_CHECKING:
+    from backup.restorer.restore import RestorePlan
 
 _NO_ID = RetrievalId("")
 

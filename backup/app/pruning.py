@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from backup.app.metrics import refresh_metrics
+from backup.app.metrics_file import refresh_metrics
+from backup.app.opened import opened
 from backup.app.prices import kind_of, price_of, price_table
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext
-from backup.app.runs import backup_context, opened, read_keys, sending_to
+from backup.app.runs import backup_context, read_keys, sending_to
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price

@@ -10,9 +10,9 @@ from contextlib import closing
 from fractions import Fraction
 
 from backup.app.checks import check_context, quote_sample
-from backup.app.metrics import metrics_after
+from backup.app.metrics_file import metrics_after
+from backup.app.opened import opened
 from backup.app.prices import price_table
-from backup.app.runs import opened
 from backup.checker import read_sample
 from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext

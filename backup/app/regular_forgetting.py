@@ -7,9 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backup.app.forgetting import forget_in, plan_by_policy
+from backup.app.opened import opened
 from backup.app.run_context import RunContext
-from backup.app.runs import opened
 from backup.archiver.report import BackupReport
 from backup.config import Config, ForgetWhen
 from backup.errors import NightvaultError, failure_report
@@ -91,6 +90,8 @@ def forget_job(
 
 
 def _forget(at: RunContext, job: JobName) -> Forgot:
+    from backup.app.forgetting import forget_in, plan_by_policy  # few backups are followed by it
+
     with at.inventory.reading() as tx:
         plan = plan_by_policy(at.config, tx, job, at.clock.now())
     if not plan.goes:

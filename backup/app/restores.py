@@ -13,8 +13,9 @@ from contextlib import closing
 from dataclasses import replace
 
 from backup.app.held_restores import HeldNotes
+from backup.app.opened import opened
+from backup.app.restore_contexts import restore_context
 from backup.app.restore_units import RestoreUnits
-from backup.app.runs import opened, restore_context
 from backup.app.silence import Silent
 from backup.app.state import State
 from backup.config import Config

@@ -1,24 +1,21 @@
-"""Backups and the contexts of restores, made from a config."""
+"""Backups, made from a config: the job, its keys, its context; `run_job` is a whole one."""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from enum import StrEnum
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from backup import __version__
 from backup.app.filters import filters_of, overrides_of, own_directories
-from backup.app.malloc import share_freed_memory
-from backup.app.metrics import metrics_after
+from backup.app.metrics_file import metrics_after
+from backup.app.opened import opened
 from backup.app.recovery_lines import keep_line
 from backup.app.run_context import RunContext
 from backup.app.source_warnings import nested_vaults
-from backup.app.start_pings import StartPings
 from backup.app.state import State, parse_recipients
 from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
@@ -32,23 +29,15 @@ from backup.cores import usable_cores
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.format.keys import Signer
 from backup.inventory import runs
-from backup.inventory.database import Inventory, open_inventory
-from backup.memory import backup_memory, fetched_piece, frame_openers
-from backup.model import MIB, JobName, VaultName
+from backup.inventory.database import Inventory
+from backup.memory import backup_memory
+from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
-from backup.restorer.context import RestoreContext
 from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 
-TO_FETCH = timedelta(hours=12)
-"""The time in which a round of retrievals is fetched: half of the day that outputs last at least."""
-LEAST_MEASURED = 64 * MIB
-GUESSED_LINK = 4.0 * MIB
-
-
-def opened(config: Config) -> Inventory:
-    """The config's inventory. `NoInventoryError` (10) if there is none."""
-    return open_inventory(config.inventory_url, lock_directory=config.state_dir)
+if TYPE_CHECKING:
+    from backup.app.start_pings import StartPings
 
 
 def recipients_of(config: Config) -> tuple[str, ...]:
@@ -161,14 +150,26 @@ def run_job(
             reach=reach or Reach(),
         )
         keys, context = read_keys(config, inventory), backup_context(at, job.vault)
-        with StartPings(config, name, inventory.id, stop.is_set) as pings:
-            context = replace(context, begun=pings.send)
+        with _pings(config, name, inventory, stop) as pings:
+            if pings is not None:
+                context = replace(context, begun=pings.send)
             report = run_backup(what, keys, context, accept_recipients=accept_recipients)
         with inventory.reading() as tx:
             run = runs.find_run(tx, report.run)
             unusual = unusual_in(tx, run) if run is not None else []
     nested = () if stdin is not None else nested_vaults(config, job)
     return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
+
+
+def _pings(
+    config: Config, job: JobName, inventory: Inventory, stop: threading.Event
+) -> AbstractContextManager[StartPings | None]:
+    """Pings that the run begins; nothing is imported for them where nobody is to be told."""
+    if not config.notify.channel:
+        return nullcontext()
+    from backup.app.start_pings import StartPings
+
+    return StartPings(config, job, inventory.id, stop.is_set)
 
 
 def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
@@ -194,72 +195,3 @@ def sending_to(config: Config, vault: VaultName) -> Sending:
         most_parts_at_once(settings, memory),
         settings.parts_at_once is not None,
     )
-
-
-def restore_context(
-    config: Config,
-    inventory: Inventory,
-    vault: VaultName,
-    *,
-    clock: Clock,
-    progress: Progress,
-    stop: Callable[[], bool] | None = None,
-    reach: Reach | None = None,
-) -> RestoreContext:
-    """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
-    share_freed_memory()
-    state = State(config.state_dir)
-    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
-    return RestoreContext(
-        inventory=inventory,
-        vault=opened_vault,
-        clock=clock,
-        progress=progress,
-        secret=state.read_secret(),
-        key_directory=state.restores,
-        askers=opened_vault.traits.requests_at_once,
-        spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
-        piece=fetched_piece(config.limits.memory),
-        openers=frame_openers(config.limits.memory, usable_cores(config.limits.cores)),
-        round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
-        reach=reach or Reach(),
-    )
-
-
-class LinkOrigin(StrEnum):
-    """Where the speed of a link comes from; part of the JSON interface."""
-
-    SET = "set"
-    MEASURED = "measured"
-    ASSUMED = "assumed"
-    LIMITED = "limited"
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """How fast archives come down: bytes a second, and how that is known."""
-
-    speed: float
-    origin: LinkOrigin
-
-
-def link_from(config: Config, inventory: Inventory, vault: VaultName) -> Link:
-    """The link, or the vault's own lowest limit if that is lower."""
-    link = _link(config, inventory)
-    limit = min((window.limit for window in config.vault(vault).download_limit), default=None)
-    return link if limit is None or limit >= link.speed else Link(float(limit), LinkOrigin.LIMITED)
-
-
-def link_speed(config: Config, inventory: Inventory) -> float:
-    """The bytes per second that are fetched from vaults."""
-    return _link(config, inventory).speed
-
-
-def _link(config: Config, inventory: Inventory) -> Link:
-    if config.restore.link is not None:
-        return Link(float(config.restore.link), LinkOrigin.SET)
-    with inventory.reading() as tx:
-        measured = runs.restore_speed(tx, least=LEAST_MEASURED)
-    if measured is None:
-        return Link(GUESSED_LINK, LinkOrigin.ASSUMED)
-    return Link(measured, LinkOrigin.MEASURED)

@@ -9,7 +9,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from backup.app.runs import opened, read_signer, recipients_of
+from backup.app.opened import opened
+from backup.app.runs import read_signer, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config

@@ -16,6 +16,7 @@ from decimal import Decimal
 from backup.app.concerns import concerns_of
 from backup.app.expected_times import expected
 from backup.app.held_restores import HeldNotes
+from backup.app.opened import opened
 from backup.app.prices import kind_of, price_table
 from backup.app.renewal_times import renewal_due
 from backup.app.stats import terms_of
@@ -41,7 +42,7 @@ from backup.errors import NightvaultError
 from backup.inventory import drills, messages, retrievals
 from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
-from backup.inventory.database import Transaction, open_inventory
+from backup.inventory.database import Transaction
 from backup.inventory.holders import Holder, holders, is_dead
 from backup.inventory.messages import Delivery
 from backup.inventory.proofs import Proof, proofs
@@ -82,8 +83,7 @@ def read_status(config: Config, now: datetime) -> Status:
     certificate = _certificate(config)
     renewal = _renewal(config, certificate)
     before = holders(config.state_dir)  # a run that ends, or begins, while we look is not dead
-    opened = open_inventory(config.inventory_url, lock_directory=config.state_dir)
-    with closing(opened) as inventory, inventory.reading() as tx:
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
         return status_in(tx, config, now, before, certificate, renewal)
 
 

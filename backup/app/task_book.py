@@ -7,12 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+from backup.app.opened import opened
 from backup.app.task_times import LastRun
 from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.config import Config
 from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
-from backup.inventory.database import Inventory, Transaction, open_inventory
+from backup.inventory.database import Transaction
 from backup.inventory.runs import RunKind
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
@@ -31,11 +32,6 @@ class Seen:
     newest_start: datetime | None = None
     requests: frozenset[TaskKey] = frozenset()  # asked for by a person, and not begun
     rebuilt_since: datetime | None = None
-
-
-def opened(config: Config) -> Inventory:
-    """The config's inventory: here, so that whoever only reads tasks needs none of what a run needs."""
-    return open_inventory(config.inventory_url, lock_directory=config.state_dir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ absolute; it never goes below `app`, which hands on single values.
 """
 
 from backup.config.drills import DrillSample, DrillSettings
-from backup.config.in_force import Origin, Setting, Table, settings_in_force, without_secrets
 from backup.config.limits import most_parts_at_once, part_size_within, warnings_of_limits
 from backup.config.machine_identity import IdentitySettings, RenewSettings, RolesAnywhereSettings
 from backup.config.monitoring import LogForm
@@ -46,13 +45,10 @@ __all__ = [
     "JobSettings",
     "LimitSettings",
     "LogForm",
-    "Origin",
     "RenewSettings",
     "RetentionSettings",
     "RolesAnywhereSettings",
-    "Setting",
     "SourceSettings",
-    "Table",
     "VaultSettings",
     "config_of",
     "find_config",
@@ -65,7 +61,5 @@ __all__ = [
     "part_size_within",
     "proposed_lines",
     "read_document",
-    "settings_in_force",
     "warnings_of_limits",
-    "without_secrets",
 ]

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from backup.app.delivering import deliver_messages
 from backup.app.tasks import TaskKind
-from backup.app.telling import deliver_messages, make_messages, unrecorded_run
+from backup.app.telling import make_messages, unrecorded_run
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.errors import NightvaultError

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import NamedTuple
 
 from backup.errors import UsageError
-from backup.format.catalog import decode_extra
 from backup.inventory import entries
 from backup.inventory.database import Transaction
 from backup.inventory.driver import raw_rows, stream
@@ -183,6 +182,8 @@ def _merged(
 
 def changes(before: Version, after: Version) -> list[str]:
     """The differences of two versions: kind, content, mode, owner, times, attributes."""
+    from backup.format.catalog import decode_extra  # what only lists names needs no format
+
     if before.kind != after.kind:
         return ["kind"]
     old, new = decode_extra(before.extra) or Extra(), decode_extra(after.extra) or Extra()

@@ -206,6 +206,13 @@ def mark_noticed(tx: Transaction, number: int) -> None:
     tx.execute(update(runs).where(runs.c.number == number).values(noticed=1))
 
 
+def mark_all_noticed(tx: Transaction) -> None:
+    """Record that every run that has ended was looked at, where nobody is to be told."""
+    tx.execute(
+        update(runs).where(runs.c.noticed.is_(None), runs.c.outcome != Outcome.RUNNING).values(noticed=1)
+    )
+
+
 def find_run(tx: Transaction, number: int) -> Run | None:
     """The run of that number; None if there is none."""
     row = tx.execute(_query().where(runs.c.number == number)).first()

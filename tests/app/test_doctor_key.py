@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.doctor import Report, recovery
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.format.keys import RecoveryKey, parse_key_file
 from backup.inventory import archives, runs
 from backup.inventory.archives import Archive

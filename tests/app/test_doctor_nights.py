@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.doctor.nights import RECENT
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
 from backup.model import MIB, JobName

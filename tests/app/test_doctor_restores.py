@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from backup.app.doctor import full_restore
-from backup.app.runs import GUESSED_LINK, LEAST_MEASURED, LinkOrigin, opened
+from backup.app.opened import opened
+from backup.app.restore_contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
 from backup.cli.demonstration.local_aws import REGION
 from backup.inventory import runs
 from backup.inventory.runs import Outcome

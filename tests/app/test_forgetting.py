@@ -16,8 +16,8 @@ import pytest
 
 from backup.app.amending import amending_vault
 from backup.app.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
+from backup.app.opened import opened
 from backup.app.run_context import RunContext
-from backup.app.runs import opened
 from backup.app.taking_back import take_back
 from backup.app.vaults import make_vault
 from backup.config import load_config
@@ -272,7 +272,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from backup.app.forgetting import plan_by_policy
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.config import load_config
 from backup.errors import LockedError, UsageError
 from backup.retention.policy import Policy

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.opened import opened
 from backup.app.restore_units import RestoreUnits
 from backup.app.restores import continue_restores
-from backup.app.runs import opened
 from backup.cli.support.context import Cli
 from backup.config import load_config
 from backup.errors import InterruptedRunError, TargetError

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from backup.app.clock import SystemClock
-from backup.app.runs import backup_job, opened, read_keys, recipients_of, restore_context, run_job
+from backup.app.opened import opened
+from backup.app.restore_contexts import restore_context
+from backup.app.runs import backup_job, read_keys, recipients_of, run_job
 from backup.app.tasks import TaskKind
 from backup.app.vaults import Purpose, credential_source, make_vault
 from backup.config import Config, load_config

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from backup.cli import main
-from backup.config import load_config, without_secrets
+from backup.config import load_config
+from backup.config.in_force import without_secrets
 from tests.support.emulated import REPOSITORY
 
 EXAMPLE = re.sub(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app import regular_forgetting
+from backup.app import forgetting
 from backup.app.regular_forgetting import forget_job
 from backup.app.tasks import TaskKind, scheduled_tasks
 from backup.config import load_config
@@ -71,7 +71,7 @@ def test_a_failure_is_told_and_the_backup_stays_one(server: Server, monkeypatch:
     def fails(*_: object) -> None:
         raise UnreachableError("the vault is away")
 
-    monkeypatch.setattr(regular_forgetting, "forget_in", fails)
+    monkeypatch.setattr(forgetting, "forget_in", fails)
     report = server.json("backup", exit_code=3)[0]
     assert report["forgotten"] is None
     assert report["outcome"] == "done"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.app.set_aside import alone_on_state
 from backup.config import load_config
 from backup.format.keys import RecoveryKey, plain_key_file

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from backup.app.opened import opened
 from backup.app.prices import builtin_table, kind_of, load_of, price_of, price_table, quotes
-from backup.app.runs import opened, restore_context
+from backup.app.restore_contexts import restore_context
 from backup.app.stats import read_statistics, terms_of
 from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done

@@ -12,7 +12,7 @@ import pytest
 
 from backup.app.doctor import Report, examine
 from backup.app.doctor.finding import Finding
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.config import Config, load_config
 from backup.inventory import runs
 from backup.inventory.runs import Outcome

@@ -122,7 +122,7 @@ def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> 
         daemon.stop()
     before = as_user(LOOK, served.state, NOBODY, GROUP)
     assert isinstance(before["runs"], int)
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.config import load_config
 
     inventory = opened(load_config(str(served.config)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.config import load_config
 from backup.inventory.snapshots import list_snapshots
 from backup.web.views.quoting import quote

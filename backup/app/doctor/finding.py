@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from backup.app.runs import Link
+from backup.app.restore_contexts import Link
 from backup.app.status_parts import Level, Status
 from backup.config import Config
 from backup.format.keys import RecoveryKey

@@ -10,8 +10,9 @@ from functools import partial
 
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import Finding, FullRestore, Patient, warning
+from backup.app.opened import opened
 from backup.app.prices import Quote, kind_of, price_of, price_table, quotes
-from backup.app.runs import LinkOrigin, link_from, opened, restore_context
+from backup.app.restore_contexts import LinkOrigin, link_from, restore_context
 from backup.app.silence import Silent
 from backup.config import VaultSettings
 from backup.errors import NightvaultError

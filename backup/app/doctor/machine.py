@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
 from backup.app.doctor.finding import Finding, Patient, critical, warning
-from backup.app.runs import opened, recipients_of
+from backup.app.opened import opened
+from backup.app.runs import recipients_of
 from backup.app.state import State, parse_recipients
 from backup.credentials.identity import permissions_warning
 from backup.errors import InventoryNewerError, NightvaultError

@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 
 from backup.app.doctor.finding import Finding, Patient, warning
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.app.unusual_runs import unusual_in
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, Run, RunKind

@@ -15,7 +15,7 @@ from functools import partial
 
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import Finding, Patient, critical
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.app.vaults import Purpose, make_vault
 from backup.errors import NightvaultError, VaultError
 from backup.files import Draft

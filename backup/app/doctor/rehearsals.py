@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 
 from backup.app.doctor.finding import Finding, Patient, warning
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.config import DrillSettings
 from backup.inventory import drills
 from backup.inventory.runs import Outcome

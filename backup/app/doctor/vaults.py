@@ -14,7 +14,7 @@ from functools import partial
 
 from backup.app.doctor.deadline import failure_of, within
 from backup.app.doctor.finding import Finding, Patient, critical, warning
-from backup.app.runs import opened
+from backup.app.opened import opened
 from backup.app.vaults import Purpose, credential_source, make_vault, warnings_of_vault
 from backup.errors import DeniedError, NightvaultError
 from backup.inventory import identities

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pass_cli
 def archives(cli: Cli, name: str | None) -> None:
     """List the archives of this inventory, oldest first. Long ids are shortened; --json has them in full."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.render import local_time, shown_archive, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.archives import list_archives

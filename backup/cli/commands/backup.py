@@ -126,7 +126,7 @@ def _warn_of_unknown_disks(
     cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
 ) -> None:
     """Name what was given up with `--disk-gone` and is no disk that a job knows: a misspelt path, mostly."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.source_warnings import unknown_disks
 
     if options.disks_gone:

@@ -103,7 +103,7 @@ def check(
 @contextmanager
 def _ending_runs(cli: Cli, config: Config) -> Iterator[None]:
     """What follows once checks have ended: metrics, and messages."""
-    from backup.app.metrics import metrics_after
+    from backup.app.metrics_file import metrics_after
     from backup.cli.support.telling import telling
 
     with telling(cli, config), metrics_after(config, cli.clock):
@@ -145,7 +145,7 @@ def parse_amount(words: str) -> Amount:
 
 def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
     from backup.app.checks import check_context
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.checker.check import compare_with_vault
 
     with _ending_runs(cli, config), closing(opened(config)) as inventory:
@@ -156,7 +156,7 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
 
 
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.state import State
     from backup.checker.invariants import check_invariants
 
@@ -168,7 +168,7 @@ def _check_invariants(cli: Cli, config: Config) -> CheckReport:
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
     """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
     from backup.app.checks import check_context
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.checker import read_sample
     from backup.cli.support.keyfiles import read_keys
 

@@ -40,9 +40,9 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     forget the last snapshot that needs the rest. In a directory, space decides.
     """
     from backup.app.compacting import run_compact
+    from backup.app.opened import opened
     from backup.app.prices import price_table
     from backup.app.pruning import prune_context
-    from backup.app.runs import opened
     from backup.cli.support.telling import telling
     from backup.inventory.runs import RunKind
 

@@ -73,7 +73,7 @@ def show(cli: Cli, only_set: bool) -> None:
     shown: a command's environment, passwords in addresses.
     """
     from backup.cli.support.config_output import documents, lines
-    from backup.config import Origin, settings_in_force
+    from backup.config.in_force import Origin, settings_in_force
 
     read = cli.config()
     origins = {Origin.FILE} if only_set else set(Origin)

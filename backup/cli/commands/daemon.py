@@ -33,7 +33,7 @@ def daemon(cli: Cli) -> None:
     """
     from contextlib import closing
 
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.progress import Followed
     from backup.config import load_config
     from backup.daemon.service import Service, all_tasks

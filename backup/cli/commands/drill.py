@@ -53,7 +53,7 @@ def run(
     the month's money does not do, 17 that it waits: come again.
     """
     from backup.app.drills import drill_context, step
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.keyfiles import read_keys
 
     config = cli.config()
@@ -104,7 +104,7 @@ def _chosen(config: Config, name: str | None) -> DrillSettings:
 @contextmanager
 def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
     """What follows once drills have ended: metrics, and messages."""
-    from backup.app.metrics import metrics_after
+    from backup.app.metrics_file import metrics_after
     from backup.cli.support.telling import telling
 
     if dry_run:
@@ -116,7 +116,7 @@ def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
 
 def _show_quote(cli: Cli, config: Config, settings: DrillSettings, *, opens: bool) -> None:
     from backup.app.drills import drill_context, quotes_of
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.quoting import show_sample
     from backup.inventory.readings import Grade
 

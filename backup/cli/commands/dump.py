@@ -82,7 +82,7 @@ def dump(
     was verified. A stream that breaks off ends with an exit code other than 0; 3 says that a tar lacks
     damaged files.
     """
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.inventory.snapshots import find_snapshot
     from backup.restorer.dump.dump import dump as stream
 
@@ -117,7 +117,7 @@ def _begun(
     cli: Cli, inventory: Inventory, snapshot: Snapshot, path: bytes, choice: Choice, terms: RetrievalTerms
 ) -> tuple[Restore, RestoreContext]:
     """The restore that asks for what the dump needs, begun now or by the same command before."""
-    from backup.app.runs import restore_context
+    from backup.app.restore_contexts import restore_context
     from backup.inventory.runs import vault_of_job
     from backup.restorer.dump.dump import STDOUT
     from backup.restorer.restore import find_open, plan_restore

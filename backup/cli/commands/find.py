@@ -55,7 +55,7 @@ def find(
 
     A pattern is the whole name: '*report*' finds what only contains it.
     """
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.streamed import show_each
     from backup.inventory.entry_versions import series_by_job
     from backup.source.globs import of_name_or_path

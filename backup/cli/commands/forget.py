@@ -85,7 +85,7 @@ def _forget(
     from backup.app.forget_words import meant_by
     from backup.app.forgetting import refuse_refused, vaults_of
     from backup.app.freed import freed_by
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.telling import telling
 
     config = cli.config()

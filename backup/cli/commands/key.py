@@ -60,7 +60,7 @@ def show(cli: Cli, file: str, passphrase_file: str | None) -> None:
 @pass_cli
 def request(cli: Cli) -> None:
     """Print what `key enroll` needs; it holds no secret."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.setup import enrolment_request
 
     config = cli.config()
@@ -89,7 +89,7 @@ def enroll(cli: Cli, file: str, key_file: str | None, passphrase_file: str | Non
 @pass_cli
 def accept(cli: Cli, file: str) -> None:
     """Keep an enrolment by a recovery key; every catalog carries it from now on."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.setup import accept as keep
 
     config = cli.config()
@@ -102,7 +102,8 @@ def accept(cli: Cli, file: str) -> None:
 @pass_cli
 def status(cli: Cli) -> None:
     """Show the recipients, which of them have enrolled this signer, and packs that need other keys."""
-    from backup.app.runs import opened, read_keys
+    from backup.app.opened import opened
+    from backup.app.runs import read_keys
     from backup.cli.support.render import counted, size, table
     from backup.inventory.domains import older_packs
 

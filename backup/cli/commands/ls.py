@@ -50,7 +50,7 @@ def ls(
     cli: Cli, words: str, job: str | None, tags: Tags, at: datetime | None, long: bool, recursive: bool
 ) -> None:
     """List what a snapshot holds at PATH; a snapshot is an id, its first digits, `latest` or `latest~N`."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.streamed import show_each
     from backup.inventory.entries import owners_by_number
     from backup.inventory.snapshots import find_snapshot

@@ -100,7 +100,7 @@ def _test_note(cli: Cli) -> Note:
 @pass_cli
 def list_(cli: Cli, limit: int) -> None:
     """List messages, newest first, and whether each channel has them."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.render import local_time, table
     from backup.cli.support.tables import Column
     from backup.inventory import messages
@@ -139,7 +139,7 @@ def send(cli: Cli) -> None:
 
     Exit code 1 if something waits still.
     """
-    from backup.app.telling import deliver_messages
+    from backup.app.delivering import deliver_messages
     from backup.cli.support.render import counted
 
     done = deliver_messages(cli.config(), cli.clock, only_due=False)
@@ -157,7 +157,7 @@ def send(cli: Cli) -> None:
 @pass_cli
 def report(cli: Cli, number: int | None, as_page: bool) -> None:
     """Show the report of a run as messages have it; without RUN that of the newest one."""
-    from backup.app.telling import report_of
+    from backup.app.delivering import report_of
     from backup.inventory.runs import Outcome
     from backup.inventory.stages import MessageKind
     from backup.notify.letter import as_html, as_text

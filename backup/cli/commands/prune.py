@@ -80,9 +80,9 @@ def prune(
     server's state is rebuilt from its catalogs, and what these condemned goes once nothing needed it for
     --keep-within, by the vault's dates. What looks like an attack is told, with exit code 3.
     """
+    from backup.app.opened import opened
     from backup.app.prices import price_table
     from backup.app.pruning import Prune, prune_context
-    from backup.app.runs import opened
     from backup.cli.support.telling import telling
     from backup.inventory.runs import RunKind
 

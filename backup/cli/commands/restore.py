@@ -91,7 +91,8 @@ def restore(
     is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
     be restored: they are named.
     """
-    from backup.app.runs import opened, restore_context
+    from backup.app.opened import opened
+    from backup.app.restore_contexts import restore_context
     from backup.cli.support.quoting import quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
@@ -166,7 +167,8 @@ def resume(
     Exit code 17 says that it still waits: come again.
     """
     from backup.app.held_restores import HeldNotes
-    from backup.app.runs import opened, restore_context
+    from backup.app.opened import opened
+    from backup.app.restore_contexts import restore_context
     from backup.app.state import State
     from backup.restorer.restore import choose_on_capacity, find_restore
     from backup.restorer.selection.choice import Choice
@@ -216,7 +218,7 @@ def _carry_on_alone(
 @pass_cli
 def cancel(cli: Cli, restore_id: str) -> None:
     """Cancel an open restore; what was asked for is not fetched."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.state import State
     from backup.restorer.restore import cancel as give_up
     from backup.restorer.restore import find_restore

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pass_cli
 def restores(cli: Cli, everything: bool) -> None:
     """List restores: their progress, what they wait for, and when what is ready expires."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.render import local_time, table
     from backup.cli.support.tables import Column
 

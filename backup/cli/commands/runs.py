@@ -30,7 +30,7 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
     """
     from rich.console import Group
 
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.render import duration, local_time, printable, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.holders import held_locks, is_dead

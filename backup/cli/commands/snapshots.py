@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pass_cli
 def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     """List snapshots, oldest first. Forgotten ones are not among them."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.inventory.snapshots import list_snapshots
 
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:

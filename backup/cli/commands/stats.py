@@ -39,7 +39,7 @@ def stats(cli: Cli, vault: str | None, job: str | None, by: str | None) -> None:
     """
     from rich.console import Group
 
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.stats import read_statistics
     from backup.cli.support.stats_document import stats_document
 

@@ -116,7 +116,7 @@ def _nagios(cli: Cli, *, only_overdue: bool) -> int:
 
 
 def _write_metrics(cli: Cli, path: str) -> int:
-    from backup.app.metrics import write_metrics
+    from backup.app.metrics_file import write_metrics
 
     write_metrics(path, _read(cli, only_overdue=False))
     return ExitCode.DONE

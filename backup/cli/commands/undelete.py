@@ -31,7 +31,7 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
     its archives back, too.
     """
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.undeleting import take_up
 
     if every == bool(archives):

@@ -21,7 +21,7 @@ def unlock(cli: Cli, force: bool) -> None:
     With --force the lock of backups is taken from a process that is suspended or hangs, and cannot be ended:
     it records nothing more, whenever it goes on. What it had sent is finished by the next backup.
     """
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.render import printable, table
     from backup.cli.support.tables import Column
     from backup.inventory.holders import holders

@@ -20,7 +20,7 @@ def vaults(cli: Cli) -> None:
 
     A cold vault counts its archives once a day ("it counts", "as of"); a dash means that it does not tell.
     """
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.archives import vault_totals
@@ -70,8 +70,8 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
     backup stores anew what is needed now, and a full catalog. Snapshots of what is no more on this machine
     stay incomplete. A vault that is not there is made.
     """
+    from backup.app.opened import opened
     from backup.app.replaced_vaults import accept_vault, look_at_vault
-    from backup.app.runs import opened
     from backup.cli.support.render import counted
 
     config = cli.config()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @pass_cli
 def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
     """List every version of one file: the snapshots that have it, its size and time, and what changed."""
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.inventory.entry_versions import series_by_job
 
     wanted = os.fsencode(os.path.abspath(path))

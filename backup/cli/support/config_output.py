@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from backup.config import Origin, Setting, Table
+from backup.config.in_force import Origin, Setting, Table
 
 _WIDTH = 79
 _MARK = 44  # the column of what is said of a value, where the value leaves room for it

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dry_run: bool) -> None:
     """Take back the named snapshots, all of the named jobs, or all that can come back."""
     from backup.app.forget_words import meant_by
-    from backup.app.runs import opened
+    from backup.app.opened import opened
     from backup.app.taking_back import cannot_come_back
 
     if every == bool(words or jobs):

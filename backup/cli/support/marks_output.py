@@ -23,7 +23,7 @@ def mark_snapshots(
 ) -> None:
     """Change the marks of the snapshots of these words (ids, `latest`), and show them."""
     from backup.app.marking import mark
-    from backup.app.runs import opened
+    from backup.app.opened import opened
 
     config = cli.config()
     with closing(opened(config)) as inventory:

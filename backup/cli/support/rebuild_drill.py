@@ -35,8 +35,8 @@ def run_drill(
     cli: Cli, config: Config, wish: Wish, vault: VaultName, keys: Sequence[RecoveryKey], *, stays: bool
 ) -> None:
     """Carry out a drill, show what came of it, and end with its exit code."""
+    from backup.app.opened import opened
     from backup.app.rebuild_drills import RebuildDrill, outcome_of, rebuild_quotes
-    from backup.app.runs import opened
     from backup.cli.support.telling import telling
 
     settings, progress = config.vault(vault), cli.progress()

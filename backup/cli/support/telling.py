@@ -43,10 +43,10 @@ def telling(
 
 def send_messages(cli: Cli, config: Config) -> None:
     """Send what waits for its channels; what fails is shown, and nothing fails by it."""
-    from backup.app.telling import deliver_messages
-
     if not config.notify.channel:
         return
+    from backup.app.delivering import deliver_messages
+
     try:
         deliver_messages(config, cli.clock)
     except NightvaultError as error:

@@ -1,0 +1,65 @@
+"""Messages on their way by a config: sent by its channels, and as `notify` shows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+
+from backup.app.channels import make_channels
+from backup.app.message_ids import message_id, run_id
+from backup.app.message_maker import Maker
+from backup.app.opened import opened
+from backup.config import Config
+from backup.errors import UsageError
+from backup.inventory import runs
+from backup.inventory.messages import Message
+from backup.inventory.runs import Outcome, Run
+from backup.inventory.stages import MessageKind
+from backup.notify.channel import Note
+from backup.notify.decide import SILENT
+from backup.notify.letter import Letter
+from backup.notify.outbox import Flushed, deliver
+from backup.notify.run_letters import letter_of
+from backup.protocols import Clock
+
+
+def deliver_messages(
+    config: Config, clock: Clock, *, stop: Callable[[], bool] = lambda: False, only_due: bool = True
+) -> Flushed:
+    """Send what waits. Errors of the inventory are raised, those of channels are recorded and logged."""
+    with closing(opened(config)) as inventory:
+        channels = make_channels(config, os.environ)
+
+        def note(one: Message) -> Note:
+            return note_of(inventory.id, one)
+
+        return deliver(inventory, channels, note, clock, stop=stop, only_due=only_due)
+
+
+def note_of(inventory_id: bytes, one: Message) -> Note:
+    """A message as channels send it. Its id and its run's are made of the inventory's, and never change."""
+    details = {key: value for key, value in one.document.items() if key != "letter"}
+    code = details.pop("exit_code", None)
+    return Note(
+        id=message_id(inventory_id, one.key),
+        kind=one.kind,
+        created_at=one.created_at,
+        letter=Letter.of(one.document["letter"]),
+        details=details,
+        run_id=None if one.run is None else run_id(inventory_id, one.run),
+        exit_code=code,
+    )
+
+
+def report_of(config: Config, clock: Clock, number: int | None) -> tuple[Run, Letter]:
+    """A run and the letter about it; without a number of the newest run that is not silent. `UsageError`."""
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        wanted = runs.find_run(tx, number) if number is not None else None
+        if number is None:
+            ended = (one for one in runs.list_runs(tx) if one.outcome is not Outcome.RUNNING)
+            wanted = next((one for one in ended if one.kind not in SILENT), None)
+        if wanted is None:
+            raise UsageError("nothing was run yet" if number is None else f"there is no run {number}")
+        at = Maker(config, clock.now()).letter_context(tx, wanted)
+        return wanted, letter_of(wanted, MessageKind.RUN, at)

@@ -1,0 +1,96 @@
+"""Contexts of restores, made from a config, and how fast archives come down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from backup.app.malloc import share_freed_memory
+from backup.app.state import State
+from backup.app.vaults import Purpose, make_vault
+from backup.config import Config
+from backup.cores import usable_cores
+from backup.inventory import runs
+from backup.inventory.database import Inventory
+from backup.memory import fetched_piece, frame_openers
+from backup.model import MIB, VaultName
+from backup.protocols import Clock, Progress
+from backup.restorer.context import RestoreContext
+from backup.transfer.retry import Reach
+
+TO_FETCH = timedelta(hours=12)
+"""The time in which a round of retrievals is fetched: half of the day that outputs last at least."""
+LEAST_MEASURED = 64 * MIB
+GUESSED_LINK = 4.0 * MIB
+
+
+def restore_context(
+    config: Config,
+    inventory: Inventory,
+    vault: VaultName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool] | None = None,
+    reach: Reach | None = None,
+) -> RestoreContext:
+    """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
+    share_freed_memory()
+    state = State(config.state_dir)
+    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
+    return RestoreContext(
+        inventory=inventory,
+        vault=opened_vault,
+        clock=clock,
+        progress=progress,
+        secret=state.read_secret(),
+        key_directory=state.restores,
+        askers=opened_vault.traits.requests_at_once,
+        spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
+        piece=fetched_piece(config.limits.memory),
+        openers=frame_openers(config.limits.memory, usable_cores(config.limits.cores)),
+        round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
+        reach=reach or Reach(),
+    )
+
+
+class LinkOrigin(StrEnum):
+    """Where the speed of a link comes from; part of the JSON interface."""
+
+    SET = "set"
+    MEASURED = "measured"
+    ASSUMED = "assumed"
+    LIMITED = "limited"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How fast archives come down: bytes a second, and how that is known."""
+
+    speed: float
+    origin: LinkOrigin
+
+
+def link_from(config: Config, inventory: Inventory, vault: VaultName) -> Link:
+    """The link, or the vault's own lowest limit if that is lower."""
+    link = _link(config, inventory)
+    limit = min((window.limit for window in config.vault(vault).download_limit), default=None)
+    return link if limit is None or limit >= link.speed else Link(float(limit), LinkOrigin.LIMITED)
+
+
+def link_speed(config: Config, inventory: Inventory) -> float:
+    """The bytes per second that are fetched from vaults."""
+    return _link(config, inventory).speed
+
+
+def _link(config: Config, inventory: Inventory) -> Link:
+    if config.restore.link is not None:
+        return Link(float(config.restore.link), LinkOrigin.SET)
+    with inventory.reading() as tx:
+        measured = runs.restore_speed(tx, least=LEAST_MEASURED)
+    if measured is None:
+        return Link(GUESSED_LINK, LinkOrigin.ASSUMED)
+    return Link(measured, LinkOrigin.MEASURED)
