@@ -32,19 +32,24 @@ _MOST_NOTED = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
-def tell_directly(config: Config, clock: Clock, why: NightvaultError, run: Run | None) -> None:
-    """Tell that a run failed, or that nothing can be recorded, unless that was told today."""
+def tell_directly(config: Config, clock: Clock, why: NightvaultError, run: Run | None) -> bool:
+    """Tell that a run failed, or that nothing can be recorded, unless that was told today.
+
+    False if there is somebody to tell, and no channel took it.
+    """
     if not config.notify.channel:
-        return
+        return True
     now = clock.now()
     day = str(now.astimezone(zone_of(config)).date())
     subject = "inventory" if run is None else f"{run.kind}/{run.job or run.report.get('vault') or ''}"
     noted = _read(config)
     if noted.get(subject) == day:
-        return
+        return True
     note = _note(config, why, run, now, f"{config.state_dir} {subject} {day}")
-    if _send(config, note, None if run is None else run.job):
-        _write(config, {**{key: on for key, on in noted.items() if on == day}, subject: day})
+    if not _send(config, note, None if run is None else run.job):
+        return False
+    _write(config, {**{key: on for key, on in noted.items() if on == day}, subject: day})
+    return True
 
 
 def _note(config: Config, why: NightvaultError, run: Run | None, now: datetime, key: str) -> Note:

@@ -1,6 +1,7 @@
 """Tells people of the daemon's runs: messages are made as each ends, and sent by a thread of their own.
 
-What a daemon that died had not made or sent, the next one does at its start.
+What a daemon that died had not made or sent, the next one does at its start. Where the inventory cannot be
+used, no task begins, and so none tells of it: the thread does, once a day.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 
 from backup.app.delivering import deliver_messages
 from backup.app.tasks import TaskKind
 from backup.app.telling import make_messages, unrecorded_run
+from backup.app.telling_directly import tell_directly
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
-from backup.errors import NightvaultError
+from backup.errors import LockedError, NightvaultError
 from backup.inventory.runs import Run, RunKind
 from backup.inventory.tasks import TaskState
 from backup.model import JobName
 from backup.protocols import Clock
 
-_LOOK_SECONDS = 60.0  # so often what waits is looked at
+_LASTS = 2  # looks: what passes by itself is not told
 _JOIN_SECONDS = 0.5
 _KINDS = {
     TaskKind.BACKUP: RunKind.BACKUP,
@@ -36,12 +39,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Teller:
-    """A watcher of runs; `config` gives the one that is in force."""
+    """A watcher of runs; `config` gives the one that is in force.
+
+    What waits is looked at each `look_seconds`.
+    """
 
     config: Callable[[], Config]
     clock: Clock
+    look_seconds: float = 60.0
     _woken: threading.Event = field(default_factory=threading.Event, init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _failed_looks: int = field(default=0, init=False)
+    _told_on: date | None = field(default=None, init=False)
 
     def began(self, run: TaskRun) -> None:
         """Nothing: the run itself pings."""
@@ -69,7 +78,7 @@ class Teller:
         make_messages(self.config(), self.clock)
         while not self._stop.is_set():
             self._send_once()
-            self._woken.wait(_LOOK_SECONDS)
+            self._woken.wait(self.look_seconds)
             self._woken.clear()
 
     def _send_once(self) -> None:
@@ -77,11 +86,25 @@ class Teller:
             return
         try:
             deliver_messages(self.config(), self.clock, stop=self._stop.is_set)
+        except LockedError as error:
+            _log.warning("messages cannot be sent: %s", error)
         except NightvaultError as error:
             _log.warning("messages cannot be sent: %s", error)
+            self._tell_of_trouble(error)
         except Exception as error:  # noqa: BLE001  the next look may go well
             _log.error("messages cannot be sent: unexpected %s: %s", type(error).__name__, error)
             _log.debug("where it happened", exc_info=error)
+        else:
+            self._failed_looks = 0
+
+    def _tell_of_trouble(self, error: NightvaultError) -> None:
+        """Tell that nothing can be recorded, if that lasts, and was not told on this day."""
+        self._failed_looks += 1
+        today = self.clock.now().date()
+        if self._failed_looks < _LASTS or self._told_on == today:
+            return
+        if tell_directly(self.config(), self.clock, error, None):
+            self._told_on = today
 
 
 def _unrecorded(run: TaskRun, end: TaskEnd) -> Run | None:

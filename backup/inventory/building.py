@@ -25,7 +25,8 @@ from backup.format.catalog import Record, VerifiedRecord
 from backup.inventory import amendments, need, pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction, mark, migrate, our_errors, sqlite_path
+from backup.inventory.database import Transaction, mark, migrate, sqlite_path
+from backup.inventory.database_errors import our_errors
 from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import insert_chunks
 from backup.inventory.readings import READ_COLUMNS, rows_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 import backup.inventory.drill_tables
 import backup.inventory.message_tables  # noqa: F401  their tables are of the schema, too
@@ -25,13 +24,13 @@ from backup.errors import (
     LockedError,
     NightvaultError,
     NoInventoryError,
-    SpoolError,
     StateDeniedError,
 )
 from backup.files import FileLock
 from backup.inventory import schema
 from backup.inventory.bulk import insert_rows
 from backup.inventory.copies import copy_before_migration, newest_copy_for
+from backup.inventory.database_errors import REBUILD_ADVICE, our_errors
 from backup.inventory.fence import Fence, raise_fence
 from backup.inventory.locks import BACKUP, hold_lock, share_opening, take_away
 from backup.inventory.read_only import Access, access_to, read_only_creator
@@ -43,10 +42,6 @@ if TYPE_CHECKING:
 HEAD = "0012"
 
 APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
-REBUILD_ADVICE = (
-    "`sqlite3 FILE 'pragma integrity_check'` says more; what is whole in the vault comes back with "
-    "`nightvault rebuild --set-aside --key FILE`, which deletes nothing"
-)
 
 Transaction = Connection
 
@@ -130,16 +125,6 @@ class Inventory:
             self.opening.close()
 
 
-_MEANINGS: dict[int, tuple[type[NightvaultError], str]] = {
-    sqlite3.SQLITE_FULL: (SpoolError, "cannot grow"),
-    sqlite3.SQLITE_READONLY: (StateDeniedError, "can only be read here"),
-    sqlite3.SQLITE_BUSY: (LockedError, "is in use"),
-    sqlite3.SQLITE_LOCKED: (LockedError, "is in use"),
-}
-"""SQLite's primary result codes that are no damage (sqlite.org/rescode.html); a damaged file is no
-`OperationalError` to begin with."""
-
-
 def _identity_of(path: str | None) -> FileIdentity | None:
     """The identity of the file at that path; None if there is none."""
     try:
@@ -147,27 +132,6 @@ def _identity_of(path: str | None) -> FileIdentity | None:
     except FileNotFoundError:
         return None
     return FileIdentity(path or "", found.st_dev, found.st_ino)
-
-
-@contextmanager
-def our_errors(engine: Engine) -> Iterator[None]:
-    """A context manager that turns the database's errors into ours, keeping the cause."""
-    where = engine.url.database  # a path, whose bytes may be no text: a URL could not be written
-    try:
-        yield
-    except NightvaultError:
-        raise
-    except UnicodeDecodeError as error:  # damaged names in SQLite's own message, which is not UTF-8 then
-        raise InventoryDamagedError(f"the inventory {where} is damaged", advice=REBUILD_ADVICE) from error
-    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
-        cause = getattr(error, "orig", None) or error
-        text, code = str(cause), getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what details it
-        if not isinstance(cause, engine.dialect.loaded_dbapi.OperationalError):
-            raise InventoryDamagedError(
-                f"the inventory {where} is damaged: {text}", advice=REBUILD_ADVICE
-            ) from error
-        kind, what = _MEANINGS.get(code, (InventoryDamagedError, "cannot be used"))
-        raise kind(f"the inventory {where} {what}: {text}") from error
 
 
 def require_file(url: str | URL) -> None:

@@ -29,7 +29,8 @@ from backup.errors import (
     NoInventoryError,
     StateDeniedError,
 )
-from backup.inventory.database import HEAD, Transaction, our_errors, sqlite_path
+from backup.inventory.database import HEAD, Transaction, sqlite_path
+from backup.inventory.database_errors import our_errors
 
 _STEPS = 20_000  # of SQLite's machine between two looks at the time: about a millisecond
 _MEMORY_KIB = 4096

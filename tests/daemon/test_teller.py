@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from backup.app.clock import SystemClock
+from backup.config import load_config
+from backup.daemon.teller import Teller
 from tests.support.receivers import Request
 from tests.support.servers import SCRIPT
 from tests.support.told import Told, telling_server
@@ -38,8 +40,12 @@ def daemon(told: Told) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for(told: Told, count: int) -> None:
+    wait_until(told, lambda: len(told.hook.taken) >= count)
+
+
+def wait_until(told: Told, is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
-    while len(told.hook.taken) < count:
+    while not is_so():
         assert time.monotonic() < until, (told.server.folder / "log").read_text()
         time.sleep(0.05)
 
@@ -48,6 +54,7 @@ def test_a_run_that_fails_is_told_and_the_next_that_works(told: Told) -> None:
     told.break_vault()
     with daemon(told) as process:
         wait_for(told, 1)
+        wait_until(told, lambda: len(told.pings()) >= 2)
         told.mend_vault()
         while not told.server.json("run", "main")["queued"]:
             time.sleep(0.1)  # its message went out before its end was noted
@@ -67,6 +74,41 @@ def test_what_a_dead_process_left_is_told_at_the_start(told: Told) -> None:
     with daemon(told):
         wait_for(told, 2)
     assert told.kinds() == ["failed", "recovered"]
+
+
+def test_an_inventory_that_cannot_be_used_any_more_is_told_once(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No task begins then, so no run says so."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    told.server.backup()
+    told.hook.taken.clear()
+    config = load_config(str(told.server.config))
+    inventory, whole = told.server.state / "inventory.sqlite", tmp_path / "whole"
+    teller = Teller(lambda: config, told.server.clock, look_seconds=0.05)
+    with teller.sending():
+        inventory.rename(whole)
+        inventory.write_bytes(b"not a database " * 1000)
+        wait_for(told, 1)
+        time.sleep(0.5)
+    assert told.titles() == ["nightvault can record nothing"]
+    assert told.kinds() == ["failed"]
+
+
+def test_a_look_that_failed_by_chance_is_not_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(told.server.folder))
+    told.server.backup()
+    told.hook.taken.clear()
+    config = load_config(str(told.server.config))
+    inventory, away = told.server.state / "inventory.sqlite", told.server.folder / "away"
+    teller = Teller(lambda: config, told.server.clock, look_seconds=0.5)
+    with teller.sending():
+        time.sleep(0.25)
+        inventory.rename(away)
+        time.sleep(0.5)  # one look, and its half of the pause after it
+        away.rename(inventory)
+        time.sleep(1)
+    assert told.kinds() == []
 
 
 def test_a_receiver_that_hangs_does_not_hold_up_the_end(told: Told) -> None:

@@ -18,6 +18,7 @@ from backup.errors import InventoryDamagedError, InventoryNewerError, LockedErro
 from backup.inventory import database
 from backup.inventory.copies import copy_before_migration, copy_inventory, migration_copies, vacuum
 from backup.inventory.database import HEAD, Inventory, open_copy, open_inventory
+from backup.inventory.database_errors import our_errors
 
 
 def rows(path: Path) -> dict[str, list[Any]]:
@@ -115,7 +116,7 @@ def test_of_a_damaged_one_no_copy_is_kept(inventory: Inventory, state: Path, tmp
     with (state / "inventory.sqlite").open("r+b") as file:
         file.seek((root - 1) * page)
         file.write(b"\xff" * 64)
-    with pytest.raises(InventoryDamagedError), database.our_errors(inventory.engine):
+    with pytest.raises(InventoryDamagedError), our_errors(inventory.engine):
         copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
     assert not list(tmp_path.glob("copy*"))
     assert not list((state / "copies").iterdir())

@@ -1,0 +1,70 @@
+"""The database's errors as ours: what failed, told apart by SQLite's codes whatever its messages say."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from backup.errors import (
+    InventoryDamagedError,
+    LockedError,
+    NightvaultError,
+    SpoolError,
+    StateDeniedError,
+)
+
+REBUILD_ADVICE = (
+    "`sqlite3 FILE 'pragma integrity_check'` says more; what is whole in the vault comes back with "
+    "`nightvault rebuild --set-aside --key FILE`, which deletes nothing"
+)
+
+_MEANINGS: dict[int, tuple[type[NightvaultError], str]] = {
+    sqlite3.SQLITE_FULL: (SpoolError, "cannot grow"),
+    sqlite3.SQLITE_READONLY: (StateDeniedError, "can only be read here"),
+    sqlite3.SQLITE_BUSY: (LockedError, "is in use"),
+    sqlite3.SQLITE_LOCKED: (LockedError, "is in use"),
+}
+"""SQLite's primary result codes that are no damage (sqlite.org/rescode.html); a damaged file is no
+`OperationalError` to begin with."""
+
+_MAYBE_FULL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_NEEDED_TO_READ = 64 * 1024
+"""Bytes; the index of the write-ahead log, without which nothing is read, takes 32 KiB
+(sqlite.org/walformat.html, 2)."""
+
+
+@contextmanager
+def our_errors(engine: Engine) -> Iterator[None]:
+    """A context manager that turns the database's errors into ours, keeping the cause."""
+    where = engine.url.database  # a path, whose bytes may be no text: a URL could not be written
+    try:
+        yield
+    except NightvaultError:
+        raise
+    except UnicodeDecodeError as error:  # damaged names in SQLite's own message, which is not UTF-8 then
+        raise InventoryDamagedError(f"the inventory {where} is damaged", advice=REBUILD_ADVICE) from error
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        text, code = str(cause), getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what details it
+        if not isinstance(cause, engine.dialect.loaded_dbapi.OperationalError):
+            raise InventoryDamagedError(
+                f"the inventory {where} is damaged: {text}", advice=REBUILD_ADVICE
+            ) from error
+        if code in _MAYBE_FULL and _is_disk_full(where):
+            raise SpoolError(f"the inventory {where} cannot be used: no space is left on its disk") from error
+        kind, what = _MEANINGS.get(code, (InventoryDamagedError, "cannot be used"))
+        raise kind(f"the inventory {where} {what}: {text}") from error
+
+
+def _is_disk_full(path: str | None) -> bool:
+    """Whether the disk of an inventory lacks the little space that SQLite needs even to read it."""
+    try:
+        disk = os.statvfs(os.path.dirname(path or "") or ".")
+    except OSError:
+        return False
+    return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) < _NEEDED_TO_READ
