@@ -43,7 +43,7 @@ READ_TIMEOUT = 180
 """Seconds; Complete answers only when the service has put all parts together."""
 
 _WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off (S3: 15)"
-_WRONG_KEYS = (
+WRONG_KEYS = (
     "check the role, the profile and the trust anchor; `nightvault identity show` checks the certificate"
 )
 NOT_AWS = "something that is not AWS answered: check proxies, name resolution and the vault's endpoint"
@@ -66,18 +66,18 @@ _DENIED = {
     "AccessDenied": _NO_PERMISSION,
     "ExpiredTokenException": "the temporary keys ran out: run this again, and check this machine's clock",
     "ExpiredToken": "the temporary keys ran out: run this again, and check this machine's clock",
-    "UnrecognizedClientException": _WRONG_KEYS,
-    "InvalidClientTokenId": _WRONG_KEYS,
-    "InvalidSignatureException": _WRONG_KEYS,
-    "SignatureDoesNotMatch": _WRONG_KEYS,
-    "IncompleteSignature": _WRONG_KEYS,
-    "MissingAuthenticationTokenException": _WRONG_KEYS,
+    "UnrecognizedClientException": WRONG_KEYS,
+    "InvalidClientTokenId": WRONG_KEYS,
+    "InvalidSignatureException": WRONG_KEYS,
+    "SignatureDoesNotMatch": WRONG_KEYS,
+    "IncompleteSignature": WRONG_KEYS,
+    "MissingAuthenticationTokenException": WRONG_KEYS,
     "OptInRequired": "switch the region on in the account's settings",
     "RequestExpired": _WRONG_CLOCK,
     "RequestTimeTooSkewed": _WRONG_CLOCK,
     "403": _NO_REASON,  # all that S3 says to a HEAD
-    "InvalidAccessKeyId": _WRONG_KEYS,
-    "InvalidToken": _WRONG_KEYS,
+    "InvalidAccessKeyId": WRONG_KEYS,
+    "InvalidToken": WRONG_KEYS,
     "AllAccessDisabled": "the account is locked: look into its mail",
     "AccountProblem": "the account is locked: look into its mail",
     "NotSignedUp": "the account has no S3 yet: finish its registration",
@@ -297,7 +297,7 @@ def _from_client(error: boto.BotoCoreError, doing: str) -> NightvaultError:
     if isinstance(
         error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
     ):
-        return IdentityError(message, advice=_WRONG_KEYS)
+        return IdentityError(message, advice=WRONG_KEYS)
     away = (
         boto.HTTPClientError,
         boto.ConnectionError,

@@ -273,6 +273,40 @@ def test_what_somebody_changed_is_set_right_and_what_is_not_ours_is_left(
     assert state_of(emulator) == whole
 
 
+def test_two_things_at_once_are_refused(emulator: RunningEmulator, server: Server) -> None:
+    """Who says --plan wants nothing changed, whatever comes after it."""
+    for words in (("--plan",), ("--status",), ("--destroy",)):
+        told = server.fails(2, *set_up(server, "apply", "--yes", *words))
+        assert "one of --plan, --apply, --status, --destroy" in told
+    assert state_of(emulator) == EMPTY
+
+
+def test_own_keys_that_aws_does_not_know_and_none(
+    emulator: RunningEmulator, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They are the admin's: the certificate, of which other commands tell then, has no part in it."""
+    become(monkeypatch, emulator, "AKIANOBODYKNOWSTHIS0", "secret")
+    unknown = server.fails(14, *set_up(server, "plan"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    without = server.fails(13, *set_up(server, "plan"))
+    for told in (unknown, without):
+        assert "your own credentials" in told
+        assert "identity show" not in told
+
+
+def test_two_vaults_without_roles_in_one_config(emulator: RunningEmulator, server: Server) -> None:
+    text = server.config.read_text()
+    more = '[[vault]]\nname = "second"\nkind = "glacier"\nregion = "eu-central-1"\nvault = "v"\n\n[[job]]'
+    server.config.write_text(text.replace("[[job]]", more, 1))
+    told = server.fails(2, *set_up(server, "apply", "--yes", "--vault", "cold"))
+    assert "vault second of this config is in AWS, too" in told
+    assert "a config of its own" in told
+    assert state_of(emulator) == EMPTY
+
+
 READ_ONLY = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 DETACH = f"aws iam detach-role-policy --role-name nightvault-restore --policy-arn {READ_ONLY}"
 TAKE_OFF = "aws iam delete-role-policy --role-name nightvault-backup --policy-name more"

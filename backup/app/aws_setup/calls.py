@@ -10,9 +10,9 @@ import boto3
 import botocore.exceptions as boto
 
 from backup.app.aws_setup.missing import Missing, missing_in
-from backup.errors import DeniedError, NightvaultError
+from backup.errors import DeniedError, IdentityError, NightvaultError
 from backup.protocols import Clock
-from backup.vault.aws import make_client, make_s3_client, translated_errors
+from backup.vault.aws import WRONG_KEYS, make_client, make_s3_client, translated_errors
 
 _GONE = {
     *("NoSuchEntity", "NoSuchBucket", "404", "ResourceNotFoundException"),
@@ -31,6 +31,11 @@ _TOKENS = {
     "s3": ("ContinuationToken", "ContinuationToken"),
 }
 """The keys by which each service names the next page of a list, and takes it."""
+
+_OWN_KEYS = (
+    "a set-up uses your own credentials, as the AWS CLI finds them: `aws sts get-caller-identity` tries "
+    "them, and AWS_PROFILE chooses others"
+)
 
 READS = 5
 """The number of reads before the user is told that AWS throttles them."""
@@ -90,6 +95,8 @@ class AwsCalls:
                     raise
         except DeniedError as error:
             raise _explained(error, operation, parameters) from error
+        except IdentityError as error:
+            raise IdentityError(str(error), advice=_OWN_KEYS) from error
         return answer
 
     def read(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
@@ -161,7 +168,7 @@ def _explained(error: DeniedError, operation: str, parameters: Mapping[str, Any]
         bucket = f"arn:aws:s3:::{parameters['Bucket']}"
         missing = Missing("whoever gives this command", "s3:ListBucket", bucket, is_forbidden=False)
     if missing is None:
-        return error
+        return DeniedError(str(error), advice=_OWN_KEYS) if error.advice == WRONG_KEYS else error
     if missing.is_forbidden:
         advice = "a policy denies it expressly: only who may change that policy can help"
     else:

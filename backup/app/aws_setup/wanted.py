@@ -75,6 +75,20 @@ def vault_table(document: Mapping[str, Any], name: str | None) -> Mapping[str, A
     )
 
 
+def require_alone(document: Mapping[str, Any], name: str) -> None:
+    """`UsageError` if another vault in AWS waits for roles: one certificate's set-up is for one vault."""
+    for other in document.get("vault", []):
+        in_aws = isinstance(other, dict) and (
+            other.get("kind") == "glacier" or (other.get("kind") == "s3" and "endpoint" not in other)
+        )
+        if in_aws and other.get("name") != name and "role_arn" not in other:
+            raise UsageError(
+                f"vault {other.get('name')} of this config is in AWS, too, and has no roles yet: "
+                "[roles_anywhere] is for all vaults of a config, so a set-up is for one vault",
+                advice="give each vault in AWS a config of its own",
+            )
+
+
 def missing_values(table: Mapping[str, Any], account: Account, name: str) -> dict[str, str]:
     """The keys that a vault's table lacks: ARNs of roles that are to be made, and a bucket's name."""
     values = {

@@ -58,17 +58,17 @@ def setup() -> None:
 
 
 @setup.command("aws")
-@click.option("--plan", "mode", flag_value="plan", help="Show what would be done.")
-@click.option("--apply", "mode", flag_value="apply", help="Do it, and put the ARNs into the config.")
-@click.option("--destroy", "mode", flag_value="destroy", help="Remove what carries the set-up's tag.")
-@click.option(
-    "--status", "mode", flag_value="status", help="Say whether all is as it should be: exit 0 or 1."
-)
+@click.option("--plan", is_flag=True, help="Show what would be done.")
+@click.option("--apply", is_flag=True, help="Do it, and put the ARNs into the config.")
+@click.option("--destroy", is_flag=True, help="Remove what carries the set-up's tag.")
+@click.option("--status", is_flag=True, help="Say whether all is as it should be: exit 0 or 1.")
 @set_up_options
 @click.option("--crl", metavar="FILE", help="A revocation list to import.")
 @click.option("--yes", is_flag=True, help="Do it without a question.")
 @pass_cli
-def setup_aws(cli: Cli, /, mode: str | None, *, yes: bool, **told: object) -> None:
+def setup_aws(
+    cli: Cli, /, *, plan: bool, apply: bool, destroy: bool, status: bool, yes: bool, **told: object
+) -> None:
     """Make the trust anchor, roles, profile, and vault or bucket that this config needs in AWS.
 
     With your own credentials, as the AWS CLI finds them; they are not stored. What was made is found again by
@@ -76,8 +76,12 @@ def setup_aws(cli: Cli, /, mode: str | None, *, yes: bool, **told: object) -> No
     """
     from backup.cli.support.aws_setup import open_set_up
 
-    if mode is None:
-        raise UsageError("say what to do", advice="one of --plan, --apply, --status, --destroy")
+    given = {"plan": plan, "apply": apply, "destroy": destroy, "status": status}
+    modes = [name for name, is_given in given.items() if is_given]
+    if len(modes) != 1:
+        what = "say what to do" if not modes else "say one thing to do, nothing was changed"
+        raise UsageError(what, advice="one of --plan, --apply, --status, --destroy")
+    (mode,) = modes
     made = open_set_up(cli, mode, told)
     if mode == "plan":
         made.show(made.plan())

@@ -24,6 +24,7 @@ from backup.app.aws_setup.wanted import (
     check_own_certificate,
     filled,
     missing_values,
+    require_alone,
     vault_table,
     wanted_of,
 )
@@ -182,6 +183,7 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     text, document = read_config(path), read_document(path)
     table = vault_table(document, _text(told, "vault_name"))
     name, vault_name = str(told["name"]), str(table.get("name"))
+    require_alone(document, vault_name)
     anywhere = document.get("roles_anywhere")
     anywhere = anywhere if isinstance(anywhere, dict) else {}
     region = str(anywhere.get("region") or table.get("region") or "")
