@@ -136,7 +136,7 @@ def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Confi
     if in_aws and config.identity is not None:
         needed.append("role_arn")
     missing = [key for key in needed if getattr(vault, key) is None]
-    yield from ((key, f"is missing: a vault of kind {vault.kind} needs it") for key in missing)
+    yield from ((key, f"is missing: kind {vault.kind} needs it") for key in missing)
     if in_aws and vault.region and not _AWS_REGION.fullmatch(vault.region):
         yield "region", "must look like eu-central-1"
     if vault.kind == "s3" and in_aws and vault.storage_class not in _AWS_CLASSES:

@@ -58,7 +58,10 @@ from tests.config.config_texts import (
         ),
         (DIRECTORY.replace('"directory"', '"tape"'), "vault[1].kind: must be directory, glacier or s3"),
         (DIRECTORY.replace('"directory"', '"s3"'), "vault[1].path: is for vaults of kind directory"),
-        (BUCKET.replace('bucket = "some-bucket"', ""), "vault[1].bucket: is missing: a vault of kind s3 needs it"),
+        (
+            BUCKET.replace('bucket = "some-bucket"', ""),
+            "vault[1].bucket: is missing: kind s3 needs it",
+        ),
         (BUCKET + 'prefix = "no-slash"', "vault[1].prefix: must be letters"),
         (
             BUCKET + 'storage_class = "GLACEIR"',
@@ -77,7 +80,10 @@ from tests.config.config_texts import (
         (DIRECTORY.replace('"disk"', '"a/b"'), "vault[1].name: must be of letters"),
         (DIRECTORY.replace('"disk"', '"-x"'), "vault[1].name: must be of letters"),
         (DIRECTORY.replace('"disk"', '"disk\\n"'), "vault[1].name: must be of letters"),
-        (DIRECTORY.replace('path = "disk"', ""), "vault[1].path: is missing: a vault of kind directory needs it"),
+        (
+            DIRECTORY.replace('path = "disk"', ""),
+            "vault[1].path: is missing: kind directory needs it",
+        ),
         (DIRECTORY + 'region = "eu-central-1"', "vault[1].region: is for vaults of kind glacier or s3"),
         (DIRECTORY + DIRECTORY, "vault[2].name: another vault is named disk"),
         (DIRECTORY + JOB + JOB, "job[2].name: another job is named etc"),
@@ -129,10 +135,13 @@ from tests.config.config_texts import (
         ),
         (
             GLACIER.replace('region = "eu-central-1"', ""),
-            "vault[1].region: is missing: a vault of kind glacier needs it",
+            "vault[1].region: is missing: kind glacier needs it",
         ),
         (GLACIER.replace("eu-central-1", "frankfurt"), "vault[1].region: must look like eu-central-1"),
-        (GLACIER.replace('vault = "nightvault"', ""), "vault[1].vault: is missing: a vault of kind glacier needs it"),
+        (
+            GLACIER.replace('vault = "nightvault"', ""),
+            "vault[1].vault: is missing: kind glacier needs it",
+        ),
         (GLACIER.replace('"nightvault"', '"night vault"'), "vault[1].vault: must be 1 to 255"),
         (GLACIER + 'path = "/x"', "vault[1].path: is for vaults of kind directory"),
         (GLACIER + 'account_id = "12345"', "vault[1].account_id: must be 12 digits"),

@@ -26,8 +26,16 @@ class Bounds:
     seconds: float = _SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse with 413, 414 or 431 what is too large; give each message so many seconds."""
-        length = Headers(scope=scope).get("content-length", "0")
+        """Refuse with 413, 414 or 431 what is too large, with 400 what two readers would read differently.
+
+        Each message of the answer has so many seconds.
+        """
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            answer = PlainTextResponse("one length, please\n", 400, {"Connection": "close"})  # RFC 9112, 6.1
+            await answer(scope, receive, send)
+            return
         too_long = len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_TARGET
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head > LARGEST_HEAD:

@@ -53,8 +53,11 @@ class Gate:
         if token is not None:
             wanted = next((of for begin, of in _MACHINES.items() if path.startswith(begin)), None)
             return None if wanted is None else self.accounts.user_of_token(token, wanted, now)
-        if self.user_header is not None and (name := connection.headers.get(self.user_header)):
-            return self._named_by_proxy(connection, name[:64])
+        named = connection.headers.getlist(self.user_header) if self.user_header is not None else []
+        if len(named) > 1:
+            return None  # one is not the proxy's, and nobody knows which
+        if named and named[0]:
+            return self._named_by_proxy(connection, named[0][:64])
         secret = read_cookie(connection, SESSION, has_tls=self.has_tls)
         if not secret:
             return None

@@ -45,6 +45,16 @@ def test_02_two_hosts_are_refused(client: Client) -> None:
     assert b" 200 " not in said.partition(b"\r\n")[0]
 
 
+def test_02_two_lengths_are_refused_and_the_connection_ends(client: Client) -> None:
+    """A proxy that goes by the other one would take what follows for a request of somebody else."""
+    begin = f"POST /login HTTP/1.1\r\nHost: {client.authority}\r\nSec-Fetch-Site: same-origin\r\n"
+    both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    second = f"GET /healthz HTTP/1.1\r\nHost: {client.authority}\r\n\r\n"
+    said = raw(client, begin + both + second)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
 def test_12_no_frame_no_foreign_script_no_other_origin(client: Client) -> None:
     for path in ("/", "/login", "/nothing", "/healthz", "/api/v1/none"):
         headers = client.get(path, Origin="http://evil.example").headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Asking:
     def __call__(
         self,
         path: str = "/",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         *,
         method: str = "GET",
         query: str = "",
@@ -161,3 +161,10 @@ def test_a_login_is_fresh_for_a_while_and_an_operator_may() -> None:
     assert user.may_operate
     assert not User("ada", Role.VIEWER, Way.SESSION, NOW).may_operate
     assert not User("ada", Role.OPERATOR, Way.TOKEN).may_operate
+
+
+def test_two_headers_of_the_proxy_name_nobody(asking: Asking, accounts: Accounts) -> None:
+    """A proxy that adds its header hands on the one that the client sent, too."""
+    for sent, added in (("ada", "vi"), ("vi", "ada"), ("", "ada"), ("ada", "")):
+        said = [("X-Remote-User", sent), ("x-remote-user", added)]
+        assert asking("/", said, user_header="X-Remote-User").scope is None
