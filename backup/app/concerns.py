@@ -1,7 +1,8 @@
 """Finds the problems in a status, critical ones first; pure.
 
-Critical: a job is overdue; a check found something missing or damaged; a drill failed; the certificate has
-expired, or will within three days (one that lives shortly: a tenth of its life).
+Critical: a job is overdue, or its vault is not the one that it is bound to; a check found something missing
+or damaged; a drill failed; the certificate has expired, or will within three days (one that lives shortly: a
+tenth of its life).
 
 A warning: the newest backup, forget, prune, compaction or rebuild drill failed or was partial; a check
 could not look at everything; the certificate expires within 14 days (a fifth of its life), cannot be looked
@@ -41,6 +42,7 @@ def concerns_of(status: Status) -> list[Concern]:
     """Everything that is not well, the critical first."""
     found = [
         *overdue(status),
+        *_wrong_vaults(status),
         *_runs(status),
         *_certificate(status.certificate, status.now),
         *_renewal(status.renewal, status.certificate, status.now),
@@ -73,6 +75,17 @@ def _at_it(job: JobStatus, status: Status) -> str:
         if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
             return f"; a backup of it runs since {_shown(run.started_at)}"
     return ""
+
+
+def _wrong_vaults(status: Status) -> Iterator[Concern]:
+    """The jobs of which every backup is refused, before it is a run that could fail."""
+    for job in status.jobs:
+        if job.bound_to not in {None, job.vault}:
+            text = (
+                f"job {job.name} is kept in vault {job.bound_to}, and the config says {job.vault}: "
+                "no backup of it is made"
+            )
+            yield Concern(Level.CRITICAL, Topic.VAULT, text, "nightvault config check", job.name)
 
 
 def _runs(status: Status) -> Iterator[Concern]:

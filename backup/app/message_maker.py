@@ -24,7 +24,7 @@ from backup.notify import decide
 from backup.notify.letter import Letter
 from backup.notify.run_letters import LetterContext, details_of, letter_of, named
 
-WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK})
+WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, Topic.VAULT})
 """What will fail, unless somebody does something."""
 
 

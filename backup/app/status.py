@@ -223,6 +223,7 @@ def _job(
         paused_until=pause.until if pause is not None and pause.until > now else None,
         has_timer=has_timer(job.name),
         proof=sum((one for (_, name), one in rows.proofs.items() if name == job.name), Proof()),
+        bound_to=snapshots.vault if snapshots is not None else None,
     )
 
 

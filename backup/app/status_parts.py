@@ -40,6 +40,7 @@ class Topic(StrEnum):
     COST = "cost"
     CHECK = "check"
     MESSAGES = "messages"
+    VAULT = "vault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class JobStatus:
 
     `next_at` is when it is due by its schedule, which may be past; `ahead` is a date of its runs or snapshots
     that is still to come. `has_timer`: a timer of systemd keeps its schedule, whether or not the daemon runs.
+    `bound_to` is the vault that holds its snapshots: no backup of it goes into another.
     """
 
     name: JobName
@@ -114,6 +116,7 @@ class JobStatus:
     paused_until: datetime | None = None
     has_timer: bool = False
     proof: Proof = NOTHING_PROVEN
+    bound_to: VaultName | None = None
 
 
 @dataclass(frozen=True, slots=True)

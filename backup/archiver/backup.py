@@ -136,9 +136,10 @@ def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, R
     with context.inventory.writing() as tx:
         row = runs.get_or_create_job(tx, job.name, vault, os.urandom(16))
         if row.vault != vault:
+            kept_in = runs.vault_of_job(tx, row.number)
             raise ConfigError(
-                f"job {job.name} was backed up into another vault than {context.vault.name} before",
-                advice="give the job a new name to begin anew there, or set its vault back",
+                f"job {job.name} is kept in vault {kept_in}, and the config says {context.vault.name}",
+                advice="a vault keeps its name: set it back; or give the job a new name, and it begins anew",
             )
         return row, runs.open_backup(tx, row, context.clock.now())
 

@@ -29,9 +29,9 @@ def _listed(states: Sequence[ArchiveState]) -> str:
 
 
 _SNAPSHOTS = """
-SELECT j.name, max(CASE WHEN s.started_at <= {m} THEN s.started_at END), max(s.started_at)
-FROM snapshots s JOIN jobs j ON j.number = s.job
-WHERE s.forgotten_at IS NULL GROUP BY j.name"""
+SELECT j.name, v.name, max(CASE WHEN s.started_at <= {m} THEN s.started_at END), max(s.started_at)
+FROM snapshots s JOIN jobs j ON j.number = s.job JOIN vaults v ON v.number = j.vault
+WHERE s.forgotten_at IS NULL GROUP BY j.name, v.name"""
 
 _BACKUPS = """
 SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= {m} THEN r.started_at END), max(r.started_at)
@@ -85,8 +85,9 @@ GROUP BY t.restore, t.state, t.tier"""
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDates:
-    """When a job's newest kept snapshots began: the newest that is not later than now, and the newest."""
+    """A job's vault, and when its newest kept snapshots began: that not later than now, and the newest."""
 
+    vault: VaultName
     newest: datetime | None
     latest: datetime
 
@@ -132,7 +133,10 @@ def created_at(tx: Transaction) -> datetime:
 def snapshot_dates(tx: Transaction, now: datetime) -> Mapping[JobName, SnapshotDates]:
     """The dates of each job's kept snapshots."""
     rows = raw_rows(tx, _SNAPSHOTS, (micros(now),))
-    return {JobName(job): SnapshotDates(_moment(newest), moment(latest)) for job, newest, latest in rows}
+    return {
+        JobName(job): SnapshotDates(VaultName(vault), _moment(newest), moment(latest))
+        for job, vault, newest, latest in rows
+    }
 
 
 def backup_dates(tx: Transaction, now: datetime) -> Mapping[JobName, BackupDates]:

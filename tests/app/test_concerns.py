@@ -27,6 +27,8 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("nobody can tell whether the daemon runs", {"daemon_runs": None}, []),
     ("overdue", {"jobs": [job(), LATE]}, [(CRITICAL, Topic.OVERDUE)]),
     ("never backed up", {"jobs": [replace(LATE, last_good=None)]}, [(CRITICAL, Topic.OVERDUE)]),
+    ("in its vault", {"jobs": [job(bound_to="cold")]}, []),
+    ("bound to another vault", {"jobs": [job(bound_to="old")]}, [(CRITICAL, Topic.VAULT)]),
     ("no daemon", {"daemon_runs": False}, [(WARNING, Topic.DAEMON)]),
     ("no daemon, but timers", {"daemon_runs": False, "jobs": [job(has_timer=True)]}, []),
     (

@@ -270,10 +270,11 @@ class TestWhoMayRead:
         from backup.vault.directory import DirectoryVault
 
         site.backup()
+        first = site.vault.name
         other = DirectoryVault(VaultName("other"), str(tmp_path / "other"), site.clock)
         other.create()
         site.vault = other
-        with pytest.raises(ConfigError, match="another vault"):
+        with pytest.raises(ConfigError, match=f"is kept in vault {first}, and the config says other"):
             site.backup()
 
 

@@ -126,6 +126,18 @@ def test_it_tells_what_is_free(server: Server) -> None:
     )
 
 
+def test_a_vault_that_was_given_another_name(with_daemon: Server) -> None:
+    """Every backup is refused then, and none is a run that could fail."""
+    text = with_daemon.config.read_text()
+    with_daemon.config.write_text(text.replace('"cold"', '"renamed"'))
+    assert topics(with_daemon) == [("critical", "vault")]
+    said = with_daemon.run("status").stdout
+    assert "job main is kept in vault cold, and the config says renamed" in said
+    assert "is kept in vault cold, and the config says renamed" in with_daemon.fails(2, "backup")
+    with_daemon.config.write_text(text)
+    assert topics(with_daemon) == []
+
+
 def test_overdue(with_daemon: Server) -> None:
     later(with_daemon, timedelta(hours=7, minutes=30))
     assert topics(with_daemon) == []

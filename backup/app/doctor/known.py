@@ -18,6 +18,7 @@ WHY: Mapping[Topic, str] = {
     Topic.DISK: "a backup that finds no space fails",
     Topic.COST: "more is stored than was meant to be paid for",
     Topic.CHECK: "nobody knows whether the archives are still there and whole",
+    Topic.VAULT: "what has changed since the last good backup is nowhere else",
     Topic.MESSAGES: "nobody is told when a backup fails",
 }
 

@@ -47,6 +47,7 @@ from backup.rebuilder.journal import Journal
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE
 from backup.transfer.retry import Patience, Reach
+from backup.wording import counted
 
 KEEP_WITHIN = timedelta(days=30)
 _STALE = timedelta(days=3)  # catalogs of a cold vault take half a day, and some are asked for after others
@@ -263,7 +264,7 @@ class _Server:
             before_request=valid.require,
         )
         total = sum(one.size for one in due)
-        title = f"Deleting {len(due)} archives from {context.vault.name}"
+        title = f"Deleting {counted(len(due), 'archive')} from {context.vault.name}"
         with phase(context.progress, title, total, counts="archive"):
             came_of_it = delete_all(due, work, lambda *_: None)
         return replace(report, deleted=share_of(came_of_it.gone), refused=refused_shares(came_of_it))
