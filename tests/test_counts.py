@@ -90,6 +90,17 @@ class TestStatements:
         assert many[0] - few[0] <= 8 * folders, Counter(many)
         assert many[1] - few[1] <= 3 * folders
 
+    def test_a_catalog_is_made_of_what_is_in_memory(self, tmp_path: Path) -> None:
+        """What was staged is not read back for it, nor the archives' chunks more than once."""
+        plant(tmp_path / "source", 1_000)
+        site = directory_site(tmp_path, pack_size=64 * MIB)
+        with statements() as first:
+            site.backup()
+        site.close()
+        read = [one for one in first if one.lstrip().startswith("SELECT")]
+        assert not [one for one in read if "staged_entries" in one and "content_id" in one]
+        assert len([one for one in read if "FROM chunks WHERE archive" in one]) == 1
+
 
 class TestSystemCalls:
     """What the kernel is asked for each small file: strace counts, of all processes and threads."""

@@ -21,6 +21,7 @@ from backup.archiver.ahead import ReadAhead
 from backup.archiver.commit import Committer
 from backup.archiver.compare import differing, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
+from backup.archiver.delta import Delta
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
 from backup.archiver.opening import open_uploader, require_domain
@@ -173,12 +174,14 @@ class _Backup:
         with at.context.inventory.reading() as tx:
             self._lost_chunks = to_store_anew(tx, at.context.vault.name)
             self._not_at_a_glance = directories_with(tx, at.row.number, self._lost_chunks)
+        self._delta = Delta(at)
         self._staged = StagedChanges(
             at.context.inventory,
             job=at.row.number,
             run=at.run.number,
             domain=at.domain,
             lost=self._lost_chunks,
+            delta=self._delta,
         )
         self._staging = Staging(
             self._staged,
@@ -191,7 +194,8 @@ class _Backup:
 
     def run(self) -> BackupReport:
         """Scan and upload, then commit."""
-        with phase(self._at.context.progress, f"Backing up {self._at.job.name}", self._expected()):
+        title = f"Backing up {self._at.job.name}"
+        with phase(self._at.context.progress, title, self._expected()), closing(self._delta):
             return self._run()
 
     def _run(self) -> BackupReport:
@@ -214,14 +218,14 @@ class _Backup:
                 with closing(Contents(pipeline, secret, context.stamps, memory.batch)) as contents:
                     self._progress.follow(contents)
                     self._read(contents)
-                pipeline.finish()
                 self._staged.flush()
+                pipeline.finish()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
                 used = pipeline.used_archives
             self._at.uploader.drain()
         finally:
             self._staged.close()
-        report = Committer(self._at).commit(used, self._tally)
+        report = Committer(self._at, self._delta).commit(used, self._tally)
         self._progress.settle()
         return report
 
@@ -268,7 +272,9 @@ class _Backup:
     def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
         run = self._at.run.number
         self._staged.end_view()  # the next look-up must see the chunks of this pack
-        self._at.uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
+        uploader = self._at.uploader
+        uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
+        self._delta.stored(uploader.take_stored())
 
     def _report(self, problem: Problem) -> None:
         self._tally.problems.append(problem)

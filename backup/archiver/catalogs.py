@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
-from backup.archiver.packing import OpenPack, Spool
+from backup.archiver.catalog_writer import CatalogWriter
+from backup.archiver.packing import Spool
 from backup.errors import FormatError
 from backup.format import catalog as records
-from backup.format.catalog import Record, pack_records
-from backup.format.frame import FrameCodec
+from backup.format.catalog import Record
 from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
@@ -25,6 +26,7 @@ from backup.inventory import amendments, archives, entries, mounts, packed, read
 from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import StagedEntry
+from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow
 from backup.inventory.snapshots import Snapshot, has_snapshots
 from backup.model import Generation, Pack, PackId, PackKind, VaultName
@@ -109,6 +111,17 @@ def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
     ).to_text()
 
 
+def names_after(tx: Transaction, job: int, inventory: Inventory, run: int, used: Iterable[int]) -> set[int]:
+    """The archives that a run's delta names: its own and those `used`, unless the job's catalogs name them.
+
+    In place of those that are lost, those that hold the same chunks.
+    """
+    own = (archive.number for archive in archives.list_archives(tx, inventory.id, run=run))
+    named = archives.named_archives(tx, job)
+    needed = {*own, *used}
+    return (needed | replacements(tx, named | needed)) - named
+
+
 def position_after(
     chain: Chain, job: JobRow, number: int, generation: Generation, names: Iterable[int]
 ) -> CatalogPosition:
@@ -117,38 +130,38 @@ def position_after(
     return CatalogPosition(job.number, number, generation, parent, sorted(names))
 
 
-def write_catalog(
+@dataclass(frozen=True, slots=True)
+class WrittenCatalog:
+    """A catalog in the spool, ready to be sent."""
+
+    pack: Pack
+    file_name: str
+    position: CatalogPosition
+
+
+def open_catalog(
     spool: Spool,
-    stream: Iterable[Record | tuple[Any, ...]],
     *,
     job: JobRow,
-    position: CatalogPosition,
+    number: int,
+    generation: Generation,
     chain: Chain,
     enrolments: tuple[tuple[bytes, bytes], ...],
     level: int | None,
     features: CatalogFeature = NO_FEATURE,
-) -> tuple[Pack, OpenPack]:
-    """Write records into a finished, proven pack in the spool."""
+) -> CatalogWriter:
+    """Begin a catalog that follows the chain, in the spool."""
     parent_pack_id, parent_header_hash = chain.parent or (NO_PACK, NO_HASH)
     fields = CatalogFields(
         job_id=job.id,
-        number=position.number,
-        generation=position.generation,
+        number=number,
+        generation=generation,
         parent_pack_id=parent_pack_id,
         parent_header_hash=parent_header_hash,
         enrolments=enrolments,
         features=features,
     )
-    pack = spool.open_pack(PackKind.CATALOG, fields)
-    codec = FrameCodec(level)
-    try:
-        for number, body in enumerate(pack_records(stream)):
-            row = pack.append(codec.seal(pack.keys.frame_key, pack.label.pack_id, number, [body]), [], [], [])
-            pack.prove_body(codec, row, body)
-        return pack.finish(), pack
-    except BaseException:
-        pack.discard()
-        raise
+    return CatalogWriter(spool.open_pack(PackKind.CATALOG, fields), level)
 
 
 # Contents.
@@ -163,35 +176,36 @@ def with_secrets(
     """A job's first delta as a full catalog: its records, with the server's keys after the Start."""
     rest = iter(stream)
     yield next(rest)
-    yield _secrets(signer, secret, recipients)
+    yield secrets_record(signer, secret, recipients)
     yield from rest
 
 
-def _secrets(signer: Signer, secret: ChunkSecret, recipients: Sequence[Recipient]) -> Record:
+def secrets_record(signer: Signer, secret: ChunkSecret, recipients: Sequence[Recipient]) -> Record:
+    """The server's keys, as a full catalog carries them."""
     return records.Secrets(signer.seed, secret.secret, [recipient.public for recipient in recipients])
 
 
-def delta_records(
+def entry_records(staged: Sequence[Sequence[Any]], snapshot: int) -> Iterator[tuple[Any, ...]]:
+    """Staged entries (columns of `StagedEntry`) as a snapshot's records."""
+    chunks = [one or b"" for one in staged[_CHUNKS]]
+    kinds, added_in, removed_in = (repeat(one, len(chunks)) for one in (records.ENTRY, snapshot, None))
+    return zip(kinds, *staged[_BEFORE_CHUNKS], chunks, added_in, removed_in, strict=True)
+
+
+def delta_rest(
     tx: Transaction,
     inventory: Inventory,
     *,
     job: JobRow,
-    position: CatalogPosition,
+    names: Sequence[int],
     chain: Chain,
     run: int,
     snapshot: records.SnapshotRecord,
     marks: Sequence[Record],
-    program: str,
-) -> Iterator[Record | tuple[Any, ...]]:
-    """The changes of a run: its staged entries, the ends of old ones, its archives, snapshot and marks."""
-    parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(inventory, job, position, parent, snapshot.host, program)
-    yield from _archives(tx, inventory, position.names)
-    yield from _owners(tx)
-    numbers = entries.staged_directories(tx, run)
-    yield from _directories(tx, numbers)
-    for row in entries.staged_rows(tx, run):
-        yield (records.ENTRY, *row[_BEFORE_CHUNKS], row[_CHUNKS] or b"", snapshot.number, None)
+) -> Iterator[Record]:
+    """The last records of what a run changes, after its entries: archives, ends of old entries, its snapshot
+    and marks."""
+    yield from archive_records(tx, inventory, names)
     ends = entries.staged_ends(tx, run)
     for start in range(0, len(ends), _NUMBERS_A_RECORD):
         packed = records.pack_u64(ends[start : start + _NUMBERS_A_RECORD])
@@ -214,9 +228,8 @@ def amending_records(
     program: str,
 ) -> Iterator[Record]:
     """A delta without a snapshot: a change of what was saved before."""
-    parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(inventory, job, position, parent, host, program)
-    yield from _archives(tx, inventory, position.names)
+    yield start_record(inventory, job, position.number, position.generation, chain, host, program)
+    yield from archive_records(tx, inventory, position.names)
     yield from amendment
     yield chain.record()
 
@@ -243,10 +256,9 @@ def full_records(
     program: str,
 ) -> Iterator[Record | tuple[Any, ...]]:
     """Everything the job needs as of the newest delta: all snapshots with their marks, entries, archives."""
-    parent = chain.newest_delta.label.number if chain.newest_delta else 0
-    yield _start(inventory, job, position, parent, host, program)
-    yield _secrets(signer, secret, recipients)
-    yield from _archives(tx, inventory, position.names)
+    yield start_record(inventory, job, position.number, position.generation, chain, host, program)
+    yield secrets_record(signer, secret, recipients)
+    yield from archive_records(tx, inventory, position.names)
     yield from _owners(tx)
     yield from (
         records.DirectoryRecord(number, path) for number, path in entries.all_directories(tx, job.number)
@@ -258,13 +270,21 @@ def full_records(
     yield chain.record()
 
 
-def _start(
-    inventory: Inventory, job: JobRow, position: CatalogPosition, parent: int, host: str, program: str
+def start_record(
+    inventory: Inventory,
+    job: JobRow,
+    number: int,
+    generation: Generation,
+    chain: Chain,
+    host: str,
+    program: str,
 ) -> records.Start:
+    """The first record of a catalog that follows the chain."""
+    parent = chain.newest_delta.label.number if chain.newest_delta else 0
     return records.Start(
         records.FORMAT,
-        position.number,
-        int(position.generation),
+        number,
+        int(generation),
         job.id,
         job.name,
         parent,
@@ -274,7 +294,8 @@ def _start(
     )
 
 
-def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Record]:
+def archive_records(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Record]:
+    """Archives with what lies in them, and before them their domains and vaults."""
     found = archives.get_archives(tx, names, inventory.id)
     domains = archives.domains_of(tx, names)
     for number, name, identity in {(row.vault, row.vault_name, row.vault_identity) for row in domains}:
@@ -303,8 +324,3 @@ def _archives(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> It
 def _owners(tx: Transaction) -> Iterator[Record]:
     for number, owner in entries.owners_by_number(tx).items():
         yield records.OwnerRecord(number, *owner)
-
-
-def _directories(tx: Transaction, numbers: Sequence[int]) -> Iterator[Record]:
-    for number, path in entries.directory_paths(tx, numbers).items():
-        yield records.DirectoryRecord(number, path)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from backup.archiver.delta import Delta
 from backup.archiver.full_catalogs import without_full
 from backup.archiver.key_changes import older_data, unenrolled
 from backup.archiver.report import BackupReport, Tally
@@ -28,8 +29,9 @@ _CUT_OFF = "the run ended before it was"
 class Committer:
     """Writes a run's catalogs and commits its snapshot."""
 
-    def __init__(self, at: OpenBackup) -> None:
+    def __init__(self, at: OpenBackup, delta: Delta) -> None:
         self._at = at
+        self._delta = delta
         self._sender = CatalogSender(at)
 
     def commit(self, used: Iterable[int], tally: Tally) -> BackupReport:
@@ -42,8 +44,8 @@ class Committer:
         snapshot, *marks = self._prepare(tally)
         with self._at.context.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
-        delta = self._sender.delta_of_backup(snapshot, used, marks)
-        report = self._report(snapshot, tally, changes, delta)
+        catalog = self._sender.delta_of_backup(self._delta, snapshot, used, marks)
+        report = self._report(snapshot, tally, changes, catalog)
         due = self._sender.full_due()
         with self._at.context.inventory.writing() as tx:
             make_true(tx, self._at.run.number, self._at.row, snapshot, marks)
@@ -102,7 +104,7 @@ class Committer:
         return record, *marks
 
     def _report(
-        self, snapshot: SnapshotRecord, tally: Tally, changes: tuple[int, int], delta: Archive
+        self, snapshot: SnapshotRecord, tally: Tally, changes: tuple[int, int], catalog: Archive
     ) -> BackupReport:
         return BackupReport(
             job=self._at.row.name,
@@ -122,7 +124,7 @@ class Committer:
             seconds=self._seconds(),
             problems=tuple(tally.problems),
             recipients=tuple(recipient.id.hex() for recipient in self._at.keys.recipients),
-            catalog=delta.archive_id or "",
+            catalog=catalog.archive_id or "",
             warnings=(*tally.warnings, *self._clock_warnings(), *unenrolled(self._at.keys)),
         )
 

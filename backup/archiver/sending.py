@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from backup.archiver import catalogs
+from backup.archiver.delta import Delta
 from backup.archiver.full_catalogs import Due, full_due
-from backup.archiver.packing import OpenPack
 from backup.archiver.settings import OpenRun
 from backup.format.catalog import Record, SnapshotRecord
 from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.inventory import amendments, archives, runs, snapshots
 from backup.inventory.archives import Archive, CatalogPosition
-from backup.inventory.database import Transaction
 from backup.inventory.lost import replacements
 from backup.inventory.schema import micros
 from backup.inventory.snapshots import Snapshot
-from backup.model import Generation, Pack
-
-Changes = Callable[[Transaction, CatalogPosition, catalogs.Chain], Iterable[Record | tuple[Any, ...]]]
-"""The records of a delta, made in the transaction in which it is written."""
+from backup.model import Generation
 
 
 class CatalogSender:
@@ -30,39 +26,25 @@ class CatalogSender:
         self._at = at
 
     def delta_of_backup(
-        self, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record] = ()
+        self, delta: Delta, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record] = ()
     ) -> Archive:
         """Store what a backup changed; `used` are the archives that its entries need, besides its own.
 
         `marks` are of the snapshot.
         """
-        at, inventory = self._at, self._at.context.inventory
-
-        def changes(
-            tx: Transaction, position: CatalogPosition, chain: catalogs.Chain
-        ) -> Iterable[Record | tuple[Any, ...]]:
-            return catalogs.delta_records(
-                tx,
-                inventory,
-                job=at.row,
-                position=position,
-                chain=chain,
-                run=at.run.number,
-                snapshot=snapshot,
-                marks=marks,
-                program=at.context.program,
-            )
-
-        return self._delta(changes, set(used))
+        return self._send(delta.finish(snapshot, used, marks))
 
     def delta_of_amendment(self, amendment: Sequence[Record]) -> Archive:
-        """Store a change of what was saved before."""
+        """Store a change of what was saved before; a job's first catalog is full, too."""
         at, inventory = self._at, self._at.context.inventory
-
-        def changes(
-            tx: Transaction, position: CatalogPosition, chain: catalogs.Chain
-        ) -> Iterable[Record | tuple[Any, ...]]:
-            return catalogs.amending_records(
+        number = self._allot()
+        features = CatalogFeature.MARKS if amendments.needs_marks(amendment) else NO_FEATURE
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, at.row.number, inventory)
+            names = catalogs.names_after(tx, at.row.number, inventory, at.run.number, ())
+            generation = Generation.FULL if chain.is_new else Generation.DELTA
+            position = catalogs.position_after(chain, at.row, number, generation, names)
+            stream: Iterable[Record | tuple[Any, ...]] = catalogs.amending_records(
                 tx,
                 inventory,
                 job=at.row,
@@ -72,33 +54,11 @@ class CatalogSender:
                 host=at.context.host,
                 program=at.context.program,
             )
-
-        marks = amendments.needs_marks(amendment)
-        return self._delta(changes, set(), CatalogFeature.MARKS if marks else NO_FEATURE)
-
-    def _delta(
-        self, changes: Changes, used: Collection[int], features: CatalogFeature = NO_FEATURE
-    ) -> Archive:
-        """Store a delta; the job's first is a full catalog, too."""
-        inventory = self._at.context.inventory
-        number = self._allot()
-        with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
-            own = {
-                archive.number
-                for archive in archives.list_archives(tx, inventory.id, run=self._at.run.number)
-            }
-            named = archives.named_archives(tx, self._at.row.number)
-            needed = own | set(used)
-            names = (needed | replacements(tx, named | needed)) - named
-            generation = Generation.FULL if chain.is_new else Generation.DELTA
-            position = catalogs.position_after(chain, self._at.row, number, generation, names)
-            stream = changes(tx, position, chain)
             if chain.is_new:
-                keys, features = self._at.keys, features | CatalogFeature.FIRST_DELTA
-                stream = catalogs.with_secrets(stream, keys.signer, keys.secret, keys.recipients)
+                features |= CatalogFeature.FIRST_DELTA
+                stream = catalogs.with_secrets(stream, at.keys.signer, at.keys.secret, at.keys.recipients)
             written = self._write(stream, position, chain, features)
-        return self._send(written, position)
+        return self._send(written)
 
     def full_due(self) -> Due | None:
         """The reason why a full catalog is due; None if it is not."""
@@ -133,7 +93,7 @@ class CatalogSender:
             )
             features = CatalogFeature.MARKS if amendments.needs_marks(marks) else NO_FEATURE
             written = self._write(stream, position, chain, features)
-        return self._send(written, position)
+        return self._send(written)
 
     def line(self) -> str:
         """The recovery line of the job's present state."""
@@ -152,23 +112,29 @@ class CatalogSender:
         position: CatalogPosition,
         chain: catalogs.Chain,
         features: CatalogFeature,
-    ) -> tuple[Pack, OpenPack]:
-        return catalogs.write_catalog(
+    ) -> catalogs.WrittenCatalog:
+        writer = catalogs.open_catalog(
             self._at.spool,
-            stream,
             job=self._at.row,
-            position=position,
+            number=position.number,
+            generation=position.generation,
             chain=chain,
             enrolments=self._at.keys.enrolments,
             level=self._at.level,
             features=features,
         )
+        try:
+            writer.add(stream)
+        except BaseException:
+            writer.discard()
+            raise
+        return catalogs.WrittenCatalog(*writer.finish(), position)
 
-    def _send(self, written: tuple[Pack, OpenPack], position: CatalogPosition) -> Archive:
+    def _send(self, written: catalogs.WrittenCatalog) -> Archive:
         """Upload a catalog and wait until it is stored."""
-        pack, opened = written
+        domain, run = self._at.domain, self._at.run.number
         number = self._at.uploader.submit(
-            pack, opened.file_name, domain=self._at.domain, run=self._at.run.number, catalog=position
+            written.pack, written.file_name, domain=domain, run=run, catalog=written.position
         )
         self._at.uploader.drain()
         inventory = self._at.context.inventory

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
 
+from backup.archiver.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory import domains, entries
@@ -28,20 +30,30 @@ class StagedChanges:
     """The changes of one run, on its own thread. `close` it at the end: what was not flushed is dropped."""
 
     def __init__(
-        self, inventory: Inventory, *, job: int, run: int, domain: int, lost: LostChunks = NOTHING_LOST
+        self,
+        inventory: Inventory,
+        *,
+        job: int,
+        run: int,
+        domain: int,
+        delta: Delta,
+        lost: LostChunks = NOTHING_LOST,
     ) -> None:
+        """What is staged is also written into `delta`."""
         self._inventory = inventory
         self._job = job
         self._run = run
         self._domain = domain
         self._lost = lost
+        self._delta = delta
         self._numbers = NumberSupply(inventory, "entries")
-        self._added: list[tuple[Any, ...]] = []  # `StagedEntry`
+        self._added = _no_rows()  # columns, as the driver takes them
         self._removed: list[int] = []
         self._hinted: list[tuple[int, Hint]] = []
         self._directory_numbers = NumberSupply(inventory, "directories")
         self._directories: dict[bytes, int] = {}  # a cache of directories that the inventory has
         self._new_directories: dict[bytes, int] = {}
+        self._homes: dict[int, bytes] = {}  # the directories of what was gathered
         self._view: ExitStack | None = None
         self._reader: Transaction | None = None
         self._reads = 0
@@ -90,7 +102,9 @@ class StagedChanges:
         number = self._numbers.take()
         directory = self._directory(entry.directory)
         hints = (hint.inode, hint.ctime_ns, int(hint.is_mount))
-        self._added.append(StagedEntry(number, directory, entry.name, *values, *hints))
+        row = StagedEntry(number, directory, entry.name, *values, *hints)
+        for column, value in zip(self._added, row, strict=True):
+            column.append(value)
         self._flush_if_full()
 
     def add_files(
@@ -104,16 +118,39 @@ class StagedChanges:
         """Stage new plain files, in columns; `at` holds each file's index in `directories`."""
         if self._gathered + len(at) > ROWS_A_BATCH:
             self.flush()
-        numbers = self._numbers.take_many(len(at))
-        homes = [self._directory(path) for path in directories] if at else []
-        columns = zip(numbers, at, scanned, content_ids, chunks, strict=True)
-        for number, home, (name, found, _), content, packed in columns:
-            mode, uid, gid, mtime_ns, size, inode, ctime_ns = _look(found)
-            owner = self._owners_met.get((uid, gid))
-            if owner is None:
-                owner = self._owners_met[uid, gid] = self._owner(owner_of(found))
-            values = (EntryKind.FILE, mode & _MODE, owner, mtime_ns, size, None, content, packed)
-            self._added.append((number, homes[home], name, *values, inode, ctime_ns, 0))
+        if not at:
+            return
+        homes = [self._directory(path) for path in directories]
+        modes, uids, gids, mtimes, sizes, inodes, ctimes = zip(
+            *(_look(found) for _, found, _ in scanned), strict=True
+        )
+        columns: tuple[Iterable[Any], ...] = (
+            self._numbers.take_many(len(at)),
+            [homes[home] for home in at],
+            [name for name, _, _ in scanned],
+            repeat(int(EntryKind.FILE), len(at)),
+            [mode & _MODE for mode in modes],
+            self._owners_of(uids, gids, scanned),
+            mtimes,
+            sizes,
+            repeat(None, len(at)),
+            content_ids,
+            chunks,
+            inodes,
+            ctimes,
+            repeat(0, len(at)),
+        )
+        for column, more in zip(self._added, columns, strict=True):
+            column.extend(more)
+
+    def _owners_of(
+        self, uids: Sequence[int], gids: Sequence[int], scanned: Sequence[ScannedEntry]
+    ) -> Iterable[int]:
+        """The number of each file's owner."""
+        ids = list(zip(uids, gids, strict=True))
+        for new in set(ids).difference(self._owners_met):
+            self._owners_met[new] = self._owner(owner_of(scanned[ids.index(new)].stat))
+        return map(self._owners_met.__getitem__, ids)
 
     def _is_to_move(self, before: bytes | None, chunks: bytes | None) -> bool:
         """Whether an entry's old chunks are lost, or were sealed for other recipients than its new ones."""
@@ -142,12 +179,15 @@ class StagedChanges:
     def flush(self) -> None:
         """Write what was gathered."""
         self.end_view()
-        if not (self._added or self._removed or self._hinted):
+        if not self._gathered:
             return
         with self._inventory.writing() as tx:
             entries.add_directories(tx, self._job, self._new_directories)
             entries.stage(tx, self._run, added=self._added, removed=self._removed, hinted=self._hinted)
-        self._added, self._removed, self._hinted = [], [], []
+        if self._added[0]:
+            self._delta.staged(self.owners, self._homes, self._added)
+            self._homes = {}
+        self._added, self._removed, self._hinted = _no_rows(), [], []
         self._new_directories = {}
 
     def close(self) -> None:
@@ -157,7 +197,7 @@ class StagedChanges:
     @property
     def _gathered(self) -> int:
         """Number of rows that are not written yet."""
-        return len(self._added) + len(self._removed) + len(self._hinted)
+        return len(self._added[0]) + len(self._removed) + len(self._hinted)
 
     def _flush_if_full(self) -> None:
         if self._gathered >= ROWS_A_BATCH:
@@ -192,10 +232,11 @@ class StagedChanges:
         return number
 
     def _directory(self, path: bytes) -> int:
-        """The number of a directory; a new one is written with the entries that need it."""
+        """The number of an entry's directory; a new one is written with the entries that need it."""
         number = self._new_directories.get(path) or self._find(path)
         if number is None:
             number = self._new_directories[path] = self._directory_numbers.take()
+        self._homes[number] = path
         return number
 
     def _owner(self, owner: Owner) -> int:
@@ -206,6 +247,11 @@ class StagedChanges:
                 number = self._owners[owner] = entries.add_owner(tx, owner)
             self.owners[number] = owner
         return number
+
+
+def _no_rows() -> list[list[Any]]:
+    """No rows, as columns of `StagedEntry`."""
+    return [[] for _ in StagedEntry._fields]
 
 
 def _same(live: LiveEntry, values: tuple[object, ...]) -> bool:

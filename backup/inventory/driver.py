@@ -6,6 +6,7 @@ SQLAlchemy costs some 70 us a statement, and for a row more than all that is don
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from backup.inventory.database import Transaction
@@ -15,7 +16,12 @@ _ROWS_A_FETCH = 5_000
 
 def sql_of(tx: Transaction, text: str) -> str:
     """A statement with the driver's parameter marks for `{m}`."""
-    return text.format(m="?" if tx.dialect.paramstyle == "qmark" else "%s")
+    return _marked(text, "?" if tx.dialect.paramstyle == "qmark" else "%s")
+
+
+@lru_cache(maxsize=64)
+def _marked(text: str, mark: str) -> str:
+    return text.format(m=mark)
 
 
 def executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, insert, select
@@ -241,12 +242,14 @@ def stage(
     tx: Transaction,
     run: int,
     *,
-    added: Sequence[tuple[Any, ...]] = (),
+    added: Sequence[Sequence[Any]] = (),
     removed: Sequence[int] = (),
     hinted: Sequence[tuple[int, Hint]] = (),
 ) -> None:
-    """Insert new versions (`StagedEntry`), ends of entries and fresh hints of entries (by number)."""
-    insert_rows(tx, staged_entries, [(row[0], run, *row[1:]) for row in added])
+    """Insert new versions (columns of `StagedEntry`), ends of entries and fresh hints (by number)."""
+    if added:
+        numbers, *columns = added
+        insert_rows(tx, staged_entries, list(zip(numbers, repeat(run, len(numbers)), *columns, strict=True)))
     for start in range(0, len(removed), _ROWS_A_WRITE):  # a removed directory may have held a million entries
         some = removed[start : start + _ROWS_A_WRITE]
         insert_rows(tx, staged_removals, [(run, number) for number in some])
@@ -282,13 +285,6 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
     discard_staged(tx, run)
 
 
-def staged_rows(tx: Transaction, run: int) -> Iterator[tuple[Any, ...]]:
-    """The versions that a run adds, in the order of staging: the fields of `StagedEntry`."""
-    sql = f"""SELECT {_ENTRY}, e.inode, e.ctime_ns, e.is_mount
-              FROM staged_entries e WHERE e.run = {{m}} ORDER BY e.number"""  # noqa: S608
-    return raw_rows(tx, sql, (run,))
-
-
 def staged_ends(tx: Transaction, run: int) -> list[int]:
     """Numbers of the entries that a run ends."""
     sql = "SELECT entry FROM staged_removals WHERE run = {m} ORDER BY entry"
@@ -302,12 +298,6 @@ def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
         for table in (staged_entries, staged_removals)
     ]
     return counts[0], counts[1]
-
-
-def staged_directories(tx: Transaction, run: int) -> list[int]:
-    """Numbers of the directories that a run adds something to."""
-    sql = "SELECT DISTINCT directory FROM staged_entries WHERE run = {m} ORDER BY directory"
-    return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (run,))]
 
 
 # Queries.
@@ -371,14 +361,3 @@ def entries_below(
 def owners_by_number(tx: Transaction) -> dict[int, Owner]:
     """Every owner by its number."""
     return {number: owner for owner, number in load_owners(tx).items()}
-
-
-def directory_paths(tx: Transaction, numbers: Sequence[int]) -> dict[int, bytes]:
-    """Paths of directories by number."""
-    paths: dict[int, bytes] = {}
-    for start in range(0, len(numbers), 500):
-        some = select(directories.c.number, directories.c.path).where(
-            directories.c.number.in_(numbers[start : start + 500])
-        )
-        paths.update((row.number, row.path) for row in tx.execute(some))
-    return paths

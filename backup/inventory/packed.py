@@ -17,7 +17,10 @@ from backup.inventory.driver import pages, raw_rows, row_of
 from backup.inventory.schema import chunks, frames
 from backup.model import ChunkRow, FrameRow
 
-_BATCH = 500
+_BATCH = 512
+_KNOWN = """SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
+            WHERE a.domain = {{m}} AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {{m}}))
+              AND c.prefix IN ({marks})"""
 
 
 class ChunkLocation(NamedTuple):
@@ -59,11 +62,11 @@ def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -
     asked = set(ids)
     prefixes = chunk_prefixes(list(asked))
     for start in range(0, len(prefixes), _BATCH):
-        some = ",".join(map(str, prefixes[start : start + _BATCH]))
-        sql = f"""SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
-                  WHERE c.prefix IN ({some}) AND a.domain = {int(domain)}
-                    AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {int(run)}))"""  # noqa: S608
-        for chunk_id, number, archive in raw_rows(tx, sql, ()):
+        some = tuple(prefixes[start : start + _BATCH])
+        size = 1 << (len(some) - 1).bit_length()  # few texts, which the driver keeps prepared
+        filled = some + some[:1] * (size - len(some))
+        sql = _KNOWN.format(marks=", ".join(["{m}"] * size))
+        for chunk_id, number, archive in raw_rows(tx, sql, (domain, run, *filled)):
             if chunk_id in asked:
                 found[chunk_id] = KnownChunk(number, archive)
     return found

@@ -111,6 +111,7 @@ class Uploader:
         fixed = Concurrency.fixed(parts_at_once)
         self._gate = Gate(Concurrency(min(parts_at_once, most), most) if most_at_once else fixed, clock)
         self._parts = ThreadPoolExecutor(most + 1, "part")  # one that waits shows that all lanes are full
+        self._newly_stored: list[int] = []
         self.stored_archives = 0
         self.stored_bytes = 0
 
@@ -165,6 +166,11 @@ class Uploader:
         """Wait until everything submitted is stored and recorded."""
         self._collect(leave=0)
 
+    def take_stored(self) -> Sequence[int]:
+        """Numbers of the archives that were recorded as stored since the last call, in order."""
+        taken, self._newly_stored = self._newly_stored, []
+        return taken
+
     def resume(self, pending: Sequence[PendingUpload]) -> None:
         """Finish what a dead process left: nothing that the vault has is sent again.
 
@@ -176,6 +182,7 @@ class Uploader:
         with phase(self._progress, "Sending what an earlier run left", total, counts="archive"):
             self._resume(pending)
         self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
+        self._newly_stored.clear()
 
     def _resume(self, pending: Sequence[PendingUpload]) -> None:
         begun = self._open_uploads()
@@ -240,6 +247,7 @@ class Uploader:
         with self._inventory.writing() as tx:
             archives.mark_stored(tx, number, archive_id, self._clock.now())
         _remove(os.path.join(self._spool, pack.spool_file))
+        self._newly_stored.append(number)
         self.stored_archives += 1
         self.stored_bytes += size
         self.sent.whole(number, size)

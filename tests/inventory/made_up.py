@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from backup.inventory import archives, runs
 from backup.inventory.database import Inventory, create_inventory
@@ -35,6 +36,12 @@ class Ledger:
         return StagedEntry(
             next(self.numbers), directory, name, 1, 0o644, 1, 5, size, None, None, None, 7, 8, 0
         )
+
+
+def columns(rows: Iterable[StagedEntry]) -> list[list[Any]]:
+    """Staged entries as `entries.stage` takes them."""
+    every = list(rows)
+    return [[row[place] for row in every] for place in range(len(StagedEntry._fields))]
 
 
 def ledger_of(inventory: Inventory) -> Ledger:

@@ -15,7 +15,7 @@ from backup.inventory import entries, schema
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import EntryRow, LiveEntry
 from backup.model import EntryKind, Hint, Owner
-from tests.inventory.made_up import Ledger, fresh_ledger, ledger_of
+from tests.inventory.made_up import Ledger, columns, fresh_ledger, ledger_of
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_snapshots_hold_what_was_true_then(
             }
             removed = [live[key] for key in edits if key in live]
             with ledger.inventory.writing() as tx:
-                entries.stage(tx, run.number, added=list(added.values()), removed=removed)
+                entries.stage(tx, run.number, added=columns(added.values()), removed=removed)
                 assert entries.count_staged(tx, run.number) == (len(added), len(removed))
                 if not is_committed:
                     entries.discard_staged(tx, run.number)
@@ -111,7 +111,7 @@ def test_a_file_looks_as_the_system_would_show_it(ledger: Ledger, tmp_path: Path
     )
     with ledger.inventory.writing() as tx:
         entries.add_directories(tx, ledger.job.number, {b"/d": 1})
-        entries.stage(tx, run.number, added=[entry])
+        entries.stage(tx, run.number, added=columns([entry]))
         entries.apply_staged(tx, run.number, 1)
         (one,) = newest_in(tx, 1)
     assert one[8:] == (found.st_mode, 5, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
@@ -123,7 +123,7 @@ def test_hints_are_updated_in_place_and_go_with_their_entry(ledger: Ledger) -> N
     kept, gone = ledger.entry(1, b"kept"), ledger.entry(1, b"gone")
     with ledger.inventory.writing() as tx:
         entries.add_directories(tx, ledger.job.number, {b"/d": 1})
-        entries.stage(tx, first.number, added=[kept, gone])
+        entries.stage(tx, first.number, added=columns([kept, gone]))
         entries.apply_staged(tx, first.number, 1)
         entries.stage(tx, second.number, removed=[gone.number], hinted=[(kept.number, Hint(70, 80, True))])
         entries.apply_staged(tx, second.number, 2)
@@ -140,10 +140,11 @@ def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
     rows = [ledger.entry(2, b"b"), ledger.entry(1, b"\xff\x00a", size=2**62)]
     with ledger.inventory.writing() as tx:
         entries.add_directories(tx, ledger.job.number, {b"/d": 1, b"/e": 2})
-        entries.stage(tx, run.number, added=rows)
-        assert list(entries.staged_rows(tx, run.number)) == rows
-        assert entries.staged_directories(tx, run.number) == [1, 2]
-        assert entries.directory_paths(tx, [1, 2]) == {1: b"/d", 2: b"/e"}
+        entries.stage(tx, run.number, added=columns(rows))
+        entries.apply_staged(tx, run.number, 1)
+        found = list(entries.all_entries(tx, ledger.job.number))
+        assert [(*row, 1, None) for row in (one[:11] for one in rows)] == found
+        assert list(entries.all_directories(tx, ledger.job.number)) == [(1, b"/d"), (2, b"/e")]
 
 
 def test_looking_for_one_entry_and_one_directory(ledger: Ledger) -> None:
@@ -151,7 +152,7 @@ def test_looking_for_one_entry_and_one_directory(ledger: Ledger) -> None:
     top, inside = ledger.entry(1, b"d"), ledger.entry(2, b"f")
     with ledger.inventory.writing() as tx:
         entries.add_directories(tx, ledger.job.number, {b"/": 1, b"/d": 2})
-        entries.stage(tx, run.number, added=[top, inside])
+        entries.stage(tx, run.number, added=columns([top, inside]))
         entries.apply_staged(tx, run.number, 1)
         job = ledger.job.number
         found = entries.entry_at(tx, job, b"/d/f", 1)
@@ -177,7 +178,7 @@ def test_live_below_takes_no_namesakes(ledger: Ledger) -> None:
     rows = {path: ledger.entry(number, b"x") for path, number in paths.items()}
     with ledger.inventory.writing() as tx:
         entries.add_directories(tx, ledger.job.number, paths)
-        entries.stage(tx, run.number, added=list(rows.values()))
+        entries.stage(tx, run.number, added=columns(rows.values()))
         entries.apply_staged(tx, run.number, 1)
         assert set(entries.live_below(tx, ledger.job.number, b"/a/b")) == {
             rows[path].number for path in (b"/a/b", b"/a/b/c")

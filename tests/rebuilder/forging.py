@@ -16,8 +16,11 @@ from click.testing import CliRunner
 from hypothesis import strategies as st
 
 from backup.archiver import catalogs
+from backup.archiver.catalog_writer import CatalogWriter
+from backup.archiver.packing import OpenPack
 from backup.cli import main
 from backup.format import records
+from backup.model import Generation, Pack
 from tests.support.command_line import CliAt
 from tests.support.servers import directory_server
 
@@ -101,13 +104,29 @@ def as_structs(stream: Iterable[Any]) -> list[Any]:
 
 @contextmanager
 def forging(twist: Twist, *, full: bool = False) -> Iterator[None]:
-    """Meanwhile catalogs are written so."""
-    name = "full_records" if full else "delta_records"
-    real = getattr(catalogs, name)
+    """Meanwhile catalogs are written so: full ones, or deltas."""
+
+    class Forger(CatalogWriter):
+        """Writes at the end what a twist makes of all records."""
+
+        def __init__(self, pack: OpenPack, level: int | None) -> None:
+            super().__init__(pack, level)
+            self._kept: list[Any] = []
+            self._is_twisted = (pack.label.generation is Generation.FULL) is full
+
+        def add(self, records: Iterable[Any]) -> None:
+            self._kept += as_structs(records)
+
+        def finish(self) -> tuple[Pack, str]:
+            try:
+                super().add(twist(self._kept) if self._is_twisted else self._kept)
+            except BaseException:
+                self.discard()
+                raise
+            return super().finish()
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            catalogs, name, lambda *args, **options: iter(list(twist(as_structs(real(*args, **options)))))
-        )
+        patch.setattr(catalogs, "CatalogWriter", Forger)
         yield
 
 
