@@ -22,8 +22,8 @@ from backup.format.catalog import Start
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
 from backup.inventory.archives import list_archives
 from backup.model import KIB, Generation, PackKind
+from tests.archiver.nights import assert_equal, deltas, job_number, live_through_a_week, of_inventory
 from tests.archiver.reader import Rebuilt, read_catalogs
-from tests.archiver.test_catalogs import assert_equal, deltas, job_number, live_through_a_week, of_inventory
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.looking import restored
