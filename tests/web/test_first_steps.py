@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from tests.support.pages import Client, Page
+from tests.support.servers import Server
 
 
 def test_a_stranger_is_sent_to_the_login_and_comes_back(web_page: Page) -> None:
@@ -19,3 +23,12 @@ def test_who_logs_in_sees_the_page(client: Client) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
     assert client.post("/logout").status == 303
     assert client.get("/").status == 303
+
+
+def test_a_backup_goes_before_the_page(one_backup: Server) -> None:
+    with one_backup.process("web", "--listen", "127.0.0.1:0") as process:
+        assert process.stderr is not None
+        while "listens" not in process.stderr.readline():
+            assert process.poll() is None
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            assert os.getpriority(os.PRIO_PROCESS, int(thread.name)) == 19

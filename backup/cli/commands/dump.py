@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ import click
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.moments import at_option
 from backup.cli.support.restore_choice import chosen_paths, made_choice, tell_unmet, with_paths
+from backup.cli.support.restore_elsewhere import begin_and_ask
 from backup.cli.support.restore_output import restore_document
-from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
+from backup.cli.support.restore_terms import RetrievalTerms
 from backup.cli.support.restore_waiting import expected_of, wait_until_readable
 from backup.cli.support.retrieval_options import (
     capacity_option,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backup.inventory.database import Inventory, Transaction
-    from backup.inventory.retrievals import Restore
+    from backup.inventory.retrievals import Restore, Retrieval
     from backup.inventory.snapshots import Snapshot
     from backup.restorer.restore import RestoreContext, RestoreReport
     from backup.restorer.selection.choice import Choice
@@ -106,8 +107,8 @@ def dump(
                 **given,
             )
             choice = with_paths(tx, snapshot, choice, some)
-        begun, context = _begun(cli, inventory, snapshot, path, choice, terms)
-        _await(cli, begun, context, wait=wait)
+        begun, context, known = _begun(cli, inventory, snapshot, path, choice, terms)
+        _await(cli, begun, context, known, wait=wait)
         with _opened(output, force=force) as sink:
             report = stream(begun, context, sink.write)
     _tell(cli, report, output)
@@ -115,8 +116,11 @@ def dump(
 
 def _begun(
     cli: Cli, inventory: Inventory, snapshot: Snapshot, path: bytes, choice: Choice, terms: RetrievalTerms
-) -> tuple[Restore, RestoreContext]:
-    """The restore that asks for what the dump needs, begun now or by the same command before."""
+) -> tuple[Restore, RestoreContext, Sequence[Retrieval] | None]:
+    """The restore that asks for what the dump needs, begun now or by the same command before.
+
+    Last the retrievals, if they were asked for now.
+    """
     from backup.app.restore_contexts import restore_context
     from backup.inventory.runs import vault_of_job
     from backup.restorer.dump.dump import STDOUT
@@ -131,18 +135,22 @@ def _begun(
     plan = plan_restore(snapshot, path, context, choice)
     tell_unmet(cli, plan)
     begun = find_open(context, plan, STDOUT)
-    if begun is None:
-        begun = begin_within_limit(cli, plan, STDOUT, context, terms)
-    return begun, context
+    if begun is not None:
+        return begun, context, None
+    asked = begin_and_ask(cli, plan, STDOUT, context, terms)
+    return asked.restore, context, asked.known
 
 
-def _await(cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool) -> None:
+def _await(
+    cli: Cli, begun: Restore, context: RestoreContext, known: Sequence[Retrieval] | None, *, wait: bool
+) -> None:
     """Ask for what is needed, and return once all of it is readable. `RetrievalNotReadyError`."""
     from backup.cli.support.waiting import expected_text
     from backup.errors import RetrievalNotReadyError
     from backup.restorer.restore import advance, is_ready
 
-    known = advance(begun, context, anew=True)
+    if known is None:
+        known = advance(begun, context, anew=True)
     known = wait_until_readable(is_ready, known, cli, begun, context, wait=wait)
     if not is_ready(known):
         when = expected_text(expected_of(cli, begun, known), cli.clock.now())

@@ -22,8 +22,9 @@ from backup.cli.support.restore_choice import (
     tell_unmet,
     with_paths,
 )
+from backup.cli.support.restore_elsewhere import begin_and_ask
 from backup.cli.support.restore_output import show_restored, show_waiting
-from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
+from backup.cli.support.restore_terms import RetrievalTerms
 from backup.cli.support.restore_waiting import wait_until_readable
 from backup.cli.support.retrieval_options import (
     capacity_option,
@@ -111,23 +112,23 @@ def restore(
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
-        context = restore_context(
-            config, inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
-        )
+        reach, progress = cli.reach(), cli.progress()
+        context = restore_context(config, inventory, vault, clock=cli.clock, progress=progress, reach=reach)
         plan = plan_restore(snapshot, path, context, choice, target=where)
         tell_unmet(cli, plan)
         if dry_run:
             settings = config.vault(vault)
             show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
             return
-        begun = find_open(context, plan, where)
-        if begun is None:
+        begun, known = find_open(context, plan, where), None
+        if begun is not None:
+            leave_mark(begun, context)
+        else:
             confirm_changes(cli, plan, in_place=where == b"/", yes=yes, overwrite=given["overwrite"])
-            begun = begin_within_limit(cli, plan, where, context, terms)
-        leave_mark(begun, context)
+            begun, plan, known = begin_and_ask(cli, plan, where, context, terms, began=leave_mark)
         fresh = None if context.vault.traits.waits else plan
         del plan  # in hours of waiting it would grow old, and take memory
-        carry_on(cli, begun, context, wait=wait, fresh=fresh)
+        carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
 
 
 def _chosen(path: bytes, paths: Sequence[str], *, in_place: bool) -> tuple[bytes, list[NamedPath]]:
@@ -231,11 +232,17 @@ def cancel(cli: Cli, restore_id: str) -> None:
 
 
 def carry_on(
-    cli: Cli, begun: Restore, context: RestoreContext, *, wait: bool, fresh: RestorePlan | None = None
+    cli: Cli,
+    begun: Restore,
+    context: RestoreContext,
+    *,
+    wait: bool,
+    fresh: RestorePlan | None = None,
+    known: Sequence[Retrieval] | None = None,
 ) -> None:
     """Ask for what is missing and write what is readable; with `wait` until the restore is done.
 
-    `fresh` is a plan that was made a moment ago.
+    `fresh` is a plan that was made a moment ago, `known` are the retrievals if they were just asked for.
     """
     from backup.inventory.runs import Outcome
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
@@ -244,7 +251,8 @@ def carry_on(
         return is_ready(known) or is_partly_ready(known)
 
     may_lapse = not context.vault.traits.waits
-    known = advance(begun, context, anew=not context.unattended)
+    if known is None:
+        known = advance(begun, context, anew=not context.unattended)
     context = replace(context, reach=cli.reach(has_answered=True))
     while True:
         known = wait_until_readable(has_work, known, cli, begun, context, wait=wait)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from backup.app.page_access import PAGE_SOCKET
+from backup.app.priority import Priority
 from backup.config import Config
 from backup.config.shapes import NAME, NAME_SENTENCE
 from backup.config.web import WebSettings
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 
 _LISTEN = re.compile(r"unix:/[^\x00]+|(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _USER = "nightvault-web"
+_BEHIND_BACKUPS = Priority(nice=19)
 
 
 def serve(
     config: Config, clock: Clock, *, listen: str | None, behind_proxy: bool, say: Callable[[str], None]
 ) -> None:
-    """Serve the page until a signal. `ConfigError`, `NightvaultError` if it cannot be."""
+    """Serve the page until a signal. `ConfigError`, `NightvaultError` if it cannot be.
+
+    A backup goes before it: where all cores are busy, this process gets a part in seventy of one.
+    """
     from backup.web.app import build
     from backup.web.context import WebContext
     from backup.web.server import run, server_options
@@ -43,6 +48,8 @@ def serve(
     config = msgspec.structs.replace(config, web=settings)
     context = WebContext.of(config, clock, partial(ask, config.state_dir, name=PAGE_SOCKET, seconds=5.0))
     try:
+        with suppress(ConfigError):  # its unit forbids that, and has a weight instead
+            _BEHIND_BACKUPS.set_here()
         if not context.accounts.users():
             say("nobody may log in yet: `nightvault web user add NAME`")
         options = server_options(build(context), **_tls(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from backup.cli.support.context import Cli
@@ -10,11 +11,12 @@ from backup.cli.support.keyfiles import read_keys
 from backup.model import OnCapacity, Tier
 
 if TYPE_CHECKING:
+    from backup.format.keys import RecoveryKey
     from backup.inventory.retrievals import Restore
     from backup.restorer.restore import RestoreContext, RestorePlan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RetrievalTerms:
     """The values of `key_options` and `capacity_option`, as they were given."""
 
@@ -28,6 +30,11 @@ class RetrievalTerms:
     def taken_from(cls, given: dict[str, Any]) -> RetrievalTerms:
         """The terms among a command's options, which are removed from `given`."""
         return cls(**{field.name: given.pop(field.name) for field in fields(cls)})
+
+    @cached_property
+    def keys(self) -> list[RecoveryKey]:
+        """The recovery keys, read or asked for once."""
+        return read_keys(self.key_files, self.passphrase_files)
 
 
 def begin_within_limit(
@@ -48,6 +55,6 @@ def begin_within_limit(
         target,
         context,
         tier=tier,
-        keys=lambda: read_keys(terms.key_files, terms.passphrase_files),
+        keys=lambda: terms.keys,
         on_capacity=OnCapacity(terms.on_capacity or config.restore.on_capacity),
     )

@@ -1,0 +1,54 @@
+"""A restore that is begun anew where the vault lacks an archive, and what it held is kept in another, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from backup.cli.support.context import Cli
+from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
+
+if TYPE_CHECKING:
+    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.restorer.restore import RestoreContext, RestorePlan
+
+
+class Asked(NamedTuple):
+    """A restore whose first requests were made, with its plan and the retrievals as they stand."""
+
+    restore: Restore
+    plan: RestorePlan
+    known: Sequence[Retrieval]
+
+
+def begin_and_ask(
+    cli: Cli,
+    plan: RestorePlan,
+    target: bytes,
+    context: RestoreContext,
+    terms: RetrievalTerms,
+    *,
+    began: Callable[[Restore, RestoreContext], None] = lambda *_: None,
+) -> Asked:
+    """Begin a restore and ask for what it needs, around archives that the vault says it does not have.
+
+    The recovery key is at hand now, and the copies' keys have to be opened by it. What was asked for before
+    serves the new restore, too, so nothing is paid twice. `began` is called before anything is asked for.
+    """
+    from backup.app.state import State
+    from backup.inventory.stages import RetrievalStage
+    from backup.restorer.restore import advance, cancel, plan_restore
+
+    directory = State(cli.config().state_dir).restores
+    while True:
+        begun = begin_within_limit(cli, plan, target, context, terms)
+        began(begun, context)
+        known = advance(begun, context)
+        if all(one.state is not RetrievalStage.FAILED for one in known):
+            return Asked(begun, plan, known)
+        better = plan_restore(plan.snapshot, plan.path, context, plan.choice, confirmed=plan.confirmed)
+        if not better.archives.keys() - plan.archives.keys():
+            return Asked(begun, plan, known)  # it is kept nowhere else
+        cli.say("what it held is kept in another archive, too, and is taken from there")
+        cancel(begun, context.inventory, directory, cli.clock)
+        plan = better  # without the archives that are lost now: each round there are fewer

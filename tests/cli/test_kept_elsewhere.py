@@ -1,0 +1,92 @@
+"""What a vault has lost, and another archive holds, too, comes back by the command that meets the loss."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import Server, directory_server
+from tests.support.trees import assert_same_tree
+
+
+@contextmanager
+def taken_away(server: Server, archive_id: str) -> Iterator[None]:
+    """The archive's file is not in the vault."""
+    here, away = server.folder / "vault" / "archives" / archive_id[:2] / archive_id, server.folder / "away"
+    here.rename(away)
+    yield
+    away.rename(here)
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Server:
+    """A server whose files are stored in two archives: one was lost, stored again, and found again."""
+    server = directory_server(tmp_path)
+    server.init()
+    server.backup()
+    (data,) = data_archives(server)
+    with taken_away(server, data):
+        assert server.run("check").exit_code == 1
+        server.backup()
+    server.done("check")
+    assert len(data_archives(server)) == 2
+    return server
+
+
+def data_archives(server: Server) -> list[str]:
+    return [one["archive_id"] for one in server.json("archives") if one["kind"] == "data"]
+
+
+def planned(server: Server) -> str:
+    """The archive that a restore would read."""
+    plan = server.json("restore", "latest", "--target", server.folder / "none", "--dry-run")
+    (archive,) = {one["archive"] for one in plan["retrievals"]}
+    return str(archive)
+
+
+def test_a_restore_takes_it_from_the_other_archive(twice: Server, tmp_path: Path) -> None:
+    words = ("restore", "latest", "--key", twice.key_file, "--target", tmp_path / "out")
+    with taken_away(twice, planned(twice)):
+        done = twice.done(*words)
+        assert "what it held is kept in another archive, too" in done.stderr
+        assert_same_tree(Path(f"{tmp_path}/out{twice.source}"), twice.source)
+        assert not list((tmp_path / "out").glob(".nightvault*")), "no mark is left"
+        assert [one["state"] for one in twice.json("restores", "--all")] == ["done", "cancelled"]
+    assert [run["outcome"] for run in twice.json("runs") if run["kind"] == "restore"] == ["done"]
+
+
+def test_the_key_is_read_once(twice: Server, tmp_path: Path) -> None:
+    """From standard input it comes only once."""
+    words = ("restore", "latest", "--key", "-", "--target", tmp_path / "out")
+    with taken_away(twice, planned(twice)):
+        twice.done(*words, typed=twice.key_file.read_bytes())
+    assert_same_tree(Path(f"{tmp_path}/out{twice.source}"), twice.source)
+
+
+def test_a_dump_takes_it_from_there_too(twice: Server, tmp_path: Path) -> None:
+    words = ("dump", f"latest:{twice.source}", "--tar", "--key", twice.key_file, "-o", tmp_path / "out.tar")
+    with taken_away(twice, planned(twice)):
+        twice.done(*words)
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        tar.extractall(tmp_path / "out", filter="tar")
+    files = [one.relative_to(twice.source) for one in twice.source.rglob("*") if one.is_file()]
+    assert files
+    for one in files:
+        assert (tmp_path / "out" / one).read_bytes() == (twice.source / one).read_bytes()
+
+
+def test_what_is_nowhere_else_is_named_once(twice: Server, tmp_path: Path) -> None:
+    first, second = data_archives(twice)
+    words = ("restore", "latest", "--key", twice.key_file, "--target", tmp_path / "out")
+    with taken_away(twice, first):
+        (twice.folder / "vault" / "archives" / second[:2] / second).unlink()
+        result = twice.run(*words)
+    assert result.exit_code == 3
+    told = result.stderr
+    for one in (first, second):
+        assert told.count(f"has no archive {one}") == 1
+    assert "its archive is gone from the vault" in told or "is not in the vault (lost)" in told
