@@ -358,7 +358,7 @@ class VaultState:
     size: int | None = None
     listed_at: datetime | None = None
     at: datetime | None = None  # the time by the vault's own clock; a directory has none
-    identity: VaultIdentity | None = None
+    identities: Sequence[VaultIdentity] | None = None  # as of `Vault.identities`
     region: str | None = None
 
 

@@ -104,7 +104,7 @@ def status_in(
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
     vaults = {one.name: one.vault for one in config.jobs}
     facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in rows.runs]
-    known_since = max(rows.created_at, _changed_at(config))
+    known_since = max(rows.created_at, config_changed_at(config))
     jobs = [_job(job, rows, facts, now, known_since) for job in config.jobs]
     found = Status(
         now=now,
@@ -182,7 +182,7 @@ def _span(seconds: int | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def _changed_at(config: Config) -> datetime:
+def config_changed_at(config: Config) -> datetime:
     """When the config was changed last: a job may have come with that. Long ago if nobody knows."""
     try:
         return datetime.fromtimestamp(os.stat(config.path).st_mtime, UTC)

@@ -127,7 +127,7 @@ class GlacierVault:
             size=answer.get("SizeInBytes"),
             listed_at=answers.parse_date(listed) if listed else None,
             at=vault_time(answer),
-            identity=answers.identity_of(arn, made) if made else None,
+            identities=[answers.identity_of(arn, made)] if made else None,
         )
 
     # Which vault this is.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from backup.errors import ThrottledError, VaultError, VaultMissingError
-from backup.model import InventoryId, ListedArchive, PackKind, VaultIdentity
+from backup.model import InventoryId, ListedArchive, PackKind, VaultIdentity, VaultState
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
+from backup.vault.aws import vault_time
 from backup.vault.s3_requests import BucketRequests
 
 _MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants a checksum with each object
@@ -31,13 +32,29 @@ class S3Identity:
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""
-        bucket, found = self._requests.bucket, []
-        below = bucket.prefix + keys.identity_key(inventory_id)
+        return [one for page in self._identity_pages(inventory_id) for one in self._identities_in(page)]
+
+    def state_with_identities(self, inventory_id: InventoryId) -> VaultState:
+        """Its state, by the list that tells the identities for an inventory."""
+        location = f"s3://{self._requests.bucket.name}/{self._requests.bucket.prefix}"
+        try:
+            pages = list(self._identity_pages(inventory_id))
+        except VaultMissingError:
+            return VaultState(exists=False, location=location)
+        found = [one for page in pages for one in self._identities_in(page)]
+        return VaultState(exists=True, location=location, at=vault_time(pages[-1]), identities=found)
+
+    def _identity_pages(self, inventory_id: InventoryId) -> Iterator[Any]:
+        below = self._requests.bucket.prefix + keys.identity_key(inventory_id)
         doing = "look which vault it is"
-        for page in self._requests.pages("list_objects_v2", doing, unknown=VaultMissingError, Prefix=below):
-            lines = [line for line in page.get("Contents", ()) if is_identity(line, bucket.prefix)]
-            found += [keys.token_of(line["Key"].removeprefix(bucket.prefix)) for line in lines]
-        return [VaultIdentity(token) for token in found if token]
+        return self._requests.pages("list_objects_v2", doing, unknown=VaultMissingError, Prefix=below)
+
+    def _identities_in(self, page: Mapping[str, Any]) -> Iterator[VaultIdentity]:
+        prefix = self._requests.bucket.prefix
+        for line in page.get("Contents", ()):
+            token = keys.token_of(line["Key"].removeprefix(prefix)) if is_identity(line, prefix) else None
+            if token:
+                yield VaultIdentity(token)
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """PutObject of an empty object, in the storage class of catalogs; never overwrites."""

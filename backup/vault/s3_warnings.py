@@ -52,6 +52,8 @@ def warnings_of(requests: BucketRequests, look: Look | None = None) -> Iterator[
     if told.region != requests.bucket.region:
         yield f'bucket {requests.bucket.name} is in {told.region}: set region = "{told.region}"'
     for one in (_lifecycle, partial(_versioning, look=told), _lock):
+        if one is _lock and told.keeps_versions is False:
+            continue  # S3 locks versions alone: a bucket without them has no lock
         try:
             yield from one(requests)
         except NightvaultError as error:

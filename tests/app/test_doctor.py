@@ -281,7 +281,7 @@ def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> N
     )
     found, requests = asked(bucket)
     assert found == set()
-    assert len(requests) == 11  # three of them sessions; one stands for three looks, another for an upload
+    assert len(requests) == 10  # three of them sessions; one stands for two looks, another for an upload
     assert sum(one.startswith("CreateSession for ") for one in requests) == 3
     assert bucket.json("doctor", "--offline", exit_code=1)["requests"] == []
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 
 from backup.app.doctor import examine
-from backup.app.doctor.finding import Finding, Patient
+from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.doctor.rights import roles_at_work
 from backup.config import load_config
 from tests.support.doubles import ManualClock
@@ -65,45 +68,77 @@ def set_up(kind: str, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return made
 
 
-def findings(server: Server) -> list[Finding]:
-    report = examine(load_config(str(server.config)), server.clock, seconds=5)
+def findings(server: Server, *, fresh: bool = False) -> list[Finding]:
+    report = examine(load_config(str(server.config)), server.clock, seconds=5, fresh=fresh)
     return [one for one in report.findings if one.check in OF_VAULTS]
 
 
-def told(server: Server) -> dict[str, str]:
+def told(server: Server, *, fresh: bool = False) -> dict[str, str]:
     """What is found, by kind."""
-    return {one.check: one.what for one in findings(server)}
+    return {one.check: one.what for one in findings(server, fresh=fresh)}
 
 
-ASKED = {
-    "glacier": {
-        "glacier:DescribeVault": 1,
-        "glacier:GetVaultLock": 1,
-        "glacier:InitiateMultipartUpload": 1,
-        "glacier:AbortMultipartUpload": 1,
-        "glacier:InitiateJob": 1,
-        "glacier:DeleteArchive": 3,
-    },
+ALWAYS = {
+    "glacier": {"glacier:DescribeVault": 1, "glacier:GetVaultLock": 1, "glacier:DeleteArchive": 3},
     "s3": {
-        "s3:ListBucket": 2,  # HeadBucket needs it, too
+        "s3:ListBucket": 1,
         "s3:GetLifecycleConfiguration": 1,
         "s3:GetBucketVersioning": 1,
-        "s3:GetBucketObjectLockConfiguration": 1,
-        "s3:PutObject": 1,
-        "s3:AbortMultipartUpload": 1,
-        "s3:RestoreObject": 1,
         "s3:DeleteObjectVersion": 3,
         "s3:DeleteObject": 1,  # in one request with one of these
     },
 }
 """The requests of one look by a server with three roles, by the right that each needs."""
+RETRIEVAL = {"glacier": {"glacier:InitiateJob": 1}, "s3": {"s3:RestoreObject": 1}}
+UPLOAD = {
+    "glacier": {"glacier:InitiateMultipartUpload": 1, "glacier:AbortMultipartUpload": 1},
+    "s3": {"s3:PutObject": 1, "s3:AbortMultipartUpload": 1},
+}
+"""Those that are left out after nights that did the same."""
 
 
-def test_what_it_asks_of_a_vault(server: Server, cloud: Cloud) -> None:
-    before = rights_asked(cloud)
-    assert told(server) == {}
+def test_what_it_asks_of_a_vault(server: Server, cloud: Cloud, tmp_path: Path) -> None:
     kind = load_config(str(server.config)).vaults[0].kind
-    assert rights_asked(cloud) - before == Counter(ASKED[kind])
+
+    def asked(*, fresh: bool = False) -> Counter[str]:
+        before = rights_asked(cloud)
+        assert told(server, fresh=fresh) == {}
+        return rights_asked(cloud) - before
+
+    retrieval = Counter(ALWAYS[kind]) + Counter(RETRIEVAL[kind])
+    assert asked() == retrieval, "the backup was a minute ago"
+    server.run(*("restore", "latest", "--target", tmp_path / "out", "--key", tmp_path / "recovery.key"))
+    assert asked() == Counter(ALWAYS[kind])
+    everything = retrieval + Counter(UPLOAD[kind])
+    assert asked(fresh=True) == everything
+    os.utime(server.config, (time.time() + 1, time.time() + 1))  # it may name another role now
+    assert asked() == everything
+
+
+def test_what_worked_more_than_a_week_ago_is_tried(server: Server) -> None:
+    def notes() -> str:
+        return " ".join(examine(load_config(str(server.config)), server.clock, seconds=5).notes)
+
+    assert "not tried, as it worked lately: an upload (20" in notes()
+    assert "--fresh tries it" in notes()
+    os.utime(server.config, (0, 0))
+    with closing(sqlite3.connect(server.state / "inventory.sqlite")) as db, db:
+        for days, is_tried in ((6, False), (8, True)):
+            db.execute("UPDATE archives SET stored_at = ?", (int((time.time() - days * 86400) * 1e6),))
+            db.commit()
+            assert ("worked lately" not in notes()) is is_tried
+
+
+def test_a_right_that_was_taken_away_since_is_seen_when_tried_anew(
+    server: Server, cloud: Cloud, rights: Path
+) -> None:
+    whole = rights.read_text()
+    kind = load_config(str(server.config)).vaults[0].kind
+    action = next(iter(UPLOAD[kind]))
+    write(rights, whole.replace(action, f"{kind}:Nothing"))
+    assert told(server) == {}
+    assert "backups are denied an upload" in told(server, fresh=True)["work"]
+    write(rights, whole)
 
 
 def rights_asked(cloud: Cloud) -> Counter[str]:
@@ -216,7 +251,7 @@ def write(path: Path, text: str) -> None:
 
 def of_roles(server: Server) -> list[Finding]:
     """What is found of roles alone."""
-    return list(roles_at_work(Patient(load_config(str(server.config)), server.clock, None, 5.0)))
+    return list(roles_at_work(DoctorContext(load_config(str(server.config)), server.clock, None, 5.0)))
 
 
 WORK = {

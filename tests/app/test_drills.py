@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup.app import drills as app_drills
-from backup.app.doctor.finding import Patient
+from backup.app.doctor.finding import DoctorContext
 from backup.app.doctor.rehearsals import last_drill
 from backup.app.drills import drill_once
 from backup.app.metrics import metrics_text
@@ -200,8 +200,8 @@ def test_the_doctor_misses_a_drill(server: Server) -> None:
 
     def found() -> list[str]:
         config = config_of(server)
-        patient = Patient(config, server.clock, read_status(config, server.clock.now()))
-        return [one.what for one in last_drill(patient)]
+        context = DoctorContext(config, server.clock, read_status(config, server.clock.now()))
+        return [one.what for one in last_drill(context)]
 
     assert found() == []
     server.clock.advance(timedelta(days=20))

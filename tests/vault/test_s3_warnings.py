@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from backup.vault.s3_requests import Bucket, BucketRequests
 from backup.vault.s3_warnings import warnings_of
 
+VERSIONS = {"Status": "Enabled"}
 ABORT = {"ID": "abort", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
 
 
@@ -100,7 +101,7 @@ def test_other_facts() -> None:
     assert "is in us-east-1: set region" in told([ABORT], head_bucket={"BucketRegion": "us-east-1"})[0]
     assert "MFA" in told([ABORT], get_bucket_versioning={"Status": "Enabled", "MFADelete": "Enabled"})[0]
     lock = {"ObjectLockConfiguration": {"Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 90}}}}
-    (warning,) = told([ABORT], get_object_lock_configuration=lock)
+    (warning,) = told([ABORT], get_bucket_versioning=VERSIONS, get_object_lock_configuration=lock)
     assert "locks what is stored for 90 days (COMPLIANCE)" in warning
 
 
@@ -120,9 +121,17 @@ def test_a_bucket_that_cannot_be_looked_at(code: str, sentence: str) -> None:
 
 def test_what_may_not_be_seen_is_said_and_the_rest_is_looked_at() -> None:
     lock = {"ObjectLockConfiguration": {"Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Years": 1}}}}
-    found = told([], get_bucket_lifecycle_configuration="AccessDenied", get_object_lock_configuration=lock)
+    denied = {"get_bucket_lifecycle_configuration": "AccessDenied", "get_bucket_versioning": "AccessDenied"}
+    found = told([], **denied, get_object_lock_configuration=lock)
     assert "cannot see lifecycle rules" in found[0]
-    assert "1 years" in found[1]
+    assert "cannot see whether it keeps versions" in found[1]
+    assert "1 years" in found[2]
+
+
+def test_a_bucket_that_keeps_no_versions_is_not_asked_for_its_lock() -> None:
+    assert told([ABORT], get_object_lock_configuration="AccessDenied") == []
+    (warning,) = told([ABORT], get_bucket_versioning=VERSIONS, get_object_lock_configuration="AccessDenied")
+    assert "cannot see its object lock" in warning
 
 
 def test_a_service_that_has_no_such_things() -> None:

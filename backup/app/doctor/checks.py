@@ -18,7 +18,7 @@ from backup.app.doctor import (
     rights,
     vaults,
 )
-from backup.app.doctor.finding import Check, Finding, FullRestore, Patient, warning
+from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore, warning
 from backup.app.status import read_status
 from backup.app.status_parts import Level
 from backup.config import Config
@@ -82,17 +82,21 @@ def examine(
     offline: bool = False,
     seconds: float = 20.0,
     keys: Sequence[RecoveryKey] = (),
+    fresh: bool = False,
 ) -> Report:
-    """Look at everything; `offline` asks no vault. Each request has a deadline of so many seconds."""
+    """Look at everything; `offline` asks no vault. Each request has a deadline of so many seconds.
+
+    What worked lately is tried only if `fresh`.
+    """
     chosen = _chosen(offline=offline, has_key=bool(keys))
-    patient = Patient(config, clock, None, seconds, keys)
+    context = DoctorContext(config, clock, None, seconds, keys, is_fresh=fresh)
     with suppress(NightvaultError):  # why is a finding of its own
-        patient.status = read_status(config, clock.now())
-    found = [one for name, check in chosen.items() for one in _findings(name, check, patient)]
-    patient.notes += _of_key(patient, offline=offline)
+        context.status = read_status(config, clock.now())
+    found = [one for name, check in chosen.items() for one in _findings(name, check, context)]
+    context.notes += _of_key(context, offline=offline)
     distinct = list(dict.fromkeys(found))
     distinct.sort(key=lambda one: one.level is not Level.CRITICAL)
-    return Report(distinct, list(chosen), patient.requests, patient.notes, patient.restores)
+    return Report(distinct, list(chosen), context.requests, context.notes, context.restores)
 
 
 def _chosen(*, offline: bool, has_key: bool) -> dict[str, Check]:
@@ -107,19 +111,19 @@ def _chosen(*, offline: bool, has_key: bool) -> dict[str, Check]:
     return chosen
 
 
-def _of_key(patient: Patient, *, offline: bool) -> Iterator[str]:
+def _of_key(context: DoctorContext, *, offline: bool) -> Iterator[str]:
     """The part of the recovery key that was not tried, in a sentence."""
-    if not patient.keys:
+    if not context.keys:
         yield "the recovery key was not tried: give it with --key FILE, from a stick"
-    elif patient.status is None:
+    elif context.status is None:
         yield "the recovery key was not tried, as the inventory cannot be read"
     elif offline:
         yield "the recovery key was tried with the headers of catalogs alone, because of --offline"
 
 
-def _findings(name: str, check: Check, patient: Patient) -> list[Finding]:
+def _findings(name: str, check: Check, context: DoctorContext) -> list[Finding]:
     try:
-        return list(check(patient))
+        return list(check(context))
     except NightvaultError as error:
         why = "nobody knows whether it is as it should be"
         return [warning("check", f"cannot look at {name}: {error}", why, error.advice or "nightvault status")]

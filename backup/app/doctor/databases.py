@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from backup.app.doctor.finding import Finding, Patient, warning
+from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
 from backup.config import JobSettings
 from backup.source.filters import Filters
@@ -23,9 +23,9 @@ _SIGNS = {
 _SQLITE = ("SQLite in WAL mode", "sqlite3 FILE .dump")
 
 
-def without_dump(patient: Patient) -> Iterator[Finding]:
+def without_dump(context: DoctorContext) -> Iterator[Finding]:
     """Databases that a job reads as files, and neither a command nor a hook before it dumps."""
-    for job in patient.config.jobs:
+    for job in context.config.jobs:
         if job.command or job.hooks.before:
             continue  # somebody has thought of it
         for kind, tool, path in _found(job):

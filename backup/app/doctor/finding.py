@@ -59,13 +59,14 @@ class FullRestore:
 
 
 @dataclass(slots=True)
-class Patient:
+class DoctorContext:
     """What is looked at. `status` is None if the inventory cannot be opened; `keys` are recovery keys.
 
     `requests` are those that were sent, in words: each check that sends one adds it. `notes` tell what was
     tried, or was not, and `restores` what a restore of everything would take: none of these is a finding.
-    `away` are vaults that are not there, or cannot be reached, and `denied` roles that give no credentials:
-    they are asked nothing more. `states` of vaults, and whether buckets `keep_versions`, are asked for once.
+    `is_fresh`: what worked lately is tried, too. `away` are vaults that are not there, or cannot be reached,
+    and `denied` roles that give no credentials: they are asked nothing more. `states` of vaults, and whether
+    buckets `keep_versions`, are asked for once.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Patient:
     status: Status | None
     seconds: float = 20.0
     keys: Sequence[RecoveryKey] = ()
+    is_fresh: bool = False
     requests: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     restores: list[FullRestore] = field(default_factory=list)
@@ -87,7 +89,7 @@ class Patient:
         return self.clock.now()
 
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[DoctorContext], Iterator[Finding]]
 """Looks at one thing; our errors mean that it cannot."""
 
 

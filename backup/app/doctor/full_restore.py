@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 
 from backup.app.doctor.deadline import within
-from backup.app.doctor.finding import Finding, FullRestore, Patient, warning
+from backup.app.doctor.finding import DoctorContext, Finding, FullRestore, warning
 from backup.app.opened import opened
 from backup.app.prices import Quote, kind_of, price_of, price_table, quotes
 from backup.app.restore_contexts import LinkOrigin, link_from, restore_context
@@ -25,35 +25,35 @@ LONG = timedelta(days=7)
 """A restore that takes longer because of a limit of ours is a finding."""
 
 
-def expected(patient: Patient) -> Iterator[Finding]:
+def expected(context: DoctorContext) -> Iterator[Finding]:
     """Full restores that the config refuses, or slows down; what each would take is kept."""
-    for job in patient.status.jobs if patient.status else ():
+    for job in context.status.jobs if context.status else ():
         if job.last_good is None:
             continue
         try:
             what = f"plan a restore of job {job.name}"
-            found = within(patient.seconds, what, partial(_estimate, patient, job.name))
+            found = within(context.seconds, what, partial(_estimate, context, job.name))
         except NightvaultError as error:
             again = f"nightvault restore latest --job {job.name} --target DIR --dry-run"
-            patient.notes.append(
+            context.notes.append(
                 f"what a full restore of job {job.name} takes is not known: {error}: {again}"
             )
             continue
-        patient.restores.append(found)
-        yield from _refused(patient, found)
-        yield from _slowed(patient, found)
+        context.restores.append(found)
+        yield from _refused(context, found)
+        yield from _slowed(context, found)
 
 
-def _estimate(patient: Patient, name: JobName) -> FullRestore:
-    config = patient.config
+def _estimate(context: DoctorContext, name: JobName) -> FullRestore:
+    config = context.config
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             snapshot = snapshots.find_snapshot(tx, "latest", job=name)
             vault = runs.vault_of_job(tx, snapshot.job_number)
-        context = restore_context(config, inventory, vault, clock=patient.clock, progress=Silent())
-        plan, settings = plan_restore(snapshot, b"/", context), config.vault(vault)
+        of_restore = restore_context(config, inventory, vault, clock=context.clock, progress=Silent())
+        plan, settings = plan_restore(snapshot, b"/", of_restore), config.vault(vault)
         days = settings.retrieval_days if settings.kind == "s3" else 0
-        traits, price = context.vault.traits, price_of(config, settings)
+        traits, price = of_restore.vault.traits, price_of(config, settings)
         offers = quotes(plan, price, kind_of(settings), traits, copy_days=days)
         chosen = next((one for one in offers if one.tier is settings.tier), offers[0])
         return FullRestore(
@@ -78,9 +78,9 @@ def _cost(settings: VaultSettings, quote: Quote) -> Decimal | None:
     return None if quote.bill is None else quote.bill.total
 
 
-def _refused(patient: Patient, one: FullRestore) -> Iterator[Finding]:
+def _refused(context: DoctorContext, one: FullRestore) -> Iterator[Finding]:
     """A full restore that `max_restore_cost` would refuse."""
-    limit = patient.config.restore.max_restore_cost
+    limit = context.config.restore.max_restore_cost
     if limit is None or (one.cost is not None and one.cost <= limit):
         return
     costs = "has no known price" if one.cost is None else f"costs {one.cost} {one.currency}"
@@ -88,11 +88,11 @@ def _refused(patient: Patient, one: FullRestore) -> Iterator[Finding]:
         "restore-cost",
         f"a full restore of job {one.job} ({one.tier}) {costs}, and max_restore_cost is {limit}",
         "it would be refused (exit code 16) on the day when you need it",
-        f"raise max_restore_cost in [restore] of {patient.config.path}, or give --max-cost then",
+        f"raise max_restore_cost in [restore] of {context.config.path}, or give --max-cost then",
     )
 
 
-def _slowed(patient: Patient, one: FullRestore) -> Iterator[Finding]:
+def _slowed(context: DoctorContext, one: FullRestore) -> Iterator[Finding]:
     """A full restore that takes very long because of a limit in the config."""
     if one.link.origin is LinkOrigin.LIMITED and one.seconds > LONG.total_seconds():
         speed = f"{size(round(one.link.speed))}/s"
@@ -100,5 +100,5 @@ def _slowed(patient: Patient, one: FullRestore) -> Iterator[Finding]:
             "restore-time",
             f"a full restore of job {one.job} takes {duration(one.seconds)} at its limit of {speed}",
             "the server is without its data for so long",
-            f"raise download_limit of vault {one.vault} in {patient.config.path}, if the link is faster",
+            f"raise download_limit of vault {one.vault} in {context.config.path}, if the link is faster",
         )

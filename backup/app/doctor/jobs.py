@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 
-from backup.app.doctor.finding import Finding, Patient, warning
+from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
 from backup.app.status_parts import UNKNOWN
 
@@ -22,29 +22,29 @@ UNDRILLED, NEVER_DRILLED = timedelta(days=400), timedelta(days=90)
 _PRECIOUS = (".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".mozilla", ".thunderbird")
 
 
-def no_jobs(patient: Patient) -> Iterator[Finding]:
+def no_jobs(context: DoctorContext) -> Iterator[Finding]:
     """A config without a job."""
-    if not patient.config.jobs:
+    if not context.config.jobs:
         yield warning(
-            "jobs", "the config has no job", "nothing is backed up", f"add [[job]] to {patient.config.path}"
+            "jobs", "the config has no job", "nothing is backed up", f"add [[job]] to {context.config.path}"
         )
 
 
-def no_policy(patient: Patient) -> Iterator[Finding]:
+def no_policy(context: DoctorContext) -> Iterator[Finding]:
     """Jobs that keep all of their snapshots for ever."""
-    for job in patient.config.jobs:
+    for job in context.config.jobs:
         if job.policy is None:
             yield warning(
                 "retention",
                 f"job {job.name} has no policy: each of its snapshots is kept for ever",
                 "the vault only grows, and so does its price",
-                f"add [job.retention] to the job in {patient.config.path}",
+                f"add [job.retention] to the job in {context.config.path}",
             )
 
 
-def never_run(patient: Patient) -> Iterator[Finding]:
+def never_run(context: DoctorContext) -> Iterator[Finding]:
     """Jobs without a backup that are not overdue either, as they have no schedule or are new."""
-    for job in patient.status.jobs if patient.status else ():
+    for job in context.status.jobs if context.status else ():
         if job.last_good is None and not job.is_overdue:
             why = "there is nothing yet to restore its files from"
             yield warning(
@@ -52,11 +52,11 @@ def never_run(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def never_read(patient: Patient) -> Iterator[Finding]:
+def never_read(context: DoctorContext) -> Iterator[Finding]:
     """Vaults with old archives that no check has read anything of."""
-    for vault in patient.status.vaults if patient.status else ():
+    for vault in context.status.vaults if context.status else ():
         since = vault.unverified_since
-        if since is not None and patient.now - since > UNREAD:
+        if since is not None and context.now - since > UNREAD:
             yield warning(
                 "never-read",
                 f"vault {vault.name}: nothing was ever read back of what was stored by {since:%Y-%m-%d}",
@@ -65,13 +65,13 @@ def never_read(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def unchecked(patient: Patient) -> Iterator[Finding]:
+def unchecked(context: DoctorContext) -> Iterator[Finding]:
     """Vaults without a good check for long; where the config says how long, the status tells it."""
-    if patient.status is None or patient.config.monitoring.check_age is not None:
+    if context.status is None or context.config.monitoring.check_age is not None:
         return
-    for vault in patient.status.vaults:
+    for vault in context.status.vaults:
         since = vault.checked_at or vault.stored_since
-        if vault.kind == UNKNOWN or since is None or patient.now - since <= UNCHECKED:
+        if vault.kind == UNKNOWN or since is None or context.now - since <= UNCHECKED:
             continue
         told = "never checked" if vault.checked_at is None else f"last checked on {since:%Y-%m-%d}"
         yield warning(
@@ -82,15 +82,15 @@ def unchecked(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def never_drilled(patient: Patient) -> Iterator[Finding]:
+def never_drilled(context: DoctorContext) -> Iterator[Finding]:
     """Vaults from which nobody has proven for long that the server could be rebuilt."""
-    for vault in patient.status.vaults if patient.status else ():
+    for vault in context.status.vaults if context.status else ():
         last, since = vault.rebuild_drilled_at, vault.stored_since
         if vault.kind == UNKNOWN or since is None:
             continue
-        if last is None and patient.now - since > NEVER_DRILLED:
+        if last is None and context.now - since > NEVER_DRILLED:
             told = "nobody ever tried whether this server could be rebuilt from it"
-        elif last is not None and patient.now - last > UNDRILLED:
+        elif last is not None and context.now - last > UNDRILLED:
             told = f"whether this server could be rebuilt from it was last tried on {last:%Y-%m-%d}"
         else:
             continue
@@ -102,22 +102,22 @@ def never_drilled(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def missing_sources(patient: Patient) -> Iterator[Finding]:
+def missing_sources(context: DoctorContext) -> Iterator[Finding]:
     """Sources that are not there."""
-    for job in patient.config.jobs:
+    for job in context.config.jobs:
         for path in job.paths:
             if not os.path.lexists(path):
                 yield warning(
                     "source",
                     f"job {job.name}: the source {path} does not exist",
                     "it may have been renamed, or its disk is not mounted: it is not backed up",
-                    f"change sources in {patient.config.path}, or mount it",
+                    f"change sources in {context.config.path}, or mount it",
                 )
 
 
-def precious_left_out(patient: Patient) -> Iterator[Finding]:
+def precious_left_out(context: DoctorContext) -> Iterator[Finding]:
     """Things in homes that nobody wants to lose, and that a filter leaves out."""
-    for job in patient.config.jobs:
+    for job in context.config.jobs:
         filters, overrides = filters_of(job), overrides_of(job)
         for source in job.paths:
             filtered = overrides.get(os.fsencode(source), filters)
@@ -128,7 +128,7 @@ def precious_left_out(patient: Patient) -> Iterator[Finding]:
                         "left-out",
                         f"job {job.name} leaves out {path}: {left_out.detail}",
                         "keys, passwords and mail are seldom anywhere else",
-                        f"change exclude in {patient.config.path}, if it should be saved",
+                        f"change exclude in {context.config.path}, if it should be saved",
                     )
 
 

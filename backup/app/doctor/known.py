@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from backup.app.doctor.finding import Finding, Patient
+from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.status_parts import Topic
 
 WHY: Mapping[Topic, str] = {
@@ -23,8 +23,8 @@ WHY: Mapping[Topic, str] = {
 }
 
 
-def concerns(patient: Patient) -> Iterator[Finding]:
+def concerns(context: DoctorContext) -> Iterator[Finding]:
     """Each concern of the status."""
-    for one in patient.status.concerns if patient.status else ():
+    for one in context.status.concerns if context.status else ():
         command = one.command or "nightvault status"
         yield Finding(str(one.topic), one.level, one.text, WHY[one.topic], command)

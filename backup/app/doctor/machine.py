@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
-from backup.app.doctor.finding import Finding, Patient, critical, warning
+from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
 from backup.app.opened import opened
 from backup.app.runs import recipients_of
 from backup.app.state import State, parse_recipients
@@ -22,10 +22,10 @@ _LARGEST_INVENTORY = 256 * 1024**2
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def inventory_opens(patient: Patient) -> Iterator[Finding]:
+def inventory_opens(context: DoctorContext) -> Iterator[Finding]:
     """That the inventory can be opened: it is there, whole, and of no later version."""
     try:
-        opened(patient.config).close()
+        opened(context.config).close()
     except InventoryNewerError as error:
         why = "this version would misread it: until then nothing can be backed up or restored"
         yield critical("schema", str(error), why, error.advice)
@@ -34,13 +34,13 @@ def inventory_opens(patient: Patient) -> Iterator[Finding]:
         yield critical("inventory", str(error), why, error.advice or "nightvault inventory verify")
 
 
-def inventory_whole(patient: Patient) -> Iterator[Finding]:
+def inventory_whole(context: DoctorContext) -> Iterator[Finding]:
     """That the pages of the inventory are whole; of a large one only `inventory verify` says so."""
-    path = patient.config.inventory_url.removeprefix("sqlite:///")
+    path = context.config.inventory_url.removeprefix("sqlite:///")
     if not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_INVENTORY:
         return
     try:
-        with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
+        with closing(opened(context.config)) as inventory, inventory.reading() as tx:
             damage = first_damage(tx)
     except InventoryNewerError:  # a finding of its own
         return
@@ -50,9 +50,9 @@ def inventory_whole(patient: Patient) -> Iterator[Finding]:
         yield critical("inventory", f"the inventory {path} is damaged: {damage}", why, do)
 
 
-def modes(patient: Patient) -> Iterator[Finding]:
+def modes(context: DoctorContext) -> Iterator[Finding]:
     """Files with secrets that others may read."""
-    state = State(patient.config.state_dir)
+    state = State(context.config.state_dir)
     yield from _open_to_others(state.directory, 0o700, "whoever reads it sees the names of all files")
     for folder in (state.keys, os.path.join(state.directory, "identity")):
         yield from _open_to_others(folder, 0o700, "whoever reads it can pretend to be this server")
@@ -60,7 +60,7 @@ def modes(patient: Patient) -> Iterator[Finding]:
             path = os.path.join(folder, name)
             if os.path.isfile(path):
                 yield from _open_to_others(path, 0o600, "whoever reads it can pretend to be this server")
-    identity = patient.config.identity
+    identity = context.config.identity
     named = (identity.private_key, identity.passphrase_file) if identity is not None else ()
     for place in filter(None, named):
         if permissions_warning(place) is not None:  # a group may be meant to read it
@@ -85,12 +85,12 @@ def _chmod(path: str, mode: int) -> Callable[[], str]:
     return fix
 
 
-def recovery_key_here(patient: Patient) -> Iterator[Finding]:
+def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
     """A recovery key that this server can read: it is for the day when the server is lost or taken.
 
     Looks into small files beside the config, in the state directory, in the home and the current directory.
     """
-    config = patient.config
+    config = context.config
     places = (os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd())
     for path in dict.fromkeys(one for place in places for one in _small_files(place)):
         with suppress(OSError), open(path, "rb") as file:
@@ -117,10 +117,10 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def enrolment(patient: Patient) -> Iterator[Finding]:
+def enrolment(context: DoctorContext) -> Iterator[Finding]:
     """Recipients whose recovery key has not vouched for this server."""
-    recipients = parse_recipients(recipients_of(patient.config))
-    enrolled = State(patient.config.state_dir).read_enrolments()
+    recipients = parse_recipients(recipients_of(context.config))
+    enrolled = State(context.config.state_dir).read_enrolments()
     for one in recipients:
         if one.id not in enrolled:
             yield warning(
@@ -135,13 +135,13 @@ def enrolment(patient: Patient) -> Iterator[Finding]:
         yield critical("enrolment", "there is no recipient", why, do)
 
 
-def recovery_lines(patient: Patient) -> Iterator[Finding]:
+def recovery_lines(context: DoctorContext) -> Iterator[Finding]:
     """Whether the recovery lines are kept in a second place."""
-    path = patient.config.recovery_file
+    path = context.config.recovery_file
     if path is None:
         yield warning(
             "recovery-lines",
             "the recovery lines are kept in the state directory alone",
             "with them a bare machine finds the newest state at once; they are lost with this disk",
-            f"set recovery_file in [state] of {patient.config.path}, to a place on another machine",
+            f"set recovery_file in [state] of {context.config.path}, to a place on another machine",
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 
-from backup.app.doctor.finding import Finding, Patient, warning
+from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.opened import opened
 from backup.app.unusual_runs import unusual_in
 from backup.inventory import runs
@@ -19,14 +19,14 @@ _SHOWN = 3  # of the warnings of one run
 _MADE = {Outcome.DONE, Outcome.PARTIAL}
 
 
-def unusual(patient: Patient) -> Iterator[Finding]:
+def unusual(context: DoctorContext) -> Iterator[Finding]:
     """Jobs whose newest backup was far from the thirty before it."""
-    if patient.status is None:
+    if context.status is None:
         return
-    with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
         found = [
             (job.name, run, text)
-            for job in patient.config.jobs
+            for job in context.config.jobs
             if (run := runs.last_backup(tx, job.name)) is not None
             for text in unusual_in(tx, run)
         ]
@@ -39,19 +39,19 @@ def unusual(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def unread_warnings(patient: Patient) -> Iterator[Finding]:
+def unread_warnings(context: DoctorContext) -> Iterator[Finding]:
     """Warnings of each job's newest backup, and of its newest restore if that was not long ago."""
-    if patient.status is None:
+    if context.status is None:
         return
-    with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
         newest = [
             run
-            for job in patient.config.jobs
+            for job in context.config.jobs
             for kind in (RunKind.BACKUP, RunKind.RESTORE)
             if (run := runs.newest_of_kind(tx, job.name, kind)) is not None
         ]
     for run in newest:
-        if run.kind is RunKind.BACKUP or patient.now - run.started_at < RECENT:
+        if run.kind is RunKind.BACKUP or context.now - run.started_at < RECENT:
             yield from _warnings_of(run)
 
 

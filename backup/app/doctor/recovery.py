@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from backup.app.doctor.deadline import within
-from backup.app.doctor.finding import Finding, Patient, critical
+from backup.app.doctor.finding import DoctorContext, Finding, critical
 from backup.app.opened import opened
 from backup.app.vaults import Purpose, make_vault
 from backup.errors import NightvaultError, VaultError
@@ -35,10 +35,10 @@ LARGEST = 64 * MIB
 _PIECE = 16 * MIB
 
 
-def opens_header(patient: Patient) -> Iterator[Finding]:
+def opens_header(context: DoctorContext) -> Iterator[Finding]:
     """Jobs whose newest catalog the keys do not open, by its header in the inventory."""
-    for job, catalog in _newest_catalogs(patient):
-        if error := _refusal(patient, catalog):
+    for job, catalog in _newest_catalogs(context):
+        if error := _refusal(context, catalog):
             yield critical(
                 "key",
                 f"the recovery key does not open the newest catalog of job {job}: {error}",
@@ -47,62 +47,62 @@ def opens_header(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def opens_catalog(patient: Patient) -> Iterator[Finding]:
+def opens_catalog(context: DoctorContext) -> Iterator[Finding]:
     """Jobs whose newest catalog cannot be read back and opened; a cold vault is not asked for it."""
-    for job, catalog in _newest_catalogs(patient):
-        if _refusal(patient, catalog) or not _may_be_fetched(patient, job, catalog):
+    for job, catalog in _newest_catalogs(context):
+        if _refusal(context, catalog) or not _may_be_fetched(context, job, catalog):
             continue
         what = f"open the newest catalog of job {job} in vault {catalog.vault}"
         try:
-            within(patient.seconds, what, partial(_prove, patient, catalog))
+            within(context.seconds, what, partial(_prove, context, catalog))
         except NightvaultError as error:
             why = "a rebuild would have to do with an older state, if there is one"
             yield critical("key", f"cannot {what}: {error}", why, f"nightvault check --vault {catalog.vault}")
         else:
             where = f"read back from vault {catalog.vault}"
-            patient.notes.append(f"the recovery key opens the newest catalog of job {job}, {where}")
+            context.notes.append(f"the recovery key opens the newest catalog of job {job}, {where}")
 
 
-def _newest_catalogs(patient: Patient) -> list[tuple[JobName, Archive]]:
+def _newest_catalogs(context: DoctorContext) -> list[tuple[JobName, Archive]]:
     """The newest stored catalog of each job that was backed up."""
-    if patient.status is None:
+    if context.status is None:
         return []
     found: list[tuple[JobName, Archive]] = []
-    with closing(opened(patient.config)) as inventory, inventory.reading() as tx:
-        for job in patient.config.jobs:
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
+        for job in context.config.jobs:
             row = runs.find_job(tx, job.name)
             stored = archives.stored_catalogs(tx, row.number, inventory.id) if row else []
             found += [(job.name, one) for one, _ in stored[-1:]]
     return found
 
 
-def _refusal(patient: Patient, catalog: Archive) -> NightvaultError | None:
+def _refusal(context: DoctorContext, catalog: Archive) -> NightvaultError | None:
     try:
-        open_with(read_header(catalog.header), patient.keys)
+        open_with(read_header(catalog.header), context.keys)
     except NightvaultError as error:
         return error
     return None
 
 
-def _may_be_fetched(patient: Patient, job: JobName, catalog: Archive) -> bool:
+def _may_be_fetched(context: DoctorContext, job: JobName, catalog: Archive) -> bool:
     """Whether fetching it costs no retrieval, and takes little; what is not tried is noted."""
-    if patient.config.vault(catalog.vault).kind == "glacier":
+    if context.config.vault(catalog.vault).kind == "glacier":
         why = f"vault {catalog.vault} makes it readable for money only"
     elif catalog.size > LARGEST:
         why = f"it has {size(catalog.size)}"
     else:
         return True
-    patient.notes.append(
+    context.notes.append(
         f"the recovery key opens the newest catalog of job {job}, as its header in the inventory shows; the "
         f"catalog was not read back: {why}"
     )
     return False
 
 
-def _prove(patient: Patient, catalog: Archive) -> None:
+def _prove(context: DoctorContext, catalog: Archive) -> None:
     """Fetch the whole catalog and open each of its frames; nothing of it stays."""
-    vault = make_vault(patient.config, catalog.vault, Purpose.RESTORE, patient.clock)
-    retrieval = _readable(patient, vault, catalog)
+    vault = make_vault(context.config, catalog.vault, Purpose.RESTORE, context.clock)
+    retrieval = _readable(context, vault, catalog)
     whole = ByteRange(0, catalog.size)
     with _folder() as folder:
         path = os.path.join(folder, "catalog")
@@ -110,7 +110,7 @@ def _prove(patient: Patient, catalog: Archive) -> None:
             for piece in aligned_pieces(whole, catalog.size, _PIECE):
                 draft.file.write(vault.fetch(retrieval, piece).data)
             draft.place()
-        read_catalog_file(path).prove(patient.keys)
+        read_catalog_file(path).prove(context.keys)
 
 
 @contextmanager
@@ -121,12 +121,12 @@ def _folder() -> Iterator[str]:
         yield folder
 
 
-def _readable(patient: Patient, vault: Vault, catalog: Archive) -> RetrievalId:
+def _readable(context: DoctorContext, vault: Vault, catalog: Archive) -> RetrievalId:
     """What to fetch from. A bucket is not asked for a retrieval: of a frozen object it would be paid for."""
     name = catalog.archive_id
     if name is None:
         raise VaultError("it has no id")
-    if patient.config.vault(catalog.vault).kind == "s3":
-        patient.requests.append(f"GetObject of a catalog of {size(catalog.size)} in vault {catalog.vault}")
+    if context.config.vault(catalog.vault).kind == "s3":
+        context.requests.append(f"GetObject of a catalog of {size(catalog.size)} in vault {catalog.vault}")
         return retrieval_id_of(name, None)
     return vault.request_retrieval(name, None, Tier.STANDARD, secrets.token_hex(16))

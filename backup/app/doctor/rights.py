@@ -2,28 +2,36 @@
 
 A backup is an upload that is begun and given up. A restore asks for an archive that cannot be there. A prune
 deletes a name that nothing in the vault has; the same must be denied to backups and restores, which a server
-does all night, or with a key in hand.
+does all night, or with a key in hand. What backups and restores did lately is not tried again.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from backup.app.doctor.deadline import within
-from backup.app.doctor.finding import Finding, Patient, critical
+from backup.app.doctor.finding import DoctorContext, Finding, critical
+from backup.app.opened import opened
 from backup.app.pruning import deletes_here
+from backup.app.status import config_changed_at
 from backup.app.vaults import Purpose, bucket_requests, make_vault
 from backup.config import VaultSettings
 from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError
-from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier
+from backup.inventory import worked
+from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier, VaultName
 from backup.protocols import Vault
+from backup.vault.s3_answers import FROZEN
 from backup.vault.s3_keys import key_of
 
 _WHY = "whoever takes over the server can delete every backup"
+LATELY = timedelta(days=7)
+_WORK = {Purpose.BACKUP: "an upload", Purpose.RESTORE: "a retrieval"}
 _NAMES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
 
 
@@ -36,14 +44,17 @@ class _Trial:
     attempt: Callable[[], bool | str]
 
 
-def roles_at_work(patient: Patient) -> Iterator[Finding]:
+def roles_at_work(context: DoctorContext) -> Iterator[Finding]:
     """Roles that cannot do their work, or may do more, at the vaults that can be reached."""
-    for vault in patient.config.vaults:
-        if vault.name in patient.away:
+    lately = _worked_lately(context)
+    for vault in context.config.vaults:
+        if vault.name in context.away:
             continue
-        yield from _may_delete(patient, vault)
-        for trial in _work_of(patient, vault):
-            if _is_denied(patient, vault, trial):
+        yield from _may_delete(context, vault)
+        proven = lately.get(vault.name, {})
+        context.notes += _not_tried(vault, proven)
+        for trial in _work_of(context, vault):
+            if trial.purpose not in proven and _is_denied(context, vault, trial):
                 who, role = _NAMES[trial.purpose], _role(vault, trial.purpose)
                 what = f"vault {vault.name}: {who} are denied {trial.action}{f' ({role})' if role else ''}"
                 yield critical("work", what, f"{who} fail until that is allowed", _allowing(trial.purpose))
@@ -57,12 +68,46 @@ def _allowing(purpose: Purpose) -> str:
     return f"`nightvault aws policy --only {_NAMES[purpose][:-1]}` has the right policy (docs/aws.md)"
 
 
+# What has worked.
+
+
+def _worked_lately(context: DoctorContext) -> Mapping[VaultName, Mapping[Purpose, datetime]]:
+    """When backups and restores last did their work at a vault: within a week, by the config in force.
+
+    A right that was taken away since is told by the next run, which fails.
+    """
+    if context.is_fresh or context.status is None:
+        return {}
+    since = max(context.now - LATELY, config_changed_at(context.config))
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
+        found = {
+            Purpose.BACKUP: worked.last_stored(tx, context.now),
+            Purpose.RESTORE: worked.last_retrieved(tx, context.now),
+        }
+    return {
+        vault.name: {
+            purpose: at
+            for purpose, dates in found.items()
+            if (at := dates.get(vault.name)) is not None and at >= since
+        }
+        for vault in context.config.vaults
+        if vault.kind == "glacier" or vault.storage_class in FROZEN  # others are read without a retrieval
+    }
+
+
+def _not_tried(vault: VaultSettings, proven: Mapping[Purpose, datetime]) -> Iterator[str]:
+    """What was not tried, and why, in a sentence."""
+    times = [f"{_WORK[purpose]} ({at.astimezone():%Y-%m-%d %H:%M})" for purpose, at in proven.items()]
+    if times:
+        yield f"vault {vault.name}: not tried, as it worked lately: {', '.join(times)}; --fresh tries it"
+
+
 # What must be denied.
 
 
-def _may_delete(patient: Patient, vault: VaultSettings) -> Iterator[Finding]:
+def _may_delete(context: DoctorContext, vault: VaultSettings) -> Iterator[Finding]:
     """Roles of backups and restores that may delete, where roles are told apart at all."""
-    if patient.config.identity is None or vault.role_arn is None or vault.kind == "directory":
+    if context.config.identity is None or vault.role_arn is None or vault.kind == "directory":
         return
     if vault.role_arn == vault.prune_role_arn:
         what = f"vault {vault.name}: backups and prunes have the same role, {vault.role_arn}"
@@ -72,20 +117,20 @@ def _may_delete(patient: Patient, vault: VaultSettings) -> Iterator[Finding]:
         role = getattr(vault, purpose.value)
         if role is None or (purpose is Purpose.RESTORE and role in {vault.role_arn, vault.prune_role_arn}):
             continue
-        for trial in _deletions(patient, vault, purpose):
-            if action := _allowed(patient, vault, trial):
+        for trial in _deletions(context, vault, purpose):
+            if action := _allowed(context, vault, trial):
                 what = f"vault {vault.name}: the role of {_NAMES[purpose]} may delete ({action})"
                 do = f"take deletions out of the role's policy: {_allowing(purpose)}"
                 yield critical("role", what, _WHY, do)
                 break
 
 
-def _deletions(patient: Patient, vault: VaultSettings, purpose: Purpose) -> Iterator[_Trial]:
+def _deletions(context: DoctorContext, vault: VaultSettings, purpose: Purpose) -> Iterator[_Trial]:
     """Ways to delete what is not there: each has no effect even if it is allowed."""
     if vault.kind == "glacier":
         from backup.vault.glacier import GlacierVault
 
-        glacier = make_vault(patient.config, vault.name, purpose, patient.clock)
+        glacier = make_vault(context.config, vault.name, purpose, context.clock)
         nothing = _no_archive()
 
         def delete_archive() -> bool:
@@ -98,10 +143,10 @@ def _deletions(patient: Patient, vault: VaultSettings, purpose: Purpose) -> Iter
 
         yield _Trial(purpose, "DeleteArchive", delete_archive)
         return
-    requests = bucket_requests(patient.config, vault, purpose, patient.clock)
+    requests = bucket_requests(context.config, vault, purpose, context.clock)
     key = f"{vault.prefix}meta/doctor-{secrets.token_hex(16)}"
     wanted = {"DeleteObjectVersion": {"Key": key, "VersionId": "null"}}
-    if purpose is Purpose.BACKUP and patient.keep_versions.get(vault.name) is False:
+    if purpose is Purpose.BACKUP and context.keep_versions.get(vault.name) is False:
         wanted["DeleteObject"] = {"Key": f"{key}-newest"}  # where there are versions it would leave a marker
 
     def delete() -> str:
@@ -121,18 +166,19 @@ def _deletions(patient: Patient, vault: VaultSettings, purpose: Purpose) -> Iter
 # What must be allowed.
 
 
-def _work_of(patient: Patient, vault: VaultSettings) -> Iterator[_Trial]:
+def _work_of(context: DoctorContext, vault: VaultSettings) -> Iterator[_Trial]:
     """What backups, restores and prunes do, each of nothing."""
 
-    def opened(purpose: Purpose) -> Vault:
-        return make_vault(patient.config, vault.name, purpose, patient.clock)
+    def trial(purpose: Purpose, attempt: Callable[[Vault], bool]) -> _Trial:
+        there = make_vault(context.config, vault.name, purpose, context.clock)
+        return _Trial(purpose, _WORK[purpose], partial(attempt, there))
 
-    yield _Trial(Purpose.BACKUP, "an upload", partial(_upload, opened(Purpose.BACKUP)))
+    yield trial(Purpose.BACKUP, _upload)
     if vault.kind == "directory":
         return  # this user's rights are the same for all
-    yield _Trial(Purpose.RESTORE, "a retrieval", partial(_retrieve, opened(Purpose.RESTORE), vault.kind))
-    if deletes_here(patient.config, vault):
-        yield next(_deletions(patient, vault, Purpose.PRUNE))
+    yield trial(Purpose.RESTORE, partial(_retrieve, vault.kind))
+    if deletes_here(context.config, vault):
+        yield next(_deletions(context, vault, Purpose.PRUNE))
 
 
 def _upload(vault: Vault) -> bool:
@@ -141,7 +187,7 @@ def _upload(vault: Vault) -> bool:
     return True
 
 
-def _retrieve(vault: Vault, kind: str) -> bool:
+def _retrieve(kind: str, vault: Vault) -> bool:
     """Ask for an archive that is not there: no retrieval comes of it."""
     nothing = ArchiveId(key_of(_label())) if kind == "s3" else _no_archive()
     vault.request_retrieval(nothing, None, Tier.STANDARD, secrets.token_hex(16))
@@ -160,27 +206,27 @@ def _no_archive() -> ArchiveId:
 # Trying.
 
 
-def _allowed(patient: Patient, vault: VaultSettings, trial: _Trial) -> str:
+def _allowed(context: DoctorContext, vault: VaultSettings, trial: _Trial) -> str:
     """The actions that are allowed and must not be; empty if there are none."""
-    if _role(vault, trial.purpose) in patient.denied:
+    if _role(vault, trial.purpose) in context.denied:
         return ""
-    patient.requests.append(f"{trial.action} of nothing in vault {vault.name}, to be denied")
-    return _answer(patient, vault, trial)
+    context.requests.append(f"{trial.action} of nothing in vault {vault.name}, to be denied")
+    return _answer(context, vault, trial)
 
 
-def _is_denied(patient: Patient, vault: VaultSettings, trial: _Trial) -> bool:
+def _is_denied(context: DoctorContext, vault: VaultSettings, trial: _Trial) -> bool:
     """Whether something is denied that must be allowed."""
-    if _role(vault, trial.purpose) in patient.denied:  # which is a finding of its own
+    if _role(vault, trial.purpose) in context.denied:  # which is a finding of its own
         return False
     if vault.kind != "directory":
-        patient.requests.append(f"{trial.action} of nothing in vault {vault.name} by {_NAMES[trial.purpose]}")
-    return not _answer(patient, vault, trial)
+        context.requests.append(f"{trial.action} of nothing in vault {vault.name} by {_NAMES[trial.purpose]}")
+    return not _answer(context, vault, trial)
 
 
-def _answer(patient: Patient, vault: VaultSettings, trial: _Trial) -> str:
+def _answer(context: DoctorContext, vault: VaultSettings, trial: _Trial) -> str:
     """The actions among these that are allowed; empty if there are none."""
     try:
-        found = within(patient.seconds, f"try {trial.action} in vault {vault.name}", trial.attempt)
+        found = within(context.seconds, f"try {trial.action} in vault {vault.name}", trial.attempt)
     except ArchiveMissingError:  # it was looked for
         return trial.action
     except DeniedError:

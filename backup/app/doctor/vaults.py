@@ -1,24 +1,25 @@
 """Asks each vault: credentials for its roles, whether it is there and the same, its clock, settings, lock.
 
-A few requests for each vault: one CreateSession a role, a look at the vault, one at its lock, and for a
-bucket one at its identity and three at its settings. None of them costs more than a few thousandths of a
-cent; nothing is stored.
+A few requests for each vault: one CreateSession a role, a look at the vault that also tells its identity, one
+at its lock, and for a bucket two or three at its settings. None of them costs more than a few thousandths of
+a cent; nothing is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
 from backup.app.doctor.deadline import failure_of, within
-from backup.app.doctor.finding import Finding, Patient, critical, warning
+from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
 from backup.app.opened import opened
 from backup.app.vaults import Purpose, credential_source, make_vault, warnings_of_vault
 from backup.errors import DeniedError, NightvaultError
 from backup.inventory import identities
 from backup.inventory.database import Inventory
+from backup.model import VaultState
 from backup.protocols import Vault
 from backup.transfer.recognise import Meeting, meet, other_vault
 from backup.transfer.retry import Patience
@@ -29,63 +30,73 @@ MOST_CLOCK = timedelta(minutes=5)
 _ROLES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
 
 
-def roles_open(patient: Patient) -> Iterator[Finding]:
+def roles_open(context: DoctorContext) -> Iterator[Finding]:
     """That the certificate gets credentials for each role that a vault names."""
     tried: set[str] = set()
-    for vault in patient.config.vaults:
+    for vault in context.config.vaults:
         for purpose, words in _ROLES.items():
             role = getattr(vault, purpose.value)
-            if role is None or role in tried or patient.config.identity is None:
+            if role is None or role in tried or context.config.identity is None:
                 continue
             tried.add(role)
-            patient.requests.append(f"CreateSession for {role}")
-            source = credential_source(patient.config, vault, purpose, patient.clock)
+            context.requests.append(f"CreateSession for {role}")
+            source = credential_source(context.config, vault, purpose, context.clock)
             what = f"get credentials for {role}"
-            if error := failure_of(patient.seconds, what, source.credentials):
-                patient.denied.add(role)
+            if error := failure_of(context.seconds, what, source.credentials):
+                context.denied.add(role)
                 why = f"{words} of vault {vault.name} fail until it does"
                 yield critical(
                     "credentials", f"{role}: {error}", why, error.advice or "nightvault identity show"
                 )
 
 
-def vault_there(patient: Patient) -> Iterator[Finding]:
+def vault_there(context: DoctorContext) -> Iterator[Finding]:
     """That each vault can be reached and is there, and that its clock is ours."""
-    for vault in patient.config.vaults:
+    for vault in context.config.vaults:
         if vault.kind != "directory":
-            patient.requests.append(f"a look at vault {vault.name}")
+            context.requests.append(f"a look at vault {vault.name}")
         try:
-            opened = make_vault(patient.config, vault.name, Purpose.BACKUP, patient.clock)
-            state = within(patient.seconds, f"look at vault {vault.name}", opened.state)
+            there = make_vault(context.config, vault.name, Purpose.BACKUP, context.clock)
+            state = within(context.seconds, f"look at vault {vault.name}", _look(context, there))
         except NightvaultError as error:
             if not isinstance(error, DeniedError):
-                patient.away.add(vault.name)
+                context.away.add(vault.name)
             why = "nothing can be stored in it, or restored from it"
             yield critical("vault", f"vault {vault.name}: {error}", why, error.advice or "nightvault vaults")
             continue
-        patient.states[vault.name] = state
+        context.states[vault.name] = state
         if not state.exists:
-            patient.away.add(vault.name)
+            context.away.add(vault.name)
             why = "nothing can be stored in it"
             yield critical("vault", f"vault {vault.name} is not there", why, "nightvault init")
-        elif state.at is not None and abs(state.at - patient.now) > MOST_CLOCK:
-            apart = abs(state.at - patient.now)
+        elif state.at is not None and abs(state.at - context.now) > MOST_CLOCK:
+            apart = abs(state.at - context.now)
             what = f"this machine's clock and that of vault {vault.name} differ by {_span(apart)}"
             why = "AWS refuses signatures that are five minutes off, and prunes stop"
             yield critical("clock", what, why, "timedatectl set-ntp true")
 
 
-def known_vaults(patient: Patient) -> Iterator[Finding]:
+def _look(context: DoctorContext, vault: Vault) -> Callable[[], VaultState]:
+    """One request; of a bucket a list, which tells its identity, too."""
+    from backup.vault.s3 import S3Vault
+
+    if context.status is None or not isinstance(vault, S3Vault):
+        return vault.state
+    with closing(opened(context.config)) as inventory:
+        return partial(vault.state_with_identities, inventory.id)
+
+
+def known_vaults(context: DoctorContext) -> Iterator[Finding]:
     """That each vault is the one that the inventory knows, and no other of the same name."""
-    if patient.status is None:
+    if context.status is None:
         return
-    with closing(opened(patient.config)) as inventory:
-        for vault in patient.config.vaults:
-            if vault.name in patient.away:
+    with closing(opened(context.config)) as inventory:
+        for vault in context.config.vaults:
+            if vault.name in context.away:
                 continue
-            there = make_vault(patient.config, vault.name, Purpose.BACKUP, patient.clock)
+            there = make_vault(context.config, vault.name, Purpose.BACKUP, context.clock)
             try:
-                meeting = _met(patient, inventory, there)
+                meeting = _met(context, inventory, there)
             except DeniedError:  # which the look at the vault has told
                 continue
             if meeting.is_other:
@@ -94,35 +105,35 @@ def known_vaults(patient: Patient) -> Iterator[Finding]:
                 yield critical("identity", str(error), why, error.advice)
 
 
-def _met(patient: Patient, inventory: Inventory, vault: Vault) -> Meeting:
+def _met(context: DoctorContext, inventory: Inventory, vault: Vault) -> Meeting:
     """The identity of the vault: from what was found already, else it is asked for."""
-    state = patient.states.get(vault.name)
-    if state is not None and state.identity is not None:
+    state = context.states.get(vault.name)
+    if state is not None and state.identities is not None:
         with inventory.reading() as tx:
-            return Meeting(identities.vault_identity(tx, vault.name), [state.identity])
-    if patient.config.vault(vault.name).kind != "directory":
-        patient.requests.append(f"a look at the identity of vault {vault.name}")
-    patience = Patience(patient.clock, attempts=1)
+            return Meeting(identities.vault_identity(tx, vault.name), state.identities)
+    if context.config.vault(vault.name).kind != "directory":
+        context.requests.append(f"a look at the identity of vault {vault.name}")
+    patience = Patience(context.clock, attempts=1)
     what = f"look which vault {vault.name} is"
-    return within(patient.seconds, what, partial(meet, inventory, vault, patience))
+    return within(context.seconds, what, partial(meet, inventory, vault, patience))
 
 
-def vault_locks(patient: Patient) -> Iterator[Finding]:
+def vault_locks(context: DoctorContext) -> Iterator[Finding]:
     """Locks of Glacier vaults that are not completed, or keep archives for longer than they cost anyway."""
     from backup.vault.glacier import GlacierVault
 
-    for vault in patient.config.vaults:
+    for vault in context.config.vaults:
         role = vault.prune_role_arn or vault.role_arn
-        if vault.kind != "glacier" or vault.name in patient.away or role in patient.denied:
+        if vault.kind != "glacier" or vault.name in context.away or role in context.denied:
             continue
-        patient.requests.append(f"a look at the lock of vault {vault.name}")
-        there = make_vault(patient.config, vault.name, Purpose.PRUNE, patient.clock)
+        context.requests.append(f"a look at the lock of vault {vault.name}")
+        there = make_vault(context.config, vault.name, Purpose.PRUNE, context.clock)
         if not isinstance(there, GlacierVault):
             continue
         try:
-            lock = within(patient.seconds, f"look at the lock of vault {vault.name}", there.lock)
+            lock = within(context.seconds, f"look at the lock of vault {vault.name}", there.lock)
         except DeniedError:
-            patient.notes.append(f"the lock of vault {vault.name} was not looked at: {role} may not read it")
+            context.notes.append(f"the lock of vault {vault.name} was not looked at: {role} may not read it")
             continue
         for text in warnings_of(lock, there.traits.minimum_storage) if lock else ():
             why = "prunes delete nothing sooner, and what lies in the vault is billed until then"
@@ -130,19 +141,19 @@ def vault_locks(patient: Patient) -> Iterator[Finding]:
             yield warning("vault-lock", f"vault {vault.name}: {text}", why, command)
 
 
-def bucket_settings(patient: Patient) -> Iterator[Finding]:
+def bucket_settings(context: DoctorContext) -> Iterator[Finding]:
     """Lifecycle rules, versions and locks of buckets that harm."""
-    for vault in patient.config.vaults:
-        if vault.kind != "s3" or vault.name in patient.away or vault.role_arn in patient.denied:
+    for vault in context.config.vaults:
+        if vault.kind != "s3" or vault.name in context.away or vault.role_arn in context.denied:
             continue
-        patient.requests.append(f"three looks at the settings of bucket {vault.bucket}")
+        context.requests.append(f"looks at the settings of bucket {vault.bucket}")
         what = f"look at the settings of bucket {vault.bucket}"
-        state = patient.states.get(vault.name)
+        state = context.states.get(vault.name)
         told = Look(region=state.region or vault.region) if state else Look()  # it was looked for just now
-        ask = partial(warnings_of_vault, patient.config, vault, patient.clock, told)
-        texts = within(patient.seconds, what, ask)
+        ask = partial(warnings_of_vault, context.config, vault, context.clock, told)
+        texts = within(context.seconds, what, ask)
         if told.keeps_versions is not None:
-            patient.keep_versions[vault.name] = told.keeps_versions
+            context.keep_versions[vault.name] = told.keeps_versions
         for text in texts:
             why = "what lies in the bucket may be frozen, deleted or kept against your intention"
             yield warning("bucket", f"vault {vault.name}: {text}", why, "nightvault config check")

@@ -29,6 +29,7 @@ _ORIGINS = {
 @click.command()
 @click.option("--fix", is_flag=True, help="Mend what cannot hurt: files that others may read.")
 @click.option("--offline", is_flag=True, help="Ask no vault, and not AWS.")
+@click.option("--fresh", is_flag=True, help="Try at a vault also what worked within the last week.")
 @click.option(
     "--timeout",
     type=click.IntRange(1, 600),
@@ -47,18 +48,22 @@ def doctor(
     *,
     fix: bool,
     offline: bool,
+    fresh: bool,
 ) -> int:
     """Look for what is easily forgotten: what it is, why it matters, and the command that mends it.
 
     Exit code 0: nothing was found; 1: something was. It stores nothing, and sends some requests to
-    each vault, which it names at the end: among them an upload that is given up, and deletions of nothing.
+    each vault, which it names at the end: among them deletions of nothing, an upload that is given up, and
+    a retrieval of nothing. The last two are left out if backups and restores did the same within the last
+    week: give --fresh after a change of policies.
     It also tells what a restore of everything would take and cost.
     """
     from backup.app.doctor import examine
     from backup.app.doctor.mending import Mended, mend
 
     config, keys = cli.config(), read_keys(key_files, passphrase_files) if key_files else []
-    report = examine(config, cli.clock, offline=offline, seconds=float(timeout), keys=keys)
+    seconds = float(timeout)
+    report = examine(config, cli.clock, offline=offline, seconds=seconds, keys=keys, fresh=fresh)
     mended = mend(report.findings) if fix else Mended([], report.findings)
     document = {
         "findings": [_document(one) for one in mended.left],
