@@ -101,6 +101,7 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
         price=price_of(config, settings),
         catalog_price=_catalog_price(config, settings),
         grace=timedelta(seconds=settings.prune_grace),
+        keep_runs=timedelta(seconds=config.keep_runs),
         stop=at.stop,
     )
 

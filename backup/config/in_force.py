@@ -78,7 +78,7 @@ def _section(config: Config, name: str) -> Struct | None:
     if name == "state":
         return StateSettings(dir=config.state_dir, recovery_file=config.recovery_file)
     if name == "inventory":
-        return InventorySettings(url=config.inventory_url)
+        return InventorySettings(url=config.inventory_url, keep_runs=config.keep_runs)
     if name == "encryption":
         return EncryptionSettings(recipients=config.recipients)
     found: Struct | None = getattr(config, name)
@@ -128,6 +128,6 @@ def _default(values: Struct, name: str, value: Any) -> Any:
         return None
     if name in {"pack_size", "part_size", "memory", "min_free"}:
         return f"{value // MIB}MiB"
-    if name in {"prune_grace", "compact_horizon"}:
+    if name in {"prune_grace", "compact_horizon", "keep_runs"}:
         return f"{value // _DAY}d"
     return str(value) if isinstance(value, StrEnum) else value

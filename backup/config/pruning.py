@@ -1,4 +1,5 @@
-"""How long condemned archives wait, how far ahead a compaction reckons, how old a check may be."""
+"""How long condemned archives wait, how far ahead a compaction reckons, how old a check may be, how long
+runs are remembered."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ _HOUR = 3600
 _DAY = 24 * _HOUR
 DEFAULT_GRACE = int(prune.DEFAULT_GRACE.total_seconds())
 DEFAULT_HORIZON = 2 * 365 * _DAY
+DEFAULT_KEEP_RUNS = int(prune.DEFAULT_KEEP_RUNS.total_seconds())
 _LONGEST_GRACE = 365 * _DAY
 _LONGEST_HORIZON = 20 * 365 * _DAY
+_LONGEST_MEMORY = 100 * 365 * _DAY
 
 
 def parse_grace(value: object) -> int:
@@ -31,6 +34,11 @@ def parse_horizon(value: object) -> int:
 def parse_age(value: object) -> int:
     """The seconds of "90d" or "26w", a day at least; `ValueError` with a sentence for others."""
     return _seconds(value, _DAY, _LONGEST_HORIZON, 'must be a text such as "90d", from "1d" to "20y"')
+
+
+def parse_keep_runs(value: object) -> int:
+    """The seconds of "400d" or "3y", a quarter at least; `ValueError` with a sentence for others."""
+    return _seconds(value, 90 * _DAY, _LONGEST_MEMORY, 'must be a text such as "400d", from "90d" to "100y"')
 
 
 def _seconds(value: object, least: int, most: int, sentence: str) -> int:

@@ -17,7 +17,7 @@ from backup.config.checking import Mistake, check
 from backup.config.limits import limit_windows, parse_rate
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import parse_age, parse_grace, parse_horizon
+from backup.config.pruning import parse_age, parse_grace, parse_horizon, parse_keep_runs
 from backup.config.retention import COUNTS, SPANS, RetentionSettings, check_count, check_rules, check_span
 from backup.config.settings import (
     LISTS,
@@ -162,6 +162,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         path=path,
         state_dir=read["state"].dir,
         recovery_file=read["state"].recovery_file,
+        keep_runs=read["inventory"].keep_runs,
         inventory_url=read["inventory"].url or f"sqlite:///{read['state'].dir}/inventory.sqlite",
         identity=read.get("identity"),
         roles_anywhere=read.get("roles_anywhere"),
@@ -317,6 +318,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "retry": parse_delays,
     "prune_grace": parse_grace,
     "compact_horizon": parse_horizon,
+    "keep_runs": parse_keep_runs,
 }
 
 

@@ -13,7 +13,7 @@ from backup.config.drills import DrillSettings
 from backup.config.machine_identity import IdentitySettings, RolesAnywhereSettings
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
-from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON
+from backup.config.pruning import DEFAULT_GRACE, DEFAULT_HORIZON, DEFAULT_KEEP_RUNS
 from backup.config.retention import ForgetWhen, RetentionSettings, parse_forget
 from backup.config.shapes import NAME, NAME_SENTENCE, Command, Endpoint, Text, suggestion
 from backup.config.shapes import shape as _shape
@@ -280,6 +280,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: str
     state_dir: str
     inventory_url: str
+    keep_runs: int = DEFAULT_KEEP_RUNS  # seconds
     recovery_file: str | None = None  # a second place for the recovery lines
     identity: IdentitySettings | None = None
     roles_anywhere: RolesAnywhereSettings | None = None
@@ -318,7 +319,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 StateSettings = msgspec.defstruct(
     "StateSettings", [("dir", Text, DEFAULT_STATE_DIR), ("recovery_file", Text | None, None)]
 )
-InventorySettings = msgspec.defstruct("InventorySettings", [("url", _Url | None, None)])
+InventorySettings = msgspec.defstruct(
+    "InventorySettings", [("url", _Url | None, None), ("keep_runs", int, DEFAULT_KEEP_RUNS)]
+)
 EncryptionSettings = msgspec.defstruct("EncryptionSettings", [("recipients", tuple[str, ...], ())])
 
 SECTIONS: Mapping[str, type[Struct]] = {

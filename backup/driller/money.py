@@ -16,12 +16,6 @@ from backup.inventory.drills import Charge
 MILLIONTHS = 1_000_000
 
 
-def month_of(now: datetime) -> int:
-    """The month of a time: months since year 0."""
-    at = now.astimezone(UTC)
-    return at.year * 12 + at.month - 1
-
-
 def first_of(month: int) -> datetime:
     """When a month begins."""
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)

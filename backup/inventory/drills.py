@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, func, insert, select, update
@@ -41,6 +41,12 @@ class Charge:
     run: int
     month: int
     cost: int
+
+
+def month_of(now: datetime) -> int:
+    """The month of a time: months since year 0, by the calendar of UTC."""
+    at = now.astimezone(UTC)
+    return at.year * 12 + at.month - 1
 
 
 def begin_drill(

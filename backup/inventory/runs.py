@@ -17,7 +17,10 @@ from backup.log_context import run_began
 from backup.model import KIB, MIB, JobName, VaultName
 
 _SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
-_LONGEST_RUN = 366 * 24 * 3600 * 1_000_000  # microseconds: a run that took longer had a clock that was set
+LONGEST_RUN: Final = 366 * 24 * 3600 * 1_000_000
+"""Microseconds: a run that took longer had a clock that was set."""
+RESTORES_MEASURED: Final = 20
+"""So many restores are looked at for how fast one is, the newest first."""
 
 
 class RunKind(StrEnum):
@@ -309,7 +312,7 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
     Impossible values are ignored: the clock was set during the run.
     """
     query = _query().where(runs.c.kind == RunKind.RESTORE, runs.c.report.is_not(None))
-    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(20)):
+    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(RESTORES_MEASURED)):
         report = json.loads(row.report)
         if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
             speed = float(report["fetched"] / report["seconds"])
@@ -321,7 +324,7 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 def longest_run(tx: Transaction) -> int:
     """The seconds that the longest backup took, of those that ended well and whose clock was not set."""
     took = runs.c.finished_at - runs.c.started_at
-    query = select(func.max(took)).where(runs.c.kind == RunKind.BACKUP, took < _LONGEST_RUN)
+    query = select(func.max(took)).where(runs.c.kind == RunKind.BACKUP, took < LONGEST_RUN)
     longest = tx.execute(query.where(runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL]))).scalar()
     return int((longest or 0) / 1_000_000)
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import select
 
@@ -40,10 +41,7 @@ WHERE r.kind = 'backup' GROUP BY j.name"""
 
 # Of prunes, checks and rebuild drills those of each vault, of drills those of each name and grade; of checks
 # each sort by itself, so that none hides another's end.
-_NEWEST = """
-SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, r.report
-FROM runs r LEFT JOIN jobs j ON j.number = r.job
-WHERE r.outcome = 'running' OR r.number IN (
+NEWEST_ENDED: Final = """
     SELECT max(number) FROM runs
     WHERE kind IN ('backup', 'forget', 'compact') AND outcome <> 'running'
     GROUP BY kind, job
@@ -52,9 +50,14 @@ WHERE r.outcome = 'running' OR r.number IN (
     WHERE kind IN ('prune', 'check', 'drill', 'rebuild-drill') AND outcome <> 'running'
     GROUP BY kind, job, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
              json_extract(report, '$.grade'), json_type(report, '$.read'),
-             json_type(report, '$.compared'), json_type(report, '$.laws')
-)
-ORDER BY r.number DESC"""
+             json_type(report, '$.compared'), json_type(report, '$.laws')"""
+"""The numbers of the runs whose end is shown."""
+
+_NEWEST = f"""
+SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, r.report
+FROM runs r LEFT JOIN jobs j ON j.number = r.job
+WHERE r.outcome = 'running' OR r.number IN ({NEWEST_ENDED})
+ORDER BY r.number DESC"""  # noqa: S608
 
 _HELD = f"""
 SELECT v.name, a.kind, count(*), sum(a.size), sum(max(0, {SMALLEST} - a.size)),

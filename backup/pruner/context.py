@@ -11,7 +11,7 @@ from backup.cost import Price
 from backup.model import PackKind
 from backup.protocols import Vault
 from backup.pruner.prices import Prices
-from backup.retention.prune import DEFAULT_GRACE
+from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
 from backup.transfer.retry import Patience
 
 
@@ -30,6 +30,7 @@ class PruneContext:
     price: Price | None = None
     catalog_price: Price | None = None
     grace: timedelta = DEFAULT_GRACE
+    keep_runs: timedelta = DEFAULT_KEEP_RUNS
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
 

@@ -17,6 +17,7 @@ from backup.format.catalog import Record
 from backup.inventory import lost, pruning, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Transaction
+from backup.inventory.old_runs import find_old_runs, remove_old_runs
 from backup.inventory.runs import JobRow, RunKind
 from backup.inventory.schema import micros
 from backup.inventory.stages import StepStage
@@ -65,10 +66,11 @@ class _Prune:
         if found is None:
             return self._waiting(waits_for)
         with self._inventory.reading() as tx:
-            return replace(self._report(found, is_plan=True), dropped=self._would_drop(tx, found))
+            report = replace(self._report(found, is_plan=True), dropped=self._would_drop(tx, found))
+            return replace(report, old_runs=find_old_runs(tx, self._context.keep_runs, self._clock.now()))
 
     def step(self) -> PruneReport:
-        """List, decide, delete, condemn."""
+        """List, decide, delete, condemn; then remove old runs from the inventory."""
         found, waits_for = self._find(is_plan=False)
         if found is None:
             return self._waiting(waits_for)
@@ -83,7 +85,9 @@ class _Prune:
             refused=refused_groups(self._deleted, self._prices),
             deleted_elsewhere=missing,
         )
-        return self._amend(found, report)
+        report = self._amend(found, report)
+        keep, now = self._context.keep_runs, self._clock.now()
+        return replace(report, old_runs=remove_old_runs(self._inventory, keep, now))
 
     def _waiting(self, waits_for: str) -> PruneReport:
         return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for)

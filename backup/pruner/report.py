@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from backup.inventory.old_runs import OldRuns
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
 
@@ -45,6 +46,10 @@ class Group:
         }
 
 
+def _old_runs(old: OldRuns) -> dict[str, Any]:
+    return {"before": _time(old.before), "runs": old.runs, "restores": old.restores}
+
+
 def _time(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
@@ -57,7 +62,8 @@ def _money(amount: Decimal | None) -> str | None:
 class PruneReport:
     """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
 
-    `condemned_groups` are the archives of `condemned` by the day on which they can be deleted.
+    `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs`
+    are those that the inventory does without from now on, None while the prune waits.
     """
 
     state: StepStage
@@ -73,6 +79,7 @@ class PruneReport:
     waiting: Sequence[Group] = ()
     deleted_elsewhere: int = 0
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    old_runs: OldRuns | None = None
     recovery_lines: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
@@ -91,6 +98,7 @@ class PruneReport:
             "refused": [one.document() for one in self.refused],
             "waiting": [one.document() for one in self.waiting],
             "deleted_elsewhere": self.deleted_elsewhere,
+            "old_runs": None if self.old_runs is None else _old_runs(self.old_runs),
             "dropped": {job: list(ids) for job, ids in self.dropped.items()},
             "recovery_lines": dict(self.recovery_lines),
             "warnings": list(self.warnings),

@@ -78,6 +78,43 @@ def test_the_new_recovery_line_is_kept(server: Server) -> None:
     assert report["recovery_lines"]["main"] in lines.read_text() != before
 
 
+def test_records_of_old_runs_go_and_what_they_made_stays(
+    server: Server, clock: ManualClock, tmp_path: Path
+) -> None:
+    server.restore(tmp_path / "out")
+    for _ in range(7):
+        server.done("check")
+    clock.advance(401 * DAY)
+    server.done("check")
+    server.backup()
+    clock.advance(DAY)
+    before = {one["run"] for one in server.json("runs", "--limit", "100")}
+    snapshots = server.json("snapshots")
+    would = " ".join(server.run("prune", "--dry-run", runner=OnTerminal()).stdout.split())
+    assert "records of 6 runs and 1 restore from before 2026-" in would
+    assert "would be removed" in would
+    assert {one["run"] for one in server.json("runs", "--limit", "100")} == before
+    plan, done = server.json("prune", "--dry-run"), server.json("prune")
+    assert plan["old_runs"] == done["old_runs"]
+    assert (done["old_runs"]["runs"], done["old_runs"]["restores"]) == (6, 1)
+    left = {one["run"] for one in server.json("runs", "--limit", "100")}
+    assert len(before - left) == 6
+    assert server.json("snapshots") == snapshots
+    assert server.json("prune")["old_runs"]["runs"] == 0
+    assert server.done("check", "--inventory").exit_code == 0
+    assert_same_tree(server.restore(tmp_path / "again"), server.source)
+
+
+def test_keep_runs_is_that_of_the_config(server: Server, clock: ManualClock) -> None:
+    replace(server, "[[vault]]", '[inventory]\nkeep_runs = "90d"\n\n[[vault]]')
+    for days in (1, 1, 1, 85):
+        server.done("check")
+        clock.advance(days * DAY)
+    assert server.json("prune")["old_runs"]["runs"] == 0
+    clock.advance(30 * DAY)
+    assert server.json("prune")["old_runs"]["runs"] == 3, "but for the newest check"
+
+
 def test_what_it_says_fits_80_columns(server: Server, clock: ManualClock) -> None:
     told: list[str] = []
     for days in (0, 1, 3, 0):
@@ -167,6 +204,13 @@ def test_wrong_words(tmp_path: Path, words: list[str], said: str) -> None:
     server = directory_server(tmp_path)
     server.init()
     assert said in server.fails(2, "prune", *words)
+
+
+@pytest.mark.parametrize("value", ['"89d"', '"101y"', '"1m"', '"all"', '""', "400", "true"])
+def test_wrong_times_to_keep_runs(tmp_path: Path, value: str) -> None:
+    server = directory_server(tmp_path)
+    replace(server, "[[vault]]", f"[inventory]\nkeep_runs = {value}\n\n[[vault]]")
+    assert "inventory.keep_runs: must be a text such as" in server.fails(2, "prune")
 
 
 SETTINGS: list[tuple[str, str]] = [

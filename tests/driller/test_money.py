@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from backup.driller import budget
 from backup.driller.context import DrillContext
-from backup.driller.money import MILLIONTHS, first_of, millionths, month_of, spent
+from backup.driller.money import MILLIONTHS, first_of, millionths, spent
 from backup.errors import MonthSpentError
 from backup.inventory import drills, runs
 from backup.inventory.database import open_inventory
-from backup.inventory.drills import Charge
+from backup.inventory.drills import Charge, month_of
 from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome
 from backup.model import VaultName

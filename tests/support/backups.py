@@ -41,7 +41,7 @@ from backup.restorer.restore import (
     is_ready,
     plan_restore,
 )
-from backup.retention.prune import DEFAULT_GRACE
+from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from tests.support.doubles import ManualClock, Silent
@@ -188,6 +188,7 @@ class Site:
         deletes: bool = True,
         grace: timedelta = DEFAULT_GRACE,
         price: Price | None = None,
+        keep_runs: timedelta = DEFAULT_KEEP_RUNS,
     ) -> PruneReport:
         """One step of a prune; `deletes`: this server may delete."""
         context = PruneContext(
@@ -197,6 +198,7 @@ class Site:
             deleting=self.vault if deletes else None,
             price=price,
             grace=grace,
+            keep_runs=keep_runs,
         )
         return prune(context, max_fee=max_fee, only_plan=only_plan)
 

@@ -76,6 +76,9 @@ def prune(
     that it waits, 3 that the vault refused without a day, 1 that something stopped it: nothing was deleted
     then.
 
+    It also removes the records of runs and restores that are older than `keep_runs` (400 days) and that
+    nothing needs.
+
     With --delete-only it needs no inventory, so that it can run on another machine, whose role deletes: each
     server's state is rebuilt from its catalogs, and what these condemned goes once nothing needed it for
     --keep-within, by the vault's dates. What looks like an attack is told, with exit code 3.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from backup.cli.support.tables import Sheet
+    from backup.inventory.old_runs import OldRuns
     from backup.pruner.report import Group, PruneReport
 
 _MOST_GROUPS = 12
@@ -84,6 +85,8 @@ def _lines(report: PruneReport, currency: str) -> Iterator[str]:
         lines.append(_line("gone", f"{counted(report.deleted_elsewhere, 'archive')}, deleted elsewhere"))
     lines += [_line("refused", f"{_amount(group)}: {_kept(group)}") for group in report.refused]
     lines += [_line("gone for good", _names(job, ids)) for job, ids in report.dropped.items()]
+    if report.old_runs is not None and (report.old_runs.runs or report.old_runs.restores):
+        lines.append(_line("old runs", _removed(report.old_runs, is_plan=report.is_plan)))
     waits = "; what waits is below" if report.waiting else ": all that is stored is needed"
     yield from lines or [f"  nothing is to be done{waits}"]
 
@@ -100,6 +103,16 @@ def _names(job: str, ids: Sequence[str]) -> str:
     names = ", ".join(one[:8] for one in ids[:_MOST_GROUPS])
     more = f" and {len(ids) - _MOST_GROUPS} more" if len(ids) > _MOST_GROUPS else ""
     return f"{counted(len(ids), 'forgotten snapshot')} of job {job}: {names}{more}"
+
+
+def _removed(old: OldRuns, *, is_plan: bool) -> str:
+    """The records that the inventory does without."""
+    from backup.cli.support.render import counted
+
+    parts = [(old.runs, "run"), (old.restores, "restore")]
+    what = " and ".join(counted(count, noun) for count, noun in parts if count)
+    end = "would be removed" if is_plan else "removed"
+    return f"records of {what} from before {_day(old.before)} {end}: nothing needs them"
 
 
 def _saved(group: Group, currency: str) -> str:

@@ -1,0 +1,399 @@
+"""Without old runs no question has another answer than before, and all that nothing needs is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, insert
+
+from backup.driller.money import first_of, spent
+from backup.inventory import drills, message_tables, runs, schema, status
+from backup.inventory.database import Inventory, Transaction
+from backup.inventory.drill_tables import drill_costs
+from backup.inventory.drill_tables import drills as drill_table
+from backup.inventory.drills import month_of
+from backup.inventory.old_runs import ENOUGH_BACKUPS, OldRuns, find_old_runs, remove_old_runs
+from backup.inventory.readings import Grade
+from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.schema import micros, moment
+from backup.inventory.snapshots import record_snapshot
+from backup.inventory.stages import RestoreStage
+from backup.model import JobName, SnapshotId, VaultName
+from backup.retention.prune import DEFAULT_KEEP_RUNS
+from backup.retention.unusual import NIGHTS
+from tests.inventory.made_up import Ledger, fresh_ledger, snapshot
+from tests.support import campaigns
+from tests.support.doubles import START, PowerCut
+
+NOW, DAY = START, timedelta(days=1)
+KEEP = timedelta(days=90)
+HISTORIES = campaigns.share("NIGHTVAULT_HISTORIES", 60)
+JOBS, VAULTS, NAMES = ("job", "other"), ("v", "w"), ("weekly", "yearly")
+OF_VAULTS = frozenset({RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL, RunKind.REBUILD_DRILL})
+SORTS: Sequence[dict[str, Any]] = (
+    {"read": {}, "policy": {"keep_last": 3}, "fetched": 0, "seconds": 1},
+    {"compared": {}, "policy": None, "fetched": 2**30, "seconds": 9},
+    {"laws": {}, "taken_back": 1, "fetched": 2**30, "seconds": 0},
+)
+TABLES = (
+    *(drill_costs, drill_table, message_tables.messages, schema.readings, schema.archives, schema.domains),
+    *(schema.retrievals, schema.restores, schema.snapshots, schema.runs),
+)
+
+
+class Row(NamedTuple):
+    """A run as it is made up; `pace` days after the one before it, whose clock was `ahead` by so many."""
+
+    kind: RunKind
+    who: int
+    outcome: Outcome
+    sort: int
+    pace: int
+    ahead: int
+    hours: int
+    needed_by: str
+    month: int
+
+
+class Block(NamedTuple):
+    """So many runs alike, of which only the first is needed by something."""
+
+    row: Row
+    times: int
+
+
+ENDED = [one for one in Outcome if one is not Outcome.RUNNING]
+ROWS = st.builds(
+    Row,
+    st.sampled_from(RunKind),
+    st.integers(0, 1),
+    st.sampled_from([*[Outcome.DONE] * 4, Outcome.PARTIAL, Outcome.FAILED, Outcome.RUNNING]),
+    st.integers(0, 2),
+    st.sampled_from([0, 1, 7, 40, 200]),
+    st.sampled_from([0, 0, 0, 0, 30, 3_000, -3_000]),
+    st.integers(0, 50),
+    st.sampled_from(["", "snapshot", "archive", "reading", "message"]),
+    st.sampled_from([0, 0, 0, 1, 40]),
+)
+BLOCKS = st.lists(st.builds(Block, ROWS, st.sampled_from([1, 2, 3, 30, 60])), min_size=1, max_size=14)
+
+
+def expanded(blocks: Sequence[Block]) -> list[Row]:
+    """All runs of the blocks."""
+    return [
+        block.row if number == 0 else block.row._replace(needed_by="", hours=block.row.hours // 2)
+        for block in blocks
+        for number in range(block.times)
+    ]
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Ledger]:
+    """An inventory with two jobs and two vaults."""
+    with fresh_ledger() as made:
+        with made.inventory.writing() as tx:
+            runs.get_or_create_job(tx, JobName("other"), made.job.vault, b"o" * 16)
+            tx.execute(insert(schema.vaults).values(number=2, name="w"))
+        yield made
+
+
+def fill(tx: Transaction, ledger: Ledger, rows: Sequence[Row]) -> None:
+    """The rows, the last of which began some days ago."""
+    for table in TABLES:
+        tx.execute(delete(table))
+    values = {"number": 1, "id": b"d", "vault": 1, "recipients": b"", "created_at": 0}
+    tx.execute(insert(schema.domains).values(**values))
+    at = NOW - timedelta(days=sum(row.pace for row in rows))
+    made = []
+    for number, row in enumerate(rows, 1):
+        at += timedelta(days=row.pace)
+        made.append(values_of(number, row, at + timedelta(days=row.ahead)))
+    if made:
+        tx.execute(insert(schema.runs), made)
+    for number, row in enumerate(rows, 1):
+        if row.kind is RunKind.DRILL:
+            add_drill(tx, number, row, made[number - 1]["started_at"])
+        if row.needed_by:
+            need(tx, ledger, number, row)
+
+
+def values_of(number: int, row: Row, at: datetime) -> dict[str, Any]:
+    """One run as values of its row."""
+    is_running = row.outcome is Outcome.RUNNING
+    report = SORTS[row.sort] | {"number": number}
+    if row.kind in OF_VAULTS:
+        report |= {"vault": VAULTS[row.who]}
+    if row.kind is RunKind.DRILL:
+        report |= {"drill": NAMES[row.sort % 2], "grade": "read back"}
+    return {
+        "number": number,
+        "kind": row.kind,
+        "job": None if row.kind in OF_VAULTS else row.who + 1,
+        "outcome": row.outcome,
+        "started_at": micros(at),
+        "finished_at": None if is_running else micros(at + timedelta(hours=row.hours)),
+        "report": None if is_running else json.dumps(report),
+    }
+
+
+def add_drill(tx: Transaction, run: int, row: Row, began: int) -> None:
+    """What a drill proves, and what it may have cost."""
+    grade = Grade.OPENED if row.sort else Grade.READ_BACK
+    tx.execute(insert(drill_table).values(run=run, name=NAMES[row.sort % 2], grade=grade, vault=1))
+    month = month_of(moment(began)) + row.month
+    tx.execute(insert(drill_costs).values(run=run, month=month, cost=10**6 + run))
+
+
+def need(tx: Transaction, ledger: Ledger, run: int, row: Row) -> None:
+    """Something that refers to a run."""
+    if row.needed_by == "snapshot":
+        record_snapshot(tx, snapshot(ledger.job, run, f"{run:016x}"))
+        table = schema.snapshots
+        tx.execute(table.update().where(table.c.number == run).values(run=run))
+    elif row.needed_by in {"archive", "reading"}:
+        values = {"number": run, "domain": 1, "run": run, "kind": 1, "state": "stored", "size": 1}
+        values |= {"pack_id": b"%d" % run, "header": b"", "tree_hash": b"t" * 32, "submitted_at": 0}
+        if row.needed_by == "reading":
+            values["run"] = None
+        tx.execute(insert(schema.archives).values(**values))
+        if row.needed_by == "reading":
+            piece: dict[str, Any] = {
+                "run": run,
+                "archive": run,
+                "start": 0,
+                "end": 1,
+                "asked_from": 0,
+                "asked_to": 1,
+            }
+            piece |= {"tier": "bulk", "token": f"t{run}", "state": "read"}
+            tx.execute(insert(schema.readings).values(**piece))
+    elif row.needed_by == "message":
+        values = {"key": f"k{run}", "kind": "run", "run": run, "created_at": 0, "title": "", "document": "{}"}
+        tx.execute(insert(message_tables.messages).values(**values))
+
+
+def answers(tx: Transaction, now: datetime) -> dict[str, Any]:
+    """Everything that the program asks about runs, but for the lists that people read."""
+    jobs = [job for name in JOBS if (job := runs.find_job(tx, JobName(name))) is not None]
+    found: dict[str, Any] = {
+        "status": status.newest_runs(tx),
+        "dates": status.backup_dates(tx, now),
+        "good": status.last_good(tx, now),
+        "speed": runs.restore_speed(tx, least=2**20),
+        "longest": runs.longest_run(tx),
+        "open drills": drills.open_runs(tx),
+    }
+    for job in jobs:
+        newest = [runs.newest_of_kind(tx, job.name, kind) for kind in RunKind]
+        usual = runs.reports_before(tx, job.name, 10**6, limit=NIGHTS)
+        by_policy = runs.last_policy_run(tx, job.name)
+        found[job.name] = newest, usual, by_policy, runs.last_report(tx, job, before=10**6)
+    for kind in OF_VAULTS:
+        found[kind] = [runs.last_of_vault(tx, kind, VaultName(vault)) for vault in VAULTS]
+    for name in NAMES:
+        ends = [drills.newest_of(tx, name, outcomes=some) for some in ((), (Outcome.DONE,), tuple(ENDED))]
+        found[name] = [*ends, *(drills.find_open(tx, name, grade) for grade in Grade), money(tx, name, now)]
+    return found
+
+
+def money(tx: Transaction, name: str, now: datetime) -> int:
+    """What the month has had of a drill's money."""
+    month = month_of(now)
+    begin = first_of(month)
+    charges = drills.charges_of(tx, name)
+    return spent(charges, month, lambda run: drills.began_later_before(tx, run, begin))
+
+
+def numbers(tx: Transaction) -> set[int]:
+    """The runs that are there."""
+    return {one.number for one in runs.list_runs(tx, limit=10**6)}
+
+
+@settings(max_examples=HISTORIES, deadline=None)
+@given(blocks=BLOCKS)
+def test_no_answer_changes(ledger: Ledger, blocks: list[Block]) -> None:
+    inventory, rows = ledger.inventory, expanded(blocks)
+    with inventory.writing() as tx:
+        fill(tx, ledger, rows)
+    with inventory.reading() as tx:
+        before, there = answers(tx, NOW), numbers(tx)
+        plan = find_old_runs(tx, KEEP, NOW)
+    done = remove_old_runs(inventory, KEEP, NOW)
+    with inventory.reading() as tx:
+        left = numbers(tx)
+        assert answers(tx, NOW) == before
+        assert answers(tx, NOW + DAY) is not None
+        assert not list(tx.exec_driver_sql("PRAGMA foreign_key_check"))
+        again = find_old_runs(tx, KEEP, NOW)
+    assert plan == done
+    assert len(there - left) == done.runs
+    assert (again.runs, again.restores) == (0, 0)
+    recent = [
+        number
+        for number, began in began_by_number(rows).items()
+        if micros(NOW - KEEP) <= micros(began) <= micros(NOW)
+    ]
+    assert {number for number in there if number >= min(recent, default=0)} <= left
+
+
+def began_by_number(rows: Sequence[Row]) -> dict[int, datetime]:
+    """When each run began, by its own clock."""
+    at, found = NOW - timedelta(days=sum(row.pace for row in rows)), {}
+    for number, row in enumerate(rows, 1):
+        at += timedelta(days=row.pace)
+        found[number] = at + timedelta(days=row.ahead)
+    return found
+
+
+def plain(kind: RunKind, pace: int, *, who: int = 0, outcome: Outcome = Outcome.DONE) -> Row:
+    return Row(kind, who, outcome, 0, pace, 0, 1, "", 0)
+
+
+def shortened(ledger: Ledger, rows: Sequence[Row], keep: timedelta = DEFAULT_KEEP_RUNS) -> list[int]:
+    """What is left of these rows, by number."""
+    with ledger.inventory.writing() as tx:
+        fill(tx, ledger, rows)
+    remove_old_runs(ledger.inventory, keep, NOW)
+    with ledger.inventory.reading() as tx:
+        return sorted(numbers(tx))
+
+
+def test_of_five_years_of_nights_a_year_and_a_month_are_left(ledger: Ledger) -> None:
+    left = shortened(ledger, [plain(RunKind.BACKUP, 1)] * 1_825)
+    recent = set(range(1_825 - DEFAULT_KEEP_RUNS.days, 1_826))
+    first, last_of_the_old = 1, min(recent) - 1
+    assert set(left) == {*recent, first, last_of_the_old}
+
+
+def test_of_a_backup_once_a_year_forty_are_left(ledger: Ledger) -> None:
+    left = shortened(ledger, [plain(RunKind.BACKUP, 365)] * 60)
+    assert left == [1, *range(61 - ENOUGH_BACKUPS, 61)]
+    assert ENOUGH_BACKUPS > NIGHTS
+
+
+def test_the_last_good_check_stays_behind_years_of_bad_ones(ledger: Ledger) -> None:
+    bad = plain(RunKind.CHECK, 30, outcome=Outcome.FAILED)
+    left = shortened(ledger, [plain(RunKind.CHECK, 30), bad, bad, plain(RunKind.CHECK, 30), *[bad] * 60])
+    assert left[0] == 4
+    assert len(left) < 20
+
+
+def test_a_server_without_good_backups_is_shortened_too(ledger: Ledger) -> None:
+    bad = plain(RunKind.BACKUP, 1, outcome=Outcome.FAILED)
+    assert len(shortened(ledger, [bad] * 1_000)) < DEFAULT_KEEP_RUNS.days + 5
+
+
+def test_a_clock_that_was_behind_makes_no_run_old(ledger: Ledger) -> None:
+    wrong = plain(RunKind.CHECK, 1)._replace(ahead=-3_000)
+    rows = [plain(RunKind.CHECK, 1), *[wrong] * 20, plain(RunKind.CHECK, 1)]
+    assert shortened(ledger, rows) == list(range(1, 23))
+
+
+def test_a_clock_that_was_ahead_keeps_nothing_for_ever(ledger: Ledger) -> None:
+    wrong = plain(RunKind.CHECK, 1)._replace(ahead=30_000)
+    left = shortened(ledger, [*[wrong] * 50, *[plain(RunKind.CHECK, 1)] * 1_000])
+    assert len([number for number in left if number <= 50]) <= 1, "but for the one with the latest date"
+    assert len(left) < DEFAULT_KEEP_RUNS.days + 5
+
+
+def test_after_a_long_silence_nothing_goes(ledger: Ledger) -> None:
+    rows = [plain(RunKind.CHECK, 1)] * 50
+    with ledger.inventory.writing() as tx:
+        fill(tx, ledger, rows)
+    assert remove_old_runs(ledger.inventory, KEEP, NOW + 5_000 * DAY).runs == 0
+
+
+def test_what_a_drill_spent_this_month_stays_whatever_its_age(ledger: Ledger) -> None:
+    dear = plain(RunKind.DRILL, 1)._replace(month=30)  # by a clock that was ahead
+    rows = [dear, *[plain(RunKind.DRILL, 30)] * 30, plain(RunKind.CHECK, 1)]
+    left = shortened(ledger, rows)
+    assert 1 in left
+    assert len(left) < 20
+
+
+def restored(tx: Transaction, number: int, began: datetime, ended: datetime | None) -> None:
+    values = {"number": number, "id": str(number), "snapshot": "s", "vault": 1, "path": b"/", "target": b"/t"}
+    values |= {"tier": "bulk", "created_at": micros(began), "finished_at": ended and micros(ended)}
+    state = RestoreStage.OPEN if ended is None else RestoreStage.DONE
+    tx.execute(insert(schema.restores).values(**values, state=state))
+    piece = {"restore": number, "archive": 1, "start": 0, "end": 1, "tier": "bulk", "token": f"r{number}"}
+    tx.execute(insert(schema.retrievals).values(**piece, state="fetched"))
+
+
+def test_restores_that_ended_long_ago_go_with_their_retrievals(ledger: Ledger) -> None:
+    with ledger.inventory.writing() as tx:
+        fill(tx, ledger, [plain(RunKind.BACKUP, 1)._replace(needed_by="archive")])
+        record_snapshot(tx, snapshot(ledger.job, 9, SnapshotId("s")))
+        restored(tx, 1, NOW - 500 * DAY, NOW - 499 * DAY)
+        restored(tx, 2, NOW - 500 * DAY, None)
+        restored(tx, 3, NOW - 500 * DAY, NOW - 3 * DAY)
+    done = remove_old_runs(ledger.inventory, DEFAULT_KEEP_RUNS, NOW)
+    assert done == OldRuns(NOW - DEFAULT_KEEP_RUNS, 0, 1)
+    with ledger.inventory.reading() as tx:
+        left = tx.exec_driver_sql("SELECT r.number, t.token FROM restores r JOIN retrievals t ON t.restore")
+        assert {number for number, _ in left} == {2, 3}
+
+
+# Cuts, pages, statements.
+
+
+@pytest.fixture
+def filled() -> Iterator[Inventory]:
+    """Twenty years of nights of one job, in an inventory of its own."""
+    rows = [
+        {"number": number, "kind": "backup", "job": 1, "outcome": "done", "report": '{"files": 12345678}'}
+        | {"started_at": micros(NOW - (7_300 - number) * DAY), "finished_at": micros(NOW)}
+        for number in range(1, 7_301)
+    ]
+    with fresh_ledger() as made:
+        with made.inventory.writing() as tx:
+            tx.execute(insert(schema.runs), rows)
+        yield made.inventory
+
+
+def test_a_cut_between_two_batches_leaves_the_rest_to_the_next(filled: Inventory) -> None:
+    batches = 0
+
+    def cut(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal batches
+        batches += statement.startswith("DELETE FROM runs")
+        if batches == 2:
+            raise PowerCut
+
+    event.listen(filled.engine, "before_cursor_execute", cut)
+    with pytest.raises(PowerCut):
+        remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW)
+    event.remove(filled.engine, "before_cursor_execute", cut)
+    with filled.reading() as tx:
+        before, left = answers(tx, NOW), len(numbers(tx))
+    assert DEFAULT_KEEP_RUNS.days + 5 < left < 7_300
+    rest = remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW)
+    with filled.reading() as tx:
+        assert answers(tx, NOW) == before
+        assert len(numbers(tx)) == left - rest.runs < DEFAULT_KEEP_RUNS.days + 5
+
+
+def test_statements_by_batches_not_by_rows_and_pages_are_used_again(filled: Inventory) -> None:
+    statements: list[str] = []
+
+    def note(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(filled.engine, "before_cursor_execute", note)
+    assert remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW).runs > 6_800
+    event.remove(filled.engine, "before_cursor_execute", note)
+    assert len([one for one in statements if one.startswith("DELETE")]) == 4 * 3
+    with filled.reading() as tx:
+        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
+        assert tx.exec_driver_sql("PRAGMA freelist_count").scalar_one() > pages / 2
+    with filled.writing() as tx:
+        row = {"kind": "check", "outcome": "done", "started_at": micros(NOW), "report": "{}"}
+        tx.execute(insert(schema.runs), [row] * 2_000)
+    with filled.reading() as tx:
+        assert tx.exec_driver_sql("PRAGMA page_count").scalar_one() == pages
