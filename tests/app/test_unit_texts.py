@@ -36,7 +36,7 @@ def test_an_ordinary_user_is_never_root(path: Path) -> None:
         assert text.count("\nCapabilityBoundingSet=") == 1 or path.name.startswith("nightvault-restore")
 
 
-@given(st.text(), st.integers(min_value=0), st.characters())
+@given(st.text(), st.integers(min_value=0), st.characters(codec="utf-8"))
 def test_whoever_changes_a_unit_is_noticed(text: str, place: int, letter: str) -> None:
     """One letter anywhere, but for what a text file cannot keep."""
     made = signed(text)
