@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from botocore.model import ServiceModel
 
+from tests.emulator import other_clients
 from tests.support.emulated import (
     ACCESS_KEY_ID,
     ACCOUNT_ID,
@@ -157,16 +158,17 @@ def environment_on(own: RunningEmulator) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def aws(own: RunningEmulator, request: pytest.FixtureRequest) -> Callable[..., Any]:
+def aws(
+    own: RunningEmulator, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Any]:
     """The AWS CLI in an environment of its own, kept with pytest's cache; called with words, answers JSON."""
     program = own_venv(request.config, "awscli", "awscli") / "aws"
-    environment = environment_on(own)
+    environment, home = environment_on(own), tmp_path_factory.mktemp("aws")
 
     def run(*words: str) -> Any:
         command = [str(program), "glacier", words[0], "--account-id=-", "--vault-name=cli", *words[1:]]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout) if ended.stdout.strip() else None
+        told = other_clients.run(command, home, environment)
+        return json.loads(told) if told.strip() else None
 
     return run
 

@@ -19,7 +19,7 @@ from backup.pki.authority import create_ca
 from backup.pki.keys import KeyType
 from backup.pki.revoking import sign_crls
 from backup.pki.subjects import Subject
-from tests.emulator.debian_clients import KEYS, of_debian, run
+from tests.emulator.other_clients import KEYS, of_debian, run
 from tests.support.emulated import RunningEmulator
 from tests.support.setting_up import become, emulated_account, new_server, set_up, state_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulator.debian_clients import KEYS, of_debian, run
+from tests.emulator.other_clients import KEYS, of_debian, run
 from tests.support.aws_admin import admin_client, allow, document, trust
 from tests.support.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
 from tests.support.emulator_clients import code_and_message

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.debian_clients import KEYS, of_debian, run
+from tests.emulator.other_clients import KEYS, of_debian, run
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 from tests.support.s3_clients import new_bucket_name
 
