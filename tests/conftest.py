@@ -34,6 +34,7 @@ from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.hanging_up import heeding_hangups  # noqa: F401  a fixture
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
+from tests.support.order import longest_first
 from tests.support.quick_inventories import real_migrations  # noqa: F401  a fixture
 from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
 from tests.support.unmeasured import measuring_nothing
@@ -74,9 +75,8 @@ def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPat
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many workers again as processors: a third of a worker's time it waits, for disks and timers."""
-    cores = len(os.sched_getaffinity(0))
-    return cores + max(1, cores // 2)
+    """Twice as many workers as processors: two fifths of its time a worker waits, for disks and timers."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_finish() -> None:
@@ -87,7 +87,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure the coverage of cases alone; laws and slow tests would take half as long again by it."""
+    """Begin with the longest, and measure the coverage of cases alone.
+
+    Laws and slow tests would take half as long again by it.
+    """
+    items[:] = longest_first(items)
     for item in items:
         if item.get_closest_marker("slow") or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.no_cover)

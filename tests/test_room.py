@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support import room
+from tests.support import order, room
 from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -230,3 +231,17 @@ def test_ext4_spreads_what_is_made_in_the_folders_of_a_run(tmp_path: Path) -> No
 
 def test_other_file_systems_do_as_they_like() -> None:
     room.spread(Path("/proc/self"))
+
+
+@dataclass
+class Named:
+    """A test with this name."""
+
+    nodeid: str
+
+
+def test_the_longest_tests_are_there_and_begin_first() -> None:
+    assert [path for path in order.LONGEST if not (REPOSITORY / path).is_file()] == []
+    first, second = (Named(f"{path}::test_one[two]") for path in order.LONGEST[:2])
+    some, others = Named("tests/app/test_doctor.py::test_one"), Named("tests/web/test_live.py::test_one")
+    assert order.longest_first([some, second, others, first]) == [first, second, some, others]

@@ -1,0 +1,40 @@
+"""The order of the tests: the longest begin, lest a worker is left alone with one of them at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+LONGEST = (
+    "tests/scenarios/test_ten_years.py",
+    "tests/pruner/test_model.py",
+    "tests/daemon/test_kills.py",
+    "tests/archiver/test_kill.py",
+    "tests/test_counts.py",
+    "tests/test_demo.py",
+    "tests/pages/test_aws_page.py",
+    "tests/pages/test_tutorial_page.py",
+    "tests/pages/test_readme.py",
+    "tests/pages/test_restore_page.py",
+    "tests/cli/test_setup_export.py",
+    "tests/emulator/test_clients.py",
+    "tests/archiver/test_memory.py",
+)
+"""Files with tests of ten seconds and more, as `--durations` shows them."""
+
+
+class Named(Protocol):
+    """A test, by its name."""
+
+    @property
+    def nodeid(self) -> str:
+        """`tests/FILE::TEST`."""
+
+
+T = TypeVar("T", bound=Named)
+
+
+def longest_first(items: Sequence[T]) -> list[T]:
+    """The tests of `LONGEST` in that order, then all others in theirs."""
+    places = {path: place for place, path in enumerate(LONGEST)}
+    return sorted(items, key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
