@@ -32,7 +32,7 @@ from backup.source.reader import (
     ReaderGoneError,
     ReaderProcess,
 )
-from backup.source.scan import ScannedDirectory, ScannedEntry
+from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.source.small import is_small
 
 MANY_SMALL_FILES: Final = 2_000  # from so many small files on, a second process pays off

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from itertools import groupby
 
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.commit import Committer
-from backup.archiver.compare import differing, is_newly_mounted, is_to_read
+from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
 from backup.archiver.delta import Delta
 from backup.archiver.hooks import Hook, HookRun
@@ -51,13 +51,17 @@ from backup.model import (
     ProblemKind,
 )
 from backup.protocols import phase
-from backup.source.scan import ScannedDirectory, ScannedEntry, scan
+from backup.source.scan import scan
+from backup.source.scanned import ScannedDirectory, ScannedEntry
+from backup.source.scanner import scan_beside
 from backup.source.small import LARGEST, is_plain, is_small_file
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
 from backup.transfer.retrievals.confirm import confirm_archives
 
+MANY_FILES = 20_000
+"""From so many files on, a second process that scans is worth its start."""
 _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
 
@@ -172,6 +176,8 @@ class _Backup:
         self._unmounted: set[bytes] = set()
         self._links = Links()
         with at.context.inventory.reading() as tx:
+            newest = snapshots.list_snapshots(tx, job=at.job.name)[-1:]
+            self._newest = newest[0] if newest else None  # the best estimate for this one
             self._lost_chunks = to_store_anew(tx, at.context.vault.name)
             self._not_at_a_glance = directories_with(tx, at.row.number, self._lost_chunks)
         self._delta = Delta(at)
@@ -195,7 +201,8 @@ class _Backup:
     def run(self) -> BackupReport:
         """Scan and upload, then commit."""
         title = f"Backing up {self._at.job.name}"
-        with phase(self._at.context.progress, title, self._expected()), closing(self._delta):
+        expected = None if self._newest is None else self._newest.bytes
+        with phase(self._at.context.progress, title, expected), closing(self._delta):
             return self._run()
 
     def _run(self) -> BackupReport:
@@ -249,20 +256,26 @@ class _Backup:
                 *(contents, self._staging, secret, stamps, job.memory.ahead), warn=self._tally.warnings.append
             )
             with closing(reads) as ahead:
-                for directory in scan(
-                    job.sources, filters=job.filters, overrides=job.overrides, report=self._report
-                ):
-                    self._directory(directory, ahead)
+                with closing(self._scan()) as directories:
+                    for directory in directories:
+                        self._directory(directory, ahead)
                 ahead.drain()
         contents.flush()
         if not job.only_streams:
             streams.carry()
 
-    def _expected(self) -> int | None:
-        """Size of the last snapshot in bytes: the best estimate for this one."""
-        with self._at.context.inventory.reading() as tx:
-            before = snapshots.list_snapshots(tx, job=self._at.job.name)
-        return before[-1].bytes if before else None
+    def _scan(self) -> Generator[ScannedDirectory, None, None]:
+        """The directories of the sources: found by a second process, if there are many files and cores."""
+        job = self._at.job
+        if job.memory.workers > 1 and self._newest is not None and self._newest.files >= MANY_FILES:
+            return scan_beside(
+                job.sources,
+                filters=job.filters,
+                overrides=job.overrides,
+                report=self._report,
+                warn=self._tally.warnings.append,
+            )
+        return scan(job.sources, filters=job.filters, overrides=job.overrides, report=self._report)
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
         self._heed_stop()
@@ -293,9 +306,7 @@ class _Backup:
         if not is_root and not self._staged.knows(directory.path):
             self._new_directory(directory, ahead)
             return
-        known = self._staged.live(directory.path, after=directory.after, until=directory.until)
-        at_a_glance = not self._at.job.reread and directory.path not in self._not_at_a_glance
-        for scanned, live in differing(directory, known, self._tally, at_a_glance=at_a_glance):
+        for scanned, live in self._differing(directory):
             if scanned is None:
                 if live is not None:
                     self._gone(directory.prefix + live.name, live)
@@ -315,6 +326,21 @@ class _Backup:
                 ):
                     self._entry(directory, scanned, live, ahead)
         self._progress.tell()
+
+    def _differing(
+        self, directory: ScannedDirectory
+    ) -> Iterable[tuple[ScannedEntry | None, LiveEntry | None]]:
+        """The pairs of `differing`, of a directory that some snapshot had."""
+        path = directory.path
+        some = partial(self._staged.looks, path, after=directory.after, until=directory.until)
+        at_a_glance = not self._at.job.reread and path not in self._not_at_a_glance
+        if at_a_glance:
+            looks = directory.looks()
+            found = differing_at_a_glance(looks, lambda most: some(most=most), self._tally)
+            if found is not None:
+                return ((directory.entries[at], self._staged.one(path, looks[at][0])) for at in found)
+        known = self._staged.live(path, after=directory.after, until=directory.until)
+        return differing(directory, known, self._tally, at_a_glance=at_a_glance)
 
     def _new_directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
         """Read everything in a directory that no snapshot ever had; runs of small files at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, Final
@@ -14,16 +14,47 @@ from backup.archiver.settings import BackupJob
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
-from backup.source.scan import ScannedDirectory, ScannedEntry, resolved
+from backup.source.scan import resolved
+from backup.source.scanned import Look, ScannedDirectory, ScannedEntry
 from backup.source.small import is_plain
 
 # Positions in the fields of `LiveEntry`: unchanged files are compared as columns of plain tuples.
 _NAME, _KIND, _EXTRA, _LOOK = 1, 2, 4, slice(8, None)
+_FEW: Final = 8  # one of so many: from there on all rows are fetched at once
+_SIZE: Final = 2  # in a `Look`
+_name_of, _size_of = itemgetter(0), itemgetter(_SIZE)
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _links = attrgetter("st_nlink")
 _FILE: Final = int(EntryKind.FILE)
 _A_DIRECTORY = os.stat_result((stat.S_IFDIR, *[0] * 9))
 _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
+
+
+def differing_at_a_glance(
+    looks: Sequence[Look], known: Callable[[int], Sequence[tuple[Any, ...]]], tally: Tally
+) -> list[int] | None:
+    """The indexes of what may have changed, where there are few; None where more is to be compared.
+
+    `known` gives as many rows at most as it is asked for (`inventory.looks`), in the order of names. Files
+    that are the same are counted, and need no object.
+    """
+    few = len(looks) // _FEW
+    if sum(len(one) == 1 for one in looks) > few:
+        return None  # they look like nothing in the inventory: not worth a statement
+    rows = known(len(looks) + 1)
+    if rows == looks:
+        tally.see_files(len(looks), sum(map(_size_of, looks)))
+        return []
+    if list(map(_name_of, rows)) != list(map(_name_of, looks)):
+        return None
+    found = [index for index, (look, row) in enumerate(zip(looks, rows, strict=True)) if look != row]
+    if len(found) > few:
+        return None
+    size = sum(one[_SIZE] for one in looks if len(one) > 1) - sum(
+        looks[index][_SIZE] for index in found if len(looks[index]) > 1
+    )
+    tally.see_files(len(looks) - len(found), size)
+    return found
 
 
 def differing(

@@ -19,7 +19,8 @@ from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry
 from backup.inventory.runs import JobRow
 from backup.model import Owner
-from backup.source.scan import LeaveOut, ScannedDirectory, ScannedEntry, scan
+from backup.source.scan import LeaveOut, scan
+from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.source.streams import TOP
 
 

@@ -19,7 +19,7 @@ from backup.archiver.contents import Content
 from backup.format.catalog import decode_extra
 from backup.inventory.entries import LiveEntry
 from backup.source.read import same_version
-from backup.source.scan import ScannedDirectory, ScannedEntry
+from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that falls out is read again
 

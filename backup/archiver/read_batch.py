@@ -10,7 +10,7 @@ from typing import Final
 
 from backup.inventory.entries import LiveEntry
 from backup.source.reader import MOST_DIRECTORIES, MOST_FILES, MOST_NAMES
-from backup.source.scan import ScannedEntry
+from backup.source.scanned import ScannedEntry
 from backup.source.small import FileToRead, seen
 
 _LONGEST: Final = 255  # of names

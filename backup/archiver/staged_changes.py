@@ -14,11 +14,12 @@ from backup.format.rows import unpack_u32
 from backup.inventory import domains, entries
 from backup.inventory.database import Inventory, Transaction
 from backup.inventory.entries import LiveEntry, StagedEntry
+from backup.inventory.looks import looks_in
 from backup.inventory.lost import NOTHING_LOST, LostChunks
 from backup.inventory.numbers import NumberSupply
 from backup.model import ContentId, Entry, EntryKind, Hint, Owner
 from backup.source.metadata import owner_of
-from backup.source.scan import ScannedEntry
+from backup.source.scanned import ScannedEntry
 
 _look: Final = attrgetter("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_size", "st_ino", "st_ctime_ns")
 _MODE: Final = 0o7777
@@ -75,6 +76,18 @@ class StagedChanges:
         if number is None:
             return iter(())
         return entries.live_rows(self.reading, number, after=after, until=until)
+
+    def looks(
+        self, path: bytes, *, after: bytes | None = None, until: bytes | None = None, most: int
+    ) -> Sequence[tuple[Any, ...]]:
+        """At most so many of these as they look at a glance (`inventory.looks`), in the order of names."""
+        number = self._find(path)
+        return () if number is None else looks_in(self.reading(), number, after=after, until=until, most=most)
+
+    def one(self, path: bytes, name: bytes) -> LiveEntry | None:
+        """One of these."""
+        number = self._find(path)
+        return None if number is None else entries.live_named(self.reading(), number, name)
 
     def add(
         self,

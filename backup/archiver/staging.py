@@ -18,7 +18,7 @@ from backup.source.attributes import extra_of
 from backup.source.freshness import is_fresh, is_surely_old
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
-from backup.source.scan import ScannedDirectory, ScannedEntry
+from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from backup.inventory import entries, mounts
 from backup.inventory.database import Transaction
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind
-from backup.source.scan import ScannedDirectory, ScannedEntry
+from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 UNMOUNTED: Final = (
     "the file system that was mounted on it is not: what it held is kept, and what lies there now is not "

@@ -139,6 +139,7 @@ WHERE e.directory = {{m}} AND e.removed_in IS NULL
 """  # noqa: S608
 _LIVE_AFTER = " AND e.name > {m}"
 _LIVE_UNTIL = " AND e.name <= {m}"
+_LIVE_NAMED = " AND e.name = {m}"
 _LIVE_PAGE = " ORDER BY e.name LIMIT {m}"
 
 
@@ -190,6 +191,12 @@ def _live_page(
             sql += condition
             values.append(name)
     return list(raw_rows(tx, sql + _LIVE_PAGE, (*values, ROWS_A_FETCH)))
+
+
+def live_named(tx: Transaction, directory: int, name: bytes) -> LiveEntry | None:
+    """The newest version of one entry of a directory; None if it has none."""
+    row = row_of(tx, _LIVE + _LIVE_NAMED, (directory, name))
+    return None if row is None else LiveEntry._make(row)
 
 
 def has_live(tx: Transaction, directory: int) -> bool:

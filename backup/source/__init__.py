@@ -1,6 +1,7 @@
 """Reads a job's sources: trees of files, walked in a stable order and never out of themselves, and streams.
 
-The flow: `scan` lists directories by handles and applies `filters` (`patterns`, `globs`) → the archiver
+The flow: `scan` lists directories by handles and applies `filters` (`patterns`, `globs`); of many files in a
+second process (`scanner`), which sends what it finds as columns (`scanned`) → the archiver
 compares the entries with its last snapshot → changed files are read by `read` (`holes` for sparse ones) or by
 the batch (`small`, in the second process of `reader`), with `attributes` and `flags`. `streams` are the
 sources that are not trees: commands (`command`, `keeper`), standard input, devices.

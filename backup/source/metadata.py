@@ -8,7 +8,7 @@ import stat
 
 from backup.model import Entry, EntryKind, Extra, Owner
 from backup.source.attributes import Attributes, extra_of, group_name, read_attributes, user_name
-from backup.source.scan import ScannedEntry
+from backup.source.scanned import ScannedEntry
 
 _KINDS = {
     stat.S_IFREG: EntryKind.FILE,

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
+from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
@@ -29,38 +30,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
 LeaveOut = Callable[[LeftOut], None]
-
-
-class ScannedEntry(NamedTuple):
-    """An entry with its status, not followed if it is a symlink.
-
-    `leads_on`: a directory on the way to a source, itself in none: its content and times are not the job's.
-    """
-
-    name: bytes
-    stat: os.stat_result
-    leads_on: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ScannedDirectory:
-    """A directory that was listed, or a piece of it; `handle` is open until the next one is requested.
-
-    It covers all names after `after` up to `until` (None: from the first, to the last).
-    """
-
-    path: bytes
-    handle: int
-    device: int
-    entries: Sequence[ScannedEntry]
-    unread: frozenset[bytes]
-    after: bytes | None = None
-    until: bytes | None = None
-
-    @property
-    def prefix(self) -> bytes:
-        """The path prefix of its entries."""
-        return self.path.rstrip(b"/") + b"/"
 
 
 @dataclass(slots=True)

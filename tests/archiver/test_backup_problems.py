@@ -19,7 +19,7 @@ from backup.source import metadata
 from backup.source.attributes import Attributes
 from backup.source.metadata import read_entry
 from backup.source.read import Take, open_file, read_chunks
-from backup.source.scan import ScannedEntry
+from backup.source.scanned import ScannedEntry
 from tests.support.backups import Site
 from tests.support.looking import ages, below, kinds, restored
 from tests.support.trees import assert_same_tree, snapshot_of

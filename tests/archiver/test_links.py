@@ -17,7 +17,7 @@ from backup.archiver.links import Links
 from backup.inventory import entries
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
-from backup.source.scan import ScannedDirectory
+from backup.source.scanned import ScannedDirectory
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, on_another_disk
 

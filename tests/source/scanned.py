@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from backup.source.scan import ScannedDirectory
+from backup.source.scanned import ScannedDirectory
 
 
 def paths(directories: list[ScannedDirectory], top: Path) -> list[str]:

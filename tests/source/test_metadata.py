@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backup.model import EntryKind, Extra
 from backup.source.metadata import ctime_of, described, inode_of, kind_of, mtime_of, owner_of, read_entry
-from backup.source.scan import ScannedEntry
+from backup.source.scanned import ScannedEntry
 
 
 def looked(**fields: int) -> os.stat_result:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from backup.model import Problem, ProblemKind
 from backup.source import scan as scanning
 from backup.source.filters import Filters
-from backup.source.scan import ScannedDirectory, scan
+from backup.source.scan import scan
+from backup.source.scanned import ScannedDirectory
 from tests.source.scanned import paths
 from tests.support.trees import on_another_disk
 

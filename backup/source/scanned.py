@@ -1,0 +1,118 @@
+"""What a scan finds: a directory, or a piece of it, its entries, and how these look at a glance.
+
+A second process sends entries packed, as columns (`packed`, `PackedEntries`): what is unchanged is compared
+as it came, and only an entry that somebody asks for becomes an object.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, overload
+
+Look = tuple[Any, ...]
+"""A file with one name: that, mode, size, mtime and ctime in ns, inode; of anything else the name alone."""
+
+_look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+_links = attrgetter("st_nlink")
+_KIND: Final = 0o170000
+_FIRST: Final = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
+_NAMED: Final = ("st_mtime_ns", "st_ctime_ns", "st_blocks", "st_rdev")
+_whole = attrgetter(*_FIRST, *_NAMED)
+_NO_TIMES: Final = (0, 0, 0)  # in whole seconds: nobody asks for them
+
+
+class ScannedEntry(NamedTuple):
+    """An entry with its status, not followed if it is a symlink.
+
+    `leads_on`: a directory on the way to a source, itself in none: its content and times are not the job's.
+    """
+
+    name: bytes
+    stat: os.stat_result
+    leads_on: bool = False
+
+
+class PackedEntries(Sequence[ScannedEntry]):
+    """Entries as another process packed them.
+
+    Of each entry's status there are kind and mode, inode, device, links, owner, size, mtime and ctime in ns,
+    blocks, and the device that it is.
+    """
+
+    def __init__(self, looks: Sequence[Look], rest: bytes) -> None:
+        self.looks = looks
+        self._rest = rest
+        self._stats: Sequence[tuple[int, ...]] | None = None
+        self._leading: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.looks)
+
+    @overload
+    def __getitem__(self, index: int) -> ScannedEntry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ScannedEntry]: ...
+
+    def __getitem__(self, index: int | slice) -> ScannedEntry | Sequence[ScannedEntry]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        if self._stats is None:
+            self._stats, self._leading = pickle.loads(self._rest)  # noqa: S301  by a process of ours
+        values = self._stats[index]
+        first, named = values[: len(_FIRST)], values[len(_FIRST) :]
+        found = os.stat_result((*first, *_NO_TIMES), dict(zip(_NAMED, named, strict=True)))
+        return ScannedEntry(self.looks[index][0], found, index in self._leading)
+
+    def __iter__(self) -> Iterator[ScannedEntry]:
+        return map(self.__getitem__, range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedDirectory:
+    """A directory that was listed, or a piece of it; `handle` is open until the next one is requested.
+
+    It covers all names after `after` up to `until` (None: from the first, to the last).
+    """
+
+    path: bytes
+    handle: int
+    device: int
+    entries: Sequence[ScannedEntry]
+    unread: frozenset[bytes]
+    after: bytes | None = None
+    until: bytes | None = None
+
+    @property
+    def prefix(self) -> bytes:
+        """The path prefix of its entries."""
+        return self.path.rstrip(b"/") + b"/"
+
+    def looks(self) -> Sequence[Look]:
+        """How each entry looks at a glance."""
+        entries = self.entries
+        return entries.looks if isinstance(entries, PackedEntries) else _looks(entries)
+
+
+def packed(entries: Sequence[ScannedEntry]) -> tuple[Sequence[Look], bytes]:
+    """Entries as the arguments of `PackedEntries`, for another process."""
+    stats = list(map(_whole, map(_stat, entries)))
+    leading = frozenset(index for index, one in enumerate(entries) if one.leads_on)
+    return _looks(entries), pickle.dumps((stats, leading), pickle.HIGHEST_PROTOCOL)
+
+
+_stat = attrgetter("stat")
+
+
+def _looks(entries: Sequence[ScannedEntry]) -> list[Look]:
+    kind, regular = _KIND, stat.S_IFREG
+    stats = list(map(_stat, entries))
+    return [
+        (one[0], *look) if links == 1 and look[0] & kind == regular else (one[0],)
+        for one, look, links in zip(entries, map(_look, stats), map(_links, stats), strict=True)
+    ]

@@ -1,0 +1,184 @@
+"""A second process that scans, so that looking at the sources and comparing take one core each.
+
+    for directory in scan_beside(sources, filters=..., overrides=..., report=..., warn=...):
+        ...                                # as with `scan`, in the same order
+
+It sends each directory with its open handle, and its entries as columns; the socket's buffer bounds how far
+it is ahead. If it cannot be started or dies, that is told, and this process scans what is left.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import socket
+import struct
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from backup.errors import SourceError
+from backup.model import Problem
+from backup.second_process import receive, start
+from backup.source.filters import Filters
+from backup.source.scan import Report, scan
+from backup.source.scanned import PackedEntries, ScannedDirectory, packed
+
+_HEAD: Final = struct.Struct("<I")
+_ALONE: Final = "the sources were scanned by one process instead of two: the second"
+
+Warn = Callable[[str], None]
+
+
+class ScannerGoneError(SourceError):
+    """The second process is gone."""
+
+
+class ScannerProcess:
+    """The first process's side. `OSError` if it cannot be started; `close` it whatever happened."""
+
+    def __init__(
+        self, sources: Sequence[bytes], filters: Filters, overrides: Mapping[bytes, Filters]
+    ) -> None:
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = start("backup.source.scanner", [theirs.fileno()])
+        except BaseException:
+            self._socket.close()
+            raise
+        wanted = _dumped((sources, filters, overrides))
+        with suppress(OSError):  # it is gone already: that is told as soon as something is asked of it
+            self._socket.sendall(_HEAD.pack(len(wanted)) + wanted)
+
+    def directories(self, report: Report) -> Iterator[ScannedDirectory]:
+        """The directories, as `scan` yields them; `ScannerGoneError`."""
+        while (found := self._receive(report)) is not None:
+            try:
+                yield found
+            finally:
+                os.close(found.handle)
+
+    def _receive(self, report: Report) -> ScannedDirectory | None:
+        """The next directory, None after the last one; problems are reported before it."""
+        handles: list[int] = []
+        try:
+            head, handles, _, _ = socket.recv_fds(self._socket, _HEAD.size, 1)
+            head += receive(self._socket, _HEAD.size - len(head))
+            (size,) = _HEAD.unpack(head)
+            problems, found = pickle.loads(receive(self._socket, size))  # noqa: S301  of a process of ours
+            if found is None:
+                directory = None
+            else:
+                path, device, looks, rest, *beside = found
+                (handle,) = handles
+                directory = ScannedDirectory(path, handle, device, PackedEntries(looks, rest), *beside)
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            for handle in handles:
+                os.close(handle)
+            raise ScannerGoneError(self._process.ending(error)) from error
+        for problem in problems:
+            report(problem)
+        return directory
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+        self._process.release()
+
+
+def scan_beside(
+    sources: Sequence[bytes],
+    *,
+    filters: Filters,
+    overrides: Mapping[bytes, Filters],
+    report: Report,
+    warn: Warn,
+) -> Generator[ScannedDirectory, None, None]:
+    """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none."""
+    last: ScannedDirectory | None = None
+    told: set[Problem] = set()
+
+    def tell(problem: Problem) -> None:
+        if problem not in told:  # those of what is scanned again
+            told.add(problem)
+            report(problem)
+
+    try:
+        scanner = ScannerProcess(sources, filters, overrides)
+    except OSError as error:
+        warn(f"{_ALONE} cannot be started: {error.strerror or error}")
+    else:
+        try:
+            for last in scanner.directories(tell):
+                yield last
+            return
+        except ScannerGoneError as error:
+            warn(f"{_ALONE} is gone: {error}")
+        finally:
+            scanner.close()
+    yield from _left(scan(sources, filters=filters, overrides=overrides, report=tell), last)
+
+
+def _left(
+    directories: Generator[ScannedDirectory, None, None], last: ScannedDirectory | None
+) -> Iterator[ScannedDirectory]:
+    """What comes after the last directory that was handled, or after the piece of it."""
+    for directory in directories:
+        if last is None or _place(directory.path) > _place(last.path):
+            yield directory
+        elif directory.path == last.path and _reaches_beyond(directory.until, last.until):
+            entries = [one for one in directory.entries if one.name > (last.until or b"")]
+            yield replace(directory, entries=entries, after=last.until)
+
+
+def _reaches_beyond(until: bytes | None, last: bytes | None) -> bool:
+    """Whether a piece up to `until` has names behind another's last; None is the end of the directory."""
+    return last is not None and (until is None or until > last)
+
+
+def _place(path: bytes) -> list[bytes]:
+    """By this a scan is ordered: a directory before those in it, and these by name."""
+    return path.strip(b"/").split(b"/") if path != b"/" else []
+
+
+def _dumped(value: object) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+# In the second process.
+
+
+def serve(number: int) -> None:
+    """Scan what the socket of this number asks for, and send what is found; ends when nobody listens."""
+    gc.disable()  # no reference cycles here: memory is freed after each directory
+    with socket.socket(fileno=number) as connection:
+        try:
+            _serve(connection)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return  # the other side has ended
+
+
+def _serve(connection: socket.socket) -> None:
+    (size,) = _HEAD.unpack(receive(connection, _HEAD.size))
+    sources, filters, overrides = pickle.loads(receive(connection, size))  # noqa: S301  of who started us
+    problems: list[Problem] = []
+    for directory in scan(sources, filters=filters, overrides=overrides, report=problems.append):
+        beside = (directory.unread, directory.after, directory.until)
+        found = (directory.path, directory.device, *packed(directory.entries), *beside)
+        _send(connection, (problems, found), [directory.handle])
+        problems.clear()
+    _send(connection, (problems, None), [])
+
+
+def _send(connection: socket.socket, message: tuple[list[Problem], Any], handles: Sequence[int]) -> None:
+    body = _dumped(message)
+    sent = socket.send_fds(connection, [_HEAD.pack(len(body)), body], handles)
+    rest = memoryview(body)[max(sent - _HEAD.size, 0) :]
+    if sent < _HEAD.size:
+        raise BrokenPipeError("not even the head of a message was taken")
+    connection.sendall(rest)

@@ -1,0 +1,199 @@
+"""Unchanged directories are compared at a glance, whoever scanned them: what changed is found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.archiver import backup as archiver
+from backup.archiver.report import BackupReport
+from backup.inventory import entries
+from backup.model import ProblemKind, VaultName
+from backup.source import scanner
+from backup.source.scanner import ScannerProcess
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+from tests.support.trees import assert_same_tree
+
+FILES = 60
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[ScannerProcess]:
+    """The processes that scanned."""
+    made: list[ScannerProcess] = []
+
+    class Noted(ScannerProcess):
+        def __init__(self, *some: object) -> None:
+            super().__init__(*some)  # type: ignore[arg-type]
+            made.append(self)
+
+    monkeypatch.setattr(scanner, "ScannerProcess", Noted)
+    return made
+
+
+@pytest.fixture(params=["one process", "two processes"])
+def site(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, started: list[object]
+) -> Iterator[Site]:
+    """A site whose source has a directory of many files, some of them special; backed up once."""
+    beside = request.param == "two processes"
+    monkeypatch.setattr(archiver, "MANY_FILES", 0 if beside else 10**9)
+    clock = ManualClock()
+    vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock)
+    vault.create()
+    made = Site.create(tmp_path / "state", vault, [tmp_path / "source"], clock=clock)
+    many = tmp_path / "source" / "many"
+    many.mkdir(parents=True)
+    for number in range(FILES):
+        (many / f"{number:03}").write_bytes(b"%d" % number * 50)
+    os.symlink("000", many / "link")
+    os.link(many / "001", tmp_path / "source" / "another name")
+    (many / "sub").mkdir()
+    made.backup()
+    assert not started, "nothing was known of how much there is"
+    yield made
+    assert bool(started) == beside
+    made.close()
+
+
+def again(site: Site, tmp_path: Path) -> BackupReport:
+    """A backup, which restores to what is there, after which nothing is left to read."""
+    report = site.backup()
+    out = tmp_path / f"out {report.run}"
+    site.restore(report.snapshot, out)
+    assert_same_tree(tmp_path / "source", out)
+    last = site.backup()
+    assert (last.files_read, last.files, last.bytes) == (0, report.files, report.bytes)
+    return report
+
+
+def test_nothing_changed(site: Site, tmp_path: Path) -> None:
+    report = again(site, tmp_path)
+    assert report.files_read == 0
+    assert report.files == FILES + 2
+
+
+def test_nothing_is_made_of_files_that_are_the_same(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a directory in which one file changed, that one's row is fetched, and the special ones'."""
+    names: list[bytes] = []
+    real = entries.live_named
+
+    def fetched(tx: object, directory: int, name: bytes) -> object:
+        names.append(name)
+        return real(tx, directory, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(entries, "live_named", fetched)
+    (tmp_path / "source" / "many" / "007").write_bytes(b"changed")
+    report = site.backup()
+    assert report.files_read == 1
+    assert names == [b"001", b"007", b"link", b"sub"]
+
+
+def change_times(many: Path) -> None:
+    os.utime(many / "010", ns=(1, 1))
+
+
+def change_mode(many: Path) -> None:
+    (many / "011").chmod(0o600)
+
+
+def replace_by_symlink(many: Path) -> None:
+    (many / "012").unlink()
+    os.symlink("nowhere", many / "012")
+
+
+def replace_by_directory(many: Path) -> None:
+    (many / "013").unlink()
+    (many / "013").mkdir()
+    (many / "013" / "inside").write_bytes(b"new")
+
+
+def replace_directory_by_file(many: Path) -> None:
+    (many / "sub").rmdir()
+    (many / "sub").write_bytes(b"a file")
+
+
+def give_another_name(many: Path) -> None:
+    os.link(many / "014", many.parent / "yet another name")
+
+
+def take_other_name(many: Path) -> None:
+    (many.parent / "another name").unlink()
+
+
+def add_and_remove(many: Path) -> None:
+    (many / "015").unlink()
+    (many / "015a").write_bytes(b"added")
+
+
+def add_last(many: Path) -> None:
+    (many / "zzz").write_bytes(b"added")
+
+
+def remove_last(many: Path) -> None:
+    (many / "sub").rmdir()
+
+
+def change_most(many: Path) -> None:
+    for number in range(0, FILES, 3):
+        (many / f"{number:03}").write_bytes(b"changed %d" % number)
+
+
+def grow_in_place(many: Path) -> None:
+    """Another inode of the same size and times."""
+    found = (many / "016").stat()
+    (many / "new").write_bytes(b"x" * found.st_size)
+    os.utime(many / "new", ns=(found.st_atime_ns, found.st_mtime_ns))
+    (many / "new").rename(many / "016")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_times,
+        change_mode,
+        replace_by_symlink,
+        replace_by_directory,
+        replace_directory_by_file,
+        give_another_name,
+        take_other_name,
+        add_and_remove,
+        add_last,
+        remove_last,
+        change_most,
+        grow_in_place,
+    ],
+)
+def test_each_change_is_found(site: Site, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    change(tmp_path / "source" / "many")
+    again(site, tmp_path)
+
+
+@pytest.mark.parametrize("site", ["two processes"], indirect=True)
+def test_a_scanner_that_dies_is_told_and_costs_nothing_else(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ScannerProcess] = []
+    real = scanner.ScannerProcess
+
+    def killed(*some: object) -> ScannerProcess:
+        made.append(real(*some))  # type: ignore[arg-type]
+        made[-1]._process.kill()
+        return made[-1]
+
+    monkeypatch.setattr(scanner, "ScannerProcess", killed)
+    (tmp_path / "source" / "many" / "020").write_bytes(b"changed")
+    report = site.backup()
+    assert report.files_read == 1
+    (warning,) = report.warnings
+    assert warning.endswith("the second is gone: it was ended by signal 9, and said nothing")
+    assert [one for one in report.problems if one.kind is ProblemKind.UNREADABLE] == []
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(tmp_path / "source", tmp_path / "out")
