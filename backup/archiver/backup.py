@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -30,6 +30,7 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.run_progress import RunProgress
+from backup.archiver.scanning import scan_sources
 from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
@@ -51,17 +52,13 @@ from backup.model import (
     ProblemKind,
 )
 from backup.protocols import phase
-from backup.source.scan import scan
 from backup.source.scanned import ScannedDirectory, ScannedEntry
-from backup.source.scanner import scan_beside
 from backup.source.small import LARGEST, is_plain, is_small_file
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
 from backup.transfer.retrievals.confirm import confirm_archives
 
-MANY_FILES = 20_000
-"""From so many files on, a second process that scans is worth its start."""
 _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
 
@@ -256,26 +253,15 @@ class _Backup:
                 *(contents, self._staging, secret, stamps, job.memory.ahead), warn=self._tally.warnings.append
             )
             with closing(reads) as ahead:
-                with closing(self._scan()) as directories:
+                files = 0 if self._newest is None else self._newest.files
+                scan = scan_sources(job, files, self._report, self._tally.warnings.append)
+                with closing(scan) as directories:
                     for directory in directories:
                         self._directory(directory, ahead)
                 ahead.drain()
         contents.flush()
         if not job.only_streams:
             streams.carry()
-
-    def _scan(self) -> Generator[ScannedDirectory, None, None]:
-        """The directories of the sources: found by a second process, if there are many files and cores."""
-        job = self._at.job
-        if job.memory.workers > 1 and self._newest is not None and self._newest.files >= MANY_FILES:
-            return scan_beside(
-                job.sources,
-                filters=job.filters,
-                overrides=job.overrides,
-                report=self._report,
-                warn=self._tally.warnings.append,
-            )
-        return scan(job.sources, filters=job.filters, overrides=job.overrides, report=self._report)
 
     def _known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, packed.KnownChunk]:
         self._heed_stop()

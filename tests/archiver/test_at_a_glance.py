@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver import backup as archiver
+from backup.archiver import scanning
 from backup.archiver.report import BackupReport
 from backup.inventory import entries
 from backup.model import ProblemKind, VaultName
@@ -42,7 +42,7 @@ def site(
 ) -> Iterator[Site]:
     """A site whose source has a directory of many files, some of them special; backed up once."""
     beside = request.param == "two processes"
-    monkeypatch.setattr(archiver, "MANY_FILES", 0 if beside else 10**9)
+    monkeypatch.setattr(scanning, "MANY_FILES", 1 if beside else 10**9)
     clock = ManualClock()
     vault = DirectoryVault(VaultName("disk"), str(tmp_path / "vault"), clock)
     vault.create()

@@ -1,0 +1,26 @@
+"""The scan of a backup: by a second process where that is worth its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from backup.archiver.settings import BackupJob
+from backup.source.scan import Report, scan
+from backup.source.scanned import ScannedDirectory
+from backup.source.scanner import scan_beside
+
+MANY_FILES = 20_000
+"""From so many files in the newest snapshot on, two processes are quicker than one."""
+
+
+def scan_sources(
+    job: BackupJob, files: int, report: Report, warn: Callable[[str], None]
+) -> Generator[ScannedDirectory, None, None]:
+    """The directories of a job's sources, of which the newest snapshot has so many files.
+
+    `report` is told of what could not be read, `warn` in a sentence if a second process was not available.
+    """
+    sources, filters, overrides = job.sources, job.filters, job.overrides
+    if files >= MANY_FILES and job.memory.workers > 1:
+        return scan_beside(sources, filters=filters, overrides=overrides, report=report, warn=warn)
+    return scan(sources, filters=filters, overrides=overrides, report=report)
