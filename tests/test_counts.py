@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,15 @@ def statements() -> Iterator[list[str]]:
         heard.append(sql)
         return real(tx, sql, values)
 
-    real = driver.executed
+    def insert(tx: Transaction, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        heard.append(sql)
+        return real_insert(tx, sql, rows)
+
+    real, real_insert = driver.executed, driver.inserted
     event.listen(Engine, "before_cursor_execute", hear)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "executed", execute)
+        patch.setattr(driver, "inserted", insert)
         yield heard
     event.remove(Engine, "before_cursor_execute", hear)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backup import __version__
 from backup.app.filters import filters_of, overrides_of, own_directories
+from backup.app.malloc import share_freed_memory
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.recovery_lines import keep_line
@@ -136,6 +137,7 @@ def run_job(
     `reread` reads files that seem unchanged, too.
     `disks_gone` are mount points whose file systems will not come back; `tags` are of the new snapshot.
     """
+    share_freed_memory()
     job = config.job(name)
     what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone, tags=tags)
     if stdin is not None:

@@ -12,7 +12,8 @@ from backup.format.catalog import Bodies, Record
 from backup.format.frame import FrameCodec
 from backup.model import Pack
 
-_MOST_WAITING: Final = 2  # bodies of 4 MiB that are not sealed yet
+_MOST_WAITING: Final = 1
+"""Bodies of 4 MiB that are being sealed, or wait for it; the next is filled meanwhile."""
 
 
 class CatalogWriter:

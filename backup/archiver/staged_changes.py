@@ -23,7 +23,7 @@ from backup.source.scanned import ScannedEntry
 
 _look: Final = attrgetter("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_size", "st_ino", "st_ctime_ns")
 _MODE: Final = 0o7777
-ROWS_A_BATCH: Final = 20_000
+ROWS_A_BATCH: Final = 10_000
 READS_A_VIEW: Final = 2_000
 
 

@@ -5,9 +5,11 @@ SQLAlchemy costs some 70 us a statement, and for a row more than all that is don
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
+
+from sqlalchemy import Table
 
 from backup.inventory.database import Transaction
 
@@ -25,10 +27,32 @@ def _marked(text: str, mark: str) -> str:
 
 
 def executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
-    """The driver's cursor, with which the statement was run; all others of this module go through here."""
+    """The driver's cursor, with which the statement was run; all that return rows go through here."""
     cursor = tx.connection.cursor()
     cursor.execute(sql_of(tx, sql), values)
     return cursor
+
+
+def insert_columns(
+    tx: Transaction, table: Table, columns: Sequence[Iterable[Any]], *, only_new: bool = False
+) -> int:
+    """Insert very many rows, given as all columns of the table in its order; returns how many were new.
+
+    No row is kept on the way. With `only_new`, rows whose keys exist are skipped.
+    """
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    marks = ", ".join(["{m}"] * len(table.columns))
+    verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
+    return inserted(tx, f'{verb} "{table.name}" ({names}) VALUES ({marks})', zip(*columns, strict=True))
+
+
+def inserted(tx: Transaction, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """Run the statement for each row, `insert_columns` by this; how many it inserted."""
+    cursor: Any = tx.connection.cursor()  # typed for sequences alone
+    try:
+        return int(cursor.executemany(sql_of(tx, sql), rows).rowcount)
+    finally:
+        cursor.close()
 
 
 def row_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:

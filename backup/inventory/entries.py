@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select
 
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows, row_of, sql_of, stream
+from backup.inventory.driver import insert_columns, raw_rows, row_of, sql_of, stream
 from backup.inventory.numbers import reserve
 from backup.inventory.schema import (
     directories,
@@ -256,7 +256,7 @@ def stage(
     """Insert new versions (columns of `StagedEntry`), ends of entries and fresh hints (by number)."""
     if added:
         numbers, *columns = added
-        insert_rows(tx, staged_entries, list(zip(numbers, repeat(run, len(numbers)), *columns, strict=True)))
+        insert_columns(tx, staged_entries, [numbers, repeat(run, len(numbers)), *columns])
     for start in range(0, len(removed), _ROWS_A_WRITE):  # a removed directory may have held a million entries
         some = removed[start : start + _ROWS_A_WRITE]
         insert_rows(tx, staged_removals, [(run, number) for number in some])

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from backup.format.chunk_columns import ChunkColumns
-from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
-from backup.inventory.driver import pages, raw_rows, row_of
+from backup.inventory.driver import insert_columns, pages, raw_rows, row_of
 from backup.inventory.schema import chunks, frames
 from backup.model import ChunkRow, FrameRow
 
@@ -82,9 +81,9 @@ def insert_chunks(
 ) -> int:
     """Insert the chunks of an archive, with their numbers in the same order; returns how many were new."""
     some = ChunkColumns.of(rows)
-    columns = some.ids, repeat(archive, len(some)), some.frames, some.offsets, some.lengths
-    found = list(zip(numbers, chunk_prefixes(some.ids), *columns, strict=True))
-    return insert_rows(tx, chunks, found, only_new=only_new)
+    places = repeat(archive, len(some)), some.frames, some.offsets, some.lengths
+    columns = numbers, chunk_prefixes(some.ids), some.ids, *places
+    return insert_columns(tx, chunks, columns, only_new=only_new)
 
 
 def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:

@@ -35,9 +35,14 @@ class OpenedAhead:
         self._ahead = 0
 
     def __iter__(self) -> Iterator[int | None]:
+        left = iter(self._files)
+        for directory, name, _ in left:
+            yield self._opened(directory, name)
+            if self._ahead:
+                break
         waiting: deque[int | None] = deque()
         try:
-            for directory, name, *_ in self._files:
+            for directory, name, _ in left:
                 waiting.append(self._opened(directory, name))
                 if len(waiting) > self._ahead:
                     yield waiting.popleft()
@@ -51,10 +56,12 @@ class OpenedAhead:
     def read(self, handle: int, buffer: memoryview, size: int) -> int:
         """Read a file of that size from its start; returns the bytes. `buffer` has room for one more."""
         if not self._ahead and _AT_ONCE:
-            with suppress(OSError):  # not in memory, or a file system that cannot tell
+            try:
                 length = os.preadv(handle, [buffer], 0, _AT_ONCE)
-                if length == size:
-                    return length
+            except OSError:  # not in memory, or a file system that cannot tell
+                length = -1
+            if length == size:
+                return length
             self._ahead = AHEAD
         return os.preadv(handle, [buffer], 0)
 

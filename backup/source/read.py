@@ -15,6 +15,7 @@ from backup.model import MIB
 WINDOW = 8 * MIB
 LARGEST_WINDOW = WINDOW + MAXIMUM
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_UNNOTICED = _FLAGS | os.O_NOATIME  # for the owner and root only
 Fill = Callable[[memoryview], int]
 Take = Callable[[int], memoryview]
 _NOT_THE_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV}  # gone, or now a symlink or socket
@@ -44,9 +45,9 @@ def open_name(handle: int, name: bytes) -> int:
     """Same as `open_file` for any kind of entry: the caller checks it."""
     try:
         try:
-            return os.open(name, _FLAGS | os.O_NOATIME, dir_fd=handle)
+            return os.open(name, _UNNOTICED, dir_fd=handle)
         except PermissionError:
-            return os.open(name, _FLAGS, dir_fd=handle)  # O_NOATIME is for the owner and root
+            return os.open(name, _FLAGS, dir_fd=handle)
     except OSError as error:
         raise unreadable(error) from error
 
