@@ -235,6 +235,9 @@ def test_an_old_state_directory_is_told_by_its_next_backup(disk: Server) -> None
     assert "this inventory is older than what it wrote: vault cold holds catalog 3 of job main" in said
     assert "`nightvault rebuild --set-aside --key FILE`" in said
     assert disk.json("check", exit_code=1)["findings"][0]["kind"] in {"newer-catalog", "orphan"}
+    checked = disk.run("check")
+    assert checked.stdout.endswith("this inventory is older than its vault: see below\n")
+    assert "`nightvault rebuild --set-aside --key FILE`" in checked.stderr
     disk.done("rebuild", "--set-aside", "--key", disk.key_file)
     assert len(disk.json("snapshots")) == 3
     disk.backup()

@@ -238,7 +238,7 @@ class _Comparison:
             detail = f"{detail} does not know it: another machine worked with a copy of it"
             return Finding("orphan", line.archive_id, detail)
         detail = f"{detail} does not know it, and has none of that job but up to {newest}: it is an old copy"
-        return Finding("newer-catalog", line.archive_id, f"{detail}. {OLDER.capitalize()}")
+        return Finding("newer-catalog", line.archive_id, f"{detail}. {OLDER[:1].upper()}{OLDER[1:]}")
 
 
 def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext) -> Iterator[Finding]:

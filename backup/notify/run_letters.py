@@ -80,7 +80,8 @@ def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
     report = run.report
     if "error" in report:
         yield "error", _text(report["error"])
-    yield "run", f"{run.number}, {run.outcome}"
+    if run.number:  # else it could not be recorded
+        yield "run", f"{run.number}, {run.outcome}"
     vault = report.get("vault") or at.vault
     if vault:
         yield "vault", _text(vault)

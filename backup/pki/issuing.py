@@ -59,6 +59,7 @@ def issue_all(
     """Make a key and a certificate for each, as `issue` does."""
     make_directory(directory)
     for subject in subjects:
+        check_common_name(subject.common_name)
         _check_place(directory, subject.common_name)
     made = []
     for subject in subjects:

@@ -59,7 +59,7 @@ def check_part(what: str, text: str) -> str:
     if not TAG_VALUE.fullmatch(text):
         raise UsageError(
             f"the {what} {text!r} has characters that AWS refuses",
-            advice="use letters, digits, blanks and _ . : / = + - @",
+            advice=f"use letters, digits, blanks and _ . :{'' if what == 'name' else ' /'} = + - @",
         )
     return text
 

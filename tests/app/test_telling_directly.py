@@ -59,6 +59,7 @@ def test_a_state_directory_that_became_read_only(told: Told) -> None:
     done = back_up(told, "mount --bind . . && mount -o remount,bind,ro .")
     assert told.kinds() == ["failed"], done.stderr
     assert "backup of job main failed" in told.titles()[0]
+    assert "run" not in dict(told.hook.taken[0].json["facts"]), "it has no number"
     assert len(told.mail.mails) == 1
     told.server.backup()
     assert told.kinds() == ["failed"], "of the failure no record was kept, so nobody says that it is over"

@@ -52,6 +52,16 @@ def test_issue_makes_an_identity(ca: Path, tmp_path: Path) -> None:
     assert str(identity.certificate.serial_number) == document["serial"]
 
 
+def test_a_name_that_aws_refuses_is_told_before_a_file_that_is_there(ca: Path, tmp_path: Path) -> None:
+    """Both would have the file `a_b.pem`; another place would not help."""
+    words = ("--dir", ca, "--out", tmp_path / "out")
+    assert run("ca", "issue", "a b", *words).exit_code == 0
+    refused = run("ca", "issue", "a,b", *words)
+    assert refused.exit_code == 2
+    assert "the name 'a,b' has characters that AWS refuses" in refused.stderr
+    assert "use letters, digits, blanks and _ . : = + - @\n" in refused.stderr, "and no slash"
+
+
 @pytest.mark.parametrize(("key_type", "shown"), [("rsa-2048", "RSA 2048"), ("p-384", "EC secp384r1")])
 def test_kinds_of_keys(ca: Path, tmp_path: Path, key_type: str, shown: str) -> None:
     document = run_json("ca", "issue", "web1", "--dir", ca, "--out", tmp_path, "--key-type", key_type)

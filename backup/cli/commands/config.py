@@ -155,7 +155,7 @@ def _lines(read: Config) -> Iterator[str]:
     yield f"state: {read.state_dir}"
     identity = read.identity
     yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
-    yield f"recipients: {len(read.recipients) or 'none, init makes a recovery key'}"
+    yield f"recipients: {len(read.recipients) or 'none here, those that init was given or made'}"
     for vault in read.vaults:
         part_size = render.size(part_size_within(vault, read.limits.memory))
         sizes = f"packs of {render.size(vault.pack_size)} in parts of {part_size}"

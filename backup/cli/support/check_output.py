@@ -63,7 +63,10 @@ def _lines(report: CheckReport) -> list[str]:
         lines.append(f"inventory: {held.laws} invariants, {counted(held.entries, 'version')} of files")
     verdict = "nothing is missing or damaged"
     if report.is_grave:
+        kinds = {one.kind for one in report.findings if one.is_grave}
         verdict = "something is missing or damaged: see below"
+        if kinds == {"newer-catalog"} and not report.affected.files:
+            verdict = "this inventory is older than its vault: see below"
     elif report.is_partial:
         verdict = "nothing is known to be missing or damaged, but not all could be looked at: see below"
     return [*lines, verdict]
