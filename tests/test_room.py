@@ -50,8 +50,9 @@ def run_suite(
     (tmp_path / "suite" / "test_it.py").write_text(tests)
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(REPOSITORY)}
     environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # of the plugins only xdist is needed here
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "xdist", *words],
         cwd=tmp_path / "suite",
         env=environment,
         capture_output=True,
