@@ -241,3 +241,19 @@ def test_an_old_state_directory_is_told_by_its_next_backup(disk: Server) -> None
     disk.done("rebuild", "--set-aside", "--key", disk.key_file)
     assert len(disk.json("snapshots")) == 3
     disk.backup()
+
+
+def test_a_second_rebuild_says_which_inventory_goes_on(disk: Server) -> None:
+    """By the jobs that they share; the first one is in the vault still."""
+    words = ("rebuild", "--set-aside", "--key", disk.key_file)
+    (disk.source / "newer").write_text("newer")
+    disk.backup()
+    disk.done(*words)
+    disk.backup()
+    first = disk.fails(2, *words)
+    assert "several inventories" in first
+    (advice,) = [line for line in first.splitlines() if "the newest goes on" in line]
+    chosen = advice.rpartition(" ")[2]
+    before = disk.json("snapshots")
+    disk.done(*words, "--inventory", chosen)
+    assert [one["id"] for one in disk.json("snapshots")] == [one["id"] for one in before]

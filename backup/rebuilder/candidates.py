@@ -118,8 +118,31 @@ def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> Inventory
 
 def several_inventories(candidates: Iterable[Candidate], meant: Iterable[InventoryId]) -> UsageError:
     """The error that lists inventories to choose from."""
-    told = _listed(meant, by_inventory(candidates))
-    return UsageError(f"the vault holds catalogs of several inventories:{told}", advice=_CHOOSE)
+    meant, found = list(meant), by_inventory(candidates)
+    told = _listed(meant, found)
+    last = _last_of_one_server(meant, found)
+    advice = (
+        _CHOOSE
+        if last is None
+        else f"they share their jobs: after a rebuild the newest goes on, --inventory {last.hex()[:8]}"
+    )
+    return UsageError(f"the vault holds catalogs of several inventories:{told}", advice=advice)
+
+
+def _last_of_one_server(
+    meant: Collection[InventoryId], found: Mapping[InventoryId, Sequence[Candidate]]
+) -> InventoryId | None:
+    """The newest of inventories that all share jobs with it, by their labels; None if they do not."""
+    times = {
+        one: max((each.created_at for each in found.get(one, ()) if each.created_at), default=None)
+        for one in meant
+    }
+    dated = [(at, one) for one, at in times.items() if at is not None]
+    if len(dated) < len(times):
+        return None
+    last = max(dated)[1]
+    jobs = {one: {each.label.job_id for each in found[one]} - {None} for one in meant}
+    return last if all(jobs[one] & jobs[last] for one in meant) else None
 
 
 def by_inventory(candidates: Iterable[Candidate]) -> dict[InventoryId, list[Candidate]]:

@@ -255,6 +255,7 @@ def test_several_inventories_are_told_apart(
     with pytest.raises(UsageError, match="several inventories") as caught:
         new.rebuild()
     assert other_id.hex() in str(caught.value)
+    assert caught.value.advice.startswith("choose one with --inventory"), "they have no job in common"
     assert site.inventory.id.hex() in str(caught.value)
     report = new.rebuild(Wish(inventory=site.inventory.id.hex()[:6]))
     assert report.predecessor == site.inventory.id
