@@ -43,6 +43,7 @@ SORTS: Sequence[dict[str, Any]] = (
 )
 TABLES = (
     *(drill_costs, drill_table, message_tables.messages, schema.readings, schema.archives, schema.domains),
+    schema.staged_entries,
     *(schema.retrievals, schema.restores, schema.snapshots, schema.runs),
 )
 
@@ -78,7 +79,7 @@ ROWS = st.builds(
     st.sampled_from([0, 1, 7, 40, 200]),
     st.sampled_from([0, 0, 0, 0, 30, 3_000, -3_000]),
     st.integers(0, 50),
-    st.sampled_from(["", "snapshot", "archive", "reading", "message"]),
+    st.sampled_from(["", "snapshot", "archive", "reading", "message", "staged"]),
     st.sampled_from([0, 0, 0, 1, 40]),
 )
 BLOCKS = st.lists(st.builds(Block, ROWS, st.sampled_from([1, 2, 3, 30, 60])), min_size=1, max_size=14)
@@ -100,6 +101,7 @@ def ledger() -> Iterator[Ledger]:
         with made.inventory.writing() as tx:
             runs.get_or_create_job(tx, JobName("other"), made.job.vault, b"o" * 16)
             tx.execute(insert(schema.vaults).values(number=2, name="w"))
+            tx.execute(insert(schema.directories).values(number=1, job=1, path=b"/"))
         yield made
 
 
@@ -173,6 +175,10 @@ def need(tx: Transaction, ledger: Ledger, run: int, row: Row) -> None:
             }
             piece |= {"tier": "bulk", "token": f"t{run}", "state": "read"}
             tx.execute(insert(schema.readings).values(**piece))
+    elif row.needed_by == "staged":
+        entry = {"directory": 1, "name": b"n", "kind": 1, "mode": 0, "owner": 1, "mtime_ns": 0, "size": 0}
+        hint = {"inode": 1, "ctime_ns": 0, "is_mount": 0}
+        tx.execute(insert(schema.staged_entries).values(run=run, **entry, **hint))
     elif row.needed_by == "message":
         values = {"key": f"k{run}", "kind": "run", "run": run, "created_at": 0, "title": "", "document": "{}"}
         tx.execute(insert(message_tables.messages).values(**values))

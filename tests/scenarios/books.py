@@ -44,19 +44,13 @@ KEPT = ("storage", "overhead", "index", "minimum size")
 
 @dataclass
 class Archives:
-    """Each archive that nothing kept needs: since when, and when it went.
-
-    `doubtful` are those that no list had shown then, as after a rebuild from recovery lines: such ones with
-    the same chunk keep each other until a list shows them. What goes later for that is `late`.
-    """
+    """Each archive that nothing kept needs: since when, and when it went."""
 
     machine: Machine
     unneeded: dict[str, datetime] = field(default_factory=dict)
     deleted: int = 0
     seen: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
-    doubtful: set[str] = field(default_factory=set)
-    late: list[str] = field(default_factory=list)
     _needs: dict[str, frozenset[str]] = field(default_factory=dict)
     _states: dict[str, ArchiveState] = field(default_factory=dict)
 
@@ -88,11 +82,6 @@ class Archives:
                 del self.unneeded[name]
             elif name in after and after[name].state is UNCONFIRMED:
                 self.unneeded[name] = now  # taken up, or rebuilt: to be built upon again
-                self.doubtful.add(name)
-            elif name in self.doubtful and self._is_condemned_now(data[name], after.get(name)):
-                self.late += [name] * (self.unneeded[name] < now)
-                self.unneeded[name] = now
-                self.doubtful.discard(name)
             elif (due := self._due(data[name], self.unneeded[name])) <= began:
                 still = f"{data[name].state}, now {after[name].state if name in after else 'gone'}"
                 self.wrong.append(
@@ -100,12 +89,6 @@ class Archives:
                 )
         for name in data.keys() - needed - gone - self.unneeded.keys():
             self.unneeded[name] = now
-            if data[name].state is UNCONFIRMED:
-                self.doubtful.add(name)
-
-    def _is_condemned_now(self, before: Archive, after: Archive | None) -> bool:
-        condemned = ArchiveState.CONDEMNED
-        return after is not None and after.state is condemned and before.state is not condemned
 
     def _due(self, archive: Archive, since: datetime) -> datetime:
         assert archive.stored_at is not None

@@ -218,6 +218,7 @@ def lose_the_server(story: Story) -> None:
     machine.awake += (machine.clock.now() - began).total_seconds()
     machine.start()
     story.rebuilt += 1
+    story.begun.append(len(story.sizes))
 
 
 EACH_YEAR: list[tuple[float, Event]] = [

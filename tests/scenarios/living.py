@@ -1,4 +1,4 @@
-"""A small server that lives: it grows, files are changed and renamed, a database is written.
+"""A small server that lives: it grows for two years, files are changed and renamed, a database is written.
 
 What each snapshot must hold is remembered as hashes, read from the disk without any code of ours.
 """
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FILES, MAILS = 12, 8
+MOST_FILES = 36
+"""A rename storm leaves the letters of before; from so many on the oldest are thrown away."""
 LARGEST = 3000
 LOG_IS_ROTATED_AT = 20_000
 Tree = Mapping[str, str]
@@ -58,6 +60,7 @@ class LivingServer:
             self._write(
                 f"home/anna/letter {self.chance.randrange(FILES)}", self.chance.randrange(50, LARGEST)
             )
+            self._expire("home/anna", MOST_FILES)
         if self.chance.random() < 0.5:
             self.made += 1
             self._write(f"srv/mail/new {self.made}.eml", self.chance.randrange(50, LARGEST))

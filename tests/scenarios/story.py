@@ -6,15 +6,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from backup.app.opened import opened
 from backup.app.tasks import TaskKind
 from backup.daemon.task_run import Done, TaskRun
+from backup.inventory.runs import list_runs
 from backup.inventory.tasks import TaskState
+from backup.retention.prune import DEFAULT_KEEP_RUNS
 from tests.scenarios.books import RESTORES, Archives, Money
 from tests.scenarios.due import Counted, Times, counted
 from tests.scenarios.events import calendar
@@ -31,12 +35,17 @@ HAS_MANY_NIGHTS = os.environ.get("NIGHTVAULT_YEARS_NIGHTS") == "many"
 """Three backups a week into a directory, and one into a cold vault, in place of two a month."""
 EVERY_MONTH = frozenset(range(1, 13))
 ODD_MONTHS = frozenset({1, 3, 5, 7, 9, 11})
+A_PRUNE = timedelta(days=32)
+"""From one prune to the next."""
 RARE = "keep_last = 3\nkeep_monthly = 4\nkeep_yearly = 2"
 
 
 @dataclass
 class Story:
-    """A server's years; `record` is what is told of them afterwards.
+    """A server's years; `result` is what is told of them afterwards.
+
+    `sizes` are those of the inventory's file at the end of each quarter, `begun` the quarters in which one
+    was made: by the installation, and by each rebuild.
 
     `identity` has a certificate that lives seven days, and is renewed.
     """
@@ -55,6 +64,8 @@ class Story:
     by_hand: int = 0
     drills_cost: Decimal = Decimal(0)
     sizes: list[int] = field(default_factory=list)
+    old_runs: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=lambda: [0])
     events: dict[datetime, Callable[[Story], None]] = field(default_factory=dict)
     next_day: datetime = START
     first_year: dict[str, Any] = field(default_factory=dict)
@@ -187,6 +198,13 @@ class Story:
         remove(self.folder / "proof")
         self.archives.forget_needs()
         self.sizes.append((self.folder / "state" / "inventory.sqlite").stat().st_size)
+        self.old_runs.append(self._count_old_runs())
+
+    def _count_old_runs(self) -> int:
+        """The runs that are remembered though a prune was due since they were older than is kept."""
+        before = self.machine.clock.now() - DEFAULT_KEEP_RUNS - A_PRUNE
+        with closing(opened(self.machine.config)) as inventory, inventory.reading() as tx:
+            return sum(one.started_at < before for one in list_runs(tx, limit=100_000))
 
     def restore(self, name: str, target: Path, *words: str) -> None:
         """Begin a restore, of which is known what it will cost."""
@@ -255,12 +273,12 @@ class Story:
             },
             "by_hand": self.by_hand,
             "archives": {"made": len(archives.seen), "deleted": archives.deleted, "lost": self.lost},
-            "late": len(archives.late),
             "refused": sum(_refused(one.report) for one in m.runs if one.kind is TaskKind.PRUNE),
             "money": self.first_year or told,
             "money_of_all": told,
             "beside": {whose: f"{amount:.6f}" for whose, amount in money.beside.items()},
             "inventory": self.sizes,
+            "old_runs": self.old_runs,
             "restores": {"snapshots": self.proven, "files": self.restored_files},
             "rebuilt": self.rebuilt,
             "certificates": self.identity.asked if self.identity else 0,

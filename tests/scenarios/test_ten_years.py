@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ RENEWED = "glacier"
 YEARS = campaigns.share("NIGHTVAULT_YEARS", 2)
 A_YEAR = 1800  # seconds, on a busy machine
 RECORD = os.environ.get("NIGHTVAULT_YEARS_RECORD", "")
-HISTORY = 100 * 1024  # bytes for what an inventory remembers of a year's runs, about 120 here
+BALANCE = 9
+"""After so many quarters an inventory has removed old runs, kept forty backups, and seen a year with both."""
+FLAT = Decimal("1.03")  # by so much its file may be larger later than it ever was until then
+MOST_OLD_RUNS = 30  # that something needs
 ROUNDED = Decimal("0.000001")  # dollars: what is foretold and what is charged are rounded to it
 
 
@@ -61,16 +65,18 @@ def record(story: Story) -> Mapping[str, Any]:
 
 
 def assert_holds(story: Story, result: Mapping[str, Any]) -> None:
-    """No run is lost or doubled, the bill is what was foretold, the inventory grows no more."""
+    """No run is lost or doubled, the bill is what was foretold, inventories in balance grow no more."""
     assert not story.archives.wrong, "\n".join(story.archives.wrong)
     assert result["refused"] == 0
     for task in story.machine.times:
         runs = story.runs_of(task)
         assert not runs.lost, f"{task}: {runs}"
         assert not runs.doubled, f"{task}: {runs}"
-    for quarter, size in enumerate(result["inventory"][8:], 1):
-        most = max(result["inventory"][4:8]) + HISTORY * -(-quarter // 4)
-        assert size <= most, f"the inventory grows by more than its history: {result['inventory']}"
+    for first, end in pairwise([*story.begun, len(result["inventory"])]):
+        sizes = result["inventory"][first:end]
+        most = max(sizes[:BALANCE]) * FLAT
+        assert max(sizes) <= most, f"the inventory of quarters {first} to {end} grows: {sizes}"
+    assert max(result["old_runs"]) <= MOST_OLD_RUNS, f"old runs are remembered: {result['old_runs']}"
     assert not story.money.beside[NOBODY], "something was charged that nobody asked for"
     every = [("money", *one) for one in result["money"].items()]
     every += [("money_of_all", *one) for one in result["money_of_all"].items()]
