@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 from tests.pages import ten_years
 from tests.support.emulated import REPOSITORY
 
-HISTORY = 100 * 1024  # bytes for what an inventory remembers of a year's runs
+BALANCE, FLAT = 9, Decimal("1.03")  # quarters after which an inventory's file grows no more, but for so much
+COPIES = Decimal("0.8125")  # of the eight days that a quote counts a copy lies for seven, less twelve hours
 ROUNDED = Decimal("0.000001")  # dollars, as in the record
 PAGE = REPOSITORY / "docs" / "ten-years.md"
 
@@ -19,17 +21,29 @@ def test_the_table_is_what_was_recorded() -> None:
 def test_what_was_recorded_held() -> None:
     for kind, one in ten_years.recorded().items():
         assert one["wrong"] == [], kind
-        for quarter, size in enumerate(one["inventory"][8:], 1):
-            assert size <= max(one["inventory"][4:8]) + HISTORY * -(-quarter // 4), kind
+        assert max(one["old_runs"]) <= 30, kind
+        for sizes in _by_inventory(one["inventory"]):
+            assert max(sizes) <= max(sizes[:BALANCE]) * FLAT, (kind, sizes)
         assert not Decimal(one["beside"].get("nobody", 0))
         every = [(span, part) for span in ("money", "money_of_all") for part in one[span]]
         for key, part in every:
             money = one[key][part]
             foretold, charged = Decimal(money["foretold"]), Decimal(money["charged"])
-            least = Decimal("0.9") if part == "copies" else Decimal("0.99")
+            least = COPIES if part == "copies" else Decimal("0.99")
             most = Decimal("1.01")
             if (key, part) == ("money_of_all", "copies"):  # with those of drills
                 restores = Decimal(one["money_of_all"]["restores"]["charged"])
                 most *= (restores + Decimal(one["beside"]["drill"])) / (restores or 1)
             bounds = foretold * least - ROUNDED, foretold * most + ROUNDED
             assert bounds[0] <= charged <= bounds[1], (kind, part)
+
+
+def _by_inventory(sizes: list[int]) -> list[list[int]]:
+    """The sizes of each inventory's file, which becomes smaller by a rebuild alone."""
+    found = [sizes[:1]]
+    for before, size in pairwise(sizes):
+        if size < before:
+            found.append([])
+        found[-1].append(size)
+    assert len(found) == 4, "it was made, and rebuilt three times"
+    return found

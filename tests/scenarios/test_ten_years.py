@@ -82,8 +82,8 @@ def assert_holds(story: Story, result: Mapping[str, Any]) -> None:
     every += [("money_of_all", *one) for one in result["money_of_all"].items()]
     for key, part, money in every:
         foretold, charged = Decimal(money["foretold"]), Decimal(money["charged"])
-        # A quote counts eight days of a copy; it lies for seven at least, less the hours until it is made.
-        least = Decimal("0.8") if part == "copies" else Decimal("0.99")
+        # A quote counts eight days of a copy; it lies for seven, less the twelve hours until it is made.
+        least = Decimal("0.8125") if part == "copies" else Decimal("0.99")
         most = Decimal("1.01")
         if (key, part) == ("money_of_all", "copies"):  # with those of drills, in proportion to what they read
             restores = story.money.charged[RESTORES]
