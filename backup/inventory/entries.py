@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select
 
 from backup.inventory.bulk import insert_rows
 from backup.inventory.database import Transaction
-from backup.inventory.driver import insert_columns, raw_rows, row_of, sql_of, stream
+from backup.inventory.driver import insert_columns, pages, raw_rows, row_of, sql_of, stream
 from backup.inventory.numbers import reserve
 from backup.inventory.schema import (
     directories,
@@ -354,15 +354,22 @@ def entries_below(
     tx: Transaction, job: int, path: bytes, snapshot_number: int
 ) -> Iterator[tuple[bytes, EntryRow]]:
     """Every entry below the directory `path` in a snapshot, with its directory's path, parents first."""
+    for page in pages_below(tx, job, path, snapshot_number):
+        for row in page:
+            yield row[0], EntryRow._make(row[1:])
+
+
+def pages_below(
+    tx: Transaction, job: int, path: bytes, snapshot_number: int
+) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Same as `entries_below`, some thousands at a time: directory's path, then the fields of `EntryRow`."""
     sql = f"""SELECT d.path, {_ENTRY}, e.added_in, e.removed_in
               FROM directories d JOIN entries e ON e.directory = d.number
               WHERE d.job = {{m}} AND (d.path = {{m}} OR (d.path >= {{m}} AND d.path < {{m}}))
                 AND e.added_in <= {{m}} AND (e.removed_in IS NULL OR e.removed_in > {{m}})
               ORDER BY d.path, e.name"""  # noqa: S608
     stem = path.rstrip(b"/")
-    values = (job, path, stem + b"/", stem + b"0", snapshot_number, snapshot_number)
-    for row in raw_rows(tx, sql, values):
-        yield row[0], EntryRow._make(row[1:])
+    return pages(tx, sql, (job, path, stem + b"/", stem + b"0", snapshot_number, snapshot_number))
 
 
 def owners_by_number(tx: Transaction) -> dict[int, Owner]:

@@ -6,7 +6,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -92,6 +92,13 @@ def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLo
         some = ",".join(map(str, numbers[start : start + _BATCH]))
         sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
         yield from map(ChunkLocation._make, raw_rows(tx, sql, ()))
+
+
+def chunk_locations_between(tx: Transaction, least: int, most: int) -> list[tuple[Any, ...]]:
+    """Locations of the chunks of all numbers from `least` to `most`, in order: fields of `ChunkLocation`."""
+    sql = """SELECT number, id, archive, frame, "offset", length FROM chunks
+             WHERE number BETWEEN {m} AND {m} ORDER BY number"""
+    return list(raw_rows(tx, sql, (least, most)))
 
 
 def largest_chunk(tx: Transaction) -> int:

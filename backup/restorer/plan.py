@@ -97,7 +97,9 @@ def plan_restore(
     """
     path = path.rstrip(b"/") or ROOT
     with context.inventory.reading() as tx:
-        selection = select_entries(tx, snapshot, path, context.secret.content_key, choice)
+        selection = select_entries(
+            tx, snapshot, path, context.secret.content_key, choice, scratch=context.key_directory
+        )
         if confirmed is None:
             confirmed = (
                 NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, context)

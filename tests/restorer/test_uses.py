@@ -13,8 +13,7 @@ from backup.format.rows import pack_u32
 from backup.inventory.entries import EntryRow
 from backup.inventory.packed import ChunkLocation
 from backup.model import EntryKind, Owner
-from backup.restorer.selection import chunk_locations as module
-from backup.restorer.selection.chunk_locations import ChunkLocations
+from backup.restorer.selection.chunk_locations import ChunkLocations, Marks
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.files import Files
 
@@ -56,7 +55,7 @@ def test_a_place_that_cannot_be_true_is_not_there(damage: dict[str, object]) -> 
 
 @given(st.lists(st.integers(0, 300)), st.integers(1, 5))
 def test_each_number_once_in_order(numbers: list[int], batch: int) -> None:
-    some = list(module._rising(array("I", numbers), batch))
+    some = list(Marks(array("I", numbers)).rising(batch))
     assert [number for one in some for number in one] == sorted(set(numbers))
     assert all(len(one) <= batch for one in some)
 
@@ -97,11 +96,16 @@ def test_a_chunk_is_found_whatever_numbers_are_left_out(numbers: set[int], wante
     locations = ChunkLocations(
         ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
     )
+    asked = array("I", [wanted, *sorted(numbers)])
+    found = list(locations.lengths_and_ids(asked))
+    assert found[1:] == [(one * 7, b"%032d" % one) for one in sorted(numbers)]
     if wanted in numbers:
         assert locations.numbers[locations.position(wanted)] == wanted
-        assert locations.name_and_length(wanted) == (b"%032d" % wanted, wanted * 7)
         assert locations[wanted].number == wanted
+        assert found[0] == (wanted * 7, b"%032d" % wanted)
+        assert list(locations.positions(asked)) == [locations.position(one) for one in asked]
     else:
-        for look in (locations.position, locations.name_and_length):
+        assert found[0] is None
+        for look in (locations.position, lambda number: locations.positions(array("I", [number]))):
             with pytest.raises(KeyError):
                 look(wanted)

@@ -1,36 +1,99 @@
-"""Chunk locations of a restore, packed into about 60 bytes each."""
+"""Chunk locations of a restore, packed into about 50 bytes each."""
 
 from __future__ import annotations
 
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator, Mapping
-from operator import itemgetter
-from typing import Final
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter, sub
+from typing import Any, Final
 
 from backup.inventory import packed
 from backup.inventory.database import Transaction
 from backup.inventory.packed import ChunkLocation
+from backup.restorer.selection.column import Column, Scratch, Values
 
 _ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
+_LENGTH_AND_ID: Final = struct.Struct("<I32s")  # the end of a row
+_LENGTH_AT: Final = _ROW.size - _LENGTH_AND_ID.size
 _archive_and_frame, _length = itemgetter(0, 1), itemgetter(3)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
+_READ_ALONG: Final = 2  # as many rows are read for each that is wanted: to find one alone costs more
+_LARGEST: Final = 2**32 - 1
 
 
 class ChunkLocations(Mapping[int, ChunkLocation]):
-    """A mapping of chunk number to location, in the order of numbers; impossible locations are left out."""
+    """A mapping of chunk number to location, in the order of numbers; impossible locations are left out.
 
-    def __init__(self, locations: Iterable[ChunkLocation] = ()) -> None:
+    Large columns are kept in `scratch`.
+    """
+
+    def __init__(self, locations: Iterable[ChunkLocation] = (), scratch: Scratch | None = None) -> None:
         """Pack `locations`, which must come by rising numbers."""
-        self.numbers = array("I")
-        self._rows = bytearray()
+        self._scratch = scratch or Scratch()
+        self._numbers = Column(self._scratch, "I")
+        self._rows = Column(self._scratch)
         for location in locations:
-            row = _packed(location)
-            if row is not None:
-                self._rows += row
-                self.numbers.append(location.number)
+            self._add(location)
+
+    def _add(self, location: ChunkLocation) -> None:
+        row = _packed(location)
+        if row is not None:
+            self._rows.add(row)
+            self._numbers.append(location.number)
+
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add many locations, with larger numbers than before; `rows` have the fields of `ChunkLocation`."""
+        if not rows:
+            return
+        numbers, ids, archives, frames, offsets, lengths = zip(*rows, strict=True)
+        try:
+            are_whole = set(map(len, ids)) == {_ID_SIZE}
+            packed = b"".join(map(_ROW.pack, archives, frames, offsets, lengths, ids)) if are_whole else None
+        except (struct.error, TypeError):
+            packed = None
+        if packed is None:
+            for row in rows:
+                self._add(ChunkLocation._make(row))
+            return
+        self._rows.add(packed)
+        self._numbers.extend(numbers)
+
+    @property
+    def numbers(self) -> Values:
+        """The chunks' numbers, in order."""
+        return self._numbers.values
+
+    @property
+    def _is_gapless(self) -> bool:
+        """Whether no number is left out between the first and the last, as after a first backup."""
+        numbers = self.numbers
+        return len(numbers) > 0 and numbers[-1] - numbers[0] + 1 == len(numbers)
+
+    def positions(self, numbers: Values) -> array[int]:
+        """Same as `position`, for many numbers."""
+        known = self.numbers
+        if self._is_gapless and known[0] <= min(numbers, default=-1) and max(numbers) <= known[-1]:
+            return array("I", map(sub, numbers, repeat(known[0])))
+        return array("I", map(self.position, numbers))
+
+    def lengths_and_ids(self, numbers: Values) -> Iterator[tuple[int, bytes] | None]:
+        """Length and id of each chunk, in this order; None for those that have no location."""
+        rows, known = self._rows.values, self.numbers
+        least, most = (known[0], known[-1]) if self._is_gapless else (0, -1)
+        for number in numbers:
+            if least <= number <= most:
+                yield _LENGTH_AND_ID.unpack_from(rows, (number - least) * _ROW.size + _LENGTH_AT)
+                continue
+            try:
+                at = self.position(number)
+            except KeyError:
+                yield None
+            else:
+                yield _LENGTH_AND_ID.unpack_from(rows, at * _ROW.size + _LENGTH_AT)
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
@@ -44,38 +107,31 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
                 raise KeyError(number)
         return at
 
-    def name_and_length(self, number: int) -> tuple[bytes, int]:
-        """Id and length of a chunk. KeyError if it has no location."""
-        _, _, _, length, name = _ROW.unpack_from(self._rows, self.position(number) * _ROW.size)
-        return name, length
-
     def at(self, position: int) -> ChunkLocation:
         """The location at a position."""
-        archive, frame, offset, length, name = _ROW.unpack_from(self._rows, position * _ROW.size)
+        archive, frame, offset, length, name = _ROW.unpack_from(self._rows.values, position * _ROW.size)
         return ChunkLocation(self.numbers[position], name, archive, frame, offset, length)
 
     def only(self, numbers: Container[int]) -> ChunkLocations:
         """The locations of `numbers` alone."""
-        return ChunkLocations(
-            self.at(position) for position, number in enumerate(self.numbers) if number in numbers
-        )
+        chosen = (self.at(position) for position, number in enumerate(self.numbers) if number in numbers)
+        return ChunkLocations(chosen, self._scratch)
 
     def move(self, locations: Iterable[ChunkLocation]) -> None:
         """Replace the locations of these chunks."""
         for location in locations:
             row = _packed(location)
             if row is not None:
-                start = self.position(location.number) * _ROW.size
-                self._rows[start : start + _ROW.size] = row
+                self._rows.change(self.position(location.number) * _ROW.size, row)
 
     def frames(self) -> Iterator[tuple[int, int]]:
         """Archive and frame of each location, in order."""
-        return map(_archive_and_frame, _ROW.iter_unpack(self._rows))
+        return map(_archive_and_frame, _ROW.iter_unpack(self._rows.values))
 
     @property
     def lengths(self) -> Iterator[int]:
         """The length of each chunk, in order."""
-        return map(_length, _ROW.iter_unpack(self._rows))
+        return map(_length, _ROW.iter_unpack(self._rows.values))
 
     def __getitem__(self, number: int) -> ChunkLocation:
         return self.at(self.position(number))
@@ -95,34 +151,57 @@ def _packed(location: ChunkLocation) -> bytes | None:
     return row if len(location.id) == _ID_SIZE else None
 
 
-def read_chunk_locations(tx: Transaction, numbers: array[int]) -> ChunkLocations:
+def read_chunk_locations(tx: Transaction, numbers: Values, scratch: Scratch | None = None) -> ChunkLocations:
     """Read the locations of chunks; numbers may come in any order and repeatedly."""
-    largest = packed.largest_chunk(tx)
-    return ChunkLocations(_locations(tx, array("I", (number for number in numbers if number <= largest))))
+    largest, found = packed.largest_chunk(tx), ChunkLocations(scratch=scratch)
+    for some in Marks(numbers, largest).rising():
+        found.add(_located(tx, some))
+    return found
 
 
-def _locations(tx: Transaction, numbers: array[int]) -> Iterator[ChunkLocation]:
-    for some in _rising(numbers):
-        yield from sorted(packed.chunk_locations(tx, some))
+def _located(tx: Transaction, numbers: Sequence[int]) -> Sequence[tuple[Any, ...]]:
+    """The locations of rising numbers; where few are left out between them, those are read along."""
+    least, most = numbers[0], numbers[-1]
+    if most - least >= _READ_ALONG * len(numbers):
+        return sorted(packed.chunk_locations(tx, numbers))
+    found = packed.chunk_locations_between(tx, least, most)
+    if most - least + 1 == len(numbers):
+        return found
+    wanted = set(numbers)
+    return [row for row in found if row[0] in wanted]
 
 
-def _rising(numbers: array[int], most: int = _BATCH) -> Iterator[list[int]]:
-    """The distinct numbers in rising order, in batches; a byte marks each from the least to the largest.
+class Marks(Container[int]):
+    """A set of numbers that lie close together, in a byte for each from the least to the largest.
 
-    Numbers are given out one after the other, so those of a snapshot lie close together; a set of them would
-    take a hundred times as much memory.
+    Chunk numbers are given out one after the other, so those of a snapshot do lie close together; a set of
+    them would take a hundred times as much memory. Numbers beyond `most` are left out.
     """
-    least = min(numbers, default=0)
-    marks = bytearray(max(numbers, default=-1) + 1 - least)
-    for number in numbers:
-        marks[number - least] = 1
-    some: list[int] = []
-    at = marks.find(1)
-    while at >= 0:
-        some.append(least + at)
-        if len(some) == most:
+
+    def __init__(self, numbers: Values, most: int = _LARGEST) -> None:
+        self._least = min(numbers, default=0)
+        largest = max(numbers, default=-1)
+        self._marks = bytearray(max(0, min(largest, most) + 1 - self._least))
+        least, marks = self._least, self._marks
+        for number in numbers if largest <= most else (one for one in numbers if one <= most):
+            marks[number - least] = 1
+
+    def __contains__(self, number: object) -> bool:
+        at = number - self._least if isinstance(number, int) else -1
+        return 0 <= at < len(self._marks) and self._marks[at] == 1
+
+    def rising(self, most: int = _BATCH) -> Iterator[list[int]]:
+        """The numbers in rising order, in batches of at most so many."""
+        least, marks = self._least, self._marks
+        some: list[int] = []
+        at = marks.find(1)
+        while at >= 0:
+            end = marks.find(0, at)
+            stop = min(len(marks) if end < 0 else end, at + most - len(some))
+            some.extend(range(least + at, least + stop))
+            if len(some) == most:
+                yield some
+                some = []
+            at = marks.find(1, stop)
+        if some:
             yield some
-            some = []
-        at = marks.find(1, at + 1)
-    if some:
-        yield some

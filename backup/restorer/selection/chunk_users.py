@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from backup.restorer.selection.chunk_locations import ChunkLocations
+from backup.restorer.selection.column import Column, Scratch, Values
 from backup.restorer.selection.files import Files
+
+_BLOCK = 100_000
 
 
 class ChunkUsers:
     """The (file, chunk) pairs of a selection, numbered file after file; each is handed out at most once.
 
-    About 20 bytes for each. `offsets[user]` is the offset of the chunk in its file's data.
+    A byte for each in memory, and about 16 in `scratch`.
     """
 
-    def __init__(self, files: Files, locations: ChunkLocations) -> None:
+    def __init__(self, files: Files, locations: ChunkLocations, scratch: Scratch | None = None) -> None:
+        scratch = scratch or Scratch()
         self._files = files
-        positions = array("I", map(locations.position, files.chunks))
-        self.offsets = _offsets(files, positions, array("I", locations.lengths))
-        self._first, self._order = _ordered(positions, len(locations))
+        positions = locations.positions(files.chunks)
+        self._offsets = _offsets(files, positions, locations, scratch)
+        self._ordered = _ordered(positions, len(locations), scratch)
         self._done = bytearray(len(positions))
+
+    @property
+    def offsets(self) -> Values:
+        """Of each user, the offset of the chunk in its file's data."""
+        return self._offsets.values
 
     def take(self, position: int) -> Iterator[tuple[int, int]]:
         """File and offset of each pending user of a chunk, given the chunk's position in the locations."""
-        for user in self._order[self._first[position] : self._first[position + 1]]:
+        for user in self._of(position):
             if not self._done[user]:
                 self._done[user] = 1
                 yield self._files.of(user), self.offsets[user]
@@ -34,19 +43,40 @@ class ChunkUsers:
         """Mark a user as done."""
         self._done[user] = 1
 
+    def pending(self, since: int = 0, until: int | None = None) -> int | None:
+        """The first user from `since` on, and before `until`, that is not done; None if all are."""
+        found = self._done.find(0, since, until)
+        return None if found < 0 else found
 
-def _offsets(files: Files, positions: array[int], lengths: array[int]) -> array[int]:
-    offsets = array("Q")
-    for key in range(len(files)):
-        offset = 0
-        for position in positions[files.starts[key] : files.starts[key + 1]]:
+    def _of(self, position: int) -> Sequence[int]:
+        if self._ordered is None:
+            return (position,)
+        first, order = (column.values for column in self._ordered)
+        return order[first[position] : first[position + 1]]
+
+
+def _offsets(files: Files, positions: array[int], locations: ChunkLocations, scratch: Scratch) -> Column:
+    offsets = Column(scratch, "Q")
+    if max(files.counts, default=0) <= 1:
+        for start in range(0, len(positions), _BLOCK):
+            offsets.add(bytes(8 * min(_BLOCK, len(positions) - start)))
+        return offsets
+    lengths, starts = array("I", locations.lengths), files.starts
+    for key, count in enumerate(files.counts):
+        offset, start = 0, starts[key]
+        for position in positions[start : start + count]:
             offsets.append(offset)
             offset += lengths[position]
     return offsets
 
 
-def _ordered(positions: array[int], count: int) -> tuple[array[int], array[int]]:
-    """The users sorted by position, and the index of each position's first user among them."""
+def _ordered(positions: array[int], count: int, scratch: Scratch) -> tuple[Column, Column] | None:
+    """The index of each position's first user among the users sorted by position, and these.
+
+    None where each position has one user, in the same order, as after a first backup without duplicates.
+    """
+    if len(positions) == count and all(map(int.__eq__, positions, range(count))):
+        return None
     counts = array("I", bytes(4 * (count + 1)))
     for position in positions:
         counts[position] += 1
@@ -55,4 +85,7 @@ def _ordered(positions: array[int], count: int) -> tuple[array[int], array[int]]
         position = positions[user]
         first[position] -= 1
         order[first[position]] = user
-    return first, order
+    kept = Column(scratch, "I"), Column(scratch, "I")
+    for column, numbers in zip(kept, (first, order), strict=True):
+        column.add(memoryview(numbers).cast("B"))
+    return kept

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, repeat
 from operator import itemgetter
-from typing import Final, overload
+from typing import Any, Final, overload
 
 from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
+from backup.restorer.selection.column import Column, Scratch
 from backup.restorer.selection.entry import RestoreEntry
 
 # Indexes of directory, owner and attributes in their tables; kind, on the way, mode, mtime, size, number; the
@@ -24,12 +26,13 @@ _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
 class Entries(Sequence[RestoreEntry]):
-    """A sequence of `RestoreEntry`, made on demand: about 60 bytes and the name for each."""
+    """A sequence of `RestoreEntry`, made on demand: about 60 bytes and the name for each, in `scratch`."""
 
-    def __init__(self, owners: Mapping[int, Owner]) -> None:
+    def __init__(self, owners: Mapping[int, Owner], scratch: Scratch | None = None) -> None:
         self._owners = owners
-        self._rows = bytearray()
-        self._names = bytearray()
+        self._scratch = scratch or Scratch()
+        self._rows = Column(self._scratch)
+        self._names = Column(self._scratch)
         self._directories: list[bytes] = []
         self._extras: list[Extra | None] = [None]
         self._extra_indexes: dict[bytes | None, int] = {None: 0}
@@ -43,26 +46,44 @@ class Entries(Sequence[RestoreEntry]):
         if row.owner not in self._owners:
             raise LookupError("its owner is not there")
         kind, extra, ends = _KINDS[row.kind], self._extra_index(row.extra), len(self._names) + len(row.name)
-        if not self._directories or self._directories[-1] != directory:
-            self._directories.append(directory)
-        index = len(self._directories) - 1
+        index = self._directory_index(directory)
         numbers = (row.mode, row.mtime_ns, row.size, row.number, ends)
         try:
             packed = _ROW.pack(index, row.owner, extra, kind, on_the_way, *numbers)
         except struct.error as error:
             raise FormatError("a column holds no number") from error
-        self._names += row.name  # a str (damage) raises TypeError here, before the row is added
-        self._rows += packed
+        self._names.add(row.name)  # a str (damage) raises TypeError here, before the row is added
+        self._rows.add(packed)
+
+    def add_plain_files(self, directory: bytes, rows: Sequence[Sequence[Any]]) -> None:
+        """Append files without rare attributes of one directory; `rows` are the columns of their `EntryRow`s.
+
+        The same errors as of `add`; then nothing is appended.
+        """
+        numbers, _, names, _, modes, owners, mtimes, sizes = rows[:8]
+        if not self._owners.keys() >= set(owners):
+            raise LookupError("an owner is not there")
+        joined, ends = b"".join(names), accumulate(map(len, names), initial=len(self._names))
+        next(ends)
+        of_all = map(repeat, (self._directory_index(directory), EntryKind.FILE, False, 0))
+        index, kind, on_the_way, extra = of_all
+        columns = (index, owners, extra, kind, on_the_way, modes, mtimes, sizes, numbers, ends)
+        try:
+            packed = b"".join(map(_ROW.pack, *columns))
+        except struct.error as error:
+            raise FormatError("a column holds no number") from error
+        self._names.add(joined)
+        self._rows.add(packed)
 
     def only(self, keys: Iterable[int], changed: Mapping[int, RestoreEntry] | None = None) -> Entries:
         """A copy with the entries of `keys`, in that order; `changed` gives replacements for some keys."""
-        some = Entries(self._owners)
+        some = Entries(self._owners, self._scratch)
         some._directories, some._extras = self._directories, self._extras
         some._extra_indexes = self._extra_indexes
         known = {**self._changed, **(changed or {})}
         for index, key in enumerate(keys):
-            some._names += self._name(key)
-            some._rows += _ROW.pack(*self._row(key)[:-1], len(some._names))
+            some._names.add(self._name(key))
+            some._rows.add(_ROW.pack(*self._row(key)[:-1], len(some._names)))
             if key in known:
                 some._changed[index] = known[key]
         return some
@@ -89,20 +110,19 @@ class Entries(Sequence[RestoreEntry]):
     @property
     def sizes(self) -> Iterator[int]:
         """The size of each entry, in order."""
-        return map(_size, _ROW.iter_unpack(self._rows))
+        return map(_size, _ROW.iter_unpack(self._rows.values))
 
     @property
     def extras_and_sizes(self) -> Iterator[tuple[int, int]]:
         """Of each entry, in order: 0 if it has no rare attributes, and its size."""
-        return map(_extra_and_size, _ROW.iter_unpack(self._rows))
+        return map(_extra_and_size, _ROW.iter_unpack(self._rows.values))
 
     def linked(self) -> Iterator[int]:
         """Keys of the entries recorded as one of several hard links."""
         marked = {index for index, extra in enumerate(self._extras) if extra is not None and extra.link}
         if marked:
-            yield from (
-                key for key, extra in enumerate(map(_extra, _ROW.iter_unpack(self._rows))) if extra in marked
-            )
+            extras = map(_extra, _ROW.iter_unpack(self._rows.values))
+            yield from (key for key, extra in enumerate(extras) if extra in marked)
 
     @property
     def total(self) -> int:
@@ -144,12 +164,19 @@ class Entries(Sequence[RestoreEntry]):
         )
 
     def _row(self, key: int) -> tuple[int, ...]:
-        return _ROW.unpack_from(self._rows, key * _ROW.size)
+        return _ROW.unpack_from(self._rows.values, key * _ROW.size)
 
     def _name(self, key: int) -> bytes:
-        start = _END.unpack_from(self._rows, key * _ROW.size - _END.size)[0] if key else 0
-        (end,) = _END.unpack_from(self._rows, (key + 1) * _ROW.size - _END.size)
-        return bytes(self._names[start:end])
+        rows = self._rows.values
+        start = _END.unpack_from(rows, key * _ROW.size - _END.size)[0] if key else 0
+        (end,) = _END.unpack_from(rows, (key + 1) * _ROW.size - _END.size)
+        return bytes(self._names.values[start:end])
+
+    def _directory_index(self, directory: bytes) -> int:
+        """Index of a directory's path in the table; those of one directory come one after the other."""
+        if not self._directories or self._directories[-1] != directory:
+            self._directories.append(directory)
+        return len(self._directories) - 1
 
     def _extra_index(self, packed: bytes | None) -> int:
         """Index of these attributes in the table; equal ones share an index."""

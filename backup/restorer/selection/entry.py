@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from backup.model import EntryKind, Extra, Owner
+
+_NO_STEPS: Final = frozenset({b"", b".", b".."})
 
 
 def is_step(name: bytes) -> bool:
     """Whether a name is safe as one path component: it can only name an entry of its own directory."""
-    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
+    return are_steps((name,))
+
+
+def are_steps(names: Sequence[bytes]) -> bool:
+    """Whether each name is safe as one path component."""
+    joined = b"".join(names)
+    return b"/" not in joined and b"\0" not in joined and _NO_STEPS.isdisjoint(names)
 
 
 class RestoreEntry(NamedTuple):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from array import array
+import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from itertools import accumulate, islice
+from operator import sub
+from typing import Any, overload
 
+from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.rows import unpack_u32
 from backup.inventory.entries import EntryRow
 from backup.model import ContentId, Owner
+from backup.restorer.selection.column import Column, Scratch, Values
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import RestoreEntry
 
-_CONTENT_ID_SIZE = 16
+_CONTENT_ID = struct.Struct("16s")
 _CHUNK_SIZE = 4  # of a packed chunk number
 
 
@@ -25,7 +29,7 @@ class RestoreFile:
     """A file, the numbers of its chunks in order, and the layout of its data."""
 
     entry: RestoreEntry
-    chunks: array[int]
+    chunks: Values
     layout: Layout | None  # None: no holes
 
     @property
@@ -38,14 +42,26 @@ class Files(Sequence[RestoreFile]):
     """A sequence of files, in the order in which they were stored; a `RestoreFile` is made on demand.
 
     `chunks` are the chunk numbers of all files, file after file; those of the file `key` are at
-    `starts[key]` to `starts[key + 1]`.
+    `starts[key]` to `starts[key + 1]`. Large columns are kept in `scratch`.
     """
 
-    def __init__(self, owners: Mapping[int, Owner]) -> None:
-        self.entries = Entries(owners)
-        self.chunks = array("I")
-        self.starts = array("I", [0])
-        self._content_ids = bytearray()
+    def __init__(self, owners: Mapping[int, Owner], scratch: Scratch | None = None) -> None:
+        self._scratch = scratch or Scratch()
+        self.entries = Entries(owners, self._scratch)
+        self._chunks = Column(self._scratch, "I")
+        self._starts = Column(self._scratch, "Q")
+        self._starts.append(0)
+        self._content_ids = Column(self._scratch)
+
+    @property
+    def chunks(self) -> Values:
+        """The chunk numbers of all files."""
+        return self._chunks.values
+
+    @property
+    def starts(self) -> Values:
+        """The index of each file's first chunk number, and of where the next file's would be."""
+        return self._starts.values
 
     def add(self, directory: bytes, row: EntryRow) -> None:
         """Append a file.
@@ -60,31 +76,63 @@ class Files(Sequence[RestoreFile]):
             if extra is not None and extra.holes:
                 Layout(extra.holes, row.size)
         self.entries.add(directory, row)  # the last call that may fail: all columns grow, or none
-        self._content_ids += _named(row.content_id)
-        self.chunks.extend(numbers)
-        self.starts.append(len(self.chunks))
+        self._content_ids.add(_named(row.content_id))
+        self._chunks.extend(numbers)
+        self._starts.append(len(self._chunks))
+
+    def add_plain(self, directory: bytes, rows: Sequence[Sequence[Any]]) -> None:
+        """Append files without rare attributes of one directory; `rows` are the columns of their `EntryRow`s.
+
+        The same errors as of `add`, or FormatError as well if a content id is unusual; then nothing is
+        appended.
+        """
+        content_ids, lists = rows[9], [one or b"" for one in rows[10]]
+        named = b"".join(content_ids)
+        if set(map(len, content_ids)) != {_CONTENT_ID.size}:
+            raise FormatError("a content id is missing")
+        numbers, sizes = unpack_u32(b"".join(lists)), [*map(len, lists)]
+        if any(size % _CHUNK_SIZE for size in sizes):
+            raise FormatError("a list of chunks is cut short")
+        ends = accumulate(sizes, initial=len(self._chunks) * _CHUNK_SIZE)
+        next(ends)
+        self.entries.add_plain_files(directory, rows)  # the last call that may fail
+        self._content_ids.add(named)
+        self._chunks.extend(numbers)
+        self._starts.extend([end // _CHUNK_SIZE for end in ends])
 
     def only(self, keys: Sequence[int], changed: Mapping[int, RestoreEntry] | None = None) -> Files:
         """A copy with the files of `keys`, in that order; `changed` gives replacements for some entries."""
-        some = Files({})
+        some = Files({}, self._scratch)
         some.entries = self.entries.only(keys, changed)
+        content_ids = self._content_ids.values
         for key in keys:
-            some.chunks.extend(self.chunks_of(key))
-            some.starts.append(len(some.chunks))
-            some._content_ids += self._content_ids[16 * key : 16 * key + 16]
+            some._chunks.extend(self.chunks_of(key))
+            some._starts.append(len(some._chunks))
+            some._content_ids.add(bytes(content_ids[16 * key : 16 * key + 16]))
         return some
 
-    def chunks_of(self, key: int) -> array[int]:
+    def chunks_of(self, key: int) -> Values:
         """The chunk numbers of a file."""
-        return self.chunks[self.starts[key] : self.starts[key + 1]]
+        starts = self.starts
+        return self.chunks[starts[key] : starts[key + 1]]
 
     def content_id(self, key: int) -> ContentId:
         """The content id of a file."""
-        return ContentId(bytes(self._content_ids[16 * key : 16 * key + 16]))
+        return ContentId(bytes(self._content_ids.values[16 * key : 16 * key + 16]))
+
+    @property
+    def content_ids(self) -> Iterator[bytes]:
+        """The content id of each file, in order."""
+        return (one for (one,) in _CONTENT_ID.iter_unpack(self._content_ids.values))
+
+    @property
+    def counts(self) -> Iterator[int]:
+        """The number of chunks of each file, in order."""
+        return map(sub, islice(self.starts, 1, None), self.starts)
 
     def forget_content_ids(self) -> None:
         """Free the content ids once they were compared: nothing reads them later."""
-        self._content_ids.clear()
+        self._content_ids = Column(self._scratch)
 
     def of(self, user: int) -> int:
         """Key of the file that contains the chunk at index `user` of `chunks`."""
@@ -122,6 +170,6 @@ class Files(Sequence[RestoreFile]):
 
 def _named(content_id: object) -> bytes:
     """A valid content id from the database's value; zeros, which match no content, for anything else."""
-    if isinstance(content_id, bytes) and len(content_id) == _CONTENT_ID_SIZE:
+    if isinstance(content_id, bytes) and len(content_id) == _CONTENT_ID.size:
         return content_id
-    return bytes(_CONTENT_ID_SIZE)
+    return bytes(_CONTENT_ID.size)

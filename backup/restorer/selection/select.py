@@ -1,12 +1,17 @@
 """Selects the entries of a snapshot by a choice, and the locations of the chunks of each file.
 
-The selection is held in memory, as columns: about 170 bytes for each file of one chunk, all told.
+The selection is made of columns: about 170 bytes for each file of one chunk, all told. Columns of more than
+some MiB are kept in files (`column.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, Final
 
 from backup.errors import FormatError, UsageError
 from backup.format.naming import content_id, content_id_of_chunk
@@ -17,12 +22,19 @@ from backup.inventory.entry_versions import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.selection.choice import Choice, Sieve
-from backup.restorer.selection.chunk_locations import ChunkLocations, read_chunk_locations
+from backup.restorer.selection.chunk_locations import ChunkLocations, Marks, read_chunk_locations
+from backup.restorer.selection.column import Scratch
 from backup.restorer.selection.columns import Entries
-from backup.restorer.selection.entry import RestoreEntry, is_step
+from backup.restorer.selection.entry import RestoreEntry, are_steps, is_step
 from backup.restorer.selection.files import Files
 
 ALL = Choice()
+
+_KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with the directory's path
+_EXTRA: Final = 1 + EntryRow._fields.index("extra")
+_NAMES: Final = EntryRow._fields.index("name")
+_A_FILE: Final = int(EntryKind.FILE)
+_MANY: Final = 8  # from so many files in a row on, it pays to take them together
 
 
 @dataclass(slots=True)
@@ -35,11 +47,13 @@ class Selection:
     locations: ChunkLocations = field(default_factory=ChunkLocations)
     problems: list[Problem] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)  # patterns that matched nothing, as options for a message
+    scratch: Scratch = field(default_factory=Scratch)  # where its large columns are
 
     @classmethod
-    def of(cls, owners: Mapping[int, Owner]) -> Selection:
+    def of(cls, owners: Mapping[int, Owner], scratch: Scratch) -> Selection:
         """An empty selection; `owners` by number."""
-        return cls(Entries(owners), Entries(owners), Files(owners))
+        entries = Entries(owners, scratch), Entries(owners, scratch)
+        return cls(*entries, Files(owners, scratch), scratch=scratch)
 
     @property
     def names(self) -> int:
@@ -58,20 +72,27 @@ class Selection:
 
 
 def select_entries(
-    tx: Transaction, snapshot: Snapshot, path: bytes, content_key: bytes, choice: Choice = ALL
+    tx: Transaction,
+    snapshot: Snapshot,
+    path: bytes,
+    content_key: bytes,
+    choice: Choice = ALL,
+    *,
+    scratch: str | None = None,
 ) -> Selection:
     """Select the chosen entries at and below the absolute `path` of a snapshot (`b"/"`: everything).
 
     Directories on the way to chosen entries are included. Below a directory, paths are relative to it; a
     single file keeps its name. `UsageError` if the path does not exist, or a path or glob of the choice
     matches nothing. Unsound records are left out and reported: a name that leads out of the target, a file
-    whose chunk list does not match its content id, one whose chunks cannot be found.
+    whose chunk list does not match its content id, one whose chunks cannot be found. What is large is kept in
+    the directory `scratch` if there is one; `SpoolError` where it has no room.
     """
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
     if path != ROOT and top is None:
         raise no_such_path(tx, snapshot, path)
-    selection = Selection.of(entries.owners_by_number(tx))
+    selection = Selection.of(entries.owners_by_number(tx), Scratch(scratch))
     taker = _Taker(selection)
     if top is not None and top.kind != EntryKind.DIRECTORY:
         if choice.paths or choice.globs:
@@ -85,6 +106,7 @@ def select_entries(
     _join_files(selection)
     _join_specials(selection)
     selection.files.forget_content_ids()
+    selection.scratch.rest()
     return selection
 
 
@@ -95,6 +117,9 @@ def _take_chosen(
 
     Returns the options that matched nothing; `UsageError` if the selection would be empty.
     """
+    if choice.is_all:
+        _take_all(tx, snapshot, base, taker)
+        return []
     taken = False
     for one in choice.paths:
         if entries.entry_at(tx, snapshot.job_number, one, snapshot.number) is None:
@@ -103,7 +128,7 @@ def _take_chosen(
     passed: dict[bytes, tuple[bytes, EntryRow]] = {}
     skip = len(base.rstrip(b"/")) + 1
     for directory, row in rows_below(tx, snapshot, base, choice):
-        if choice.is_all or sieve.takes(directory, row):
+        if sieve.takes(directory, row):
             for parent, above in _way_to(directory, passed):
                 taker.take(parent[skip:], above, on_the_way=True)
             taker.take(directory[skip:], row)
@@ -124,6 +149,14 @@ def _take_chosen(
             f"`nightvault ls -r {snapshot.id[:8]}` lists all names",
         )
     return left_over
+
+
+def _take_all(tx: Transaction, snapshot: Snapshot, base: bytes, taker: _Taker) -> None:
+    """Add everything below a directory to the selection."""
+    skip = len(base.rstrip(b"/")) + 1
+    for page in entries.pages_below(tx, snapshot.job_number, base, snapshot.number):
+        for directory, rows in groupby(page, itemgetter(0)):
+            taker.take_all(directory[skip:], rows)
 
 
 def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> list[tuple[bytes, EntryRow]]:
@@ -159,11 +192,35 @@ class _Taker:
         self._directory = b""
         self._is_below = True
 
-    def take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
-        """Add one row to the right part of the selection, or report it."""
+    def take_all(self, directory: bytes, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Add all rows of a directory, each with the directory's path before the fields of `EntryRow`."""
+        for is_plain, some in groupby(rows, _is_plain):
+            run = list(some)
+            if is_plain and len(run) >= _MANY and self._take_plain(directory, run):
+                continue
+            for row in run:
+                self.take(directory, EntryRow._make(row[1:]))
+
+    def _take_plain(self, directory: bytes, rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Add files without rare attributes together; False, and none is added, if one of them is damaged."""
+        self._enter(directory)
+        columns = list(zip(*rows, strict=True))[1:]
+        try:
+            if not (self._is_below and are_steps(columns[_NAMES])):
+                return False
+            self._selection.files.add_plain(directory, columns)
+        except (FormatError, LookupError, ValueError, TypeError, OverflowError):
+            return False
+        return True
+
+    def _enter(self, directory: bytes) -> None:
         if directory != self._directory:
             self._directory = directory
-            self._is_below = not directory or all(map(is_step, directory.split(b"/")))
+            self._is_below = not directory or are_steps(directory.split(b"/"))
+
+    def take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
+        """Add one row to the right part of the selection, or report it."""
+        self._enter(directory)
         path = directory + b"/" + row.name if directory else row.name
         if not self._is_below or not is_step(row.name):
             self._refuse(path, "its name leads out of the target")
@@ -194,15 +251,16 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
         directories=selection.directories,
         specials=selection.specials.only(*_left(selection.specials, kept)),
         files=files,
-        locations=selection.locations.only(set(files.chunks)),
+        locations=selection.locations.only(Marks(files.chunks)),
         problems=selection.problems,
         unmet=selection.unmet,
+        scratch=selection.scratch,
     )
 
 
-def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int, RestoreEntry]]:
+def _left(entries: Entries, kept: Collection[int]) -> tuple[array[int], dict[int, RestoreEntry]]:
     """The keys of entries to restore, and replacements for those of which only some names stay."""
-    keys: list[int] = []
+    keys = array("I")
     changed: dict[int, RestoreEntry] = {}
     for key, entry in enumerate(entries):
         left = [one for one in entry.names if one.number not in kept]
@@ -215,34 +273,34 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[list[int], dict[int,
 
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     files = selection.files
-    selection.locations = read_chunk_locations(tx, files.chunks)
+    selection.locations = read_chunk_locations(tx, files.chunks, selection.scratch)
     damaged = set(_unsound(files, selection.locations, content_key))
     if not damaged:
         return
     for key in sorted(damaged):
         detail = "the inventory's list of its chunks is damaged; not restored"
         selection.problems.append(Problem(files.entries[key].path, ProblemKind.DAMAGED, detail))
-    selection.files = files.only([key for key in range(len(files)) if key not in damaged])
-    selection.locations = selection.locations.only(
-        set(selection.files.chunks)
-    )  # nothing is fetched for the others
+    selection.files = files.only(array("I", (key for key in range(len(files)) if key not in damaged)))
+    wanted = Marks(selection.files.chunks)
+    selection.locations = selection.locations.only(wanted)  # nothing is fetched for the others
+
+
+def _is_plain(row: tuple[Any, ...]) -> bool:
+    """Whether a row is that of a file without rare attributes."""
+    return row[_KIND] == _A_FILE and row[_EXTRA] is None
 
 
 def _unsound(files: Files, locations: ChunkLocations, content_key: bytes) -> Iterator[int]:
     """Keys of the files whose chunk list does not match their content id."""
-    starts, chunks = files.starts, files.chunks
-    for key, (extra, size) in enumerate(files.entries.extras_and_sizes):
-        start = starts[key]
-        if extra or starts[key + 1] - start != 1:
+    found = locations.lengths_and_ids(files.chunks)
+    columns = zip(files.entries.extras_and_sizes, files.content_ids, files.counts, strict=True)
+    for key, ((extra, size), named, count) in enumerate(columns):
+        chunks = [*islice(found, count)]
+        if extra or count != 1:
             is_sound = _is_sound(files, key, locations, content_key)
         else:  # one chunk and nothing rare, as most have: the same, without an object for each
-            try:
-                name, length = locations.name_and_length(chunks[start])
-            except KeyError:
-                yield key
-                continue
-            named = content_id_of_chunk(content_key, name, length)
-            is_sound = bool(length) and length == size and named == files.content_id(key)
+            length, name = chunks[0] or (0, b"")
+            is_sound = 0 < length == size and named == content_id_of_chunk(content_key, name, length)
         if not is_sound:
             yield key
 
@@ -282,7 +340,7 @@ def _join_specials(selection: Selection) -> None:
 
 def _joined(
     entries: Entries, groups: Iterable[list[int]]
-) -> tuple[list[int], dict[int, RestoreEntry]] | None:
+) -> tuple[array[int], dict[int, RestoreEntry]] | None:
     """The keys of all but further names, and the entries that have such; None if there are none."""
     joined: dict[int, RestoreEntry] = {}
     others: set[int] = set()
@@ -290,7 +348,9 @@ def _joined(
         if more:
             joined[first] = entries[first]._replace(links=tuple(entries[key] for key in more))
             others.update(more)
-    return ([key for key in range(len(entries)) if key not in others], joined) if joined else None
+    if not joined:
+        return None
+    return array("I", (key for key in range(len(entries)) if key not in others)), joined
 
 
 def frames_by_archive(locations: ChunkLocations) -> dict[int, set[int]]:

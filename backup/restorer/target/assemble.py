@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable, Collection, Container, Iterable
 from concurrent.futures import Future
 from functools import partial
+from itertools import chain, groupby
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
 from backup.model import FrameRow, Problem, ProblemKind
+from backup.restorer.selection.chunk_locations import ChunkLocations
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
 from backup.restorer.target.sharing import LARGEST, Sharing, SmallFile
@@ -33,11 +34,10 @@ class Assembly:
         self._writer = writer
         self._report = report
         self._chunk_key = chunk_key
-        self._users = ChunkUsers(selection.files, selection.locations)
-        self._missing = array("I", map(int.__sub__, selection.files.starts[1:], selection.files.starts))
+        self._users = ChunkUsers(selection.files, selection.locations, selection.scratch)
         self._gone: set[int] = set()
-        self._begun: set[int] = set()
-        small = self._missing.count(0) + self._missing.count(1)
+        self._begun: dict[int, int] = {}  # of each file that was begun, the user before which none is missing
+        small = sum(map((1).__ge__, selection.files.counts))
         self._sharing = Sharing(
             selection.files.entries,
             writer,
@@ -48,13 +48,7 @@ class Assembly:
             files=small,
             warn=warn,
         )
-        self._chunks: dict[
-            tuple[int, int], array[int]
-        ] = {}  # by archive and frame: positions of chunk locations
-        for position, key in enumerate(selection.locations.frames()):
-            if key not in self._chunks:
-                self._chunks[key] = array("I")
-            self._chunks[key].append(position)
+        self._chunks = _by_frame(selection.locations)
 
     def begin(self, *, again: bool = False) -> None:
         """Create directories, and unless `again` also empty files and entries without content."""
@@ -65,8 +59,8 @@ class Assembly:
         for entry in self._selection.specials:
             self._writer.special(entry)
         self._sharing.begin(memoryview(b""))
-        for key, missing in enumerate(self._missing):
-            if not missing:
+        for key, count in enumerate(self._selection.files.counts):
+            if not count:
                 self._make_empty(key)
         self._sharing.settle()
 
@@ -74,7 +68,7 @@ class Assembly:
         if self._is_small(key, 0):
             self._sharing.add(SmallFile(key, 0, 0, b""))
         elif self._begin(key):
-            self._begun.discard(key)
+            self._begun.pop(key, None)
             self._writer.end(key)
 
     def close(self) -> None:
@@ -93,29 +87,29 @@ class Assembly:
         Returns the frames that must be fetched again because a file that needs them has changed.
         """
         locations, files = self._selection.locations, self._selection.files
-        present = {number for number, key in zip(locations, locations.frames(), strict=True) if key in done}
+        present = bytearray(key in done for key in locations.frames())
+        chunks, starts = files.chunks, files.starts
         again: set[tuple[int, int]] = set()
         for key in range(len(files)):
-            users = range(files.starts[key], files.starts[key + 1])
-            here = [user for user in users if files.chunks[user] in present]
+            users = range(starts[key], starts[key + 1])
+            here = [user for user in users if present[locations.position(chunks[user])]]
             if gone and files.entries[key].path in gone:
                 self._gone.add(key)
                 here = [*users]
             elif here and len(here) < len(users):
                 good = self._verified(key, here, users)
                 bad = () if len(good) == len(users) else (user for user in here if user not in good)
-                again.update(locations[files.chunks[user]][2:4] for user in bad)
+                again.update(locations[chunks[user]][2:4] for user in bad)
                 here = [*good]
             for user in here:
                 self._users.settle(user)
-            self._missing[key] -= len(here)
         return again
 
     def _verified(self, key: int, here: Collection[int], users: Collection[int]) -> Collection[int]:
         """The users of `here` whose chunk a partial file holds; all `users` if it was finished unrecorded."""
         entry = self._selection.files.entries[key]
         if self._writer.begun_before(key, entry):
-            self._begun.add(key)
+            self._begun[key] = self._selection.files.starts[key]
             written = partial(self._writer.read, key)
             return {user for user in here if self._is_chunk(key, user, written)}
         whole = self._writer.finished_before(entry)
@@ -139,9 +133,9 @@ class Assembly:
     def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
         """Give up the files that need these frames of an archive (None: all), which will not come."""
         lost = None if frames is None else {row.number for row in frames}
-        for (number, frame), positions in self._chunks.items():
+        for (number, frame), runs in self._chunks.items():
             if number == archive and (lost is None or frame in lost):
-                self._spoil(positions, why)
+                self._spoil(chain.from_iterable(runs), why)
 
     def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
         """Write a frame's chunks to all files that need them; returns the bytes written meanwhile.
@@ -149,7 +143,8 @@ class Assembly:
         A frame that was not fetched, does not open or holds other chunks damages only its own files. Some
         files may still be `under_way` afterwards.
         """
-        positions = self._chunks.get((archive, row.number), array("I"))
+        self._selection.scratch.rest()
+        positions = chain.from_iterable(self._chunks.get((archive, row.number), ()))
         try:
             raw = memoryview(opened.result())
         except IntegrityError as error:
@@ -170,9 +165,13 @@ class Assembly:
 
     def finish(self) -> None:
         """Report the files that are still incomplete as damaged: no more data will come."""
-        for key, missing in enumerate(self._missing):
-            if missing and key not in self._gone:
+        files = self._selection.files
+        user = self._users.pending()
+        while user is not None:
+            key = files.of(user)
+            if key not in self._gone:
                 self._drop(key, "not all of its data was found")
+            user = self._users.pending(files.starts[key + 1])
 
     def _write(self, position: int, raw: memoryview) -> int:
         """Write one chunk of a frame; returns the bytes, except those of small files."""
@@ -184,7 +183,6 @@ class Assembly:
             if key in self._gone:
                 continue
             if self._is_small(key, location.length):
-                self._missing[key] = 0
                 end = location.offset + location.length
                 self._sharing.add(SmallFile(key, location.offset, end, location.id))
                 continue
@@ -201,13 +199,15 @@ class Assembly:
         if not self._begin(key):
             return 0
         if not self._put(key, offset, data):
-            self._begun.discard(key)
+            self._begun.pop(key, None)
             self._gone.add(key)
             return 0
-        self._missing[key] -= 1
-        if not self._missing[key]:
-            self._begun.discard(key)
+        missing = self._users.pending(self._begun[key], self._selection.files.starts[key + 1])
+        if missing is None:
+            self._begun.pop(key)
             self._writer.end(key)
+        else:
+            self._begun[key] = missing
         return len(data)
 
     def _is_small(self, key: int, size: int) -> bool:
@@ -230,7 +230,7 @@ class Assembly:
         if key in self._begun:
             return True
         if self._writer.begin(key, self._selection.files.entries[key]):
-            self._begun.add(key)
+            self._begun[key] = self._selection.files.starts[key]
             return True
         self._gone.add(key)
         return False
@@ -248,10 +248,21 @@ class Assembly:
     def _drop(self, key: int, why: str) -> None:
         self._gone.add(key)
         if key in self._begun:
-            self._begun.discard(key)
+            self._begun.pop(key)
             self._writer.give_up(key)
         for entry in self._selection.files.entries[key].names:
             self._report(Problem(entry.path, ProblemKind.DAMAGED, f"{why}; not restored"))
+
+
+def _by_frame(locations: ChunkLocations) -> dict[tuple[int, int], list[range]]:
+    """The positions of chunk locations by archive and frame; those of a frame mostly follow each other."""
+    found: dict[tuple[int, int], list[range]] = {}
+    start = 0
+    for frame, run in groupby(locations.frames()):
+        end = start + sum(1 for _ in run)
+        found.setdefault(frame, []).append(range(start, end))
+        start = end
+    return found
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:

@@ -1,0 +1,136 @@
+"""Columns of packed numbers that may grow beyond memory: what is large lies in a file without a name.
+
+Such a file is mapped for reading, and the system frees its pages whenever memory is short. It has no name, so
+it is gone with the process, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from array import array
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import BinaryIO, Final, TypeAlias
+from weakref import WeakSet
+
+from backup.errors import SpoolError
+from backup.model import MIB
+
+MOST_IN_MEMORY: Final = 4 * MIB
+"""Bytes of a column from which it goes to a file: 70,000 files at about 60 bytes each."""
+
+_PIECE: Final = MIB  # bytes that are written to the file at a time
+
+Values: TypeAlias = "array[int] | memoryview"
+
+
+class Scratch:
+    """The place where the columns of one plan go when they grow: a directory, or None for memory alone.
+
+    A directory in which no file can be made counts as None: a plan needs no right to write.
+    """
+
+    def __init__(self, directory: str | None = None, most: int = MOST_IN_MEMORY) -> None:
+        self.directory = directory
+        self.most = most
+        self._maps: WeakSet[mmap.mmap] = WeakSet()
+
+    def file(self) -> BinaryIO | None:
+        """A new file without a name; None if there can be none."""
+        if self.directory is not None:
+            with suppress(OSError):
+                return tempfile.TemporaryFile(buffering=0, dir=self.directory)
+        self.directory = None
+        return None
+
+    def map(self, file: BinaryIO, size: int) -> memoryview:
+        """The first `size` bytes of a file."""
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        self._maps.add(mapped)
+        return memoryview(mapped)
+
+    def rest(self) -> None:
+        """Take no memory for what is in files until it is read again."""
+        for mapped in self._maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class Column:
+    """Packed numbers of one array type (`code`), in the order in which they were added.
+
+    `values` are all of them, for reading by index and slice; what is added later is in the `values` of then.
+    `SpoolError` when its file cannot be written.
+    """
+
+    def __init__(self, scratch: Scratch, code: str = "B") -> None:
+        self._scratch = scratch
+        self._code = code
+        self._tail = array(code)  # what is not in the file
+        self._file: BinaryIO | None = None
+        self._in_file = 0  # bytes
+        self._view: memoryview | None = None
+
+    def add(self, packed: bytes | bytearray | memoryview) -> None:
+        """Add numbers that are packed already."""
+        self._tail.frombytes(packed)
+        self._grown()
+
+    def extend(self, numbers: Iterable[int]) -> None:
+        """Add numbers; they must fit the type and, unless they come from an array, memory."""
+        self._tail.extend(numbers)
+        self._grown()
+
+    def append(self, number: int) -> None:
+        """Add one number."""
+        self._tail.append(number)
+        self._grown()
+
+    def change(self, start: int, packed: bytes) -> None:
+        """Replace numbers from the byte `start` on."""
+        in_file = packed[: max(0, self._in_file - start)]
+        if self._file is not None and in_file:
+            self._write_at(self._file, start, memoryview(in_file))
+        at = start + len(in_file) - self._in_file
+        memoryview(self._tail).cast("B")[at : at + len(packed) - len(in_file)] = packed[len(in_file) :]
+
+    @property
+    def values(self) -> Values:
+        """All numbers added so far."""
+        if self._file is None:
+            return self._tail
+        if self._view is None:
+            self._write(self._file)
+            self._view = self._scratch.map(self._file, self._in_file).cast(self._code)  # type: ignore[call-overload]
+        return self._view
+
+    def __len__(self) -> int:
+        return self._in_file // self._tail.itemsize + len(self._tail)
+
+    def _grown(self) -> None:
+        self._view = None
+        size = len(self._tail) * self._tail.itemsize
+        if size < (self._scratch.most if self._file is None else _PIECE):
+            return
+        if self._file is None:
+            self._file = self._scratch.file()
+        if self._file is not None:
+            self._write(self._file)
+
+    def _write(self, file: BinaryIO) -> None:
+        packed = memoryview(self._tail).cast("B")
+        self._write_at(file, self._in_file, packed)
+        self._in_file += len(packed)
+        self._tail = array(self._code)
+
+    def _write_at(self, file: BinaryIO, offset: int, packed: memoryview) -> None:
+        try:
+            while packed:
+                written = os.pwrite(file.fileno(), packed, offset)
+                packed, offset = packed[written:], offset + written
+        except OSError as error:
+            raise SpoolError(
+                f"the plan of this restore cannot be kept in {self._scratch.directory}: {error.strerror}",
+                advice="make room below the state directory, or restore a part of it",
+            ) from error
