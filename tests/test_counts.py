@@ -22,9 +22,10 @@ from sqlalchemy.engine import Engine
 from backup.format import treehash
 from backup.inventory import driver
 from backup.inventory.database import Transaction
-from backup.model import MIB, VaultName
+from backup.model import KIB, MIB, VaultName
 from backup.restorer.restore import plan_restore
 from backup.restorer.selection.chunk_users import ChunkUsers
+from backup.restorer.selection.column import MOST_IN_MEMORY
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import PACK, Site
@@ -145,23 +146,32 @@ class TestMemory:
     """What a restore holds of each file of one chunk while it waits for its data."""
 
     MOST_BYTES = 220
+    MOST_BYTES_OF_LARGE_PLANS = 3  # a mark for each use of a chunk, and the share of a directory and a frame
+    MOST_FOR_A_MOMENT = 5 * MIB  # two pages of rows
 
     def test_a_plan_is_small(self, tmp_path: Path) -> None:
         few, many = self.held(tmp_path / "few", 1_000), self.held(tmp_path / "many", 5_000)
-        assert (many - few) / 4_000 <= self.MOST_BYTES
+        assert (many[0] - few[0]) / 4_000 <= self.MOST_BYTES
 
-    def held(self, folder: Path, files: int) -> int:
+    def test_a_large_plan_is_hardly_in_memory(self, tmp_path: Path) -> None:
+        few, many = (self.held(tmp_path / str(files), files, column=KIB) for files in (4_000, 12_000))
+        assert (many[0] - few[0]) / 8_000 <= self.MOST_BYTES_OF_LARGE_PLANS
+        assert many[1] <= self.MOST_FOR_A_MOMENT
+
+    def held(self, folder: Path, files: int, *, column: int = MOST_IN_MEMORY) -> tuple[int, int]:
+        """Bytes of Python's memory: at the end, and at most meanwhile. Maps of files are not among them."""
         plant(folder / "source", files)
         site = directory_site(folder, pack_size=64 * MIB)
         site.backup()
+        site.column = column
         snapshot, world = site.snapshot(), site.restore_world
         tracemalloc.start()
         try:
             plan = plan_restore(snapshot, b"/", world)
-            uses = ChunkUsers(plan.selection.files, plan.selection.locations)
+            uses = ChunkUsers(plan.selection.files, plan.selection.locations, plan.selection.scratch)
             gc.collect()
             assert len(uses.offsets) == files
-            return tracemalloc.get_traced_memory()[0]
+            return tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
             site.close()

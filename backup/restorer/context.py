@@ -15,6 +15,7 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import RestoreStage
 from backup.model import MIB
 from backup.protocols import Clock, Progress, Vault
+from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch
 from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Patience, Reach
 
@@ -32,6 +33,7 @@ class RestoreContext:
     Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes,
     and `openers` threads open its frames.
     What was written is synced and recorded every `checkpoint` bytes.
+    A column of the plan of more than `column` bytes is kept in a file without a name in `key_directory`.
     `may_ask` decides on each planned request whether it may be sent: it may have been paid once before.
     `unattended`: nobody says now where the target is, so only one that bears the restore's mark is written.
     """
@@ -51,6 +53,7 @@ class RestoreContext:
     openers: int = 1
     unattended: bool = False
     checkpoint: int = CHECKPOINT
+    column: int = MOST_IN_MEMORY
     may_ask: Callable[[Retrieval], bool] = lambda _: True
     reach: Reach = field(default_factory=Reach)
 
@@ -58,6 +61,11 @@ class RestoreContext:
     def patience(self) -> Patience:
         """For what is asked of the vault."""
         return self.reach.patience(self.clock, self.progress)
+
+    @property
+    def scratch(self) -> Scratch:
+        """A place for the columns of one plan."""
+        return Scratch(self.key_directory, self.column)
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from operator import attrgetter
 
 from backup.errors import FormatError
-from backup.format.frame import check_frame
+from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
 from backup.inventory import archives, packed
 from backup.inventory.archives import Archive, ArchiveState
@@ -70,12 +72,9 @@ class RestorePlan:
 
         A vault that retrieves whole archives only stays with those.
         """
-        frames: dict[int, list[FrameRow]] = {}
-        for one in self.ranges:
-            frames.setdefault(one.archive, []).extend(one.frames)
         ranges: list[RangePlan] = []
-        for number, rows in frames.items():
-            size = self.archives[number].size
+        for number, some in groupby(self.ranges, key=attrgetter("archive")):
+            size, rows = self.archives[number].size, chain.from_iterable(one.frames for one in some)
             ranges.extend(plan_ranges(number, size, rows, whole=self.whole, gap=gap))
         return replace(self, ranges=ranges)
 
@@ -98,7 +97,7 @@ def plan_restore(
     path = path.rstrip(b"/") or ROOT
     with context.inventory.reading() as tx:
         selection = select_entries(
-            tx, snapshot, path, context.secret.content_key, choice, scratch=context.key_directory
+            tx, snapshot, path, context.secret.content_key, choice, scratch=context.scratch
         )
         if confirmed is None:
             confirmed = (
@@ -198,4 +197,5 @@ def _is_sound(row: FrameRow, size: int) -> bool:
         check_frame(row)
     except FormatError:
         return False
-    return row.offset + row.sealed_length <= size
+    is_named = isinstance(row.digest, bytes) and len(row.digest) == DIGEST_SIZE
+    return is_named and row.offset + row.sealed_length <= size

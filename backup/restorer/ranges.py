@@ -7,13 +7,47 @@ that any choice of ranges has, for a gap's bytes and the request that they save 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, overload
 
 from backup.format.treehash import align
 from backup.model import MIB, ByteRange, FrameRow
 
 NEAR = 4 * MIB
+_FRAME: Final = struct.Struct("<IQIIB16s")
+
+
+class Frames(Sequence[FrameRow]):
+    """Rows of frames that can be read (`check_frame`), packed: 37 bytes each instead of some 250."""
+
+    def __init__(self, rows: Iterable[FrameRow] = ()) -> None:
+        self._packed = b"".join(_FRAME.pack(*row) for row in rows)
+
+    @overload
+    def __getitem__(self, key: int) -> FrameRow: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[FrameRow]: ...
+    def __getitem__(self, key: int | slice) -> FrameRow | list[FrameRow]:
+        if isinstance(key, slice):
+            return [self[one] for one in range(*key.indices(len(self)))]
+        if not -len(self) <= key < len(self):
+            raise IndexError(key)
+        return FrameRow._make(_FRAME.unpack_from(self._packed, key % len(self) * _FRAME.size))
+
+    def __iter__(self) -> Iterator[FrameRow]:
+        return map(FrameRow._make, _FRAME.iter_unpack(self._packed))
+
+    def __len__(self) -> int:
+        return len(self._packed) // _FRAME.size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +56,7 @@ class RangePlan:
 
     archive: int
     extent: ByteRange
-    frames: tuple[FrameRow, ...]
+    frames: Sequence[FrameRow]
 
 
 def plan_ranges(
@@ -33,7 +67,7 @@ def plan_ranges(
     if not ordered:
         return []
     if whole:
-        return [RangePlan(archive, ByteRange(0, size), tuple(ordered))]
+        return [RangePlan(archive, ByteRange(0, size), Frames(ordered))]
     groups: list[tuple[ByteRange, list[FrameRow]]] = []
     for row in ordered:
         extent = align(ByteRange(row.offset, row.offset + row.sealed_length), size)
@@ -42,7 +76,7 @@ def plan_ranges(
             groups[-1] = (ByteRange(before.start, max(before.end, extent.end)), [*rows, row])
             continue
         groups.append((extent, [row]))
-    return [RangePlan(archive, extent, tuple(rows)) for extent, rows in groups]
+    return [RangePlan(archive, extent, Frames(rows)) for extent, rows in groups]
 
 
 def cover(plans: Sequence[RangePlan], asked: Sequence[tuple[int, ByteRange]]) -> list[RangePlan]:
@@ -51,17 +85,20 @@ def cover(plans: Sequence[RangePlan], asked: Sequence[tuple[int, ByteRange]]) ->
     A frame comes once, in the first range that holds it. Frames that lie in none are left out: compare counts
     to see whether something is missing.
     """
-    wanted: dict[int, dict[int, FrameRow]] = {}
+    planned: dict[int, list[RangePlan]] = {}
     for plan in plans:
-        wanted.setdefault(plan.archive, {}).update((row.number, row) for row in plan.frames)
-    laid: list[RangePlan] = []
-    for archive, extent in asked:
-        left = wanted.get(archive, {})
-        rows = sorted((row for row in left.values() if _within(row, extent)), key=lambda row: row.offset)
-        for row in rows:
-            del left[row.number]
-        laid.append(RangePlan(archive, extent, tuple(rows)))
-    return laid
+        planned.setdefault(plan.archive, []).append(plan)
+    laid: dict[int, RangePlan] = {}
+    by_archive = sorted(range(len(asked)), key=lambda index: asked[index][0])
+    for archive, indexes in groupby(by_archive, key=lambda index: asked[index][0]):
+        left = {row.number: row for plan in planned.get(archive, ()) for row in plan.frames}
+        for index in indexes:
+            extent = asked[index][1]
+            rows = sorted((row for row in left.values() if _within(row, extent)), key=lambda row: row.offset)
+            for row in rows:
+                del left[row.number]
+            laid[index] = RangePlan(archive, extent, Frames(rows))
+    return [laid[index] for index in range(len(asked))]
 
 
 def _within(row: FrameRow, extent: ByteRange) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backup.format.treehash import align
 from backup.model import MIB, ByteRange, FrameRow
-from backup.restorer.ranges import NEAR, RangePlan, cover, plan_ranges
+from backup.restorer.ranges import NEAR, Frames, RangePlan, cover, plan_ranges
 
 
 @st.composite
@@ -27,6 +28,19 @@ def packs(draw: st.DrawFn) -> tuple[int, list[FrameRow]]:
 
 
 gaps = st.sampled_from([0, 1, MIB, NEAR, 64 * MIB])
+
+
+@given(packs())
+def test_packed_frames_are_the_frames(pack: tuple[int, list[FrameRow]]) -> None:
+    _, rows = pack
+    frames = Frames(rows)
+    assert frames == tuple(rows)
+    assert tuple(rows) == frames
+    assert [frames[at] for at in range(-len(rows), len(rows))] == rows + rows
+    assert frames[1:3] == rows[1:3]
+    assert (len(frames), frames == rows[1:]) == (len(rows), not rows)
+    with pytest.raises(IndexError):
+        frames[len(rows)]
 
 
 @given(packs(), gaps)

@@ -13,7 +13,7 @@ from backup.format.rows import pack_u32
 from backup.inventory.entries import EntryRow
 from backup.inventory.packed import ChunkLocation
 from backup.model import EntryKind, Owner
-from backup.restorer.selection.chunk_locations import ChunkLocations, Marks
+from backup.restorer.selection.chunk_locations import ChunkLocations, FramePositions, Marks
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.files import Files
 
@@ -60,6 +60,21 @@ def test_each_number_once_in_order(numbers: list[int], batch: int) -> None:
     assert all(len(one) <= batch for one in some)
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=30))
+def test_a_frame_has_its_positions(frames: list[tuple[int, int]]) -> None:
+    locations = ChunkLocations(
+        place(number, archive=archive, frame=frame) for number, (archive, frame) in enumerate(frames)
+    )
+    positions = FramePositions(locations)
+    for archive in range(5):
+        assert list(positions.frames_of(archive)) == sorted(
+            {frame for one, frame in frames if one == archive}
+        )
+        for frame in range(5):
+            here = [at for at, one in enumerate(frames) if one == (archive, frame)]
+            assert list(positions.of(archive, frame)) == here
+
+
 @given(st.lists(st.lists(st.integers(0, 20), max_size=6), max_size=8))
 def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
     expected: dict[int, list[tuple[int, int]]] = {}
@@ -73,6 +88,15 @@ def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
     for number in places:
         assert list(uses.take(places.position(number))) == expected.get(number, [])
         assert list(uses.take(places.position(number))) == []
+
+
+def test_what_is_pending() -> None:
+    places = ChunkLocations([place(1), place(2), place(3)])
+    users = ChunkUsers(files_of([[1, 2], [3], [2]]), places)
+    assert (users.pending(), users.pending(1, 2), users.pending(4)) == (0, 1, None)
+    assert list(users.take(places.position(2))) == [(0, 10 + 1), (2, 0)]
+    users.settle(0)
+    assert (users.pending(), users.pending(0, 2), users.pending(3)) == (2, None, None)
 
 
 def test_what_is_settled_is_not_to_do() -> None:

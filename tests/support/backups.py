@@ -41,6 +41,7 @@ from backup.restorer.restore import (
     is_ready,
     plan_restore,
 )
+from backup.restorer.selection.column import MOST_IN_MEMORY
 from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
@@ -80,6 +81,7 @@ class Site:
     stop: Callable[[], bool] = lambda: False
     stamps: Callable[[], int] = lambda: stamp_clock() + AN_HOUR  # so that what was just written is not fresh
     checkpoint: int = CHECKPOINT  # bytes after which a restore syncs and records
+    column: int = MOST_IN_MEMORY  # bytes from which a column of a restore's plan goes to a file
     most_deltas: int | None = None  # after so many a full catalog is due
     askers: int = 1  # one after the other, so that a fault meets the request it was planned for
 
@@ -166,6 +168,7 @@ class Site:
             askers=self.askers,
             stop=self.stop,
             checkpoint=self.checkpoint,
+            column=self.column,
         )
 
     def backup(self) -> BackupReport:

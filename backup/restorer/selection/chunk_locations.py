@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import groupby, repeat
 from operator import itemgetter, sub
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 _READ_ALONG: Final = 2  # as many rows are read for each that is wanted: to find one alone costs more
 _LARGEST: Final = 2**32 - 1
+_FRAMES: Final = 2**32  # more than an archive can have
 
 
 class ChunkLocations(Mapping[int, ChunkLocation]):
@@ -141,6 +142,35 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+class FramePositions:
+    """The positions of chunk locations by archive and frame: 24 bytes for each run of them in one frame."""
+
+    def __init__(self, locations: ChunkLocations) -> None:
+        keys, ends = array("Q"), array("Q")
+        for frame, run in groupby(locations.frames()):
+            keys.append(_key(*frame))
+            ends.append((ends[-1] if ends else 0) + sum(1 for _ in run))
+        order = array("I", sorted(range(len(keys)), key=keys.__getitem__))
+        self._keys = array("Q", map(keys.__getitem__, order))
+        self._ends = array("Q", map(ends.__getitem__, order))
+        self._starts = array("Q", (ends[at - 1] if at else 0 for at in order))
+
+    def of(self, archive: int, frame: int) -> Iterator[int]:
+        """The positions of the chunks in a frame, in order."""
+        key = _key(archive, frame)
+        for at in range(bisect_left(self._keys, key), bisect_right(self._keys, key)):
+            yield from range(self._starts[at], self._ends[at])
+
+    def frames_of(self, archive: int) -> Iterator[int]:
+        """The numbers of an archive's frames that hold any, in order."""
+        first, end = (bisect_left(self._keys, _key(number, 0)) for number in (archive, archive + 1))
+        return (frame for frame, _ in groupby(self._keys[at] % _FRAMES for at in range(first, end)))
+
+
+def _key(archive: int, frame: int) -> int:
+    return archive * _FRAMES + frame
 
 
 def _packed(location: ChunkLocation) -> bytes | None:

@@ -10,7 +10,7 @@ from backup.restorer.selection.chunk_locations import ChunkLocations
 from backup.restorer.selection.column import Column, Scratch, Values
 from backup.restorer.selection.files import Files
 
-_BLOCK = 100_000
+_BLOCK = 10_000
 
 
 class ChunkUsers:

@@ -111,7 +111,7 @@ class Column:
     def _grown(self) -> None:
         self._view = None
         size = len(self._tail) * self._tail.itemsize
-        if size < (self._scratch.most if self._file is None else _PIECE):
+        if size < (self._scratch.most if self._file is None else min(self._scratch.most, _PIECE)):
             return
         if self._file is None:
             self._file = self._scratch.file()

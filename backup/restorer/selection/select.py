@@ -34,7 +34,7 @@ _KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with t
 _EXTRA: Final = 1 + EntryRow._fields.index("extra")
 _NAMES: Final = EntryRow._fields.index("name")
 _A_FILE: Final = int(EntryKind.FILE)
-_MANY: Final = 8  # from so many files in a row on, it pays to take them together
+_MANY: Final = 4  # from so many files in a row on, it pays to take them together
 
 
 @dataclass(slots=True)
@@ -78,21 +78,21 @@ def select_entries(
     content_key: bytes,
     choice: Choice = ALL,
     *,
-    scratch: str | None = None,
+    scratch: Scratch | None = None,
 ) -> Selection:
     """Select the chosen entries at and below the absolute `path` of a snapshot (`b"/"`: everything).
 
     Directories on the way to chosen entries are included. Below a directory, paths are relative to it; a
     single file keeps its name. `UsageError` if the path does not exist, or a path or glob of the choice
     matches nothing. Unsound records are left out and reported: a name that leads out of the target, a file
-    whose chunk list does not match its content id, one whose chunks cannot be found. What is large is kept in
-    the directory `scratch` if there is one; `SpoolError` where it has no room.
+    whose chunk list does not match its content id, one whose chunks cannot be found. Large columns are
+    kept in `scratch`; `SpoolError` where that has no room.
     """
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
     if path != ROOT and top is None:
         raise no_such_path(tx, snapshot, path)
-    selection = Selection.of(entries.owners_by_number(tx), Scratch(scratch))
+    selection = Selection.of(entries.owners_by_number(tx), scratch or Scratch())
     taker = _Taker(selection)
     if top is not None and top.kind != EntryKind.DIRECTORY:
         if choice.paths or choice.globs:
@@ -356,6 +356,6 @@ def _joined(
 def frames_by_archive(locations: ChunkLocations) -> dict[int, set[int]]:
     """The frames that hold those chunks, by archive."""
     frames: dict[int, set[int]] = {}
-    for archive, frame in set(locations.frames()):
+    for (archive, frame), _ in groupby(locations.frames()):
         frames.setdefault(archive, set()).add(frame)
     return frames

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Collection, Container, Iterable
 from concurrent.futures import Future
 from functools import partial
-from itertools import chain, groupby
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
 from backup.model import FrameRow, Problem, ProblemKind
-from backup.restorer.selection.chunk_locations import ChunkLocations
+from backup.restorer.selection.chunk_locations import FramePositions
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
 from backup.restorer.target.sharing import LARGEST, Sharing, SmallFile
@@ -48,7 +47,7 @@ class Assembly:
             files=small,
             warn=warn,
         )
-        self._chunks = _by_frame(selection.locations)
+        self._chunks = FramePositions(selection.locations)
 
     def begin(self, *, again: bool = False) -> None:
         """Create directories, and unless `again` also empty files and entries without content."""
@@ -132,10 +131,9 @@ class Assembly:
 
     def lose(self, archive: int, why: str, frames: Iterable[FrameRow] | None = None) -> None:
         """Give up the files that need these frames of an archive (None: all), which will not come."""
-        lost = None if frames is None else {row.number for row in frames}
-        for (number, frame), runs in self._chunks.items():
-            if number == archive and (lost is None or frame in lost):
-                self._spoil(chain.from_iterable(runs), why)
+        lost = self._chunks.frames_of(archive) if frames is None else (row.number for row in frames)
+        for frame in lost:
+            self._spoil(self._chunks.of(archive, frame), why)
 
     def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
         """Write a frame's chunks to all files that need them; returns the bytes written meanwhile.
@@ -144,7 +142,7 @@ class Assembly:
         files may still be `under_way` afterwards.
         """
         self._selection.scratch.rest()
-        positions = chain.from_iterable(self._chunks.get((archive, row.number), ()))
+        positions = self._chunks.of(archive, row.number)
         try:
             raw = memoryview(opened.result())
         except IntegrityError as error:
@@ -252,17 +250,6 @@ class Assembly:
             self._writer.give_up(key)
         for entry in self._selection.files.entries[key].names:
             self._report(Problem(entry.path, ProblemKind.DAMAGED, f"{why}; not restored"))
-
-
-def _by_frame(locations: ChunkLocations) -> dict[tuple[int, int], list[range]]:
-    """The positions of chunk locations by archive and frame; those of a frame mostly follow each other."""
-    found: dict[tuple[int, int], list[range]] = {}
-    start = 0
-    for frame, run in groupby(locations.frames()):
-        end = start + sum(1 for _ in run)
-        found.setdefault(frame, []).append(range(start, end))
-        start = end
-    return found
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:
