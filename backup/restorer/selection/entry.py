@@ -12,11 +12,11 @@ _NO_STEPS: Final = frozenset({b"", b".", b".."})
 
 def is_step(name: bytes) -> bool:
     """Whether a name is safe as one path component: it can only name an entry of its own directory."""
-    return are_steps((name,))
+    return name not in _NO_STEPS and b"/" not in name and b"\0" not in name
 
 
 def are_steps(names: Sequence[bytes]) -> bool:
-    """Whether each name is safe as one path component."""
+    """Same as `is_step`, of every name."""
     joined = b"".join(names)
     return b"/" not in joined and b"\0" not in joined and _NO_STEPS.isdisjoint(names)
 
