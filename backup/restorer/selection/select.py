@@ -34,6 +34,7 @@ _KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with t
 _EXTRA: Final = 1 + EntryRow._fields.index("extra")
 _NAMES: Final = EntryRow._fields.index("name")
 _A_FILE: Final = int(EntryKind.FILE)
+_BLOCK: Final = 50_000  # files after which what was read of the columns is given back
 _MANY: Final = 4  # from so many files in a row on, it pays to take them together
 
 
@@ -274,7 +275,7 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[array[int], dict[int
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     files = selection.files
     selection.locations = read_chunk_locations(tx, files.chunks, selection.scratch)
-    damaged = set(_unsound(files, selection.locations, content_key))
+    damaged = set(_unsound(files, selection.locations, content_key, selection.scratch))
     if not damaged:
         return
     for key in sorted(damaged):
@@ -290,11 +291,13 @@ def _is_plain(row: tuple[Any, ...]) -> bool:
     return row[_KIND] == _A_FILE and row[_EXTRA] is None
 
 
-def _unsound(files: Files, locations: ChunkLocations, content_key: bytes) -> Iterator[int]:
+def _unsound(files: Files, locations: ChunkLocations, content_key: bytes, scratch: Scratch) -> Iterator[int]:
     """Keys of the files whose chunk list does not match their content id."""
     found = locations.lengths_and_ids(files.chunks)
     columns = zip(files.entries.extras_and_sizes, files.content_ids, files.counts, strict=True)
     for key, ((extra, size), named, count) in enumerate(columns):
+        if not key % _BLOCK:
+            scratch.rest()
         chunks = [*islice(found, count)]
         if extra or count != 1:
             is_sound = _is_sound(files, key, locations, content_key)
