@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.errors import SpoolError
 from backup.restorer.selection.column import Column, Scratch
 
 SMALL = 64
@@ -72,13 +73,44 @@ def test_without_a_place_all_stays_in_memory(tmp_path: Path, place: str | None) 
     assert isinstance(column.values, array)
 
 
-class FullDisk(Scratch):
-    def file(self) -> BinaryIO | None:
-        return open("/dev/full", "r+b", buffering=0)
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """No file may become larger meanwhile: to write beyond fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    column = Column(FullDisk(str(tmp_path), SMALL))
-    with pytest.raises(SpoolError, match=r"cannot be kept in .*: No space left") as raised:
-        column.add(bytes(SMALL))
-    assert "make room" in raised.value.advice
+@pytest.mark.parametrize("room", [0, 5 * SMALL, 1000])
+def test_on_a_full_disk_all_comes_back_into_memory(tmp_path: Path, room: int) -> None:
+    scratch = Scratch(str(tmp_path), SMALL)
+    column, other = Column(scratch, "I"), Column(scratch, "I")
+    expected = list(range(500))
+    with no_file_beyond(room):
+        for number in expected:
+            column.append(number)
+            assert len(column) == number + 1
+        assert list(column.values) == expected
+        assert isinstance(column.values, array)
+        other.extend(expected)
+        assert isinstance(other.values, array)
+
+
+def test_a_disk_is_not_filled_to_its_end(tmp_path: Path) -> None:
+    column = Column(Scratch(str(tmp_path), SMALL, least_free=2**60), "I")
+    column.extend(range(1000))
+    assert list(column.values) == list(range(1000))
+    assert isinstance(column.values, array)
+
+
+def test_a_change_that_the_disk_refuses_is_made_in_memory(tmp_path: Path) -> None:
+    column = Column(Scratch(str(tmp_path), SMALL))
+    column.add(bytes(SMALL))
+    column.add(b"behind")
+    with no_file_beyond(SMALL - 1):
+        column.change(SMALL - 2, b"wxyz")
+    assert bytes(column.values[SMALL - 3 :]) == b"\0wxyzhind"
+    assert isinstance(column.values, array)

@@ -6,6 +6,7 @@ it is gone with the process, whatever ends it.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -15,12 +16,12 @@ from contextlib import suppress
 from typing import BinaryIO, Final, TypeAlias
 from weakref import WeakSet
 
-from backup.errors import SpoolError
 from backup.model import MIB
 
 MOST_IN_MEMORY: Final = 4 * MIB
 """Bytes of a column from which it goes to a file: 70,000 files at about 60 bytes each."""
 
+LEAST_FREE: Final = 256 * MIB
 _PIECE: Final = MIB  # bytes that are written to the file at a time
 
 Values: TypeAlias = "array[int] | memoryview"
@@ -29,12 +30,16 @@ Values: TypeAlias = "array[int] | memoryview"
 class Scratch:
     """The place where the columns of one plan go when they grow: a directory, or None for memory alone.
 
-    A directory in which no file can be made counts as None: a plan needs no right to write.
+    A directory in which no file can be made counts as None: a plan needs no right to write. Columns of more
+    than `most` bytes go there, as long as `least_free` bytes stay free: the inventory may lie beside them.
     """
 
-    def __init__(self, directory: str | None = None, most: int = MOST_IN_MEMORY) -> None:
+    def __init__(
+        self, directory: str | None = None, most: int = MOST_IN_MEMORY, least_free: int = LEAST_FREE
+    ) -> None:
         self.directory = directory
         self.most = most
+        self.least_free = least_free
         self._maps: WeakSet[mmap.mmap] = WeakSet()
 
     def file(self) -> BinaryIO | None:
@@ -61,7 +66,7 @@ class Column:
     """Packed numbers of one array type (`code`), in the order in which they were added.
 
     `values` are all of them, for reading by index and slice; what is added later is in the `values` of then.
-    `SpoolError` when its file cannot be written.
+    Where the disk is full all stays in memory: the restore may be what is to save that machine.
     """
 
     def __init__(self, scratch: Scratch, code: str = "B") -> None:
@@ -78,7 +83,7 @@ class Column:
         self._grown()
 
     def extend(self, numbers: Iterable[int]) -> None:
-        """Add numbers; they must fit the type and, unless they come from an array, memory."""
+        """Add numbers, each of which fits the type."""
         self._tail.extend(numbers)
         self._grown()
 
@@ -91,17 +96,22 @@ class Column:
         """Replace numbers from the byte `start` on."""
         in_file = packed[: max(0, self._in_file - start)]
         if self._file is not None and in_file:
-            self._write_at(self._file, start, memoryview(in_file))
+            try:
+                _write(self._file, start, memoryview(in_file))
+            except OSError:
+                self._come_back(self._file)
+                in_file = b""
         at = start + len(in_file) - self._in_file
         memoryview(self._tail).cast("B")[at : at + len(packed) - len(in_file)] = packed[len(in_file) :]
 
     @property
     def values(self) -> Values:
         """All numbers added so far."""
+        if self._view is None and self._file is not None:
+            self._move(self._file)
         if self._file is None:
             return self._tail
         if self._view is None:
-            self._write(self._file)
             self._view = self._scratch.map(self._file, self._in_file).cast(self._code)  # type: ignore[call-overload]
         return self._view
 
@@ -116,21 +126,37 @@ class Column:
         if self._file is None:
             self._file = self._scratch.file()
         if self._file is not None:
-            self._write(self._file)
+            self._move(self._file)
 
-    def _write(self, file: BinaryIO) -> None:
+    def _move(self, file: BinaryIO) -> None:
+        """Move what is in memory to the end of the file, or the other way where there is no room."""
         packed = memoryview(self._tail).cast("B")
-        self._write_at(file, self._in_file, packed)
+        try:
+            _require_room(file, len(packed) + self._scratch.least_free)
+            _write(file, self._in_file, packed)
+        except OSError:
+            self._come_back(file)
+            return
         self._in_file += len(packed)
         self._tail = array(self._code)
 
-    def _write_at(self, file: BinaryIO, offset: int, packed: memoryview) -> None:
-        try:
-            while packed:
-                written = os.pwrite(file.fileno(), packed, offset)
-                packed, offset = packed[written:], offset + written
-        except OSError as error:
-            raise SpoolError(
-                f"the plan of this restore cannot be kept in {self._scratch.directory}: {error.strerror}",
-                advice="make room below the state directory, or restore a part of it",
-            ) from error
+    def _come_back(self, file: BinaryIO) -> None:
+        """Read all into memory, for good, and let no other column go to a file."""
+        whole = array(self._code)
+        for start in range(0, self._in_file, _PIECE):
+            whole.frombytes(os.pread(file.fileno(), min(_PIECE, self._in_file - start), start))
+        whole.extend(self._tail)
+        self._tail, self._file, self._view, self._in_file = whole, None, None, 0
+        self._scratch.directory = None
+
+
+def _require_room(file: BinaryIO, size: int) -> None:
+    found = os.fstatvfs(file.fileno())
+    if found.f_bavail * found.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _write(file: BinaryIO, offset: int, packed: memoryview) -> None:
+    while packed:
+        written = os.pwrite(file.fileno(), packed, offset)
+        packed, offset = packed[written:], offset + written

@@ -87,7 +87,7 @@ def select_entries(
     single file keeps its name. `UsageError` if the path does not exist, or a path or glob of the choice
     matches nothing. Unsound records are left out and reported: a name that leads out of the target, a file
     whose chunk list does not match its content id, one whose chunks cannot be found. Large columns are
-    kept in `scratch`; `SpoolError` where that has no room.
+    kept in `scratch`.
     """
     path = path.rstrip(b"/") or ROOT
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
