@@ -15,6 +15,27 @@ from tests.support.backups import Site
 
 LARGE = 7 * MIB // 2
 
+# Statements that damage the row of the file `large`, with their values.
+BROKEN_ROWS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "kind": ("UPDATE entries SET kind = 99 WHERE name = ?", (b"large",)),
+    "owner": ("UPDATE entries SET owner = 4711 WHERE name = ?", (b"large",)),
+    "chunks": ("UPDATE entries SET chunks = x'010203' WHERE name = ?", (b"large",)),
+    "extra": ("UPDATE entries SET extra = x'c1' WHERE name = ?", (b"large",)),
+    "size": ("UPDATE entries SET size = size + 1 WHERE name = ?", (b"large",)),
+    "content id": ("UPDATE entries SET content_id = zeroblob(16) WHERE name = ?", (b"large",)),
+    "content id a text": ("UPDATE entries SET content_id = 'sixteen letters!' WHERE name = ?", (b"large",)),
+    "content id a number": ("UPDATE entries SET content_id = 16 WHERE name = ?", (b"large",)),
+    "chunks a text": ("UPDATE entries SET chunks = 'four' WHERE name = ?", (b"large",)),
+    "extra a text": ("UPDATE entries SET extra = 'four' WHERE name = ?", (b"large",)),
+    "mode a text": ("UPDATE entries SET mode = 'four' WHERE name = ?", (b"large",)),
+    "size a text": ("UPDATE entries SET size = 'four' WHERE name = ?", (b"large",)),
+    "no chunks": ("UPDATE entries SET chunks = NULL WHERE name = ?", (b"large",)),
+    "order": (
+        "UPDATE entries SET chunks = substr(chunks, 5) || substr(chunks, 1, 4) WHERE name = ?",
+        (b"large",),
+    ),
+}
+
 
 def plant(source: Path) -> None:
     """Some of everything: small files, a large one, one of the same content twice, links, odd names."""

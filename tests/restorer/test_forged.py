@@ -9,7 +9,7 @@ import pytest
 
 from backup.inventory.runs import Outcome
 from backup.model import Problem, ProblemKind
-from tests.restorer.sites import sql, users_of
+from tests.restorer.sites import BROKEN_ROWS, sql, users_of
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, snapshot_of
 
@@ -49,27 +49,6 @@ def test_a_symlink_and_a_file_behind_it(full: Site, source: Path, out: Path, tmp
     problems = {problem.path for problem in report.problems}
     assert {b"link/small-1", b"dangling"} <= problems
     assert (out / "link").is_symlink()
-
-
-BROKEN_ROWS: dict[str, tuple[str, tuple[object, ...]]] = {
-    "kind": ("UPDATE entries SET kind = 99 WHERE name = ?", (b"large",)),
-    "owner": ("UPDATE entries SET owner = 4711 WHERE name = ?", (b"large",)),
-    "chunks": ("UPDATE entries SET chunks = x'010203' WHERE name = ?", (b"large",)),
-    "extra": ("UPDATE entries SET extra = x'c1' WHERE name = ?", (b"large",)),
-    "size": ("UPDATE entries SET size = size + 1 WHERE name = ?", (b"large",)),
-    "content id": ("UPDATE entries SET content_id = zeroblob(16) WHERE name = ?", (b"large",)),
-    "content id a text": ("UPDATE entries SET content_id = 'sixteen letters!' WHERE name = ?", (b"large",)),
-    "content id a number": ("UPDATE entries SET content_id = 16 WHERE name = ?", (b"large",)),
-    "chunks a text": ("UPDATE entries SET chunks = 'four' WHERE name = ?", (b"large",)),
-    "extra a text": ("UPDATE entries SET extra = 'four' WHERE name = ?", (b"large",)),
-    "mode a text": ("UPDATE entries SET mode = 'four' WHERE name = ?", (b"large",)),
-    "size a text": ("UPDATE entries SET size = 'four' WHERE name = ?", (b"large",)),
-    "no chunks": ("UPDATE entries SET chunks = NULL WHERE name = ?", (b"large",)),
-    "order": (
-        "UPDATE entries SET chunks = substr(chunks, 5) || substr(chunks, 1, 4) WHERE name = ?",
-        (b"large",),
-    ),
-}
 
 
 @pytest.mark.parametrize(("text", "values"), BROKEN_ROWS.values(), ids=BROKEN_ROWS.keys())

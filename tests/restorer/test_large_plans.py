@@ -16,8 +16,7 @@ from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.column import MOST_IN_MEMORY
 from backup.restorer.selection.files import Files
 from backup.restorer.selection.select import ALL
-from tests.restorer.sites import leftovers, sql
-from tests.restorer.test_forged import BROKEN_ROWS
+from tests.restorer.sites import BROKEN_ROWS, leftovers, sql
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, snapshot_of
 
