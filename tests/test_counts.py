@@ -107,6 +107,21 @@ class TestStatements:
         assert not [one for one in read if "staged_entries" in one and "content_id" in one]
         assert len([one for one in read if "FROM chunks WHERE archive" in one]) == 1
 
+    def test_a_plan_of_a_restore_asks_by_the_thousands(self, tmp_path: Path) -> None:
+        few, many = self.of_a_plan(tmp_path / "few", 500), self.of_a_plan(tmp_path / "many", 4_000)
+        assert many == few
+
+    def of_a_plan(self, folder: Path, files: int) -> int:
+        plant(folder / "source", files)
+        site = directory_site(folder, pack_size=64 * MIB)
+        site.backup()
+        snapshot, world = site.snapshot(), site.restore_world
+        with statements() as heard:
+            plan = plan_restore(snapshot, b"/", world)
+        assert len(plan.selection.files) == files
+        site.close()
+        return len(heard)
+
 
 class TestSystemCalls:
     """What the kernel is asked for each small file: strace counts, of all processes and threads."""
