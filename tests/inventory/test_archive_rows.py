@@ -126,6 +126,11 @@ def test_many_chunks_are_asked_at_once(shelf: Shelf, wanted: set[int]) -> None:
     assert set(known) == {chunk(number) for number in wanted if number % 2 == 0 and number < 1500}
     places = list(packed.chunk_locations(shelf.tx, [found.number for found in known.values()]))
     assert {place.id: (place.number, place.archive) for place in places} == known
+    if places:
+        least, most = min(places).number, max(places).number
+        between = packed.chunk_locations_between(shelf.tx, least, most)
+        assert [row[0] for row in between] == list(range(least, most + 1))
+        assert set(places) <= set(between)
 
 
 @given(st.binary(min_size=32, max_size=32))
