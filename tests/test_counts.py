@@ -162,16 +162,16 @@ class TestMemory:
 
     MOST_BYTES = 220
     MOST_BYTES_OF_LARGE_PLANS = 3  # a mark for each use of a chunk, and the share of a directory and a frame
-    MOST_FOR_A_MOMENT = 5 * MIB  # two pages of rows
+    MOST_BYTES_FOR_A_MOMENT = 16
 
     def test_a_plan_is_small(self, tmp_path: Path) -> None:
         few, many = self.held(tmp_path / "few", 1_000), self.held(tmp_path / "many", 5_000)
         assert (many[0] - few[0]) / 4_000 <= self.MOST_BYTES
 
     def test_a_large_plan_is_hardly_in_memory(self, tmp_path: Path) -> None:
-        few, many = (self.held(tmp_path / str(files), files, column=KIB) for files in (4_000, 12_000))
+        few, many = (self.held(tmp_path / files, int(files), column=KIB) for files in ("8000", "16000"))
         assert (many[0] - few[0]) / 8_000 <= self.MOST_BYTES_OF_LARGE_PLANS
-        assert many[1] <= self.MOST_FOR_A_MOMENT
+        assert (many[1] - few[1]) / 8_000 <= self.MOST_BYTES_FOR_A_MOMENT
 
     def held(self, folder: Path, files: int, *, column: int = MOST_IN_MEMORY) -> tuple[int, int]:
         """Bytes of Python's memory: at the end, and at most meanwhile. Maps of files are not among them."""

@@ -70,6 +70,7 @@ def pages(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Sequen
     try:
         while rows := cursor.fetchmany(_ROWS_A_FETCH):
             yield rows
+            del rows  # so that two pages are not held at a time
     finally:
         if not tx.closed:  # if a reader stops early (`head`), the inventory may be closed first
             cursor.close()

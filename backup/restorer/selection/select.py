@@ -158,6 +158,7 @@ def _take_all(tx: Transaction, snapshot: Snapshot, base: bytes, taker: _Taker) -
     for page in entries.pages_below(tx, snapshot.job_number, base, snapshot.number):
         for directory, rows in groupby(page, itemgetter(0)):
             taker.take_all(directory[skip:], rows)
+        del page  # so that two pages are not held at a time
 
 
 def _way_to(directory: bytes, passed: dict[bytes, tuple[bytes, EntryRow]]) -> list[tuple[bytes, EntryRow]]:
