@@ -22,6 +22,8 @@ from backup.inventory.compared import covers_until
 from backup.inventory.copies import database_size
 from backup.inventory.database import Inventory, sqlite_path
 from backup.inventory.driver import raw_rows
+from backup.inventory.holders import held_locks
+from backup.inventory.locks import BACKUP
 from backup.inventory.same_rows import Catalogs, Comparison, catalogs_in, compare
 from backup.inventory.stages import StepStage
 from backup.inventory.unknowable_rows import UNKNOWABLE
@@ -36,6 +38,8 @@ from backup.transfer.retry import Reach
 LOCK = "rebuild-drill"
 _SLACK = 64 * MIB
 _STALE = timedelta(days=3)
+_PAUSES = (1.0, 5.0, 15.0)
+"""Seconds between comparisons while a backup is at work; recording a catalog that was accepted takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +156,21 @@ def _compared(
     """The comparison, once there is something to compare."""
     if report.state is StepStage.WAITING:
         return report, None, Catalogs()
+    for pause in (*_PAUSES, None):
+        is_at_work = BACKUP in (held_locks(context.state_directory) or ())
+        found = _compare(wish, context, folder, report)
+        if found.are_same or not is_at_work or pause is None:
+            break
+        context.clock.sleep(pause)  # the vault may have a catalog that the backup has not recorded yet
+    return report, found, catalogs_in(folder.inventory)
+
+
+def _compare(
+    wish: Wish, context: RebuildDrillContext, folder: DrillFolder, report: RebuildReport
+) -> Comparison:
     progress = context.progress
     with phase(progress, "Comparing row by row", counts="table"):
-        found = compare(
+        return compare(
             folder.inventory,
             sqlite_path(context.url) or "",
             context.vault.name,
@@ -162,7 +178,6 @@ def _compared(
             shown_until=_shown_until(wish, context, report),
             tell=lambda _: progress.advance(files=1),
         )
-    return report, found, catalogs_in(folder.inventory)
 
 
 def _shown_until(wish: Wish, context: RebuildDrillContext, report: RebuildReport) -> datetime | None:

@@ -113,6 +113,35 @@ def test_differences_are_named_by_kind(drilling: Drilling) -> None:
     assert not drilling.folder.exists()
 
 
+def test_what_a_backup_records_a_moment_later_is_none(
+    drilling: Drilling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its catalog is in the vault, and its transaction is not done: looked at again while it is at work."""
+    site, slept = drilling.site, list[float]()
+
+    def in_use(*statements: str) -> None:
+        with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database, database:
+            for one in statements:
+                database.execute(one)
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            in_use("INSERT INTO snapshots SELECT * FROM later")
+
+    monkeypatch.setattr(site.clock, "sleep", sleep)
+    in_use("CREATE TABLE later AS SELECT * FROM snapshots WHERE number = 3")
+    in_use("DELETE FROM snapshots WHERE number = 3")
+    assert not drilling.step().are_same
+    assert slept == [], "nobody is at work"
+    with site.inventory.locked("backup"):
+        assert drilling.step().are_same
+        assert len(slept) == 2
+        in_use("DELETE FROM snapshots WHERE number = 3")
+        assert not drilling.step().are_same
+        assert len(slept) == 5, "not for ever"
+
+
 def test_what_the_vault_lost_is_a_difference(drilling: Drilling) -> None:
     remove(drilling.site, catalogs(drilling.site)[3, "delta"].archive_id)
     drilling.site.clock.sleep(60)
