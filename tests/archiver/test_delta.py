@@ -19,6 +19,7 @@ from backup.archiver.packing import OpenPack, Spool
 from backup.errors import NightvaultError, ProofError, SpoolError
 from backup.format import catalog, records
 from backup.format.catalog import Start
+from backup.format.keys import plain_key_file
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
 from backup.inventory.archives import list_archives
 from backup.model import KIB, Generation, PackKind
@@ -26,6 +27,7 @@ from tests.archiver.nights import assert_equal, deltas, job_number, live_through
 from tests.archiver.reader import Rebuilt, read_catalogs
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
+from tests.support.extracting import extract
 from tests.support.looking import restored
 from tests.support.trees import assert_same_tree
 from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
@@ -85,6 +87,17 @@ def test_what_a_record_refers_to_comes_before_it(site: Site, source: Path) -> No
         own = list_archives(tx, site.inventory.id)
     assert stored == {one.number for one in own if one.label.kind is PackKind.DATA}
     assert len(stored) >= 2
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_who_knows_the_format_alone_reads_it(site: Site, source: Path, tmp_path: Path) -> None:
+    """And an archive's records may stand after the entries that need it."""
+    plant(source)
+    site.backup()
+    key, out = tmp_path / "key", tmp_path / "out"
+    key.write_bytes(plain_key_file(site.key))
+    extract("--key", key, "--target", out, tmp_path / "vault" / "archives")
+    assert_same_tree(source, out / source.relative_to("/"))
 
 
 @pytest.mark.usefixtures("in_pieces")
