@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, insert
 
 from backup.driller.money import first_of, spent
-from backup.inventory import drills, message_tables, runs, schema, status
+from backup.inventory import drills, message_tables, runs, schema, stats, status
 from backup.inventory.database import Transaction
 from backup.inventory.drill_tables import drill_costs
 from backup.inventory.drill_tables import drills as drill_table
@@ -81,6 +81,8 @@ def values_of(number: int, row: Row, at: datetime) -> dict[str, Any]:
     """One run as values of its row."""
     is_running = row.outcome is Outcome.RUNNING
     report = SORTS[row.sort] | {"number": number}
+    if row.kind is not RunKind.FORGET:
+        report = {key: value for key, value in report.items() if key not in {"policy", "taken_back"}}
     if row.kind in OF_VAULTS:
         report |= {"vault": VAULTS[row.who]}
     if row.kind is RunKind.DRILL:
@@ -143,6 +145,7 @@ def answers(tx: Transaction, now: datetime) -> dict[str, Any]:
         "status": status.newest_runs(tx),
         "dates": status.backup_dates(tx, now),
         "good": status.last_good(tx, now),
+        "nights": [one for one in stats.backup_runs(tx, now - 30 * DAY) if one.started_at <= now],
         "speed": runs.restore_speed(tx, least=2**20),
         "longest": runs.longest_run(tx),
         "open drills": drills.open_runs(tx),
