@@ -26,6 +26,9 @@ FURTHER_WORKER: Final = 24 * MIB
 """Each worker beyond two: a frame being compressed, one read back and opened, and two more frames under way
 before and after they are sealed, 4 MiB each."""
 
+MAKER: Final = 26 * MIB
+"""A process that makes a restore's small files; the two frames that it shares come on top."""
+
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
 BATCHES_AHEAD: Final = 3  # requested ones, each with room for compressible and dense files
@@ -82,6 +85,14 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
 def frame_openers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:
     """The threads that open a restore's frames; one core writes, an eighth of `memory` holds the frames."""
     return max(1, min(cores - 1, memory // 8 // (2 * FRAME)))
+
+
+def file_makers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:
+    """The processes that make a restore's small files beside the first; none on one core.
+
+    They may have a quarter of `memory` together, but one there always is.
+    """
+    return min(cores - 1, max(1, memory // 4 // MAKER))
 
 
 def parts_at_once(share: int, part_size: int) -> int:

@@ -29,6 +29,7 @@ from backup.memory import (
     LEAST_MEMORY,
     backup_memory,
     fetched_piece,
+    file_makers,
     frame_openers,
     parts_at_once,
 )
@@ -74,17 +75,19 @@ class TestShares:
         assert frame_openers(memory, cores) <= frame_openers(memory + more, cores) <= max(1, cores - 1)
 
     @pytest.mark.parametrize(
-        ("memory", "cores", "workers", "openers"),
+        ("memory", "cores", "workers", "openers", "makers"),
         [
-            (320, 1, 1, 1),
-            (320, 2, 2, 1),
-            (320, 3, 3, 2),
-            (320, 8, 4, 5),
-            (1024, 16, 12, 15),
-            (4096, 32, 32, 31),
+            (320, 1, 1, 1, 0),
+            (320, 2, 2, 1, 1),
+            (96, 8, 2, 1, 1),
+            (320, 3, 3, 2, 2),
+            (320, 8, 4, 5, 3),
+            (1024, 16, 12, 15, 9),
+            (4096, 32, 32, 31, 31),
         ],
     )
-    def test_what_cores_get(self, memory: int, cores: int, workers: int, openers: int) -> None:
+    def test_what_cores_get(self, memory: int, cores: int, workers: int, openers: int, makers: int) -> None:
+        assert file_makers(memory * MIB, cores) == makers
         assert backup_memory(memory * MIB, cores).workers == workers
         assert frame_openers(memory * MIB, cores) == openers
 

@@ -15,7 +15,7 @@ from backup.config import Config
 from backup.cores import usable_cores
 from backup.inventory import runs
 from backup.inventory.database import Inventory
-from backup.memory import fetched_piece, frame_openers
+from backup.memory import fetched_piece, file_makers, frame_openers
 from backup.model import MIB, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.context import RestoreContext
@@ -39,6 +39,7 @@ def restore_context(
 ) -> RestoreContext:
     """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
     share_freed_memory()
+    cores = usable_cores(config.limits.cores)
     state = State(config.state_dir)
     opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
     return RestoreContext(
@@ -51,7 +52,8 @@ def restore_context(
         askers=opened_vault.traits.requests_at_once,
         spared=(config.state_dir, *(os.fspath(one.path) for one in config.vaults if one.path)),
         piece=fetched_piece(config.limits.memory),
-        openers=frame_openers(config.limits.memory, usable_cores(config.limits.cores)),
+        openers=frame_openers(config.limits.memory, cores),
+        makers=file_makers(config.limits.memory, cores),
         round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
         reach=reach or Reach(),
     )

@@ -31,7 +31,7 @@ class RestoreContext:
     `askers` requests are sent side by side; no more than `round_bytes` are asked for and not yet written at a
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
     Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes,
-    and `openers` threads open its frames.
+    and `openers` threads open its frames; besides this process `makers` others make small files.
     What was written is synced and recorded every `checkpoint` bytes.
     A column of the plan of more than `column` bytes is kept in a file without a name in `key_directory`.
     `may_ask` decides on each planned request whether it may be sent: it may have been paid once before.
@@ -51,6 +51,7 @@ class RestoreContext:
     spared: tuple[str, ...] = ()
     piece: int = PIECE
     openers: int = 1
+    makers: int = 1
     unattended: bool = False
     checkpoint: int = CHECKPOINT
     column: int = MOST_IN_MEMORY

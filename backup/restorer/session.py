@@ -74,7 +74,9 @@ class Session:
             self._target, report, restore.id, owners, resumes=self._resumes, has_entered=self._has_entered
         )
         key, warn = context.secret.chunk_key, self._counts.warnings.append
-        self._assembly = Assembly(plan.selection, self._writer, report, chunk_key=key, warn=warn)
+        self._assembly = Assembly(
+            plan.selection, self._writer, report, chunk_key=key, makers=context.makers, warn=warn
+        )
         self._checkpoints = Checkpoints(restore, known, context.inventory, self._writer)
 
     def run(self) -> RestoreReport:

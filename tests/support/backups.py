@@ -84,6 +84,7 @@ class Site:
     column: int = MOST_IN_MEMORY  # bytes from which a column of a restore's plan goes to a file
     most_deltas: int | None = None  # after so many a full catalog is due
     askers: int = 1  # one after the other, so that a fault meets the request it was planned for
+    makers: int = 1  # processes that make a restore's small files, beside this one
 
     @classmethod
     def create(
@@ -166,6 +167,7 @@ class Site:
             secret=self.keys.secret,
             key_directory=str(self.folder / "restores"),
             askers=self.askers,
+            makers=self.makers,
             stop=self.stop,
             checkpoint=self.checkpoint,
             column=self.column,

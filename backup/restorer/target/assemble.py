@@ -27,6 +27,7 @@ class Assembly:
         report: Report,
         *,
         chunk_key: bytes,
+        makers: int = 1,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._selection = selection
@@ -45,6 +46,7 @@ class Assembly:
             spoilt=self._spoil_one,
             chunk_key=chunk_key,
             files=small,
+            makers=makers,
             warn=warn,
         )
         self._chunks = FramePositions(selection.locations)

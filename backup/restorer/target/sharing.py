@@ -1,8 +1,9 @@
-"""Divides small files between two processes: the second always has a few queued, the first does the rest.
+"""Divides small files between processes: the others always have a few queued, the first does the rest.
 
-The second may still work on the previous frame when the next one comes: `under_way` is the number of latest
-frames that are unfinished and must not be recorded. The process is started when a restore has many small
-files; whatever it does not create is created here. If it cannot be started or dies, that is told once.
+They may still work on the previous frame when the next one comes: `under_way` is the number of latest frames
+that are unfinished and must not be recorded. Another process is started when a restore has many small files
+and all that there are have enough to do; whatever none of them creates is created here. If one cannot be
+started or dies, that is told, and the others go on.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from backup.cores import usable_cores
 from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
@@ -24,8 +25,9 @@ from backup.restorer.target.write import Writer
 LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
 MANY_SMALL_FILES: Final = 2_000  # from so many files on, a second process pays off
 _MOST_BYTES: Final = 256 * KIB  # in a batch
-_MOST_UNDER_WAY: Final = 128  # files: enough work while the first process handles a frame
+MOST_UNDER_WAY: Final = 128  # files: enough work while the first process handles a frame
 _ALONE: Final = "small files were made by one process instead of two: the second"
+_FEWER: Final = "small files were made by fewer processes than there are cores: one"
 _MOST_ASKED: Final = 64 * KIB  # bytes of unanswered requests: they fit a socket's buffer
 
 
@@ -47,6 +49,25 @@ class _Batch(NamedTuple):
     request: int
 
 
+@dataclass(slots=True)
+class _Helper:
+    """Another process, with what it was asked and has not answered, oldest first."""
+
+    process: MakerProcess
+    asked: deque[_Batch] = field(default_factory=deque)
+    has_frame: int = 0  # the newest frame in its memory
+
+    @property
+    def files(self) -> int:
+        """Number of files under way."""
+        return sum(len(batch.files) for batch in self.asked)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another request."""
+        return self.files < MOST_UNDER_WAY and sum(batch.request for batch in self.asked) < _MOST_ASKED
+
+
 class Sharing:
     """The division of work; for use from one thread. `close` it at the end, whatever happened.
 
@@ -64,9 +85,10 @@ class Sharing:
         *,
         chunk_key: bytes,
         files: int,
+        makers: int = 1,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`files` is roughly the number of small files to come."""
+        """`files` is roughly the number of small files to come; at most so many `makers` are started."""
         self._entries = entries
         self._writer = writer
         self._report = report
@@ -74,24 +96,23 @@ class Sharing:
         self._spoilt = spoilt
         self._chunk_key = chunk_key
         self._warn = warn
-        self._may_start = files >= MANY_SMALL_FILES and _can_share()
-        self._maker: MakerProcess | None = None
+        self._told = _ALONE if makers == 1 else _FEWER
+        self._most = makers if files >= MANY_SMALL_FILES and hasattr(os, "memfd_create") else 0
+        self._helpers: list[_Helper] = []
         self._frame = memoryview(b"")
         self._number = 0  # of the frame
-        self._is_shared = False
         self._gathered: list[SmallFile] = []
         self._bytes = 0
-        self._asked: deque[_Batch] = deque()
         self._has_failed = False  # during a batch: its outcome is unknown
         self._written = 0
 
     def begin(self, frame: memoryview) -> None:
         """Start on this frame; files of the previous one may still be under way."""
-        while self._asked and self._asked[0].number < self._number and self._take_answer(waits=True):
-            pass  # its half of the buffer is needed
+        for one in tuple(self._helpers):
+            while one.asked and one.asked[0].number < self._number and self._take_answer(one, waits=True):
+                pass  # its half of the buffer is needed
         self._frame = frame
         self._number += 1
-        self._is_shared = False
 
     def add(self, file: SmallFile) -> None:
         """Create a file, sooner or later."""
@@ -111,28 +132,29 @@ class Sharing:
     @property
     def under_way(self) -> int:
         """Number of latest frames that are unfinished."""
-        return self._number - self._asked[0].number + 1 if self._asked else 0
+        oldest = min((one.asked[0].number for one in self._helpers if one.asked), default=self._number + 1)
+        return self._number - oldest + 1
 
     def settle(self) -> int:
         """Wait until all files are created, unless that failed before; returns bytes as `end` does."""
         written = self.end()
-        while self._asked and self._take_answer(waits=True):
-            pass
+        for one in tuple(self._helpers):
+            while one.asked and self._take_answer(one, waits=True):
+                pass
         return written + self.end()
 
     def close(self) -> None:
-        """End the process."""
-        self._may_start = False
-        self._asked.clear()
-        if self._maker is not None:
-            self._maker.close()
-            self._maker = None
+        """End the processes."""
+        self._most = 0
+        while self._helpers:
+            self._helpers.pop().process.close()
 
     def _hand_out(self) -> None:
-        """Give the gathered files to the second process, unless its queue is full."""
+        """Give the gathered files to another process, unless the queues of all are full."""
         files, self._gathered, self._bytes = self._gathered, [], 0
-        while self._asked and self._take_answer(waits=False):
-            pass
+        for one in tuple(self._helpers):
+            while one.asked and self._take_answer(one, waits=False):
+                pass
         if not self._ask(files):
             self._make(files, self._frame)
 
@@ -151,23 +173,21 @@ class Sharing:
             self._lost(file.key)
 
     def _ask(self, files: Sequence[SmallFile]) -> bool:
-        """Send files to the second process; False if it is gone or busy."""
-        asked = sum(batch.request for batch in self._asked)
-        under_way = sum(len(batch.files) for batch in self._asked)
-        maker = self._started()
-        if maker is None or asked >= _MOST_ASKED or under_way >= _MOST_UNDER_WAY:
+        """Send files to another process; False if all are busy or gone."""
+        helper = self._free()
+        if helper is None:
             return False
         start = self._number % 2 * LARGEST_FRAME
-        if not self._is_shared:
-            maker.buffer[start : start + len(self._frame)] = self._frame
-            self._is_shared = True
+        if helper.has_frame != self._number:
+            helper.process.buffer[start : start + len(self._frame)] = self._frame
+            helper.has_frame = self._number
         directories: dict[bytes, Lent] = {}
         try:
             entry = [self._new_file(file, start, directories) for file in files]
-            request = maker.ask([*directories.values()], entry)
-            self._asked.append(_Batch(files, self._frame, self._number, request))
+            request = helper.process.ask([*directories.values()], entry)
+            helper.asked.append(_Batch(files, self._frame, self._number, request))
         except MakerGoneError as error:
-            self._go_on_alone(maker, error)
+            self._go_on_without(helper, error)
             return False
         except OSError:  # a directory is gone: creating the files here reports it
             return False
@@ -185,22 +205,22 @@ class Sharing:
         extent = start + file.start, start + file.end
         return NewFile(index, entry.name, entry.mode, uid, gid, entry.mtime_ns, *extent, file.chunk)
 
-    def _take_answer(self, *, waits: bool) -> bool:
+    def _take_answer(self, helper: _Helper, *, waits: bool) -> bool:
         """Record the oldest batch's result and create here what was left; False if it is not known yet.
 
         The batch counts as under way until all of that is done: after a failure in between it stays so.
         """
-        if self._maker is None or self._has_failed:
+        if self._has_failed:
             return False
         try:
-            answer = self._maker.answer() if waits else self._maker.answer_if_any()
+            answer = helper.process.answer() if waits else helper.process.answer_if_any()
         except MakerGoneError as error:
-            self._go_on_alone(self._maker, error)
+            self._go_on_without(helper, error)
             return True
         if answer is None:
             return False
         self._has_failed = True
-        batch = self._asked[0]
+        batch = helper.asked[0]
         for index, detail in answer.troubles:
             path = self._entries[batch.files[index].key].path
             self._report(Problem(path, ProblemKind.NOT_SET, detail))
@@ -209,18 +229,18 @@ class Sharing:
                 self._writer.count(1, file.end - file.start)
             self._note(file, made)
         self._make(batch.files[len(answer.made) :], batch.frame)
-        self._asked.popleft()
+        helper.asked.popleft()
         self._has_failed = False
         return True
 
-    def _go_on_alone(self, maker: MakerProcess, error: MakerGoneError) -> None:
-        """Recreate the files that the dead second process may have created or begun."""
+    def _go_on_without(self, helper: _Helper, error: MakerGoneError) -> None:
+        """Recreate the files that a dead process may have created or begun; none is started any more."""
         self._has_failed = True
-        self._warn(f"{_ALONE} is gone: {error}")
-        self._maker, self._may_start = None, False
-        maker.close()
-        while self._asked:
-            batch = self._asked[0]
+        self._warn(f"{self._told} is gone: {error}")
+        self._most = 0
+        helper.process.close()
+        while helper.asked:
+            batch = helper.asked[0]
             for file in batch.files:
                 entry, data = self._entries[file.key], batch.frame[file.start : file.end]
                 if self._writer.is_in_place(entry, data):
@@ -228,19 +248,22 @@ class Sharing:
                     self._note(file, Made.WHOLE)
                 else:
                     self._make([file], batch.frame)
-            self._asked.popleft()
+            helper.asked.popleft()
+        self._helpers.remove(helper)
         self._has_failed = False
 
-    def _started(self) -> MakerProcess | None:
-        if self._maker is None and self._may_start:
-            try:
-                self._maker = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
-            except (OSError, MakerGoneError) as error:
-                self._may_start = False  # no process available: create them here
-                self._warn(f"{_ALONE} cannot be started: {error}")
-        return self._maker
-
-
-def _can_share() -> bool:
-    """Whether there is a second core, and memory that can be shared by handle."""
-    return hasattr(os, "memfd_create") and usable_cores() > 1
+    def _free(self) -> _Helper | None:
+        """The process with the least to do, or a new one if all have enough; None if there is none."""
+        free = [one for one in self._helpers if one.has_room]
+        if free:
+            return min(free, key=lambda one: one.files)
+        if len(self._helpers) >= self._most:
+            return None
+        try:
+            process = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
+        except (OSError, MakerGoneError) as error:
+            self._most = 0  # no process available: they are created here
+            self._warn(f"{self._told} cannot be started: {error}")
+            return None
+        self._helpers.append(_Helper(process))
+        return self._helpers[-1]
