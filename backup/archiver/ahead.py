@@ -117,9 +117,10 @@ class ReadAhead:
         stamps: Callable[[], int],
         batch_bytes: int = _MOST_BYTES,
         *,
+        in_two: bool = True,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`warn` is called with a sentence if the second process is needed and not available."""
+        """`in_two`: a core is there for a second process; `warn` is told in a sentence if that is not."""
         self._warn = warn
         self._contents = contents
         self._taker = taker
@@ -127,7 +128,7 @@ class ReadAhead:
         self._stamps = stamps
         self._most_bytes = batch_bytes
         self._reader: ReaderProcess | None = None
-        self._may_start = True
+        self._may_start = in_two
         self._seen = 0
         self._handle: Handle | None = None
         self._queue: deque[Batch | _File] = deque()

@@ -250,7 +250,9 @@ class _Backup:
         if not job.only_streams:
             secret, stamps = self._at.keys.secret, context.stamps
             reads = ReadAhead(
-                *(contents, self._staging, secret, stamps, job.memory.ahead), warn=self._tally.warnings.append
+                *(contents, self._staging, secret, stamps, job.memory.ahead),
+                in_two=job.memory.workers > 1,
+                warn=self._tally.warnings.append,
             )
             with closing(reads) as ahead:
                 files = 0 if self._newest is None else self._newest.files

@@ -6,6 +6,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from backup.archiver import ahead as reading_ahead
 from backup.archiver import read_batch
 from backup.inventory.runs import Outcome
+from backup.memory import backup_memory
 from backup.source.reader import ReadBatch, ReaderGoneError, ReaderProcess
 from backup.source.small import LARGEST, FileToRead
 from backup.vault.directory import DirectoryVault
@@ -239,3 +241,18 @@ def test_a_helper_that_cannot_work_is_told_with_its_reason(
         "it ended with exit code 1: no module named  socket"
     )
     assert report.document()["warnings"] == [warning]
+
+
+def test_on_one_core_no_process_is_started(
+    site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(**_: object) -> ReaderProcess:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(reading_ahead, "ReaderProcess", started)
+    fill(source, 1)
+    site.job = replace(site.job, memory=backup_memory(cores=1))
+    report = site.backup()
+    assert report.warnings == ()
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(source, tmp_path / "out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from backup.archiver import scanning
 from backup.archiver.report import BackupReport
 from backup.inventory import entries
+from backup.memory import backup_memory
 from backup.model import ProblemKind, VaultName
 from backup.source import scanner
 from backup.source.scanner import ScannerProcess
@@ -197,3 +199,14 @@ def test_a_scanner_that_dies_is_told_and_costs_nothing_else(
     assert [one for one in report.problems if one.kind is ProblemKind.UNREADABLE] == []
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(tmp_path / "source", tmp_path / "out")
+
+
+@pytest.mark.parametrize("site", ["two processes"], indirect=True)
+def test_on_one_core_no_process_scans(site: Site, started: list[ScannerProcess]) -> None:
+    two = site.job
+    site.job = replace(two, memory=backup_memory(cores=1))
+    site.backup()
+    assert started == []
+    site.job = two
+    site.backup()
+    assert len(started) == 1

@@ -1,8 +1,9 @@
-"""A model of sealing on many cores: `python -m tests.bench.model`.
+"""A model of many cores: `python -m tests.bench.model`.
 
-The C code of the workers (compress, encrypt, digest, and the way back) is replaced by sleeps of the length
-that it has on one core, which need no core. What remains is real: the bookkeeping of threads, and the one
-thread that hashes and writes in order. So it tells how much the program itself allows, and is no measurement.
+The C code of the workers (compress, encrypt, digest, and the way back; the system calls that make a file) is
+replaced by sleeps of the length that it has on one core, which need no core. What remains is real: the
+bookkeeping of threads, and the one thread that hashes and writes in order, or divides files up. So it tells
+how much the program itself allows, and is no measurement.
 """
 
 from __future__ import annotations
@@ -10,21 +11,33 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from backup.archiver.packing import Spool
 from backup.archiver.sealing import SealingLine
-from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame, digest
+from backup.format.frame import FRAME_SIZE, LARGEST_FRAME, FrameCodec, SealedFrame, digest
 from backup.format.keys import Recipient, RecoveryKey, Signer
-from backup.memory import backup_memory
-from backup.model import MIB, FrameRow, InventoryId, PackKind
+from backup.memory import backup_memory, file_makers
+from backup.model import MIB, EntryKind, FrameRow, InventoryId, Owner, PackKind
+from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.target.helper_process import Lent, MadeFiles, NewFile
+from backup.restorer.target.making import Made
+from backup.restorer.target.sharing import Sharing, SmallFile
 
 _SEALING: Final = FRAME_SIZE / (400 * MIB)  # seconds for a frame: zstd, AES, BLAKE3
 _PROVING: Final = FRAME_SIZE / (800 * MIB)
 _FRAMES: Final = 256
 _SEALED: Final = os.urandom(FRAME_SIZE // 2)
 _DIGEST: Final = digest(_SEALED)
+_MAKING: Final = 100e-6  # seconds for a small file: ten system calls, and the name of its chunk
+_FILES: Final = 60_000
+_FILES_A_FRAME: Final = 500
+_FILES_A_FOLDER: Final = 100
 
 
 class _Sleeping(FrameCodec):
@@ -48,6 +61,11 @@ def main() -> None:
         rate = _FRAMES / _seconds(limits.workers, limits.in_flight)
         mib = rate * FRAME_SIZE / MIB
         print(f"| {cores} | {memory} | {limits.workers} | {rate:.0f} | {mib:,.0f} |", flush=True)
+    print("\n| cores | memory MiB | makers | small files restored a second |\n|---|---|---|---|")
+    for cores in (1, 2, 4, 8, 16, 32):
+        memory = max(320, 4 * 26 * (cores - 1))
+        makers = file_makers(memory * MIB, cores)
+        print(f"| {cores} | {memory} | {makers} | {_FILES / _seconds_to_make(makers):,.0f} |", flush=True)
 
 
 def _seconds(workers: int, in_flight: int) -> float:
@@ -72,6 +90,96 @@ def _seconds(workers: int, in_flight: int) -> float:
             for _ in line.finished(wait=True):
                 pass
         return time.perf_counter() - begun
+
+
+class _Maker:
+    """A process that makes files as far as the first one can see: requests are encoded, then it sleeps."""
+
+    def __init__(self, encoder: msgspec.msgpack.Encoder) -> None:
+        self.buffer = bytearray(2 * LARGEST_FRAME)
+        self._encode = encoder.encode
+        self._thread = ThreadPoolExecutor(1)
+        self._answers: list[Future[MadeFiles]] = []
+
+    def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+        request = self._encode(([(one.path, one.is_ours) for one in directories], files))
+        self._answers.append(self._thread.submit(self._made, len(files)))
+        return len(request)
+
+    def _made(self, files: int) -> MadeFiles:
+        time.sleep(files * _MAKING)
+        return MadeFiles(bytes([Made.WHOLE]) * files, [])
+
+    def answer(self) -> MadeFiles:
+        return self._answers.pop(0).result()
+
+    def answer_if_any(self) -> MadeFiles | None:
+        return self.answer() if self._answers[0].done() else None
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+
+class _Writer:
+    """The first process's own work on files, which it does one by one."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.open(folder, os.O_RDONLY)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def second_maker(self, *_: object) -> _Maker:
+        return _Maker(self._encoder)
+
+    def lend(self, path: bytes) -> Lent:
+        return Lent(os.dup(self._folder), path, True)
+
+    def ids(self, _: RestoreEntry) -> tuple[int, int]:
+        return 0, 0
+
+    def count(self, *_: int) -> None:
+        pass
+
+    def make_verified(self, *_: object) -> int:
+        time.sleep(_MAKING)
+        return Made.WHOLE
+
+
+class _Entries:
+    """As many entries as anybody asks for, a hundred in a folder."""
+
+    def __getitem__(self, key: int) -> RestoreEntry:
+        folder = b"%06d" % (key // _FILES_A_FOLDER)
+        return RestoreEntry(folder, b"%02d.txt" % (key % 100), EntryKind.FILE, 0o644, _OWNER, key, 45, None)
+
+
+_OWNER: Final = Owner(0, 0, "", "")
+
+
+def _seconds_to_make(makers: int) -> float:
+    """Seconds for all small files, with so many processes beside the first."""
+    with tempfile.TemporaryDirectory(prefix="nightvault-model-") as folder:
+        entries: Any = _Entries()
+        writer: Any = _Writer(folder)
+        told: list[Any] = []
+        begun = time.perf_counter()
+        sharing = Sharing(
+            *(entries, writer, told.append, told.append, told.append),
+            chunk_key=bytes(32),
+            files=_FILES,
+            makers=makers,
+        )
+        frame = memoryview(bytes(45 * _FILES_A_FRAME))
+        for start in range(0, _FILES, _FILES_A_FRAME):
+            sharing.begin(frame)
+            for number in range(_FILES_A_FRAME):
+                at = 45 * number
+                sharing.add(SmallFile(start + number, at, at + 45, bytes(32)))
+            sharing.end()
+        sharing.settle()
+        took = time.perf_counter() - begun
+        sharing.close()
+        assert not told
+        return took
 
 
 if __name__ == "__main__":
