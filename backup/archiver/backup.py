@@ -57,7 +57,6 @@ from backup.source.small import LARGEST, is_plain, is_small_file
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
-from backup.transfer.retrievals.confirm import confirm_archives
 
 _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
@@ -113,7 +112,7 @@ def _backup(
                 clock=context.clock,
                 before=run.number,
             )
-            confirm_archives(context.inventory, context.vault, context.clock, context.progress)
+            _confirm(context)
             began = context.stamps()
             hooks.before()
             require_a_source(job)
@@ -144,6 +143,16 @@ def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, R
                 advice="a vault keeps its name: set it back; or give the job a new name, and it begins anew",
             )
         return row, runs.open_backup(tx, row, context.clock.now())
+
+
+def _confirm(context: BackupContext) -> None:
+    """Confirm archives that no list of the vault has shown, if there are any."""
+    with context.inventory.reading() as tx:
+        if not archives.count_unconfirmed(tx, context.vault.name):
+            return
+    from backup.transfer.retrievals.confirm import confirm_archives  # hardly ever needed
+
+    confirm_archives(context.inventory, context.vault, context.clock, context.progress)
 
 
 def _fail(context: BackupContext, run: Run, error: BaseException) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator
 from backup.archiver.settings import BackupJob
 from backup.source.scan import Report, scan
 from backup.source.scanned import ScannedDirectory
-from backup.source.scanner import scan_beside
 
 MANY_FILES = 20_000
 """From so many files in the newest snapshot on, two processes are quicker than one."""
@@ -22,5 +21,7 @@ def scan_sources(
     """
     sources, filters, overrides = job.sources, job.filters, job.overrides
     if files >= MANY_FILES and job.memory.workers > 1:
+        from backup.source.scanner import scan_beside
+
         return scan_beside(sources, filters=filters, overrides=overrides, report=report, warn=warn)
     return scan(sources, filters=filters, overrides=overrides, report=report)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from backup.errors import InterruptedRunError
-from backup.source.command import RunningCommand
 from backup.source.read import FileUnreadableError, unreadable
 
 NAME: Final = b".streams"
@@ -73,6 +72,8 @@ class Command:
 
     def open(self, stop: Stop) -> AbstractContextManager[OpenStream]:
         """Start the command."""
+        from backup.source.command import RunningCommand
+
         return RunningCommand(self.run, self.timeout, self.environment, self.user, stop)
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.backup_dry_run import show_dry_run
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of
 from backup.cli.support.keep_options import tags_of
@@ -100,6 +99,8 @@ def backup(
     )
     _warn_of_unknown_disks(cli, config, chosen, options)
     if dry_run:
+        from backup.cli.support.backup_dry_run import show_dry_run
+
         looks = [show_dry_run(cli, config, _job_of(config, job, options), listed=listed) for job in chosen]
         cli.show(looks)
         if any(look["problems"] for look in looks):
