@@ -143,8 +143,8 @@ HIDDEN: dict[str, list[Row]] = {
         *[plain(RunKind.FORGET, 1)] * 3,
         *[plain(RunKind.FORGET, 1)._replace(sort=1)] * 3,
     ],
-    "a drill that did not end": [
-        plain(RunKind.DRILL, 1, outcome=Outcome.RUNNING),
+    "drills that did not end": [
+        *[plain(RunKind.DRILL, 1, outcome=Outcome.RUNNING)] * 3,
         *[plain(RunKind.DRILL, 1)] * 5,
     ],
     "a drill's cost is of a later month": [
@@ -159,10 +159,10 @@ def test_what_is_hidden_behind_newer_runs_stays(ledger: Ledger, rows: list[Row])
     assert_no_answer_changes(ledger, [*rows, *PACE])
 
 
-def test_after_a_year_without_a_backup_the_first_of_a_job_is_still_known(ledger: Ledger) -> None:
-    assert_no_answer_changes(
-        ledger, [*[plain(RunKind.BACKUP, 1)] * 3, *PACE, *[plain(RunKind.BACKUP, 0)] * (ENOUGH_BACKUPS + 5)]
-    )
+def test_after_a_year_without_a_backup_the_first_good_one_is_still_known(ledger: Ledger) -> None:
+    old = [plain(RunKind.BACKUP, 1, outcome=FAILED), *[plain(RunKind.BACKUP, 1)] * 3]
+    longer = plain(RunKind.BACKUP, 0)._replace(hours=2)
+    assert_no_answer_changes(ledger, [*old, *PACE, *[longer] * (ENOUGH_BACKUPS + 5)])
 
 
 def test_that_a_cost_of_a_later_month_is_over_is_still_seen(ledger: Ledger) -> None:
@@ -178,6 +178,13 @@ def assert_no_answer_changes(ledger: Ledger, rows: Sequence[Row]) -> None:
     assert remove_old_runs(ledger.inventory, KEEP, NOW).runs > 300, "the marks, too"
     with ledger.inventory.reading() as tx:
         assert answers(tx, NOW) == before
+
+
+@pytest.mark.parametrize("row", ["snapshot", "archive", "reading", "message", "staged"])
+def test_a_run_that_a_row_refers_to_stays(ledger: Ledger, row: str) -> None:
+    left = shortened(ledger, [plain(RunKind.MARK, 1)._replace(needed_by=row), *PACE, *PACE])
+    assert left[0] == 1
+    assert len(left) < 500
 
 
 def test_of_five_years_of_nights_a_year_and_a_month_are_left(ledger: Ledger) -> None:
