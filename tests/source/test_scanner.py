@@ -220,12 +220,17 @@ def test_where_none_can_be_started_this_process_scans(
 
 
 def test_who_stops_early_leaves_no_handle_and_no_process(tree: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd")), _children()
     directories = scan_beside(
         [os.fsencode(tree)], filters=Filters(), overrides={}, report=lambda _: None, warn=lambda _: None
     )
     next(directories)
+    assert len(_children()) == len(before[1]) + 1
     directories.close()
-    assert set(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert (set(os.listdir("/proc/self/fd")), _children()) == before
+
+
+def _children() -> set[str]:
+    """The processes that this one has started, and has not waited for (proc_pid_children(5))."""
+    threads = Path("/proc/self/task").iterdir()
+    return {number for thread in threads for number in (thread / "children").read_text().split()}
