@@ -252,6 +252,11 @@ def test_a_second_rebuild_says_which_inventory_goes_on(disk: Server) -> None:
     disk.backup()
     first = disk.fails(2, *words)
     assert "several inventories" in first
+    assert "the newest goes on" not in first, "both are of this moment"
+    disk.clock.sleep(3600)
+    (disk.source / "newest").write_text("newest")
+    disk.backup()
+    first = disk.fails(2, *words)
     (advice,) = [line for line in first.splitlines() if "the newest goes on" in line]
     chosen = advice.rpartition(" ")[2]
     before = disk.json("snapshots")

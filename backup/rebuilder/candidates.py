@@ -132,7 +132,10 @@ def several_inventories(candidates: Iterable[Candidate], meant: Iterable[Invento
 def _last_of_one_server(
     meant: Collection[InventoryId], found: Mapping[InventoryId, Sequence[Candidate]]
 ) -> InventoryId | None:
-    """The newest of inventories that all share jobs with it, by their labels; None if they do not."""
+    """The newest of inventories that all share jobs with it, by their labels; None if they do not.
+
+    None, too, if two are equally new.
+    """
     times = {
         one: max((each.created_at for each in found.get(one, ()) if each.created_at), default=None)
         for one in meant
@@ -140,7 +143,10 @@ def _last_of_one_server(
     dated = [(at, one) for one, at in times.items() if at is not None]
     if len(dated) < len(times):
         return None
-    last = max(dated)[1]
+    newest = max(at for at, _ in dated)
+    last, *others = [one for at, one in dated if at == newest]
+    if others:
+        return None
     jobs = {one: {each.label.job_id for each in found[one]} - {None} for one in meant}
     return last if all(jobs[one] & jobs[last] for one in meant) else None
 
