@@ -25,7 +25,7 @@ from backup.notify.letter import Letter
 from backup.notify.run_letters import LetterContext, details_of, letter_of, named
 
 WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, Topic.VAULT})
-"""What will fail, unless somebody does something."""
+"""The topics of concerns that warn: a run will fail unless somebody acts."""
 
 
 @dataclass(frozen=True, slots=True)

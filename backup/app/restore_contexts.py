@@ -60,7 +60,7 @@ def restore_context(
 
 
 class LinkOrigin(StrEnum):
-    """Where the speed of a link comes from; part of the JSON interface."""
+    """The source of a link's speed; part of the JSON interface."""
 
     SET = "set"
     MEASURED = "measured"
@@ -70,7 +70,7 @@ class LinkOrigin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How fast archives come down: bytes a second, and how that is known."""
+    """The download speed of a vault's archives, `speed` in bytes a second, and the source of that figure."""
 
     speed: float
     origin: LinkOrigin

@@ -40,7 +40,7 @@ class StagedChanges:
         delta: Delta,
         lost: LostChunks = NOTHING_LOST,
     ) -> None:
-        """What is staged is also written into `delta`."""
+        """Stage changes of a job's run, and write each into its catalog, `delta`, too."""
         self._inventory = inventory
         self._job = job
         self._run = run

@@ -1,5 +1,4 @@
-"""How long condemned archives wait, how far ahead a compaction reckons, how old a check may be, how long
-runs are remembered."""
+"""The keys of the config that are spans of time of a prune, a compaction or a check, read as seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the files of the newest snapshot look at a glance: the few columns that tell an unchanged one."""
+"""The columns of a directory's files in the newest snapshot that tell whether a file is unchanged."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class OldRuns:
 
 
 def find_old_runs(tx: Transaction, keep: timedelta, now: datetime) -> OldRuns:
-    """What is older than `keep`, and needed by nothing."""
+    """The numbers of runs and restores that are older than `keep` and that nothing needs."""
     before = now - keep
     return OldRuns(
         before,

@@ -1,4 +1,4 @@
-"""What has worked in a vault lately: by that it is known which rights were there."""
+"""The times at which a server last stored into a vault and read from it, as proof of its rights."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from backup.model import PackKind
 
 DEFAULT_GRACE = timedelta(days=3)
 DEFAULT_KEEP_RUNS = timedelta(days=400)
-"""How long runs are remembered: more than a year, so what is done once a year is there twice."""
+"""The age from which on records of runs may go: over a year, so that a yearly task is there twice."""
 _CLOCKS_DIFFER = timedelta(hours=1)  # a condemnation of later than that had a wrong clock: it is said again
 
 

@@ -1,4 +1,4 @@
-"""What a scan finds: a directory, or a piece of it, its entries, and how these look at a glance.
+"""A directory as a scan yields it, whole or in pieces: its entries, and the columns that are compared first.
 
 A second process sends entries packed, as columns (`packed`, `PackedEntries`): what is unchanged is compared
 as it came, and only an entry that somebody asks for becomes an object.
@@ -94,7 +94,7 @@ class ScannedDirectory:
         return self.path.rstrip(b"/") + b"/"
 
     def looks(self) -> Sequence[Look]:
-        """How each entry looks at a glance."""
+        """The columns of each entry that are compared first, in the order of names."""
         entries = self.entries
         return entries.looks if isinstance(entries, PackedEntries) else _looks(entries)
 

@@ -27,8 +27,10 @@ def test_it_asks_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_library_has_no_such_thing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    looked: list[None] = []
+    monkeypatch.setattr(ctypes, "CDLL", looked.append)  # which has no `mallopt`
     share_freed_memory()
+    assert looked == [None]
 
 
 def test_a_backup_asks_before_it_has_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

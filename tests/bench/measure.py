@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.model import KIB, MIB
+from tests.bench.place import Place
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -46,6 +47,17 @@ def measure(
     cpu = usage.ru_utime + usage.ru_stime
     others = max(0.0, (busy() - taken - cpu) / wall / (os.cpu_count() or 1))
     return Measured(wall, cpu, usage.ru_maxrss / KIB, others, _size(repository) / MIB)
+
+
+def measure_at(command: Sequence[str], place: Place) -> Measured:
+    """Run a command of a program in the home of its place; `CommandFailedError`."""
+    return measure(
+        command,
+        environment=place.environment,
+        folder=place.home,
+        log=place.home / "said",
+        repository=place.repository,
+    )
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -13,10 +13,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.measure import Measured, measure
+from tests.bench.measure import Measured, measure_at
 from tests.bench.peers import Nightvault
 from tests.bench.place import Place
 
@@ -56,24 +56,24 @@ def _life(folder: Path, files: int) -> Iterator[tuple[str, Measured]]:
     place.home.mkdir()
     _fill(place.source, files)
     program = Nightvault()
-    _run(program.prepare(place), place)
-    yield "first backup", _run(program.backup(place), place)
-    yield "no change", _run(program.backup(place), place)
+    measure_at(program.prepare(place), place)
+    yield "first backup", measure_at(program.backup(place), place)
+    yield "no change", measure_at(program.backup(place), place)
     for number in range(0, files, 100):
         with _path(place.source, number).open("ab") as file:
             file.write(b"changed")
-    yield "1 % changed", _run(program.backup(place), place)
+    yield "1 % changed", measure_at(program.backup(place), place)
     inventory = (place.home / "state" / "inventory.sqlite").stat().st_size
     name = f"{files // 2 % _FILES_A_FOLDER:02}.txt"
     top = str(_path(place.source, files // 2).parent)
-    yield "ls of a directory", _run(program.command(place, "ls", f"latest:{top}"), place)
+    yield "ls of a directory", measure_at(program.command(place, "ls", f"latest:{top}"), place)
     yield (
         f"find of {files // _FILES_A_FOLDER:,}",
-        _run(program.command(place, "find", "--snapshot", "latest", name), place),
+        measure_at(program.command(place, "find", "--snapshot", "latest", name), place),
     )
     shutil.move(place.home / "state", folder / "gone")
     key = str(place.home / "key")
-    yield "rebuild", _run(program.command(place, "rebuild", "--key", key, "--wait"), place)
+    yield "rebuild", measure_at(program.command(place, "rebuild", "--key", key, "--wait"), place)
     after = (place.home / "state" / "inventory.sqlite").stat().st_size
     print(f"| {files:,} | inventory: {inventory / files:.0f} B a file, rebuilt {after / files:.0f} | | | | |")
 
@@ -89,16 +89,6 @@ def _fill(source: Path, files: int) -> None:
 def _path(source: Path, number: int) -> Path:
     at, name = divmod(number, _FILES_A_FOLDER)
     return source / f"{at // 100:04}" / f"{at % 100:02}" / f"{name:02}.txt"
-
-
-def _run(command: Sequence[str], place: Place) -> Measured:
-    return measure(
-        command,
-        environment=place.environment,
-        folder=place.home,
-        log=place.home / "said",
-        repository=place.repository,
-    )
 
 
 def _of_rows(folder: Path, files: int) -> str:

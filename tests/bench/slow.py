@@ -26,7 +26,7 @@ from pathlib import Path
 from backup.app.clock import SystemClock
 from backup.model import MIB
 from tests.bench import data
-from tests.bench.measure import Measured, measure
+from tests.bench.measure import Measured, measure_at
 from tests.bench.peers import PEERS, install
 from tests.bench.place import Place
 from tests.support.servers import SCRIPT, Server, running_cloud
@@ -133,9 +133,9 @@ def _disk(folder: Path, files: int, rounds: int) -> None:
                 place = Place(source, folder / f"{name}-{turn}", folder / f"home-{name}-{turn}")
                 place.home.mkdir()
                 program = PEERS[name]()
-                _run(program.prepare(place), place)
+                measure_at(program.prepare(place), place)
                 _forget(source)
-                found[name].append(_run(program.backup(place), place))
+                found[name].append(measure_at(program.backup(place), place))
                 shutil.rmtree(place.repository)
     for name, rows in found.items():
         walls = [row.wall for row in rows]
@@ -174,16 +174,6 @@ def _forget(source: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
-
-
-def _run(command: Sequence[str], place: Place) -> Measured:
-    return measure(
-        command,
-        environment=place.environment,
-        folder=place.home,
-        log=place.home / "said",
-        repository=place.repository,
-    )
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def _worked_lately(context: DoctorContext) -> Mapping[VaultName, Mapping[Purpose
 
 
 def _not_tried(vault: VaultSettings, proven: Mapping[Purpose, datetime]) -> Iterator[str]:
-    """What was not tried, and why, in a sentence."""
+    """A sentence on the purposes that were not tried, as they worked lately; none if all were."""
     times = [f"{_WORK[purpose]} ({at.astimezone():%Y-%m-%d %H:%M})" for purpose, at in proven.items()]
     if times:
         yield f"vault {vault.name}: not tried, as it worked lately: {', '.join(times)}; --fresh tries it"
