@@ -71,7 +71,7 @@ class Delta:
         at, inventory = self._at, self._at.context.inventory
         begun = self._open()
         with inventory.reading() as tx:
-            chain = catalogs.read_chain(tx, at.row.number, inventory)
+            chain = catalogs.read_chain(tx, at.row.number, inventory)  # a check may have found one lost
             names = catalogs.names_after(tx, at.row.number, inventory, at.run.number, used)
             every = names | self._archives
             position = catalogs.position_after(begun.chain, at.row, begun.number, begun.generation, every)
