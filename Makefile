@@ -34,6 +34,7 @@ $(STAMP): constraints.txt constraints-axe.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $(VENV)/axe -r constraints-axe.txt
+	@$(BIN)/python -m compileall -q backup # else each start compiles it anew where PYTHONDONTWRITEBYTECODE is set
 	@told=$$($(BIN)/python -m pip check) || { echo "$$told" >&2; exit 1; }
 	@touch $@
 
