@@ -46,6 +46,7 @@ class VaultTraits:
     `checks_crc64`: `put_part` and `complete_upload` need `Part.crc64`.
     `requests_at_once`: the best number of concurrent retrieval requests, each by a thread of its own.
     `lists_at_once`: a listing is ready as soon as it is requested, and true to the moment it is made.
+    `fetches_for_nothing`: a fetch costs no request and comes without a hash, so it may begin anywhere.
     `deletes_at_once`: how many archives one request deletes.
     """
 
@@ -61,6 +62,7 @@ class VaultTraits:
     requests_at_once: int = 8
     lists_at_once: bool = False
     lists_for_nothing: bool = False
+    fetches_for_nothing: bool = False
     deletes_at_once: int = 1
 
 

@@ -129,8 +129,8 @@ class TestSystemCalls:
     # A stat by the scan; open, read, xattrs, flags, stat, close; and its share of a batch.
     MOST_FIRST = 7.9
     MOST_AGAIN = 1.5
-    # Open, stat, write, mode, times, a second handle, two closes, rename, stat; and its share of a directory.
-    MOST_RESTORED = 10.5
+    # Open without a name, write, times, stat, link, close; and its share of a directory.
+    MOST_RESTORED = 6.5
 
     @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
     def test_a_small_file_costs_few(self, tmp_path: Path) -> None:

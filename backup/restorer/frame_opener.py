@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from backup.errors import FormatError, IntegrityError, NightvaultError
 from backup.format.frame import FrameCodec
 from backup.format.pack import PackKeys
 from backup.model import Buffer, FrameRow, PackId
 
-Arrived = tuple[FrameRow, "Future[bytes]"]
+
+class Opened(NamedTuple):
+    """The chunks of a frame, joined; those that were `proven`, by position, and whether each has its id."""
+
+    data: bytes
+    proven: Mapping[int, bool] = {}
+
+
+Arrived = tuple[FrameRow, "Future[Opened]"]
+Prove = Callable[[FrameRow], Callable[[bytes], Mapping[int, bool]]]
+"""Called for a frame by the reader; what it returns proves chunks of the frame, on the frame's thread."""
+
+
+def _prove_nothing(_: FrameRow) -> Callable[[bytes], Mapping[int, bool]]:
+    return lambda _: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +58,10 @@ class Opener:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def opened(
-        self, archive: OpenedArchive, frames: Iterable[tuple[FrameRow, Buffer | None]]
+        self,
+        archive: OpenedArchive,
+        frames: Iterable[tuple[FrameRow, Buffer | None]],
+        prove: Prove = _prove_nothing,
     ) -> Iterator[Arrived]:
         """The chunks of each frame, joined, as a future, in order; of sealed bytes whose digest was checked.
 
@@ -54,7 +71,7 @@ class Opener:
         ahead: deque[Arrived] = deque()
         try:
             for row, sealed in frames:
-                ahead.append((row, self._workers.submit(self._open, archive, row, sealed)))
+                ahead.append((row, self._workers.submit(self._open, archive, row, sealed, prove(row))))
                 if len(ahead) > self._threads:
                     yield ahead.popleft()
         except NightvaultError:
@@ -68,13 +85,20 @@ class Opener:
             codec = self._codecs.codec = FrameCodec()
         return codec
 
-    def _open(self, archive: OpenedArchive, row: FrameRow, sealed: Buffer | None) -> bytes:
+    def _open(
+        self,
+        archive: OpenedArchive,
+        row: FrameRow,
+        sealed: Buffer | None,
+        prove: Callable[[bytes], Mapping[int, bool]],
+    ) -> Opened:
         if sealed is None:
             why = archive.why.get(row.number)
             if why is not None:
                 raise IntegrityError(f"its data cannot be had from the vault: {why}")
             raise IntegrityError("its data came back damaged from the vault")
         try:
-            return self._codec().open_checked(archive.keys.frame_key, archive.pack_id, row, sealed)
+            data = self._codec().open_checked(archive.keys.frame_key, archive.pack_id, row, sealed)
         except (FormatError, IntegrityError) as error:
             raise IntegrityError(f"its data cannot be opened: {error}") from error
+        return Opened(data, prove(data))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from backup.errors import (
     InterruptedRunError,
@@ -231,7 +232,9 @@ class Session:
             ReadyRange(one.retrieval_id, archive.size, one.asked, left),
             given_up=lambda row, error: why.setdefault(row.number, str(error)),
         )
-        for row, opened in opener.opened(OpenedArchive(archive.label.pack_id, keys, why), frames):
+        opening = OpenedArchive(archive.label.pack_id, keys, why)
+        proving = partial(self._assembly.proving, one.archive)
+        for row, opened in opener.opened(opening, frames, proving):
             done = self._assembly.accept(one.archive, row, opened)
             written = replace(one, written_to=row.offset + row.sealed_length)
             self._checkpoints.accept(written, row.sealed_length)

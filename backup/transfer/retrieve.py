@@ -22,6 +22,7 @@ from backup.transfer.blame import require_own_fault
 from backup.transfer.retry import Patience
 
 PIECE = 16 * MIB
+_FREE_PIECE = 4 * MIB  # where more requests cost nothing: less memory, and it may still be in the processor's
 TRIES = 3
 
 GivenUp = Callable[[FrameRow, NightvaultError], object]
@@ -54,7 +55,10 @@ class _Piece(NamedTuple):
 
 
 class Fetcher:
-    """Fetches pieces ahead on worker threads: at most `ahead` of `piece` bytes wait. It ends its threads."""
+    """Fetches pieces ahead on worker threads: at most `ahead` of `piece` bytes wait. It ends its threads.
+
+    From a vault that fetches for nothing, pieces are smaller and end with frames: no frame is in two.
+    """
 
     def __init__(
         self,
@@ -114,8 +118,13 @@ class Fetcher:
     ) -> Iterator[_Piece]:
         under_way: deque[Future[_Piece]] = deque()
         offsets = [row.offset for row in ready.frames]
-        all_pieces = aligned_pieces(ready.extent, ready.archive_size, self._piece)
-        for place in wanted_pieces(ready, self._piece) if every is None else all_pieces:
+        if every is not None:
+            places = aligned_pieces(ready.extent, ready.archive_size, self._piece)
+        elif self._vault.traits.fetches_for_nothing:
+            places = whole_frames(ready.frames, min(self._piece, _FREE_PIECE))
+        else:
+            places = wanted_pieces(ready, self._piece)
+        for place in places:
             within = ready.frames[bisect_left(offsets, place.start) : bisect_left(offsets, place.end)]
             under_way.append(self._workers.submit(self._fetch, ready, place, within, may_fail))
             if len(under_way) >= self._ahead:
@@ -189,6 +198,24 @@ def wanted_pieces(ready: ReadyRange, largest: int) -> Iterator[ByteRange]:
             return
         if row.offset < piece.end:
             yield piece
+
+
+def whole_frames(rows: Iterable[FrameRow], largest: int) -> Iterator[ByteRange]:
+    """Pieces that begin and end with frames, in order: of `largest` bytes at most, or of one frame."""
+    place: ByteRange | None = None
+    for row in rows:
+        start, end = row.offset, row.offset + row.sealed_length
+        if place is None:
+            place = ByteRange(start, end)
+        elif start < place.end:  # frames that overlap are fetched one by one
+            continue
+        elif end - place.start <= largest:
+            place = ByteRange(place.start, end)
+        else:
+            yield place
+            place = ByteRange(start, end)
+    if place is not None:
+        yield place
 
 
 def _arrived(future: Future[_Piece], every: Callable[[memoryview], object] | None) -> _Piece:

@@ -61,6 +61,7 @@ TRAITS = VaultTraits(
     checks_sha256=False,
     lists_at_once=True,
     lists_for_nothing=True,
+    fetches_for_nothing=True,
     deletes_at_once=1000,
 )
 

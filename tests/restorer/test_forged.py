@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
 from backup.inventory.runs import Outcome
-from backup.model import Problem, ProblemKind
+from backup.model import MIB, Problem, ProblemKind
 from tests.restorer.sites import BROKEN_ROWS, sql, users_of
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -114,3 +115,16 @@ def test_a_broken_row_gives_no_file_the_content_of_the_next(site: Site, source: 
     report = site.restore("latest", out)
     assert [problem.path for problem in report.problems] == [b"b"]
     assert {path.name: path.read_text() for path in out.iterdir()} == {name: name for name in "acd"}
+
+
+def test_large_chunks_are_compared_with_their_ids(site: Site, source: Path, out: Path) -> None:
+    """Those are proven on the thread that opens their frame."""
+    (source / "large").write_bytes(random.Random(1).randbytes(3 * MIB))
+    (source / "small").write_bytes(b"small")
+    site.backup()
+    sql(site, "UPDATE chunks SET offset = offset + 1 WHERE length > 300000")
+    report = site.restore("latest", out)
+    assert [(one.path, one.detail) for one in report.problems] == [
+        (b"large", "a chunk does not match its id; not restored")
+    ]
+    assert [path.name for path in out.iterdir()] == ["small"]

@@ -12,6 +12,7 @@ import pytest
 
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.runs import Outcome, list_runs
+from backup.restorer.frame_opener import Opened
 from backup.restorer.restore import RestoreReport, cancel, deliver
 from backup.restorer.target.assemble import Assembly
 from tests.restorer.sites import begun, leftovers
@@ -126,10 +127,10 @@ def test_problems_of_all_sittings_are_reported_once(
 ) -> None:
     real = Assembly.accept
     calls = [0]
-    damaged: Future[bytes] = Future()
+    damaged: Future[Opened] = Future()
     damaged.set_exception(IntegrityError("its data came back damaged from the vault"))
 
-    def accept(self: Assembly, archive: int, row: Any, opened: Future[bytes]) -> int:
+    def accept(self: Assembly, archive: int, row: Any, opened: Future[Opened]) -> int:
         calls[0] += 1
         if calls[0] == 4:
             raise DeniedError("a rest")

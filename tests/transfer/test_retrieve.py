@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -16,12 +17,17 @@ from backup.errors import RetrievalExpiredError, UnreachableError, VaultError
 from backup.format.frame import digest
 from backup.format.treehash import align, is_tree_aligned, tree_hash
 from backup.model import MIB, ByteRange, Fetched, FrameRow, RetrievalId
+from backup.protocols import VaultTraits
 from backup.transfer.retrieve import TRIES, Fetcher, ReadyRange
 from tests.support.doubles import ManualClock, PowerCut
 
 ID = RetrievalId("retrieval")
 DATA = random.Random(1).randbytes(24 * MIB + 12345)
 Spoil = Callable[[int, ByteRange, bytes], bytes]
+
+
+def _traits(*, is_free: bool) -> VaultTraits:
+    return VaultTraits(True, False, False, timedelta(0), 1, 1, 1, fetches_for_nothing=is_free)
 
 
 @dataclass
@@ -33,6 +39,7 @@ class Shelf:
     hashed: bool = True
     asked: list[ByteRange] = field(default_factory=list)
     most_at_once: int = 0
+    traits: VaultTraits = field(default_factory=lambda: _traits(is_free=False))
     _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -103,6 +110,29 @@ def test_every_frame_comes_as_it_was(rows: list[FrameRow], piece: int, ahead: in
         start, end = asked.start + extent.start, asked.end + extent.start
         assert any(row.offset < end and start < row.offset + row.sealed_length for row in rows)
         assert asked.length <= piece
+
+
+@settings(max_examples=40, deadline=None)
+@given(wanted_frames(), st.sampled_from([MIB, 4 * MIB, 16 * MIB]), st.integers(1, 4))
+def test_no_frame_is_in_two_pieces_where_fetches_cost_nothing(
+    rows: list[FrameRow], piece: int, ahead: int
+) -> None:
+    shelf = Shelf(ByteRange(0, len(DATA)), hashed=False, traits=_traits(is_free=True))
+    assert fetched(shelf, rows, piece=piece, ahead=ahead) == right(rows)
+    assert len(shelf.asked) <= len(rows)
+    ends = {(row.offset, row.offset + row.sealed_length) for row in rows}
+    for asked in shelf.asked:
+        assert asked.start in {start for start, _ in ends}
+        assert asked.end in {end for _, end in ends}
+        assert asked.length <= min(piece, 4 * MIB) or (asked.start, asked.end) in ends
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, MIB), st.integers(17, MIB)), max_size=12))
+def test_frames_that_overlap_come_where_fetches_cost_nothing(places: list[tuple[int, int]]) -> None:
+    rows = frames_at(*sorted(places))
+    shelf = Shelf(ByteRange(0, len(DATA)), hashed=False, traits=_traits(is_free=True))
+    assert fetched(shelf, rows) == right(rows)
 
 
 def test_pieces_that_are_passed_are_let_go() -> None:

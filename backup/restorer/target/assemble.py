@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from itertools import islice
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
+from backup.inventory.packed import ChunkLocation
 from backup.model import FrameRow, Problem, ProblemKind
+from backup.restorer.frame_opener import Opened
 from backup.restorer.selection.chunk_locations import FramePositions
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
 from backup.restorer.target.sharing import LARGEST, Sharing, SmallFile
 from backup.restorer.target.write import Report, Writer
+
+_MANY_CHUNKS = 64  # in a frame: they are small, and proven by the processes that make their files
 
 
 class Assembly:
@@ -137,7 +142,15 @@ class Assembly:
         for frame in lost:
             self._spoil(self._chunks.of(archive, frame), why)
 
-    def accept(self, archive: int, row: FrameRow, opened: Future[bytes]) -> int:
+    def proving(self, archive: int, row: FrameRow) -> Callable[[bytes], Mapping[int, bool]]:
+        """A function for another thread that proves the large chunks of an opened frame."""
+        locations = self._selection.locations
+        positions = [*islice(self._chunks.of(archive, row.number), _MANY_CHUNKS + 1)]
+        found = [(at, locations.at(at)) for at in positions] if len(positions) <= _MANY_CHUNKS else []
+        large = [(at, location) for at, location in found if location.length > LARGEST]
+        return partial(_proven, self._chunk_key, large)
+
+    def accept(self, archive: int, row: FrameRow, opened: Future[Opened]) -> int:
         """Write a frame's chunks to all files that need them; returns the bytes written meanwhile.
 
         A frame that was not fetched, does not open or holds other chunks damages only its own files. Some
@@ -146,12 +159,13 @@ class Assembly:
         self._selection.scratch.rest()
         positions = self._chunks.of(archive, row.number)
         try:
-            raw = memoryview(opened.result())
+            data, proven = opened.result()
         except IntegrityError as error:
             self._sharing.begin(memoryview(b""))
             return self._spoil(positions, str(error))
+        raw = memoryview(data)
         self._sharing.begin(raw)
-        written = sum(self._write(position, raw) for position in positions)
+        written = sum(self._write(position, raw, proven.get(position)) for position in positions)
         return written + self._sharing.end()
 
     @property
@@ -173,11 +187,13 @@ class Assembly:
                 self._drop(key, "not all of its data was found")
             user = self._users.pending(files.starts[key + 1])
 
-    def _write(self, position: int, raw: memoryview) -> int:
-        """Write one chunk of a frame; returns the bytes, except those of small files."""
+    def _write(self, position: int, raw: memoryview, is_good: bool | None) -> int:
+        """Write one chunk of a frame; returns the bytes, except those of small files.
+
+        `is_good` says whether it has its id; None if that was not looked at yet.
+        """
         location = self._selection.locations.at(position)
         data = raw[location.offset : location.offset + location.length]
-        is_good: bool | None = None
         written = 0
         for key, offset in self._users.take(position):
             if key in self._gone:
@@ -252,6 +268,12 @@ class Assembly:
             self._writer.give_up(key)
         for entry in self._selection.files.entries[key].names:
             self._report(Problem(entry.path, ProblemKind.DAMAGED, f"{why}; not restored"))
+
+
+def _proven(key: bytes, chunks: Sequence[tuple[int, ChunkLocation]], data: bytes) -> Mapping[int, bool]:
+    """Whether each of these chunks of a frame has its id, by position."""
+    raw = memoryview(data)
+    return {at: chunk_id(key, raw[one.offset : one.offset + one.length]) == one.id for at, one in chunks}
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:

@@ -21,6 +21,7 @@ from backup.restorer.target.directories import Directories
 from backup.restorer.target.metadata import Metadata, Report, reason
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.partial_files import NEW, PartialFile, PartialFiles, inode
+from backup.restorer.target.unnamed import UnnamedFiles
 
 REFUSED = (OSError, OverflowError)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -60,7 +61,9 @@ class FileMaker:
         self._target = target
         self._report = report
         self._metadata = Metadata(report, owners)
+        self._owners = owners
         self._parts = PartialFiles(target, mark)
+        self._unnamed = UnnamedFiles()
         self.files = 0
         self.bytes = 0
 
@@ -72,10 +75,27 @@ class FileMaker:
         return self.files > before
 
     def make_verified(self, entry: RestoreEntry, data: memoryview, chunk: bytes, key: bytes) -> Made:
-        """Create a file of one chunk after checking its id under `key`; no chunk: an empty file."""
+        """Create a plain file of one chunk after checking its id under `key`; no chunk: an empty file."""
         if chunk and chunk_id(key, data) != chunk:
             return Made.DAMAGED
+        if self._metadata.is_bare(entry.directory) and self._made_unnamed(entry, data):
+            return Made.WHOLE
         return Made(self.make(entry, data))
+
+    def _made_unnamed(self, entry: RestoreEntry, data: memoryview) -> bool:
+        """Create a plain file in the cheaper way; False, and nothing has happened, if it cannot be."""
+        if not self._target.is_ours(entry.directory):
+            return False
+        try:
+            handle = self._target.handle(entry.directory)
+            wanted = (*self._owners.ids(entry.owner), entry.mode, entry.mtime_ns)
+            if not self._unnamed.make(handle, entry.directory, entry.name, data, wanted):
+                return False
+        except OSError:
+            return False
+        self.files += 1
+        self.bytes += entry.size
+        return True
 
     def begin(self, key: int, entry: RestoreEntry) -> bool:
         """Begin a file under a temporary name; False if that failed (and was reported)."""

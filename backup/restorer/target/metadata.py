@@ -77,7 +77,11 @@ class Metadata:
 
         A file inherits flags and ACLs from its directory; the previous file in this one inherited none.
         """
-        return entry.directory == self._plain and entry.extra is None and entry.kind is EntryKind.FILE
+        return self.is_bare(entry.directory) and entry.extra is None and entry.kind is EntryKind.FILE
+
+    def is_bare(self, directory: bytes) -> bool:
+        """Whether files in this directory of ours are known to inherit neither flags nor ACLs."""
+        return directory == self._plain
 
     def lock(self, handle: int, entry: RestoreEntry, *, ours: bool = False) -> None:
         """Set the flags of an open file or directory: the last step, after rename and contents."""

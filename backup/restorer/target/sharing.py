@@ -247,6 +247,7 @@ class Sharing:
                     self._writer.count(1, entry.size)
                     self._note(file, Made.WHOLE)
                 else:
+                    self._writer.discard(entry)
                     self._make([file], batch.frame)
             helper.asked.popleft()
         self._helpers.remove(helper)

@@ -46,9 +46,8 @@ class Writer(FileMaker):
         resumes: bool = False,
         has_entered: bool = False,
     ) -> None:
-        self._owners = owners or Owners()
         self._mark = mark
-        super().__init__(target, report, mark, self._owners)
+        super().__init__(target, report, mark, owners or Owners())
         self._resumes = resumes
         self._has_entered = has_entered or resumes
         self._directories: list[RestoreEntry] = []
@@ -152,6 +151,10 @@ class Writer(FileMaker):
         if is_it:
             self._parts.discard(entry)
         return is_it
+
+    def discard(self, entry: RestoreEntry) -> None:
+        """Delete what a second process that died may have left of a file under its temporary name."""
+        self._parts.discard(entry)
 
     def count(self, names: int, size: int) -> None:
         """Count a file that was finished elsewhere: by the second process or an earlier session."""
