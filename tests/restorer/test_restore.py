@@ -14,6 +14,8 @@ import pytest
 from backup.errors import UsageError
 from backup.inventory.runs import Outcome, list_runs
 from backup.restorer.restore import plan_restore
+from backup.restorer.target.directories import Target
+from backup.restorer.target.unnamed import UnnamedFiles
 from backup.restorer.target.write import Writer
 from tests.restorer.sites import LARGE
 from tests.support.backups import Site
@@ -129,8 +131,8 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
     outside.mkdir()
     steps, swap_at = [0], [-1]
 
-    def hooked(name: str) -> Callable[..., object]:
-        real = getattr(Writer, name)
+    def hooked(kind: type, name: str) -> Callable[..., object]:
+        real = getattr(kind, name)
 
         def step(*args: object) -> object:
             if steps[0] == swap_at[0]:
@@ -143,8 +145,10 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
 
         return step
 
-    for name in ("directory", "special", "begin", "write", "end", "finish"):
-        monkeypatch.setattr(Writer, name, hooked(name))
+    for name in ("directory", "special", "make_verified", "begin", "write", "end", "finish"):
+        monkeypatch.setattr(Writer, name, hooked(Writer, name))
+    monkeypatch.setattr(Target, "handle", hooked(Target, "handle"))
+    monkeypatch.setattr(UnnamedFiles, "make", hooked(UnnamedFiles, "make"))
     full.restore("latest", out)
     total, partial = steps[0], 0
     assert total > 70
