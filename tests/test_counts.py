@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,9 @@ def statements() -> Iterator[list[str]]:
         heard.append(sql)
         return real(tx, sql, values)
 
-    def insert(tx: Transaction, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    def insert(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: int) -> int:
         heard.append(sql)
-        return real_insert(tx, sql, rows)
+        return real_insert(tx, sql, rows, width)
 
     real, real_insert = driver.executed, driver.inserted
     event.listen(Engine, "before_cursor_execute", hear)
@@ -97,7 +97,7 @@ class TestStatements:
         assert many[1] - few[1] <= 3 * folders
 
     def test_a_catalog_is_made_of_what_is_in_memory(self, tmp_path: Path) -> None:
-        """What was staged is not read back for it, nor the archives' chunks more than once."""
+        """Neither what was staged nor what lies in archives is read back for it."""
         plant(tmp_path / "source", 1_000)
         site = directory_site(tmp_path, pack_size=64 * MIB)
         with statements() as first:
@@ -105,7 +105,7 @@ class TestStatements:
         site.close()
         read = [one for one in first if one.lstrip().startswith("SELECT")]
         assert not [one for one in read if "staged_entries" in one and "content_id" in one]
-        assert len([one for one in read if "FROM chunks WHERE archive" in one]) == 1
+        assert not [one for one in read if "FROM chunks WHERE archive" in one]
 
     def test_a_plan_of_a_restore_asks_by_the_thousands(self, tmp_path: Path) -> None:
         few, many = self.of_a_plan(tmp_path / "few", 500), self.of_a_plan(tmp_path / "many", 4_000)

@@ -18,6 +18,8 @@ from functools import partial
 from itertools import groupby
 
 from backup.archiver.ahead import ReadAhead
+from backup.archiver.books import Books
+from backup.archiver.catalogs import PackContents
 from backup.archiver.commit import Committer
 from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
@@ -43,20 +45,14 @@ from backup.inventory.lost import directories_with, to_store_anew
 from backup.inventory.numbers import NumberSupply
 from backup.inventory.runs import JobRow, Outcome, Run
 from backup.inventory.schema import micros
-from backup.model import (
-    ChunkId,
-    EntryKind,
-    Pack,
-    PackKind,
-    Problem,
-    ProblemKind,
-)
+from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.source.small import LARGEST, is_plain, is_small_file
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
+from backup.transfer.upload import Outgoing
 
 _FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
@@ -178,6 +174,7 @@ class _Backup:
     def __init__(self, at: OpenBackup, began: int) -> None:
         self._at = at
         self._tally = Tally()
+        self._report = self._tally.problems.append
         self._progress = RunProgress(at.context.progress, self._tally, at.uploader)
         self._unmounted: set[bytes] = set()
         self._links = Links()
@@ -186,6 +183,7 @@ class _Backup:
             self._newest = newest[0] if newest else None  # the best estimate for this one
             self._lost_chunks = to_store_anew(tx, at.context.vault.name)
             self._not_at_a_glance = directories_with(tx, at.row.number, self._lost_chunks)
+        self._books = Books()
         self._delta = Delta(at)
         self._staged = StagedChanges(
             at.context.inventory,
@@ -194,6 +192,7 @@ class _Backup:
             domain=at.domain,
             lost=self._lost_chunks,
             delta=self._delta,
+            books=self._books,
         )
         self._staging = Staging(
             self._staged,
@@ -206,19 +205,20 @@ class _Backup:
 
     def run(self) -> BackupReport:
         """Scan and upload, then commit."""
-        title = f"Backing up {self._at.job.name}"
         expected = None if self._newest is None else self._newest.bytes
-        with phase(self._at.context.progress, title, expected), closing(self._delta):
+        title = phase(self._at.context.progress, f"Backing up {self._at.job.name}", expected)
+        with title, closing(self._delta), closing(self._books):
             return self._run()
 
     def _run(self) -> BackupReport:
         context = self._at.context
-        supply = NumberSupply(context.inventory, "chunks")
+        supply = NumberSupply(context.inventory, "chunks", ahead=self._books.do)
         memory = self._at.job.memory
         try:
             with Pipeline(
                 open_pack=partial(self._at.spool.open_pack, PackKind.DATA),
-                hand_on=self._submit,
+                record=lambda *sealed: self._books.do(partial(self._record, *sealed)),
+                send=self._send,
                 known=self._known,
                 supply=supply,
                 level=self._at.job.level,
@@ -227,15 +227,17 @@ class _Backup:
                 in_flight=memory.in_flight,
                 most_chunks=memory.chunks,
             ) as pipeline:
-                secret = self._at.keys.secret
-                with closing(Contents(pipeline, secret, context.stamps, memory.batch)) as contents:
+                reading = Contents(pipeline, self._at.keys.secret, context.stamps, memory.batch)
+                with closing(reading) as contents:
                     self._progress.follow(contents)
                     self._read(contents)
                 self._staged.flush()
                 pipeline.finish()
+                self._books.finish()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
                 used = pipeline.used_archives
             self._at.uploader.drain()
+            self._delta.stored(self._at.uploader.take_stored())
         finally:
             self._staged.close()
         report = Committer(self._at, self._delta).commit(used, self._tally)
@@ -257,9 +259,8 @@ class _Backup:
         )
         streams.read(contents)
         if not job.only_streams:
-            secret, stamps = self._at.keys.secret, context.stamps
             reads = ReadAhead(
-                *(contents, self._staging, secret, stamps, job.memory.ahead),
+                *(contents, self._staging, self._at.keys.secret, context.stamps, job.memory.ahead),
                 in_two=job.memory.workers > 1,
                 warn=self._tally.warnings.append,
             )
@@ -279,15 +280,16 @@ class _Backup:
         self._progress.tell()
         return packed.known_chunks(self._staged.reading(), self._at.domain, self._at.run.number, ids)
 
-    def _submit(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> None:
-        run = self._at.run.number
-        self._staged.end_view()  # the next look-up must see the chunks of this pack
-        uploader = self._at.uploader
-        uploader.submit(pack, spool_file, domain=self._at.domain, run=run, chunk_numbers=numbers)
-        self._delta.stored(uploader.take_stored())
+    def _record(self, pack: Pack, spool_file: str, numbers: Sequence[int]) -> Outgoing:
+        domain, run = self._at.domain, self._at.run.number
+        recorded = self._at.uploader.record(pack, spool_file, domain=domain, run=run, chunk_numbers=numbers)
+        self._delta.recorded(recorded.archive.number, PackContents(pack.frames, numbers, pack.chunks))
+        return recorded
 
-    def _report(self, problem: Problem) -> None:
-        self._tally.problems.append(problem)
+    def _send(self, recorded: Outgoing) -> None:
+        self._staged.end_view()  # the next look-up must see the chunks of this pack
+        self._at.uploader.send(recorded)
+        self._books.do(partial(self._delta.stored, self._at.uploader.take_stored()))
 
     def _heed_stop(self) -> None:
         if self._at.context.stop():

@@ -8,10 +8,10 @@ archives that its entries need and that no stored catalog of the job named befor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from backup.archiver.catalog_writer import CatalogWriter
 from backup.archiver.packing import Spool
@@ -29,7 +29,7 @@ from backup.inventory.entries import StagedEntry
 from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow
 from backup.inventory.snapshots import Snapshot, has_snapshots
-from backup.model import Generation, Pack, PackId, PackKind, VaultName
+from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
 _CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
@@ -294,8 +294,24 @@ def start_record(
     )
 
 
-def archive_records(tx: Transaction, inventory: Inventory, names: Sequence[int]) -> Iterator[Record]:
-    """Archives with what lies in them, and before them their domains and vaults."""
+class PackContents(NamedTuple):
+    """What lies in a data pack; `numbers` are those of its chunks, in order."""
+
+    frames: Sequence[FrameRow]
+    numbers: Sequence[int]
+    chunks: Sequence[ChunkRow]
+
+
+def archive_records(
+    tx: Transaction,
+    inventory: Inventory,
+    names: Sequence[int],
+    contents: Mapping[int, PackContents] | None = None,
+) -> Iterator[Record]:
+    """Archives with what lies in them, and before them their domains and vaults.
+
+    `contents` are those that need not be read from the inventory, by the archive's number.
+    """
     found = archives.get_archives(tx, names, inventory.id)
     domains = archives.domains_of(tx, names)
     for number, name, identity in {(row.vault, row.vault_name, row.vault_identity) for row in domains}:
@@ -317,8 +333,11 @@ def archive_records(tx: Transaction, inventory: Inventory, names: Sequence[int])
             schema.micros(archive.stored_at or archive.submitted_at),
             archive.state,
         )
-        yield from records.split_frames(number, packed.frame_rows(tx, number))
-        yield from records.split_chunks(number, *packed.chunks_of(tx, number))
+        within = (contents or {}).get(number)
+        if within is None:
+            within = PackContents(packed.frame_rows(tx, number), *packed.chunks_of(tx, number))
+        yield from records.split_frames(number, within.frames)
+        yield from records.split_chunks(number, within.numbers, within.chunks)
 
 
 def _owners(tx: Transaction) -> Iterator[Record]:

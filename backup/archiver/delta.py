@@ -34,7 +34,10 @@ class _Begun:
 
 
 class Delta:
-    """The delta catalog of one backup, for the run's own thread; `close` it at the end, whatever happened."""
+    """The delta catalog of one backup; `close` it at the end, whatever happened.
+
+    For one thread at a time: the books' while the run goes on, then the run's own.
+    """
 
     def __init__(self, at: OpenRun) -> None:
         self._at = at
@@ -42,6 +45,7 @@ class Delta:
         self._owners: set[int] = set()  # that it has told of, as the directories below
         self._directories: set[int] = set()
         self._archives: set[int] = set()
+        self._on_their_way: dict[int, catalogs.PackContents] = {}  # by the archive's number
 
     def staged(
         self, owners: Mapping[int, Owner], directories: Mapping[int, bytes], added: Sequence[Sequence[Any]]
@@ -56,13 +60,20 @@ class Delta:
         self._directories.update(new)
         writer.add(catalogs.entry_records(added, self._at.run.snapshot_number or 0))
 
+    def recorded(self, number: int, contents: catalogs.PackContents) -> None:
+        """Keep what lies in an archive of the run's own until it is stored."""
+        self._on_their_way[number] = contents
+
     def stored(self, numbers: Sequence[int]) -> None:
         """Write archives of the run's own, with what lies in them."""
-        if numbers:
-            writer = self._open().writer
-            with self._at.context.inventory.reading() as tx:
-                writer.add(catalogs.archive_records(tx, self._at.context.inventory, numbers))
-            self._archives.update(numbers)
+        if not numbers:
+            return
+        writer, contents = self._open().writer, self._on_their_way
+        with self._at.context.inventory.reading() as tx:
+            writer.add(catalogs.archive_records(tx, self._at.context.inventory, numbers, contents))
+        self._archives.update(numbers)
+        for number in numbers:
+            contents.pop(number, None)
 
     def finish(
         self, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record]

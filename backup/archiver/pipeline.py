@@ -5,16 +5,18 @@
         pipeline.finish()                                  # the last pack is closed and handed on
 
 Known chunks are dropped; one query looks up a whole batch. The caller may reuse its bytes after each call.
-Packs are handed on in the caller's thread.
+A pack that is complete is recorded, which may take place on another thread, and sent once that is done.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import accumulate
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
@@ -38,13 +40,18 @@ class ChunkRun(NamedTuple):
 
 
 class Pipeline:
-    """Seals new chunks. Use it from one thread; it owns its workers and ends them."""
+    """Seals new chunks. Use it from one thread; it owns its workers and ends them.
+
+    `record` gets each complete pack, its file in the spool and its chunks' numbers; `send` gets what came of
+    that, and from then on `known` must know the pack's chunks.
+    """
 
     def __init__(
         self,
         *,
         open_pack: Callable[[], OpenPack],
-        hand_on: Callable[[Pack, str, Sequence[int]], None],
+        record: Callable[[Pack, str, Sequence[int]], Future[Any]],
+        send: Callable[[Any], None],
         known: Callable[[Iterable[ChunkId]], Mapping[bytes, KnownChunk]],
         supply: Numbers,
         level: int | None,
@@ -61,12 +68,14 @@ class Pipeline:
             in_flight=in_flight,
             most_chunks=most_chunks,
         )
-        self._hand_on = hand_on
+        self._record = record
+        self._send = send
         self._known = known
         self._supply = supply
         self._frames: list[Frame | None] = [None, None]  # compressible, dense
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
-        self._handed_on: list[Pack] = []  # since the last batch: the inventory knows their chunks
+        self._being_recorded: deque[tuple[Pack, Future[Any]]] = deque()
+        self._recorded: list[Pack] = []  # since the last batch: the inventory knows their chunks
         self.used_archives: set[int] = set()
         self.new_bytes = 0
 
@@ -96,7 +105,7 @@ class Pipeline:
         ]
 
     def finish(self) -> None:
-        """Seal what is left and hand the last pack on; an empty pack is never made."""
+        """Seal what is left, record and send the last pack; an empty pack is never made."""
         for kind in range(len(self._frames)):
             self._close_frame(kind)
         self._line.close_pack()
@@ -105,7 +114,7 @@ class Pipeline:
     def _look_up(self, ids: set[ChunkId]) -> Mapping[bytes, KnownChunk]:
         """The chunks that the inventory knows, and that are in no frame of this run."""
         self._collect(wait=False)
-        self._forget_handed_on()
+        self._forget_recorded()
         unknown = ids.difference(self._fresh)
         found = self._known(unknown) if unknown else {}
         self.used_archives.update(known.archive for known in found.values())
@@ -157,18 +166,23 @@ class Pipeline:
         if frame is None:
             return
         if not self._line.has_room(frame):
-            self._collect(wait=True)  # one pack is finished while the next one fills, and no more
+            self._collect(wait=True)  # one pack is finished and recorded while the next fills, and no more
             self._line.close_pack()
         self._line.send(frame)
 
     def _collect(self, *, wait: bool) -> None:
+        """Have complete packs recorded, and send those that are."""
         for sealed in self._line.finished(wait=wait):
-            self._hand_on(sealed.pack, sealed.file_name, sealed.numbers)
-            self._handed_on.append(sealed.pack)
+            recording = self._record(sealed.pack, sealed.file_name, sealed.numbers)
+            self._being_recorded.append((sealed.pack, recording))
+        while self._being_recorded and (wait or self._being_recorded[0][1].done()):
+            pack, recording = self._being_recorded.popleft()
+            self._send(recording.result())
+            self._recorded.append(pack)
 
-    def _forget_handed_on(self) -> None:
+    def _forget_recorded(self) -> None:
         """Forget chunks that the inventory now knows; only between batches, so look-ups stay valid."""
-        for pack in self._handed_on:
+        for pack in self._recorded:
             for chunk in ChunkColumns.of(pack.chunks).ids:
                 del self._fresh[ChunkId(chunk)]
-        self._handed_on.clear()
+        self._recorded.clear()

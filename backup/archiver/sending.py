@@ -133,10 +133,11 @@ class CatalogSender:
     def _send(self, written: catalogs.WrittenCatalog) -> Archive:
         """Upload a catalog and wait until it is stored."""
         domain, run = self._at.domain, self._at.run.number
-        number = self._at.uploader.submit(
-            written.pack, written.file_name, domain=domain, run=run, catalog=written.position
+        uploader = self._at.uploader
+        number = uploader.send(
+            uploader.record(written.pack, written.file_name, domain=domain, run=run, catalog=written.position)
         )
-        self._at.uploader.drain()
+        uploader.drain()
         inventory = self._at.context.inventory
         with inventory.reading() as tx:
             return archives.get_archives(tx, [number], inventory.id)[number]

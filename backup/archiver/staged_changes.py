@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
 
+from backup.archiver.books import Books
 from backup.archiver.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
@@ -28,7 +32,10 @@ READS_A_VIEW: Final = 2_000
 
 
 class StagedChanges:
-    """The changes of one run, on its own thread. `close` it at the end: what was not flushed is dropped."""
+    """The changes of one run, for its own thread; `books` write them.
+
+    `close` it at the end: what was not flushed is dropped.
+    """
 
     def __init__(
         self,
@@ -38,6 +45,7 @@ class StagedChanges:
         run: int,
         domain: int,
         delta: Delta,
+        books: Books,
         lost: LostChunks = NOTHING_LOST,
     ) -> None:
         """Stage changes of a job's run, and write each into its catalog, `delta`, too."""
@@ -47,13 +55,15 @@ class StagedChanges:
         self._domain = domain
         self._lost = lost
         self._delta = delta
-        self._numbers = NumberSupply(inventory, "entries")
+        self._books = books
+        self._numbers = NumberSupply(inventory, "entries", ahead=books.do)
         self._added = _no_rows()  # columns, as the driver takes them
         self._removed: list[int] = []
         self._hinted: list[tuple[int, Hint]] = []
         self._directory_numbers = NumberSupply(inventory, "directories")
         self._directories: dict[bytes, int] = {}  # a cache of directories that the inventory has
         self._new_directories: dict[bytes, int] = {}
+        self._writing: deque[tuple[Future[None], Mapping[bytes, int]]] = deque()  # with new directories
         self._homes: dict[int, bytes] = {}  # the directories of what was gathered
         self._view: ExitStack | None = None
         self._reader: Transaction | None = None
@@ -190,18 +200,34 @@ class StagedChanges:
         return number is not None and entries.has_live(self.reading(), number)
 
     def flush(self) -> None:
-        """Write what was gathered."""
-        self.end_view()
+        """Have what was gathered written."""
+        while self._writing and self._writing[0][0].done():
+            self._writing.popleft()
+        self.end_view()  # the next one has the directories that were written
         if not self._gathered:
             return
-        with self._inventory.writing() as tx:
-            entries.add_directories(tx, self._job, self._new_directories)
-            entries.stage(tx, self._run, added=self._added, removed=self._removed, hinted=self._hinted)
-        if self._added[0]:
-            self._delta.staged(self.owners, self._homes, self._added)
-            self._homes = {}
+        staging = partial(entries.stage, added=self._added, removed=self._removed, hinted=self._hinted)
+        telling = partial(self._delta.staged, dict(self.owners), self._homes, self._added)
+        writing = self._books.do(
+            partial(self._write, self._new_directories, staging, telling if self._added[0] else None)
+        )
+        self._writing.append((writing, self._new_directories))
+        self._homes = {} if self._added[0] else self._homes
         self._added, self._removed, self._hinted = _no_rows(), [], []
         self._new_directories = {}
+
+    def _write(
+        self,
+        new_directories: Mapping[bytes, int],
+        stage: Callable[[Transaction, int], None],
+        tell: Callable[[], None] | None,
+    ) -> None:
+        """Write what was gathered into inventory and catalog; for the books."""
+        with self._inventory.writing() as tx:
+            entries.add_directories(tx, self._job, new_directories)
+            stage(tx, self._run)
+        if tell is not None:
+            tell()
 
     def close(self) -> None:
         """Close the view of the inventory."""
@@ -246,7 +272,8 @@ class StagedChanges:
 
     def _directory(self, path: bytes) -> int:
         """The number of an entry's directory; a new one is written with the entries that need it."""
-        number = self._new_directories.get(path) or self._find(path)
+        fresh = [self._new_directories, *(new for _, new in self._writing)]
+        number = next((new[path] for new in fresh if path in new), None) or self._find(path)
         if number is None:
             number = self._new_directories[path] = self._directory_numbers.take()
         self._homes[number] = path
@@ -256,10 +283,13 @@ class StagedChanges:
         number = self._owners.get(owner)
         if number is None:
             self.end_view()
-            with self._inventory.writing() as tx:
-                number = self._owners[owner] = entries.add_owner(tx, owner)
+            number = self._owners[owner] = self._books.do(partial(self._add_owner, owner)).result()
             self.owners[number] = owner
         return number
+
+    def _add_owner(self, owner: Owner) -> int:
+        with self._inventory.writing() as tx:
+            return entries.add_owner(tx, owner)
 
 
 def _no_rows() -> list[list[Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Literal, Protocol
 
 from sqlalchemy import select, update
@@ -34,25 +36,47 @@ class Numbers(Protocol):
 
 
 class NumberSupply:
-    """Unique numbers, reserved in the inventory in blocks that grow with use. For one thread."""
+    """Unique numbers, reserved in the inventory in blocks that grow with use. For one thread.
 
-    def __init__(self, inventory: Inventory, counter: Counter, block: int = 4096) -> None:
+    Where something can be done `ahead`, the third block is reserved while the second is used, and so on.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        counter: Counter,
+        block: int = 4096,
+        ahead: Callable[[Callable[[], range]], Future[range]] | None = None,
+    ) -> None:
         self._inventory = inventory
         self._counter = counter
         self._block = block
+        self._ahead = ahead
+        self._following: Future[range] | None = None
         self._next = 0
         self._end = 0
 
     def take(self) -> int:
         """A number that nobody else has or will have."""
         if self._next == self._end:
-            with self._inventory.writing() as tx:
-                self._next = reserve(tx, self._counter, self._block)
-            self._end = self._next + self._block
-            self._block = min(2 * self._block, _LARGEST_BLOCK)
+            self._take_block()
         number = self._next
         self._next += 1
         return number
+
+    def _take_block(self) -> None:
+        following = self._following
+        block = self._reserve(self._block) if following is None else following.result()
+        is_first = self._end == 0
+        self._next, self._end = block.start, block.stop
+        self._block = min(2 * len(block), _LARGEST_BLOCK)
+        if self._ahead is not None and not is_first:
+            self._following = self._ahead(partial(self._reserve, self._block))
+
+    def _reserve(self, count: int) -> range:
+        with self._inventory.writing() as tx:
+            first = reserve(tx, self._counter, count)
+        return range(first, first + count)
 
     def take_many(self, count: int) -> Sequence[int]:
         """`count` such numbers, rising."""

@@ -2,11 +2,12 @@
 
     with Uploader(...) as uploader:
         uploader.resume(pending)            # what a dead process left behind
-        uploader.submit(pack, "x.pack", ...)
+        uploader.send(uploader.record(pack, "x.pack", ...))
         uploader.drain()                    # every pack is stored now
 
 The caller's thread keeps the records: it records a pack as submitted before its first byte is sent, and as
-stored when the vault has completed it. Worker threads carry bytes and return values.
+stored when the vault has completed it. Worker threads carry bytes and return values. `record` alone, which is
+the database's work, may be called on another thread.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed agai
 
 
 @dataclass(frozen=True, slots=True)
-class _Outgoing:
+class Outgoing:
     """A pack to send: its archive, its file in the spool, and the parts that it is cut into.
 
     `stamp` is that of the file when it was proven; None for one that a dead process left.
@@ -70,7 +71,7 @@ class _Outgoing:
 class _Sending:
     """A pack on its way; its upload was begun `anew` so many times, `others` were begun before."""
 
-    pack: _Outgoing
+    pack: Outgoing
     done: Future[ArchiveId]
     anew: int = 0
     others: Sequence[UploadId] = ()
@@ -127,7 +128,7 @@ class Uploader:
         self._packs.shutdown(wait=True, cancel_futures=kind is not None)
         self._parts.shutdown(wait=True)
 
-    def submit(
+    def record(
         self,
         pack: Pack,
         spool_file: str,
@@ -136,12 +137,8 @@ class Uploader:
         run: int,
         chunk_numbers: Sequence[int] = (),
         catalog: CatalogPosition | None = None,
-    ) -> int:
-        """Record a pack (its spool file is synced already), begin its upload and send it; its archive number.
-
-        Waits while too many packs are under way.
-        """
-        self._collect(leave=self._most - 1)
+    ) -> Outgoing:
+        """Record a pack as submitted (its spool file is synced already), for `send`; on any thread."""
         part_size = part_size_for(pack.size, self._part_size)
         with self._inventory.writing() as tx:
             number = archives.submit(
@@ -157,10 +154,14 @@ class Uploader:
             )
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
         parts = _parts_of(pack.size, part_size, pack.leaves)
-        outgoing = _Outgoing(archive, part_size, spool_file, parts, pack.stamp)
+        return Outgoing(archive, part_size, spool_file, parts, pack.stamp)
+
+    def send(self, outgoing: Outgoing) -> int:
+        """Begin the upload of a recorded pack; its archive number. Waits while too many are under way."""
+        self._collect(leave=self._most - 1)
         self._sending.append(_Sending(outgoing, self._begin(outgoing)))
-        self._progress.advance(packed=pack.size)
-        return number
+        self._progress.advance(packed=outgoing.archive.size)
+        return outgoing.archive.number
 
     def drain(self) -> None:
         """Wait until everything submitted is stored and recorded."""
@@ -194,7 +195,7 @@ class Uploader:
                 self._lose(one, known)
                 continue
             self._collect(leave=self._most - 1)
-            outgoing = _Outgoing(
+            outgoing = Outgoing(
                 one.archive,
                 one.part_size,
                 one.spool_file,
@@ -224,24 +225,24 @@ class Uploader:
             return _Sending(pack, self._take_up(pack, others[0]), sending.anew, others[1:])
         return _Sending(pack, self._begin(pack), sending.anew + 1)
 
-    def _begin(self, pack: _Outgoing) -> Future[ArchiveId]:
+    def _begin(self, pack: Outgoing) -> Future[ArchiveId]:
         """Begin an upload, which is recorded before it can become an archive, and send the pack."""
         archive = pack.archive
         upload_id = self._patience.call(lambda: self._vault.begin_upload(archive.label, pack.part_size))
         self._note_begun(pack, upload_id)
         return self._packs.submit(self._send, pack, upload_id)
 
-    def _take_up(self, pack: _Outgoing, upload_id: UploadId) -> Future[ArchiveId]:
+    def _take_up(self, pack: Outgoing, upload_id: UploadId) -> Future[ArchiveId]:
         """Go on with an upload that was begun before, which is recorded then as well."""
         self._note_begun(pack, upload_id)
         return self._packs.submit(self._finish, pack, upload_id)
 
-    def _note_begun(self, pack: _Outgoing, upload_id: UploadId) -> None:
+    def _note_begun(self, pack: Outgoing, upload_id: UploadId) -> None:
         """Once it is an archive, no list of uploads shows it any more: a repeated Complete finds it."""
         with self._inventory.writing() as tx:
             archives.upload_begun(tx, pack.archive.number, upload_id)
 
-    def _stored(self, pack: _Outgoing, archive_id: ArchiveId) -> None:
+    def _stored(self, pack: Outgoing, archive_id: ArchiveId) -> None:
         """Record that a pack is in the vault."""
         number, size = pack.archive.number, pack.archive.size
         with self._inventory.writing() as tx:
@@ -275,7 +276,7 @@ class Uploader:
 
     # On worker threads: bytes and vault calls, no books.
 
-    def _send(self, pack: _Outgoing, upload_id: UploadId, present: Sequence[StoredPart] = ()) -> ArchiveId:
+    def _send(self, pack: Outgoing, upload_id: UploadId, present: Sequence[StoredPart] = ()) -> ArchiveId:
         """Send the parts that are not `present`, then complete. `UploadExpiredError` if it was given up."""
         path = os.path.join(self._spool, pack.spool_file)
         if not present and self._put_file(path, pack, upload_id):
@@ -290,7 +291,7 @@ class Uploader:
         sent = {part.offset: part for part in (future.result() for future in sending)}
         return self._complete(pack.archive, upload_id, [sent.get(part.offset, part) for part in pack.parts])
 
-    def _put_file(self, path: str, pack: _Outgoing, upload_id: UploadId) -> bool:
+    def _put_file(self, path: str, pack: Outgoing, upload_id: UploadId) -> bool:
         """Hand the spool file over as it is, if the vault can take it."""
         vault = self._vault
         if not isinstance(vault, TakesFiles):
@@ -326,7 +327,7 @@ class Uploader:
             )
         )
 
-    def _finish(self, pack: _Outgoing, upload_id: UploadId) -> ArchiveId:
+    def _finish(self, pack: Outgoing, upload_id: UploadId) -> ArchiveId:
         """Repeat Complete, else send what is missing; `UploadExpiredError` if it was given up."""
         if self._vault.traits.checks_crc64:
             pack = replace(pack, parts=self._with_crcs(pack))
@@ -335,7 +336,7 @@ class Uploader:
         except IntegrityError:
             return self._send(pack, upload_id, self._present(pack, upload_id))
 
-    def _with_crcs(self, pack: _Outgoing) -> list[Part]:
+    def _with_crcs(self, pack: Outgoing) -> list[Part]:
         """The parts of a pack that was found in the spool, with what the vault knows them by."""
         path = os.path.join(self._spool, pack.spool_file)
         found = []
@@ -344,7 +345,7 @@ class Uploader:
                 found.append(replace(part, crc64=crc64(body)))
         return found
 
-    def _present(self, pack: _Outgoing, upload_id: UploadId) -> Sequence[StoredPart]:
+    def _present(self, pack: Outgoing, upload_id: UploadId) -> Sequence[StoredPart]:
         return self._patience.call(lambda: self._vault.list_parts(upload_id, pack.part_size))
 
 

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,12 @@ class Line:
             PackKind.DATA
         )
 
+    def record(self, pack: Pack, name: str, numbers: Sequence[int]) -> Future[Pack]:
+        recorded: Future[Pack] = Future()
+        self.hand_on(pack, name, numbers)
+        recorded.set_result(pack)
+        return recorded
+
     def hand_on(self, pack: Pack, name: str, numbers: Sequence[int]) -> None:
         self.packs.append((pack, (self.spool / name).read_bytes(), list(numbers)))
         for number, row in zip(numbers, pack.chunks, strict=True):
@@ -80,7 +87,8 @@ class Line:
     ) -> Pipeline:
         return Pipeline(
             open_pack=self.open_pack,
-            hand_on=self.hand_on,
+            record=self.record,
+            send=lambda _pack: None,
             known=self.known,
             supply=Counter(),
             level=1,

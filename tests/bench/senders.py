@@ -109,7 +109,7 @@ class Nightvault:
         ) as uploader:
             for path in packs:
                 pack, name = self._pack(path)
-                uploader.submit(pack, name, domain=self._domain, run=self._run)
+                uploader.send(uploader.record(pack, name, domain=self._domain, run=self._run))
             uploader.drain()
 
     def _pack(self, path: Path) -> tuple[Pack, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -39,6 +41,23 @@ class TestNumbers:
             given_out.extend(supply.take() for _ in range(count))
         assert len(given_out) == len(set(given_out))
         assert given_out == sorted(given_out)
+
+    @pytest.mark.parametrize("times", [1, 3, 50])
+    def test_none_is_given_twice_if_they_are_reserved_ahead(self, inventory: Inventory, times: int) -> None:
+        """By another thread, from the third block on; a single one is never reserved in vain."""
+        asked: list[Future[range]] = []
+
+        def ahead(reserve_block: Callable[[], range]) -> Future[range]:
+            asked.append(threads.submit(reserve_block))
+            return asked[-1]
+
+        with ThreadPoolExecutor(1) as threads:
+            supply = NumberSupply(inventory, "entries", 4, ahead=ahead)
+            given_out = [one for _ in range(times) for one in (*supply.take_many(3), supply.take())]
+        assert given_out == list(range(1, 4 * times + 1))
+        assert bool(asked) == (times > 1)
+        with inventory.writing() as tx:
+            assert reserve(tx, "entries", 1) > given_out[-1]
 
     def test_what_is_undone_was_never_given(self, inventory: Inventory) -> None:
         with pytest.raises(KeyError), inventory.writing() as tx:

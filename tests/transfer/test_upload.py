@@ -103,7 +103,8 @@ class Yard:
     def submit(self, uploader: Uploader, size: int, seed: int = 0) -> int:
         """Make a pack and submit it; its archive number."""
         pack, name = self.pack(size, seed)
-        return uploader.submit(pack, name, domain=self.domain, run=self.run, chunk_numbers=[seed + 1])
+        recorded = uploader.record(pack, name, domain=self.domain, run=self.run, chunk_numbers=[seed + 1])
+        return uploader.send(recorded)
 
     def send(self, size: int, vault: object = None, *, spoil: bytes | None = b"") -> None:
         """Submit a pack and wait for it; its file first becomes `spoil`, or goes (None)."""
@@ -113,7 +114,7 @@ class Yard:
                 (self.spool / name).unlink()
             elif spoil:
                 (self.spool / name).write_bytes(spoil)
-            uploader.submit(pack, name, domain=self.domain, run=self.run, chunk_numbers=[1])
+            uploader.send(uploader.record(pack, name, domain=self.domain, run=self.run, chunk_numbers=[1]))
             uploader.drain()
 
     def resume(self, vault: object = None) -> None:
@@ -231,7 +232,8 @@ class TestSubmit:
             label = replace(delta, job_id=yard.job.id)
             place = CatalogPosition(yard.job.number, 7, Generation.DELTA, None, [data])
             pack = replace(pack, label=label, chunks=[])
-            number = uploader.submit(pack, name, domain=yard.domain, run=yard.run, catalog=place)
+            recorded = uploader.record(pack, name, domain=yard.domain, run=yard.run, catalog=place)
+            number = uploader.send(recorded)
             uploader.drain()
         assert yard.archive(number).label == label
         with yard.inventory.reading() as tx:

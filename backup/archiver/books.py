@@ -1,0 +1,59 @@
+"""What a run records in the inventory while it goes on: in order, on a thread of its own.
+
+    books = Books()
+    recording = books.do(partial(uploader.record, pack, ...))   # again and again
+    books.finish()                                              # everything is recorded now
+
+The database works without the interpreter's lock, so the run's own thread goes on reading files meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+_MOST_WAITING: Final = 4  # each with columns of some ten thousand entries, or of a pack's chunks
+
+T = TypeVar("T")
+
+
+class Books:
+    """The thread and what waits for it. For one thread, which must `close` it, whatever happened."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "books")
+        self._waiting: deque[Future[Any]] = deque()
+        self._error: BaseException | None = None
+
+    def do(self, work: Callable[[], T]) -> Future[T]:
+        """Do it after all that was given before; waits while too much is waiting.
+
+        The first error ends it: it is raised here, by what this returns, and by `finish`.
+        """
+        while self._waiting and (len(self._waiting) >= _MOST_WAITING or self._waiting[0].done()):
+            self._waiting.popleft().result()
+        doing = self._thread.submit(self._do, work)
+        self._waiting.append(doing)
+        return doing
+
+    def finish(self) -> None:
+        """Wait until everything is done."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Drop what was not begun, and end the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
+    # On the thread.
+
+    def _do(self, work: Callable[[], T]) -> T:
+        if self._error is not None:
+            raise self._error
+        try:
+            return work()
+        except BaseException as error:
+            self._error = error
+            raise
