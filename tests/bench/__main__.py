@@ -22,7 +22,7 @@ from typing import TypeVar
 from backup.model import MIB
 from tests.bench import chart, data, report
 from tests.bench.measure import Measured, differences, measure
-from tests.bench.peers import PEERS, Peer, install, usual
+from tests.bench.peers import PEERS, Nightvault, Peer, install, usual
 from tests.bench.place import Place, restored
 from tests.bench.report import PHASES, Row
 
@@ -41,7 +41,8 @@ def main() -> None:
     """Parse, prepare, measure, tell."""
     options = _options()
     install(options.peers)
-    peers = [PEERS[name]() for name in options.peers]
+    peers: list[Peer] = [PEERS[name]() for name in options.peers]
+    peers += map(Nightvault, options.also)
     versions = {peer.name: peer.version() for peer in peers}
     rows: list[Row] = []
     rounds = options.work / "rounds"
@@ -75,6 +76,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", choices=sorted(_SETS), default=sorted(_SETS))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=usual())
+    parser.add_argument(
+        "--also",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="ENVIRONMENT",
+        help="nightvault again, with the Python of other environments (VENV=... make venv)",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of the data sets' sizes")
     parser.add_argument("--page", type=Path, help="where the tables go, as docs/performance.md")
     return parser.parse_args()

@@ -57,7 +57,7 @@ def draw(page: str) -> str:
             parts.append(f'<text x="8" y="{y + 12}">{escape(bar.phase)}</text>')
             before = bar.data, bar.phase
         length = min(bar.ratio, _MOST) * scale
-        kind = "own" if bar.program == "nightvault" else "other"
+        kind = "own" if bar.program.startswith("nightvault") else "other"
         parts += [
             f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(bar.program)}</text>',
             f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{length:.0f}" height="{_BAR - 3}"/>',

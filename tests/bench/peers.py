@@ -38,12 +38,16 @@ class Peer(Protocol):
 
 
 class Nightvault:
-    """This program, into a directory vault."""
+    """This program, into a directory vault; with the Python of another environment, if one is given."""
 
     name = "nightvault"
 
-    def __init__(self) -> None:
-        self._command = [str(Path(sys.executable).with_name("nightvault"))]
+    def __init__(self, environment: Path | None = None) -> None:
+        folder = environment / "bin" if environment else Path(sys.executable).parent
+        self._command = [str(folder / "nightvault")]
+        if environment:
+            asked = "import platform; print(platform.python_version())"
+            self.name = f"nightvault, {output([str(folder / 'python'), '-c', asked])}"
 
     def version(self) -> str:
         """What it says of itself."""
