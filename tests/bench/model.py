@@ -151,6 +151,9 @@ class _Entries:
         folder = b"%06d" % (key // _FILES_A_FOLDER)
         return RestoreEntry(folder, b"%02d.txt" % (key % 100), EntryKind.FILE, 0o644, _OWNER, key, 45, None)
 
+    def some(self, keys: Sequence[int]) -> list[RestoreEntry]:
+        return [self[key] for key in keys]
+
 
 _OWNER: Final = Owner(0, 0, "", "")
 

@@ -45,6 +45,8 @@ def test_they_come_out_as_they_went_in() -> None:
         RestoreEntry(b"", b"b", file, 0o640, plain, -5, 0, None, number=1),
         RestoreEntry(b"d", b"e", EntryKind.DIRECTORY, 0o640, plain, -5, 0, None, number=1, on_the_way=True),
     ]
+    for keys in ([0], [1, 2], [0, 1, 2, 3, 4], [2, 1], [0, 2], [1, 3, 2]):
+        assert made.some(keys) == [made[key] for key in keys]
     assert made[1].extra is made[2].extra
     assert made[1:3] == [made[1], made[2]]
     assert (len(made), made.names, made.total) == (5, 5, LARGEST)

@@ -88,6 +88,25 @@ def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
     for number in places:
         assert list(uses.take(places.position(number))) == expected.get(number, [])
         assert list(uses.take(places.position(number))) == []
+    again = ChunkUsers(files_of(lists), places).take_run(range(len(places)))
+    assert [list(one) for one in again] == [expected.get(number, []) for number in places]
+
+
+@given(st.lists(st.integers(0, 4), max_size=8), st.data())
+def test_a_run_of_chunks_is_taken_as_one_by_one(counts: list[int], data: st.DataObject) -> None:
+    """Of files whose chunks follow each other, as after a first backup, some empty, and some done before."""
+    numbers = iter(range(sum(counts)))
+    files = files_of([[next(numbers) for _ in range(count)] for count in counts])
+    places = ChunkLocations([place(number) for number in range(sum(counts))])
+    first = data.draw(st.integers(0, len(places)))
+    run = range(first, data.draw(st.integers(first, len(places))))
+    one, other = ChunkUsers(files, places), ChunkUsers(files, places)
+    for user in data.draw(st.sets(st.integers(0, max(len(places) - 1, 0)))) if len(places) else ():
+        one.settle(user)
+        other.settle(user)
+    assert [list(uses) for uses in one.take_run(run)] == [list(other.take(at)) for at in run]
+    assert [list(uses) for uses in one.take_run(run)] == [[]] * len(run)
+    assert [*places.places(run)] == [(at.offset, at.length, at.id) for at in map(places.at, run)]
 
 
 def test_what_is_pending() -> None:

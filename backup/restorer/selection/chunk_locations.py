@@ -6,7 +6,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from operator import itemgetter, sub
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from backup.restorer.selection.column import Column, Scratch, Values
 _ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
 _LENGTH_AND_ID: Final = struct.Struct("<I32s")  # the end of a row
 _LENGTH_AT: Final = _ROW.size - _LENGTH_AND_ID.size
-_archive_and_frame, _length = itemgetter(0, 1), itemgetter(3)
+_archive_and_frame, _length, _offset_length_id = itemgetter(0, 1), itemgetter(3), itemgetter(2, 3, 4)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 _READ_ALONG: Final = 2  # as many rows are read for each that is wanted: to find one alone costs more
@@ -113,6 +113,11 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         archive, frame, offset, length, name = _ROW.unpack_from(self._rows.values, position * _ROW.size)
         return ChunkLocation(self.numbers[position], name, archive, frame, offset, length)
 
+    def places(self, run: range) -> Iterator[tuple[int, int, bytes]]:
+        """Offset, length and id of the chunks at these positions, which follow each other."""
+        rows = memoryview(self._rows.values)[run.start * _ROW.size : run.stop * _ROW.size]
+        return map(_offset_length_id, _ROW.iter_unpack(rows))
+
     def only(self, numbers: Container[int]) -> ChunkLocations:
         """The locations of `numbers` alone."""
         chosen = (self.at(position) for position, number in enumerate(self.numbers) if number in numbers)
@@ -159,9 +164,13 @@ class FramePositions:
 
     def of(self, archive: int, frame: int) -> Iterator[int]:
         """The positions of the chunks in a frame, in order."""
+        return chain.from_iterable(self.runs(archive, frame))
+
+    def runs(self, archive: int, frame: int) -> Iterator[range]:
+        """The same, in runs of positions that follow each other."""
         key = _key(archive, frame)
         for at in range(bisect_left(self._keys, key), bisect_right(self._keys, key)):
-            yield from range(self._starts[at], self._ends[at])
+            yield range(self._starts[at], self._ends[at])
 
     def frames_of(self, archive: int) -> Iterator[int]:
         """The numbers of an archive's frames that hold any, in order."""

@@ -19,6 +19,7 @@ from backup.restorer.selection.entry import RestoreEntry
 # end of the name in the joined names. Every integer that a database can hold fits: damage is found elsewhere.
 _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
+_KIND_AT: Final = struct.calcsize("<III")  # of a row's bytes
 _EXTRA, _KIND, _SIZE = 2, 3, 7  # positions in a row
 _extra, _size = itemgetter(_EXTRA), itemgetter(_SIZE)
 _extra_and_size = itemgetter(_EXTRA, _SIZE)
@@ -94,8 +95,9 @@ class Entries(Sequence[RestoreEntry]):
 
     def is_plain(self, key: int) -> bool:
         """Whether the entry is a file with a single name and only owner, mode and times."""
-        row = self._row(key)
-        return row[_KIND] == EntryKind.FILE and not row[_EXTRA] and key not in self._changed
+        if self.has_extras and self._row(key)[_EXTRA]:
+            return False
+        return self._rows.values[key * _ROW.size + _KIND_AT] == EntryKind.FILE and key not in self._changed
 
     def size(self, key: int) -> int:
         """Size of an entry in bytes."""
@@ -162,6 +164,22 @@ class Entries(Sequence[RestoreEntry]):
             number,
             bool(on_the_way),
         )
+
+    def some(self, keys: Sequence[int]) -> list[RestoreEntry]:
+        """The entries of these keys, in that order; those that follow each other are made at once."""
+        first, end = keys[0], keys[-1] + 1
+        if self._changed or [*keys] != [*range(first, end)]:
+            return [self[key] for key in keys]
+        directories, owners, extras, names = self._directories, self._owners, self._extras, self._names.values
+        rows = memoryview(self._rows.values)
+        last = _END.unpack_from(rows, first * _ROW.size - _END.size)[0] if first else 0
+        made = []
+        for row in _ROW.iter_unpack(rows[first * _ROW.size : end * _ROW.size]):
+            directory, owner, extra, kind, on_the_way, mode, mtime_ns, size, number, ends = row
+            name, last = bytes(names[last:ends]), ends
+            place = directories[directory], name, _KINDS[kind], mode, owners[owner], mtime_ns, size
+            made.append(RestoreEntry(*place, extras[extra], (), number, bool(on_the_way)))
+        return made
 
     def _row(self, key: int) -> tuple[int, ...]:
         return _ROW.unpack_from(self._rows.values, key * _ROW.size)

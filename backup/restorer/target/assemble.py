@@ -157,15 +157,16 @@ class Assembly:
         files may still be `under_way` afterwards.
         """
         self._selection.scratch.rest()
-        positions = self._chunks.of(archive, row.number)
         try:
             data, proven = opened.result()
         except IntegrityError as error:
             self._sharing.begin(memoryview(b""))
-            return self._spoil(positions, str(error))
+            return self._spoil(self._chunks.of(archive, row.number), str(error))
         raw = memoryview(data)
         self._sharing.begin(raw)
-        written = sum(self._write(position, raw, proven.get(position)) for position in positions)
+        written = 0
+        for run in self._chunks.runs(archive, row.number):
+            written += self._write_run(run, raw, proven)
         return written + self._sharing.end()
 
     @property
@@ -187,27 +188,26 @@ class Assembly:
                 self._drop(key, "not all of its data was found")
             user = self._users.pending(files.starts[key + 1])
 
-    def _write(self, position: int, raw: memoryview, is_good: bool | None) -> int:
-        """Write one chunk of a frame; returns the bytes, except those of small files.
-
-        `is_good` says whether it has its id; None if that was not looked at yet.
-        """
-        location = self._selection.locations.at(position)
-        data = raw[location.offset : location.offset + location.length]
+    def _write_run(self, run: range, raw: memoryview, proven: Mapping[int, bool]) -> int:
+        """Write chunks of a frame that follow each other; returns the bytes, except those of small files."""
         written = 0
-        for key, offset in self._users.take(position):
-            if key in self._gone:
-                continue
-            if self._is_small(key, location.length):
-                end = location.offset + location.length
-                self._sharing.add(SmallFile(key, location.offset, end, location.id))
-                continue
-            if is_good is None:
-                is_good = chunk_id(self._chunk_key, data) == location.id
-            if not is_good:
-                self._spoil_one(key)
-                continue
-            written += self._write_use(key, offset, data)
+        gone, add = self._gone, self._sharing.add
+        columns = zip(run, self._selection.locations.places(run), self._users.take_run(run), strict=True)
+        for position, (offset, length, name), users in columns:
+            end = offset + length
+            is_good = proven.get(position)
+            for key, place in users:
+                if key in gone:
+                    continue
+                if self._is_small(key, length):
+                    add(SmallFile(key, offset, end, name))
+                    continue
+                if is_good is None:
+                    is_good = chunk_id(self._chunk_key, raw[offset:end]) == name
+                if is_good:
+                    written += self._write_use(key, place, raw[offset:end])
+                else:
+                    self._spoil_one(key)
         return written
 
     def _write_use(self, key: int, offset: int, data: memoryview) -> int:
@@ -228,9 +228,11 @@ class Assembly:
 
     def _is_small(self, key: int, size: int) -> bool:
         """Whether a file whose data is this chunk of `size` bytes can be written in one step."""
+        if size > LARGEST or key in self._begun:
+            return False
         files = self._selection.files
-        is_whole = files.starts[key + 1] - files.starts[key] <= 1 and key not in self._begun
-        return is_whole and size <= LARGEST and files.entries.is_plain(key)
+        starts = files.starts
+        return starts[key + 1] - starts[key] <= 1 and files.entries.is_plain(key)
 
     def _put(self, key: int, offset: int, data: memoryview) -> bool:
         """Write a chunk at `offset` of a file's data, around its holes."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.helper_process import MOST_FILES, Lent, MakerGoneError, MakerProcess, NewFile
 from backup.restorer.target.making import Made
 from backup.restorer.target.metadata import Report
@@ -159,9 +160,12 @@ class Sharing:
             self._make(files, self._frame)
 
     def _make(self, files: Sequence[SmallFile], frame: memoryview) -> None:
-        for file in files:
-            entry, data = self._entries[file.key], frame[file.start : file.end]
+        for file, entry in self._with_entries(files):
+            data = frame[file.start : file.end]
             self._note(file, self._writer.make_verified(entry, data, file.chunk, self._chunk_key))
+
+    def _with_entries(self, files: Sequence[SmallFile]) -> Iterable[tuple[SmallFile, RestoreEntry]]:
+        return zip(files, self._entries.some([file.key for file in files]), strict=True) if files else ()
 
     def _note(self, file: SmallFile, made: int) -> None:
         """Record the outcome of one file."""
@@ -181,10 +185,10 @@ class Sharing:
         if helper.has_frame != self._number:
             helper.process.buffer[start : start + len(self._frame)] = self._frame
             helper.has_frame = self._number
-        directories: dict[bytes, Lent] = {}
+        directories: dict[bytes, tuple[int, Lent]] = {}
         try:
-            entry = [self._new_file(file, start, directories) for file in files]
-            request = helper.process.ask([*directories.values()], entry)
+            asked = [self._new_file(*one, start, directories) for one in self._with_entries(files)]
+            request = helper.process.ask([lent for _, lent in directories.values()], asked)
             helper.asked.append(_Batch(files, self._frame, self._number, request))
         except MakerGoneError as error:
             self._go_on_without(helper, error)
@@ -192,18 +196,19 @@ class Sharing:
         except OSError:  # a directory is gone: creating the files here reports it
             return False
         finally:
-            for lent in directories.values():
+            for _, lent in directories.values():
                 os.close(lent.handle)
         return True
 
-    def _new_file(self, file: SmallFile, start: int, directories: dict[bytes, Lent]) -> NewFile:
-        entry = self._entries[file.key]
-        if entry.directory not in directories:
-            directories[entry.directory] = self._writer.lend(entry.directory)
+    def _new_file(
+        self, file: SmallFile, entry: RestoreEntry, start: int, directories: dict[bytes, tuple[int, Lent]]
+    ) -> NewFile:
+        found = directories.get(entry.directory)
+        if found is None:
+            found = directories[entry.directory] = len(directories), self._writer.lend(entry.directory)
         uid, gid = self._writer.ids(entry)
-        index = [*directories].index(entry.directory)
-        extent = start + file.start, start + file.end
-        return NewFile(index, entry.name, entry.mode, uid, gid, entry.mtime_ns, *extent, file.chunk)
+        begin, end = start + file.start, start + file.end
+        return NewFile(found[0], entry.name, entry.mode, uid, gid, entry.mtime_ns, begin, end, file.chunk)
 
     def _take_answer(self, helper: _Helper, *, waits: bool) -> bool:
         """Record the oldest batch's result and create here what was left; False if it is not known yet.
