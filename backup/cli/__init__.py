@@ -21,7 +21,7 @@ from backup.cli.support.process_setup import secure_process
 # Rows make hundreds of thousands of objects and no cycles: with Python's default thresholds, looking for
 # cycles among them takes a tenth of a backup's CPU. The first is more than all imports make (100,000), else
 # looking at these takes a tenth of a small command's.
-_GC_THRESHOLDS = (250_000, 20, 50)
+GC_THRESHOLDS = (250_000, 20, 50)
 
 
 # Every command, with its line of help, in the groups that `nightvault --help` shows. The command `a-b` is the
@@ -141,7 +141,7 @@ class Main(LazyGroup):
         **extra: Any,
     ) -> Any:
         """Run the command named by the arguments, and exit with its code."""
-        gc.set_threshold(*_GC_THRESHOLDS)
+        gc.set_threshold(*GC_THRESHOLDS)
         if standalone_mode:
             # Else Python looks for cycles at its end, among all that was imported: a quarter of its time.
             atexit.register(gc.freeze)

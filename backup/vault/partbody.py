@@ -5,8 +5,8 @@ signature's SHA-256 unless the header is set. There is no parameter for the latt
 until the headers are made; each request has its own body, so threads cannot mix them up. Just before a
 request is sent, an event calls the body's `begin_sending`: from then on, and not while boto3 hashes it, reads
 follow the rate limit. Without a limit, reads return larger pieces than boto3 asks for (16 KiB) as long as the
-line accepts them at once, since each piece costs a turn of the interpreter. A slow line gets small ones, as
-sending one has a timeout.
+line accepts them at once, since each piece costs a turn of the interpreter, for which other threads wait. A
+slow line gets small ones, as sending one has a timeout.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backup.model import KIB
+from backup.model import KIB, MIB
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, Unlimited
 
 _HEADER = "x-amz-content-sha256"
@@ -28,7 +28,10 @@ _SENT = ("before-send.glacier.UploadMultipartPart", "before-send.s3.UploadPart")
 
 
 SMALLEST_PIECE: Final = 16 * KIB
-LARGEST_PIECE: Final = 256 * KIB
+SURE_PIECE: Final = 256 * KIB
+"""The largest piece before so much was sent that the system's buffers cannot have swallowed most of it."""
+LARGEST_PIECE: Final = 2 * MIB
+_OF_SENT: Final = 16  # a larger piece is at most this part of what was sent before
 _AT_ONCE: Final = 0.05
 _SLOWLY: Final = 1.0
 
@@ -39,10 +42,11 @@ class Stride:
 
     size: int = SMALLEST_PIECE
 
-    def after(self, seconds: float) -> Stride:
-        """The next stride, after a piece of this one took so many seconds."""
+    def after(self, seconds: float, sent: int) -> Stride:
+        """The next stride, after a piece of this one took so many seconds, and so much was `sent` in all."""
         if seconds < _AT_ONCE:
-            return Stride(min(self.size * 2, LARGEST_PIECE))
+            most = min(max(SURE_PIECE, sent // _OF_SENT), LARGEST_PIECE)
+            return Stride(min(self.size * 2, most))
         return Stride(max(self.size // 2, SMALLEST_PIECE)) if seconds > _SLOWLY else self
 
 
@@ -97,7 +101,7 @@ class PartBody:
             return size
         now = self._stopwatch()
         if self._at:
-            self._stride = self._stride.after(now - self._given_at)
+            self._stride = self._stride.after(now - self._given_at, self._at)
         self._given_at = now
         return max(size, self._stride.size)
 

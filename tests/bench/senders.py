@@ -7,8 +7,11 @@ import os
 import queue
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +20,7 @@ import boto3
 import botocore.utils
 
 from backup.app.clock import SystemClock
-from backup.format.treehash import TreeHasher
+from backup.format.treehash import TreeHasher, leaf_hashes
 from backup.inventory import archives, runs
 from backup.inventory.database import create_inventory
 from backup.model import (
@@ -30,7 +33,6 @@ from backup.model import (
     Pack,
     PackId,
     PackKind,
-    TreeHash,
     VaultName,
 )
 from backup.transfer.upload import Uploader
@@ -72,7 +74,7 @@ def plain_loop(url: str, packs: Sequence[Path]) -> None:
 
 
 class Nightvault:
-    """Packs through the uploader, each tree-hashed before it is submitted, as packing does."""
+    """Packs through the uploader, each tree-hashed before it is submitted, as packing does meanwhile."""
 
     def __init__(self, work: Path) -> None:
         self._spool = work / "spool"
@@ -96,21 +98,24 @@ class Nightvault:
         self._inventory.close()
 
     def send(self, url: str, packs: Sequence[Path]) -> None:
-        """The whole road from spool files to stored archives."""
-        client = make_client(session(), "glacier", region=REGION, endpoint=url)
-        vault = GlacierVault(VaultName(VAULT), client, VAULT)
-        with Uploader(
-            inventory=self._inventory,
-            vault=vault,
-            clock=self._clock,
-            progress=Silent(),
-            spool=str(self._spool),
-            part_size=PART,
-        ) as uploader:
-            for path in packs:
-                pack, name = self._pack(path)
-                uploader.send(uploader.record(pack, name, domain=self._domain, run=self._run))
-            uploader.drain()
+        """The whole road from spool files to stored archives; while some are sent, the next are hashed."""
+        with ThreadPoolExecutor(CORES, "packing") as packing:
+            waiting = iter(packs)
+            made = deque(packing.submit(self._pack, path) for path in islice(waiting, CORES))
+            client = make_client(session(), "glacier", region=REGION, endpoint=url)
+            with Uploader(
+                inventory=self._inventory,
+                vault=GlacierVault(VaultName(VAULT), client, VAULT),
+                clock=self._clock,
+                progress=Silent(),
+                spool=str(self._spool),
+                part_size=PART,
+            ) as uploader:
+                while made:
+                    pack, name = made.popleft().result()
+                    made.extend(packing.submit(self._pack, path) for path in islice(waiting, 1))
+                    uploader.send(uploader.record(pack, name, domain=self._domain, run=self._run))
+                uploader.drain()
 
     def _pack(self, path: Path) -> tuple[Pack, str]:
         """The file as a pack of its own in the spool, which the uploader removes."""
@@ -126,9 +131,14 @@ class Nightvault:
         return Pack(label, b"header", size, hasher.digest(), frames, [], hasher.leaves), name
 
 
+def one_hash(_url: str, packs: Sequence[Path]) -> None:
+    """What a download cannot be without: each byte once through SHA-256, on as many threads as cores."""
+    _on_threads(packs, leaf_hashes)
+
+
 def both_hashes(_url: str, packs: Sequence[Path]) -> None:
     """The hashes alone: each byte twice through SHA-256, on as many threads as there are cores."""
-    _on_threads(packs, lambda _view, _tree, _plain: None)
+    _on_threads(packs, part_hashes)
 
 
 def raw_sockets(url: str, packs: Sequence[Path]) -> None:
@@ -136,7 +146,8 @@ def raw_sockets(url: str, packs: Sequence[Path]) -> None:
     where = urlsplit(url)
     open_ones = threading.local()
 
-    def send(view: memoryview, tree: TreeHash, plain: bytes) -> None:
+    def send(view: memoryview) -> None:
+        tree, plain = part_hashes(view)
         if not hasattr(open_ones, "socket"):
             open_ones.socket = socket.create_connection((where.hostname or "", where.port or 0))
         head = (
@@ -153,7 +164,7 @@ def raw_sockets(url: str, packs: Sequence[Path]) -> None:
     _on_threads(packs, send)
 
 
-def _on_threads(packs: Sequence[Path], each: Callable[[memoryview, TreeHash, bytes], None]) -> None:
+def _on_threads(packs: Sequence[Path], each: Callable[[memoryview], object]) -> None:
     waiting: queue.SimpleQueue[tuple[Path, ByteRange] | None] = queue.SimpleQueue()
     for path in packs:
         size = path.stat().st_size
@@ -163,7 +174,7 @@ def _on_threads(packs: Sequence[Path], each: Callable[[memoryview, TreeHash, byt
     def work() -> None:
         while (part := waiting.get()) is not None:
             with mapped(*part) as view:
-                each(view, *part_hashes(view))
+                each(view)
 
     on_cores(work, waiting)
 
