@@ -13,15 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from backup.format import treehash
-from backup.inventory import driver
-from backup.inventory.database import Transaction
 from backup.model import KIB, MIB, VaultName
 from backup.restorer.restore import plan_restore
 from backup.restorer.selection.chunk_users import ChunkUsers
@@ -31,6 +26,7 @@ from backup.vault.glacier import GlacierVault
 from tests.support.backups import PACK, Site
 from tests.support.doubles import ManualClock
 from tests.support.emulated import RunningEmulator, write_accounts
+from tests.support.heard import heard_by
 from tests.support.rigs import glacier_client
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
@@ -56,25 +52,8 @@ def directory_site(folder: Path, *, pack_size: int = PACK) -> Site:
 def statements() -> Iterator[list[str]]:
     """The SQL that goes to the driver meanwhile; one executemany is one statement."""
     heard: list[str] = []
-
-    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        heard.append(statement)
-
-    def execute(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
-        heard.append(sql)
-        return real(tx, sql, values)
-
-    def insert(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: int) -> int:
-        heard.append(sql)
-        return real_insert(tx, sql, rows, width)
-
-    real, real_insert = driver.executed, driver.inserted
-    event.listen(Engine, "before_cursor_execute", hear)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "executed", execute)
-        patch.setattr(driver, "inserted", insert)
+    with heard_by(heard.append):
         yield heard
-    event.remove(Engine, "before_cursor_execute", hear)
 
 
 class TestStatements:

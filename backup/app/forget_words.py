@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backup.config import Config
 from backup.errors import UsageError
 from backup.inventory import runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.snapshots import Snapshot
 from backup.model import JobName
 

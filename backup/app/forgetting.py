@@ -21,10 +21,10 @@ from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError
 from backup.format.records import ForgottenRecord
 from backup.inventory import retrievals, runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import JobRow, RunKind
-from backup.inventory.schema import micros
 from backup.inventory.snapshots import Snapshot
+from backup.inventory.times import micros
 from backup.model import JobName, SnapshotId, VaultName
 from backup.retention.forget import ForgetPlan, plan_chosen, plan_forget
 from backup.retention.history import Candidate

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from backup.app.prices import price_of
 from backup.config import Config
 from backup.inventory import need
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.need import ArchiveUse
 from backup.model import SnapshotId, VaultName
 

@@ -12,10 +12,10 @@ from backup.errors import UsageError
 from backup.format.marks import MOST_TAGS
 from backup.format.records import MarksRecord
 from backup.inventory import runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import RunKind
-from backup.inventory.schema import micros
 from backup.inventory.snapshots import Pin, Snapshot
+from backup.inventory.times import micros
 from backup.model import SnapshotId
 
 

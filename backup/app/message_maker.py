@@ -15,7 +15,7 @@ from backup.config import Config
 from backup.errors import ExitCode
 from backup.inventory import messages, runs, snapshots
 from backup.inventory import status as queries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.messages import Message
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import MessageKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.proofs import NOTHING_PROVEN, Proof, proofs
 from backup.inventory.readings import Grade
 from backup.model import JobName

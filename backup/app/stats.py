@@ -11,7 +11,8 @@ from backup.config import Config, VaultSettings, part_size_within
 from backup.cost import PriceTable
 from backup.inventory import pruning
 from backup.inventory import stats as queries
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.need import kept_snapshots
 from backup.model import MIB, JobName, PackKind, VaultName
 from backup.pruner.needed import needed_archives

@@ -42,7 +42,7 @@ from backup.errors import NightvaultError
 from backup.inventory import drills, messages, retrievals
 from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.holders import Holder, holders, is_dead
 from backup.inventory.messages import Delivery
 from backup.inventory.proofs import Proof, proofs

@@ -14,7 +14,8 @@ from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
 from backup.inventory import need, runs, snapshots
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, RunKind
 from backup.inventory.snapshots import Snapshot
 from backup.model import SnapshotId

@@ -13,7 +13,7 @@ from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.config import Config
 from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import RunKind
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName

@@ -12,7 +12,7 @@ from backup.errors import UsageError
 from backup.format.records import TakenUpRecord
 from backup.inventory import pruning, runs
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.runs import JobRow, RunKind
 from backup.model import VaultName

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backup.inventory import runs
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.retention.unusual import NIGHTS, Direction, Figure, Figures, Unusual, judge_figures
 from backup.wording import counted, size

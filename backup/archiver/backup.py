@@ -44,7 +44,7 @@ from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import directories_with, to_store_anew
 from backup.inventory.numbers import NumberSupply
 from backup.inventory.runs import JobRow, Outcome, Run
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.source.scanned import ScannedDirectory, ScannedEntry

@@ -22,13 +22,15 @@ from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
-from backup.inventory import amendments, archives, entries, mounts, packed, readings, schema
+from backup.inventory import amendments, archives, entries, mounts, packed, readings
 from backup.inventory.archives import Archive, CatalogPosition
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.entries import StagedEntry
 from backup.inventory.lost import replacements
 from backup.inventory.runs import JobRow
 from backup.inventory.snapshots import Snapshot, has_snapshots
+from backup.inventory.times import micros
 from backup.model import ChunkRow, FrameRow, Generation, Pack, PackId, PackKind, VaultName
 
 _NUMBERS_A_RECORD = 100_000
@@ -314,11 +316,13 @@ def archive_records(
     """
     found = archives.get_archives(tx, names, inventory.id)
     domains = archives.domains_of(tx, names)
-    for number, name, identity in {(row.vault, row.vault_name, row.vault_identity) for row in domains}:
+    vaults = {(row["vault"], row["vault_name"], row["vault_identity"]) for row in domains}
+    for number, name, identity in vaults:
         yield records.VaultRecord(number, name, identity or "")
     for row in domains:
-        ids = [row.recipients[start : start + 16] for start in range(0, len(row.recipients), 16)]
-        yield records.DomainRecord(row.number, row.id, row.vault, ids)
+        joined = row["recipients"]
+        ids = [joined[start : start + 16] for start in range(0, len(joined), 16)]
+        yield records.DomainRecord(row["number"], row["id"], row["vault"], ids)
     for number in names:
         archive = found[number]
         yield records.ArchiveRecord(
@@ -330,7 +334,7 @@ def archive_records(
             archive.size,
             archive.tree_hash,
             archive.archive_id or "",
-            schema.micros(archive.stored_at or archive.submitted_at),
+            micros(archive.stored_at or archive.submitted_at),
             archive.state,
         )
         within = (contents or {}).get(number)

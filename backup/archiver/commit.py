@@ -17,10 +17,10 @@ from backup.format.catalog import Record, SnapshotRecord
 from backup.format.records import MarksRecord
 from backup.inventory import amendments, entries, runs, snapshots
 from backup.inventory.archives import Archive
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import JobRow, Outcome
-from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
+from backup.inventory.times import micros, moment
 from backup.model import Problem, SnapshotId
 
 _CUT_OFF = "the run ended before it was"

@@ -15,7 +15,8 @@ from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
 from backup.archiver.unmounted import is_missed, is_unmounted, lost_mounts
 from backup.inventory import entries, runs
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.entries import LiveEntry
 from backup.inventory.runs import JobRow
 from backup.model import Owner

@@ -8,7 +8,7 @@ from typing import Any
 
 from backup.archiver.settings import Keys
 from backup.inventory import runs
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.domains import Needed, OlderPacks, needed_of, older_packs
 from backup.inventory.runs import JobRow
 from backup.model import JobName

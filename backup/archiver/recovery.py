@@ -11,7 +11,8 @@ from backup.errors import InventoryDamagedError
 from backup.format.catalog import SnapshotRecord
 from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, Outcome, Run, RunKind
 from backup.model import Problem
 from backup.protocols import Clock, Vault

@@ -14,8 +14,8 @@ from backup.format.header import NO_FEATURE, CatalogFeature
 from backup.inventory import amendments, archives, runs, snapshots
 from backup.inventory.archives import Archive, CatalogPosition
 from backup.inventory.lost import replacements
-from backup.inventory.schema import micros
 from backup.inventory.snapshots import Snapshot
+from backup.inventory.times import micros
 from backup.model import Generation
 
 

@@ -16,7 +16,8 @@ from backup.archiver.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory import domains, entries
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.entries import LiveEntry, StagedEntry
 from backup.inventory.looks import looks_in
 from backup.inventory.lost import NOTHING_LOST, LostChunks

@@ -7,7 +7,7 @@ from typing import Final
 from backup.archiver.compare import is_excluded, is_left_out
 from backup.archiver.settings import BackupJob
 from backup.inventory import entries, mounts
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind
 from backup.source.scanned import ScannedDirectory, ScannedEntry

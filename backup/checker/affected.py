@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from backup.checker.report import Affected, AffectedSnapshot
 from backup.inventory import entries, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.lost import LostChunks
 from backup.inventory.need import is_kept, kept_snapshots
 

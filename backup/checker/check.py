@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
-
-from sqlalchemy import Row
 
 from backup.checker.affected import find_affected
 from backup.checker.context import CheckContext
@@ -23,10 +20,11 @@ from backup.errors import LockedError, VaultMissingError
 from backup.format.pack import parse_description
 from backup.inventory import archives, compared, readings, retrievals, runs
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
-from backup.inventory.schema import moment
+from backup.inventory.retrievals import ListedRow, ListingRow
 from backup.inventory.stages import StepStage
+from backup.inventory.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
@@ -82,14 +80,14 @@ class _Comparison:
     """One list against the inventory."""
 
     def __init__(
-        self, context: CheckContext, head: Row[Any], meeting: Meeting, stored: frozenset[int] | None
+        self, context: CheckContext, head: ListingRow, meeting: Meeting, stored: frozenset[int] | None
     ) -> None:
         self._context = context
         self._meeting = meeting
         self._stored = stored
         self._head = head
         self._listing = int(head.number)
-        self._as_of = moment(head.as_of)
+        self._as_of = head.made_at
         self._requested_at = moment(head.requested_at)
         self._findings: list[Finding] = []
         self.is_other = meeting.is_other
@@ -140,7 +138,7 @@ class _Comparison:
         detail = f"{error}. Nothing was marked as lost: {error.advice}"
         self._findings.insert(0, Finding("other-vault", self._context.vault.name, detail))
 
-    def _mark(self, tx: Transaction, rows: Sequence[Row[Any]], state: ArchiveState) -> None:
+    def _mark(self, tx: Transaction, rows: Sequence[compared.OurArchive], state: ArchiveState) -> None:
         """Believe the list, if it is our vault's."""
         if not self.is_other:
             mark(tx, [row.number for row in rows], state)
@@ -164,7 +162,7 @@ class _Comparison:
         self._tell("found-again", again, "it seemed lost, and the vault lists it as it was stored")
         return len(newer)
 
-    def _tell(self, kind: str, rows: Sequence[Row[Any]], why: str) -> None:
+    def _tell(self, kind: str, rows: Sequence[compared.OurArchive], why: str) -> None:
         for row in rows:
             detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}"
             self._findings.append(Finding(kind, row.archive_id, detail))
@@ -177,7 +175,7 @@ class _Comparison:
         if not lines:
             return
         ours = {self._context.inventory.id, self._context.inventory.predecessor}
-        orphans: list[tuple[Row[Any], ArchiveLabel]] = []
+        orphans: list[tuple[ListedRow, ArchiveLabel]] = []
         for line in lines:
             label = parse_description(line.description)
             if label is None:
@@ -189,7 +187,7 @@ class _Comparison:
                 orphans.append((line, label))
         self._findings += self._judge_orphans(orphans)
 
-    def _judge_orphans(self, orphans: Sequence[tuple[Row[Any], ArchiveLabel]]) -> list[Finding]:
+    def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[Finding]:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
         if not orphans:
             return []
@@ -201,11 +199,11 @@ class _Comparison:
         except LockedError:
             return self._not_adopted(orphans)
 
-    def _not_adopted(self, orphans: Sequence[tuple[Row[Any], ArchiveLabel]]) -> list[Finding]:
+    def _not_adopted(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[Finding]:
         with self._context.inventory.reading() as tx:
             return [self._orphan(tx, line, label, may_adopt=False) for line, label in orphans]
 
-    def _orphan(self, tx: Transaction, line: Row[Any], label: ArchiveLabel, *, may_adopt: bool) -> Finding:
+    def _orphan(self, tx: Transaction, line: ListedRow, label: ArchiveLabel, *, may_adopt: bool) -> Finding:
         recorded = compared.pack_row(tx, label.pack_id)
         pack = f"pack {label.pack_id.hex()[:8]}"
         if recorded is None:
@@ -221,7 +219,7 @@ class _Comparison:
         archives.mark_stored(tx, recorded.number, ArchiveId(line.archive_id), moment(line.created_at))
         return Finding("adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record")
 
-    def _stranger(self, tx: Transaction, line: Row[Any], label: ArchiveLabel) -> Finding:
+    def _stranger(self, tx: Transaction, line: ListedRow, label: ArchiveLabel) -> Finding:
         """The finding on an archive that bears our id and is not in the inventory."""
         if label.kind is not PackKind.CATALOG:
             detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
@@ -251,5 +249,5 @@ def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext)
         yield Finding("lost", one.archive_id or "", detail)
 
 
-def _named(row: Row[Any]) -> str:
+def _named(row: compared.OurArchive) -> str:
     return f"archive {row.number} ({PackKind(row.kind).name.lower()}, {row.size} bytes)"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backup.format.keys import ChunkSecret, RecoveryKey
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.readings import Reading
 from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault

@@ -21,7 +21,8 @@ from backup.format.naming import content_id
 from backup.format.rows import unpack_u32
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.archives import SOUND, Archive, ArchiveState
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.entries import ContentRow
 from backup.inventory.invariants import INVARIANTS, Violation, database_faults, violations
 from backup.inventory.lost import lost_chunks, sound_locations, unnamed_copies

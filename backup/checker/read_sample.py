@@ -32,7 +32,7 @@ from backup.errors import (
 from backup.format.pack import PackKeys
 from backup.inventory import archives, packed, readings, runs
 from backup.inventory.archives import Archive
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.lost import lost_chunks
 from backup.inventory.readings import Reading, Result
 from backup.inventory.runs import Outcome, Run

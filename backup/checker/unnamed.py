@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from backup.checker.report import Finding
 from backup.inventory import archives, runs
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.lost import replacements, spoiled_archives
 from backup.model import VaultName
 

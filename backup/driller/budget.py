@@ -11,7 +11,7 @@ from backup.driller.context import DrillContext
 from backup.driller.money import first_of, millionths, money_of, spent
 from backup.errors import LimitRefusedError, MonthSpentError
 from backup.inventory import drills
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.drills import month_of
 from backup.inventory.readings import Grade, Reading
 from backup.inventory.runs import Run

@@ -14,7 +14,7 @@ from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory import entries, readings, runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows
 from backup.inventory.entries import ROOT
 from backup.inventory.packed import largest_chunk

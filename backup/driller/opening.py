@@ -25,7 +25,7 @@ from backup.driller.report import DrillReport, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills, packed, readings, retrievals, runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.drills import Drill
 from backup.inventory.readings import Grade
 from backup.inventory.restore_state import read_progress

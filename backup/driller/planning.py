@@ -13,7 +13,7 @@ from backup.driller.context import DrillContext
 from backup.driller.sample import Candidate, Sample, choose_files
 from backup.errors import IntegrityError
 from backup.inventory import packed
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.readings import Grade
 from backup.model import ByteRange, FrameRow, JobName
 from backup.restorer.plan import RestorePlan, plan_restore

@@ -11,7 +11,7 @@ from backup.driller import budget, planning
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
 from backup.inventory import drills
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.readings import Grade, Reading
 from backup.inventory.runs import Run
 from backup.inventory.stages import StepStage

@@ -15,12 +15,12 @@ import msgspec
 from backup.format import records
 from backup.format.catalog import MARKING, Record, decode_record, encode_record
 from backup.inventory.archives import SOUND, ArchiveState
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows, sql_of
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import raw_rows, run_many
 from backup.inventory.readings import bad_frames
-from backup.inventory.schema import micros
 from backup.inventory.snapshots import Snapshot, pack_tags
 from backup.inventory.stages import RestoreStage
+from backup.inventory.times import micros
 
 _TOO_LARGE: Final = 2**63
 _OF_DROPPED: Final = "SELECT id FROM snapshots WHERE job = {m} AND number = {m}"
@@ -186,7 +186,7 @@ def _among(*states: ArchiveState) -> str:
 
 def _many(tx: Transaction, sql: str, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        tx.exec_driver_sql(sql_of(tx, sql), rows)
+        run_many(tx, sql, rows)
 
 
 _HANDLERS: Final[dict[type, Callable[[Transaction, int, Any], None]]] = {

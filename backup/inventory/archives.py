@@ -6,27 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from sqlite3 import Row
+from typing import Any, Final
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
-
-from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import (
+    changed,
+    insert_row,
+    insert_tuples,
+    marks,
+    number_of,
+    raw_rows,
+    records,
+    row_of,
+    value_of,
+)
 from backup.inventory.numbers import reserve
 from backup.inventory.packed import insert_chunks
-from backup.inventory.schema import (
-    archives,
-    catalog_archives,
-    catalogs,
-    domains,
-    frames,
-    jobs,
-    micros,
-    moment,
-    readings,
-    uploads,
-    vaults,
-)
+from backup.inventory.times import micros, moment
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -41,6 +38,17 @@ from backup.model import (
 )
 
 _BATCH = 500
+_FRAME_COLUMNS: Final = (
+    *("archive", "number", "offset", "sealed_length"),
+    *("raw_length", "flags", "digest"),
+)
+IN_VAULTS: Final = "archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault"
+"""Archives with their domains and vaults, for `FROM`."""
+_ARCHIVES = f"""
+SELECT a.*, v.name AS vault_name, c.number AS catalog, c.generation, c.parent, j.id AS job_id
+FROM {IN_VAULTS}
+LEFT JOIN catalogs c ON c.archive = a.number LEFT JOIN jobs j ON j.number = c.job
+"""  # noqa: S608
 
 
 class ArchiveState(StrEnum):
@@ -111,9 +119,9 @@ class CatalogPosition:
 
 def get_or_create_vault(tx: Transaction, name: VaultName) -> int:
     """The number of a vault, which is recorded if it is new."""
-    found = tx.execute(select(vaults.c.number).where(vaults.c.name == name)).scalar()
+    found = value_of(tx, "SELECT number FROM vaults WHERE name = {m}", (name,))
     if found is None:
-        found = tx.execute(insert(vaults).values(name=name).returning(vaults.c.number)).scalar_one()
+        return insert_row(tx, "vaults", name=name)
     return int(found)
 
 
@@ -121,17 +129,20 @@ def get_or_create_domain(
     tx: Transaction, domain_id: bytes, vault: int, recipients: bytes, now: datetime
 ) -> int:
     """The number of a dedup domain, recorded if new; `recipients` are the recipients' ids joined."""
-    found = tx.execute(select(domains.c.number).where(domains.c.id == domain_id)).scalar()
+    found = value_of(tx, "SELECT number FROM domains WHERE id = {m}", (domain_id,))
     if found is None:
-        row = {"id": domain_id, "vault": vault, "recipients": recipients, "created_at": micros(now)}
-        found = tx.execute(insert(domains).values(**row).returning(domains.c.number)).scalar_one()
+        return insert_row(
+            tx, "domains", id=domain_id, vault=vault, recipients=recipients, created_at=micros(now)
+        )
     return int(found)
 
 
 def recipients_of_newest_archive(tx: Transaction, vault: int) -> bytes | None:
     """The ids of the recipients of the vault's newest archive, joined; None before the first."""
-    query = select(domains.c.recipients).select_from(archives.join(domains)).where(domains.c.vault == vault)
-    return tx.execute(query.order_by(archives.c.number.desc()).limit(1)).scalar()
+    sql = """SELECT d.recipients FROM archives a JOIN domains d ON d.number = a.domain
+             WHERE d.vault = {m} ORDER BY a.number DESC LIMIT 1"""
+    found: bytes | None = value_of(tx, sql, (vault,))
+    return found
 
 
 # Uploads: submitted, then stored.
@@ -151,22 +162,22 @@ def submit(
 ) -> int:
     """Record a pack before its first byte is sent; returns its archive number."""
     number = reserve(tx, "archives", 1)
-    tx.execute(
-        insert(archives).values(
-            number=number,
-            domain=domain,
-            run=run,
-            kind=pack.label.kind,
-            state=ArchiveState.SUBMITTED,
-            pack_id=pack.label.pack_id,
-            header=pack.header,
-            size=pack.size,
-            tree_hash=pack.tree_hash,
-            submitted_at=micros(now),
-        )
+    insert_row(
+        tx,
+        "archives",
+        number=number,
+        domain=domain,
+        run=run,
+        kind=pack.label.kind,
+        state=ArchiveState.SUBMITTED,
+        pack_id=pack.label.pack_id,
+        header=pack.header,
+        size=pack.size,
+        tree_hash=pack.tree_hash,
+        submitted_at=micros(now),
     )
-    tx.execute(insert(uploads).values(archive=number, part_size=part_size, spool_file=spool_file))
-    insert_rows(tx, frames, [(number, *row) for row in pack.frames])
+    insert_row(tx, "uploads", archive=number, part_size=part_size, spool_file=spool_file)
+    insert_tuples(tx, "frames", _FRAME_COLUMNS, [(number, *row) for row in pack.frames])
     insert_chunks(tx, number, chunk_numbers, pack.chunks)
     if catalog is not None:
         _insert_catalog(tx, number, catalog)
@@ -174,53 +185,52 @@ def submit(
 
 
 def _insert_catalog(tx: Transaction, archive: int, catalog: CatalogPosition) -> None:
-    tx.execute(
-        insert(catalogs).values(
-            archive=archive,
-            job=catalog.job,
-            number=catalog.number,
-            generation=catalog.generation,
-            parent=catalog.parent,
-        )
+    insert_row(
+        tx,
+        "catalogs",
+        archive=archive,
+        job=catalog.job,
+        number=catalog.number,
+        generation=catalog.generation,
+        parent=catalog.parent,
     )
-    insert_rows(tx, catalog_archives, [(archive, name) for name in catalog.names])
+    if catalog.names:
+        insert_tuples(
+            tx, "catalog_archives", ("catalog", "archive"), [(archive, name) for name in catalog.names]
+        )
 
 
 def upload_begun(tx: Transaction, archive: int, upload_id: UploadId) -> None:
     """Record the vault's id of the upload."""
-    tx.execute(update(uploads).where(uploads.c.archive == archive).values(upload_id=upload_id))
+    changed(tx, "UPDATE uploads SET upload_id = {m} WHERE archive = {m}", (upload_id, archive))
 
 
 def mark_stored(tx: Transaction, archive: int, archive_id: ArchiveId, now: datetime) -> None:
     """Record that the vault has completed the archive: its chunks may be built upon."""
-    values = {"state": ArchiveState.STORED, "archive_id": archive_id, "stored_at": micros(now)}
-    tx.execute(update(archives).where(archives.c.number == archive).values(**values))
-    tx.execute(delete(uploads).where(uploads.c.archive == archive))
+    sql = "UPDATE archives SET state = {m}, archive_id = {m}, stored_at = {m} WHERE number = {m}"
+    changed(tx, sql, (ArchiveState.STORED, archive_id, micros(now), archive))
+    changed(tx, "DELETE FROM uploads WHERE archive = {m}", (archive,))
 
 
 def mark_lost(tx: Transaction, archive: int) -> None:
     """Record that the pack never arrived and never will; nothing is built upon it any more."""
-    tx.execute(update(archives).where(archives.c.number == archive).values(state=ArchiveState.LOST))
-    tx.execute(delete(uploads).where(uploads.c.archive == archive))
+    changed(tx, "UPDATE archives SET state = {m} WHERE number = {m}", (ArchiveState.LOST, archive))
+    changed(tx, "DELETE FROM uploads WHERE archive = {m}", (archive,))
 
 
 def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:
     """Number of archives of a vault that no listing has shown yet."""
-    query = (
-        select(func.count())
-        .select_from(archives.join(domains).join(vaults))
-        .where(archives.c.state == ArchiveState.UNCONFIRMED, vaults.c.name == vault)
-    )
-    return int(tx.execute(query).scalar_one())
+    sql = f"SELECT count(*) FROM {IN_VAULTS} WHERE a.state = {{m}} AND v.name = {{m}}"  # noqa: S608
+    return number_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
 
 
 def pending_uploads(tx: Transaction, inventory_id: InventoryId) -> Sequence[PendingUpload]:
     """Uploads that a dead process left behind, oldest first."""
-    rows = tx.execute(_archives().join(uploads).add_columns(uploads).order_by(archives.c.number))
-    return [
-        PendingUpload(_archive(row, inventory_id), row.upload_id, row.part_size, row.spool_file)
-        for row in rows
-    ]
+    found: list[PendingUpload] = []
+    for row in records(tx, "SELECT * FROM uploads ORDER BY archive", ()):
+        archive = get_archives(tx, [row["archive"]], inventory_id)[row["archive"]]
+        found.append(PendingUpload(archive, row["upload_id"], row["part_size"], row["spool_file"]))
+    return found
 
 
 # Queries.
@@ -230,8 +240,9 @@ def get_archives(tx: Transaction, numbers: Sequence[int], inventory_id: Inventor
     """Archives by number."""
     found: dict[int, Archive] = {}
     for start in range(0, len(numbers), _BATCH):
-        query = _archives().where(archives.c.number.in_(numbers[start : start + _BATCH]))
-        found.update((row.number, _archive(row, inventory_id)) for row in tx.execute(query))
+        some = tuple(numbers[start : start + _BATCH])
+        rows = records(tx, f"{_ARCHIVES} WHERE a.number IN ({marks(some)})", some)
+        found.update((row["number"], _archive(row, inventory_id)) for row in rows)
     return found
 
 
@@ -239,33 +250,32 @@ def list_archives(
     tx: Transaction, inventory_id: InventoryId, *, vault: VaultName | None = None, run: int | None = None
 ) -> list[Archive]:
     """Archives that the vault holds, or that are on their way to it, oldest first."""
-    states = [ArchiveState.SUBMITTED, *THERE]
-    query = _archives().where(archives.c.state.in_(states))
-    if vault is not None:
-        query = query.where(vaults.c.name == vault)
-    if run is not None:
-        query = query.where(archives.c.run == run)
-    return [_archive(row, inventory_id) for row in tx.execute(query.order_by(archives.c.number))]
+    values: list[Any] = [ArchiveState.SUBMITTED, *THERE]
+    sql = f"{_ARCHIVES} WHERE a.state IN ({marks(values)})"
+    for condition, value in ((" AND v.name = {m}", vault), (" AND a.run = {m}", run)):
+        if value is not None:
+            sql += condition
+            values.append(value)
+    return [_archive(row, inventory_id) for row in records(tx, f"{sql} ORDER BY a.number", tuple(values))]
 
 
 def states(tx: Transaction) -> dict[int, ArchiveState]:
     """The state of every archive."""
-    query = select(archives.c.number, archives.c.state)
-    return {row.number: ArchiveState(row.state) for row in tx.execute(query)}
+    rows = raw_rows(tx, "SELECT number, state FROM archives", ())
+    return {number: ArchiveState(state) for number, state in rows}
 
 
-def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row[Any]]:
+def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row]:
     """The dedup domains of archives: number, id, vault, recipients, vault_name, vault_identity."""
     needed: set[int] = set()
     for start in range(0, len(numbers), _BATCH):
-        query = select(archives.c.domain).where(archives.c.number.in_(numbers[start : start + _BATCH]))
-        needed.update(tx.execute(query.distinct()).scalars())
-    query = (
-        select(domains, vaults.c.name.label("vault_name"), vaults.c.identity.label("vault_identity"))
-        .join(vaults)
-        .where(domains.c.number.in_(needed))
-    )
-    return list(tx.execute(query.order_by(domains.c.number)))
+        some = tuple(numbers[start : start + _BATCH])
+        sql = f"SELECT DISTINCT domain FROM archives WHERE number IN ({marks(some)})"  # noqa: S608
+        needed.update(row[0] for row in raw_rows(tx, sql, some))
+    sql = f"""SELECT d.*, v.name AS vault_name, v.identity AS vault_identity
+              FROM domains d JOIN vaults v ON v.number = d.vault
+              WHERE d.number IN ({marks(needed)}) ORDER BY d.number"""  # noqa: S608
+    return records(tx, sql, tuple(needed))
 
 
 # Catalogs.
@@ -288,100 +298,64 @@ def spoiled_catalogs(
 def _catalogs_of(
     tx: Transaction, job: int, inventory_id: InventoryId, states: Sequence[ArchiveState]
 ) -> list[tuple[Archive, PackId | None]]:
-    query = (
-        _archives()
-        .where(catalogs.c.job == job, archives.c.state.in_(states), archives.c.archive_id.is_not(None))
-        .order_by(catalogs.c.number)
-    )
-    return [(_archive(row, inventory_id), row.parent) for row in tx.execute(query)]
+    sql = f"""{_ARCHIVES} WHERE c.job = {{m}} AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL
+              ORDER BY c.number"""
+    return [(_archive(row, inventory_id), row["parent"]) for row in records(tx, sql, (job, *states))]
 
 
 def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> set[int]:
     """The archives that the job's stored catalogs name; also those stored and then spoiled, if asked."""
     states = (*SOUND, *_SPOILED) if also_spoiled else SOUND
-    query = (
-        select(catalog_archives.c.archive)
-        .join(catalogs, catalogs.c.archive == catalog_archives.c.catalog)
-        .join(archives, archives.c.number == catalogs.c.archive)
-        .where(catalogs.c.job == job, archives.c.state.in_(states), archives.c.archive_id.is_not(None))
-        .distinct()
-    )
-    return set(tx.execute(query).scalars())
+    sql = f"""SELECT DISTINCT n.archive FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+              JOIN archives a ON a.number = c.archive
+              WHERE c.job = {{m}} AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL"""  # noqa: S608
+    return {row[0] for row in raw_rows(tx, sql, (job, *states))}
 
 
 def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None:
     """The delta catalog (a job's first is full, too) that a run submitted, if it came that far."""
-    query = (
-        select(archives.c.number, archives.c.state)
-        .join(catalogs)
-        .where(archives.c.run == run)
-        .where(or_(catalogs.c.generation == Generation.DELTA, catalogs.c.parent.is_(None)))
-        .order_by(archives.c.number.desc())
-    )
-    row = tx.execute(query).first()
-    return (row.number, ArchiveState(row.state)) if row else None
+    sql = """SELECT a.number, a.state FROM archives a JOIN catalogs c ON c.archive = a.number
+             WHERE a.run = {m} AND (c.generation = {m} OR c.parent IS NULL) ORDER BY a.number DESC"""
+    row = row_of(tx, sql, (run, Generation.DELTA))
+    return (row[0], ArchiveState(row[1])) if row else None
 
 
 def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
     """Archives and their bytes, by vault."""
-    query = (
-        select(vaults.c.name, func.count(), func.coalesce(func.sum(archives.c.size), 0))
-        .select_from(archives.join(domains).join(vaults))
-        .where(archives.c.state.in_(THERE))
-        .group_by(vaults.c.name)
-    )
-    return {VaultName(name): (count, size) for name, count, size in tx.execute(query)}
+    sql = f"""SELECT v.name, count(*), coalesce(sum(a.size), 0) FROM {IN_VAULTS}
+              WHERE a.state IN ({marks(THERE)}) GROUP BY v.name"""  # noqa: S608
+    return {VaultName(name): (count, size) for name, count, size in raw_rows(tx, sql, THERE)}
 
 
 def count_unread(tx: Transaction) -> dict[VaultName, int]:
     """For each vault the number of sound archives that no check has ever read anything of."""
-    unread = (
-        ~select(readings.c.number)
-        .where(readings.c.archive == archives.c.number, readings.c.read_at.is_not(None))
-        .exists()
-    )
-    query = select(vaults.c.name, func.count()).select_from(archives.join(domains).join(vaults))
-    rows = tx.execute(query.where(archives.c.state.in_(SOUND), unread).group_by(vaults.c.name))
-    return {VaultName(name): count for name, count in rows}
+    sql = f"""SELECT v.name, count(*) FROM {IN_VAULTS} WHERE a.state IN ({marks(SOUND)})
+              AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
+              GROUP BY v.name"""  # noqa: S608
+    return {VaultName(name): count for name, count in raw_rows(tx, sql, SOUND)}
 
 
-def _archives() -> Any:
-    return (
-        select(
-            archives,
-            vaults.c.name.label("vault_name"),
-            catalogs.c.number.label("catalog"),
-            catalogs.c.generation,
-            catalogs.c.parent,
-            jobs.c.id.label("job_id"),
-        )
-        .select_from(archives.join(domains).join(vaults))
-        .outerjoin(catalogs, catalogs.c.archive == archives.c.number)
-        .outerjoin(jobs, jobs.c.number == catalogs.c.job)
-    )
-
-
-def _archive(row: Row[Any], inventory_id: InventoryId) -> Archive:
+def _archive(row: Row, inventory_id: InventoryId) -> Archive:
     label = ArchiveLabel(
-        PackKind(row.kind),
-        PackId(row.pack_id),
+        PackKind(row["kind"]),
+        PackId(row["pack_id"]),
         inventory_id,
-        row.catalog or 0,
-        Generation(row.generation) if row.generation else None,
-        row.job_id,
+        row["catalog"] or 0,
+        Generation(row["generation"]) if row["generation"] else None,
+        row["job_id"],
     )
     return Archive(
-        row.number,
-        VaultName(row.vault_name),
-        row.domain,
+        row["number"],
+        VaultName(row["vault_name"]),
+        row["domain"],
         label,
-        ArchiveState(row.state),
-        row.header,
-        row.size,
-        TreeHash(row.tree_hash),
-        ArchiveId(row.archive_id) if row.archive_id else None,
-        row.run,
-        moment(row.submitted_at),
-        moment(row.stored_at) if row.stored_at else None,
-        is_first=row.generation == Generation.FULL and row.parent is None,
+        ArchiveState(row["state"]),
+        row["header"],
+        row["size"],
+        TreeHash(row["tree_hash"]),
+        ArchiveId(row["archive_id"]) if row["archive_id"] else None,
+        row["run"],
+        moment(row["submitted_at"]),
+        moment(row["stored_at"]) if row["stored_at"] else None,
+        is_first=row["generation"] == Generation.FULL and row["parent"] is None,
     )

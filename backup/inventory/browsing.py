@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, row_of
 from backup.inventory.entry_versions import Version
 from backup.model import FrameRow

@@ -11,13 +11,13 @@ on the way, since nothing of it counts before the final rename: that is what mak
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, Table, create_engine, event, insert
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Table, insert
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
@@ -25,12 +25,13 @@ from backup.format.catalog import Record, VerifiedRecord
 from backup.inventory import amendments, need, pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction, mark, migrate, sqlite_path
+from backup.inventory.connections import Connections, Transaction
+from backup.inventory.database import mark, migrate, sqlite_path
 from backup.inventory.database_errors import our_errors
 from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import insert_chunks
 from backup.inventory.readings import READ_COLUMNS, rows_of
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import ChunkRow, FrameRow, InventoryId, VaultName
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
@@ -308,16 +309,14 @@ def building(url: str) -> Iterator[Builder]:
     refuse_existing(path)
     beside = f"{path}.building"
     _remove(beside)
-    engine = _engine(beside)
+    connections = _connections_to(beside)
     try:
-        with our_errors(engine):
-            migrate(engine)
-            with engine.connect() as connection:
-                tx = connection.execution_options(nightvault_write=True)
-                with tx.begin():
-                    _drop_indexes(tx)
-                    yield Builder(tx)
-        engine.dispose()
+        with our_errors(beside):
+            migrate(connections)
+            with connections.transaction(writes=True) as tx:
+                _drop_indexes(tx)
+                yield Builder(tx)
+        connections.close()
         _sync(beside)
         refuse_existing(path)
         for end in ("-wal", "-shm", "-journal"):  # of an earlier inventory at this path
@@ -328,7 +327,7 @@ def building(url: str) -> Iterator[Builder]:
     except OSError as error:
         raise SpoolError(f"the inventory {path} cannot be written: {error.strerror}") from error
     finally:
-        engine.dispose()
+        connections.close()
         _remove(beside)
 
 
@@ -353,21 +352,16 @@ def _make_indexes(tx: Transaction) -> None:
     tx.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {_INDEX} ON chunks (prefix)")
 
 
-def _engine(path: str) -> Engine:
+def _connections_to(path: str) -> Connections:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool)
 
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "foreign_keys=OFF", "cache_size=-65536"):
             connection.execute(f"PRAGMA {pragma}")
+        return connection
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+    return Connections(path, connect)
 
 
 def _sync(path: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import insert_tuples
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 
 def insert_rows(
-    tx: Connection,
+    tx: Transaction,
     table: Table,
     rows: Sequence[tuple[Any, ...]],
     columns: Sequence[str] = (),
@@ -24,9 +28,4 @@ def insert_rows(
     if not rows:
         return 0
     names = columns or [column.name for column in table.columns]
-    mark = "?" if tx.dialect.paramstyle == "qmark" else "%s"
-    quoted = ", ".join(f'"{name}"' for name in names)
-    values = ", ".join([mark] * len(names))
-    verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
-    sql = f'{verb} "{table.name}" ({quoted}) VALUES ({values})'
-    return tx.exec_driver_sql(sql, list(rows)).rowcount
+    return insert_tuples(tx, table.name, names, rows, only_new=only_new)

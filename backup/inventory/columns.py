@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData
 
-NAMES = {
+_NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
+TABLES = MetaData(naming_convention=_NAMES)
 Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid alias must be called INTEGER
 
 

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows
 from backup.inventory.packed import largest_chunk
-from backup.inventory.schema import moment
+from backup.inventory.times import moment
 from backup.model import PackKind, VaultName
 
 NEVER = 65_535

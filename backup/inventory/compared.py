@@ -6,61 +6,65 @@ that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Final, NamedTuple
 
-from sqlalchemy import Row, Select, and_, func, or_, select, update
-
-from backup.inventory.archives import SOUND, ArchiveState
-from backup.inventory.database import Transaction
-from backup.inventory.schema import (
-    archives,
-    catalogs,
-    domains,
-    jobs,
-    listed_archives,
-    listings,
-    micros,
-    moment,
-    uploads,
-    vaults,
-)
+from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed, marks, number_of, stream, value_of
+from backup.inventory.retrievals import ListedRow, ListingRow
+from backup.inventory.times import micros, moment
 from backup.model import PackId, VaultName
 
 _CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
 _OURS = (*SOUND, ArchiveState.DAMAGED)
-_SAME = and_(
-    listed_archives.c.size == archives.c.size,
-    or_(listed_archives.c.tree_hash.is_(None), listed_archives.c.tree_hash == archives.c.tree_hash),
-)
-
-
 _STALE = timedelta(days=5)  # who deletes elsewhere goes by a list of the last three days, made a day before
 _STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he deletes; and clocks differ
 
 
-Absent = tuple[list[Row[Any]], list[Row[Any]]]
+# The listing's line with the archive's id; one that shows it as it was stored.
+_LINE: Final = "SELECT 1 FROM listed_archives l WHERE l.listing = {m} AND l.archive_id = a.archive_id"
+_SAME: Final = "(l.size = a.size AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash))"
+
+
+class OurArchive(NamedTuple):
+    """An archive as it is compared with a listing; `stored_at` in microseconds."""
+
+    number: int
+    kind: int
+    state: str
+    pack_id: bytes
+    archive_id: str
+    size: int
+    stored_at: int
+
+
+class PackRow(NamedTuple):
+    """The record of a pack; `upload` is set while it is on its way."""
+
+    number: int
+    size: int
+    tree_hash: bytes
+    archive_id: str | None
+    upload: int | None
+
+
+Absent = tuple[list[OurArchive], list[OurArchive]]
 """Archives that are missing, and those that came later than the listing."""
 
 
-def _ours(vault: VaultName, *states: ArchiveState) -> Select[Any]:
-    """A query of a vault's archives: number, kind, state, pack_id, archive_id, size, stored_at (in us)."""
-    stored_at = func.coalesce(archives.c.stored_at, archives.c.submitted_at).label("stored_at")
-    columns = (archives.c.number, archives.c.kind, archives.c.state, archives.c.pack_id)
-    return (
-        select(*columns, archives.c.archive_id, archives.c.size, stored_at)
-        .select_from(archives.join(domains).join(vaults))
-        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None), archives.c.state.in_(states))
-        .order_by(archives.c.number)
-    )
-
-
-def _line(listing: int) -> Select[Any]:
-    """A condition: the listing's line with the archive's id."""
-    return select(listed_archives.c.archive_id).where(
-        listed_archives.c.listing == listing, listed_archives.c.archive_id == archives.c.archive_id
-    )
+def _ours(
+    tx: Transaction, vault: VaultName, states: Sequence[ArchiveState], shown: str = "", listing: int = 0
+) -> list[OurArchive]:
+    """A vault's archives in one of the states, by number; with a condition about the listing's lines."""
+    sql = f"""SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size,
+                     coalesce(a.stored_at, a.submitted_at)
+              FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
+              ORDER BY a.number"""  # noqa: S608
+    return list(stream(tx, sql, (vault, *states, *([listing] if shown else [])), OurArchive))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Covered:
     future: datetime
     numbers: frozenset[int] | None = None
 
-    def holds(self, row: Row[Any]) -> bool:
+    def holds(self, row: OurArchive) -> bool:
         """Whether the listing must show this archive."""
         if self.numbers is not None:
             return row.number in self.numbers
@@ -89,7 +93,7 @@ def covers_until(as_of: datetime, *, at_once: bool = False) -> datetime:
 
 def must_show(
     tx: Transaction,
-    head: Row[Any],
+    head: ListingRow,
     vault: VaultName,
     now: datetime,
     *,
@@ -102,13 +106,13 @@ def must_show(
     the vault's, as far as its clock is known. A vault that lists `at_once` made it in an instant.
     """
     ahead = clock_ahead(tx, head.number, vault)
-    until = min(covers_until(moment(head.as_of) - ahead, at_once=at_once), moment(head.requested_at))
+    until = min(covers_until(head.made_at - ahead, at_once=at_once), moment(head.requested_at))
     return Covered(until, now + _CLOCKS_DIFFER, stored)
 
 
 def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
     """The archives that the vault has, as far as we know."""
-    return frozenset(row.number for row in tx.execute(_ours(vault, *_OURS)))
+    return frozenset(one.number for one in _ours(tx, vault, _OURS))
 
 
 def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
@@ -124,42 +128,40 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
 
     Not those taken up after it was made, or shortly before (`settled_before`).
     """
-    query = select(listings.c.as_of, listings.c.requested_at).where(listings.c.number == listing)
-    head = tx.execute(query).one()
-    made_at = min(moment(head.as_of), moment(head.requested_at))
+    times = "SELECT min(as_of, requested_at) FROM listings WHERE number = {m}"
+    made_at = moment(number_of(tx, times, (listing,)))
     before = micros(settled_before(made_at, at_once=at_once))
-    shown = (
-        _line(listing)
-        .join(listings, listings.c.number == listed_archives.c.listing)
-        .join(domains, domains.c.vault == listings.c.vault)
-        .where(domains.c.number == archives.c.domain, _SAME)
-    )
-    unconfirmed = archives.c.state == ArchiveState.UNCONFIRMED
-    stayed = or_(archives.c.taken_up_at.is_(None), archives.c.taken_up_at < before)
-    tx.execute(update(archives).where(unconfirmed, stayed, shown.exists()).values(state=ArchiveState.STORED))
+    sql = f"""UPDATE archives AS a SET state = {{m}}
+              WHERE a.state = {{m}} AND (a.taken_up_at IS NULL OR a.taken_up_at < {{m}})
+                AND EXISTS ({_LINE} AND {_SAME} AND EXISTS (
+                    SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
+                    WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
+    changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, before, listing))
 
 
 def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> Absent:
     """Archives that the listing does not show: the missing ones, and those that are newer than it."""
-    rows = tx.execute(_ours(vault, *_OURS).where(~_line(listing).exists())).all()
+    rows = _ours(tx, vault, _OURS, f"AND NOT EXISTS ({_LINE})", listing)
     missing = [row for row in rows if covered.holds(row)]
     return missing, [row for row in rows if not covered.holds(row)]
 
 
-def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:
+def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:
     """Archives that the listing shows with another size or tree hash."""
-    return list(tx.execute(_ours(vault, *_OURS).where(_line(listing).where(~_SAME).exists())))
+    return _ours(tx, vault, _OURS, f"AND EXISTS ({_LINE} AND NOT {_SAME})", listing)
 
 
-def found_again(tx: Transaction, listing: int, vault: VaultName) -> list[Row[Any]]:
+def found_again(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:
     """Archives recorded as lost that the listing shows as they were stored."""
-    return list(tx.execute(_ours(vault, ArchiveState.LOST).where(_line(listing).where(_SAME).exists())))
+    return _ours(tx, vault, (ArchiveState.LOST,), f"AND EXISTS ({_LINE} AND {_SAME})", listing)
 
 
 def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
     """Number of archives that the listing shows as they were stored."""
-    query = _ours(vault, *_OURS).where(_line(listing).where(_SAME).exists()).order_by(None)
-    return int(tx.execute(select(func.count()).select_from(query.subquery())).scalar_one())
+    sql = f"""SELECT count(*) FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(_OURS)})
+                AND EXISTS ({_LINE} AND {_SAME})"""  # noqa: S608
+    return number_of(tx, sql, (vault, *_OURS, listing))
 
 
 def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
@@ -167,46 +169,36 @@ def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
 
     From what runs of this inventory stored: of rebuilt archives nobody knows the time by this clock.
     """
-    query = (
-        select(func.max(listed_archives.c.created_at - archives.c.stored_at))
-        .select_from(archives.join(domains).join(vaults))
-        .join(listed_archives, listed_archives.c.archive_id == archives.c.archive_id)
-        .where(vaults.c.name == vault, listed_archives.c.listing == listing, archives.c.run.is_not(None))
-    )
-    return timedelta(microseconds=max(0, tx.execute(query).scalar() or 0))
+    sql = f"""SELECT max(l.created_at - a.stored_at)
+              FROM {IN_VAULTS} JOIN listed_archives l ON l.archive_id = a.archive_id
+              WHERE v.name = {{m}} AND l.listing = {{m}} AND a.run IS NOT NULL"""  # noqa: S608
+    return timedelta(microseconds=max(0, value_of(tx, sql, (vault, listing)) or 0))
 
 
-def unknown_lines(tx: Transaction, listing: int) -> list[Row[Any]]:
-    """Lines of the listing with unknown archive ids, as in `listed_archives`."""
-    vault = select(listings.c.vault).where(listings.c.number == listing).scalar_subquery()
-    known = (
-        select(archives.c.archive_id)
-        .select_from(archives.join(domains))
-        .where(domains.c.vault == vault, archives.c.archive_id.is_not(None))
-    )  # a set that is made once: archive ids have no index
-    query = select(listed_archives).where(
-        listed_archives.c.listing == listing, listed_archives.c.archive_id.not_in(known)
-    )
-    return list(tx.execute(query.order_by(listed_archives.c.created_at, listed_archives.c.archive_id)))
+def unknown_lines(tx: Transaction, listing: int) -> list[ListedRow]:
+    """Lines of the listing with unknown archive ids."""
+    # The set in the brackets is made once: archive ids have no index.
+    sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
+             WHERE listing = {m} AND archive_id NOT IN (
+                 SELECT a.archive_id FROM archives a JOIN domains d ON d.number = a.domain
+                 WHERE d.vault = (SELECT vault FROM listings WHERE number = {m}) AND a.archive_id IS NOT NULL)
+             ORDER BY created_at, archive_id"""
+    return list(stream(tx, sql, (listing, listing), ListedRow))
 
 
 def count_lines(tx: Transaction, listing: int) -> int:
     """Number of archives in the listing."""
-    query = select(func.count()).where(listed_archives.c.listing == listing)
-    return int(tx.execute(query.select_from(listed_archives)).scalar_one())
+    return number_of(tx, "SELECT count(*) FROM listed_archives WHERE listing = {m}", (listing,))
 
 
 def newest_catalog(tx: Transaction, job_id: bytes | None) -> int:
     """The number of a job's newest recorded catalog; 0 if there is none."""
-    query = select(func.max(catalogs.c.number)).join(jobs, jobs.c.number == catalogs.c.job)
-    return int(tx.execute(query.where(jobs.c.id == job_id)).scalar() or 0)
+    sql = "SELECT max(c.number) FROM catalogs c JOIN jobs j ON j.number = c.job WHERE j.id = {m}"
+    return int(value_of(tx, sql, (job_id,)) or 0)
 
 
-def pack_row(tx: Transaction, pack_id: PackId) -> Row[Any] | None:
-    """The record of a pack: number, size, tree_hash, archive_id, and `upload` if it is pending."""
-    query = (
-        select(archives, uploads.c.archive.label("upload"))
-        .select_from(archives.outerjoin(uploads, uploads.c.archive == archives.c.number))
-        .where(archives.c.pack_id == pack_id)
-    )
-    return tx.execute(query).first()
+def pack_row(tx: Transaction, pack_id: PackId) -> PackRow | None:
+    """The record of a pack; None if there is none."""
+    sql = """SELECT a.number, a.size, a.tree_hash, a.archive_id, u.archive
+             FROM archives a LEFT JOIN uploads u ON u.archive = a.number WHERE a.pack_id = {m}"""
+    return next(stream(tx, sql, (pack_id,), PackRow), None)

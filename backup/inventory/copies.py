@@ -13,10 +13,9 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import Any, Final
 
-from sqlalchemy import Engine
-
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError
 from backup.files import Draft
+from backup.inventory.connections import Connections
 from backup.inventory.locks import hold_lock
 from backup.model import MIB
 
@@ -36,7 +35,7 @@ def copies_in(state: str) -> str:
     return folder
 
 
-def copy_inventory(engine: Engine, target: str, state: str, *, replace: bool = False) -> int:
+def copy_inventory(connections: Connections, target: str, state: str, *, replace: bool = False) -> int:
     """Copy the inventory into a new file of mode 0600; its size in bytes.
 
     SQLite writes by the file's name, so it writes in the folder of copies, where nobody else can change what
@@ -45,14 +44,14 @@ def copy_inventory(engine: Engine, target: str, state: str, *, replace: bool = F
     """
     if not replace and os.path.lexists(target):
         raise _taken(target)
-    folder, size = copies_in(state), database_size(engine)
+    folder, size = copies_in(state), database_size(connections)
     part = os.path.join(folder, "copy.part")
     for place in {folder, os.path.dirname(os.path.abspath(target))}:
         _require_room(place, size, f"the copy {target}")
     with hold_lock(state, "copy"), Draft(os.path.join(folder, "copy"), beside=part) as draft:
         _clear_beside(part)  # of a process that was killed
         try:
-            _fill(engine, part)
+            _fill(connections, part)
             draft.sync()
             _take_over(part, target, replace=replace)
         except FileExistsError as error:
@@ -84,10 +83,9 @@ def _taken(target: str) -> NightvaultError:
     return NightvaultError(f"there is a file already: {target}", advice="name another one, or remove it")
 
 
-def _fill(engine: Engine, part: str) -> None:
+def _fill(connections: Connections, part: str) -> None:
     """Fill an empty file from the database, and check it."""
-    with closing(engine.raw_connection()) as pooled, closing(sqlite3.connect(part)) as copy:
-        source: Any = pooled.driver_connection
+    with connections.outside() as source, closing(sqlite3.connect(part)) as copy:
         copy.execute("PRAGMA synchronous=OFF")  # it is synced as a whole
         try:
             source.backup(copy)
@@ -104,14 +102,14 @@ def _fill(engine: Engine, part: str) -> None:
             )
 
 
-def copy_before_migration(engine: Engine, state: str, version: str) -> str:
+def copy_before_migration(connections: Connections, state: str, version: str) -> str:
     """Keep what an older nightvault left, before its schema is changed; the copy's path.
 
     Of these copies the newest few are kept.
     """
     folder = copies_in(state)
     path = os.path.join(folder, f"before-schema-{version}.sqlite")
-    copy_inventory(engine, path, state, replace=True)
+    copy_inventory(connections, path, state, replace=True)
     for old in migration_copies(state)[:-_KEPT_OF_MIGRATIONS]:
         with suppress(OSError):
             os.unlink(old)
@@ -154,10 +152,9 @@ def _named(folder: str, pattern: re.Pattern[str]) -> list[str]:
     return [os.path.join(folder, name) for name in names if pattern.fullmatch(name)]
 
 
-def database_size(engine: Engine) -> int:
+def database_size(connections: Connections) -> int:
     """The size of the database in bytes, with what is not in its main file yet."""
-    with closing(engine.raw_connection()) as pooled:
-        source: Any = pooled.driver_connection
+    with connections.outside() as source:
         return _one(source, "page_count") * _one(source, "page_size")
 
 
@@ -165,19 +162,18 @@ def _one(connection: Any, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
-def vacuum(engine: Engine, folder: str) -> tuple[int, int]:
+def vacuum(connections: Connections, folder: str) -> tuple[int, int]:
     """Write the database anew without free pages; its size before and after.
 
     SQLite writes it twice, into a temporary file in `folder` and into the log beside the inventory, so a cut
     leaves the one from before. `SpoolError` where there is no room for that.
     """
-    before = database_size(engine)
+    before = database_size(connections)
     _require_room(folder, 2 * before, "the inventory, written anew,")
     had = os.environ.get("SQLITE_TMPDIR")
     os.environ["SQLITE_TMPDIR"] = folder
     try:
-        with closing(engine.raw_connection()) as pooled:
-            source: Any = pooled.driver_connection
+        with connections.outside() as source:
             source.execute("PRAGMA temp_store=FILE")
             source.execute("VACUUM")
             source.execute("PRAGMA temp_store=MEMORY")
@@ -187,7 +183,7 @@ def vacuum(engine: Engine, folder: str) -> tuple[int, int]:
             del os.environ["SQLITE_TMPDIR"]
         else:
             os.environ["SQLITE_TMPDIR"] = had
-    return before, database_size(engine)
+    return before, database_size(connections)
 
 
 def _require_room(folder: str, size: int, what: str) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-import backup.inventory.drill_tables
-import backup.inventory.message_tables  # noqa: F401  their tables are of the schema, too
 from backup.errors import (
     ConfigError,
     InventoryDamagedError,
@@ -27,13 +24,13 @@ from backup.errors import (
     StateDeniedError,
 )
 from backup.files import FileLock
-from backup.inventory import schema
-from backup.inventory.bulk import insert_rows
-from backup.inventory.copies import copy_before_migration, newest_copy_for
+from backup.inventory.connections import Connections, Transaction
 from backup.inventory.database_errors import REBUILD_ADVICE, our_errors
+from backup.inventory.driver import changed, executed, insert_tuples, row_of, value_of
 from backup.inventory.fence import Fence, raise_fence
 from backup.inventory.locks import BACKUP, hold_lock, share_opening, take_away
 from backup.inventory.read_only import Access, access_to, read_only_creator
+from backup.inventory.times import micros
 from backup.model import InventoryId
 
 if TYPE_CHECKING:
@@ -41,9 +38,9 @@ if TYPE_CHECKING:
 
 HEAD = "0012"
 
-APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
+_URL = re.compile(r"(?P<driver>[\w+]+)://[^/?]*(?:/(?P<path>[^?]*))?(?P<options>\?.*)?", re.DOTALL)
 
-Transaction = Connection
+APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Inventory:
     same. Writing, and taking a lock, raise `InventoryMovedError` then.
     """
 
-    engine: Engine
+    connections: Connections
     id: InventoryId
     signer_public: bytes
     lock_directory: str
@@ -75,18 +72,16 @@ class Inventory:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """A transaction that is committed at the end, or rolled back by an exception."""
-        with our_errors(self.engine), self.engine.connect() as connection:
-            writer = connection.execution_options(nightvault_write=True)
-            with writer.begin():
-                self.require_same_file()
-                self.fence.require(writer)
-                yield writer
+        with our_errors(self.connections.path), self.connections.transaction(writes=True) as tx:
+            self.require_same_file()
+            self.fence.require(tx)
+            yield tx
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """A consistent view for reading."""
-        with our_errors(self.engine), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with our_errors(self.connections.path), self.connections.transaction() as tx:
+            yield tx
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -120,7 +115,7 @@ class Inventory:
 
     def close(self) -> None:
         """Close the database."""
-        self.engine.dispose()
+        self.connections.close()
         if self.opening is not None:
             self.opening.close()
 
@@ -134,36 +129,45 @@ def _identity_of(path: str | None) -> FileIdentity | None:
     return FileIdentity(path or "", found.st_dev, found.st_ino)
 
 
-def require_file(url: str | URL) -> None:
+def require_file(url: str) -> None:
     """Raise `ConfigError` unless the inventory is an SQLite file on this machine.
 
     A lock on a file of this machine keeps runs apart: hosts that share a server's database would write at the
     same time, give out the same numbers twice and make backups that cannot be rebuilt.
     """
-    if not _is_sqlite(url):
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise ConfigError("inventory.url is no database URL", advice="write sqlite:////PATH")
+    database, _, driver = found["driver"].partition("+")
+    if database != "sqlite":
         raise ConfigError(
-            f"inventory.url: {_parsed(url).drivername} cannot be used yet: the locks that keep two runs "
+            f"inventory.url: {found['driver']} cannot be used yet: the locks that keep two runs "
             "apart are files of this machine, so hosts that share a database would write over one another",
             advice="write sqlite:////PATH with a path on this machine, or leave url away; each host has an "
             "inventory of its own",
         )
+    if driver not in {"", "pysqlite"} or not found["path"] or found["options"]:
+        what = f"no driver for {found['driver']} is installed" if driver else "it is not that of a file"
+        raise ConfigError(f"inventory.url: {what}", advice="write sqlite:////PATH")
 
 
-def _connect(url: str | URL, *, only_reads: bool = False) -> Engine:
-    require_file(url)
-    options: dict[str, Any] = {"connect_args": {"timeout": 60}}
-    if only_reads:
-        options = {"creator": read_only_creator(sqlite_path(url) or "")}
-    try:
-        engine = create_engine(url, pool_size=4, max_overflow=8, **options)
-    except (NoSuchModuleError, ImportError) as error:
-        raise ConfigError(
-            f"inventory.url: no driver for {_parsed(url).drivername} is installed: {error}",
-            advice="write sqlite:////PATH",
-        ) from error
+def sqlite_path(url: str) -> str | None:
+    """The file of an SQLite inventory; None for a server's."""
+    found = _URL.fullmatch(url)
+    is_file = found is not None and found["driver"].partition("+")[0] == "sqlite"
+    return found["path"] or None if found is not None and is_file else None
 
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
+
+def _open_file(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=60, check_same_thread=False)
+
+
+def connections_to(path: str, *, only_reads: bool = False) -> Connections:
+    """The connections to the SQLite file at `path`, with the settings of an inventory."""
+    opened = read_only_creator(path) if only_reads else partial(_open_file, os.path.abspath(path))
+
+    def connect() -> sqlite3.Connection:
+        connection = opened()
         connection.isolation_level = None  # we issue BEGIN ourselves
         for pragma in (
             *(() if only_reads else ("journal_mode=WAL",)),
@@ -173,32 +177,9 @@ def _connect(url: str | URL, *, only_reads: bool = False) -> Engine:
             "temp_store=MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        return connection
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("nightvault_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _parsed(url: str | URL) -> URL:
-    try:
-        return make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(
-            "inventory.url is no database URL",
-            advice="write sqlite:////PATH",
-        ) from error
-
-
-def _is_sqlite(url: str | URL) -> bool:
-    return _parsed(url).drivername.partition("+")[0] == "sqlite"
-
-
-def sqlite_path(url: str | URL) -> str | None:
-    """The file of an SQLite inventory; None for a server's."""
-    return _parsed(url).database if _is_sqlite(url) else None
+    return Connections(path, connect)
 
 
 def migrations_folder() -> str:
@@ -210,66 +191,55 @@ def migrations_folder() -> str:
     raise InventoryDamagedError("this installation lacks its migrations", advice="install nightvault again")
 
 
-def _alembic(connection: Connection) -> Config:
+def alembic_config(tx: Transaction) -> Config:
+    """What Alembic is given to bring the schema up in a transaction."""
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", migrations_folder().replace("%", "%%"))
-    config.attributes["connection"] = connection
+    config.attributes["connection"] = tx.core()
     return config
 
 
-def migrate(engine: Engine) -> None:
+def migrate(connections: Connections) -> None:
     """Bring the schema to the newest version, whole or not at all."""
     from alembic import command
 
-    with our_errors(engine), engine.connect() as connection:
-        writer = connection.execution_options(nightvault_write=True)
-        with writer.begin():
-            command.upgrade(_alembic(writer), "head")
+    with our_errors(connections.path), connections.transaction(writes=True) as tx:
+        command.upgrade(alembic_config(tx), "head")
 
 
 def create_inventory(
     url: str, *, inventory_id: InventoryId, signer_public: bytes, now: datetime, lock_directory: str
 ) -> Inventory:
     """Make a new, empty inventory; `NightvaultError` if there is one already."""
-    require_file(url)
+    path = _file_of(url)
     opening = share_opening(lock_directory)
-    engine = _connect(url)
-    _private_file(url)
-    migrate(engine)
-    with our_errors(engine), engine.connect() as connection:
-        writer = connection.execution_options(nightvault_write=True)
-        with writer.begin():
-            if writer.execute(select(schema.about.c.inventory_id)).first() is not None:
-                raise NightvaultError(
-                    f"there is an inventory already: {engine.url.render_as_string(hide_password=True)}"
-                )
-            writer.execute(
-                insert(schema.about).values(
-                    inventory_id=inventory_id, signer_public=signer_public, created_at=schema.micros(now)
-                )
-            )
-            mark(writer)
-            names = ("entries", "chunks", "directories", "owners", "archives")
-            insert_rows(writer, schema.counters, [(name, 1) for name in names])
-    file = _identity_of(sqlite_path(url))
-    return Inventory(engine, inventory_id, signer_public, lock_directory, opening=opening, file=file)
+    connections = connections_to(path)
+    _private_file(path)
+    migrate(connections)
+    with our_errors(path), connections.transaction(writes=True) as tx:
+        if row_of(tx, "SELECT inventory_id FROM about", ()) is not None:
+            raise NightvaultError(f"there is an inventory already: {url}")
+        about = "INSERT INTO about (inventory_id, signer_public, created_at) VALUES ({m}, {m}, {m})"
+        changed(tx, about, (inventory_id, signer_public, micros(now)))
+        mark(tx)
+        names = ("entries", "chunks", "directories", "owners", "archives")
+        insert_tuples(tx, "counters", ("name", "next"), [(name, 1) for name in names])
+    file = _identity_of(path)
+    return Inventory(connections, inventory_id, signer_public, lock_directory, opening=opening, file=file)
 
 
 def open_inventory(url: str, *, lock_directory: str) -> Inventory:
     """Open the inventory at `url`, migrating it if it is older than this program."""
-    require_file(url)
-    path = sqlite_path(url)
-    access = Access.WRITES if path is None else access_to(path)
+    path = _file_of(url)
+    access = access_to(path)
     opening = share_opening(lock_directory)
     file = _identity_of(path)
-    engine = _connect(url, only_reads=access is Access.READS)
-    with our_errors(engine), engine.connect() as connection, connection.begin():
-        _check_application(connection, path)
-        if not inspect(connection).has_table("about"):
-            raise NoInventoryError(f"no inventory at {path or 'the configured URL'}")
-        version = _schema_of(connection)
+    connections = connections_to(path, only_reads=access is Access.READS)
+    with our_errors(path), connections.transaction() as tx:
+        version = _checked_schema(tx, path)
+        about = _about(tx) if version == HEAD else None
     if version != HEAD:
         _refuse_newer(version, lock_directory)
         if access is Access.READS:
@@ -278,31 +248,47 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
                 advice="run any command once as a user who may write it, or look at it with that version",
             )
         with hold_lock(lock_directory, "backup"):  # no run of an older program may be active
-            _bring_up(engine, lock_directory)
-    with our_errors(engine), engine.connect() as connection, connection.begin():
-        row = connection.execute(select(schema.about)).first()
-    if row is None:
+            _bring_up(connections, lock_directory)
+        with our_errors(path), connections.transaction() as tx:
+            about = _about(tx)
+    if about is None:
         raise NoInventoryError(
-            f"the inventory at {path or 'the configured URL'} was never finished",
+            f"the inventory at {path} was never finished",
             advice="run `nightvault init`",
         )
-    predecessor = InventoryId(row.predecessor) if row.predecessor else None
-    inventory_id = InventoryId(row.inventory_id)
-    return Inventory(engine, inventory_id, row.signer_public, lock_directory, predecessor, opening, file)
+    inventory_id, signer_public, predecessor = about
+    before = InventoryId(predecessor) if predecessor else None
+    own = InventoryId(inventory_id)
+    return Inventory(connections, own, signer_public, lock_directory, before, opening, file)
 
 
-def _schema_of(connection: Connection) -> str:
-    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+def _about(tx: Transaction) -> tuple[bytes, bytes, bytes | None] | None:
+    found: Any = row_of(tx, "SELECT inventory_id, signer_public, predecessor FROM about", ())
+    return found  # type: ignore[no-any-return]
 
 
-def _bring_up(engine: Engine, state: str) -> None:
+def _checked_schema(tx: Transaction, path: str) -> str:
+    """The schema of the inventory at `path`. `NoInventoryError`, `InventoryDamagedError` if it is none."""
+    _check_application(tx, path)
+    if row_of(tx, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'about'", ()) is None:
+        raise NoInventoryError(f"no inventory at {path}")
+    return _schema_of(tx)
+
+
+def _schema_of(tx: Transaction) -> str:
+    return str(value_of(tx, "SELECT version_num FROM alembic_version", ()))
+
+
+def _bring_up(connections: Connections, state: str) -> None:
     """Migrate an older inventory, of which a copy is kept, unless another process has done so meanwhile."""
-    with our_errors(engine):
-        with engine.connect() as connection, connection.begin():
-            is_older = _schema_of(connection) != HEAD
+    from backup.inventory.copies import copy_before_migration
+
+    with our_errors(connections.path):
+        with connections.transaction() as tx:
+            is_older = _schema_of(tx) != HEAD
         if is_older:
-            copy_before_migration(engine, state, HEAD)
-    migrate(engine)
+            copy_before_migration(connections, state, HEAD)
+    migrate(connections)
 
 
 def open_copy(path: str) -> tuple[Inventory, bool]:
@@ -312,30 +298,24 @@ def open_copy(path: str) -> tuple[Inventory, bool]:
     """
     access_to(path)
     folder = os.path.dirname(os.path.abspath(path))
-    engine = _connect(URL.create("sqlite", database=path), only_reads=True)
-    with our_errors(engine), engine.connect() as connection, connection.begin():
-        _check_application(connection, path)
-        if not inspect(connection).has_table("about"):
-            raise NoInventoryError(f"no inventory at {path}")
-        version = _schema_of(connection)
-        row = connection.exec_driver_sql("SELECT inventory_id, signer_public FROM about").first()
+    connections = connections_to(path, only_reads=True)
+    with our_errors(path), connections.transaction() as tx:
+        version = _checked_schema(tx, path)
+        row = row_of(tx, "SELECT inventory_id, signer_public FROM about", ())
     if row is None:
         raise NoInventoryError(f"the inventory at {path} was never finished")
     _refuse_newer(version, folder)
-    return Inventory(engine, InventoryId(row[0]), row[1], folder), version == HEAD
+    return Inventory(connections, InventoryId(row[0]), row[1], folder), version == HEAD
 
 
 def mark(tx: Transaction) -> None:
     """Mark an SQLite file as an inventory of ours, in its header."""
-    if tx.dialect.name == "sqlite":
-        tx.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+    executed(tx, f"PRAGMA application_id = {APPLICATION_ID}", ())
 
 
-def _check_application(connection: Connection, path: str | None) -> None:
+def _check_application(tx: Transaction, path: str) -> None:
     """Refuse another program's database; 0 is one of ours from before the mark."""
-    if path is None:
-        return
-    found = connection.exec_driver_sql("PRAGMA application_id").scalar()
+    found = value_of(tx, "PRAGMA application_id", ())
     if found not in {0, APPLICATION_ID}:
         raise InventoryDamagedError(
             f"{path} is the database of another program (application id {found:#x})",
@@ -345,6 +325,8 @@ def _check_application(connection: Connection, path: str | None) -> None:
 
 def _refuse_newer(version: str, state: str) -> None:
     if version > HEAD:
+        from backup.inventory.copies import newest_copy_for
+
         copy = newest_copy_for(state, HEAD)
         back = f"go back to {copy}, which has nothing of what was done since (docs/operations.md)"
         raise InventoryNewerError(
@@ -353,8 +335,12 @@ def _refuse_newer(version: str, state: str) -> None:
         )
 
 
-def _private_file(url: str) -> None:
+def _file_of(url: str) -> str:
+    """The file of an inventory. `ConfigError` for anything else."""
+    require_file(url)
+    return sqlite_path(url) or ""
+
+
+def _private_file(path: str) -> None:
     """Create the SQLite file with mode 0600, before anything is in it."""
-    path = sqlite_path(url)
-    if path:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from backup.errors import (
     InventoryDamagedError,
@@ -39,19 +37,20 @@ _NEEDED_TO_READ = 64 * 1024
 
 
 @contextmanager
-def our_errors(engine: Engine) -> Iterator[None]:
-    """A context manager that turns the database's errors into ours, keeping the cause."""
-    where = engine.url.database  # a path, whose bytes may be no text: a URL could not be written
+def our_errors(where: str | None) -> Iterator[None]:
+    """A context manager that turns errors of the database at a path into ours, keeping the cause."""
     try:
         yield
     except NightvaultError:
         raise
     except UnicodeDecodeError as error:  # damaged names in SQLite's own message, which is not UTF-8 then
         raise InventoryDamagedError(f"the inventory {where} is damaged", advice=REBUILD_ADVICE) from error
-    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
-        cause = getattr(error, "orig", None) or error
+    except Exception as error:
+        cause = _cause_in(error)
+        if cause is None:
+            raise
         text, code = str(cause), getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what details it
-        if not isinstance(cause, engine.dialect.loaded_dbapi.OperationalError):
+        if not isinstance(cause, sqlite3.OperationalError):
             raise InventoryDamagedError(
                 f"the inventory {where} is damaged: {text}", advice=REBUILD_ADVICE
             ) from error
@@ -59,6 +58,20 @@ def our_errors(engine: Engine) -> Iterator[None]:
             raise SpoolError(f"the inventory {where} cannot be used: no space is left on its disk") from error
         kind, what = _MEANINGS.get(code, (InventoryDamagedError, "cannot be used"))
         raise kind(f"the inventory {where} {what}: {text}") from error
+
+
+def _cause_in(error: Exception) -> Exception | None:
+    """The database's own error, which SQLAlchemy wraps; None for any other."""
+    if isinstance(error, sqlite3.Error):
+        return error
+    if "sqlalchemy.exc" not in sys.modules:  # then none can be of it
+        return None
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if not isinstance(error, SQLAlchemyError):
+        return None
+    cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, sqlite3.Error) else error
 
 
 def _is_disk_full(path: str | None) -> bool:

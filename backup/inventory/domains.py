@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from backup.format.rows import unpack_u32
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import raw_rows, row_of
 from backup.inventory.packed import largest_chunk
 from backup.model import PackKind
 
@@ -44,7 +44,7 @@ def older_packs(tx: Transaction, present: Collection[bytes], *, job: int | None 
               GROUP BY d.number, d.recipients ORDER BY d.number"""  # noqa: S608
     found = [
         OlderPacks(number, frozenset(_split(recipients)), count, size)
-        for number, recipients, count, size in tx.exec_driver_sql(sql)
+        for number, recipients, count, size in raw_rows(tx, sql, ())
     ]
     return [one for one in found if not one.recipients.issuperset(present)]
 
@@ -68,7 +68,7 @@ def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:
 def has_other_domains(tx: Transaction, domain: int) -> bool:
     """Whether any data was ever stored in another domain: other recipients or another vault."""
     sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND domain != {int(domain)} LIMIT 1"  # noqa: S608
-    return tx.exec_driver_sql(sql).first() is not None
+    return row_of(tx, sql, ()) is not None
 
 
 def lies_outside(tx: Transaction, domain: int, chunks: Sequence[int]) -> bool:
@@ -77,7 +77,7 @@ def lies_outside(tx: Transaction, domain: int, chunks: Sequence[int]) -> bool:
         some = ",".join(map(str, chunks[start : start + _BATCH]))
         sql = f"""SELECT 1 FROM chunks c JOIN archives a ON a.number = c.archive
                   WHERE c.number IN ({some}) AND a.domain != {int(domain)} LIMIT 1"""  # noqa: S608
-        if tx.exec_driver_sql(sql).first() is not None:
+        if row_of(tx, sql, ()) is not None:
             return True
     return False
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
 
-from backup.inventory.columns import Long, number, refers
-from backup.inventory.schema import METADATA
+from backup.inventory.columns import TABLES, Long, number, refers
 
 # A drill is a row before anything is asked for.
 drills = Table(
     "drills",
-    METADATA,
+    TABLES,
     Column("run", Long, ForeignKey("runs.number"), primary_key=True),
     Column("name", Text, nullable=False),
     Column("grade", Integer, nullable=False),  # readings.Grade
@@ -22,7 +21,7 @@ drills = Table(
 # Money that a drill may have spent: committed before the vault is asked, and never taken back.
 drill_costs = Table(
     "drill_costs",
-    METADATA,
+    TABLES,
     number(),
     refers("run", "drills.run"),
     Column("month", Integer, nullable=False),  # months since year 0, UTC, by the clock of then

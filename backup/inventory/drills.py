@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from sqlite3 import Row
+from typing import Final
 
-from sqlalchemy import Row, Select, func, insert, select, update
-
-from backup.inventory.database import Transaction
-from backup.inventory.drill_tables import drill_costs, drills
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import (
+    changed,
+    insert_row,
+    marks,
+    needed_record,
+    number_of,
+    raw_rows,
+    record_of,
+    records,
+    row_of,
+    value_of,
+)
 from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome, Run, find_run, open_drill
-from backup.inventory.schema import micros, runs, vaults
+from backup.inventory.times import micros
 from backup.model import VaultName
+
+_DRILLS: Final = """
+SELECT d.*, v.name AS vault_name, coalesce(c.cost, 0) AS cost
+FROM drills d JOIN runs r ON r.number = d.run JOIN vaults v ON v.number = d.vault
+LEFT JOIN (SELECT run, sum(cost) AS cost FROM drill_costs GROUP BY run) c ON c.run = d.run"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,81 +69,71 @@ def begin_drill(
 ) -> Run:
     """Record a drill before anything is asked for."""
     run = open_drill(tx, now)
-    number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
+    number = number_of(tx, "SELECT number FROM vaults WHERE name = {m}", (vault,))
     row = {"run": run.number, "name": name, "grade": grade.value, "vault": number, "plan": plan or None}
-    tx.execute(insert(drills).values(**row))
+    insert_row(tx, "drills", **row)
     return run
 
 
 def charge(tx: Transaction, run: int, month: int, cost: int) -> None:
     """Record money before it may be spent."""
-    tx.execute(insert(drill_costs).values(run=run, month=month, cost=cost))
+    insert_row(tx, "drill_costs", run=run, month=month, cost=cost)
 
 
 def charges_of(tx: Transaction, name: str) -> list[Charge]:
     """All that drills of this name may have spent, in the order in which it was recorded."""
-    query = select(drill_costs.c.run, drill_costs.c.month, drill_costs.c.cost).join(drills)
-    rows = tx.execute(query.where(drills.c.name == name).order_by(drill_costs.c.number))
-    return [Charge(row.run, row.month, row.cost) for row in rows]
+    sql = """SELECT c.run, c.month, c.cost FROM drill_costs c JOIN drills d ON d.run = c.run
+             WHERE d.name = {m} ORDER BY c.number"""
+    return [Charge(*row) for row in raw_rows(tx, sql, (name,))]
 
 
 def began_later_before(tx: Transaction, run: int, when: datetime) -> bool:
     """Whether a run that began after this one is dated before `when`."""
-    query = select(runs.c.number).where(runs.c.number > run, runs.c.started_at < micros(when)).limit(1)
-    return tx.execute(query).first() is not None
+    sql = "SELECT 1 FROM runs WHERE number > {m} AND started_at < {m} LIMIT 1"
+    return row_of(tx, sql, (run, micros(when))) is not None
 
 
 def find_open(tx: Transaction, name: str, grade: Grade) -> Drill | None:
     """The drill of that name and grade that has not ended; of several the newest."""
-    query = _query().where(drills.c.name == name, drills.c.grade == grade.value)
-    query = query.where(runs.c.outcome == Outcome.RUNNING)
-    row = tx.execute(query.order_by(drills.c.run.desc()).limit(1)).first()
+    sql = f"""{_DRILLS} WHERE d.name = {{m}} AND d.grade = {{m}} AND r.outcome = {{m}}
+              ORDER BY d.run DESC LIMIT 1"""
+    row = record_of(tx, sql, (name, grade.value, Outcome.RUNNING))
     return None if row is None else _drill(tx, row)
 
 
 def open_runs(tx: Transaction) -> set[int]:
     """The runs of all drills that have not ended."""
-    query = select(drills.c.run).join(runs, runs.c.number == drills.c.run)
-    return set(tx.execute(query.where(runs.c.outcome == Outcome.RUNNING)).scalars())
+    sql = "SELECT d.run FROM drills d JOIN runs r ON r.number = d.run WHERE r.outcome = {m}"
+    return {row[0] for row in raw_rows(tx, sql, (Outcome.RUNNING,))}
 
 
 def get_drill(tx: Transaction, run: int) -> Drill:
     """The drill of a run."""
-    return _drill(tx, tx.execute(_query().where(drills.c.run == run)).one())
+    return _drill(tx, needed_record(tx, f"{_DRILLS} WHERE d.run = {{m}}", (run,)))
 
 
 def list_drills(tx: Transaction, *, limit: int = 50) -> Sequence[Drill]:
     """The newest drills, newest first."""
-    query = _query().order_by(drills.c.run.desc()).limit(limit)
-    return [_drill(tx, row) for row in tx.execute(query)]
+    rows = records(tx, f"{_DRILLS} ORDER BY d.run DESC LIMIT {{m}}", (limit,))
+    return [_drill(tx, row) for row in rows]
 
 
 def newest_of(tx: Transaction, name: str, *, outcomes: Sequence[Outcome] = ()) -> Run | None:
     """The newest run of the drill of that name, with any of the outcomes, or any at all."""
-    query = select(func.max(drills.c.run)).where(drills.c.name == name)
-    if outcomes:
-        query = query.join(runs, runs.c.number == drills.c.run).where(runs.c.outcome.in_(outcomes))
-    number = tx.execute(query).scalar()
+    sql = "SELECT max(d.run) FROM drills d JOIN runs r ON r.number = d.run WHERE d.name = {m}"
+    sql += f" AND r.outcome IN ({marks(outcomes)})" if outcomes else ""
+    number = value_of(tx, sql, (name, *outcomes))
     return None if number is None else find_run(tx, number)
 
 
 def keep_plan(tx: Transaction, run: int, plan: bytes) -> None:
     """Record how far a drill that opens has come."""
-    tx.execute(update(drills).where(drills.c.run == run).values(plan=plan))
+    changed(tx, "UPDATE drills SET plan = {m} WHERE run = {m}", (plan, run))
 
 
-def _query() -> Select[Any]:
-    costs = select(drill_costs.c.run, func.sum(drill_costs.c.cost).label("cost")).group_by(drill_costs.c.run)
-    sums = costs.subquery()
-    return (
-        select(drills, vaults.c.name.label("vault_name"), func.coalesce(sums.c.cost, 0).label("cost"))
-        .join(runs, runs.c.number == drills.c.run)
-        .join(vaults, vaults.c.number == drills.c.vault)
-        .join(sums, sums.c.run == drills.c.run, isouter=True)
-    )
-
-
-def _drill(tx: Transaction, row: Row[Any]) -> Drill:
-    run = find_run(tx, row.run)
+def _drill(tx: Transaction, row: Row) -> Drill:
+    run = find_run(tx, row["run"])
     assert run is not None  # noqa: S101  (a foreign key)
-    return Drill(run, row.name, Grade(row.grade), VaultName(row.vault_name), row.cost, row.plan or b"")
+    return Drill(
+        run, row["name"], Grade(row["grade"]), VaultName(row["vault_name"]), row["cost"], row["plan"] or b""
+    )

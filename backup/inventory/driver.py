@@ -1,19 +1,19 @@
-"""Statements by the driver's own cursor, for very many statements or rows.
+"""Statements by the driver's own cursor: all that a nightly command needs.
 
-SQLAlchemy costs some 70 us a statement, and for a row more than all that is done with it.
+SQLAlchemy costs some 70 us a statement, for a row more than all that is done with it, and to import it and to
+compile each statement once takes longer than all else of a small command.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, Final
 
-from sqlalchemy import Table
-
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 
 _ROWS_A_FETCH = 5_000
 _ROWS_A_STATEMENT: Final = (1_000, 100)
@@ -21,33 +21,75 @@ _ROWS_A_STATEMENT: Final = (1_000, 100)
 thread that inserts beside one that computes takes fifty times as long."""
 
 
-def sql_of(tx: Transaction, text: str) -> str:
-    """A statement with the driver's parameter marks for `{m}`."""
-    return _marked(text, "?" if tx.dialect.paramstyle == "qmark" else "%s")
-
-
 @lru_cache(maxsize=64)
-def _marked(text: str, mark: str) -> str:
-    return text.format(m=mark)
+def sql_of(text: str) -> str:
+    """A statement with the driver's parameter marks for `{m}`."""
+    return text.format(m="?")
+
+
+def marks(values: Sized) -> str:
+    """As many parameter marks as there are values, for `IN`."""
+    return ", ".join(["{m}"] * len(values))
 
 
 def executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
     """The driver's cursor, with which the statement was run; all that return rows go through here."""
     cursor = tx.connection.cursor()
-    cursor.execute(sql_of(tx, sql), values)
+    try:
+        cursor.execute(sql_of(sql), values)
+    except BaseException:
+        cursor.close()  # else the file stays open as long as the traceback, which has the cursor, lives
+        raise
     return cursor
 
 
+def changed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> int:
+    """Run a statement that returns no rows; how many it changed."""
+    cursor = executed(tx, sql, values)
+    try:
+        return int(cursor.rowcount)
+    finally:
+        cursor.close()
+
+
+def insert_row(tx: Transaction, table: str, **values: Any) -> int:
+    """Insert one row; returns the number it was given, if the table has one of its own."""
+    names = ", ".join(f'"{name}"' for name in values)
+    sql = f'INSERT INTO "{table}" ({names}) VALUES ({marks(values)})'  # noqa: S608  names of our own
+    cursor = executed(tx, sql, tuple(values.values()))
+    try:
+        return int(cursor.lastrowid)
+    finally:
+        cursor.close()
+
+
 def insert_columns(
-    tx: Transaction, table: Table, columns: Sequence[Iterable[Any]], *, only_new: bool = False
+    tx: Transaction,
+    table: str,
+    names: Sequence[str],
+    columns: Sequence[Iterable[Any]],
+    *,
+    only_new: bool = False,
 ) -> int:
-    """Insert very many rows, given as all columns of the table in its order; returns how many were new.
+    """Insert very many rows, given as columns of these names; returns how many were new.
 
     No row is kept on the way. With `only_new`, rows whose keys exist are skipped.
     """
-    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    return insert_tuples(tx, table, names, zip(*columns, strict=True), only_new=only_new)
+
+
+def insert_tuples(
+    tx: Transaction,
+    table: str,
+    names: Sequence[str],
+    rows: Iterable[tuple[Any, ...]],
+    *,
+    only_new: bool = False,
+) -> int:
+    """Same as `insert_columns`, for rows."""
+    quoted = ", ".join(f'"{name}"' for name in names)
     verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
-    return inserted(tx, f'{verb} "{table.name}" ({names})', zip(*columns, strict=True), len(columns))
+    return inserted(tx, f'{verb} "{table}" ({quoted})', iter(rows), len(names))
 
 
 def inserted(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: int) -> int:
@@ -60,9 +102,18 @@ def inserted(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: 
             some: list[tuple[Any, ...]] = []
             while size <= most and len(some := list(islice(rows, size))) == size:
                 values = tuple(chain.from_iterable(some))
-                count += cursor.execute(sql_of(tx, _with_values(sql, size, width)), values).rowcount
+                count += cursor.execute(sql_of(_with_values(sql, size, width)), values).rowcount
             rows = chain(some, rows)
-        return count + int(cursor.executemany(sql_of(tx, _with_values(sql, 1, width)), rows).rowcount)
+        return count + int(cursor.executemany(sql_of(_with_values(sql, 1, width)), rows).rowcount)
+    finally:
+        cursor.close()
+
+
+def run_many(tx: Transaction, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """Run a statement for each row of values; how many rows it changed."""
+    cursor: Any = tx.connection.cursor()  # typed for sequences alone
+    try:
+        return int(cursor.executemany(sql_of(sql), rows).rowcount)
     finally:
         cursor.close()
 
@@ -83,6 +134,50 @@ def row_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
         cursor.close()
 
 
+def value_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+    """The first value of the first row, None if there is none."""
+    row = row_of(tx, sql, values)
+    return None if row is None else row[0]
+
+
+def needed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+    """The first value of a row that must be there: without it the inventory is damaged."""
+    row = row_of(tx, sql, values)
+    if row is None:
+        raise sqlite3.DatabaseError("a row is missing")
+    return row[0]
+
+
+def number_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> int:
+    """Same as `needed`, for a number."""
+    return int(needed(tx, sql, values))
+
+
+def records(tx: Transaction, sql: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
+    """All rows, whose columns have names; for not too many."""
+    cursor = executed(tx, sql, values)
+    try:
+        cursor.row_factory = sqlite3.Row
+        found: list[sqlite3.Row] = cursor.fetchall()
+        return found
+    finally:
+        cursor.close()
+
+
+def record_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> sqlite3.Row | None:
+    """The first row, whose columns have names; None if there is none."""
+    found = records(tx, sql, values)
+    return found[0] if found else None
+
+
+def needed_record(tx: Transaction, sql: str, values: tuple[Any, ...]) -> sqlite3.Row:
+    """Same as `needed`, for a whole row, whose columns have names."""
+    found = record_of(tx, sql, values)
+    if found is None:
+        raise sqlite3.DatabaseError("a row is missing")
+    return found
+
+
 def pages(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Sequence[Any]]:
     """Rows as tuples, some thousands at a time."""
     cursor = executed(tx, sql, values)
@@ -91,7 +186,7 @@ def pages(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Sequen
             yield rows
             del rows  # so that two pages are not held at a time
     finally:
-        if not tx.closed:  # if a reader stops early (`head`), the inventory may be closed first
+        with suppress(sqlite3.ProgrammingError):  # a reader stopped early (`head`), the inventory is closed
             cursor.close()
 
 

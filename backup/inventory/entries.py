@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, insert, select
-
-from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction
-from backup.inventory.driver import insert_columns, pages, raw_rows, row_of, sql_of, stream
-from backup.inventory.numbers import reserve
-from backup.inventory.schema import (
-    directories,
-    owners,
-    staged_entries,
-    staged_hints,
-    staged_removals,
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import (
+    changed,
+    insert_columns,
+    insert_row,
+    insert_tuples,
+    number_of,
+    pages,
+    raw_rows,
+    row_of,
+    stream,
 )
+from backup.inventory.numbers import reserve
 from backup.model import EntryKind, Hint, Owner
 
 ROOT = b"/"
@@ -115,6 +115,7 @@ class ContentRow(NamedTuple):
         return self.directory.rstrip(b"/") + b"/" + self.name
 
 
+_STAGED = (StagedEntry._fields[0], "run", *StagedEntry._fields[1:])
 _SHARED = EntryRow._fields[:-2]  # without added_in and removed_in
 _COLUMNS = ", ".join(_SHARED)
 _ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
@@ -151,18 +152,20 @@ def find_directory(tx: Transaction, job: int, path: bytes) -> int | None:
 
 def add_directories(tx: Transaction, job: int, paths: Mapping[bytes, int]) -> None:
     """Insert directories with reserved numbers; one that no snapshot uses does no harm."""
-    insert_rows(tx, directories, [(number, job, path) for path, number in paths.items()])
+    rows = [(number, job, path) for path, number in paths.items()]
+    insert_tuples(tx, "directories", ("number", "job", "path"), rows)
 
 
 def load_owners(tx: Transaction) -> dict[Owner, int]:
     """The numbers of all owners ever seen."""
-    return {Owner(row.uid, row.gid, row.user, row.group): row.number for row in tx.execute(select(owners))}
+    rows = raw_rows(tx, 'SELECT number, uid, gid, user, "group" FROM owners', ())
+    return {Owner(*owner): number for number, *owner in rows}
 
 
 def add_owner(tx: Transaction, owner: Owner) -> int:
     """Insert an owner; returns its number."""
     number = reserve(tx, "owners", 1)
-    tx.execute(insert(owners).values(number=number, **owner._asdict()))
+    insert_row(tx, "owners", number=number, **owner._asdict())
     return number
 
 
@@ -212,7 +215,7 @@ def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     FROM entries e JOIN directories d ON d.number = e.directory
     WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
     """
-    row = tx.exec_driver_sql(sql_of(tx, sql), (job, int(EntryKind.DIRECTORY))).one()
+    (row,) = raw_rows(tx, sql, (job, int(EntryKind.DIRECTORY)))
     return int(row[0]), (int(row[1]) << 32) + int(
         row[2]
     )  # two halves: sparse files may add up to more than 64 bits
@@ -228,7 +231,7 @@ def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:
       UNION ALL SELECT size FROM staged_entries WHERE run = {m} AND kind != {m}) AS all_of_them
     """
     directory = int(EntryKind.DIRECTORY)
-    row = tx.exec_driver_sql(sql_of(tx, sql), (job, directory, run, run, directory)).one()
+    (row,) = raw_rows(tx, sql, (job, directory, run, run, directory))
     return int(row[0]), int(row[1])
 
 
@@ -239,7 +242,7 @@ def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:
     WHERE d.job = {m} AND e.removed_in IS NULL AND (d.path = {m} OR (d.path >= {m} AND d.path < {m}))
     """
     stem = path.rstrip(b"/")
-    return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (job, path, stem + b"/", stem + b"0"))]
+    return [row[0] for row in raw_rows(tx, sql, (job, path, stem + b"/", stem + b"0"))]
 
 
 # Staged changes: written during the run, applied by its commit, deleted by its failure.
@@ -256,21 +259,19 @@ def stage(
     """Insert new versions (columns of `StagedEntry`), ends of entries and fresh hints (by number)."""
     if added:
         numbers, *columns = added
-        insert_columns(tx, staged_entries, [numbers, repeat(run, len(numbers)), *columns])
+        insert_columns(tx, "staged_entries", _STAGED, [numbers, repeat(run, len(numbers)), *columns])
     for start in range(0, len(removed), _ROWS_A_WRITE):  # a removed directory may have held a million entries
         some = removed[start : start + _ROWS_A_WRITE]
-        insert_rows(tx, staged_removals, [(run, number) for number in some])
-    insert_rows(
-        tx,
-        staged_hints,
-        [(run, number, hint.inode, hint.ctime_ns, int(hint.is_mount)) for number, hint in hinted],
-    )
+        insert_tuples(tx, "staged_removals", ("run", "entry"), [(run, number) for number in some])
+    if hinted:
+        rows = [(run, number, hint.inode, hint.ctime_ns, int(hint.is_mount)) for number, hint in hinted]
+        insert_tuples(tx, "staged_hints", ("run", "entry", "inode", "ctime_ns", "is_mount"), rows)
 
 
 def discard_staged(tx: Transaction, run: int) -> None:
     """Delete a run's staged changes."""
-    for table in (staged_entries, staged_removals, staged_hints):
-        tx.execute(table.delete().where(table.c.run == run))
+    for table in ("staged_entries", "staged_removals", "staged_hints"):
+        changed(tx, f"DELETE FROM {table} WHERE run = {{m}}", (run,))  # noqa: S608
 
 
 def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
@@ -284,27 +285,24 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
     hint = "INSERT INTO hints (entry, inode, ctime_ns, is_mount) SELECT "
     hint_new = hint + "number, inode, ctime_ns, is_mount FROM staged_entries WHERE run = {m}"
     hint_old = hint + "entry, inode, ctime_ns, is_mount FROM staged_hints WHERE run = {m}"
-    tx.exec_driver_sql(sql_of(tx, close), (snapshot_number, run))
-    tx.exec_driver_sql(sql_of(tx, forget), (run, run))
-    tx.exec_driver_sql(sql_of(tx, add), (snapshot_number, run))
-    tx.exec_driver_sql(sql_of(tx, hint_new), (run,))
-    tx.exec_driver_sql(sql_of(tx, hint_old), (run,))
+    changed(tx, close, (snapshot_number, run))
+    changed(tx, forget, (run, run))
+    changed(tx, add, (snapshot_number, run))
+    changed(tx, hint_new, (run,))
+    changed(tx, hint_old, (run,))
     discard_staged(tx, run)
 
 
 def staged_ends(tx: Transaction, run: int) -> list[int]:
     """Numbers of the entries that a run ends."""
     sql = "SELECT entry FROM staged_removals WHERE run = {m} ORDER BY entry"
-    return [row[0] for row in tx.exec_driver_sql(sql_of(tx, sql), (run,))]
+    return [row[0] for row in raw_rows(tx, sql, (run,))]
 
 
 def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
     """The numbers of versions that a run adds and ends."""
-    counts = [
-        tx.execute(select(func.count()).select_from(table).where(table.c.run == run)).scalar_one()
-        for table in (staged_entries, staged_removals)
-    ]
-    return counts[0], counts[1]
+    added = number_of(tx, "SELECT count(*) FROM staged_entries WHERE run = {m}", (run,))
+    return added, number_of(tx, "SELECT count(*) FROM staged_removals WHERE run = {m}", (run,))
 
 
 # Queries.
@@ -313,8 +311,7 @@ def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
 def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
     """Every directory of a job, by number."""
     sql = "SELECT number, path FROM directories WHERE job = {m} ORDER BY number"
-    for row in tx.exec_driver_sql(sql_of(tx, sql), (job,)):
-        yield row[0], row[1]
+    yield from raw_rows(tx, sql, (job,))
 
 
 def all_entries(tx: Transaction, job: int) -> Iterator[tuple[Any, ...]]:

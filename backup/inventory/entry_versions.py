@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from backup.errors import UsageError
 from backup.inventory import entries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, stream
 from backup.inventory.entries import ROOT
 from backup.inventory.snapshots import Snapshot, TagSets, list_snapshots

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, insert, select, update
-
 from backup.errors import LockedError
-from backup.inventory.schema import counters
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed, value_of
 
 _NAME = "fence"
 
@@ -36,7 +35,7 @@ class Fence:
         finally:
             self._held = None
 
-    def require(self, tx: Connection) -> None:
+    def require(self, tx: Transaction) -> None:
         """`LockedError` if the lock was taken from this process; each transaction that writes asks."""
         if self._held is None or self._held == _number(tx):
             return
@@ -48,14 +47,13 @@ class Fence:
         )
 
 
-def raise_fence(tx: Connection) -> int:
+def raise_fence(tx: Transaction) -> int:
     """Take the next number: whoever holds a lower one writes nothing any more."""
     number = _number(tx) + 1
-    changed = tx.execute(update(counters).where(counters.c.name == _NAME).values(next=number))
-    if not changed.rowcount:
-        tx.execute(insert(counters).values(name=_NAME, next=number))
+    if not changed(tx, "UPDATE counters SET next = {m} WHERE name = {m}", (number, _NAME)):
+        changed(tx, "INSERT INTO counters (next, name) VALUES ({m}, {m})", (number, _NAME))
     return number
 
 
-def _number(tx: Connection) -> int:
-    return int(tx.execute(select(counters.c.next).where(counters.c.name == _NAME)).scalar() or 0)
+def _number(tx: Transaction) -> int:
+    return int(value_of(tx, "SELECT next FROM counters WHERE name = {m}", (_NAME,)) or 0)

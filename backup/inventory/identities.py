@@ -6,22 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
-
 from backup.inventory import archives as stored
-from backup.inventory.archives import SOUND, ArchiveState
-from backup.inventory.database import Transaction
-from backup.inventory.schema import (
-    archives,
-    catalogs,
-    domains,
-    jobs,
-    listed_archives,
-    listings,
-    moment,
-    vaults,
-)
+from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed, marks, raw_rows, row_of, value_of
 from backup.inventory.stages import ListingStage
+from backup.inventory.times import moment
 from backup.model import ArchiveId, InventoryId, JobName, PackId, PackKind, VaultIdentity, VaultName
 
 _BATCH = 500
@@ -47,53 +37,43 @@ class Evidence:
 
 def vault_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
     """The recorded identity of a vault; None if not yet known."""
-    found = tx.execute(select(vaults.c.identity).where(vaults.c.name == vault)).scalar()
+    found = value_of(tx, "SELECT identity FROM vaults WHERE name = {m}", (vault,))
     return VaultIdentity(found) if found else None
 
 
 def set_vault_identity(tx: Transaction, vault: VaultName, identity: VaultIdentity) -> None:
     """Record the identity of a vault."""
     number = stored.get_or_create_vault(tx, vault)
-    tx.execute(update(vaults).where(vaults.c.number == number).values(identity=identity))
+    changed(tx, "UPDATE vaults SET identity = {m} WHERE number = {m}", (identity, number))
 
 
 def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
     """The archive that the vault must show if it is the recorded one; None if nothing was stored."""
-    query = (
-        select(archives.c.archive_id, archives.c.kind, archives.c.stored_at)
-        .select_from(archives.join(domains).join(vaults))
-        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None), archives.c.state.in_(SOUND))
-        .order_by((archives.c.kind == PackKind.CATALOG).desc(), archives.c.number.desc())
-    )
-    row = tx.execute(query.limit(1)).first()
-    return None if row is None else Evidence(row.archive_id, PackKind(row.kind), moment(row.stored_at or 0))
+    sql = f"""SELECT a.archive_id, a.kind, a.stored_at FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+              ORDER BY a.kind = {{m}} DESC, a.number DESC LIMIT 1"""  # noqa: S608
+    row = row_of(tx, sql, (vault, *SOUND, PackKind.CATALOG))
+    if row is None:
+        return None
+    archive_id, kind, stored_at = row
+    return Evidence(ArchiveId(archive_id), PackKind(kind), moment(stored_at or 0))
 
 
 def was_used(tx: Transaction, vault: VaultName) -> bool:
     """Whether anything was ever stored in a vault of that name, even if lost since."""
-    query = (
-        select(archives.c.number)
-        .select_from(archives.join(domains).join(vaults))
-        .where(vaults.c.name == vault, archives.c.archive_id.is_not(None))
-    )
-    return tx.execute(query.limit(1)).first() is not None
+    sql = f"SELECT 1 FROM {IN_VAULTS} WHERE v.name = {{m}} AND a.archive_id IS NOT NULL LIMIT 1"  # noqa: S608
+    return row_of(tx, sql, (vault,)) is not None
 
 
 def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
     """Each job's newest catalog, by the job's id."""
-    newest = (
-        select(catalogs.c.job, func.max(catalogs.c.number).label("number"))
-        .group_by(catalogs.c.job)
-        .subquery()
-    )
-    query = (
-        select(jobs.c.id, jobs.c.name, catalogs.c.number, archives.c.submitted_at)
-        .select_from(catalogs.join(archives, archives.c.number == catalogs.c.archive).join(jobs))
-        .join(newest, (newest.c.job == catalogs.c.job) & (newest.c.number == catalogs.c.number))
-    )
+    sql = """SELECT j.id, j.name, c.number, a.submitted_at
+             FROM catalogs c JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job
+             JOIN (SELECT job, max(number) AS number FROM catalogs GROUP BY job) newest
+               ON newest.job = c.job AND newest.number = c.number"""
     return {
-        row.id: KnownCatalog(JobName(row.name), row.number, moment(row.submitted_at))
-        for row in tx.execute(query)
+        job: KnownCatalog(JobName(name), number, moment(submitted_at))
+        for job, name, number, submitted_at in raw_rows(tx, sql, ())
     }
 
 
@@ -102,25 +82,20 @@ def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
     asked = list(packs)
     known: set[PackId] = set()
     for start in range(0, len(asked), _BATCH):
-        query = select(archives.c.pack_id).where(archives.c.pack_id.in_(asked[start : start + _BATCH]))
-        known.update(tx.execute(query).scalars())
+        some = tuple(asked[start : start + _BATCH])
+        sql = f"SELECT pack_id FROM archives WHERE pack_id IN ({marks(some)})"  # noqa: S608
+        known.update(PackId(row[0]) for row in raw_rows(tx, sql, some))
     return set(asked) - known
 
 
 def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> list[tuple[str, datetime]]:
     """Description and time of an inventory's catalogs in the newest list of the vault that is kept."""
-    newest = (
-        select(func.max(listings.c.number))
-        .join(vaults)
-        .where(vaults.c.name == vault, listings.c.state == ListingStage.KEPT)
-        .scalar_subquery()
-    )
-    query = select(listed_archives.c.description, listed_archives.c.created_at).where(
-        listed_archives.c.listing == newest,
-        listed_archives.c.description.contains(" catalog "),
-        listed_archives.c.description.contains(f" {inventory_id.hex()} "),
-    )
-    return [(row.description, moment(row.created_at)) for row in tx.execute(query)]
+    sql = """SELECT description, created_at FROM listed_archives
+             WHERE listing = (SELECT max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
+                              WHERE v.name = {m} AND l.state = {m})
+               AND description LIKE '% catalog %' AND description LIKE {m}"""
+    values = (vault, ListingStage.KEPT, f"% {inventory_id.hex()} %")
+    return [(described, moment(created_at)) for described, created_at in raw_rows(tx, sql, values)]
 
 
 def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
@@ -129,10 +104,10 @@ def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState
     Listings of the old one are deleted.
     """
     number = stored.get_or_create_vault(tx, vault)
-    lists = select(listings.c.number).where(listings.c.vault == number)
-    tx.execute(delete(listed_archives).where(listed_archives.c.listing.in_(lists)))
-    tx.execute(delete(listings).where(listings.c.vault == number))
-    ours = select(domains.c.number).where(domains.c.vault == number)
-    there = archives.c.state.in_((*SOUND, ArchiveState.CONDEMNED))
-    done = tx.execute(update(archives).where(archives.c.domain.in_(ours), there).values(state=state))
-    return int(done.rowcount)
+    lists = "SELECT number FROM listings WHERE vault = {m}"
+    changed(tx, f"DELETE FROM listed_archives WHERE listing IN ({lists})", (number,))  # noqa: S608
+    changed(tx, "DELETE FROM listings WHERE vault = {m}", (number,))
+    there = (*SOUND, ArchiveState.CONDEMNED)
+    sql = f"""UPDATE archives SET state = {{m}} WHERE state IN ({marks(there)})
+              AND domain IN (SELECT number FROM domains WHERE vault = {{m}})"""  # noqa: S608
+    return changed(tx, sql, (state, *there, number))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import pages, raw_rows, value_of
 
 _EXAMPLES = 5
-_ROWS_A_FETCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +107,12 @@ INVARIANTS = (
 
 
 def database_faults(tx: Transaction) -> Iterator[Violation]:
-    """Faults that SQLite itself finds in pages, indexes and references; a server checks its own."""
-    if tx.dialect.name != "sqlite":
-        return
-    told = [str(row[0]) for row in tx.exec_driver_sql("PRAGMA integrity_check(100)")]
+    """Faults that SQLite itself finds in pages, indexes and references."""
+    told = [str(row[0]) for row in raw_rows(tx, "PRAGMA integrity_check(100)", ())]
     if told != ["ok"]:
         yield Violation("integrity", "the database file is whole", len(told), tuple(told[:_EXAMPLES]))
     count, examples = 0, list[str]()
-    for row in tx.exec_driver_sql("PRAGMA foreign_key_check"):
+    for row in raw_rows(tx, "PRAGMA foreign_key_check", ()):
         count += 1
         if len(examples) < _EXAMPLES:
             examples.append(f"{row[0]} row {row[1]} to {row[2]}")
@@ -124,15 +122,14 @@ def database_faults(tx: Transaction) -> Iterator[Violation]:
 
 def first_damage(tx: Transaction) -> str | None:
     """What SQLite finds first that is wrong with the pages of its file; None if they are whole."""
-    found = tx.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    found = value_of(tx, "PRAGMA quick_check(1)", ())
     return None if found == "ok" else str(found)
 
 
 def violations(tx: Transaction, invariant: Invariant) -> Violation | None:
     """The rows that violate an invariant; None if there are none."""
-    result = tx.exec_driver_sql(invariant.query)
     count, examples = 0, list[str]()
-    while rows := result.fetchmany(_ROWS_A_FETCH):
+    for rows in pages(tx, invariant.query, ()):
         count += len(rows)
         examples += [str(row[0]) for row in rows[: _EXAMPLES - len(examples)]]
     return Violation(invariant.name, invariant.text, count, tuple(examples)) if count else None

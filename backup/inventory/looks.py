@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import Any
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import executed
 from backup.model import EntryKind
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import func, select, update
-
 from backup.format.rows import unpack_u32
-from backup.inventory.archives import SOUND, ArchiveState
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows
+from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed, marks, raw_rows
 from backup.inventory.packed import ChunkLocation, chunk_prefix, largest_chunk
-from backup.inventory.schema import archives, domains, vaults
 from backup.model import VaultName
 
 _BATCH = 500
@@ -28,8 +25,10 @@ def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None
     """Set the state of these archives in the vault, but of those whose deletion was decided."""
     ordered = sorted(numbers)
     for start in range(0, len(ordered), _BATCH):
-        chosen = archives.c.number.in_(ordered[start : start + _BATCH])
-        tx.execute(update(archives).where(chosen, archives.c.state.not_in(_GOING)).values(state=state))
+        some = ordered[start : start + _BATCH]
+        sql = f"""UPDATE archives SET state = {{m}}
+                  WHERE number IN ({marks(some)}) AND state NOT IN ({marks(_GOING)})"""  # noqa: S608
+        changed(tx, sql, (state, *some, *_GOING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +53,11 @@ NOTHING_LOST = LostChunks()
 
 def spoiled_archives(tx: Transaction, vault: VaultName | None = None) -> dict[int, ArchiveState]:
     """Archives of a vault (or of all) that were stored, and later found lost or damaged."""
-    query = (
-        select(archives.c.number, archives.c.state)
-        .select_from(archives.join(domains).join(vaults))
-        .where(archives.c.state.in_(_SPOILED), archives.c.archive_id.is_not(None))
-        .order_by(archives.c.number)
-    )
-    if vault is not None:
-        query = query.where(vaults.c.name == vault)
-    return {row.number: ArchiveState(row.state) for row in tx.execute(query)}
+    sql = f"SELECT a.number, a.state FROM {IN_VAULTS} WHERE a.state IN ({marks(_SPOILED)})"  # noqa: S608
+    sql += " AND a.archive_id IS NOT NULL" + ("" if vault is None else " AND v.name = {m}")
+    values = (*_SPOILED, *(() if vault is None else (vault,)))
+    rows = raw_rows(tx, f"{sql} ORDER BY a.number", values)
+    return {number: ArchiveState(state) for number, state in rows}
 
 
 def lost_chunks(
@@ -91,11 +86,10 @@ def to_store_anew(tx: Transaction, vault: VaultName) -> LostChunks:
 
 def _numbers(tx: Transaction, vault: VaultName | None, states: Sequence[ArchiveState]) -> list[int]:
     """The archives of a vault, or of all, in one of the states."""
-    query = select(archives.c.number).select_from(archives.join(domains).join(vaults))
-    query = query.where(archives.c.state.in_(states), func.length(archives.c.header) > 0)
-    if vault is not None:
-        query = query.where(vaults.c.name == vault)
-    return list(tx.execute(query.order_by(archives.c.number)).scalars())
+    sql = f"SELECT a.number FROM {IN_VAULTS} WHERE a.state IN ({marks(states)})"  # noqa: S608
+    sql += " AND length(a.header) > 0" + ("" if vault is None else " AND v.name = {m}")
+    values = (*states, *(() if vault is None else (vault,)))
+    return [row[0] for row in raw_rows(tx, f"{sql} ORDER BY a.number", values)]
 
 
 def directories_with(tx: Transaction, job: int, chunks: LostChunks) -> frozenset[bytes]:
@@ -130,7 +124,7 @@ def _without_copy(
             SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
             WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
               AND o.archive <> c.archive AND b.state IN ({states}))"""  # noqa: S608
-        for number, archive, frame in tx.exec_driver_sql(sql):
+        for number, archive, frame in raw_rows(tx, sql, ()):
             if bad_frames is None or archive not in bad_frames or frame in bad_frames[archive]:
                 marks[number] = 1
                 held.add(archive)
@@ -251,10 +245,10 @@ def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveSt
     ordered = sorted(numbers)
     found: dict[int, int] = {}
     for start in range(0, len(ordered), _BATCH):
-        query = select(archives.c.number, archives.c.domain).where(
-            archives.c.number.in_(ordered[start : start + _BATCH]), archives.c.state.in_(states)
-        )
-        found.update((row.number, row.domain) for row in tx.execute(query))
+        some = ordered[start : start + _BATCH]
+        sql = f"""SELECT number, domain FROM archives
+                  WHERE number IN ({marks(some)}) AND state IN ({marks(states)})"""  # noqa: S608
+        found.update(raw_rows(tx, sql, (*some, *states)))
     return found
 
 
@@ -276,5 +270,5 @@ def _lying(tx: Transaction, prefixes: str, *, also: str = "") -> Iterator[tuple[
     FROM chunks c JOIN archives a ON a.number = c.archive
     WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
     ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""  # noqa: S608
-    for domain, *row in tx.exec_driver_sql(sql):
+    for domain, *row in raw_rows(tx, sql, ()):
         yield domain, ChunkLocation._make(row)

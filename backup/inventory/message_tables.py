@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text
 
-from backup.inventory.columns import Long
-from backup.inventory.schema import METADATA
+from backup.inventory.columns import TABLES, Long
 
 # A message is a row before it is sent. No two have the same key, so none is made twice.
 messages = Table(
     "messages",
-    METADATA,
+    TABLES,
     Column("number", Long, primary_key=True),
     Column("key", Text, nullable=False, unique=True),
     Column("kind", Text, nullable=False),  # messages.MessageKind
@@ -23,7 +22,7 @@ messages = Table(
 
 deliveries = Table(
     "deliveries",
-    METADATA,
+    TABLES,
     Column("message", Long, ForeignKey("messages.number", ondelete="CASCADE"), nullable=False),
     Column("channel", Text, nullable=False),
     Column("state", Text, nullable=False),  # messages.DeliveryState
@@ -38,7 +37,7 @@ deliveries = Table(
 # A state that lasts and was told of: it is told again once a day, and its end.
 conditions = Table(
     "conditions",
-    METADATA,
+    TABLES,
     Column("subject", Text, primary_key=True),  # such as "backup/JOB"
     Column("level", Integer, nullable=False),  # a higher one is told of at once
     Column("since", Long, nullable=False),

@@ -7,19 +7,20 @@ nothing yet, and the next one looks at the run again, or has left the message, a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from sqlite3 import Row
+from typing import Any, Final
 
-from sqlalchemy import Row, Select, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
-
-from backup.inventory.database import Transaction
-from backup.inventory.message_tables import conditions, deliveries, messages
-from backup.inventory.schema import micros, moment
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed, insert_row, raw_rows, records, value_of
 from backup.inventory.stages import DeliveryState, MessageKind
+from backup.inventory.times import micros, moment
 from backup.model import JobName
+
+_DELIVERIES: Final = "SELECT m.*, d.* FROM messages m JOIN deliveries d ON d.message = m.number"
+_OF_ONE: Final = "WHERE message = {m} AND channel = {m}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,113 +62,99 @@ class Condition:
 
 def add(tx: Transaction, message: Message, channels: Mapping[str, datetime]) -> bool:
     """Make a message a row, to be sent to each channel from its time on; False if its key is known."""
-    values = {
-        "key": message.key,
-        "kind": message.kind,
-        "job": message.job,
-        "run": message.run,
-        "created_at": micros(message.created_at),
-        "title": message.title,
-        "document": json.dumps(message.document),
-    }
-    query = insert(messages).values(values).on_conflict_do_nothing().returning(messages.c.number)
-    number = tx.execute(query).scalar()
+    sql = """INSERT INTO messages (key, kind, job, run, created_at, title, document)
+             VALUES ({m}, {m}, {m}, {m}, {m}, {m}, {m}) ON CONFLICT DO NOTHING RETURNING number"""
+    told = (micros(message.created_at), message.title, json.dumps(message.document))
+    number = value_of(tx, sql, (message.key, message.kind, message.job, message.run, *told))
     if number is None:
         return False
     for channel, from_then_on in channels.items():
         row = {"message": number, "channel": channel, "state": DeliveryState.WAITING, "attempts": 0}
-        tx.execute(insert(deliveries).values(**row, next_at=micros(from_then_on)))
+        insert_row(tx, "deliveries", **row, next_at=micros(from_then_on))
     return True
 
 
 def told_states(tx: Transaction) -> dict[str, Condition]:
     """The states that were told of and have not ended, by subject."""
+    sql = "SELECT subject, since, told_on, level FROM conditions"
     return {
-        row.subject: Condition(row.subject, moment(row.since), date.fromisoformat(row.told_on), row.level)
-        for row in tx.execute(select(conditions))
+        subject: Condition(subject, moment(since), date.fromisoformat(told_on), level)
+        for subject, since, told_on, level in raw_rows(tx, sql, ())
     }
 
 
 def put_state(tx: Transaction, state: Condition) -> None:
     """Record that a state was told of."""
-    values = {
-        "subject": state.subject,
-        "level": state.level,
-        "since": micros(state.since),
-        "told_on": state.told_on.isoformat(),
-    }
-    query = insert(conditions).values(values)
-    tx.execute(query.on_conflict_do_update(index_elements=["subject"], set_=values))
+    drop_state(tx, state.subject)
+    insert_row(
+        tx,
+        "conditions",
+        subject=state.subject,
+        level=state.level,
+        since=micros(state.since),
+        told_on=state.told_on.isoformat(),
+    )
 
 
 def drop_state(tx: Transaction, subject: str) -> None:
     """Record that a state has ended."""
-    tx.execute(delete(conditions).where(conditions.c.subject == subject))
+    changed(tx, "DELETE FROM conditions WHERE subject = {m}", (subject,))
 
 
 def waiting(tx: Transaction) -> list[Delivery]:
     """The deliveries that are not done yet, in the order of their messages."""
-    query = _query().where(deliveries.c.state == DeliveryState.WAITING)
-    return [_delivery(row) for row in tx.execute(query.order_by(messages.c.number, deliveries.c.channel))]
+    sql = f"{_DELIVERIES} WHERE d.state = {{m}} ORDER BY m.number, d.channel"
+    return [_delivery(row) for row in records(tx, sql, (DeliveryState.WAITING,))]
 
 
 def newest(tx: Transaction, *, limit: int) -> list[Delivery]:
     """The deliveries of the newest messages, newest message first."""
-    query = _query().order_by(messages.c.number.desc(), deliveries.c.channel).limit(limit)
-    return [_delivery(row) for row in tx.execute(query)]
+    sql = f"{_DELIVERIES} ORDER BY m.number DESC, d.channel LIMIT {{m}}"
+    return [_delivery(row) for row in records(tx, sql, (limit,))]
 
 
 def end_delivery(tx: Transaction, one: Delivery, state: DeliveryState, now: datetime, answer: str) -> None:
     """Record that a delivery is done, or will never be."""
-    values = {"state": state, "attempts": one.attempts, "ended_at": micros(now), "answer": answer}
-    tx.execute(update(deliveries).where(*_is(one)).values(**values))
+    sql = f"UPDATE deliveries SET state = {{m}}, attempts = {{m}}, ended_at = {{m}}, answer = {{m}} {_OF_ONE}"  # noqa: S608
+    changed(tx, sql, (state, one.attempts, micros(now), answer, one.message.number, one.channel))
 
 
 def try_later(tx: Transaction, one: Delivery, next_at: datetime, answer: str) -> None:
     """Record an attempt that came to nothing."""
-    values = {"attempts": one.attempts, "next_at": micros(next_at), "answer": answer}
-    tx.execute(update(deliveries).where(*_is(one)).values(**values))
+    sql = f"UPDATE deliveries SET attempts = {{m}}, next_at = {{m}}, answer = {{m}} {_OF_ONE}"  # noqa: S608
+    changed(tx, sql, (one.attempts, micros(next_at), answer, one.message.number, one.channel))
 
 
 def hold_channel(tx: Transaction, channel: str, until: datetime) -> None:
     """Let everything that waits for a channel wait until then: its receiver is away."""
-    held = func.max(deliveries.c.next_at, micros(until))  # SQLite's max of two values
-    waits = (deliveries.c.channel == channel, deliveries.c.state == DeliveryState.WAITING)
-    tx.execute(update(deliveries).where(*waits).values(next_at=held))
+    sql = "UPDATE deliveries SET next_at = max(next_at, {m}) WHERE channel = {m} AND state = {m}"
+    changed(tx, sql, (micros(until), channel, DeliveryState.WAITING))
 
 
 def remove_old(tx: Transaction, before: datetime) -> None:
     """Remove messages from before then that wait for nothing any more."""
-    open_ones = select(deliveries.c.message).where(deliveries.c.state == DeliveryState.WAITING)
-    gone = (messages.c.created_at < micros(before), messages.c.number.not_in(open_ones))
-    tx.execute(delete(messages).where(*gone))
+    sql = """DELETE FROM messages WHERE created_at < {m}
+             AND number NOT IN (SELECT message FROM deliveries WHERE state = {m})"""
+    changed(tx, sql, (micros(before), DeliveryState.WAITING))
 
 
-def _is(one: Delivery) -> Sequence[Any]:
-    return deliveries.c.message == one.message.number, deliveries.c.channel == one.channel
-
-
-def _query() -> Select[Any]:
-    return select(messages, deliveries).join(deliveries, deliveries.c.message == messages.c.number)
-
-
-def _delivery(row: Row[Any]) -> Delivery:
+def _delivery(row: Row) -> Delivery:
     message = Message(
-        key=row.key,
-        kind=MessageKind(row.kind),
-        created_at=moment(row.created_at),
-        title=row.title,
-        document=json.loads(row.document),
-        job=JobName(row.job) if row.job else None,
-        run=row.run,
-        number=row.number,
+        key=row["key"],
+        kind=MessageKind(row["kind"]),
+        created_at=moment(row["created_at"]),
+        title=row["title"],
+        document=json.loads(row["document"]),
+        job=JobName(row["job"]) if row["job"] else None,
+        run=row["run"],
+        number=row["number"],
     )
     return Delivery(
         message,
-        row.channel,
-        DeliveryState(row.state),
-        row.attempts,
-        moment(row.next_at),
-        moment(row.ended_at) if row.ended_at is not None else None,
-        row.answer,
+        row["channel"],
+        DeliveryState(row["state"]),
+        row["attempts"],
+        moment(row["next_at"]),
+        moment(row["ended_at"]) if row["ended_at"] is not None else None,
+        row["answer"],
     )

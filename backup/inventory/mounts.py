@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import raw_rows, run_many
 
 _LIVE = """SELECT h.entry FROM hints h JOIN entries e ON e.number = h.entry
            JOIN directories d ON d.number = e.directory
@@ -44,4 +44,4 @@ def mark_mount_points(tx: Transaction, job: int, numbers: Sequence[int]) -> None
              SELECT e.number, 0, 0, 1 FROM entries e JOIN directories d ON d.number = e.directory
              WHERE e.number = ? AND e.removed_in IS NULL AND d.job = ?"""
     if numbers:
-        tx.exec_driver_sql(sql, [(number, job) for number in numbers])
+        run_many(tx, sql, [(number, job) for number in numbers])

@@ -22,11 +22,11 @@ from typing import Any
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, row_of
 from backup.inventory.packed import largest_chunk
-from backup.inventory.schema import moment
 from backup.inventory.stages import RestoreStage
+from backup.inventory.times import moment
 from backup.model import PackKind, SnapshotId, VaultName
 
 _BATCH = 500

@@ -7,10 +7,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Literal, Protocol
 
-from sqlalchemy import select, update
-
-from backup.inventory.database import Inventory, Transaction
-from backup.inventory.schema import counters
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
+from backup.inventory.driver import changed, number_of
 
 Counter = Literal["entries", "chunks", "directories", "owners", "archives"]
 
@@ -20,9 +19,9 @@ _LARGEST_BLOCK = 2**15
 
 def reserve(tx: Transaction, counter: Counter, count: int) -> int:
     """Reserve `count` numbers and return the first; they are ours once the transaction is committed."""
-    first = tx.execute(select(counters.c.next).where(counters.c.name == counter)).scalar_one()
-    tx.execute(update(counters).where(counters.c.name == counter).values(next=first + count))
-    return int(first)
+    first = number_of(tx, "SELECT next FROM counters WHERE name = {m}", (counter,))
+    changed(tx, "UPDATE counters SET next = {m} WHERE name = {m}", (first + count, counter))
+    return first
 
 
 class Numbers(Protocol):

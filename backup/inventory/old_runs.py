@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.drills import month_of
-from backup.inventory.driver import raw_rows, row_of
+from backup.inventory.driver import changed, raw_rows, row_of
 from backup.inventory.runs import LONGEST_RUN, RESTORES_MEASURED
-from backup.inventory.schema import micros
 from backup.inventory.stages import RestoreStage
 from backup.inventory.status import NEWEST_ENDED
+from backup.inventory.times import micros
 
 ENOUGH_BACKUPS: Final = 40
 """So many of a job's good backups stay, however old: by the thirty before it a night is called unusual."""
@@ -127,7 +128,7 @@ def _delete_all(
             numbers = find(tx)
             among = ",".join(map(str, numbers))
             for table, column in tables if numbers else ():
-                tx.exec_driver_sql(f"DELETE FROM {table} WHERE {column} IN ({among})")  # noqa: S608
+                changed(tx, f"DELETE FROM {table} WHERE {column} IN ({among})", ())  # noqa: S608
         found = len(numbers)
         count += found
     return count

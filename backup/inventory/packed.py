@@ -8,15 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
-
 from backup.format.chunk_columns import ChunkColumns
-from backup.inventory.database import Transaction
-from backup.inventory.driver import insert_columns, pages, raw_rows, row_of
-from backup.inventory.schema import chunks, frames
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import insert_columns, pages, raw_rows, row_of, value_of
 from backup.model import ChunkRow, FrameRow
 
 _BATCH = 512
+_CHUNK_COLUMNS = ("number", "prefix", "id", "archive", "frame", "offset", "length")
 _KNOWN = """SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
             WHERE a.domain = {{m}} AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {{m}}))
               AND c.prefix IN ({marks})"""
@@ -83,7 +81,7 @@ def insert_chunks(
     some = ChunkColumns.of(rows)
     places = repeat(archive, len(some)), some.frames, some.offsets, some.lengths
     columns = numbers, chunk_prefixes(some.ids), some.ids, *places
-    return insert_columns(tx, chunks, columns, only_new=only_new)
+    return insert_columns(tx, "chunks", _CHUNK_COLUMNS, columns, only_new=only_new)
 
 
 def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
@@ -103,13 +101,14 @@ def chunk_locations_between(tx: Transaction, least: int, most: int) -> list[tupl
 
 def largest_chunk(tx: Transaction) -> int:
     """The largest chunk number; 0 if there are none."""
-    return tx.exec_driver_sql("SELECT max(number) FROM chunks").scalar() or 0
+    return value_of(tx, "SELECT max(number) FROM chunks", ()) or 0
 
 
 def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     """The frames of an archive, in order."""
-    query = select(frames).where(frames.c.archive == archive).order_by(frames.c.number)
-    return [FrameRow._make(row[1:]) for row in tx.execute(query)]
+    sql = """SELECT number, "offset", sealed_length, raw_length, flags, digest FROM frames
+             WHERE archive = {m} ORDER BY number"""
+    return list(map(FrameRow._make, raw_rows(tx, sql, (archive,))))
 
 
 def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], Sequence[ChunkRow]]:

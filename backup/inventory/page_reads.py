@@ -14,13 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any, TypeVar
+from threading import BoundedSemaphore, Lock
+from typing import TypeVar
 from urllib.parse import quote
-
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
-from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from backup.errors import (
     InventoryDamagedError,
@@ -29,8 +25,10 @@ from backup.errors import (
     NoInventoryError,
     StateDeniedError,
 )
-from backup.inventory.database import HEAD, Transaction, sqlite_path
+from backup.inventory.connections import Connections, Transaction
+from backup.inventory.database import HEAD, sqlite_path
 from backup.inventory.database_errors import our_errors
+from backup.inventory.driver import value_of
 
 _STEPS = 20_000  # of SQLite's machine between two looks at the time: about a millisecond
 _MEMORY_KIB = 4096
@@ -39,6 +37,7 @@ _MEMORY_KIB = 4096
 _T = TypeVar("_T")
 _Stamp = tuple[tuple[int, ...] | None, ...]
 _ATTEMPTS = 4
+_LONGEST_WAIT = 5.0  # seconds, for one of the places
 
 
 @dataclass(slots=True)
@@ -48,9 +47,14 @@ class PageReads:
     url: str
     most: int = 4
     seconds: float = 10.0
-    _engine: Engine | None = field(default=None, init=False)
+    _connections: Connections | None = field(default=None, init=False)
     _file: tuple[int, ...] = field(default=(), init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
+    _places: BoundedSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the places."""
+        self._places = BoundedSemaphore(self.most)
 
     @property
     def path(self) -> str:
@@ -78,36 +82,48 @@ class PageReads:
 
     @contextmanager
     def _reading(self, *, is_settled: bool) -> Iterator[Transaction]:
-        engine = _engine(self.path, "immutable=1", NullPool) if is_settled else self._current()
-        with our_errors(engine), engine.connect() as connection:
-            _limit_time(connection, self.seconds)
-            with connection.begin():
-                _check_schema(connection, self.path)
-                yield connection
+        connections = _connections_to(self.path, "immutable=1") if is_settled else self._current()
+        try:
+            with self._room(), our_errors(self.path), connections.transaction() as tx:
+                _limit_time(tx.connection, self.seconds)
+                _check_schema(tx, self.path)
+                yield tx
+        finally:
+            if is_settled:
+                connections.close()
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """A context manager that waits a while for one of the `most` at once."""
+        if not self._places.acquire(timeout=_LONGEST_WAIT):
+            raise LockedError("too much of the inventory is read at once", advice="try again in a moment")
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+            if self._connections is not None:
+                self._connections.close()
+                self._connections = None
 
     def _stamp(self) -> _Stamp:
         """What changes when somebody writes: file and log."""
         return _stamp_of(self.path), _stamp_of(f"{self.path}-wal")
 
-    def _current(self) -> Engine:
-        """The engine of the file that has the path now: a rebuild replaces it."""
+    def _current(self) -> Connections:
+        """The connections to the file that has the path now: a rebuild replaces it."""
         found = (_stamp_of(self.path) or ())[:2]
         if not found:
             raise _gone(self.path)
         with self._lock:
-            if self._engine is None or found != self._file:
-                if self._engine is not None:
-                    self._engine.dispose()
-                options = {"pool_size": self.most, "max_overflow": 0, "pool_timeout": 5}
-                self._engine, self._file = _engine(self.path, "", QueuePool, **options), found
-            return self._engine
+            if self._connections is None or found != self._file:
+                if self._connections is not None:
+                    self._connections.close()
+                self._connections, self._file = _connections_to(self.path, ""), found
+            return self._connections
 
 
 def _stamp_of(path: str) -> tuple[int, ...] | None:
@@ -120,43 +136,33 @@ def _stamp_of(path: str) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _engine(path: str, how: str, pool: type[Pool], **options: int) -> Engine:
+def _connections_to(path: str, how: str) -> Connections:
     uri = f"file:{quote(os.fsencode(path))}?mode=ro&{how}"
 
     def connect() -> sqlite3.Connection:
         if not os.access(path, os.R_OK):
             raise StateDeniedError(f"permission denied: {path}") if os.path.exists(path) else _gone(path)
-        return sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
-
-    engine = create_engine(URL.create("sqlite", database=path), creator=connect, poolclass=pool, **options)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # we issue BEGIN ourselves
+        connection = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
         for pragma in ("query_only=ON", f"cache_size=-{_MEMORY_KIB}", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
+        return connection
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
+    return Connections(path, connect)
 
 
 def _gone(path: str) -> NoInventoryError:
     return NoInventoryError(f"no inventory at {path}")
 
 
-def _limit_time(connection: Connection, seconds: float) -> None:
+def _limit_time(connection: sqlite3.Connection, seconds: float) -> None:
     """Have SQLite give up what takes longer, so that no request holds a connection for ever."""
     until = time.monotonic() + seconds
-    driver: Any = connection.connection.driver_connection
-    driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
 
 
-def _check_schema(connection: Connection, path: str) -> None:
+def _check_schema(tx: Transaction, path: str) -> None:
     """Begin the view, and refuse an inventory of another version of this program."""
-    version = str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+    version = str(value_of(tx, "SELECT version_num FROM alembic_version", ()))
     if version > HEAD:
         raise InventoryNewerError(
             f"the inventory was written by a newer nightvault (schema {version}, this program knows {HEAD})",

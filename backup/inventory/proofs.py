@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.inventory.archives import SOUND
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows
 from backup.inventory.readings import Grade
-from backup.inventory.schema import micros, moment
 from backup.inventory.stats import OWNED
+from backup.inventory.times import micros, moment
 from backup.model import JobName, VaultName
 
 _SOUND = "({})".format(", ".join(f"'{state}'" for state in SOUND))

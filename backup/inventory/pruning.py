@@ -10,11 +10,11 @@ from operator import itemgetter
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows, sql_of
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed, raw_rows, run_many
 from backup.inventory.packed import largest_chunk
-from backup.inventory.schema import micros, moment
 from backup.inventory.stages import OVER, RestoreStage
+from backup.inventory.times import micros, moment
 from backup.model import ArchiveId, Generation, PackKind, VaultName
 
 _BATCH = 500
@@ -273,7 +273,7 @@ def drop_contents(tx: Transaction, vault: VaultName) -> int:
         still = {archive for number, archive in rows if named[number]}
         emptied += [number for number in some if number not in still]
         for table in ("frames", "readings"):
-            tx.exec_driver_sql(f"DELETE FROM {table} WHERE archive IN ({among})")  # noqa: S608
+            changed(tx, f"DELETE FROM {table} WHERE archive IN ({among})", ())  # noqa: S608
     for sql in _OF_EMPTIED:
         _many(tx, sql, [(number,) for number in emptied])
     sql = "UPDATE archives SET header = {m} WHERE number = {m}"
@@ -360,4 +360,4 @@ def _forgotten(tx: Transaction) -> dict[int, list[int]]:
 
 def _many(tx: Transaction, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
     for start in range(0, len(rows), 20_000):
-        tx.exec_driver_sql(sql_of(tx, sql), list(rows[start : start + 20_000]))
+        run_many(tx, sql, rows[start : start + 20_000])

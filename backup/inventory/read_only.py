@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable
 from enum import Enum, auto
 from urllib.parse import quote
@@ -53,6 +51,9 @@ def _uri(path: str) -> str:
         return f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
     if os.access(f"{path}-shm", os.R_OK):  # a writer exists, and keeps the index up to date
         return f"file:{quote(os.fsencode(path))}?mode=ro"
+    import shutil
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="nightvault-look-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = os.path.join(folder, "inventory.sqlite")

@@ -9,17 +9,25 @@ from enum import IntEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, func, insert, or_, select, update
 
 from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
-from backup.inventory.archives import SOUND
-from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction
+from backup.inventory.archives import IN_VAULTS, SOUND
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import (
+    changed,
+    insert_row,
+    insert_tuples,
+    marks,
+    raw_rows,
+    records,
+    value_of,
+)
 from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.schema import archives, domains, micros, moment, readings, retrievals, runs, vaults
 from backup.inventory.stages import ReadingStage, RetrievalStage
+from backup.inventory.times import micros, moment
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
+_WITHIN: Final = """archive = {m} AND start >= {m} AND "end" <= {m} AND state = {m}"""
 READ_COLUMNS: Final = (
     *("run", "archive", "start", "end", "asked_from", "asked_to"),
     *("tier", "token", "state", "read_at", "result", "proven"),
@@ -78,62 +86,51 @@ def plan_readings(
         (run, archive, start, end, asked.start, asked.end, token, tier.value, ReadingStage.PLANNED)
         for archive, start, end, asked, token in wanted
     ]
-    insert_rows(tx, readings, rows, columns)
+    insert_tuples(tx, "readings", columns, rows)
 
 
 def readings_of(tx: Transaction, run: int) -> list[Reading]:
     """A check's readings, in the order they were planned."""
-    query = select(readings).where(readings.c.run == run).order_by(readings.c.number)
+    rows = records(tx, "SELECT * FROM readings WHERE run = {m} ORDER BY number", (run,))
     return [
         Reading(
-            row.number,
-            row.archive,
-            row.start,
-            row.end,
-            ByteRange(row.asked_from, row.asked_to),
-            Tier(row.tier),
-            row.token,
-            RetrievalId(row.retrieval_id) if row.retrieval_id else None,
-            ReadingStage(row.state),
-            moment(row.requested_at) if row.requested_at else None,
-            msgspec.msgpack.decode(row.result, type=Result) if row.result else None,
+            row["number"],
+            row["archive"],
+            row["start"],
+            row["end"],
+            ByteRange(row["asked_from"], row["asked_to"]),
+            Tier(row["tier"]),
+            row["token"],
+            RetrievalId(row["retrieval_id"]) if row["retrieval_id"] else None,
+            ReadingStage(row["state"]),
+            moment(row["requested_at"]) if row["requested_at"] else None,
+            msgspec.msgpack.decode(row["result"], type=Result) if row["result"] else None,
         )
-        for row in tx.execute(query)
+        for row in rows
     ]
 
 
 def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
     """The unfinished check of that vault that reads, if there is one; no drill."""
-    query = (
-        select(func.max(readings.c.run))
-        .select_from(readings)
-        .join(runs, runs.c.number == readings.c.run)
-        .join(archives, archives.c.number == readings.c.archive)
-        .join(domains, domains.c.number == archives.c.domain)
-        .join(vaults, vaults.c.number == domains.c.vault)
-        .where(vaults.c.name == vault, runs.c.kind == RunKind.CHECK, runs.c.outcome == Outcome.RUNNING)
-    )
-    found = tx.execute(query).scalar()
+    sql = f"""SELECT max(r.run) FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              JOIN runs u ON u.number = r.run
+              WHERE v.name = {{m}} AND u.kind = {{m}} AND u.outcome = {{m}}"""  # noqa: S608
+    found = value_of(tx, sql, (vault, RunKind.CHECK, Outcome.RUNNING))
     return int(found) if found is not None else None
 
 
 def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
     """Record that the vault has accepted the request."""
-    values = {"retrieval_id": retrieval_id, "state": ReadingStage.WAITING, "requested_at": micros(now)}
-    tx.execute(update(readings).where(readings.c.number == number).values(**values))
+    sql = "UPDATE readings SET retrieval_id = {m}, state = {m}, requested_at = {m} WHERE number = {m}"
+    changed(tx, sql, (retrieval_id, ReadingStage.WAITING, micros(now), number))
 
 
 def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None = None) -> None:
     """Plan a reading again, as its output is gone or was never made; keep `failed` if the vault failed."""
-    values: dict[str, Any] = {
-        "retrieval_id": None,
-        "state": ReadingStage.PLANNED,
-        "requested_at": None,
-        "token": token,
-    }
-    if failed is not None:
-        values["result"] = msgspec.msgpack.encode(failed)
-    tx.execute(update(readings).where(readings.c.number == number).values(**values))
+    sql = """UPDATE readings SET retrieval_id = NULL, state = {m}, requested_at = NULL, token = {m},
+             result = coalesce({m}, result) WHERE number = {m}"""
+    result = None if failed is None else msgspec.msgpack.encode(failed)
+    changed(tx, sql, (ReadingStage.PLANNED, token, result, number))
 
 
 def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
@@ -141,24 +138,19 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
 
     One that proves more stays, unless the bytes turned out to be damaged since.
     """
-    chosen = update(readings).where(readings.c.number == one.number)
-    tx.execute(chosen.values(state=ReadingStage.READ, result=msgspec.msgpack.encode(result)))
+    sql = "UPDATE readings SET state = {m}, result = {m} WHERE number = {m}"
+    changed(tx, sql, (ReadingStage.READ, msgspec.msgpack.encode(result), one.number))
     if result.is_missing:
-        tx.execute(chosen.values(requested_at=micros(now)))
+        changed(tx, "UPDATE readings SET requested_at = {m} WHERE number = {m}", (micros(now), one.number))
     if result.is_missing or result.is_unread:
         return
     proven = None if result.is_damaged else Grade.READ_BACK.value
-    tx.execute(chosen.values(read_at=micros(now), proven=proven))
-    proves_less = or_(readings.c.proven.is_(None), readings.c.proven <= Grade.READ_BACK)
-    older = (
-        *([] if result.is_damaged else [proves_less]),
-        readings.c.archive == one.archive,
-        readings.c.number < one.number,
-        readings.c.state == ReadingStage.READ,
-        readings.c.start >= one.start,
-        readings.c.end <= one.end,
-    )
-    tx.execute(delete(readings).where(*older))
+    sql = "UPDATE readings SET read_at = {m}, proven = {m} WHERE number = {m}"
+    changed(tx, sql, (micros(now), proven, one.number))
+    most = Grade.OPENED if result.is_damaged else Grade.READ_BACK
+    older = f"{_WITHIN} AND number < {{m}} AND coalesce(proven, 0) <= {{m}}"
+    within = (one.archive, one.start, one.end, ReadingStage.READ)
+    changed(tx, f"DELETE FROM readings WHERE {older}", (*within, one.number, most))  # noqa: S608
 
 
 def record_opened(
@@ -173,38 +165,40 @@ def record_opened(
             joined.append(one)
     result = msgspec.msgpack.encode(Result(opened=1))
     for one in joined:
-        within = (readings.c.archive == archive, readings.c.start >= one.start, readings.c.end <= one.end)
-        tx.execute(delete(readings).where(*within, readings.c.state == ReadingStage.READ))
-        values: dict[str, Any] = {
-            "run": run,
-            "archive": archive,
-            "start": one.start,
-            "end": one.end,
-            "tier": tier.value,
-        }
-        values |= {"asked_from": one.start, "asked_to": one.end, "state": ReadingStage.READ, "result": result}
-        values |= {"token": f"opened {run} {archive} {one.start}", "read_at": micros(now), "tier": tier.value}
-        tx.execute(insert(readings).values(**values, proven=Grade.OPENED.value))
+        within = (archive, one.start, one.end, ReadingStage.READ)
+        changed(tx, f"DELETE FROM readings WHERE {_WITHIN}", within)  # noqa: S608
+        insert_row(
+            tx,
+            "readings",
+            run=run,
+            archive=archive,
+            start=one.start,
+            end=one.end,
+            asked_from=one.start,
+            asked_to=one.end,
+            tier=tier.value,
+            token=f"opened {run} {archive} {one.start}",
+            state=ReadingStage.READ,
+            read_at=micros(now),
+            result=result,
+            proven=Grade.OPENED.value,
+        )
 
 
 def forget_unread(tx: Transaction, run: int) -> None:
     """Delete the unread pieces of a check that was given up."""
-    tx.execute(delete(readings).where(readings.c.run == run, readings.c.state != ReadingStage.READ))
+    changed(tx, "DELETE FROM readings WHERE run = {m} AND state != {m}", (run, ReadingStage.READ))
 
 
 def read_before(
     tx: Transaction, vault: VaultName, now: datetime
 ) -> dict[int, list[tuple[int, int, datetime]]]:
     """Earlier readings by archive: start, end and time; those dated after `now` are ignored."""
-    query = (
-        select(readings.c.archive, readings.c.start, readings.c.end, readings.c.read_at)
-        .join(archives, archives.c.number == readings.c.archive)
-        .join(domains, domains.c.number == archives.c.domain)
-        .join(vaults, vaults.c.number == domains.c.vault)
-        .where(vaults.c.name == vault, readings.c.read_at <= micros(now))
-    )
+    sql = f"""SELECT r.archive, r.start, r."end", r.read_at
+              FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              WHERE v.name = {{m}} AND r.read_at <= {{m}}"""  # noqa: S608
     found: dict[int, list[tuple[int, int, datetime]]] = {}
-    for archive, start, end, read_at in tx.execute(query):
+    for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now))):
         found.setdefault(archive, []).append((start, end, moment(read_at)))
     return found
 
@@ -213,57 +207,43 @@ def proven_before(
     tx: Transaction, vault: VaultName, grade: Grade, now: datetime
 ) -> dict[int, list[tuple[int, int, int]]]:
     """Pieces proven in a grade by `now`, by archive: start, end and time in seconds, by their starts."""
-    query = (
-        select(readings.c.archive, readings.c.start, readings.c.end, readings.c.read_at)
-        .join(archives, archives.c.number == readings.c.archive)
-        .join(domains, domains.c.number == archives.c.domain)
-        .join(vaults, vaults.c.number == domains.c.vault)
-        .where(vaults.c.name == vault, readings.c.read_at <= micros(now), readings.c.proven >= grade.value)
-        .order_by(readings.c.archive, readings.c.start)
-    )
+    sql = f"""SELECT r.archive, r.start, r."end", r.read_at
+              FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              WHERE v.name = {{m}} AND r.read_at <= {{m}} AND r.proven >= {{m}}
+              ORDER BY r.archive, r.start"""  # noqa: S608
     found: dict[int, list[tuple[int, int, int]]] = {}
-    for archive, start, end, read_at in tx.execute(query):
+    for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now), grade.value)):
         found.setdefault(archive, []).append((start, end, max(1, read_at // 1_000_000)))
     return found
 
 
 def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]]:
     """Number and size of each archive of a vault that should be complete there."""
-    query = (
-        select(archives.c.number, archives.c.size)
-        .select_from(archives.join(domains).join(vaults))
-        .where(
-            vaults.c.name == vault,
-            archives.c.archive_id.is_not(None),
-            archives.c.state.in_(SOUND),
-        )
-        .order_by(archives.c.number)
-    )
-    return [(number, size) for number, size in tx.execute(query)]
+    sql = f"""SELECT a.number, a.size FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+              ORDER BY a.number"""  # noqa: S608
+    return list(raw_rows(tx, sql, (vault, *SOUND)))
 
 
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
     """Archives that the vault did not have when a check or a restore requested them, since that time."""
-    query = select(readings.c.archive, readings.c.result).where(
-        readings.c.state == ReadingStage.READ,
-        readings.c.read_at.is_(None),
-        readings.c.requested_at >= micros(since),
-    )
+    sql = """SELECT archive, result FROM readings
+             WHERE state = {m} AND read_at IS NULL AND requested_at >= {m}"""
     of_checks = {
         archive
-        for archive, packed in tx.execute(query)
+        for archive, packed in raw_rows(tx, sql, (ReadingStage.READ, micros(since)))
         if msgspec.msgpack.decode(packed, type=Result).is_missing
     }
-    refused = retrievals.c.state == RetrievalStage.FAILED  # without a time, for any other reason
-    of_restores = select(retrievals.c.archive).where(refused, retrievals.c.requested_at >= micros(since))
-    return of_checks | set(tx.execute(of_restores).scalars())
+    # Those that failed for any other reason have no time.
+    refused = "SELECT archive FROM retrievals WHERE state = {m} AND requested_at >= {m}"
+    of_restores = raw_rows(tx, refused, (RetrievalStage.FAILED, micros(since)))
+    return of_checks | {row[0] for row in of_restores}
 
 
 def bad_frames(tx: Transaction) -> dict[int, set[int]]:
     """The damaged frames by archive, as found by readings."""
     found: dict[int, set[int]] = {}
-    query = select(readings.c.archive, readings.c.result).where(readings.c.result.is_not(None))
-    for archive, packed in tx.execute(query):
+    for archive, packed in raw_rows(tx, "SELECT archive, result FROM readings WHERE result IS NOT NULL", ()):
         result = msgspec.msgpack.decode(packed, type=Result)
         if result.is_damaged:
             found.setdefault(archive, set()).update(result.bad)
@@ -275,21 +255,15 @@ def bad_frames(tx: Transaction) -> dict[int, set[int]]:
 
 def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
     """What checks read of these archives and found good, as full catalogs carry it."""
-    query = (
-        select(
-            *(readings.c.archive, readings.c.start, readings.c.end),
-            *(readings.c.read_at, readings.c.result, readings.c.proven, archives.c.pack_id),
-        )
-        .join(archives, archives.c.number == readings.c.archive)
-        .where(readings.c.state == ReadingStage.READ, readings.c.read_at.is_not(None))
-        .order_by(readings.c.archive, readings.c.read_at, readings.c.start)
-    )
+    sql = """SELECT r.archive, r.start, r."end", r.read_at, r.result, r.proven, a.pack_id
+             FROM readings r JOIN archives a ON a.number = r.archive
+             WHERE r.state = {m} AND r.read_at IS NOT NULL ORDER BY r.archive, r.read_at, r.start"""
     pieces: dict[tuple[bytes, int, int], list[int]] = {}
-    for row in tx.execute(query):
-        result = msgspec.msgpack.decode(row.result, type=Result) if row.result else Result()
-        if row.archive in among and not result.is_damaged:
-            grade = Grade(row.proven or Grade.READ_BACK)
-            pieces.setdefault((row.pack_id, grade, row.read_at), []).extend((row.start, row.end))
+    for archive, start, end, read_at, packed, proven, pack_id in raw_rows(tx, sql, (ReadingStage.READ,)):
+        result = msgspec.msgpack.decode(packed, type=Result) if packed else Result()
+        if archive in among and not result.is_damaged:
+            grade = Grade(proven or Grade.READ_BACK)
+            pieces.setdefault((pack_id, grade, read_at), []).extend((start, end))
     return [VerifiedRecord(pack, grade, pack_u64(some), at) for (pack, grade, at), some in pieces.items()]
 
 

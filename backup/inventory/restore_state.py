@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, select, update
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import changed as rows_changed
+from backup.inventory.driver import marks, records, run_many, value_of
 from backup.inventory.retrievals import Retrieval, retrieval_of
-from backup.inventory.schema import micros, restores, retrievals
 from backup.inventory.stages import HAS_OUTPUT, RetrievalStage
+from backup.inventory.times import micros
 from backup.model import ByteRange, Problem, RetrievalId, Tier
 
 _BATCH = 500
@@ -28,28 +29,26 @@ def retrievals_changed(tx: Transaction, changed: Sequence[Retrieval]) -> None:
     """Update retrievals; everything but number, restore and archive may have changed."""
     if not changed:
         return
-    query = update(retrievals).where(retrievals.c.number == bindparam("b_number"))
-    tx.execute(
-        query.values({name: bindparam(f"b_{name}") for name in _CHANGING}), [_values(one) for one in changed]
+    values = ", ".join(f'"{name}" = {{m}}' for name in _CHANGING)
+    run_many(tx, f"UPDATE retrievals SET {values} WHERE number = {{m}}", map(_values, changed))  # noqa: S608
+
+
+def _values(one: Retrieval) -> tuple[Any, ...]:
+    """The values of `_CHANGING`, and the number."""
+    return (
+        one.extent.start,
+        one.extent.end,
+        one.tier.value,
+        one.token,
+        one.retrieval_id,
+        one.state,
+        micros(one.requested_at) if one.requested_at else None,
+        one.asked.start if one.asked else None,
+        one.asked.end if one.asked else None,
+        one.written_to,
+        micros(one.until) if one.until else None,
+        one.number,
     )
-
-
-def _values(one: Retrieval) -> dict[str, Any]:
-    row = {
-        "number": one.number,
-        "start": one.extent.start,
-        "end": one.extent.end,
-        "tier": one.tier.value,
-        "token": one.token,
-        "retrieval_id": one.retrieval_id,
-        "state": one.state,
-        "requested_at": micros(one.requested_at) if one.requested_at else None,
-        "asked_from": one.asked.start if one.asked else None,
-        "asked_to": one.asked.end if one.asked else None,
-        "written_to": one.written_to,
-        "until": micros(one.until) if one.until else None,
-    }
-    return {f"b_{name}": value for name, value in row.items()}
 
 
 def again(one: Retrieval, token: str) -> Retrieval:
@@ -65,15 +64,11 @@ def alive_retrievals(
     wanted = sorted(set(archives))
     found: dict[int, list[Retrieval]] = {}
     for start in range(0, len(wanted), _BATCH):
-        query = select(retrievals).where(
-            retrievals.c.archive.in_(wanted[start : start + _BATCH]),
-            retrievals.c.retrieval_id.is_not(None),
-            retrievals.c.asked_from.is_not(None),
-            retrievals.c.state.in_(sorted(HAS_OUTPUT)),
-            retrievals.c.until > micros(now),
-        )
-        for row in tx.execute(query):
-            found.setdefault(row.archive, []).append(retrieval_of(row))
+        some = wanted[start : start + _BATCH]
+        sql = f"""SELECT * FROM retrievals WHERE archive IN ({marks(some)}) AND retrieval_id IS NOT NULL
+                  AND asked_from IS NOT NULL AND state IN ({marks(HAS_OUTPUT)}) AND until > {{m}}"""  # noqa: S608
+        for row in records(tx, sql, (*some, *sorted(HAS_OUTPUT), micros(now))):
+            found.setdefault(row["archive"], []).append(retrieval_of(row))
     return found
 
 
@@ -88,8 +83,9 @@ def output_gone(tx: Transaction, ids: Iterable[RetrievalId], now: datetime) -> N
     """Record that these outputs no longer exist in the vault."""
     gone = list(ids)
     for start in range(0, len(gone), _BATCH):
-        chosen = retrievals.c.retrieval_id.in_(gone[start : start + _BATCH])
-        tx.execute(update(retrievals).where(chosen).values(until=micros(now)))
+        some = gone[start : start + _BATCH]
+        sql = f"UPDATE retrievals SET until = {{m}} WHERE retrieval_id IN ({marks(some)})"  # noqa: S608
+        rows_changed(tx, sql, (micros(now), *some))
 
 
 class _Met(msgspec.Struct):
@@ -145,7 +141,7 @@ class RestoreState:
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     """The recorded state of a restore; None if there is none yet."""
-    data = tx.execute(select(restores.c.progress).where(restores.c.number == restore)).scalar()
+    data = value_of(tx, "SELECT progress FROM restores WHERE number = {m}", (restore,))
     if data is None:
         return None
     kept = msgspec.msgpack.decode(data, type=_Kept)
@@ -170,7 +166,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         has_entered=progress.has_entered,
     )
     data = msgspec.msgpack.encode(kept)
-    tx.execute(update(restores).where(restores.c.number == restore).values(progress=data))
+    rows_changed(tx, "UPDATE restores SET progress = {m} WHERE number = {m}", (data, restore))
 
 
 def note_entered(tx: Transaction, restore: int) -> None:

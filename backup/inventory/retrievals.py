@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from sqlite3 import Row
+from typing import Final, NamedTuple
 
-from sqlalchemy import Row, Select, delete, insert, select, update
-
-from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction
-from backup.inventory.schema import (
-    listed_archives,
-    listings,
-    micros,
-    moment,
-    restores,
-    retrievals,
-    vaults,
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import (
+    changed,
+    insert_row,
+    insert_tuples,
+    needed_record,
+    number_of,
+    raw_rows,
+    records,
+    row_of,
+    stream,
+    value_of,
 )
 from backup.inventory.stages import ListingStage, RestoreStage, RetrievalStage
+from backup.inventory.times import micros, moment
 from backup.model import (
     MIB,
     ByteRange,
@@ -33,6 +35,10 @@ from backup.model import (
     VaultName,
 )
 
+_RESTORES: Final = """
+SELECT r.number, r.id, r.snapshot, v.name AS vault_name, r.path, r.target, r.tier, r.state, r.created_at,
+       r.finished_at, r.on_capacity, r.choice
+FROM restores r JOIN vaults v ON v.number = r.vault"""
 _MAY_BE_IN_USE = timedelta(days=2)
 """So long a listing that a newer one follows is kept: what has begun to compare with it ends in that time."""
 
@@ -81,6 +87,32 @@ class Retrieval:
         return ByteRange(max(self.extent.start, self.written_to // MIB * MIB), self.extent.end)
 
 
+class ListingRow(NamedTuple):
+    """A listing: requested, waited for or kept; times in microseconds."""
+
+    number: int
+    token: str
+    listing_id: str | None
+    state: str
+    requested_at: int
+    as_of: int | None
+
+    @property
+    def made_at(self) -> datetime:
+        """The moment that a kept one shows."""
+        return moment(self.as_of or 0)
+
+
+class ListedRow(NamedTuple):
+    """A line of a kept listing."""
+
+    archive_id: str
+    description: str
+    size: int
+    tree_hash: bytes | None
+    created_at: int
+
+
 def open_restore(
     tx: Transaction,
     *,
@@ -96,42 +128,44 @@ def open_restore(
     confirmed: bytes = b"",
 ) -> int:
     """Record a restore before anything is requested; the restorer packs `choice` and `confirmed`."""
-    vault_number = tx.execute(select(vaults.c.number).where(vaults.c.name == vault)).scalar_one()
-    row = {"id": restore_id, "snapshot": snapshot, "vault": vault_number, "path": path, "target": target}
-    query = (
-        insert(restores)
-        .values(**row, tier=tier, state=RestoreStage.OPEN, created_at=micros(now), on_capacity=on_capacity)
-        .values(choice=choice, agreed=confirmed)
+    return insert_row(
+        tx,
+        "restores",
+        id=restore_id,
+        snapshot=snapshot,
+        vault=number_of(tx, "SELECT number FROM vaults WHERE name = {m}", (vault,)),
+        path=path,
+        target=target,
+        tier=tier,
+        state=RestoreStage.OPEN,
+        created_at=micros(now),
+        on_capacity=on_capacity,
+        choice=choice,
+        agreed=confirmed,
     )
-    return int(tx.execute(query.returning(restores.c.number)).scalar_one())
 
 
 def close_restore(tx: Transaction, number: int, state: RestoreStage, now: datetime) -> None:
     """Record that a restore is done or cancelled."""
-    tx.execute(
-        update(restores)
-        .where(restores.c.number == number)
-        .values(state=state, finished_at=micros(now), agreed=None)
-    )
+    sql = "UPDATE restores SET state = {m}, finished_at = {m}, agreed = NULL WHERE number = {m}"
+    changed(tx, sql, (state, micros(now), number))
 
 
 def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
     """Restores, newest first."""
-    query = _restores().order_by(restores.c.number.desc())
-    if only_open:
-        query = query.where(restores.c.state == RestoreStage.OPEN)
-    return [_restore(row) for row in tx.execute(query)]
+    of_state, values = (" WHERE r.state = {m}", (RestoreStage.OPEN,)) if only_open else ("", ())
+    return [_restore(row) for row in records(tx, f"{_RESTORES}{of_state} ORDER BY r.number DESC", values)]
 
 
 def read_by_restores(tx: Transaction) -> set[SnapshotId]:
     """The snapshots that open restores read."""
-    query = select(restores.c.snapshot).where(restores.c.state == RestoreStage.OPEN)
-    return {SnapshotId(row.snapshot) for row in tx.execute(query)}
+    rows = raw_rows(tx, "SELECT snapshot FROM restores WHERE state = {m}", (RestoreStage.OPEN,))
+    return {SnapshotId(snapshot) for (snapshot,) in rows}
 
 
 def find_restore(tx: Transaction, number: int) -> Restore:
     """The restore of that number."""
-    return _restore(tx.execute(_restores().where(restores.c.number == number)).one())
+    return _restore(needed_record(tx, f"{_RESTORES} WHERE r.number = {{m}}", (number,)))
 
 
 def plan_retrievals(
@@ -143,55 +177,55 @@ def plan_retrievals(
         (restore, archive, extent.start, extent.end, tier.value, token, RetrievalStage.PLANNED)
         for archive, extent, token in wanted
     ]
-    insert_rows(tx, retrievals, rows, columns)
+    insert_tuples(tx, "retrievals", columns, rows)
 
 
 def retrievals_of(tx: Transaction, restore: int) -> list[Retrieval]:
     """A restore's retrievals, in the order they were planned."""
-    query = select(retrievals).where(retrievals.c.restore == restore).order_by(retrievals.c.number)
-    return [retrieval_of(row) for row in tx.execute(query)]
+    sql = "SELECT * FROM retrievals WHERE restore = {m} ORDER BY number"
+    return [retrieval_of(row) for row in records(tx, sql, (restore,))]
 
 
 def read_confirmed(tx: Transaction, restore: int) -> bytes:
     """The confirmed comparison of an open restore, as the restorer packed it; empty if there is none."""
-    return tx.execute(select(restores.c.agreed).where(restores.c.number == restore)).scalar() or b""
+    return value_of(tx, "SELECT agreed FROM restores WHERE number = {m}", (restore,)) or b""
 
 
 def set_on_capacity(tx: Transaction, restore: int, choice: OnCapacity) -> None:
     """Record the user's new choice for a vault that cannot serve the tier."""
-    tx.execute(update(restores).where(restores.c.number == restore).values(on_capacity=choice))
+    changed(tx, "UPDATE restores SET on_capacity = {m} WHERE number = {m}", (choice, restore))
 
 
 def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
     """Record a listing before it is requested; returns its number."""
     row = {"vault": vault, "token": token, "state": ListingStage.PLANNED, "requested_at": micros(now)}
-    return int(tx.execute(insert(listings).values(**row).returning(listings.c.number)).scalar_one())
+    return insert_row(tx, "listings", **row)
 
 
 def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:
     """Record that the vault has accepted the request."""
-    tx.execute(
-        update(listings)
-        .where(listings.c.number == number)
-        .values(listing_id=listing_id, state=ListingStage.WAITING)
-    )
+    sql = "UPDATE listings SET listing_id = {m}, state = {m} WHERE number = {m}"
+    changed(tx, sql, (listing_id, ListingStage.WAITING, number))
 
 
 def drop_listing(tx: Transaction, number: int) -> None:
     """Delete a listing that the vault did not accept, or whose output is gone."""
-    tx.execute(delete(listings).where(listings.c.number == number))
+    changed(tx, "DELETE FROM listings WHERE number = {m}", (number,))
 
 
 def forget_listing(tx: Transaction, number: int) -> None:
     """Delete a kept listing with its lines."""
-    tx.execute(delete(listed_archives).where(listed_archives.c.listing == number))
+    changed(tx, "DELETE FROM listed_archives WHERE listing = {m}", (number,))
     drop_listing(tx, number)
 
 
-def newest_listing(tx: Transaction, vault: VaultName, *, state: ListingStage) -> Row[Any] | None:
-    """The newest listing of a vault in that state: number, listing_id, requested_at, as_of."""
-    query = select(listings).join(vaults).where(vaults.c.name == vault, listings.c.state == state)
-    return tx.execute(query.order_by(listings.c.number.desc()).limit(1)).first()
+def newest_listing(tx: Transaction, vault: VaultName, *, state: ListingStage) -> ListingRow | None:
+    """The newest listing of a vault in that state."""
+    sql = """SELECT l.number, l.token, l.listing_id, l.state, l.requested_at, l.as_of
+             FROM listings l JOIN vaults v ON v.number = l.vault
+             WHERE v.name = {m} AND l.state = {m} ORDER BY l.number DESC LIMIT 1"""
+    row = row_of(tx, sql, (vault, state))
+    return None if row is None else ListingRow._make(row)
 
 
 def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
@@ -200,12 +234,10 @@ def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
         (number, item.archive_id, item.description, item.size, item.tree_hash, micros(item.created_at))
         for item in listing.archives
     ]
-    insert_rows(tx, listed_archives, rows)
-    tx.execute(
-        update(listings)
-        .where(listings.c.number == number)
-        .values(state=ListingStage.KEPT, as_of=micros(listing.as_of))
-    )
+    columns = ["listing", "archive_id", "description", "size", "tree_hash", "created_at"]
+    insert_tuples(tx, "listed_archives", columns, rows)
+    sql = "UPDATE listings SET state = {m}, as_of = {m} WHERE number = {m}"
+    changed(tx, sql, (ListingStage.KEPT, micros(listing.as_of), number))
 
 
 def forget_older_listings(tx: Transaction, number: int) -> None:
@@ -213,59 +245,51 @@ def forget_older_listings(tx: Transaction, number: int) -> None:
 
     A check or a prune that has begun may compare with the one before it, and with any of the last days.
     """
-    own = tx.execute(
-        select(listings.c.vault, listings.c.requested_at).where(listings.c.number == number)
-    ).one()
-    is_older = (listings.c.vault == own.vault) & (listings.c.number < number)
-    query = select(listings.c.number, listings.c.requested_at).where(
-        is_older, listings.c.state == ListingStage.KEPT
-    )
-    for row in tx.execute(query.order_by(listings.c.number.desc())).all()[1:]:
-        if row.requested_at < own.requested_at - _MAY_BE_IN_USE // timedelta(microseconds=1):
-            forget_listing(tx, row.number)
+    own = needed_record(tx, "SELECT vault, requested_at FROM listings WHERE number = {m}", (number,))
+    sql = """SELECT number, requested_at FROM listings WHERE vault = {m} AND number < {m} AND state = {m}
+             ORDER BY number DESC"""
+    for older, requested_at in list(raw_rows(tx, sql, (own["vault"], number, ListingStage.KEPT)))[1:]:
+        if requested_at < own["requested_at"] - _MAY_BE_IN_USE // timedelta(microseconds=1):
+            forget_listing(tx, older)
 
 
-def kept_archives(tx: Transaction, listing: int) -> list[Row[Any]]:
-    """The lines of a kept listing, by time: archive_id, description, size, tree_hash, created_at."""
-    query = select(listed_archives).where(listed_archives.c.listing == listing)
-    return list(tx.execute(query.order_by(listed_archives.c.created_at, listed_archives.c.archive_id)))
+def kept_archives(tx: Transaction, listing: int) -> list[ListedRow]:
+    """The lines of a kept listing, by time."""
+    sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
+             WHERE listing = {m} ORDER BY created_at, archive_id"""
+    return list(stream(tx, sql, (listing,), ListedRow))
 
 
-def _restores() -> Select[Any]:
-    short = [column for column in restores.c if column.name not in {"agreed", "progress"}]
-    return select(*short, vaults.c.name.label("vault_name")).join(vaults)
-
-
-def _restore(row: Row[Any]) -> Restore:
+def _restore(row: Row) -> Restore:
     return Restore(
-        row.number,
-        row.id,
-        SnapshotId(row.snapshot),
-        VaultName(row.vault_name),
-        row.path,
-        row.target,
-        Tier(row.tier),
-        RestoreStage(row.state),
-        moment(row.created_at),
-        moment(row.finished_at) if row.finished_at else None,
-        OnCapacity(row.on_capacity or OnCapacity.WAIT),
-        row.choice or b"",
+        row["number"],
+        row["id"],
+        SnapshotId(row["snapshot"]),
+        VaultName(row["vault_name"]),
+        row["path"],
+        row["target"],
+        Tier(row["tier"]),
+        RestoreStage(row["state"]),
+        moment(row["created_at"]),
+        moment(row["finished_at"]) if row["finished_at"] else None,
+        OnCapacity(row["on_capacity"] or OnCapacity.WAIT),
+        row["choice"] or b"",
     )
 
 
-def retrieval_of(row: Row[Any]) -> Retrieval:
+def retrieval_of(row: Row) -> Retrieval:
     """A row of the table as a `Retrieval`."""
-    asked = row.asked_from is not None and row.asked_to is not None
+    asked = row["asked_from"] is not None and row["asked_to"] is not None
     return Retrieval(
-        row.number,
-        row.archive,
-        ByteRange(row.start, row.end),
-        Tier(row.tier),
-        row.token,
-        RetrievalId(row.retrieval_id) if row.retrieval_id else None,
-        RetrievalStage(row.state),
-        moment(row.requested_at) if row.requested_at else None,
-        ByteRange(row.asked_from, row.asked_to) if asked else None,
-        row.written_to or 0,
-        moment(row.until) if row.until else None,
+        row["number"],
+        row["archive"],
+        ByteRange(row["start"], row["end"]),
+        Tier(row["tier"]),
+        row["token"],
+        RetrievalId(row["retrieval_id"]) if row["retrieval_id"] else None,
+        RetrievalStage(row["state"]),
+        moment(row["requested_at"]) if row["requested_at"] else None,
+        ByteRange(row["asked_from"], row["asked_to"]) if asked else None,
+        row["written_to"] or 0,
+        moment(row["until"]) if row["until"] else None,
     )

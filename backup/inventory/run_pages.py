@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, row_of
 
 _FIGURES = ("vault", "error", "files_read", "bytes_read", "bytes_uploaded", "problems", "bytes_new")

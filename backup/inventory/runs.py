@@ -7,12 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from sqlite3 import Row
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, func, insert, select, update
-
-from backup.inventory.database import Transaction
-from backup.inventory.schema import jobs, micros, moment, runs, vaults
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import (
+    changed,
+    insert_row,
+    marks,
+    needed,
+    number_of,
+    raw_rows,
+    record_of,
+    records,
+    row_of,
+    value_of,
+)
+from backup.inventory.times import micros, moment
 from backup.log_context import run_began
 from backup.model import KIB, MIB, JobName, VaultName
 
@@ -51,6 +62,9 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+_MADE: Final = (Outcome.DONE, Outcome.PARTIAL)  # backups that made a snapshot
+_RUNS: Final = """SELECT r.*, j.name AS job_name, j.id AS job_id, j.vault
+                  FROM runs r LEFT JOIN jobs j ON j.number = r.job"""
 _OF_VAULTS: Final = 1_000  # the newest, of all vaults, among which that of one is looked for
 
 
@@ -80,31 +94,32 @@ class Run:
 
 def find_job(tx: Transaction, name: JobName) -> JobRow | None:
     """The job of that name; None if it never ran."""
-    row = tx.execute(select(jobs).where(jobs.c.name == name)).first()
-    return JobRow(row.number, row.id, JobName(row.name), row.vault) if row else None
+    row = row_of(tx, "SELECT number, id, name, vault FROM jobs WHERE name = {m}", (name,))
+    return JobRow(*row) if row else None
 
 
 def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
     """The jobs that were backed up into a vault, by number."""
-    query = select(jobs).join(vaults, vaults.c.number == jobs.c.vault).where(vaults.c.name == vault)
-    rows = tx.execute(query.order_by(jobs.c.number))
-    return [JobRow(row.number, row.id, JobName(row.name), row.vault) for row in rows]
+    sql = """SELECT j.number, j.id, j.name, j.vault FROM jobs j JOIN vaults v ON v.number = j.vault
+             WHERE v.name = {m} ORDER BY j.number"""
+    return [JobRow(*row) for row in raw_rows(tx, sql, (vault,))]
 
 
 def all_job_names(tx: Transaction) -> list[JobName]:
     """The names of all jobs that were ever backed up, in order."""
-    return [JobName(row.name) for row in tx.execute(select(jobs.c.name).order_by(jobs.c.name))]
+    return [JobName(name) for (name,) in raw_rows(tx, "SELECT name FROM jobs ORDER BY name", ())]
 
 
 def job_names_by_number(tx: Transaction) -> dict[int, JobName]:
     """The names of all jobs that were ever backed up."""
-    return {row.number: JobName(row.name) for row in tx.execute(select(jobs.c.number, jobs.c.name))}
+    rows = raw_rows(tx, "SELECT number, name FROM jobs", ())
+    return {number: JobName(name) for number, name in rows}
 
 
 def vault_of_job(tx: Transaction, job: int) -> VaultName:
     """The vault that holds a job's snapshots, whatever the config now says."""
-    query = select(vaults.c.name).join(jobs, jobs.c.vault == vaults.c.number).where(jobs.c.number == job)
-    return VaultName(tx.execute(query).scalar_one())
+    sql = "SELECT v.name FROM jobs j JOIN vaults v ON v.number = j.vault WHERE j.number = {m}"
+    return VaultName(needed(tx, sql, (job,)))
 
 
 def get_or_create_job(tx: Transaction, name: JobName, vault: int, new_id: bytes) -> JobRow:
@@ -112,14 +127,14 @@ def get_or_create_job(tx: Transaction, name: JobName, vault: int, new_id: bytes)
     found = find_job(tx, name)
     if found is not None:
         return found
-    row = insert(jobs).values(id=new_id, name=name, vault=vault, next_snapshot=1, next_catalog=1)
-    return JobRow(tx.execute(row.returning(jobs.c.number)).scalar_one(), new_id, name, vault)
+    number = insert_row(tx, "jobs", id=new_id, name=name, vault=vault, next_snapshot=1, next_catalog=1)
+    return JobRow(number, new_id, name, vault)
 
 
 def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
     """Record the begin of a backup, and give it the job's next snapshot number."""
-    number = tx.execute(select(jobs.c.next_snapshot).where(jobs.c.number == job.number)).scalar_one()
-    tx.execute(update(jobs).where(jobs.c.number == job.number).values(next_snapshot=number + 1))
+    number = number_of(tx, "SELECT next_snapshot FROM jobs WHERE number = {m}", (job.number,))
+    changed(tx, "UPDATE jobs SET next_snapshot = {m} WHERE number = {m}", (number + 1, job.number))
     return _open(tx, RunKind.BACKUP, job, now, number)
 
 
@@ -160,8 +175,9 @@ def record_of_vault(
 
 def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | None:
     """The newest run of a kind of a whole vault that ended, with any outcome."""
-    query = _query().where(runs.c.kind == kind, runs.c.job.is_(None), runs.c.report.is_not(None))
-    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(_OF_VAULTS)):
+    sql = f"""{_RUNS} WHERE r.kind = {{m}} AND r.job IS NULL AND r.report IS NOT NULL
+              ORDER BY r.number DESC LIMIT {{m}}"""
+    for row in records(tx, sql, (kind, _OF_VAULTS)):
         run = _run(row)
         if run.report.get("vault") == vault:
             return run
@@ -171,76 +187,71 @@ def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | Non
 def _open(
     tx: Transaction, kind: RunKind, job: JobRow | None, now: datetime, snapshot_number: int | None
 ) -> Run:
-    query = insert(runs).values(
+    number = insert_row(
+        tx,
+        "runs",
         kind=kind,
         job=job.number if job else None,
         outcome=Outcome.RUNNING,
         started_at=micros(now),
         snapshot_number=snapshot_number,
     )
-    number = tx.execute(query.returning(runs.c.number)).scalar_one()
     run_began(number)
     return Run(number, kind, job.name if job else None, Outcome.RUNNING, now, None, snapshot_number, {})
 
 
 def allot_catalog(tx: Transaction, job: JobRow) -> int:
     """The job's next catalog number; committed before it is used, so gaps are normal."""
-    number = tx.execute(select(jobs.c.next_catalog).where(jobs.c.number == job.number)).scalar_one()
-    tx.execute(update(jobs).where(jobs.c.number == job.number).values(next_catalog=number + 1))
-    return int(number)
+    number = number_of(tx, "SELECT next_catalog FROM jobs WHERE number = {m}", (job.number,))
+    changed(tx, "UPDATE jobs SET next_catalog = {m} WHERE number = {m}", (number + 1, job.number))
+    return number
 
 
 def finish_run(
     tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
 ) -> None:
     """Record the end of a run, of which nobody was told yet; a later call replaces an earlier one's."""
-    values = {"outcome": outcome, "finished_at": micros(now), "report": json.dumps(report), "noticed": None}
-    tx.execute(update(runs).where(runs.c.number == number).values(**values))
+    sql = """UPDATE runs SET outcome = {m}, finished_at = {m}, report = {m}, noticed = NULL
+             WHERE number = {m}"""
+    changed(tx, sql, (outcome, micros(now), json.dumps(report), number))
 
 
 def unnoticed(tx: Transaction) -> Sequence[Run]:
     """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
-    query = _query().where(runs.c.noticed.is_(None), runs.c.outcome != Outcome.RUNNING)
-    return [_run(row) for row in tx.execute(query.order_by(runs.c.number))]
+    sql = f"{_RUNS} WHERE r.noticed IS NULL AND r.outcome != {{m}} ORDER BY r.number"
+    return [_run(row) for row in records(tx, sql, (Outcome.RUNNING,))]
 
 
 def mark_noticed(tx: Transaction, number: int) -> None:
     """Record that a run was looked at; in the transaction in which its messages become rows."""
-    tx.execute(update(runs).where(runs.c.number == number).values(noticed=1))
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE number = {m}", (number,))
 
 
 def mark_all_noticed(tx: Transaction) -> None:
     """Record that every run that has ended was looked at, where nobody is to be told."""
-    tx.execute(
-        update(runs).where(runs.c.noticed.is_(None), runs.c.outcome != Outcome.RUNNING).values(noticed=1)
-    )
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != {m}", (Outcome.RUNNING,))
 
 
 def find_run(tx: Transaction, number: int) -> Run | None:
     """The run of that number; None if there is none."""
-    row = tx.execute(_query().where(runs.c.number == number)).first()
+    row = record_of(tx, f"{_RUNS} WHERE r.number = {{m}}", (number,))
     return _run(row) if row else None
 
 
 def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) -> list[dict[str, Any]]:
     """The reports of the job's newest backups before run `number` that made a snapshot, oldest first."""
-    made = runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL])
-    query = select(runs.c.report).join(jobs, jobs.c.number == runs.c.job)
-    query = query.where(runs.c.kind == RunKind.BACKUP, jobs.c.name == job, made, runs.c.number < number)
-    found = tx.execute(query.order_by(runs.c.number.desc()).limit(limit)).scalars()
-    return [dict(json.loads(one)) for one in found if one][::-1]
-
-
-def _query() -> Select[Any]:
-    return select(runs, jobs.c.name.label("job_name")).join_from(runs, jobs, isouter=True)
+    sql = """SELECT r.report FROM runs r JOIN jobs j ON j.number = r.job
+             WHERE r.kind = {m} AND j.name = {m} AND r.outcome IN ({m}, {m}) AND r.number < {m}
+             ORDER BY r.number DESC LIMIT {m}"""
+    found = raw_rows(tx, sql, (RunKind.BACKUP, job, *_MADE, number, limit))
+    return [dict(json.loads(one)) for (one,) in found if one][::-1]
 
 
 def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:
     """The newest runs, newest first."""
-    query = _query().order_by(runs.c.number.desc()).limit(limit)
-    if job is not None:
-        query = query.where(jobs.c.name == job)
-    return [_run(row) for row in tx.execute(query)]
+    of_job, values = (" WHERE j.name = {m}", (job, limit)) if job is not None else ("", (limit,))
+    rows = records(tx, f"{_RUNS}{of_job} ORDER BY r.number DESC LIMIT {{m}}", values)
+    return [_run(row) for row in rows]
 
 
 def unfinished_commits(
@@ -250,23 +261,18 @@ def unfinished_commits(
 
     With what each prepared: a backup its snapshot, any other its amendment.
     """
-    query = (
-        _query()
-        .add_columns(jobs.c.id.label("job_id"), jobs.c.vault)
-        .where(runs.c.kind.in_(COMMITTING), runs.c.outcome == Outcome.RUNNING, jobs.c.vault == vault)
-        .order_by(runs.c.number)
-    )
-    if before is not None:
-        query = query.where(runs.c.number < before)
+    sql = f"""{_RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = {{m}} AND j.vault = {{m}}
+              AND r.number < {{m}} ORDER BY r.number"""
+    values = (*COMMITTING, Outcome.RUNNING, vault, 2**63 - 1 if before is None else before)
     return [
-        (_run(row), JobRow(row.job, row.job_id, JobName(row.job_name), row.vault), row.prepared)
-        for row in tx.execute(query)
+        (_run(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
+        for row in records(tx, sql, values)
     ]
 
 
 def prepare(tx: Transaction, run: int, record: bytes) -> None:
     """Record what becomes true once the run's catalog is stored, in case we die."""
-    tx.execute(update(runs).where(runs.c.number == run).values(prepared=record))
+    changed(tx, "UPDATE runs SET prepared = {m} WHERE number = {m}", (record, run))
 
 
 def record_forget(
@@ -283,26 +289,24 @@ def last_backup(tx: Transaction, job: JobName) -> Run | None:
 
 def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
     """The job's newest run of a kind, with any outcome."""
-    query = _query().where(runs.c.kind == kind, jobs.c.name == job).order_by(runs.c.number.desc()).limit(1)
-    row = tx.execute(query).first()
+    sql = f"{_RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} ORDER BY r.number DESC LIMIT 1"
+    row = record_of(tx, sql, (kind, job))
     return _run(row) if row else None
 
 
 def last_policy_run(tx: Transaction, job: JobName) -> Run | None:
     """The newest run that applied the job's policy, with any outcome: none by name, and no undo."""
-    told = func.coalesce(runs.c.report, "")
-    query = _query().where(runs.c.kind == RunKind.FORGET, jobs.c.name == job)
-    query = query.where(told.not_like('%"taken_%'), told.not_like('%"policy": null%'))
-    row = tx.execute(query.order_by(runs.c.number.desc()).limit(1)).first()
+    sql = f"""{_RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} AND coalesce(r.report, '') NOT LIKE {{m}}
+              AND coalesce(r.report, '') NOT LIKE {{m}} ORDER BY r.number DESC LIMIT 1"""
+    row = record_of(tx, sql, (RunKind.FORGET, job, '%"taken_%', '%"policy": null%'))
     return _run(row) if row else None
 
 
 def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, Any]:
     """The report of the job's newest backup before run `before` that made a snapshot; empty for none."""
-    made = runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL])
-    query = select(runs.c.report).where(runs.c.kind == RunKind.BACKUP, runs.c.job == job.number, made)
-    query = query.where(runs.c.number < before)
-    report = tx.execute(query.order_by(runs.c.number.desc()).limit(1)).scalar()
+    sql = """SELECT report FROM runs WHERE kind = {m} AND job = {m} AND outcome IN ({m}, {m}) AND number < {m}
+             ORDER BY number DESC LIMIT 1"""
+    report = value_of(tx, sql, (RunKind.BACKUP, job.number, *_MADE, before))
     return dict(json.loads(report)) if report else {}
 
 
@@ -311,9 +315,10 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 
     Impossible values are ignored: the clock was set during the run.
     """
-    query = _query().where(runs.c.kind == RunKind.RESTORE, runs.c.report.is_not(None))
-    for row in tx.execute(query.order_by(runs.c.number.desc()).limit(RESTORES_MEASURED)):
-        report = json.loads(row.report)
+    sql = """SELECT report FROM runs WHERE kind = {m} AND report IS NOT NULL
+             ORDER BY number DESC LIMIT {m}"""
+    for (told,) in raw_rows(tx, sql, (RunKind.RESTORE, RESTORES_MEASURED)):
+        report = json.loads(told)
         if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
             speed = float(report["fetched"] / report["seconds"])
             if _SLOWEST <= speed <= _FASTEST:
@@ -323,20 +328,20 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 
 def longest_run(tx: Transaction) -> int:
     """The seconds that the longest backup took, of those that ended well and whose clock was not set."""
-    took = runs.c.finished_at - runs.c.started_at
-    query = select(func.max(took)).where(runs.c.kind == RunKind.BACKUP, took < LONGEST_RUN)
-    longest = tx.execute(query.where(runs.c.outcome.in_([Outcome.DONE, Outcome.PARTIAL]))).scalar()
+    sql = """SELECT max(finished_at - started_at) FROM runs
+             WHERE kind = {m} AND finished_at - started_at < {m} AND outcome IN ({m}, {m})"""
+    longest = value_of(tx, sql, (RunKind.BACKUP, LONGEST_RUN, *_MADE))
     return int((longest or 0) / 1_000_000)
 
 
-def _run(row: Row[Any]) -> Run:
+def _run(row: Row) -> Run:
     return Run(
-        row.number,
-        RunKind(row.kind),
-        JobName(row.job_name) if row.job_name else None,
-        Outcome(row.outcome),
-        moment(row.started_at),
-        moment(row.finished_at) if row.finished_at else None,
-        row.snapshot_number,
-        json.loads(row.report) if row.report else {},
+        row["number"],
+        RunKind(row["kind"]),
+        JobName(row["job_name"]) if row["job_name"] else None,
+        Outcome(row["outcome"]),
+        moment(row["started_at"]),
+        moment(row["finished_at"]) if row["finished_at"] else None,
+        row["snapshot_number"],
+        json.loads(row["report"]) if row["report"] else {},
     )

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from backup.errors import InventoryDamagedError, LockedError, NightvaultError, SpoolError
 from backup.inventory.carried_rows import PAIRINGS
 from backup.inventory.row_pairing import Pairing
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import Generation, VaultName
 
 MOST_EXAMPLES: Final = 5

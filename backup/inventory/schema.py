@@ -6,15 +6,12 @@ from counters that are committed before use, so that none is ever given out twic
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -22,25 +19,12 @@ from sqlalchemy import (
     text,
 )
 
-from backup.inventory.columns import NAMES, Long, entry_columns, hint_columns, number, refers
+import backup.inventory.drill_tables
+import backup.inventory.message_tables  # noqa: F401  their tables are of the schema, too
+from backup.inventory.columns import TABLES, Long, entry_columns, hint_columns, number, refers
 
-METADATA = MetaData(naming_convention=NAMES)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Two days of room on either side, for time zones.
-_FIRST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-
-
-def micros(moment: datetime) -> int:
-    """Microseconds since 1970 of an aware time."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def moment(value: int) -> datetime:
-    """The aware UTC time of microseconds since 1970; beyond the calendar its first or last."""
-    return _EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
-
+METADATA = TABLES
+"""All tables: those below, those of drills and those of messages."""
 
 about = Table(
     "about",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, row_of
 
 MOST_LOOKED_AT = 2_000_000

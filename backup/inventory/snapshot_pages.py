@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import select
-
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows
-from backup.inventory.schema import jobs, moment, snapshots
-from backup.inventory.snapshots import Snapshot, row_to_snapshot
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import marks, raw_rows, records
+from backup.inventory.snapshots import SNAPSHOTS, Snapshot, row_to_snapshot
+from backup.inventory.times import moment
 from backup.model import JobName, SnapshotId
 
 _KEPT = """
@@ -86,24 +84,22 @@ def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Kept]:
 
 def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:
     """A job's snapshots with lower numbers, newest first; forgotten ones among them."""
-    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.job == job)
-    if before is not None:
-        query = query.where(snapshots.c.number < before)
-    rows = tx.execute(query.order_by(snapshots.c.number.desc()).limit(limit))
+    sql = f"{SNAPSHOTS} WHERE s.job = {{m}}" + ("" if before is None else " AND s.number < {m}")
+    values = (job, limit) if before is None else (job, before, limit)
+    rows = records(tx, f"{sql} ORDER BY s.number DESC LIMIT {{m}}", values)
     return [row_to_snapshot(row) for row in rows]
 
 
 def snapshots_of(tx: Transaction, ids: Sequence[SnapshotId]) -> dict[SnapshotId, Snapshot]:
     """Snapshots by their whole ids, those that there are; at most some hundred."""
-    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.id.in_(ids))
-    return {one.id: one for one in map(row_to_snapshot, tx.execute(query))}
+    rows = records(tx, f"{SNAPSHOTS} WHERE s.id IN ({marks(ids)})", tuple(ids))
+    return {one.id: one for one in map(row_to_snapshot, rows)}
 
 
 def snapshots_of_prefix(tx: Transaction, prefix: str, *, limit: int = 2) -> list[Snapshot]:
     """Snapshots whose ids begin with these hex digits, forgotten ones among them."""
-    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs)
-    query = query.where(snapshots.c.id >= prefix, snapshots.c.id < prefix + "g").limit(limit)
-    return [row_to_snapshot(row) for row in tx.execute(query)]
+    sql = f"{SNAPSHOTS} WHERE s.id >= {{m}} AND s.id < {{m}} LIMIT {{m}}"
+    return [row_to_snapshot(row) for row in records(tx, sql, (prefix, prefix + "g", limit))]
 
 
 def sizes_since(tx: Transaction, since: int) -> dict[JobName, list[SnapshotSize]]:

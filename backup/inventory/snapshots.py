@@ -8,18 +8,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from sqlite3 import Row
+from typing import Final
 
 import msgspec
-from sqlalchemy import Row, insert, select
 
 from backup.errors import UsageError
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import insert_row, record_of, records, row_of
 from backup.inventory.entries import entry_at
-from backup.inventory.schema import jobs, micros, moment, snapshots
+from backup.inventory.times import micros, moment
 from backup.model import JobName, Problem, SnapshotId
 
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
+SNAPSHOTS: Final = "SELECT s.*, j.name AS job_name FROM snapshots s JOIN jobs j ON j.number = s.job"
+"""What `row_to_snapshot` takes."""
 TagSets = Sequence[frozenset[str]]
 """A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
 
@@ -72,21 +75,21 @@ class Snapshot:
 
 def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
     """Insert a snapshot: the last step of a backup."""
-    tx.execute(
-        insert(snapshots).values(
-            id=snapshot.id,
-            job=snapshot.job_number,
-            number=snapshot.number,
-            run=snapshot.run,
-            started_at=micros(snapshot.started_at),
-            finished_at=micros(snapshot.finished_at),
-            host=snapshot.host,
-            sources=msgspec.msgpack.encode(snapshot.sources),
-            problems=pack_problems(snapshot.problems),
-            files=snapshot.files,
-            bytes=snapshot.bytes,
-            tags=pack_tags(snapshot.tags),
-        )
+    insert_row(
+        tx,
+        "snapshots",
+        id=snapshot.id,
+        job=snapshot.job_number,
+        number=snapshot.number,
+        run=snapshot.run,
+        started_at=micros(snapshot.started_at),
+        finished_at=micros(snapshot.finished_at),
+        host=snapshot.host,
+        sources=msgspec.msgpack.encode(snapshot.sources),
+        problems=pack_problems(snapshot.problems),
+        files=snapshot.files,
+        bytes=snapshot.bytes,
+        tags=pack_tags(snapshot.tags),
     )
 
 
@@ -109,16 +112,10 @@ def list_snapshots(
 
     One whose clock was ahead stands before the next of its job, not where its time would put it.
     """
-    query = (
-        select(snapshots, jobs.c.name.label("job_name"))
-        .join(jobs)
-        .order_by(snapshots.c.job, snapshots.c.number.desc())
-    )
-    if job is not None:
-        query = query.where(jobs.c.name == job)
-    if not also_forgotten:
-        query = query.where(snapshots.c.forgotten_at.is_(None))
-    newest_first = [row_to_snapshot(row) for row in tx.execute(query)]
+    sql = f"{SNAPSHOTS} WHERE " + ("1" if also_forgotten else "s.forgotten_at IS NULL")
+    sql += " AND j.name = {m}" if job is not None else ""
+    rows = records(tx, f"{sql} ORDER BY s.job, s.number DESC", () if job is None else (job,))
+    newest_first = [row_to_snapshot(row) for row in rows]
     keys: list[tuple[datetime, int, int]] = []
     for index, one in enumerate(newest_first):
         is_first = not index or newest_first[index - 1].job_number != one.job_number
@@ -130,8 +127,7 @@ def list_snapshots(
 
 def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
     """The snapshot of that whole id, also a forgotten one: a restore that was begun goes on. `UsageError`."""
-    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.id == snapshot_id)
-    row = tx.execute(query).first()
+    row = record_of(tx, f"{SNAPSHOTS} WHERE s.id = {{m}}", (snapshot_id,))
     if row is None:
         raise UsageError(f"there is no snapshot {snapshot_id} any more")
     return row_to_snapshot(row)
@@ -139,15 +135,13 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
 
 def of_run(tx: Transaction, run: int) -> Snapshot | None:
     """The snapshot that a run made; None if it made none, or if that is gone."""
-    query = select(snapshots, jobs.c.name.label("job_name")).join(jobs).where(snapshots.c.run == run)
-    row = tx.execute(query).first()
+    row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = {{m}}", (run,))
     return row_to_snapshot(row) if row else None
 
 
 def has_snapshots(tx: Transaction, job: int) -> bool:
     """Whether a job (by number) has snapshots, forgotten ones among them."""
-    query = select(snapshots.c.number).where(snapshots.c.job == job).limit(1)
-    return tx.execute(query).first() is not None
+    return row_of(tx, "SELECT 1 FROM snapshots WHERE job = {m} LIMIT 1", (job,)) is not None
 
 
 def find_snapshot(
@@ -254,25 +248,25 @@ def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
     return candidates[-1 - back]
 
 
-def row_to_snapshot(row: Row[Any]) -> Snapshot:
+def row_to_snapshot(row: Row) -> Snapshot:
     """A snapshot from all its columns and its job's name."""
-    problems = msgspec.msgpack.decode(row.problems, type=list[tuple[bytes, str, str]])
+    problems = msgspec.msgpack.decode(row["problems"], type=list[tuple[bytes, str, str]])
     return Snapshot(
-        SnapshotId(row.id),
-        JobName(row.job_name),
-        row.job,
-        row.number,
-        row.run,
-        moment(row.started_at),
-        moment(row.finished_at),
-        row.host,
-        tuple(msgspec.msgpack.decode(row.sources, type=list[bytes])),
+        SnapshotId(row["id"]),
+        JobName(row["job_name"]),
+        row["job"],
+        row["number"],
+        row["run"],
+        moment(row["started_at"]),
+        moment(row["finished_at"]),
+        row["host"],
+        tuple(msgspec.msgpack.decode(row["sources"], type=list[bytes])),
         tuple(Problem.of(path, kind, detail) for path, kind, detail in problems),
-        row.files,
-        row.bytes,
-        _moment(row.forgotten_at),
-        tuple(json.loads(row.tags)) if row.tags else (),
-        None if row.pin_note is None else Pin(row.pin_note, _moment(row.pin_until)),
+        row["files"],
+        row["bytes"],
+        _moment(row["forgotten_at"]),
+        tuple(json.loads(row["tags"])) if row["tags"] else (),
+        None if row["pin_note"] is None else Pin(row["pin_note"], _moment(row["pin_until"])),
     )
 
 

@@ -14,10 +14,10 @@ from backup.cost import SMALLEST, shortfall
 from backup.format.pack import parse_description
 from backup.inventory.archives import ArchiveState
 from backup.inventory.compared import unknown_lines
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows
-from backup.inventory.schema import micros, moment
 from backup.inventory.stages import ListingStage
+from backup.inventory.times import micros, moment
 from backup.model import EntryKind, JobName, PackKind, Tier, VaultName
 
 _DAY = 86_400_000_000  # microseconds

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import select
-
 from backup.cost import SMALLEST
 from backup.inventory.archives import SOUND, THERE, ArchiveState
-from backup.inventory.database import Transaction
-from backup.inventory.driver import raw_rows
+from backup.inventory.connections import Transaction
+from backup.inventory.driver import number_of, raw_rows
 from backup.inventory.retrievals import Retrieval
 from backup.inventory.runs import Outcome, Run, RunKind
-from backup.inventory.schema import about, micros, moment
 from backup.inventory.stages import RetrievalStage
+from backup.inventory.times import micros, moment
 from backup.model import ByteRange, JobName, PackKind, Tier, VaultName
 
 
@@ -130,7 +128,7 @@ class RetrievalGroup:
 
 def created_at(tx: Transaction) -> datetime:
     """When the inventory was made."""
-    return moment(tx.execute(select(about.c.created_at)).scalar_one())
+    return moment(number_of(tx, "SELECT created_at FROM about", ()))
 
 
 def snapshot_dates(tx: Transaction, now: datetime) -> Mapping[JobName, SnapshotDates]:

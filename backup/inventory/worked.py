@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows
-from backup.inventory.schema import micros, moment
+from backup.inventory.times import micros, moment
 from backup.model import VaultName
 
 _OF = "JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault"

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from backup.archiver.amend import Amender, amending
 from backup.format import records
 from backup.inventory import compaction, pruning, runs, snapshots
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import RunKind
 from backup.inventory.snapshots import Snapshot
 from backup.model import JobName, VaultName

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
-
-from sqlalchemy import Row
 
 from backup.inventory import pruning, runs
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.need import kept_snapshots
 from backup.inventory.pruning import StoredArchive
+from backup.inventory.retrievals import ListingRow
 from backup.model import PackKind
 from backup.pruner.context import PruneContext
 from backup.pruner.listed import Shown, read_listing
@@ -40,7 +38,7 @@ class Decider:
         self._context = context
         self._max_fee = max_fee
 
-    def decide(self, tx: Transaction, head: Row[Any], *, has_clock: bool) -> Found:
+    def decide(self, tx: Transaction, head: ListingRow, *, has_clock: bool) -> Found:
         """What is to be done, by the list with that head. `PruneStoppedError` if that list must not be used.
 
         `has_clock`: the times of the list are the vault's own.

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Row
 
 from backup.errors import NightvaultError
 from backup.format.pack import parse_description
 from backup.inventory import compared, pruning
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.pruning import StoredArchive
-from backup.inventory.schema import moment
+from backup.inventory.retrievals import ListingRow
+from backup.inventory.times import moment
 from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
@@ -51,7 +50,7 @@ def read_listing(
     tx: Transaction,
     inventory: Inventory,
     vault: Vault,
-    head: Row[Any],
+    head: ListingRow,
     archives: Sequence[StoredArchive],
     now: datetime,
     *,
@@ -72,7 +71,7 @@ def read_listing(
             advice=f"`nightvault check {vault.name}` says what else is missing, and what to do",
         )
     asked = moment(head.requested_at)
-    until = asked if at_once else min(covered.until, moment(head.as_of), asked)
+    until = asked if at_once else min(covered.until, head.made_at, asked)
     return Shown(until, frozenset(one.number for one in missing))
 
 
@@ -83,7 +82,7 @@ def _must_be_shown(one: StoredArchive, covered: compared.Covered) -> bool:
 
 
 def _refuse_unknown(
-    tx: Transaction, inventory: Inventory, vault: Vault, head: Row[Any], *, has_clock: bool
+    tx: Transaction, inventory: Inventory, vault: Vault, head: ListingRow, *, has_clock: bool
 ) -> None:
     """`PruneStoppedError` if somebody else wrote catalogs of this inventory or of its jobs."""
     jobs, packs = pruning.job_ids(tx), pruning.pack_ids(tx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backup.inventory import pruning
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.need import Kept, archive_uses, needed_chunks, stored_elsewhere
 from backup.model import VaultName
 

@@ -7,20 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
-
-from sqlalchemy import Row
 
 from backup.archiver.amend import Amender, amending
 from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory import lost, pruning, runs
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.old_runs import find_old_runs, remove_old_runs
+from backup.inventory.retrievals import ListingRow
 from backup.inventory.runs import JobRow, RunKind
-from backup.inventory.schema import micros
 from backup.inventory.stages import StepStage
+from backup.inventory.times import micros
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider, Found
@@ -110,7 +108,7 @@ class _Prune:
         with self._inventory.reading() as tx:
             return self._decide(tx)
 
-    def _listing(self) -> tuple[str, Row[Any] | None]:
+    def _listing(self) -> tuple[str, ListingRow | None]:
         """A list as new as the vault gives; newer than the newest condemnation where that is possible."""
         context = self._context
         with self._inventory.reading() as tx:

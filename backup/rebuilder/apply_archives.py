@@ -13,7 +13,7 @@ from backup.format.catalog import unpack_chunks, unpack_frames, unpack_u32
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.rebuilder import record_ranges
 
 VAULT: Final = 1

@@ -208,7 +208,7 @@ def _inventory_of_newest(inventory: Inventory, vault: VaultName) -> InventoryId:
 
 def _require_room(folder: str, inventory: Inventory) -> None:
     """`SpoolError` where a second inventory, and the catalogs, would not fit."""
-    need = 2 * database_size(inventory.engine) + _SLACK
+    need = 2 * database_size(inventory.connections) + _SLACK
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if free < need:

@@ -17,7 +17,7 @@ import msgspec
 
 from backup.format import records
 from backup.format.catalog import Record
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import ArchiveId, Generation
 from backup.rebuilder.catalog_chain import Candidate
 

@@ -19,6 +19,7 @@ from backup.inventory import compared, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
 from backup.inventory.stages import StepStage
+from backup.inventory.times import micros
 from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, Listing, VaultIdentity
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
@@ -230,7 +231,7 @@ class _Building:
         """
         if self._context.vault.traits.lists_at_once and not self._wish.lines:
             return math.inf
-        return schema.micros(compared.covers_until(listing.as_of))
+        return micros(compared.covers_until(listing.as_of))
 
     def _deep(self, builder: Builder, inventory_id: InventoryId, signer: bytes) -> Recovered:
         if not self._wish.deep:

@@ -28,6 +28,7 @@ from backup.format.pack import (
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder
+from backup.inventory.times import micros
 from backup.model import (
     MIB,
     ByteRange,
@@ -93,7 +94,7 @@ def read_uncovered(
             suspect("not-covered", one.archive_id, "it belongs to no domain that is known")
             continue
         known.add(header.fields.pack_id)
-        number, stored = next(archives), schema.micros(one.created_at)
+        number, stored = next(archives), micros(one.created_at)
         state = ArchiveState.STORED.value
         row = (number, domain, None, int(PackKind.DATA), state, header.fields.pack_id, header.raw)
         builder.insert(schema.archives, [(*row, one.size, tree_hash, one.archive_id, stored, stored, None)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backup.inventory import packed
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.packed import ChunkLocation
 from backup.inventory.retrievals import Retrieval
 from backup.inventory.stages import RetrievalStage

@@ -13,7 +13,7 @@ from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
 from backup.inventory import archives, packed
 from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT
 from backup.inventory.lost import sound_locations
 from backup.inventory.packed import ChunkLocation

@@ -26,7 +26,8 @@ from backup.errors import (
 from backup.format.keys import RecoveryKey
 from backup.format.pack import open_header, parse_header
 from backup.inventory import retrievals
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.retrievals import Restore
 from backup.inventory.stages import RestoreStage
 from backup.model import OnCapacity, Tier

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from backup.errors import LockedError
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.page_reads import PageReads
 
 _P = ParamSpec("_P")

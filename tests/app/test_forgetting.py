@@ -24,7 +24,8 @@ from backup.config import load_config
 from backup.errors import LockedError, UsageError
 from backup.format.records import CondemnedRecord
 from backup.inventory import archives, retrievals, runs, snapshots
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.runs import RunKind
 from backup.model import JobName, PackKind, SnapshotId, Tier, VaultName
 from backup.protocols import Vault

@@ -6,13 +6,13 @@ import errno
 import os
 import pickle
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 
 from backup.errors import (
     DeniedError,
@@ -158,13 +158,20 @@ class TestSpool:
         assert os.listdir(site.spool) == []
         recovers(site, tmp_path / "restored")
 
-    def test_full_disk_under_the_inventory(self, site: Site, source: Path, tmp_path: Path) -> None:
+    def test_full_disk_under_the_inventory(
+        self, site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for number in range(3000):
             (source / f"{number} {'x' * 100}").write_text(str(number))
         site.inventory.close()
-        event.listen(
-            site.inventory.engine, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 80")
-        )
+        real = site.inventory.connections.open
+
+        def small() -> sqlite3.Connection:
+            connection = real()
+            connection.execute("PRAGMA max_page_count = 80")
+            return connection
+
+        monkeypatch.setattr(site.inventory.connections, "open", small)
         assert "full" in str(fails(site, SpoolError))
         recovers(site, tmp_path / "restored")
 

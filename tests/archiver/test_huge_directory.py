@@ -16,7 +16,7 @@ from backup.archiver import staged_changes
 from backup.archiver.dryrun import changes
 from backup.archiver.report import Tally
 from backup.inventory import driver, entries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import scan

@@ -11,7 +11,7 @@ import pytest
 from backup.archiver import commit
 from backup.inventory import archives, runs
 from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import Outcome
 from backup.model import Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault

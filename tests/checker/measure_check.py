@@ -21,8 +21,10 @@ from backup.format.naming import content_id
 from backup.format.pack import describe
 from backup.inventory import archives, entries, packed, runs, schema
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction, create_inventory, open_inventory
+from backup.inventory.connections import Transaction
+from backup.inventory.database import create_inventory, open_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
+from backup.inventory.times import micros
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -56,7 +58,7 @@ def fill(tx: Transaction, files: int, packs: int) -> None:
     owner = entries.add_owner(tx, Owner(0, 0, "root", "root"))
     entries.add_directories(tx, job.number, {b"/srv/%05d" % n: n + 1 for n in range(files // A_DIRECTORY)})
     each = files // packs
-    at = schema.micros(START)
+    at = micros(START)
     columns = ("number", "domain", "kind", "state", "pack_id", "header", "size", "tree_hash", "archive_id",
                "submitted_at", "stored_at")  # fmt: skip
     rows = [

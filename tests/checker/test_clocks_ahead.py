@@ -10,8 +10,8 @@ from sqlalchemy import update
 
 from backup.checker.check import compare_with_vault
 from backup.inventory import readings, retrievals, runs, schema
-from backup.inventory.schema import micros
 from backup.inventory.stages import RetrievalStage
+from backup.inventory.times import micros
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
 from backup.transfer.concurrency import Concurrency, Gate

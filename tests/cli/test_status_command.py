@@ -23,8 +23,6 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 from rich.console import Console
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 
 from backup.app.clock import SystemClock
 from backup.app.concerns import concerns_of
@@ -33,6 +31,7 @@ from backup.app.status_parts import Status
 from backup.cli import main
 from backup.cli.support.status_screen import status_screen
 from backup.config import load_config
+from backup.inventory.connections import Connections
 from backup.inventory.locks import hold_lock
 from backup.inventory.runs import Outcome, RunKind
 from tests.support import statuses
@@ -467,16 +466,17 @@ def statements_of(server: Server) -> tuple[int, float]:
     """The statements of a status, and the seconds of CPU that it took."""
     config, seen = load_config(str(server.config)), list[str]()
 
-    def listen(connection: sqlite3.Connection, _record: object) -> None:
+    def heard(self: Connections) -> sqlite3.Connection:
+        connection = real(self)
         connection.set_trace_callback(seen.append)
+        return connection
 
-    event.listen(Pool, "connect", listen)
-    try:
+    real = Connections.open
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connections, "open", heard)
         began = time.process_time()
         read_status(config, server.clock.now())
         return len(seen), time.process_time() - began
-    finally:
-        event.remove(Pool, "connect", listen)
 
 
 def test_ten_thousand_snapshots_take_no_more_statements(server: Server) -> None:

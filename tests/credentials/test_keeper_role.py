@@ -13,7 +13,7 @@ from backup.credentials.boto import boto3_session
 from backup.errors import DeniedError
 from backup.format import records
 from backup.inventory import archives
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import MIB, PackKind, VaultName
 from backup.protocols import Clock, Vault
 from backup.pruner.keeper.keep import KeeperContext, keep

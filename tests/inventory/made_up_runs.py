@@ -11,14 +11,14 @@ from sqlalchemy import delete, insert
 
 from backup.driller.money import first_of, spent
 from backup.inventory import drills, message_tables, runs, schema, stats, status
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.drill_tables import drill_costs
 from backup.inventory.drill_tables import drills as drill_table
 from backup.inventory.drills import month_of
 from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import record_snapshot
+from backup.inventory.times import micros, moment
 from backup.model import JobName, VaultName
 from backup.retention.unusual import NIGHTS
 from tests.inventory.made_up import Ledger, snapshot

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 
 from backup.inventory import archives, driver, entries, entry_versions, runs, schema
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Inventory, Transaction, create_inventory
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory, create_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName
 from backup.source.globs import of_name_or_path
@@ -86,7 +87,7 @@ def sorts(tx: Transaction, act: Callable[[], Iterable[object]]) -> bool:
         break
     vars(entries)["raw_rows"] = vars(entry_versions)["raw_rows"] = real
     plans = [
-        str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + driver.sql_of(tx, sql), values).all())
+        str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + driver.sql_of(sql), values).all())
         for sql, values in asked
     ]
     return any("TEMP B-TREE" in plan or "SCAN e" in plan for plan in plans)

@@ -21,7 +21,9 @@ from backup.archiver.settings import BackupContext, BackupJob
 from backup.inventory import archives, driver, entries, lost, need, runs, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Inventory, Transaction, create_inventory
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory, create_inventory
+from backup.inventory.times import micros
 from backup.model import MIB, InventoryId, JobName, Owner, PackKind, VaultName
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider
@@ -45,7 +47,7 @@ def fill(tx: Transaction, count: int) -> None:
     job = runs.get_or_create_job(tx, JobName("job"), vault, b"j" * 16)
     owner = entries.add_owner(tx, Owner(0, 0, "root", "root"))
     entries.add_directories(tx, job.number, {b"/srv": 1})
-    at = schema.micros(START)
+    at = micros(START)
     packs = [
         (n, domain, None, int(PackKind.DATA), ArchiveState.STORED, n.to_bytes(16, "big"), b"h", 2**28, b"t",
          str(n), at, at, None)
@@ -82,11 +84,11 @@ def measure(inventory: Inventory) -> dict[str, object]:
 
 def list_everything(tx: Transaction) -> None:
     """A list of the vault that shows all archives, and one snapshot, which the closed entries are not in."""
-    at = schema.micros(START + DAY)
+    at = micros(START + DAY)
     insert_rows(tx, schema.listings, [(1, 1, "token", "list", "kept", at, at)])
     tx.exec_driver_sql("""INSERT INTO listed_archives (listing, archive_id, description, size, created_at)
                           SELECT 1, archive_id, '', size, stored_at FROM archives""")
-    at = schema.micros(START)
+    at = micros(START)
     insert_rows(tx, schema.snapshots, [
         ("s", 1, 2, None, at, at, "host", b"", b"", 1, 1, None, None, None, None)
     ])  # fmt: skip
@@ -112,7 +114,7 @@ def measure_planning(inventory: Inventory, folder: str) -> dict[str, object]:
         found = plan.condemn if step == "condemned" else plan.delete
         told[step] = {"archives": len(found), "seconds": seconds, "grew": peak() - before}
         with inventory.writing() as tx:
-            at = schema.micros(START)
+            at = micros(START)
             insert_rows(tx, schema.condemnations, [(one.number, 1, at) for one in plan.condemn])
             lost.mark(tx, [one.number for one in plan.condemn], ArchiveState.CONDEMNED)
     return told
@@ -132,13 +134,11 @@ def main(count: int) -> None:
         print(json.dumps(measure(made)), flush=True)
         with made.writing() as tx:
             tx.exec_driver_sql(
-                driver.sql_of(tx, "UPDATE archives SET state = {m}"), (str(ArchiveState.UNCONFIRMED),)
+                driver.sql_of("UPDATE archives SET state = {m}"), (str(ArchiveState.UNCONFIRMED),)
             )
         print(json.dumps(measure(made)), flush=True)
         with made.writing() as tx:
-            tx.exec_driver_sql(
-                driver.sql_of(tx, "UPDATE archives SET state = {m}"), (str(ArchiveState.STORED),)
-            )
+            tx.exec_driver_sql(driver.sql_of("UPDATE archives SET state = {m}"), (str(ArchiveState.STORED),))
             list_everything(tx)
         print(json.dumps(measure_planning(made, folder)))
         made.close()

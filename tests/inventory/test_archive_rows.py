@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from backup.inventory import archives, packed, runs, schema
 from backup.inventory.archives import ArchiveState, CatalogPosition
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -81,9 +82,7 @@ def shelf(inventory: Inventory) -> Iterator[Shelf]:
         ]
         job = runs.get_or_create_job(tx, JobName("job"), vault, b"j" * 16)
         numbers = [runs.open_backup(tx, job, START).number for _ in range(2)]
-    with inventory.engine.connect() as connection:
-        tx = connection.execution_options(nightvault_write=True)
-        tx.begin()
+    with inventory.connections.transaction(writes=True) as tx:
         yield Shelf(tx, inventory, job.number, *numbers, *domains)
 
 
@@ -214,7 +213,7 @@ def test_domains_and_their_recipients(shelf: Shelf) -> None:
     old = shelf.submit(numbers=[], domain=shelf.domain)
     assert archives.recipients_of_newest_archive(shelf.tx, vault) == b"r" * 16
     rows = archives.domains_of(shelf.tx, [number, old])
-    assert [(row.number, row.recipients, row.vault_name) for row in rows] == [
+    assert [(row["number"], row["recipients"], row["vault_name"]) for row in rows] == [
         (shelf.domain, b"r" * 16, "v"),
         (new, b"n" * 16, "v"),
     ]

@@ -49,7 +49,7 @@ def test_a_copy_is_consistent_while_others_write(inventory: Inventory, tmp_path:
     seen = set()
     for number in range(25):
         path = tmp_path / f"{number}.sqlite"
-        copy_inventory(inventory.engine, str(path), inventory.lock_directory)
+        copy_inventory(inventory.connections, str(path), inventory.lock_directory)
         counters = dict(rows(path)["counters"])
         assert counters["entries"] == counters["chunks"]
         seen.add(counters["entries"])
@@ -62,7 +62,7 @@ def test_it_is_one_private_file_with_all_rows(inventory: Inventory, state: Path,
     target = tmp_path / "copy.sqlite"
     before = os.umask(0)
     try:
-        size = copy_inventory(inventory.engine, str(target), str(state))
+        size = copy_inventory(inventory.connections, str(target), str(state))
     finally:
         os.umask(before)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -84,31 +84,33 @@ def test_it_is_never_written_over_something(inventory: Inventory, tmp_path: Path
     target = tmp_path / "copy.sqlite"
     target.write_text("mine")
     with pytest.raises(NightvaultError, match="a file already"):
-        copy_inventory(inventory.engine, str(target), inventory.lock_directory)
+        copy_inventory(inventory.connections, str(target), inventory.lock_directory)
     target.unlink()
     target.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NightvaultError, match="a file already"):
-        copy_inventory(inventory.engine, str(target), inventory.lock_directory)
+        copy_inventory(inventory.connections, str(target), inventory.lock_directory)
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(SpoolError, match="No such file or directory"):
-        copy_inventory(inventory.engine, str(tmp_path / "gone" / "copy.sqlite"), inventory.lock_directory)
+        copy_inventory(
+            inventory.connections, str(tmp_path / "gone" / "copy.sqlite"), inventory.lock_directory
+        )
 
 
 def test_one_copy_is_made_at_a_time_and_what_a_killed_one_left_is_no_hindrance(
     inventory: Inventory, state: Path, tmp_path: Path
 ) -> None:
     with inventory.locked("copy"), pytest.raises(LockedError):
-        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), str(state))
+        copy_inventory(inventory.connections, str(tmp_path / "copy.sqlite"), str(state))
     for name in ("copy.part", "copy.part-wal"):
         (state / "copies" / name).write_text("half of a copy")
-    copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), str(state))
+    copy_inventory(inventory.connections, str(tmp_path / "copy.sqlite"), str(state))
     assert not list((state / "copies").iterdir())
     open_copy(str(tmp_path / "copy.sqlite"))[0].close()
 
 
 def test_of_a_damaged_one_no_copy_is_kept(inventory: Inventory, state: Path, tmp_path: Path) -> None:
     step_together(inventory)
-    inventory.engine.dispose()
+    inventory.connections.close()
     with closing(sqlite3.connect(state / "inventory.sqlite")) as own:
         own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (root,) = own.execute("SELECT rootpage FROM sqlite_master WHERE name = 'counters'").fetchone()
@@ -116,8 +118,8 @@ def test_of_a_damaged_one_no_copy_is_kept(inventory: Inventory, state: Path, tmp
     with (state / "inventory.sqlite").open("r+b") as file:
         file.seek((root - 1) * page)
         file.write(b"\xff" * 64)
-    with pytest.raises(InventoryDamagedError), our_errors(inventory.engine):
-        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
+    with pytest.raises(InventoryDamagedError), our_errors(inventory.connections.path):
+        copy_inventory(inventory.connections, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
     assert not list(tmp_path.glob("copy*"))
     assert not list((state / "copies").iterdir())
 
@@ -130,9 +132,9 @@ def test_without_room_nothing_is_begun(
 
     monkeypatch.setattr("os.statvfs", lambda _: Full())
     with pytest.raises(SpoolError, match="0 are free"):
-        copy_inventory(inventory.engine, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
+        copy_inventory(inventory.connections, str(tmp_path / "copy.sqlite"), inventory.lock_directory)
     with pytest.raises(SpoolError, match="0 are free"):
-        vacuum(inventory.engine, str(state))
+        vacuum(inventory.connections, str(state))
     assert not list(tmp_path.glob("copy*"))
 
 
@@ -145,7 +147,7 @@ def test_a_vacuum_gives_back_what_nothing_uses(inventory: Inventory, state: Path
         tx.exec_driver_sql("DROP TABLE ballast")
     assert free_pages(inventory) > 900
     kept = dict(rows_of(inventory))
-    before, after = vacuum(inventory.engine, str(state))
+    before, after = vacuum(inventory.connections, str(state))
     assert before > 5_000_000 > 1_000_000 > after
     assert (state / "inventory.sqlite").stat().st_size == after
     assert free_pages(inventory) == 0
@@ -167,11 +169,11 @@ def downgraded(inventory: Inventory, state: Path, version: str) -> None:
     """As an older nightvault left it."""
     inventory.close()
     (state / "inventory.sqlite").unlink()
-    engine = database._connect(f"sqlite:///{state}/inventory.sqlite")
-    with engine.connect() as connection, connection.begin():
-        command.upgrade(database._alembic(connection), version)
-        connection.exec_driver_sql("INSERT INTO about VALUES (x'01', x'02', NULL, 3)")
-    engine.dispose()
+    connections = database.connections_to(f"{state}/inventory.sqlite")
+    with connections.transaction(writes=True) as tx:
+        command.upgrade(database.alembic_config(tx), version)
+        tx.exec_driver_sql("INSERT INTO about VALUES (x'01', x'02', NULL, 3)")
+    connections.close()
 
 
 @pytest.mark.usefixtures("real_migrations")
@@ -216,7 +218,7 @@ def test_without_a_copy_nothing_is_migrated(
 
 def test_of_migrations_few_copies_are_kept(inventory: Inventory, state: Path) -> None:
     for version in ("0009", "0010", "0012", "0011", "0013"):
-        copy_before_migration(inventory.engine, str(state), version)
+        copy_before_migration(inventory.connections, str(state), version)
     names = [Path(path).name for path in migration_copies(str(state))]
     assert names == [f"before-schema-{version}.sqlite" for version in ("0011", "0012", "0013")]
 

@@ -33,14 +33,8 @@ from backup.errors import (
 )
 from backup.inventory import database, schema
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import (
-    HEAD,
-    Inventory,
-    Transaction,
-    create_inventory,
-    migrations_folder,
-    open_inventory,
-)
+from backup.inventory.connections import Transaction
+from backup.inventory.database import HEAD, Inventory, create_inventory, migrations_folder, open_inventory
 from backup.model import InventoryId
 from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import START
@@ -70,8 +64,8 @@ def fill_up(tx: Transaction) -> None:
 
 class TestMaking:
     def test_tables_are_those_of_the_schema(self, inventory: Inventory) -> None:
-        with inventory.engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
+        with inventory.reading() as tx:
+            context = MigrationContext.configure(tx.core(), opts={"compare_type": True})
             assert compare_metadata(context, schema.METADATA) == []
 
     def test_the_head_is_the_newest_migration(self) -> None:
@@ -113,9 +107,9 @@ class TestMaking:
             assert again.id == INVENTORY_ID
 
     def test_what_was_never_finished_can_be_made_again(self, state: Path, keys: Keys) -> None:
-        engine = database._connect(url_of(state))
-        database.migrate(engine)
-        engine.dispose()
+        connections = database.connections_to(str(state / "inventory.sqlite"))
+        database.migrate(connections)
+        connections.close()
         with pytest.raises(NoInventoryError, match="never finished"):
             open_inventory(url_of(state), lock_directory=str(state))
         create_inventory(
@@ -262,8 +256,8 @@ class TestTransactions:
             pass
         other = sqlite3.connect(state / "inventory.sqlite", isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
-        with inventory.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA busy_timeout = 10")
+        with inventory.connections.outside() as connection:
+            connection.execute("PRAGMA busy_timeout = 10")
         with pytest.raises(LockedError, match="in use"), inventory.writing():
             pass
         other.close()

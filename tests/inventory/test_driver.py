@@ -8,26 +8,21 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, Table, create_engine
 
-from backup.inventory.driver import insert_columns
+from backup.inventory.connections import Connections
+from backup.inventory.database import connections_to
+from backup.inventory.driver import insert_columns, raw_rows
 
-METADATA = MetaData()
-ROWS = Table(
-    "rows",
-    METADATA,
-    Column("number", Integer, primary_key=True),
-    Column("name", LargeBinary),
-    Column("a", Integer),
-)
+NAMES = ("number", "name", "a")
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    made = create_engine(f"sqlite:///{tmp_path_factory.mktemp('driver')}/rows.sqlite")
-    METADATA.create_all(made)
+def connections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connections]:
+    made = connections_to(f"{tmp_path_factory.mktemp('driver')}/rows.sqlite")
+    with made.outside() as connection:
+        connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, name BLOB, a INTEGER)")
     yield made
-    made.dispose()
+    made.close()
 
 
 def row(number: int) -> tuple[int, bytes, int]:
@@ -41,29 +36,30 @@ def row(number: int) -> tuple[int, bytes, int]:
     there=st.sets(st.integers(0, 2_500), max_size=30),
 )
 def test_each_row_comes_in_once_and_only_new_ones_count(
-    engine: Engine, most: int | None, count: int, there: set[int]
+    connections: Connections, most: int | None, count: int, there: set[int]
 ) -> None:
     """Also where the database takes fewer values in a statement than it usually does."""
-    with engine.connect() as tx:
-        raw = tx.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
+    with connections.transaction(writes=True) as tx:
+        raw = tx.connection
         usual = raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         columns = (range(count), (b"%d" % number for number in range(count)), [n % 7 for n in range(count)])
         before = sorted(there)
-        insert_columns(tx, ROWS, (before, [b"%d" % one for one in before], [one % 7 for one in before]))
+        insert_columns(
+            tx, "rows", NAMES, (before, [b"%d" % one for one in before], [one % 7 for one in before])
+        )
         try:
             raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, usual if most is None else most)
-            new = insert_columns(tx, ROWS, columns, only_new=True)
+            new = insert_columns(tx, "rows", NAMES, columns, only_new=True)
         finally:
             raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, usual)
-        found = [tuple(one) for one in tx.exec_driver_sql("SELECT number, name, a FROM rows ORDER BY number")]
-        tx.rollback()
+        found = list(raw_rows(tx, "SELECT number, name, a FROM rows ORDER BY number", ()))
+        raw.rollback()
     assert found == [row(number) for number in sorted(there | set(range(count)))]
     assert new == len(set(range(count)) - there)
 
 
-def test_a_row_that_is_there_is_an_error(engine: Engine) -> None:
-    with engine.connect() as tx:
+def test_a_row_that_is_there_is_an_error(connections: Connections) -> None:
+    with connections.transaction(writes=True) as tx:
         with pytest.raises(sqlite3.IntegrityError):
-            insert_columns(tx, ROWS, ([*range(1500), 7], [b""] * 1501, [0] * 1501))
-        tx.rollback()
+            insert_columns(tx, "rows", NAMES, ([*range(1500), 7], [b""] * 1501, [0] * 1501))
+        tx.connection.rollback()

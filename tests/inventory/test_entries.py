@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from backup.inventory import entries, schema
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.entries import EntryRow, LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from tests.inventory.made_up import Ledger, columns, fresh_ledger, ledger_of

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from backup.inventory import entries, entry_versions, runs, schema
 from backup.inventory.archives import get_or_create_vault
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.entry_versions import Version
 from backup.inventory.snapshots import Snapshot, find_snapshot, record_snapshot
 from backup.model import JobName, Owner, SnapshotId, VaultName

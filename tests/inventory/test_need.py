@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from backup.inventory import archives, entries, need, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.times import micros
 from backup.model import Owner, PackKind, VaultName
 from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.support.doubles import START
@@ -49,7 +50,7 @@ class World:
     def insert(self, tx: Transaction, job: int) -> None:
         vault = archives.get_or_create_vault(tx, VaultName("v"))
         domains = [archives.get_or_create_domain(tx, bytes([n]) * 16, vault, b"", START) for n in (0, 1)]
-        at = schema.micros(START)
+        at = micros(START)
         insert_rows(tx, schema.archives, [
             (n, domains[domain], None, int(PackKind.DATA), str(state), bytes([n]) * 16, b"", 1000 + n, b"",
              str(n), at, at, None)

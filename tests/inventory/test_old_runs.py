@@ -9,15 +9,16 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 
 from backup.inventory import runs, schema
-from backup.inventory.database import Inventory, Transaction
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.old_runs import ENOUGH_BACKUPS, OldRuns, find_old_runs, remove_old_runs
 from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.schema import micros
 from backup.inventory.snapshots import record_snapshot
 from backup.inventory.stages import RestoreStage
+from backup.inventory.times import micros
 from backup.model import JobName, SnapshotId
 from backup.retention.prune import DEFAULT_KEEP_RUNS
 from backup.retention.unusual import NIGHTS
@@ -25,6 +26,7 @@ from tests.inventory.made_up import Ledger, fresh_ledger, snapshot
 from tests.inventory.made_up_runs import DAY, KEEP, NOW, Row, answers, fill, numbers, plain
 from tests.support import campaigns
 from tests.support.doubles import PowerCut
+from tests.support.heard import heard_by
 
 HISTORIES = campaigns.share("NIGHTVAULT_HISTORIES", 60)
 
@@ -283,16 +285,14 @@ def filled() -> Iterator[Inventory]:
 def test_a_cut_between_two_batches_leaves_the_rest_to_the_next(filled: Inventory) -> None:
     batches = 0
 
-    def cut(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+    def cut(statement: str) -> None:
         nonlocal batches
         batches += statement.startswith("DELETE FROM runs")
         if batches == 2:
             raise PowerCut
 
-    event.listen(filled.engine, "before_cursor_execute", cut)
-    with pytest.raises(PowerCut):
+    with heard_by(cut), pytest.raises(PowerCut):
         remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW)
-    event.remove(filled.engine, "before_cursor_execute", cut)
     with filled.reading() as tx:
         before, left = answers(tx, NOW), len(numbers(tx))
     assert DEFAULT_KEEP_RUNS.days + 5 < left < 7_300
@@ -305,12 +305,8 @@ def test_a_cut_between_two_batches_leaves_the_rest_to_the_next(filled: Inventory
 def test_statements_by_batches_not_by_rows_and_pages_are_used_again(filled: Inventory) -> None:
     statements: list[str] = []
 
-    def note(_conn: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(filled.engine, "before_cursor_execute", note)
-    assert remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW).runs > 6_800
-    event.remove(filled.engine, "before_cursor_execute", note)
+    with heard_by(statements.append):
+        assert remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW).runs > 6_800
     assert len([one for one in statements if one.startswith("DELETE")]) == 4 * 3
     with filled.reading() as tx:
         pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()

@@ -15,8 +15,8 @@ from backup.inventory import archives, runs, snapshots
 from backup.inventory.database import Inventory
 from backup.inventory.numbers import NumberSupply, reserve
 from backup.inventory.runs import JobRow, Outcome
-from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import Snapshot
+from backup.inventory.times import micros, moment
 from backup.model import JobName, VaultName
 from tests.inventory.made_up import snapshot
 from tests.support.doubles import START

@@ -15,6 +15,7 @@ from backup.format.pack import describe
 from backup.inventory import schema, stats
 from backup.inventory.archives import ArchiveState
 from backup.inventory.database import Inventory
+from backup.inventory.times import micros
 from backup.model import MIB, ArchiveLabel, Generation, InventoryId, PackId, PackKind, Tier
 from tests.inventory.made_up import fresh_ledger
 
@@ -36,7 +37,7 @@ class Rows:
 
     def run(self, job: int | None, at: datetime = MONDAY, **values: Any) -> int:
         """A backup that began then; with `report` it is done."""
-        given = {"kind": "backup", "outcome": "done", "started_at": schema.micros(at), "job": job} | values
+        given = {"kind": "backup", "outcome": "done", "started_at": micros(at), "job": job} | values
         given["report"] = json.dumps(given.get("report", {}))
         with self.inventory.writing() as tx:
             added = tx.execute(insert(schema.runs).values(**given).returning(schema.runs.c.number))
@@ -45,7 +46,7 @@ class Rows:
     def archive(self, size: int, run: int | None = None, at: datetime = MONDAY, **values: Any) -> int:
         """A stored archive of data, with two frames."""
         self.archives += 1
-        number, at_ = self.archives, schema.micros(at)
+        number, at_ = self.archives, micros(at)
         given: dict[str, Any] = {
             "number": number,
             "domain": 1,
@@ -145,7 +146,7 @@ def test_what_only_the_newest_list_of_the_vault_shows_is_billed_and_no_jobs(rows
     label = ArchiveLabel(CATALOG, PackId(b"p" * 16), InventoryId(b"i" * 16), 7, Generation.FULL, b"j" * 16)
     lines = [("id1", "", 400), ("catalog", describe(label), 1000), ("what", "of somebody else", 70)]
     for listing, shown in ((1, [("gone since", "", 1)]), (2, lines)):
-        at = schema.micros(MONDAY) + listing
+        at = micros(MONDAY) + listing
         given = {"vault": 1, "token": f"t{listing}", "state": "kept", "requested_at": at, "as_of": at}
         rows.put(schema.listings, number=listing, **given)
         for name, description, size in shown:
@@ -235,7 +236,7 @@ def test_retrievals_of_restores_and_checks(rows: Rows) -> None:
     archive = rows.archive(9 * MIB, run)
     snapshot = {"id": "s" * 16, "job": 1, "number": 1, "started_at": 0, "finished_at": 0, "host": "h"}
     rows.put(schema.snapshots, **snapshot, sources=b"", problems=b"", files=0, bytes=0)
-    at = schema.micros(MONDAY)
+    at = micros(MONDAY)
     for number in (1, 2):
         named = {"number": number, "id": f"r{number}", "snapshot": "s" * 16, "vault": 1, "path": b"/"}
         rows.put(schema.restores, **named, target=b"/t", tier="bulk", state="open", created_at=at)

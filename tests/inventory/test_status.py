@@ -15,8 +15,8 @@ from sqlalchemy import delete, insert
 from backup.inventory import runs, schema, status
 from backup.inventory.database import Inventory
 from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.schema import micros, moment
 from backup.inventory.snapshots import record_snapshot
+from backup.inventory.times import micros, moment
 from backup.model import JobName
 from tests.inventory.made_up import fresh_ledger, snapshot
 from tests.support.doubles import START

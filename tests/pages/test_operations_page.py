@@ -58,11 +58,11 @@ def older(server: Server) -> None:
         about = own.execute("SELECT * FROM about").fetchone()
     for one in server.state.glob("inventory.sqlite*"):
         one.unlink()
-    engine = database._connect(f"sqlite:///{path}")
-    with engine.connect() as connection, connection.begin():
-        command.upgrade(database._alembic(connection), BEFORE)
-        connection.exec_driver_sql("INSERT INTO about VALUES (?, ?, ?, ?)", about)
-    engine.dispose()
+    connections = database.connections_to(str(path))
+    with connections.transaction(writes=True) as tx:
+        command.upgrade(database.alembic_config(tx), BEFORE)
+        tx.exec_driver_sql("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+    connections.close()
 
 
 @pytest.mark.usefixtures("real_migrations")

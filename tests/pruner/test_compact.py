@@ -16,7 +16,7 @@ from backup.cost import Price
 from backup.format import records
 from backup.inventory import archives
 from backup.inventory.archives import ArchiveState
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import PackKind, VaultName
 from backup.pruner.compact import CompactReport, JobRules, compact
 from backup.pruner.context import PruneContext

@@ -19,7 +19,7 @@ import pytest
 from backup.format import records
 from backup.inventory import archives
 from backup.inventory.database import open_inventory
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import MIB, VaultName
 from backup.protocols import Clock, Vault
 from backup.pruner.keeper.report import Sign

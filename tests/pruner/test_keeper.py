@@ -15,7 +15,7 @@ from backup.format import records
 from backup.inventory import archives
 from backup.inventory.database import create_inventory
 from backup.inventory.runs import RunKind
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import (
     ArchiveId,
     ByteRange,

@@ -10,9 +10,9 @@ import pytest
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import Condemnation, StoredArchive
-from backup.inventory.schema import micros
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.stages import StepStage
+from backup.inventory.times import micros
 from backup.model import (
     ArchiveId,
     ArchiveLabel,

@@ -18,6 +18,7 @@ from backup.errors import InterruptedRunError, UnreachableError
 from backup.inventory import pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
+from backup.inventory.times import micros
 from backup.model import ArchiveId, ListedArchive, Listing, ListingId, PackKind, Refusal, TreeHash
 from backup.protocols import VaultTraits
 from backup.pruner.delete import Deleted, Deleting, delete_all
@@ -68,7 +69,7 @@ class Crowded(FaultyVault):
 
 def seed(nights: Nights, count: int) -> None:
     """So many archives of one chunk each that were condemned, and told to be."""
-    at = schema.micros(nights.clock.now())
+    at = micros(nights.clock.now())
     (domain,), *_ = query(nights.site, "SELECT number FROM domains")
     numbers = range(FIRST, FIRST + count)
     kind, state = int(PackKind.DATA), ArchiveState.CONDEMNED

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backup.inventory.archives import ArchiveState
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import Listing, ListingId, PackKind, Tier, VaultState
 from backup.protocols import VaultTraits
 from backup.pruner.decide import Decider, Found

@@ -17,8 +17,9 @@ from backup.format import records
 from backup.format.treehash import tree_hash
 from backup.inventory import amendments, retrievals
 from backup.inventory.archives import ArchiveState
-from backup.inventory.schema import METADATA, micros
+from backup.inventory.schema import METADATA
 from backup.inventory.stages import RestoreStage
+from backup.inventory.times import micros
 from backup.model import (
     MIB,
     ArchiveId,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import event
+import pytest
 
 from backup.app.amending import VaultAmender
 from backup.app.taking_back import take_back_of_job
@@ -20,7 +21,7 @@ from backup.archiver.amend import Amender, amending
 from backup.format import records
 from backup.format.pack import parse_header
 from backup.inventory.runs import JobRow, RunKind, find_job, list_jobs
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import (
     ArchiveId,
     InventoryId,
@@ -52,25 +53,25 @@ Around = Callable[[Vault], Vault]
 @contextmanager
 def cut_transaction(site: Site, number: int) -> Iterator[None]:
     """The power goes when transaction `number` is to be committed; none begins after that."""
-    engine = site.inventory.engine
+    connections = site.inventory.connections
     left = [number]
 
-    def commit(_connection: Any) -> None:
+    def commit(connection: sqlite3.Connection) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise PowerCut(f"at transaction {number}")
+        real_commit(connection)
 
-    def begin(_connection: Any) -> None:
+    def begin(connection: sqlite3.Connection, *, writes: bool) -> None:
         if left[0] < 0:
             raise PowerCut("there is no power")
+        real_begin(connection, writes=writes)
 
-    event.listen(engine, "commit", commit)
-    event.listen(engine, "begin", begin)
-    try:
+    real_commit, real_begin = connections.commit, connections.begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "commit", commit)
+        patch.setattr(connections, "begin", begin)
         yield
-    finally:
-        event.remove(engine, "commit", commit)
-        event.remove(engine, "begin", begin)
 
 
 class World(Judged):

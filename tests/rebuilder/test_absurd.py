@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backup.format import records
 from backup.format.catalog import pack_u32, pack_u64
-from backup.inventory.schema import moment
+from backup.inventory.times import moment
 from backup.model import Problem, ProblemKind
 from tests.rebuilder.forging import Absurd, Twist, Victim, absurdities
 from tests.support.trees import assert_same_tree

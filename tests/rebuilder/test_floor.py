@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.format import records
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
 from backup.rebuilder.catalog_chain import Candidate
 from backup.rebuilder.floor import Floor, acceptance, accepted_later

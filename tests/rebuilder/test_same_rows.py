@@ -18,7 +18,8 @@ from backup.inventory import runs
 from backup.inventory.carried_rows import PAIRINGS
 from backup.inventory.row_pairing import SINCE, UNNAMED
 from backup.inventory.same_rows import EXTRA, MISSING, Comparison, compare
-from backup.inventory.schema import METADATA, micros
+from backup.inventory.schema import METADATA
+from backup.inventory.times import micros
 from backup.inventory.unknowable_rows import UNKNOWABLE
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, remove

@@ -13,7 +13,7 @@ from backup.archiver.amend import amending
 from backup.config import load_config
 from backup.format.records import ForgottenRecord
 from backup.inventory.runs import RunKind, find_job
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.model import JobName, VaultName
 from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import Server

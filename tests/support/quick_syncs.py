@@ -6,14 +6,14 @@ Programs that tests start sync as ever. A test of syncs themselves takes the fix
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 
+from backup.inventory.connections import Connections
 from backup.restorer.target import directories
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _SYNCS: list[tuple[Any, str]] = [(os, "fsync"), (os, "fdatasync"), (directories, "sync_file_system")]
+_REAL_OPEN = Connections.open
 _REAL = [(place, name, getattr(place, name)) for place, name in _SYNCS]
 
 
@@ -28,13 +29,13 @@ def quicken() -> None:
     """Let this process's syncs do nothing from now on, but fail on a handle that is none."""
     for place, name, _ in _REAL:
         setattr(place, name, _sync)
-    event.listen(Pool, "checkout", _quicken_database)
+    setattr(Connections, "open", _open)  # noqa: B010  a method
 
 
 @contextmanager
 def real() -> Iterator[None]:
     """Syncs as they are, for a while; databases that are opened meanwhile keep theirs."""
-    event.remove(Pool, "checkout", _quicken_database)
+    setattr(Connections, "open", _REAL_OPEN)  # noqa: B010  a method
     for place, name, sync in _REAL:
         setattr(place, name, sync)
     try:
@@ -54,7 +55,7 @@ def _sync(fd: int | HasFileno) -> None:
     os.fstat(fd if isinstance(fd, int) else fd.fileno())
 
 
-def _quicken_database(connection: Any, record: Any, _proxy: object) -> None:
-    if "is_quick" not in record.info:
-        record.info["is_quick"] = True
-        connection.execute("PRAGMA synchronous = OFF")
+def _open(self: Connections) -> sqlite3.Connection:
+    connection = _REAL_OPEN(self)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection

@@ -15,8 +15,10 @@ from typing import Any
 
 from backup.inventory import archives, entries, runs, schema
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Inventory, Transaction, create_inventory
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory, create_inventory
 from backup.inventory.snapshots import Snapshot, record_snapshot
+from backup.inventory.times import micros
 from backup.model import EntryKind, JobName, Owner, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.backups import INVENTORY_ID
 
@@ -136,7 +138,7 @@ def _archives(tx: Transaction, domain: int, count: int, nights: int) -> None:
     stored: list[tuple[Any, ...]] = []
     for n in range(1, packs + nights + 1):
         kind = 1 if n <= packs else 2
-        at = schema.micros(FIRST + timedelta(days=n % max(nights, 1)))
+        at = micros(FIRST + timedelta(days=n % max(nights, 1)))
         run = 1 + n % max(nights, 1)
         pack = n.to_bytes(16, "big")
         size = _SIZE if kind == 1 else 100_000

@@ -19,7 +19,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from backup.inventory import schema
 from backup.inventory.bulk import insert_rows
-from backup.inventory.database import Transaction, open_inventory
+from backup.inventory.connections import Transaction
+from backup.inventory.database import open_inventory
 from backup.model import EntryKind
 from tests.support.browsers import browser, needs_browser, set_screen
 from tests.support.pages import NAME, PASSWORD, Page, running_page

@@ -38,7 +38,8 @@ from backup.model import JobName
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.database import Inventory, Transaction
+    from backup.inventory.connections import Transaction
+    from backup.inventory.database import Inventory
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.inventory.snapshots import Snapshot
     from backup.restorer.restore import RestoreContext, RestoreReport

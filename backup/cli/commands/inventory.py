@@ -47,7 +47,7 @@ def backup(cli: Cli, file: str | None, keep: int) -> None:
         else:
             name = f"inventory-{cli.clock.now():%Y%m%dT%H%M%SZ}.sqlite"
             target = os.path.join(copies_in(config.state_dir), name)
-        written = copy_inventory(own.engine, target, config.state_dir)
+        written = copy_inventory(own.connections, target, config.state_dir)
     gone = prune_copies(os.path.dirname(target), _COPY, keep) if file is None else []
     document = {"file": target, "bytes": written, "removed": gone}
     cli.report(document, f"{target}: {size(written)}" + (f", {len(gone)} older removed" if gone else ""))
@@ -102,5 +102,5 @@ def vacuum(cli: Cli) -> None:
 
     config = cli.config()
     with closing(opened(config)) as own, own.locked(BACKUP):
-        before, after = copies.vacuum(own.engine, config.state_dir)
+        before, after = copies.vacuum(own.connections, config.state_dir)
     cli.report({"before": before, "after": after}, f"{size(before)} before, {size(after)} now")

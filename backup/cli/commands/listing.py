@@ -14,9 +14,8 @@ from backup.cli.support.waiting import wait_until
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
-
     from backup.inventory.compared import Absent
+    from backup.inventory.retrievals import ListedRow, ListingRow
     from backup.protocols import Vault
     from backup.transfer.retry import Reach
 
@@ -101,13 +100,13 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
 
 
 def _show_listing(
-    cli: Cli, vault: Vault, head: Row[Any], lines: list[Row[Any]], ours: Collection[Any], absent: Absent
+    cli: Cli, vault: Vault, head: ListingRow, lines: list[ListedRow], ours: Collection[Any], absent: Absent
 ) -> None:
     from backup.cli.support.render import counted, local_time, shown_archive, size, table
     from backup.cli.support.tables import Column
-    from backup.inventory.schema import moment
+    from backup.inventory.times import moment
 
-    as_of = moment(head.as_of)
+    as_of = head.made_at
     missing, late = absent
     document = {
         "vault": vault.name,

@@ -23,7 +23,7 @@ from backup.model import EntryKind, JobName
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.database import Transaction
+    from backup.inventory.connections import Transaction
     from backup.inventory.entries import EntryRow
     from backup.inventory.snapshots import Snapshot
     from backup.model import Owner

@@ -16,7 +16,7 @@ from backup.errors import UsageError
 
 if TYPE_CHECKING:
     from backup.cli.support.tables import Sheet
-    from backup.inventory.database import Transaction
+    from backup.inventory.connections import Transaction
     from backup.inventory.entry_versions import Series, Version
     from backup.inventory.snapshots import Snapshot
 

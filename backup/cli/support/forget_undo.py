@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backup.app.taking_back import Return
     from backup.cli.support.context import Cli
     from backup.config import Config
-    from backup.inventory.database import Transaction
+    from backup.inventory.connections import Transaction
     from backup.inventory.snapshots import Snapshot
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backup.app.marking import Change
     from backup.cli.support.context import Cli
     from backup.cli.support.snapshot_arguments import Tags
-    from backup.inventory.database import Transaction
+    from backup.inventory.connections import Transaction
     from backup.inventory.snapshots import Snapshot
 
 

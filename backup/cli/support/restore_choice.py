@@ -13,7 +13,7 @@ from backup.cli.support.context import Cli
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
-    from backup.inventory.database import Transaction
+    from backup.inventory.connections import Transaction
     from backup.inventory.snapshots import Snapshot
     from backup.restorer.restore import RestorePlan
     from backup.restorer.selection.choice import Choice

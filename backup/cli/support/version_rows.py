@@ -9,7 +9,7 @@ from backup.errors import UsageError
 from backup.model import JobName
 
 if TYPE_CHECKING:
-    from backup.inventory.database import Transaction
+    from backup.inventory.connections import Transaction
     from backup.inventory.entry_versions import Series, Version
     from backup.inventory.snapshots import Snapshot
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import StoredArchive
-from backup.inventory.schema import moment
+from backup.inventory.times import moment
 from backup.model import ArchiveId, Generation, ListedArchive, PackKind
 from backup.pruner.keeper.lineages import Lineage
 from backup.pruner.keeper.state import State

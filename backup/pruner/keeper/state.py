@@ -7,7 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from backup.inventory import pruning, snapshots
-from backup.inventory.database import Transaction, open_inventory
+from backup.inventory.connections import Transaction
+from backup.inventory.database import open_inventory
 from backup.inventory.driver import raw_rows
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.snapshots import Snapshot

@@ -11,7 +11,7 @@ from operator import itemgetter, sub
 from typing import Any, Final
 
 from backup.inventory import packed
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.packed import ChunkLocation
 from backup.restorer.selection.column import Column, Scratch, Values
 

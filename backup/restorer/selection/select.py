@@ -16,7 +16,7 @@ from typing import Any, Final
 from backup.errors import FormatError, UsageError
 from backup.format.naming import content_id, content_id_of_chunk
 from backup.inventory import entries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.entry_versions import no_such_path
 from backup.inventory.snapshots import Snapshot

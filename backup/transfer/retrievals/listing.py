@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
-
-from sqlalchemy import Row
+from typing import Final, Protocol
 
 from backup.errors import NightvaultError, VaultError
 from backup.inventory import archives, retrievals
-from backup.inventory.database import Inventory, Transaction
-from backup.inventory.schema import moment
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
 from backup.inventory.stages import ListingStage
+from backup.inventory.times import moment
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState
 from backup.protocols import Clock, Vault
 from backup.transfer.retrievals.freshness import LISTING_FRESH, may_be_unknown
@@ -224,12 +223,14 @@ def _has_fresh(inventory: Inventory, vault: Vault, clock: Clock, since: datetime
     return abs(clock.now() - moment(head.requested_at)) < FRESH
 
 
-def newest_kept_head(tx: Transaction, vault: Vault) -> Row[Any] | None:
+def newest_kept_head(tx: Transaction, vault: Vault) -> retrievals.ListingRow | None:
     """The row of the newest listing that was brought down: number, requested_at, as_of."""
     return retrievals.newest_listing(tx, vault.name, state=ListingStage.KEPT)
 
 
-def newest_kept(inventory: Inventory, vault: Vault) -> tuple[Row[Any], list[Row[Any]]] | None:
+def newest_kept(
+    inventory: Inventory, vault: Vault
+) -> tuple[retrievals.ListingRow, list[retrievals.ListedRow]] | None:
     """The newest listing that was brought down: its row and its lines."""
     with inventory.reading() as tx:
         listing = newest_kept_head(tx, vault)

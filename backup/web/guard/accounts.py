@@ -16,7 +16,7 @@ from threading import RLock
 from typing import Any
 
 from backup.errors import NightvaultError, StateDeniedError, UsageError
-from backup.inventory.schema import micros, moment
+from backup.inventory.times import micros, moment
 from backup.web.guard.passwords import hash_secret, new_secret
 from backup.web.guard.users import Role, Scope, User, Way
 

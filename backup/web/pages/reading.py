@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backup.config import Config
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.snapshots import list_snapshots
 from backup.model import JobName
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from backup.config import Config
 from backup.inventory import browsing as queries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT, owners_by_number
 from backup.inventory.entry_versions import Version
 from backup.inventory.snapshot_pages import Kept, kept_by_job

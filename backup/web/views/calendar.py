@@ -9,7 +9,7 @@ from backup.app.task_book import read_tasks
 from backup.app.task_times import due_at
 from backup.app.tasks import Task, TaskKind, tasks_of
 from backup.config import Config
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName
 from backup.schedule import delayed, next_due

@@ -18,7 +18,7 @@ from backup.config import Config
 from backup.inventory import run_pages
 from backup.inventory import stats as queries
 from backup.inventory.archives import count_unread
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.proofs import Proof, proofs
 from backup.inventory.runs import RunKind
 from backup.inventory.stats import Contents, Stored

@@ -8,7 +8,7 @@ from threading import Lock
 from backup.app.unusual_runs import unusual_in
 from backup.inventory import changes as queries
 from backup.inventory.changes import Between, Counts
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT
 from backup.inventory.entry_versions import Version
 from backup.inventory.entry_versions import changes as differences

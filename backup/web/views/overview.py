@@ -15,12 +15,12 @@ from backup.app.status import status_in
 from backup.app.status_parts import Concern, JobStatus, Level, Status, VaultStatus
 from backup.config import Config
 from backup.inventory import run_pages
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.proofs import Proof, proofs
 from backup.inventory.run_pages import RunRow
-from backup.inventory.schema import micros, moment
 from backup.inventory.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
 from backup.inventory.status import Held, held
+from backup.inventory.times import micros, moment
 from backup.model import JobName, VaultName
 from backup.retention.stats import MONTH
 from backup.web.views.certificate import certificate_of

@@ -11,8 +11,8 @@ from backup.config import Config
 from backup.format.rows import unpack_u32
 from backup.inventory import browsing
 from backup.inventory.browsing import HeldChunk, Output
-from backup.inventory.database import Transaction
-from backup.inventory.schema import micros, moment
+from backup.inventory.connections import Transaction
+from backup.inventory.times import micros, moment
 from backup.model import PackKind, VaultName
 from backup.web.views.values.browse import Place
 

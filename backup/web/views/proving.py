@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from backup.app.proven import proofs_of_jobs
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.drills import Drill, list_drills
 from backup.inventory.readings import Grade
 from backup.web.views.values.archives import DrillLine, ProvenLine

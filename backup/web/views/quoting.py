@@ -12,7 +12,7 @@ from backup.cost import Price
 from backup.format.rows import unpack_u32
 from backup.inventory import browsing as queries
 from backup.inventory.browsing import HeldChunk, WantedFrame
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT
 from backup.inventory.runs import vault_of_job
 from backup.inventory.snapshots import Snapshot

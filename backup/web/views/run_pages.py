@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from backup.app.unusual_runs import unusual_in
 from backup.inventory import run_pages as queries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.run_pages import RunRow, StoredRow
 from backup.inventory.runs import Outcome, RunKind, find_job, find_run
-from backup.inventory.schema import moment
 from backup.inventory.snapshot_pages import Kept, kept_by_job
 from backup.inventory.snapshots import Snapshot, of_run
+from backup.inventory.times import moment
 from backup.model import JobName, PackKind, Problem, VaultName
 from backup.web.views.errors import NotThereError
 from backup.web.views.parameters import choice_of, number_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.runs import all_job_names, job_names_by_number
 from backup.inventory.searching import Found, FoundRow, rows_of_found, search_names
 from backup.inventory.snapshot_pages import Kept, kept_by_job

@@ -9,7 +9,7 @@ from itertools import pairwise
 from backup.config import Config
 from backup.format.rows import unpack_u32
 from backup.inventory import browsing as queries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entries import owners_by_number
 from backup.inventory.entry_versions import Version, changes
 from backup.inventory.snapshot_pages import Kept, KeptSnapshot, kept_by_job, snapshots_of

@@ -13,7 +13,7 @@ from datetime import datetime
 import pytest
 
 from backup.config import Config
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.web.views import (
     browsing,
     calendar,
@@ -53,8 +53,7 @@ def test_a_page_costs_no_more_than_it_may(tx: Transaction, config: Config, now: 
     make, most_statements, most_seconds = VIEWS[name]
     make(tx, config, now)  # what is kept between two requests is there
     statements: list[str] = []
-    driver = tx.connection.driver_connection
-    assert driver is not None
+    driver = tx.connection
     driver.set_trace_callback(statements.append)
     try:
         make(tx, config, now)
@@ -84,8 +83,7 @@ def test_no_page_walks_through_all_entries(tx: Transaction, config: Config, now:
         steps[0] += 1
         return 0
 
-    driver = tx.connection.driver_connection
-    assert driver is not None
+    driver = tx.connection
     driver.set_progress_handler(counted, 1000)
     try:
         make(tx, config, now)

@@ -8,7 +8,7 @@ import pytest
 
 from backup.config import Config
 from backup.inventory import entries
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.entry_versions import differing
 from backup.inventory.snapshots import get_snapshot
 from backup.web.views import browsing, nights, run_pages, searching, versions

@@ -12,9 +12,9 @@ from backup.app.status import read_status
 from backup.app.status_parts import Level
 from backup.config import Config
 from backup.inventory import run_pages
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.inventory.run_pages import RunRow
-from backup.inventory.schema import micros
+from backup.inventory.times import micros
 from backup.web.views.daemon import daemon_status
 from backup.web.views.overview import overview
 from backup.web.views.strip import strip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backup.cli.support.snapshot_arguments import split_snapshot_and_path
 from backup.config import Config
-from backup.inventory.database import Transaction
+from backup.inventory.connections import Transaction
 from backup.model import SnapshotId, Tier
 from backup.web.views import calendar, money, quoting
 from backup.web.views.commands import quoted, restore_command

@@ -1,0 +1,43 @@
+"""The SQL that goes to the driver meanwhile, whichever way it goes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from backup.inventory import driver
+from backup.inventory.connections import Connections, Transaction
+
+
+@contextmanager
+def heard_by(hear: Callable[[str], None]) -> Iterator[None]:
+    """Each statement is told before it is executed; one for very many rows is one statement."""
+
+    def hear_core(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        hear(statement)
+
+    def execute(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
+        hear(sql)
+        return real(tx, sql, values)
+
+    def insert(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: int) -> int:
+        hear(sql)
+        return real_insert(tx, sql, rows, width)
+
+    def begin(self: Connections, connection: Any, *, writes: bool) -> None:
+        hear("BEGIN")
+        real_begin(self, connection, writes=writes)
+
+    real, real_insert, real_begin = driver.executed, driver.inserted, Connections.begin
+    event.listen(Engine, "before_cursor_execute", hear_core)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "executed", execute)
+        patch.setattr(driver, "inserted", insert)
+        patch.setattr(Connections, "begin", begin)
+        yield
+    event.remove(Engine, "before_cursor_execute", hear_core)
