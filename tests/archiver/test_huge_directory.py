@@ -71,7 +71,7 @@ def test_nights_of_it(site: Site, huge: Path, tmp_path: Path, monkeypatch: pytes
 
     def counted_page(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Iterator[Any]:
         rows = list(driver.raw_rows(tx, sql, values))
-        if values[-1] == entries.ROWS_A_FETCH:
+        if values[-1:] == (entries.ROWS_A_FETCH,):
             pages.append(len(rows))
         return iter(rows)
 

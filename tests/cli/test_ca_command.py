@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from backup.cli.authority.records import entry_document
 from backup.credentials.identity import IdentityFiles, load_identity
+from backup.pki.index import IndexEntry
 from tests.support.command_line import NOW, run, run_json
 
 
@@ -241,3 +243,15 @@ def test_a_passphrase_without_a_terminal(tmp_path: Path) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert "nobody is there to give the new passphrase for the CA key" in result.stderr
+
+
+def test_a_listed_serial_has_an_even_number_of_digits_as_elsewhere() -> None:
+    entry = IndexEntry(
+        serial="9b72858",
+        name="a",
+        subject="CN=a",
+        root="00",
+        not_before=NOW,
+        not_after=NOW + timedelta(days=1),
+    )
+    assert entry_document(entry, NOW)["serial_hex"] == "09b72858"

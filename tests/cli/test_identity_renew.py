@@ -129,11 +129,11 @@ def test_a_renewed_pair_that_is_lost_is_told_with_the_way_back(folder: Path) -> 
     assert run("--config", config, "identity", "renew", now=datetime.now(UTC)).exit_code == 0
     pairs = folder / "state" / "identity"
     (pairs / "1" / "certificate.pem").unlink()
-    lost = run("--config", config, "identity", "show")
+    lost = run("--config", config, "identity", "show", now=datetime.now(UTC))
     assert lost.exit_code == 13
     assert f"remove {pairs}/current: the configured certificate is used then" in lost.stderr
     (pairs / "current").unlink()
-    assert run("--config", config, "identity", "show").exit_code == 0
+    assert run("--config", config, "identity", "show", now=datetime.now(UTC)).exit_code == 0
 
 
 def test_without_a_way_it_is_a_mistake_of_the_config(folder: Path) -> None:

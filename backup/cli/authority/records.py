@@ -125,7 +125,9 @@ def entry_document(entry: IndexEntry, now: datetime) -> dict[str, object]:
     return {
         "name": entry.name,
         "subject": entry.subject,
-        "serial_hex": entry.serial,
+        "serial_hex": entry.serial.zfill(
+            len(entry.serial) + len(entry.serial) % 2
+        ),  # as `identity show` has it
         "state": entry.state(now),
         "not_before": entry.not_before,
         "not_after": entry.not_after,
