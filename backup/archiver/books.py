@@ -1,4 +1,4 @@
-"""What a run records in the inventory while it goes on: in order, on a thread of its own.
+"""A thread that writes a run's records into the inventory, in order, while the run reads on.
 
     books = Books()
     recording = books.do(partial(uploader.record, pack, ...))   # again and again
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Books:
-    """The thread and what waits for it. For one thread, which must `close` it, whatever happened."""
+    """That thread, and the work that waits for it. For one caller, who must `close` it in the end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "books")

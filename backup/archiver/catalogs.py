@@ -297,7 +297,7 @@ def start_record(
 
 
 class PackContents(NamedTuple):
-    """What lies in a data pack; `numbers` are those of its chunks, in order."""
+    """The frames and chunks of a data pack; `numbers` are those of its chunks, in order."""
 
     frames: Sequence[FrameRow]
     numbers: Sequence[int]

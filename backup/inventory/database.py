@@ -192,7 +192,7 @@ def migrations_folder() -> str:
 
 
 def alembic_config(tx: Transaction) -> Config:
-    """What Alembic is given to bring the schema up in a transaction."""
+    """The configuration with which Alembic brings the schema up in a transaction."""
     from alembic.config import Config
 
     config = Config()

@@ -22,7 +22,7 @@ from backup.model import JobName, Problem, SnapshotId
 
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 SNAPSHOTS: Final = "SELECT s.*, j.name AS job_name FROM snapshots s JOIN jobs j ON j.number = s.job"
-"""What `row_to_snapshot` takes."""
+"""The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
 TagSets = Sequence[frozenset[str]]
 """A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
 
