@@ -213,7 +213,7 @@ class StagedChanges:
             partial(self._write, self._new_directories, staging, telling if self._added[0] else None)
         )
         self._writing.append((writing, self._new_directories))
-        self._homes = {} if self._added[0] else self._homes
+        self._homes = {}
         self._added, self._removed, self._hinted = _no_rows(), [], []
         self._new_directories = {}
 
