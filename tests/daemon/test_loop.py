@@ -23,11 +23,13 @@ from tests.support.doubles import ManualClock
 
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 
+say = logging.info  # whole lines: what two threads print may be mixed
+
 def work(run):
-    print("running", flush=True)
+    say("running")
     assert run.stop.wait(20)
     if "stubborn" in sys.argv:
-        print("going on", flush=True)
+        say("going on")
         threading.Event().wait(60)
     raise InterruptedRunError("asked to stop")
 
@@ -36,7 +38,7 @@ executor.board = Board(
     [task()], MemoryBook(), ManualClock(), launch=executor.launch, progress=lambda _: Figures()
 )
 ended = Loop(executor.board, executor, threading.Event(), stop_seconds=float(sys.argv[1])).run()
-print(f"ended: {ended}", flush=True)
+say(f"ended: {ended}")
 """
 
 
