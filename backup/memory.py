@@ -8,8 +8,9 @@ the setting; interpreter, libraries and the database's cache come on top.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from backup.model import MIB
 
@@ -36,8 +37,7 @@ _PIECES: Final = 5  # three fetched ahead, one being verified, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class BackupMemory:
+class BackupMemory(Struct, frozen=True):
     """Limits of a backup's buffers in bytes, and the number of chunks that may be in a pack.
 
     `uploads`: parts that are being sent; `in_flight`: frames under way, before they are sealed; `batch`:

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     import os
 
@@ -53,8 +55,7 @@ class Owner(NamedTuple):
     group: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Extra:
+class Extra(Struct, frozen=True):
     """The rare fields of an entry, kept out of the columns so that most rows stay short."""
 
     target: bytes = b""  # symlink
@@ -111,8 +112,7 @@ class ProblemKind(StrEnum):
     UNKNOWN = "unknown"  # of a later version
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A failure to read, restore or set something of an entry: named in the report, never silent."""
 
     path: bytes
@@ -175,8 +175,7 @@ class ChunkRow(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveLabel:
+class ArchiveLabel(Struct, frozen=True):
     """An archive's label in clear: enough to find catalogs in a listing, and no more.
 
     `number`, `generation` and `job_id` are set for catalogs alone. A hint: the signed header decides.
@@ -207,8 +206,7 @@ class FileStamp(NamedTuple):
         return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(Struct, frozen=True):
     """A finished pack in the spool, as it is recorded before its first byte is sent.
 
     `leaves` are the SHA-256 of its MiBs, from which the hashes of parts follow without reading it again.
@@ -228,8 +226,7 @@ class Pack:
 # Vaults.
 
 
-@dataclass(frozen=True, slots=True)
-class ByteRange:
+class ByteRange(Struct, frozen=True):
     """Bytes `start` up to, not including, `end`."""
 
     start: int
@@ -241,8 +238,7 @@ class ByteRange:
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One part of an upload: its offset and length, its number (from 1), and its hashes.
 
     `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them.
@@ -256,8 +252,7 @@ class Part:
     crc64: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPart:
+class StoredPart(Struct, frozen=True):
     """A part that the vault already has; a hash is None where the vault keeps none of that kind."""
 
     offset: int
@@ -272,8 +267,7 @@ class StoredPart:
         return same_range and bool(known & {part.tree_hash, part.crc64})
 
 
-@dataclass(frozen=True, slots=True)
-class OpenUpload:
+class OpenUpload(Struct, frozen=True):
     """An upload that the vault has begun and not completed."""
 
     upload_id: UploadId
@@ -308,8 +302,7 @@ class RetrievalState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalStatus:
+class RetrievalStatus(Struct, frozen=True):
     """A retrieval's or listing's status in the vault; `message` is the vault's own text.
 
     `until` is when the output may be deleted, where the vault tells.
@@ -320,16 +313,14 @@ class RetrievalStatus:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """Bytes of a retrieval; `tree_hash` is the vault's statement of it, None where it gives none."""
 
     data: bytes | memoryview
     tree_hash: TreeHash | None
 
 
-@dataclass(frozen=True, slots=True)
-class ListedArchive:
+class ListedArchive(Struct, frozen=True):
     """One line of a vault's listing."""
 
     archive_id: ArchiveId
@@ -340,16 +331,14 @@ class ListedArchive:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """A vault's own list of its archives, as it was at `as_of`."""
 
     as_of: datetime
     archives: Sequence[ListedArchive]
 
 
-@dataclass(frozen=True, slots=True)
-class VaultState:
+class VaultState(Struct, frozen=True):
     """A vault's status; a field is None where the vault does not tell, or not in the same answer."""
 
     exists: bool
@@ -362,8 +351,7 @@ class VaultState:
     region: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """A vault's refusal to delete an archive: its reason, and until when the archive is kept, if known."""
 
     detail: str

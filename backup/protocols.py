@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from backup.model import (
     ArchiveId,
@@ -34,8 +35,7 @@ from backup.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class VaultTraits:
+class VaultTraits(Struct, frozen=True):
     """Properties of a vault that callers need for planning.
 
     `retrieves_ranges`: a retrieval may ask for a part of an archive, aligned to MiB.

@@ -12,11 +12,12 @@ import calendar
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 
@@ -40,15 +41,13 @@ class CatchUp(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
+class Every(Struct, frozen=True):
     """A fixed interval after the last run's start."""
 
     interval: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Calendar:
+class Calendar(Struct, frozen=True):
     """Local times on matching days; weekdays count from Sunday = 0.
 
     `either`: a day matches by its number or by its weekday (cron, when both fields are restricted), else
@@ -68,8 +67,7 @@ class Calendar:
         return by_day or by_weekday if self.either else by_day and by_weekday
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """A schedule as written, and parsed; `timezone` is an IANA name."""
 
     text: str

@@ -8,12 +8,12 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace as replace_setup
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_setup
 
 import backup.app.vaults
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents

@@ -12,12 +12,12 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.app.clock import SystemClock
 from backup.archiver import contents, pipeline, sealing

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from backup.app.metrics_file import metrics_after
 from backup.app.recovery_lines import keep_line_of
@@ -18,8 +19,7 @@ from backup.model import JobName, VaultName
 from backup.protocols import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class Amended:
+class Amended(Struct, frozen=True):
     """A change of one job that is true now; `run` recorded it, and `report` is kept with the run."""
 
     job: JobName

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from backup.app.checks import check_context, quote_sample
 from backup.app.metrics_file import metrics_after

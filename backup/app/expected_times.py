@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from backup.config import VaultSettings
 from backup.inventory.retrievals import Retrieval
@@ -17,8 +18,7 @@ _HOURS = {Tier.EXPEDITED: (1 / 60, 5 / 60), Tier.STANDARD: (3.0, 5.0), Tier.BULK
 _DEEP_HOURS = {Tier.EXPEDITED: (0.0, 12.0), Tier.STANDARD: (0.0, 12.0), Tier.BULK: (0.0, 48.0)}
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """The span of time within which the last retrieval is ready, as a rule."""
 
     earliest: datetime

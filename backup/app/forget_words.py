@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.config import Config
 from backup.errors import UsageError
@@ -16,8 +17,7 @@ from backup.model import JobName
 _ID = re.compile(r"[0-9a-f]{1,16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Meant:
+class Meant(Struct, frozen=True):
     """The jobs or the snapshots that were named, each once; not both."""
 
     jobs: tuple[JobName, ...] = ()

@@ -10,10 +10,11 @@ A plan is made again under the lock, so that what it decides on is what there is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from backup.app.amending import Amended, VaultAmender, amending_vault
 from backup.app.run_context import RunContext
@@ -32,8 +33,7 @@ from backup.retention.policy import Policy, decide, unknown_tags
 from backup.transfer.recognise import compare_clocks
 
 
-@dataclass(frozen=True, slots=True)
-class JobPlan:
+class JobPlan(Struct, frozen=True):
     """The plan of a `forget` for one job; `policy` is None where snapshots were named."""
 
     job: JobRow

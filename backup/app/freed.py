@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from backup.app.prices import price_of
 from backup.config import Config
@@ -14,8 +15,7 @@ from backup.inventory.need import ArchiveUse
 from backup.model import SnapshotId, VaultName
 
 
-@dataclass(frozen=True, slots=True)
-class Freed:
+class Freed(Struct, frozen=True):
     """Archives of a vault that only these snapshots need: an estimate, for later backups may need them again.
 
     `free_now` bytes of them can be deleted today without paying for the rest of the minimum duration, all of

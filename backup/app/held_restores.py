@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
 from backup.files import write_durably
@@ -15,8 +15,7 @@ from backup.files import write_durably
 _SUFFIX = ".held"
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """The reason why a restore is not gone on with, and what to do."""
 
     why: str

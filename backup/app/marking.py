@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.app.amending import Amended, amending_vault
 from backup.app.run_context import RunContext
@@ -19,8 +20,7 @@ from backup.inventory.times import micros
 from backup.model import SnapshotId
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """A snapshot's tags, in order, and its pin."""
 
     tags: tuple[str, ...]

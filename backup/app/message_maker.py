@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import date, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.channels import chosen, quiet_hours, zone_of
 from backup.app.proven import proof_text, proofs_of_jobs
@@ -28,8 +30,7 @@ WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, T
 """The topics of concerns that warn: a run will fail unless somebody acts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
+class Maker(Struct, frozen=True):
     """Makes messages, as rows, at one moment."""
 
     config: Config

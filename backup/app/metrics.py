@@ -7,8 +7,9 @@ last good values stay. No label has the name of a snapshot, and no scrape reache
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.app.status_parts import DrillTimes, JobStatus, Status, VaultStatus
 from backup.inventory.readings import Grade
@@ -26,8 +27,7 @@ GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read_back", Grade.OPENED: "open
 """The values of the label `grade`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Gauge:
+class _Gauge(Struct, frozen=True):
     """A gauge: its name, what it means, and its values with their labels."""
 
     name: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from backup.config import Config, VaultSettings
 from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 _NO_ID = RetrievalId("")
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """The retrievals and the cost of a restore with one tier; `bill` is None without a known price.
 
     `unverified` are the figures in it that are known of another region or kind only.

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from backup.config import JobSettings
 from backup.errors import ConfigError
@@ -39,8 +40,7 @@ _IOPRIO: Final = {  # ioprio_set, ioprio_get: the C library has no names for the
 _ADVICE = "leave it out of the job, or let what runs nightvault grant it"
 
 
-@dataclass(frozen=True, slots=True)
-class Priority:
+class Priority(Struct, frozen=True):
     """`nice` 0 to 19; `io` a class and a level (0 is the most urgent) as ioprio_set packs them."""
 
     nice: int | None = None

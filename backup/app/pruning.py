@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.metrics_file import refresh_metrics
 from backup.app.opened import opened
@@ -29,8 +31,7 @@ from backup.pruner.report import PruneReport
 from backup.transfer.retry import Reach
 
 
-@dataclass(frozen=True, slots=True)
-class Prune:
+class Prune(Struct, frozen=True):
     """A prune of one vault: its context, the most that deleting early may cost, whether it is only a plan."""
 
     config: Config

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.app.prices import Quote, price_table, priced, tiers_of
 from backup.app.rebuilds import check_keys
@@ -37,8 +38,7 @@ _NO_DRILL = (LockedError, UsageError, RecoveryKeyError, SpoolError, InterruptedR
 """Errors that say nothing of the vault: nothing was tried of it, or the wrong key was given."""
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildDrill:
+class RebuildDrill(Struct, frozen=True):
     """A drill of one vault, in steps that may be hours apart."""
 
     config: Config

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.opened import opened
 from backup.app.run_context import RunContext
@@ -19,8 +21,7 @@ from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
 
 
-@dataclass(frozen=True, slots=True)
-class Forgot:
+class Forgot(Struct, frozen=True):
     """What a job forgot by its policy; the new recovery line, if anything changed; warnings."""
 
     job: JobName

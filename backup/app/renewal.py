@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -26,6 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
 from backup.app.asking_authority import Ask, asking
 from backup.app.renewal_times import RenewalNote, renewal_due
@@ -61,8 +61,7 @@ class RenewalState(StrEnum):
     RENEWED = "renewed"
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(Struct, frozen=True):
     """What came of it; `role` is the one that the new pair got credentials for, if it was tried."""
 
     state: RenewalState
@@ -134,8 +133,7 @@ def _get_credentials(config: Config, files: IdentityFiles, clock: Clock) -> str 
     return role
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(Struct, frozen=True):
     """One renewal, under its lock."""
 
     identity: IdentitySettings

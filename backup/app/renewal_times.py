@@ -8,8 +8,9 @@ three. After two thirds of its life it is late, which is a concern.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 EARLIEST, LATEST = 0.4, 0.5
 LATE, LATE_FOR_OTHERS = 2 / 3, 3 / 4  # other programs renew at two thirds themselves
@@ -17,8 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=1)
 PATIENCE = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalNote:
+class RenewalNote(Struct, frozen=True):
     """What is remembered of renewals: the last one, and the failures since."""
 
     renewed_at: datetime | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from backup.app.checks import check_context
 from backup.app.vaults import Purpose, make_vault
@@ -17,8 +17,7 @@ from backup.transfer.recognise import Meeting, adopt, meet
 from backup.transfer.retry import FIRST_CONTACT, Patience
 
 
-@dataclass(frozen=True, slots=True)
-class ReplacedVault:
+class ReplacedVault(Struct, frozen=True):
     """A vault as it was known, and as it is now; `archives` were stored in the one before."""
 
     vault: VaultName
@@ -47,8 +46,7 @@ class ReplacedVault:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The identity by which the vault is known from now on, and the number of archives that it lacks."""
 
     identity: VaultIdentity | None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.app.malloc import share_freed_memory
 from backup.app.state import State
@@ -68,8 +69,7 @@ class LinkOrigin(StrEnum):
     LIMITED = "limited"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """The download speed of a vault's archives, `speed` in bytes a second, and the source of that figure."""
 
     speed: float

@@ -12,7 +12,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.errors import TargetError
 from backup.inventory.retrievals import Restore
@@ -24,8 +25,7 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_MESSAGES")
 _PATIENCE = 90.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreUnits:
+class RestoreUnits(Struct, frozen=True):
     """The means to start units: the program that talks to systemd, and the directory of links."""
 
     systemctl: str

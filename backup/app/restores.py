@@ -10,7 +10,8 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backup.app.held_restores import HeldNotes
 from backup.app.opened import opened

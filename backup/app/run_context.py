@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from backup.config import Config
 from backup.inventory.database import Inventory
@@ -11,8 +12,7 @@ from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+class RunContext(Struct, frozen=True, kw_only=True):
     """The context of a run, the same for every vault; `stop` says whether it is asked to end."""
 
     config: Config

@@ -6,8 +6,9 @@ import os
 import socket
 import threading
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from backup import __version__
 from backup.app.filters import filters_of, overrides_of, own_directories

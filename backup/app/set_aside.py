@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.app.state import State
 from backup.config import Config
@@ -21,8 +22,7 @@ _BESIDE = ("-wal", "-shm")
 _TRIES, _PAUSE = 20, 0.5  # seconds: a daemon looks each minute, for a moment
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """A file that was moved from `place` to `aside`."""
 
     place: str

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.runs import read_signer, recipients_of
@@ -28,8 +29,7 @@ _REQUEST = "nightvault enrolment request"
 _ENROLMENT = "nightvault enrolment"
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
+class Installation(Struct, frozen=True):
     """An installation that `init` made or found."""
 
     created: bool

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.errors import (
     ConfigError,
@@ -26,8 +27,7 @@ from backup.format.keys import ChunkSecret, Recipient, Signer
 _COPY = "bring it back from a copy of the state directory"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """Paths below one state directory, and the small files there."""
 
     directory: str

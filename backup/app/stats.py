@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+
+from msgspec import Struct
 
 from backup.app.prices import kind_of, price_table
 from backup.config import Config, VaultSettings, part_size_within
@@ -25,8 +26,7 @@ _LOOKED_AT = timedelta(days=NIGHTS * 14)
 _OTHER_PART_SIZE = 32 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(Struct, frozen=True):
     """All that was found: rows of the inventory, and the terms of each vault that has any."""
 
     now: datetime

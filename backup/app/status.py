@@ -9,9 +9,11 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
 from backup.app.expected_times import expected
@@ -59,8 +61,7 @@ DAEMON = "daemon"
 """The lock that the daemon holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
+class _Rows(Struct, frozen=True):
     """What one consistent look at the inventory gave."""
 
     created_at: datetime

@@ -6,10 +6,11 @@ A concern is something that an admin should look at; without one all is well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.inventory.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.runs import Outcome, Run, RunKind
@@ -43,8 +44,7 @@ class Topic(StrEnum):
     VAULT = "vault"
 
 
-@dataclass(frozen=True, slots=True)
-class Concern:
+class Concern(Struct, frozen=True):
     """Something that is not well; `command` shows more, or is what to do.
 
     `about` tells it from others of its topic, and is the same as long as it lasts: a job, a vault, a path.
@@ -58,8 +58,7 @@ class Concern:
     about: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(Struct, frozen=True):
     """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off."""
 
     number: int
@@ -94,8 +93,7 @@ class RunFacts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(Struct, frozen=True):
     """A configured job. `last_good` is when the newest backup began that made a snapshot which is kept.
 
     `next_at` is when it is due by its schedule, which may be past; `ahead` is a date of its runs or snapshots
@@ -119,8 +117,7 @@ class JobStatus:
     bound_to: VaultName | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VaultStatus:
+class VaultStatus(Struct, frozen=True):
     """A vault with archives. `month` is what it costs, None where no price is known; 0 if it is free.
 
     `unverified_since`: when the oldest archive was stored that no check has read anything of.
@@ -139,8 +136,7 @@ class VaultStatus:
     rebuild_drilled_at: datetime | None = None  # when the last drill of a rebuild began that was good
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreStatus:
+class RestoreStatus(Struct, frozen=True):
     """An open restore; `waiting` of its `retrievals` are not readable yet, `failed` never will be."""
 
     id: str
@@ -156,8 +152,7 @@ class RestoreStatus:
     held: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateStatus:
+class CertificateStatus(Struct, frozen=True):
     """This server's certificate, or why it cannot be read."""
 
     not_before: datetime | None
@@ -166,8 +161,7 @@ class CertificateStatus:
     serial: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalStatus:
+class RenewalStatus(Struct, frozen=True):
     """The renewal of the certificate: `way` in words; with `files` another program decides when.
 
     `failing_since` is None unless the newest attempt failed, with `error`.
@@ -181,16 +175,14 @@ class RenewalStatus:
     next_try: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Suspended:
+class Suspended(Struct, frozen=True):
     """A process that holds a lock and is suspended."""
 
     lock: str
     process: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStatus:
+class TaskStatus(Struct, frozen=True):
     """A task as the daemon tells of it: `state` is running, queued, waiting, paused or idle.
 
     `last` is what became of its newest run: new (there was none), done, failed, interrupted and so on.
@@ -217,8 +209,7 @@ class TaskStatus:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DiskStatus:
+class DiskStatus(Struct, frozen=True):
     """What is free where something of ours lies: `what` is it, "the state directory" or a vault."""
 
     path: str
@@ -227,8 +218,7 @@ class DiskStatus:
     least: int
 
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
+class Undelivered(Struct, frozen=True):
     """Messages that a channel could not be given: how many, since when, and its last answer."""
 
     channel: str
@@ -237,8 +227,7 @@ class Undelivered:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class DrillTimes:
+class DrillTimes(Struct, frozen=True):
     """When a drill of the config last ended well began, and from when it is overdue; None: not known."""
 
     name: str
@@ -246,8 +235,7 @@ class DrillTimes:
     overdue_from: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
 
     `tasks` are the daemon's own words; None: it was not asked, or gave no answer.

@@ -7,7 +7,8 @@ them says so in a catalog of its own, and only then do the snapshots come back.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.app.amending import Amended, VaultAmender, amending_vault
 from backup.app.run_context import RunContext
@@ -21,8 +22,7 @@ from backup.inventory.snapshots import Snapshot
 from backup.model import SnapshotId
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
+class Return(Struct, frozen=True):
     """The snapshots of a job that come back, and those that cannot: archives that they need were deleted."""
 
     comes: tuple[Snapshot, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.task_times import LastRun
@@ -19,8 +20,7 @@ from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """One look: rows and newest runs by task, pauses by job, and when the newest run of all began.
 
     `rebuilt_since`: when the rebuild began of an inventory that knows no task yet.
@@ -34,8 +34,7 @@ class Seen:
     rebuilt_since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryBook:
+class InventoryBook(Struct, frozen=True):
     """The memory of tasks in the inventory of a config."""
 
     config: Config

@@ -10,8 +10,10 @@ Whatever began, or ended, in the future (the clock was ahead then, or is behind 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.inventory.runs import Outcome
 from backup.inventory.tasks import TaskRow, TaskState
@@ -27,8 +29,7 @@ MOST_CUTS = 3
 _GOES_ON = {TaskState.INTERRUPTED, TaskState.WAITING}
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """The times of a task as configured; without a schedule it is done when somebody asks for it.
 
     `seed` makes its delays differ from those of other servers.
@@ -41,8 +42,7 @@ class Timing:
     seed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRun(Struct, frozen=True):
     """The newest run in the inventory that did what the task does, whoever started it."""
 
     started_at: datetime

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.app.task_times import Timing
 from backup.config import Config, ForgetWhen, JobSettings
@@ -42,8 +43,7 @@ _ORDER = {kind: number for number, kind in enumerate(TaskKind)}
 TaskKey = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """Something that is done by a schedule: its kind, the name of its job, vault or drill, and its times."""
 
     kind: TaskKind

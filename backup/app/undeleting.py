@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.app.amending import Amended, amending_vault
 from backup.app.run_context import RunContext
@@ -55,8 +56,7 @@ def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> Store
     return one
 
 
-@dataclass(frozen=True, slots=True)
-class TakenUp:
+class TakenUp(Struct, frozen=True):
     """Archives that were taken up, those that the vault does not have any more, and what was amended."""
 
     archives: Sequence[StoredArchive]

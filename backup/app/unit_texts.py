@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 PROGRAM: Final = "/usr/local/bin/nightvault"
 STATE: Final = "/var/lib/nightvault"
@@ -32,8 +33,7 @@ OnCalendar OnBootSec OnUnitActiveSec Persistent AccuracySec RandomizedDelaySec
 """Settings that a user's own service manager can carry out without the rights of root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """What differs from one machine to another.
 
     `config` is None where it lies in its usual place. `writable`: directories beside the state that are

@@ -10,9 +10,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from backup.app.unit_texts import (
     Places,
@@ -56,8 +57,7 @@ class Standing(StrEnum):
     CHANGED = "changed"  # by a human, or written by one
 
 
-@dataclass(frozen=True, slots=True)
-class UnitFile:
+class UnitFile(Struct, frozen=True):
     """A unit as it is to be; `is_started`: it is what an admin enables."""
 
     path: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from backup.archiver.contents import Content, Contents
 from backup.archiver.pipeline import ChunkRun
@@ -45,8 +46,7 @@ Then = Callable[[Content], None]
 Failed = Callable[[FileUnreadableError], None]
 
 
-@dataclass(frozen=True, slots=True)
-class SmallFiles:
+class SmallFiles(Struct, frozen=True):
     """New small files that were read, in columns; `rows` are their indexes in the columns of the scan.
 
     `chunks` holds each file's chunk number as `pack_u32` has it, no bytes for an empty file; `content_ids`

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from backup.archiver.full_catalogs import lacks_full
 from backup.archiver.opening import open_uploader, require_domain
@@ -30,8 +31,7 @@ from backup.transfer.upload import Uploader
 _FIRST_TRIES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Amended:
+class Amended(Struct, frozen=True):
     """What an amendment stored: the new recovery line, and what the user is to be warned of."""
 
     run: int

@@ -13,9 +13,10 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
+
+from msgspec.structs import replace
 
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.books import Books

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from backup.archiver.catalog_writer import CatalogWriter
 from backup.archiver.packing import Spool
@@ -38,8 +39,7 @@ _CHUNKS = StagedEntry._fields.index("chunks")  # the same in `EntryRow`
 _BEFORE_CHUNKS, _AFTER_CHUNKS = slice(_CHUNKS), slice(_CHUNKS + 1, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """The stored catalogs that a rebuild of a job needs: the newest full one and the deltas after it.
 
     `newest_delta` may be one that the vault has lost: its successor must not seem to follow another.
@@ -132,8 +132,7 @@ def position_after(
     return CatalogPosition(job.number, number, generation, parent, sorted(names))
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenCatalog:
+class WrittenCatalog(Struct, frozen=True):
     """A catalog in the spool, ready to be sent."""
 
     pack: Pack

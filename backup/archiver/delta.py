@@ -8,8 +8,9 @@ sweep does. What it follows cannot change meanwhile: every writer of catalogs ho
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from backup.archiver import catalogs
 from backup.archiver.catalog_writer import CatalogWriter
@@ -23,8 +24,7 @@ _MOST_TOLD: Final = 50_000
 """Numbers of directories that are remembered: one that comes again later does no harm."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
+class _Begun(Struct, frozen=True):
     """The catalog that is being written, and the chain that it follows."""
 
     writer: CatalogWriter

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from backup.archiver.compare import differing, is_to_read
 from backup.archiver.links import Links
@@ -33,8 +34,7 @@ class ChangeKind(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """An entry that a backup would add, change or end; `size` is its content in bytes, 0 but for files.
 
     A stream's size is not known before: 0. A removed directory stands for all that was in it.
@@ -67,8 +67,7 @@ def changes(
                 yield from look.directory(directory)
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(Struct, frozen=True):
     """The state that directories are compared with."""
 
     tx: Transaction

@@ -6,8 +6,9 @@ trust, the vault alone gives nothing back, or an older state: a run that leaves 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from backup.archiver.catalogs import Chain
 from backup.archiver.report import BackupReport

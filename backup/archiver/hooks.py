@@ -14,8 +14,10 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from backup.archiver.report import BackupReport
 from backup.errors import HookError, InterruptedRunError
@@ -50,8 +52,7 @@ class Command:
     grace: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(Struct, frozen=True):
     """A job's commands, and the environment that all of them get."""
 
     commands: Mapping[Hook, Sequence[Command]] = field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from backup.archiver.settings import Keys
 from backup.inventory import runs
@@ -26,8 +27,7 @@ def unenrolled(keys: Keys) -> Iterator[str]:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class OlderData:
+class OlderData(Struct, frozen=True):
     """Data of a job in packs that not all of its present recipients can open.
 
     `needed`: the part that the newest snapshot needs; `is_told`: the run before found that it is nothing.

@@ -11,8 +11,9 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import accumulate, islice, repeat
+
+from msgspec import Struct
 
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.files import sync_directory
@@ -51,8 +52,7 @@ from backup.transfer.spool import spool_errors
 _SUFFIX = ".pack"
 
 
-@dataclass(frozen=True, slots=True)
-class Spool:
+class Spool(Struct, frozen=True):
     """The directory where packs are written, for one inventory, signer and set of recipients."""
 
     directory: str

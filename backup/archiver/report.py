@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, SnapshotId, VaultName
 
@@ -48,8 +50,7 @@ class Tally:
         self.files_read, self.bytes_read, self.bytes_new = files, size, new
 
 
-@dataclass(frozen=True, slots=True)
-class BackupReport:
+class BackupReport(Struct, frozen=True):
     """The report of a run that made a snapshot. Sizes in bytes, time in seconds."""
 
     job: JobName
@@ -78,7 +79,7 @@ class BackupReport:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. The caller renders problems."""
-        names = [name for name in self.__slots__ if name != "problems"]
+        names = [name for name in self.__struct_fields__ if name != "problems"]
         document: dict[str, Any] = {name: getattr(self, name) for name in names}
         lists = {"recipients": list(self.recipients), "warnings": list(self.warnings)}
         return document | lists | {"outcome": str(self.outcome)}

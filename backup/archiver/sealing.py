@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
+
 from backup.archiver.packing import OpenPack
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
@@ -51,8 +53,7 @@ class Frame:
         self.buffer[start : self.size] = data
 
 
-@dataclass(frozen=True, slots=True)
-class SealedPack:
+class SealedPack(Struct, frozen=True):
     """A complete pack: `file_name` in the spool, `numbers` of its chunks in order."""
 
     pack: Pack
@@ -72,8 +73,7 @@ class _Filling:
     proofs: list[Future[None]] = field(default_factory=list)  # kept by the writing thread
 
 
-@dataclass(frozen=True, slots=True)
-class _UnderWay:
+class _UnderWay(Struct, frozen=True):
     """A frame that is not yet known to be written; `writing` gives its sealed length."""
 
     filling: _Filling

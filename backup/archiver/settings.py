@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from backup.archiver.hooks import Hooks
 from backup.archiver.packing import Spool
@@ -23,8 +24,7 @@ from backup.transfer.retry import Reach
 from backup.transfer.upload import Uploader
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(Struct, frozen=True):
     """How packs are sent: the size of a part in bytes, how many at once, the compression of catalogs.
 
     `most_parts_at_once` is the number of parts if `parts_are_fixed`, else its upper limit.
@@ -36,8 +36,7 @@ class Sending:
     level: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BackupJob:
+class BackupJob(Struct, frozen=True):
     """A job's sources and options; sizes in bytes.
 
     `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too;
@@ -68,18 +67,16 @@ class BackupJob:
         return Sending(self.part_size, self.most_parts_at_once, self.parts_are_fixed, self.level)
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Struct, frozen=True):
     """The keys that a server needs to seal: never one that opens."""
 
-    signer: Signer = field(repr=False)
-    secret: ChunkSecret = field(repr=False)
+    signer: Signer
+    secret: ChunkSecret
     recipients: tuple[Recipient, ...]
     enrolments: tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BackupContext:
+class BackupContext(Struct, frozen=True):
     """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns.
 
     After `most_deltas` of a job, if it is set, a full catalog is due earlier than usual. `begun` is called
@@ -100,8 +97,7 @@ class BackupContext:
     reach: Reach = field(default_factory=Reach)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenRun:
+class OpenRun(Struct, frozen=True, kw_only=True):
     """A run in progress that stores catalogs. `domain` is the dedup domain's number.
 
     `level` is that of the compression, None for the usual one.
@@ -117,8 +113,7 @@ class OpenRun:
     level: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenBackup(OpenRun):
+class OpenBackup(OpenRun, frozen=True, kw_only=True):
     """A backup in progress, as its steps need it."""
 
     job: BackupJob

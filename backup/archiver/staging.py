@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.archiver.ahead import SmallFiles
 from backup.archiver.compare import hint_of
@@ -21,8 +23,7 @@ from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Staging:
+class Staging(Struct, frozen=True):
     """A run's `Taker`, for its own thread.
 
     `began` (ns) is when sources may have been frozen, if `may_be_frozen`: what changed since then is read

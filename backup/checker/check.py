@@ -10,7 +10,8 @@ a finding. Of another vault than before it is told what it lacks, and nothing is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backup.checker.affected import find_affected
 from backup.checker.context import CheckContext

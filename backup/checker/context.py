@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from backup.format.keys import ChunkSecret, RecoveryKey
 from backup.inventory.connections import Transaction
@@ -16,8 +17,7 @@ from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Patience, Reach
 
 
-@dataclass(frozen=True, slots=True)
-class CheckContext:
+class CheckContext(Struct, frozen=True):
     """All that a check of a vault works with.
 
     `keys` may be empty: then frames are compared, not opened. No more than `round_bytes` are asked for and
@@ -30,8 +30,8 @@ class CheckContext:
     vault: Vault
     clock: Clock
     progress: Progress
-    secret: ChunkSecret = field(repr=False)
-    keys: Sequence[RecoveryKey] = field(default=(), repr=False)
+    secret: ChunkSecret
+    keys: Sequence[RecoveryKey] = ()
     tier: Tier = Tier.STANDARD
     askers: int = 8
     round_bytes: int | None = None

@@ -11,9 +11,11 @@ What cannot be read now is asked for again, and never taken for missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.checker.affected import find_affected
 from backup.checker.check import lost_before
@@ -50,8 +52,7 @@ from backup.transfer.retrieve import Fetcher
 Summary = Callable[[CheckReport], Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """Bytes `start` to `end` of an archive; the range to ask for holds all frames that begin there."""
 
     archive: int

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
+from backup.as_parts import parts_of
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import StepStage
 from backup.model import JobName, SnapshotId, VaultName
@@ -17,8 +20,7 @@ _MOST_KEPT = 100
 UNREAD = frozenset({"unread", "sealed"})
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """Something that a check found.
 
     `kind`: missing, differs, damaged (an archive of ours), lost (known since an earlier check, and needed
@@ -38,8 +40,7 @@ class Finding:
         return self.kind in GRAVE
 
 
-@dataclass(frozen=True, slots=True)
-class AffectedSnapshot:
+class AffectedSnapshot(Struct, frozen=True):
     """A snapshot of which so many files need chunks that are gone."""
 
     id: SnapshotId
@@ -47,8 +48,7 @@ class AffectedSnapshot:
     files: int
 
 
-@dataclass(frozen=True, slots=True)
-class Affected:
+class Affected(Struct, frozen=True):
     """Files that cannot be restored whole: versions of files, how many of them are live, the first paths."""
 
     files: int = 0
@@ -58,8 +58,7 @@ class Affected:
     paths: Sequence[bytes] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Struct, frozen=True):
     """The inventory against the vault's own list of `as_of`."""
 
     as_of: datetime
@@ -70,8 +69,7 @@ class Compared:
     confirmed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBack:
+class ReadBack(Struct, frozen=True):
     """Counts of what was read; `never_read` bytes no check has read yet, of all that is stored."""
 
     archives: int = 0
@@ -85,8 +83,7 @@ class ReadBack:
     never_read: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Invariants:
+class Invariants(Struct, frozen=True):
     """The report of a check of the inventory's invariants."""
 
     laws: int = 0
@@ -94,8 +91,7 @@ class Invariants:
     chunks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(Struct, frozen=True):
     """A check that is done, or that waits for the vault."""
 
     state: StepStage
@@ -128,11 +124,8 @@ class CheckReport:
 
     def document(self) -> dict[str, Any]:
         """As JSON, but for the paths (bytes); the keys are part of the interface."""
-        document = asdict(self)
-        document["findings"] = [asdict(one) for one in self.findings]
-        document["affected"]["snapshots"] = [asdict(one) for one in self.affected.snapshots]
-        document["outcome"] = str(self.outcome)
-        return document
+        document: dict[str, Any] = parts_of(self)
+        return document | {"outcome": str(self.outcome)}
 
     def summary(self) -> dict[str, Any]:
         """The part that is kept with the run: counts, and the grave findings."""

@@ -7,16 +7,16 @@ the same word is in time everything: nothing is read twice before all was read o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+
+from msgspec import Struct
 
 from backup.format.treehash import align
 from backup.model import ByteRange, FrameRow
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """Bytes `start` to `end` of an archive, and when a check read them last."""
 
     archive: int
@@ -30,8 +30,7 @@ class Slice:
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """The amount to read: a share of all that is stored, or bytes."""
 
     share: Fraction | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated
 
@@ -26,8 +25,7 @@ _Sample = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class DrillSample:
+class DrillSample(Struct, frozen=True):
     """How much a drill reads: so many `files`, or else so many `bytes`."""
 
     files: int | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -40,8 +39,7 @@ class Origin(StrEnum):
     DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One key: its name, its value as TOML has it (None: not set), and where that is from."""
 
     name: str
@@ -49,8 +47,7 @@ class Setting:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """One table of the file, as `[state]` or `[[vault]]`; `key` as messages name it: `vault[2]`."""
 
     header: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.model import Tier
 
@@ -24,8 +25,7 @@ def shortfall(size: int) -> int:
     return max(0, SMALLEST - size)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """A restore's load on a vault: it makes `retrieved` bytes readable, of which `fetched` are downloaded.
 
     `requests` are retrievals, `downloads` requests that fetch their outputs.
@@ -44,8 +44,7 @@ class Load:
         return self.retrieved / self.wanted if self.wanted else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(Struct, frozen=True):
     """The cost of a retrieval, part by part, in the table's currency."""
 
     retrieval: Decimal = Decimal(0)
@@ -60,8 +59,7 @@ class Bill:
         return exact.quantize(_CENT, rounding="ROUND_CEILING")
 
 
-@dataclass(frozen=True, slots=True)
-class TierPrice:
+class TierPrice(Struct, frozen=True):
     """A tier's price: dollars for a GB and for 1,000 requests, and its hours, from and to."""
 
     gb: Decimal
@@ -69,8 +67,7 @@ class TierPrice:
     hours: tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(Struct, frozen=True):
     """One figure of a price: its name, its value, and its source.
 
     `as_in` is empty for a figure of this very region and kind; else it names the other one: nobody has
@@ -84,8 +81,7 @@ class Figure:
     as_in: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(Struct, frozen=True):
     """The prices of one kind of vault in one region; prices.toml explains each word."""
 
     region: str
@@ -98,7 +94,7 @@ class Price:
     egress: Decimal
     copy: Decimal
     retrieval: Mapping[Tier, TierPrice]
-    figures: tuple[Figure, ...] = field(default=(), repr=False)
+    figures: tuple[Figure, ...] = ()
     complete: Decimal | None = None  # None: as `upload`
     index: int = 0
     minimum_size: int = 0

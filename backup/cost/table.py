@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -97,16 +96,15 @@ class _Own(Struct, forbid_unknown_fields=True):
 _Rows = Mapping[tuple[str, str], Mapping[str, Figure]]
 
 
-@dataclass(frozen=True, slots=True)
-class PriceTable:
+class PriceTable(Struct, frozen=True):
     """All known prices; `origin` is the file they are from."""
 
     origin: str
     date: date
     currency: str
     sources: tuple[str, ...]
-    rows: _Rows = field(repr=False)
-    nearest: Mapping[str, str] = field(repr=False)
+    rows: _Rows
+    nearest: Mapping[str, str]
 
     @property
     def kinds(self) -> tuple[str, ...]:

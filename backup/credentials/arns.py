@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from backup.errors import ConfigError
 
@@ -19,8 +19,7 @@ _SUFFIXES = {
 """The DNS suffix of each partition, as botocore's endpoint data of 2026 has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arn:
+class Arn(Struct, frozen=True):
     """An ARN, `arn:partition:service:region:account:resource`; IAM's have no region."""
 
     partition: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import boto3
 import botocore.session
@@ -13,6 +12,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ProfileNotFound
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from msgspec import Struct
 
 from backup.credentials.fixed import FixedCredentials
 from backup.errors import DeniedError, IdentityError, NightvaultError, UnreachableError
@@ -70,8 +70,7 @@ def _metadata(credentials: Credentials) -> Mapping[str, str | None]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _OnlyOurs:
+class _OnlyOurs(Struct, frozen=True):
     """A replacement for a botocore session's credential chain: the same credentials for every client."""
 
     credentials: DeferredRefreshableCredentials

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 TAG_VALUE = re.compile(r"[\w .:/=+\-@]*")
 """Approximately STS's pattern for tag values: a subject that does not match cannot become a session tag."""
@@ -37,8 +37,7 @@ _NAME_KINDS: Mapping[type[x509.GeneralName], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateFacts:
+class CertificateFacts(Struct, frozen=True):
     """The facts of a certificate for display; `weaknesses` are reasons why AWS would refuse it."""
 
     subject: str

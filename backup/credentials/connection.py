@@ -7,10 +7,10 @@ import logging
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import urllib3
+from msgspec import Struct
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from backup.credentials.options import RolesAnywhereOptions
@@ -19,8 +19,7 @@ from backup.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """Trust and proxy settings; `ca_bundle` is a PEM file, by default that of `SSL_CERT_FILE` or the
     system's."""
 

@@ -6,8 +6,9 @@ clients; an unknown one is passed on unchanged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import DeniedError
@@ -15,8 +16,7 @@ from backup.errors import DeniedError
 NOTABLE_OFFSET = timedelta(seconds=60)
 
 
-@dataclass(frozen=True, slots=True)
-class AwsRefusal:
+class AwsRefusal(Struct, frozen=True):
     """A refusal: AWS's code and text, and how far our clock is ahead, if the answer has a date."""
 
     status: int
@@ -25,8 +25,7 @@ class AwsRefusal:
     clock_ahead: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Meaning:
+class _Meaning(Struct, frozen=True):
     needle: str  # in AWS's text, in lower case
     what: str
     advice: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from backup.model import Credentials
 
 
-@dataclass(frozen=True, slots=True)
-class FixedCredentials:
+class FixedCredentials(Struct, frozen=True):
     """A `CredentialSource` that always returns the same keys."""
 
     given: Credentials

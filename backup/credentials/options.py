@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Struct
 
 from backup.credentials.arns import default_endpoint, parse_role_arn, parse_roles_anywhere_arn
 from backup.errors import ConfigError
@@ -18,8 +19,7 @@ LONGEST_SESSION = 43200
 """Seconds; AWS: CreateSession, durationSeconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class RolesAnywhereOptions:
+class RolesAnywhereOptions(Struct, frozen=True):
     """Role, service endpoint and duration of a session; a mistake is a `ConfigError` that names its key.
 
     `region` and `endpoint` follow from the trust anchor's ARN unless given. `session_duration` and the

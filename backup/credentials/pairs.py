@@ -17,7 +17,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from backup.credentials.places import MOST_FILE, IdentityFiles
 from backup.errors import IdentityError, NightvaultError
@@ -27,16 +29,14 @@ _CURRENT, _TRIAL = "current", "trial"
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
 
 
-@dataclass(frozen=True, slots=True)
-class InUse:
+class InUse(Struct, frozen=True):
     """The renewed pair in use: its number, and the digest of the configured certificate that it replaces."""
 
     pair: int
     replaces: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(Struct, frozen=True):
     """The renewed pairs in a folder of the state directory; `NightvaultError` if it cannot be used."""
 
     directory: str

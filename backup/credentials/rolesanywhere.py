@@ -19,11 +19,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 
 import urllib3
+from msgspec import Struct
 
 from backup.credentials.connection import Connection, open_pool
 from backup.credentials.createsession import create_session
@@ -45,8 +45,7 @@ RANDOM = SystemRandom()
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     """The current keys: they work until `expires_at` and are renewed from `renew_at` on."""
 
     credentials: Credentials
@@ -54,8 +53,7 @@ class _Held:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Failures:
+class _Failures(Struct, frozen=True):
     """The failures since the last successful fetch: their number, the last error, and when to try again."""
 
     count: int = 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import msgspec
 from cryptography import x509
+from msgspec import Struct
 
 from backup.credentials.identity import read_file
 from backup.credentials.key_stores.tokens import TokenCertificate
@@ -24,8 +24,7 @@ class _Entry(msgspec.Struct, rename="pascal"):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Struct, frozen=True):
     """The conditions on a certificate; None accepts any. Names are RFC 4514 texts, in either order."""
 
     subject: str | None = None

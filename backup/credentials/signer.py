@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
 from backup.credentials.identity import KeyHolder
 
@@ -22,8 +22,7 @@ PATH = "/sessions"
 SERVICE = "rolesanywhere"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRequest:
+class SessionRequest(Struct, frozen=True):
     """A CreateSession before it is signed.
 
     `host` is the host that is contacted, with its port unless that is the scheme's own. `query` is

@@ -12,9 +12,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from backup.app.task_book import Seen
 from backup.app.task_times import LastRun, begun, due_at, ended, found_at_start, retry_at

@@ -10,11 +10,11 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Systemd:
+class Systemd(Struct, frozen=True):
     """The service manager that started us: `address` of its socket, and how often it wants a sign of life."""
 
     address: str | None = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from backup.app.tasks import Task
 from backup.inventory.tasks import TaskState
@@ -22,8 +23,7 @@ class FollowedProgress(Progress, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRun:
+class TaskRun(Struct, frozen=True):
     """A run of a task: `stop` asks it to end; `id` tells it from all others, in logs, status and messages."""
 
     task: Task
@@ -33,7 +33,7 @@ class TaskRun:
     stop: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
-    log_names: list[Mapping[str, str]] = field(default_factory=list, repr=False)  # those of its log lines
+    log_names: list[Mapping[str, str]] = field(default_factory=list)  # those of its log lines
 
     @property
     def number(self) -> str | None:
@@ -46,8 +46,7 @@ class TaskRun:
         self.stop.set()
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What work returns: its report, whose type goes by the kind of task; what it waits for, if anything."""
 
     report: Any = None
@@ -58,8 +57,7 @@ Work = Callable[[TaskRun], Done]
 """Does what a run's task is about. Our errors say why it failed; `run.stop` asks it to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEnd:
+class TaskEnd(Struct, frozen=True):
     """How a run ended. `report` is there if it is done, `error` if it failed or was interrupted.
 
     `retry_at`: when a run that failed is tried again; None: at the next time of its schedule.

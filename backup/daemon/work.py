@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from backup.app.compacting import compact_once
 from backup.app.drills import drill_once
 from backup.app.priority import Priority, in_thread
@@ -28,8 +30,7 @@ from backup.restorer.restore import RestoreReport
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class BackupDone:
+class BackupDone(Struct, frozen=True):
     """A backup's report, with what its job forgot after it; None if it does not do so."""
 
     report: BackupReport

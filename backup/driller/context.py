@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.checker.context import CheckContext
 from backup.checker.read_sample import Piece
@@ -15,8 +16,7 @@ from backup.protocols import Clock, Vault
 from backup.restorer.context import RestoreContext
 
 
-@dataclass(frozen=True, slots=True)
-class DrillContext:
+class DrillContext(Struct, frozen=True):
     """All that a drill works with: of all of a vault, or of `jobs`.
 
     `limit` is what it may cost in a month, None: whatever it costs. `price` says what reading pieces costs,

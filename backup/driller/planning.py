@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.checker import read_sample
 from backup.checker.read_sample import Piece
@@ -23,8 +25,7 @@ from backup.restorer.selection.choice import Choice
 _ALL = b"/"
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """Files, the plans of restores that bring them, by job, and the pieces that both grades read for them.
 
     A sample in bytes that is only read back has pieces alone.

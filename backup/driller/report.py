@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from backup.as_parts import parts_of
 from backup.checker.report import Affected, CheckReport, Finding, ReadBack
 from backup.driller.money import money_of
 from backup.inventory.readings import Grade
@@ -20,8 +23,7 @@ DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored"})
 _MOST_KEPT = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """Counts of what was restored and compared with the inventory.
 
     `with_source` of the files were compared with the source, too; `hard_links` are further names of files
@@ -35,8 +37,7 @@ class Opened:
     with_source: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DrillReport:
+class DrillReport(Struct, frozen=True):
     """A drill that is done, or that waits for the vault.
 
     `cost` in millionths is what it was foretold to cost; `run` is None if there was nothing to rehearse with.
@@ -95,12 +96,10 @@ class DrillReport:
 
     def document(self) -> dict[str, Any]:
         """As JSON, but for paths (bytes); the keys are part of the interface."""
-        document = asdict(self)
+        document: dict[str, Any] = parts_of(self)
         document["drill"] = document.pop("name")
         document["grade"] = GRADES[self.grade]
         document["cost"] = f"{money_of(self.cost):f}"
-        document["findings"] = [asdict(one) for one in self.findings]
-        document["affected"]["snapshots"] = [asdict(one) for one in self.affected.snapshots]
         return document | {"outcome": str(self.outcome), "advice": self.advice}
 
     def summary(self) -> dict[str, Any]:

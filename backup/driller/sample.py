@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.model import JobName
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Candidate:
+class Candidate(Struct, frozen=True, order=True):
     """A file that may be rehearsed with, in the order in which files are taken.
 
     `proven_at` is the oldest proof among its parts, in seconds since 1970; 0 if a part was never proven. Of
@@ -25,8 +25,7 @@ class Candidate:
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """How much is taken: `files`, or else files of so many `bytes`; none that is larger than `largest`."""
 
     files: int | None = None
@@ -68,8 +67,7 @@ def _within(candidates: Iterable[Candidate], budget: int) -> list[Candidate]:
     return sorted(each.one for each in taken)
 
 
-@dataclass(frozen=True, slots=True)
-class _Last:
+class _Last(Struct, frozen=True):
     """A candidate in a heap that has the last one on top."""
 
     one: Candidate

@@ -7,8 +7,9 @@ import json
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
 
+from msgspec import Struct
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -48,8 +49,7 @@ async def _json(request: Request) -> object:
         raise MistakeError("The body is not JSON.") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Admin:
+class Admin(Struct, frozen=True):
     """The interface's routes, over the emulator's state."""
 
     store: Store

@@ -14,11 +14,11 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 ACCOUNT_ID = "123456789012"
 ACCESS_KEY_ID = "AKIANIGHTVAULT000000"
@@ -35,8 +35,7 @@ secret_access_key = "{SECRET_ACCESS_KEY}"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Emulated:
+class Emulated(Struct, frozen=True):
     """A running emulator: its endpoints, a key that may do everything, and its admin calls."""
 
     endpoint: str

@@ -9,11 +9,11 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from msgspec import Struct, field
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -44,8 +44,7 @@ FASTEST = 1_000_000
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class EmulatorOptions:
+class EmulatorOptions(Struct, frozen=True):
     """The options of the emulator: port 0 means a free one; `speed` is emulated seconds for each real second.
 
     A body that stalls for `idle_seconds` (real) is answered with 408.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import Struct
 
 from backup.errors import FormatError, IntegrityError
 from backup.model import MIB, FrameRow
@@ -30,8 +30,7 @@ _BALANCED = zstandard.ZstdCompressionParameters(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SealedFrame:
+class SealedFrame(Struct, frozen=True):
     """A frame as it goes into a pack; `digest` is the 16-byte BLAKE3 of `data`."""
 
     number: int

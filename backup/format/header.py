@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from backup.errors import FormatError, NewerFormatError, RecoveryKeyError
 from backup.format.keys import SEAL_OVERHEAD, Recipient, RecoveryKey, Signer, derive, verify
 from backup.model import KIB, Generation, InventoryId, PackId, PackKind
@@ -52,8 +54,7 @@ NO_FEATURE = CatalogFeature(0)
 _EVERY_FEATURE = CatalogFeature.FIRST_DELTA | CatalogFeature.MARKS
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogFields:
+class CatalogFields(Struct, frozen=True):
     """Header fields of catalogs alone: the position in the job's chain, and the signer's enrolments.
 
     `job_id` is 16 random bytes that stand for the job; `parent_pack_id` and `parent_header_hash` are zero
@@ -69,8 +70,7 @@ class CatalogFields:
     features: CatalogFeature = NO_FEATURE
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderFields:
+class HeaderFields(Struct, frozen=True):
     """A header's fields in clear; `catalog` is set for catalogs alone."""
 
     kind: PackKind

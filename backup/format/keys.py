@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Struct
 
 from backup.errors import FormatError, RecoveryKeyError
 from backup.format import passphrase as passphrases
@@ -40,8 +41,7 @@ def derive(secret: bytes, info: str, *, salt: bytes | None = None, length: int =
     return HKDF(algorithm=SHA256(), length=length, salt=salt, info=label).derive(secret)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """The public half of a recovery key, which is enough to seal packs (X-Wing, 1,216 bytes)."""
 
     public: bytes

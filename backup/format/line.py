@@ -15,8 +15,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+from msgspec import Struct
 
 from backup.errors import UsageError
 from backup.model import ArchiveId, InventoryId, JobName, VaultName
@@ -30,16 +31,14 @@ _CHECK = 8
 _ADVICE = "copy the whole line, from NVL1 to its last digit, as a backup's report ended with it"
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogAddress:
+class CatalogAddress(Struct, frozen=True):
     """A catalog's address: the vault's id of its archive, and its size in bytes."""
 
     archive_id: ArchiveId
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryLine:
+class RecoveryLine(Struct, frozen=True):
     """A job's state after one run; `full` is None as long as no full catalog was stored."""
 
     vault: VaultName

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from sqlite3 import Row
 from typing import Any, Final
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import (
@@ -72,8 +73,7 @@ THERE = (*SOUND, ArchiveState.DAMAGED, ArchiveState.CONDEMNED, ArchiveState.DELE
 _SPOILED = (ArchiveState.LOST, ArchiveState.DAMAGED)
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(Struct, frozen=True):
     """An archive: a pack on its way to a vault, or there."""
 
     number: int
@@ -96,8 +96,7 @@ class Archive:
         return self.label.generation is Generation.DELTA or self.is_first
 
 
-@dataclass(frozen=True, slots=True)
-class PendingUpload:
+class PendingUpload(Struct, frozen=True):
     """A submitted archive whose spool file is not yet completely in the vault."""
 
     archive: Archive
@@ -106,8 +105,7 @@ class PendingUpload:
     spool_file: str
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogPosition:
+class CatalogPosition(Struct, frozen=True):
     """The position of a catalog in its job's chain; `parent` is the pack id of the one it builds on."""
 
     job: int

@@ -10,8 +10,9 @@ as of each in which something was made, are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, row_of
@@ -76,8 +77,7 @@ class Counts(NamedTuple):
     bytes_less: int
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
+class Between(Struct, frozen=True):
     """Two snapshots of a job by their numbers, the older first (0: before there was any), and a path."""
 
     job: int

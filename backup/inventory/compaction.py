@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import ArchiveState
@@ -20,8 +21,7 @@ NEVER = 65_535
 """A number of days after which nothing is needed: nobody knows when."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkUses:
+class ChunkUses(Struct, frozen=True):
     """Of each chunk number: whether a file on the disk has it, and for how many days a snapshot needs it.
 
     `days` is 0 for one that no closed entry of a kept snapshot needs, `NEVER` where nobody knows.
@@ -31,8 +31,7 @@ class ChunkUses:
     days: array[int]
 
 
-@dataclass(frozen=True, slots=True)
-class PartlyUsed:
+class PartlyUsed(Struct, frozen=True):
     """An archive of which a part is live: lengths before compression, days until the rest is not needed."""
 
     number: int

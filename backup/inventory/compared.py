@@ -7,9 +7,10 @@ that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
 from backup.inventory.connections import Transaction
@@ -67,8 +68,7 @@ def _ours(
     return list(stream(tx, sql, (vault, *states, *([listing] if shown else [])), OurArchive))
 
 
-@dataclass(frozen=True, slots=True)
-class Covered:
+class Covered(Struct, frozen=True):
     """The archives that a listing must show: these, or, where `numbers` is None, those stored before `until`.
 
     None can be stored after `future`: the clock was ahead when that was recorded, so the listing must show

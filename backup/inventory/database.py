@@ -7,11 +7,12 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from backup.errors import (
     ConfigError,
@@ -43,8 +44,7 @@ _URL = re.compile(r"(?P<driver>[\w+]+)://[^/?]*(?:/(?P<path>[^?]*))?(?P<options>
 APPLICATION_ID = 0x4E564C54  # "NVLT", in the header of an SQLite inventory
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(Struct, frozen=True):
     """A path with device and inode of its file, to notice when the file is replaced."""
 
     path: str
@@ -52,8 +52,7 @@ class FileIdentity:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """An open inventory. Use each transaction on the thread that began it; several may be open at once.
 
     `opening` is the share in the lock that keeps the file from being moved; `file` shows if it was, all the
@@ -67,7 +66,7 @@ class Inventory:
     predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
     opening: FileLock | None = None
     file: FileIdentity | None = None
-    fence: Fence = field(default_factory=Fence, repr=False, compare=False)
+    fence: Fence = field(default_factory=Fence)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:

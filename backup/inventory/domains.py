@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.format.rows import unpack_u32
 from backup.inventory.connections import Transaction
@@ -15,8 +16,7 @@ _ID = 16
 _BATCH = 500
 
 
-@dataclass(frozen=True, slots=True)
-class OlderPacks:
+class OlderPacks(Struct, frozen=True):
     """Data packs of one dedup domain that not all present recipients can open; sizes as stored."""
 
     domain: int
@@ -25,8 +25,7 @@ class OlderPacks:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Needed:
+class Needed(Struct, frozen=True):
     """Files of a job's newest snapshot that lie in packs, wholly or in part; bytes are those of the files."""
 
     files: int

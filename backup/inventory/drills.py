@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from sqlite3 import Row
 from typing import Final
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import (
@@ -32,8 +33,7 @@ FROM drills d JOIN runs r ON r.number = d.run JOIN vaults v ON v.number = d.vaul
 LEFT JOIN (SELECT run, sum(cost) AS cost FROM drill_costs GROUP BY run) c ON c.run = d.run"""
 
 
-@dataclass(frozen=True, slots=True)
-class Drill:
+class Drill(Struct, frozen=True):
     """A drill that was begun; `plan` says what one that opens restores, as the driller wrote it."""
 
     run: Run
@@ -49,8 +49,7 @@ class Drill:
         return self.run.outcome is Outcome.RUNNING
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """Money that a drill may have spent in a month: `cost` in millionths."""
 
     run: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.inventory import archives as stored
 from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
@@ -17,8 +18,7 @@ from backup.model import ArchiveId, InventoryId, JobName, PackId, PackKind, Vaul
 _BATCH = 500
 
 
-@dataclass(frozen=True, slots=True)
-class KnownCatalog:
+class KnownCatalog(Struct, frozen=True):
     """The newest catalog of a job that the inventory knows, stored or not."""
 
     job: JobName
@@ -26,8 +26,7 @@ class KnownCatalog:
     submitted_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """The newest archive that the inventory has in a vault: a catalog if there is one."""
 
     archive_id: ArchiveId

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import pages, raw_rows, value_of
@@ -11,8 +12,7 @@ from backup.inventory.driver import pages, raw_rows, value_of
 _EXAMPLES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Invariant:
+class Invariant(Struct, frozen=True):
     """One invariant: `text` states it; `query` finds the numbers (or names) of rows that violate it."""
 
     name: str
@@ -20,8 +20,7 @@ class Invariant:
     query: str
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """A violated invariant: the number of rows, and the first few of them."""
 
     invariant: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+
+from msgspec import Struct
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
@@ -31,8 +32,7 @@ def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None
         changed(tx, sql, (state, *some, *_GOING))
 
 
-@dataclass(frozen=True, slots=True)
-class LostChunks:
+class LostChunks(Struct, frozen=True):
     """Chunks that cannot be restored any more: one byte for each chunk number ever given out, or none."""
 
     marks: bytes | bytearray = b""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from sqlite3 import Row
 from typing import Any, Final
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed, insert_row, raw_rows, records, value_of
@@ -23,8 +24,7 @@ _DELIVERIES: Final = "SELECT m.*, d.* FROM messages m JOIN deliveries d ON d.mes
 _OF_ONE: Final = "WHERE message = {m} AND channel = {m}"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message; `document` is all that it tells, as JSON. The number is 0 until it is a row."""
 
     key: str
@@ -37,8 +37,7 @@ class Message:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A message on its way to a channel; it is not tried before `next_at`."""
 
     message: Message
@@ -50,8 +49,7 @@ class Delivery:
     answer: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """A state that lasts, and the local day on which it was told of last; `level` grows as it gets worse."""
 
     subject: str

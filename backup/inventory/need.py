@@ -14,11 +14,12 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+
+from msgspec import Struct
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
@@ -48,8 +49,7 @@ Kept = Mapping[int, Sequence[int]]
 """The numbers of the snapshots that are kept, rising, by job."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveUse:
+class ArchiveUse(Struct, frozen=True):
     """A data archive that its vault holds, with the chunks that are known to lie in it and those needed."""
 
     number: int

@@ -7,9 +7,10 @@ first that began after it: a clock that was wrong for a while makes no run old.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
@@ -75,8 +76,7 @@ _OF_RESTORES: Final = (("retrievals", "restore"), ("restores", "number"))
 _NO_LIMIT: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class OldRuns:
+class OldRuns(Struct, frozen=True):
     """So many runs and restores from before a time that nothing needs."""
 
     before: datetime

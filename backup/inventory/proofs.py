@@ -7,8 +7,9 @@ as it was saved; that counts as read back, too. What is known to be lost or dama
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.inventory.archives import SOUND
 from backup.inventory.connections import Transaction
@@ -41,8 +42,7 @@ _OF_JOBS = f"""{OWNED} SELECT number, job FROM owned
 WHERE vault = {{m}} AND state IN {_SOUND} AND archive_id IS NOT NULL"""  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """What was proven of `bytes` in archives: how much was ever `read_back` and `opened`, and when last."""
 
     bytes: int = 0

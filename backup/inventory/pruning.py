@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
+
+from msgspec import Struct
 
 from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
@@ -22,16 +23,14 @@ _FULL_GENERATIONS_KEPT = 2
 _STATES = ", ".join(f"'{state}'" for state in THERE)
 
 
-@dataclass(frozen=True, slots=True)
-class Condemnation:
+class Condemnation(Struct, frozen=True):
     """The word of one job's catalogs that an archive is condemned, and when the catalog was stored."""
 
     at: datetime
     told_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StoredArchive:
+class StoredArchive(Struct, frozen=True):
     """An archive that the vault holds. `jobs`: those whose catalogs named it; `condemned_by`: with times.
 
     `listed_at`: when the vault took it, by its own list; None if the list does not show it. `run_is_open`: it

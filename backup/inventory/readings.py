@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
 from backup.inventory.archives import IN_VAULTS, SOUND
@@ -60,8 +60,7 @@ class Result(msgspec.Struct):
         return bool(self.bad or self.note) and not (self.is_missing or self.is_unread)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A piece of an archive: frames that begin in `start` to `end`."""
 
     number: int

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed as rows_changed
@@ -111,16 +112,14 @@ class _Kept(msgspec.Struct):
     has_entered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """The latest reason why a retrieval failed, and the number of failures."""
 
     why: str
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreState:
+class RestoreState(Struct, frozen=True):
     """The state of a restore after its sessions so far.
 
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sqlite3 import Row
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import (
@@ -43,8 +44,7 @@ _MAY_BE_IN_USE = timedelta(days=2)
 """So long a listing that a newer one follows is kept: what has begun to compare with it ends in that time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(Struct, frozen=True):
     """A restore in progress: `path` in the snapshot is restored below `target`."""
 
     number: int
@@ -61,8 +61,7 @@ class Restore:
     choice: bytes = b""  # as the restorer wrote it
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieval:
+class Retrieval(Struct, frozen=True):
     """A range of an archive, requested or to be requested.
 
     `asked` is the range of the vault's output, which may be that of another restore's retrieval; needed

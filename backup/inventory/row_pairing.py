@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 SINCE = "changed by catalogs that are newer than those of the rebuilt state"
 UNNAMED = "named by no catalog of the rebuilt state"
@@ -20,8 +21,7 @@ NOT_ASKED = "the vault was not asked for its identity, or the inventory does not
 LOST = "known to be lost or damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A column: its value here and there, and why it may differ (SQL; NULL where it may not)."""
 
     name: str
@@ -30,16 +30,14 @@ class Field:
     why: str = "NULL"
 
 
-@dataclass(frozen=True, slots=True)
-class Only:
+class Only(Struct, frozen=True):
     """Rows that one side alone has: from where, under which condition, and why that may be."""
 
     rows: str
     why: str = "NULL"
 
 
-@dataclass(frozen=True, slots=True)
-class Pairing:
+class Pairing(Struct, frozen=True):
     """A table whose rows are compared, matched `by` columns; `key` and `extra_key` name a row in words."""
 
     table: str

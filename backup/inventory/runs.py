@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from sqlite3 import Row
 from typing import Any, Final
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import (
@@ -68,8 +69,7 @@ _RUNS: Final = """SELECT r.*, j.name AS job_name, j.id AS job_id, j.vault
 _OF_VAULTS: Final = 1_000  # the newest, of all vaults, among which that of one is looked for
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(Struct, frozen=True):
     """A job in the inventory; `id` are 16 random bytes that stand for it in clear headers."""
 
     number: int
@@ -78,8 +78,7 @@ class JobRow:
     vault: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run; `snapshot_number` was allotted to it whether or not it was ever committed."""
 
     number: int

@@ -16,6 +16,8 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from backup.errors import InventoryDamagedError, LockedError, NightvaultError, SpoolError
 from backup.inventory.carried_rows import PAIRINGS
 from backup.inventory.row_pairing import Pairing
@@ -43,8 +45,7 @@ class Found:
     examples: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """What came of it: rows compared by table, differences, and those that are explained."""
 
     rows: dict[str, int]
@@ -57,8 +58,7 @@ class Comparison:
         return not self.differences
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogs:
+class Catalogs(Struct, frozen=True):
     """The catalogs of which an inventory was rebuilt: their number and bytes."""
 
     count: int = 0

@@ -6,12 +6,12 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Row
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from backup.errors import UsageError
 from backup.inventory.connections import Transaction
@@ -27,8 +27,7 @@ TagSets = Sequence[frozenset[str]]
 """A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Struct, frozen=True):
     """A snapshot's pin: no rule forgets it, up to `until` if that is set."""
 
     note: str = ""
@@ -39,8 +38,7 @@ class Pin:
         return self.until is None or now < self.until
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """A job's sources at one moment. `number` is internal and linear within the job.
 
     `forgotten_at` is set while it is forgotten, and can still be taken back.

@@ -7,8 +7,9 @@ is deleted or lost is in no sum, as it costs nothing; what is condemned is, unti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime
+
+from msgspec import Struct
 
 from backup.cost import SMALLEST, shortfall
 from backup.format.pack import parse_description
@@ -148,8 +149,7 @@ WHERE o.state IN {_BILLED} AND o.job <> other.name
 GROUP BY o.vault, o.job, other.name ORDER BY o.vault, o.job, other.name"""  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """Archives of one vault, job and kind that were stored on one day, by UTC.
 
     `raw` are the bytes of chunks in them, `sealed` what these take, compressed and encrypted, `short` what
@@ -168,8 +168,7 @@ class Stored:
     short: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """A job's snapshots that are kept, and the newest of them, or its versions of files."""
 
     vault: VaultName
@@ -181,8 +180,7 @@ class Contents:
     forgotten: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BackupRun:
+class BackupRun(Struct, frozen=True):
     """A backup that has ended: what it uploaded, and what of that still lies in the vault.
 
     `is_first`: the job's first that made a snapshot, or one before it. `files_read` is None if nobody knows.
@@ -203,8 +201,7 @@ class BackupRun:
     catalog_short: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Uploads:
+class Uploads(Struct, frozen=True):
     """Archives that were stored since some time, of `mib` MiB each, the last of which may be short."""
 
     vault: VaultName
@@ -214,8 +211,7 @@ class Uploads:
     archives: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieved:
+class Retrieved(Struct, frozen=True):
     """Retrievals that a vault accepted since some time, of restores and checks."""
 
     vault: VaultName
@@ -226,8 +222,7 @@ class Retrieved:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """Archives of one job that catalogs of another job name, too."""
 
     vault: VaultName

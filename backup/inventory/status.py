@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from backup.cost import SMALLEST
 from backup.inventory.archives import SOUND, THERE, ArchiveState
@@ -84,8 +85,7 @@ WHERE r.state = 'open'
 GROUP BY t.restore, t.state, t.tier"""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotDates:
+class SnapshotDates(Struct, frozen=True):
     """A job's vault, and when its newest kept snapshots began: that not later than now, and the newest."""
 
     vault: VaultName
@@ -93,8 +93,7 @@ class SnapshotDates:
     latest: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class BackupDates:
+class BackupDates(Struct, frozen=True):
     """When a job's backups began, whatever became of them: the first, the newest not later than now, and
     the newest."""
 
@@ -103,8 +102,7 @@ class BackupDates:
     latest: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """Archives of one kind that a vault holds; `oldest` is when the first of them was stored.
 
     `short` is what they lack of the smallest size that some classes bill.
@@ -118,8 +116,7 @@ class Held:
     short: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalGroup:
+class RetrievalGroup(Struct, frozen=True):
     """So many retrievals of a restore that are alike; `example` has the group's latest and earliest times."""
 
     count: int

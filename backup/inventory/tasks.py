@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed, insert_row, raw_rows, records, row_of, value_of
@@ -25,8 +26,7 @@ class TaskState(StrEnum):
     WAITING = "waiting"  # for its vault
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRow:
+class TaskRow(Struct, frozen=True):
     """A task as it is remembered; `failures` and `cuts` (ends of the process) since its last due time."""
 
     kind: str
@@ -39,8 +39,7 @@ class TaskRow:
     cuts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """A pause of a job, which ends by itself."""
 
     job: JobName

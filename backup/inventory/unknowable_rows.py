@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Unknowable:
+
+class Unknowable(Struct, frozen=True):
     """Tables, and columns as TABLE.COLUMN, that no rebuild brings back; why, or what comes of it."""
 
     what: Sequence[str]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from backup.errors import NightvaultError, UnreachableError
 from backup.inventory.stages import MessageKind
@@ -36,8 +37,7 @@ def safely(send: Callable[[], str]) -> str:
         raise RefusedError(f"unexpected {type(error).__name__} in this channel") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """A message as a channel sends it; `id` is the same whenever it is sent again, `run_id` that of its run.
 
     `exit_code` is how a backup ended, for pings: None if it neither succeeded nor failed.

@@ -9,8 +9,9 @@ the next one does, and if there is none the job is overdue.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
+
+from msgspec import Struct
 
 from backup.inventory.messages import Condition
 from backup.inventory.runs import Outcome, Run, RunKind
@@ -23,8 +24,7 @@ _LEVELS = {Outcome.PARTIAL: 0, Outcome.FAILED: 1}
 _SORTS = ("read", "compared", "laws")  # of checks: none hides another's end
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What follows from a run or a concern: a message or none, a state to record, states that have ended."""
 
     kind: MessageKind | None = None

@@ -7,9 +7,10 @@ hide or reorder it, and HTML is escaped on top of that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from html import escape as escaped_html
 from typing import Any
+
+from msgspec import Struct, field
 
 from backup.wording import escape
 
@@ -19,8 +20,7 @@ _WIDTH = 10  # of labels in the text
 _LONGEST_LINE = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(Struct, frozen=True):
     """A message: one line of title, facts with their labels, problems, remarks, and what to do.
 
     `more_problems` are not listed; `command` shows more, or is what to do.

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.errors import LockedError, NightvaultError
 from backup.inventory import messages
@@ -37,8 +39,7 @@ KEEP = timedelta(days=90)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Flushed:
+class Flushed(Struct, frozen=True):
     """How many deliveries were made, and how many still wait."""
 
     sent: int = 0
@@ -66,8 +67,7 @@ def deliver(
             return Flushed(waiting=len(messages.waiting(tx)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
+class _Round(Struct, frozen=True):
     inventory: Inventory
     channels: Mapping[str, Channel]
     note_of: Callable[[messages.Message], Note]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class QuietHours:
+
+class QuietHours(Struct, frozen=True):
     """Hours of each day, in a time zone, in which nothing is sent; they may go over midnight."""
 
     begin: time

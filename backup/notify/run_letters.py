@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
+
+from msgspec import Struct
 
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import MessageKind
@@ -20,8 +21,7 @@ _FIGURES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LetterContext:
+class LetterContext(Struct, frozen=True):
     """What a letter says besides the run: this server, its time zone, the job's vault and last good backup.
 
     `problems` are those of the run's snapshot, `remarks` sentences on what was unusual. `proven` says what of

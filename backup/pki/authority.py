@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from msgspec import Struct
 
 from backup.credentials.identity import check_validity, load_certificates
 from backup.errors import IdentityError
@@ -46,8 +47,7 @@ class Authority:
         return key_path(self.directory, self.root)
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateContents:
+class CertificateContents(Struct, frozen=True):
     """The contents of a certificate to be issued: subject, names, public key, and validity in days."""
 
     subject: x509.Name

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.credentials.certificate import name_text, subject_values
 from backup.credentials.identity import load_certificates
@@ -79,8 +80,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     crl_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """The whole index; `entries` in the order in which they were issued."""
 
     head: Head

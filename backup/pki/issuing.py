@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
 from backup.credentials.certificate import name_text, subject_values
 from backup.credentials.identity import load_certificates, load_private_key
@@ -27,8 +27,7 @@ MOST_NAMES = 5
 """The most names that a sentence lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(Struct, frozen=True):
     """An issued certificate, with its path and that of its key."""
 
     certificate: x509.Certificate

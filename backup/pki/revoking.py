@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.errors import IdentityError, UsageError
 from backup.pki.authority import BACKDATED, Authority
@@ -44,8 +45,7 @@ _FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenCrl:
+class WrittenCrl(Struct, frozen=True):
     """A list that was signed: of which root, where it is, how many certificates it names, its bytes."""
 
     root: int

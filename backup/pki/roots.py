@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -17,6 +16,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.credentials.certificate import subject_values
 from backup.credentials.identity import load_certificates
@@ -47,8 +48,7 @@ class RootStage(StrEnum):
     SWITCHED = "switched"  # the new one signs, the old one is in the anchor for its certificates
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(Struct, frozen=True):
     """The roots of the trust anchor, oldest first.
 
     `waiting` are the newest certificates of servers that are valid, and of the old root.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
 from backup.credentials.certificate import TAG_VALUE
 from backup.errors import UsageError
@@ -16,8 +16,7 @@ LONGEST_NAME = 64
 """The maximum length of a CN, O or OU (RFC 5280, upper bounds); we count bytes, as the library does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """Common name and other attributes that a trust policy may test; `dns` are alternative names."""
 
     common_name: str

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
 
 from backup.archiver.amend import Amender, amending
 from backup.format import records
@@ -33,8 +34,7 @@ HORIZON = timedelta(days=730)
 _PACKS_A_RECORD = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class JobRules:
+class JobRules(Struct, frozen=True):
     """How a job's snapshots will go: its policy, the schedule of its nights, its time zone."""
 
     policy: Policy | None
@@ -42,8 +42,7 @@ class JobRules:
     zone: ZoneInfo
 
 
-@dataclass(frozen=True, slots=True)
-class CompactReport:
+class CompactReport(Struct, frozen=True):
     """What was retired, or would be; `gain` in dollars over the horizon, None where no price is known."""
 
     vault: VaultName

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
+
+from msgspec import Struct
 
 from backup.archiver.settings import BackupContext, Keys, Sending
 from backup.cost import Price
@@ -15,15 +16,14 @@ from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
 from backup.transfer.retry import Patience
 
 
-@dataclass(frozen=True, slots=True)
-class PruneContext:
+class PruneContext(Struct, frozen=True):
     """All that a prune works with.
 
     `backup` stores catalogs by the backup role; `deleting` is the same vault by the prune role, None where
     this server only condemns. `price` is None where none is known. `threads`: deletions sent side by side.
     """
 
-    keys: Keys = field(repr=False)
+    keys: Keys
     backup: BackupContext
     sending: Sending
     deleting: Vault | None

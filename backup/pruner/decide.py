@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.inventory import pruning, runs
 from backup.inventory.archives import ArchiveState
@@ -20,8 +21,7 @@ from backup.pruner.needed import needed_archives
 from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, plan_prune
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A decision, and the rows of the inventory that it was made from."""
 
     archives: Mapping[int, StoredArchive]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
+from msgspec import Struct
+
 from backup.errors import InterruptedRunError
 from backup.inventory import pruning
 from backup.inventory.archives import ArchiveState
@@ -35,8 +37,7 @@ Record = Callable[[Deleted], object]
 """Takes what came of one batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deleting:
+class Deleting(Struct, frozen=True):
     """How archives are deleted: each request tried how often, how many side by side, until when.
 
     `before_batch` and `before_request` raise if nothing more may go; the former on the caller's thread.

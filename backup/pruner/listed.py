@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.errors import NightvaultError
 from backup.format.pack import parse_description
@@ -24,8 +25,7 @@ class PruneStoppedError(NightvaultError):
     """Something is not as a prune must find it; nothing was deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """What a list shows: what was stored before `until` is in it; `missing` are ours that it must show."""
 
     until: datetime

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.cost import Price, shortfall
 from backup.inventory.pruning import StoredArchive
@@ -15,8 +16,7 @@ from backup.retention.prune import PrunedArchive
 _MONTH = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(Struct, frozen=True):
     """Prices by kind of pack; None for one that is not known, or free."""
 
     by_kind: Mapping[PackKind, Price | None]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct, field
 
 from backup.inventory.old_runs import OldRuns
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Archives that have the same fate: how many, their bytes; a reason, days and money where there are any.
 
     `why` is a word for scripts, `detail` a sentence. `until`: the day on which they can be deleted, or are
@@ -58,8 +58,7 @@ def _money(amount: Decimal | None) -> str | None:
     return None if amount is None else f"{amount:.6f}"
 
 
-@dataclass(frozen=True, slots=True)
-class PruneReport:
+class PruneReport(Struct, frozen=True):
     """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
 
     `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs`

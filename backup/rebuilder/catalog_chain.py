@@ -28,8 +28,9 @@ The rules, each of which holds before a byte of a catalog's body is believed:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.errors import FormatError, NewerFormatError, NightvaultError
 from backup.format.header import (
@@ -62,16 +63,14 @@ class OlderStateError(NightvaultError):
     """The vault does not show what the recovery line names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Struct, frozen=True):
     """The signers believed without a recovery key: that of the fingerprint alone, or whoever wrote."""
 
     signer: bytes | None = None
     vault: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A catalog that a listing, a line or another catalog speaks of. A hint, all of it."""
 
     archive_id: ArchiveId
@@ -81,12 +80,11 @@ class Candidate:
     created_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A catalog whose header passed rule 1."""
 
     archive_id: ArchiveId
-    header: Header = field(repr=False)
+    header: Header
 
     @property
     def catalog(self) -> CatalogFields:
@@ -127,8 +125,7 @@ class NewerCatalogError(NewerFormatError):
         self.member = member
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A full catalog and the deltas after it, oldest first; they end with the state of delta `number`.
 
     `gap`: the walk back from the tip met a state that no catalog at hand explains. Then `base` is None.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from backup.errors import FormatError, SpoolError
 from backup.format.catalog import Record, unpack_records
@@ -25,14 +26,13 @@ from backup.format.treehash import TreeHasher
 from backup.model import MIB, FrameRow, TreeHash
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogFile:
+class CatalogFile(Struct, frozen=True):
     """A catalog's pack in a file; what it costs in memory is one frame at a time."""
 
     path: str
     size: int
     tree_hash: TreeHash
-    header: Header = field(repr=False)
+    header: Header
 
     def records(self, keys: Sequence[RecoveryKey]) -> Iterator[Record]:
         """Its records. `FormatError` where a frame does not open, also in the middle."""

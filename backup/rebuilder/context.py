@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
@@ -15,8 +16,7 @@ from backup.rebuilder.floor import Floor
 from backup.transfer.retry import Patience, Reach
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """The user's wish; all of it may be left out.
 
     `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `deep` reads the directories of
@@ -35,18 +35,16 @@ class Wish:
     before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ServerKeys:
+class ServerKeys(Struct, frozen=True):
     """The keys that a rebuilt server seals with; `recipients` are public keys."""
 
-    signer: Signer = field(repr=False)
-    secret: ChunkSecret = field(repr=False)
+    signer: Signer
+    secret: ChunkSecret
     recipients: Sequence[bytes]
     recipient_ids: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildContext:
+class RebuildContext(Struct, frozen=True):
     """All that a rebuild works with outside its wish.
 
     `recovery_keys` are one or several: older catalogs may be sealed for other ones than the newest. `url` is
@@ -58,7 +56,7 @@ class RebuildContext:
     vault: Vault
     clock: Clock
     progress: Progress
-    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
+    recovery_keys: Sequence[RecoveryKey]
     url: str
     folder: str
     new_id: InventoryId

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
 
 from backup.errors import FormatError, NightvaultError, SpoolError
 from backup.format.keys import RecoveryKey
@@ -42,22 +44,20 @@ _PAUSES = (1.0, 5.0, 15.0)
 """Seconds between comparisons while a backup is at work; recording a catalog that was accepted takes less."""
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildDrillContext:
+class RebuildDrillContext(Struct, frozen=True):
     """All that a drill works with outside its wish; `inventory` is the one in use, `url` its place."""
 
     vault: Vault
     clock: Clock
     progress: Progress
-    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
+    recovery_keys: Sequence[RecoveryKey]
     inventory: Inventory
     url: str
     state_directory: str
     reach: Reach = field(default_factory=Reach)
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildDrillReport:
+class RebuildDrillReport(Struct, frozen=True):
     """A drill that is over, or waits: `worked` for so many seconds, of `took` since it was begun."""
 
     rebuilt: RebuildReport

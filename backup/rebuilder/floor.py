@@ -9,11 +9,11 @@ server cannot choose. Of a job that is younger than the floor, everything stays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from backup.format import records
 from backup.format.catalog import Record
@@ -47,8 +47,7 @@ def accepted_later(candidates: Sequence[Candidate], as_of: datetime, moment: dat
     return {archive for archive, at in acceptance(candidates, as_of).items() if at > moment}
 
 
-@dataclass(frozen=True, slots=True)
-class Floor:
+class Floor(Struct, frozen=True):
     """A time by the vault's clock: what a state of then or later held stays."""
 
     at: datetime

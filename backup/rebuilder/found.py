@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from backup.format import records
 from backup.format.header import Header
 from backup.format.line import RecoveryLine
@@ -27,8 +29,7 @@ class FoundJob:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """A catalog that is well signed, by a signer that nobody vouched for when it came."""
 
     candidate: Candidate

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from backup.inventory.stages import StepStage
 from backup.model import InventoryId, VaultName
 
 
-@dataclass(frozen=True, slots=True)
-class Suspicion:
+class Suspicion(Struct, frozen=True):
     """Something about the vault that is not as it should be: named, and not used.
 
     `kind`: refused, other-key, relabelled, damaged, missing, duplicate, withheld, differs, not-covered,
@@ -24,8 +25,7 @@ class Suspicion:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class RebuiltJob:
+class RebuiltJob(Struct, frozen=True):
     """A job of the new inventory: the state of delta catalog `number`; `not_covered` are newer ones."""
 
     name: str
@@ -36,8 +36,7 @@ class RebuiltJob:
     line_met: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildReport:
+class RebuildReport(Struct, frozen=True):
     """A rebuild that is done, or that waits for the vault."""
 
     state: StepStage

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
+
+from msgspec import Struct
 
 from backup.errors import FormatError, IntegrityError, RecoveryKeyError
 from backup.format.frame import check_digest
@@ -54,8 +55,7 @@ Suspect = Callable[[str, str, str], None]
 Opened = tuple[ListedArchive, TreeHash, Header, list[FrameRow], Sequence[ChunkRow]]
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """The yield of uncovered packs."""
 
     packs: int = 0

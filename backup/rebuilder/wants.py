@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from backup.model import ArchiveId, ByteRange
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Struct, frozen=True):
     """Bytes of an archive: all of it, or whole MiB (the last may be short)."""
 
     archive_id: ArchiveId

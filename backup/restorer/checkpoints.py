@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.inventory import restore_state as books
 from backup.inventory.database import Inventory
@@ -18,8 +19,7 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.restorer.target.write import Writer
 
 
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
+class _Checkpoint(Struct, frozen=True):
     """The record that is written when all that came before it is on the disk."""
 
     syncing: Future[None]

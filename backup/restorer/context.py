@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
@@ -23,8 +24,7 @@ CHECKPOINT = 256 * MIB
 """Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreContext:
+class RestoreContext(Struct, frozen=True):
     """All that a restore works with. `key_directory` holds pack keys while a restore waits.
 
     `numeric_owner`: owners by number, even where this machine knows their names.

@@ -7,7 +7,8 @@ there, whatever ended this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, NightvaultError, RetrievalNotReadyError
 from backup.inventory import restore_state as books

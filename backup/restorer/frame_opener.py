@@ -6,9 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from msgspec import Struct, field
 
 from backup.errors import FormatError, IntegrityError, NightvaultError
 from backup.format.frame import FrameCodec
@@ -32,12 +33,11 @@ def _prove_nothing(_: FrameRow) -> Callable[[bytes], Mapping[int, bool]]:
     return lambda _: {}
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedArchive:
+class OpenedArchive(Struct, frozen=True):
     """All that opens an archive's frames; `why`, by number, some of them do not come."""
 
     pack_id: PackId
-    keys: PackKeys = field(repr=False)
+    keys: PackKeys
     why: Mapping[int, str] = field(default_factory=dict)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from operator import attrgetter
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.errors import FormatError
 from backup.format.frame import DIGEST_SIZE, check_frame
@@ -40,8 +42,7 @@ from backup.restorer.target.extraneous import find_extraneous, spared_below
 _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETING, ArchiveState.DELETED}
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
+class RestorePlan(Struct, frozen=True):
     """The plan of a restore: ranges to retrieve and bytes to write. Nothing was asked for yet.
 
     `archives` are those to read from; `lost` are those that cannot be, and why: their files are reported.

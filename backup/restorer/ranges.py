@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, overload
+
+from msgspec import Struct
 
 from backup.format.treehash import align
 from backup.model import MIB, ByteRange, FrameRow
@@ -50,8 +51,7 @@ class Frames(Sequence[FrameRow]):
         return hash(self._packed)
 
 
-@dataclass(frozen=True, slots=True)
-class RangePlan:
+class RangePlan(Struct, frozen=True):
     """A range of one archive to retrieve, and the frames to read out of it, by offset."""
 
     archive: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
@@ -12,8 +13,7 @@ from backup.inventory.stages import OVER, SETTLED, RestoreStage, RetrievalStage
 from backup.model import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
+class RestoreReport(Struct, frozen=True):
     """The progress of a restore: `waiting` retrievals are not ready, `outcome` is RUNNING until the end.
 
     `files` counts everything but directories; `bytes` were written, `retrieved` made readable by the vault,
@@ -41,7 +41,7 @@ class RestoreReport:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. Paths are rendered by who shows it."""
-        names = [name for name in self.__slots__ if name not in {"problems", "target"}]
+        names = [name for name in self.__struct_fields__ if name not in {"problems", "target"}]
         document = {name: getattr(self, name) for name in names}
         return document | {"outcome": str(self.outcome), "warnings": list(self.warnings)}
 

@@ -7,10 +7,11 @@ first day on all of which it can be deleted without paying for the rest is D + m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from backup.model import PackKind
 from backup.retention.nights import Amount
@@ -25,8 +26,7 @@ AGE_STEPS = (0, 30, 90, 180, 365, 730)
 _Prices = Mapping[PackKind, "Price | None"]
 
 
-@dataclass(frozen=True, slots=True)
-class Minimum:
+class Minimum(Struct, frozen=True):
     """Archives whose minimum duration still runs.
 
     The first of them is free to delete from `first` on, all from `last` on; deleting them today costs
@@ -39,8 +39,7 @@ class Minimum:
     early: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Age:
+class Age(Struct, frozen=True):
     """Archives that are `least` days old or older, but not `most` (None: however old)."""
 
     least: int

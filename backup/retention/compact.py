@@ -8,9 +8,10 @@ Nothing is retrieved for that: the files are on the disk.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.cost import Price, shortfall
 
@@ -19,8 +20,7 @@ _A_DAY = timedelta(days=1)
 _REQUESTS = 3  # begin, parts, complete
 
 
-@dataclass(frozen=True, slots=True)
-class Partly:
+class Partly(Struct, frozen=True):
     """An archive that is built upon and of which not everything is needed.
 
     `length` is that of all its chunks before compression, `live` of those that a file on the disk has now.
@@ -42,8 +42,7 @@ class Partly:
         return self.size * self.live // self.length if self.length else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Compaction:
+class Compaction(Struct, frozen=True):
     """An archive to retire: what is stored anew, from when on the old one is gone, and what that saves.
 
     `gain` in dollars over the horizon; None where no price is known: then `freed` bytes decide.
@@ -59,8 +58,7 @@ class Compaction:
         return self.archive.size - self.archive.stored_anew
 
 
-@dataclass(frozen=True, slots=True)
-class CompactRules:
+class CompactRules(Struct, frozen=True):
     """Horizon, grace of a prune, size of new packs, and the least gain (dollars) that is worth it."""
 
     horizon: timedelta

@@ -11,7 +11,8 @@ the reason; what a user named is refused.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.retention.history import Candidate
 from backup.retention.policy import Decision
@@ -24,16 +25,14 @@ NAMED = "named to be forgotten"
 NOT_NAMED = "not named"
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedSnapshot:
+class RefusedSnapshot(Struct, frozen=True):
     """A snapshot that was named and is not forgotten, and why."""
 
     number: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetPlan:
+class ForgetPlan(Struct, frozen=True):
     """What stays and what goes of a job's snapshots, in the order of their numbers; what was refused."""
 
     stays: tuple[Decision, ...]

@@ -8,12 +8,13 @@ from datetime import datetime
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from backup.retention.periods import Key, Period
 from backup.retention.spans import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """One snapshot that a policy keeps or forgets.
 
     `number` is linear within the job and says what is newer, whatever the clock showed. `started_at` has a
@@ -27,8 +28,7 @@ class Candidate:
     is_pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dated:
+class Dated(Struct, frozen=True):
     """A candidate with its time in the job's time zone, and the periods in which it lies.
 
     `periods` has the values of `Period` as keys: plain texts, which are looked up much faster than members.

@@ -7,10 +7,12 @@ so are nights that uploaded unusually much: they do not come again. It is not kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.model import JobName, PackKind, VaultName
 from backup.retention.unusual import BYTES_FLOOR, FILES_FLOOR, Direction, Unusual, judge_all
@@ -23,8 +25,7 @@ WINDOW = 30
 YEAR = 365
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """A number of archives, their bytes, and what these lack of the smallest size that some classes bill."""
 
     archives: int = 0
@@ -44,8 +45,7 @@ class Amount:
 Amounts = Mapping[PackKind, Amount]
 
 
-@dataclass(frozen=True, slots=True)
-class Night:
+class Night(Struct, frozen=True):
     """What a job's backups that began on one day did.
 
     `backups` are those that made a snapshot, `files_read` the files that were new or changed (None: nobody

@@ -7,11 +7,12 @@ light and dark pages, and says in its title and description what can be seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from typing import Final
 from xml.sax.saxutils import escape
+
+from msgspec import Struct
 
 from backup.retention.simulate import Look, Simulation, Stay
 
@@ -38,8 +39,7 @@ _MARK: Final = 11  # its height
 _LEAST: Final = 2.0  # its width
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
+class _Axis(Struct, frozen=True):
     """Where a night stands from left to right."""
 
     first: float

@@ -16,9 +16,10 @@ partial snapshot never pushes out a whole one of its period, of the last ones, o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 from backup.retention.dates import FUTURE, in_doubt
@@ -32,8 +33,7 @@ __all__ = ["ALL", "Candidate", "Count", "Decision", "Policy", "Span", "decide", 
 _ALL_PERIODS = tuple(Period)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What to keep: counts (0: no such rule), spans (`NO_SPAN`: none), and sets of tags that go together."""
 
     last: Count = 0
@@ -76,8 +76,7 @@ class Policy:
         return ", ".join(map(str, self.rules())) or "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """Whether a snapshot stays; `reasons` are of each rule that keeps it, or else of each that does not.
 
     `is_misdated`: its date cannot be right, so it is kept and no rule counts it. Reports have to name it.

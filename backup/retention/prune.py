@@ -10,10 +10,11 @@ minimum duration is over, it is deleted. A fee that the user allows lifts the mi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.model import PackKind
 
@@ -34,8 +35,7 @@ class Why(StrEnum):
     OTHERS = "somebody who may delete: this server may not"
 
 
-@dataclass(frozen=True, slots=True)
-class PrunedArchive:
+class PrunedArchive(Struct, frozen=True):
     """An archive as a prune looks at it.
 
     `free_at`: when the vault's minimum duration is over. `condemned_at`: the time of the last condemnation,
@@ -66,8 +66,7 @@ class PrunedArchive:
         return max(self.condemned_at, self.told_at)
 
 
-@dataclass(frozen=True, slots=True)
-class PruneRules:
+class PruneRules(Struct, frozen=True):
     """The rules of a prune: the time of grace, and the most that deleting early may cost.
 
     `listed_before`: catalogs stored before it are shown by the list that the prune goes by. Without
@@ -80,8 +79,7 @@ class PruneRules:
     may_delete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """An archive that is condemned and not deleted yet: the reason, and the day if it is known.
 
     `fee` is what deleting it now would cost; None: no fee makes it possible, or the price is not known.
@@ -93,8 +91,7 @@ class Waiting:
     fee: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PrunePlan:
+class PrunePlan(Struct, frozen=True):
     """What a prune does: archives to condemn, to take up again, to delete, and those that wait.
 
     `early` are those among the deleted whose minimum duration is not over: their fees are paid.

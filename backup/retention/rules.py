@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, Protocol
+
+from msgspec import Struct
 
 from backup.retention.history import History
 from backup.retention.periods import Key, Period
@@ -27,8 +28,7 @@ ALL: Final = Unlimited.ALL
 Count = int | Literal[Unlimited.ALL]
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """What a rule makes of a history: why it keeps some, by position, and why not the others."""
 
     kept: Mapping[int, str]
@@ -43,8 +43,7 @@ class Rule(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(Struct, frozen=True):
     """`keep_last`: the newest snapshots, and as many of the newest whole ones.
 
     So nights that were only partly read do not push out those that were read in full.
@@ -67,8 +66,7 @@ class Last:
         return Applied(kept, lambda _: sentence)
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """`keep_daily` and the like: the newest snapshot of each of the last periods that have one.
 
     While fewer periods than the count have a snapshot, the oldest one of all is kept, too.
@@ -101,8 +99,7 @@ class Counted:
         return f"older than {_the_last(self.period, self.count)} that {_has(self.count)} a backup"
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
+class Within(Struct, frozen=True):
     """`keep_within`: all snapshots within a span of the newest one, whole or not."""
 
     span: Span
@@ -117,8 +114,7 @@ class Within:
         return Applied(dict.fromkeys(kept, f"within {_of_newest(history, self.span)}"), lambda _: sentence)
 
 
-@dataclass(frozen=True, slots=True)
-class CountedWithin:
+class CountedWithin(Struct, frozen=True):
     """`keep_within_daily` and the like: the newest of each period, within a span of the newest snapshot.
 
     While the whole history is shorter than the span, its oldest snapshot is kept, too.
@@ -147,8 +143,7 @@ class CountedWithin:
         return Applied(kept, why_not)
 
 
-@dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(Struct, frozen=True):
     """`keep_tags`: snapshots that have all tags of any one of these sets."""
 
     tags: tuple[frozenset[str], ...]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from backup.errors import UsageError
 from backup.retention.history import Candidate, Dated, History
@@ -24,8 +25,7 @@ MOST_NIGHTS: Final = 30_000
 MOST_LOOKS: Final = 37  # rows of a picture
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+class Stay(Struct, frozen=True):
     """A night that is kept; `rule` is the place of the first rule that keeps it among those of the policy."""
 
     night: int
@@ -33,16 +33,14 @@ class Stay:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What is there after a night, once the policy has forgotten: oldest first."""
 
     night: int
     kept: tuple[Stay, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Simulation:
+class Simulation(Struct, frozen=True):
     """What becomes of each night; `forgotten_after` has the night after which it is forgotten, None if never.
 
     `looks` are at the last nights of months (of every second, third … month over many years) and at the end.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import calendar
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 
@@ -18,8 +19,7 @@ _UNITS = {"y": "years", "m": "months", "w": "weeks", "d": "days", "h": "hours"}
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A length of time in units of the calendar; `m` is months, as in restic."""
 
     years: int = 0

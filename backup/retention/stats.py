@@ -11,10 +11,11 @@ been deleted; requests are those that the inventory can prove.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from backup.cost import Figure, Load, Price
 from backup.format.treehash import part_size_for
@@ -30,8 +31,7 @@ MONTH = 30
 _NOTHING = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """The terms of a vault: by kind of pack its class, and its price (None: free, or not known).
 
     `endpoint` is that of a vault which is not at AWS, whose prices are used nevertheless.
@@ -54,8 +54,7 @@ class _Row(Protocol):
     def job(self) -> JobName | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """What the inventory told, of everything or of a part."""
 
     stored: Sequence[Stored] = ()
@@ -94,8 +93,7 @@ class Rows:
         return sorted({(one.vault, one.job) for one in rows}, key=lambda pair: (pair[0], pair[1] or ""))
 
 
-@dataclass(frozen=True, slots=True)
-class ClassCost:
+class ClassCost(Struct, frozen=True):
     """What archives in one storage class cost a month; None where no price is known.
 
     `overhead` are the bytes that are billed on top, `in_a_year` is the month's cost at the present pace.
@@ -109,8 +107,7 @@ class ClassCost:
     unverified: tuple[Figure, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+class Requests(Struct, frozen=True):
     """Requests of the last 30 days: to upload `archives`, and to retrieve `bytes`; None without a price."""
 
     archives: int
@@ -127,8 +124,7 @@ class Requests:
         return None if None in known else sum(filter(None, known), _NOTHING)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """Everything about a vault, or about a job in it; `dead` are archives that nothing kept needs."""
 
     held: Amounts
@@ -278,8 +274,7 @@ def _retrieval_cost(terms: Terms, one: Retrieved) -> Decimal | None:
     return None if bill is None else bill.retrieval + bill.requests
 
 
-@dataclass(frozen=True, slots=True)
-class Month:
+class Month(Struct, frozen=True):
     """What a job stored in a month (UTC) and is there still; `month` is such as 2026-11."""
 
     month: str

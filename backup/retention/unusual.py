@@ -20,10 +20,11 @@ number that differs from the median by less than the floor is never unusual, as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from math import log
 from statistics import median
+
+from msgspec import Struct
 
 NIGHTS = 30
 """So many nights before a night say what is usual."""
@@ -52,16 +53,14 @@ class Direction(StrEnum):
     LESS = "less"
 
 
-@dataclass(frozen=True, slots=True)
-class Unusual:
+class Unusual(Struct, frozen=True):
     """An unusual number: there is more or less than `usual`, the median of the nights before it."""
 
     direction: Direction
     usual: float
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """The figures of a night: files new or changed, bytes uploaded, new bytes before compression."""
 
     files: int

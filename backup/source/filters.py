@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 from backup.source.patterns import Pattern, Patterns
@@ -27,8 +28,7 @@ class Reason(StrEnum):
     OWN = "own"
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Struct, frozen=True):
     """An excluded entry, or (TAG, FILE_SYSTEM) a directory whose content is excluded."""
 
     path: bytes
@@ -36,8 +36,7 @@ class LeftOut:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(Struct, frozen=True):
     """A file whose presence excludes the rest of its directory (as CACHEDIR.TAG does).
 
     With a `header` it must be a regular file that begins with it; without one, any entry of that name will

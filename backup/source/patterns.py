@@ -11,8 +11,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 
@@ -24,8 +25,7 @@ _MOST_BYTES = 16 << 20  # of a file of patterns: a larger one is a mistake
 _Search = Callable[[str], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """A line as it was written, and its origin: a key of the config or FILE:LINE."""
 
     text: str

@@ -10,9 +10,10 @@ import os
 import pickle
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, overload
+
+from msgspec import Struct
 
 Look = tuple[Any, ...]
 """A file with one name: that, mode, size, mtime and ctime in ns, inode; of anything else the name alone."""
@@ -73,8 +74,7 @@ class PackedEntries(Sequence[ScannedEntry]):
         return map(self.__getitem__, range(len(self)))
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedDirectory:
+class ScannedDirectory(Struct, frozen=True):
     """A directory that was listed, or a piece of it; `handle` is open until the next one is requested.
 
     It covers all names after `after` up to `until` (None: from the first, to the last).

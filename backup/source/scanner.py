@@ -16,8 +16,9 @@ import socket
 import struct
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from backup.errors import SourceError
 from backup.model import Problem

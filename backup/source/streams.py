@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from backup.errors import InterruptedRunError
 from backup.source.read import FileUnreadableError, unreadable
 
@@ -77,8 +79,7 @@ class Command:
         return RunningCommand(self.run, self.timeout, self.environment, self.user, stop)
 
 
-@dataclass(frozen=True, slots=True)
-class StandardInput:
+class StandardInput(Struct, frozen=True):
     """Standard input, or another handle, read until it ends."""
 
     name: bytes
@@ -95,8 +96,7 @@ class StandardInput:
         yield _Input(self.handle, stop)
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """A block device, read as a file from its first byte to its last."""
 
     device: bytes

@@ -14,9 +14,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.protocols import Clock
 
@@ -26,8 +28,7 @@ LONGEST_WAIT: Final = 32
 """Looks, not seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """The yield of a while in which every slot was used: bytes, seconds (more than 0), failed requests."""
 
     sent: int
@@ -35,8 +36,7 @@ class Look:
     troubles: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Concurrency:
+class Concurrency(Struct, frozen=True):
     """`now` are used, between `least` and `most`; `rate` is what one less, or as many, brought before."""
 
     now: int

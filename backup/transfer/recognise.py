@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from backup.errors import NightvaultError, OlderInventoryError, OtherVaultError, VaultMissingError
 from backup.format.pack import parse_description
@@ -30,8 +31,7 @@ OLDER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
+class Meeting(Struct, frozen=True):
     """The identity that a vault was known by, and what it shows now."""
 
     known: VaultIdentity | None
@@ -59,8 +59,7 @@ def require_vault(inventory: Inventory, vault: Vault, patience: Patience) -> Non
     refuse_older(inventory, vault, patience)
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(Struct, frozen=True):
     """The time by a vault's own clock, None where it has none, and by this machine's."""
 
     there: datetime | None
@@ -163,8 +162,7 @@ def _require_shown(wanted: Evidence, vault: Vault, patience: Patience) -> None:
 # Is the inventory as new as the vault.
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
+class Ahead(Struct, frozen=True):
     """A catalog of this inventory in the vault that it never wrote, though it is as new as its newest."""
 
     label: ArchiveLabel

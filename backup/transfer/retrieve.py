@@ -9,9 +9,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from msgspec import Struct
 
 from backup.errors import IntegrityError, NightvaultError, VaultError
 from backup.format.frame import check_digest
@@ -28,8 +29,7 @@ TRIES = 3
 GivenUp = Callable[[FrameRow, NightvaultError], object]
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyRange:
+class ReadyRange(Struct, frozen=True):
     """A range of an archive that the vault has made readable, and the frames wanted from it, by offset.
 
     Each frame lies within `extent`, which begins and ends on whole MiB or with the archive.

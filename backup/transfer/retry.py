@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
+from msgspec import Struct
+
 from backup.errors import NightvaultError, ThrottledError, UnreachableError
 from backup.protocols import Clock, Progress
 
@@ -90,8 +92,7 @@ class Patience:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """The time for which a vault is tried: `seconds` if somebody said so; once it `has_answered`, as ever."""
 
     seconds: float | None = None

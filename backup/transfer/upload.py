@@ -19,10 +19,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.errors import IntegrityError, NightvaultError, UploadExpiredError
 from backup.format.crc64 import crc64
@@ -53,8 +55,7 @@ _ANEW = 2  # how often an upload that the vault gave up is begun again before th
 _WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed again
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """A pack to send: its archive, its file in the spool, and the parts that it is cut into.
 
     `stamp` is that of the file when it was proven; None for one that a dead process left.
@@ -67,8 +68,7 @@ class Outgoing:
     stamp: FileStamp | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sending:
+class _Sending(Struct, frozen=True):
     """A pack on its way; its upload was begun `anew` so many times, `others` were begun before."""
 
     pack: Outgoing

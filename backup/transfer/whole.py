@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.errors import (
     NightvaultError,
@@ -27,8 +28,7 @@ PIECE = 16 * MIB
 TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class WholeArchive:
+class WholeArchive(Struct, frozen=True):
     """A ready retrieval of bytes `extent` of an archive of `size` bytes, and the file they go to."""
 
     retrieval_id: RetrievalId

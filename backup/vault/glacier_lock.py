@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from backup.errors import DeniedError
 from backup.model import Refusal
@@ -24,8 +25,7 @@ _EXTRA_DAYS = {"numericlessthan": 0, "numericlessthanequals": 1}  # an age of N 
 _UNDATED = Refusal("the vault's lock forbids it")
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Struct, frozen=True):
     """A vault's lock policy; until it `is_final` it lasts for a day only."""
 
     policy: str

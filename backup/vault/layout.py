@@ -19,12 +19,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from backup.errors import (
     ArchiveMissingError,
@@ -76,8 +76,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Struct, frozen=True):
     """The open directory of a vault, and its path for messages."""
 
     fd: int

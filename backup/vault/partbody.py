@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from backup.model import KIB, MIB
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, Unlimited
@@ -36,8 +37,7 @@ _AT_ONCE: Final = 0.05
 _SLOWLY: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Stride:
+class Stride(Struct, frozen=True):
     """The size of the pieces given to a socket: doubled after a fast piece, halved after one of a second."""
 
     size: int = SMALLEST_PIECE

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from backup.errors import InterruptedRunError
 from backup.protocols import Clock
 
@@ -36,8 +38,7 @@ class Readable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A limit in bytes a second from minute `start` of each day to before `end` (of the next day, if not
     later)."""
 
@@ -52,8 +53,7 @@ class Window:
         return minute >= self.start or minute < self.end
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
+class Timetable(Struct, frozen=True):
     """Windows with limits; the lowest one in force counts, by local time in `zone` (None: the machine's)."""
 
     windows: Sequence[Window] = ()
@@ -122,8 +122,7 @@ AnyRateLimit = RateLimit | Unlimited
 UNLIMITED: Final = Unlimited()
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimits:
+class RateLimits(Struct, frozen=True):
     """The rate limits of a vault: one for uploads, one for downloads."""
 
     up: AnyRateLimit = UNLIMITED

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
 from backup.model import MIB, ArchiveId
@@ -26,8 +27,7 @@ _BURIED = (
 _MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA": 30, "ONEZONE_IA": 30}  # days
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """A bucket and its settings as a vault.
 
     `prefix` is empty or ends with a slash. `kept_days` is how long a retrieved copy stays readable.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
+from msgspec import Struct
 from starlette.requests import Request
 
 from backup.config import Config
@@ -17,8 +17,7 @@ from backup.web.guard.users import User
 from backup.web.reading import Reading
 
 
-@dataclass(frozen=True, slots=True)
-class WebContext:
+class WebContext(Struct, frozen=True):
     """Everything that a handler uses; the same for all requests."""
 
     config: Config

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from backup.errors import DaemonAwayError, LockedError, NightvaultError
 from backup.protocols import Clock
@@ -22,8 +23,7 @@ _KEPT_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """The daemon's status as last heard: `document` as `nightvault status --json` has its daemon, or None.
 
     While the daemon is away `document` stays what it said last, at `at`, and `is_away` says that it is old.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
 from backup.app.status_parts import CertificateStatus, Level, RenewalStatus, Suspended, Topic

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backup.app.opened import opened
 from backup.app.restore_units import RestoreUnits

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from backup.format import records
 from backup.format.catalog import unpack_records
 from backup.format.frame import FrameCodec
@@ -25,8 +27,7 @@ from backup.model import ArchiveId, ByteRange, ChunkRow, FrameRow, Generation, L
 from backup.protocols import Vault
 
 
-@dataclass(frozen=True)
-class OpenedCatalog:
+class OpenedCatalog(Struct, frozen=True):
     """A catalog that was fetched and opened."""
 
     listed: ListedArchive

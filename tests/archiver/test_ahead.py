@@ -6,10 +6,10 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backup.archiver import ahead as reading_ahead
 from backup.archiver import read_batch

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backup.archiver.hooks import Command, Hook, Hooks
 from backup.source.freshness import stamp_clock

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from backup.checker import read_sample
 from backup.checker.sample import Amount

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.model import MIB, Listing, VaultName
 from backup.protocols import Vault
@@ -122,7 +124,9 @@ def test_directory_vault_at_every_call(on_disk: Stage, after: bool, share: int) 
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
 def test_directory_vault_that_takes_files(on_disk: Stage, after: bool, share: int) -> None:
-    calls = cut_everywhere(replace(on_disk, faulty=FaultyDisk), itertools.count(share, SHARES), after=after)
+    calls = cut_everywhere(
+        dataclasses.replace(on_disk, faulty=FaultyDisk), itertools.count(share, SHARES), after=after
+    )
     assert calls >= 8, "too few calls for a test of cuts"
 
 

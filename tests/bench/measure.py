@@ -6,8 +6,9 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from backup.model import KIB, MIB
 from tests.bench.place import Place
@@ -15,8 +16,7 @@ from tests.bench.place import Place
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """`wall` and `cpu` (user and system, children too) in seconds; `peak` MiB of the largest process;
     `others` the share of all cores that other processes took, 0 to 1; `stored` MiB in the repository."""
 

@@ -7,9 +7,10 @@ import platform
 import statistics
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from tests.bench.measure import Measured
 
@@ -18,8 +19,7 @@ _MARKS = "<!-- measured: begin -->", "<!-- measured: end -->"
 _LOADED = 0.1  # a row is marked when others took more of the machine than this
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One measurement."""
 
     data: str

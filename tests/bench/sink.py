@@ -14,8 +14,9 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
+
+from msgspec import Struct
 
 from backup.format.treehash import tree_hash
 from backup.model import MIB
@@ -28,8 +29,7 @@ _GIVEN = bytes(range(256)) * (PIECE // 256)
 _HASHES = {size: tree_hash(_GIVEN[:size]).hex() for size in (PIECE, 8 * MIB)}
 
 
-@dataclass(frozen=True, slots=True)
-class RunningSink:
+class RunningSink(Struct, frozen=True):
     """A sink in a process of its own."""
 
     url: str

@@ -18,9 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
 
 from backup.app.malloc import share_freed_memory
 from backup.cli import GC_THRESHOLDS
@@ -41,8 +42,7 @@ _HEAD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(Struct, frozen=True):
     """One program's turn: seconds, CPU seconds of this process, the share of the cores others had."""
 
     towards: str

@@ -5,15 +5,17 @@ A job's catalogs name what its entries need, wherever it lies by then: each job 
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.checker.invariants import check_invariants
 from backup.inventory.lost import sound_locations
@@ -246,7 +248,7 @@ def test_a_rebuild_marks_as_lost_what_the_list_lacks(jobs: Jobs) -> None:
     assert state_in(new.folder, lost) == "lost"
     again = new.site()
     sites = {name: replace(again, job=one.job) for name, one in jobs.sites.items()}
-    rebuilt = replace(jobs, sites=sites)
+    rebuilt = dataclasses.replace(jobs, sites=sites)
     rebuilt.backup("two")
     assert kinds(check(again))["unnamed"] == 1
     rebuilt.backup("one")

@@ -10,12 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
+from msgspec import Struct
 
 from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import issue
@@ -40,8 +40,7 @@ TRUST = {
 LIST = {"Statement": [{"Effect": "Allow", "Action": "glacier:*", "Resource": "*"}]}
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """An emulator, an authority, an identity that it issued, and a home without a config."""
 
     emulator: RunningEmulator

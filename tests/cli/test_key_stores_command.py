@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from backup.cli.commands.sign_string import signed_text
 from backup.credentials.identity import load_certificates
@@ -22,8 +22,7 @@ P_256 = ("-algorithm", "EC", "-pkeyopt", "group:P-256")
 SWTPM = pytest.mark.key_store("swtpm")
 
 
-@dataclass(frozen=True)
-class InTpm:
+class InTpm(Struct, frozen=True):
     """A certificate, its key in a TPM, and how the TPM is found."""
 
     certificate: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app import SystemClock
 from backup.cli.support.identity_flags import Flags
@@ -87,8 +89,7 @@ ANSWERS = {
 }
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """A world, one who listens, and keys in stores that need a secret."""
 
     world: World
@@ -305,7 +306,7 @@ def test_of_the_library(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
             ScratchServer(lambda _number, given=answer: given).running() as server,  # type: ignore[misc]
         ):
             hear_failure(scene, files, replace(options, endpoint=server.url))
-    hear_failure(scene, replace(files, passphrase=WRONG.encode()), options)
+    hear_failure(scene, dataclasses.replace(files, passphrase=WRONG.encode()), options)
     scene.listener.hear("the log", caplog.text, *(repr(vars(record)) for record in caplog.records))
 
 

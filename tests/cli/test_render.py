@@ -6,13 +6,13 @@ import base64
 import io
 import json
 import unicodedata
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.cli.support import progress, render
 from backup.cli.support.tables import Column
@@ -122,8 +122,7 @@ def test_texts_keep_their_lines_and_lose_their_tricks() -> None:
 # JSON.
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Struct, frozen=True):
     when: datetime
     tier: Tier
     sizes: tuple[int, ...]

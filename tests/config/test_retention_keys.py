@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields
 
 from backup.config import PROPOSED, Config, ForgetWhen, RetentionSettings, load_config
 from backup.config.retention import COUNTS, SPANS
@@ -59,7 +59,7 @@ def test_every_rule_is_read(tmp_path: Path) -> None:
 
 
 def test_each_rule_of_a_policy_has_its_key() -> None:
-    rules = {f"keep_{field.name}" for field in dataclasses.fields(Policy)}
+    rules = {f"keep_{field.name}" for field in fields(Policy)}
     assert rules == set(RetentionSettings.__struct_fields__) == COUNTS | SPANS | {"keep_tags"}
 
 

@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from iam_rolesanywhere_session import IAMRolesAnywhereSession
+from msgspec import Struct
 
 from backup.credentials.boto import boto3_session
 from backup.credentials.connection import Connection, open_pool
@@ -47,8 +47,7 @@ TRUST = {
 }
 
 
-@dataclass(frozen=True)
-class Tls:
+class Tls(Struct, frozen=True):
     """An emulator that speaks TLS, the CA of its certificate, and an identity under each trust anchor."""
 
     emulator: RunningEmulator

@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.credentials.identity import Identity, IdentityFiles, KeyHolder, load_identity
 from backup.credentials.keys import SoftwareKey
@@ -26,8 +26,7 @@ VECTORS = vectors()
 STAMP = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Repeatable:
+class Repeatable(Struct, frozen=True):
     """An EC signer that signs as RFC 6979 says, so that its signatures can be compared."""
 
     identity: Identity

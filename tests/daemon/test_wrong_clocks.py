@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.app.tasks import Task
 from backup.daemon import ticks
@@ -69,8 +70,7 @@ def watched(clock: Bent, of: Task) -> tuple[Daemon, list[datetime]]:
     return Daemon([of], clock, act, monotonic=since_begin), ran
 
 
-@dataclass(frozen=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """For some hours of real time the clock is wrong by so much."""
 
     begins: timedelta

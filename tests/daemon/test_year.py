@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.app.task_times import NEAR, SLACK, LastRun
 from backup.app.tasks import Task
@@ -54,8 +55,7 @@ def _first_minute(day: date, here: ZoneInfo) -> datetime:
         moment += MINUTE
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that happens to the machine from `begin` to `end`; `unset` is how long its clock is, then."""
 
     kind: str

@@ -7,10 +7,11 @@ import marshal
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+from msgspec import Struct
 
 from tests.support.emulated import REPOSITORY
 
@@ -19,8 +20,7 @@ PROGRAMS = ("lvs", "lvcreate", "lvremove", "blkid", "zfs", "btrfs", "mount", "um
 KINDS = ("lvm", "zfs", "btrfs")
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """A volume of one kind that has something foreign beside it, and the hook that makes snapshots of it."""
 
     kind: str

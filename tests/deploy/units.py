@@ -15,9 +15,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from ctypes.util import find_library
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 _STAY = ("/proc", "/sys", "/dev")
@@ -37,8 +38,7 @@ def can_confine() -> bool:
     return shutil.which("systemd-analyze") is not None and find_library("seccomp") is not None
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """A unit of `deploy/systemd`, with other places than the real ones."""
 
     file: Path

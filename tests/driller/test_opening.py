@@ -6,11 +6,11 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.app.drills import step
 from backup.driller import candidates, opening, planning, scratch
@@ -283,7 +283,9 @@ def cut_at_calls(site: Site, step: int, *, after: bool) -> None:
         cut = FaultyVault(site.vault, cut_at(number, after=after))
         context = drill_world(site, files=2, name=name, limit="1", price=by_megabyte)
         dark = replace(
-            context, check=replace(context.check, vault=cut), restore=replace(context.restore, vault=cut)
+            context,
+            check=replace(context.check, vault=cut),
+            restore=replace(context.restore, vault=cut),
         )
         try:
             opens(site, dark)

@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, Talker, tree_hash
@@ -67,8 +68,7 @@ def download(talker: Talker, path: str) -> float:
     return got / (time.perf_counter() - began) / 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Small:
+class Small(Struct, frozen=True):
     """A small request that can be sent again and again; `name` is its operation."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 import urllib3
 from botocore.exceptions import ClientError
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.emulator.authority import (
     ANCHOR_ARN,
@@ -44,8 +45,7 @@ LIVING = StaticKey("ASIALIVING0000000000", "secret", "token", _hours_away(24))
 EXPIRED = StaticKey("ASIAEXPIRED000000000", "secret", "token", _hours_away(-1))
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """An emulator with a role that has a policy, and the file to change that."""
 
     emulator: RunningEmulator

@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.emulator.glacier.operations import OPERATIONS
 from tests.support.emulated import RunningEmulator, strange_names, write_accounts
@@ -28,8 +28,7 @@ HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fuzzed:
+class Fuzzed(Struct, frozen=True):
     """An emulator with a vault, an upload and a job, and the folder that must not change."""
 
     talker: Talker

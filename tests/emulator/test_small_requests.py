@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.emulator.core import settle
 from backup.emulator.core.accounts_file import AccountsFile

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import struct
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.errors import FormatError, NewerFormatError, RecoveryKeyError
 from backup.format import header as headers
@@ -63,7 +63,7 @@ def test_every_cut_is_refused(kind: str, request: pytest.FixtureRequest) -> None
 
 def test_a_stranger_who_has_the_public_key_is_refused(catalog_header: bytes) -> None:
     stranger = Signer(b"s" * 32)
-    fields = dataclasses.replace(catalog_fields(), signer_public=stranger.public)
+    fields = replace(catalog_fields(), signer_public=stranger.public)
     raw = pack.seal_header(fields, pack_key=PACK_KEY, recipients=[KEY.recipient], signer=stranger)
     header = pack.parse_header(raw)
     assert pack.open_header(header, KEY) == PACK_KEY  # anyone can seal to a public key
@@ -104,7 +104,7 @@ def test_a_key_other_than_the_committed_one_is_refused() -> None:
 
 
 def test_a_stanza_belongs_to_its_header() -> None:
-    other = dataclasses.replace(data_fields(), pack_id=PackId(b"q" * 16))
+    other = replace(data_fields(), pack_id=PackId(b"q" * 16))
     stanzas = pack.seal_stanzas(other, PACK_KEY, [KEY.recipient])
     raw = pack.assemble_header(data_fields(), stanzas, pack_key=PACK_KEY, signer=SIGNER)
     with pytest.raises(RecoveryKeyError, match="does not open"):
@@ -136,13 +136,13 @@ def test_fifty_recipients_fit_and_no_more() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        dataclasses.replace(data_fields(), pack_id=PackId(b"short")),
-        dataclasses.replace(data_fields(), inventory_id=InventoryId(bytes(17))),
-        dataclasses.replace(data_fields(), kind=PackKind.CATALOG),
-        dataclasses.replace(catalog_fields(), kind=PackKind.DATA),
+        replace(data_fields(), pack_id=PackId(b"short")),
+        replace(data_fields(), inventory_id=InventoryId(bytes(17))),
+        replace(data_fields(), kind=PackKind.CATALOG),
+        replace(catalog_fields(), kind=PackKind.DATA),
         catalog_fields(number=-1),
         catalog_fields(number=2**63),
-        dataclasses.replace(
+        replace(
             catalog_fields(),
             catalog=pack.CatalogFields(bytes(16), 1, Generation.FULL, enrolments=((b"", b""),)),
         ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.inventory import archives, entries, need, schema
 from backup.inventory.archives import ArchiveState
@@ -25,8 +25,7 @@ RELIABLE = {ArchiveState.STORED}
 SNAPSHOTS = 4
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """Archives (domain, state), chunks (number, letter of the id, archive), entries (from, to, chunks)."""
 
     archives: Sequence[tuple[int, ArchiveState]]

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from tests.support.emulated import REPOSITORY, RunningEmulator
 from tests.support.servers import SCRIPT
@@ -32,8 +33,7 @@ _KEPT = ("passwd", "group", "hosts", "nsswitch.conf", "resolv.conf", "ld.so.cach
 _SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """What a page's commands printed, and which of them failed."""
 
     output: str

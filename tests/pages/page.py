@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 RUN = "sh"
 SHOWN = "console"
 _FENCE = re.compile(r"^( *)```(\S*) *$")
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """A fenced block: the language it is marked with, its text, its section and its first line's number."""
 
     language: str

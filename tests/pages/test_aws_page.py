@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.pages.machine import ACCOUNT, ADMIN_KEY, ADMIN_SECRET, Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of, script_of

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import warnings
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec.structs import replace
 
 from backup.credentials.identity import IdentityFiles, load_identity
 from backup.errors import IdentityError, UsageError

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from backup.errors import LockedError, ThrottledError, VaultError
 from backup.format import records
@@ -94,7 +95,7 @@ def test_no_catalog_is_retrieved_twice(kept: Kept) -> None:
     """The newest state and that of the floor are made of nearly the same catalogs."""
     kept.clock.advance(FLOOR + DAY)
     vault = Asked(kept.vault)
-    report = replace(kept.keeper, vault=vault).only()
+    report = dataclasses.replace(kept.keeper, vault=vault).only()
     assert report.deleted.archives == 1
     assert sorted(vault.asked) == sorted({*kept.catalogs()})
     assert not (kept.keeper.folder / "asked").exists()
@@ -113,7 +114,7 @@ class WithoutList(FaultyVault):
 
 def test_the_first_list_of_a_new_vault_is_waited_for(kept: Kept) -> None:
     vault = WithoutList(kept.vault, Fault("request_listing", VaultError("there is no list yet")))
-    report = replace(kept.keeper, vault=vault).step()
+    report = dataclasses.replace(kept.keeper, vault=vault).step()
     assert (report.state, report.waits_for) == ("waiting", "the vault's own list")
     vault.assert_all_met()
 
@@ -161,7 +162,7 @@ def test_the_grace_is_waited_for_where_the_floor_is_shorter(kept: Kept) -> None:
     ((pack,),) = query(kept.site, "SELECT pack_id FROM archives WHERE archive_id = ?", kept.condemned)
     kept.site.amend(records.TakenUpRecord([pack]))
     kept.site.amend(records.CondemnedRecord([pack], micros(kept.clock.now())))
-    keeper = replace(kept.keeper, keep_within=timedelta(hours=1))
+    keeper = dataclasses.replace(kept.keeper, keep_within=timedelta(hours=1))
     kept.clock.advance(2 * DAY)
     assert keeper.only().deleted.archives == 0
     kept.clock.advance(2 * DAY)
@@ -497,9 +498,7 @@ def test_the_old_server_that_writes_on_beside_the_rebuilt_one_stops_it(kept: Kep
     site.backup()
     site.close()
     kept.clock.advance(FLOOR + DAY)
-    replace(kept.site, vault=Blind(kept.vault)).amend(  # type: ignore[arg-type]
-        records.ForgottenRecord([2], micros(kept.clock.now()))
-    )
+    replace(kept.site, vault=Blind(kept.vault)).amend(records.ForgottenRecord([2], micros(kept.clock.now())))
     _assert_stopped(kept, "catalog")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import Condemnation, StoredArchive
@@ -110,8 +111,7 @@ def test_what_both_states_condemn_and_do_not_need_goes() -> None:
     assert decided.delete[0].stored_at == ARCHIVE.created_at
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """One thing that is otherwise, and what it is told as."""
 
     newest: State = field(default_factory=lambda: state(archive()))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backup.errors import LockedError
 from backup.inventory import archives, pruning
@@ -129,7 +129,7 @@ def test_a_deletion_that_was_decided_is_carried_out_by_the_next(nights: Nights) 
             raise CutError
 
     with pytest.raises(CutError):
-        replace(nights.site, vault=Away()).prune()  # type: ignore[arg-type]
+        replace(nights.site, vault=Away()).prune()
     assert nights.states().count(ArchiveState.DELETING) == 2
     report = nights.site.prune()
     assert report.deleted.archives == 2

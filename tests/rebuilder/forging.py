@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.archiver import catalogs
 from backup.archiver.catalog_writer import CatalogWriter
@@ -28,8 +28,7 @@ Twist = Callable[[list[Any]], Iterable[Any]]
 """Records of a catalog, as they would honestly be, into what is written instead."""
 
 
-@dataclass(frozen=True)
-class Absurd:
+class Absurd(Struct, frozen=True):
     """One value of one record of a kind is another; `copies`: the record stays as well."""
 
     kind: type

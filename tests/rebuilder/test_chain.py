@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.errors import FormatError
 from backup.format.header import (
@@ -29,8 +30,7 @@ JOB, INVENTORY = b"j" * 16, InventoryId(b"i" * 16)
 NIGHTS = 8
 
 
-@dataclass(frozen=True)
-class History:
+class History(Struct, frozen=True):
     """Delta n of night n, and a full catalog of its state; numbers are 2n and 2n + 1."""
 
     deltas: tuple[Header, ...]

@@ -6,10 +6,10 @@ import os
 import random
 import sqlite3
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backup.errors import FormatError, RecoveryKeyError
 from backup.format.header import Header, HeaderFields, open_header, parse_header, seal_header

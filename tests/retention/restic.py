@@ -15,11 +15,13 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from backup.retention.history import Candidate
 from backup.retention.policy import ALL, Policy
@@ -36,8 +38,7 @@ PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 _TAGS = ((), (), ("release",), ("db",), ("release", "db"))
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """A history that restic and we judge: one host, whole snapshots, right dates."""
 
     host: str
@@ -115,8 +116,7 @@ def _span(chance: random.Random) -> Span:
 # Asking it.
 
 
-@dataclass(frozen=True, slots=True)
-class Restic:
+class Restic(Struct, frozen=True):
     """A repository of the histories of one zone."""
 
     folder: Path

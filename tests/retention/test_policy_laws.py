@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
@@ -15,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields, replace
 
 from backup.retention.history import Candidate
 from backup.retention.policy import ALL, Policy, decide
@@ -173,8 +172,7 @@ def test_more_to_keep_never_keeps_fewer(
 ) -> None:
     """Rules that are each at least those of both keep all that either keeps."""
     more = {
-        field.name: _more(getattr(policy, field.name), getattr(other, field.name))
-        for field in dataclasses.fields(Policy)
+        field.name: _more(getattr(policy, field.name), getattr(other, field.name)) for field in fields(Policy)
     }
     staying = kept(_policy(more), snapshots, zone)
     assert staying >= kept(policy, snapshots, zone) | kept(other, snapshots, zone)
@@ -185,7 +183,7 @@ def _more(one: object, other: object) -> object:
     if isinstance(one, tuple) and isinstance(other, tuple):
         return (*one, *other)
     if isinstance(one, Span) and isinstance(other, Span):
-        names = [field.name for field in dataclasses.fields(Span)]
+        names = [field.name for field in fields(Span)]
         return Span(**{name: getattr(one, name) + getattr(other, name) for name in names})
     if ALL in (one, other):
         return ALL

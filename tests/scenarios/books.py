@@ -10,9 +10,11 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from backup.app.opened import opened
 from backup.app.prices import builtin_table, kind_of, load_of, price_of, price_table, quotes

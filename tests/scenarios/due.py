@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 Span = tuple[datetime, datetime]
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(Struct, frozen=True):
     """The times of a task: a time of day, on some weekdays (Monday is 0) or days of the month, or months."""
 
     at: time
@@ -51,8 +51,7 @@ class Times:
             moment += MINUTE
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """The runs of a task against its times: due, done, those that nobody could do, lost, doubled."""
 
     due: int

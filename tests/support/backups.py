@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.archiver.amend import Amended, amending
 from backup.archiver.backup import run_backup
@@ -65,8 +67,7 @@ def server_keys(inventory_id: InventoryId = INVENTORY_ID) -> Keys:
     return Keys(signer, ChunkSecret(b"c" * 32), (key.recipient,), (enrolment,))
 
 
-@dataclass
-class Site:
+class Site(Struct):
     """One server: its inventory, its vault, its keys and its job. Small packs of small parts by default."""
 
     folder: Path

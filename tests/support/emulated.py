@@ -9,11 +9,13 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from tests.support import unmeasured
 from tests.support.emulator_forks import Fork
@@ -28,8 +30,7 @@ STOP_SECONDS = 10.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True, slots=True)
-class StaticKey:
+class StaticKey(Struct, frozen=True):
     """A key for the accounts file; with a token a temporary one, `expires_at` as RFC 3339 text.
 
     It is the root's, or that of a `user` with a `policy`.

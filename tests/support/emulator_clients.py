@@ -11,13 +11,13 @@ import json
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.utils
+from msgspec import Struct
 
 from tests.support.emulated import ACCESS_KEY_ID, ACCOUNT_ID, REGION, SECRET_ACCESS_KEY
 
@@ -65,8 +65,7 @@ def code_and_message(error: Any) -> tuple[str, str]:
     return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """An HTTP answer; header names in lower case."""
 
     status: int
@@ -98,8 +97,7 @@ def sign(secret: str, scope: str, signed_at: str, *rest: str, form: str = "AWS4-
     return key.hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Talker:
+class Talker(Struct, frozen=True):
     """Sends single signed requests; `late` moves the time of signing."""
 
     url: str

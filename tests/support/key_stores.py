@@ -10,11 +10,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from backup.pki.authority import Authority
 
@@ -71,8 +71,7 @@ def call(*words: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(Struct, frozen=True):
     """A SoftHSM token named `label`."""
 
     label: str
@@ -141,8 +140,7 @@ def make_token(directory: Path, label: str) -> Token:
     return Token(label)
 
 
-@dataclass(frozen=True)
-class Tpm:
+class Tpm(Struct, frozen=True):
     """A software TPM that listens at `tcti`."""
 
     tcti: str

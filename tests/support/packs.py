@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from backup.format import frame, pack
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
@@ -19,8 +19,7 @@ JOB_ID = bytes(range(160, 176))
 CHUNKS = [b"one chunk " * 30, bytes(range(256)), b"x", b"another frame"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """A pack with all that belongs to it."""
 
     fields: pack.HeaderFields

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import uvicorn
+from msgspec import Struct
 
 from backup.config import Config, load_config
 from backup.protocols import Clock
@@ -40,8 +41,7 @@ NAME, PASSWORD = "ada", "four words of a tale"
 VIEWER = "vi"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What came back."""
 
     status: int

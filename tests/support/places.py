@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.clock import SystemClock
 from backup.model import MIB, VaultName
@@ -22,8 +24,7 @@ _numbers = itertools.count()
 HOURS = 13
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where vaults of one kind stand; each call of `another` makes one more, under the one name."""
 
     another: Callable[[], Vault]

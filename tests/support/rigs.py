@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import boto3
+from msgspec import Struct
 
 from backup.app.clock import SystemClock
 from backup.model import ArchiveId, VaultName
@@ -20,8 +20,7 @@ HOUR = 3600.0
 KEPT_DAYS = 30
 
 
-@dataclass(frozen=True)
-class Rig:
+class Rig(Struct, frozen=True):
     """A vault, made already, and one of its kind `elsewhere`, not made.
 
     `make_ready` lets retrievals and listings ripen; `make_listable` gives the vault its daily listing. What

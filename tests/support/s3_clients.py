@@ -6,7 +6,6 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from xml.etree import ElementTree as ET
 import boto3
 import pytest
 from botocore.config import Config
+from msgspec import Struct
 
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from tests.support.emulator_clients import Reply, Talker, sign, stamp
@@ -76,8 +76,7 @@ def error_of(reply: Reply) -> tuple[int, str]:
     return reply.status, root.findtext("Code") or ""
 
 
-@dataclass(frozen=True, slots=True)
-class S3Talker:
+class S3Talker(Struct, frozen=True):
     """Sends single S3 requests, signed as wished."""
 
     url: str

@@ -17,12 +17,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from tests.support.emulated import ACCESS_KEY_ID, REPOSITORY, SECRET_ACCESS_KEY
 from tests.support.own_venvs import make_venv
@@ -35,8 +35,7 @@ _START_SECONDS = 60
 _PLACE = Path(os.environ.get("NIGHTVAULT_S3_SERVERS_DIR", REPOSITORY / ".venv" / "s3-servers"))
 
 
-@dataclass(frozen=True)
-class S3Server:
+class S3Server(Struct, frozen=True):
     """A server that listens at `url` and knows the tests' key."""
 
     name: str

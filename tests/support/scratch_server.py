@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import urllib3
+from msgspec import Struct, field
 
 from backup.credentials.createsession import create_session
 from backup.credentials.identity import Identity
@@ -23,8 +23,7 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYSCRATCHKEY"
 TOKEN = "FwoGZXIvYXdzEScratchToken"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the server says; `delay` in seconds comes before it, `drop` closes the connection instead."""
 
     status: int = 201
@@ -34,8 +33,7 @@ class Answer:
     drop: bool = False
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A request as it came in."""
 
     path: str

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.aws_setup.documents import (
     OWN_NAME,
@@ -49,8 +51,7 @@ S3_POLICIES = s3_policies(replace(SETUP, bucket=BUCKET), BUCKET)
 LIST_VAULTS = {"Effect": "Allow", "Action": ["glacier:ListVaults"], "Resource": "*"}
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """A running emulator, our authority, and an identity that it issued."""
 
     emulator: RunningEmulator

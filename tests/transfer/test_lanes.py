@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.model import MIB
 from backup.transfer.concurrency import LONGEST_WAIT, Concurrency, Gate, Look
@@ -24,8 +24,7 @@ LOOKS = st.builds(
 )
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(Struct, frozen=True):
     """Each lane brings `lane` MiB a second, all together at most `line`; from `crowd` on requests fail."""
 
     lane: float

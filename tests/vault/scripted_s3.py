@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from msgspec import Struct, field
 
 from backup.vault.s3 import S3Vault
 from tests.support.rigs import s3_client, s3_vault
@@ -16,8 +16,7 @@ from tests.support.rigs import s3_client, s3_vault
 URL = "https://s3.example"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the service says."""
 
     status: int = 200

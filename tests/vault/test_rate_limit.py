@@ -7,13 +7,13 @@ import io
 import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.app.clock import SystemClock
 from backup.errors import InterruptedRunError
@@ -38,8 +38,7 @@ TOP = datetime(2026, 3, 4, 7, 59, 50, tzinfo=UTC)
 """Ten seconds before the windows of these tests change."""
 
 
-@dataclass(frozen=True)
-class Passed:
+class Passed(Struct, frozen=True):
     """So many bytes of a thread passed at this moment."""
 
     at: datetime

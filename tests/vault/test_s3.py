@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import botocore.auth
 import pytest
+from msgspec.structs import replace
 
 from backup.errors import (
     ArchiveMissingError,

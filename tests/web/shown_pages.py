@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+
+from msgspec import Struct
 
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName
@@ -36,8 +37,7 @@ ENGLISH = Texts("en")
 ADA = SimpleNamespace(name="ada", role="operator")
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """A page: its template and what it is given."""
 
     template: str

@@ -7,7 +7,8 @@ page of IAM Roles Anywhere for the role's trust policy. Nothing may delete but t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Document = Mapping[str, object]
 
@@ -65,8 +66,7 @@ _LISTING_ACTIONS = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
 JOB_ACTIONS = ("glacier:InitiateJob", "glacier:DescribeJob", "glacier:ListJobs", "glacier:GetJobOutput")
 
 
-@dataclass(frozen=True, slots=True)
-class BucketSetup:
+class BucketSetup(Struct, frozen=True):
     """The bucket, prefix and storage classes of an S3 vault; `is_plain`: its endpoint is plain HTTP."""
 
     name: str
@@ -76,8 +76,7 @@ class BucketSetup:
     is_plain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AwsSetup:
+class AwsSetup(Struct, frozen=True):
     """The values that the documents are made of; one that is not known yet is a word in capitals.
 
     `common_name` and `unit` are the certificate's, as session tags have them; None where there is no

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _DENIAL = re.compile(
     r"User: (?P<who>\S+) is not authorized to perform: (?P<action>\S+)"
@@ -14,8 +15,7 @@ _DENIAL = re.compile(
 _ANY_NEW = re.compile(r"(arn:[^:]+:rolesanywhere:[^:]*:[^:]*:[a-z-]+)/.*")
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """A denial: who lacks which action on what; with `is_forbidden` a policy denies it: no Allow helps."""
 
     who: str

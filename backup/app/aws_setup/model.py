@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.app.aws_setup.documents import AwsSetup, Document, trust_policy
 
@@ -38,8 +40,7 @@ class Verb(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class WantedRole:
+class WantedRole(Struct, frozen=True):
     """A role: its purpose, name and ARN, its one inline policy, and the subject that may assume it.
 
     `is_named`: the config has its ARN, and it was not made up for a config that has none.
@@ -59,8 +60,7 @@ class WantedRole:
         return self.arn.partition(":role")[2].removesuffix(self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class WantedBucket:
+class WantedBucket(Struct, frozen=True):
     """A bucket: the documents of its settings; `versioning` only if it was asked for."""
 
     name: str
@@ -74,8 +74,7 @@ class WantedBucket:
         return self.name.endswith("-an")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
 
     `others` are vaults of the same config with roles of their own. `is_noted`: a note says that this set-up
@@ -101,8 +100,7 @@ class Wanted:
         return trust_policy(replace(for_role, trust_anchor_arn=anchor_arn))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundAnchor:
+class FoundAnchor(Struct, frozen=True):
     """A trust anchor with our tag."""
 
     id: str
@@ -111,8 +109,7 @@ class FoundAnchor:
     enabled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FoundProfile:
+class FoundProfile(Struct, frozen=True):
     """A profile with our tag."""
 
     id: str
@@ -123,8 +120,7 @@ class FoundProfile:
     enabled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FoundCrl:
+class FoundCrl(Struct, frozen=True):
     """A revocation list with our tag."""
 
     id: str
@@ -133,8 +129,7 @@ class FoundCrl:
     enabled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRole:
+class FoundRole(Struct, frozen=True):
     """A role of a wanted name, ours or not, or one of ours that is not wanted any more.
 
     `policies` are inline, `attached` the ARNs of managed ones; none of a role that is not ours.
@@ -153,8 +148,7 @@ class FoundRole:
         return tuple(sorted(set(self.policies) - {POLICY}))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPlace:
+class FoundPlace(Struct, frozen=True):
     """The vault or bucket, if it is there: whether it is ours, whether it holds anything, its settings.
 
     `is_others`: it carries the tag of a set-up of another name.
@@ -166,8 +160,7 @@ class FoundPlace:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class OldPlace:
+class OldPlace(Struct, frozen=True):
     """A bucket or vault with our tag that the config does not name, and whether it holds anything."""
 
     kind: Kind
@@ -175,8 +168,7 @@ class OldPlace:
     holds: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first.
 
     `unseen` are roles that look like ours, and whose tags may not be read. `old_places` are looked for only
@@ -198,8 +190,7 @@ class Found:
         return self.anchors[0].arn if self.anchors else None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One call that changes something: what it does in words, and the call itself."""
 
     verb: Verb
@@ -211,8 +202,7 @@ class Step:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The steps from what was found to what is wanted, what stands in their way, and what is left alone.
 
     A sentence in `left` may have commands below it, each on a line of its own.

@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.app.aws_setup.model import Wanted
 from backup.files import sync_directory, write_durably
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """The note on one vault: that of a set-up's name, an account, a region and the vault's name."""
 
     path: str

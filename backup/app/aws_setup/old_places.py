@@ -6,7 +6,8 @@ Neither list has tags, so each thing is asked for its own. Buckets of other regi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.aws_setup.documents import TAG

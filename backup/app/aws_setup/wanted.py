@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, documents
 from backup.app.aws_setup.given import check_issuer
@@ -24,8 +26,7 @@ PURPOSES = {"role_arn": "backup", "restore_role_arn": "restore", "prune_role_arn
 LONGEST_BUCKET = 63
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """The account that credentials belong to, and who has them."""
 
     id: str
@@ -33,8 +34,7 @@ class Account:
     caller: str
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What the command line says beside the config.
 
     `subject` and `unit` stand for a certificate that is not on this machine; `prune_subject` is another

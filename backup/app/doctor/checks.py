@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.app.doctor import (
     databases,
@@ -61,8 +62,7 @@ ASKING: Mapping[str, Check] = {
 """Checks that ask vaults."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The findings, critical ones first; what was looked at, and the requests that were sent for it.
 
     `notes` tell what was tried, or was not; `restores` what a restore of everything would take.

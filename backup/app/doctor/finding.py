@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from msgspec import Struct
+
 from backup.app.restore_contexts import Link
 from backup.app.status_parts import Level, Status
 from backup.config import Config
@@ -30,8 +32,7 @@ class Finding:
     fix: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class FullRestore:
+class FullRestore(Struct, frozen=True):
     """What a restore of all of a job's newest snapshot would take; `files` and `bytes` are written.
 
     `seconds` is what the link needs for the `fetched` bytes; `hours`, from and to, are what the vault needs

@@ -11,9 +11,10 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+
+from msgspec import Struct
 
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import DoctorContext, Finding, critical
@@ -35,8 +36,7 @@ _WORK = {Purpose.BACKUP: "an upload", Purpose.RESTORE: "a retrieval"}
 _NAMES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
+class _Trial(Struct, frozen=True):
     """Something that is tried with a role; `attempt` returns whether it is allowed, or which part of it."""
 
     purpose: Purpose

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, Document, documents
 from backup.cli.support.choosing_vault import choose_vault, vault_option
@@ -23,8 +23,7 @@ UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it i
 ROLE_NAME = "nightvault"  # chosen where the config names no role
 
 
-@dataclass(frozen=True, slots=True)
-class GivenValues:
+class GivenValues(Struct, frozen=True):
     """Values given on the command line because the config does not have them yet."""
 
     account: str | None = None

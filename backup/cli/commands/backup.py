@@ -7,10 +7,11 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
-class _RunOptions:
+class _RunOptions(Struct, frozen=True):
     """The options of each job's run; `stdin` is the name under which standard input is saved."""
 
     reread: bool

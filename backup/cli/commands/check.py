@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.cli.support.check_output import show_check
 from backup.cli.support.choosing_vault import choose_vault, vault_option
@@ -110,8 +111,7 @@ def _ending_runs(cli: Cli, config: Config) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadOptions:
+class _ReadOptions(Struct, frozen=True):
     """The options that go with --read-data."""
 
     amount: Amount

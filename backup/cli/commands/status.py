@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ExitCode, LockedError, NightvaultError, UsageError

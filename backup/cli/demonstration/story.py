@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from backup.cli.demonstration.compare import differences
 from backup.cli.demonstration.local_aws import environment, running_emulator, write_accounts, write_config
@@ -22,8 +23,7 @@ _MOST_SHOWN = 20
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class DemoReport:
+class DemoReport(Struct, frozen=True):
     """The results of a demo; sizes in bytes, times in seconds."""
 
     source: str

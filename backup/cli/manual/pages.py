@@ -5,25 +5,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import click
+from msgspec import Struct
 
 from backup.cli import COMMANDS, main
 from backup.cli.support.examples import EXAMPLES
 from backup.cli.support.grouping import walk
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """An option as its command's help shows it: `-o, --output FILE`, the sentence, default and range."""
 
     flags: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """A command: `path` are the words behind `nightvault`, empty for the program itself."""
 
     path: str

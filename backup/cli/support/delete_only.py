@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.cli.support.context import Cli
 from backup.cli.support.keyfiles import read_keys
@@ -28,8 +29,7 @@ that you trust:
   nightvault snapshots; nightvault snapshots --forgotten"""
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteOnly:
+class DeleteOnly(Struct, frozen=True):
     """What the command line says."""
 
     vault: VaultName

@@ -7,10 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from backup.cli.support.context import Cli
 from backup.errors import ConfigError, IdentityError, UsageError
@@ -87,8 +88,7 @@ def session_flags(command: F) -> F:
     return identity_flags(command)
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Struct, frozen=True):
     """The flags as they were given; None or False where they were not."""
 
     certificate: str | None = None

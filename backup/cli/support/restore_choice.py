@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from backup.cli.support.context import Cli
 from backup.errors import UsageError
@@ -73,8 +73,7 @@ def made_choice(
     return choice
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPath:
+class NamedPath(Struct, frozen=True):
     """One of the given PATHs: as an absolute path, and as an absolute glob in case it has wildcards."""
 
     path: bytes

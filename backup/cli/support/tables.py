@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from rich.cells import cell_len, set_cell_size
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ _GAP = 2
 _FOLDED = 20  # cells that a column is left at least which may break its lines
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A table's column; `right` for numbers, `folds` where a long text may break.
 
     Where there is no room, columns are cut down to `least` cells, and of those with a `rank` the highest are
@@ -31,8 +30,7 @@ class Column:
     least: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """A table's columns and cells, which are texts, maybe of several lines."""
 
     columns: Sequence[Column]

@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
+from msgspec import Struct
 
 from backup.credentials.key_stores.mldsa_keys import read_both_form
 from backup.credentials.keys import PrivateKey
@@ -36,8 +36,7 @@ IDENTITY = "[identity]"
 """Where the config names the files of the identity."""
 
 
-@dataclass(frozen=True, slots=True)
-class Passphrase:
+class Passphrase(Struct, frozen=True):
     """The passphrase of a key, as text or as a file; without either, `ask` is called."""
 
     file: str | None = None
@@ -66,8 +65,7 @@ def passphrase_of(files: IdentityFiles) -> Passphrase:
     return Passphrase(files.passphrase_file, files.passphrase, files.ask)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(Struct, frozen=True):
     """The contents of a PKCS#12 file; `key` is None if it holds only certificates."""
 
     key: PrivateKey | None

@@ -10,13 +10,14 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from msgspec import Struct, field
 
 from backup.credentials.key_stores.keyfiles import NO_PASSPHRASE, Passphrase, fully_parsed, read_passphrase
 from backup.credentials.keys import has_signed
@@ -29,8 +30,7 @@ _LOCK = threading.RLock()
 """A lock around all operations, since a PKCS#11 login applies to the whole process."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenAccess:
+class TokenAccess(Struct, frozen=True):
     """Access to tokens: the PKCS#11 module's library, and the secret to use if the URI has no PIN.
 
     `reuse_pin` sends the user's PIN again for keys that require one before every signature.
@@ -41,8 +41,7 @@ class TokenAccess:
     reuse_pin: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCertificate:
+class TokenCertificate(Struct, frozen=True):
     """A certificate on a token, with the label and id of its key there."""
 
     certificate: x509.Certificate
@@ -81,8 +80,7 @@ def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool
     return issuer != certificate
 
 
-@dataclass(frozen=True, slots=True)
-class TokenKey:
+class TokenKey(Struct, frozen=True):
     """A `SigningKey` on a token, which it never leaves."""
 
     uri: Pkcs11Uri

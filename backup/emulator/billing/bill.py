@@ -10,9 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.emulator.core.clock import DAY_MS
 from backup.emulator.core.meter import LOOK, Place
@@ -30,8 +31,7 @@ Key = tuple[str, Place]
 """A month such as 2026-11, and a place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line of a bill: how much of an item, in which unit, at which price for one."""
 
     kind: str
@@ -46,8 +46,7 @@ class Line:
         return self.quantity * self.price
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(Struct, frozen=True):
     """The bill of a vault or a bucket for a month."""
 
     month: str

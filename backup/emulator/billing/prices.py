@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+
+from msgspec import Struct
 
 CURRENCY = "USD"
 ELSEWHERE = "us-east-1"
 _WHOLE = ("overhead", "index", "minimum_bytes", "minimum_days")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """The terms of a kind in a region.
 
     An archive is billed `overhead` bytes on top in its class, and `index` at the price of `copy`; at least

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cryptography import x509
+from msgspec import Struct
 
 from .policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class AccessKey:
+class AccessKey(Struct, frozen=True):
     """An access key in the accounts file; temporary if it has a `session_token`; `expires_at_ms` is real
     time. It is the root's, or that of the IAM user `user`, who may do what `policy` allows."""
 
@@ -24,8 +23,7 @@ class AccessKey:
     policy: Policy | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TrustAnchor:
+class TrustAnchor(Struct, frozen=True):
     """A trust anchor: its CA certificates (at most 2) and CRLs (at most 2)."""
 
     account_id: str
@@ -36,8 +34,7 @@ class TrustAnchor:
     lenient: bool = False  # take wrong algorithm labels and unsigned chains, as the real service does
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """A profile: the roles that may be assumed, and for how many seconds."""
 
     account_id: str
@@ -51,8 +48,7 @@ class Profile:
     session_policy: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(Struct, frozen=True):
     """A role: who may assume it, for how many seconds at most, and what it may do (None: everything).
 
     `assumable_ms`: from when on it can be assumed, by the emulator's clock.
@@ -66,8 +62,7 @@ class Role:
     assumable_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """An account and everything in it."""
 
     account_id: str
@@ -77,8 +72,7 @@ class Account:
     roles: tuple[Role, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Accounts:
+class Accounts(Struct, frozen=True):
     """All accounts in the file; each lookup returns None if there is no match."""
 
     accounts: tuple[Account, ...]

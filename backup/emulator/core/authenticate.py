@@ -9,8 +9,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
 
 from .accounts import Accounts
 from .callers import Caller, Secret, find_secret
@@ -36,8 +37,7 @@ _HOST = re.compile(r"glacier(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(Struct, frozen=True):
     """The signature that a request claims, not verified yet.
 
     `signed` is the request as it was signed, `needed` are headers that must be signed, `lifetime` is how long

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from .accounts import Accounts
 from .policy import Policy, Principal
@@ -15,8 +16,7 @@ from .store import Transaction
 from .wire import Inbound
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(Struct, frozen=True):
     """An access key: its secret, and who has it; when it expires.
 
     `role_arn` is that of a session's role, `policy` an IAM user's, `session_policy` limits a session. With
@@ -46,8 +46,7 @@ class Secret:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """An authenticated caller: a session of a role (`role_arn`), a user with a `policy`, or else the root."""
 
     account_id: str

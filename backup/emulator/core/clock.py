@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 DAY_MS = 24 * 60 * 60 * 1000
 SHORTEST_LIFE_MS = 10 * 60 * 1000
 NEVER_MS = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class ClockState:
+class ClockState(Struct, frozen=True):
     """A reading of the clock: times in ms since the epoch, `stepped_ms` the sum of all steps so far."""
 
     real_ms: int

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+
+from msgspec import Struct
 
 from .errors import EmulatorError
 
@@ -34,8 +35,7 @@ _LITERAL = {"*": "\ue000", "?": "\ue001"}  # stand for characters that are no wi
 _READ = {mark: character for character, mark in _LITERAL.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One operator on one key: `values` are alternatives."""
 
     operator: str

@@ -8,8 +8,10 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .clock import real_now_ms
 from .errors import DISK_ERRORS, DiskFailed, ServiceError
@@ -43,8 +45,7 @@ def _request_id() -> Mapping[str, str]:
     return {"x-amzn-RequestId": new_request_id()}
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """A request, and the means to answer it.
 
     `stamp` returns the headers that every answer has, `now_ms` the time that its `Date` tells.

@@ -8,14 +8,14 @@ limits what either of them grants, except where the resource names the session i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .conditions import Context
 from .policy import Policy, Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What a caller wants to do: an action on a resource that `account` owns, and what is known of it."""
 
     action: str
@@ -24,8 +24,7 @@ class Asked:
     context: Context
 
 
-@dataclass(frozen=True, slots=True)
-class Policies:
+class Policies(Struct, frozen=True):
     """The policies that rule a caller; `identity` None allows everything, `session` None limits nothing."""
 
     identity: Policy | None

@@ -8,8 +8,9 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from .conditions import matches
 from .errors import MESSAGE_BY_CODE, STATUS_BY_CODE, EmulatorError, ServiceError
@@ -45,8 +46,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One planned fault.
 
     It affects the calls of an `operation` (S3's are named `s3:PutObject`), on a `vault` or bucket, on an S3

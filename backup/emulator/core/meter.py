@@ -10,8 +10,9 @@ bucket is deleted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from .store import Transaction
 from .wire import EPOCH
@@ -20,8 +21,7 @@ LOOK = "look"
 """An item that costs as `download`: a request which only asks how something is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A vault (`service` is glacier) or a bucket (s3), which the account is billed for."""
 
     account: str

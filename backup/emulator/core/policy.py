@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .conditions import Condition, Context, as_literal, check_condition, matches, value_of
 from .errors import EmulatorError
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """A caller as resource policies name it: by account, by role, by the session's ARN."""
 
     account_id: str
@@ -36,8 +37,7 @@ class Principal:
         return name in ("*", self.arn, self.role_arn)
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """One statement; `principals` (services), `aws_principals`, `resources` and `not_resources` are empty
     where the policy has no such element. `has_variables`: `${…}` in it stand for values of the request.
     """
@@ -86,8 +86,7 @@ class Statement:
         return _any_action(self.actions, action)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """A policy document."""
 
     statements: tuple[Statement, ...]

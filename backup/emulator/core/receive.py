@@ -6,9 +6,10 @@ import asyncio
 import mmap
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct
 
 from .errors import ServiceError, invalid
 from .sink import BodySink, ClientGone
@@ -25,8 +26,7 @@ BRIEF_BYTES = 64 * 1024
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """An upload's body on disk: its file's name, bytes, linear SHA-256 (hex), leaf digests."""
 
     file: str

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from .errors import EmulatorError
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The settings of the emulator; docs/emulator.md gives the reasons for the defaults.
 
     `insufficient_capacity_status`: the Developer Guide says 503, the SDK's model 400. `tag_limit`: the guide

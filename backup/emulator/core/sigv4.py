@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote, unquote
+
+from msgspec import Struct
 
 from .wire import Inbound
 
@@ -31,8 +32,7 @@ class MalformedAuthorization(ValueError):  # noqa: N818 (it is about the request
     """The Authorization or the date header does not follow the grammar; the message says where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(Struct, frozen=True):
     """The parts of an Authorization header: `key_id` is an access key id or a certificate's serial number."""
 
     algorithm: str

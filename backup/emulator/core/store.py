@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
 from .clock import ClockState, EmulatorClock
 from .errors import EmulatorError
 from .schema import STEPS, TABLES_WITH_FILES
@@ -43,8 +45,7 @@ class Transaction:
         return self.moment.emulated_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Duties:
+class Duties(Struct, frozen=True):
     """The work of the services as time passes, each piece within a transaction.
 
     `next_ms`: when a service's next thing falls due, by the emulator's clock; `when_due` are then done, in
@@ -56,8 +57,10 @@ class Duties:
     at_times: Sequence[Callable[[Transaction], object]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+_NO_DUTIES = Duties()
+
+
+class Outlook(Struct, frozen=True):
     """The moment when work is next due by the emulator's clock, valid while no more than `changes` rows
     changed."""
 
@@ -80,7 +83,7 @@ class Held:
 class Store:
     """The state directory: its database, by transactions one at a time, and its files."""
 
-    def __init__(self, folder: Path, *, speed: float, duties: Duties = Duties()) -> None:
+    def __init__(self, folder: Path, *, speed: float, duties: Duties = _NO_DUTIES) -> None:
         self.duties = duties
         self._folder = folder
         self._files = folder / "files"

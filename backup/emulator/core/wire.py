@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from msgspec import Struct
+
 from .errors import ServiceError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,8 +40,7 @@ class Inbound:
         return self._joined.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """Bytes of a file on disk: `length` bytes from `offset`."""
 
     path: Path
@@ -47,8 +48,7 @@ class Extent:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An answer to be sent.
 
     With `extents` the body is read from disk while it is sent. `told` is the length of the body that an

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from backup.emulator.core.errors import bad_signature, invalid, missing
 from backup.emulator.core.meter import Place, begin_storing, end_storing
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 UPLOAD_LIMIT = 4 * 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A run of an archive's bytes in one file, with the digests of its leaves."""
 
     start: int

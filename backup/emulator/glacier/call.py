@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from backup.emulator.core.errors import invalid, missing, not_found
 from backup.emulator.core.meter import Place
@@ -18,8 +19,7 @@ _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A call: `account` owns what it is about; `target` is the archive, upload, job or lock id of the path;
     `body` is empty for the two uploads; `secure` if it came over TLS. `unknown` are jobs that others
     have begun and this call does not know yet; one that it begins is unknown for `unknown_seconds`.

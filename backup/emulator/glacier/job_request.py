@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.emulator.core.errors import ServiceError, invalid, missing
 from backup.emulator.core.json_body import json_object, text
@@ -20,8 +21,7 @@ _BYTE_RANGE = re.compile(r"(\d{1,15})-(\d{1,15})")
 _MARKER = re.compile(r"from-(\d{1,15})")
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryPage:
+class InventoryPage(Struct, frozen=True):
     """The requested part of an inventory: the texts as given, and their meaning."""
 
     start_date: str | None = None
@@ -45,8 +45,7 @@ class InventoryPage:
         return 0 if self.marker is None else int(self.marker.removeprefix("from-"))
 
 
-@dataclass(frozen=True, slots=True)
-class JobRequest:
+class JobRequest(Struct, frozen=True):
     """A wanted job: `archive_id`, `tier` and `byte_range` (inclusive) for an archive, else `format` and
     `page`.
     """

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from backup.emulator.core.errors import ServiceError
 from backup.emulator.core.receive import Received
@@ -39,16 +40,14 @@ from .vaults import create_vault, delete_vault, describe_vault, list_vaults
 Serve = Callable[[Call, Transaction], Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
+class Streamed(Struct, frozen=True):
     """An upload in two steps: a check before the body arrives, and the work with the body."""
 
     check: Callable[[Call, Transaction], None]
     finish: Callable[[Call, Transaction, Received], Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One operation; `flag` is a query parameter that distinguishes it from another with the same path."""
 
     name: str
@@ -124,8 +123,7 @@ BRIEF = NAMES - {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """An operation and the names in its path, decoded; empty where the path has none."""
 
     operation: Operation

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.emulator.core.accounts_file import AccountsFile
 from backup.emulator.core.authenticate import authenticate
@@ -30,8 +32,7 @@ API_VERSION = "2012-06-01"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class GlacierService:
+class GlacierService(Struct, frozen=True):
     """The application; `idle_seconds` is how long a body may stall before 408."""
 
     store: Store

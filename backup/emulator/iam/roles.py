@@ -11,8 +11,9 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from backup.emulator.core.callers import Caller
 from backup.emulator.core.errors import EmulatorError, ServiceError
@@ -31,8 +32,7 @@ ATTACHED_LIMIT = 10  # managed policies of a role, if the quota was not raised
 PAGE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class IamCall:
+class IamCall(Struct, frozen=True):
     """A call: who makes it, and its parameters."""
 
     caller: Caller

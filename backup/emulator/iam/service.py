@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.emulator.core.accounts_file import AccountsFile
 from backup.emulator.core.authenticate import authenticate
@@ -27,8 +28,7 @@ IDENTITY = "GetCallerIdentity"
 NAMES = frozenset((*(f"iam:{name}" for name in OPERATIONS), f"sts:{IDENTITY}"))
 
 
-@dataclass(frozen=True, slots=True)
-class IamService:
+class IamService(Struct, frozen=True):
     """The application."""
 
     store: Store

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.emulator.core.accounts_file import AccountsFile
 from backup.emulator.core.authenticate import authenticate
@@ -36,8 +38,7 @@ _PAGE = 100
 _PASSED_TO = "rolesanywhere.amazonaws.com"
 
 
-@dataclass(frozen=True, slots=True)
-class ControlService:
+class ControlService(Struct, frozen=True):
     """The application behind /trustanchors, /profiles, /crls, /subjects and the operations on tags."""
 
     store: Store

@@ -6,7 +6,8 @@ Source: botocore's model of IAM Roles Anywhere (2018-05-10).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.emulator.core.store import Transaction
 
@@ -17,16 +18,14 @@ from .records import Record
 Serve = Callable[[ControlCall, Transaction], Record]
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(Struct, frozen=True):
     """A list of a kind, as a member of the answer."""
 
     kind: str
     member: str
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """An operation; `names` is where its subject is named: in the path, as an id in the body, as an ARN."""
 
     name: str

@@ -9,10 +9,11 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography import x509
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.emulator.core.accounts import Accounts, Profile, TrustAnchor
 from backup.emulator.core.errors import ServiceError, not_found
@@ -22,8 +23,7 @@ KINDS = {"trust-anchor": "trustAnchor", "profile": "profile", "crl": "crl", "sub
 """The kinds of records as ARNs have them, and as members of answers do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One thing that the control plane made."""
 
     arn: str

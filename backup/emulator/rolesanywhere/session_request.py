@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from msgspec import Struct
 
 from backup.emulator.core.certificates import (
     algorithm_label,
@@ -43,8 +43,7 @@ def invalid_parameter(message: str) -> ServiceError:
     return ServiceError("ValidationException", message)
 
 
-@dataclass(frozen=True, slots=True)
-class SessionParameters:
+class SessionParameters(Struct, frozen=True):
     """The parameters of a session; `duration_seconds` None means the profile's."""
 
     profile_arn: str
@@ -54,8 +53,7 @@ class SessionParameters:
     role_session_name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SignedSession:
+class SignedSession(Struct, frozen=True):
     """A request whose signature holds: the leaf, what the chain header brought, and the region it was signed
     for.
     """

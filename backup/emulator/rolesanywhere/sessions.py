@@ -14,8 +14,9 @@ import json
 import re
 import secrets
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from backup.emulator.core.accounts import Accounts, Profile, Role, TrustAnchor
 from backup.emulator.core.accounts_file import AccountsFile
@@ -45,8 +46,7 @@ PACKED_LIMIT = 2048  # characters of packed tags that count as 100 per cent
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """A session that may be issued."""
 
     anchor: TrustAnchor
@@ -65,8 +65,7 @@ class Grant:
         return f"arn:{partition}:sts::{account}:assumed-role/{_role_name(self.role)}/{self.session_name}"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionService:
+class SessionService(Struct, frozen=True):
     """The ASGI application behind POST /sessions."""
 
     store: Store
@@ -100,8 +99,7 @@ class SessionService:
         return Answer(answer.status, {**answer.headers, REMARKS: " ".join(signed.remarks)}, answer.body)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What a request names, as far as it is there; `now_ms` by the emulator's clock."""
 
     anchor: TrustAnchor | None

@@ -7,10 +7,10 @@ outside the pattern of session tags are a denial, as users report, although the 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
 TAG_VALUE_LIMIT = 256
 _NAMES = {
@@ -30,8 +30,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """The mapped subject: `tags` by key (`x509Subject/CN`); `unmappable` are the keys whose values no session
     tag may have."""
 

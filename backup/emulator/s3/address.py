@@ -7,9 +7,10 @@ that of a file.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.wire import Inbound
@@ -22,8 +23,7 @@ _STYLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Bucket and key of a request; `region` is that in one of Amazon's host names."""
 
     bucket: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from msgspec import Struct
 
 from backup.emulator.core.accounts import Accounts
 from backup.emulator.core.callers import Caller, Secret, find_secret
@@ -44,8 +45,7 @@ STREAMING = (SIGNED_CHUNKS, SIGNED_CHUNKS + TRAILER, UNSIGNED_CHUNKS)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The signature that a request claims: `payload` is its x-amz-content-sha256 or the equivalent."""
 
     authorization: Authorization
@@ -61,8 +61,7 @@ class Claim:
         return self.payload if _SHA256.fullmatch(self.payload) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """An authenticated caller, and the form and hash that its body must have."""
 
     caller: Caller

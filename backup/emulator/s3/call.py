@@ -7,7 +7,8 @@ import binascii
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from backup.emulator.core.meter import Place
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
@@ -27,8 +28,7 @@ KEPT_HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """A bucket: its row's number, name, owner and region; the text of its policy, if it has one.
 
     `versioning` is Enabled, Suspended, or None for a bucket that never had versions; `lock` is its
@@ -54,8 +54,7 @@ class Bucket:
         return f"arn:aws:s3:::{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class S3Call:
+class S3Call(Struct, frozen=True):
     """A call: `region` is the one it was signed for; `bucket` is None for ListBuckets and CreateBucket."""
 
     operation: str

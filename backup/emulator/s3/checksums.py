@@ -11,10 +11,10 @@ import binascii
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from awscrt import checksums as crt
+from msgspec import Struct
 
 FULL, COMPOSITE = "FULL_OBJECT", "COMPOSITE"
 DEFAULT = "CRC64NVME"
@@ -48,8 +48,7 @@ def _crc32(data: bytes, before: int) -> int:
     return zlib.crc32(data, before)
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(Struct, frozen=True):
     """One algorithm: the size of its value, and the function that joins the values of two parts."""
 
     name: str

@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.sigv4 import EMPTY_SHA256
@@ -20,8 +21,7 @@ _HEAD = re.compile(rb"([0-9a-fA-F]{1,16})(?:;chunk-signature=([0-9a-f]{64}))?")
 _SIGNATURE = "x-amz-trailer-signature"
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkKey:
+class ChunkKey(Struct, frozen=True):
     """The values with which chunks are signed: the day's key, time, scope and the request's own signature."""
 
     key: bytes

@@ -9,8 +9,9 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from backup.emulator.core.meter import end_storing
 from backup.emulator.core.s3_errors import S3Error
@@ -28,8 +29,7 @@ from .versioning import new_version_header
 from .xml import Element, Node, document, parse
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """A part as named in the request."""
 
     number: int

@@ -10,8 +10,10 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from urllib.parse import unquote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.store import Store, Transaction
@@ -33,8 +35,7 @@ COPY_LIMIT = 5 * 1024**3
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The source of a copy: bucket and key, and the version if one was named."""
 
     bucket: str

@@ -5,8 +5,10 @@ Source: S3 API Reference (DeleteObjects).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backup.emulator.core.faults import Fault
 from backup.emulator.core.s3_errors import S3Error
@@ -98,7 +100,7 @@ def _delete(
         call,
         key=key,
         query={} if version is None else {"versionId": version},
-        inbound=replace(call.inbound, headers=tuple(headers)),
+        inbound=dataclasses.replace(call.inbound, headers=tuple(headers)),
     )
     try:
         check_version(one)

@@ -5,8 +5,9 @@ Source: S3 API Reference (PutBucketLifecycleConfiguration), S3 User Guide (objec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from backup.emulator.core.clock import DAY_MS
 from backup.emulator.core.s3_errors import S3Error
@@ -21,8 +22,7 @@ RULES = 1000
 _UNKNOWN = ("Tag", "NoncurrentVersionTransition", "NoncurrentVersionExpiration")
 
 
-@dataclass(frozen=True, slots=True)
-class When:
+class When(Struct, frozen=True):
     """The time of a rule: an age in days, or a date (ms since the epoch)."""
 
     days: int | None
@@ -36,8 +36,7 @@ class When:
         return midnight - (self.days or 0) * DAY_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule: a filter of objects, and the actions with their times."""
 
     enabled: bool

@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from backup.emulator.core.s3_errors import invalid_argument
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
@@ -47,8 +49,7 @@ def after(raw: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 1025
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(Struct, frozen=True):
     """What a listing goes through: results of a bucket behind `marker`.
 
     `every`: all versions and markers, the newest of a key first; of the marker's own key then those whose

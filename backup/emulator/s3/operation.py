@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.store import Transaction
@@ -24,8 +25,7 @@ class Place(StrEnum):
     OBJECT = "object"
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
+class Streamed(Struct, frozen=True):
     """An upload in two steps: a check before the body arrives, which may name the checksum algorithm, and the
     work with it."""
 
@@ -33,8 +33,7 @@ class Streamed:
     finish: Callable[[S3Call, Transaction, Stored], Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One operation of S3.
 
     `flags` are the query parameters that distinguish it from others, `options` those that it accepts besides.

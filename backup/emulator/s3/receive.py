@@ -8,8 +8,9 @@ import binascii
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from backup.emulator.core.receive import Body, fill, side_by_side
 from backup.emulator.core.s3_errors import S3Error, not_implemented
@@ -24,8 +25,7 @@ ENVELOPE = 64 * 1024**2  # what chunk heads and a trailer may add
 _UNKNOWN = tuple(f"x-amz-checksum-{name}" for name in ("sha512", "md5", "xxhash64", "xxhash3", "xxhash128"))
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A body on disk: its file's name, bytes, MD5 (hex), its checksum by `algorithm`, and header and value of
     the one that the client named, if any.
     """
@@ -38,8 +38,7 @@ class Stored:
     claimed: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(Struct, frozen=True):
     """The client's claims about a body: its length on the wire and decoded, and its checksums."""
 
     length: int | None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.emulator.core.accounts import Accounts
 from backup.emulator.core.accounts_file import AccountsFile
@@ -43,8 +45,7 @@ _OURS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(Struct, frozen=True):
     """The two ids of a request in its answer."""
 
     request: str
@@ -83,8 +84,7 @@ def s3_error(error: ServiceError, resource: str, ids: Ids) -> Answer:
     return Answer(error.status, answer, body.encode("utf-8", "replace"))
 
 
-@dataclass(frozen=True, slots=True)
-class S3Service:
+class S3Service(Struct, frozen=True):
     """The application; `idle_seconds` is how long a body may stall before RequestTimeout."""
 
     store: Store

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from backup.emulator.core.s3_errors import invalid_argument
 from backup.emulator.core.store import Transaction

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 from backup.inventory.stages import MessageKind
@@ -33,8 +34,7 @@ class _Kept(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-@dataclass(frozen=True, slots=True)
-class Apprise:
+class Apprise(Struct, frozen=True):
     """The addresses in a file, one a line; all are secret, as most hold a token."""
 
     name: str

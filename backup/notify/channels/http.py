@@ -9,11 +9,11 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+from msgspec import Struct
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
@@ -31,8 +31,7 @@ _SHOWN_ANSWER = 200
 _COME_AGAIN = frozenset({408, 425, 429})
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where a receiver is: an address in the config, or a secret one in a file; `environ` has credentials.
 
     `ca_file`: a PEM file of authorities to trust instead of the system's.
@@ -55,8 +54,7 @@ class Address:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """How a receiver knows us: a token, or a user with a password, each secret in a file."""
 
     environ: Mapping[str, str]

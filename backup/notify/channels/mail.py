@@ -7,11 +7,12 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from email.headerregistry import Address as MailAddress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
+
+from msgspec import Struct
 
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.channels.http import tls_context
@@ -25,8 +26,7 @@ _SECONDS = 20.0
 _POLICY = SMTP.clone(cte_type="7bit")  # every relay takes it
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(Struct, frozen=True):
     """A mail server and whom it is to tell. Without TLS no password is sent, and only to this machine."""
 
     name: str

@@ -7,8 +7,9 @@ what healthchecks shows with a ping; 10,000 bytes of it are kept everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from backup.notify.channel import Note
 from backup.notify.channels.http import Address, post
@@ -21,8 +22,7 @@ _TRIES = 3
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """One check of a healthchecks server; best one for each job."""
 
     name: str

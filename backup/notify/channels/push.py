@@ -7,8 +7,9 @@ X-Gotify-Key, `message` must not be empty, priorities 0 to 10.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from backup.errors import ConfigError
 from backup.inventory.stages import MessageKind
@@ -32,8 +33,7 @@ def cut(text: str, most: int) -> str:
     return text if len(data) <= most else data[: most - 4].decode("utf-8", "ignore") + "…\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Ntfy:
+class Ntfy(Struct, frozen=True):
     """A topic of an ntfy server; the last part of the address is the topic."""
 
     name: str
@@ -66,8 +66,7 @@ class Ntfy:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Gotify:
+class Gotify(Struct, frozen=True):
     """An application of a Gotify server."""
 
     name: str
@@ -93,8 +92,7 @@ class Gotify:
         return post_json(place, document, headers=header, secrets=secrets, ca_file=self.address.ca_file)
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(Struct, frozen=True):
     """A program of the user's that takes JSON; by `Idempotency-Key` it can recognise a repeated message."""
 
     name: str

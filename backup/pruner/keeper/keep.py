@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from backup.errors import (
     FormatError,
@@ -57,8 +59,7 @@ _SETTLED_BY_A_HUMAN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperContext:
+class KeeperContext(Struct, frozen=True):
     """All that it works with. `vault` is by a role that reads catalogs and deletes, and cannot write.
 
     `folder` is its own, 0700. Nothing goes that was needed within `keep_within`, or `grace` if that is
@@ -68,7 +69,7 @@ class KeeperContext:
     vault: Vault
     clock: Clock
     progress: Progress
-    recovery_keys: Sequence[RecoveryKey] = field(repr=False)
+    recovery_keys: Sequence[RecoveryKey]
     folder: str
     keep_within: timedelta = KEEP_WITHIN
     grace: timedelta = DEFAULT_GRACE

@@ -7,8 +7,9 @@ holds of these jobs must be known before anything is deleted (`require_covered`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, Listing, PackKind
 from backup.pruner.keeper.state import State
@@ -21,8 +22,7 @@ _STOPPING = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage:
+class Lineage(Struct, frozen=True):
     """A server: its inventories, the newest of them, its catalogs, when each was accepted, the whole list."""
 
     inventories: frozenset[InventoryId]

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
@@ -33,8 +34,7 @@ class Finding:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """Archives with the same fate: how many, their bytes; why and until when if they stay."""
 
     archives: int
@@ -44,8 +44,7 @@ class Share:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryReport:
+class InventoryReport(Struct, frozen=True):
     """What was done for one server; `stopped` says why nothing was, with the way out in `advice`."""
 
     inventory: str
@@ -59,8 +58,7 @@ class InventoryReport:
     warnings: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperReport:
+class KeeperReport(Struct, frozen=True):
     """One step. `floor`: what any state of then or later held stays; `listed_at`: the list's own time."""
 
     state: StepStage

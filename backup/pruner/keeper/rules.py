@@ -8,8 +8,10 @@ need it, forgotten or not. The grace runs by the vault's date of the catalog tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import StoredArchive
@@ -22,8 +24,7 @@ from backup.retention.prune import PrunedArchive, PruneRules, Waiting, plan_prun
 _FULLS_KEPT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperRules:
+class KeeperRules(Struct, frozen=True):
     """The time of the list, the floor below it, and how long the vault bills at least, by kind of pack."""
 
     at: datetime
@@ -31,8 +32,7 @@ class KeeperRules:
     minimum: Mapping[PackKind, timedelta]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What goes, what waits for what, what stays as a snapshot needs it, and what is listed as another's."""
 
     delete: Sequence[StoredArchive]

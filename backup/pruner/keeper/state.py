@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from backup.inventory import pruning, snapshots
 from backup.inventory.connections import Transaction
@@ -17,8 +18,7 @@ from backup.pruner.needed import needed_archives
 from backup.rebuilder.report import RebuildReport
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """What a state holds. `needed` are numbers of archives that any of its snapshots needs, forgotten or not.
 
     `applied`: its catalogs, each with the id of its job; `bases`: those with which the jobs begin.

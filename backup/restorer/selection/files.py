@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, islice
 from operator import sub
 from typing import Any, overload
+
+from msgspec import Struct
 
 from backup.errors import FormatError
 from backup.format.catalog import decode_extra
@@ -24,8 +25,7 @@ _CONTENT_ID = struct.Struct("16s")
 _CHUNK_SIZE = 4  # of a packed chunk number
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreFile:
+class RestoreFile(Struct, frozen=True):
     """A file, the numbers of its chunks in order, and the layout of its data."""
 
     entry: RestoreEntry

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from backup.format.rows import pack_u64, unpack_u64
 
@@ -16,8 +16,7 @@ class _Kept(msgspec.Struct):
     extraneous: list[bytes] = msgspec.field(name="surplus")  # its name in inventories since 0.1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+class Confirmed(Struct, frozen=True):
     """Numbers of the entries that stay, how many are replaced, and the extraneous paths to remove."""
 
     kept: Collection[int] = field(default_factory=frozenset)

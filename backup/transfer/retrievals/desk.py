@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from backup.errors import CapacityError, NightvaultError
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalStatus, Tier
@@ -16,8 +17,7 @@ from backup.transfer.retry import Patience
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(Struct, frozen=True):
     """A vault and how it is asked: `askers` requests side by side, `note` gets sentences for a reader."""
 
     vault: Vault
@@ -31,8 +31,7 @@ class Desk:
         return self.patience.call(self.vault.open_retrievals)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted(Generic[R]):
+class Wanted(Struct, Generic[R], frozen=True):
     """A range of an archive to be asked for; `record` is the caller's own. No `archive_id`: not in the vault.
 
     `or_all`: of an archive that was cut short ask for all that is left instead.
@@ -53,8 +52,7 @@ class Wanted(Generic[R]):
         return ByteRange(0, self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[R]):
+class Answer(Struct, Generic[R], frozen=True):
     """The vault's answer to one request: an id, or why there is none. All None: it was not sent.
 
     `asked` is the range that was granted. `refused` is this archive's own fault; `short` says that the tier
@@ -69,8 +67,7 @@ class Answer(Generic[R]):
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pending(Generic[R]):
+class Pending(Struct, Generic[R], frozen=True):
     """A request that the vault took; `failures`: how often it could not make the output before."""
 
     record: R
@@ -88,8 +85,7 @@ class Verdict(StrEnum):
     GIVEN_UP = "given up"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen(Generic[R]):
+class Seen(Struct, Generic[R], frozen=True):
     """A request as it was seen, and what follows."""
 
     record: R
@@ -103,8 +99,7 @@ class Seen(Generic[R]):
         return self.status.message or "no reason given"
 
 
-@dataclass(frozen=True, slots=True)
-class AskResult:
+class AskResult(Struct, frozen=True):
     """The outcome of asking: whether anything was granted or refused for good; what no tier could serve."""
 
     has_settled: bool = False

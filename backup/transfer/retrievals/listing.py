@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from backup.errors import NightvaultError, VaultError
 from backup.inventory import archives, retrievals
@@ -20,8 +21,7 @@ from backup.transfer.retrievals.once import ask_once, new_token
 from backup.transfer.retry import Patience
 
 
-@dataclass(frozen=True, slots=True)
-class ListingRequest:
+class ListingRequest(Struct, frozen=True):
     """A request for the list, before its answer (`listing_id` None) or after; `number` is the store's own."""
 
     token: str

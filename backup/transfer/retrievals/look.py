@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from backup.model import RetrievalState, RetrievalStatus
 from backup.transfer.retrievals.desk import Desk, Pending, RetrievalStore, Seen, Verdict

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from msgspec import Struct
 from starlette.requests import Request
 
 from backup.web.views.errors import BadParameterError
@@ -12,8 +12,7 @@ from backup.web.views.errors import BadParameterError
 _MOST = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """The parameters of a request, as bytes: paths may be any."""
 
     given: dict[str, list[bytes]]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import EnumType
 from inspect import cleandoc
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from backup.web.views.values.names import Name
 
@@ -58,7 +60,7 @@ class Schemas:
             return dict(_PLAIN[kind])
         if isinstance(kind, EnumType):
             return {"type": "string", "enum": [str(one) for one in list[Any](kind)]}
-        if isinstance(kind, type) and is_dataclass(kind):
+        if isinstance(kind, type) and issubclass(kind, Struct):
             return self._component(kind)
         return self._generic(get_origin(kind), get_args(kind), kind)
 

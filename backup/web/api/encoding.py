@@ -7,10 +7,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from backup.web.views.values.names import Name
 
@@ -60,7 +62,7 @@ def _bytes(raw: bytes) -> dict[str, Json]:
 
 def _whole(value: object) -> Json:
     """A value with parts."""
-    if is_dataclass(value):
+    if isinstance(value, Struct):
         return {field.name: document(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): document(part) for key, part in value.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from starlette.requests import Request
 
 from backup.web.api.asking import Asked
@@ -31,8 +31,7 @@ from backup.web.views.versions import versions_of_path
 Call = Callable[[Request, Asked], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A parameter of the query; `is_list`: it may be given several times."""
 
     name: str
@@ -41,8 +40,7 @@ class Parameter:
     is_list: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A GET below /api/v1; names in braces are parts of its path."""
 
     path: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
+from msgspec import Struct
 
 from backup.web.charts.lines import COLOURS, HEIGHT
 from backup.web.charts.svg import drawing, element
@@ -13,8 +13,7 @@ from backup.web.charts.svg import drawing, element
 WIDTH = 40  # of one bar with its share of the gaps
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """One bar: its parts from the bottom, and the text that stands beside the pointer."""
 
     parts: tuple[float, ...]

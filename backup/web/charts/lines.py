@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
+from msgspec import Struct
 
 from backup.web.charts.svg import drawing, element
 
 WIDTH, HEIGHT, COLOURS, DASHES = 600, 160, 6, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Struct, frozen=True):
     """One curve: its name, and points as (seconds, value) in the order of time."""
 
     name: str
     points: Sequence[tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Curves:
+class Curves(Struct, frozen=True):
     """A drawing of curves, and what its scales say."""
 
     drawing: Markup

@@ -10,10 +10,11 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import RLock
 from typing import Any
+
+from msgspec import Struct
 
 from backup.errors import NightvaultError, StateDeniedError, UsageError
 from backup.inventory.times import micros, moment
@@ -55,8 +56,7 @@ _SURPLUS_SESSIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """A user as the file has it."""
 
     name: str
@@ -66,8 +66,7 @@ class Account:
     link_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A token without its secret; it is a user's, and ends with that user."""
 
     name: str
@@ -77,8 +76,7 @@ class Token:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
+class Deed(Struct, frozen=True):
     """A line of the audit log."""
 
     at: datetime

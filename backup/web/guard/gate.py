@@ -6,9 +6,9 @@ name a user in a header. Only what `OPEN` names is answered to strangers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import quote
 
+from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -27,8 +27,7 @@ _MACHINES = {"/api/": TokenScope.API, "/metrics": TokenScope.METRICS}
 _LONGEST_SECRET = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Struct, frozen=True):
     """A layer around the application. `user_header`: the proxy's, believed on a Unix socket alone."""
 
     app: ASGIApp

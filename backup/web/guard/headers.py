@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,8 +25,7 @@ _KEPT = "private, max-age=3600"
 _TLS = "max-age=31536000"
 
 
-@dataclass(frozen=True, slots=True)
-class SafeHeaders:
+class SafeHeaders(Struct, frozen=True):
     """A layer around the application that adds them; nothing but style, script and icons is ever kept."""
 
     app: ASGIApp

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Protocol
+
+from msgspec import Struct
 
 from backup.errors import LockedError
 from backup.protocols import Clock
@@ -31,8 +32,7 @@ class Guarded(Protocol):
         """The time."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoginResult:
+class LoginResult(Struct, frozen=True):
     """The secrets for the cookies; without a session `wait` says how many seconds to wait, if any."""
 
     session: str | None = None

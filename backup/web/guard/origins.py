@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,8 +20,7 @@ SAFE = frozenset({"GET", "HEAD"})
 KNOWN = SAFE | {"POST"}
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
+class Origins(Struct, frozen=True):
     """A layer around the application. `hosts`: the names that are ours, in small letters, without ports."""
 
     app: ASGIApp

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 from markupsafe import Markup
+from msgspec import Struct
 
 from backup.app.status_parts import Level
 from backup.web.charts.lines import Curves, Series, curves
@@ -28,8 +28,7 @@ MARKS = {
 ACTIVE = frozenset({"running", "queued", "waiting"})
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The answer in large letters: `kind` is good, warn or bad."""
 
     kind: str
@@ -37,16 +36,14 @@ class Verdict:
     told: Markup
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(Struct, frozen=True):
     """The nights as a table: a row for each night, the newest first; a column for each job."""
 
     jobs: Sequence[str]
     rows: Sequence[tuple[date, Sequence[NightCell]]]
 
 
-@dataclass(frozen=True, slots=True)
-class GrowthRow:
+class GrowthRow(Struct, frozen=True):
     """How a job's snapshots grew from the first to the last that is drawn."""
 
     name: str
@@ -56,8 +53,7 @@ class GrowthRow:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(Struct, frozen=True):
     """The chart of sizes, with its ends and its table."""
 
     drawn: Curves

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
+from msgspec import Struct
 
 from backup.web.charts.bars import Bar, bars
 from backup.web.charts.lines import COLOURS, rounded_up
@@ -16,8 +16,7 @@ from backup.wording import size
 _MONTHS = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Months:
+class Months(Struct, frozen=True):
     """The chart of what was stored in each month."""
 
     drawn: Markup

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.config import Config
 from backup.inventory.connections import Transaction
@@ -12,8 +13,7 @@ from backup.inventory.snapshots import list_snapshots
 from backup.model import JobName
 
 
-@dataclass(frozen=True, slots=True)
-class NewestOfJob:
+class NewestOfJob(Struct, frozen=True):
     """A job with its newest snapshot, if it has one."""
 
     name: JobName

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from backup.web.views.values.overview import LiveTask
 
@@ -41,8 +41,7 @@ class _Answer(msgspec.Struct):
     tasks: list[_Task]
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonStatus:
+class DaemonStatus(Struct, frozen=True):
     """The daemon's answer to "status"."""
 
     as_of: datetime

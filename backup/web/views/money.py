@@ -7,10 +7,11 @@ once after each run, by one request at a time, and kept until another run begins
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from threading import Lock
+
+from msgspec import Struct
 
 from backup.app.prices import price_table
 from backup.app.stats import Statistics, dead_archives, statistics_in
@@ -43,8 +44,7 @@ _MOST_MONTHS = 120
 _CHECKS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class _Slow:
+class _Slow(Struct, frozen=True):
     """What takes a look at every entry."""
 
     dead: list[Stored]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
 from backup.app.prices import price_table
@@ -38,8 +40,7 @@ from backup.wording import size
 _LOOKED_AT = timedelta(days=2 * DAYS)  # thirty nights, and what is usual before them
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
+class _Rows(Struct, frozen=True):
     """What the inventory gave beside the status."""
 
     runs: Mapping[str, Sequence[RunRow]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.app.prices import Quote, gap_for, kind_of, load_of, price_of, price_table, priced, tiers_where
 from backup.config import Config, VaultSettings
@@ -29,8 +30,7 @@ MOST_ENTRIES = 50_000
 _MOST_CHUNKS = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
+class _Chosen(Struct, frozen=True):
     """What is chosen: counts, and the chunks of all files; `is_too_much`: it was not counted to its end."""
 
     paths: Sequence[bytes]

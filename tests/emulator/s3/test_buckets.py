@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from tests.support.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
 from tests.support.s3_clients import S3Talker, client, error_of, new_bucket, new_bucket_name, refused
@@ -16,8 +16,7 @@ OTHER = "999999999999"
 OTHER_KEY = StaticKey("AKIAOTHEROTHEROTHER0", "other-secret")
 
 
-@dataclass(frozen=True, slots=True)
-class Two:
+class Two(Struct, frozen=True):
     """Clients of two accounts on one emulator."""
 
     ours: Any

@@ -6,7 +6,6 @@ import http.client
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from backup.emulator.s3.operations import FLAGS as KNOWN
 from tests.support.emulated import RunningEmulator, strange_names, write_accounts
@@ -37,8 +37,7 @@ LIFECYCLE = (
 FLAGS = sorted(KNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Fuzzed:
+class Fuzzed(Struct, frozen=True):
     """An emulator with a bucket and an upload, and the folder that must not change."""
 
     raw: S3Talker

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import botocore.loaders
 import botocore.model
 import pytest
+from msgspec import Struct
 
 from backup.emulator.s3.operations import FLAGS, OPERATIONS
 from tests.emulator.s3.state import everything_in
@@ -38,8 +38,7 @@ VALUES = {"list-type": "2", "partNumber": "1", "versionId": "null"}
 SPELLED_OUT = ["acl&tagging", "uploads&acl", "partNumber=1&tagging", "list-type=2&acl"]
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(Struct, frozen=True):
     """An emulator of the module's own, whose whole state is looked at."""
 
     running: RunningEmulator

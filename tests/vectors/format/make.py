@@ -8,7 +8,6 @@ Keys are fixed byte sequences (tests/support/packs.py), so everything but the st
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import os
 import struct
@@ -16,6 +15,7 @@ import struct
 import msgspec
 import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec.structs import replace
 
 from backup.format import catalog, frame, keys, naming, pack
 from backup.format.passphrase import BEGIN, END
@@ -131,8 +131,8 @@ def headers() -> dict[str, bytes]:
     key, fields = packs.PACK_KEY, packs.data_fields()
     recipients = [packs.KEY.recipient]
     good = pack.seal_header(fields, pack_key=key, recipients=recipients, signer=packs.SIGNER)
-    theirs = dataclasses.replace(fields, signer_public=STRANGER.public)
-    moved = dataclasses.replace(fields, pack_id=PackId(b"q" * 16))
+    theirs = replace(fields, signer_public=STRANGER.public)
+    moved = replace(fields, pack_id=PackId(b"q" * 16))
     wrong_key = pack.seal_stanzas(fields, b"w" * 32, recipients)
     wrong_info = pack.seal_stanzas(moved, key, recipients)
     two = [*recipients, keys.RecoveryKey(b"o" * 32).recipient]

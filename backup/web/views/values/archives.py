@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.inventory.runs import Outcome
 from backup.model import JobName, VaultName
 from backup.web.views.values.runs import RunLine
 
 
-@dataclass(frozen=True, slots=True)
-class ClassLine:
+class ClassLine(Struct, frozen=True):
     """A storage class of a vault: what it holds, and what that costs a month."""
 
     name: str
@@ -24,8 +24,7 @@ class ClassLine:
     month_in_a_year: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class FreeOn:
+class FreeOn(Struct, frozen=True):
     """Dead bytes whose minimum duration ends in that month, such as 2026-11; empty: they are free now.
 
     `cost` is what deleting them now would be billed on top.
@@ -37,8 +36,7 @@ class FreeOn:
     cost: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class VaultMoney:
+class VaultMoney(Struct, frozen=True):
     """A vault in money. `dead` is what nothing kept needs, `condemned` what is to be deleted.
 
     Costs of the last 30 days are what the inventory can prove: uploads and retrievals.
@@ -62,8 +60,7 @@ class VaultMoney:
     free_on: Sequence[FreeOn]
 
 
-@dataclass(frozen=True, slots=True)
-class JobMoney:
+class JobMoney(Struct, frozen=True):
     """A job's part of a vault; job None: archives that belong to none."""
 
     vault: VaultName
@@ -78,8 +75,7 @@ class JobMoney:
     compression: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class MonthLine:
+class MonthLine(Struct, frozen=True):
     """What a job stored in a month by UTC, such as 2026-11, and is there still."""
 
     month: str
@@ -90,8 +86,7 @@ class MonthLine:
     cost: Decimal | None  # of a month's storing it
 
 
-@dataclass(frozen=True, slots=True)
-class CheckLine:
+class CheckLine(Struct, frozen=True):
     """How far a vault was proven: when its list was last compared, when something of it was last read back.
 
     `read_bytes` of `bytes` were read back since they were stored.
@@ -107,8 +102,7 @@ class CheckLine:
     last_drill: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProvenLine:
+class ProvenLine(Struct, frozen=True):
     """What was ever proven of a job's `bytes`: shares from 0 to 1, None of nothing; and when last."""
 
     job: JobName
@@ -119,8 +113,7 @@ class ProvenLine:
     opened: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class DrillLine:
+class DrillLine(Struct, frozen=True):
     """A drill: what it read back or opened with a recovery key. `outcome` running: it waits for the vault."""
 
     run: int
@@ -136,8 +129,7 @@ class DrillLine:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class MoneyPage:
+class MoneyPage(Struct, frozen=True):
     """Archives and money; `as_of` is when these sums were made: they change with the newest run alone."""
 
     now: datetime

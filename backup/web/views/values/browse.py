@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.model import JobName, SnapshotId, VaultName
 from backup.web.views.values.names import Kind, Name, Step
 from backup.web.views.values.snapshot_line import SnapshotLine
 
 
-@dataclass(frozen=True, slots=True)
-class EntryLine:
+class EntryLine(Struct, frozen=True):
     """An entry of a directory. `mode` is as `ls` shows it, such as drwxr-xr-x.
 
     `owner` and `group` are names, or numbers as text where none is known. `target` is a symlink's.
@@ -32,8 +32,7 @@ class EntryLine:
     link: int  # entries of one hard-link group have the same number, 0 for none
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """So many bytes lie in a vault, in a storage class; `needs_thaw`: they must be made readable first.
 
     `thawed_until`: all of them are readable until then without being asked for, None if some are not.
@@ -47,8 +46,7 @@ class Place:
     thawed_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryPage:
+class DirectoryPage(Struct, frozen=True):
     """A part of a directory of a snapshot, by name. `next_after` asks for the next page, None at the end.
 
     `count` are its entries in all, None if there are more than were counted. `places` is where the contents
@@ -68,8 +66,7 @@ class DirectoryPage:
     newer: SnapshotId | None
 
 
-@dataclass(frozen=True, slots=True)
-class VersionLine:
+class VersionLine(Struct, frozen=True):
     """A version of an entry, which is in `snapshots` kept snapshots from `first` to `last`."""
 
     entry: EntryLine
@@ -81,8 +78,7 @@ class VersionLine:
     places: Sequence[Place]  # of no more than ten thousand chunks of all versions
 
 
-@dataclass(frozen=True, slots=True)
-class VersionPage:
+class VersionPage(Struct, frozen=True):
     """The newest hundred versions of one path, newest first; those that no kept snapshot has are left out.
 
     `is_gone`: the job's newest snapshot does not have it any more.
@@ -96,8 +92,7 @@ class VersionPage:
     is_cut: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """A path that a search found: its newest version that a kept snapshot has.
 
     `last` is the newest snapshot with it; `is_gone`: the job's newest snapshot does not have it any more.
@@ -114,8 +109,7 @@ class Hit:
     versions: int
 
 
-@dataclass(frozen=True, slots=True)
-class SearchPage:
+class SearchPage(Struct, frozen=True):
     """What was found of `words` in names. `next_after` asks for more, None at the end.
 
     `is_cut`: the search looked at as much as it may, and there may be more below `next_after`.

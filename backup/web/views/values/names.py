@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.wording import shown_path
 
@@ -19,8 +20,7 @@ class Kind(StrEnum):
     BLOCK_DEVICE = "block-device"
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(Struct, frozen=True):
     """A name or an absolute path in a snapshot, whose bytes may be anything.
 
     `text` is safe to show on one line: what cannot be printed, or reorders text, stands there as an escape.
@@ -35,8 +35,7 @@ class Name:
         return shown_path(self.raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of the path that leads to a page: `name` is shown, `path` is where it leads."""
 
     name: Name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.model import JobName
 from backup.web.views.values.names import Kind, Name
@@ -20,8 +21,7 @@ class Change(StrEnum):
     CHANGED = "changed"
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotPage:
+class SnapshotPage(Struct, frozen=True):
     """Some snapshots of a job, newest first. `next_before` asks for the next page, None at the end."""
 
     job: JobName
@@ -31,8 +31,7 @@ class SnapshotPage:
     next_before: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeLine:
+class ChangeLine(Struct, frozen=True):
     """An entry that differs.
 
     `what` says how one that changed differs: kind, content, mode, owner, times, attributes. Sizes are None
@@ -48,8 +47,7 @@ class ChangeLine:
     mtime: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeCounts:
+class ChangeCounts(Struct, frozen=True):
     """How much differs in all, but directories whose times alone differ. `is_whole` is False if counting was
     ended early: then there is at least as much."""
 
@@ -61,8 +59,7 @@ class ChangeCounts:
     is_whole: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePage:
+class ChangePage(Struct, frozen=True):
     """What changed from `older` to `newer` at and below `path`, in the order of paths.
 
     `unusual` are sentences about the night of `newer`. `next_after` asks for the next page, None at the end.

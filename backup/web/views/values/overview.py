@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct
 
 from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreStatus
 from backup.model import JobName, VaultName
@@ -31,8 +32,7 @@ _NOT_OVER = frozenset({NightOutcome.NONE, NightOutcome.RUNNING})
 _WRONG = frozenset({NightOutcome.FAILED, NightOutcome.INTERRUPTED, NightOutcome.MISSED})
 
 
-@dataclass(frozen=True, slots=True)
-class NightCell:
+class NightCell(Struct, frozen=True):
     """One night of a job in its strip: a day in this machine's zone.
 
     `run` is the backup that decided the outcome, None for none. `unusual` are sentences.
@@ -47,8 +47,7 @@ class NightCell:
     unusual: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LiveTask:
+class LiveTask(Struct, frozen=True):
     """What the daemon does, or will do, now: `state` is running, queued, waiting, paused or idle.
 
     `phase`, `done`, `total` and `seconds_left` are of one that runs; `run` is the daemon's own id of it.
@@ -70,8 +69,7 @@ class LiveTask:
     seconds_left: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobCard:
+class JobCard(Struct, frozen=True):
     """A job at a glance; `level` is that of its worst problem, None if it is well.
 
     `nights` are the last thirty, oldest first. `uploaded` is what they stored. `sizes` are the bytes of its
@@ -110,8 +108,7 @@ class JobCard:
         return next(over, self.last_outcome) in _WRONG
 
 
-@dataclass(frozen=True, slots=True)
-class HostCard:
+class HostCard(Struct, frozen=True):
     """A server with its jobs, those with problems first."""
 
     name: str
@@ -119,8 +116,7 @@ class HostCard:
     jobs: Sequence[JobCard]
 
 
-@dataclass(frozen=True, slots=True)
-class VaultCard:
+class VaultCard(Struct, frozen=True):
     """A vault at a glance.
 
     `month` is what it costs (None: no price is known), `why` says of what that is made. `checked_at` is when
@@ -141,8 +137,7 @@ class VaultCard:
     next_prune: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Struct, frozen=True):
     """The first page. `problems` are those of `nightvault status`, the critical first, with their commands.
 
     `as_of`: when the daemon last said what it does, None if it gave no answer: then nobody knows what runs.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+
+from msgspec import Struct
 
 from backup.model import Tier, VaultName
 from backup.web.views.values.browse import Place
@@ -13,8 +14,7 @@ from backup.web.views.values.names import Name
 from backup.web.views.values.snapshot_line import SnapshotLine
 
 
-@dataclass(frozen=True, slots=True)
-class TierQuote:
+class TierQuote(Struct, frozen=True):
     """One tier: what is retrieved and paid, and how many hours it takes; `total` None: no price is known.
 
     The other amounts are parts of `total`. `hours` are the least and the most, None where nobody knows.
@@ -35,8 +35,7 @@ class TierQuote:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class QuotePage:
+class QuotePage(Struct, frozen=True):
     """The quote for some paths of a snapshot.
 
     `command` restores with the config's tier; `is_too_much`: there are more entries than a page may count

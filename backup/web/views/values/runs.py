@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
@@ -13,8 +14,7 @@ from backup.web.views.values.names import Name
 from backup.web.views.values.snapshot_line import SnapshotLine
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemLine:
+class ProblemLine(Struct, frozen=True):
     """A problem with an entry: `kind` is a word of `model.ProblemKind`; a warning was saved all the same."""
 
     path: Name
@@ -23,8 +23,7 @@ class ProblemLine:
     is_warning: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunLine:
+class RunLine(Struct, frozen=True):
     """A run in a list. `seconds` is what it took, None while it runs; `problems` counts those of its report.
 
     `error` is the sentence of one that failed. Figures are 0 where its kind has none.
@@ -45,8 +44,7 @@ class RunLine:
     problems: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunPage:
+class RunPage(Struct, frozen=True):
     """Some runs, newest first. `next_before` asks for the page after this one, None at the end."""
 
     runs: Sequence[RunLine]
@@ -57,8 +55,7 @@ class RunPage:
     next_before: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLine:
+class StoredLine(Struct, frozen=True):
     """An archive that a run stored: `kind` is data or catalog, `state` a word of `archives.ArchiveState`."""
 
     number: int
@@ -69,8 +66,7 @@ class StoredLine:
     stored_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunDetail:
+class RunDetail(Struct, frozen=True):
     """A run with everything that is known of it.
 
     `report` is its report as it was recorded, whose fields depend on the kind (docs/json.md). `problems` are

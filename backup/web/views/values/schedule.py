@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
+
+from msgspec import Struct
 
 from backup.model import JobName, VaultName
 from backup.web.views.values.overview import LiveTask
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """A time at which a task is due; `is_paused`: the job rests then.
 
     One that is due very often stands there once a day, with its `count`.
@@ -25,8 +25,7 @@ class Due:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class CalendarDay:
+class CalendarDay(Struct, frozen=True):
     """A day in this machine's zone with what is due, in order."""
 
     day: date
@@ -34,8 +33,7 @@ class CalendarDay:
     dues: Sequence[Due]
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledTask:
+class ScheduledTask(Struct, frozen=True):
     """A task with its schedule in words; `next_at` may be past: then it is due now."""
 
     kind: str
@@ -48,8 +46,7 @@ class ScheduledTask:
     can_run: bool  # the page may ask for it: a job's backup
 
 
-@dataclass(frozen=True, slots=True)
-class PauseLine:
+class PauseLine(Struct, frozen=True):
     """A job whose schedule rests until then."""
 
     job: JobName
@@ -57,8 +54,7 @@ class PauseLine:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulePage:
+class SchedulePage(Struct, frozen=True):
     """The calendar. `as_of` is when the daemon said what it does, None if it gave no answer."""
 
     now: datetime

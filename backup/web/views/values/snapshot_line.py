@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from backup.model import JobName, SnapshotId
 from backup.web.views.values.names import Name
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotLine:
+class SnapshotLine(Struct, frozen=True):
     """A snapshot in a list, or the one that a page is about.
 
     `problems` counts what its run could not save, or could save only in part; `is_whole`: everything that
