@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -94,7 +93,7 @@ def _set_nice(wanted: int) -> None:
 
 
 def _set_io(wanted: int) -> None:
-    numbers = _IOPRIO.get(platform.machine())
+    numbers = _IOPRIO.get(os.uname().machine)
     if numbers is None or sys.maxsize < 2**32:
         return
     call, me = ctypes.CDLL(None, use_errno=True).syscall, threading.get_native_id()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from datetime import timedelta
 from urllib.parse import SplitResult, urlsplit
@@ -130,6 +129,8 @@ def is_loopback(host: str) -> bool:
     """Whether a URL's host is this machine itself, by address or by the name localhost."""
     if host == "localhost":
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_where_the_system_has_none_nothing_is_set(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.platform", "sunos5")
     assert in_thread(Priority(LOW, IDLE), nice_here) == BASE
     monkeypatch.undo()
-    monkeypatch.setattr("platform.machine", lambda: "vax")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine="vax"))
     assert in_thread(Priority(LOW, IDLE), lambda: (nice_here(), told_by_a_process()[1] == "idle")) == (
         LOW,
         False,

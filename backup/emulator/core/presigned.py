@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from msgspec.structs import replace
 from urllib.parse import unquote
 
 from .sigv4 import Authorization, MalformedAuthorization, parse_credential, parse_signed_headers

@@ -6,11 +6,10 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from .errors import ServiceError
 
@@ -18,8 +17,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (so that isoformat names no offset: the Z is ours)
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(Struct, frozen=True):
     """A request's head exactly as it came: the path and the query undecoded, header names in lower case."""
 
     method: str
@@ -27,17 +25,11 @@ class Inbound:
     raw_query: str
     headers: tuple[tuple[str, str], ...]
     address: str = ""  # of the client
-    _joined: dict[str, str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        joined: dict[str, str] = {}
-        for name, value in self.headers:
-            joined[name] = f"{joined[name]},{value}" if name in joined else value
-        object.__setattr__(self, "_joined", joined)
 
     def header(self, name: str) -> str | None:
         """The value of a header, repeated ones joined with a comma in order of arrival; None without one."""
-        return self._joined.get(name)
+        found = [value for one, value in self.headers if one == name]
+        return ",".join(found) if found else None
 
 
 class Extent(Struct, frozen=True):

@@ -5,7 +5,6 @@ Source: S3 API Reference (DeleteObjects).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -100,7 +99,7 @@ def _delete(
         call,
         key=key,
         query={} if version is None else {"versionId": version},
-        inbound=dataclasses.replace(call.inbound, headers=tuple(headers)),
+        inbound=replace(call.inbound, headers=tuple(headers)),
     )
     try:
         check_version(one)
