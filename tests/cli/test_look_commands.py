@@ -177,7 +177,7 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
 
 
 def with_long_ids() -> Any:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from backup.inventory.archives import list_archives
 

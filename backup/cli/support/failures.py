@@ -9,11 +9,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import click
-from msgspec import Struct
-from msgspec.structs import replace
 
 from backup import __version__
 from backup.cli.support.context import Cli
@@ -40,7 +39,8 @@ _MACHINE_ADVICE = {
 _MEMORY_ADVICE = "raise what limits it (ulimit -v, MemoryMax), lower limits.memory, or restore part by part"
 
 
-class Failure(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """An error as it is told; `kind` is a stable word for scripts."""
 
     kind: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
-from msgspec import Struct
 
 from backup.cli.support.completing import complete_parameters
 from backup.cli.support.context import Cli
@@ -20,7 +20,8 @@ _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
 _WITH_VALUE = frozenset({"--config", "--patience"})
 
 
-class LazyCommand(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
     """The place of a command (`module:attribute`), its one line of help, and the group that shows it."""
 
     target: str

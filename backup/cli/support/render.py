@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
-from backup.model import SnapshotId
 from backup.wording import counted, duration, escape, local_time, printable, shown_path, size
 
 if TYPE_CHECKING:
     from backup.cli.support.tables import Sheet
+    from backup.model import SnapshotId
 
 __all__ = ["counted", "duration", "local_time", "printable", "shown_path", "size"]  # those of `wording`, too
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from msgspec.structs import replace
 from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from .sigv4 import Authorization, MalformedAuthorization, parse_credential, parse_signed_headers
 from .wire import Inbound
