@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 
 def parts_of(value: Any) -> Any:
-    """A `Struct` as a dict of its fields, tuples as lists, also those within others; all else as it is."""
+    """Structs and dataclasses as dicts of their fields, tuples as lists, also within others; all else as it is."""
     if isinstance(value, Struct):
-        return {name: parts_of(part) for name, part in asdict(value).items()}
+        return {name: parts_of(getattr(value, name)) for name in value.__struct_fields__}
+    if dataclasses.is_dataclass(value):
+        return {one.name: parts_of(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {key: parts_of(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

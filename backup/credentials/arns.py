@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 from backup.errors import ConfigError
 
@@ -19,7 +19,8 @@ _SUFFIXES = {
 """The DNS suffix of each partition, as botocore's endpoint data of 2026 has them."""
 
 
-class Arn(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Arn:
     """An ARN, `arn:partition:service:region:account:resource`; IAM's have no region."""
 
     partition: str

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import SplitResult, urlsplit
-
-from msgspec import Struct
 
 from backup.credentials.arns import default_endpoint, parse_role_arn, parse_roles_anywhere_arn
 from backup.errors import ConfigError
@@ -18,7 +17,8 @@ LONGEST_SESSION = 43200
 """Seconds; AWS: CreateSession, durationSeconds."""
 
 
-class RolesAnywhereOptions(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class RolesAnywhereOptions:
     """Role, service endpoint and duration of a session; a mistake is a `ConfigError` that names its key.
 
     `region` and `endpoint` follow from the trust anchor's ARN unless given. `session_duration` and the

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct, field
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
+from backup.as_parts import parts_of
 from backup.errors import FormatError, NightvaultError, SpoolError
 from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
@@ -81,7 +82,7 @@ class RebuildDrillReport(Struct, frozen=True):
         """As JSON; the keys are part of the interface."""
         rebuilt = self.rebuilt.document()
         found = self.comparison
-        told: Mapping[str, Any] = {} if found is None else asdict(found)
+        told: Mapping[str, Any] = {} if found is None else parts_of(found)
         return {
             "dry_run": True,
             "vault": self.rebuilt.vault,

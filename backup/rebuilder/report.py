@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct, field
-from msgspec.structs import asdict
 
+from backup.as_parts import parts_of
 from backup.inventory.stages import StepStage
 from backup.model import InventoryId, VaultName
 
@@ -66,13 +66,10 @@ class RebuildReport(Struct, frozen=True):
 
     def document(self) -> dict[str, Any]:
         """As JSON; the keys are part of the interface."""
-        document = asdict(self)
+        document: dict[str, Any] = parts_of(self)
         for name in ("inventory_id", "predecessor"):
             document[name] = document[name].hex() if document[name] else None
         document["inventory"] = document.pop("inventory_id")
-        document["jobs"] = [asdict(job) for job in self.jobs]
         del document["condemned_catalogs"]
-        document["not_enrolled"] = list(self.not_enrolled)
-        document["suspicions"] = [asdict(one) for one in self.suspicions]
         document["partial"] = self.is_partial
         return document

@@ -305,7 +305,7 @@ def test_of_the_library(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
             caplog.at_level(logging.DEBUG),
             ScratchServer(lambda _number, given=answer: given).running() as server,  # type: ignore[misc]
         ):
-            hear_failure(scene, files, replace(options, endpoint=server.url))
+            hear_failure(scene, files, dataclasses.replace(options, endpoint=server.url))
     hear_failure(scene, dataclasses.replace(files, passphrase=WRONG.encode()), options)
     scene.listener.hear("the log", caplog.text, *(repr(vars(record)) for record in caplog.records))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -63,9 +64,13 @@ class World(Struct, frozen=True):
         self, identity: Identity | None = None, clock: OffsetClock | None = None, **changes: Any
     ) -> RolesAnywhere:
         options = RolesAnywhereOptions(OURS, PROFILE, WRITER, endpoint=self.emulator.rolesanywhere_url)
+        options = dataclasses.replace(options, **changes)
         signer = identity or self.identity
         return RolesAnywhere(
-            replace(options, **changes), load=lambda: signer, clock=clock or OffsetClock(), jitter=lambda: 0.0
+            dataclasses.replace(options, **changes),
+            load=lambda: signer,
+            clock=clock or OffsetClock(),
+            jitter=lambda: 0.0,
         )
 
     def issue(self, name: str = "web1", *, key_type: KeyType = KeyType.P_256, **when: Any) -> Identity:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from msgspec import Struct
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.identity_flags import (
@@ -86,7 +86,8 @@ def _cached(
     return CachedCredentials(source, path, options, cli.clock, certificate.not_valid_after_utc)
 
 
-class _LazySource(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class _LazySource:
     """A credential source that is made only when it is asked: with keys in the cache no TLS is set up."""
 
     make: Callable[[], CredentialSource]

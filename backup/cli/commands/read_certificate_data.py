@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pass_cli
 def read_certificate_data(cli: Cli, /, **given: Any) -> None:
     """Show a certificate as JSON, or those on tokens (a pkcs11: URI, --cert-selector)."""
-    from msgspec.structs import replace
+    from dataclasses import replace
 
     from backup.credentials.identity import own_certificate
     from backup.credentials.pkcs11_uri import is_pkcs11

@@ -7,11 +7,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from msgspec import Struct
 
 from backup.cli.support.context import Cli
 from backup.errors import ConfigError, IdentityError, UsageError
@@ -88,7 +87,8 @@ def session_flags(command: F) -> F:
     return identity_flags(command)
 
 
-class Flags(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Flags:
     """The flags as they were given; None or False where they were not."""
 
     certificate: str | None = None
