@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 def parts_of(value: Any) -> Any:
-    """Structs and dataclasses as dicts of their fields, tuples as lists, also within others; all else as it is."""
+    """Structs and dataclasses as dicts of their fields, tuples as lists, however deep; all else as it is."""
     if isinstance(value, Struct):
         return {name: parts_of(getattr(value, name)) for name in value.__struct_fields__}
     if dataclasses.is_dataclass(value):
