@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import methodcaller
+from functools import partial
+from itertools import repeat
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from backup.model import Problem, ProblemKind
@@ -25,7 +26,8 @@ from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
-_encoded = methodcaller("encode", sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())  # os.fsencode
+_mode = attrgetter("st_mode")
+_entry = partial(tuple.__new__, ScannedEntry)  # without a call of Python's for each
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Report = Callable[[Problem], None]
@@ -247,28 +249,40 @@ class _Walk:
         below = _Below()
         after: bytes | None = None
         takes_files = node.filters is not None and not node.filters.looks and not node.children
-        look, is_file = os.stat, stat.S_ISREG
         for some, until in _in_pieces(names):
             unread = set(missing)
-            entries: list[ScannedEntry] = []
-            for name in some:
-                try:
-                    found = look(name, dir_fd=handle, follow_symlinks=False)
-                except OSError as error:
-                    self._unseen(level.prefix, name, node, unread, error)
-                    continue
-                if takes_files and is_file(found.st_mode):  # as most are
-                    entries.append(ScannedEntry(name, found))
-                    continue
-                if (entry := self._considered(level.prefix, name, node, found)) is None:
-                    continue
-                entries.append(entry)
-                if stat.S_ISDIR(entry.stat.st_mode):
-                    wanted = self._node_below(level.prefix + name, node, entry, device)
-                    below.append(name, entry.stat, wanted)
+            found = _statuses(some, handle)
+            if takes_files and found is not None and all(map(stat.S_ISREG, map(_mode, found))):  # most
+                entries = list(map(_entry, zip(some, found, repeat(False))))
+            else:
+                one_by_one = self._one_by_one(level.prefix, handle, some, found, node, unread)
+                entries = list(one_by_one)
+                for entry in entries:
+                    if stat.S_ISDIR(entry.stat.st_mode):
+                        wanted = self._node_below(level.prefix + entry.name, node, entry, device)
+                        below.append(entry.name, entry.stat, wanted)
             yield ScannedDirectory(path, handle, device, entries, frozenset(unread), after, until)
             after = until
         level.below = iter(below)
+
+    def _one_by_one(
+        self,
+        prefix: bytes,
+        handle: int,
+        names: Sequence[bytes],
+        found: Sequence[os.stat_result] | None,
+        node: _Node,
+        unread: set[bytes],
+    ) -> Iterator[ScannedEntry]:
+        """The entries of these names; with `found` None their statuses are asked for here."""
+        for name, known in zip(names, found or repeat(None, len(names)), strict=True):
+            try:
+                status = known or os.stat(name, dir_fd=handle, follow_symlinks=False)
+            except OSError as error:
+                self._unseen(prefix, name, node, unread, error)
+                continue
+            if (entry := self._considered(prefix, name, node, status)) is not None:
+                yield entry
 
     def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
         """The names to look at in a directory, and its node: of a tagged one the tag, and other sources."""
@@ -346,9 +360,19 @@ def _listed(handle: int) -> list[bytes]:
     """The sorted names in a directory; each is held once only."""
     names: list[Any] = os.listdir(handle)
     for start in range(0, len(names), NAMES_A_PIECE):
-        names[start : start + NAMES_A_PIECE] = map(_encoded, names[start : start + NAMES_A_PIECE])
+        piece = "/".join(names[start : start + NAMES_A_PIECE])  # a tenth of the time for each by itself
+        names[start : start + NAMES_A_PIECE] = os.fsencode(piece).split(b"/")
     names.sort()
     return names
+
+
+def _statuses(names: Sequence[bytes], handle: int) -> list[os.stat_result] | None:
+    """The statuses of names in a directory; None if not all can be had."""
+    look = os.stat
+    try:
+        return [look(name, dir_fd=handle, follow_symlinks=False) for name in names]
+    except OSError:
+        return None
 
 
 def _in_pieces(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:

@@ -10,7 +10,7 @@ import os
 import pickle
 import stat
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from operator import add, attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, overload
 
 from msgspec import Struct
@@ -19,7 +19,8 @@ Look = tuple[Any, ...]
 """A file with one name: that, mode, size, mtime and ctime in ns, inode; of anything else the name alone."""
 
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
-_links = attrgetter("st_nlink")
+_links, _mode = attrgetter("st_nlink"), attrgetter("st_mode")
+_name, _stat = itemgetter(0), itemgetter(1)  # of an entry
 _KIND: Final = 0o170000
 _FIRST: Final = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
 _NAMED: Final = ("st_mtime_ns", "st_ctime_ns", "st_blocks", "st_rdev")
@@ -106,13 +107,13 @@ def packed(entries: Sequence[ScannedEntry]) -> tuple[Sequence[Look], bytes]:
     return _looks(entries), pickle.dumps((stats, leading), pickle.HIGHEST_PROTOCOL)
 
 
-_stat = attrgetter("stat")
-
-
 def _looks(entries: Sequence[ScannedEntry]) -> list[Look]:
-    kind, regular = _KIND, stat.S_IFREG
     stats = list(map(_stat, entries))
+    looks = map(_look, stats)
+    if all(map(stat.S_ISREG, map(_mode, stats))) and set(map(_links, stats)) <= {1}:  # as most are
+        return list(map(add, zip(map(_name, entries)), looks))
+    kind, regular = _KIND, stat.S_IFREG
     return [
         (one[0], *look) if links == 1 and look[0] & kind == regular else (one[0],)
-        for one, look, links in zip(entries, map(_look, stats), map(_links, stats), strict=True)
+        for one, look, links in zip(entries, looks, map(_links, stats), strict=True)
     ]
