@@ -255,8 +255,7 @@ class _Walk:
             if takes_files and found is not None and all(map(stat.S_ISREG, map(_mode, found))):  # most
                 entries = list(map(_entry, zip(some, found, repeat(False))))
             else:
-                one_by_one = self._one_by_one(level.prefix, handle, some, found, node, unread)
-                entries = list(one_by_one)
+                entries = list(self._one_by_one(level.prefix, handle, some, found, node, unread))
                 for entry in entries:
                     if stat.S_ISDIR(entry.stat.st_mode):
                         wanted = self._node_below(level.prefix + entry.name, node, entry, device)
@@ -360,7 +359,7 @@ def _listed(handle: int) -> list[bytes]:
     """The sorted names in a directory; each is held once only."""
     names: list[Any] = os.listdir(handle)
     for start in range(0, len(names), NAMES_A_PIECE):
-        piece = "/".join(names[start : start + NAMES_A_PIECE])  # a tenth of the time for each by itself
+        piece = "/".join(names[start : start + NAMES_A_PIECE])  # one call for all, not one for each
         names[start : start + NAMES_A_PIECE] = os.fsencode(piece).split(b"/")
     names.sort()
     return names
