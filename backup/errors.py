@@ -121,6 +121,12 @@ class LockedError(NightvaultError):
     advice = "wait until it has finished; the lock ends with the process that holds it"
 
 
+class InventoryOpeningError(LockedError):
+    """A process that may write the inventory makes the index that one that only reads has to wait for."""
+
+    advice = "give the command again in a moment"
+
+
 class DaemonAwayError(NightvaultError):
     """The daemon gives no answer on its socket."""
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from backup.errors import (
     InventoryDamagedError,
+    InventoryOpeningError,
     LockedError,
     NightvaultError,
     SpoolError,
@@ -26,9 +27,11 @@ _MEANINGS: dict[int, tuple[type[NightvaultError], str]] = {
     sqlite3.SQLITE_READONLY: (StateDeniedError, "can only be read here"),
     sqlite3.SQLITE_BUSY: (LockedError, "is in use"),
     sqlite3.SQLITE_LOCKED: (LockedError, "is in use"),
+    sqlite3.SQLITE_READONLY_RECOVERY: (InventoryOpeningError, "is being opened by its writer"),
+    sqlite3.SQLITE_READONLY_CANTINIT: (InventoryOpeningError, "is being opened by its writer"),
 }
-"""SQLite's primary result codes that are no damage (sqlite.org/rescode.html); a damaged file is no
-`OperationalError` to begin with."""
+"""SQLite's result codes that are no damage, some of them extended (sqlite.org/rescode.html); a damaged file
+is no `OperationalError` to begin with."""
 
 _MAYBE_FULL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _NEEDED_TO_READ = 64 * 1024
@@ -49,14 +52,17 @@ def our_errors(where: str | None) -> Iterator[None]:
         cause = _cause_in(error)
         if cause is None:
             raise
-        text, code = str(cause), getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what details it
+        text, detailed = str(cause), getattr(cause, "sqlite_errorcode", 0)
+        code = detailed & 0xFF  # without what details it
         if not isinstance(cause, sqlite3.OperationalError):
             raise InventoryDamagedError(
                 f"the inventory {where} is damaged: {text}", advice=REBUILD_ADVICE
             ) from error
         if code in _MAYBE_FULL and _is_disk_full(where):
             raise SpoolError(f"the inventory {where} cannot be used: no space is left on its disk") from error
-        kind, what = _MEANINGS.get(code, (InventoryDamagedError, "cannot be used"))
+        kind, what = (
+            _MEANINGS.get(detailed) or _MEANINGS.get(code) or (InventoryDamagedError, "cannot be used")
+        )
         raise kind(f"the inventory {where} {what}: {text}") from error
 
 

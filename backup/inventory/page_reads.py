@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore, Event, Lock
 from typing import TypeVar
 from urllib.parse import quote
 
 from backup.errors import (
     InventoryDamagedError,
     InventoryNewerError,
+    InventoryOpeningError,
     LockedError,
     NoInventoryError,
     StateDeniedError,
@@ -36,7 +37,8 @@ _MEMORY_KIB = 4096
 
 _T = TypeVar("_T")
 _Stamp = tuple[tuple[int, ...] | None, ...]
-_ATTEMPTS = 4
+_ATTEMPTS = 5
+_PAUSE = 0.01  # seconds after the first attempt, four times as long after each other: 0.85 s in all
 _LONGEST_WAIT = 5.0  # seconds, for one of the places
 
 
@@ -50,6 +52,7 @@ class PageReads:
     _connections: Connections | None = field(default=None, init=False)
     _file: tuple[int, ...] = field(default=(), init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
+    _closed: Event = field(default_factory=Event, init=False)
     _places: BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,9 +75,11 @@ class PageReads:
             try:
                 with self._reading(is_settled=is_settled) as tx:
                     made = make(tx)
-            except InventoryDamagedError:  # a writer came or went: what is damaged is so the next time, too
+            except (InventoryDamagedError, InventoryOpeningError):
+                # a writer came or went: what is damaged is so the next time, too
                 if attempt == _ATTEMPTS - 1:
                     raise
+                self._closed.wait(_PAUSE * 4**attempt)
                 continue
             if not is_settled or self._stamp() == before:
                 return made
@@ -103,7 +108,8 @@ class PageReads:
             self._places.release()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and wait for nobody any more."""
+        self._closed.set()
         with self._lock:
             if self._connections is not None:
                 self._connections.close()

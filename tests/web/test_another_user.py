@@ -5,6 +5,7 @@ The page's process is taken over here by code that runs as its user, with its gr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -14,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from backup.daemon.local_socket import SOCKET
+from backup.errors import InventoryOpeningError
+from backup.inventory.connections import Transaction
+from backup.inventory.page_reads import PageReads
+from backup.inventory.runs import list_runs
 from tests.support.real_daemons import running
 from tests.support.servers import Server
 from tests.support.users import NOBODY
@@ -136,3 +141,38 @@ def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> 
         assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == before["runs"]
     finally:
         inventory.close()
+
+
+INDEX_LOCK = 128  # the byte of the index by which SQLite knows that somebody has it open (os_unix.c)
+
+
+def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server) -> None:
+    """Between two of its first steps a writer has the index open and empty, and only a writer may fill it."""
+    with running(served.config) as daemon:
+        daemon.wait_for("started with")
+        daemon.stop()
+    index, log = (served.state / f"inventory.sqlite{end}" for end in ("-shm", "-wal"))
+    index.write_bytes(bytes(32 * 1024))
+    log.write_bytes(b"")
+    for beside in (index, log):
+        os.chown(beside, -1, GROUP)
+        beside.chmod(0o640)
+    with index.open("rb") as handle:
+        fcntl.lockf(handle, fcntl.LOCK_SH, 1, INDEX_LOCK)
+        assert as_user(LOOK, served.state, NOBODY, GROUP)["error"] == "InventoryOpeningError"
+    assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == 3
+
+
+def test_it_waits_for_a_writer_that_is_just_opening(one_backup: Server) -> None:
+    reads = PageReads(f"sqlite:///{one_backup.state}/inventory.sqlite")
+    opening = [InventoryOpeningError("opening"), InventoryOpeningError("opening")]
+
+    def looked(tx: Transaction) -> int:
+        if opening:
+            raise opening.pop()
+        return len(list_runs(tx))
+
+    try:
+        assert reads.read(looked) == 3
+    finally:
+        reads.close()
