@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
@@ -183,7 +182,7 @@ def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
         clock=at.clock,
         progress=at.progress,
         spool=State(at.config.state_dir).spool,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         program=f"nightvault {__version__}",
         stop=at.stop,
         reach=at.reach,

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -26,15 +26,11 @@ from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes
 from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
-from backup.source.reader import (
-    MOST_DIRECTORIES,
-    MOST_REQUESTS,
-    ReadBatch,
-    ReaderGoneError,
-    ReaderProcess,
-)
 from backup.source.scanned import ScannedDirectory, ScannedEntry
-from backup.source.small import is_small
+from backup.source.small import MOST_DIRECTORIES, MOST_REQUESTS, ReadBatch, ReaderGoneError, is_small
+
+if TYPE_CHECKING:
+    from backup.source.reader import ReaderProcess
 
 MANY_SMALL_FILES: Final = 2_000  # from so many small files on, a second process pays off
 _MOST_BYTES: Final = 2 * MIB  # in a batch
@@ -329,6 +325,8 @@ class ReadAhead:
             return True
         self._seen += 1
         if self._may_start and self._seen > MANY_SMALL_FILES:
+            from backup.source.reader import ReaderProcess
+
             try:
                 self._reader = ReaderProcess(
                     chunk_key=self._secret.chunk_key,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.format.chunker import MINIMUM, Chunker
@@ -39,8 +41,7 @@ class Content(NamedTuple):
     attributes: Attributes = NO_ATTRIBUTES
 
 
-@dataclass(slots=True)
-class _File:
+class _File(Struct):
     """A file whose chunks do not all have numbers yet."""
 
     found: os.stat_result
@@ -75,7 +76,7 @@ class Contents:
         self._most_bytes = batch_bytes
         self._chunk_key = secret.chunk_key
         self._content_key = secret.content_key
-        self._chunker = Chunker(secret.chunker_seed)
+        self._seed = secret.chunker_seed
         self._naming = ThreadPoolExecutor(1, "name")
         self._windows = Windows(self.flush)
         self._batch: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = []
@@ -85,6 +86,11 @@ class Contents:
         self.bytes_read = 0
         self.files_read = 0
         self.left = 0  # unread bytes of the current file; negative: bytes read of a stream
+
+    @cached_property
+    def _cutter(self) -> Chunker:
+        """What cuts; a night without a change needs none."""
+        return Chunker(self._seed)
 
     def close(self) -> None:
         """Drop what was not flushed, and the buffers: cycles may keep this alive for long."""
@@ -121,7 +127,7 @@ class Contents:
         """Read a stream to its end; its `finish` must confirm that this was the whole."""
         file = _File(_NO_FILE, then, is_fresh=True)
         before = self.bytes_read
-        self._take(file, cut_chunks(stream.fill, stream.size, self._chunker, take=self._windows.take))
+        self._take(file, cut_chunks(stream.fill, stream.size, self._cutter, take=self._windows.take))
         self.left = 0
         file.size = self.bytes_read - before
         stream.finish()
@@ -163,10 +169,10 @@ class Contents:
         self.left = found.st_size
         sparse = find_holes(opened, found)
         if sparse is None:
-            self._take(file, read_chunks(opened, found.st_size, self._chunker, self._windows.take))
+            self._take(file, read_chunks(opened, found.st_size, self._cutter, self._windows.take))
             file.size = sum(file.lengths)
         else:
-            self._take(file, sparse.chunks(self._chunker))
+            self._take(file, sparse.chunks(self._cutter))
             file.size, file.holes = sparse.size, sparse.holes
         file.attributes = read_attributes(opened)  # a change of these also changes the file's ctime
         file.changed = not same_version(found, os.fstat(opened))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from typing import Final
+
+from msgspec import Struct, field
 
 from backup.archiver.ahead import Failed, ReadAhead, Then
 from backup.archiver.contents import Content
@@ -24,8 +25,7 @@ from backup.source.scanned import ScannedDirectory, ScannedEntry
 MOST_KNOWN: Final = 100_000  # contents kept for names still to come; one that falls out is read again
 
 
-@dataclass(slots=True)
-class _Inode:
+class _Inode(Struct):
     """A file that was read, or is queued, and has names that the walk has not met yet."""
 
     found: os.stat_result

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 from typing import Final
 
+from msgspec import Struct, field
+
 from backup.inventory.entries import LiveEntry
-from backup.source.reader import MOST_DIRECTORIES, MOST_FILES, MOST_NAMES
 from backup.source.scanned import ScannedEntry
-from backup.source.small import FileToRead, seen
+from backup.source.small import MOST_DIRECTORIES, MOST_FILES, MOST_NAMES, FileToRead, seen
 
 _LONGEST: Final = 255  # of names
 
 
-@dataclass(slots=True)
-class Handle:
+class Handle(Struct):
     """Our own handle of a directory, kept while files in it wait."""
 
     number: int
@@ -25,8 +24,7 @@ class Handle:
     users: int = 0
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """Small files requested together; `looked_at` is a moment before any of them was opened."""
 
     looked_at: int

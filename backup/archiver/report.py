@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, SnapshotId, VaultName
@@ -16,8 +15,7 @@ from backup.model import JobName, Problem, SnapshotId, VaultName
 _KIND = 0o170000
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """The counts of a run while it goes on."""
 
     entries: int = 0

@@ -17,11 +17,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from backup.archiver.packing import OpenPack
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
@@ -32,8 +31,7 @@ _CHUNK_ROW = 44
 MOST_CHUNKS = 2**20  # in a pack: a quarter of a directory's limit; tiny files make many
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(Struct):
     """Chunks to be sealed as one frame, in order; the first `size` bytes of `buffer` are theirs."""
 
     buffer: memoryview
@@ -61,8 +59,7 @@ class SealedPack(Struct, frozen=True):
     numbers: Sequence[int]
 
 
-@dataclass(slots=True)
-class _Filling:
+class _Filling(Struct):
     """The pack that takes frames. `written` is known to be in it, `in_flight` (raw bytes) is under way."""
 
     pack: OpenPack

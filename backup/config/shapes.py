@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -27,5 +26,7 @@ Endpoint = Annotated[str, shape(_SERVICE, "must be https://HOST, or http://127.0
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """A similar known word, as the end of a sentence; empty if none is similar."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
 
 from backup.errors import IdentityError
 
@@ -95,6 +94,8 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
 def _attributes(
     text: str, separator: str, known: frozenset[str], value_pattern: re.Pattern[str]
 ) -> Mapping[str, bytes]:
+    from urllib.parse import unquote_to_bytes
+
     found: dict[str, bytes] = {}
     for part in text.split(separator) if text else []:
         name, equals, value = part.partition("=")

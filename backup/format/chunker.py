@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyfastcdc import FastCDC
-
 from backup.model import KIB, MIB
 
 MINIMUM = 256 * KIB
@@ -24,6 +22,8 @@ class Chunker:
     def __init__(
         self, seed: int, *, minimum: int = MINIMUM, average: int = AVERAGE, maximum: int = MAXIMUM
     ) -> None:
+        from pyfastcdc import FastCDC  # it takes a while, and a night without a change cuts nothing
+
         self._minimum = minimum
         self._maximum = maximum
         self._fastcdc = FastCDC(

@@ -96,8 +96,7 @@ class PackKeys:
     commitment: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """A parsed header; `raw` is all of it.
 
     With `unknown_features`, which `read_header` alone lets pass, a later version wrote it: its signature can
@@ -108,7 +107,7 @@ class Header:
     stanzas: tuple[Stanza, ...]
     commitment: bytes
     signature: bytes
-    raw: bytes = field(repr=False)
+    raw: bytes
     unknown_features: int = 0
 
     @property

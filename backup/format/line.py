@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator
-from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
@@ -25,6 +24,7 @@ from backup.model import ArchiveId, InventoryId, JobName, VaultName
 MARK = "NVL1"
 
 _PLAIN = "/:+=@"  # beside letters, digits and _.-~
+_NEEDS_NONE = re.compile(rf"[A-Za-z0-9_.~{_PLAIN}-]*")
 _SPACE = re.compile(r"\s+")
 _FIELDS = 11
 _CHECK = 8
@@ -65,7 +65,7 @@ class RecoveryLine(Struct, frozen=True):
             str(self.delta.size),
             *full,
         ]
-        text = ",".join(quote(field, safe=_PLAIN) for field in fields)
+        text = ",".join(map(_escaped, fields))
         return f"{text},{_check(text)}"
 
     @classmethod
@@ -88,6 +88,8 @@ class RecoveryLine(Struct, frozen=True):
     def _of(cls, fields: list[str]) -> RecoveryLine:
         if len(fields) != _FIELDS:
             raise ValueError(f"it has {len(fields)} fields instead of {_FIELDS}")
+        from urllib.parse import unquote
+
         _, vault, job, inventory, job_id, number, header_hash, delta, size, full, full_size = map(
             unquote, fields
         )
@@ -104,6 +106,14 @@ class RecoveryLine(Struct, frozen=True):
             CatalogAddress(ArchiveId(delta), int(size)),
             CatalogAddress(ArchiveId(full), int(full_size)) if full else None,
         )
+
+
+def _escaped(field: str) -> str:
+    if _NEEDS_NONE.fullmatch(field):
+        return field
+    from urllib.parse import quote  # seldom, and not made for every night's start
+
+    return quote(field, safe=_PLAIN)
 
 
 def find_lines(text: str) -> Iterator[str]:

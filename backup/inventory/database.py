@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
@@ -183,10 +182,11 @@ def connections_to(path: str, *, only_reads: bool = False) -> Connections:
 
 def migrations_folder() -> str:
     """The folder of migrations: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "migrations", package.parent / "migrations"):
-        if (candidate / "env.py").exists():
-            return str(candidate)
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    for above in (package, os.path.dirname(package)):
+        candidate = os.path.join(above, "migrations")
+        if os.path.exists(os.path.join(candidate, "env.py")):
+            return candidate
     raise InventoryDamagedError("this installation lacks its migrations", advice="install nightvault again")
 
 

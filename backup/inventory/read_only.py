@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Callable
 from enum import Enum, auto
-from urllib.parse import quote
 
 from backup.errors import NoInventoryError, StateDeniedError
 
@@ -46,6 +45,8 @@ def read_only_creator(path: str) -> Callable[[], sqlite3.Connection]:
 
 def _uri(path: str) -> str:
     """The URI by which SQLite reads the database at `path` without writing beside it."""
+    from urllib.parse import quote
+
     log = f"{path}-wal"
     if not _size_of(log):
         return f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from zoneinfo import ZoneInfo
@@ -45,8 +44,7 @@ class Dated(Struct, frozen=True):
         return cls(candidate, local, {period.value: period.of(local) for period in Period})
 
 
-@dataclass(frozen=True)
-class History:
+class History(Struct, frozen=True, dict=True):
     """Snapshots that take part in the rules, newest first; a position is a place in this order."""
 
     newest_first: Sequence[Dated]

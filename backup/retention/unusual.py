@@ -19,10 +19,9 @@ number that differs from the median by less than the floor is never unusual, as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from math import log
-from statistics import median
 
 from msgspec import Struct
 
@@ -106,12 +105,19 @@ def judge(value: float, earlier: Sequence[float], *, floor: float, step: float =
     before = [log(max(one, floor)) for one in earlier[-NIGHTS:]]
     if len(before) < LEAST_NIGHTS:
         return None
-    usual = median(before)
-    spread = _NORMAL * median(abs(one - usual) for one in before)
+    usual = _middle(before)
+    spread = _NORMAL * _middle(abs(one - usual) for one in before)
     distance = log(max(value, floor)) - usual
     if abs(distance) <= max(_SPREADS * spread, step) + _NOTHING or _was_there(distance, before, usual, step):
         return None
-    return Unusual(Direction.MORE if distance > 0 else Direction.LESS, median(earlier[-NIGHTS:]))
+    return Unusual(Direction.MORE if distance > 0 else Direction.LESS, _middle(earlier[-NIGHTS:]))
+
+
+def _middle(numbers: Iterable[float]) -> float:
+    """The median; the library's takes a tenth of a nightly command's start to import."""
+    ordered = sorted(numbers)
+    half = len(ordered) // 2
+    return (ordered[half] + ordered[-half - 1]) / 2
 
 
 def _was_there(distance: float, before: Sequence[float], usual: float, step: float) -> bool:

@@ -21,37 +21,27 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from backup.errors import SourceError
 from backup.second_process import receive, start
 from backup.source.attributes import Attributes
-from backup.source.small import FileToRead, Seen, SmallRead, buffer_size, read_small
+from backup.source.small import (
+    MOST_DIRECTORIES,
+    MOST_REQUESTS,
+    FileToRead,
+    ReadBatch,
+    ReaderGoneError,
+    Seen,
+    SmallRead,
+    buffer_size,
+    read_small,
+)
 
-MOST_FILES: Final = 512
-MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
-MOST_DIRECTORIES: Final = 64
-MOST_REQUESTS: Final = 3  # unanswered requests at once
 _KEY_SIZE: Final = 32
 _HEAD: Final = struct.Struct("<II")
 _ANSWER: Final = struct.Struct("<I")
-
-
-class ReaderGoneError(SourceError):
-    """The second process is gone."""
-
-
-class ReadBatch(NamedTuple):
-    """The result of a request, and the data of its compressible and its dense files (see `SmallRead`).
-
-    The data is valid until the next request.
-    """
-
-    read: SmallRead
-    loose: memoryview
-    dense: memoryview
 
 
 class ReaderProcess:

@@ -14,11 +14,12 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
+
+from msgspec import Struct, field
 
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
@@ -34,8 +35,7 @@ Report = Callable[[Problem], None]
 LeaveOut = Callable[[LeftOut], None]
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(Struct):
     """A directory in the tree of sources: within one, with its filters, or only leading to its `children`."""
 
     filters: Filters | None = None
@@ -130,8 +130,7 @@ class _Below:
         return map(_Step, self._names, *self._identities, self._nodes)
 
 
-@dataclass(slots=True)
-class _Level:
+class _Level(Struct):
     """A directory on the way down; `handle` is None while it is closed to save handles."""
 
     path: bytes

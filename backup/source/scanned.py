@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import stat
+from array import array
 from collections.abc import Iterator, Sequence
 from operator import add, attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, overload
@@ -25,6 +26,7 @@ _KIND: Final = 0o170000
 _FIRST: Final = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size")
 _NAMED: Final = ("st_mtime_ns", "st_ctime_ns", "st_blocks", "st_rdev")
 _whole = attrgetter(*_FIRST, *_NAMED)
+_BESIDE: Final = tuple(map(attrgetter, ("st_dev", "st_uid", "st_gid", "st_blocks")))  # beside a file's look
 _NO_TIMES: Final = (0, 0, 0)  # in whole seconds: nobody asks for them
 
 
@@ -46,9 +48,11 @@ class PackedEntries(Sequence[ScannedEntry]):
     blocks, and the device that it is.
     """
 
-    def __init__(self, looks: Sequence[Look], rest: bytes) -> None:
+    def __init__(self, looks: Sequence[Look], rest: bytes, *, are_plain: bool) -> None:
+        """As `packed` returned them."""
         self.looks = looks
         self._rest = rest
+        self._columns = array("Q", rest) if are_plain else None
         self._stats: Sequence[tuple[int, ...]] | None = None
         self._leading: frozenset[int] = frozenset()
 
@@ -64,6 +68,8 @@ class PackedEntries(Sequence[ScannedEntry]):
     def __getitem__(self, index: int | slice) -> ScannedEntry | Sequence[ScannedEntry]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
+        if self._columns is not None:
+            return _plain(self.looks[index], self._columns[index % len(self) :: len(self)])
         if self._stats is None:
             self._stats, self._leading = pickle.loads(self._rest)  # noqa: S301  by a process of ours
         values = self._stats[index]
@@ -100,18 +106,47 @@ class ScannedDirectory(Struct, frozen=True):
         return entries.looks if isinstance(entries, PackedEntries) else _looks(entries)
 
 
-def packed(entries: Sequence[ScannedEntry]) -> tuple[Sequence[Look], bytes]:
-    """Entries as the arguments of `PackedEntries`, for another process."""
+def packed(entries: Sequence[ScannedEntry]) -> tuple[Sequence[Look], bytes, bool]:
+    """Entries for another process: the arguments of `PackedEntries`.
+
+    Of files with one name, as most are, the rest is four columns of 64-bit numbers.
+    """
+    stats = list(map(_stat, entries))
+    if _are_plain(stats):
+        columns = [array("Q", map(number, stats)).tobytes() for number in _BESIDE]
+        return _looks_of_plain(entries, stats), b"".join(columns), True
+    return _looks(entries), _pickled(entries), False
+
+
+def _pickled(entries: Sequence[ScannedEntry]) -> bytes:
     stats = list(map(_whole, map(_stat, entries)))
     leading = frozenset(index for index, one in enumerate(entries) if one.leads_on)
-    return _looks(entries), pickle.dumps((stats, leading), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((stats, leading), pickle.HIGHEST_PROTOCOL)
+
+
+def _plain(look: Look, beside: Sequence[int]) -> ScannedEntry:
+    """The entry of a file with one name."""
+    name, mode, size, mtime, ctime, inode = look
+    device, user, group, blocks = beside
+    first = (mode, inode, device, 1, user, group, size, *_NO_TIMES)
+    named = {"st_mtime_ns": mtime, "st_ctime_ns": ctime, "st_blocks": blocks, "st_rdev": 0}
+    return ScannedEntry(name, os.stat_result(first, named))
+
+
+def _are_plain(stats: Sequence[os.stat_result]) -> bool:
+    """Whether all are files with one name."""
+    return all(map(stat.S_ISREG, map(_mode, stats))) and set(map(_links, stats)) <= {1}
+
+
+def _looks_of_plain(entries: Sequence[ScannedEntry], stats: Sequence[os.stat_result]) -> list[Look]:
+    return list(map(add, zip(map(_name, entries)), map(_look, stats)))
 
 
 def _looks(entries: Sequence[ScannedEntry]) -> list[Look]:
     stats = list(map(_stat, entries))
+    if _are_plain(stats):
+        return _looks_of_plain(entries, stats)
     looks = map(_look, stats)
-    if all(map(stat.S_ISREG, map(_mode, stats))) and set(map(_links, stats)) <= {1}:  # as most are
-        return list(map(add, zip(map(_name, entries)), looks))
     kind, regular = _KIND, stat.S_IFREG
     return [
         (one[0], *look) if links == 1 and look[0] & kind == regular else (one[0],)

@@ -18,6 +18,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from msgspec import MsgspecError, Struct
+from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import replace
 
 from backup.errors import SourceError
@@ -31,6 +33,33 @@ _HEAD: Final = struct.Struct("<I")
 _ALONE: Final = "the sources were scanned by one process instead of two: the second"
 
 Warn = Callable[[str], None]
+
+
+class _Found(Struct, frozen=True, array_like=True):
+    """A directory; its entries are as `packed` returned them."""
+
+    path: bytes
+    device: int
+    looks: Sequence[tuple[Any, ...]]
+    rest: bytes
+    are_plain: bool
+    unread: frozenset[bytes]
+    after: bytes | None
+    until: bytes | None
+
+
+class _Said(Struct, frozen=True, array_like=True):
+    """A message: a directory, None after the last one; what seldom comes is `pickled`.
+
+    That is problems, and a directory where a number has more than 64 bits: a time in hundreds of years.
+    """
+
+    found: _Found | None
+    pickled: bytes = b""
+
+
+_ENCODER: Final = Encoder()
+_SAID: Final = Decoder(_Said)
 
 
 class ScannerGoneError(SourceError):
@@ -69,14 +98,21 @@ class ScannerProcess:
             head, handles, _, _ = socket.recv_fds(self._socket, _HEAD.size, 1)
             head += receive(self._socket, _HEAD.size - len(head))
             (size,) = _HEAD.unpack(head)
-            problems, found = pickle.loads(receive(self._socket, size))  # noqa: S301  of a process of ours
+            said = _SAID.decode(receive(self._socket, size))
+            problems: Sequence[Problem] = ()
+            found = said.found
+            if said.pickled:
+                problems, other = pickle.loads(said.pickled)  # noqa: S301  of a process of ours
+                found = other or found
             if found is None:
                 directory = None
             else:
-                path, device, looks, rest, *beside = found
                 (handle,) = handles
-                directory = ScannedDirectory(path, handle, device, PackedEntries(looks, rest), *beside)
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+                entries = PackedEntries(found.looks, found.rest, are_plain=found.are_plain)
+                directory = ScannedDirectory(
+                    found.path, handle, found.device, entries, found.unread, found.after, found.until
+                )
+        except (OSError, EOFError, ValueError, MsgspecError, pickle.UnpicklingError) as error:
             for handle in handles:
                 os.close(handle)
             raise ScannerGoneError(self._process.ending(error)) from error
@@ -170,14 +206,20 @@ def _serve(connection: socket.socket) -> None:
     problems: list[Problem] = []
     for directory in scan(sources, filters=filters, overrides=overrides, report=problems.append):
         beside = (directory.unread, directory.after, directory.until)
-        found = (directory.path, directory.device, *packed(directory.entries), *beside)
-        _send(connection, (problems, found), [directory.handle])
+        found = _Found(directory.path, directory.device, *packed(directory.entries), *beside)
+        _send(connection, _encoded(problems, found), [directory.handle])
         problems.clear()
-    _send(connection, (problems, None), [])
+    _send(connection, _encoded(problems, None), [])
 
 
-def _send(connection: socket.socket, message: tuple[list[Problem], Any], handles: Sequence[int]) -> None:
-    body = _dumped(message)
+def _encoded(problems: Sequence[Problem], found: _Found | None) -> bytes:
+    try:
+        return _ENCODER.encode(_Said(found, _dumped((problems, None)) if problems else b""))
+    except OverflowError:
+        return _ENCODER.encode(_Said(None, _dumped((problems, found))))
+
+
+def _send(connection: socket.socket, body: bytes, handles: Sequence[int]) -> None:
     sent = socket.send_fds(connection, [_HEAD.pack(len(body)), body], handles)
     rest = memoryview(body)[max(sent - _HEAD.size, 0) :]
     if sent < _HEAD.size:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
 from backup.format.naming import chunk_id, content_id_of_chunk
 from backup.source.attributes import NONE, Attributes, read_attributes
@@ -29,6 +30,16 @@ Seen = tuple[int, int, int, int]
 """Inode, size, mtime and ctime (ns) from the scan: if one of them differs, it is another file."""
 
 seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+
+
+MOST_FILES: Final = 512  # in a batch
+MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
+MOST_DIRECTORIES: Final = 64
+MOST_REQUESTS: Final = 3  # unanswered requests to a second process at once
+
+
+class ReaderGoneError(SourceError):
+    """The second process that reads batches is gone."""
 
 
 class FileToRead(NamedTuple):
@@ -54,6 +65,17 @@ class SmallRead(NamedTuple):
     ids: bytes
     content_ids: bytes
     attributes: dict[int, Attributes]
+
+
+class ReadBatch(NamedTuple):
+    """A batch that a second process read, and the data of its compressible and its dense files.
+
+    The data is valid until the next request.
+    """
+
+    read: SmallRead
+    loose: memoryview
+    dense: memoryview
 
 
 def is_plain(found: os.stat_result) -> bool:

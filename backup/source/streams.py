@@ -126,8 +126,7 @@ class Device(Struct, frozen=True):
             os.close(handle)
 
 
-@dataclass(slots=True)
-class _Device:
+class _Device(Struct):
     handle: int
     size: int
     stop: Stop
@@ -143,8 +142,7 @@ class _Device:
             raise FileUnreadableError(f"it ended after {self.read} of {self.size} bytes")
 
 
-@dataclass(slots=True)
-class _Input:
+class _Input(Struct):
     handle: int
     stop: Stop
     size: int = _UNKNOWN

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from backup.errors import NightvaultError, ThrottledError, UnreachableError
 from backup.protocols import Clock, Progress
@@ -22,16 +20,21 @@ _SOON: Final = 4.0  # seconds without success: longer ones are told of before th
 _AGAIN: Final = 60.0  # seconds between two words about it
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(Struct):
     """The time at which somebody was last told, by any thread."""
 
     at: datetime | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+def _chance() -> float:
+    """From 0 to 1, for waits; imported when something fails, which is seldom."""
+    from random import random
+
+    return random()  # noqa: S311  nothing secret depends on it
+
+
+class Patience(Struct, frozen=True):
     """A limit of tries and the waits between them: `first` seconds, doubled each time up to `longest`.
 
     Each wait is drawn between half and all of that, so that many servers do not come back at once. Glacier
@@ -44,11 +47,11 @@ class Patience:
     attempts: int = 9
     first: float = 0.5
     longest: float = 60.0
-    chance: random.Random = field(default_factory=random.Random)
+    chance: Callable[[], float] = _chance
     limit: float | None = None
     insists: bool = False
     tell: Callable[[str], None] | None = None
-    _told: _Told = field(default_factory=_Told, repr=False, compare=False)
+    _told: _Told = field(default_factory=_Told)
 
     def call(self, action: Callable[[], T]) -> T:
         """Run `action` until it works, or fails for good, or patience ends; then its own error comes out."""
@@ -63,7 +66,7 @@ class Patience:
                 took, last = (now - began).total_seconds(), (now - since).total_seconds()
                 if not error.retryable or self._is_over(error, attempt, took + wait + last):
                     raise
-                pause = wait * (0.5 + self.chance.random() / 2)
+                pause = wait * (0.5 + self.chance() / 2)
                 told = self._say(error, took + pause + last) or told
             else:
                 if told and self.tell is not None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from backup.errors import InterruptedRunError
 from backup.protocols import Clock
@@ -66,12 +65,11 @@ class Timetable(Struct, frozen=True):
         return min((each.limit for each in self.windows if each.holds_at(minute)), default=None)
 
 
-@dataclass(slots=True)
-class Turns:
+class Turns(Struct):
     """A token bucket of one slice plus the allowance of 50 ms; pure, without clock or thread."""
 
     timetable: Timetable
-    _free: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
+    _free: datetime = field(default=datetime.min.replace(tzinfo=UTC))
 
     def next(self, most: int, now: datetime) -> tuple[int, float]:
         """The number of bytes (1 to `most`) that may pass, and the seconds to wait before."""

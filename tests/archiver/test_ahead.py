@@ -15,8 +15,9 @@ from backup.archiver import ahead as reading_ahead
 from backup.archiver import read_batch
 from backup.inventory.runs import Outcome
 from backup.memory import backup_memory
-from backup.source.reader import ReadBatch, ReaderGoneError, ReaderProcess
-from backup.source.small import LARGEST, FileToRead
+from backup.source import reader
+from backup.source.reader import ReaderProcess
+from backup.source.small import LARGEST, FileToRead, ReadBatch, ReaderGoneError
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
 from tests.support.backups import Site
@@ -84,7 +85,7 @@ def test_a_reader_that_dies_costs_nothing(
                 self._process.kill()
 
     killed: list[int] = []
-    monkeypatch.setattr(reading_ahead, "ReaderProcess", Mortal)
+    monkeypatch.setattr(reader, "ReaderProcess", Mortal)
     fill(source, seed)
     before = len(os.listdir("/proc/self/fd"))
     report = site.backup()
@@ -137,13 +138,13 @@ def test_files_that_move_under_it_are_recorded_with_what_they_once_held(
             for one in (path, other):
                 held[one].add(one.read_bytes())
 
-    monkeypatch.setattr(reading_ahead, "ReaderProcess", Hurried)
+    monkeypatch.setattr(reader, "ReaderProcess", Hurried)
     report = site.backup()
     site.restore(report.snapshot, tmp_path / "first")
     for path in files:
         restored = tmp_path / "first" / path.relative_to(source)
         assert not restored.exists() or restored.read_bytes() in held[path], path
-    monkeypatch.setattr(reading_ahead, "ReaderProcess", ReaderProcess)
+    monkeypatch.setattr(reader, "ReaderProcess", ReaderProcess)
     report = site.backup()
     assert report.problems == ()
     site.restore(report.snapshot, tmp_path / "second")
@@ -199,7 +200,7 @@ def test_no_process_to_be_had(
         raise OSError(11, "Resource temporarily unavailable")
 
     fill(source, 5)
-    monkeypatch.setattr(reading_ahead, "ReaderProcess", refuse)
+    monkeypatch.setattr(reader, "ReaderProcess", refuse)
     report = site.backup()
     assert report.problems == ()
     (warning,) = report.warnings
@@ -219,7 +220,7 @@ def test_a_reader_that_is_gone_is_not_asked_again(
             raise ReaderGoneError("it never was")
 
     fill(source, 6)
-    monkeypatch.setattr(reading_ahead, "ReaderProcess", Stillborn)
+    monkeypatch.setattr(reader, "ReaderProcess", Stillborn)
     report = site.backup()
     assert report.problems == ()
     assert len(made) == 1
@@ -249,7 +250,7 @@ def test_on_one_core_no_process_is_started(
     def started(**_: object) -> ReaderProcess:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(reading_ahead, "ReaderProcess", started)
+    monkeypatch.setattr(reader, "ReaderProcess", started)
     fill(source, 1)
     site.job = replace(site.job, memory=backup_memory(cores=1))
     report = site.backup()

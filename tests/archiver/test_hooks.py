@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import time
@@ -163,7 +162,7 @@ def test_a_hook_that_takes_too_long_is_ended_with_its_children(
 def test_one_that_will_not_hear_is_killed(site: Site, source: Path, tmp_path: Path) -> None:
     deaf = shell(f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.1; done", timeout=0.5)
     with pytest.raises(HookError):
-        hooked(site, {Hook.BEFORE: [dataclasses.replace(deaf, grace=0.2)]}).backup()
+        hooked(site, {Hook.BEFORE: [replace(deaf, grace=0.2)]}).backup()
     assert not alive(int((tmp_path / "pid").read_text()))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backup.errors import ConfigError
@@ -77,11 +78,26 @@ def test_days_and_weeks_are_those_of_the_wall_clock(moment: datetime, days: int,
     assert Span(weeks=days % 99).before(moment, zone) == Span(days=days % 99 * 7).before(moment, zone)
 
 
+def is_shortened(moment: datetime, span: Span) -> bool:
+    """Whether a local moment's day is one that the month so far back does not have."""
+    months = moment.year * 12 + moment.month - 1 - span.years * 12 - span.months
+    return moment.day > calendar.monthrange(months // 12, months % 12 + 1)[1]
+
+
 @given(MOMENTS, st.timedeltas(timedelta(0), timedelta(days=70)), ZONES, st.integers(1, 30))
+@example(
+    datetime(2000, 2, 28, 17, 56, tzinfo=UTC), timedelta(minutes=34), ZoneInfo("Asia/Kolkata"), 1
+)  # from 28 to 29 February: a year before, both are 28 February
 def test_as_time_goes_on_a_span_never_reaches_further_back(
     moment: datetime, later: timedelta, zone: ZoneInfo, count: int
 ) -> None:
-    """What was too old one night does not come back the next; by local time, but for the hour of autumn."""
+    """What was too old one night does not come back the next; by local time, but for the hour of autumn.
+
+    On a day that became the month's last, its hours begin anew: the day is never an earlier one.
+    """
+    hour = timedelta(hours=1)
     for span in (Span(months=count), Span(years=count), Span(months=1, days=count)):
-        first = span.before(moment, zone)
-        assert span.before(moment + later, zone) >= first - timedelta(hours=1)
+        first, then = span.before(moment, zone), span.before(moment + later, zone)
+        assert then.astimezone(zone).date() >= (first.astimezone(zone).replace(tzinfo=None) - hour).date()
+        if not is_shortened((moment + later).astimezone(zone), span):
+            assert then >= first - hour

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import NONE, Attributes
-from backup.source.reader import ReadBatch
-from backup.source.small import FileToRead, SmallRead, buffer_size, read_small
+from backup.source.small import FileToRead, ReadBatch, SmallRead, buffer_size, read_small
 
 CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"n" * 32
 

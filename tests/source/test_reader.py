@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from backup.model import MIB
-from backup.source.reader import ReaderGoneError, ReaderProcess
-from backup.source.small import FileToRead, seen
+from backup.source.reader import ReaderProcess
+from backup.source.small import FileToRead, ReaderGoneError, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here, told_by
 
 SECRET = b"nobody but root may read this"

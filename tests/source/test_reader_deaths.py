@@ -13,15 +13,16 @@ import pytest
 
 from backup.model import MIB
 from backup.source import reader as reading
-from backup.source.reader import (
+from backup.source.reader import ReaderProcess
+from backup.source.small import (
     MOST_DIRECTORIES,
     MOST_FILES,
     MOST_REQUESTS,
+    FileToRead,
     ReadBatch,
     ReaderGoneError,
-    ReaderProcess,
+    seen,
 )
-from backup.source.small import FileToRead, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, read_here, told_by
 
 

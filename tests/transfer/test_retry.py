@@ -33,7 +33,7 @@ class Flaky:
 def test_tries_until_it_works_or_patience_ends(failures: int, attempts: int, seed: int) -> None:
     clock = ManualClock()
     action = Flaky(failures, UnreachableError("away"))
-    patience = Patience(clock, attempts=attempts, chance=random.Random(seed))
+    patience = Patience(clock, attempts=attempts, chance=random.Random(seed).random)
     if failures < attempts:
         assert patience.call(action) == "worked"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,6 +60,8 @@ class LazyGroup(click.Group):
         """The command as click resolves it, with a suggestion for an unknown name."""
         name = args[0]
         if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
             close = difflib.get_close_matches(name, self._table, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
