@@ -103,13 +103,17 @@ class TestStatements:
 
 
 class TestSystemCalls:
-    """What the kernel is asked for each small file: strace counts, of all processes and threads."""
+    """What the kernel is asked for each small file: strace counts, of all processes and threads.
+
+    Not counted is what depends on who runs when: waits, and how much a process hands to the next at once.
+    """
 
     # A stat by the scan; open, read, xattrs, flags, stat, close; and its share of a batch.
     MOST_FIRST = 7.9
     MOST_AGAIN = 1.5
     # Open without a name, write, times, stat, link, close; and its share of a directory.
-    MOST_RESTORED = 6.5
+    MOST_RESTORED = 6.3
+    OF_CHANCE = frozenset({"total", "futex", "poll", "recvfrom", "recvmsg", "sendto", "sendmsg"})
 
     @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
     def test_a_small_file_costs_few(self, tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ class TestSystemCalls:
         strace = ["strace", "-f", "-c", "-U", "calls,name", "-o", str(told)]
         subprocess.run([*strace, sys.executable, "-m", *module], check=True, capture_output=True)
         lines = re.findall(r"^\s*(\d+)\s+(\w+)$", told.read_text(), re.MULTILINE)
-        return sum(int(count) for count, name in lines if name not in {"total", "futex"})
+        return sum(int(count) for count, name in lines if name not in self.OF_CHANCE)
 
 
 class TestMemory:
