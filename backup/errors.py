@@ -124,7 +124,7 @@ class LockedError(NightvaultError):
 class InventoryOpeningError(LockedError):
     """A process that may write the inventory makes the index that one that only reads has to wait for."""
 
-    advice = "give the command again in a moment"
+    advice = "try again in a moment"
 
 
 class DaemonAwayError(NightvaultError):

@@ -89,7 +89,7 @@ class Contents:
 
     @cached_property
     def _cutter(self) -> Chunker:
-        """What cuts; a night without a change needs none."""
+        """The chunker of this run, made when the first file is read."""
         return Chunker(self._seed)
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ def packed(entries: Sequence[ScannedEntry]) -> tuple[Sequence[Look], bytes, bool
     if _are_plain(stats):
         columns = [array("Q", map(number, stats)).tobytes() for number in _BESIDE]
         return _looks_of_plain(entries, stats), b"".join(columns), True
-    return _looks(entries), _pickled(entries), False
+    return _looks_of_any(entries, stats), _pickled(entries), False
 
 
 def _pickled(entries: Sequence[ScannedEntry]) -> bytes:
@@ -144,8 +144,10 @@ def _looks_of_plain(entries: Sequence[ScannedEntry], stats: Sequence[os.stat_res
 
 def _looks(entries: Sequence[ScannedEntry]) -> list[Look]:
     stats = list(map(_stat, entries))
-    if _are_plain(stats):
-        return _looks_of_plain(entries, stats)
+    return _looks_of_plain(entries, stats) if _are_plain(stats) else _looks_of_any(entries, stats)
+
+
+def _looks_of_any(entries: Sequence[ScannedEntry], stats: Sequence[os.stat_result]) -> list[Look]:
     looks = map(_look, stats)
     kind, regular = _KIND, stat.S_IFREG
     return [
