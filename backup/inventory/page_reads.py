@@ -23,6 +23,7 @@ from backup.errors import (
     InventoryNewerError,
     InventoryOpeningError,
     LockedError,
+    NightvaultError,
     NoInventoryError,
     StateDeniedError,
 )
@@ -37,8 +38,8 @@ _MEMORY_KIB = 4096
 
 _T = TypeVar("_T")
 _Stamp = tuple[tuple[int, ...] | None, ...]
-_ATTEMPTS = 5
-_PAUSE = 0.01  # seconds after the first attempt, four times as long after each other: 0.85 s in all
+_ATTEMPTS = 6
+_PAUSE = 0.01  # seconds after the first attempt, four times as long after each other: 3.4 s in all
 _LONGEST_WAIT = 5.0  # seconds, for one of the places
 
 
@@ -75,9 +76,8 @@ class PageReads:
             try:
                 with self._reading(is_settled=is_settled) as tx:
                     made = make(tx)
-            except (InventoryDamagedError, InventoryOpeningError):
-                # a writer came or went: what is damaged is so the next time, too
-                if attempt == _ATTEMPTS - 1:
+            except NightvaultError as error:
+                if attempt == _ATTEMPTS - 1 or not _may_pass(error):
                     raise
                 self._closed.wait(_PAUSE * 4**attempt)
                 continue
@@ -130,6 +130,17 @@ class PageReads:
                     self._connections.close()
                 self._connections, self._file = _connections_to(self.path, ""), found
             return self._connections
+
+
+def _may_pass(error: NightvaultError) -> bool:
+    """Whether a writer that came or went may be the reason; what is damaged is so the next time, too.
+
+    A log that a writer removed while it was being opened is to SQLite one that cannot be made in this
+    directory.
+    """
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    is_log_gone = code == sqlite3.SQLITE_READONLY_DIRECTORY
+    return is_log_gone or isinstance(error, InventoryDamagedError | InventoryOpeningError)
 
 
 def _stamp_of(path: str) -> tuple[int, ...] | None:

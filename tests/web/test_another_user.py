@@ -106,6 +106,7 @@ def test_a_broken_into_page_reads_names_and_no_secret(served: Server) -> None:
         asked = as_user(ASK, served.state, NOBODY, GROUP)
         refused = as_user(ASK, served.state, STRANGER, STRANGERS_GROUP)
         daemon.stop()
+    assert "error" not in told, told
     assert told["runs"] >= 1  # type: ignore[operator]
     readable = told["readable"]
     assert isinstance(readable, list)
@@ -161,6 +162,46 @@ def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server)
         fcntl.lockf(handle, fcntl.LOCK_SH, 1, INDEX_LOCK)
         assert as_user(LOOK, served.state, NOBODY, GROUP)["error"] == "InventoryOpeningError"
     assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == 3
+
+
+LOOK_SLOWLY = """
+import os, sys
+from backup.inventory.page_reads import PageReads
+from backup.inventory import runs
+really, asked = os.access, []
+def access(path, how):
+    if how == os.R_OK and not asked:
+        asked.append(path)
+        print("about to open", flush=True)
+        sys.stdin.readline()
+    return really(path, how)
+os.access = access
+print(len(PageReads(f"sqlite:///{sys.argv[1]}/inventory.sqlite").read(runs.list_runs)))
+"""
+
+
+def test_a_writer_that_closes_while_the_page_opens_is_no_fault_of_the_reader(served: Server) -> None:
+    """The log is there when the page looks, and is gone when SQLite opens it."""
+    with running(served.config) as daemon:
+        daemon.wait_for("started with")
+        daemon.stop()
+    log = served.state / "inventory.sqlite-wal"
+    log.write_bytes(b"")
+    words = ["setpriv", "--reuid", str(NOBODY), "--regid", str(GROUP), "--clear-groups"]
+    with subprocess.Popen(
+        [*words, sys.executable, "-c", LOOK_SLOWLY, str(served.state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env={"PYTHONPATH": os.getcwd(), "PATH": os.environ["PATH"]},
+    ) as page:
+        assert page.stdout is not None
+        assert page.stdout.readline() == "about to open\n"
+        log.unlink()
+        told, complaints = page.communicate("go on\n", timeout=60)
+    assert (told, complaints) == ("3\n", "")
 
 
 def test_it_waits_for_a_writer_that_is_just_opening(one_backup: Server) -> None:
