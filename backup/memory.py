@@ -83,8 +83,8 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
 
 
 def frame_openers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:
-    """The threads that open a restore's frames; one core writes, an eighth of `memory` holds the frames."""
-    return max(1, min(cores - 1, memory // 8 // (2 * FRAME)))
+    """The threads that open a restore's frames: one for each core, as an eighth of `memory` holds frames."""
+    return max(1, min(cores, memory // 8 // (2 * FRAME)))
 
 
 def file_makers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:

@@ -72,18 +72,18 @@ class TestShares:
         assert (less.workers, less.uploads) <= (much.workers, much.uploads)
         assert less.uploads <= much.uploads
         assert less.in_flight <= much.in_flight
-        assert frame_openers(memory, cores) <= frame_openers(memory + more, cores) <= max(1, cores - 1)
+        assert frame_openers(memory, cores) <= frame_openers(memory + more, cores) <= cores
 
     @pytest.mark.parametrize(
         ("memory", "cores", "workers", "openers", "makers"),
         [
             (320, 1, 1, 1, 0),
-            (320, 2, 2, 1, 1),
+            (320, 2, 2, 2, 1),
             (96, 8, 2, 1, 1),
-            (320, 3, 3, 2, 2),
+            (320, 3, 3, 3, 2),
             (320, 8, 4, 5, 3),
-            (1024, 16, 12, 15, 9),
-            (4096, 32, 32, 31, 31),
+            (1024, 16, 12, 16, 9),
+            (4096, 32, 32, 32, 31),
         ],
     )
     def test_what_cores_get(self, memory: int, cores: int, workers: int, openers: int, makers: int) -> None:

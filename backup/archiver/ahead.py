@@ -291,14 +291,18 @@ class ReadAhead:
     def _read_now(self, handle: int, directory: bytes, scanned: ScannedEntry, live: LiveEntry | None) -> None:
         path = directory.rstrip(b"/") + b"/" + scanned.name
         then = partial(self._taker.file_read, path, live)
-        self.read_now(handle, scanned, then, partial(self._taker.file_lost, path))
+        before = live.chunks if live is not None else None
+        self.read_now(handle, scanned, then, partial(self._taker.file_lost, path), before)
 
     def read_now(
-        self, handle: int, scanned: ScannedEntry, then: Then, failed: Failed
+        self, handle: int, scanned: ScannedEntry, then: Then, failed: Failed, before: bytes | None = None
     ) -> os.stat_result | None:
-        """Read a file in the open directory `handle` before all that waits; its status when opened."""
+        """Read a file in the open directory `handle` before all that waits; its status when opened.
+
+        `before` are the chunks of its earlier version.
+        """
         try:
-            return self._contents.read(handle, scanned.name, then)
+            return self._contents.read(handle, scanned.name, then, before)
         except FileUnreadableError as error:
             failed(error)
             return None

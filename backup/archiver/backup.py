@@ -24,9 +24,10 @@ from backup.archiver.commit import Committer
 from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
 from backup.archiver.delta import Delta
+from backup.archiver.foreseen import earlier_chunks
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
-from backup.archiver.opening import open_uploader, require_domain
+from backup.archiver.opening import confirm_unlisted, open_uploader, require_domain
 from backup.archiver.packing import Spool
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
@@ -108,7 +109,7 @@ def _backup(
                 clock=context.clock,
                 before=run.number,
             )
-            _confirm(context)
+            confirm_unlisted(context)
             began = context.stamps()
             hooks.before()
             require_a_source(job)
@@ -139,16 +140,6 @@ def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, R
                 advice="a vault keeps its name: set it back; or give the job a new name, and it begins anew",
             )
         return row, runs.open_backup(tx, row, context.clock.now())
-
-
-def _confirm(context: BackupContext) -> None:
-    """Confirm archives that no list of the vault has shown, if there are any."""
-    with context.inventory.reading() as tx:
-        if not archives.count_unconfirmed(tx, context.vault.name):
-            return
-    from backup.transfer.retrievals.confirm import confirm_archives  # hardly ever needed
-
-    confirm_archives(context.inventory, context.vault, context.clock, context.progress)
 
 
 def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
@@ -227,7 +218,11 @@ class _Backup:
                 in_flight=memory.in_flight,
                 most_chunks=memory.chunks,
             ) as pipeline:
-                reading = Contents(pipeline, self._at.keys.secret, context.stamps, memory.batch)
+                reading = Contents(
+                    *(pipeline, self._at.keys.secret, context.stamps, memory.batch),
+                    earlier=lambda numbers: earlier_chunks(self._staged.reading(), numbers),
+                    workers=memory.workers,
+                )
                 with closing(reading) as contents:
                     self._progress.follow(contents)
                     self._read(contents)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -10,22 +11,23 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
+from backup.archiver.foreseen import LEAST_CHUNKS, MOST_CHUNKS, EarlierChunks, ForeseenCuts
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.format.chunker import MINIMUM, Chunker
 from backup.format.keys import ChunkSecret
 from backup.format.naming import chunk_id, content_id
-from backup.format.rows import pack_u32
+from backup.format.rows import pack_u32, unpack_u32
 from backup.model import MIB, Buffer, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
-from backup.source.read import Windows, cut_chunks, open_file, read_chunks, same_version
+from backup.source.read import Cutter, Windows, cut_chunks, open_file, read_chunks, same_version
 from backup.source.streams import OpenStream
 
 _NO_FILE: Final = os.stat_result([0] * 10)
 _BATCH_BYTES: Final = 8 * MIB
-_BATCH_CHUNKS: Final = 2048
+_BATCH_CHUNKS: Final = 1024
 
 
 class Content(NamedTuple):
@@ -57,11 +59,21 @@ class _File(Struct):
     attributes: Attributes = NO_ATTRIBUTES
 
 
+class _Batch(Struct):
+    """Chunks that wait for their numbers, in order. `turn` is that of the windows at the first one."""
+
+    turn: int = 0
+    chunks: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = field(default_factory=list)
+    owners: list[_File] = field(default_factory=list)  # whose they are, in order
+    files: list[_File] = field(default_factory=list)  # complete once these chunks have numbers
+    size: int = 0
+
+
 class Contents:
     """Reads one file after the other; `then` is called for each once its chunks have numbers.
 
-    For one thread; it has one of its own, which `close` ends. At most one batch (`batch_bytes` and one chunk)
-    waits here.
+    For one thread; it has some of its own, which `close` ends. Two batches wait here, together `batch_bytes`
+    and one chunk: one fills while the ids of the one before are computed.
     """
 
     def __init__(
@@ -70,19 +82,22 @@ class Contents:
         secret: ChunkSecret,
         stamps: Callable[[], int] = stamp_clock,
         batch_bytes: int = _BATCH_BYTES,
+        *,
+        earlier: Callable[[Sequence[int]], EarlierChunks | None] = lambda _: None,
+        workers: int = 2,
     ) -> None:
+        """`earlier` gives the chunks of those numbers, None unless all are known; `workers` compute ids."""
+        self._earlier = earlier
+        self._workers = workers
         self._pipeline = pipeline
         self._stamps = stamps
-        self._most_bytes = batch_bytes
+        self._most_bytes = batch_bytes // 2
         self._chunk_key = secret.chunk_key
         self._content_key = secret.content_key
         self._seed = secret.chunker_seed
-        self._naming = ThreadPoolExecutor(1, "name")
-        self._windows = Windows(self.flush)
-        self._batch: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = []
-        self._batch_bytes = 0
-        self._owners: list[_File] = []  # the files of the batch's chunks, in order
-        self._waiting: list[_File] = []  # complete files that wait for the batch
+        self._naming = ThreadPoolExecutor(workers, "name")
+        self._windows = Windows(self._let_go)
+        self._older, self._filling = _Batch(), _Batch()
         self.bytes_read = 0
         self.files_read = 0
         self.left = 0  # unread bytes of the current file; negative: bytes read of a stream
@@ -95,21 +110,24 @@ class Contents:
     def close(self) -> None:
         """Drop what was not flushed, and the buffers: cycles may keep this alive for long."""
         self._naming.shutdown(wait=True, cancel_futures=True)
-        self._batch.clear()
+        self._older, self._filling = _Batch(), _Batch()
         self._windows.close()
 
-    def read(self, handle: int, name: bytes, then: Callable[[Content], None]) -> os.stat_result:
+    def read(
+        self, handle: int, name: bytes, then: Callable[[Content], None], before: bytes | None = None
+    ) -> os.stat_result:
         """Read the file `name` in the open directory `handle`; returns its status when opened.
 
-        A file that changes while it is read is read once more, then kept as read, `changed`.
+        `before` are the chunks of its earlier version, which spare most of the cutting if most are still in
+        it. A file that changes while it is read is read once more, then kept as read, `changed`.
         `FileUnreadableError` if it cannot be read whole; then it has no content.
         """
         opened = open_file(handle, name)
         try:
-            file = self._read_once(opened, then)
+            file = self._read_once(opened, then, before)
             if file.changed:
                 os.lseek(opened, 0, os.SEEK_SET)
-                file = self._read_once(opened, then)
+                file = self._read_once(opened, then, before)
         finally:
             os.close(opened)
             self.left = 0
@@ -118,18 +136,24 @@ class Contents:
 
     def _keep(self, file: _File) -> None:
         file.is_whole = True
-        self._waiting.append(file)
+        self._filling.files.append(file)
         self.files_read += 1
-        if len(self._waiting) >= _BATCH_CHUNKS:
-            self.flush()
+        if len(self._filling.files) >= _BATCH_CHUNKS:
+            self._begin_batch()
 
-    def read_stream(self, stream: OpenStream, then: Callable[[Content], None]) -> None:
-        """Read a stream to its end; its `finish` must confirm that this was the whole."""
+    def read_stream(
+        self, stream: OpenStream, then: Callable[[Content], None], before: bytes | None = None
+    ) -> None:
+        """Read a stream to its end; its `finish` must confirm that this was the whole.
+
+        `before` are the chunks of its earlier version.
+        """
         file = _File(_NO_FILE, then, is_fresh=True)
-        before = self.bytes_read
-        self._take(file, cut_chunks(stream.fill, stream.size, self._cutter, take=self._windows.take))
+        begun_at = self.bytes_read
+        cutter, names = self._cutter_of(before)
+        self._take(file, cut_chunks(stream.fill, stream.size, cutter, take=self._windows.take), names)
         self.left = 0
-        file.size = self.bytes_read - before
+        file.size = self.bytes_read - begun_at
         stream.finish()
         self._keep(file)
 
@@ -147,52 +171,78 @@ class Contents:
         return numbers
 
     def flush(self) -> None:
-        """Give the batch to the pipeline, and hand on the files that are complete."""
-        if self._batch:
-            batch = [
-                (name.result() if isinstance(name, Future) else name, chunk) for name, chunk in self._batch
+        """Give all chunks to the pipeline, and hand on the files that are complete."""
+        self._begin_batch()
+        self._begin_batch()
+
+    def _begin_batch(self) -> None:
+        """Let the next batch fill: that before the last goes to the pipeline."""
+        ready, self._older, self._filling = self._older, self._filling, _Batch()
+        if ready.chunks:
+            chunks = [
+                (name.result() if isinstance(name, Future) else name, chunk) for name, chunk in ready.chunks
             ]
-            numbers = self._pipeline.put(batch)
-            for file, (chunk_name, _), number in zip(self._owners, batch, numbers, strict=True):
+            numbers = self._pipeline.put(chunks)
+            for file, (chunk_name, _), number in zip(ready.owners, chunks, numbers, strict=True):
                 file.ids.append(chunk_name)
                 file.numbers.append(number)
-            self._batch, self._owners, self._batch_bytes = [], [], 0
-        self._windows.are_free()
-        waiting, self._waiting = self._waiting, []
-        for file in waiting:
+        for file in ready.files:
             file.then(self._content(file))
 
-    def _read_once(self, opened: int, then: Callable[[Content], None]) -> _File:
+    def _let_go(self, turn: int) -> None:
+        """Look no more at what was read up to that turn of the windows."""
+        for _ in range(2):
+            if any(batch.chunks and batch.turn <= turn for batch in (self._older, self._filling)):
+                self._begin_batch()
+
+    def _read_once(self, opened: int, then: Callable[[Content], None], before: bytes | None) -> _File:
         looked_at = self._stamps()
         found = os.fstat(opened)
         file = _File(found, then, is_fresh=is_fresh(found, looked_at, looked_at))
         self.left = found.st_size
         sparse = find_holes(opened, found)
+        cutter, names = self._cutter_of(before)
         if sparse is None:
-            self._take(file, read_chunks(opened, found.st_size, self._cutter, self._windows.take))
+            self._take(file, read_chunks(opened, found.st_size, cutter, self._windows.take), names)
             file.size = sum(file.lengths)
         else:
-            self._take(file, sparse.chunks(self._cutter))
+            self._take(file, sparse.chunks(cutter), names)
             file.size, file.holes = sparse.size, sparse.holes
         file.attributes = read_attributes(opened)  # a change of these also changes the file's ctime
         file.changed = not same_version(found, os.fstat(opened))
         return file
 
-    def _take(self, file: _File, chunks: Iterator[memoryview]) -> None:
+    def _cutter_of(self, before: bytes | None) -> tuple[Cutter, deque[ChunkId | None]]:
+        """What cuts a file that had these chunks, and where it leaves the names that it knows."""
+        if before is not None and len(before) >= LEAST_CHUNKS * 4:
+            earlier = self._earlier(unpack_u32(before[: MOST_CHUNKS * 4]))
+            if earlier is not None:
+                cuts = ForeseenCuts(self._cutter, earlier, self._begin_name, self._workers + 1)
+                return cuts, cuts.names
+        return self._cutter, deque()
+
+    def _take(self, file: _File, chunks: Iterator[memoryview], names: deque[ChunkId | None]) -> None:
         for chunk in chunks:
+            name = names.popleft() if names else None
             file.lengths.append(len(chunk))
-            self._batch.append((self._name(chunk), chunk))
-            self._owners.append(file)
-            self._batch_bytes += len(chunk)
+            batch = self._filling
+            if not batch.chunks:
+                batch.turn = self._windows.turn
+            batch.chunks.append((name or self._name(chunk), chunk))
+            batch.owners.append(file)
+            batch.size += len(chunk)
             self.bytes_read += len(chunk)
             self.left -= len(chunk)
-            if self._batch_bytes >= self._most_bytes or len(self._batch) >= _BATCH_CHUNKS:
-                self.flush()
+            if batch.size >= self._most_bytes or len(batch.chunks) >= _BATCH_CHUNKS:
+                self._begin_batch()
 
     def _name(self, chunk: memoryview) -> Future[ChunkId] | ChunkId:
         """Compute a chunk's id; for a large one, on the thread beside the reading of the next."""
         if len(chunk) < MINIMUM:
             return chunk_id(self._chunk_key, chunk)
+        return self._begin_name(chunk)
+
+    def _begin_name(self, chunk: memoryview) -> Future[ChunkId]:
         return self._naming.submit(chunk_id, self._chunk_key, chunk)
 
     def _content(self, file: _File) -> Content:

@@ -1,4 +1,4 @@
-"""What every run that stores catalogs begins with: its dedup domain, and the uploader."""
+"""What a run that stores catalogs begins with: dedup domain, uploader, a look at what no list has shown."""
 
 from __future__ import annotations
 
@@ -38,3 +38,13 @@ def require_domain(keys: Keys, context: BackupContext, *, accept: bool = False) 
                 "else find out who did, for they can read what is backed up from now on",
             )
         return vault, archives.get_or_create_domain(tx, identity, vault, ids, context.clock.now())
+
+
+def confirm_unlisted(context: BackupContext) -> None:
+    """Confirm archives that no list of the vault has shown, if there are any."""
+    with context.inventory.reading() as tx:
+        if not archives.count_unconfirmed(tx, context.vault.name):
+            return
+    from backup.transfer.retrievals.confirm import confirm_archives  # hardly ever needed
+
+    confirm_archives(context.inventory, context.vault, context.clock, context.progress)

@@ -87,8 +87,11 @@ class Streams:
                 yield path, live
 
     def _one(self, stream: Stream, contents: Contents) -> None:
+        directory, _, name = stream.path.rpartition(b"/")
+        live = self._live(directory).get(name)
+        before = None if live is None else live.chunks
         with stream.open(self._stop) as opened:
-            contents.read_stream(opened, partial(self._whole, stream.path))
+            contents.read_stream(opened, partial(self._whole, stream.path), before)
 
     def _whole(self, path: bytes, content: Content) -> None:
         directory, _, name = path.rpartition(b"/")

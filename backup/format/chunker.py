@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from backup.model import KIB, MIB
@@ -25,13 +26,13 @@ class Chunker:
         from pyfastcdc import FastCDC  # it takes a while, and a night without a change cuts nothing
 
         self._minimum = minimum
-        self._maximum = maximum
+        self.maximum = maximum
         self._fastcdc = FastCDC(
             average, min_size=minimum, max_size=maximum, normalized_chunking=_NORMALISATION, seed=seed
         )
 
-    def cuts(self, window: memoryview | bytes, *, final: bool) -> list[int]:
-        """The lengths of the chunks at the window's start that are certain.
+    def cuts(self, window: memoryview | bytes, *, final: bool) -> Iterator[int]:
+        """The lengths of the chunks at the window's start that are certain, each as it is found.
 
         A chunk is certain when at least `maximum` bytes of the window lie after its start, or when `final`
         says that the file ends with the window: then the lengths cover it. Else the caller moves what is
@@ -39,13 +40,13 @@ class Chunker:
         """
         size = len(window)
         if final and size <= self._minimum:
-            return [size] if size else []
-        last = size - 1 if final else size - self._maximum
-        lengths: list[int] = []
+            if size:
+                yield size
+            return
+        last = size - 1 if final else size - self.maximum
         start = 0
         chunks = self._fastcdc.cut_buf(window)
         while start <= last:
             length = next(chunks).length
-            lengths.append(length)
+            yield length
             start += length
-        return lengths

@@ -42,7 +42,10 @@ class OpenedArchive(Struct, frozen=True):
 
 
 class Opener:
-    """For one reader; a context manager that ends its threads. Each has one frame ahead of the reader."""
+    """For one reader; a context manager that ends its threads.
+
+    Each has one frame ahead of the reader, and one more frame waits, so that none is idle while it writes.
+    """
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
@@ -72,7 +75,7 @@ class Opener:
         try:
             for row, sealed in frames:
                 ahead.append((row, self._workers.submit(self._open, archive, row, sealed, prove(row))))
-                if len(ahead) > self._threads:
+                if len(ahead) > self._threads + 1:
                     yield ahead.popleft()
         except NightvaultError:
             yield from ahead

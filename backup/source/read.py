@@ -7,9 +7,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 from backup.errors import SourceError
-from backup.format.chunker import MAXIMUM, MINIMUM, Chunker
+from backup.format.chunker import MAXIMUM, MINIMUM
 from backup.model import MIB
 
 WINDOW = 8 * MIB
@@ -61,6 +62,14 @@ def same_version(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
+class Cutter(Protocol):
+    """What cuts windows as a `Chunker` does."""
+
+    def cuts(self, window: memoryview, *, final: bool) -> Iterator[int]:
+        """The lengths of the chunks at the window's start that are certain, each as it is found."""
+        ...
+
+
 def fresh(size: int) -> memoryview:
     """Memory that nobody else uses."""
     return memoryview(bytearray(size))
@@ -69,33 +78,26 @@ def fresh(size: int) -> memoryview:
 class Windows:
     """Two read buffers used in turn: new memory for each window would cost as much as reading it.
 
-    Before one is reused `let_go` is called, unless `are_free` was since its last turn ended: from then on
-    nobody may look at its old content.
+    Before one is reused `let_go` is called with the number of its last turn: from then on nobody may look at
+    what was given out in that turn, or before. `turn` is the number of this one.
     """
 
-    def __init__(self, let_go: Callable[[], None]) -> None:
+    def __init__(self, let_go: Callable[[int], None]) -> None:
         self._let_go = let_go
         self._buffers = [memoryview(b""), memoryview(b"")]
-        self._are_held = [False, False]
-        self._turn = 0
+        self.turn = 0
         self._used = 0
 
     def take(self, size: int) -> memoryview:
         """A buffer of `size` bytes; those given out before the last but one turn are reused."""
-        if self._used + size > len(self._buffers[self._turn]):
-            self._turn ^= 1
-            if self._are_held[self._turn]:
-                self._let_go()
-            if size > len(self._buffers[self._turn]):
-                self._buffers[self._turn] = fresh(max(size, LARGEST_WINDOW))
+        if self._used + size > len(self._buffers[self.turn % 2]):
+            self.turn += 1
+            self._let_go(self.turn - 2)
+            if size > len(self._buffers[self.turn % 2]):
+                self._buffers[self.turn % 2] = fresh(max(size, LARGEST_WINDOW))
             self._used = 0
-        self._are_held[self._turn] = True
         start, self._used = self._used, self._used + size
-        return self._buffers[self._turn][start : self._used]
-
-    def are_free(self) -> None:
-        """Note that nobody looks any more at what was given out before this turn."""
-        self._are_held[self._turn ^ 1] = False
+        return self._buffers[self.turn % 2][start : self._used]
 
     def close(self) -> None:
         """Give the memory back: nobody looks at any of it any more."""
@@ -103,7 +105,7 @@ class Windows:
         self._used = 0
 
 
-def read_chunks(opened: int, size: int, chunker: Chunker, take: Take = fresh) -> Iterator[memoryview]:
+def read_chunks(opened: int, size: int, chunker: Cutter, take: Take = fresh) -> Iterator[memoryview]:
     """The file's chunks in order, as views into the buffers of `take`.
 
     `size` is the expected size: a hint for buffers, not a limit. A view holds at most 12 MiB in memory, and
@@ -122,7 +124,7 @@ def read_chunks(opened: int, size: int, chunker: Chunker, take: Take = fresh) ->
 def cut_chunks(
     fill: Fill,
     size: int,
-    chunker: Chunker,
+    chunker: Cutter,
     head: bytes | memoryview = b"",
     take: Take = fresh,
 ) -> Iterator[memoryview]:

@@ -161,8 +161,10 @@ def test_a_file_written_between_two_of_its_names(
     (source / "b").hardlink_to(source / "a")
     real = Contents.read
 
-    def read(self: Contents, handle: int, name: bytes, then: Callable[[Content], None]) -> os.stat_result:
-        found = real(self, handle, name, then)
+    def read(
+        self: Contents, handle: int, name: bytes, then: Callable[[Content], None], before: bytes | None
+    ) -> os.stat_result:
+        found = real(self, handle, name, then, before)
         if name == b"a":
             time.sleep(TICK)
             (source / "a").write_text("new content!")

@@ -34,24 +34,24 @@ def windowed(chunker: Chunker, data: bytes, sizes: list[int]) -> list[int]:
         turn += 1
         place += len(piece)
         window += piece
-        cuts = chunker.cuts(memoryview(window), final=False)
+        cuts = list(chunker.cuts(memoryview(window), final=False))
         lengths += cuts
         window = window[sum(cuts) :]
-    return lengths + chunker.cuts(window, final=True)
+    return lengths + list(chunker.cuts(window, final=True))
 
 
 @settings(max_examples=150)
 @given(contents(), st.lists(st.integers(1, 5000), min_size=1, max_size=5), st.integers(0, 2**63 - 1))
 def test_windows_cut_as_the_whole(data: bytes, sizes: list[int], seed: int) -> None:
     chunker = Chunker(seed, **SMALL)
-    whole = chunker.cuts(data, final=True)
+    whole = list(chunker.cuts(data, final=True))
     assert sum(whole) == len(data)
     assert windowed(chunker, data, sizes) == whole
 
 
 @given(contents(), st.integers(0, 2**63 - 1))
 def test_sizes_keep_their_limits(data: bytes, seed: int) -> None:
-    whole = Chunker(seed, **SMALL).cuts(data, final=True)
+    whole = list(Chunker(seed, **SMALL).cuts(data, final=True))
     assert all(64 <= length <= 1024 for length in whole[:-1])
     assert all(0 < length <= 1024 for length in whole[-1:])
 
@@ -59,10 +59,10 @@ def test_sizes_keep_their_limits(data: bytes, seed: int) -> None:
 @given(contents(8000), contents(2000), st.integers(0, 2**63 - 1))
 def test_a_cut_depends_on_nothing_before_it(data: bytes, before: bytes, seed: int) -> None:
     chunker = Chunker(seed, **SMALL)
-    cuts = chunker.cuts(data, final=True)
+    cuts = list(chunker.cuts(data, final=True))
     if len(cuts) > 1:
-        assert chunker.cuts(data[cuts[0] :], final=True) == cuts[1:]
-    whole = chunker.cuts(before + data, final=True)
+        assert list(chunker.cuts(data[cuts[0] :], final=True)) == cuts[1:]
+    whole = list(chunker.cuts(before + data, final=True))
     ends = {sum(whole[: i + 1]) for i in range(len(whole))}
     if len(before) in ends:
         assert whole[-len(cuts) or len(whole) :] == cuts
@@ -72,7 +72,9 @@ def test_a_cut_depends_on_nothing_before_it(data: bytes, before: bytes, seed: in
 @given(contents(5000), st.integers(0, 2**63 - 1))
 def test_the_paper_in_plain_python_cuts_the_same(data: bytes, seed: int) -> None:
     plain = pyfastcdc.py.FastCDC(256, min_size=64, max_size=1024, normalized_chunking=2, seed=seed)
-    assert Chunker(seed, **SMALL).cuts(data, final=True) == [chunk.length for chunk in plain.cut_buf(data)]
+    assert list(Chunker(seed, **SMALL).cuts(data, final=True)) == [
+        chunk.length for chunk in plain.cut_buf(data)
+    ]
 
 
 def test_the_fast_code_is_used() -> None:
@@ -81,21 +83,21 @@ def test_the_fast_code_is_used() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, MINIMUM])
 def test_a_small_file_is_one_chunk(size: int) -> None:
-    assert Chunker(1).cuts(bytes(size), final=True) == ([size] if size else [])
-    assert Chunker(1).cuts(bytes(size), final=False) == []
+    assert list(Chunker(1).cuts(bytes(size), final=True)) == ([size] if size else [])
+    assert list(Chunker(1).cuts(bytes(size), final=False)) == []
 
 
 def test_defaults_cut_within_their_limits_and_move_little() -> None:
     data = random.Random(5).randbytes(24 * 2**20)
     chunker = Chunker(12345)
-    whole = chunker.cuts(data, final=True)
+    whole = list(chunker.cuts(data, final=True))
     assert len(whole) > 10
-    certain = chunker.cuts(data, final=False)
+    certain = list(chunker.cuts(data, final=False))
     assert whole[: len(certain)] == certain
     assert len(data) - MAXIMUM < sum(certain)
-    shifted = chunker.cuts(data[:1000] + b"!" + data[1000:], final=True)
+    shifted = list(chunker.cuts(data[:1000] + b"!" + data[1000:], final=True))
     assert shifted[2:] == whole[2:] or shifted[1:] == whole[1:]
-    assert Chunker(54321).cuts(data, final=True) != whole
+    assert list(Chunker(54321).cuts(data, final=True)) != whole
 
 
 def test_zeros_are_cut_alike() -> None:
