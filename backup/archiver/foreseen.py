@@ -21,8 +21,9 @@ from backup.inventory.connections import Transaction
 from backup.model import ChunkId
 
 LEAST_CHUNKS: Final = 4  # in an earlier version that is worth a look
-MOST_CHUNKS: Final = 2**16  # of a version, with about 50 bytes each in memory; what lies behind is just cut
-_AT_ONCE: Final = 64  # chunks looked at together
+MOST_CHUNKS: Final = 2**16  # of a version, 90 bytes each in memory; what lies behind is just cut
+_AT_ONCE: Final = 512  # chunks looked up together
+_IN_SIGHT: Final = 64  # chunks looked for in one window; more than there are in a window of usual chunks
 _NEAR: Final = 2**12  # chunks before and after, among which one of the same length is looked for
 
 
@@ -40,11 +41,17 @@ class EarlierChunks:
 
 def earlier_chunks(tx: Transaction, numbers: Sequence[int]) -> EarlierChunks | None:
     """The chunks of those numbers; None if one is not known any more."""
-    found = packed.chunk_names(tx, numbers)
-    try:
-        ids, lengths = zip(*(found[number] for number in numbers), strict=True)
-    except KeyError:
-        return None
+    ids: list[bytes] = []
+    lengths = array("I")
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = numbers[start : start + _AT_ONCE]
+        found = packed.chunk_names(tx, some)
+        if not found.keys() >= set(some):
+            return None
+        for number in some:
+            name, length = found[number]
+            ids.append(name)
+            lengths.append(length)
     return EarlierChunks(ids, lengths)
 
 
@@ -90,7 +97,7 @@ class ForeseenCuts:
         earlier = self._earlier
         if self._named != earlier.ids[self._next]:
             self._named = None
-        starts = earlier.starts[self._next : self._next + _AT_ONCE]
+        starts = earlier.starts[self._next : self._next + _IN_SIGHT]
         ends = takewhile(lambda end: end <= len(window), (start - starts[0] for start in starts))
         pieces = iter([window[start:end] for start, end in pairwise(ends)][self._named is not None :])
         names = deque(map(self._name, islice(pieces, self._ahead)))
