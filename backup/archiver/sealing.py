@@ -23,6 +23,7 @@ from typing import Self
 from msgspec import Struct, field
 
 from backup.archiver.packing import OpenPack
+from backup.format.chunker import MINIMUM
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
 
@@ -216,9 +217,9 @@ class SealingLine:
         return codec
 
     def _seal(self, pack: OpenPack, number: int, frame: Frame) -> SealedFrame:
-        return self._codec().seal(
-            pack.keys.frame_key, pack.label.pack_id, number, [frame.buffer[: frame.size]]
-        )
+        keys, pack_id, parts = pack.keys, pack.label.pack_id, [frame.buffer[: frame.size]]
+        are_large = len(frame.ids) * MINIMUM <= frame.size  # small ones may repeat each other
+        return self._codec().seal(keys.frame_key, pack_id, number, parts, sampled=are_large)
 
     def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> None:
         pack.prove_frame(self._codec(), row, ids, lengths)

@@ -208,6 +208,16 @@ def test_what_is_dense_has_frames_of_its_own(line: Line) -> None:
     assert len(pack.frames) == 2
 
 
+def test_small_chunks_that_are_dense_and_repeat_each_other_are_compressed(line: Line) -> None:
+    pool = random.Random(7).randbytes(100_000)
+    some = [named(pool[start : start + 10_000]) for start in range(0, 90_000, 300)]
+    with line.pipeline() as pipeline:
+        pipeline.put(some)
+        pipeline.finish()
+    (pack,) = (pack for pack, _, _ in line.packs)
+    assert pack.size < 300_000 < pipeline.new_bytes
+
+
 def test_nothing_in_makes_no_pack(line: Line) -> None:
     with line.pipeline() as pipeline:
         assert pipeline.put([]) == []
@@ -245,7 +255,13 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
     real = FrameCodec.seal
 
     def counted(
-        self: FrameCodec, key: bytes, pack_id: bytes, number: int, chunks: Sequence[bytes | memoryview]
+        self: FrameCodec,
+        key: bytes,
+        pack_id: bytes,
+        number: int,
+        chunks: Sequence[bytes | memoryview],
+        *,
+        sampled: bool,
     ) -> SealedFrame:
         nonlocal sealing, most
         size = sum(map(len, chunks))
@@ -253,7 +269,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
             sealing += size
             most = max(most, sealing)
         try:
-            return real(self, key, pack_id, number, chunks)
+            return real(self, key, pack_id, number, chunks, sampled=sampled)
         finally:
             with lock:
                 sealing -= size
@@ -347,14 +363,14 @@ class TestFailures:
         real: Callable[..., object] = getattr(kind, step)
         calls, lock = itertools.count(), threading.Lock()
 
-        def failing(*arguments: object) -> object:
+        def failing(*arguments: object, **named: object) -> object:
             with lock:
                 is_due = next(calls) == 12 - from_the_end
             if is_due:
                 if is_slow:
                     time.sleep(0.1)
                 raise SpoolError("no space left")
-            return real(*arguments)
+            return real(*arguments, **named)
 
         monkeypatch.setattr(kind, step, failing)
         self.fails(line, SpoolError, pack_size=64 * MIB)

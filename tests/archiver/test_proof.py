@@ -21,7 +21,7 @@ from tests.support.trees import assert_same_tree
 
 KEYS = server_keys()
 CHUNK_KEY = KEYS.secret.chunk_key
-Seal = Callable[[FrameCodec, bytes, bytes, int, Sequence[bytes | memoryview]], SealedFrame]
+Seal = Callable[..., SealedFrame]
 
 
 def named(data: bytes) -> ChunkId:
@@ -63,11 +63,17 @@ def _lying(seal: Seal) -> Seal:
     """A compressor that gives back other bytes of the right length."""
 
     def wrong(
-        self: FrameCodec, key: bytes, pack_id: bytes, number: int, parts: Sequence[bytes | memoryview]
+        self: FrameCodec,
+        key: bytes,
+        pack_id: bytes,
+        number: int,
+        parts: Sequence[bytes | memoryview],
+        *,
+        sampled: bool = False,
     ) -> SealedFrame:
         raw = bytearray(b"".join(parts))
         raw[len(raw) // 2] ^= 1
-        return seal(self, key, pack_id, number, [bytes(raw)])
+        return seal(self, key, pack_id, number, [bytes(raw)], sampled=sampled)
 
     return wrong
 

@@ -43,7 +43,9 @@ _FILES_A_FOLDER: Final = 100
 class _Sleeping(FrameCodec):
     """A codec that takes as long as the real one, and no core."""
 
-    def seal(self, key: bytes, pack_id: bytes, number: int, parts: object) -> SealedFrame:
+    def seal(
+        self, key: bytes, pack_id: bytes, number: int, parts: object, *, sampled: bool = False
+    ) -> SealedFrame:
         time.sleep(_SEALING)
         return SealedFrame(number, _SEALED, FRAME_SIZE, 1, _DIGEST)
 

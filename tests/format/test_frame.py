@@ -40,6 +40,28 @@ def test_compression_is_kept_only_where_it_gains_three_percent() -> None:
     assert len(text.data) < 9_100
 
 
+def test_a_large_frame_whose_samples_do_not_compress_is_not_compressed() -> None:
+    noise = random.Random(1).randbytes(2 * MIB)
+    assert CODEC.seal(KEY, PACK_ID, 0, [noise, noise], sampled=False).flags == COMPRESSED
+    assert CODEC.seal(KEY, PACK_ID, 0, [noise, noise], sampled=True).flags == 0, "no sample shows the repeat"
+    small = CODEC.seal(KEY, PACK_ID, 0, [noise[:20_000] * 2], sampled=True)
+    assert small.flags == COMPRESSED, "a small one is not sampled"
+
+
+@pytest.mark.parametrize("block", [4096, 64 * 1024, 128 * 1024, 256 * 1024, MIB])
+@pytest.mark.parametrize("dense", [0.2, 0.5, 0.7])
+def test_samples_find_what_compresses_in_any_pattern(block: int, dense: float) -> None:
+    """Blocks of a file system or an archive, say, that begin with data and are filled up with zeros."""
+    full = int(block * dense)
+    data = b"".join(
+        random.Random(seed).randbytes(full) + bytes(block - full) for seed in range(4 * MIB // block)
+    )
+    for parts in ([data], [data[full:] + data[:full]]):
+        sealed = CODEC.seal(KEY, PACK_ID, 0, parts, sampled=True)
+        assert sealed.flags == COMPRESSED
+        assert len(sealed.data) < len(data) * (dense + 0.02)
+
+
 def test_sizes_at_the_edges() -> None:
     full = bytes(8 * MIB)
     sealed = CODEC.seal(KEY, PACK_ID, 0, [full])
