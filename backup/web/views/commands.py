@@ -33,7 +33,8 @@ def quoted(word: bytes) -> str:
         text = word.decode()
     except UnicodeDecodeError:
         return _by_number(word)
-    return shlex.quote(text) if escape(text) == text else _by_number(word)
+    is_shown = text.isprintable() and escape(text) == text
+    return shlex.quote(text) if is_shown else _by_number(word)
 
 
 def _by_number(word: bytes) -> str:

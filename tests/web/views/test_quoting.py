@@ -26,6 +26,7 @@ MIDDLE = snapshot_id(1, SNAPSHOTS // 2)
 HOSTILE = [
     b"/a b", b"/it's", b"/$(reboot)", b"/`x`", b"/\xff\xfe", b"/new\nline", b"/tab\t", b"/-rf", b"/!x",
     b"/back\\slash", b"/\xe2\x80\xae", b"/\x1b]0;x\x07", b"/*", b"/~", "/ä".encode(), b"/'\\''", b'/"',
+    b"/\xde\xb2", b"/\xc2\xa0", b"/\xee\x80\x80",
 ]  # fmt: skip
 
 
