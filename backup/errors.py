@@ -122,7 +122,7 @@ class LockedError(NightvaultError):
 
 
 class InventoryOpeningError(LockedError):
-    """A process that may write the inventory makes the index that one that only reads has to wait for."""
+    """The inventory is just being opened or closed by its writer: a process that only reads has to wait."""
 
     advice = "try again in a moment"
 

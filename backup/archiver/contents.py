@@ -213,7 +213,7 @@ class Contents:
         return file
 
     def _cutter_of(self, before: bytes | None) -> tuple[Cutter, deque[ChunkId | None]]:
-        """What cuts a file that had these chunks, and where it leaves the names that it knows."""
+        """The cutter for a file that had these chunks, and the queue that it fills with the names known."""
         if before is not None and len(before) >= LEAST_CHUNKS * 4:
             earlier = self._earlier(unpack_u32(before[: MOST_CHUNKS * 4]))
             if earlier is not None:

@@ -45,13 +45,11 @@ def earlier_chunks(tx: Transaction, numbers: Sequence[int]) -> EarlierChunks | N
     lengths = array("I")
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
-        found = packed.chunk_names(tx, some)
+        found = {one.number: one for one in packed.chunk_locations(tx, some)}
         if not found.keys() >= set(some):
             return None
-        for number in some:
-            name, length = found[number]
-            ids.append(name)
-            lengths.append(length)
+        ids.extend(found[number].id for number in some)
+        lengths.extend(found[number].length for number in some)
     return EarlierChunks(ids, lengths)
 
 

@@ -1,4 +1,4 @@
-"""What a run that stores catalogs begins with: dedup domain, uploader, a look at what no list has shown."""
+"""The start of a run that stores catalogs: dedup domain, uploader, unlisted archives confirmed."""
 
 from __future__ import annotations
 

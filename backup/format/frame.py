@@ -167,7 +167,7 @@ def expand(decompressor: zstandard.ZstdDecompressor, body: bytes, size: int, wha
 
 
 def _gains(packed: bytes, raw: bytes | memoryview) -> bool:
-    """Whether it is worth to store the compressed bytes."""
+    """Whether compressing saved enough to store the compressed bytes."""
     return len(packed) * 100 <= len(raw) * (100 - _GAIN_PERCENT)
 
 

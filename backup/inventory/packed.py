@@ -92,16 +92,6 @@ def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLo
         yield from map(ChunkLocation._make, raw_rows(tx, sql, ()))
 
 
-def chunk_names(tx: Transaction, numbers: Sequence[int]) -> dict[int, tuple[bytes, int]]:
-    """Ids and lengths of the chunks of those numbers; unknown numbers are missing."""
-    found: dict[int, tuple[bytes, int]] = {}
-    for start in range(0, len(numbers), _BATCH):
-        some = ",".join(map(str, numbers[start : start + _BATCH]))
-        sql = f"SELECT number, id, length FROM chunks WHERE number IN ({some})"  # noqa: S608
-        found.update((number, (name, length)) for number, name, length in raw_rows(tx, sql, ()))
-    return found
-
-
 def chunk_locations_between(tx: Transaction, least: int, most: int) -> list[tuple[Any, ...]]:
     """Locations of the chunks of all numbers from `least` to `most`, in order: fields of `ChunkLocation`."""
     sql = """SELECT number, id, archive, frame, "offset", length FROM chunks

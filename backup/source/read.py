@@ -63,7 +63,7 @@ def same_version(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 class Cutter(Protocol):
-    """What cuts windows as a `Chunker` does."""
+    """A `Chunker`, or anything that cuts windows like one."""
 
     def cuts(self, window: memoryview, *, final: bool) -> Iterator[int]:
         """The lengths of the chunks at the window's start that are certain, each as it is found."""
