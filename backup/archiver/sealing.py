@@ -219,7 +219,7 @@ class SealingLine:
     def _seal(self, pack: OpenPack, number: int, frame: Frame) -> SealedFrame:
         keys, pack_id, parts = pack.keys, pack.label.pack_id, [frame.buffer[: frame.size]]
         are_large = len(frame.ids) * MINIMUM <= frame.size  # small ones may repeat each other
-        return self._codec().seal(keys.frame_key, pack_id, number, parts, sampled=are_large)
+        return self._codec().seal(keys.frame_key, pack_id, number, parts, are_large=are_large)
 
     def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> None:
         pack.prove_frame(self._codec(), row, ids, lengths)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from backup.app import runs
 from backup.app.malloc import share_freed_memory
+from backup.model import MIB
 from tests.support.servers import directory_server
 
 
@@ -23,7 +26,29 @@ def test_it_asks_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Library())
     share_freed_memory()
-    assert asked == [(-8, 1)]
+    assert asked == [(-8, 1), (-3, 32 * MIB), (-1, 2**31 - 1)]
+
+
+def test_freed_memory_stays_with_the_process() -> None:
+    """Frames are made and dropped on threads: their pages are asked for once."""
+    script = """
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from backup.app.malloc import share_freed_memory
+from backup.model import MIB
+
+def work(_):
+    [bytearray(4 << 20) for _ in range(4)]
+
+share_freed_memory()
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(work, range(8)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    list(pool.map(work, range(64)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    asked = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(asked.stdout) < 32 * MIB // 4096, "64 times 16 MiB were used"
 
 
 def test_another_library_has_no_such_thing(monkeypatch: pytest.MonkeyPatch) -> None:

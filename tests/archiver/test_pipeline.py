@@ -261,7 +261,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
         number: int,
         chunks: Sequence[bytes | memoryview],
         *,
-        sampled: bool,
+        are_large: bool,
     ) -> SealedFrame:
         nonlocal sealing, most
         size = sum(map(len, chunks))
@@ -269,7 +269,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
             sealing += size
             most = max(most, sealing)
         try:
-            return real(self, key, pack_id, number, chunks, sampled=sampled)
+            return real(self, key, pack_id, number, chunks, are_large=are_large)
         finally:
             with lock:
                 sealing -= size

@@ -69,11 +69,11 @@ def _lying(seal: Seal) -> Seal:
         number: int,
         parts: Sequence[bytes | memoryview],
         *,
-        sampled: bool = False,
+        are_large: bool = False,
     ) -> SealedFrame:
         raw = bytearray(b"".join(parts))
         raw[len(raw) // 2] ^= 1
-        return seal(self, key, pack_id, number, [bytes(raw)], sampled=sampled)
+        return seal(self, key, pack_id, number, [bytes(raw)], are_large=are_large)
 
     return wrong
 

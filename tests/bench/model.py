@@ -44,7 +44,7 @@ class _Sleeping(FrameCodec):
     """A codec that takes as long as the real one, and no core."""
 
     def seal(
-        self, key: bytes, pack_id: bytes, number: int, parts: object, *, sampled: bool = False
+        self, key: bytes, pack_id: bytes, number: int, parts: object, *, are_large: bool = False
     ) -> SealedFrame:
         time.sleep(_SEALING)
         return SealedFrame(number, _SEALED, FRAME_SIZE, 1, _DIGEST)
