@@ -332,7 +332,11 @@ class _Backup:
             looks = directory.looks()
             found = differing_at_a_glance(looks, lambda most: some(most=most), self._tally)
             if found is not None:
-                return ((directory.entries[at], self._staged.one(path, looks[at][0])) for at in found)
+                return (
+                    (None if at is None else directory.entries[at], self._staged.one(path, name))
+                    for name, at in found
+                    if at is not None or name not in directory.unread
+                )
         known = self._staged.live(path, after=directory.after, until=directory.until)
         return differing(directory, known, self._tally, at_a_glance=at_a_glance)
 

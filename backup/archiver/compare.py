@@ -32,29 +32,34 @@ _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 
 def differing_at_a_glance(
     looks: Sequence[Look], known: Callable[[int], Sequence[tuple[Any, ...]]], tally: Tally
-) -> list[int] | None:
-    """The indexes of what may have changed, where there are few; None where more is to be compared.
+) -> list[tuple[bytes, int | None]] | None:
+    """What may have changed, where that is little, in the order of names; None where more is to be compared.
 
-    `known` gives as many rows at most as it is asked for (`inventory.looks`), in the order of names. Files
-    that are the same are counted, and need no object.
+    Of each its name, and its index in `looks`, None if it is gone. `known` gives as many rows at most as it
+    is asked for (`inventory.looks`), in the order of names. Files that are the same are counted, and need no
+    object.
     """
     few = len(looks) // _FEW
-    if sum(len(one) == 1 for one in looks) > few:
+    if list(map(len, looks)).count(1) > few:
         return None  # they look like nothing in the inventory: not worth a statement
-    rows = known(len(looks) + 1)
+    most = len(looks) + few + 1
+    rows = known(most)
     if rows == looks:
         tally.see_files(len(looks), sum(map(_size_of, looks)))
         return []
-    if list(map(_name_of, rows)) != list(map(_name_of, looks)):
+    if len(rows) == most:
         return None
-    found = [index for index, (look, row) in enumerate(zip(looks, rows, strict=True)) if look != row]
-    if len(found) > few:
+    before = dict(zip(map(_name_of, rows), rows, strict=True))
+    found: list[tuple[bytes, int | None]] = [
+        (look[0], index) for index, look in enumerate(looks) if before.get(look[0]) != look
+    ]
+    gone = before.keys() - set(map(_name_of, looks))
+    if len(found) + len(gone) > few:
         return None
-    size = sum(one[_SIZE] for one in looks if len(one) > 1) - sum(
-        looks[index][_SIZE] for index in found if len(looks[index]) > 1
-    )
+    size = sum(one[_SIZE] for one in looks if len(one) > 1)
+    size -= sum(looks[at][_SIZE] for _, at in found if at is not None and len(looks[at]) > 1)
     tally.see_files(len(looks) - len(found), size)
-    return found
+    return sorted([*found, *((name, None) for name in gone)], key=_name_of)
 
 
 def differing(

@@ -98,6 +98,27 @@ def test_nothing_is_made_of_files_that_are_the_same(
     assert names == [b"001", b"007", b"link", b"sub"]
 
 
+def test_nothing_is_made_of_the_others_where_some_came_and_went(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[bytes] = []
+    real = entries.live_named
+
+    def fetched(tx: object, directory: int, name: bytes) -> object:
+        names.append(name)
+        return real(tx, directory, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(entries, "live_named", fetched)
+    many = tmp_path / "source" / "many"
+    (many / "007").unlink()
+    (many / "~last").write_bytes(b"new")
+    report = site.backup()
+    assert report.files_read == 1
+    assert names == [b"001", b"007", b"link", b"sub", b"~last"]
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(tmp_path / "source", tmp_path / "out")
+
+
 def change_times(many: Path) -> None:
     os.utime(many / "010", ns=(1, 1))
 
@@ -143,6 +164,23 @@ def remove_last(many: Path) -> None:
     (many / "sub").rmdir()
 
 
+def remove_most(many: Path) -> None:
+    for number in range(3, FILES):
+        (many / f"{number:03}").unlink()
+
+
+def remove_as_many_as_are_few(many: Path) -> None:
+    """Of the other names one in eight and one more are gone: more rows than are asked for at a glance."""
+    for number in range(20, 20 + FILES // 8 + 1):
+        (many / f"{number:03}").unlink()
+
+
+def rename_some(many: Path) -> None:
+    """Each moves to the other end."""
+    for number in range(30, 33):
+        (many / f"{number:03}").rename(many / f"~{number}")
+
+
 def change_most(many: Path) -> None:
     for number in range(0, FILES, 3):
         (many / f"{number:03}").write_bytes(b"changed %d" % number)
@@ -169,6 +207,9 @@ def grow_in_place(many: Path) -> None:
         add_and_remove,
         add_last,
         remove_last,
+        remove_most,
+        remove_as_many_as_are_few,
+        rename_some,
         change_most,
         grow_in_place,
     ],
