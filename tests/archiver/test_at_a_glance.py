@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,29 @@ def test_nothing_is_made_of_the_others_where_some_came_and_went(
     report = site.backup()
     assert report.files_read == 1
     assert names == [b"001", b"007", b"link", b"sub", b"~last"]
+    site.restore(report.snapshot, tmp_path / "out")
+    assert_same_tree(tmp_path / "source", tmp_path / "out")
+
+
+@pytest.mark.parametrize("site", ["one process"], indirect=True)
+def test_what_cannot_be_looked_at_is_not_gone(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def failing(path: object, **how: object) -> os.stat_result:
+        if path == b"008":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, **how)  # type: ignore[call-overload, no-any-return]
+
+    many = tmp_path / "source" / "many"
+    (many / "009").unlink()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "stat", failing)
+        report = site.backup()
+    assert [(one.path, one.kind) for one in report.problems] == [
+        (os.fsencode(many / "008"), ProblemKind.UNREADABLE)
+    ]
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(tmp_path / "source", tmp_path / "out")
 
