@@ -6,7 +6,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby, repeat
+from itertools import chain, groupby, islice
 from operator import itemgetter, sub
 from typing import Any, Final
 
@@ -16,9 +16,8 @@ from backup.inventory.packed import ChunkLocation
 from backup.restorer.selection.column import Column, Scratch, Values
 
 _ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
-_LENGTH_AND_ID: Final = struct.Struct("<I32s")  # the end of a row
-_LENGTH_AT: Final = _ROW.size - _LENGTH_AND_ID.size
 _archive_and_frame, _length, _offset_length_id = itemgetter(0, 1), itemgetter(3), itemgetter(2, 3, 4)
+_length_and_id = itemgetter(3, 4)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 _READ_ALONG: Final = 2  # as many rows are read for each that is wanted: to find one alone costs more
@@ -68,44 +67,47 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         """The chunks' numbers, in order."""
         return self._numbers.values
 
-    @property
-    def _is_gapless(self) -> bool:
-        """Whether no number is left out between the first and the last, as after a first backup."""
-        numbers = self.numbers
-        return len(numbers) > 0 and numbers[-1] - numbers[0] + 1 == len(numbers)
-
     def positions(self, numbers: Values) -> array[int]:
         """Same as `position`, for many numbers."""
-        known = self.numbers
-        if self._is_gapless and known[0] <= min(numbers, default=-1) and max(numbers) <= known[-1]:
-            return array("I", map(sub, numbers, repeat(known[0])))
-        return array("I", map(self.position, numbers))
+        found = array("I")
+        for number, at, count in self._stretches(numbers):
+            if at < 0:
+                raise KeyError(number)
+            found.extend(range(at, at + count))
+        return found
 
     def lengths_and_ids(self, numbers: Values) -> Iterator[tuple[int, bytes] | None]:
         """Length and id of each chunk, in this order; None for those that have no location."""
-        rows, known = self._rows.values, self.numbers
-        least, most = (known[0], known[-1]) if self._is_gapless else (0, -1)
-        for number in numbers:
-            if least <= number <= most:
-                yield _LENGTH_AND_ID.unpack_from(rows, (number - least) * _ROW.size + _LENGTH_AT)
-                continue
-            try:
-                at = self.position(number)
-            except KeyError:
+        rows = memoryview(self._rows.values)
+        for _, at, count in self._stretches(numbers):
+            if at < 0:
                 yield None
             else:
-                yield _LENGTH_AND_ID.unpack_from(rows, at * _ROW.size + _LENGTH_AT)
+                some = rows[at * _ROW.size : (at + count) * _ROW.size]
+                yield from map(_length_and_id, _ROW.iter_unpack(some))
+
+    def _stretches(self, numbers: Values) -> Iterator[tuple[int, int, int]]:
+        """Numbers that follow each other: the first, its position, and how many; -1 for one without location.
+
+        Most files' chunks follow those of the file before, and so do their locations.
+        """
+        known = self.numbers
+        for start, end in _rising_by_one(numbers):
+            first, count = numbers[start], end - start
+            at = bisect_left(known, first)
+            if at + count <= len(known) and known[at] == first and known[at + count - 1] - first == count - 1:
+                yield first, at, count
+                continue
+            for number in range(first, first + count):
+                at = bisect_left(known, number)
+                yield number, at if at < len(known) and known[at] == number else -1, 1
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
         numbers = self.numbers
-        if not numbers:
+        at = bisect_left(numbers, number)
+        if at == len(numbers) or numbers[at] != number:
             raise KeyError(number)
-        at = number - numbers[0]  # as where no number is left out, as after a first backup
-        if not (0 <= at < len(numbers) and numbers[at] == number):
-            at = bisect_left(numbers, number)
-            if at == len(numbers) or numbers[at] != number:
-                raise KeyError(number)
         return at
 
     def at(self, position: int) -> ChunkLocation:
@@ -147,6 +149,17 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+def _rising_by_one(numbers: Values) -> Iterator[tuple[int, int]]:
+    """Start and end of each run of numbers that rise by one."""
+    start = 0
+    for at, step in enumerate(map(sub, islice(numbers, 1, None), numbers), 1):
+        if step != 1:
+            yield start, at
+            start = at
+    if numbers:
+        yield start, len(numbers)
 
 
 class FramePositions:

@@ -7,6 +7,7 @@ some MiB are kept in files (`column.py`).
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -299,11 +300,11 @@ def _unsound(files: Files, locations: ChunkLocations, content_key: bytes, scratc
     for key, ((extra, size), named, count) in enumerate(columns):
         if not key % _BLOCK:
             scratch.rest()
-        chunks = [*islice(found, count)]
         if extra or count != 1:
+            deque(islice(found, count), maxlen=0)
             is_sound = _is_sound(files, key, locations, content_key)
         else:  # one chunk and nothing rare, as most have: the same, without an object for each
-            length, name = chunks[0] or (0, b"")
+            length, name = next(found) or (0, b"")
             is_sound = 0 < length == size and named == content_id_of_chunk(content_key, name, length)
         if not is_sound:
             yield key
