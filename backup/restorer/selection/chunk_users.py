@@ -41,12 +41,19 @@ class ChunkUsers:
 
     def take_run(self, run: range) -> Iterator[Iterable[tuple[int, int]]]:
         """Same as `take`, for positions that follow each other: what it gives for each of them."""
+        users: Sequence[int] = run
         if self._ordered is not None:
-            yield from map(self.take, run)
-            return
+            first, order = (column.values for column in self._ordered)
+            before, after = first[run.start], first[run.stop]
+            if list(first[run.start : run.stop]) != list(range(before, before + len(run))) or (
+                after - before != len(run)
+            ):
+                yield from map(self.take, run)
+                return
+            users = order[before:after]  # one for each
         done, starts, offsets = self._done, self._files.starts, self.offsets
         key, end = -1, 0  # a file, and where the chunks of the next begin
-        for user in run:
+        for user in users:
             if done[user]:
                 yield ()
                 continue

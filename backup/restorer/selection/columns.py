@@ -19,10 +19,11 @@ from backup.restorer.selection.entry import RestoreEntry
 # end of the name in the joined names. Every integer that a database can hold fits: damage is found elsewhere.
 _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
-_KIND_AT: Final = struct.calcsize("<III")  # of a row's bytes
+_BEGIN_AND_ROW: Final = struct.Struct("<QIIIBBqqqqQ")  # the end of the row before comes first
 _EXTRA, _KIND, _SIZE = 2, 3, 7  # positions in a row
 _extra, _size = itemgetter(_EXTRA), itemgetter(_SIZE)
-_extra_and_size = itemgetter(_EXTRA, _SIZE)
+_extra_and_size, _extra_and_kind = itemgetter(_EXTRA, _SIZE), itemgetter(_EXTRA, _KIND)
+_FILE: Final = int(EntryKind.FILE)
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
@@ -93,11 +94,14 @@ class Entries(Sequence[RestoreEntry]):
         """The rare attributes of an entry; reads no row if no entry has any."""
         return self._extras[self._row(key)[_EXTRA]] if self.has_extras else None
 
-    def is_plain(self, key: int) -> bool:
-        """Whether the entry is a file with a single name and only owner, mode and times."""
-        if self.has_extras and self._row(key)[_EXTRA]:
-            return False
-        return self._rows.values[key * _ROW.size + _KIND_AT] == EntryKind.FILE and key not in self._changed
+    @property
+    def are_plain(self) -> bytearray:
+        """Of each entry, in order: 1 for a file with a single name and only owner, mode and times, or 0."""
+        found = map(_extra_and_kind, _ROW.iter_unpack(self._rows.values))
+        marks = bytearray(kind == _FILE and not extra for extra, kind in found)
+        for key in self._changed:
+            marks[key] = 0
+        return marks
 
     def size(self, key: int) -> int:
         """Size of an entry in bytes."""
@@ -166,17 +170,17 @@ class Entries(Sequence[RestoreEntry]):
         )
 
     def some(self, keys: Sequence[int]) -> list[RestoreEntry]:
-        """The entries of these keys, in that order; those that follow each other are made at once."""
-        first, end = keys[0], keys[-1] + 1
-        if self._changed or [*keys] != [*range(first, end)]:
-            return [self[key] for key in keys]
+        """The entries of these keys, in that order."""
         directories, owners, extras, names = self._directories, self._owners, self._extras, self._names.values
-        rows = memoryview(self._rows.values)
-        last = _END.unpack_from(rows, first * _ROW.size - _END.size)[0] if first else 0
+        rows, changed, unpack_from = self._rows.values, self._changed, _BEGIN_AND_ROW.unpack_from
         made = []
-        for row in _ROW.iter_unpack(rows[first * _ROW.size : end * _ROW.size]):
-            directory, owner, extra, kind, on_the_way, mode, mtime_ns, size, number, ends = row
-            name, last = bytes(names[last:ends]), ends
+        for key in keys:
+            if key in changed or not key:  # before the first row there is no end of a name
+                made.append(self[key])
+                continue
+            found = unpack_from(rows, key * _ROW.size - _END.size)
+            begin, directory, owner, extra, kind, on_the_way, mode, mtime_ns, size, number, end = found
+            name = bytes(names[begin:end])
             place = directories[directory], name, _KINDS[kind], mode, owners[owner], mtime_ns, size
             made.append(RestoreEntry(*place, extras[extra], (), number, bool(on_the_way)))
         return made

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
+from operator import and_
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
@@ -42,7 +43,8 @@ class Assembly:
         self._users = ChunkUsers(selection.files, selection.locations, selection.scratch)
         self._gone: set[int] = set()
         self._begun: dict[int, int] = {}  # of each file that was begun, the user before which none is missing
-        small = sum(map((1).__ge__, selection.files.counts))
+        files = selection.files
+        self._are_small = bytes(map(and_, map((1).__ge__, files.counts), files.entries.are_plain))
         self._sharing = Sharing(
             selection.files.entries,
             writer,
@@ -50,7 +52,7 @@ class Assembly:
             lost=self._gone.add,
             spoilt=self._spoil_one,
             chunk_key=chunk_key,
-            files=small,
+            files=sum(self._are_small),
             makers=makers,
             warn=warn,
         )
@@ -228,11 +230,7 @@ class Assembly:
 
     def _is_small(self, key: int, size: int) -> bool:
         """Whether a file whose data is this chunk of `size` bytes can be written in one step."""
-        if size > LARGEST or key in self._begun:
-            return False
-        files = self._selection.files
-        starts = files.starts
-        return starts[key + 1] - starts[key] <= 1 and files.entries.is_plain(key)
+        return size <= LARGEST and self._are_small[key] == 1 and key not in self._begun
 
     def _put(self, key: int, offset: int, data: memoryview) -> bool:
         """Write a chunk at `offset` of a file's data, around its holes."""
