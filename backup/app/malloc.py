@@ -23,7 +23,7 @@ def share_freed_memory() -> None:
     Otherwise threads that fetch pieces of 16 MiB keep some in pools of their own: with four of them a
     restore took 60 MiB more, and no less time; so do threads that seal frames, and a backup took 28 MiB more.
     What is freed would go back to the kernel whenever it is at the pool's end, and come again page by page:
-    130,000 pages in a first backup of 3 GiB. The process ends soon, and its memory with it.
+    130,000 pages in a first backup of 3 GiB. A process that goes on calls `give_back_freed_memory` afterwards.
     Source: mallopt(3).
     """
     with suppress(OSError, AttributeError, TypeError):
@@ -31,3 +31,9 @@ def share_freed_memory() -> None:
         library.mallopt(_ARENA_MAX, 1)
         library.mallopt(_MMAP_THRESHOLD, _LARGEST)
         library.mallopt(_TRIM_THRESHOLD, _NEVER)
+
+
+def give_back_freed_memory() -> None:
+    """Give what is free back to the system, once a run is over. Source: malloc_trim(3)."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -11,6 +11,7 @@ from msgspec import Struct
 from backup.app.compacting import compact_once
 from backup.app.drills import drill_once
 from backup.app.priority import Priority, in_thread
+from backup.app.malloc import give_back_freed_memory
 from backup.app.pruning import prune_once
 from backup.app.regular_checks import check_once
 from backup.app.regular_forgetting import Forgot, forget_after, forget_job
@@ -50,7 +51,10 @@ class TaskWork:
 
     def __call__(self, run: TaskRun) -> Done:
         """Do what the run's task is about."""
-        return _WORK[run.task.kind](self, self.config, run)
+        try:
+            return _WORK[run.task.kind](self, self.config, run)
+        finally:
+            give_back_freed_memory()
 
     def _backup(self, config: Config, run: TaskRun) -> Done:
         name, progress, stop = JobName(run.task.name), run.progress, run.stop

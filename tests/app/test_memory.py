@@ -51,6 +51,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert int(asked.stdout) < 32 * MIB // 4096, "64 times 16 MiB were used"
 
 
+def test_after_a_task_it_goes_back_to_the_system() -> None:
+    """The daemon waits for the next night for hours."""
+    script = """
+from concurrent.futures import ThreadPoolExecutor
+from backup.app.malloc import give_back_freed_memory, share_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) // 256
+
+share_freed_memory()
+before = resident()
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(lambda _: bytearray(8 << 20) and None, range(16)))
+held = [bytearray(8 << 20) for _ in range(8)]
+last = bytearray(2000)
+del held
+kept = resident()
+give_back_freed_memory()
+print(kept - before, resident() - before)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    kept, left = map(int, said.split())
+    assert kept > 60, "MiB"
+    assert left < 8
+
+
 def test_another_library_has_no_such_thing(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[None] = []
     monkeypatch.setattr(ctypes, "CDLL", looked.append)  # which has no `mallopt`
