@@ -18,13 +18,13 @@ _NEVER: Final = 2**31 - 1
 
 
 def share_freed_memory() -> None:
-    """Use one pool for all threads, and keep it; to be called before there are any. Without glibc it does nothing.
+    """Use one pool for all threads, and keep it; to be called before there are any.
 
-    Otherwise threads that fetch pieces of 16 MiB keep some in pools of their own: with four of them a
-    restore took 60 MiB more, and no less time; so do threads that seal frames, and a backup took 28 MiB more.
-    What is freed would go back to the kernel whenever it is at the pool's end, and come again page by page:
-    130,000 pages in a first backup of 3 GiB. A process that goes on calls `give_back_freed_memory` afterwards.
-    Source: mallopt(3).
+    Without glibc it does nothing. Otherwise threads that fetch pieces of 16 MiB keep some in pools of their
+    own: with four of them a restore took 60 MiB more, and no less time; so do threads that seal frames, and a
+    backup took 28 MiB more. What is freed would go back to the kernel whenever it is at the pool's end, and
+    come again page by page: 130,000 pages in a first backup of 3 GiB. A process that goes on calls
+    `give_back_freed_memory` afterwards. Source: mallopt(3).
     """
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from backup.app.compacting import compact_once
 from backup.app.drills import drill_once
-from backup.app.priority import Priority, in_thread
 from backup.app.malloc import give_back_freed_memory
+from backup.app.priority import Priority, in_thread
 from backup.app.pruning import prune_once
 from backup.app.regular_checks import check_once
 from backup.app.regular_forgetting import Forgot, forget_after, forget_job

@@ -25,9 +25,10 @@ _ASSOCIATED = struct.Struct("<16sII")
 _GAIN_PERCENT = 1
 _SAMPLES, _SAMPLE_SIZE = 32, 2048
 _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own hides from them
-# Between zstd's levels 2 and 3: one hash table, matches from five bytes. A quarter to a third less CPU than level
-# 3; files of this kind and that came out within 1 % of its size. Small files may repeat each other anywhere in a
-# frame, so the window is all of it; within large ones 1 MiB takes up to a tenth less CPU, and no more space.
+# Between zstd's levels 2 and 3: one hash table, matches from five bytes. A quarter to a third less CPU than
+# level 3; files of this kind and that came out within 1 % of its size. Small files may repeat each other
+# anywhere in a frame, so the window is all of it; for large ones 1 MiB takes up to a tenth less CPU, and as
+# much space.
 _FAST = {"strategy": zstandard.STRATEGY_FAST, "chain_log": 16, "search_log": 1}
 _SMALL = zstandard.ZstdCompressionParameters(**_FAST, window_log=22, hash_log=17, min_match=5)
 _LARGE = zstandard.ZstdCompressionParameters(**_FAST, window_log=20, hash_log=17, min_match=5)
@@ -129,9 +130,7 @@ class FrameCodec:
         data = self._cipher(key).encrypt(_nonce(number), body, _ASSOCIATED.pack(pack_id, number, flags))
         return SealedFrame(number, data, size, flags, digest(data))
 
-    def _compressor(
-        self, raw: bytes | memoryview, *, are_large: bool
-    ) -> zstandard.ZstdCompressor | None:
+    def _compressor(self, raw: bytes | memoryview, *, are_large: bool) -> zstandard.ZstdCompressor | None:
         """What compresses a frame of such chunks, None if nothing does."""
         if not self._is_dense(raw):
             return self._large if are_large else self._small

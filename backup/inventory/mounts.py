@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, run_many
 
-# CROSS JOIN tells SQLite the order, fewest rows first: it would begin with the job's directories, and look up the
-# hints of each of their entries. Source: sqlite.org/optoverview.html, "Manual control of query plans".
+# CROSS JOIN tells SQLite the order, fewest rows first: it would begin with the job's directories, and look up
+# the hints of each of their entries. Source: sqlite.org/optoverview.html, "Manual Control Of Query Plans".
 _LIVE = """SELECT h.entry FROM hints h CROSS JOIN entries e CROSS JOIN directories d
            WHERE h.is_mount = 1 AND e.number = h.entry AND d.number = e.directory
              AND d.job = {m} AND e.removed_in IS NULL"""
