@@ -33,11 +33,11 @@ _A_FILE = os.stat_result((stat.S_IFREG, *[0] * 9))
 def differing_at_a_glance(
     looks: Sequence[Look], known: Callable[[int], Sequence[tuple[Any, ...]]], tally: Tally
 ) -> list[tuple[bytes, int | None]] | None:
-    """What may have changed, where that is little, in the order of names; None where more is to be compared.
+    """Name and index in `looks` of each entry that may have changed, in the order of names.
 
-    Of each its name, and its index in `looks`, None if it is gone. `known` gives as many rows at most as it
-    is asked for (`inventory.looks`), in the order of names. Files that are the same are counted, and need no
-    object.
+    The index is None if the entry is gone. Instead of a list of more than a few, returns None: then all of
+    the directory is to be compared by `differing`. `known` gives as many rows at most as it is asked for
+    (`inventory.looks`), in the order of names. Files that are the same are counted, and need no object.
     """
     few = len(looks) // _FEW
     if list(map(len, looks)).count(1) > few:

@@ -131,7 +131,7 @@ class FrameCodec:
         return SealedFrame(number, data, size, flags, digest(data))
 
     def _compressor(self, raw: bytes | memoryview, *, are_large: bool) -> zstandard.ZstdCompressor | None:
-        """What compresses a frame of such chunks, None if nothing does."""
+        """The compressor for a frame with these bytes, or None if it is to be stored as it is."""
         if not self._is_dense(raw):
             return self._large if are_large else self._small
         return None if are_large else self._repeats

@@ -6,13 +6,21 @@ import ctypes
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from backup.app import runs
 from backup.app.malloc import share_freed_memory
-from backup.model import MIB
+from backup.app.task_times import Timing
+from backup.app.tasks import Task, TaskKind
+from backup.config import load_config
+from backup.daemon import work
+from backup.daemon.task_run import TaskRun
+from backup.errors import NightvaultError
+from backup.model import MIB, VaultName
+from tests.support.daemons import Figures
 from tests.support.servers import directory_server
 
 
@@ -75,6 +83,20 @@ print(kept - before, resident() - before)
     kept, left = map(int, said.split())
     assert kept > 60, "MiB"
     assert left < 8
+
+
+@pytest.mark.parametrize("job", ["main", "nosuch"])
+def test_the_daemon_gives_it_back_however_a_task_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(work, "give_back_freed_memory", lambda: given.append(job))
+    server = directory_server(tmp_path)
+    server.init()
+    run = TaskRun(Task(TaskKind.BACKUP, job, VaultName("cold"), Timing(None)), server.clock.now(), Figures())
+    with nullcontext() if job == "main" else pytest.raises(NightvaultError):
+        work.TaskWork(load_config(str(server.config)), server.clock)(run)
+    assert given == [job]
 
 
 def test_another_library_has_no_such_thing(monkeypatch: pytest.MonkeyPatch) -> None:

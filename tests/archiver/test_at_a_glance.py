@@ -81,41 +81,39 @@ def test_nothing_changed(site: Site, tmp_path: Path) -> None:
     assert report.files == FILES + 2
 
 
-def test_nothing_is_made_of_files_that_are_the_same(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a directory in which one file changed, that one's row is fetched, and the special ones'."""
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The names whose rows are fetched one by one."""
     names: list[bytes] = []
     real = entries.live_named
 
-    def fetched(tx: object, directory: int, name: bytes) -> object:
+    def noted(tx: object, directory: int, name: bytes) -> object:
         names.append(name)
         return real(tx, directory, name)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(entries, "live_named", fetched)
+    monkeypatch.setattr(entries, "live_named", noted)
+    return names
+
+
+def test_nothing_is_made_of_files_that_are_the_same(site: Site, tmp_path: Path, fetched: list[bytes]) -> None:
+    """Of a directory in which one file changed, that one's row is fetched, and the special ones'."""
     (tmp_path / "source" / "many" / "007").write_bytes(b"changed")
+    fetched.clear()
     report = site.backup()
     assert report.files_read == 1
-    assert names == [b"001", b"007", b"link", b"sub"]
+    assert fetched == [b"001", b"007", b"link", b"sub"]
 
 
 def test_nothing_is_made_of_the_others_where_some_came_and_went(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, fetched: list[bytes]
 ) -> None:
-    names: list[bytes] = []
-    real = entries.live_named
-
-    def fetched(tx: object, directory: int, name: bytes) -> object:
-        names.append(name)
-        return real(tx, directory, name)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(entries, "live_named", fetched)
     many = tmp_path / "source" / "many"
     (many / "007").unlink()
     (many / "~last").write_bytes(b"new")
+    fetched.clear()
     report = site.backup()
     assert report.files_read == 1
-    assert names == [b"001", b"007", b"link", b"sub", b"~last"]
+    assert fetched == [b"001", b"007", b"link", b"sub", b"~last"]
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(tmp_path / "source", tmp_path / "out")
 

@@ -99,16 +99,20 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
                 yield first, at, count
                 continue
             for number in range(first, first + count):
-                at = bisect_left(known, number)
-                yield number, at if at < len(known) and known[at] == number else -1, 1
+                yield number, self._place(number), 1
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
-        numbers = self.numbers
-        at = bisect_left(numbers, number)
-        if at == len(numbers) or numbers[at] != number:
+        at = self._place(number)
+        if at < 0:
             raise KeyError(number)
         return at
+
+    def _place(self, number: int) -> int:
+        """Same as `position`, but -1 for a chunk without location."""
+        numbers = self.numbers
+        at = bisect_left(numbers, number)
+        return at if at < len(numbers) and numbers[at] == number else -1
 
     def at(self, position: int) -> ChunkLocation:
         """The location at a position."""

@@ -45,9 +45,7 @@ class ChunkUsers:
         if self._ordered is not None:
             first, order = (column.values for column in self._ordered)
             before, after = first[run.start], first[run.stop]
-            if list(first[run.start : run.stop]) != list(range(before, before + len(run))) or (
-                after - before != len(run)
-            ):
+            if [*first[run.start : run.stop + 1]] != [*range(before, before + len(run) + 1)]:
                 yield from map(self.take, run)
                 return
             users = order[before:after]  # one for each
