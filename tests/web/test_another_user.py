@@ -144,6 +144,15 @@ def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> 
         inventory.close()
 
 
+def count_runs(served: Server) -> int:
+    """How many runs its inventory holds; tests before may have asked a daemon for more."""
+    reads = PageReads(f"sqlite:///{served.state}/inventory.sqlite")
+    try:
+        return len(reads.read(list_runs))
+    finally:
+        reads.close()
+
+
 INDEX_LOCK = 128  # the byte of the index by which SQLite knows that somebody has it open (os_unix.c)
 
 
@@ -152,6 +161,7 @@ def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server)
     with running(served.config) as daemon:
         daemon.wait_for("started with")
         daemon.stop()
+    runs = count_runs(served)
     index, log = (served.state / f"inventory.sqlite{end}" for end in ("-shm", "-wal"))
     index.write_bytes(bytes(32 * 1024))
     log.write_bytes(b"")
@@ -161,7 +171,7 @@ def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server)
     with index.open("rb") as handle:
         fcntl.lockf(handle, fcntl.LOCK_SH, 1, INDEX_LOCK)
         assert as_user(LOOK, served.state, NOBODY, GROUP)["error"] == "InventoryOpeningError"
-    assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == 3
+    assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == runs
 
 
 LOOK_SLOWLY = """
@@ -185,6 +195,7 @@ def test_a_writer_that_closes_while_the_page_opens_is_no_fault_of_the_reader(ser
     with running(served.config) as daemon:
         daemon.wait_for("started with")
         daemon.stop()
+    runs = count_runs(served)
     log = served.state / "inventory.sqlite-wal"
     log.write_bytes(b"")
     words = ["setpriv", "--reuid", str(NOBODY), "--regid", str(GROUP), "--clear-groups"]
@@ -201,10 +212,11 @@ def test_a_writer_that_closes_while_the_page_opens_is_no_fault_of_the_reader(ser
         assert page.stdout.readline() == "about to open\n"
         log.unlink()
         told, complaints = page.communicate("go on\n", timeout=60)
-    assert (told, complaints) == ("3\n", "")
+    assert (told, complaints) == (f"{runs}\n", "")
 
 
 def test_it_waits_for_a_writer_that_is_just_opening(one_backup: Server) -> None:
+    runs = count_runs(one_backup)
     reads = PageReads(f"sqlite:///{one_backup.state}/inventory.sqlite")
     opening = [InventoryOpeningError("opening"), InventoryOpeningError("opening")]
 
@@ -214,6 +226,6 @@ def test_it_waits_for_a_writer_that_is_just_opening(one_backup: Server) -> None:
         return len(list_runs(tx))
 
     try:
-        assert reads.read(looked) == 3
+        assert reads.read(looked) == runs >= 1
     finally:
         reads.close()
