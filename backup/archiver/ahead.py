@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ from backup.inventory.entries import LiveEntry
 from backup.model import MIB, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes
+from backup.source.columns import StatusColumns
 from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
@@ -47,7 +48,7 @@ class SmallFiles(Struct, frozen=True):
 
     `chunks` holds each file's chunk number as `pack_u32` has it, no bytes for an empty file; `content_ids`
     are 16 bytes each. `directories` are paths, and `at` is the index of a file's directory among them.
-    `looked_at` is a moment before any of them was opened, in ns. `directories`, `at`, `scanned` and `lives`
+    `looked_at` is a moment before any of them was opened, in ns. `directories`, `at`, `found` and `lives`
     are the scan's.
     """
 
@@ -58,17 +59,17 @@ class SmallFiles(Struct, frozen=True):
     looked_at: int
     directories: Sequence[bytes]
     at: Sequence[int]
-    scanned: Sequence[ScannedEntry]
+    found: StatusColumns
     lives: Sequence[LiveEntry | None]
 
     def path(self, row: int) -> bytes:
         """The absolute path of the file in this row."""
-        return self.directories[self.at[row]].rstrip(b"/") + b"/" + self.scanned[row].name
+        return self.directories[self.at[row]].rstrip(b"/") + b"/" + self.found.names[row]
 
     def content(self, index: int) -> Content:
         """The content of the file at `index` of `rows`, as if it had been read alone."""
         row = self.rows[index]
-        found = self.scanned[row].stat
+        found = self.found.status(row)
         return Content(
             found,
             found.st_size,
@@ -98,7 +99,7 @@ class _File(NamedTuple):
     """A file whose turn has not come."""
 
     handle: Handle
-    scanned: ScannedEntry
+    name: bytes
     live: LiveEntry | None
 
 
@@ -136,34 +137,33 @@ class ReadAhead:
         """Read a file in its turn: the taker is called in the order of these calls."""
         small = is_small(scanned.stat) and self._has_reader()
         if not small and not self._queue:
-            self._read_now(directory.handle, directory.path, scanned, live)
+            self._read_now(directory.handle, directory.path, scanned.name, live)
             return
         try:
             handle = self._handle_of(directory)
         except OSError:  # no more handles available
             self.drain()
-            self._read_now(directory.handle, directory.path, scanned, live)
+            self._read_now(directory.handle, directory.path, scanned.name, live)
             return
         if small:
             self._gather(handle, scanned, live)
         else:
             self._ask_last()  # keeps the order: this batch before what comes after this file
-            self._queue.append(_File(handle, scanned, live))
+            self._queue.append(_File(handle, scanned.name, live))
             handle.users += 1
             self._waiting += 1
         self._keep_bounds()
 
-    def read_new(self, directory: ScannedDirectory, files: Sequence[ScannedEntry]) -> None:
-        """Read new small files (`is_small_file`) of a directory, as `read` would, one after the other."""
-        start = 0
-        while start < len(files):
+    def read_new(self, directory: ScannedDirectory, columns: StatusColumns, files: range) -> None:
+        """Read new small files (`small_runs`) of a directory, as `read` would, one after the other."""
+        while files:
             handle = self._handle_to_wait(directory) if self._reader is not None else None
             if handle is None:
-                self.read(directory, files[start], None)
-                start += 1
+                self.read(directory, directory.entries[files[0]], None)
+                files = files[1:]
                 continue
             batch = self._filling_batch()
-            start += batch.add_new(handle, files[start:] if start else files)
+            files = files[batch.add_new(handle, columns, files) :]
             if batch.is_full:
                 self._ask(batch)
             self._keep_bounds()
@@ -214,7 +214,7 @@ class ReadAhead:
         self._asked.append(batch)
         if self._reader is not None:
             try:
-                self._reader.ask([handle.number for handle in batch.handles], batch.request())
+                self._reader.ask([handle.number for handle in batch.handles], batch.at, batch.found)
             except ReaderGoneError as error:
                 self._go_on_alone(error)
 
@@ -231,7 +231,7 @@ class ReadAhead:
         self._queue.popleft()
         self._waiting -= 1
         try:
-            self._read_now(item.handle.number, item.handle.path, item.scanned, item.live)
+            self._read_now(item.handle.number, item.handle.path, item.name, item.live)
         finally:
             self._release([item.handle])
 
@@ -239,14 +239,14 @@ class ReadAhead:
         """Hand on the files of a batch that the process read, and read the rest here."""
         try:
             answer = self._answer()
-            left: Iterable[int] = range(len(batch.scanned))
+            left: Iterable[int] = range(len(batch.at))
             if answer is not None:
                 files = self._taken(batch, answer)
                 self._taker.small_read(files)
                 left = set(left).difference(files.rows)
             for row in sorted(left):
                 handle = batch.handles[batch.at[row]]
-                self._read_now(handle.number, handle.path, batch.scanned[row], batch.lives[row])
+                self._read_now(handle.number, handle.path, batch.found.names[row], batch.lives[row])
         finally:
             self._release(batch.handles)
 
@@ -263,8 +263,8 @@ class ReadAhead:
         """Give the chunks that were read to `contents`; returns the files with their numbers."""
         empty, loose, dense, ids, named, attributes = answer.read
         rows = [*empty, *loose, *dense]
-        sizes = [batch.scanned[row].stat.st_size for row in rows[len(empty) :]]
-        chunks = [ChunkId(ids[start : start + 32]) for start in range(0, len(ids), 32)]
+        sizes = list(map(batch.found.sizes.__getitem__, rows[len(empty) :]))
+        chunks = cast("list[ChunkId]", [ids[start : start + 32] for start in range(0, len(ids), 32)])
         middle = len(loose)
         numbers = self._contents.take_small(
             [
@@ -275,34 +275,34 @@ class ReadAhead:
         )
         packed = pack_u32(numbers)
         nothing = content_id(self._secret.content_key, [], [])
-        content_ids = [ContentId(named[start : start + 16]) for start in range(0, len(named), 16)]
+        content_ids = [named[start : start + 16] for start in range(0, len(named), 16)]
         return SmallFiles(
             rows=rows,
             chunks=[b""] * len(empty) + [packed[start : start + 4] for start in range(0, len(packed), 4)],
-            content_ids=[nothing] * len(empty) + content_ids,
+            content_ids=cast("list[ContentId]", [nothing] * len(empty) + content_ids),
             attributes=attributes,
             looked_at=batch.looked_at,
             directories=[handle.path for handle in batch.handles],
             at=batch.at,
-            scanned=batch.scanned,
+            found=batch.found,
             lives=batch.lives,
         )
 
-    def _read_now(self, handle: int, directory: bytes, scanned: ScannedEntry, live: LiveEntry | None) -> None:
-        path = directory.rstrip(b"/") + b"/" + scanned.name
+    def _read_now(self, handle: int, directory: bytes, name: bytes, live: LiveEntry | None) -> None:
+        path = directory.rstrip(b"/") + b"/" + name
         then = partial(self._taker.file_read, path, live)
         before = live.chunks if live is not None else None
-        self.read_now(handle, scanned, then, partial(self._taker.file_lost, path), before)
+        self.read_now(handle, name, then, partial(self._taker.file_lost, path), before)
 
     def read_now(
-        self, handle: int, scanned: ScannedEntry, then: Then, failed: Failed, before: bytes | None = None
+        self, handle: int, name: bytes, then: Then, failed: Failed, before: bytes | None = None
     ) -> os.stat_result | None:
         """Read a file in the open directory `handle` before all that waits; its status when opened.
 
         `before` are the chunks of its earlier version.
         """
         try:
-            return self._contents.read(handle, scanned.name, then, before)
+            return self._contents.read(handle, name, then, before)
         except FileUnreadableError as error:
             failed(error)
             return None

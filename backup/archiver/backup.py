@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from itertools import groupby
 
 from msgspec.structs import replace
 
@@ -49,7 +48,7 @@ from backup.inventory.times import micros
 from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.source.scanned import ScannedDirectory, ScannedEntry
-from backup.source.small import LARGEST, is_plain, is_small_file
+from backup.source.small import LARGEST, is_plain, small_runs
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
 from backup.transfer.recognise import require_vault
@@ -342,13 +341,14 @@ class _Backup:
 
     def _new_directory(self, directory: ScannedDirectory, ahead: ReadAhead) -> None:
         """Read everything in a directory that no snapshot ever had; runs of small files at once."""
-        for are_small, run in groupby(directory.entries, lambda one: is_small_file(one.stat)):
-            some = list(run)
-            if are_small:
-                self._tally.see_files(len(some), sum(one.stat.st_size for one in some))
-                ahead.read_new(directory, some)
+        columns = directory.columns()
+        every = range(len(directory.entries))
+        for are_small, run in [(False, every)] if columns is None else small_runs(columns):
+            if are_small and columns is not None:
+                self._tally.see_files(len(run), sum(columns.sizes[run.start : run.stop]))
+                ahead.read_new(directory, columns, run)
                 continue
-            for scanned in some:
+            for scanned in map(directory.entries.__getitem__, run):
                 self._tally.see(scanned.stat)
                 self._entry(directory, scanned, None, ahead)
         self._progress.tell()

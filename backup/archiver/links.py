@@ -79,7 +79,7 @@ class Links:
                 then(known.content)
             return
         inode = _Inode(found, found.st_nlink - 1)
-        opened = ahead.read_now(directory.handle, scanned, partial(_arrived, inode, then), failed)
+        opened = ahead.read_now(directory.handle, scanned.name, partial(_arrived, inode, then), failed)
         if opened is not None and (opened.st_dev, opened.st_ino) == identity:
             inode.found = opened
             self._remember(identity, inode)

@@ -20,7 +20,7 @@ from backup.files import sync_directory
 from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
-from backup.format.naming import chunk_id
+from backup.format.naming import chunk_ids
 from backup.format.pack import (
     TRAILER_SIZE,
     CatalogFields,
@@ -138,11 +138,8 @@ class OpenPack:
         """Read a frame back, open it, and check every chunk id. `ProofError` if one differs."""
         with self._disproving(row):
             raw = memoryview(self._opened(codec, row))
-            offset = 0
-            for chunk, length in zip(ids, lengths, strict=True):
-                if chunk_id(self._chunk_key, raw[offset : offset + length]) != chunk:
-                    raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
-                offset += length
+            if chunk_ids(self._chunk_key, raw, lengths) != list(ids):
+                raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
 
     def prove_body(self, codec: FrameCodec, row: FrameRow, body: bytes) -> None:
         """Read a frame without chunks back, open it, and compare it. `ProofError` if it differs."""

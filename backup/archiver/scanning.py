@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 
 from backup.archiver.settings import BackupJob
-from backup.source.scan import Report, scan
+from backup.source.scan import Report, once, scan
 from backup.source.scanned import ScannedDirectory
 
 MANY_FILES = 20_000
-"""From so many files in the newest snapshot on, two processes are quicker than one."""
+"""From so many entries on, two processes are quicker than one."""
 
 
 def scan_sources(
@@ -17,11 +18,23 @@ def scan_sources(
 ) -> Generator[ScannedDirectory, None, None]:
     """The directories of a job's sources, of which the newest snapshot has so many files.
 
-    `report` is told of what could not be read, `warn` in a sentence if a second process was not available.
+    The second process begins at once where these are many, else after as many entries. `report` is told of
+    what could not be read, `warn` in a sentence if a second process was not available.
     """
-    sources, filters, overrides = job.sources, job.filters, job.overrides
-    if files >= MANY_FILES and job.memory.workers > 1:
-        from backup.source.scanner import scan_beside
+    sources, filters, overrides, tell = job.sources, job.filters, job.overrides, once(report)
+    last: ScannedDirectory | None = None
+    is_two = job.memory.workers > 1
+    seen = files if is_two else 0
+    if seen < MANY_FILES:
+        seen = 0
+        with closing(scan(sources, filters=filters, overrides=overrides, report=tell)) as directories:
+            for last in directories:
+                yield last
+                seen += len(last.entries)
+                if is_two and seen >= MANY_FILES:
+                    break
+            else:
+                return
+    from backup.source.scanner import scan_beside
 
-        return scan_beside(sources, filters=filters, overrides=overrides, report=report, warn=warn)
-    return scan(sources, filters=filters, overrides=overrides, report=report)
+    yield from scan_beside(sources, filters=filters, overrides=overrides, report=tell, warn=warn, after=last)

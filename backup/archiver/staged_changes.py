@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from itertools import repeat
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from backup.archiver.ahead import SmallFiles
 from backup.archiver.books import Books
 from backup.archiver.delta import Delta
 from backup.format.catalog import encode_extra
@@ -23,10 +23,10 @@ from backup.inventory.looks import looks_in
 from backup.inventory.lost import NOTHING_LOST, LostChunks
 from backup.inventory.numbers import NumberSupply
 from backup.model import ContentId, Entry, EntryKind, Hint, Owner
+from backup.source.columns import StatusColumns
 from backup.source.metadata import owner_of
-from backup.source.scanned import ScannedEntry
 
-_look: Final = attrgetter("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_size", "st_ino", "st_ctime_ns")
+T = TypeVar("T")
 _MODE: Final = 0o7777
 ROWS_A_BATCH: Final = 10_000
 READS_A_VIEW: Final = 2_000
@@ -131,49 +131,40 @@ class StagedChanges:
             column.append(value)
         self._flush_if_full()
 
-    def add_files(
-        self,
-        directories: Sequence[bytes],
-        at: Sequence[int],
-        scanned: Sequence[ScannedEntry],
-        content_ids: Sequence[ContentId],
-        chunks: Sequence[bytes],
-    ) -> None:
-        """Stage new plain files, in columns; `at` holds each file's index in `directories`."""
-        if self._gathered + len(at) > ROWS_A_BATCH:
+    def add_files(self, files: SmallFiles, indexes: Sequence[int]) -> None:
+        """Stage new plain files, in columns: those of `files.rows` at these indexes."""
+        count = len(indexes)
+        if self._gathered + count > ROWS_A_BATCH:
             self.flush()
-        if not at:
+        if not count:
             return
-        homes = [self._directory(path) for path in directories]
-        modes, uids, gids, mtimes, sizes, inodes, ctimes = zip(
-            *(_look(found) for _, found, _ in scanned), strict=True
-        )
+        rows = _chosen(files.rows, indexes)
+        found = files.found
+        homes = [self._directory(path) for path in files.directories]
         columns: tuple[Iterable[Any], ...] = (
-            self._numbers.take_many(len(at)),
-            [homes[home] for home in at],
-            [name for name, _, _ in scanned],
-            repeat(int(EntryKind.FILE), len(at)),
-            [mode & _MODE for mode in modes],
-            self._owners_of(uids, gids, scanned),
-            mtimes,
-            sizes,
-            repeat(None, len(at)),
-            content_ids,
-            chunks,
-            inodes,
-            ctimes,
-            repeat(0, len(at)),
+            self._numbers.take_many(count),
+            [homes[home] for home in _chosen(files.at, rows)],
+            _chosen(found.names, rows),
+            repeat(int(EntryKind.FILE), count),
+            map(_MODE.__and__, _chosen(found.modes, rows)),
+            self._owners_of(found, rows),
+            _chosen(found.mtimes, rows),
+            _chosen(found.sizes, rows),
+            repeat(None, count),
+            _chosen(files.content_ids, indexes),
+            _chosen(files.chunks, indexes),
+            _chosen(found.inodes, rows),
+            _chosen(found.ctimes, rows),
+            repeat(0, count),
         )
         for column, more in zip(self._added, columns, strict=True):
             column.extend(more)
 
-    def _owners_of(
-        self, uids: Sequence[int], gids: Sequence[int], scanned: Sequence[ScannedEntry]
-    ) -> Iterable[int]:
+    def _owners_of(self, found: StatusColumns, rows: Sequence[int]) -> Iterable[int]:
         """The number of each file's owner."""
-        ids = list(zip(uids, gids, strict=True))
+        ids = list(zip(_chosen(found.users, rows), _chosen(found.groups, rows), strict=True))
         for new in set(ids).difference(self._owners_met):
-            self._owners_met[new] = self._owner(owner_of(scanned[ids.index(new)].stat))
+            self._owners_met[new] = self._owner(owner_of(found.status(rows[ids.index(new)])))
         return map(self._owners_met.__getitem__, ids)
 
     def _is_to_move(self, before: bytes | None, chunks: bytes | None) -> bool:
@@ -291,6 +282,11 @@ class StagedChanges:
     def _add_owner(self, owner: Owner) -> int:
         with self._inventory.writing() as tx:
             return entries.add_owner(tx, owner)
+
+
+def _chosen(values: Sequence[T], at: Iterable[int]) -> Sequence[T]:
+    """The values at these indexes."""
+    return list(map(values.__getitem__, at))
 
 
 def _no_rows() -> list[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from backup.archiver.staged_changes import StagedChanges
 from backup.inventory.entries import LiveEntry
 from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind
 from backup.source.attributes import extra_of
-from backup.source.freshness import is_fresh, is_surely_old
+from backup.source.freshness import is_fresh, surely_old
 from backup.source.metadata import described, read_entry
 from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
@@ -40,22 +40,28 @@ class Staging(Struct, frozen=True):
     def small_read(self, files: SmallFiles) -> None:
         """Stage new plain files together; one with anything special is staged by `file_read`."""
         since = min(files.looked_at, self.began) if self.may_be_frozen else files.looked_at
-        plain: list[int] = []
-        for index, row in enumerate(files.rows):
-            found = files.scanned[row].stat
-            is_new = files.lives[row] is None and row not in files.attributes
-            if is_new and is_surely_old(found, since):
-                plain.append(index)
-            else:
+        plain = self._plain_of(files, since)
+        self.staged.add_files(files, plain)
+        if len(plain) < len(files.rows):
+            for index in sorted(set(range(len(files.rows))).difference(plain)):
+                row = files.rows[index]
                 self.file_read(files.path(row), files.lives[row], files.content(index))
-        rows = [files.rows[index] for index in plain]
-        self.staged.add_files(
-            files.directories,
-            [files.at[row] for row in rows],
-            [files.scanned[row] for row in rows],
-            [files.content_ids[index] for index in plain],
-            [files.chunks[index] for index in plain],
-        )
+
+    def _plain_of(self, files: SmallFiles, since: int) -> Sequence[int]:
+        """The indexes of rows that are new files without attributes, and surely older than that (ns)."""
+        limit, found = surely_old(since), files.found
+        every = range(len(files.rows))
+        are_old = max(found.ctimes) < limit and max(found.mtimes) < limit
+        if are_old and not files.attributes and not any(files.lives):
+            return every
+        return [
+            index
+            for index, row in zip(every, files.rows, strict=True)
+            if files.lives[row] is None
+            and row not in files.attributes
+            and found.ctimes[row] < limit
+            and found.mtimes[row] < limit
+        ]
 
     def file_read(self, path: bytes, live: LiveEntry | None, content: Content) -> None:
         """Stage a file with its attributes."""

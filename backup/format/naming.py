@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from itertools import chain
-from typing import Final
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, pairwise
+from typing import Final, cast
 
 from blake3 import blake3
 
@@ -18,6 +18,13 @@ _NO_CHUNK: Final = bytes(32 + _LENGTH.size)
 def chunk_id(key: bytes, data: bytes | memoryview) -> ChunkId:
     """The 32-byte id of a chunk: BLAKE3 keyed with the chunk key."""
     return ChunkId(blake3(data, key=key).digest())
+
+
+def chunk_ids(key: bytes, data: memoryview, lengths: Iterable[int]) -> list[ChunkId]:
+    """The ids of consecutive chunks of these lengths, from the start of `data`."""
+    ends = accumulate(lengths, initial=0)
+    ids = [blake3(data[start:end], key=key).digest() for start, end in pairwise(ends)]
+    return cast("list[ChunkId]", ids)
 
 
 def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: bytes = b"") -> ContentId:

@@ -17,6 +17,7 @@ from backup.format.acl import ACCESS, DEFAULT, NAMED_USER, IdName, named_ids
 from backup.model import Extra
 from backup.source.flags import KEPT, read_flags
 
+_HAS_XATTRS = hasattr(os, "listxattr")
 _NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS}
 _GONE = {errno.ENODATA, errno.EOPNOTSUPP}
 _BOUND = {b"security.evm"}  # a signature over the inode number: invalid anywhere else
@@ -42,20 +43,20 @@ def read_attributes(handle: int, *, opens_nothing: bool = False) -> Attributes:
     File systems without xattrs or flags have none. Never fails: other errors are `trouble`, for the content
     is worth saving without attributes.
     """
-    trouble = []
+    trouble = ""
     xattrs: Xattrs = ()
     flags = 0
     try:
         xattrs = _xattrs(os.fsencode(f"/proc/self/fd/{handle}") if opens_nothing else handle)
     except OSError as error:
-        trouble.append(f"extended attributes: {error.strerror}")
+        trouble = f"extended attributes: {error.strerror}"
     try:
         flags = 0 if opens_nothing else (read_flags(handle) or 0) & KEPT
     except OSError as error:
-        trouble.append(f"flags: {error.strerror}")
+        trouble += f"{'; ' if trouble else ''}flags: {error.strerror}"
     if not (xattrs or flags or trouble):
         return NONE
-    return Attributes(xattrs, _names(xattrs), flags, "; ".join(trouble))
+    return Attributes(xattrs, _names(xattrs), flags, trouble)
 
 
 def extra_of(attributes: Attributes, *, target: bytes = b"", device: int = 0, link: int = 0) -> Extra | None:
@@ -67,7 +68,7 @@ def extra_of(attributes: Attributes, *, target: bytes = b"", device: int = 0, li
 
 
 def _xattrs(inode: int | bytes) -> Xattrs:
-    if not hasattr(os, "listxattr"):
+    if not _HAS_XATTRS:
         return ()
     try:
         names = os.listxattr(inode)

@@ -31,10 +31,9 @@ def is_fresh(found: os.stat_result, since: int, now: int) -> bool:
     return _is_near(found.st_ctime_ns, since, now) or _is_near(found.st_mtime_ns, since, now)
 
 
-def is_surely_old(found: os.stat_result, since: int) -> bool:
-    """Whether `is_fresh` is false whatever the file system's granularity; cheaper to ask."""
-    limit = since - _COARSE - _TICK
-    return found.st_ctime_ns < limit and found.st_mtime_ns < limit
+def surely_old(since: int) -> int:
+    """The ns before which both timestamps are of an entry that is not `is_fresh`, on any file system."""
+    return since - _COARSE - _TICK
 
 
 def _is_near(stamp: int, since: int, now: int) -> bool:

@@ -27,10 +27,10 @@ import msgspec
 
 from backup.second_process import receive, start
 from backup.source.attributes import Attributes
+from backup.source.columns import StatusColumns
 from backup.source.small import (
     MOST_DIRECTORIES,
     MOST_REQUESTS,
-    FileToRead,
     ReadBatch,
     ReaderGoneError,
     Seen,
@@ -75,13 +75,13 @@ class ReaderProcess:
         self._answers.clear()
         self._buffers.close()
 
-    def ask(self, directories: Sequence[int], files: Sequence[FileToRead]) -> None:
+    def ask(self, directories: Sequence[int], at: array[int], files: StatusColumns) -> None:
         """Send a request: at least one file, at most `MOST_FILES` in `MOST_DIRECTORIES`.
 
-        No more than `MOST_REQUESTS` requests may be unanswered.
+        `at` has each file's index in `directories`. No more than `MOST_REQUESTS` requests may be unanswered.
         """
-        request = _request(files)
-        self._sizes.append(array("Q", [one.seen[1] for one in files]))
+        request = _request(at, files)
+        self._sizes.append(files.sizes)
         self._send(_HEAD.pack(len(request), len(directories)), directories)
         left = memoryview(request)
         while left:
@@ -160,10 +160,9 @@ _REQUEST: Final = msgspec.msgpack.Decoder(tuple[bytes, list[bytes], bytes, bytes
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
-def _request(files: Sequence[FileToRead]) -> bytes:
-    indexes, names, seen = zip(*files, strict=True)
-    columns = (array("Q", column).tobytes() for column in zip(*seen, strict=True))
-    return _ENCODER.encode((array("H", indexes).tobytes(), names, *columns))
+def _request(at: array[int], files: StatusColumns) -> bytes:
+    seen = files.inodes, files.sizes, files.mtimes, files.ctimes
+    return _ENCODER.encode((at.tobytes(), files.names, *(column.tobytes() for column in seen)))
 
 
 def _files_of(request: bytes) -> Iterator[tuple[int, bytes, Seen]]:

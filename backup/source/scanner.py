@@ -16,7 +16,7 @@ import socket
 import struct
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from msgspec import MsgspecError, Struct
 from msgspec.msgpack import Decoder, Encoder
@@ -25,9 +25,10 @@ from msgspec.structs import replace
 from backup.errors import SourceError
 from backup.model import Problem
 from backup.second_process import receive, start
+from backup.source.columns import StatusColumns
 from backup.source.filters import Filters
-from backup.source.scan import Report, scan
-from backup.source.scanned import PackedEntries, ScannedDirectory, packed
+from backup.source.scan import Report, once, scan
+from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry
 
 _HEAD: Final = struct.Struct("<I")
 _ALONE: Final = "the sources were scanned by one process instead of two: the second"
@@ -36,13 +37,13 @@ Warn = Callable[[str], None]
 
 
 class _Found(Struct, frozen=True, array_like=True):
-    """A directory; its entries are as `packed` returned them."""
+    """A directory; its entries are those of `StatusColumns`, and indexes of those that only lead on."""
 
     path: bytes
     device: int
-    looks: Sequence[tuple[Any, ...]]
-    rest: bytes
-    are_plain: bool
+    names: list[bytes]
+    numbers: bytes
+    leading: frozenset[int]
     unread: frozenset[bytes]
     after: bytes | None
     until: bytes | None
@@ -51,7 +52,8 @@ class _Found(Struct, frozen=True, array_like=True):
 class _Said(Struct, frozen=True, array_like=True):
     """A message: a directory, None after the last one; what seldom comes is `pickled`.
 
-    That is problems, and a directory where a number has more than 64 bits: a time in hundreds of years.
+    That is problems, and the entries of a directory where a number has more than 64 bits: a time in hundreds
+    of years.
     """
 
     found: _Found | None
@@ -100,15 +102,16 @@ class ScannerProcess:
             (size,) = _HEAD.unpack(head)
             said = _SAID.decode(receive(self._socket, size))
             problems: Sequence[Problem] = ()
-            found = said.found
+            entries: Sequence[ScannedEntry] | None = None
             if said.pickled:
-                problems, other = pickle.loads(said.pickled)  # noqa: S301  of a process of ours
-                found = other or found
-            if found is None:
+                problems, entries = pickle.loads(said.pickled)  # noqa: S301  of a process of ours
+            if (found := said.found) is None:
                 directory = None
             else:
                 (handle,) = handles
-                entries = PackedEntries(found.looks, found.rest, are_plain=found.are_plain)
+                if entries is None:
+                    columns = StatusColumns.from_bytes(found.names, found.numbers)
+                    entries = ColumnEntries(columns, found.leading)
                 directory = ScannedDirectory(
                     found.path, handle, found.device, entries, found.unread, found.after, found.until
                 )
@@ -135,24 +138,23 @@ def scan_beside(
     overrides: Mapping[bytes, Filters],
     report: Report,
     warn: Warn,
+    after: ScannedDirectory | None = None,
 ) -> Generator[ScannedDirectory, None, None]:
-    """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none."""
-    last: ScannedDirectory | None = None
-    told: set[Problem] = set()
+    """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none.
 
-    def tell(problem: Problem) -> None:
-        if problem not in told:  # those of what is scanned again
-            told.add(problem)
-            report(problem)
-
+    `after`: only what comes after that directory, or after that piece of it.
+    """
+    last = after
+    tell = once(report)  # some is scanned again
     try:
         scanner = ScannerProcess(sources, filters, overrides)
     except OSError as error:
         warn(f"{_ALONE} cannot be started: {error.strerror or error}")
     else:
         try:
-            for last in scanner.directories(tell):
-                yield last
+            for found in _left(scanner.directories(tell), last):
+                last = found
+                yield found
             return
         except ScannerGoneError as error:
             warn(f"{_ALONE} is gone: {error}")
@@ -162,15 +164,17 @@ def scan_beside(
 
 
 def _left(
-    directories: Generator[ScannedDirectory, None, None], last: ScannedDirectory | None
+    directories: Iterator[ScannedDirectory], last: ScannedDirectory | None
 ) -> Iterator[ScannedDirectory]:
     """What comes after the last directory that was handled, or after the piece of it."""
     for directory in directories:
         if last is None or _place(directory.path) > _place(last.path):
             yield directory
-        elif directory.path == last.path and _reaches_beyond(directory.until, last.until):
+            break
+        if directory.path == last.path and _reaches_beyond(directory.until, last.until):
             entries = [one for one in directory.entries if one.name > (last.until or b"")]
             yield replace(directory, entries=entries, after=last.until)
+    yield from directories
 
 
 def _reaches_beyond(until: bytes | None, last: bytes | None) -> bool:
@@ -205,18 +209,19 @@ def _serve(connection: socket.socket) -> None:
     sources, filters, overrides = pickle.loads(receive(connection, size))  # noqa: S301  of who started us
     problems: list[Problem] = []
     for directory in scan(sources, filters=filters, overrides=overrides, report=problems.append):
-        beside = (directory.unread, directory.after, directory.until)
-        found = _Found(directory.path, directory.device, *packed(directory.entries), *beside)
-        _send(connection, _encoded(problems, found), [directory.handle])
+        _send(connection, _encoded(problems, directory), [directory.handle])
         problems.clear()
-    _send(connection, _encoded(problems, None), [])
+    _send(connection, _ENCODER.encode(_Said(None, _dumped((problems, None)) if problems else b"")), [])
 
 
-def _encoded(problems: Sequence[Problem], found: _Found | None) -> bytes:
-    try:
-        return _ENCODER.encode(_Said(found, _dumped((problems, None)) if problems else b""))
-    except OverflowError:
-        return _ENCODER.encode(_Said(None, _dumped((problems, found))))
+def _encoded(problems: Sequence[Problem], directory: ScannedDirectory) -> bytes:
+    columns = directory.columns()
+    entries = directory.entries if columns is None else None
+    names, numbers = ([], b"") if columns is None else (columns.names, columns.numbers())
+    leading = frozenset(at for at, one in enumerate(directory.entries) if one.leads_on)
+    beside = (leading, directory.unread, directory.after, directory.until)
+    found = _Found(directory.path, directory.device, names, numbers, *beside)
+    return _ENCODER.encode(_Said(found, _dumped((problems, entries)) if problems or entries else b""))
 
 
 def _send(connection: socket.socket, body: bytes, handles: Sequence[int]) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from operator import attrgetter, le
 from typing import Final, NamedTuple
 
 from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
 from backup.format.naming import chunk_id, content_id_of_chunk
 from backup.source.attributes import NONE, Attributes, read_attributes
+from backup.source.columns import StatusColumns
 from backup.source.opened_ahead import OpenedAhead
 
 LARGEST: Final = MINIMUM - 1  # one chunk holds it, so it is not cut
@@ -40,14 +42,6 @@ MOST_REQUESTS: Final = 3  # unanswered requests to a second process at once
 
 class ReaderGoneError(SourceError):
     """The second process that reads batches is gone."""
-
-
-class FileToRead(NamedTuple):
-    """A file to read: `name` in the `directory`-th of the batch's directories."""
-
-    directory: int
-    name: bytes
-    seen: Seen
 
 
 class SmallRead(NamedTuple):
@@ -83,11 +77,6 @@ def is_plain(found: os.stat_result) -> bool:
     return found.st_nlink == 1 and found.st_mode & _KIND == stat.S_IFREG
 
 
-def is_small_file(found: os.stat_result) -> bool:
-    """Whether it is a file that `is_small`."""
-    return found.st_mode & _KIND == stat.S_IFREG and is_small(found)
-
-
 def is_small(found: os.stat_result) -> bool:
     """Whether a file may be read here: at most one chunk, without holes or other names.
 
@@ -97,6 +86,39 @@ def is_small(found: os.stat_result) -> bool:
     if size > LARGEST or found.st_nlink != 1 or found.st_blocks * _BLOCK < size:
         return False
     return not (found.st_ino | found.st_mtime_ns | found.st_ctime_ns) >> 63
+
+
+def small_runs(columns: StatusColumns) -> Iterator[tuple[bool, range]]:
+    """The entries in runs of small files (`is_small`) and of others, as indexes, in order."""
+    found = range(len(columns.names))
+    if _all_are_small(columns):
+        yield from [(True, found)] if found else []
+        return
+    kinds = zip(columns.modes, columns.links, columns.sizes, columns.blocks, strict=True)
+    times = zip(columns.inodes, columns.mtimes, columns.ctimes, strict=True)
+    small = [
+        mode & _KIND == stat.S_IFREG and links == 1 and size <= LARGEST and size <= blocks * _BLOCK
+        for mode, links, size, blocks in kinds
+    ]
+    fit = [min(some) >= 0 and max(some) < 2**63 for some in times]
+    for are_small, run in groupby(found, lambda at: small[at] and fit[at]):
+        some = list(run)
+        yield are_small, range(some[0], some[-1] + 1)
+
+
+def _all_are_small(columns: StatusColumns) -> bool:
+    """Whether all of them are small files, as mostly where there are very many."""
+    if not columns.names:
+        return True
+    return (
+        set(map(_KIND.__and__, columns.modes)) == {stat.S_IFREG}
+        and set(columns.links) == {1}
+        and max(columns.sizes) <= LARGEST
+        and all(map(le, columns.sizes, map(_BLOCK.__mul__, columns.blocks)))
+        and min(columns.mtimes) >= 0
+        and min(columns.ctimes) >= 0
+        and max(columns.inodes) < 2**63
+    )
 
 
 def buffer_size(batch: int) -> int:
@@ -112,10 +134,10 @@ def read_small(
     chunk_key: bytes,
     content_key: bytes,
 ) -> SmallRead:
-    """Read each of `files` (see `FileToRead`) that can be read here; `directories` are open handles."""
+    """Read each file that can be read here; `files` begin with an index in `directories`, of open handles."""
     empty, loose, dense = array("H"), array("H"), array("H")
-    loose_ids: list[tuple[bytes, bytes]] = []
-    dense_ids: list[tuple[bytes, bytes]] = []
+    chunks: tuple[list[bytes], list[bytes]] = [], []  # of loose files, and of dense ones
+    contents: tuple[list[bytes], list[bytes]] = [], []
     found: dict[int, Attributes] = {}
     middle = len(buffer) // 2
     start, dense_start = 0, middle
@@ -139,19 +161,18 @@ def read_small(
             continue
         data = buffer[start:end]
         chunk = chunk_id(chunk_key, data)
-        ids = chunk, content_id_of_chunk(content_key, chunk, size)
-        if _is_dense(data):
+        is_dense = _is_dense(data)
+        chunks[is_dense].append(chunk)
+        contents[is_dense].append(content_id_of_chunk(content_key, chunk, size))
+        if is_dense:
             buffer[dense_start : dense_start + size] = data
             dense_start += size
             dense.append(index)
-            dense_ids.append(ids)
         else:
             start = end
             loose.append(index)
-            loose_ids.append(ids)
-    named = [*loose_ids, *dense_ids]
-    chunks, contents = (b"".join(column) for column in zip(*named, strict=True)) if named else (b"", b"")
-    return SmallRead(empty, loose, dense, chunks, contents, found)
+    ids, content_ids = (b"".join(chain.from_iterable(of)) for of in (chunks, contents))
+    return SmallRead(empty, loose, dense, ids, content_ids, found)
 
 
 def _is_dense(data: memoryview) -> bool:

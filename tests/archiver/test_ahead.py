@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from backup.archiver import read_batch
 from backup.inventory.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
+from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
-from backup.source.small import LARGEST, FileToRead, ReadBatch, ReaderGoneError
+from backup.source.small import LARGEST, ReadBatch, ReaderGoneError
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
 from tests.support.backups import Site
@@ -68,9 +70,9 @@ def test_a_reader_that_dies_costs_nothing(
     class Mortal(ReaderProcess):
         """Killed at one of its questions or answers."""
 
-        def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
+        def ask(self, directories: Sequence[int], at: array[int], files: StatusColumns) -> None:
             self._age(when == "before it is asked")
-            super().ask(directories, wanted)
+            super().ask(directories, at, files)
             self._age(when == "when it was asked")
 
         def answer(self) -> ReadBatch:
@@ -113,9 +115,9 @@ def test_files_that_move_under_it_are_recorded_with_what_they_once_held(
     class Hurried(ReaderProcess):
         """Meets files that were changed since the scan, and while they are read."""
 
-        def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
+        def ask(self, directories: Sequence[int], at: array[int], files: StatusColumns) -> None:
             meddle()
-            super().ask(directories, wanted)
+            super().ask(directories, at, files)
             meddle()
 
     def meddle() -> None:
@@ -215,7 +217,7 @@ def test_a_reader_that_is_gone_is_not_asked_again(
     made = []
 
     class Stillborn(ReaderProcess):
-        def ask(self, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
+        def ask(self, directories: Sequence[int], at: array[int], files: StatusColumns) -> None:
             made.append(self)
             raise ReaderGoneError("it never was")
 

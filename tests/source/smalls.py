@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import NONE, Attributes
-from backup.source.small import FileToRead, ReadBatch, SmallRead, buffer_size, read_small
+from backup.source.columns import StatusColumns
+from backup.source.reader import ReaderProcess
+from backup.source.small import ReadBatch, Seen, SmallRead, buffer_size, read_small
 
 CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"n" * 32
+
+
+class FileToRead(NamedTuple):
+    """A file to read: `name` in the `directory`-th of the batch's directories."""
+
+    directory: int
+    name: bytes
+    seen: Seen
+
+
+def columns_of(wanted: Sequence[FileToRead]) -> tuple[array[int], StatusColumns]:
+    """The same files as a request has them."""
+    files = StatusColumns.new()
+    files.names.extend(one.name for one in wanted)
+    columns = files.inodes, files.sizes, files.mtimes, files.ctimes
+    for column, values in zip(columns, zip(*(one.seen for one in wanted), strict=True), strict=True):
+        column.extend(values)
+    return array("H", [one.directory for one in wanted]), files
+
+
+def ask(reader: ReaderProcess, directories: Sequence[int], wanted: Sequence[FileToRead]) -> None:
+    """Ask a process for these files."""
+    reader.ask(directories, *columns_of(wanted))
 
 
 class Told(NamedTuple):

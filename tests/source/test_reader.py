@@ -12,8 +12,8 @@ import pytest
 
 from backup.model import MIB
 from backup.source.reader import ReaderProcess
-from backup.source.small import FileToRead, ReaderGoneError, seen
-from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here, told_by
+from backup.source.small import ReaderGoneError, seen
+from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, Told, ask, read_here, told_by
 
 SECRET = b"nobody but root may read this"
 CALLS = ("open", "fstat", "preadv", "listxattr", "getxattr", "close")
@@ -54,7 +54,7 @@ def test_it_reads_what_is_there(folder: tuple[Path, int], reader: ReaderProcess)
     source, handle = folder
     names = fill(source)
     asked = wanted(source, *names)
-    reader.ask([handle], asked)
+    ask(reader, [handle], asked)
     answer = reader.answer()
     files = told_by(answer, asked)
     assert [file and file.data for file in files] == [(source / name).read_bytes() for name in names]
@@ -74,7 +74,7 @@ def test_what_changed_since_the_scan_is_left_to_the_long_way(
     os.mkfifo(source / "b")  # must not be waited for
     (source / "empty").unlink()
     (source / "c").write_bytes(b"other")
-    reader.ask([handle], asked)
+    ask(reader, [handle], asked)
     answer = reader.answer()
     assert told_by(answer, asked) == [None] * 4
     assert not answer.loose
@@ -91,7 +91,7 @@ def test_a_directory_is_read_by_its_handle_whatever_has_its_name_now(
     (tmp_path / "elsewhere" / "a").write_bytes(SECRET)
     source.rename(tmp_path / "moved")
     source.symlink_to(tmp_path / "elsewhere")
-    reader.ask([handle], asked)
+    ask(reader, [handle], asked)
     (file,) = told_by(reader.answer(), asked)
     assert file is not None
     assert file.data == b"ours"
@@ -106,7 +106,7 @@ def test_names_that_lead_elsewhere_are_not_what_the_scan_saw(
     (source / "link").symlink_to(tmp_path)
     (source / "to-it").symlink_to(tmp_path / "secret")
     asked = [FileToRead(0, b"to-it", seen(os.stat(source / "to-it")))]
-    reader.ask([handle], asked)
+    ask(reader, [handle], asked)
     assert told_by(reader.answer(), asked) == [None]
 
 
@@ -172,13 +172,13 @@ def _read(
 def test_handles_that_travelled_are_closed(folder: tuple[Path, int], reader: ReaderProcess) -> None:
     source, handle = folder
     names = fill(source)
-    reader.ask([handle], wanted(source, *names))
+    ask(reader, [handle], wanted(source, *names))
     reader.answer()
     before = len(os.listdir(f"/proc/{reader._process.pid}/fd"))
     for _ in range(20):
-        reader.ask([handle] * 5, wanted(source, *names))
+        ask(reader, [handle] * 5, wanted(source, *names))
         reader.answer()
-    reader.ask([handle], wanted(source, *names))
+    ask(reader, [handle], wanted(source, *names))
     reader.answer()
     assert len(os.listdir(f"/proc/{reader._process.pid}/fd")) <= before + 5  # those of the last but one
 
@@ -188,5 +188,5 @@ def test_its_end_is_told(folder: tuple[Path, int], reader: ReaderProcess) -> Non
     reader._process.kill()
     reader._process.wait()
     with pytest.raises(ReaderGoneError):  # noqa: PT012  one of both notices
-        reader.ask([handle], wanted(source, *fill(source)))
+        ask(reader, [handle], wanted(source, *fill(source)))
         reader.answer()

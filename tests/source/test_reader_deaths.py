@@ -18,12 +18,11 @@ from backup.source.small import (
     MOST_DIRECTORIES,
     MOST_FILES,
     MOST_REQUESTS,
-    FileToRead,
     ReadBatch,
     ReaderGoneError,
     seen,
 )
-from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, read_here, told_by
+from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, ask, columns_of, read_here, told_by
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def test_questions_are_answered_in_their_order(reader: ReaderProcess, tmp_path: 
     for number in gone:
         os.unlink(tmp_path / f"{number:06}")
     for start in range(0, 300, 100):
-        reader.ask([folder], wanted[start : start + 100])
+        ask(reader, [folder], wanted[start : start + 100])
     for start in range(0, 300, 100):
         span = range(start, start + 100)
         expected = [None if number in gone else contents[number] for number in span]
@@ -78,9 +77,9 @@ def test_a_batch(reader: ReaderProcess, tmp_path: Path, folder: int, batch: str)
     if "unread" in batch:
         for one in wanted:
             os.unlink(one.name, dir_fd=folder)
-    reader.ask([folder], wanted)
+    ask(reader, [folder], wanted)
     after = files(tmp_path, [b"after"], 5)
-    reader.ask([folder], after)
+    ask(reader, [folder], after)
     expected = [None if "unread" in batch else b""] * len(wanted)
     assert contents_told(reader.answer(), wanted) == expected
     assert contents_told(reader.answer(), after) == [b"after"]
@@ -96,7 +95,7 @@ def test_names_of_255_bytes_in_as_many_directories_as_may_be(reader: ReaderProce
         with open(path, "wb") as file:
             file.write(b"%d" % number)
         wanted.append(FileToRead(number, name, seen(os.stat(path))))
-    reader.ask(handles, wanted)
+    ask(reader, handles, wanted)
     for handle in handles:
         os.close(handle)  # they travelled
     assert contents_told(reader.answer(), wanted) == [b"%d" % number for number in range(MOST_DIRECTORIES)]
@@ -117,7 +116,7 @@ def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
     try:
         wanted = files(tmp_path, [b"%d" % number * 1000 for number in range(MOST_FILES)])
         for _ in range(MOST_REQUESTS):
-            reader.ask([folder], wanted)
+            ask(reader, [folder], wanted)
         for _ in range(MOST_REQUESTS):
             assert None not in contents_told(reader.answer(), wanted)
     finally:
@@ -133,7 +132,7 @@ def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> Non
         try:
             with pytest.raises(ReaderGoneError):  # noqa: PT012  wherever it comes
                 for number in range(20):
-                    reader.ask([folder], wanted)
+                    ask(reader, [folder], wanted)
                     if number == kill_at:
                         reader._process.kill()
                         reader._process.wait()
@@ -144,7 +143,7 @@ def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> Non
 
 def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder: int) -> None:
     ours, theirs = socket.socketpair()
-    question = reading._request(files(tmp_path, [b"one"]))
+    question = reading._request(*columns_of(files(tmp_path, [b"one"])))
     with ours, theirs:
         socket.send_fds(ours, [reading._HEAD.pack(len(question), 2)], [folder])
         ours.sendall(question)
@@ -160,7 +159,7 @@ def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder:
 def test_nothing_is_left_of_it(tmp_path: Path, folder: int) -> None:
     before = len(os.listdir("/proc/self/fd"))
     reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
-    reader.ask([folder], files(tmp_path, [b"one"]))
+    ask(reader, [folder], files(tmp_path, [b"one"]))
     reader.answer()
     reader.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.model import Problem
 from backup.source import scanner
@@ -118,6 +119,29 @@ def test_it_finds_what_this_process_would(tree: Path, filters: Filters) -> None:
     assert found.problems == expected.problems
     assert {os.path.basename(one.path) for one in found.problems} == {b"socket", b"gone"}
     assert found.warnings == []
+
+
+def test_it_goes_on_after_any_piece(tree: Path) -> None:
+    for number in range(NAMES_A_PIECE + 10):
+        (tree / "a" / f"{number:06}").touch()
+    sources = [os.fsencode(tree)]
+    expected = here([tree], Filters()).pieces
+    with closing(scan(sources, filters=Filters(), report=lambda _: None)) as directories:
+        every = [replace(one, handle=-1) for one in directories]
+    assert len([one for one in every if one.path == os.fsencode(tree / "a")]) == 2
+    for number, last in enumerate(every):
+        told = Walked()
+        left = scan_beside(
+            sources,
+            filters=Filters(),
+            overrides={},
+            report=told.problems.append,
+            warn=told.warnings.append,
+            after=last,
+        )
+        with closing(left):
+            assert [as_values(one, sources) for one in left] == expected[number + 1 :]
+        assert not told.warnings
 
 
 def test_a_time_that_fits_no_64_bits_comes_through(tree: Path) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from backup.source import small
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.small import LARGEST, FileToRead, buffer_size, is_plain, is_small, read_small, seen
-from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, Told, read_here
+from backup.source.small import LARGEST, buffer_size, is_plain, is_small, read_small, seen
+from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, Told, read_here
 
 
 def read(path: Path, found: os.stat_result | None = None) -> Told | None:

@@ -1,0 +1,78 @@
+"""Which process scans: this one while there may be little, then a second one; nothing is told twice."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backup.archiver import scanning
+from backup.model import Problem
+from backup.source import scanner
+from backup.source.filters import Filters
+from backup.source.scan import scan
+from backup.source.scanned import ScannedDirectory
+
+FOLDERS, FILES = 7, 5
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The second processes that were started."""
+    made: list[object] = []
+
+    class Noted(scanner.ScannerProcess):
+        def __init__(self, *some: Any) -> None:
+            super().__init__(*some)
+            made.append(self)
+
+    monkeypatch.setattr(scanner, "ScannerProcess", Noted)
+    return made
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A tree with a socket, which is a problem, in each folder."""
+    top = tmp_path / "source"
+    for folder in range(FOLDERS):
+        (top / f"{folder}").mkdir(parents=True)
+        for number in range(FILES):
+            (top / f"{folder}" / f"{number}").write_text(f"{folder} {number}")
+        os.mknod(top / f"{folder}" / "socket", 0o140600)
+    return top
+
+
+def seen(directory: ScannedDirectory) -> tuple[bytes, list[tuple[bytes, int, int]]]:
+    """A directory with what its entries are."""
+    return directory.path, [(one.name, one.stat.st_ino, one.stat.st_mtime_ns) for one in directory.entries]
+
+
+@pytest.mark.parametrize("many", [1, FILES, 3 * FILES + 1, 10**9])
+@pytest.mark.parametrize("known", [0, 3 * FILES])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_is_found_whoever_scans(
+    source: Path, monkeypatch: pytest.MonkeyPatch, started: list[object], many: int, known: int, workers: int
+) -> None:
+    monkeypatch.setattr(scanning, "MANY_FILES", many)
+    job: Any = SimpleNamespace(
+        sources=[os.fsencode(source)],
+        filters=Filters(),
+        overrides={},
+        memory=SimpleNamespace(workers=workers),
+    )
+    problems: list[Problem] = []
+    expected: list[Problem] = []
+    warnings: list[str] = []
+    alone = scan(job.sources, filters=job.filters, report=expected.append)
+    with closing(scanning.scan_sources(job, known, problems.append, warnings.append)) as found:
+        below = os.fsencode(source)
+        mine = [seen(one) for one in found if one.path.startswith(below)]
+        assert mine == [seen(one) for one in alone if one.path.startswith(below)]
+    assert problems == expected
+    assert len(problems) == FOLDERS
+    assert not warnings
+    assert len(started) == (workers == 2 and many < 10**9)
