@@ -32,7 +32,10 @@ MAKER: Final = 26 * MIB
 
 CHUNK_BYTES: Final = 500
 """A chunk of an unfinished pack: id, number, rows; in the pack that fills and in the one that is finished."""
-BATCHES_AHEAD: Final = 3  # requested ones, each with room for compressible and dense files
+MOST_READERS: Final = 4
+"""Processes that read small files: for more, the one that keeps the books is too slow."""
+
+_BATCHES_AHEAD: Final = 2  # of each reader, with room for compressible and dense files
 _PIECES: Final = 5  # three fetched ahead, one being verified, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
@@ -41,7 +44,8 @@ class BackupMemory(Struct, frozen=True):
     """Limits of a backup's buffers in bytes, and the number of chunks that may be in a pack.
 
     `uploads`: parts that are being sent; `in_flight`: frames under way, before they are sealed; `batch`:
-    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead. So many `workers` seal.
+    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead. So many `workers` seal,
+    and so many `readers`, processes of their own, read small files.
     """
 
     uploads: int
@@ -52,13 +56,18 @@ class BackupMemory(Struct, frozen=True):
     workers: int = 2
 
     @property
+    def readers(self) -> int:
+        """Number of processes that read small files: none on one core."""
+        return _readers(self.workers) if self.workers > 1 else 0
+
+    @property
     def worst(self) -> int:
         """Total bytes when every buffer is full at once.
 
         Sealed frames may be as large again.
         """
         frames = 2 * self.in_flight
-        ahead = 2 * BATCHES_AHEAD * self.ahead
+        ahead = 2 * _BATCHES_AHEAD * self.readers * self.ahead
         further = max(0, self.workers - 2) * 2 * FRAME
         return ALWAYS + further + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
 
@@ -72,14 +81,19 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     for_workers = min(max(0, cores - 2) * FURTHER_WORKER, rest // 4)
     further = for_workers // FURTHER_WORKER
     left = rest - for_workers
+    workers = min(cores, 2) + further
     return BackupMemory(
         uploads=left // 2,
         in_flight=left * 3 // 32 + further * 2 * FRAME,
         batch=left // 32,
-        ahead=left // 64,
+        ahead=left * 3 // 128 // _readers(workers),
         chunks=left * 5 // 32 // CHUNK_BYTES,
-        workers=min(cores, 2) + further,
+        workers=workers,
     )
+
+
+def _readers(workers: int) -> int:
+    return min(workers, MOST_READERS)
 
 
 def frame_openers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:

@@ -107,7 +107,7 @@ class TestShares:
         default = backup_memory(DEFAULT_MEMORY)
         assert default.in_flight == 24 * MIB
         assert default.batch == contents._BATCH_BYTES
-        assert default.ahead == 4 * MIB
+        assert default.ahead == 3 * MIB
         assert default.uploads == 4 * 32 * MIB
         assert fetched_piece() == PIECE
 

@@ -1,7 +1,7 @@
-"""Files on their way to `Contents`, in the order of the scan; small ones in batches, by a second process.
+"""Files on their way to `Contents`, in the order of the scan; small ones in batches, by other processes.
 
-The process is started when a run has many small files to read; whatever it does not read, and everything
-that is not small, is read here in its turn. If it cannot be started or dies, that is told once.
+Those are started when a run has many small files to read (`readers`); whatever they do not read, and
+everything that is not small, is read here in its turn.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from msgspec import Struct
 
 from backup.archiver.contents import Content, Contents
 from backup.archiver.pipeline import ChunkRun
 from backup.archiver.read_batch import Batch, Handle
+from backup.archiver.readers import Readers
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.rows import pack_u32
@@ -28,16 +29,11 @@ from backup.source.columns import StatusColumns
 from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
-from backup.source.small import MOST_DIRECTORIES, MOST_REQUESTS, ReadBatch, ReaderGoneError, is_small
+from backup.source.small import MOST_DIRECTORIES, ReadBatch, is_small
 
-if TYPE_CHECKING:
-    from backup.source.reader import ReaderProcess
-
-MANY_SMALL_FILES: Final = 2_000  # from so many small files on, a second process pays off
 _MOST_BYTES: Final = 2 * MIB  # in a batch
 MOST_WAITING: Final = 64  # files to read here, waiting for their turn
 _MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories with waiting files
-_ALONE: Final = "small files were read by one process instead of two: the second"
 
 Then = Callable[[Content], None]
 Failed = Callable[[FileUnreadableError], None]
@@ -114,19 +110,16 @@ class ReadAhead:
         stamps: Callable[[], int],
         batch_bytes: int = _MOST_BYTES,
         *,
-        in_two: bool = True,
+        readers: int = 1,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`in_two`: a core is there for a second process; `warn` is told in a sentence if that is not."""
-        self._warn = warn
+        """So many `readers`, processes, may be started; `warn` is told in a sentence if none can."""
         self._contents = contents
         self._taker = taker
         self._secret = secret
         self._stamps = stamps
         self._most_bytes = batch_bytes
-        self._reader: ReaderProcess | None = None
-        self._may_start = in_two
-        self._seen = 0
+        self._readers = Readers(secret, batch_bytes, most=readers, warn=warn)
         self._handle: Handle | None = None
         self._queue: deque[Batch | _File] = deque()
         self._asked: deque[Batch] = deque()  # in the order of their answers
@@ -135,7 +128,7 @@ class ReadAhead:
 
     def read(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
         """Read a file in its turn: the taker is called in the order of these calls."""
-        small = is_small(scanned.stat) and self._has_reader()
+        small = is_small(scanned.stat) and self._readers.are_worth_it()
         if not small and not self._queue:
             self._read_now(directory.handle, directory.path, scanned.name, live)
             return
@@ -157,7 +150,7 @@ class ReadAhead:
     def read_new(self, directory: ScannedDirectory, columns: StatusColumns, files: range) -> None:
         """Read new small files (`small_runs`) of a directory, as `read` would, one after the other."""
         while files:
-            handle = self._handle_to_wait(directory) if self._reader is not None else None
+            handle = self._handle_to_wait(directory) if self._readers.are_there else None
             if handle is None:
                 self.read(directory, directory.entries[files[0]], None)
                 files = files[1:]
@@ -175,7 +168,9 @@ class ReadAhead:
             return None
 
     def _keep_bounds(self) -> None:
-        while len(self._asked) >= MOST_REQUESTS or self._waiting > MOST_WAITING or self._open > _MOST_OPEN:
+        while self._asked and not self._readers.have_room:
+            self._take_turn()
+        while self._waiting > MOST_WAITING or self._open > _MOST_OPEN:
             self._take_turn()
 
     def drain(self) -> None:
@@ -184,11 +179,11 @@ class ReadAhead:
             self._take_turn()
 
     def close(self) -> None:
-        """End the process and drop what still waits."""
+        """End the processes and drop what still waits."""
         for item in self._queue:
             self._release(item.handles if isinstance(item, Batch) else [item.handle])
         self._queue.clear()
-        self._end_reader()
+        self._readers.close()
 
     def _filling_batch(self) -> Batch:
         """The batch at the end of the queue that takes more files."""
@@ -212,11 +207,7 @@ class ReadAhead:
     def _ask(self, batch: Batch) -> None:
         batch.is_asked = True
         self._asked.append(batch)
-        if self._reader is not None:
-            try:
-                self._reader.ask([handle.number for handle in batch.handles], batch.at, batch.found)
-            except ReaderGoneError as error:
-                self._go_on_alone(error)
+        self._readers.ask(batch)
 
     def _take_turn(self) -> None:
         item = self._queue[0]
@@ -238,7 +229,7 @@ class ReadAhead:
     def _take(self, batch: Batch) -> None:
         """Hand on the files of a batch that the process read, and read the rest here."""
         try:
-            answer = self._answer()
+            answer = self._readers.answer()
             left: Iterable[int] = range(len(batch.at))
             if answer is not None:
                 files = self._taken(batch, answer)
@@ -249,15 +240,6 @@ class ReadAhead:
                 self._read_now(handle.number, handle.path, batch.found.names[row], batch.lives[row])
         finally:
             self._release(batch.handles)
-
-    def _answer(self) -> ReadBatch | None:
-        if self._reader is None:
-            return None
-        try:
-            return self._reader.answer()
-        except ReaderGoneError as error:
-            self._go_on_alone(error)
-            return None
 
     def _taken(self, batch: Batch, answer: ReadBatch) -> SmallFiles:
         """Give the chunks that were read to `contents`; returns the files with their numbers."""
@@ -322,33 +304,3 @@ class ReadAhead:
             if not handle.users:
                 self._open -= 1
                 os.close(handle.number)
-
-    def _has_reader(self) -> bool:
-        """Whether the second process is there; starts it after thousands of small files."""
-        if self._reader is not None:
-            return True
-        self._seen += 1
-        if self._may_start and self._seen > MANY_SMALL_FILES:
-            from backup.source.reader import ReaderProcess
-
-            try:
-                self._reader = ReaderProcess(
-                    chunk_key=self._secret.chunk_key,
-                    content_key=self._secret.content_key,
-                    batch_bytes=self._most_bytes,
-                )
-            except OSError as error:
-                self._may_start = False  # no process available: read here
-                self._warn(f"{_ALONE} cannot be started: {error.strerror or error}")
-        return self._reader is not None
-
-    def _go_on_alone(self, error: ReaderGoneError) -> None:
-        """Read everything here from now on: the process is gone, with its unanswered requests."""
-        self._end_reader()
-        self._warn(f"{_ALONE} is gone: {error}")
-
-    def _end_reader(self) -> None:
-        self._may_start = False
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None

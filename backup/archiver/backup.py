@@ -255,7 +255,7 @@ class _Backup:
         if not job.only_streams:
             reads = ReadAhead(
                 *(contents, self._staging, self._at.keys.secret, context.stamps, job.memory.ahead),
-                in_two=job.memory.workers > 1,
+                readers=job.memory.readers,
                 warn=self._tally.warnings.append,
             )
             with closing(reads) as ahead:

@@ -53,16 +53,21 @@ class Batch(Struct):
     def add_new(self, handle: Handle, columns: StatusColumns, files: range) -> int:
         """Add as many new files, from the first on, as one request takes; call `is_full` before."""
         some = slice(files.start, min(files.stop, files.start + MOST_FILES - len(self.at)))
-        sizes = list(accumulate(columns.sizes[some], initial=self.bytes))
-        names = list(accumulate(map(len, columns.names[some]), initial=self.names))
-        most = min(
-            bisect_left(sizes, self.most_bytes), bisect_left(names, MOST_NAMES - _LONGEST), len(sizes) - 1
-        )
+        sizes, names = columns.sizes[some], list(map(len, columns.names[some]))
+        most, size, length = len(names), sum(sizes), sum(names)
+        if self.bytes + size >= self.most_bytes or self.names + length >= MOST_NAMES - _LONGEST:
+            most = 1 + min(
+                bisect_left(list(accumulate(sizes)), self.most_bytes - self.bytes),
+                bisect_left(list(accumulate(names)), MOST_NAMES - _LONGEST - self.names),
+                most - 1,
+            )
+            size, length = sum(sizes[:most]), sum(names[:most])
         self._use(handle)
         self.at.extend(repeat(len(self.handles) - 1, most))
         self.found.add_some(columns, files.start, files.start + most)
         self.lives += repeat(None, most)
-        self.bytes, self.names = sizes[most], names[most]
+        self.bytes += size
+        self.names += length
         return most
 
     def _use(self, handle: Handle) -> None:

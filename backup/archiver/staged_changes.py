@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from itertools import repeat
-from typing import Any, Final, TypeVar
+from operator import itemgetter
+from typing import Any, Final
 
 from backup.archiver.ahead import SmallFiles
 from backup.archiver.books import Books
@@ -26,7 +27,7 @@ from backup.model import ContentId, Entry, EntryKind, Hint, Owner
 from backup.source.columns import StatusColumns
 from backup.source.metadata import owner_of
 
-T = TypeVar("T")
+_Picks = Callable[[Sequence[Any]], Sequence[Any]]
 _MODE: Final = 0o7777
 ROWS_A_BATCH: Final = 10_000
 READS_A_VIEW: Final = 2_000
@@ -138,31 +139,33 @@ class StagedChanges:
             self.flush()
         if not count:
             return
-        rows = _chosen(files.rows, indexes)
         found = files.found
+        named = _picks(indexes, len(files.rows))
+        rows = named(files.rows)
+        of_rows = _picks(rows, len(found.names))
         homes = [self._directory(path) for path in files.directories]
         columns: tuple[Iterable[Any], ...] = (
             self._numbers.take_many(count),
-            [homes[home] for home in _chosen(files.at, rows)],
-            _chosen(found.names, rows),
+            map(homes.__getitem__, of_rows(files.at)),
+            of_rows(found.names),
             repeat(int(EntryKind.FILE), count),
-            map(_MODE.__and__, _chosen(found.modes, rows)),
-            self._owners_of(found, rows),
-            _chosen(found.mtimes, rows),
-            _chosen(found.sizes, rows),
+            map(_MODE.__and__, of_rows(found.modes)),
+            self._owners_of(found, rows, of_rows),
+            of_rows(found.mtimes),
+            of_rows(found.sizes),
             repeat(None, count),
-            _chosen(files.content_ids, indexes),
-            _chosen(files.chunks, indexes),
-            _chosen(found.inodes, rows),
-            _chosen(found.ctimes, rows),
+            named(files.content_ids),
+            named(files.chunks),
+            of_rows(found.inodes),
+            of_rows(found.ctimes),
             repeat(0, count),
         )
         for column, more in zip(self._added, columns, strict=True):
             column.extend(more)
 
-    def _owners_of(self, found: StatusColumns, rows: Sequence[int]) -> Iterable[int]:
+    def _owners_of(self, found: StatusColumns, rows: Sequence[int], of_rows: _Picks) -> Iterable[int]:
         """The number of each file's owner."""
-        ids = list(zip(_chosen(found.users, rows), _chosen(found.groups, rows), strict=True))
+        ids = list(zip(of_rows(found.users), of_rows(found.groups), strict=True))
         for new in set(ids).difference(self._owners_met):
             self._owners_met[new] = self._owner(owner_of(found.status(rows[ids.index(new)])))
         return map(self._owners_met.__getitem__, ids)
@@ -284,9 +287,11 @@ class StagedChanges:
             return entries.add_owner(tx, owner)
 
 
-def _chosen(values: Sequence[T], at: Iterable[int]) -> Sequence[T]:
-    """The values at these indexes."""
-    return list(map(values.__getitem__, at))
+def _picks(at: Sequence[int], count: int) -> _Picks:
+    """Picks the values at these indexes of `count`; all of them in order are left as they are."""
+    if len(at) == count and list(at) == list(range(count)):
+        return lambda values: values
+    return itemgetter(*at) if len(at) > 1 else lambda values: [values[one] for one in at]
 
 
 def _no_rows() -> list[list[Any]]:

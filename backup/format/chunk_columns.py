@@ -48,4 +48,9 @@ class ChunkColumns(Sequence[ChunkRow]):
         return ChunkRow(self.ids[index], self.frames[index], self.offsets[index], self.lengths[index])
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, ChunkColumns):
+            return self._columns() == other._columns()
         return isinstance(other, Sequence) and list(self) == list(other)
+
+    def _columns(self) -> list[list[bytes] | list[int]]:
+        return [list(self.ids), list(self.frames), list(self.offsets), list(self.lengths)]

@@ -63,6 +63,7 @@ class ReaderProcess:
         self._poll.register(self._socket, select.POLLIN | select.POLLOUT)
         self._sizes: deque[array[int]] = deque()  # of the files of unanswered requests
         self._answers: deque[ReadBatch] = deque()  # received while sending
+        self.unanswered = 0  # questions whose answers were not taken
         with suppress(OSError):  # it is gone already: the first answer reports it
             self._socket.sendall(chunk_key + content_key)
 
@@ -80,6 +81,7 @@ class ReaderProcess:
 
         `at` has each file's index in `directories`. No more than `MOST_REQUESTS` requests may be unanswered.
         """
+        self.unanswered += 1
         request = _request(at, files)
         self._sizes.append(files.sizes)
         self._send(_HEAD.pack(len(request), len(directories)), directories)
@@ -89,6 +91,7 @@ class ReaderProcess:
 
     def answer(self) -> ReadBatch:
         """The result of the oldest unanswered request."""
+        self.unanswered -= 1
         return self._answers.popleft() if self._answers else self._receive()
 
     def _send(self, data: bytes | memoryview, handles: Sequence[int] = ()) -> int:
@@ -125,7 +128,7 @@ class ReaderProcess:
             raise ValueError("it named other files than it read")
         buffer = self._buffers.next()
         middle = len(buffer) // 2
-        loose, dense = (sum(sizes[index] for index in indexes) for indexes in (read.loose, read.dense))
+        loose, dense = (sum(map(sizes.__getitem__, indexes)) for indexes in (read.loose, read.dense))
         if loose > middle or dense > middle:
             raise ValueError("it read more than there is room for")
         return ReadBatch(read, buffer[:loose], buffer[middle : middle + dense])

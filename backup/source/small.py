@@ -37,7 +37,7 @@ seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", 
 MOST_FILES: Final = 512  # in a batch
 MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
-MOST_REQUESTS: Final = 3  # unanswered requests to a second process at once
+MOST_REQUESTS: Final = 2  # unanswered requests to a second process at once
 
 
 class ReaderGoneError(SourceError):
@@ -110,11 +110,15 @@ def _all_are_small(columns: StatusColumns) -> bool:
     """Whether all of them are small files, as mostly where there are very many."""
     if not columns.names:
         return True
+    largest = max(columns.sizes)
     return (
-        set(map(_KIND.__and__, columns.modes)) == {stat.S_IFREG}
+        all(mode & _KIND == stat.S_IFREG for mode in set(columns.modes))
         and set(columns.links) == {1}
-        and max(columns.sizes) <= LARGEST
-        and all(map(le, columns.sizes, map(_BLOCK.__mul__, columns.blocks)))
+        and largest <= LARGEST
+        and (
+            largest <= _BLOCK * min(columns.blocks)
+            or all(map(le, columns.sizes, map(_BLOCK.__mul__, columns.blocks)))
+        )
         and min(columns.mtimes) >= 0
         and min(columns.ctimes) >= 0
         and max(columns.inodes) < 2**63

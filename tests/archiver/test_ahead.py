@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import ahead as reading_ahead
-from backup.archiver import read_batch
+from backup.archiver import read_batch, readers
 from backup.inventory.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
@@ -36,10 +35,11 @@ def site(tmp_path: Path, source: Path, disk: DirectoryVault, clock: ManualClock)
     return Site.create(tmp_path / "site", disk, [source], clock=clock)
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["one reader", "two readers"])
+def at_once(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """No file is too few for a second process, and few are a batch."""
-    monkeypatch.setattr(reading_ahead, "MANY_SMALL_FILES", 0)
+    monkeypatch.setattr(readers, "MANY_SMALL_FILES", 0)
+    monkeypatch.setattr(readers, "MANY_BATCHES", 1 if request.param == "two readers" else 10**9)
     monkeypatch.setattr(read_batch, "MOST_FILES", 16)
 
 

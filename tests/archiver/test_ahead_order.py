@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.archiver import ahead, read_batch
+from backup.archiver import ahead, read_batch, readers
 from backup.inventory.runs import Outcome
 from backup.model import VaultName
 from backup.source.small import LARGEST
@@ -26,9 +26,10 @@ SIZES = st.sampled_from([0, 1, 77, 5_000, LARGEST, LARGEST + 1, 700_000])
     folders=st.lists(st.lists(SIZES, max_size=25), min_size=1, max_size=6),
     batch=st.integers(1, 6),
     waiting=st.integers(0, 3),
+    many=st.sampled_from([0, 1, 3]),
 )
 def test_files_large_and_small_between_each_other(
-    tmp_path_factory: pytest.TempPathFactory, folders: list[list[int]], batch: int, waiting: int
+    tmp_path_factory: pytest.TempPathFactory, folders: list[list[int]], batch: int, waiting: int, many: int
 ) -> None:
     folder = tmp_path_factory.mktemp("mixed")
     plant(folder / "source", folders)
@@ -37,7 +38,8 @@ def test_files_large_and_small_between_each_other(
     vault.create()
     site = Site.create(folder / "state", vault, [folder / "source"], clock=clock)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "MANY_SMALL_FILES", 3)
+        patch.setattr(readers, "MANY_SMALL_FILES", 3)
+        patch.setattr(readers, "MANY_BATCHES", many)
         patch.setattr(read_batch, "MOST_FILES", batch)
         patch.setattr(ahead, "MOST_WAITING", waiting)
         report = site.backup()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import ahead, contents, read_batch
+from backup.archiver import contents, read_batch, readers
 from backup.format.naming import chunk_id
 from backup.source.reader import ReaderProcess
 from tests.support.backups import Site
@@ -108,7 +108,7 @@ def test_swaps_while_the_second_process_reads(
     site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """It gets handles and names of what the scan saw; what has these names by then is another matter."""
-    monkeypatch.setattr(ahead, "MANY_SMALL_FILES", 0)
+    monkeypatch.setattr(readers, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(read_batch, "MOST_FILES", 2)
     secret = tmp_path / "secret"
     secret.mkdir()

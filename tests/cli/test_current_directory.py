@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,8 @@ import backup
 from backup import second_process
 from backup.cli import leave_out_current_directory
 from backup.cli.demonstration.local_aws import running_emulator
+from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
-from backup.source.small import FileToRead, seen
 from tests.support.emulated import write_accounts
 from tests.support.servers import SCRIPT, Server, directory_server
 
@@ -104,7 +105,8 @@ def test_a_helper_imports_nothing_from_pythonpath(
     try:
         folder = os.open(tmp_path, os.O_RDONLY)
         (tmp_path / "empty").touch()
-        reader.ask([folder], [FileToRead(0, b"empty", seen((tmp_path / "empty").stat()))])
+        files = StatusColumns.of([b"empty"], [(tmp_path / "empty").stat()])
+        reader.ask([folder], array("H", [0]), files)
         assert list(reader.answer().read.empty) == [0]
         os.close(folder)
         assert os.readlink(f"/proc/{reader._process.pid}/cwd") == "/"

@@ -1,0 +1,118 @@
+"""The processes that read small files for a run, asked by turns; more are started as there is more to read.
+
+If one cannot be started or dies, that is told once, and nobody is asked any more: the caller reads by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from backup.archiver.read_batch import Batch
+from backup.format.keys import ChunkSecret
+from backup.source.small import MOST_REQUESTS, ReadBatch, ReaderGoneError
+
+if TYPE_CHECKING:
+    from backup.source.reader import ReaderProcess
+
+MANY_SMALL_FILES: Final = 2_000
+"""From so many small files on, a process beside this one pays off."""
+
+MANY_BATCHES: Final = 8
+"""From so many batches for each on, one more does."""
+
+_ALONE: Final = "small files were read by one process instead of two: the second"
+
+
+class Readers:
+    """At most `most` processes, for the run's own thread; `close` it whatever happened."""
+
+    def __init__(
+        self, secret: ChunkSecret, batch_bytes: int, *, most: int, warn: Callable[[str], None]
+    ) -> None:
+        """`batch_bytes` are in a batch; `warn` is told in a sentence why there is no process."""
+        self._secret = secret
+        self._batch_bytes = batch_bytes
+        self._most = most
+        self._warn = warn
+        self._readers: list[ReaderProcess] = []
+        self._asked: deque[ReaderProcess | None] = deque()  # in the order of the questions
+        self._seen = 0
+        self._batches = 0
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is one."""
+        return bool(self._readers)
+
+    def are_worth_it(self) -> bool:
+        """Whether there is one after this small file, too: of very many the first is started."""
+        if self._readers:
+            return True
+        self._seen += 1
+        if self._seen > MANY_SMALL_FILES:
+            self._start_one()
+        return self.are_there
+
+    @property
+    def have_room(self) -> bool:
+        """Whether one of them may be asked before another answer is taken."""
+        return any(one.unanswered < MOST_REQUESTS for one in self._readers)
+
+    def ask(self, batch: Batch) -> None:
+        """Ask for a batch; they must `have_room`, if there are any."""
+        if not self._readers:
+            self._asked.append(None)
+            return
+        self._batches += 1
+        if self._batches > MANY_BATCHES * len(self._readers):
+            self._start_one()
+        reader = min(self._readers, key=lambda one: one.unanswered)
+        self._asked.append(reader)
+        try:
+            reader.ask([handle.number for handle in batch.handles], batch.at, batch.found)
+        except ReaderGoneError as error:
+            self._give_up(error)
+
+    def answer(self) -> ReadBatch | None:
+        """The answer to the oldest question; None if nobody is left to give it."""
+        reader = self._asked.popleft()
+        if reader is None or not self._readers:
+            return None
+        try:
+            return reader.answer()
+        except ReaderGoneError as error:
+            self._give_up(error)
+            return None
+
+    def close(self) -> None:
+        """End them."""
+        self._most = 0
+        for reader in self._readers:
+            reader.close()
+        self._readers.clear()
+
+    def _start_one(self) -> None:
+        """Start one more, if there may be one."""
+        if len(self._readers) >= self._most:
+            return
+        from backup.source.reader import ReaderProcess
+
+        try:
+            started = ReaderProcess(
+                chunk_key=self._secret.chunk_key,
+                content_key=self._secret.content_key,
+                batch_bytes=self._batch_bytes,
+            )
+        except OSError as error:
+            self._most = len(self._readers)  # no process available: it is not tried again
+            if not self._readers:
+                self._warn(f"{_ALONE} cannot be started: {error.strerror or error}")
+        else:
+            self._readers.append(started)
+
+    def _give_up(self, error: ReaderGoneError) -> None:
+        """Ask nobody from now on: one is gone, with its unanswered questions."""
+        self.close()
+        self._warn(f"{_ALONE} is gone: {error}")
