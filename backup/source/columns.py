@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Final, NamedTuple, Self
 
@@ -20,6 +20,7 @@ _NO_TIMES: Final = (0, 0, 0)  # in whole seconds: nobody asks for them
 _UNSIGNED: Final = {"st_ino", "st_dev", "st_rdev"}
 _TYPES: Final = tuple("Q" if name in _UNSIGNED else "q" for name in (*_FIRST, *_NAMED))
 _values = attrgetter(*_FIRST, *_NAMED)
+_named = attrgetter(*_NAMED)
 
 
 class StatusColumns(NamedTuple):
@@ -48,8 +49,10 @@ class StatusColumns(NamedTuple):
     @classmethod
     def of(cls, names: Iterable[bytes], statuses: Sequence[os.stat_result]) -> Self:
         """`OverflowError` where a number has more than 64 bits, such as a time in hundreds of years."""
-        columns = zip(*map(_values, statuses), strict=True) if statuses else ((),) * len(_TYPES)
-        return cls(list(names), *map(array, _TYPES, columns))
+        if not statuses:
+            return cls.new()
+        first = islice(zip(*statuses, strict=True), len(_FIRST))  # in a status's own order
+        return cls(list(names), *map(array, _TYPES, chain(first, zip(*map(_named, statuses), strict=True))))
 
     @classmethod
     def from_bytes(cls, names: list[bytes], numbers: bytes) -> Self:

@@ -20,9 +20,8 @@ Look = tuple[Any, ...]
 """A file with one name: that, mode, size, mtime and ctime in ns, inode; of anything else the name alone."""
 
 _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
-_links = attrgetter("st_nlink")
+_links, _mode = attrgetter("st_nlink"), attrgetter("st_mode")
 _name, _stat = itemgetter(0), itemgetter(1)  # of an entry
-_mode = itemgetter(1)  # of a look
 _KIND: Final = 0o170000
 
 
@@ -103,20 +102,21 @@ def columns_of(entries: Sequence[ScannedEntry]) -> StatusColumns:
 
 def _looks_of(columns: StatusColumns) -> list[Look]:
     found = (columns.modes, columns.sizes, columns.mtimes, columns.ctimes, columns.inodes)
-    return _of_plain(list(zip(columns.names, *found, strict=True)), columns.links)
+    return _of_plain(list(zip(columns.names, *found, strict=True)), columns.modes, columns.links)
 
 
 def _looks(entries: Sequence[ScannedEntry]) -> list[Look]:
     stats = list(map(_stat, entries))
-    return _of_plain(list(map(add, zip(map(_name, entries)), map(_look, stats))), list(map(_links, stats)))
+    looks = list(map(add, zip(map(_name, entries)), map(_look, stats)))
+    return _of_plain(looks, list(map(_mode, stats)), list(map(_links, stats)))
 
 
-def _of_plain(looks: list[Look], links: Sequence[int]) -> list[Look]:
+def _of_plain(looks: list[Look], modes: Sequence[int], links: Sequence[int]) -> list[Look]:
     """The looks, but the names alone of all that are no files with one name."""
-    kind, regular = _KIND, stat.S_IFREG
-    if set(links) <= {1} and set(map(kind.__and__, map(_mode, looks))) <= {regular}:
+    plain = {mode for mode in set(modes) if mode & _KIND == stat.S_IFREG}
+    if set(links) <= {1} and len(plain) == len(set(modes)):
         return looks
     return [
-        look if of == 1 and look[1] & kind == regular else look[:1]
-        for look, of in zip(looks, links, strict=True)
+        look if of == 1 and mode in plain else look[:1]
+        for look, mode, of in zip(looks, modes, links, strict=True)
     ]

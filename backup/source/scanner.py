@@ -218,7 +218,7 @@ def _encoded(problems: Sequence[Problem], directory: ScannedDirectory) -> bytes:
     columns = directory.columns()
     entries = directory.entries if columns is None else None
     names, numbers = ([], b"") if columns is None else (columns.names, columns.numbers())
-    leading = frozenset(at for at, one in enumerate(directory.entries) if one.leads_on)
+    leading = frozenset(at for at, (_, _, leads_on) in enumerate(directory.entries) if leads_on)
     beside = (leading, directory.unread, directory.after, directory.until)
     found = _Found(directory.path, directory.device, names, numbers, *beside)
     return _ENCODER.encode(_Said(found, _dumped((problems, entries)) if problems or entries else b""))
