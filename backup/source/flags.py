@@ -38,21 +38,20 @@ _READ, _WRITE = (2 << 29, 4 << 29) if os.uname().machine.startswith(_OTHER_WAY) 
 _GET: Final = _READ | _LONG << 16 | ord("f") << 8 | 1
 _SET: Final = _WRITE | _LONG << 16 | ord("f") << 8 | 2
 _INT: Final = struct.Struct("i")  # the request speaks of a long, and the kernel of an int
-_UNSIGNED: Final = struct.Struct("I")
-_NO_FLAGS: Final = bytes(_LONG)
 _NONE_HERE: Final = {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EACCES}
 
 
 def read_flags(handle: int) -> int | None:
     """All flags of an open file or directory; None where the file system knows none. OSError if it fails."""
+    buffer = bytearray(_LONG)
     try:
-        found = ioctl(handle, _GET, _NO_FLAGS)
+        ioctl(handle, _GET, buffer)
     except OSError as error:
         if error.errno in _NONE_HERE:
             return None
         raise
-    number: int = _UNSIGNED.unpack_from(found)[0]
-    return number
+    number: int = _INT.unpack_from(buffer)[0]
+    return number & 0xFFFFFFFF
 
 
 def write_flags(handle: int, flags: int) -> None:
