@@ -22,16 +22,15 @@ def scan_sources(
     what could not be read, `warn` in a sentence if a second process was not available.
     """
     sources, filters, overrides, tell = job.sources, job.filters, job.overrides, once(report)
+    may_be_two = job.memory.workers > 1
     last: ScannedDirectory | None = None
-    is_two = job.memory.workers > 1
-    seen = files if is_two else 0
-    if seen < MANY_FILES:
+    if files < MANY_FILES or not may_be_two:
         seen = 0
         with closing(scan(sources, filters=filters, overrides=overrides, report=tell)) as directories:
             for last in directories:
                 yield last
                 seen += len(last.entries)
-                if is_two and seen >= MANY_FILES:
+                if may_be_two and seen >= MANY_FILES:
                     break
             else:
                 return

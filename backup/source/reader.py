@@ -81,6 +81,8 @@ class ReaderProcess:
 
         `at` has each file's index in `directories`. No more than `MOST_REQUESTS` requests may be unanswered.
         """
+        if self.unanswered >= MOST_REQUESTS:
+            raise AssertionError("what it read would be overwritten before anybody took it")
         self.unanswered += 1
         request = _request(at, files)
         self._sizes.append(files.sizes)
