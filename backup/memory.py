@@ -35,7 +35,8 @@ CHUNK_BYTES: Final = 500
 MOST_READERS: Final = 4
 """Processes that read small files: for more, the one that keeps the books is too slow."""
 
-_BATCHES_AHEAD: Final = 2  # of each reader, with room for compressible and dense files
+BATCHES_AHEAD: Final = 2
+"""Batches that are asked of each of them at once, each with room for compressible and dense files."""
 _PIECES: Final = 5  # three fetched ahead, one being verified, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
@@ -67,7 +68,7 @@ class BackupMemory(Struct, frozen=True):
         Sealed frames may be as large again.
         """
         frames = 2 * self.in_flight
-        ahead = 2 * _BATCHES_AHEAD * self.readers * self.ahead
+        ahead = 2 * BATCHES_AHEAD * self.readers * self.ahead
         further = max(0, self.workers - 2) * 2 * FRAME
         return ALWAYS + further + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
 

@@ -128,7 +128,7 @@ class ReadAhead:
 
     def read(self, directory: ScannedDirectory, scanned: ScannedEntry, live: LiveEntry | None) -> None:
         """Read a file in its turn: the taker is called in the order of these calls."""
-        small = is_small(scanned.stat) and self._readers.are_worth_it()
+        small = is_small(scanned.stat) and self._readers.for_one_more()
         if not small and not self._queue:
             self._read_now(directory.handle, directory.path, scanned.name, live)
             return
@@ -227,7 +227,7 @@ class ReadAhead:
             self._release([item.handle])
 
     def _take(self, batch: Batch) -> None:
-        """Hand on the files of a batch that the process read, and read the rest here."""
+        """Hand on the files of a batch that a process read, and read the rest here."""
         try:
             answer = self._readers.answer()
             left: Iterable[int] = range(len(batch.at))

@@ -259,7 +259,7 @@ class _Backup:
                 warn=self._tally.warnings.append,
             )
             with closing(reads) as ahead:
-                files = 0 if self._newest is None else self._newest.files
+                files = None if self._newest is None else self._newest.files
                 scan = scan_sources(job, files, self._report, self._tally.warnings.append)
                 with closing(scan) as directories:
                     for directory in directories:

@@ -1,4 +1,4 @@
-"""Small files that are requested together from the process that reads ahead, in columns."""
+"""Small files that are requested together from a process that reads ahead, in columns."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from backup.archiver.read_batch import Batch
@@ -20,9 +21,9 @@ MANY_SMALL_FILES: Final = 2_000
 """From so many small files on, a process beside this one pays off."""
 
 MANY_BATCHES: Final = 8
-"""From so many batches for each on, one more does."""
+"""When so many batches were asked for each process, one more is started."""
 
-_ALONE: Final = "small files were read by one process instead of two: the second"
+_ALONE: Final = "small files were read by the first process alone: the one beside it"
 
 
 class Readers:
@@ -46,8 +47,8 @@ class Readers:
         """Whether there is one."""
         return bool(self._readers)
 
-    def are_worth_it(self) -> bool:
-        """Whether there is one after this small file, too: of very many the first is started."""
+    def for_one_more(self) -> bool:
+        """Whether there is one to read a further small file; with the first of very many it is started."""
         if self._readers:
             return True
         self._seen += 1
@@ -89,9 +90,9 @@ class Readers:
     def close(self) -> None:
         """End them."""
         self._most = 0
-        for reader in self._readers:
-            reader.close()
-        self._readers.clear()
+        with ExitStack() as ending:
+            while self._readers:
+                ending.callback(self._readers.pop().close)
 
     def _start_one(self) -> None:
         """Start one more, if there may be one."""

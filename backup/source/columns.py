@@ -1,8 +1,10 @@
 """Statuses of entries as columns of 64-bit numbers: thousands of files need no object each.
 
-columns = StatusColumns.of([(name, status), ...])
-columns.sizes, columns.names ...         # what most is done with: whole columns
-columns.status(7)                        # an entry that somebody asks for becomes an object
+    columns = StatusColumns.of(names, statuses)
+    columns.sizes, columns.names ...         # what most is done with: whole columns
+    columns.status(7)
+
+An entry that somebody asks for becomes an object.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class StatusColumns(NamedTuple):
 
     @classmethod
     def of(cls, names: Iterable[bytes], statuses: Sequence[os.stat_result]) -> Self:
-        """`OverflowError` where a number has more than 64 bits, such as a time in hundreds of years."""
+        """`OverflowError` where a number does not fit 64 bits, such as a time in hundreds of years."""
         if not statuses:
             return cls.new()
         first = islice(zip(*statuses, strict=True), len(_FIRST))  # in a status's own order

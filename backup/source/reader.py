@@ -1,7 +1,7 @@
-"""A second process that reads small files, so that Python's work for each costs the first nothing.
+"""A process that reads small files, so that Python's work for each costs the first nothing.
 
     reader = ReaderProcess(chunk_key=..., content_key=..., batch_bytes=...)
-    reader.ask(handles, files)             # directory handles are sent along
+    reader.ask(handles, at, files)         # directory handles are sent along
     answer = reader.answer()               # to the oldest request
     reader.close()
 

@@ -74,18 +74,6 @@ def scan(
     yield from _Walk(report, left_out, most_open).directory(b"/", handle, root)
 
 
-def once(report: Report) -> Report:
-    """Tells no problem twice, as where something is scanned again."""
-    told: set[Problem] = set()
-
-    def tell(problem: Problem) -> None:
-        if problem not in told:
-            told.add(problem)
-            report(problem)
-
-    return tell
-
-
 def any_is_there(sources: Sequence[bytes]) -> bool:
     """Whether one of the sources exists, or may exist though we may not look."""
     for source in sources:
@@ -210,8 +198,8 @@ class _Walk:
                 return
             if done.handle is not None:
                 above.handle = self._reopen(above, done.handle)
-            for step in () if above.handle is not None else above.below:
-                self._moved(above.prefix + step.name)
+            if above.handle is None:
+                self._lose(above)
         finally:
             if done.handle is not None:
                 os.close(done.handle)
@@ -225,6 +213,10 @@ class _Walk:
             return handle
         os.close(handle)
         return None
+
+    def _lose(self, level: _Level) -> None:
+        for step in level.below:
+            self._moved(level.prefix + step.name)
 
     def _open(self, parent: int, path: bytes, step: _Step) -> int | None:
         try:

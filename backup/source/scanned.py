@@ -86,7 +86,7 @@ class ScannedDirectory(Struct, frozen=True):
         return _looks_of(entries.columns) if isinstance(entries, ColumnEntries) else _looks(entries)
 
     def columns(self) -> StatusColumns | None:
-        """The entries as columns; None where a number has more than 64 bits."""
+        """The entries as columns; None where a number does not fit 64 bits."""
         if isinstance(self.entries, ColumnEntries):
             return self.entries.columns
         try:
@@ -96,7 +96,7 @@ class ScannedDirectory(Struct, frozen=True):
 
 
 def columns_of(entries: Sequence[ScannedEntry]) -> StatusColumns:
-    """The columns of these entries; `OverflowError` where a number has more than 64 bits."""
+    """The columns of these entries; `OverflowError` where a number does not fit 64 bits."""
     return StatusColumns.of(map(_name, entries), list(map(_stat, entries)))
 
 

@@ -27,7 +27,7 @@ from backup.model import Problem
 from backup.second_process import receive, start
 from backup.source.columns import StatusColumns
 from backup.source.filters import Filters
-from backup.source.scan import Report, once, scan
+from backup.source.scan import Report, scan
 from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry
 
 _HEAD: Final = struct.Struct("<I")
@@ -52,7 +52,7 @@ class _Found(Struct, frozen=True, array_like=True):
 class _Said(Struct, frozen=True, array_like=True):
     """A message: a directory, None after the last one; what seldom comes is `pickled`.
 
-    That is problems, and the entries of a directory where a number has more than 64 bits: a time in hundreds
+    That is problems, and the entries of a directory where a number does not fit 64 bits: a time in hundreds
     of years.
     """
 
@@ -138,23 +138,24 @@ def scan_beside(
     overrides: Mapping[bytes, Filters],
     report: Report,
     warn: Warn,
-    after: ScannedDirectory | None = None,
 ) -> Generator[ScannedDirectory, None, None]:
-    """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none.
+    """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none."""
+    last: ScannedDirectory | None = None
+    told: set[Problem] = set()
 
-    `after`: only what comes after that directory, or after that piece of it.
-    """
-    last = after
-    tell = once(report)  # some is scanned again
+    def tell(problem: Problem) -> None:
+        if problem not in told:  # those of what is scanned again
+            told.add(problem)
+            report(problem)
+
     try:
         scanner = ScannerProcess(sources, filters, overrides)
     except OSError as error:
         warn(f"{_ALONE} cannot be started: {error.strerror or error}")
     else:
         try:
-            for found in _left(scanner.directories(tell), last):
-                last = found
-                yield found
+            for last in scanner.directories(tell):
+                yield last
             return
         except ScannerGoneError as error:
             warn(f"{_ALONE} is gone: {error}")
@@ -164,17 +165,19 @@ def scan_beside(
 
 
 def _left(
-    directories: Iterator[ScannedDirectory], last: ScannedDirectory | None
+    directories: Generator[ScannedDirectory, None, None], last: ScannedDirectory | None
 ) -> Iterator[ScannedDirectory]:
-    """What comes after the last directory that was handled, or after the piece of it."""
+    """What comes after the last directory that was handled, or after the piece of it.
+
+    No piece covers what one before it does: names that it lacks would be taken for gone.
+    """
     for directory in directories:
         if last is None or _place(directory.path) > _place(last.path):
             yield directory
-            break
-        if directory.path == last.path and _reaches_beyond(directory.until, last.until):
-            entries = [one for one in directory.entries if one.name > (last.until or b"")]
-            yield replace(directory, entries=entries, after=last.until)
-    yield from directories
+        elif directory.path == last.path and _reaches_beyond(directory.until, last.until):
+            begun = last.until or b""
+            entries = [one for one in directory.entries if one.name > begun]
+            yield replace(directory, entries=entries, after=max(directory.after or b"", begun))
 
 
 def _reaches_beyond(until: bytes | None, last: bytes | None) -> bool:

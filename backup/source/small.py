@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
 from backup.format.naming import chunk_id, content_id_of_chunk
+from backup.memory import BATCHES_AHEAD
 from backup.source.attributes import NONE, Attributes, read_attributes
 from backup.source.columns import StatusColumns
 from backup.source.opened_ahead import OpenedAhead
@@ -37,7 +38,7 @@ seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", 
 MOST_FILES: Final = 512  # in a batch
 MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
-MOST_REQUESTS: Final = 2  # unanswered requests to a second process at once
+MOST_REQUESTS: Final = BATCHES_AHEAD  # unanswered requests to a process that reads
 
 
 class ReaderGoneError(SourceError):

@@ -206,7 +206,7 @@ def test_no_process_to_be_had(
     report = site.backup()
     assert report.problems == ()
     (warning,) = report.warnings
-    assert warning.endswith("the second cannot be started: Resource temporarily unavailable")
+    assert warning.endswith("the one beside it cannot be started: Resource temporarily unavailable")
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(source, tmp_path / "out")
 
@@ -240,7 +240,7 @@ def test_a_helper_that_cannot_work_is_told_with_its_reason(
     assert report.outcome is Outcome.DONE
     (warning,) = report.warnings
     assert warning == (
-        "small files were read by one process instead of two: the second is gone: "
+        "small files were read by the first process alone: the one beside it is gone: "
         "it ended with exit code 1: no module named  socket"
     )
     assert report.document()["warnings"] == [warning]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def batch(tmp_path: Path) -> Iterator[Callable[[bytes], Batch]]:
 def see_many(readers: Readers) -> None:
     """Let them see as many files as make the first one worth its start."""
     for _ in range(MANY_SMALL_FILES):
-        assert not readers.are_worth_it()
-    readers.are_worth_it()
+        assert not readers.for_one_more()
+    readers.for_one_more()
 
 
 def take(readers: Readers) -> bytes:
@@ -148,12 +149,13 @@ def test_one_that_dies_ends_them_all(
         readers.ask(batch(b"%d" % number))
         take(readers)
     assert len(started) == 2
+    started[0]._process.send_signal(signal.SIGSTOP)  # it answers nothing any more
     readers.ask(batch(b"one"))
     readers.ask(batch(b"two"))
     started[0]._process.kill()
     started[0]._process.wait()
     assert [readers.answer(), readers.answer()] == [None, None]
-    assert not readers.are_worth_it()
+    assert not readers.for_one_more()
     readers.ask(batch(b"three"))
     assert readers.answer() is None
     (warning,) = warnings
@@ -175,5 +177,5 @@ def test_a_question_too_many_is_refused(
 def test_none_on_one_core(make: Make, started: list[ReaderProcess]) -> None:
     readers = make(0)
     for _ in range(2 * MANY_SMALL_FILES):
-        assert not readers.are_worth_it()
+        assert not readers.for_one_more()
     assert not started

@@ -63,12 +63,13 @@ def test_questions_are_answered_in_their_order(reader: ReaderProcess, tmp_path: 
     gone = set(chance.sample(range(300), 60))
     for number in gone:
         os.unlink(tmp_path / f"{number:06}")
-    for start in range(0, 300, 100):
-        ask(reader, [folder], wanted[start : start + 100])
-    for start in range(0, 300, 100):
-        span = range(start, start + 100)
+    starts = range(0, 300, 300 // MOST_REQUESTS)
+    for start in starts:
+        ask(reader, [folder], wanted[start : start + starts.step])
+    for start in starts:
+        span = range(start, start + starts.step)
         expected = [None if number in gone else contents[number] for number in span]
-        assert contents_told(reader.answer(), wanted[start : start + 100]) == expected
+        assert contents_told(reader.answer(), wanted[start : start + starts.step]) == expected
 
 
 @pytest.mark.parametrize("batch", ["of nothing but unread files", "of nothing but empty ones"])

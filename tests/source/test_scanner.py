@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from backup.model import Problem
 from backup.source import scanner
@@ -121,29 +120,6 @@ def test_it_finds_what_this_process_would(tree: Path, filters: Filters) -> None:
     assert found.warnings == []
 
 
-def test_it_goes_on_after_any_piece(tree: Path) -> None:
-    for number in range(NAMES_A_PIECE + 10):
-        (tree / "a" / f"{number:06}").touch()
-    sources = [os.fsencode(tree)]
-    expected = here([tree], Filters()).pieces
-    with closing(scan(sources, filters=Filters(), report=lambda _: None)) as directories:
-        every = [replace(one, handle=-1) for one in directories]
-    assert len([one for one in every if one.path == os.fsencode(tree / "a")]) == 2
-    for number, last in enumerate(every):
-        told = Walked()
-        left = scan_beside(
-            sources,
-            filters=Filters(),
-            overrides={},
-            report=told.problems.append,
-            warn=told.warnings.append,
-            after=last,
-        )
-        with closing(left):
-            assert [as_values(one, sources) for one in left] == expected[number + 1 :]
-        assert not told.warnings
-
-
 def test_a_time_that_fits_no_64_bits_comes_through(tree: Path) -> None:
     far = 2**40 * 10**9 * 20
     place = Path("/dev/shm") / f"nightvault-test-{os.getpid()}"
@@ -196,6 +172,24 @@ def test_its_death_loses_nothing_and_tells_nothing_twice(
     assert found.pieces == expected.pieces
     assert found.problems == expected.problems
     assert len(found.warnings) == (lives < len(expected.pieces))
+
+
+def test_it_dies_at_any_piece_of_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece that is left begins where the one before it ends: what a piece lacks is taken for gone."""
+    top = tmp_path / "many"
+    top.mkdir()
+    for number in range(4 * NAMES_A_PIECE + 10):
+        (top / f"{number:06}").touch()
+    expected = here([top], Filters())
+    above = len(top.parts) - 1
+    assert len(expected.pieces) == above + 5
+    for lives in range(above, above + 5):
+        monkeypatch.setattr(scanner, "ScannerProcess", Mortal(lives).make)
+        found = beside([top], Filters())
+        assert [piece[2] for piece in found.pieces] == [piece[2] for piece in expected.pieces]
+        assert found.pieces == expected.pieces
+        assert len(found.warnings) == 1
+        monkeypatch.undo()
 
 
 def test_it_dies_amid_a_directory_of_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
