@@ -50,7 +50,10 @@ class StatusColumns(NamedTuple):
 
     @classmethod
     def of(cls, names: Iterable[bytes], statuses: Sequence[os.stat_result]) -> Self:
-        """`OverflowError` where a number does not fit 64 bits, such as a time in hundreds of years."""
+        """The columns of these entries.
+
+        `OverflowError` where a number does not fit 64 bits, such as a time in hundreds of years.
+        """
         if not statuses:
             return cls.new()
         first = islice(zip(*statuses, strict=True), len(_FIRST))  # in a status's own order
@@ -58,7 +61,10 @@ class StatusColumns(NamedTuple):
 
     @classmethod
     def from_bytes(cls, names: list[bytes], numbers: bytes) -> Self:
-        """What `numbers` were made of; `ValueError` if they are too few or too many for the names."""
+        """The inverse of `numbers`: columns for these names.
+
+        `ValueError` if the bytes are too few or too many for them.
+        """
         size = 8 * len(names)
         if len(numbers) != size * len(_TYPES):
             raise ValueError("it told of other statuses than names")
@@ -68,7 +74,7 @@ class StatusColumns(NamedTuple):
         return found
 
     def numbers(self) -> bytes:
-        """All columns but the names."""
+        """All columns but the names, one after the other, 8 bytes a number."""
         return b"".join(self[1:])
 
     def add(self, name: bytes, found: os.stat_result) -> None:

@@ -1,4 +1,7 @@
-"""How much there is below the sources, roughly: names are counted, by handles and never through a symlink."""
+"""A rough count of the entries below a job's sources, to tell whether they are very many.
+
+Names are counted, by handles and never through a symlink.
+"""
 
 from __future__ import annotations
 

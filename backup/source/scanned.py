@@ -90,14 +90,9 @@ class ScannedDirectory(Struct, frozen=True):
         if isinstance(self.entries, ColumnEntries):
             return self.entries.columns
         try:
-            return columns_of(self.entries)
+            return StatusColumns.of(map(_name, self.entries), list(map(_stat, self.entries)))
         except OverflowError:
             return None
-
-
-def columns_of(entries: Sequence[ScannedEntry]) -> StatusColumns:
-    """The columns of these entries; `OverflowError` where a number does not fit 64 bits."""
-    return StatusColumns.of(map(_name, entries), list(map(_stat, entries)))
 
 
 def _looks_of(columns: StatusColumns) -> list[Look]:

@@ -167,7 +167,7 @@ def scan_beside(
 def _left(
     directories: Generator[ScannedDirectory, None, None], last: ScannedDirectory | None
 ) -> Iterator[ScannedDirectory]:
-    """What comes after the last directory that was handled, or after the piece of it.
+    """The directories of a new scan that follow the last one that was handled, or the last piece of one.
 
     No piece covers what one before it does: names that it lacks would be taken for gone.
     """
