@@ -270,7 +270,12 @@ def stage(
 
 def discard_staged(tx: Transaction, run: int) -> None:
     """Delete a run's staged changes."""
-    for table in ("staged_entries", "staged_removals", "staged_hints"):
+    others = row_of(tx, "SELECT 1 FROM staged_entries WHERE run <> {m} LIMIT 1", (run,))
+    if others is None:
+        changed(tx, "DELETE FROM staged_entries", ())  # all at once, not row by row
+    else:
+        changed(tx, "DELETE FROM staged_entries WHERE run = {m}", (run,))
+    for table in ("staged_removals", "staged_hints"):
         changed(tx, f"DELETE FROM {table} WHERE run = {{m}}", (run,))  # noqa: S608
 
 

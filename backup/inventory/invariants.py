@@ -102,6 +102,14 @@ INVARIANTS = (
            WHERE c.length <= 0 OR (a.state <> 'deleted' AND (
               f.archive IS NULL OR c."offset" < 0 OR c."offset" + c.length > f.raw_length))""",
     ),
+    Invariant(
+        "prefixes",
+        "each chunk can be found by its id, and nothing else",
+        """SELECT number FROM chunks c WHERE NOT EXISTS (
+               SELECT 1 FROM chunk_prefixes p WHERE p.prefix = c.prefix AND p.chunk = c.number)
+           UNION ALL SELECT chunk FROM chunk_prefixes p WHERE NOT EXISTS (
+               SELECT 1 FROM chunks c WHERE c.number = p.chunk AND c.prefix = p.prefix)""",
+    ),
 )
 
 

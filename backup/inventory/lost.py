@@ -121,8 +121,9 @@ def _without_copy(
         sql = f"""
         SELECT c.number, c.archive, c.frame FROM chunks c JOIN archives a ON a.number = c.archive
         WHERE c.archive IN ({some}) AND NOT EXISTS (
-            SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
-            WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
+            SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
+            JOIN archives b ON b.number = o.archive
+            WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
               AND o.archive <> c.archive AND b.state IN ({states}))"""  # noqa: S608
         for number, archive, frame in raw_rows(tx, sql, ()):
             if bad_frames is None or archive not in bad_frames or frame in bad_frames[archive]:
@@ -191,7 +192,8 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
     some = ",".join(map(str, numbers))
     sql = f"""
     SELECT c.number, o.archive, b.state FROM chunks c JOIN archives a ON a.number = c.archive
-    JOIN chunks o ON o.prefix = c.prefix AND o.id = c.id JOIN archives b ON b.number = o.archive
+    JOIN chunk_prefixes p ON p.prefix = c.prefix JOIN chunks o ON o.number = p.chunk AND o.id = c.id
+    JOIN archives b ON b.number = o.archive
     WHERE c.archive IN ({some}) AND o.archive <> c.archive AND b.domain = a.domain
       AND b.state IN ('stored', 'unconfirmed', 'retired')
     ORDER BY c.archive, c.number"""  # noqa: S608
@@ -224,7 +226,7 @@ def _doubtful(
     doubtful = _among(tx, held_by, (ArchiveState.UNCONFIRMED,))
     if not doubtful:
         return
-    sql = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # reads only the index
+    sql = "SELECT prefix FROM chunk_prefixes GROUP BY prefix HAVING count(*) > 1"
     prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
     for start in range(0, len(prefixes), _BATCH):
         best: dict[tuple[int, bytes], ChunkLocation] = {}
@@ -267,8 +269,8 @@ def _lying(tx: Transaction, prefixes: str, *, also: str = "") -> Iterator[tuple[
     """Locations of chunks in sound archives, with the domain: stored ones last, of these the newest."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
-    FROM chunks c JOIN archives a ON a.number = c.archive
-    WHERE c.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
+    FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk JOIN archives a ON a.number = c.archive
+    WHERE p.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
     ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""  # noqa: S608
     for domain, *row in raw_rows(tx, sql, ()):
         yield domain, ChunkLocation._make(row)

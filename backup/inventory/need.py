@@ -126,8 +126,9 @@ def gone_with_deletions(tx: Transaction, chunks: bytearray) -> bool:
     for (archive,) in list(raw_rows(tx, sql, ())):
         alone = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
             WHERE c.archive = {{m}} AND NOT EXISTS (
-                SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
-                WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
+                SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
+                JOIN archives b ON b.number = o.archive
+                WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
                   AND b.state IN ({_REMAIN}))"""  # noqa: S608
         if any(chunks[number] for (number,) in raw_rows(tx, alone, (archive,))):
             return True
@@ -192,13 +193,14 @@ def mark_copies(tx: Transaction, needed: bytearray) -> None:
     sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND state NOT IN ({_RELIABLE}) LIMIT 1"  # noqa: S608
     if row_of(tx, sql, ()) is None:
         return
-    twice = "SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1"  # reads only the index
+    twice = "SELECT prefix FROM chunk_prefixes GROUP BY prefix HAVING count(*) > 1"
     prefixes = [str(row[0]) for row in raw_rows(tx, twice, ())]
     for start in range(0, len(prefixes), _BATCH):
         some = ",".join(prefixes[start : start + _BATCH])
         sql = f"""SELECT a.domain, c.id, c.number, a.state IN ({_RELIABLE})
-                  FROM chunks c JOIN archives a ON a.number = c.archive
-                  WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+                  FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
+                  JOIN archives a ON a.number = c.archive
+                  WHERE p.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
         for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
             copies = list(rows)
             if any(needed[number] and not is_reliable for _, _, number, is_reliable in copies):
@@ -219,9 +221,10 @@ def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
     prefixes = array("q", {prefix for number, prefix in raw_rows(tx, sql, ()) if needed[number]})
     for start in range(0, len(prefixes), _BATCH):
         some = ",".join(map(str, prefixes[start : start + _BATCH]))
-        sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state FROM chunks c
+        sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state
+                  FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
                   JOIN archives a ON a.number = c.archive
-                  WHERE c.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+                  WHERE p.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
         for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
             found.update(_kept_by_another(list(rows), needed))
     return found

@@ -10,14 +10,20 @@ from typing import Any, NamedTuple
 
 from backup.format.chunk_columns import ChunkColumns
 from backup.inventory.connections import Transaction
-from backup.inventory.driver import insert_columns, pages, raw_rows, row_of, value_of
+from backup.inventory.driver import changed, insert_columns, pages, raw_rows, row_of, run_many, value_of
 from backup.model import ChunkRow, FrameRow
 
 _BATCH = 512
 _CHUNK_COLUMNS = ("number", "prefix", "id", "archive", "frame", "offset", "length")
-_KNOWN = """SELECT c.id, c.number, c.archive FROM chunks c JOIN archives a ON a.number = c.archive
+_KNOWN = """SELECT c.id, c.number, c.archive FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
+            JOIN archives a ON a.number = c.archive
             WHERE a.domain = {{m}} AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {{m}}))
-              AND c.prefix IN ({marks})"""
+              AND p.prefix IN ({marks})"""
+_INDEX_PACK = """INSERT INTO chunk_prefixes SELECT prefix, number FROM chunks WHERE archive = {m}
+                 ORDER BY prefix, number"""
+_INDEX_MANY = """INSERT OR IGNORE INTO chunk_prefixes SELECT prefix, number FROM chunks
+                 WHERE number BETWEEN {m} AND {m} ORDER BY prefix, number"""
+_MANY = 2**20  # sorted in memory
 
 
 class ChunkLocation(NamedTuple):
@@ -69,19 +75,38 @@ def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -
     return found
 
 
-def insert_chunks(
-    tx: Transaction,
-    archive: int,
-    numbers: Sequence[int],
-    rows: Sequence[ChunkRow],
-    *,
-    only_new: bool = False,
-) -> int:
-    """Insert the chunks of an archive, with their numbers in the same order; returns how many were new."""
+def insert_chunks(tx: Transaction, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]) -> None:
+    """Insert all chunks of a new archive, with their numbers in the same order; they are found by id."""
+    _insert(tx, archive, numbers, rows, only_new=False)
+    changed(tx, _INDEX_PACK, (archive,))
+
+
+def insert_missing_chunks(
+    tx: Transaction, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow]
+) -> None:
+    """Insert chunks of an archive; numbers that exist stay as they are. Found by id after `index_chunks`."""
+    _insert(tx, archive, numbers, rows, only_new=True)
+
+
+def _insert(
+    tx: Transaction, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow], *, only_new: bool
+) -> None:
     some = ChunkColumns.of(rows)
     places = repeat(archive, len(some)), some.frames, some.offsets, some.lengths
     columns = numbers, chunk_prefixes(some.ids), some.ids, *places
-    return insert_columns(tx, "chunks", _CHUNK_COLUMNS, columns, only_new=only_new)
+    insert_columns(tx, "chunks", _CHUNK_COLUMNS, columns, only_new=only_new)
+
+
+def index_chunks(tx: Transaction) -> None:
+    """Make every chunk one that is found by its id."""
+    for start in range(0, largest_chunk(tx) + 1, _MANY):
+        changed(tx, _INDEX_MANY, (start, start + _MANY - 1))
+
+
+def delete_chunks(tx: Transaction, chunks: Sequence[tuple[int, int]]) -> None:
+    """Delete chunks, given as prefix and number."""
+    run_many(tx, "DELETE FROM chunk_prefixes WHERE prefix = {m} AND chunk = {m}", chunks)
+    run_many(tx, "DELETE FROM chunks WHERE prefix = {m} AND number = {m}", chunks)
 
 
 def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:

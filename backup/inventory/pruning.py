@@ -13,7 +13,7 @@ from backup.format.rows import unpack_u32
 from backup.inventory.archives import THERE, ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed, raw_rows, run_many
-from backup.inventory.packed import largest_chunk
+from backup.inventory.packed import delete_chunks, largest_chunk
 from backup.inventory.stages import OVER, RestoreStage
 from backup.inventory.times import micros, moment
 from backup.model import ArchiveId, Generation, PackKind, VaultName
@@ -267,9 +267,10 @@ def drop_contents(tx: Transaction, vault: VaultName) -> int:
     for start in range(0, len(gone), _BATCH):
         some = gone[start : start + _BATCH]
         among = ",".join(map(str, some))
-        rows = list(raw_rows(tx, f"SELECT number, archive FROM chunks WHERE archive IN ({among})", ()))  # noqa: S608
-        _many(tx, "DELETE FROM chunks WHERE number = {m}", [(n,) for n, _ in rows if not named[n]])
-        still = {archive for number, archive in rows if named[number]}
+        sql = f"SELECT prefix, number, archive FROM chunks WHERE archive IN ({among})"  # noqa: S608
+        rows = list(raw_rows(tx, sql, ()))
+        delete_chunks(tx, [(prefix, number) for prefix, number, _ in rows if not named[number]])
+        still = {archive for _, number, archive in rows if named[number]}
         emptied += [number for number in some if number not in still]
         for table in ("frames", "readings"):
             changed(tx, f"DELETE FROM {table} WHERE archive IN ({among})", ())  # noqa: S608
@@ -328,8 +329,9 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
     sql = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
               WHERE (a.state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')
                      OR a.number IN ({gone_too})) AND NOT EXISTS (
-                SELECT 1 FROM chunks o JOIN archives b ON b.number = o.archive
-                WHERE o.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
+                SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
+                JOIN archives b ON b.number = o.archive
+                WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
                   AND b.state IN ({there}) AND b.number NOT IN ({gone_too}))"""  # noqa: S608
     for (number,) in raw_rows(tx, sql, ()):
         gone[number] = 1

@@ -148,12 +148,13 @@ hints = Table(
     *hint_columns(),
 )
 
+# Its run and directory are no references: with these, SQLite looks each up, and cannot empty the table at once.
 staged_entries = Table(
     "staged_entries",
     METADATA,
     number(),
-    refers("run", "runs.number"),
-    refers("directory", "directories.number"),
+    Column("run", Long, nullable=False),
+    Column("directory", Long, nullable=False),
     *entry_columns(),
     *hint_columns(),
 )
@@ -268,8 +269,18 @@ chunks = Table(
     Column("frame", Integer, nullable=False),
     Column("offset", Integer, nullable=False),
     Column("length", Integer, nullable=False),
-    Index("ix_chunks_prefix", "prefix"),
     Index("ix_chunks_archive", "archive"),  # grows only at its end: a pack's chunks are inserted together
+)
+
+# Chunks by what their ids begin with. A table and not an index, since an index takes each row when the chunk is
+# inserted, in random order; a pack's rows are inserted here in the order of the table (`packed.index_chunks`).
+chunk_prefixes = Table(
+    "chunk_prefixes",
+    METADATA,
+    Column("prefix", Long, nullable=False),
+    Column("chunk", Long, nullable=False),
+    PrimaryKeyConstraint("prefix", "chunk"),
+    sqlite_with_rowid=False,
 )
 
 restores = Table(

@@ -30,6 +30,7 @@ UNKNOWABLE: Final = (
         ("staged_entries", "staged_removals", "staged_hints", "uploads"),
         "they belong to a run that has not ended: it begins anew",
     ),
+    Unknowable(("chunk_prefixes",), "they are made anew of the chunks' ids"),
     Unknowable(
         ("archives.submitted_at", "archives.taken_up_at", "domains.created_at"), "times that no catalog has"
     ),

@@ -89,6 +89,7 @@ def fill(tx: Transaction, files: int, packs: int) -> None:
         [(n + 1, packed.chunk_prefix(ids[n]), ids[n], min(n // each, packs - 1) + 1,
           n % each // 100, n % 100 * LENGTH, LENGTH) for n in range(files)],
     )  # fmt: skip
+    packed.index_chunks(tx)
     insert_rows(
         tx, schema.entries,
         [(n + 1, n // A_DIRECTORY + 1, b"file-%08d" % n, 1, 0o644, owner, n, LENGTH, None,

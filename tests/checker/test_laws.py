@@ -32,6 +32,7 @@ BREACHES = {
     "uploads": "UPDATE archives SET state = 'submitted' WHERE number = 1",
     "frames": "UPDATE frames SET sealed_length = sealed_length + 9000000 WHERE archive = 1 AND number = 0",
     "chunks": f'UPDATE chunks SET "offset" = 99999999 WHERE number = {FIRST_CHUNK}',
+    "prefixes": "UPDATE chunk_prefixes SET prefix = prefix / 2",
     "chunk-lists": f"DELETE FROM chunks WHERE number = {FIRST_CHUNK}",
     "content-ids": f"UPDATE chunks SET id = zeroblob(32) WHERE number = {FIRST_CHUNK}",
     "stored": "UPDATE archives SET state = 'deleted' WHERE number = 1",

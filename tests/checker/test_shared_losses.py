@@ -177,7 +177,7 @@ def where_it_lies(jobs: Jobs) -> set[str]:
         jobs.site,
         "SELECT DISTINCT a.archive_id FROM archives a JOIN chunks c ON c.archive = a.number"
         " WHERE a.state = 'stored' AND c.prefix IN"
-        " (SELECT prefix FROM chunks GROUP BY prefix HAVING count(*) > 1)",
+        " (SELECT prefix FROM chunk_prefixes GROUP BY prefix HAVING count(*) > 1)",
     )
     return {row[0] for row in rows} or jobs.shared_archives()
 

@@ -23,6 +23,7 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory, create_inventory
+from backup.inventory.packed import index_chunks
 from backup.inventory.times import micros
 from backup.model import MIB, InventoryId, JobName, Owner, PackKind, VaultName
 from backup.pruner.context import PruneContext
@@ -70,6 +71,7 @@ def fill(tx: Transaction, count: int) -> None:
                 (n, int.from_bytes(ids[n][:8], "little", signed=True), ids[n], n // A_PACK, 0, 0, 2**16)
                 for n in numbers
             ])  # fmt: skip
+        index_chunks(tx)
 
 
 def measure(inventory: Inventory) -> dict[str, object]:

@@ -15,6 +15,7 @@ from backup.inventory import archives, entries, need, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.connections import Transaction
+from backup.inventory.packed import index_chunks
 from backup.inventory.times import micros
 from backup.model import Owner, PackKind, VaultName
 from tests.inventory.made_up import Ledger, fresh_ledger
@@ -59,6 +60,7 @@ class World(Struct, frozen=True):
             (number, letter, bytes([letter]) * 32, archive, 0, 0, number + 1)
             for number, letter, archive in self.chunks
         ])  # fmt: skip
+        index_chunks(tx)
         owner = entries.add_owner(tx, Owner(0, 0, "root", "root"))
         entries.add_directories(tx, job, {b"/srv": 1})
         insert_rows(tx, schema.entries, [

@@ -18,6 +18,7 @@ from backup.errors import InterruptedRunError, UnreachableError
 from backup.inventory import pruning, schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
+from backup.inventory.packed import index_chunks
 from backup.inventory.times import micros
 from backup.model import ArchiveId, ListedArchive, Listing, ListingId, PackKind, Refusal, TreeHash
 from backup.protocols import VaultTraits
@@ -80,6 +81,7 @@ def seed(nights: Nights, count: int) -> None:
             for n in numbers
         ])  # fmt: skip
         insert_rows(tx, schema.chunks, [(n, n, n.to_bytes(32, "big"), n, 0, 0, 1) for n in numbers])
+        index_chunks(tx)
         insert_rows(tx, schema.condemnations, [(n, 1, at) for n in numbers])
 
 

@@ -130,6 +130,7 @@ _QUERIES = {
     "frames": """SELECT a.pack_id, f.number, f.offset, f.sealed_length, f.raw_length, f.flags, f.digest
                  FROM frames f JOIN archives a ON a.number = f.archive WHERE a.kind = 1""",
     "chunks": 'SELECT number, prefix, id, archive, frame, "offset", length FROM chunks',
+    "chunk_prefixes": "SELECT prefix, chunk FROM chunk_prefixes",
 }
 
 

@@ -17,6 +17,7 @@ from backup.inventory import archives, entries, runs, schema
 from backup.inventory.bulk import insert_rows
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory, create_inventory
+from backup.inventory.packed import index_chunks
 from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.inventory.times import micros
 from backup.model import EntryKind, JobName, Owner, Problem, ProblemKind, SnapshotId, VaultName
@@ -165,6 +166,7 @@ def _archives(tx: Transaction, domain: int, count: int, nights: int) -> None:
         for n in range(1, count + 1)
     ]
     insert_rows(tx, schema.chunks, chunks)
+    index_chunks(tx)
 
 
 def _nights(tx: Transaction, job: runs.JobRow, count: int, nights: int) -> None:
