@@ -40,3 +40,10 @@ def content_id(key: bytes, ids: Sequence[bytes], lengths: Sequence[int], holes: 
 def content_id_of_chunk(key: bytes, chunk: bytes, length: int) -> ContentId:
     """`content_id` of a file of one chunk without holes, as most files are."""
     return ContentId(blake3(chunk + _LENGTH.pack(length), key=key).digest(16))
+
+
+def content_ids_of_chunks(key: bytes, ids: Iterable[bytes], lengths: Iterable[int]) -> list[ContentId]:
+    """Same as `content_id_of_chunk`, for many files."""
+    named = zip(ids, map(_LENGTH.pack, lengths), strict=True)
+    contents = [blake3(chunk + length, key=key).digest(16) for chunk, length in named]
+    return cast("list[ContentId]", contents)

@@ -148,7 +148,7 @@ hints = Table(
     *hint_columns(),
 )
 
-# Its run and directory are no references: with these, SQLite looks each up, and cannot empty the table at once.
+# Run and directory are not foreign keys: SQLite would look each up, and could not empty the table at once.
 staged_entries = Table(
     "staged_entries",
     METADATA,
@@ -272,8 +272,8 @@ chunks = Table(
     Index("ix_chunks_archive", "archive"),  # grows only at its end: a pack's chunks are inserted together
 )
 
-# Chunks by what their ids begin with. A table and not an index, since an index takes each row when the chunk is
-# inserted, in random order; a pack's rows are inserted here in the order of the table (`packed.index_chunks`).
+# Chunks by what their ids begin with. An index would take each row when the chunk is inserted, in random
+# order: a table takes a pack's rows in its own order (`packed.insert_chunks`).
 chunk_prefixes = Table(
     "chunk_prefixes",
     METADATA,

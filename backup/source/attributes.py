@@ -11,11 +11,12 @@ import functools
 import grp
 import os
 import pwd
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from backup.format.acl import ACCESS, DEFAULT, NAMED_USER, IdName, named_ids
 from backup.model import Extra
-from backup.source.flags import KEPT, read_flags
+from backup.source.flags import KEPT, flags_of, read_flags
 
 _HAS_XATTRS = hasattr(os, "listxattr")
 _NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS}
@@ -57,6 +58,20 @@ def read_attributes(handle: int, *, opens_nothing: bool = False) -> Attributes:
     if not (xattrs or flags or trouble):
         return NONE
     return Attributes(xattrs, _names(xattrs), flags, trouble)
+
+
+def attributes_of(handles: Sequence[int]) -> dict[int, Attributes]:
+    """The attributes of open inodes, by index, of those that have any: in few steps if none has.
+
+    As `read_attributes`: nothing fails.
+    """
+    try:
+        if not any(map(os.listxattr, handles)) and not any(map(KEPT.__and__, flags_of(handles))):
+            return {}
+    except OSError:  # each by itself: most have no xattrs because the file system has none
+        pass
+    found = {index: read_attributes(handle) for index, handle in enumerate(handles)}
+    return {index: attributes for index, attributes in found.items() if attributes is not NONE}
 
 
 def extra_of(attributes: Attributes, *, target: bytes = b"", device: int = 0, link: int = 0) -> Extra | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from collections import deque
+from collections.abc import Iterator, Sequence
 from fcntl import ioctl
+from itertools import repeat
 from typing import Final
 
 IMMUTABLE: Final = 0x10
@@ -52,6 +55,13 @@ def read_flags(handle: int) -> int | None:
         raise
     number: int = _INT.unpack_from(buffer)[0]
     return number & 0xFFFFFFFF
+
+
+def flags_of(handles: Sequence[int]) -> Iterator[int]:
+    """All flags of open files, one after the other. OSError if one has none, or it fails."""
+    buffers = [bytearray(_LONG) for _ in handles]
+    deque(map(ioctl, handles, repeat(_GET), buffers), 0)
+    return (number & 0xFFFFFFFF for (number,) in map(_INT.unpack_from, buffers))
 
 
 def write_flags(handle: int, flags: int) -> None:

@@ -22,7 +22,8 @@ from backup.source.read import open_name
 
 AHEAD: Final = 64
 """Files that the disk may look for at once: with 128 it is little faster, and each needs a handle."""
-_AT_ONCE: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+AT_ONCE: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+"""Read only what is in memory; 0 where the system cannot."""
 
 
 class OpenedAhead:
@@ -55,9 +56,9 @@ class OpenedAhead:
 
     def read(self, handle: int, buffer: memoryview, size: int) -> int:
         """Read a file of that size from its start; returns the bytes. `buffer` has room for one more."""
-        if not self._ahead and _AT_ONCE:
+        if not self._ahead and AT_ONCE:
             try:
-                length = os.preadv(handle, [buffer], 0, _AT_ONCE)
+                length = os.preadv(handle, [buffer], 0, AT_ONCE)
             except OSError:  # not in memory, or a file system that cannot tell
                 length = -1
             if length == size:

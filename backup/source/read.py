@@ -42,6 +42,11 @@ def open_file(handle: int, name: bytes) -> int:
     return opened
 
 
+def opener(handle: int) -> Callable[[bytes], int]:
+    """Opens an entry of the directory without changing its atime. `OSError` where it is not permitted to."""
+    return partial(os.open, flags=_UNNOTICED, dir_fd=handle)
+
+
 def open_name(handle: int, name: bytes) -> int:
     """Same as `open_file` for any kind of entry: the caller checks it."""
     try:

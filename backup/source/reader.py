@@ -28,6 +28,7 @@ import msgspec
 from backup.second_process import receive, start
 from backup.source.attributes import Attributes
 from backup.source.columns import StatusColumns
+from backup.source.read_small import read_small
 from backup.source.small import (
     MOST_DIRECTORIES,
     MOST_REQUESTS,
@@ -36,7 +37,6 @@ from backup.source.small import (
     Seen,
     SmallRead,
     buffer_size,
-    read_small,
 )
 
 _KEY_SIZE: Final = 32

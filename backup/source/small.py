@@ -1,32 +1,24 @@
-"""Reads small files whole, a batch at a time: the short way for most files of most trees.
-
-A file that is not exactly what the scan saw (changed, sparse, unreadable, grown) is skipped: the caller
-reads it by the long way, which handles each such case.
-"""
+"""What a small file is, and a batch of them: requested at once, read by `read_small`."""
 
 from __future__ import annotations
 
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from operator import attrgetter, le
 from typing import Final, NamedTuple
 
 from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
-from backup.format.naming import chunk_id, content_id_of_chunk
 from backup.memory import BATCHES_AHEAD
-from backup.source.attributes import NONE, Attributes, read_attributes
+from backup.source.attributes import Attributes
 from backup.source.columns import StatusColumns
-from backup.source.opened_ahead import OpenedAhead
 
 LARGEST: Final = MINIMUM - 1  # one chunk holds it, so it is not cut
 _BLOCK: Final = 512
 _KIND: Final = 0o170000
-_SAMPLE: Final = 64
-_DISTINCT: Final = 46  # of 64 random bytes 57 differ, seldom fewer than 50; of text some 30 do
 
 
 Seen = tuple[int, int, int, int]
@@ -129,76 +121,3 @@ def _all_are_small(columns: StatusColumns) -> bool:
 def buffer_size(batch: int) -> int:
     """Size of the buffer for files of fewer than `batch` bytes together and one more."""
     return 2 * (batch + LARGEST + 1)
-
-
-def read_small(
-    directories: Sequence[int],
-    files: Iterable[tuple[int, bytes, Seen]],
-    buffer: memoryview,
-    *,
-    chunk_key: bytes,
-    content_key: bytes,
-) -> SmallRead:
-    """Read each file that can be read here; `files` begin with an index in `directories`, of open handles."""
-    empty, loose, dense = array("H"), array("H"), array("H")
-    chunks: tuple[list[bytes], list[bytes]] = [], []  # of loose files, and of dense ones
-    contents: tuple[list[bytes], list[bytes]] = [], []
-    found: dict[int, Attributes] = {}
-    middle = len(buffer) // 2
-    start, dense_start = 0, middle
-    wanted = list(files)
-    opened = OpenedAhead(directories, wanted)
-    for index, ((_, _, expected), handle) in enumerate(zip(wanted, opened, strict=True)):
-        if handle is None:
-            continue
-        size = expected[1]
-        end = start + size
-        if end >= middle or dense_start + size > len(buffer):
-            os.close(handle)
-            continue
-        attributes = _read(opened, handle, expected, buffer[start : end + 1])
-        if attributes is None:
-            continue
-        if attributes is not NONE:
-            found[index] = attributes
-        if not size:
-            empty.append(index)
-            continue
-        data = buffer[start:end]
-        chunk = chunk_id(chunk_key, data)
-        is_dense = _is_dense(data)
-        chunks[is_dense].append(chunk)
-        contents[is_dense].append(content_id_of_chunk(content_key, chunk, size))
-        if is_dense:
-            buffer[dense_start : dense_start + size] = data
-            dense_start += size
-            dense.append(index)
-        else:
-            start = end
-            loose.append(index)
-    ids, content_ids = (b"".join(chain.from_iterable(of)) for of in (chunks, contents))
-    return SmallRead(empty, loose, dense, ids, content_ids, found)
-
-
-def _is_dense(data: memoryview) -> bool:
-    """Whether 64 bytes from the middle look incompressible: nearly all of them differ."""
-    middle = len(data) // 2
-    return len(set(data[middle : middle + _SAMPLE])) >= _DISTINCT
-
-
-def _read(opened: OpenedAhead, handle: int, expected: Seen, buffer: memoryview) -> Attributes | None:
-    """Read a file into `buffer`, which has one byte more, and close it; None if it is not as expected.
-
-    One look at its status after reading it is enough: what is then as the scan saw it was so all the time,
-    since every write gives it another ctime.
-    """
-    try:
-        length = opened.read(handle, buffer, expected[1])
-        attributes = read_attributes(handle)
-        if length != expected[1] or attributes.trouble or seen(os.fstat(handle)) != expected:
-            return None  # it changed since the scan, or it is another file: that one has another ctime
-        return attributes
-    except OSError:
-        return None
-    finally:
-        os.close(handle)

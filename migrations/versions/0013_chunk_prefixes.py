@@ -1,4 +1,4 @@
-"""A table of chunks by what their ids begin with, in place of an index: a pack's chunks go into it in its order."""
+"""A table of chunks by what their ids begin with, not an index: it takes a pack's rows in its own order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staged entries refer to nothing by constraint: a commit checks what they become, and empties the table at once."""
+"""Staged entries without foreign keys: a commit empties the table at once, and checks what they became."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column("is_mount", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_staged_entries"),
     )
-    columns = "number, run, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id, chunks, inode"
-    columns += ", ctime_ns, is_mount"
+    columns = "number, run, directory, name, kind, mode, owner, mtime_ns, size, extra, content_id, chunks"
+    columns += ", inode, ctime_ns, is_mount"
     op.execute(f"INSERT INTO staged_entries ({columns}) SELECT {columns} FROM staged_entries_before")  # noqa: S608
     op.drop_table("staged_entries_before")

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.source import small
+from backup.source import read_small as reading
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.small import LARGEST, buffer_size, is_plain, is_small, read_small, seen
+from backup.source.read_small import TOGETHER, read_small
+from backup.source.small import LARGEST, buffer_size, is_plain, is_small, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, Told, read_here
+
+
+@pytest.fixture(params=["together", "one by one"], scope="module", autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each test reads both ways."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "one by one":
+            patch.setattr(reading, "AT_ONCE", 0)
+        yield request.param
 
 
 def read(path: Path, found: os.stat_result | None = None) -> Told | None:
@@ -133,13 +144,86 @@ def test_a_change_while_it_is_read_is_seen(
     path.write_bytes(b"A" * size)
     os.utime(path, ns=(1, 1))
 
-    def meanwhile(handle: int) -> Attributes:
+    listed = os.listxattr
+
+    def meanwhile(handle: int) -> list[str]:
         with open(path, "r+b") as file:
             file.write(b"B")
-        return read_attributes(handle)
+        return listed(handle)
 
-    monkeypatch.setattr(small, "read_attributes", meanwhile)
+    monkeypatch.setattr(os, "listxattr", meanwhile)
     assert read(path) is None
+
+
+def make(folder: Path, chance: random.Random) -> None:
+    """A file of some kind."""
+    size = chance.choice((0, 1, 45, 46, 300, 5000))
+    text = chance.random() < 0.5
+    path = folder / f"{chance.randrange(10**9)}"
+    path.write_bytes((b"text " * 1000)[:size] if text else chance.randbytes(size))
+    if chance.random() < 0.02:
+        os.setxattr(path, b"user.note", b"rare")
+
+
+def all_read(folders: Sequence[Path], wanted: Sequence[FileToRead]) -> list[Told | None]:
+    handles = [os.open(folder, os.O_RDONLY) for folder in folders]
+    try:
+        return read_here(handles, wanted)
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+@given(seed=st.integers(0, 2**32), changed=st.sets(st.integers(0, 199), max_size=3))
+@settings(max_examples=20)
+def test_files_of_all_kinds_are_read_as_they_are(
+    seed: int, changed: set[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    chance = random.Random(seed)
+    changes: list[Callable[[Path], None]] = [grown, replaced, Path.unlink]
+    folders = [tmp_path_factory.mktemp("small") for _ in range(3)]
+    for number in range(200):
+        make(folders[number // 90], chance)
+    files = [(at, path) for at, folder in enumerate(folders) for path in sorted(folder.iterdir())]
+    wanted = [FileToRead(at, os.fsencode(path.name), seen(os.stat(path))) for at, path in files]
+    for number in changed:
+        chance.choice(changes)(files[number][1])
+    told = all_read(folders, wanted)
+    for number, ((_, path), one) in enumerate(zip(files, told, strict=True)):
+        if number in changed:
+            assert one is None
+        else:
+            assert one == Told(path.read_bytes(), attributes_of(path))
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+def attributes_of(path: Path) -> Attributes:
+    with open(path, "rb") as file:
+        return read_attributes(file.fileno())
+
+
+@pytest.mark.parametrize("refused", [2, 3])
+def test_few_files_that_are_not_in_memory_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, refused: int
+) -> None:
+    for number in range(2 * TOGETHER):
+        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    wanted = [
+        FileToRead(0, b"%d" % number, seen(os.stat(tmp_path / f"{number}"))) for number in range(2 * TOGETHER)
+    ]
+    whole, told = os.preadv, list[int]()
+
+    def read_once(handle: int, rooms: Sequence[memoryview], at: int, flags: int = 0) -> int:
+        if flags and int(Path(os.readlink(f"/proc/self/fd/{handle}")).name) < refused:
+            raise BlockingIOError
+        return whole(handle, rooms, at, flags)
+
+    monkeypatch.setattr(os, "preadv", read_once)
+    monkeypatch.setattr(os, "posix_fadvise", lambda handle, *_: told.append(handle))
+    assert all_read([tmp_path], wanted) == [Told(b"%d" % n, Attributes()) for n in range(2 * TOGETHER)]
+    waits = way == "together" and refused == 2
+    assert len(told) == (0 if waits else 2 * TOGETHER - 1)
 
 
 def test_fewer_bytes_than_it_has_are_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
