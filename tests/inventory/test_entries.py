@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from backup.errors import InventoryDamagedError
 from backup.inventory import entries, schema
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
@@ -146,6 +147,32 @@ def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
         found = list(entries.all_entries(tx, ledger.job.number))
         assert [(*row, 1, None) for row in (one[:11] for one in rows)] == found
         assert list(entries.all_directories(tx, ledger.job.number)) == [(1, b"/d"), (2, b"/e")]
+
+
+@pytest.mark.parametrize("ends", ["applied", "discarded"])
+def test_what_another_run_has_staged_stays(ledger: Ledger, ends: str) -> None:
+    first, second = ledger.run(), ledger.run()
+    with ledger.inventory.writing() as tx:
+        entries.add_directories(tx, ledger.job.number, {b"/d": 1})
+        entries.stage(tx, first.number, added=columns([ledger.entry(1, b"a"), ledger.entry(1, b"b")]))
+        entries.stage(tx, second.number, added=columns([ledger.entry(1, b"c")]))
+        if ends == "applied":
+            entries.apply_staged(tx, first.number, 1)
+        else:
+            entries.discard_staged(tx, first.number)
+        assert entries.count_staged(tx, first.number) == (0, 0)
+        assert entries.count_staged(tx, second.number) == (1, 0)
+        entries.apply_staged(tx, second.number, 2)
+        assert entries.count_staged(tx, second.number) == (0, 0)
+        assert len(list(entries.all_entries(tx, ledger.job.number))) == (3 if ends == "applied" else 1)
+
+
+def test_a_staged_entry_of_no_directory_is_not_made_true(ledger: Ledger) -> None:
+    run = ledger.run()
+    with ledger.inventory.writing() as tx:
+        entries.stage(tx, run.number, added=columns([ledger.entry(4711, b"lost")]))
+    with pytest.raises(InventoryDamagedError), ledger.inventory.writing() as tx:
+        entries.apply_staged(tx, run.number, 1)
 
 
 def test_looking_for_one_entry_and_one_directory(ledger: Ledger) -> None:
