@@ -22,7 +22,8 @@ from backup.source.small import Seen, SmallRead, seen
 
 TOGETHER: Final = 64
 """So many files are open at once."""
-_MOST_WAITS: Final = 2  # for the disk, among these
+_PROBE: Final = 8  # the first of a batch: where nothing is in memory, no more are opened in vain
+_FILES_A_WAIT: Final = 32  # one of so many may have to be waited for
 _SAMPLE: Final = 64
 _DISTINCT: Final = 46  # of 64 random bytes 57 differ, seldom fewer than 50; of text some 30 do
 
@@ -44,9 +45,10 @@ def read_small(
     """
     wanted = list(files)
     room = _Room(buffer, chunk_key, content_key)
-    first = 0
-    while first < len(wanted) and _read_together(directories, wanted[first : first + TOGETHER], first, room):
-        first += TOGETHER
+    first, some = 0, wanted[:_PROBE]
+    while some and _read_together(directories, some, first, room):
+        first += len(some)
+        some = wanted[first : first + TOGETHER]
     left = wanted[first:]
     opened = OpenedAhead(directories, left)
     for index, ((_, _, expected), handle) in enumerate(zip(left, opened, strict=True), first):
@@ -92,17 +94,19 @@ def _read_together(directories: Sequence[int], files: Sequence[_File], first: in
 
 
 def _lengths_at_once(handles: Sequence[int], buffers: Sequence[Sequence[memoryview]]) -> list[int]:
-    """Read each file from memory into a buffer; their lengths, of fewer where some are not in memory.
+    """Read each file from memory into a buffer; their lengths. `BlockingIOError` if many are not there.
 
-    A few are waited for: the system also refuses one that is there if it would read ahead behind it.
+    Few are waited for: the system also refuses one that is there if it would read ahead behind it.
     """
     lengths: list[int] = []
-    for _ in range(_MOST_WAITS + 1):
-        done = len(lengths)
+    waits = len(handles) // _FILES_A_WAIT
+    while (done := len(lengths)) < len(handles):
         try:
             lengths.extend(map(os.preadv, handles[done:], buffers[done:], repeat(0), repeat(AT_ONCE)))
-            break
         except BlockingIOError:
+            if not waits:
+                raise
+            waits -= 1
             refused = len(lengths)
             lengths.append(os.preadv(handles[refused], buffers[refused], 0))
     return lengths
