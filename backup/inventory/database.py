@@ -94,6 +94,7 @@ class Inventory(Struct, frozen=True):
                 yield
                 return
             with self.writing() as tx:
+                _refuse_newer(_schema_of(tx), self.lock_directory)  # an upgrade since it was opened
                 if not lock.counts():
                     raise LockedError("the lock was taken away by `nightvault unlock --force` at this moment")
                 number = raise_fence(tx)

@@ -103,11 +103,18 @@ INVARIANTS = (
               f.archive IS NULL OR c."offset" < 0 OR c."offset" + c.length > f.raw_length))""",
     ),
     Invariant(
+        "staged",
+        "what a run has staged is of a run and a directory that are there",
+        """SELECT number FROM staged_entries s WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.number = s.run)
+              OR NOT EXISTS (SELECT 1 FROM directories d WHERE d.number = s.directory)""",
+    ),
+    Invariant(
         "prefixes",
-        "each chunk can be found by its id, and nothing else",
+        "each chunk can be found by its prefix, and nothing else",
         """SELECT number FROM chunks c WHERE NOT EXISTS (
                SELECT 1 FROM chunk_prefixes p WHERE p.prefix = c.prefix AND p.chunk = c.number)
-           UNION ALL SELECT chunk FROM chunk_prefixes p WHERE NOT EXISTS (
+           UNION ALL SELECT chunk FROM chunk_prefixes p
+           WHERE (SELECT count(*) FROM chunk_prefixes) <> (SELECT count(*) FROM chunks) AND NOT EXISTS (
                SELECT 1 FROM chunks c WHERE c.number = p.chunk AND c.prefix = p.prefix)""",
     ),
 )

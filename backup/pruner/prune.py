@@ -16,6 +16,7 @@ from backup.inventory import lost, pruning, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.old_runs import find_old_runs, remove_old_runs
+from backup.inventory.packed import index_chunks
 from backup.inventory.retrievals import ListingRow
 from backup.inventory.runs import JobRow, RunKind
 from backup.inventory.stages import StepStage
@@ -100,6 +101,8 @@ class _Prune:
         self._head = head
         if not is_plan:  # else copies that no list had shown would be kept until the next prune
             confirm_shown(self._inventory, self._vault)
+            with self._inventory.writing() as tx:
+                index_chunks(tx)  # a copy of a chunk that nobody finds would count for nothing
         return self._found_again(), ""
 
     def _decide(self, tx: Transaction) -> Found:

@@ -15,7 +15,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table, fill it from the chunks that are there, and drop the index."""
+    """Put the table in the place of the index, and fill it from the chunks that are there."""
+    op.drop_index("ix_chunks_prefix", "chunks")  # first: the table then fills its pages
     op.create_table(
         "chunk_prefixes",
         sa.Column("prefix", LONG, nullable=False),
@@ -31,4 +32,3 @@ def upgrade() -> None:
     )
     for first in range(0, largest + 1, MANY):
         bind.execute(fill, {"first": first, "last": first + MANY - 1})
-    op.drop_index("ix_chunks_prefix", "chunks")

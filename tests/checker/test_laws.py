@@ -32,7 +32,8 @@ BREACHES = {
     "uploads": "UPDATE archives SET state = 'submitted' WHERE number = 1",
     "frames": "UPDATE frames SET sealed_length = sealed_length + 9000000 WHERE archive = 1 AND number = 0",
     "chunks": f'UPDATE chunks SET "offset" = 99999999 WHERE number = {FIRST_CHUNK}',
-    "prefixes": "UPDATE chunk_prefixes SET prefix = prefix / 2",
+    "staged": "INSERT INTO staged_entries SELECT 1, 4711, 1, x'00', 1, 0, 1, 0, 0, NULL, NULL, NULL, 1, 1, 0",
+    "prefixes": f"DELETE FROM chunk_prefixes WHERE chunk = {FIRST_CHUNK}",
     "chunk-lists": f"DELETE FROM chunks WHERE number = {FIRST_CHUNK}",
     "content-ids": f"UPDATE chunks SET id = zeroblob(32) WHERE number = {FIRST_CHUNK}",
     "stored": "UPDATE archives SET state = 'deleted' WHERE number = 1",
@@ -40,6 +41,11 @@ BREACHES = {
     "named": "DELETE FROM catalog_archives WHERE archive = 1",
     "references": "UPDATE entries SET directory = 4711 WHERE number = " + FIRST_FILE,
 }
+
+OTHER_BREACHES = (
+    ("prefixes", "INSERT INTO chunk_prefixes VALUES (5, 4711)"),
+    ("staged", "INSERT INTO staged_entries SELECT 1, 1, 4711, x'', 1, 0, 1, 0, 0, NULL, NULL, NULL, 1, 1, 0"),
+)
 
 
 def check(folder: Path, site: Site) -> CheckReport:
@@ -63,8 +69,8 @@ def test_a_sound_inventory(site: Site) -> None:
 def test_each_law_is_held(site: Site, tmp_path: Path) -> None:
     assert {law.name for law in INVARIANTS} < BREACHES.keys()
     site.close()
-    for name, breach in BREACHES.items():
-        folder = tmp_path / name
+    for number, (name, breach) in enumerate([*BREACHES.items(), *OTHER_BREACHES]):
+        folder = tmp_path / str(number)
         folder.mkdir()
         shutil.copy(site.folder / "inventory.sqlite", folder)
         with sqlite3.connect(folder / "inventory.sqlite") as database:

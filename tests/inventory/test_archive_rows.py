@@ -139,6 +139,16 @@ def test_prefixes_are_signed_64_bits(chunk_id: bytes) -> None:
     assert (prefix % 2**64).to_bytes(8, "little") == chunk_id[:8]
 
 
+def test_chunks_that_nobody_finds_are_found_again(shelf: Shelf) -> None:
+    numbers = [3, 2**20 + 7, 8]
+    shelf.store(shelf.submit(*map(chunk, numbers), numbers=numbers))
+    shelf.tx.exec_driver_sql("DELETE FROM chunk_prefixes WHERE chunk > 7")
+    asked = list(map(chunk, numbers))
+    assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, asked).keys() == {chunk(3)}
+    packed.index_chunks(shelf.tx)
+    assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, asked).keys() == set(asked)
+
+
 def test_an_archive_s_road(shelf: Shelf) -> None:
     number = shelf.submit(chunk(1), chunk(2), numbers=[7, 8])
     (pending,) = archives.pending_uploads(shelf.tx, shelf.inventory.id)

@@ -302,6 +302,12 @@ class TestLocks:
         with inventory.locked("backup"):
             pass
 
+    def test_none_after_an_upgrade_by_a_newer_nightvault(self, inventory: Inventory) -> None:
+        with inventory.writing() as tx:
+            tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(InventoryNewerError, match="newer nightvault"), inventory.locked("backup"):
+            pass
+
     def test_dies_with_its_process(self, inventory: Inventory, state: Path) -> None:
         script = (
             "import fcntl, os, sys, time\n"

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.inventory.archives import ArchiveState
+from backup.inventory.invariants import INVARIANTS, violations
 from backup.inventory.times import micros
 from backup.model import Listing, ListingId, PackKind, Tier, VaultState
 from backup.protocols import VaultTraits
@@ -146,6 +147,17 @@ def test_an_archive_of_which_no_chunk_is_known_stays(nights: Nights) -> None:
     with nights.site.inventory.writing() as tx:
         tx.exec_driver_sql("DELETE FROM chunks WHERE archive = ?", (archive,))
     assert nights.site.prune().condemned.archives == 0
+
+
+def test_no_copy_of_a_chunk_is_overlooked(nights: Nights) -> None:
+    """Each is found by its prefix before anything is decided."""
+    with nights.site.inventory.writing() as tx:
+        tx.exec_driver_sql("DELETE FROM chunk_prefixes WHERE chunk % 2 = 0")
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    with nights.site.inventory.reading() as tx:
+        (law,) = (one for one in INVARIANTS if one.name == "prefixes")
+        assert violations(tx, law) is None
 
 
 class Billing(FaultyVault):

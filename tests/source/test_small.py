@@ -244,6 +244,18 @@ def test_no_handle_stays_open(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_of_many_of_which_one_is_gone_no_handle_stays_open(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:02}" for number in range(40)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    wanted = [FileToRead(0, os.fsencode(path.name), seen(os.stat(path))) for path in paths]
+    paths[30].unlink()
+    before = len(os.listdir("/proc/self/fd"))
+    told = all_read([tmp_path], wanted)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [place for place, one in enumerate(told) if one is None] == [30]
+
+
 def test_what_is_small(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(LARGEST))
