@@ -6,15 +6,17 @@ reads it by the long way, which handles each such case.
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate, chain, compress, groupby, pairwise, repeat
 from operator import itemgetter, not_
 from typing import Final
 
-from backup.format.naming import chunk_ids, content_ids_of_chunks
+from backup.format.naming import chunk_id, chunk_ids, content_id_of_chunk, content_ids_of_chunks
 from backup.source.attributes import NONE, Attributes, attributes_of, read_attributes
 from backup.source.opened_ahead import AT_ONCE, OpenedAhead
 from backup.source.read import opener
@@ -22,7 +24,7 @@ from backup.source.small import Seen, SmallRead, seen
 
 TOGETHER: Final = 64
 """So many files are open at once."""
-_PROBE: Final = 8  # the first of a batch: where nothing is in memory, no more are opened in vain
+_MOST_FAILURES: Final = 2  # of groups in a batch; then its other files are read one by one
 _FILES_A_WAIT: Final = 32  # one of so many may have to be waited for
 _SAMPLE: Final = 64
 _DISTINCT: Final = 46  # of 64 random bytes 57 differ, seldom fewer than 50; of text some 30 do
@@ -40,18 +42,33 @@ def read_small(
 ) -> SmallRead:
     """Read each file that can be read here; `files` begin with an index in `directories`, of open handles.
 
-    What is in memory and as expected is read together, with hardly a step of the interpreter for each file;
-    from the first that is not, they are read one by one.
+    What is in memory and as expected is read together, with hardly a step of the interpreter for each file. A
+    group in which one is not is read one by one; all that follow are where the disk must be waited for.
     """
     wanted = list(files)
     room = _Room(buffer, chunk_key, content_key)
-    first, some = 0, wanted[:_PROBE]
-    while some and _read_together(directories, some, first, room):
-        first += len(some)
-        some = wanted[first : first + TOGETHER]
-    left = wanted[first:]
-    opened = OpenedAhead(directories, left)
-    for index, ((_, _, expected), handle) in enumerate(zip(left, opened, strict=True), first):
+    first = failures = 0
+    try:
+        while AT_ONCE and first < len(wanted) and failures < _MOST_FAILURES:
+            some = wanted[first : first + TOGETHER if first else 1]  # one shows whether this can work at all
+            if not _read_together(directories, some, first, room):
+                failures += 1
+                _read_one_by_one(directories, some, first, room)
+            first += len(some)
+    except _NotInMemoryError:
+        pass
+    _read_one_by_one(directories, wanted[first:], first, room)
+    return room.read()
+
+
+class _NotInMemoryError(Exception):
+    """More than a few files are not in memory, or nobody can tell."""
+
+
+def _read_one_by_one(directories: Sequence[int], files: Sequence[_File], first: int, room: _Room) -> None:
+    """Read those of the files that are as expected into the room."""
+    opened = OpenedAhead(directories, files)
+    for index, ((_, _, expected), handle) in enumerate(zip(files, opened, strict=True), first):
         if handle is None:
             continue
         view = room.view(expected[1])
@@ -60,18 +77,17 @@ def read_small(
             continue
         attributes = _read(opened, handle, expected, view)
         if attributes is not None:
-            room.take(index, [expected[1]], {} if attributes is NONE else {0: attributes})
-    return room.read()
+            room.take_one(index, expected[1], attributes)
 
 
 def _read_together(directories: Sequence[int], files: Sequence[_File], first: int, room: _Room) -> bool:
-    """Read files into the room; False, and nothing is taken, if one is not as expected, or not in memory.
+    """Read files into the room; False, and nothing is taken, if one is not as expected.
 
-    One look at a status after reading is enough, as in `_read`.
+    One look at a status after reading is enough, as in `_read`. `_NotInMemoryError`.
     """
     sizes = [expected[1] for _, _, expected in files]
     view = room.view(sum(sizes))
-    if view is None or not AT_ONCE:
+    if view is None:
         return False
     views = [[view[start : end + 1]] for start, end in pairwise(accumulate(sizes, initial=0))]
     handles: list[int] = []
@@ -88,13 +104,23 @@ def _read_together(directories: Sequence[int], files: Sequence[_File], first: in
     except OSError:
         return False
     finally:
-        deque(map(os.close, handles), 0)
+        _close_all(handles)
     room.take(first, sizes, found)
     return True
 
 
+def _close_all(handles: Iterable[int]) -> None:
+    """Close handles; one whose close fails is closed all the same."""
+    left = iter(handles)
+    closed = False
+    while not closed:
+        with suppress(OSError):
+            deque(map(os.close, left), 0)
+            closed = True
+
+
 def _lengths_at_once(handles: Sequence[int], buffers: Sequence[Sequence[memoryview]]) -> list[int]:
-    """Read each file from memory into a buffer; their lengths. `BlockingIOError` if many are not there.
+    """Read each file from memory into a buffer; their lengths. `_NotInMemoryError` if many are not there.
 
     Few are waited for: the system also refuses one that is there if it would read ahead behind it.
     """
@@ -103,9 +129,9 @@ def _lengths_at_once(handles: Sequence[int], buffers: Sequence[Sequence[memoryvi
     while (done := len(lengths)) < len(handles):
         try:
             lengths.extend(map(os.preadv, handles[done:], buffers[done:], repeat(0), repeat(AT_ONCE)))
-        except BlockingIOError:
-            if not waits:
-                raise
+        except OSError as error:
+            if not waits or error.errno != errno.EAGAIN:
+                raise _NotInMemoryError from error
             waits -= 1
             refused = len(lengths)
             lengths.append(os.preadv(handles[refused], buffers[refused], 0))
@@ -179,7 +205,7 @@ class _Room:
         data = self._buffer[self._ends[0] : self._ends[0] + sum(sizes)]
         ids = chunk_ids(self._chunk_key, data, sizes)
         content_ids = content_ids_of_chunks(self._content_key, ids, sizes)
-        are_dense = _are_dense(data, sizes)
+        are_dense = [_is_dense(data[start:end]) for start, end in pairwise(accumulate(sizes, initial=0))]
         if any(are_dense):
             for kind, picked in ((self._dense, are_dense), (self._loose, list(map(not_, are_dense)))):
                 kind.add(compress(indexes, picked), compress(ids, picked), compress(content_ids, picked))
@@ -187,6 +213,25 @@ class _Room:
         else:
             self._loose.add(indexes, ids, content_ids)
             self._ends[0] += len(data)
+
+    def take_one(self, index: int, size: int, attributes: Attributes) -> None:
+        """Same as `take`, for one file."""
+        if attributes is not NONE:
+            self._attributes[index] = attributes
+        if not size:
+            self._empty.append(index)
+            return
+        data = self._buffer[self._ends[0] : self._ends[0] + size]
+        chunk = chunk_id(self._chunk_key, data)
+        is_dense = _is_dense(data)
+        files = self._dense if is_dense else self._loose
+        files.indexes.append(index)
+        files.ids.append(chunk)
+        files.content_ids.append(content_id_of_chunk(self._content_key, chunk, size))
+        end = self._ends[is_dense]
+        if is_dense:
+            self._buffer[end : end + size] = data
+        self._ends[is_dense] = end + size
 
     def read(self) -> SmallRead:
         """All that was taken."""
@@ -201,16 +246,13 @@ class _Room:
         for is_dense, run in groupby(zip(are_dense, sizes, strict=True), key=itemgetter(0)):
             size = sum(map(itemgetter(1), run))
             end = self._ends[is_dense]
-            self._buffer[end : end + size] = data[start : start + size]
+            if is_dense or start:  # else it lies there already
+                self._buffer[end : end + size] = data[start : start + size]
             self._ends[is_dense] = end + size
             start += size
 
 
-def _are_dense(data: memoryview, sizes: Sequence[int]) -> list[bool]:
-    """Whether 64 bytes from the middle of each file look incompressible: nearly all of them differ."""
-    bounds = pairwise(accumulate(sizes, initial=0))
-    return [
-        end - start >= _DISTINCT
-        and len(set(data[(start + end) // 2 : min(end, (start + end) // 2 + _SAMPLE)])) >= _DISTINCT
-        for start, end in bounds
-    ]
+def _is_dense(data: memoryview) -> bool:
+    """Whether 64 bytes from the middle look incompressible: nearly all of them differ."""
+    size = len(data)
+    return size >= _DISTINCT and len(set(data[size // 2 : size // 2 + _SAMPLE])) >= _DISTINCT

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,18 +16,33 @@ from hypothesis import strategies as st
 
 from backup.source import read_small as reading
 from backup.source.attributes import Attributes, read_attributes
+from backup.source.opened_ahead import OpenedAhead
 from backup.source.read_small import TOGETHER, read_small
-from backup.source.small import LARGEST, buffer_size, is_plain, is_small, seen
+from backup.source.small import LARGEST, SmallRead, buffer_size, is_plain, is_small, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, Told, read_here
 
 
 @pytest.fixture(params=["together", "one by one"], scope="module", autouse=True)
-def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each test reads both ways."""
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Each test reads both ways, also where the file system cannot tell what is in memory."""
+    path = tmp_path_factory.mktemp("way") / "file"
+    path.write_bytes(b"A")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "one by one":
             patch.setattr(reading, "AT_ONCE", 0)
+        elif not can_tell(path):
+            whole = os.preadv
+            patch.setattr(os, "preadv", lambda handle, rooms, at, _=0: whole(handle, rooms, at))
         yield request.param
+
+
+def can_tell(path: Path) -> bool:
+    with open(path, "rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError as error:
+            return error.errno != errno.EOPNOTSUPP
+    return True
 
 
 def read(path: Path, found: os.stat_result | None = None) -> Told | None:
@@ -78,6 +95,30 @@ def test_what_finds_no_room_is_left_to_the_long_way(tmp_path: Path) -> None:
     os.close(folder)
     assert list(read.loose) == [0, 2, 3]
     assert bytes(room[:5001]) == bytes(5001)
+
+
+@pytest.mark.parametrize(("room", "fits"), [(2 * 3000, False), (2 * 3001, True)])
+def test_a_byte_more_than_the_file_has_must_fit(tmp_path: Path, room: int, fits: bool) -> None:
+    (tmp_path / "file").write_bytes(bytes(3000))
+    wanted = [FileToRead(0, b"file", seen(os.stat(tmp_path / "file")))]
+    assert list(read_into(tmp_path, wanted, room).loose) == ([0] if fits else [])
+
+
+def test_dense_files_find_no_more_room_than_theirs(tmp_path: Path) -> None:
+    wanted = []
+    for number in range(3):
+        (tmp_path / str(number)).write_bytes(random.Random(number).randbytes(3000))
+        wanted.append(FileToRead(0, b"%d" % number, seen(os.stat(tmp_path / str(number)))))
+    assert list(read_into(tmp_path, wanted, 2 * 5002).dense) == [0]
+
+
+def read_into(folder: Path, wanted: Sequence[FileToRead], room: int) -> SmallRead:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        buffer = memoryview(bytearray(room))
+        return read_small([handle], wanted, buffer, chunk_key=CHUNK_KEY, content_key=CONTENT_KEY)
+    finally:
+        os.close(handle)
 
 
 def rewritten(path: Path) -> None:
@@ -203,7 +244,7 @@ def attributes_of(path: Path) -> Attributes:
         return read_attributes(file.fileno())
 
 
-@pytest.mark.parametrize("refused", [{20, 30, 100}, {20, 30, 40}, {3}], ids=["few", "more", "at first"])
+@pytest.mark.parametrize("refused", [{20, 30, 100}, {20, 30, 40}, {0}], ids=["few", "more", "at first"])
 def test_few_files_that_are_not_in_memory_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, refused: set[int]
 ) -> None:
@@ -216,8 +257,8 @@ def test_few_files_that_are_not_in_memory_are_waited_for(
 
     def read_once(handle: int, rooms: Sequence[memoryview], at: int, flags: int = 0) -> int:
         if flags and int(Path(os.readlink(f"/proc/self/fd/{handle}")).name) in refused:
-            raise BlockingIOError
-        return whole(handle, rooms, at, flags)
+            raise BlockingIOError(errno.EAGAIN, "not in memory")
+        return whole(handle, rooms, at)
 
     monkeypatch.setattr(os, "preadv", read_once)
     monkeypatch.setattr(os, "posix_fadvise", lambda handle, *_: told.append(handle))
@@ -254,6 +295,62 @@ def test_of_many_of_which_one_is_gone_no_handle_stays_open(tmp_path: Path) -> No
     told = all_read([tmp_path], wanted)
     assert len(os.listdir("/proc/self/fd")) == before
     assert [place for place, one in enumerate(told) if one is None] == [30]
+
+
+def test_what_is_in_memory_is_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    chance = random.Random(3)
+    for folder in folders:
+        folder.mkdir()
+        for _ in range(90):
+            make(folder, chance)
+    files = [(at, path) for at, folder in enumerate(folders) for path in sorted(folder.iterdir())]
+    wanted = [FileToRead(at, os.fsencode(path.name), seen(os.stat(path))) for at, path in files]
+    alone = list[int]()
+
+    def watched(directories: Sequence[int], some: Sequence[tuple[int, bytes, Any]]) -> Any:
+        alone.append(len(some))
+        return OpenedAhead(directories, some)
+
+    monkeypatch.setattr(reading, "OpenedAhead", watched)
+    assert None not in all_read(folders, wanted)
+    assert sum(alone) == (0 if way == "together" else len(wanted))
+    alone.clear()
+    grown(files[100][1])
+    assert all_read(folders, wanted)[100] is None
+    assert sum(alone) == (TOGETHER if way == "together" else len(wanted)), "its own group"
+    for place in (20, 200):
+        files[place][1].unlink()
+    alone.clear()
+    assert all_read(folders, wanted).count(None) == 3
+    assert sum(alone) == len(wanted) - (1 if way == "together" else 0), "after two such groups all"
+
+
+def test_reading_leaves_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"A")
+    os.utime(path, ns=(1, 10**18))
+    assert read(path) is not None
+    assert os.stat(path).st_atime_ns == 1
+
+
+def test_attributes_that_cannot_be_had_are_for_the_long_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(name.encode())
+    wanted = [FileToRead(0, name.encode(), seen(os.stat(tmp_path / name))) for name in ("a", "b", "c")]
+    listed, refused = os.listxattr, os.stat(tmp_path / "b").st_ino
+
+    def refuse_one(handle: int) -> list[str]:
+        if os.fstat(handle).st_ino == refused:
+            raise OSError(errno.EIO, "Input/output error")
+        return listed(handle)
+
+    monkeypatch.setattr(os, "listxattr", refuse_one)
+    assert [one and one.data for one in all_read([tmp_path], wanted)] == [b"a", None, b"c"]
 
 
 def test_what_is_small(tmp_path: Path) -> None:
