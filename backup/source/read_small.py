@@ -42,8 +42,8 @@ def read_small(
 ) -> SmallRead:
     """Read each file that can be read here; `files` begin with an index in `directories`, of open handles.
 
-    What is in memory and as expected is read together, with hardly a step of the interpreter for each file. A
-    group in which one is not is read one by one; all that follow are where the disk must be waited for.
+    Files are read in groups, with hardly a step of the interpreter for each. A group with a file that is not
+    as expected is read one by one; so are all that are left once many are not in memory, or two groups failed.
     """
     wanted = list(files)
     room = _Room(buffer, chunk_key, content_key)
@@ -185,7 +185,7 @@ class _Room:
         self._attributes: dict[int, Attributes] = {}
 
     def view(self, size: int) -> memoryview | None:
-        """Where files of that size together are read to, and one byte more; None if there is no room."""
+        """The buffer for the next files, of that size together, and one byte; None if there is no room."""
         end, dense_end = self._ends
         if end + size >= self._middle or dense_end + size > len(self._buffer):
             return None

@@ -1,4 +1,4 @@
-"""What a small file is, and a batch of them: requested at once, read by `read_small`."""
+"""Small files: which are small, and the batches in which they are requested and read (`read_small`)."""
 
 from __future__ import annotations
 
