@@ -43,7 +43,8 @@ def read_small(
     """Read each file that can be read here; `files` begin with an index in `directories`, of open handles.
 
     Files are read in groups, with hardly a step of the interpreter for each. A group with a file that is not
-    as expected is read one by one; so are all that are left once many are not in memory, or two groups failed.
+    as expected is read one by one; so are all that are left once two groups had one, or many files are not in
+    memory.
     """
     wanted = list(files)
     room = _Room(buffer, chunk_key, content_key)
