@@ -24,10 +24,11 @@ from backup.format.frame import FRAME_SIZE, LARGEST_FRAME, FrameCodec, SealedFra
 from backup.format.keys import Recipient, RecoveryKey, Signer
 from backup.memory import backup_memory, file_makers
 from backup.model import MIB, EntryKind, FrameRow, InventoryId, Owner, PackKind
-from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.helper_process import Lent, MadeFiles, NewFile
+from backup.restorer.selection.columns import Entries
+from backup.restorer.selection.entry import NewFiles
+from backup.restorer.target.helper_process import Lent, MadeFiles
 from backup.restorer.target.making import Made
-from backup.restorer.target.sharing import Sharing, SmallFile
+from backup.restorer.target.sharing import Sharing
 
 _SEALING: Final = FRAME_SIZE / (400 * MIB)  # seconds for a frame: zstd, AES, BLAKE3
 _PROVING: Final = FRAME_SIZE / (800 * MIB)
@@ -103,9 +104,9 @@ class _Maker:
         self._thread = ThreadPoolExecutor(1)
         self._answers: list[Future[MadeFiles]] = []
 
-    def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
-        request = self._encode(([(one.path, one.is_ours) for one in directories], files))
-        self._answers.append(self._thread.submit(self._made, len(files)))
+    def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
+        request = self._encode(([one.is_ours for one in directories], files))
+        self._answers.append(self._thread.submit(self._made, len(files.names)))
         return len(request)
 
     def _made(self, files: int) -> MadeFiles:
@@ -135,35 +136,31 @@ class _Writer:
     def lend(self, path: bytes) -> Lent:
         return Lent(os.dup(self._folder), path, True)
 
-    def ids(self, _: RestoreEntry) -> tuple[int, int]:
+    def ids(self, _: Owner) -> tuple[int, int]:
         return 0, 0
 
     def count(self, *_: int) -> None:
         pass
 
-    def make_verified(self, *_: object) -> int:
-        time.sleep(_MAKING)
-        return Made.WHOLE
+    def make_small(self, files: NewFiles, _: object, __: object, made: bytearray) -> None:
+        time.sleep(_MAKING * len(files.names))
+        made.extend([Made.WHOLE] * len(files.names))
 
 
-class _Entries:
-    """As many entries as anybody asks for, a hundred in a folder."""
-
-    def __getitem__(self, key: int) -> RestoreEntry:
-        folder = b"%06d" % (key // _FILES_A_FOLDER)
-        return RestoreEntry(folder, b"%02d.txt" % (key % 100), EntryKind.FILE, 0o644, _OWNER, key, 45, None)
-
-    def some(self, keys: Sequence[int]) -> list[RestoreEntry]:
-        return [self[key] for key in keys]
-
-
-_OWNER: Final = Owner(0, 0, "", "")
+def _entries() -> Entries:
+    """All of the files, a hundred in a folder."""
+    entries = Entries({1: Owner(0, 0, "", "")})
+    for start in range(0, _FILES, _FILES_A_FOLDER):
+        keys = range(start, min(_FILES, start + _FILES_A_FOLDER))
+        rows = [(key, 1, b"%02d.txt" % (key % 100), EntryKind.FILE, 0o644, 1, key, 45) for key in keys]
+        entries.add_plain_files(b"%06d" % (start // _FILES_A_FOLDER), [*zip(*rows, strict=True)])
+    return entries
 
 
 def _seconds_to_make(makers: int) -> float:
     """Seconds for all small files, with so many processes beside the first."""
     with tempfile.TemporaryDirectory(prefix="nightvault-model-") as folder:
-        entries: Any = _Entries()
+        entries = _entries()
         writer: Any = _Writer(folder)
         told: list[Any] = []
         begun = time.perf_counter()
@@ -176,9 +173,8 @@ def _seconds_to_make(makers: int) -> float:
         frame = memoryview(bytes(45 * _FILES_A_FRAME))
         for start in range(0, _FILES, _FILES_A_FRAME):
             sharing.begin(frame)
-            for number in range(_FILES_A_FRAME):
-                at = 45 * number
-                sharing.add(SmallFile(start + number, at, at + 45, bytes(32)))
+            starts, keys = range(0, 45 * _FILES_A_FRAME, 45), range(start, start + _FILES_A_FRAME)
+            sharing.add(keys, starts, [at + 45 for at in starts], [bytes(32)] * _FILES_A_FRAME)
             sharing.end()
         sharing.settle()
         took = time.perf_counter() - begun

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from backup.model import EntryKind, Extra, Owner, Problem
+from backup.restorer.selection.entry import NewFiles
 from backup.restorer.target.directories import Target
 from backup.restorer.target.write import RestoreEntry, Writer
 
@@ -52,3 +55,20 @@ class Bench:
     def names(self) -> list[str]:
         """Everything below the target."""
         return sorted(str(path.relative_to(self.place)) for path in self.place.rglob("*"))
+
+
+def columns_of(entries: Sequence[RestoreEntry], chunks: Sequence[bytes]) -> NewFiles:
+    """Small files one after the other in a buffer, as they are handed out."""
+    paths = sorted({one.directory for one in entries})
+    ends = [*accumulate(one.size for one in entries)]
+    return NewFiles(
+        paths,
+        [paths.index(one.directory) for one in entries],
+        [one.name for one in entries],
+        [one.mode for one in entries],
+        [(one.owner.uid, one.owner.gid) for one in entries],
+        [one.mtime_ns for one in entries],
+        [0, *ends[:-1]],
+        ends,
+        chunks,
+    )

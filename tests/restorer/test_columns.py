@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backup.errors import FormatError
 from backup.format.catalog import encode_extra
@@ -45,8 +47,6 @@ def test_they_come_out_as_they_went_in() -> None:
         RestoreEntry(b"", b"b", file, 0o640, plain, -5, 0, None, number=1),
         RestoreEntry(b"d", b"e", EntryKind.DIRECTORY, 0o640, plain, -5, 0, None, number=1, on_the_way=True),
     ]
-    for keys in ([0], [1, 2], [0, 1, 2, 3, 4], [2, 1], [0, 2], [1, 3, 2]):
-        assert made.some(keys) == [made[key] for key in keys]
     assert made[1].extra is made[2].extra
     assert made[1:3] == [made[1], made[2]]
     assert (len(made), made.names, made.total) == (5, 5, LARGEST)
@@ -63,11 +63,33 @@ def test_a_damaged_row_leaves_nothing_behind(damage: dict[str, object]) -> None:
     assert [one.path for one in made] == [b"a", b"d/b"]
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.data())
+def test_small_files_are_handed_out_as_columns(keys: list[int], data: st.DataObject) -> None:
+    """In any order, of any directories: what an entry of each says."""
+    folders = data.draw(st.lists(st.sampled_from([b"", b"d", b"d/e"]), min_size=5, max_size=5))
+    owners = data.draw(st.lists(st.sampled_from(sorted(OWNERS)), min_size=5, max_size=5))
+    made = entries(
+        *(
+            (folder, row(b"n" * number, mode=number, mtime_ns=-number, owner=owner, size=3))
+            for number, (folder, owner) in enumerate(zip(folders, owners, strict=True))
+        )
+    )
+    starts, ends = [3 * key for key in keys], [3 * key + 3 for key in keys]
+    chunks = [bytes([key]) * 32 for key in keys]
+    files = made.new_files(keys, starts, ends, chunks, lambda owner: (owner.uid + 1, owner.gid + 2))
+    assert (files.starts, files.ends, files.chunks) == (starts, ends, chunks)
+    for at, key in enumerate(keys):
+        one = made[key]
+        owner = Owner(one.owner.uid + 1, one.owner.gid + 2)
+        assert files.entry(at) == one._replace(owner=owner, number=0)
+        assert files.some(slice(at, at + 1)).entry(0) == files.entry(at)
+
+
 def test_some_of_them_some_changed() -> None:
     made = entries(*((b"d", row(b"%d" % number, size=number)) for number in range(5)))
     linked = made[3]._replace(links=(made[4],))
     some = made.only([1, 3], {3: linked})
-    assert list(some) == some.some([0, 1]) == [made[1], linked]
+    assert list(some) == [made[1], linked]
     assert (len(some), some.names, some.total) == (2, 3, 4)
     assert list(some.only([1])) == [linked]
 

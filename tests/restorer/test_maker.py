@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from backup.format.naming import chunk_id
+from backup.model import EntryKind, Owner
+from backup.restorer.selection.entry import NewFiles, RestoreEntry
 from backup.restorer.target import helper_process as module
-from backup.restorer.target.helper_process import Lent, MadeFiles, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.target.helper_process import Lent, MadeFiles, MakerGoneError, MakerProcess
 from backup.restorer.target.making import Made
+from tests.restorer.bench import columns_of
 from tests.support.other_processes import start_instead
 
 KEY = b"k" * 32
@@ -36,20 +39,19 @@ def folder(tmp_path: Path) -> Iterator[Lent]:
     os.close(handle)
 
 
-def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640) -> list[NewFile]:
+def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640) -> NewFiles:
     """Files of these contents, which are put into the room."""
-    files = []
-    at = 0
-    for name, content in contents.items():
-        maker.buffer[at : at + len(content)] = content
-        end = at + len(content)
-        named = chunk_id(KEY, content) if content else b""
-        files.append(NewFile(0, name, mode, os.geteuid(), os.getegid(), MTIME, at, end, named))
-        at = end
-    return files
+    joined = b"".join(contents.values())
+    maker.buffer[: len(joined)] = joined
+    owner = Owner(os.geteuid(), os.getegid())
+    entries = [
+        RestoreEntry(b"folder", name, EntryKind.FILE, mode, owner, MTIME, len(content), None)
+        for name, content in contents.items()
+    ]
+    return columns_of(entries, [chunk_id(KEY, one) if one else b"" for one in contents.values()])
 
 
-def asked(maker: MakerProcess, folder: Lent, files: Sequence[NewFile]) -> MadeFiles:
+def asked(maker: MakerProcess, folder: Lent, files: NewFiles) -> MadeFiles:
     maker.ask([folder], files)
     return maker.answer()
 
@@ -74,8 +76,8 @@ def test_a_symlink_is_not_followed(maker: MakerProcess, folder: Lent, tmp_path: 
 def test_each_trouble_is_told_of_its_file(maker: MakerProcess, folder: Lent, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine").write_text("mine")
-    one, two, three = new(maker, {b"a": b"1", b"b": b"2", b"c": b"3"})
-    answer = asked(maker, folder, [one, two, three._replace(chunk=bytes(32))])
+    files = new(maker, {b"a": b"1", b"b": b"2", b"c": b"3"})
+    answer = asked(maker, folder, files._replace(chunks=[*files.chunks[:2], bytes(32)]))
     assert answer.made == bytes([Made.WHOLE, Made.NOT, Made.DAMAGED])
     ((place, detail),) = answer.troubles
     assert (place, detail.partition(":")[0]) == (1, "not restored")
@@ -85,8 +87,8 @@ def test_each_trouble_is_told_of_its_file(maker: MakerProcess, folder: Lent, tmp
 def test_what_cannot_be_set_is_told_of_a_file_that_was_made(
     maker: MakerProcess, folder: Lent, tmp_path: Path
 ) -> None:
-    (one,) = new(maker, {b"a": b"1"})
-    answer = asked(maker, folder, [one._replace(uid=2**40)])
+    files = new(maker, {b"a": b"1"})
+    answer = asked(maker, folder, files._replace(owners=[(2**40, os.getegid())]))
     assert answer.made == bytes([Made.WHOLE])
     assert [place for place, _ in answer.troubles] == [0]
 
@@ -97,7 +99,7 @@ def test_what_would_meet_all_ends_a_question_but_not_the_process(
     """A name that leads out of the directory, in place of a full disk."""
     files = new(maker, {b"a": b"1", b"../b": b"2", b"c": b"3"})
     assert asked(maker, folder, files) == MadeFiles(bytes([Made.WHOLE]), [])
-    assert asked(maker, folder, files[2:]) == MadeFiles(bytes([Made.WHOLE]), [])
+    assert asked(maker, folder, files.some(slice(2, None))) == MadeFiles(bytes([Made.WHOLE]), [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
     assert not (tmp_path.parent / "b").exists()
 

@@ -145,7 +145,7 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
 
         return step
 
-    for name in ("directory", "special", "make_verified", "begin", "write", "end", "finish"):
+    for name in ("directory", "special", "make_small", "begin", "write", "end", "finish"):
         monkeypatch.setattr(Writer, name, hooked(Writer, name))
     monkeypatch.setattr(Target, "handle", hooked(Target, "handle"))
     monkeypatch.setattr(UnnamedFiles, "make", hooked(UnnamedFiles, "make"))

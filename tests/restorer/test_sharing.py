@@ -19,9 +19,9 @@ from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.selection.entry import NewFiles, RestoreEntry
 from backup.restorer.target import sharing
-from backup.restorer.target.helper_process import Lent, MadeFiles, MakerProcess, NewFile
+from backup.restorer.target.helper_process import Lent, MadeFiles, MakerProcess
 from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
@@ -118,8 +118,8 @@ def test_several_processes_make_them(
     asked: dict[int, int] = {}
     real = MakerProcess.ask
 
-    def ask(self: MakerProcess, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
-        asked[self._process.pid] = asked.get(self._process.pid, 0) + len(files)
+    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
+        asked[self._process.pid] = asked.get(self._process.pid, 0) + len(files.names)
         return real(self, directories, files)
 
     monkeypatch.setattr(MakerProcess, "ask", ask)
@@ -140,7 +140,7 @@ def test_one_of_several_dies(
     left = chance.randrange(1, 30)
     real = MakerProcess.ask
 
-    def ask(self: MakerProcess, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
         nonlocal left
         left -= 1
         size = real(self, directories, files)
@@ -226,7 +226,7 @@ def test_a_maker_that_is_killed_costs_nothing(
     class Mortal(MakerProcess):
         """Killed at one of its questions, or a moment after it."""
 
-        def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+        def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
             nonlocal left
             left -= 1
             if left == 0 and when == "before it is asked":
@@ -313,7 +313,7 @@ def test_an_interrupted_restore_leaves_nobody_at_work(
     processes = []
     real = MakerProcess.ask
 
-    def interrupted(self: MakerProcess, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
+    def interrupted(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
         size = real(self, directories, files)
         processes.append(self._process)
         if len(processes) == after:

@@ -14,9 +14,10 @@ import pytest
 from backup.errors import TargetError, TargetFullError
 from backup.format.naming import chunk_id
 from backup.model import Owner
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.making import Made
 from backup.restorer.target.unnamed import UnnamedFiles
-from tests.restorer.bench import MINE, MTIME, Bench, as_root, wanted
+from tests.restorer.bench import MINE, MTIME, Bench, as_root, columns_of, wanted
 
 KEY = b"k" * 32
 CALLS = ("open", "write", "utime", "fstat", "link", "close")
@@ -52,8 +53,14 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def make(bench: Bench, path: bytes, content: bytes, **more: object) -> Made:
     """Have a plain file of one chunk made."""
     entry = wanted(path, size=len(content), **more)  # type: ignore[arg-type]
-    chunk = chunk_id(KEY, content) if content else b""
-    return bench.writer.make_verified(entry, memoryview(content), chunk, KEY)
+    return make_of(bench, entry, content, chunk_id(KEY, content) if content else b"")
+
+
+def make_of(bench: Bench, entry: RestoreEntry, content: bytes, chunk: bytes) -> Made:
+    """Have an entry made that is to have this chunk."""
+    made = bytearray()
+    bench.writer.make_small(columns_of([entry], [chunk]), memoryview(content), KEY, made)
+    return Made(made[0])
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o600, 0o666, 0o777, 0o000, 0o4755, 0o2711, 0o1644])
@@ -87,7 +94,7 @@ def test_the_first_of_a_directory_is_made_in_the_other_way(bench: Bench, linked:
 
 def test_a_wrong_chunk_makes_nothing(bench: Bench) -> None:
     entry = wanted(b"d/a", size=3)
-    assert bench.writer.make_verified(entry, memoryview(b"abc"), bytes(32), KEY) == Made.DAMAGED
+    assert make_of(bench, entry, b"abc", bytes(32)) == Made.DAMAGED
     assert bench.names() == ["d", "d/first"]
 
 
@@ -117,10 +124,9 @@ def test_a_symlink_is_not_followed(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_no_name_leads_out(bench: Bench) -> None:
+    entry = wanted(b"d/x", size=3)._replace(name=b"../a")
     with pytest.raises(TargetError):
-        bench.writer.make_verified(
-            wanted(b"d/x")._replace(name=b"../a"), memoryview(b"abc"), chunk_id(KEY, b"abc"), KEY
-        )
+        make_of(bench, entry, b"abc", chunk_id(KEY, b"abc"))
     assert not (bench.place / "a").exists()
 
 

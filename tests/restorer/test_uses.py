@@ -88,25 +88,42 @@ def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
     for number in places:
         assert list(uses.take(places.position(number))) == expected.get(number, [])
         assert list(uses.take(places.position(number))) == []
-    again = ChunkUsers(files_of(lists), places).take_run(range(len(places)))
-    assert [list(one) for one in again] == [expected.get(number, []) for number in places]
 
 
-@given(st.lists(st.integers(0, 4), max_size=8), st.data())
-def test_a_run_of_chunks_is_taken_as_one_by_one(counts: list[int], data: st.DataObject) -> None:
-    """Of files whose chunks follow each other, as after a first backup, some empty, and some done before."""
-    numbers = iter(range(sum(counts)))
+@given(st.lists(st.integers(0, 3), max_size=8), st.data())
+def test_a_run_of_chunks_with_one_user_each(counts: list[int], data: st.DataObject) -> None:
+    """Its files are those of one after the other: of chunks in any order, some used twice, some done."""
+    total = sum(counts)
+    orders = st.permutations(range(total)) | st.lists(
+        st.integers(0, max(total - 1, 0)), min_size=total, max_size=total
+    )
+    numbers = iter(data.draw(st.just([*range(total)]) | orders.map(list)))
     files = files_of([[next(numbers) for _ in range(count)] for count in counts])
-    places = ChunkLocations([place(number) for number in range(sum(counts))])
-    first = data.draw(st.integers(0, len(places)))
-    run = range(first, data.draw(st.integers(first, len(places))))
+    places = ChunkLocations([place(number) for number in sorted(set(files.chunks))])
+    first = data.draw(st.integers(0, max(len(places) - 1, 0)))
+    run = range(first, data.draw(st.integers(min(first + 1, len(places)), len(places))))
     one, other = ChunkUsers(files, places), ChunkUsers(files, places)
-    for user in data.draw(st.sets(st.integers(0, max(len(places) - 1, 0)))) if len(places) else ():
+    for user in data.draw(st.sets(st.integers(0, total - 1), max_size=2)) if total else ():
         one.settle(user)
         other.settle(user)
-    assert [list(uses) for uses in one.take_run(run)] == [list(other.take(at)) for at in run]
-    assert [list(uses) for uses in one.take_run(run)] == [[]] * len(run)
+    found = one.files_of(run) if run else None
+    expected = [[key for key, _ in other.take(at)] for at in run]
+    if found is None:
+        fresh = ChunkUsers(files, places)
+        assert not run or {len(keys) for keys in expected} | {len([*fresh.take(at)]) for at in run} != {1}
+    else:
+        assert [[key] for key in found] == expected
+        one.settle_run(run)
+        assert one.files_of(run) is None
     assert [*places.places(run)] == [(at.offset, at.length, at.id) for at in map(places.at, run)]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=300), st.data())
+def test_the_files_of_many_chunks(counts: list[int], data: st.DataObject) -> None:
+    total = sum(counts)
+    files = files_of([[0] * count for count in counts])
+    users = data.draw(st.lists(st.integers(0, total - 1), max_size=20)) if total else []
+    assert files.of_many(users) == [files.of(user) for user in users]
 
 
 def test_what_is_pending() -> None:
@@ -132,6 +149,20 @@ def test_some_files() -> None:
     assert [some.of(use) for use in range(3)] == [0, 0, 1]
     assert [files.of(use) for use in range(4)] == [0, 0, 2, 3]
     assert some.content_id(1) == bytes([2]) * 16
+
+
+@given(st.sets(st.integers(1, 60)), st.lists(st.integers(0, 70), max_size=80))
+def test_chunks_are_found_in_any_order(numbers: set[int], wanted: list[int]) -> None:
+    locations = ChunkLocations(
+        ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
+    )
+    expected = [(one * 7, b"%032d" % one) if one in numbers else None for one in wanted]
+    assert list(locations.lengths_and_ids(array("I", wanted))) == expected
+    if numbers >= set(wanted):
+        assert [*locations.positions(array("I", wanted))] == [locations.position(one) for one in wanted]
+    else:
+        with pytest.raises(KeyError):
+            locations.positions(array("I", wanted))
 
 
 @given(st.sets(st.integers(1, 60)), st.integers(0, 70))

@@ -6,9 +6,9 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter, sub
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from backup.inventory import packed
 from backup.inventory.connections import Transaction
@@ -16,8 +16,8 @@ from backup.inventory.packed import ChunkLocation
 from backup.restorer.selection.column import Column, Scratch, Values
 
 _ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
+_LENGTH_AND_ID: Final = struct.Struct("<12xI32s")  # of a row
 _archive_and_frame, _length, _offset_length_id = itemgetter(0, 1), itemgetter(3), itemgetter(2, 3, 4)
-_length_and_id = itemgetter(3, 4)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 _READ_ALONG: Final = 2  # as many rows are read for each that is wanted: to find one alone costs more
@@ -36,6 +36,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         self._scratch = scratch or Scratch()
         self._numbers = Column(self._scratch, "I")
         self._rows = Column(self._scratch)
+        self._runs: _Runs | None = None  # of the numbers, once they were needed
         for location in locations:
             self._add(location)
 
@@ -44,6 +45,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         if row is not None:
             self._rows.add(row)
             self._numbers.append(location.number)
+            self._runs = None
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add many locations, with larger numbers than before; `rows` have the fields of `ChunkLocation`."""
@@ -61,6 +63,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
             return
         self._rows.add(packed)
         self._numbers.extend(numbers)
+        self._runs = None
 
     @property
     def numbers(self) -> Values:
@@ -70,49 +73,58 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
     def positions(self, numbers: Values) -> array[int]:
         """Same as `position`, for many numbers."""
         found = array("I")
-        for number, at, count in self._stretches(numbers):
-            if at < 0:
-                raise KeyError(number)
-            found.extend(range(at, at + count))
+        for start in range(0, len(numbers), _BATCH):
+            some = numbers[start : start + _BATCH]
+            places = self._places(some)
+            if min(places) < 0:
+                raise KeyError(some[places.index(-1)])
+            found.extend(places)
         return found
 
     def lengths_and_ids(self, numbers: Values) -> Iterator[tuple[int, bytes] | None]:
         """Length and id of each chunk, in this order; None for those that have no location."""
         rows = memoryview(self._rows.values)
-        for _, at, count in self._stretches(numbers):
-            if at < 0:
-                yield None
+        for start in range(0, len(numbers), _BATCH):
+            places = self._places(numbers[start : start + _BATCH])
+            if min(places) >= 0:
+                yield from map(_LENGTH_AND_ID.unpack_from, repeat(rows), map(_ROW.size.__mul__, places))
             else:
-                some = rows[at * _ROW.size : (at + count) * _ROW.size]
-                yield from map(_length_and_id, _ROW.iter_unpack(some))
+                row = _LENGTH_AND_ID.unpack_from
+                yield from (row(rows, at * _ROW.size) if at >= 0 else None for at in places)
 
-    def _stretches(self, numbers: Values) -> Iterator[tuple[int, int, int]]:
-        """Numbers that follow each other: the first, its position, and how many; -1 for one without location.
+    def _places(self, numbers: Values) -> list[int]:
+        """The position of each number's location, -1 where there is none.
 
-        Most files' chunks follow those of the file before, and so do their locations.
+        Most numbers are in the run of known numbers in which the one before was.
         """
-        known = self.numbers
-        for start, end in _rising_by_one(numbers):
-            first, count = numbers[start], end - start
-            at = bisect_left(known, first)
-            if at + count <= len(known) and known[at] == first and known[at + count - 1] - first == count - 1:
-                yield first, at, count
+        if self._runs is None:
+            self._runs = _runs(self.numbers)
+        runs = self._runs
+        if len(runs.firsts) == 1:
+            first, end = runs.firsts[0], runs.ends[0]
+            if first <= min(numbers, default=first) and max(numbers, default=first) < end:
+                return [number - first for number in numbers]
+        found = []
+        first, end, shift = 0, 0, 0  # of a run: its numbers, and a number less its position
+        for number in numbers:
+            if first <= number < end:
+                found.append(number - shift)
                 continue
-            for number in range(first, first + count):
-                yield number, self._place(number), 1
+            run = bisect_right(runs.firsts, number) - 1
+            if run >= 0 and number < runs.ends[run]:
+                first, end, shift = runs.firsts[run], runs.ends[run], runs.shifts[run]
+                found.append(number - shift)
+            else:
+                found.append(-1)
+        return found
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
-        at = self._place(number)
-        if at < 0:
-            raise KeyError(number)
-        return at
-
-    def _place(self, number: int) -> int:
-        """Same as `position`, but -1 for a chunk without location."""
         numbers = self.numbers
         at = bisect_left(numbers, number)
-        return at if at < len(numbers) and numbers[at] == number else -1
+        if at == len(numbers) or numbers[at] != number:
+            raise KeyError(number)
+        return at
 
     def at(self, position: int) -> ChunkLocation:
         """The location at a position."""
@@ -155,15 +167,22 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         return len(self.numbers)
 
 
-def _rising_by_one(numbers: Values) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of numbers that rise by one."""
-    start = 0
-    for at, step in enumerate(map(sub, islice(numbers, 1, None), numbers), 1):
-        if step != 1:
-            yield start, at
-            start = at
-    if numbers:
-        yield start, len(numbers)
+class _Runs(NamedTuple):
+    """Runs of numbers that rise by one: first and end of each, and its first less the position of that."""
+
+    firsts: array[int]
+    ends: array[int]
+    shifts: array[int]
+
+
+def _runs(numbers: Values) -> _Runs:
+    """The runs of rising numbers."""
+    begins = [0] if numbers else []
+    steps = map(sub, islice(numbers, 1, None), numbers)
+    begins += [at for at, step in enumerate(steps, 1) if step != 1]
+    firsts = array("Q", [numbers[at] for at in begins])
+    ends = array("Q", [numbers[at - 1] + 1 for at in (*begins[1:], len(numbers))] if numbers else [])
+    return _Runs(firsts, ends, array("Q", map(sub, firsts, begins)))
 
 
 class FramePositions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from backup.restorer.selection.chunk_locations import ChunkLocations
@@ -39,27 +39,30 @@ class ChunkUsers:
                 self._done[user] = 1
                 yield self._files.of(user), self.offsets[user]
 
-    def take_run(self, run: range) -> Iterator[Iterable[tuple[int, int]]]:
-        """Same as `take`, for positions that follow each other: what it gives for each of them."""
-        users: Sequence[int] = run
-        if self._ordered is not None:
-            first, order = (column.values for column in self._ordered)
-            before, after = first[run.start], first[run.stop]
-            if [*first[run.start : run.stop + 1]] != [*range(before, before + len(run) + 1)]:
-                yield from map(self.take, run)
-                return
-            users = order[before:after]  # one for each
-        done, starts, offsets = self._done, self._files.starts, self.offsets
-        key, end = -1, 0  # a file, and where the chunks of the next begin
-        for user in users:
-            if done[user]:
-                yield ()
-                continue
-            done[user] = 1
-            if not (key >= 0 and starts[key] <= user < end):
-                key = key + 1 if key >= 0 and user == end and starts[key + 2] > user else self._files.of(user)
-                end = starts[key + 1]
-            yield ((key, offsets[user]),)
+    def files_of(self, run: range) -> Sequence[int] | None:
+        """The file of each chunk, given positions that follow each other; nothing is taken.
+
+        None unless each has one user, which is pending.
+        """
+        users = self._one_each(run)
+        if users is None or any(map(self._done.__getitem__, users)):
+            return None
+        return self._files.of_many(users)
+
+    def settle_run(self, run: range) -> None:
+        """Mark the users of chunks of which `files_of` gave the files as done."""
+        for user in self._one_each(run) or ():
+            self._done[user] = 1
+
+    def _one_each(self, run: range) -> Sequence[int] | None:
+        """The user of each chunk; None unless each has one."""
+        if self._ordered is None:
+            return run
+        first, order = (column.values for column in self._ordered)
+        before, after = first[run.start], first[run.stop]
+        if [*first[run.start : run.stop + 1]] != [*range(before, before + len(run) + 1)]:
+            return None
+        return order[before:after]
 
     def settle(self, user: int) -> None:
         """Mark a user as done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, repeat
 from operator import itemgetter
 from typing import Any, Final, overload
@@ -13,7 +13,7 @@ from backup.format.catalog import decode_extra
 from backup.inventory.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
 from backup.restorer.selection.column import Column, Scratch
-from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.selection.entry import NewFiles, RestoreEntry
 
 # Indexes of directory, owner and attributes in their tables; kind, on the way, mode, mtime, size, number; the
 # end of the name in the joined names. Every integer that a database can hold fits: damage is found elsewhere.
@@ -169,21 +169,40 @@ class Entries(Sequence[RestoreEntry]):
             bool(on_the_way),
         )
 
-    def some(self, keys: Sequence[int]) -> list[RestoreEntry]:
-        """The entries of these keys, in that order."""
-        directories, owners, extras, names = self._directories, self._owners, self._extras, self._names.values
-        rows, changed, unpack_from = self._rows.values, self._changed, _BEGIN_AND_ROW.unpack_from
-        made = []
-        for key in keys:
-            if key in changed or not key:  # before the first row there is no end of a name
-                made.append(self[key])
-                continue
-            found = unpack_from(rows, key * _ROW.size - _END.size)
-            begin, directory, owner, extra, kind, on_the_way, mode, mtime_ns, size, number, end = found
-            name = bytes(names[begin:end])
-            place = directories[directory], name, _KINDS[kind], mode, owners[owner], mtime_ns, size
-            made.append(RestoreEntry(*place, extras[extra], (), number, bool(on_the_way)))
-        return made
+    def new_files(
+        self,
+        keys: Sequence[int],
+        starts: Sequence[int],
+        ends: Sequence[int],
+        chunks: Sequence[bytes],
+        ids: Callable[[Owner], tuple[int, int]],
+    ) -> NewFiles:
+        """The files of these keys, of which each has a single name and only owner, mode and times.
+
+        The other columns are those of `NewFiles`; `ids` gives user and group id.
+        """
+        rows, names = memoryview(self._rows.values), self._names.values
+        found = [
+            _BEGIN_AND_ROW.unpack_from(rows, key * _ROW.size - _END.size)
+            if key
+            else (0, *_ROW.unpack_from(rows))  # before the first row there is no end of a name
+            for key in keys
+        ]
+        begins, directories, owners, _, _, _, modes, mtimes, _, _, name_ends = zip(*found, strict=True)
+        indexes: dict[int, int] = {}
+        places = [indexes.setdefault(one, len(indexes)) for one in directories]
+        known = {number: ids(self._owners[number]) for number in set(owners)}
+        return NewFiles(
+            [self._directories[one] for one in indexes],
+            places,
+            [bytes(names[begin:end]) for begin, end in zip(begins, name_ends, strict=True)],
+            modes,
+            [known[number] for number in owners],
+            mtimes,
+            starts,
+            ends,
+            chunks,
+        )
 
     def _row(self, key: int) -> tuple[int, ...]:
         return _ROW.unpack_from(self._rows.values, key * _ROW.size)

@@ -1,4 +1,4 @@
-"""One entry to restore: its path below the target and the state it should have."""
+"""Entries to restore: one, with its path below the target and the state it should have; many small files."""
 
 from __future__ import annotations
 
@@ -51,3 +51,31 @@ class RestoreEntry(NamedTuple):
         """This entry and its hard links."""
         yield self
         yield from self.links
+
+
+class NewFiles(NamedTuple):
+    """Small plain files to make of a buffer's bytes; a column for each field, an item for each file.
+
+    `directories` are indexes into `paths`, which are relative to the target, `owners` user and group ids;
+    a file is `starts` to `ends` of the buffer, and `chunks` are their ids, or empty for empty files.
+    """
+
+    paths: Sequence[bytes]
+    directories: Sequence[int]
+    names: Sequence[bytes]
+    modes: Sequence[int]
+    owners: Sequence[tuple[int, int]]
+    mtimes: Sequence[int]
+    starts: Sequence[int]
+    ends: Sequence[int]
+    chunks: Sequence[bytes]
+
+    def some(self, which: slice) -> NewFiles:
+        """Some of the files."""
+        return NewFiles(self.paths, *(column[which] for column in self[1:]))  # type: ignore[arg-type]
+
+    def entry(self, index: int) -> RestoreEntry:
+        """One of the files as an entry."""
+        owner, size = Owner(*self.owners[index]), self.ends[index] - self.starts[index]
+        place = self.paths[self.directories[index]], self.names[index]
+        return RestoreEntry(*place, EntryKind.FILE, self.modes[index], owner, self.mtimes[index], size, None)

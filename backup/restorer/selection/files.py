@@ -23,6 +23,7 @@ from backup.restorer.selection.entry import RestoreEntry
 
 _CONTENT_ID = struct.Struct("16s")
 _CHUNK_SIZE = 4  # of a packed chunk number
+_NEAR = 64  # files
 
 
 class RestoreFile(Struct, frozen=True):
@@ -137,6 +138,18 @@ class Files(Sequence[RestoreFile]):
     def of(self, user: int) -> int:
         """Key of the file that contains the chunk at index `user` of `chunks`."""
         return bisect_right(self.starts, user) - 1
+
+    def of_many(self, users: Sequence[int]) -> list[int]:
+        """Same as `of`, for many; quicker where each is near the one before."""
+        starts, found, key = self.starts, [], 0
+        for user in users:
+            low = key if starts[key] <= user else 0
+            high = low + _NEAR
+            if high >= len(starts) or starts[high] <= user:
+                high = len(starts)
+            key = bisect_right(starts, user, low, high) - 1
+            found.append(key)
+        return found
 
     def layout(self, key: int) -> Layout | None:
         """The layout of a sparse file's data; None if it has no holes."""

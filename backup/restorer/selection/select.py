@@ -7,7 +7,6 @@ some MiB are kept in files (`column.py`).
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -15,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from backup.errors import FormatError, UsageError
-from backup.format.naming import content_id, content_id_of_chunk
+from backup.format.naming import content_id, content_id_of_chunk, content_ids_of_chunks
 from backup.inventory import entries
 from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT, EntryRow
@@ -35,7 +34,8 @@ _KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with t
 _EXTRA: Final = 1 + EntryRow._fields.index("extra")
 _NAMES: Final = EntryRow._fields.index("name")
 _A_FILE: Final = int(EntryKind.FILE)
-_BLOCK: Final = 50_000  # files after which what was read of the columns is given back
+_SOME: Final = 500  # files whose soundness is looked at together
+_BLOCK: Final = 100 * _SOME  # files after which what was read of the columns is given back
 _MANY: Final = 4  # from so many files in a row on, it pays to take them together
 
 
@@ -197,9 +197,13 @@ class _Taker:
 
     def take_all(self, directory: bytes, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add all rows of a directory, each with the directory's path before the fields of `EntryRow`."""
-        for is_plain, some in groupby(rows, _is_plain):
-            run = list(some)
-            if is_plain and len(run) >= _MANY and self._take_plain(directory, run):
+        all_rows = list(rows)
+        if all(map(_is_plain, all_rows)):
+            runs = [all_rows]
+        else:
+            runs = [list(run) for _, run in groupby(all_rows, _is_plain)]
+        for run in runs:
+            if _is_plain(run[0]) and len(run) >= _MANY and self._take_plain(directory, run):
                 continue
             for row in run:
                 self.take(directory, EntryRow._make(row[1:]))
@@ -296,18 +300,43 @@ def _is_plain(row: tuple[Any, ...]) -> bool:
 def _unsound(files: Files, locations: ChunkLocations, content_key: bytes, scratch: Scratch) -> Iterator[int]:
     """Keys of the files whose chunk list does not match their content id."""
     found = locations.lengths_and_ids(files.chunks)
-    columns = zip(files.entries.extras_and_sizes, files.content_ids, files.counts, strict=True)
-    for key, ((extra, size), named, count) in enumerate(columns):
-        if not key % _BLOCK:
+    all_looks, all_named, all_counts = files.entries.extras_and_sizes, files.content_ids, files.counts
+    for start in range(0, len(files), _SOME):
+        if not start % _BLOCK:
             scratch.rest()
-        if extra or count != 1:
-            deque(islice(found, count), maxlen=0)
-            is_sound = _is_sound(files, key, locations, content_key)
-        else:  # one chunk and nothing rare, as most have: the same, without an object for each
-            length, name = next(found) or (0, b"")
-            is_sound = 0 < length == size and named == content_id_of_chunk(content_key, name, length)
-        if not is_sound:
-            yield key
+        looks, named = list(islice(all_looks, _SOME)), list(islice(all_named, _SOME))
+        counts = list(islice(all_counts, _SOME))
+        chunks = list(islice(found, sum(counts)))
+        if counts.count(1) == len(counts) and _are_sound(looks, named, chunks, content_key):
+            continue
+        at = 0
+        for key, ((extra, size), name, count) in enumerate(zip(looks, named, counts, strict=True), start):
+            chunk = chunks[at] if count == 1 and not extra else None
+            at += count
+            if chunk is None:
+                is_sound = _is_sound(files, key, locations, content_key)
+            else:  # the same, without an object for each
+                length, chunk_name = chunk
+                is_sound = 0 < length == size and name == content_id_of_chunk(content_key, chunk_name, length)
+            if not is_sound:
+                yield key
+
+
+def _are_sound(
+    looks: Sequence[tuple[int, int]],
+    named: Sequence[bytes],
+    chunks: Sequence[tuple[int, bytes] | None],
+    content_key: bytes,
+) -> bool:
+    """Whether files of one chunk each are sound, all of them; `looks` has 0 for nothing rare, and the size.
+
+    `chunks` are length and id of each.
+    """
+    there = [one for one in chunks if one]
+    lengths, ids = [length for length, _ in there], [name for _, name in there]
+    if [(0, length) for length in lengths] != looks or 0 in lengths:
+        return False
+    return content_ids_of_chunks(content_key, ids, lengths) == named
 
 
 def _is_sound(files: Files, key: int, locations: ChunkLocations, content_key: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
-from operator import and_
+from operator import add, and_
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
@@ -17,7 +17,7 @@ from backup.restorer.frame_opener import Opened
 from backup.restorer.selection.chunk_locations import FramePositions
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
-from backup.restorer.target.sharing import LARGEST, Sharing, SmallFile
+from backup.restorer.target.sharing import LARGEST, Sharing
 from backup.restorer.target.write import Report, Writer
 
 _MANY_CHUNKS = 64  # in a frame: they are small, and proven by the processes that make their files
@@ -74,7 +74,7 @@ class Assembly:
 
     def _make_empty(self, key: int) -> None:
         if self._is_small(key, 0):
-            self._sharing.add(SmallFile(key, 0, 0, b""))
+            self._sharing.add([key], [0], [0], [b""])
         elif self._begin(key):
             self._begun.pop(key, None)
             self._writer.end(key)
@@ -192,17 +192,19 @@ class Assembly:
 
     def _write_run(self, run: range, raw: memoryview, proven: Mapping[int, bool]) -> int:
         """Write chunks of a frame that follow each other; returns the bytes, except those of small files."""
+        places = [*self._selection.locations.places(run)]
+        if self._share(run, places):
+            return 0
         written = 0
-        gone, add = self._gone, self._sharing.add
-        columns = zip(run, self._selection.locations.places(run), self._users.take_run(run), strict=True)
-        for position, (offset, length, name), users in columns:
+        gone, share = self._gone, self._sharing.add
+        for position, (offset, length, name) in zip(run, places, strict=True):
             end = offset + length
             is_good = proven.get(position)
-            for key, place in users:
+            for key, place in self._users.take(position):
                 if key in gone:
                     continue
                 if self._is_small(key, length):
-                    add(SmallFile(key, offset, end, name))
+                    share([key], [offset], [end], [name])
                     continue
                 if is_good is None:
                     is_good = chunk_id(self._chunk_key, raw[offset:end]) == name
@@ -211,6 +213,20 @@ class Assembly:
                 else:
                     self._spoil_one(key)
         return written
+
+    def _share(self, run: range, places: Sequence[tuple[int, int, bytes]]) -> bool:
+        """Have a file made of each of these chunks; False unless each is all that one small file needs."""
+        keys = self._users.files_of(run)
+        if keys is None or not all(map(self._are_small.__getitem__, keys)):
+            return False
+        offsets, lengths, names = zip(*places, strict=True)
+        if max(lengths) > LARGEST or not (
+            self._gone.isdisjoint(keys) and self._begun.keys().isdisjoint(keys)
+        ):
+            return False
+        self._users.settle_run(run)
+        self._sharing.add(keys, offsets, [*map(add, offsets, lengths)], names)
+        return True
 
     def _write_use(self, key: int, offset: int, data: memoryview) -> int:
         """Write a verified chunk to one file; returns the bytes."""

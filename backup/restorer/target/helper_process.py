@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from backup.errors import TargetError
-from backup.model import EntryKind, Owner, Problem
-from backup.restorer.selection.entry import RestoreEntry
+from backup.model import Problem
+from backup.restorer.selection.entry import NewFiles
 from backup.restorer.target.directories import Directories
 from backup.restorer.target.making import FileMaker
 from backup.restorer.target.owners import Owners
@@ -53,20 +53,6 @@ class Lent(NamedTuple):
     handle: int
     path: bytes
     is_ours: bool
-
-
-class NewFile(NamedTuple):
-    """A file to create in the `directory`-th one of the request; its chunk is `buffer[start:end]`."""
-
-    directory: int
-    name: bytes
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    start: int
-    end: int
-    chunk: bytes
 
 
 class MadeFiles(NamedTuple):
@@ -109,13 +95,13 @@ class MakerProcess:
         self._process.release()
         self.buffer.close()
 
-    def ask(self, directories: Sequence[Lent], files: Sequence[NewFile]) -> int:
-        """Send a request for at most `MOST_FILES` files; returns its size in bytes.
+    def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
+        """Send a request for at most `MOST_FILES` files of `buffer`; returns its size in bytes.
 
+        `directories` are those of the files' paths, in that order.
         Requests and answers that fill the socket would block both sides for ever: limit unanswered requests.
         """
-        described = [(one.path, one.is_ours) for one in directories]
-        request = _ENCODER.encode((described, files))
+        request = _ENCODER.encode(([one.is_ours for one in directories], files))
         self._send(request, [one.handle for one in directories])
         return len(request)
 
@@ -157,7 +143,7 @@ class MakerProcess:
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ANSWER: Final = msgspec.msgpack.Decoder(MadeFiles)
 _GREETING: Final = msgspec.msgpack.Decoder(tuple[bytes, str, bool, bytes])
-_REQUEST: Final = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bool]], list[NewFile]])
+_REQUEST: Final = msgspec.msgpack.Decoder(tuple[list[bool], NewFiles])
 
 
 # In the second process.
@@ -183,43 +169,43 @@ class _Server:
         self._buffer = buffer
         self._hears = select.poll()
         self._hears.register(connection, 0)  # reports only that the other side has hung up
-        self._troubles: list[Problem] = []
+        self._made = bytearray()
+        self._troubles: list[tuple[int, str]] = []
         path, mark, replaces, chunk_key = _GREETING.decode(self._request()[0])
         self._directories = _LentDirectories(os.fsdecode(path), replaces=replaces)
-        self._maker = FileMaker(self._directories, self._troubles.append, mark, Owners(numeric=True))
+        self._maker = FileMaker(self._directories, self._report, mark, Owners(numeric=True))
         self._chunk_key = chunk_key
 
     def serve(self) -> None:
         """Answer one request."""
         request, handles = self._request()
         try:
-            directories, files = _REQUEST.decode(request)
-            lent = [Lent(handle, *described) for handle, described in zip(handles, directories, strict=True)]
+            are_ours, files = _REQUEST.decode(request)
+            lent = [Lent(*one) for one in zip(handles, files.paths, are_ours, strict=True)]
             self._directories.lent = {one.path: one for one in lent}
-            answer = _ENCODER.encode(self._made([one.path for one in lent], files))
+            answer = _ENCODER.encode(self._make(files))
         finally:
             for handle in handles:
                 os.close(handle)
         self._connection.sendall(_HEAD.pack(len(answer), 0) + answer)
 
-    def _made(self, paths: Sequence[bytes], files: Sequence[NewFile]) -> MadeFiles:
-        made = bytearray()
-        troubles: list[tuple[int, str]] = []
-        for index, one in enumerate(files):
-            if index % _LOOKS_UP == 0 and self._hears.poll(0):
-                raise EOFError("nobody waits for it")
-            owner, size = Owner(one.uid, one.gid), one.end - one.start
-            entry = RestoreEntry(
-                paths[one.directory], one.name, EntryKind.FILE, one.mode, owner, one.mtime_ns, size, None
-            )
-            self._troubles.clear()
-            try:
-                data = self._buffer[one.start : one.end]
-                made.append(self._maker.make_verified(entry, data, one.chunk, self._chunk_key))
-            except TargetError:  # the first process fails the same way, and reports it
-                break
-            troubles += [(index, problem.detail) for problem in self._troubles]
+    def _make(self, files: NewFiles) -> MadeFiles:
+        made, troubles = self._made, self._troubles
+        made.clear()
+        troubles.clear()
+        try:
+            for start in range(0, len(files.names), _LOOKS_UP):
+                if self._hears.poll(0):
+                    raise EOFError("nobody waits for it")
+                some = files.some(slice(start, start + _LOOKS_UP))
+                self._maker.make_small(some, self._buffer, self._chunk_key, made)
+        except TargetError:  # the first process fails the same way, and reports it
+            return MadeFiles(bytes(made), [one for one in troubles if one[0] < len(made)])
         return MadeFiles(bytes(made), troubles)
+
+    def _report(self, problem: Problem) -> None:
+        """Take down a problem of the file that is being made."""
+        self._troubles.append((len(self._made), problem.detail))
 
     def _request(self) -> tuple[bytearray, list[int]]:
         """A request and the handles that came with it, which the caller must close."""

@@ -15,7 +15,7 @@ from enum import IntEnum
 from backup.errors import TargetError, TargetFullError
 from backup.format.naming import chunk_id
 from backup.model import Problem, ProblemKind
-from backup.restorer.selection.entry import RestoreEntry
+from backup.restorer.selection.entry import NewFiles, RestoreEntry
 from backup.restorer.target.copying import copy_data
 from backup.restorer.target.directories import Directories
 from backup.restorer.target.metadata import Metadata, Report, reason
@@ -74,27 +74,37 @@ class FileMaker:
             self.end(_WHOLE)
         return self.files > before
 
-    def make_verified(self, entry: RestoreEntry, data: memoryview, chunk: bytes, key: bytes) -> Made:
-        """Create a plain file of one chunk after checking its id under `key`; no chunk: an empty file."""
-        if chunk and chunk_id(key, data) != chunk:
-            return Made.DAMAGED
-        if self._metadata.is_bare(entry.directory) and self._made_unnamed(entry, data):
-            return Made.WHOLE
-        return Made(self.make(entry, data))
+    def make_small(self, files: NewFiles, data: memoryview, key: bytes, made: bytearray) -> None:
+        """Create small files of `data` after checking their chunks' ids under `key`.
 
-    def _made_unnamed(self, entry: RestoreEntry, data: memoryview) -> bool:
+        Adds a `Made` to `made` as each file is done.
+        """
+        columns = zip(*files[1:], strict=True)
+        for at, (directory, name, mode, owner, mtime_ns, start, end, chunk) in enumerate(columns):
+            content, path = data[start:end], files.paths[directory]
+            if chunk and chunk_id(key, content) != chunk:
+                made.append(Made.DAMAGED)
+                continue
+            wanted = (*owner, mode, mtime_ns)
+            if self._metadata.is_bare(path) and self._made_unnamed(path, name, content, wanted):
+                made.append(Made.WHOLE)
+            else:
+                made.append(self.make(files.entry(at), content))
+
+    def _made_unnamed(
+        self, directory: bytes, name: bytes, data: memoryview, wanted: tuple[int, int, int, int]
+    ) -> bool:
         """Create a plain file in the cheaper way; False, and nothing has happened, if it cannot be."""
-        if not self._target.is_ours(entry.directory):
+        if not self._target.is_ours(directory):
             return False
         try:
-            handle = self._target.handle(entry.directory)
-            wanted = (*self._owners.ids(entry.owner), entry.mode, entry.mtime_ns)
-            if not self._unnamed.make(handle, entry.directory, entry.name, data, wanted):
+            handle = self._target.handle(directory)
+            if not self._unnamed.make(handle, directory, name, data, wanted):
                 return False
         except OSError:
             return False
         self.files += 1
-        self.bytes += entry.size
+        self.bytes += len(data)
         return True
 
     def begin(self, key: int, entry: RestoreEntry) -> bool:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import sub
 from typing import Final, NamedTuple
 
 from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
-from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.helper_process import MOST_FILES, Lent, MakerGoneError, MakerProcess, NewFile
+from backup.restorer.selection.entry import NewFiles
+from backup.restorer.target.helper_process import MOST_FILES, Lent, MakerGoneError, MakerProcess
 from backup.restorer.target.making import Made
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.write import Writer
@@ -30,24 +31,17 @@ MOST_UNDER_WAY: Final = 128  # files: enough work while the first process handle
 _ALONE: Final = "small files were made by one process instead of two: the second"
 _FEWER: Final = "small files were made by fewer processes than there are cores: one"
 _MOST_ASKED: Final = 64 * KIB  # bytes of unanswered requests: they fit a socket's buffer
-
-
-class SmallFile(NamedTuple):
-    """A file whose only chunk is `start` to `end` of the frame; `chunk` is its id, or empty."""
-
-    key: int
-    start: int
-    end: int
-    chunk: bytes
+_ALL: Final = slice(None)
 
 
 class _Batch(NamedTuple):
-    """One request: its files, its frame and the frame's number, and its size in bytes."""
+    """Files with their keys, of the frame of that number; the size of the request for them in bytes."""
 
-    files: Sequence[SmallFile]
+    keys: Sequence[int]
+    files: NewFiles
     frame: memoryview
     number: int
-    request: int
+    request: int = 0
 
 
 @dataclass(slots=True)
@@ -61,7 +55,7 @@ class _Helper:
     @property
     def files(self) -> int:
         """Number of files under way."""
-        return sum(len(batch.files) for batch in self.asked)
+        return sum(len(batch.keys) for batch in self.asked)
 
     @property
     def has_room(self) -> bool:
@@ -102,7 +96,10 @@ class Sharing:
         self._helpers: list[_Helper] = []
         self._frame = memoryview(b"")
         self._number = 0  # of the frame
-        self._gathered: list[SmallFile] = []
+        self._keys: list[int] = []  # of the files that are gathered
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._chunks: list[bytes] = []
         self._bytes = 0
         self._has_failed = False  # during a batch: its outcome is unknown
         self._written = 0
@@ -115,16 +112,35 @@ class Sharing:
         self._frame = frame
         self._number += 1
 
-    def add(self, file: SmallFile) -> None:
-        """Create a file, sooner or later."""
-        self._gathered.append(file)
-        self._bytes += file.end - file.start
-        if len(self._gathered) >= MOST_FILES or self._bytes >= _MOST_BYTES:
-            self._hand_out()
+    def add(
+        self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
+    ) -> None:
+        """Create files, sooner or later; the only chunk of each is `starts` to `ends` of the frame."""
+        first = 0
+        for at, size in enumerate(map(sub, ends, starts), 1):
+            self._bytes += size
+            if len(self._keys) + at - first >= MOST_FILES or self._bytes >= _MOST_BYTES:
+                self._gather(slice(first, at), keys, starts, ends, chunks)
+                self._hand_out()
+                first = at
+        self._gather(slice(first, None), keys, starts, ends, chunks)
+
+    def _gather(
+        self,
+        which: slice,
+        keys: Sequence[int],
+        starts: Sequence[int],
+        ends: Sequence[int],
+        chunks: Sequence[bytes],
+    ) -> None:
+        self._keys += keys[which]
+        self._starts += starts[which]
+        self._ends += ends[which]
+        self._chunks += chunks[which]
 
     def end(self) -> int:
         """End the frame; returns the bytes written since the last call."""
-        if self._gathered:
+        if self._keys:
             self._hand_out()
         self._frame = memoryview(b"")
         written, self._written = self._written, 0
@@ -152,31 +168,35 @@ class Sharing:
 
     def _hand_out(self) -> None:
         """Give the gathered files to another process, unless the queues of all are full."""
-        files, self._gathered, self._bytes = self._gathered, [], 0
+        keys, columns = self._keys, (self._starts, self._ends, self._chunks)
+        self._keys, self._starts, self._ends, self._chunks, self._bytes = [], [], [], [], 0
         for one in tuple(self._helpers):
             while one.asked and self._take_answer(one, waits=False):
                 pass
-        if not self._ask(files):
-            self._make(files, self._frame)
+        files = self._entries.new_files(keys, *columns, self._writer.ids)
+        batch = _Batch(keys, files, self._frame, self._number)
+        if not self._ask(batch):
+            self._make(batch)
 
-    def _make(self, files: Sequence[SmallFile], frame: memoryview) -> None:
-        for file, entry in self._with_entries(files):
-            data = frame[file.start : file.end]
-            self._note(file, self._writer.make_verified(entry, data, file.chunk, self._chunk_key))
+    def _make(self, batch: _Batch, which: slice = _ALL) -> None:
+        """Create files of a batch here."""
+        files, made = batch.files.some(which), bytearray()
+        try:
+            self._writer.make_small(files, batch.frame, self._chunk_key, made)
+        finally:
+            self._note(batch.keys[which], files, made)
 
-    def _with_entries(self, files: Sequence[SmallFile]) -> Iterable[tuple[SmallFile, RestoreEntry]]:
-        return zip(files, self._entries.some([file.key for file in files]), strict=True) if files else ()
+    def _note(self, keys: Sequence[int], files: NewFiles, made: bytes | bytearray) -> None:
+        """Record the outcomes of the first files."""
+        for key, start, end, outcome in zip(keys, files.starts, files.ends, made, strict=False):
+            if outcome == Made.WHOLE:
+                self._written += end - start
+            elif outcome == Made.DAMAGED:
+                self._spoilt(key)
+            else:
+                self._lost(key)
 
-    def _note(self, file: SmallFile, made: int) -> None:
-        """Record the outcome of one file."""
-        if made == Made.WHOLE:
-            self._written += file.end - file.start
-        elif made == Made.DAMAGED:
-            self._spoilt(file.key)
-        else:
-            self._lost(file.key)
-
-    def _ask(self, files: Sequence[SmallFile]) -> bool:
+    def _ask(self, batch: _Batch) -> bool:
         """Send files to another process; False if all are busy or gone."""
         helper = self._free()
         if helper is None:
@@ -185,30 +205,22 @@ class Sharing:
         if helper.has_frame != self._number:
             helper.process.buffer[start : start + len(self._frame)] = self._frame
             helper.has_frame = self._number
-        directories: dict[bytes, tuple[int, Lent]] = {}
+        starts, ends = ([start + one for one in some] for some in (batch.files.starts, batch.files.ends))
+        lent: list[Lent] = []
         try:
-            asked = [self._new_file(*one, start, directories) for one in self._with_entries(files)]
-            request = helper.process.ask([lent for _, lent in directories.values()], asked)
-            helper.asked.append(_Batch(files, self._frame, self._number, request))
+            for path in batch.files.paths:
+                lent.append(self._writer.lend(path))  # noqa: PERF401 - those before a failure are closed
+            request = helper.process.ask(lent, batch.files._replace(starts=starts, ends=ends))
+            helper.asked.append(batch._replace(request=request))
         except MakerGoneError as error:
             self._go_on_without(helper, error)
             return False
         except OSError:  # a directory is gone: creating the files here reports it
             return False
         finally:
-            for _, lent in directories.values():
-                os.close(lent.handle)
+            for one in lent:
+                os.close(one.handle)
         return True
-
-    def _new_file(
-        self, file: SmallFile, entry: RestoreEntry, start: int, directories: dict[bytes, tuple[int, Lent]]
-    ) -> NewFile:
-        found = directories.get(entry.directory)
-        if found is None:
-            found = directories[entry.directory] = len(directories), self._writer.lend(entry.directory)
-        uid, gid = self._writer.ids(entry)
-        begin, end = start + file.start, start + file.end
-        return NewFile(found[0], entry.name, entry.mode, uid, gid, entry.mtime_ns, begin, end, file.chunk)
 
     def _take_answer(self, helper: _Helper, *, waits: bool) -> bool:
         """Record the oldest batch's result and create here what was left; False if it is not known yet.
@@ -227,13 +239,14 @@ class Sharing:
         self._has_failed = True
         batch = helper.asked[0]
         for index, detail in answer.troubles:
-            path = self._entries[batch.files[index].key].path
+            path = self._entries[batch.keys[index]].path
             self._report(Problem(path, ProblemKind.NOT_SET, detail))
-        for file, made in zip(batch.files, answer.made, strict=False):
-            if made == Made.WHOLE:
-                self._writer.count(1, file.end - file.start)
-            self._note(file, made)
-        self._make(batch.files[len(answer.made) :], batch.frame)
+        sizes = map(sub, batch.files.ends, batch.files.starts)
+        whole = [size for size, made in zip(sizes, answer.made, strict=False) if made == Made.WHOLE]
+        self._writer.count(len(whole), sum(whole))
+        self._note(batch.keys, batch.files, answer.made)
+        if len(answer.made) < len(batch.keys):
+            self._make(batch, slice(len(answer.made), None))
         helper.asked.popleft()
         self._has_failed = False
         return True
@@ -246,14 +259,15 @@ class Sharing:
         helper.process.close()
         while helper.asked:
             batch = helper.asked[0]
-            for file in batch.files:
-                entry, data = self._entries[file.key], batch.frame[file.start : file.end]
-                if self._writer.is_in_place(entry, data):
+            places = zip(batch.keys, batch.files.starts, batch.files.ends, strict=True)
+            for at, (key, start, end) in enumerate(places):
+                entry = self._entries[key]
+                if self._writer.is_in_place(entry, batch.frame[start:end]):
                     self._writer.count(1, entry.size)
-                    self._note(file, Made.WHOLE)
+                    self._written += end - start
                 else:
                     self._writer.discard(entry)
-                    self._make([file], batch.frame)
+                    self._make(batch, slice(at, at + 1))
             helper.asked.popleft()
         self._helpers.remove(helper)
         self._has_failed = False

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
-from backup.model import Problem, ProblemKind
+from backup.model import Owner, Problem, ProblemKind
 from backup.page_cache import forget
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Target
@@ -134,9 +134,9 @@ class Writer(FileMaker):
             self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, buffer=buffer
         )
 
-    def ids(self, entry: RestoreEntry) -> tuple[int, int]:
-        """User and group id of an entry on this machine."""
-        return self._owners.ids(entry.owner)
+    def ids(self, owner: Owner) -> tuple[int, int]:
+        """User and group id on this machine."""
+        return self._owners.ids(owner)
 
     def is_in_place(self, entry: RestoreEntry, data: memoryview) -> bool:
         """Whether a file that may not be replaced is as wanted: the second process just created it."""
