@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from msgspec import Struct, field
 
@@ -118,6 +118,7 @@ class SealingLine:
         self._writer.shutdown(wait=True, cancel_futures=True)
         self._settler.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self._under_way.clear()  # cycles may keep this alive for long
         self._buffers.clear()
         unwanted = [pack for pack, _ in self._closing]
         if self._filling is not None:
@@ -132,13 +133,16 @@ class SealingLine:
         return Frame(self._buffers.pop() if self._buffers else memoryview(bytearray(FRAME_SIZE)))
 
     def has_room(self, frame: Frame) -> bool:
-        """Whether the open pack can take a frame; asks the writer only when it is nearly full."""
+        """Whether the open pack can take a frame; asks the writer only when it is nearly full.
+
+        The last frame under way counts as if it did not compress: waiting for it would leave cores idle.
+        """
         filling = self._filling
-        if filling is None or self._fits(filling, frame):
+        if filling is None:
             return True
-        while self._under_way:
+        while not (fits := self._fits(filling, frame)) and filling.in_flight > FRAME_SIZE:
             self._settle_oldest()
-        return self._fits(filling, frame)
+        return fits
 
     def send(self, frame: Frame) -> None:
         """Seal a frame into the open pack, a new one if there is none; waits while too much is under way."""
@@ -158,16 +162,12 @@ class SealingLine:
             self._settle_oldest()
 
     def close_pack(self) -> None:
-        """Let the open pack be finished; an empty pack is never made.
-
-        First waits for each of its frames: a pack is complete without one that failed.
-        """
-        while self._under_way:
-            self._settle_oldest()
+        """Let the open pack be finished once its frames are written; an empty pack is never made."""
         filling, self._filling = self._filling, None
         if filling is not None:
-            ending = self._writer.submit(filling.pack.end)
-            self._closing.append((filling.pack, self._settler.submit(self._finish, filling, ending)))
+            writings = [one.writing for one in self._under_way if one.filling is filling]
+            writings.append(self._writer.submit(filling.pack.end))
+            self._closing.append((filling.pack, self._settler.submit(self._finish, filling, writings)))
 
     def finished(self, *, wait: bool) -> Iterator[SealedPack]:
         """The closed packs that are complete by now, in order; all closed ones if `wait`."""
@@ -199,8 +199,9 @@ class SealingLine:
 
     # On the settling thread: a sync takes long, and the next pack is written meanwhile.
 
-    def _finish(self, filling: _Filling, ending: Future[None]) -> SealedPack:
-        ending.result()
+    def _finish(self, filling: _Filling, writings: Sequence[Future[Any]]) -> SealedPack:
+        for writing in writings:
+            writing.result()
         for proof in filling.proofs:
             proof.result()
         pack = filling.pack

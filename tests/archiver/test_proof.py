@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from backup.errors import ProofError
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
 from backup.inventory import archives
-from backup.model import ChunkId, PackKind
+from backup.model import ChunkId, FrameRow, PackKind
 from tests.support.backups import INVENTORY_ID, Site, server_keys
 from tests.support.looking import restored
 from tests.support.trees import assert_same_tree
@@ -29,8 +32,12 @@ def named(data: bytes) -> ChunkId:
 
 
 @pytest.fixture
-def pack(tmp_path: Path) -> OpenPack:
-    spool = Spool(str(tmp_path), INVENTORY_ID, KEYS.signer, KEYS.recipients, CHUNK_KEY)
+def spool(tmp_path: Path) -> Spool:
+    return Spool(str(tmp_path), INVENTORY_ID, KEYS.signer, KEYS.recipients, CHUNK_KEY)
+
+
+@pytest.fixture
+def pack(spool: Spool) -> OpenPack:
     return spool.open_pack(PackKind.DATA)
 
 
@@ -130,6 +137,33 @@ def test_a_frame_that_could_not_be_written_ends_the_line(
         monkeypatch.setattr(OpenPack, "append", fail)
         with pytest.raises(ProofError):
             _end(line, frame)
+
+
+def test_a_frame_that_could_not_be_written_ends_the_line_while_the_next_pack_fills(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pack is given to nobody, although it was closed before the failure was known."""
+    first, may_fail, real = spool.open_pack(PackKind.DATA), Event(), OpenPack.append
+
+    def fail(self: OpenPack, *what: Any) -> FrameRow:
+        if self is first:
+            may_fail.wait(10)
+            raise ProofError("the writing thread could not write")
+        return real(self, *what)
+
+    monkeypatch.setattr(OpenPack, "append", fail)
+    opened = iter([first, spool.open_pack(PackKind.DATA)])
+    with SealingLine(lambda: next(opened), level=3, pack_size=2**22) as line:
+        for content in (b"x" * 1000, b"y" * 1000):
+            frame = line.open_frame()
+            frame.add([named(content)], [len(content)], [1], content)
+            line.send(frame)
+            line.close_pack()
+            assert list(line.finished(wait=False)) == []
+        may_fail.set()
+        with pytest.raises(ProofError, match="could not write"):
+            list(line.finished(wait=True))
+    assert os.listdir(spool.directory) == []
 
 
 def _end(line: SealingLine, frame: Frame) -> None:

@@ -55,9 +55,9 @@ def tables(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
 
 
 def write(page: Path, text: str, *, marks: tuple[str, str] = _MARKS) -> None:
-    """Put the tables between the page's marks; the rest of it stays."""
+    """Put the tables between the page's marks; the rest of it stays. A page that is not there is made."""
     begin, end = marks
-    before, _, rest = page.read_text().partition(begin)
+    before, _, rest = (page.read_text() if page.exists() else "").partition(begin)
     _, _, after = rest.partition(end)
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
