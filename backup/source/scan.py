@@ -67,11 +67,30 @@ def scan(
     `overrides` are the filters of single sources; of sources that lie in each other, the nearest decides.
     `left_out` is told what is left out. At most `most_open` handles are open on the way down.
     """
-    root = _Node()
-    for source in sources:
-        _plant(root, resolved(source), (overrides or {}).get(source, filters))
+    roots = roots_of(sources, filters, overrides or {})
+    yield from walk(roots, report=report, left_out=left_out, most_open=most_open)
+
+
+def roots_of(
+    sources: Sequence[bytes], filters: Filters, overrides: Mapping[bytes, Filters]
+) -> dict[bytes, Filters]:
+    """The real paths of sources, each with its filters."""
+    return {resolved(source): overrides.get(source, filters) for source in sources}
+
+
+def walk(
+    roots: Mapping[bytes, Filters],
+    *,
+    report: Report,
+    left_out: LeaveOut | None = None,
+    most_open: int = MOST_OPEN,
+) -> Generator[ScannedDirectory, None, None]:
+    """Same as `scan`, for sources whose paths are real: what became a symlink meanwhile is not followed."""
+    top = _Node()
+    for path, filters in roots.items():
+        _plant(top, path, filters)
     handle = os.open(b"/", _DIRECTORY)
-    yield from _Walk(report, left_out, most_open).directory(b"/", handle, root)
+    yield from _Walk(report, left_out, most_open).directory(b"/", handle, top)
 
 
 def any_is_there(sources: Sequence[bytes]) -> bool:

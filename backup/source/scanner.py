@@ -27,7 +27,7 @@ from backup.model import Problem
 from backup.second_process import receive, start
 from backup.source.columns import StatusColumns
 from backup.source.filters import Filters
-from backup.source.scan import Report, scan
+from backup.source.scan import Report, roots_of, walk
 from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry
 
 _HEAD: Final = struct.Struct("<I")
@@ -71,9 +71,8 @@ class ScannerGoneError(SourceError):
 class ScannerProcess:
     """The first process's side. `OSError` if it cannot be started; `close` it whatever happened."""
 
-    def __init__(
-        self, sources: Sequence[bytes], filters: Filters, overrides: Mapping[bytes, Filters]
-    ) -> None:
+    def __init__(self, roots: Mapping[bytes, Filters]) -> None:
+        """`roots` are what `walk` takes."""
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -81,7 +80,7 @@ class ScannerProcess:
         except BaseException:
             self._socket.close()
             raise
-        wanted = _dumped((sources, filters, overrides))
+        wanted = _dumped(roots)
         with suppress(OSError):  # it is gone already: that is told as soon as something is asked of it
             self._socket.sendall(_HEAD.pack(len(wanted)) + wanted)
 
@@ -140,6 +139,7 @@ def scan_beside(
     warn: Warn,
 ) -> Generator[ScannedDirectory, None, None]:
     """What `scan` yields, found by a second process; `warn` is told in a sentence if there is none."""
+    roots = roots_of(sources, filters, overrides)
     last: ScannedDirectory | None = None
     told: set[Problem] = set()
 
@@ -149,7 +149,7 @@ def scan_beside(
             report(problem)
 
     try:
-        scanner = ScannerProcess(sources, filters, overrides)
+        scanner = ScannerProcess(roots)
     except OSError as error:
         warn(f"{_ALONE} cannot be started: {error.strerror or error}")
     else:
@@ -161,7 +161,7 @@ def scan_beside(
             warn(f"{_ALONE} is gone: {error}")
         finally:
             scanner.close()
-    yield from _left(scan(sources, filters=filters, overrides=overrides, report=tell), last)
+    yield from _left(walk(roots, report=tell), last)
 
 
 def _left(
@@ -209,9 +209,9 @@ def serve(number: int) -> None:
 
 def _serve(connection: socket.socket) -> None:
     (size,) = _HEAD.unpack(receive(connection, _HEAD.size))
-    sources, filters, overrides = pickle.loads(receive(connection, size))  # noqa: S301  of who started us
+    roots = pickle.loads(receive(connection, size))  # noqa: S301  of who started us
     problems: list[Problem] = []
-    for directory in scan(sources, filters=filters, overrides=overrides, report=problems.append):
+    for directory in walk(roots, report=problems.append):
         _send(connection, _encoded(problems, directory), [directory.handle])
         problems.clear()
     _send(connection, _ENCODER.encode(_Said(None, _dumped((problems, None)) if problems else b"")), [])

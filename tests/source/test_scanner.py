@@ -222,13 +222,39 @@ def test_it_dies_amid_a_directory_of_many_names(tmp_path: Path, monkeypatch: pyt
 def test_a_process_that_is_killed_is_told(tree: Path) -> None:
     for number in range(2 * NAMES_A_PIECE):  # more than a socket holds
         (tree / f"{number:06}").touch()
-    process = ScannerProcess([os.fsencode(tree)], Filters(), {})
+    process = ScannerProcess({os.fsencode(tree): Filters()})
     with closing(process):
         found = process.directories(lambda _: None)
         next(found)
         process._process.kill()
         with pytest.raises(ScannerGoneError, match="ended by signal 9"):
             list(found)
+
+
+def test_a_source_behind_a_symlink_stays_where_it_was_when_it_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way to it leads elsewhere meanwhile: one tree is saved whole, not half of each."""
+    for name in ("one", "other"):
+        for number in range(5):
+            (tmp_path / name / "source" / str(number)).mkdir(parents=True)
+    (tmp_path / "way").symlink_to("one")
+    source = os.fsencode(tmp_path / "way" / "source")
+    depth = len((tmp_path / "one" / "source").parts) - 1
+    monkeypatch.setattr(scanner, "ScannerProcess", Mortal(depth + 3).make)
+    found, warnings = [], list[str]()
+    directories = scan_beside(
+        [source], filters=Filters(), overrides={}, report=lambda _: None, warn=warnings.append
+    )
+    with closing(directories):
+        for directory in directories:
+            found.append(directory.path)
+            if len(found) == depth + 2:
+                (tmp_path / "way").unlink()
+                (tmp_path / "way").symlink_to("other")
+    real = os.fsencode(tmp_path / "one" / "source")
+    assert found[depth:] == [real, *(real + b"/%d" % number for number in range(5))]
+    assert len(warnings) == 1
 
 
 def test_where_none_can_be_started_this_process_scans(
