@@ -36,7 +36,6 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         self._scratch = scratch or Scratch()
         self._numbers = Column(self._scratch, "I")
         self._rows = Column(self._scratch)
-        self._runs: _Runs | None = None  # of the numbers, once they were needed
         for location in locations:
             self._add(location)
 
@@ -45,7 +44,6 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         if row is not None:
             self._rows.add(row)
             self._numbers.append(location.number)
-            self._runs = None
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add many locations, with larger numbers than before; `rows` have the fields of `ChunkLocation`."""
@@ -63,7 +61,6 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
             return
         self._rows.add(packed)
         self._numbers.extend(numbers)
-        self._runs = None
 
     @property
     def numbers(self) -> Values:
@@ -72,10 +69,10 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def positions(self, numbers: Values) -> array[int]:
         """Same as `position`, for many numbers."""
-        found = array("I")
+        found, runs = array("I"), _Runs.of(self.numbers)
         for start in range(0, len(numbers), _BATCH):
             some = numbers[start : start + _BATCH]
-            places = self._places(some)
+            places = runs.places(some)
             if min(places) < 0:
                 raise KeyError(some[places.index(-1)])
             found.extend(places)
@@ -83,40 +80,14 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def lengths_and_ids(self, numbers: Values) -> Iterator[tuple[int, bytes] | None]:
         """Length and id of each chunk, in this order; None for those that have no location."""
-        rows = memoryview(self._rows.values)
+        rows, runs = memoryview(self._rows.values), _Runs.of(self.numbers)
         for start in range(0, len(numbers), _BATCH):
-            places = self._places(numbers[start : start + _BATCH])
+            places = runs.places(numbers[start : start + _BATCH])
             if min(places) >= 0:
                 yield from map(_LENGTH_AND_ID.unpack_from, repeat(rows), map(_ROW.size.__mul__, places))
             else:
                 row = _LENGTH_AND_ID.unpack_from
                 yield from (row(rows, at * _ROW.size) if at >= 0 else None for at in places)
-
-    def _places(self, numbers: Values) -> list[int]:
-        """The position of each number's location, -1 where there is none.
-
-        Most numbers are in the run of known numbers in which the one before was.
-        """
-        if self._runs is None:
-            self._runs = _runs(self.numbers)
-        runs = self._runs
-        if len(runs.firsts) == 1:
-            first, end = runs.firsts[0], runs.ends[0]
-            if first <= min(numbers, default=first) and max(numbers, default=first) < end:
-                return [number - first for number in numbers]
-        found = []
-        first, end, shift = 0, 0, 0  # of a run: its numbers, and a number less its position
-        for number in numbers:
-            if first <= number < end:
-                found.append(number - shift)
-                continue
-            run = bisect_right(runs.firsts, number) - 1
-            if run >= 0 and number < runs.ends[run]:
-                first, end, shift = runs.firsts[run], runs.ends[run], runs.shifts[run]
-                found.append(number - shift)
-            else:
-                found.append(-1)
-        return found
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
@@ -174,15 +145,38 @@ class _Runs(NamedTuple):
     ends: array[int]
     shifts: array[int]
 
+    @classmethod
+    def of(cls, numbers: Values) -> _Runs:
+        """The runs of rising numbers: 24 bytes each."""
+        begins, firsts, ends = array("Q"), array("Q"), array("Q")
+        if numbers:
+            begins.append(0)
+            steps = map(sub, islice(numbers, 1, None), numbers)
+            begins.extend(at for at, step in enumerate(steps, 1) if step != 1)
+            firsts.extend(map(numbers.__getitem__, begins))
+            ends.extend(numbers[at - 1] + 1 for at in chain(begins[1:], [len(numbers)]))
+        return cls(firsts, ends, array("Q", map(sub, firsts, begins)))
 
-def _runs(numbers: Values) -> _Runs:
-    """The runs of rising numbers."""
-    begins = [0] if numbers else []
-    steps = map(sub, islice(numbers, 1, None), numbers)
-    begins += [at for at, step in enumerate(steps, 1) if step != 1]
-    firsts = array("Q", [numbers[at] for at in begins])
-    ends = array("Q", [numbers[at - 1] + 1 for at in (*begins[1:], len(numbers))] if numbers else [])
-    return _Runs(firsts, ends, array("Q", map(sub, firsts, begins)))
+    def places(self, numbers: Values) -> list[int]:
+        """The position of each number, in any order; -1 where it is in no run.
+
+        Most are in the run in which the one before was.
+        """
+        if len(self.firsts) == 1 and numbers:
+            first, end = self.firsts[0], self.ends[0]
+            if first <= min(numbers) and max(numbers) < end:
+                return [number - first for number in numbers]
+        found = []
+        first = end = shift = 0
+        for number in numbers:
+            if not first <= number < end:
+                run = bisect_right(self.firsts, number) - 1
+                if run < 0 or number >= self.ends[run]:
+                    found.append(-1)
+                    continue
+                first, end, shift = self.firsts[run], self.ends[run], self.shifts[run]
+            found.append(number - shift)
+        return found
 
 
 class FramePositions:
