@@ -14,7 +14,7 @@ from backup.archiver.settings import BackupJob
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
-from backup.source.scan import resolved
+from backup.source.roots import resolved
 from backup.source.scanned import Look, ScannedDirectory, ScannedEntry
 from backup.source.small import is_plain
 

@@ -118,7 +118,7 @@ class SealingLine:
         self._writer.shutdown(wait=True, cancel_futures=True)
         self._settler.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
-        self._under_way.clear()  # cycles may keep this alive for long
+        self._under_way.clear()  # cycles may keep the line alive for long
         self._buffers.clear()
         unwanted = [pack for pack, _ in self._closing]
         if self._filling is not None:
@@ -135,12 +135,16 @@ class SealingLine:
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; asks the writer only when it is nearly full.
 
-        The last frame under way counts as if it did not compress: waiting for it would leave cores idle.
+        The last frame under way counts as if it did not compress, where that is little of a pack: waiting
+        for it would leave cores idle.
         """
         filling = self._filling
         if filling is None:
             return True
-        while not (fits := self._fits(filling, frame)) and filling.in_flight > FRAME_SIZE:
+        if filling.chunks + len(frame.ids) > self._most_chunks:
+            return False
+        sure = min(FRAME_SIZE, self._pack_size // 16)
+        while not (fits := self._fits(filling, frame)) and self._under_way and filling.in_flight > sure:
             self._settle_oldest()
         return fits
 
@@ -177,8 +181,6 @@ class SealingLine:
             yield sealed
 
     def _fits(self, filling: _Filling, frame: Frame) -> bool:
-        if filling.chunks + len(frame.ids) > self._most_chunks:
-            return False
         directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.ids))
         return filling.written + filling.in_flight + frame.size + directory <= self._pack_size
 

@@ -18,7 +18,7 @@ from backup.model import JobName
 from backup.protocols import Clock, Progress, Vault
 from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
-from backup.source.scan import any_is_there
+from backup.source.roots import any_is_there
 from backup.source.streams import Stream
 from backup.transfer.retry import Reach
 from backup.transfer.upload import Uploader

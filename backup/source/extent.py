@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from backup.source.scan import resolved
+from backup.source.roots import resolved
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH: Final = 64  # handles that are open at once; what lies deeper is not counted

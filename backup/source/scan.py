@@ -23,6 +23,7 @@ from msgspec import Struct, field
 
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
+from backup.source.roots import roots_of
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
@@ -71,13 +72,6 @@ def scan(
     yield from walk(roots, report=report, left_out=left_out, most_open=most_open)
 
 
-def roots_of(
-    sources: Sequence[bytes], filters: Filters, overrides: Mapping[bytes, Filters]
-) -> dict[bytes, Filters]:
-    """The real paths of sources, each with its filters."""
-    return {resolved(source): overrides.get(source, filters) for source in sources}
-
-
 def walk(
     roots: Mapping[bytes, Filters],
     *,
@@ -91,26 +85,6 @@ def walk(
         _plant(top, path, filters)
     handle = os.open(b"/", _DIRECTORY)
     yield from _Walk(report, left_out, most_open).directory(b"/", handle, top)
-
-
-def any_is_there(sources: Sequence[bytes]) -> bool:
-    """Whether one of the sources exists, or may exist though we may not look."""
-    for source in sources:
-        try:
-            os.lstat(source)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:
-            return True
-        return True
-    return False
-
-
-def resolved(source: bytes) -> bytes:
-    """A source with its parent's symlinks resolved: entries then have their real paths."""
-    path = os.path.normpath(source)
-    parent, name = os.path.split(path)
-    return os.path.join(os.path.realpath(parent), name)
 
 
 def _plant(root: _Node, path: bytes, filters: Filters) -> None:

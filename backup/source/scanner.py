@@ -27,7 +27,8 @@ from backup.model import Problem
 from backup.second_process import receive, start
 from backup.source.columns import StatusColumns
 from backup.source.filters import Filters
-from backup.source.scan import Report, roots_of, walk
+from backup.source.roots import roots_of
+from backup.source.scan import Report, walk
 from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry
 
 _HEAD: Final = struct.Struct("<I")

@@ -14,10 +14,10 @@ import pytest
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.sealing import Frame, SealingLine
 from backup.errors import ProofError
-from backup.format.frame import FrameCodec, SealedFrame
+from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
 from backup.inventory import archives
-from backup.model import ChunkId, FrameRow, PackKind
+from backup.model import MIB, ChunkId, FrameRow, PackKind
 from tests.support.backups import INVENTORY_ID, Site, server_keys
 from tests.support.looking import restored
 from tests.support.trees import assert_same_tree
@@ -164,6 +164,22 @@ def test_a_frame_that_could_not_be_written_ends_the_line_while_the_next_pack_fil
         with pytest.raises(ProofError, match="could not write"):
             list(line.finished(wait=True))
     assert os.listdir(spool.directory) == []
+
+
+def test_small_packs_are_full_although_frames_compress(spool: Spool) -> None:
+    """A frame under way may count for more than it becomes only where that is little of a pack."""
+    size, frames, content = 8 * MIB, 16, bytes(FRAME_SIZE)
+    made = []
+    with SealingLine(lambda: spool.open_pack(PackKind.DATA), level=3, pack_size=size) as line:
+        for _ in range(frames):
+            frame = line.open_frame()
+            frame.add([named(content)], [len(content)], [1], content)
+            if not line.has_room(frame):
+                line.close_pack()
+            line.send(frame)
+        line.close_pack()
+        made = list(line.finished(wait=True))
+    assert (len(made), sum(len(one.pack.frames) for one in made)) == (1, frames)
 
 
 def _end(line: SealingLine, frame: Frame) -> None:

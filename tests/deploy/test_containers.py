@@ -110,10 +110,11 @@ def test_the_daemon_runs_is_healthy_and_stops_as_the_file_says(server: Server) -
         process = subprocess.Popen(box.sandboxed(entry), env=environ, stderr=file, cwd="/")
     try:
         deadline = time.monotonic() + 60
-        while run("--config", server.config, "status", now=datetime.now(UTC)).exit_code:  # the first backup
+        while [one["outcome"] for one in server.json("runs")] != ["done"]:  # the first backup
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
+        assert run("--config", server.config, "status", now=datetime.now(UTC)).exit_code == 0
         assert check() == (0, "")
     finally:
         began = time.monotonic()

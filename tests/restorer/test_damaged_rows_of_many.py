@@ -35,6 +35,19 @@ def many(site: Site, source: Path) -> Site:
     return site
 
 
+@pytest.mark.parametrize("value", [1.5, "four", b"four"], ids=repr)
+@pytest.mark.parametrize("column", ["uid", "gid"])
+def test_an_owner_that_is_none_costs_its_entries_alone(
+    site: Site, source: Path, out: Path, column: str, value: object
+) -> None:
+    (source / "file").write_bytes(b"content")
+    site.backup()
+    sql(site, f"UPDATE owners SET {column} = ?", value)
+    report = site.restore("latest", out)
+    assert {(one.path, one.kind) for one in report.problems} == {(b"file", ProblemKind.DAMAGED)}
+    assert [path for path in out.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_only_what_is_damaged_is_missing(many: Site, source: Path, out: Path, damage: str) -> None:
     damaged = ["0003", "0499", "0777", "1099"]

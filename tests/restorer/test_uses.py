@@ -91,8 +91,8 @@ def test_each_use_once_at_its_offset(lists: list[list[int]]) -> None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=8), st.data())
-def test_a_run_of_chunks_with_one_user_each(counts: list[int], data: st.DataObject) -> None:
-    """Its files are those of one after the other: of chunks in any order, some used twice, some done."""
+def test_the_users_of_a_run_of_chunks(counts: list[int], data: st.DataObject) -> None:
+    """Of each that has one, pending: that of one after the other. Some are used twice, some are done."""
     total = sum(counts)
     orders = st.permutations(range(total)) | st.lists(
         st.integers(0, max(total - 1, 0)), min_size=total, max_size=total
@@ -106,15 +106,17 @@ def test_a_run_of_chunks_with_one_user_each(counts: list[int], data: st.DataObje
     for user in data.draw(st.sets(st.integers(0, total - 1), max_size=2)) if total else ():
         one.settle(user)
         other.settle(user)
-    found = one.files_of(run) if run else None
-    expected = [[key for key, _ in other.take(at)] for at in run]
-    if found is None:
-        fresh = ChunkUsers(files, places)
-        assert not run or {len(keys) for keys in expected} | {len([*fresh.take(at)]) for at in run} != {1}
-    else:
-        assert [[key] for key in found] == expected
-        one.settle_run(run)
-        assert one.files_of(run) is None
+    found, fresh = one.alone(run), ChunkUsers(files, places)
+    for at, user, key in zip(run, found, files.of_many(found), strict=True):
+        taken, all_users = [key for key, _ in other.take(at)], [*fresh.take(at)]
+        if len(all_users) == 1 and taken:
+            assert ([key], user in range(files.starts[key], files.starts[key + 1])) == (taken, True)
+        else:
+            assert (user, key) == (-1, -1)
+    for user in found:
+        if user >= 0:
+            one.settle(user)
+    assert set(one.alone(run)) <= {-1}
     assert [*places.places(run)] == [(at.offset, at.length, at.id) for at in map(places.at, run)]
 
 
@@ -122,7 +124,7 @@ def test_a_run_of_chunks_with_one_user_each(counts: list[int], data: st.DataObje
 def test_the_files_of_many_chunks(counts: list[int], data: st.DataObject) -> None:
     total = sum(counts)
     files = files_of([[0] * count for count in counts])
-    users = data.draw(st.lists(st.integers(0, total - 1), max_size=20)) if total else []
+    users = data.draw(st.lists(st.integers(-1, total - 1), max_size=20))
     assert files.of_many(users) == [files.of(user) for user in users]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason, Tag
-from backup.source.scan import any_is_there, scan
+from backup.source.roots import any_is_there
+from backup.source.scan import scan
 from tests.source.scanned import paths
 
 

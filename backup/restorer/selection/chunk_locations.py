@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, groupby, islice, repeat
 from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ _LENGTH_AND_ID: Final = struct.Struct("<12xI32s")  # of a row
 _archive_and_frame, _length, _offset_length_id = itemgetter(0, 1), itemgetter(3), itemgetter(2, 3, 4)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
+_LEAST_OF_A_RUN: Final = 8  # numbers in a run on average, so that runs take less memory than numbers
 _READ_ALONG: Final = 2  # as many rows are read for each that is wanted: to find one alone costs more
 _LARGEST: Final = 2**32 - 1
 _FRAMES: Final = 2**32  # more than an archive can have
@@ -69,10 +71,10 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def positions(self, numbers: Values) -> array[int]:
         """Same as `position`, for many numbers."""
-        found, runs = array("I"), _Runs.of(self.numbers)
+        found, places_of = array("I"), _places(self.numbers)
         for start in range(0, len(numbers), _BATCH):
             some = numbers[start : start + _BATCH]
-            places = runs.places(some)
+            places = places_of(some)
             if min(places) < 0:
                 raise KeyError(some[places.index(-1)])
             found.extend(places)
@@ -80,9 +82,9 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def lengths_and_ids(self, numbers: Values) -> Iterator[tuple[int, bytes] | None]:
         """Length and id of each chunk, in this order; None for those that have no location."""
-        rows, runs = memoryview(self._rows.values), _Runs.of(self.numbers)
+        rows, places_of = memoryview(self._rows.values), _places(self.numbers)
         for start in range(0, len(numbers), _BATCH):
-            places = runs.places(numbers[start : start + _BATCH])
+            places = places_of(numbers[start : start + _BATCH])
             if min(places) >= 0:
                 yield from map(_LENGTH_AND_ID.unpack_from, repeat(rows), map(_ROW.size.__mul__, places))
             else:
@@ -91,9 +93,8 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
-        numbers = self.numbers
-        at = bisect_left(numbers, number)
-        if at == len(numbers) or numbers[at] != number:
+        at = _place(self.numbers, number)
+        if at < 0:
             raise KeyError(number)
         return at
 
@@ -145,38 +146,47 @@ class _Runs(NamedTuple):
     ends: array[int]
     shifts: array[int]
 
-    @classmethod
-    def of(cls, numbers: Values) -> _Runs:
-        """The runs of rising numbers: 24 bytes each."""
-        begins, firsts, ends = array("Q"), array("Q"), array("Q")
-        if numbers:
-            begins.append(0)
-            steps = map(sub, islice(numbers, 1, None), numbers)
-            begins.extend(at for at, step in enumerate(steps, 1) if step != 1)
-            firsts.extend(map(numbers.__getitem__, begins))
-            ends.extend(numbers[at - 1] + 1 for at in chain(begins[1:], [len(numbers)]))
-        return cls(firsts, ends, array("Q", map(sub, firsts, begins)))
 
-    def places(self, numbers: Values) -> list[int]:
-        """The position of each number, in any order; -1 where it is in no run.
+def _places(known: Values) -> Callable[[Values], list[int]]:
+    """A function that gives the position of each number in rising ones, -1 where it is not; in any order."""
+    begins = array("Q", range(min(1, len(known))))
+    steps = map(sub, islice(known, 1, None), known)
+    most = len(known) // _LEAST_OF_A_RUN
+    begins.extend(islice((at for at, step in enumerate(steps, 1) if step != 1), most + 1))
+    if len(begins) > most + 1:
+        return partial(_by_bisection, known)
+    firsts = array("Q", map(known.__getitem__, begins))
+    ends = array("Q", (known[at - 1] + 1 for at in chain(begins[1:], [len(known)]))) if known else firsts
+    return partial(_by_runs, _Runs(firsts, ends, array("Q", map(sub, firsts, begins))))
 
-        Most are in the run in which the one before was.
-        """
-        if len(self.firsts) == 1 and numbers:
-            first, end = self.firsts[0], self.ends[0]
-            if first <= min(numbers) and max(numbers) < end:
-                return [number - first for number in numbers]
-        found = []
-        first = end = shift = 0
-        for number in numbers:
-            if not first <= number < end:
-                run = bisect_right(self.firsts, number) - 1
-                if run < 0 or number >= self.ends[run]:
-                    found.append(-1)
-                    continue
-                first, end, shift = self.firsts[run], self.ends[run], self.shifts[run]
-            found.append(number - shift)
-        return found
+
+def _by_runs(runs: _Runs, numbers: Values) -> list[int]:
+    """Positions by the runs; most numbers are in the run in which the one before was."""
+    if len(runs.firsts) == 1:
+        first, end = runs.firsts[0], runs.ends[0]
+        if first <= min(numbers) and max(numbers) < end:
+            return [number - first for number in numbers]
+    found = []
+    first = end = shift = 0
+    for number in numbers:
+        if not first <= number < end:
+            run = bisect_right(runs.firsts, number) - 1
+            if run < 0 or number >= runs.ends[run]:
+                found.append(-1)
+                continue
+            first, end, shift = runs.firsts[run], runs.ends[run], runs.shifts[run]
+        found.append(number - shift)
+    return found
+
+
+def _by_bisection(known: Values, numbers: Values) -> list[int]:
+    """Positions where there are so many runs that they would take more memory than the numbers."""
+    return [_place(known, number) for number in numbers]
+
+
+def _place(known: Values, number: int) -> int:
+    at = bisect_left(known, number)
+    return at if at < len(known) and known[at] == number else -1
 
 
 class FramePositions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from backup.restorer.selection.chunk_locations import ChunkLocations
 from backup.restorer.selection.column import Column, Scratch, Values
@@ -39,30 +39,18 @@ class ChunkUsers:
                 self._done[user] = 1
                 yield self._files.of(user), self.offsets[user]
 
-    def files_of(self, run: range) -> Sequence[int] | None:
-        """The file of each chunk, given positions that follow each other; nothing is taken.
-
-        None unless each has one user, which is pending.
-        """
-        users = self._one_each(run)
-        if users is None or any(map(self._done.__getitem__, users)):
-            return None
-        return self._files.of_many(users)
-
-    def settle_run(self, run: range) -> None:
-        """Mark the users of chunks of which `files_of` gave the files as done."""
-        for user in self._one_each(run) or ():
-            self._done[user] = 1
-
-    def _one_each(self, run: range) -> Sequence[int] | None:
-        """The user of each chunk; None unless each has one."""
-        if self._ordered is None:
-            return run
-        first, order = (column.values for column in self._ordered)
-        before, after = first[run.start], first[run.stop]
-        if [*first[run.start : run.stop + 1]] != [*range(before, before + len(run) + 1)]:
-            return None
-        return order[before:after]
+    def alone(self, run: range) -> Sequence[int]:
+        """The user of each chunk at positions that follow each other; -1 unless it is one, and pending."""
+        users: Sequence[int] = run
+        if self._ordered is not None:
+            first, order = (column.values for column in self._ordered)
+            ends = first[run.start : run.stop + 1]
+            if [*ends] == [*range(ends[0], ends[0] + len(run) + 1)]:  # one for each, as most have
+                users = order[ends[0] : ends[-1]]
+            else:
+                users = [order[start] if end - start == 1 else -1 for start, end in pairwise(ends)]
+        done = self._done
+        return [-1 if user < 0 or done[user] else user for user in users]
 
     def settle(self, user: int) -> None:
         """Mark a user as done."""

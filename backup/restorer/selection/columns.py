@@ -188,7 +188,8 @@ class Entries(Sequence[RestoreEntry]):
             else (0, *_ROW.unpack_from(rows))  # before the first row there is no end of a name
             for key in keys
         ]
-        begins, directories, owners, _, _, _, modes, mtimes, _, _, name_ends = zip(*found, strict=True)
+        columns = [*zip(*found, strict=True)]
+        begins, directories, owners, modes, mtimes, name_ends = map(columns.__getitem__, (0, 1, 2, 6, 7, 10))
         indexes: dict[int, int] = {}
         places = [indexes.setdefault(one, len(indexes)) for one in directories]
         known = {number: ids(self._owners[number]) for number in set(owners)}

@@ -140,7 +140,7 @@ class Files(Sequence[RestoreFile]):
         return bisect_right(self.starts, user) - 1
 
     def of_many(self, users: Sequence[int]) -> list[int]:
-        """Same as `of`, for many; quicker where each is near the one before."""
+        """Same as `of`, for many, and -1 for -1; quicker where each is near the one before."""
         starts, found, key = self.starts, [], 0
         for user in users:
             low = key if starts[key] <= user else 0

@@ -9,12 +9,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
 from backup.errors import FormatError, UsageError
-from backup.format.naming import content_id, content_id_of_chunk, content_ids_of_chunks
 from backup.inventory import entries
 from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT, EntryRow
@@ -27,6 +26,7 @@ from backup.restorer.selection.column import Scratch
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import RestoreEntry, are_steps, is_step
 from backup.restorer.selection.files import Files
+from backup.restorer.selection.sound import unsound
 
 ALL = Choice()
 
@@ -34,8 +34,6 @@ _KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with t
 _EXTRA: Final = 1 + EntryRow._fields.index("extra")
 _NAMES: Final = EntryRow._fields.index("name")
 _A_FILE: Final = int(EntryKind.FILE)
-_SOME: Final = 500  # files whose soundness is looked at together
-_BLOCK: Final = 100 * _SOME  # files after which what was read of the columns is given back
 _MANY: Final = 4  # from so many files in a row on, it pays to take them together
 
 
@@ -94,7 +92,8 @@ def select_entries(
     top = None if path == ROOT else entries.entry_at(tx, snapshot.job_number, path, snapshot.number)
     if path != ROOT and top is None:
         raise no_such_path(tx, snapshot, path)
-    selection = Selection.of(entries.owners_by_number(tx), scratch or Scratch())
+    owners = {number: owner for number, owner in entries.owners_by_number(tx).items() if _is_owner(owner)}
+    selection = Selection.of(owners, scratch or Scratch())
     taker = _Taker(selection)
     if top is not None and top.kind != EntryKind.DIRECTORY:
         if choice.paths or choice.globs:
@@ -110,6 +109,12 @@ def select_entries(
     selection.files.forget_content_ids()
     selection.scratch.rest()
     return selection
+
+
+def _is_owner(owner: Owner) -> bool:
+    """Whether a row of the database has the fields of an owner: entries of any other are damaged."""
+    numbers, names = (owner.uid, owner.gid), (owner.user, owner.group)
+    return all(isinstance(one, int) for one in numbers) and all(isinstance(one, str) for one in names)
 
 
 def _take_chosen(
@@ -281,7 +286,7 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[array[int], dict[int
 def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> None:
     files = selection.files
     selection.locations = read_chunk_locations(tx, files.chunks, selection.scratch)
-    damaged = set(_unsound(files, selection.locations, content_key, selection.scratch))
+    damaged = set(unsound(files, selection.locations, content_key, selection.scratch))
     if not damaged:
         return
     for key in sorted(damaged):
@@ -295,60 +300,6 @@ def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> N
 def _is_plain(row: tuple[Any, ...]) -> bool:
     """Whether a row is that of a file without rare attributes."""
     return row[_KIND] == _A_FILE and row[_EXTRA] is None
-
-
-def _unsound(files: Files, locations: ChunkLocations, content_key: bytes, scratch: Scratch) -> Iterator[int]:
-    """Keys of the files whose chunk list does not match their content id."""
-    found = locations.lengths_and_ids(files.chunks)
-    all_looks, all_named, all_counts = files.entries.extras_and_sizes, files.content_ids, files.counts
-    for start in range(0, len(files), _SOME):
-        if not start % _BLOCK:
-            scratch.rest()
-        looks, named = list(islice(all_looks, _SOME)), list(islice(all_named, _SOME))
-        counts = list(islice(all_counts, _SOME))
-        chunks = list(islice(found, sum(counts)))
-        if counts.count(1) == len(counts) and _are_sound(looks, named, chunks, content_key):
-            continue
-        at = 0
-        for key, ((extra, size), name, count) in enumerate(zip(looks, named, counts, strict=True), start):
-            chunk = chunks[at] if count == 1 and not extra else None
-            at += count
-            if chunk is None:
-                is_sound = _is_sound(files, key, locations, content_key)
-            else:  # the same, without an object for each
-                length, chunk_name = chunk
-                is_sound = 0 < length == size and name == content_id_of_chunk(content_key, chunk_name, length)
-            if not is_sound:
-                yield key
-
-
-def _are_sound(
-    looks: Sequence[tuple[int, int]],
-    named: Sequence[bytes],
-    chunks: Sequence[tuple[int, bytes] | None],
-    content_key: bytes,
-) -> bool:
-    """Whether files of one chunk each are sound, all of them; `looks` has 0 for nothing rare, and the size.
-
-    `chunks` are length and id of each.
-    """
-    there = [one for one in chunks if one]
-    lengths, ids = [length for length, _ in there], [name for _, name in there]
-    if [(0, length) for length in lengths] != looks or 0 in lengths:
-        return False
-    return content_ids_of_chunks(content_key, ids, lengths) == named
-
-
-def _is_sound(files: Files, key: int, locations: ChunkLocations, content_key: bytes) -> bool:
-    try:
-        found = [locations[number] for number in files.chunks_of(key)]
-    except KeyError:
-        return False
-    ids, lengths = [location.id for location in found], [location.length for location in found]
-    if not all(lengths) or sum(lengths) != files.data_size(key):
-        return False
-    extra = files.entries.extra_of(key)
-    return content_id(content_key, ids, lengths, extra.holes if extra else b"") == files.content_id(key)
 
 
 def _join_files(selection: Selection) -> None:

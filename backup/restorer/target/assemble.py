@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from operator import add, and_
 
 from backup.errors import IntegrityError
@@ -193,18 +193,48 @@ class Assembly:
     def _write_run(self, run: range, raw: memoryview, proven: Mapping[int, bool]) -> int:
         """Write chunks of a frame that follow each other; returns the bytes, except those of small files."""
         places = [*self._selection.locations.places(run)]
-        if self._share(run, places):
-            return 0
+        users = self._users.alone(run)
+        keys = self._selection.files.of_many(users)
+        are_small = [
+            key >= 0 and self._is_small(key, length) and key not in self._gone
+            for key, (_, length, _) in zip(keys, places, strict=True)
+        ]
         written = 0
-        gone, share = self._gone, self._sharing.add
+        for is_small, together in groupby(range(len(run)), are_small.__getitem__):
+            indexes = [*together]
+            some = slice(indexes[0], indexes[-1] + 1)
+            if is_small:
+                self._share(users[some], keys[some], places[some])
+            else:
+                written += self._write_some(run[some], places[some], raw, proven)
+        return written
+
+    def _share(
+        self, users: Sequence[int], keys: Sequence[int], places: Sequence[tuple[int, int, bytes]]
+    ) -> None:
+        """Have a small file made of each of these chunks."""
+        for user in users:
+            self._users.settle(user)
+        offsets, lengths, names = zip(*places, strict=True)
+        self._sharing.add(keys, offsets, [*map(add, offsets, lengths)], names)
+
+    def _write_some(
+        self,
+        run: range,
+        places: Sequence[tuple[int, int, bytes]],
+        raw: memoryview,
+        proven: Mapping[int, bool],
+    ) -> int:
+        """Write chunks one by one, each to all files that need it; returns bytes as `_write_run` does."""
+        written = 0
         for position, (offset, length, name) in zip(run, places, strict=True):
             end = offset + length
             is_good = proven.get(position)
             for key, place in self._users.take(position):
-                if key in gone:
+                if key in self._gone:
                     continue
                 if self._is_small(key, length):
-                    share([key], [offset], [end], [name])
+                    self._sharing.add([key], [offset], [end], [name])
                     continue
                 if is_good is None:
                     is_good = chunk_id(self._chunk_key, raw[offset:end]) == name
@@ -213,20 +243,6 @@ class Assembly:
                 else:
                     self._spoil_one(key)
         return written
-
-    def _share(self, run: range, places: Sequence[tuple[int, int, bytes]]) -> bool:
-        """Have a file made of each of these chunks; False unless each is all that one small file needs."""
-        keys = self._users.files_of(run)
-        if keys is None or not all(map(self._are_small.__getitem__, keys)):
-            return False
-        offsets, lengths, names = zip(*places, strict=True)
-        if max(lengths) > LARGEST or not (
-            self._gone.isdisjoint(keys) and self._begun.keys().isdisjoint(keys)
-        ):
-            return False
-        self._users.settle_run(run)
-        self._sharing.add(keys, offsets, [*map(add, offsets, lengths)], names)
-        return True
 
     def _write_use(self, key: int, offset: int, data: memoryview) -> int:
         """Write a verified chunk to one file; returns the bytes."""

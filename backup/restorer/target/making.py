@@ -61,7 +61,6 @@ class FileMaker:
         self._target = target
         self._report = report
         self._metadata = Metadata(report, owners)
-        self._owners = owners
         self._parts = PartialFiles(target, mark)
         self._unnamed = UnnamedFiles()
         self.files = 0
@@ -89,7 +88,7 @@ class FileMaker:
             if self._metadata.is_bare(path) and self._made_unnamed(path, name, content, wanted):
                 made.append(Made.WHOLE)
             else:
-                made.append(self.make(files.entry(at), content))
+                made.append(Made(self.make(files.entry(at), content)))
 
     def _made_unnamed(
         self, directory: bytes, name: bytes, data: memoryview, wanted: tuple[int, int, int, int]

@@ -205,7 +205,7 @@ class Sharing:
         if helper.has_frame != self._number:
             helper.process.buffer[start : start + len(self._frame)] = self._frame
             helper.has_frame = self._number
-        starts, ends = ([start + one for one in some] for some in (batch.files.starts, batch.files.ends))
+        starts, ends = [start + one for one in batch.files.starts], [start + one for one in batch.files.ends]
         lent: list[Lent] = []
         try:
             for path in batch.files.paths:

@@ -47,7 +47,8 @@ class Writer(FileMaker):
         has_entered: bool = False,
     ) -> None:
         self._mark = mark
-        super().__init__(target, report, mark, owners or Owners())
+        self._owners = owners or Owners()
+        super().__init__(target, report, mark, self._owners)
         self._resumes = resumes
         self._has_entered = has_entered or resumes
         self._directories: list[RestoreEntry] = []
