@@ -153,8 +153,15 @@ def test_some_files() -> None:
     assert some.content_id(1) == bytes([2]) * 16
 
 
-@given(st.sets(st.integers(1, 60)), st.lists(st.integers(0, 70), max_size=80))
+ranges = st.lists(st.builds(range, st.integers(1, 200), st.integers(1, 250)), max_size=3)
+
+
+@given(
+    st.sets(st.integers(1, 60)) | ranges.map(lambda some: set().union(*some)),
+    st.lists(st.integers(0, 260), max_size=80),
+)
 def test_chunks_are_found_in_any_order(numbers: set[int], wanted: list[int]) -> None:
+    """Of long runs of numbers, of one, and of numbers of which few follow each other."""
     locations = ChunkLocations(
         ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
     )
