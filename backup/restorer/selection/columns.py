@@ -19,7 +19,7 @@ from backup.restorer.selection.entry import NewFiles, RestoreEntry
 # end of the name in the joined names. Every integer that a database can hold fits: damage is found elsewhere.
 _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
-_BEGIN_AND_ROW: Final = struct.Struct("<QIIIBBqqqqQ")  # the end of the row before comes first
+_NEW_FILE: Final = struct.Struct("<QII6xqq16xQ")  # the end of the row before; what a new file has of its row
 _EXTRA, _KIND, _SIZE = 2, 3, 7  # positions in a row
 _extra, _size = itemgetter(_EXTRA), itemgetter(_SIZE)
 _extra_and_size, _extra_and_kind = itemgetter(_EXTRA, _SIZE), itemgetter(_EXTRA, _KIND)
@@ -182,14 +182,9 @@ class Entries(Sequence[RestoreEntry]):
         The other columns are those of `NewFiles`; `ids` gives user and group id.
         """
         rows, names = memoryview(self._rows.values), self._names.values
-        found = [
-            _BEGIN_AND_ROW.unpack_from(rows, key * _ROW.size - _END.size)
-            if key
-            else (0, *_ROW.unpack_from(rows))  # before the first row there is no end of a name
-            for key in keys
-        ]
-        columns = [*zip(*found, strict=True)]
-        begins, directories, owners, modes, mtimes, name_ends = map(columns.__getitem__, (0, 1, 2, 6, 7, 10))
+        first = _NEW_FILE.unpack(bytes(_END.size) + rows[: _ROW.size])  # no row comes before it
+        found = [_NEW_FILE.unpack_from(rows, key * _ROW.size - _END.size) if key else first for key in keys]
+        begins, directories, owners, modes, mtimes, name_ends = zip(*found, strict=True)
         indexes: dict[int, int] = {}
         places = [indexes.setdefault(one, len(indexes)) for one in directories]
         known = {number: ids(self._owners[number]) for number in set(owners)}
