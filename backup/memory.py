@@ -19,7 +19,8 @@ LEAST_MEMORY: Final = 96 * MIB
 FRAME: Final = 4 * MIB  # the usual size of a frame
 
 ALWAYS: Final = 64 * MIB
-"""The fixed part: two windows of 12 MiB, in which files are cut; for each of two workers a frame being
+"""The fixed part: windows in which files are cut, three of 4 MiB beside those whose chunks wait for numbers,
+and two of 8 MiB for files that are compared with earlier versions; for each of two workers a frame being
 compressed and one read back and opened; the two frames that are gathered and the one that is sent: 4 MiB
 each. The rest is for the one additional small file that fits each buffer of a batch ahead."""
 

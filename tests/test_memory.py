@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.app.clock import SystemClock
-from backup.archiver import contents, pipeline, sealing
+from backup.archiver import contents, sealing
+from backup.buffers import Buffers
 from backup.config import load_config, most_parts_at_once, part_size_within
 from backup.errors import ConfigError
+from backup.format.chunker import MAXIMUM
 from backup.format.frame import FRAME_SIZE
 from backup.memory import (
     DEFAULT_MEMORY,
@@ -33,7 +34,8 @@ from backup.memory import (
     frame_openers,
     parts_at_once,
 )
-from backup.model import KIB, MIB, ChunkId, Part, UploadId, VaultName
+from backup.model import KIB, MIB, Part, UploadId, VaultName
+from backup.source.read import LARGEST_WINDOW
 from backup.transfer.retrieve import PIECE
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
@@ -252,26 +254,27 @@ class TestUnderWay:
         assert most > 4 * MIB
         assert held < MIB
 
-    def test_what_was_put_in_is_let_go(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        put: list[weakref.ref[memoryview]] = []
-        real = pipeline.Pipeline.put
+    def test_buffers_are_used_again(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many are made as windows and frames may be under way at once, however much is read."""
+        made: dict[int, int] = {}
+        given = 0
+        real = Buffers.take
 
-        def watched(line: pipeline.Pipeline, batch: Sequence[tuple[ChunkId, memoryview]]) -> list[int]:
-            put.extend(weakref.ref(data) for _, data in batch)
-            return real(line, batch)
+        def counted(self: Buffers, size: int) -> memoryview:
+            nonlocal given
+            view = real(self, size)
+            given += size
+            made[id(view.obj)] = size
+            return view
 
-        def held_when_sent(line: sealing.SealingLine, frame: sealing.Frame) -> None:
-            send(line, frame)
-            gc.collect()
-            held.append(sum(len(one) for one in (view() for view in put) if one is not None))
-
-        held: list[int] = []
-        send = sealing.SealingLine.send
-        monkeypatch.setattr(pipeline.Pipeline, "put", watched)
-        monkeypatch.setattr(sealing.SealingLine, "send", held_when_sent)
+        monkeypatch.setattr(Buffers, "take", counted)
+        limits = backup_memory(LEAST_MEMORY)
+        site.job = replace(site.job, memory=limits)
         site.backup()
-        assert max(held) <= site.job.memory.batch + FRAME_SIZE, "no more than the batch that is put in"
-        assert len(held) > 10
+        windows = 2 * LARGEST_WINDOW + 3 * MAXIMUM
+        frames = limits.in_flight + 3 * FRAME_SIZE  # two that are gathered, one that is sent
+        assert sum(made.values()) <= windows + frames + limits.batch
+        assert given > 2 * sum(made.values())
 
 
 _PROGRAM = """

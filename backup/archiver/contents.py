@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
@@ -14,15 +15,16 @@ from msgspec import Struct, field
 from backup.archiver.foreseen import LEAST_CHUNKS, MOST_CHUNKS, EarlierChunks, ForeseenCuts
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.format.chunker import MINIMUM, Chunker
+from backup.format.frame import FRAME_SIZE
 from backup.format.keys import ChunkSecret
 from backup.format.naming import chunk_id, content_id
 from backup.format.rows import pack_u32, unpack_u32
-from backup.model import MIB, Buffer, ChunkId, ContentId
+from backup.model import MIB, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
-from backup.source.read import Cutter, Windows, cut_chunks, open_file, read_chunks, same_version
+from backup.source.read import Cutter, Span, Windows, cut_chunks, open_file, read_chunks, same_version
 from backup.source.streams import OpenStream
 
 _NO_FILE: Final = os.stat_result([0] * 10)
@@ -59,11 +61,31 @@ class _File(Struct):
     attributes: Attributes = NO_ATTRIBUTES
 
 
-class _Batch(Struct):
-    """Chunks that wait for their numbers, in order. `turn` is that of the windows at the first one."""
+class _Run(Struct):
+    """Chunks that follow each other in a window, from `start` to `end`."""
 
-    turn: int = 0
-    chunks: list[tuple[Future[ChunkId] | ChunkId, Buffer]] = field(default_factory=list)
+    window: memoryview
+    start: int
+    end: int
+    names: list[Future[ChunkId] | ChunkId] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+    def named(self) -> ChunkRun:
+        """The run, once all its names are known; it may be kept as it lies, unless its window is large."""
+        names = [name.result() if isinstance(name, Future) else name for name in self.names]
+        return ChunkRun(
+            names,
+            self.lengths,
+            self.window[self.start : self.end],
+            is_dense=False,
+            may_be_kept=len(self.window) <= FRAME_SIZE,
+        )
+
+
+class _Batch(Struct):
+    """Chunks that wait for their numbers, in order."""
+
+    runs: list[_Run] = field(default_factory=list)
     owners: list[_File] = field(default_factory=list)  # whose they are, in order
     files: list[_File] = field(default_factory=list)  # complete once these chunks have numbers
     size: int = 0
@@ -96,7 +118,7 @@ class Contents:
         self._content_key = secret.content_key
         self._seed = secret.chunker_seed
         self._naming = ThreadPoolExecutor(workers, "name")
-        self._windows = Windows(self._let_go)
+        self._windows = Windows(pipeline.buffers)
         self._older, self._filling = _Batch(), _Batch()
         self.bytes_read = 0
         self.files_read = 0
@@ -151,7 +173,7 @@ class Contents:
         file = _File(_NO_FILE, then, is_fresh=True)
         begun_at = self.bytes_read
         cutter, names = self._cutter_of(before)
-        self._take(file, cut_chunks(stream.fill, stream.size, cutter, take=self._windows.take), names)
+        self._take(file, cut_chunks(stream.fill, stream.size, cutter, take=self._window), names)
         self.left = 0
         file.size = self.bytes_read - begun_at
         stream.finish()
@@ -163,12 +185,9 @@ class Contents:
         What was read before them is flushed first.
         """
         self.flush()
-        numbers: list[int] = []
-        for run in runs:
-            numbers.extend(self._pipeline.put_run(run))
-            self.bytes_read += len(run.data)
+        self.bytes_read += sum(len(run.data) for run in runs)
         self.files_read += files
-        return numbers
+        return self._pipeline.put(runs)
 
     def flush(self) -> None:
         """Give all chunks to the pipeline, and hand on the files that are complete."""
@@ -178,22 +197,21 @@ class Contents:
     def _begin_batch(self) -> None:
         """Let the next batch fill: that before the last goes to the pipeline."""
         ready, self._older, self._filling = self._older, self._filling, _Batch()
-        if ready.chunks:
-            chunks = [
-                (name.result() if isinstance(name, Future) else name, chunk) for name, chunk in ready.chunks
-            ]
-            numbers = self._pipeline.put(chunks)
-            for file, (chunk_name, _), number in zip(ready.owners, chunks, numbers, strict=True):
-                file.ids.append(chunk_name)
+        if ready.runs:
+            runs = [run.named() for run in ready.runs]
+            numbers = self._pipeline.put(runs)
+            names = chain.from_iterable(run.ids for run in runs)
+            for file, name, number in zip(ready.owners, names, numbers, strict=True):
+                file.ids.append(name)
                 file.numbers.append(number)
         for file in ready.files:
             file.then(self._content(file))
 
-    def _let_go(self, turn: int) -> None:
-        """Look no more at what was read up to that turn of the windows."""
-        for _ in range(2):
-            if any(batch.chunks and batch.turn <= turn for batch in (self._older, self._filling)):
-                self._begin_batch()
+    def _window(self, size: int) -> memoryview:
+        """Room for the next window; there are never more than two large ones."""
+        if size > FRAME_SIZE:
+            self._begin_batch()
+        return self._windows.take(size)
 
     def _read_once(self, opened: int, then: Callable[[Content], None], before: bytes | None) -> _File:
         looked_at = self._stamps()
@@ -203,7 +221,7 @@ class Contents:
         sparse = find_holes(opened, found)
         cutter, names = self._cutter_of(before)
         if sparse is None:
-            self._take(file, read_chunks(opened, found.st_size, cutter, self._windows.take), names)
+            self._take(file, read_chunks(opened, found.st_size, cutter, self._window), names)
             file.size = sum(file.lengths)
         else:
             self._take(file, sparse.chunks(cutter), names)
@@ -221,20 +239,33 @@ class Contents:
                 return cuts, cuts.names
         return self._cutter, deque()
 
-    def _take(self, file: _File, chunks: Iterator[memoryview], names: deque[ChunkId | None]) -> None:
-        for chunk in chunks:
+    def _take(self, file: _File, spans: Iterator[Span], names: deque[ChunkId | None]) -> None:
+        for span in spans:
             name = names.popleft() if names else None
-            file.lengths.append(len(chunk))
-            batch = self._filling
-            if not batch.chunks:
-                batch.turn = self._windows.turn
-            batch.chunks.append((name or self._name(chunk), chunk))
-            batch.owners.append(file)
-            batch.size += len(chunk)
-            self.bytes_read += len(chunk)
-            self.left -= len(chunk)
-            if batch.size >= self._most_bytes or len(batch.chunks) >= _BATCH_CHUNKS:
-                self._begin_batch()
+            length = span.end - span.start
+            file.lengths.append(length)
+            run = self._run_for(span)
+            run.names.append(name or self._name(span.view))
+            run.lengths.append(length)
+            run.end = span.end
+            self._filling.owners.append(file)
+            self._filling.size += length
+            self.bytes_read += length
+            self.left -= length
+
+    def _run_for(self, span: Span) -> _Run:
+        """The run that the span continues, or a new one; where windows change, a batch may be smaller."""
+        batch = self._filling
+        run = batch.runs[-1] if batch.runs else None
+        continues = run is not None and run.window is span.window and run.end == span.start
+        most = self._most_bytes if continues else self._most_bytes // 2
+        if batch.size >= most or len(batch.owners) >= _BATCH_CHUNKS:
+            self._begin_batch()
+            continues = False
+        if run is None or not continues:
+            run = _Run(span.window, span.start, span.start)
+            self._filling.runs.append(run)
+        return run
 
     def _name(self, chunk: memoryview) -> Future[ChunkId] | ChunkId:
         """Compute a chunk's id; for a large one, on the thread beside the reading of the next."""

@@ -19,6 +19,7 @@ from backup.format.chunker import Chunker
 from backup.inventory import packed
 from backup.inventory.connections import Transaction
 from backup.model import ChunkId
+from backup.source.read import LARGEST_WINDOW
 
 LEAST_CHUNKS: Final = 4  # in an earlier version that is worth a look
 MOST_CHUNKS: Final = 2**16  # of a version, 90 bytes each in memory; what lies behind is just cut
@@ -65,6 +66,7 @@ class ForeseenCuts:
     ) -> None:
         """`name` begins to compute an id; so many are begun `ahead`, as the next chunk may differ."""
         self.names: deque[ChunkId | None] = deque()
+        self.window = LARGEST_WINDOW
         self._chunker = chunker
         self._earlier = earlier
         self._name = name

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from itertools import accumulate, islice, repeat
 
@@ -117,11 +118,19 @@ class OpenPack:
         return len(self._frames)
 
     def append(
-        self, frame: SealedFrame, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int]
+        self,
+        frame: SealedFrame,
+        ids: Sequence[ChunkId],
+        lengths: Sequence[int],
+        numbers: Sequence[int],
+        beside: Executor | None = None,
     ) -> FrameRow:
-        """Write a sealed frame; the other arguments are columns of the chunks in it, in order."""
+        """Write a sealed frame; `ids`, `lengths` and `numbers` are columns of the chunks in it, in order.
+
+        If an executor is given, it hashes the frame `beside` the writing.
+        """
         row = frame.row(self.size)
-        self._write(frame.data)
+        self._write(frame.data, beside)
         self._frames.append(row)
         self._ids.extend(ids)
         frames, offsets, all_lengths = self._locations
@@ -220,12 +229,16 @@ class OpenPack:
         with spool_errors(self.path, "read back"):
             return os.pread(self._file, length, offset)
 
-    def _write(self, data: bytes) -> None:
-        self._hasher.update(data)
+    def _write(self, data: bytes, beside: Executor | None = None) -> None:
+        hashing = beside.submit(self._hasher.update, data) if beside else None
+        if hashing is None:
+            self._hasher.update(data)
         with spool_errors(self.path, "written"):
             view = memoryview(data)
             while view:
                 view = view[os.write(self._file, view) :]
+        if hashing is not None:
+            hashing.result()
         self.size += len(data)
 
 

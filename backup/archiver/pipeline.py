@@ -1,10 +1,11 @@
 """Turns chunks with their ids into numbers, and gathers those that are new into frames for the sealing line.
 
     with Pipeline(...) as pipeline:
-        numbers = pipeline.put([(chunk id, bytes), ...])   # again and again
-        pipeline.finish()                                  # the last pack is closed and handed on
+        numbers = pipeline.put([ChunkRun(ids, lengths, data), ...])   # again and again
+        pipeline.finish()                                             # the last pack is closed and handed on
 
-Known chunks are dropped; one query looks up a whole batch. The caller may reuse its bytes after each call.
+Known chunks are dropped; one query looks up a whole batch. The caller may reuse its bytes after each call,
+but for those that may be kept.
 A pack that is complete is recorded, which may take place on another thread, and sent once that is done.
 """
 
@@ -14,12 +15,13 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from itertools import accumulate
+from itertools import accumulate, chain
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
+from backup.buffers import Buffers
 from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import FRAME_SIZE
 from backup.inventory.numbers import Numbers
@@ -30,13 +32,15 @@ from backup.model import MIB, Buffer, ChunkId, Pack
 class ChunkRun(NamedTuple):
     """Consecutive chunks in `data`, which the pipeline copies.
 
-    `is_dense`: they hardly compress, and go into frames of their own.
+    `is_dense`: they hardly compress, and go into frames of their own. `may_be_kept`: nobody changes `data` as
+    long as there is a view of it, so a large run need not be copied.
     """
 
     ids: Sequence[ChunkId]
     lengths: Sequence[int]
     data: memoryview
-    is_dense: bool
+    is_dense: bool = False
+    may_be_kept: bool = False
 
 
 class Pipeline:
@@ -60,8 +64,10 @@ class Pipeline:
         in_flight: int = 24 * MIB,
         most_chunks: int = MOST_CHUNKS,
     ) -> None:
+        self.buffers = Buffers()
         self._line = SealingLine(
             open_pack,
+            self.buffers,
             level=level,
             pack_size=pack_size,
             workers=workers,
@@ -87,16 +93,15 @@ class Pipeline:
     ) -> None:
         self._line.__exit__(kind, error, trace)
 
-    def put(self, batch: Sequence[tuple[ChunkId, Buffer]]) -> list[int]:
-        """The number of each chunk, in order; the bytes of new ones are copied, to be sealed."""
-        found = self._look_up({chunk for chunk, _ in batch})
-        return [self._number(chunk, data, found) for chunk, data in batch]
+    def put(self, runs: Sequence[ChunkRun]) -> list[int]:
+        """The number of each chunk, in order; the bytes of new ones are sealed."""
+        found = self._look_up(set().union(*(run.ids for run in runs)))
+        return list(chain.from_iterable(self._put(run, found) for run in runs))
 
-    def put_run(self, run: ChunkRun) -> Sequence[int]:
-        """Same as `put` for hundreds of small chunks, without an object for each if all are new."""
+    def _put(self, run: ChunkRun, found: Mapping[bytes, KnownChunk]) -> Sequence[int]:
+        """A run's numbers, without an object for each chunk if all are new."""
         ids = set(run.ids)
-        found = self._look_up(ids)
-        if not found and len(ids) == len(run.ids) and self._fresh.keys().isdisjoint(ids):
+        if len(ids) == len(run.ids) and ids.isdisjoint(found) and ids.isdisjoint(self._fresh):
             return self._add_run(run)
         starts = accumulate(run.lengths, initial=0)
         return [
@@ -136,19 +141,34 @@ class Pipeline:
         return number
 
     def _add_run(self, run: ChunkRun) -> Sequence[int]:
-        """Add new chunks, as many at once as the frame has room for."""
+        """Add new chunks, as many at once as a frame has room for."""
         numbers = self._supply.take_many(len(run.ids))
         ends = list(accumulate(run.lengths))
         first = start = 0
         while first < len(ends):
-            frame = self._frame_for(run.lengths[first], run.is_dense)
-            last = bisect_right(ends, start + FRAME_SIZE - frame.size)
-            some = slice(first, last)
-            frame.add(run.ids[some], run.lengths[some], numbers[some], run.data[start : ends[last - 1]])
+            last = bisect_right(ends, start + FRAME_SIZE)
+            is_whole = run.may_be_kept and self._makes_a_frame(ends[last - 1] - start, run.is_dense)
+            if is_whole:
+                self._close_frame(run.is_dense)
+                frame = None
+            else:
+                frame = self._frame_for(run.lengths[first], run.is_dense)
+                last = bisect_right(ends, start + FRAME_SIZE - frame.size)
+            some, data = slice(first, last), run.data[start : ends[last - 1]]
+            columns = run.ids[some], run.lengths[some], numbers[some]
+            if frame is None:
+                self._send_frame(Frame.of(*columns, data))
+            else:
+                frame.add(*columns, data)
             first, start = last, ends[last - 1]
         self._fresh.update(zip(run.ids, numbers, strict=True))
         self.new_bytes += start
         return numbers
+
+    def _makes_a_frame(self, size: int, kind: int) -> bool:
+        """Whether so many bytes are a frame where they lie: neither that nor the one before becomes small."""
+        before = self._frames[kind]
+        return size >= FRAME_SIZE // 2 and (before is None or before.size >= FRAME_SIZE // 2)
 
     def _frame_for(self, size: int, kind: int) -> Frame:
         """The frame that takes the next chunk, of `size` bytes."""
@@ -161,10 +181,13 @@ class Pipeline:
         return frame
 
     def _close_frame(self, kind: int) -> None:
-        """Give the gathered chunks to the line, in the pack that has room for them."""
+        """Give the gathered chunks to the line."""
         frame, self._frames[kind] = self._frames[kind], None
-        if frame is None:
-            return
+        if frame is not None:
+            self._send_frame(frame)
+
+    def _send_frame(self, frame: Frame) -> None:
+        """Give it to the line, in the pack that has room for it."""
         if not self._line.has_room(frame):
             self._collect(wait=True)  # one pack is finished and recorded while the next fills, and no more
             self._line.close_pack()

@@ -1,4 +1,4 @@
-"""Frames into packs on threads: sealed by workers, written in order by one thread, proven by workers again.
+"""Frames into packs on threads: sealed by workers, written and hashed in order, proven by workers again.
 
     with SealingLine(open_pack, level=3) as line:
         frame = line.open_frame()
@@ -7,8 +7,8 @@
         line.send(frame)                                # again and again
         for sealed in line.finished(wait=True): ...     # packs that are complete, synced and proven
 
-While a pack is synced the next one fills. Only frames under way hold bytes: the buffers of at most
-`in_flight` and one more, which are kept and reused.
+While a pack is synced the next one fills. Only frames under way hold bytes: at most `in_flight` and one
+frame.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Self
 from msgspec import Struct, field
 
 from backup.archiver.packing import OpenPack
+from backup.buffers import Buffers
 from backup.format.chunker import MINIMUM
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
@@ -40,6 +41,13 @@ class Frame(Struct):
     lengths: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     size: int = 0
+
+    @classmethod
+    def of(
+        cls, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: memoryview
+    ) -> Self:
+        """Consecutive chunks as they lie in `data`, which nobody changes while there is a view of it."""
+        return cls(data, list(ids), list(lengths), list(numbers), len(data))
 
     def add(
         self, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: Buffer
@@ -85,6 +93,7 @@ class SealingLine:
     def __init__(
         self,
         open_pack: Callable[[], OpenPack],
+        buffers: Buffers,
         *,
         level: int | None,
         pack_size: int,
@@ -93,8 +102,9 @@ class SealingLine:
         most_chunks: int = MOST_CHUNKS,
         make_codec: Callable[[int | None], FrameCodec] = FrameCodec,
     ) -> None:
-        """`make_codec` makes each worker its own codec, of that level."""
+        """Frames are gathered in `buffers`; `make_codec` makes each worker its own codec, of that level."""
         self._open_pack = open_pack
+        self._buffers = buffers
         self._level = level
         self._make_codec = make_codec
         self._pack_size = pack_size
@@ -102,12 +112,12 @@ class SealingLine:
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
+        self._hasher = ThreadPoolExecutor(1, "hash")  # for the tree hash, while the writer writes
         self._settler = ThreadPoolExecutor(1, "settle")
         self._codecs = threading.local()
         self._filling: _Filling | None = None
         self._under_way: deque[_UnderWay] = deque()
         self._closing: deque[tuple[OpenPack, Future[SealedPack]]] = deque()
-        self._buffers: list[memoryview] = []  # buffers that no frame uses
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +128,7 @@ class SealingLine:
         self._writer.shutdown(wait=True, cancel_futures=True)
         self._settler.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self._hasher.shutdown(wait=True)
         self._under_way.clear()  # cycles may keep the line alive for long
         self._buffers.clear()
         unwanted = [pack for pack, _ in self._closing]
@@ -129,8 +140,8 @@ class SealingLine:
             pack.discard()
 
     def open_frame(self) -> Frame:
-        """An empty frame, in a used buffer if there is one: fresh memory pages are expensive."""
-        return Frame(self._buffers.pop() if self._buffers else memoryview(bytearray(FRAME_SIZE)))
+        """An empty frame."""
+        return Frame(self._buffers.take(FRAME_SIZE))
 
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; asks the writer only when it is nearly full.
@@ -188,12 +199,11 @@ class SealingLine:
         oldest = self._under_way.popleft()
         oldest.filling.written += oldest.writing.result()
         oldest.filling.in_flight -= oldest.frame.size
-        self._buffers.append(oldest.frame.buffer)
 
     # On the writing thread.
 
     def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
-        row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers)
+        row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, self._hasher)
         filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():
             filling.proofs.pop(0).result()

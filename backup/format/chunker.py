@@ -16,8 +16,9 @@ _NORMALISATION: Final = 2  # with 0, repetitive text is cut badly: one inserted 
 class Chunker:
     """Cuts windows of a file into chunk lengths.
 
-    A cut depends on the `maximum` bytes after its chunk's start and on nothing before it. Not safe for
-    concurrent use: one Chunker a thread. `seed` is 0 to 2**63 - 1 (0: the paper's own gear table).
+    A cut depends on its chunk's bytes and the one after them, and on nothing before. Not safe for concurrent
+    use: one Chunker a thread. `window` is the best size to give; `seed` is 0 to 2**63 - 1 (0: the paper's own
+    gear table).
     """
 
     def __init__(
@@ -25,8 +26,8 @@ class Chunker:
     ) -> None:
         from pyfastcdc import FastCDC  # it takes a while, and a night without a change cuts nothing
 
-        self._minimum = minimum
         self.maximum = maximum
+        self.window = maximum
         self._fastcdc = FastCDC(
             average, min_size=minimum, max_size=maximum, normalized_chunking=_NORMALISATION, seed=seed
         )
@@ -34,19 +35,13 @@ class Chunker:
     def cuts(self, window: memoryview | bytes, *, final: bool) -> Iterator[int]:
         """The lengths of the chunks at the window's start that are certain, each as it is found.
 
-        A chunk is certain when at least `maximum` bytes of the window lie after its start, or when `final`
+        A chunk is certain when the window has a byte after it, when it has `maximum` bytes, or when `final`
         says that the file ends with the window: then the lengths cover it. Else the caller moves what is
         not covered to the front of the next window; a window of `maximum` bytes gives at least one chunk.
         """
-        size = len(window)
-        if final and size <= self._minimum:
-            if size:
-                yield size
-            return
-        last = size - 1 if final else size - self.maximum
-        start = 0
-        chunks = self._fastcdc.cut_buf(window)
-        while start <= last:
-            length = next(chunks).length
-            yield length
-            start += length
+        left = len(window)
+        for chunk in self._fastcdc.cut_buf(window):
+            left -= chunk.length
+            if not left and not final and chunk.length < self.maximum:
+                return
+            yield chunk.length

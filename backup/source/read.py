@@ -7,14 +7,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from backup.buffers import Buffers
 from backup.errors import SourceError
 from backup.format.chunker import MAXIMUM, MINIMUM
-from backup.model import MIB
 
-WINDOW = 8 * MIB
-LARGEST_WINDOW = WINDOW + MAXIMUM
+LARGEST_WINDOW = 2 * MAXIMUM
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNNOTICED = _FLAGS | os.O_NOATIME  # for the owner and root only
 Fill = Callable[[memoryview], int]
@@ -67,8 +66,23 @@ def same_version(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
+class Span(NamedTuple):
+    """Bytes `start` to `end` of a window, which nobody changes as long as there is a view of it."""
+
+    window: memoryview
+    start: int
+    end: int
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes."""
+        return self.window[self.start : self.end]
+
+
 class Cutter(Protocol):
-    """A `Chunker`, or anything that cuts windows like one."""
+    """A `Chunker`, or anything that cuts windows like one; `window` is the size that it is to be given."""
+
+    window: int
 
     def cuts(self, window: memoryview, *, final: bool) -> Iterator[int]:
         """The lengths of the chunks at the window's start that are certain, each as it is found."""
@@ -81,47 +95,40 @@ def fresh(size: int) -> memoryview:
 
 
 class Windows:
-    """Two read buffers used in turn: new memory for each window would cost as much as reading it.
+    """Memory for windows, one after the other in a buffer that has room for several small ones."""
 
-    Before one is reused `let_go` is called with the number of its last turn: from then on nobody may look at
-    what was given out in that turn, or before. `turn` is the number of this one.
-    """
-
-    def __init__(self, let_go: Callable[[int], None]) -> None:
-        self._let_go = let_go
-        self._buffers = [memoryview(b""), memoryview(b"")]
-        self.turn = 0
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._buffer = memoryview(b"")
         self._used = 0
 
     def take(self, size: int) -> memoryview:
-        """A buffer of `size` bytes; those given out before the last but one turn are reused."""
-        if self._used + size > len(self._buffers[self.turn % 2]):
-            self.turn += 1
-            self._let_go(self.turn - 2)
-            if size > len(self._buffers[self.turn % 2]):
-                self._buffers[self.turn % 2] = fresh(max(size, LARGEST_WINDOW))
+        """Room for `size` bytes, at most `LARGEST_WINDOW`."""
+        if self._used + size > len(self._buffer):
+            self._buffer = memoryview(b"")  # nobody may look at it any more, then it is free
+            self._buffer = self._buffers.take(MAXIMUM if size <= MAXIMUM else LARGEST_WINDOW)
             self._used = 0
         start, self._used = self._used, self._used + size
-        return self._buffers[self.turn % 2][start : self._used]
+        return self._buffer[start : self._used]
 
     def close(self) -> None:
-        """Give the memory back: nobody looks at any of it any more."""
-        self._buffers = [memoryview(b""), memoryview(b"")]
+        """Look no more at the last buffer."""
+        self._buffer = memoryview(b"")
         self._used = 0
 
 
-def read_chunks(opened: int, size: int, chunker: Cutter, take: Take = fresh) -> Iterator[memoryview]:
-    """The file's chunks in order, as views into the buffers of `take`.
+def read_chunks(opened: int, size: int, chunker: Cutter, take: Take = fresh) -> Iterator[Span]:
+    """The file's chunks in order, as parts of windows of `take`.
 
-    `size` is the expected size: a hint for buffers, not a limit. A view holds at most 12 MiB in memory, and
-    no more than the file has. `FileUnreadableError` when reading fails.
+    `size` is the expected size: a hint for buffers, not a limit. A window has at most what the cutter wants,
+    and no more than the file. `FileUnreadableError` when reading fails.
     """
     head: bytes | memoryview = b""
     if size < MINIMUM:
         head = _read(opened, size + 1)
         if len(head) == size:  # one byte more was asked for, so this is the end: one chunk, or none
             if head:
-                yield memoryview(head)
+                yield Span(memoryview(head), 0, size)
             return
     yield from cut_chunks(partial(_fill, opened), size, chunker, head, take)
 
@@ -132,7 +139,7 @@ def cut_chunks(
     chunker: Cutter,
     head: bytes | memoryview = b"",
     take: Take = fresh,
-) -> Iterator[memoryview]:
+) -> Iterator[Span]:
     """Chunks as by `read_chunks`, of what `fill` writes into a view: a short fill is the last.
 
     `head` is what was read before.
@@ -140,7 +147,7 @@ def cut_chunks(
     left = size - len(head) + 1  # one more than is thought to be left shows the end at once
     ended = False
     while not ended:
-        view = take(len(head) + (min(left, WINDOW) if left > 0 else MAXIMUM))
+        view = take(min(len(head) + (left if left > 0 else MAXIMUM), chunker.window))
         view[: len(head)] = head
         filled = len(head) + fill(view[len(head) :])
         left -= filled - len(head)
@@ -148,7 +155,7 @@ def cut_chunks(
         window = view[:filled]
         start = 0
         for length in chunker.cuts(window, final=ended):
-            yield window[start : start + length]
+            yield Span(window, start, start + length)
             start += length
         head = window[start:]
 

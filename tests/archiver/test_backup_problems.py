@@ -18,7 +18,7 @@ from backup.model import Entry, ProblemKind
 from backup.source import metadata
 from backup.source.attributes import Attributes
 from backup.source.metadata import read_entry
-from backup.source.read import Take, open_file, read_chunks
+from backup.source.read import Span, Take, open_file, read_chunks
 from backup.source.scanned import ScannedEntry
 from tests.support.backups import Site
 from tests.support.looking import ages, below, kinds, restored
@@ -199,7 +199,7 @@ def changing(path: Path, monkeypatch: pytest.MonkeyPatch, *, times: int) -> None
     left = iter(range(times))
     real = read_chunks
 
-    def growing(opened: int, size: int, chunker: Chunker, take: Take) -> Iterator[memoryview]:
+    def growing(opened: int, size: int, chunker: Chunker, take: Take) -> Iterator[Span]:
         yield from real(opened, size, chunker, take)
         if next(left, None) is not None:
             with open(path, "a") as file:

@@ -73,7 +73,7 @@ def in_spool(handle: int) -> bool:
 
 
 class TestSpool:
-    @pytest.mark.parametrize("room", [0, 300, 200_000, 1_500_000, 4_000_000, 6_450_000])
+    @pytest.mark.parametrize("room", [0, 300, 200_000, 1_500_000, 4_000_000, 6_400_000])
     def test_full_disk(
         self, site: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
     ) -> None:

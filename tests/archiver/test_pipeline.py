@@ -9,107 +9,22 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup.archiver import pipeline as pipelines
-from backup.archiver.packing import OpenPack, Spool
-from backup.archiver.pipeline import ChunkRun, Pipeline
-from backup.archiver.sealing import MOST_CHUNKS
+from backup.archiver.packing import OpenPack
+from backup.archiver.sealing import Frame
 from backup.errors import ProofError, SpoolError
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
-from backup.format.naming import chunk_id
-from backup.format.treehash import tree_hash
 from backup.inventory.packed import KnownChunk
-from backup.model import MIB, ChunkId, Pack, PackKind
-from tests.archiver.reader import open_pack
-from tests.support.backups import INVENTORY_ID, recovery_key, server_keys
-
-KEYS = server_keys()
-CHUNK_KEY = KEYS.secret.chunk_key
-
-
-def named(data: bytes) -> tuple[ChunkId, bytes]:
-    return ChunkId(chunk_id(CHUNK_KEY, data)), data
-
-
-class Counter:
-    """Numbers from 1."""
-
-    def __init__(self) -> None:
-        self._count = itertools.count(1)
-
-    def take(self) -> int:
-        return next(self._count)
-
-    def take_many(self, count: int) -> Sequence[int]:
-        return list(itertools.islice(self._count, count))
-
-
-@dataclass
-class Line:
-    """A pipeline with a spool, and what left it."""
-
-    spool: Path
-    stored: dict[bytes, KnownChunk] = field(default_factory=dict)
-    packs: list[tuple[Pack, bytes, list[int]]] = field(default_factory=list)
-    asked: int = 0
-
-    def open_pack(self) -> OpenPack:
-        return Spool(str(self.spool), INVENTORY_ID, KEYS.signer, KEYS.recipients, CHUNK_KEY).open_pack(
-            PackKind.DATA
-        )
-
-    def record(self, pack: Pack, name: str, numbers: Sequence[int]) -> Future[Pack]:
-        recorded: Future[Pack] = Future()
-        self.hand_on(pack, name, numbers)
-        recorded.set_result(pack)
-        return recorded
-
-    def hand_on(self, pack: Pack, name: str, numbers: Sequence[int]) -> None:
-        self.packs.append((pack, (self.spool / name).read_bytes(), list(numbers)))
-        for number, row in zip(numbers, pack.chunks, strict=True):
-            assert row.id not in self.stored, "a chunk was packed twice"
-            self.stored[row.id] = KnownChunk(number, len(self.packs))
-
-    def known(self, ids: Iterable[ChunkId]) -> Mapping[bytes, KnownChunk]:
-        self.asked += 1
-        return {one: self.stored[one] for one in ids if one in self.stored}
-
-    def pipeline(
-        self, *, pack_size: int = 3 * MIB, in_flight: int = 32 * MIB, most_chunks: int = MOST_CHUNKS
-    ) -> Pipeline:
-        return Pipeline(
-            open_pack=self.open_pack,
-            record=self.record,
-            send=lambda _pack: None,
-            known=self.known,
-            supply=Counter(),
-            level=1,
-            pack_size=pack_size,
-            in_flight=in_flight,
-            most_chunks=most_chunks,
-        )
-
-    def contents(self) -> dict[int, bytes]:
-        """Every chunk by its number, opened from the packs."""
-        found: dict[int, bytes] = {}
-        for pack, data, numbers in self.packs:
-            header, bodies, frames, chunks = open_pack(data, recovery_key())
-            assert (frames, chunks) == (pack.frames, pack.chunks)
-            assert header.raw == pack.header
-            assert tree_hash(data) == pack.tree_hash
-            assert len(data) == pack.size
-            for number, row in zip(numbers, chunks, strict=True):
-                found[number] = bodies[row.frame][row.offset : row.offset + row.length]
-                assert chunk_id(CHUNK_KEY, found[number]) == row.id
-        return found
+from backup.model import MIB, ChunkId
+from tests.archiver.lines import Line, named, run_of, runs_of
 
 
 @pytest.fixture
@@ -125,19 +40,22 @@ POOL = [
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    batches=st.lists(st.lists(st.sampled_from(range(len(POOL))), max_size=8), max_size=6),
+    batches=st.lists(
+        st.tuples(st.booleans(), st.lists(st.sampled_from(range(len(POOL))), max_size=8)), max_size=6
+    ),
     pack_size=st.sampled_from([100_000, 3 * MIB, 20 * MIB]),
     in_flight=st.sampled_from([1, 2 * MIB, 64 * MIB]),
 )
 def test_every_chunk_is_packed_once_and_found_by_its_number(
-    tmp_path: Path, batches: list[list[int]], pack_size: int, in_flight: int
+    tmp_path: Path, batches: list[tuple[bool, list[int]]], pack_size: int, in_flight: int
 ) -> None:
+    """Put in one by one, or together where they may be kept."""
     line = Line(tmp_path)
     given_out: list[tuple[int, bytes]] = []
     with line.pipeline(pack_size=pack_size, in_flight=in_flight) as pipeline:
-        for batch in batches:
+        for is_one, batch in batches:
             datas = [POOL[place] for place in batch]
-            numbers = pipeline.put([named(data) for data in datas])
+            numbers = pipeline.put([run_of(datas, may_be_kept=True)] if is_one else runs_of(datas))
             given_out.extend(zip(numbers, datas, strict=True))
         pipeline.finish()
         new_bytes = pipeline.new_bytes
@@ -155,7 +73,7 @@ def test_every_chunk_is_packed_once_and_found_by_its_number(
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(
-        st.tuples(st.sampled_from("pld"), st.lists(st.integers(0, 60), max_size=30)), max_size=8
+        st.tuples(st.sampled_from("pldk"), st.lists(st.integers(0, 60), max_size=30)), max_size=8
     ),
     pack_size=st.sampled_from([100_000, 300_000]),
     frame_size=st.sampled_from([6_000, 40_000]),
@@ -163,7 +81,10 @@ def test_every_chunk_is_packed_once_and_found_by_its_number(
 def test_runs_are_what_their_chunks_are(
     tmp_path: Path, batches: list[tuple[str, list[int]]], pack_size: int, frame_size: int
 ) -> None:
-    """Put in one by one (p), or as a run of those that compress (l) or do not (d), new ones and old ones."""
+    """Put in one by one (p), or as a run of those that compress (l) or do not (d), new ones and old ones.
+
+    Or as a run that may be kept where it is (k).
+    """
     line = Line(tmp_path)
     given_out: list[tuple[int, bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -171,16 +92,10 @@ def test_runs_are_what_their_chunks_are(
         with line.pipeline(pack_size=pack_size) as pipeline:
             for way, batch in batches:
                 datas = [b"%d " % number * (number * 20 + 1) for number in batch]
-                chunks = [named(data) for data in datas]
-                if way == "p":
-                    numbers: Sequence[int] = pipeline.put(chunks)
-                else:
-                    data = bytearray(b"".join(datas))
-                    run = ChunkRun(
-                        [one for one, _ in chunks], list(map(len, datas)), memoryview(data), way == "d"
-                    )
-                    numbers = pipeline.put_run(run)
-                    data[:] = bytes(len(data))  # nobody looks at it any more
+                run = run_of(datas, is_dense=way == "d", may_be_kept=way == "k")
+                numbers = pipeline.put(runs_of(datas) if way == "p" else [run])
+                if way != "k":
+                    run.data[:] = bytes(len(run.data))  # nobody looks at it any more
                 assert len(numbers) == len(datas)
                 given_out.extend(zip(numbers, datas, strict=True))
             pipeline.finish()
@@ -193,26 +108,48 @@ def test_runs_are_what_their_chunks_are(
         assert all(row.raw_length <= frame_size for row in pack.frames)
 
 
+def test_a_large_run_is_sealed_where_it_lies(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a copy, and in order behind what was gathered before; frames do not become small by that."""
+    copied: list[int] = []
+    real = Frame.add
+
+    def counted(self: Frame, *columns: Any) -> None:
+        copied.append(len(columns[-1]))
+        real(self, *columns)
+
+    monkeypatch.setattr(Frame, "add", counted)
+    noise = random.Random(3)
+    sizes = [3 * MIB, 4 * MIB, 2 * MIB, MIB, 2 * MIB, 100, 4 * MIB]
+    with line.pipeline(pack_size=64 * MIB) as pipeline:
+        for size in sizes:
+            datas = [noise.randbytes(size // 2), noise.randbytes(size - size // 2)]
+            pipeline.put([run_of(datas, may_be_kept=True)])
+        pipeline.finish()
+    ((pack, _, numbers),) = line.packs
+    assert numbers == list(range(1, 2 * len(sizes) + 1))
+    assert copied == [MIB, 2 * MIB, 50 + 50]
+    assert [row.raw_length for row in pack.frames] == [3 * MIB, 4 * MIB, 2 * MIB, 3 * MIB + 100, 4 * MIB]
+
+
 def test_what_is_dense_has_frames_of_its_own(line: Line) -> None:
     dense, loose = [random.Random(n).randbytes(5000) for n in range(40)], [b"%d" % n * 900 for n in range(40)]
     with line.pipeline() as pipeline:
         for first, other in zip(dense, loose, strict=True):
             for data in (first, other):
-                run = ChunkRun([named(data)[0]], [len(data)], memoryview(data), is_dense=data is first)
-                pipeline.put_run(run)
+                pipeline.put([run_of([data], is_dense=data is first)])
         pipeline.finish()
     ((pack, _, _),) = line.packs
     frame_of = {row.id: row.frame for row in pack.chunks}
-    own = {frame_of[named(data)[0]] for data in dense}
-    assert own.isdisjoint(frame_of[named(data)[0]] for data in loose)
+    own = {frame_of[named(data)] for data in dense}
+    assert own.isdisjoint(frame_of[named(data)] for data in loose)
     assert len(pack.frames) == 2
 
 
 def test_small_chunks_that_are_dense_and_repeat_each_other_are_compressed(line: Line) -> None:
     pool = random.Random(7).randbytes(100_000)
-    some = [named(pool[start : start + 10_000]) for start in range(0, 90_000, 300)]
+    some = [pool[start : start + 10_000] for start in range(0, 90_000, 300)]
     with line.pipeline() as pipeline:
-        pipeline.put(some)
+        pipeline.put(runs_of(some))
         pipeline.finish()
     (pack,) = (pack for pack, _, _ in line.packs)
     assert pack.size < 300_000 < pipeline.new_bytes
@@ -227,10 +164,9 @@ def test_nothing_in_makes_no_pack(line: Line) -> None:
 
 
 def test_known_chunks_are_not_packed_and_their_archives_are_told(line: Line) -> None:
-    old, new = named(b"old"), named(b"new")
-    line.stored[old[0]] = KnownChunk(99, 7)
+    line.stored[named(b"old")] = KnownChunk(99, 7)
     with line.pipeline() as pipeline:
-        numbers = pipeline.put([old, new, old])
+        numbers = pipeline.put(runs_of([b"old", b"new", b"old"]))
         pipeline.finish()
     assert numbers == [99, 1, 99]
     assert pipeline.used_archives == {7}
@@ -242,7 +178,7 @@ def test_a_pack_closes_when_it_has_very_many_chunks(line: Line, monkeypatch: pyt
     monkeypatch.setattr(pipelines, "FRAME_SIZE", 30)
     with line.pipeline(most_chunks=5) as pipeline:
         for number in range(20):
-            pipeline.put([named(b"chunk %04d" % number)])
+            pipeline.put(runs_of([b"chunk %04d" % number]))
         pipeline.finish()
     assert len(line.packs) > 2
     assert len(line.contents()) == 20
@@ -277,7 +213,7 @@ def test_no_more_is_in_flight_than_agreed(line: Line, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FrameCodec, "seal", counted)
     with line.pipeline(pack_size=200 * MIB, in_flight=6 * MIB) as pipeline:
         for seed in range(30):
-            pipeline.put([named(random.Random(seed).randbytes(MIB))])
+            pipeline.put(runs_of([random.Random(seed).randbytes(MIB)]))
         pipeline.finish()
     assert 0 < most <= 6 * MIB + FRAME_SIZE
 
@@ -299,7 +235,7 @@ class TestFailures:
     def run(self, line: Line, pack_size: int = 3 * MIB) -> None:
         with line.pipeline(pack_size=pack_size) as pipeline:
             for seed in range(12):
-                pipeline.put([named(random.Random(seed).randbytes(MIB))])
+                pipeline.put(runs_of([random.Random(seed).randbytes(MIB)]))
             pipeline.finish()
 
     def fails(self, line: Line, error: type[BaseException], pack_size: int = 3 * MIB) -> None:

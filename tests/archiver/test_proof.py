@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.sealing import Frame, SealingLine
+from backup.buffers import Buffers
 from backup.errors import ProofError
 from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
@@ -130,7 +132,7 @@ def test_a_frame_that_could_not_be_written_ends_the_line(
     def fail(*_: object) -> None:
         raise ProofError("the writing thread could not write")
 
-    with SealingLine(lambda: pack, level=3, pack_size=2**22) as line:
+    with SealingLine(lambda: pack, Buffers(), level=3, pack_size=2**22) as line:
         frame = line.open_frame()
         data = b"x" * 1000
         frame.add([named(data)], [len(data)], [1], data)
@@ -153,7 +155,7 @@ def test_a_frame_that_could_not_be_written_ends_the_line_while_the_next_pack_fil
 
     monkeypatch.setattr(OpenPack, "append", fail)
     opened = iter([first, spool.open_pack(PackKind.DATA)])
-    with SealingLine(lambda: next(opened), level=3, pack_size=2**22) as line:
+    with SealingLine(lambda: next(opened), Buffers(), level=3, pack_size=2**22) as line:
         for content in (b"x" * 1000, b"y" * 1000):
             frame = line.open_frame()
             frame.add([named(content)], [len(content)], [1], content)
@@ -170,7 +172,8 @@ def test_small_packs_are_full_although_frames_compress(spool: Spool) -> None:
     """A frame under way may count for more than it becomes only where that is little of a pack."""
     size, frames, content = 8 * MIB, 16, bytes(FRAME_SIZE)
     made = []
-    with SealingLine(lambda: spool.open_pack(PackKind.DATA), level=3, pack_size=size) as line:
+    open_pack = partial(spool.open_pack, PackKind.DATA)
+    with SealingLine(open_pack, Buffers(), level=3, pack_size=size) as line:
         for _ in range(frames):
             frame = line.open_frame()
             frame.add([named(content)], [len(content)], [1], content)

@@ -20,6 +20,7 @@ import msgspec
 
 from backup.archiver.packing import Spool
 from backup.archiver.sealing import SealingLine
+from backup.buffers import Buffers
 from backup.format.frame import FRAME_SIZE, LARGEST_FRAME, FrameCodec, SealedFrame, digest
 from backup.format.keys import Recipient, RecoveryKey, Signer
 from backup.memory import backup_memory, file_makers
@@ -79,6 +80,7 @@ def _seconds(workers: int, in_flight: int) -> float:
         begun = time.perf_counter()
         with SealingLine(
             partial(spool.open_pack, PackKind.DATA),
+            Buffers(),
             level=None,
             pack_size=_FRAMES * FRAME_SIZE * 2,
             workers=workers,

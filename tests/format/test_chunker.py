@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import accumulate
 
 import pyfastcdc.py
 import pytest
@@ -47,6 +48,18 @@ def test_windows_cut_as_the_whole(data: bytes, sizes: list[int], seed: int) -> N
     whole = list(chunker.cuts(data, final=True))
     assert sum(whole) == len(data)
     assert windowed(chunker, data, sizes) == whole
+
+
+@given(contents(), st.integers(0, 20_000), st.integers(0, 2**63 - 1))
+def test_a_cut_is_certain_once_there_is_a_byte_after_it(data: bytes, size: int, seed: int) -> None:
+    chunker = Chunker(seed, **SMALL)
+    window = data[:size]
+    ends = list(accumulate(chunker.cuts(data, final=True)))
+    certain = [end for end in ends if end < len(window)]
+    found = list(accumulate(chunker.cuts(window, final=False)))
+    assert found[: len(certain)] == certain
+    last = found[len(certain) :]
+    assert last == [] or last == [len(window)] == [(certain or [0])[-1] + SMALL["maximum"]]
 
 
 @given(contents(), st.integers(0, 2**63 - 1))

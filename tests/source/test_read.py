@@ -12,9 +12,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backup.format.chunker import Chunker
-from backup.source import read
-from backup.source.read import WINDOW, FileUnreadableError, open_file, read_chunks, same_version
+from backup.buffers import Buffers
+from backup.format.chunker import MAXIMUM, Chunker
+from backup.source.read import (
+    LARGEST_WINDOW,
+    FileUnreadableError,
+    Windows,
+    open_file,
+    read_chunks,
+    same_version,
+)
 
 MIB = 1024 * 1024
 KIB = 1024
@@ -25,7 +32,7 @@ def chunks_of(data: bytes, thought: int) -> list[bytes]:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
-        return [bytes(chunk) for chunk in read_chunks(file.fileno(), thought, Chunker(7))]
+        return [bytes(chunk.view) for chunk in read_chunks(file.fileno(), thought, Chunker(7))]
 
 
 def whole_cuts(data: bytes) -> list[int]:
@@ -56,7 +63,7 @@ def test_views_stay_as_they_were_while_reading_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(BYTES)
     with open(tmp_path / "file", "rb") as file:
         held = list(read_chunks(file.fileno(), len(BYTES), Chunker(7)))
-    assert b"".join(held) == BYTES
+    assert b"".join(chunk.view for chunk in held) == BYTES
 
 
 @pytest.mark.parametrize("size", [300 * KIB, 9 * MIB, 30 * MIB])
@@ -64,7 +71,7 @@ def test_a_view_holds_no_more_than_the_file_has(tmp_path: Path, size: int) -> No
     (tmp_path / "file").write_bytes(BYTES[:size])
     with open(tmp_path / "file", "rb") as file:
         for chunk in read_chunks(file.fileno(), size, Chunker(7)):
-            assert memoryview(chunk.obj).nbytes <= min(size + 1, 12 * MIB)
+            assert memoryview(chunk.window.obj).nbytes <= min(size + 1, MAXIMUM)
 
 
 def opened(path: Path) -> int:
@@ -171,7 +178,7 @@ class TestShortReads:
     def test_are_read_on_to_the_end(self, file: Path) -> None:
         with open(file, "rb") as opened:
             chunks = list(read_chunks(opened.fileno(), 100 * KIB, Chunker(7)))
-        assert b"".join(chunks) == BYTES[: 100 * KIB]
+        assert b"".join(chunk.view for chunk in chunks) == BYTES[: 100 * KIB]
         assert len(chunks) == 1
 
     def test_before_a_damaged_block_are_no_whole_file(
@@ -185,38 +192,34 @@ class TestShortReads:
             list(read_chunks(opened.fileno(), 100 * KIB, Chunker(7)))
 
 
-@given(sizes=st.lists(st.integers(1, 90), max_size=60))
-def test_windows_leave_alone_what_is_looked_at(sizes: list[int]) -> None:
-    """What was given out in a turn stays until that turn is let go."""
-    held: list[tuple[int, memoryview, bytes]] = []
-
-    def let_go(turn: int) -> None:
-        assert all(bytes(view) == data for _, view, data in held)
-        held[:] = [one for one in held if one[0] > turn]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "LARGEST_WINDOW", 100)
-        windows = read.Windows(let_go)
-        for number, size in enumerate(sizes):
-            view = windows.take(size)
-            data = bytes([number % 256]) * size
-            view[:] = data
-            held.append((windows.turn, view, data))
-            assert all(bytes(one) == was for _, one, was in held)
-            assert len({turn for turn, _, _ in held}) <= 2
+@given(st.lists(st.tuples(st.integers(1, LARGEST_WINDOW), st.integers(0, 4)), max_size=30))
+def test_windows_leave_alone_what_is_looked_at(steps: list[tuple[int, int]]) -> None:
+    """One after the other, large ones and small ones; with each step one of them is let go."""
+    windows, held = Windows(Buffers()), list[tuple[memoryview, bytes]]()
+    for number, (size, gone) in enumerate(steps):
+        view = windows.take(size)
+        assert len(view) == size
+        mark = number.to_bytes(4, "big")
+        view[:4], view[-4:] = mark[: len(view[:4])], mark[-len(view[-4:]) :]
+        held.append((view, bytes(view[:4]) + bytes(view[-4:])))
+        del view
+        assert all(bytes(one[:4]) + bytes(one[-4:]) == was for one, was in held)
+        held[gone : gone + 1] = []
 
 
-def test_windows_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
+def test_small_windows_share_a_buffer_and_large_ones_do_not() -> None:
+    windows = Windows(Buffers())
+    sizes = [MAXIMUM // 2, MAXIMUM // 2 + 1, MAXIMUM // 2 - 1, MAXIMUM, MAXIMUM + 1, 1]
+    held = [windows.take(size) for size in sizes]
+    assert [memoryview(view.obj).nbytes for view in held] == [MAXIMUM] * 4 + [LARGEST_WINDOW] * 2
+    shared = [held[at].obj is held[at - 1].obj for at in range(1, len(held))]
+    assert shared == [False, True, False, False, True]
 
-    def fresh(size: int) -> memoryview:
-        made.append(size)
-        return memoryview(bytearray(size))
 
-    monkeypatch.setattr(read, "fresh", fresh)
-    let_go: list[int] = []
-    windows = read.Windows(let_go.append)
+def test_windows_are_used_again() -> None:
+    """Also while the chunks of one are looked at when the next is taken."""
+    windows, made = Windows(Buffers()), set[int]()
     for _ in range(50):
-        windows.take(WINDOW)
-    assert let_go == list(range(-1, 49))
-    assert made == [read.LARGEST_WINDOW] * 2
+        view = windows.take(MAXIMUM)
+        made.add(id(view.obj))
+    assert len(made) <= 2

@@ -1,0 +1,36 @@
+"""Memory that is used again: fresh pages cost as much as the copying or reading that fills them."""
+
+from __future__ import annotations
+
+
+class Buffers:
+    """Buffers by their size; one is free once nobody looks at any of it. One thread takes them.
+
+    Nobody has to give one back: as long as there is a view of it, on whatever thread, it is in use.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, list[bytearray]] = {}
+
+    def take(self, size: int) -> memoryview:
+        """A view of a free buffer of that size, whatever it holds, or of a new one."""
+        kept = self._kept.setdefault(size, [])
+        for buffer in kept:
+            if _is_free(buffer):
+                return memoryview(buffer)
+        kept.append(bytearray(size))
+        return memoryview(kept[-1])
+
+    def clear(self) -> None:
+        """Forget all buffers; those in use stay what they are."""
+        self._kept.clear()
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Whether there is no view of it: Python refuses to change a bytearray's size as long as there is one."""
+    try:
+        del buffer[-1:]
+    except BufferError:
+        return False
+    buffer.append(0)
+    return True
