@@ -16,7 +16,10 @@ from backup.inventory import restore_state as books
 from backup.inventory.database import Inventory
 from backup.inventory.restore_state import RestoreState
 from backup.inventory.retrievals import Restore, Retrieval
+from backup.model import KIB
 from backup.restorer.target.write import Writer
+
+_BLOCK = 4 * KIB  # what the smallest file takes on most file systems
 
 
 class _Checkpoint(Struct, frozen=True):
@@ -41,7 +44,12 @@ class Checkpoints:
         self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
         self._syncer = ThreadPoolExecutor(1, "sync")
         self._under_way: _Checkpoint | None = None
-        self.unsynced = 0
+        self._bytes = self._files = 0  # of frames since the last sync began; files when it did
+
+    @property
+    def unsynced(self) -> int:
+        """Bytes that the disk may not hold yet: of frames, or of the blocks of files if these are more."""
+        return max(self._bytes, (self._writer.files - self._files) * _BLOCK)
 
     @property
     def known(self) -> Mapping[int, Retrieval]:
@@ -56,7 +64,7 @@ class Checkpoints:
     def accept(self, one: Retrieval, length: int) -> None:
         """The next frame of a retrieval, of `length` bytes, is being written; then the retrieval is `one`."""
         self._accepted.append(one)
-        self.unsynced += length
+        self._bytes += length
 
     def note_done(self, under_way: int) -> None:
         """Take down how far each retrieval is written: of frames that are done, and of none `under_way`."""
@@ -69,7 +77,7 @@ class Checkpoints:
         changed = [self._known[number] for number in sorted(self._changed)]
         self._under_way = _Checkpoint(self._syncer.submit(self._writer.syncing()), changed, so_far)
         self._changed.clear()
-        self.unsynced = 0
+        self._bytes, self._files = 0, self._writer.files
 
     def end(self) -> None:
         """Wait for the sync that is under way, then record what it holds."""

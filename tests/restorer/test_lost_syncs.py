@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import stat
 import time
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from backup.archiver import pipeline
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.runs import Outcome
+from backup.model import KIB
 from backup.restorer.context import CHECKPOINT
 from backup.restorer.target import directories, partial_files, write
 from backup.restorer.target.directories import Target
@@ -158,3 +161,26 @@ def test_ctrl_c_while_it_is_synced(
     finally:
         signal.signal(signal.SIGINT, before)
     is_restored(framed, source, out, disk)
+
+
+@pytest.mark.parametrize(("size", "least"), [(60, 4), (0, 0)])
+def test_of_tiny_files_their_blocks_count(
+    site: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, size: int, least: int
+) -> None:
+    """A thousand that are a few frames of 8 KiB take 4 MiB of the disk, all of which waited for the end."""
+    syncs: list[int] = []
+    real = directories.sync_file_system
+
+    def counted(handle: int) -> None:
+        syncs.append(handle)
+        real(handle)
+
+    monkeypatch.setattr(pipeline, "FRAME_SIZE", 8 * KIB)
+    for number in range(1000):
+        (source / f"{number}").write_bytes(random.Random(number).randbytes(size))
+    site.backup()
+    site.checkpoint = 400 * KIB
+    monkeypatch.setattr(directories, "sync_file_system", counted)
+    assert site.restore("latest", out).outcome is Outcome.DONE
+    assert least < len(syncs) <= 12
+    assert_same_tree(source, out)
