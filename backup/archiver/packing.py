@@ -231,14 +231,16 @@ class OpenPack:
 
     def _write(self, data: bytes, beside: Executor | None = None) -> None:
         hashing = beside.submit(self._hasher.update, data) if beside else None
-        if hashing is None:
-            self._hasher.update(data)
-        with spool_errors(self.path, "written"):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
-        if hashing is not None:
-            hashing.result()
+        try:
+            with spool_errors(self.path, "written"):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._file, view) :]
+        finally:  # what comes after a failure is hashed, too, but never at the same time
+            if hashing is None:
+                self._hasher.update(data)
+            else:
+                hashing.result()
         self.size += len(data)
 
 

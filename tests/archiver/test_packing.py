@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import stat
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +20,8 @@ from backup.format.frame import FrameCodec
 from backup.format.keys import RecoveryKey
 from backup.format.naming import chunk_id
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
-from backup.model import ChunkId, Generation, PackKind
+from backup.format.treehash import tree_hash
+from backup.model import MIB, ChunkId, Generation, PackKind
 from tests.archiver.reader import open_pack
 from tests.support.backups import INVENTORY_ID, recovery_key, server_keys
 
@@ -26,13 +33,13 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(str(tmp_path), INVENTORY_ID, KEYS.signer, KEYS.recipients, KEYS.secret.chunk_key)
 
 
-def add(pack: OpenPack, number: int, *datas: bytes) -> None:
+def add(pack: OpenPack, number: int, *datas: bytes, beside: Executor | None = None) -> None:
     """Seal, write and prove one frame."""
     codec = FrameCodec()
     ids = [ChunkId(chunk_id(KEYS.secret.chunk_key, data)) for data in datas]
     lengths = [len(data) for data in datas]
     sealed = codec.seal(pack.keys.frame_key, pack.label.pack_id, number, datas)
-    row = pack.append(sealed, ids, lengths, range(len(ids)))
+    row = pack.append(sealed, ids, lengths, range(len(ids)), beside)
     pack.prove_frame(codec, row, ids, lengths)
 
 
@@ -47,6 +54,45 @@ def test_a_pack_opens_to_what_was_put_in(spool: Spool, tmp_path: Path) -> None:
     assert (frames, chunks) == (done.frames, done.chunks)
     assert len(data) % 65536 == 0
     assert stat.S_IMODE(os.stat(tmp_path / pack.file_name).st_mode) == 0o600
+
+
+def test_a_frame_that_is_hashed_beside_gives_the_same_tree_hash(spool: Spool, tmp_path: Path) -> None:
+    pack = spool.open_pack(PackKind.DATA)
+    noise = random.Random(2)
+    with ThreadPoolExecutor(1) as beside:
+        for number, size in enumerate((3, MIB - 40, 2 * MIB, 1_500_000)):
+            add(pack, number, noise.randbytes(size), beside=beside)
+        done = pack.finish()
+    assert done.tree_hash == tree_hash((tmp_path / pack.file_name).read_bytes())
+
+
+def test_nothing_is_hashed_any_more_when_a_write_has_failed(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that were hashed at the same time never ended."""
+
+    class Late(ThreadPoolExecutor):
+        """Begins late, when the write has failed long ago."""
+
+        def submit(self, do: Callable[..., Any], /, *what: Any, **more: Any) -> Future[Any]:
+            def late() -> None:
+                time.sleep(0.2)
+                do(*what, **more)
+                hashed.append(what)
+
+            return super().submit(late)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hashed: list[object] = []
+    pack = spool.open_pack(PackKind.DATA)
+    with Late(1) as beside, monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(SpoolError, match="No space left"):
+            add(pack, 0, random.Random(2).randbytes(2 * MIB), beside=beside)
+        assert len(hashed) == 1
+    pack.discard()
 
 
 def test_a_stranger_s_key_opens_nothing(spool: Spool, tmp_path: Path) -> None:
