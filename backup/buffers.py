@@ -6,7 +6,8 @@ from __future__ import annotations
 class Buffers:
     """Buffers by their size; one is free once nobody looks at any of it. One thread takes them.
 
-    Nobody has to give one back: as long as there is a view of it, on whatever thread, it is in use.
+    Nobody has to give one back: as long as there is a view of it, on whatever thread, it is in use. A thread
+    that lets go a moment late costs one buffer more.
     """
 
     def __init__(self) -> None:

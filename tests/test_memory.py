@@ -224,7 +224,7 @@ class TestUnderWay:
         def send(line: sealing.SealingLine, frame: sealing.Frame) -> None:
             nonlocal most
             real(line, frame)
-            most = max(most, sum(len(one.frame.buffer) for one in line._under_way))
+            most = max(most, sum(memoryview(one.frame.buffer.obj).nbytes for one in line._under_way))
 
         monkeypatch.setattr(sealing.SealingLine, "send", send)
         memory = backup_memory(LEAST_MEMORY)
@@ -254,27 +254,44 @@ class TestUnderWay:
         assert most > 4 * MIB
         assert held < MIB
 
-    def test_buffers_are_used_again(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As many are made as windows and frames may be under way at once, however much is read."""
+    @pytest.mark.parametrize("memory", [LEAST_MEMORY, DEFAULT_MEMORY])
+    def test_buffers_are_used_again(self, site: Site, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+        """As many are made as windows and frames may be under way at once, however much is read.
+
+        Also where files that are compared with earlier versions alternate with new ones, and with sparse ones.
+        """
+        source = Path(os.fsdecode(site.job.sources[0]))
+        for number in range(8):
+            (source / f"{number}-grows").write_bytes(os.urandom(6 * MIB))
         made: dict[int, int] = {}
-        given = 0
+        given: list[int] = []
         real = Buffers.take
 
         def counted(self: Buffers, size: int) -> memoryview:
-            nonlocal given
             view = real(self, size)
-            given += size
+            given.append(size)
             made[id(view.obj)] = size
             return view
 
-        monkeypatch.setattr(Buffers, "take", counted)
-        limits = backup_memory(LEAST_MEMORY)
+        limits = backup_memory(memory)
         site.job = replace(site.job, memory=limits)
         site.backup()
+        for number in range(8):
+            with (source / f"{number}-grows").open("ab") as file:
+                file.write(b"more")
+            (source / f"{number}-is-new").write_bytes(os.urandom(3 * MIB))
+            with (source / f"{number}-sparse").open("wb") as file:
+                file.truncate(3 * MIB)
+                file.seek(2 * MIB)
+                file.write(os.urandom(5 * MIB))
+        monkeypatch.setattr(Buffers, "take", counted)
+        site.backup()
+        large = [size for size in made.values() if size == LARGEST_WINDOW]
+        assert 0 < len(large) <= 3, "two, and one that a thread let go a moment late"
+        assert given.count(LARGEST_WINDOW) >= 8
         windows = 2 * LARGEST_WINDOW + 3 * MAXIMUM
         frames = limits.in_flight + 3 * FRAME_SIZE  # two that are gathered, one that is sent
         assert sum(made.values()) <= windows + frames + limits.batch
-        assert given > 2 * sum(made.values())
 
 
 _PROGRAM = """

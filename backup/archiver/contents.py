@@ -94,8 +94,8 @@ class _Batch(Struct):
 class Contents:
     """Reads one file after the other; `then` is called for each once its chunks have numbers.
 
-    For one thread; it has some of its own, which `close` ends. Two batches wait here, together `batch_bytes`
-    and one chunk: one fills while the ids of the one before are computed.
+    For one thread; it has some of its own, which `close` ends. Two batches wait here: one fills while the ids
+    of the one before are computed. Each ends with a window of which it has a quarter of `batch_bytes`.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Contents:
             file.then(self._content(file))
 
     def _window(self, size: int) -> memoryview:
-        """Room for the next window; there are never more than two large ones."""
+        """Room for the next window; before a third large one, the chunks of the first are handed on."""
         if size > FRAME_SIZE:
             self._begin_batch()
         return self._windows.take(size)
@@ -224,7 +224,7 @@ class Contents:
             self._take(file, read_chunks(opened, found.st_size, cutter, self._window), names)
             file.size = sum(file.lengths)
         else:
-            self._take(file, sparse.chunks(cutter), names)
+            self._take(file, sparse.chunks(cutter, self._window), names)
             file.size, file.holes = sparse.size, sparse.holes
         file.attributes = read_attributes(opened)  # a change of these also changes the file's ctime
         file.changed = not same_version(found, os.fstat(opened))
@@ -254,17 +254,16 @@ class Contents:
             self.left -= length
 
     def _run_for(self, span: Span) -> _Run:
-        """The run that the span continues, or a new one; where windows change, a batch may be smaller."""
+        """The run that the span continues, or a new one, in a new batch if there is enough in this."""
         batch = self._filling
         run = batch.runs[-1] if batch.runs else None
-        continues = run is not None and run.window is span.window and run.end == span.start
-        most = self._most_bytes if continues else self._most_bytes // 2
-        if batch.size >= most or len(batch.owners) >= _BATCH_CHUNKS:
+        goes_on = run is not None and run.window is span.window and run.end == span.start
+        # A small window is in memory until its end anyway.
+        if run is not None and goes_on and (len(span.window) <= FRAME_SIZE or batch.size < self._most_bytes):
+            return run
+        if batch.size >= self._most_bytes // 2 or len(batch.owners) >= _BATCH_CHUNKS:
             self._begin_batch()
-            continues = False
-        if run is None or not continues:
-            run = _Run(span.window, span.start, span.start)
-            self._filling.runs.append(run)
+        self._filling.runs.append(run := _Run(span.window, span.start, span.start))
         return run
 
     def _name(self, chunk: memoryview) -> Future[ChunkId] | ChunkId:

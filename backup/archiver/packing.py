@@ -230,13 +230,13 @@ class OpenPack:
             return os.pread(self._file, length, offset)
 
     def _write(self, data: bytes, beside: Executor | None = None) -> None:
-        hashing = beside.submit(self._hasher.update, data) if beside else None
+        hashing = beside.submit(self._hasher.update, data) if beside is not None else None
         try:
             with spool_errors(self.path, "written"):
                 view = memoryview(data)
                 while view:
                     view = view[os.write(self._file, view) :]
-        finally:  # what comes after a failure is hashed, too, but never at the same time
+        finally:  # also after a failure: `end`, which hashes on its caller's thread, still comes
             if hashing is None:
                 self._hasher.update(data)
             else:

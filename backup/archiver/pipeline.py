@@ -30,10 +30,10 @@ from backup.model import MIB, Buffer, ChunkId, Pack
 
 
 class ChunkRun(NamedTuple):
-    """Consecutive chunks in `data`, which the pipeline copies.
+    """Consecutive chunks in `data`.
 
     `is_dense`: they hardly compress, and go into frames of their own. `may_be_kept`: nobody changes `data` as
-    long as there is a view of it, so a large run need not be copied.
+    long as there is a view of it, so a large run is sealed where it lies; all others are copied.
     """
 
     ids: Sequence[ChunkId]
@@ -101,7 +101,7 @@ class Pipeline:
     def _put(self, run: ChunkRun, found: Mapping[bytes, KnownChunk]) -> Sequence[int]:
         """A run's numbers, without an object for each chunk if all are new."""
         ids = set(run.ids)
-        if len(ids) == len(run.ids) and ids.isdisjoint(found) and ids.isdisjoint(self._fresh):
+        if len(ids) == len(run.ids) and found.keys().isdisjoint(ids) and self._fresh.keys().isdisjoint(ids):
             return self._add_run(run)
         starts = accumulate(run.lengths, initial=0)
         return [
@@ -147,8 +147,8 @@ class Pipeline:
         first = start = 0
         while first < len(ends):
             last = bisect_right(ends, start + FRAME_SIZE)
-            is_whole = run.may_be_kept and self._makes_a_frame(ends[last - 1] - start, run.is_dense)
-            if is_whole:
+            size = ends[last - 1] - start
+            if run.may_be_kept and self._makes_a_frame(size, run.lengths[first], run.is_dense):
                 self._close_frame(run.is_dense)
                 frame = None
             else:
@@ -165,10 +165,14 @@ class Pipeline:
         self.new_bytes += start
         return numbers
 
-    def _makes_a_frame(self, size: int, kind: int) -> bool:
-        """Whether so many bytes are a frame where they lie: neither that nor the one before becomes small."""
+    def _makes_a_frame(self, size: int, first: int, kind: int) -> bool:
+        """Whether so many bytes are a frame where they lie, and what is gathered so far is one, too.
+
+        No frame becomes small by that, unless the `first` chunk would have ended it anyway.
+        """
         before = self._frames[kind]
-        return size >= FRAME_SIZE // 2 and (before is None or before.size >= FRAME_SIZE // 2)
+        is_over = before is None or before.size >= FRAME_SIZE // 2 or before.size + first > FRAME_SIZE
+        return size >= FRAME_SIZE // 2 and is_over
 
     def _frame_for(self, size: int, kind: int) -> Frame:
         """The frame that takes the next chunk, of `size` bytes."""

@@ -44,7 +44,8 @@ class Checkpoints:
         self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
         self._syncer = ThreadPoolExecutor(1, "sync")
         self._under_way: _Checkpoint | None = None
-        self._bytes = self._files = 0  # of frames since the last sync began; files when it did
+        self._bytes = 0  # of frames since the last sync began
+        self._files = 0  # the writer's count when it did
 
     @property
     def unsynced(self) -> int:

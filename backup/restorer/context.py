@@ -32,7 +32,7 @@ class RestoreContext(Struct, frozen=True):
     time, so that nothing expires unread. When `stop` says so, a delivery ends where it can be gone on with.
     Nothing at or below the paths `spared` is ever removed. What is fetched comes in pieces of `piece` bytes,
     and `openers` threads open its frames; besides this process `makers` others make small files.
-    What was written is synced and recorded every `checkpoint` bytes, of which a file has at least a block.
+    What was written is synced and recorded every `checkpoint` bytes, or so many bytes of small files' blocks.
     A column of the plan of more than `column` bytes is kept in a file without a name in `key_directory`.
     `may_ask` decides on each planned request whether it may be sent: it may have been paid once before.
     `unattended`: nobody says now where the target is, so only one that bears the restore's mark is written.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from backup.format.holes import MOST_HOLES, pack_holes
-from backup.source.read import Cutter, Span, cut_chunks, unreadable
+from backup.source.read import Cutter, Span, Take, cut_chunks, fresh, unreadable
 
 _BLOCK: Final = 512  # the unit of st_blocks, whatever the file system's is
 _LEAST: Final = 4096
@@ -30,9 +30,9 @@ class SparseFile:
         self._offset = extents[0][0] if extents else 0
         self.size = size
 
-    def chunks(self, chunker: Cutter) -> Iterator[Span]:
+    def chunks(self, chunker: Cutter, take: Take = fresh) -> Iterator[Span]:
         """Chunks of the data without its holes, as `read_chunks`. `FileUnreadableError` when that fails."""
-        return cut_chunks(self._fill, sum(end - start for start, end in self._extents), chunker)
+        return cut_chunks(self._fill, sum(end - start for start, end in self._extents), chunker, take=take)
 
     @property
     def holes(self) -> bytes:

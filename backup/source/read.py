@@ -80,7 +80,7 @@ class Span(NamedTuple):
 
 
 class Cutter(Protocol):
-    """A `Chunker`, or anything that cuts windows like one; `window` is the size that it is to be given."""
+    """A `Chunker`, or anything that cuts windows like one; it is given at most `window` bytes at once."""
 
     window: int
 
@@ -95,7 +95,7 @@ def fresh(size: int) -> memoryview:
 
 
 class Windows:
-    """Memory for windows, one after the other in a buffer that has room for several small ones."""
+    """Memory for windows: small ones lie one after the other in a buffer, a large one has its own."""
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
@@ -104,10 +104,11 @@ class Windows:
 
     def take(self, size: int) -> memoryview:
         """Room for `size` bytes, at most `LARGEST_WINDOW`."""
+        if size > MAXIMUM:  # without neighbours, which might keep all of it from being free
+            return self._buffers.take(LARGEST_WINDOW)[:size]
         if self._used + size > len(self._buffer):
-            self._buffer = memoryview(b"")  # nobody may look at it any more, then it is free
-            self._buffer = self._buffers.take(MAXIMUM if size <= MAXIMUM else LARGEST_WINDOW)
-            self._used = 0
+            self.close()  # it is free again, unless chunks of it are still looked at
+            self._buffer = self._buffers.take(MAXIMUM)
         start, self._used = self._used, self._used + size
         return self._buffer[start : self._used]
 
@@ -121,7 +122,7 @@ def read_chunks(opened: int, size: int, chunker: Cutter, take: Take = fresh) -> 
     """The file's chunks in order, as parts of windows of `take`.
 
     `size` is the expected size: a hint for buffers, not a limit. A window has at most what the cutter wants,
-    and no more than the file. `FileUnreadableError` when reading fails.
+    and no more than the file and one byte. `FileUnreadableError` when reading fails.
     """
     head: bytes | memoryview = b""
     if size < MINIMUM:
