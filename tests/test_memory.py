@@ -258,7 +258,7 @@ class TestUnderWay:
     def test_buffers_are_used_again(self, site: Site, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
         """As many are made as windows and frames may be under way at once, however much is read.
 
-        Also where files that are compared with earlier versions alternate with new ones, and with sparse ones.
+        Also where files that are compared with earlier versions alternate with new and with sparse ones.
         """
         source = Path(os.fsdecode(site.job.sources[0]))
         for number in range(8):

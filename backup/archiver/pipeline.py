@@ -100,7 +100,7 @@ class Pipeline:
 
     def _put(self, run: ChunkRun, found: Mapping[bytes, KnownChunk]) -> Sequence[int]:
         """A run's numbers, without an object for each chunk if all are new."""
-        ids = set(run.ids)
+        ids = set(run.ids)  # keys go through the smaller side; `ids.isdisjoint` would go through all keys
         if len(ids) == len(run.ids) and found.keys().isdisjoint(ids) and self._fresh.keys().isdisjoint(ids):
             return self._add_run(run)
         starts = accumulate(run.lengths, initial=0)
