@@ -146,14 +146,14 @@ class Pipeline:
         ends = list(accumulate(run.lengths))
         first = start = 0
         while first < len(ends):
-            last = bisect_right(ends, start + FRAME_SIZE)
+            last = max(first + 1, bisect_right(ends, start + FRAME_SIZE))
             size = ends[last - 1] - start
             if run.may_be_kept and self._makes_a_frame(size, run.lengths[first], run.is_dense):
                 self._close_frame(run.is_dense)
                 frame = None
             else:
                 frame = self._frame_for(run.lengths[first], run.is_dense)
-                last = bisect_right(ends, start + FRAME_SIZE - frame.size)
+                last = max(first + 1, bisect_right(ends, start + FRAME_SIZE - frame.size))
             some, data = slice(first, last), run.data[start : ends[last - 1]]
             columns = run.ids[some], run.lengths[some], numbers[some]
             if frame is None:
