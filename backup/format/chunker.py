@@ -35,9 +35,9 @@ class Chunker:
     def cuts(self, window: memoryview | bytes, *, final: bool) -> Iterator[int]:
         """The lengths of the chunks at the window's start that are certain, each as it is found.
 
-        A chunk is certain when the window has a byte after it, when it has `maximum` bytes, or when `final`
-        says that the file ends with the window: then the lengths cover it. Else the caller moves what is
-        not covered to the front of the next window; a window of `maximum` bytes gives at least one chunk.
+        A chunk is certain when its end was found before the window's, when it has `maximum` bytes, or when
+        `final` says that the file ends with the window: then the lengths cover it. Else the caller moves what
+        is not covered to the front of the next window; a window of `maximum` bytes gives at least one chunk.
         """
         left = len(window)
         for chunk in self._fastcdc.cut_buf(window):
