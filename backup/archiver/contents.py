@@ -70,6 +70,10 @@ class _Run(Struct):
     names: list[Future[ChunkId] | ChunkId] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
 
+    def is_before(self, span: Span) -> bool:
+        """Whether the span is what follows."""
+        return self.window is span.window and self.end == span.start
+
     def named(self) -> ChunkRun:
         """The run, once all its names are known; it may be kept as it lies, unless its window is large."""
         names = [name.result() if isinstance(name, Future) else name for name in self.names]
@@ -95,7 +99,7 @@ class Contents:
     """Reads one file after the other; `then` is called for each once its chunks have numbers.
 
     For one thread; it has some of its own, which `close` ends. Two batches wait here: one fills while the ids
-    of the one before are computed. Each ends with a window of which it has a quarter of `batch_bytes`.
+    of the one before are computed. A batch ends where a window ends, once it has a quarter of `batch_bytes`.
     """
 
     def __init__(
@@ -257,9 +261,9 @@ class Contents:
         """The run that the span continues, or a new one, in a new batch if there is enough in this."""
         batch = self._filling
         run = batch.runs[-1] if batch.runs else None
-        goes_on = run is not None and run.window is span.window and run.end == span.start
         # A small window is in memory until its end anyway.
-        if run is not None and goes_on and (len(span.window) <= FRAME_SIZE or batch.size < self._most_bytes):
+        may_grow = len(span.window) <= FRAME_SIZE or batch.size < self._most_bytes
+        if run is not None and may_grow and run.is_before(span):
             return run
         if batch.size >= self._most_bytes // 2 or len(batch.owners) >= _BATCH_CHUNKS:
             self._begin_batch()
