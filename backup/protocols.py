@@ -222,6 +222,10 @@ class Vault(Protocol):
 class TakesFiles(Protocol):
     """An optional ability of a `Vault` that may lie on the spool's own file system."""
 
+    def takes_from(self, directory: str) -> bool:
+        """Whether `put_file` is expected to take files of this directory."""
+        ...
+
     def put_file(
         self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None
     ) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from backup.archiver.full_catalogs import lacks_full
-from backup.archiver.opening import open_uploader, require_domain
+from backup.archiver.opening import open_spool, open_uploader, require_domain
 from backup.archiver.packing import Spool
 from backup.archiver.recovery import recover
 from backup.archiver.sending import CatalogSender
@@ -46,9 +46,7 @@ def amending(keys: Keys, context: BackupContext, sending: Sending) -> Iterator[A
     `LockedError` if a backup runs. What a dead process left in the vault is finished first.
     """
     with context.inventory.locked("backup"):
-        spool = Spool(
-            context.spool, context.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key
-        )
+        spool = open_spool(keys, context)
         vault, domain = require_domain(keys, context)
         patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
         require_vault(context.inventory, context.vault, patience)

@@ -26,8 +26,7 @@ from backup.archiver.delta import Delta
 from backup.archiver.foreseen import earlier_chunks
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
-from backup.archiver.opening import confirm_unlisted, open_uploader, require_domain
-from backup.archiver.packing import Spool
+from backup.archiver.opening import confirm_unlisted, open_spool, open_uploader, require_domain
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
@@ -89,7 +88,7 @@ def _backup(
     job: BackupJob, keys: Keys, context: BackupContext, hooks: HookRun, *, accept: bool
 ) -> BackupReport:
     """The run under its lock: from its record to its report."""
-    spool = Spool(context.spool, context.inventory.id, keys.signer, keys.recipients, keys.secret.chunk_key)
+    spool = open_spool(keys, context)
     vault, domain = require_domain(keys, context, accept=accept)
     row, run = _open(job, context, vault)
     hooks.begun(run.number)

@@ -1,12 +1,28 @@
-"""The start of a run that stores catalogs: dedup domain, uploader, unlisted archives confirmed."""
+"""The start of a run that stores catalogs: spool, dedup domain, uploader, unlisted archives confirmed."""
 
 from __future__ import annotations
 
+from backup.archiver.packing import Spool
 from backup.archiver.settings import BackupContext, Keys, Sending
 from backup.errors import ConfigError
 from backup.format.keys import domain_id
 from backup.inventory import archives
+from backup.protocols import TakesFiles
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
+
+
+def open_spool(keys: Keys, context: BackupContext) -> Spool:
+    """The context's spool, for packs sealed with these keys."""
+    directory, vault = context.spool, context.vault
+    is_taken = isinstance(vault, TakesFiles) and vault.takes_from(directory)
+    return Spool(
+        directory,
+        context.inventory.id,
+        keys.signer,
+        keys.recipients,
+        keys.secret.chunk_key,
+        is_read_again=not is_taken,
+    )
 
 
 def open_uploader(sending: Sending, context: BackupContext) -> Uploader:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from itertools import accumulate, islice, repeat
 
@@ -37,6 +38,7 @@ from backup.format.pack import (
 )
 from backup.format.treehash import TreeHasher
 from backup.model import (
+    MIB,
     ArchiveLabel,
     ChunkId,
     FileStamp,
@@ -47,19 +49,26 @@ from backup.model import (
     PackKind,
     TreeHash,
 )
+from backup.page_cache import forget
 from backup.transfer.spool import spool_errors
 
 _SUFFIX = ".pack"
+_STEP = 16 * MIB  # what is written to the disk at once of a pack that is not read again
+_MOST_BEHIND = 2  # frames that are written and not yet hashed
 
 
 class Spool(Struct, frozen=True):
-    """The directory where packs are written, for one inventory, signer and set of recipients."""
+    """The directory where packs are written, for one inventory, signer and set of recipients.
+
+    `is_read_again`: whether packs are read once more to be sent, so that they stay in the page cache.
+    """
 
     directory: str
     inventory_id: InventoryId
     signer: Signer
     recipients: Sequence[Recipient]
     chunk_key: bytes
+    is_read_again: bool = True
 
     def open_pack(self, kind: PackKind, catalog: CatalogFields | None = None) -> OpenPack:
         """A new, empty pack under fresh random keys."""
@@ -71,7 +80,8 @@ class Spool(Struct, frozen=True):
         job_id = catalog.job_id if catalog else None
         label = ArchiveLabel(kind, pack_id, self.inventory_id, number, generation, job_id)
         path = os.path.join(self.directory, pack_id.hex() + _SUFFIX)
-        return OpenPack(path, label, header, derive_keys(pack_key, header), self.chunk_key)
+        keys = derive_keys(pack_key, header)
+        return OpenPack(path, label, header, keys, self.chunk_key, is_read_again=self.is_read_again)
 
     def sweep(self, keep: frozenset[str]) -> None:
         """Delete packs that were never submitted: all but the file names to `keep`."""
@@ -85,19 +95,29 @@ class OpenPack:
     """A pack that is being written. For one thread, but for `prove_frame`, which any thread may call."""
 
     def __init__(
-        self, path: str, label: ArchiveLabel, header: bytes, keys: PackKeys, chunk_key: bytes
+        self,
+        path: str,
+        label: ArchiveLabel,
+        header: bytes,
+        keys: PackKeys,
+        chunk_key: bytes,
+        *,
+        is_read_again: bool = True,
     ) -> None:
         self.path = path
         self.label = label
         self.keys = keys
         self._header = header
         self._chunk_key = chunk_key
+        self._is_read_again = is_read_again
+        self._let_go = self._being_written = 0
         self._hasher = TreeHasher()
         self._frames: list[FrameRow] = []
         self._ids: list[ChunkId] = []
         self._locations = array("I"), array("I"), array("I")  # frames, offsets, lengths
         self.numbers: list[int] = []
         self.size = 0
+        self._hashing: deque[Future[None]] = deque()
         with spool_errors(path, "written"):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(path, flags, 0o600)
@@ -148,6 +168,16 @@ class OpenPack:
             raw = memoryview(self._opened(codec, row))
             if chunk_ids(self._chunk_key, raw, lengths) != list(ids):
                 raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
+
+    def let_go(self, end: int) -> None:
+        """Take note that all before `end` is proven: drop it from the page cache if nobody reads it again.
+
+        What is written next then takes pages that were just freed, not new ones, and a sync has less to do.
+        The first call for some bytes has them written to the disk, a later one finds them written.
+        """
+        if not self._is_read_again and end - self._being_written >= _STEP:
+            forget(self._file, self._let_go, end - self._let_go)
+            self._let_go, self._being_written = self._being_written, end
 
     def prove_body(self, codec: FrameCodec, row: FrameRow, body: bytes) -> None:
         """Read a frame without chunks back, open it, and compare it. `ProofError` if it differs."""
@@ -230,18 +260,22 @@ class OpenPack:
             return os.pread(self._file, length, offset)
 
     def _write(self, data: bytes, beside: Executor | None = None) -> None:
-        hashing = beside.submit(self._hasher.update, data) if beside is not None else None
-        try:
-            with spool_errors(self.path, "written"):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._file, view) :]
-        finally:  # also after a failure: `end`, which hashes on its caller's thread, still comes
-            if hashing is None:
-                self._hasher.update(data)
-            else:
-                hashing.result()
+        self._hash(data, beside)
+        with spool_errors(self.path, "written"):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
         self.size += len(data)
+
+    def _hash(self, data: bytes, beside: Executor | None) -> None:
+        """Hash what is written next, `beside` that if there is an executor: it may be a few frames behind."""
+        most = _MOST_BEHIND if beside is not None else 0
+        while len(self._hashing) > most:
+            self._hashing.popleft().result()
+        if beside is not None:
+            self._hashing.append(beside.submit(self._hasher.update, data))
+        else:
+            self._hasher.update(data)
 
 
 def _disproved(path: str, what: str) -> str:

@@ -76,7 +76,7 @@ class _Filling(Struct):
     in_flight: int = 0
     frames: int = 0
     chunks: int = 0
-    proofs: list[Future[None]] = field(default_factory=list)  # kept by the writing thread
+    proofs: list[Future[int]] = field(default_factory=list)  # to where; kept by the writing thread
 
 
 class _UnderWay(Struct, frozen=True):
@@ -206,7 +206,7 @@ class SealingLine:
         row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, self._hasher)
         filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():
-            filling.proofs.pop(0).result()
+            filling.pack.let_go(filling.proofs.pop(0).result())
         return row.sealed_length
 
     # On the settling thread: a sync takes long, and the next pack is written meanwhile.
@@ -234,5 +234,6 @@ class SealingLine:
         are_large = len(frame.ids) * MINIMUM <= frame.size  # small ones may repeat each other
         return self._codec().seal(keys.frame_key, pack_id, number, parts, are_large=are_large)
 
-    def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> None:
+    def _prove(self, pack: OpenPack, row: FrameRow, ids: Sequence[ChunkId], lengths: Sequence[int]) -> int:
         pack.prove_frame(self._codec(), row, ids, lengths)
+        return row.offset + row.sealed_length

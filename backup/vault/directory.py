@@ -167,6 +167,13 @@ class DirectoryVault:
             stored = StoredPart(part.offset, part.length, part.tree_hash)
             layout.write_part(upload, stored, body, self._limits.up)
 
+    def takes_from(self, directory: str) -> bool:
+        """Whether the directory is on the vault's file system, and no rate limit is set."""
+        try:
+            return self._limits.up is UNLIMITED and os.stat(directory).st_dev == os.stat(self._path).st_dev
+        except OSError:
+            return False
+
     def put_file(
         self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None
     ) -> bool:

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import stat
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from backup.archiver.opening import open_spool
 from backup.archiver.packing import OpenPack, Spool
 from backup.errors import ProofError, RecoveryKeyError, SpoolError
 from backup.format.frame import FrameCodec
@@ -22,8 +25,10 @@ from backup.format.naming import chunk_id
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
 from backup.format.treehash import tree_hash
 from backup.model import MIB, ChunkId, Generation, PackKind
+from backup.vault.directory import DirectoryVault
 from tests.archiver.reader import open_pack
-from tests.support.backups import INVENTORY_ID, recovery_key, server_keys
+from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
+from tests.support.doubles import FaultyVault
 
 KEYS = server_keys()
 
@@ -66,7 +71,42 @@ def test_a_frame_that_is_hashed_beside_gives_the_same_tree_hash(spool: Spool, tm
     assert done.tree_hash == tree_hash((tmp_path / pack.file_name).read_bytes())
 
 
-def test_nothing_is_hashed_any_more_when_a_write_has_failed(
+def test_hashing_may_be_some_frames_behind_the_writing_and_no_more(spool: Spool, tmp_path: Path) -> None:
+    noise, begun = random.Random(3), threading.Event()
+    pack = spool.open_pack(PackKind.DATA)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(begun.wait, 60)
+        for number in range(3):
+            add(pack, number, noise.randbytes(MIB + number), beside=beside)
+        threading.Timer(0.3, begun.set).start()
+        add(pack, 3, noise.randbytes(MIB), beside=beside)
+        assert begun.is_set(), "a fourth frame waits, since each keeps its bytes in memory"
+        done = pack.finish()
+    assert done.tree_hash == tree_hash((tmp_path / pack.file_name).read_bytes())
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_what_is_proven_leaves_the_page_cache_unless_it_is_read_again(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, *, is_read_again: bool
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, length, how: told.append((start, length)))
+    pack = replace(spool, is_read_again=is_read_again).open_pack(PackKind.DATA)
+    for mebibytes in (1, 15, 17, 30, 33, 48, 50):
+        pack.let_go(mebibytes * MIB)
+    pack.discard()
+    written = [(0, 17 * MIB), (0, 33 * MIB), (17 * MIB, 33 * MIB)]  # from where, how much: each byte twice
+    assert told == ([] if is_read_again else written)
+
+
+def test_packs_are_read_again_unless_the_vault_takes_them_as_they_are(
+    site: Site, disk: DirectoryVault
+) -> None:
+    assert not open_spool(site.keys, site.world).is_read_again
+    assert open_spool(site.keys, replace(site.world, vault=FaultyVault(disk))).is_read_again
+
+
+def test_nothing_is_hashed_at_the_same_time_when_a_write_has_failed(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that were hashed at the same time never ended."""
@@ -91,6 +131,9 @@ def test_nothing_is_hashed_any_more_when_a_write_has_failed(
         patch.setattr(os, "write", full)
         with pytest.raises(SpoolError, match="No space left"):
             add(pack, 0, random.Random(2).randbytes(2 * MIB), beside=beside)
+        assert not hashed
+        with pytest.raises(SpoolError, match="No space left"):
+            pack.end()
         assert len(hashed) == 1
     pack.discard()
 

@@ -295,6 +295,9 @@ class FaultyDisk(FaultyVault):
 
     vault: DirectoryVault
 
+    def takes_from(self, directory: str) -> bool:
+        return self.vault.takes_from(directory)
+
     def put_file(
         self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None
     ) -> bool:

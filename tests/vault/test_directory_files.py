@@ -46,6 +46,17 @@ def test_it_takes_the_file_itself(directory: DirectoryVault, spooled: Path) -> N
     assert read_directly(directory, archive, len(DATA)) == DATA
 
 
+def test_it_says_before_whether_it_will_take_files(directory: DirectoryVault, spooled: Path) -> None:
+    folder = str(spooled.parent)
+    assert directory.takes_from(folder)
+    assert not directory.takes_from(str(spooled / "gone"))
+    where = directory.state().location
+    slow = RateLimits(_slowly(ManualClock()), UNLIMITED)
+    assert not DirectoryVault(VaultName("slow"), where, ManualClock(), slow).takes_from(folder)
+    if os.stat("/dev/shm").st_dev != os.stat(where).st_dev:
+        assert not directory.takes_from("/dev/shm")
+
+
 def test_taking_it_again_changes_nothing(directory: DirectoryVault, spooled: Path) -> None:
     upload_id = directory.begin_upload(CATALOG, MIB)
     for _ in range(2):
