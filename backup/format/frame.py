@@ -31,7 +31,7 @@ _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own 
 # much space. Matches from six bytes take 2 to 8 % less space of large texts, tables and dumps than from five.
 _FAST = {"strategy": zstandard.STRATEGY_FAST, "chain_log": 16, "search_log": 1}
 _SMALL = zstandard.ZstdCompressionParameters(**_FAST, window_log=22, hash_log=17, min_match=5)
-_LARGE = zstandard.ZstdCompressionParameters(**_FAST, window_log=20, hash_log=17, min_match=6)
+_LARGE = zstandard.ZstdCompressionParameters(**_FAST, window_log=20, hash_log=16, min_match=6)
 # For small files that do not compress each by itself: little more than a search for long repeats.
 _REPEATS = zstandard.ZstdCompressionParameters(
     **_FAST,
