@@ -209,7 +209,8 @@ class FileStamp(NamedTuple):
 class Pack(Struct, frozen=True):
     """A finished pack in the spool, as it is recorded before its first byte is sent.
 
-    `leaves` are the SHA-256 of its MiBs, from which the hashes of parts follow without reading it again.
+    `leaves` are the SHA-256 of its MiBs, from which the tree hashes of parts follow without reading it again;
+    `part_hashes` those of its parts of `part_size`, if they were asked for.
     `stamp` is that of its file once it was synced: while the file has it, it is what was hashed and proven.
     """
 
@@ -221,6 +222,8 @@ class Pack(Struct, frozen=True):
     chunks: Sequence[ChunkRow]
     leaves: Sequence[bytes]
     stamp: FileStamp | None = None
+    part_size: int | None = None
+    part_hashes: Sequence[bytes] = ()
 
 
 # Vaults.
@@ -250,6 +253,11 @@ class Part(Struct, frozen=True):
     sha256: bytes
     number: int
     crc64: int | None = None
+
+    @property
+    def extent(self) -> ByteRange:
+        """Where it lies."""
+        return ByteRange(self.offset, self.offset + self.length)
 
 
 class StoredPart(Struct, frozen=True):

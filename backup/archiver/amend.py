@@ -46,7 +46,7 @@ def amending(keys: Keys, context: BackupContext, sending: Sending) -> Iterator[A
     `LockedError` if a backup runs. What a dead process left in the vault is finished first.
     """
     with context.inventory.locked("backup"):
-        spool = open_spool(keys, context)
+        spool = open_spool(keys, sending, context)
         vault, domain = require_domain(keys, context)
         patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
         require_vault(context.inventory, context.vault, patience)

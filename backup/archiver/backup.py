@@ -88,7 +88,7 @@ def _backup(
     job: BackupJob, keys: Keys, context: BackupContext, hooks: HookRun, *, accept: bool
 ) -> BackupReport:
     """The run under its lock: from its record to its report."""
-    spool = open_spool(keys, context)
+    spool = open_spool(keys, job.sending, context)
     vault, domain = require_domain(keys, context, accept=accept)
     row, run = _open(job, context, vault)
     hooks.begun(run.number)

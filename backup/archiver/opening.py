@@ -11,8 +11,8 @@ from backup.protocols import TakesFiles
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
 
 
-def open_spool(keys: Keys, context: BackupContext) -> Spool:
-    """The context's spool, for packs sealed with these keys."""
+def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
+    """The context's spool, for packs sealed with these keys and sent like this."""
     directory, vault = context.spool, context.vault
     is_taken = isinstance(vault, TakesFiles) and vault.takes_from(directory)
     return Spool(
@@ -22,6 +22,7 @@ def open_spool(keys: Keys, context: BackupContext) -> Spool:
         keys.recipients,
         keys.secret.chunk_key,
         is_read_again=not is_taken,
+        part_size=sending.part_size if vault.traits.checks_sha256 else None,
     )
 
 

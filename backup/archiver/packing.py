@@ -36,7 +36,7 @@ from backup.format.pack import (
     seal_header,
     verify_header,
 )
-from backup.format.treehash import TreeHasher
+from backup.format.treehash import PackHasher
 from backup.model import (
     MIB,
     ArchiveLabel,
@@ -47,7 +47,6 @@ from backup.model import (
     Pack,
     PackId,
     PackKind,
-    TreeHash,
 )
 from backup.page_cache import forget
 from backup.transfer.spool import spool_errors
@@ -60,7 +59,8 @@ _MOST_BEHIND = 2  # frames that are written and not yet hashed
 class Spool(Struct, frozen=True):
     """The directory where packs are written, for one inventory, signer and set of recipients.
 
-    `is_read_again`: whether packs are read once more to be sent, so that they stay in the page cache.
+    `is_read_again`: whether packs are read once more to be sent, so that they stay in the page cache;
+    `part_size`: of the parts that they are sent in, if the vault wants a SHA-256 of each.
     """
 
     directory: str
@@ -69,6 +69,7 @@ class Spool(Struct, frozen=True):
     recipients: Sequence[Recipient]
     chunk_key: bytes
     is_read_again: bool = True
+    part_size: int | None = None
 
     def open_pack(self, kind: PackKind, catalog: CatalogFields | None = None) -> OpenPack:
         """A new, empty pack under fresh random keys."""
@@ -81,7 +82,7 @@ class Spool(Struct, frozen=True):
         label = ArchiveLabel(kind, pack_id, self.inventory_id, number, generation, job_id)
         path = os.path.join(self.directory, pack_id.hex() + _SUFFIX)
         keys = derive_keys(pack_key, header)
-        return OpenPack(path, label, header, keys, self.chunk_key, is_read_again=self.is_read_again)
+        return OpenPack(self, path, label, header, keys)
 
     def sweep(self, keep: frozenset[str]) -> None:
         """Delete packs that were never submitted: all but the file names to `keep`."""
@@ -94,24 +95,14 @@ class Spool(Struct, frozen=True):
 class OpenPack:
     """A pack that is being written. For one thread, but for `prove_frame`, which any thread may call."""
 
-    def __init__(
-        self,
-        path: str,
-        label: ArchiveLabel,
-        header: bytes,
-        keys: PackKeys,
-        chunk_key: bytes,
-        *,
-        is_read_again: bool = True,
-    ) -> None:
+    def __init__(self, spool: Spool, path: str, label: ArchiveLabel, header: bytes, keys: PackKeys) -> None:
         self.path = path
         self.label = label
         self.keys = keys
         self._header = header
-        self._chunk_key = chunk_key
-        self._is_read_again = is_read_again
+        self._spool = spool
         self._let_go = self._being_written = 0
-        self._hasher = TreeHasher()
+        self._hasher = PackHasher(spool.part_size)
         self._frames: list[FrameRow] = []
         self._ids: list[ChunkId] = []
         self._locations = array("I"), array("I"), array("I")  # frames, offsets, lengths
@@ -166,7 +157,7 @@ class OpenPack:
         """Read a frame back, open it, and check every chunk id. `ProofError` if one differs."""
         with self._disproving(row):
             raw = memoryview(self._opened(codec, row))
-            if chunk_ids(self._chunk_key, raw, lengths) != list(ids):
+            if chunk_ids(self._spool.chunk_key, raw, lengths) != list(ids):
                 raise ProofError(_disproved(self.path, f"a chunk of frame {row.number}"))
 
     def let_go(self, end: int) -> None:
@@ -175,7 +166,7 @@ class OpenPack:
         What is written next then takes pages that were just freed, not new ones, and a sync has less to do.
         The first call for some bytes has them written to the disk, a later one finds them written.
         """
-        if not self._is_read_again and end - self._being_written >= _STEP:
+        if not self._spool.is_read_again and end - self._being_written >= _STEP:
             forget(self._file, self._let_go, end - self._let_go)
             self._let_go, self._being_written = self._being_written, end
 
@@ -221,11 +212,13 @@ class OpenPack:
             label=self.label,
             header=self._header,
             size=self.size,
-            tree_hash=TreeHash(self._hasher.digest()),
+            tree_hash=self._hasher.tree.digest(),
             frames=self._frames,
             chunks=chunks,
-            leaves=self._hasher.leaves,
+            leaves=self._hasher.tree.leaves,
             stamp=stamp,
+            part_size=self._spool.part_size,
+            part_hashes=self._hasher.parts,
         )
 
     @property

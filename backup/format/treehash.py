@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from backup.errors import FormatError
-from backup.model import MIB, ByteRange, TreeHash
+from backup.model import KIB, MIB, ByteRange, TreeHash
 
 MOST_PARTS = 10_000
 LARGEST_PART = 4096 * MIB
+_CACHED = 256 * KIB
 
 
 def leaf_hashes(data: bytes | memoryview, leaf: int = MIB) -> list[bytes]:
@@ -43,11 +44,11 @@ def tree_hash(data: bytes | memoryview, leaf: int = MIB) -> TreeHash:
     return combine(leaf_hashes(data, leaf))
 
 
-class TreeHasher:
-    """A tree hash of bytes that come in pieces of any size."""
+class StretchHasher:
+    """The SHA-256 of each stretch of `size` bytes, of bytes that come in pieces of any size."""
 
-    def __init__(self, leaf: int = MIB) -> None:
-        self._leaf = leaf
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._done: list[bytes] = []
         self._current = hashlib.sha256()
         self._filled = 0
@@ -57,25 +58,65 @@ class TreeHasher:
         view = memoryview(data).cast("B")
         start = 0
         while start < len(view):
-            piece = view[start : start + self._leaf - self._filled]
+            piece = view[start : start + self._size - self._filled]
             self._current.update(piece)
             self._filled += len(piece)
             start += len(piece)
-            if self._filled == self._leaf:
+            if self._filled == self._size:
                 self._done.append(self._current.digest())
                 self._current = hashlib.sha256()
                 self._filled = 0
 
     @property
-    def leaves(self) -> list[bytes]:
-        """The hashes of the leaves so far, with the short last one."""
+    def digests(self) -> list[bytes]:
+        """Those of the stretches so far, with the short last one; no bytes are one stretch."""
         if self._filled or not self._done:
             return [*self._done, self._current.digest()]
         return list(self._done)
 
+
+class TreeHasher(StretchHasher):
+    """A tree hash of bytes that come in pieces of any size."""
+
+    def __init__(self, leaf: int = MIB) -> None:
+        super().__init__(leaf)
+
+    @property
+    def leaves(self) -> list[bytes]:
+        """The hashes of the leaves so far, with the short last one."""
+        return self.digests
+
     def digest(self) -> TreeHash:
         """The tree hash of all bytes so far; more may follow."""
         return combine(self.leaves)
+
+
+class PackHasher:
+    """The tree hash of a pack, and the SHA-256 of each part of `part_size` if that is given.
+
+    Each piece goes through both while it is in the processor's cache: the second pass takes three quarters
+    of the time that it takes over bytes which have to come from memory.
+    """
+
+    def __init__(self, part_size: int | None = None) -> None:
+        self.tree = TreeHasher()
+        self._parts = StretchHasher(part_size) if part_size else None
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Add the next bytes."""
+        if self._parts is None:
+            self.tree.update(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(view), _CACHED):
+            piece = view[start : start + _CACHED]
+            self.tree.update(piece)
+            self._parts.update(piece)
+
+    @property
+    def parts(self) -> list[bytes]:
+        """The hashes of the parts so far, with the short last one; none if nobody asked for them."""
+        return self._parts.digests if self._parts else []
 
 
 def part_size_for(size: int, preferred: int) -> int:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import repeat
 from types import TracebackType
 from typing import Self
 
@@ -153,7 +154,8 @@ class Uploader:
                 catalog=catalog,
             )
             archive = archives.get_archives(tx, [number], self._inventory.id)[number]
-        parts = _parts_of(pack.size, part_size, pack.leaves)
+        hashes = pack.part_hashes if pack.part_size == part_size else ()
+        parts = _parts_of(pack.size, part_size, pack.leaves, hashes)
         return Outgoing(archive, part_size, spool_file, parts, pack.stamp)
 
     def send(self, outgoing: Outgoing) -> int:
@@ -299,11 +301,10 @@ class Uploader:
         return self._patience.call(partial(vault.put_file, upload_id, path, pack.parts, pack.stamp))
 
     def _part(self, path: str, part: Part, upload_id: UploadId, archive: int) -> Part:
-        """Send one part; the hashes that only the vault wants are made here, where the bytes are."""
+        """Send one part; hashes that only the vault wants and packing did not make are made here."""
         traits = self._vault.traits
-        extent = ByteRange(part.offset, part.offset + part.length)
-        with self._gate.passing(part.length), _mapped(path, extent) as body:
-            if traits.checks_sha256:
+        with self._gate.passing(part.length), _mapped(path, part.extent) as body:
+            if traits.checks_sha256 and not part.sha256:
                 part = replace(part, sha256=hashlib.sha256(body).digest())
             if traits.checks_crc64 and part.crc64 is None:
                 part = replace(part, crc64=crc64(body))
@@ -341,7 +342,7 @@ class Uploader:
         path = os.path.join(self._spool, pack.spool_file)
         found = []
         for part in pack.parts:
-            with _mapped(path, ByteRange(part.offset, part.offset + part.length)) as body:
+            with _mapped(path, part.extent) as body:
                 found.append(replace(part, crc64=crc64(body)))
         return found
 
@@ -359,11 +360,12 @@ def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
     return combine(leaves[extent.start // MIB : -(-extent.end // MIB)])
 
 
-def _parts_of(size: int, part_size: int, leaves: Sequence[bytes]) -> list[Part]:
-    """The parts of an archive by its leaves, without the hashes that follow from their bytes alone."""
+def _parts_of(size: int, part_size: int, leaves: Sequence[bytes], hashes: Sequence[bytes] = ()) -> list[Part]:
+    """The parts of an archive by its leaves, with their SHA-256 if those are known."""
+    each = zip(_extents(size, part_size), hashes or repeat(b""), strict=False)
     return [
-        Part(extent.start, extent.length, _tree_of(extent, leaves), b"", number)
-        for number, extent in enumerate(_extents(size, part_size), 1)
+        Part(extent.start, extent.length, _tree_of(extent, leaves), sha256, number)
+        for number, (extent, sha256) in enumerate(each, 1)
     ]
 
 

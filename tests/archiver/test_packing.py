@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import stat
@@ -71,6 +72,16 @@ def test_a_frame_that_is_hashed_beside_gives_the_same_tree_hash(spool: Spool, tm
     assert done.tree_hash == tree_hash((tmp_path / pack.file_name).read_bytes())
 
 
+def test_parts_are_hashed_if_the_vault_wants_that(spool: Spool, tmp_path: Path) -> None:
+    pack = replace(spool, part_size=2 * MIB).open_pack(PackKind.DATA)
+    add(pack, 0, random.Random(4).randbytes(3 * MIB + 9))
+    done = pack.finish()
+    data = (tmp_path / pack.file_name).read_bytes()
+    parts = [data[: 2 * MIB], data[2 * MIB :]]
+    assert done.part_hashes == [hashlib.sha256(part).digest() for part in parts]
+    assert done.part_size == 2 * MIB
+
+
 def test_hashing_may_be_some_frames_behind_the_writing_and_no_more(spool: Spool, tmp_path: Path) -> None:
     noise, begun = random.Random(3), threading.Event()
     pack = spool.open_pack(PackKind.DATA)
@@ -99,11 +110,10 @@ def test_what_is_proven_leaves_the_page_cache_unless_it_is_read_again(
     assert told == ([] if is_read_again else written)
 
 
-def test_packs_are_read_again_unless_the_vault_takes_them_as_they_are(
-    site: Site, disk: DirectoryVault
-) -> None:
-    assert not open_spool(site.keys, site.world).is_read_again
-    assert open_spool(site.keys, replace(site.world, vault=FaultyVault(disk))).is_read_again
+def test_packs_are_read_again_unless_a_vault_takes_them_whole(site: Site, disk: DirectoryVault) -> None:
+    assert not open_spool(site.keys, site.job.sending, site.world).is_read_again
+    other = replace(site.world, vault=FaultyVault(disk))
+    assert open_spool(site.keys, site.job.sending, other).is_read_again
 
 
 def test_nothing_is_hashed_at_the_same_time_when_a_write_has_failed(

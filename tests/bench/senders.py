@@ -20,7 +20,7 @@ import boto3
 import botocore.utils
 
 from backup.app.clock import SystemClock
-from backup.format.treehash import TreeHasher, leaf_hashes
+from backup.format.treehash import PackHasher, leaf_hashes
 from backup.inventory import archives, runs
 from backup.inventory.database import create_inventory
 from backup.model import (
@@ -122,13 +122,24 @@ class Nightvault:
         identity = PackId(os.urandom(16))
         name = f"{identity.hex()}.pack"
         os.link(path, self._spool / name)
-        hasher = TreeHasher()
+        hasher = PackHasher(PART)
         with mapped(path) as view:
             hasher.update(view)
             size = len(view)
         label = ArchiveLabel(PackKind.DATA, identity, self._inventory.id)
         frames = [FrameRow(0, 6, 10, 10, 0, bytes(16))]
-        return Pack(label, b"header", size, hasher.digest(), frames, [], hasher.leaves), name
+        tree = hasher.tree
+        return Pack(
+            label,
+            b"header",
+            size,
+            tree.digest(),
+            frames,
+            [],
+            tree.leaves,
+            part_size=PART,
+            part_hashes=hasher.parts,
+        ), name
 
 
 def one_hash(_url: str, packs: Sequence[Path]) -> None:

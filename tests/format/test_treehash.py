@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from backup.errors import FormatError
 from backup.format import treehash
-from backup.format.treehash import TreeHasher, aligned_pieces, is_tree_aligned, part_size_for, tree_hash
+from backup.format.treehash import (
+    PackHasher,
+    TreeHasher,
+    aligned_pieces,
+    is_tree_aligned,
+    part_size_for,
+    tree_hash,
+)
 from backup.model import MIB, ByteRange
 from tests.support.archives import part_hashes
 
@@ -99,6 +106,17 @@ def test_a_hasher_takes_any_split(pieces: list[bytes], leaf: int) -> None:
     data = b"".join(pieces)
     assert hasher.digest() == tree_hash(data, leaf)
     assert hasher.leaves == treehash.leaf_hashes(data, leaf)
+
+
+@given(st.lists(st.integers(0, 2 * MIB), max_size=4), st.sampled_from([None, MIB, 2 * MIB]))
+def test_a_pack_hasher_hashes_parts_as_well(sizes: list[int], part: int | None) -> None:
+    hasher, start = PackHasher(part), 0
+    for size in sizes:
+        hasher.update(PATTERN[start : start + size])
+        start += size
+    data = PATTERN[:start]
+    assert hasher.tree.digest() == tree_hash(data)
+    assert hasher.parts == (treehash.leaf_hashes(data, part) if part else [])
 
 
 def test_every_split_around_the_leaf_edges() -> None:

@@ -224,6 +224,27 @@ class TestSubmit:
             assert part.sha256 == hashlib.sha256(body).digest()
             assert part.tree_hash == tree_hash(body)
 
+    @pytest.mark.parametrize("part_size", [MIB, 2 * MIB])
+    def test_hashes_that_packing_made_are_taken_if_the_parts_are_the_same(
+        self, yard: Yard, part_size: int
+    ) -> None:
+        seen: list[bytes] = []
+
+        class Checking(FaultyVault):
+            traits = replace(yard.vault.traits, checks_sha256=True)
+
+            def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
+                seen.append(part.sha256)
+                super().put_part(upload_id, part, body)
+
+        pack, name = yard.pack(2 * MIB)
+        pack = replace(pack, part_size=MIB, part_hashes=[b"one", b"two"])
+        with yard.uploader(Checking(yard.vault), part_size) as uploader:
+            uploader.send(uploader.record(pack, name, domain=yard.domain, run=yard.run, chunk_numbers=[1]))
+            uploader.drain()
+        whole = hashlib.sha256(yard.data[pack.label.pack_id]).digest()
+        assert sorted(seen) == ([b"one", b"two"] if part_size == MIB else [whole])
+
     def test_a_catalog_is_placed_with_its_archive(self, yard: Yard) -> None:
         with yard.uploader() as uploader:
             data = yard.submit(uploader, 1000, 1)
