@@ -53,7 +53,7 @@ from backup.transfer.spool import spool_errors
 
 _SUFFIX = ".pack"
 _STEP = 16 * MIB  # what is written to the disk at once of a pack that is not read again
-_MOST_BEHIND = 2  # frames that are written and not yet hashed
+_MOST_BEHIND = 1  # frame that is written and not yet hashed, beside the one that is being hashed
 
 
 class Spool(Struct, frozen=True):
@@ -261,7 +261,7 @@ class OpenPack:
         self.size += len(data)
 
     def _hash(self, data: bytes, beside: Executor | None) -> None:
-        """Hash what is written next, `beside` that if there is an executor: it may be a few frames behind."""
+        """Hash what is written next, `beside` that if there is an executor: it may fall behind a little."""
         most = _MOST_BEHIND if beside is not None else 0
         while len(self._hashing) > most:
             self._hashing.popleft().result()

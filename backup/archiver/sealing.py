@@ -108,7 +108,7 @@ class SealingLine:
         self._level = level
         self._make_codec = make_codec
         self._pack_size = pack_size
-        self._most_frames = 1 + in_flight // FRAME_SIZE
+        self._most_frames = max(1, in_flight // FRAME_SIZE)
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
