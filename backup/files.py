@@ -174,6 +174,33 @@ def is_special(path: str | bytes) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def mount_of(handle: int) -> str:
+    """By which mount an open file or directory is reached, "" if that cannot be told.
+
+    One file system may be mounted in two places: its device is the same, but no link leads from one to the
+    other. Source: proc(5), fdinfo.
+    """
+    with suppress(OSError), open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as lines:
+        return next((line for line in lines if line.startswith("mnt_id:")), "")
+    return ""
+
+
+def are_linkable(one: str, other: str) -> bool:
+    """Whether files of one directory can be linked into the other, as far as device and mount tell."""
+    here, there = _place_of(one), _place_of(other)
+    return here is not None and here == there
+
+
+def _place_of(directory: str) -> tuple[int, str] | None:
+    """Device and mount of a directory, None if they cannot be told."""
+    with suppress(OSError):
+        handle = os.open(directory, _DIRECTORY)
+        device, mount = os.fstat(handle).st_dev, mount_of(handle)
+        os.close(handle)
+        return (device, mount) if mount else None
+    return None
+
+
 def sync_directory(directory: str | bytes | int) -> None:
     """Make the names in a directory outlive a power cut.
 

@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 
 from backup.errors import LockedError
-from backup.files import Draft, FileLock, create_durably, file_lock, sync_directory, write_durably
+from backup.files import (
+    Draft,
+    FileLock,
+    are_linkable,
+    create_durably,
+    file_lock,
+    sync_directory,
+    write_durably,
+)
 
 
 def place(handle: int) -> str:
@@ -327,6 +335,13 @@ def test_no_process_inherits_a_lock(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_directories_that_are_not_there_are_not_linkable(tmp_path: Path) -> None:
+    assert are_linkable(str(tmp_path), str(tmp_path))
+    assert not are_linkable(str(tmp_path), str(tmp_path / "gone"))
+    assert not are_linkable(str(tmp_path / "gone"), str(tmp_path / "gone"))
+    assert not are_linkable(str(tmp_path), "/proc")
 
 
 @pytest.mark.parametrize("made_anew", [False, True])

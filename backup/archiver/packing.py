@@ -138,7 +138,7 @@ class OpenPack:
     ) -> FrameRow:
         """Write a sealed frame; `ids`, `lengths` and `numbers` are columns of the chunks in it, in order.
 
-        If an executor is given, it hashes the frame `beside` the writing.
+        If an executor is given, it hashes the frame `beside` the writing, and may go on a little longer.
         """
         row = frame.row(self.size)
         self._write(frame.data, beside)
@@ -215,7 +215,7 @@ class OpenPack:
             tree_hash=self._hasher.tree.digest(),
             frames=self._frames,
             chunks=chunks,
-            leaves=self._hasher.tree.leaves,
+            leaves=self._hasher.tree.digests,
             stamp=stamp,
             part_size=self._spool.part_size,
             part_hashes=self._hasher.parts,

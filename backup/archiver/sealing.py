@@ -7,8 +7,8 @@
         line.send(frame)                                # again and again
         for sealed in line.finished(wait=True): ...     # packs that are complete, synced and proven
 
-While a pack is synced the next one fills. Only frames under way hold bytes: at most `in_flight` and one
-frame.
+While a pack is synced the next one fills. Only frames under way hold bytes, at most `in_flight` and one
+frame; and sealed, the one or two that are written and still hashed.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class SealingLine:
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
-        self._hasher = ThreadPoolExecutor(1, "hash")  # for the tree hash, while the writer writes
+        self._hasher = ThreadPoolExecutor(1, "hash")  # hashes frames beside the writing, or soon after
         self._settler = ThreadPoolExecutor(1, "settle")
         self._codecs = threading.local()
         self._filling: _Filling | None = None
@@ -203,7 +203,8 @@ class SealingLine:
     # On the writing thread.
 
     def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
-        row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, self._hasher)
+        beside = self._hasher if self._most_frames > 1 else None  # with little memory nothing waits for it
+        row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, beside)
         filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():
             filling.pack.let_go(filling.proofs.pop(0).result())

@@ -47,7 +47,7 @@ def tree_hash(data: bytes | memoryview, leaf: int = MIB) -> TreeHash:
 class StretchHasher:
     """The SHA-256 of each stretch of `size` bytes, of bytes that come in pieces of any size."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int = MIB) -> None:
         self._size = size
         self._done: list[bytes] = []
         self._current = hashlib.sha256()
@@ -76,19 +76,11 @@ class StretchHasher:
 
 
 class TreeHasher(StretchHasher):
-    """A tree hash of bytes that come in pieces of any size."""
-
-    def __init__(self, leaf: int = MIB) -> None:
-        super().__init__(leaf)
-
-    @property
-    def leaves(self) -> list[bytes]:
-        """The hashes of the leaves so far, with the short last one."""
-        return self.digests
+    """A tree hash of bytes that come in pieces of any size; `digests` are those of its leaves."""
 
     def digest(self) -> TreeHash:
         """The tree hash of all bytes so far; more may follow."""
-        return combine(self.leaves)
+        return combine(self.digests)
 
 
 class PackHasher:
@@ -107,7 +99,7 @@ class PackHasher:
         if self._parts is None:
             self.tree.update(data)
             return
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         for start in range(0, len(view), _CACHED):
             piece = view[start : start + _CACHED]
             self.tree.update(piece)

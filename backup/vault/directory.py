@@ -19,6 +19,7 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
+from backup.files import are_linkable
 from backup.format import pack, treehash
 from backup.model import (
     MIB,
@@ -168,11 +169,8 @@ class DirectoryVault:
             layout.write_part(upload, stored, body, self._limits.up)
 
     def takes_from(self, directory: str) -> bool:
-        """Whether the directory is on the vault's file system, and no rate limit is set."""
-        try:
-            return self._limits.up is UNLIMITED and os.stat(directory).st_dev == os.stat(self._path).st_dev
-        except OSError:
-            return False
+        """Whether the directory is in the vault's mount, and no rate limit is set."""
+        return self._limits.up is UNLIMITED and are_linkable(directory, self._path)
 
     def put_file(
         self, upload_id: UploadId, path: str, parts: Sequence[Part], stamp: FileStamp | None = None

@@ -82,7 +82,7 @@ def test_parts_are_hashed_if_the_vault_wants_that(spool: Spool, tmp_path: Path) 
     assert done.part_size == 2 * MIB
 
 
-def test_hashing_may_be_some_frames_behind_the_writing_and_no_more(spool: Spool, tmp_path: Path) -> None:
+def test_hashing_may_be_a_frame_behind_the_writing_and_no_more(spool: Spool, tmp_path: Path) -> None:
     noise, begun = random.Random(3), threading.Event()
     pack = spool.open_pack(PackKind.DATA)
     with ThreadPoolExecutor(1) as beside:
@@ -114,6 +114,17 @@ def test_packs_are_read_again_unless_a_vault_takes_them_whole(site: Site, disk: 
     assert not open_spool(site.keys, site.job.sending, site.world).is_read_again
     other = replace(site.world, vault=FaultyVault(disk))
     assert open_spool(site.keys, site.job.sending, other).is_read_again
+
+
+def test_parts_are_hashed_for_a_vault_that_checks_that(site: Site, disk: DirectoryVault) -> None:
+    class Checking(FaultyVault):
+        traits = replace(disk.traits, checks_sha256=True)
+
+    spools = [
+        open_spool(site.keys, site.job.sending, replace(site.world, vault=vault))
+        for vault in (disk, Checking(disk))
+    ]
+    assert [spool.part_size for spool in spools] == [None, site.job.part_size]
 
 
 def test_nothing_is_hashed_at_the_same_time_when_a_write_has_failed(

@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.sealing import Frame, SealingLine
@@ -183,6 +184,39 @@ def test_small_packs_are_full_although_frames_compress(spool: Spool) -> None:
         line.close_pack()
         made = list(line.finished(wait=True))
     assert (len(made), sum(len(one.pack.frames) for one in made)) == (1, frames)
+
+
+def test_only_what_is_proven_leaves_the_page_cache(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fifth frame's proof takes long: nothing from there on goes before it has come."""
+    slow, may_end = 4, Event()
+    told: list[int] = []
+    real = OpenPack.prove_frame
+
+    def prove(pack: OpenPack, codec: FrameCodec, row: FrameRow, *what: Any) -> None:
+        if row.number == slow:
+            may_end.wait(60)
+        real(pack, codec, row, *what)
+
+    def go(count: int) -> None:
+        for _ in range(count):
+            data = os.urandom(FRAME_SIZE)
+            line.send(Frame.of([named(data)], [len(data)], [1], memoryview(data)))
+
+    monkeypatch.setattr(OpenPack, "prove_frame", prove)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, length, how: told.append(start + length))
+    open_pack = partial(replace(spool, is_read_again=False).open_pack, PackKind.DATA)
+    with SealingLine(open_pack, Buffers(), level=None, pack_size=200 * MIB) as line:
+        go(12)
+        before = list(told)
+        may_end.set()
+        go(12)
+        line.close_pack()
+        (sealed,) = line.finished(wait=True)
+    ends = [row.offset + row.sealed_length for row in sealed.pack.frames]
+    assert before == [ends[slow - 1]], "16 MiB before it"
+    assert told[:1] == before
+    assert len(told) > 1
+    assert set(told) <= set(ends)
 
 
 def _end(line: SealingLine, frame: Frame) -> None:

@@ -3,8 +3,8 @@
 Each round takes every program in turn through the four phases on the same data: a first backup, one without
 a change, one after 1 % has changed, a restore, which is compared byte for byte. Another program begins each
 round. Nothing is deleted before the last has ended, as some file systems are slow for minutes after very many
-files went; the large files of a round that is over are emptied. Tables go to stdout and, with `--page`, into
-docs/performance.md.
+files went; the large files of a round that is over are emptied. Tables go to stdout and, with `--page`, after
+each data set into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -62,11 +62,10 @@ def main() -> None:
                     flush=True,
                 )
             _empty(folder)
-    text = report.tables(rows, versions)
-    print(text)
-    if options.page:
-        report.write(options.page, text)
-        options.page.with_suffix(".svg").write_text(chart.draw(options.page.read_text()))
+        if options.page:  # after each set: the next may take hours, or fail
+            report.write(options.page, report.tables(rows, versions))
+            options.page.with_suffix(".svg").write_text(chart.draw(options.page.read_text()))
+    print(report.tables(rows, versions))
     shutil.rmtree(rounds)
 
 

@@ -136,7 +136,7 @@ class Nightvault:
             tree.digest(),
             frames,
             [],
-            tree.leaves,
+            tree.digests,
             part_size=PART,
             part_hashes=hasher.parts,
         ), name

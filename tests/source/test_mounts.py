@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,26 @@ def server(tmp_path: Path) -> Server:
     (server.source / "disk" / "hidden").write_text("below the mount\n")
     server.init()
     return server
+
+
+def test_no_link_leads_from_one_mount_to_another_of_the_same_file_system(tmp_path: Path) -> None:
+    """As between the directories that a systemd unit may write to: each is a mount of its own."""
+    told = """import os, sys
+from backup.files import are_linkable
+here, there = sys.argv[1:]
+open(f"{here}/file", "w").close()
+print(os.stat(here).st_dev == os.stat(there).st_dev, are_linkable(here, there))
+os.link(f"{here}/file", f"{there}/file")
+os.unlink(f"{there}/file")"""
+    folders = [tmp_path / name for name in ("spool", "vault")]
+    for each in folders:
+        each.mkdir()
+    asked = [sys.executable, "-c", told, *map(str, folders)]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "True True\n"
+    apart = ["unshare", "--mount", "sh", "-ec", 'mount --bind "$1" "$1"; shift; exec "$@"', "sh"]
+    ended = subprocess.run([*apart, str(folders[0]), *asked], capture_output=True, text=True, check=False)
+    assert ended.stdout == "True False\n"
+    assert "Invalid cross-device link" in ended.stderr
 
 
 def saved(server: Server, *settings: str) -> dict[str, bytes | None]:

@@ -40,10 +40,14 @@ from backup.model import (
     Part,
     Tier,
     UploadId,
+    VaultName,
 )
 from backup.transfer.upload import Uploader
 from backup.vault.directory import DirectoryVault
+from backup.vault.glacier import GlacierVault
 from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut, Silent, cut_at
+from tests.support.emulated import RunningEmulator
+from tests.support.rigs import glacier_client
 
 HEADER = b"header"
 
@@ -81,7 +85,7 @@ class Yard:
                 hasher.digest(),
                 [FrameRow(0, 6, 10, 10, 0, b"d" * 16)],
                 [ChunkRow(hashlib.sha256(data).digest(), 0, 0, 10)],
-                hasher.leaves,
+                hasher.digests,
             ),
             name,
         )
@@ -265,6 +269,20 @@ class TestSubmit:
         with pytest.raises(IntegrityError):
             yard.send(2 * MIB, spoil=bytes(2 * MIB))
         assert yard.vault.fetch_listing(yard.vault.request_listing("x")).archives == []
+
+    def test_nor_do_bytes_that_aws_knows_by_the_hash_of_packing(
+        self, yard: Yard, emulator: RunningEmulator
+    ) -> None:
+        vault = GlacierVault(VaultName("cold"), glacier_client(emulator), "changed")
+        vault.create()
+        pack, name = yard.pack(2 * MIB)
+        data = yard.data[pack.label.pack_id]
+        pack = replace(pack, part_size=2 * MIB, part_hashes=[hashlib.sha256(data).digest()])
+        (yard.spool / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with yard.uploader(vault, 2 * MIB) as uploader:
+            uploader.send(uploader.record(pack, name, domain=yard.domain, run=yard.run, chunk_numbers=[1]))
+            with pytest.raises(IntegrityError, match="does not match the computed payload hash"):
+                uploader.drain()
 
     def test_a_spool_file_that_is_gone_is_the_spool_s_failure(self, yard: Yard) -> None:
         with pytest.raises(SpoolError, match="cannot be read"):

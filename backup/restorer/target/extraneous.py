@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 
+from backup.files import mount_of
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
@@ -109,7 +110,7 @@ def _list_below(
 ) -> bool:
     handle = os.open(name, _STEP, dir_fd=above)
     try:
-        if _mount(handle) != _mount(above):
+        if mount_of(handle) != mount_of(above):
             return False
         below: list[bytes] = []
         inner = sorted(map(os.fsencode, os.listdir(handle)))
@@ -147,13 +148,6 @@ def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[b
             if _is_below(real, top):
                 rest = real[len(top.rstrip(b"/")) :].removeprefix(b"/")
                 yield _join(base.rstrip(b"/") + b"/", rest)
-
-
-def _mount(handle: int) -> str:
-    """The mount id of a handle, from Linux's fdinfo: one device may be mounted twice."""
-    with suppress(OSError), open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as lines:
-        return next((line for line in lines if line.startswith("mnt_id:")), "")
-    return ""
 
 
 def _is_below(path: bytes, top: bytes) -> bool:
