@@ -26,8 +26,8 @@ _GAIN_PERCENT = 1
 _SAMPLES, _SAMPLE_SIZE = 32, 2048
 _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own hides from them
 # Between zstd's levels 1 and 3: one hash table, matches from five or six bytes. A quarter to a third less CPU
-# than level 3, which takes 5 to 10 % less space of what compresses. Small files may repeat each other all over
-# a frame, so the window is all of it; for large ones 1 MiB takes up to a tenth less CPU, and as much space.
+# than level 3, which takes 5 to 10 % less space of what compresses. Small files may repeat others all over
+# a frame, so the window is all of it; large ones get 1 MiB: up to a tenth less CPU, and as much space.
 # Matches from six bytes take 2 to 8 % less space of large texts, tables and dumps than from five.
 _FAST = {"strategy": zstandard.STRATEGY_FAST, "chain_log": 16, "search_log": 1}
 _SMALL = zstandard.ZstdCompressionParameters(**_FAST, window_log=22, hash_log=17, min_match=5)
