@@ -6,6 +6,8 @@ marks that are never written over, and lie under no second name even for a momen
 place, exclusively. `Draft` does what `write_durably` does for bytes that come little by little, and for
 several files that change together.
 
+`are_linkable` says beforehand whether a file can have a second name in another directory.
+
 A path that a person named may be a device or a pipe (/dev/null, /dev/stdout): that is written to as it is,
 never replaced. A name in a `dir_fd` is one of ours in a directory that others may write: nothing that lies
 there is followed or written to.
