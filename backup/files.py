@@ -197,8 +197,10 @@ def _place_of(directory: str) -> tuple[int, str] | None:
     """Device and mount of a directory, None if they cannot be told."""
     with suppress(OSError):
         handle = os.open(directory, _DIRECTORY)
-        device, mount = os.fstat(handle).st_dev, mount_of(handle)
-        os.close(handle)
+        try:
+            device, mount = os.fstat(handle).st_dev, mount_of(handle)
+        finally:
+            os.close(handle)
         return (device, mount) if mount else None
     return None
 

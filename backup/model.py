@@ -256,7 +256,7 @@ class Part(Struct, frozen=True):
 
     @property
     def extent(self) -> ByteRange:
-        """Where it lies."""
+        """The bytes of the archive that it holds."""
         return ByteRange(self.offset, self.offset + self.length)
 
 

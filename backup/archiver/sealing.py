@@ -76,7 +76,7 @@ class _Filling(Struct):
     in_flight: int = 0
     frames: int = 0
     chunks: int = 0
-    proofs: list[Future[int]] = field(default_factory=list)  # to where; kept by the writing thread
+    proofs: list[Future[int]] = field(default_factory=list)  # of frames: their ends; kept by the writer
 
 
 class _UnderWay(Struct, frozen=True):

@@ -14,7 +14,7 @@ from backup.model import KIB, MIB, ByteRange, TreeHash
 
 MOST_PARTS = 10_000
 LARGEST_PART = 4096 * MIB
-_CACHED = 256 * KIB
+_CACHED = 256 * KIB  # what is hashed twice in a row: it stays in the processor's cache meanwhile
 
 
 def leaf_hashes(data: bytes | memoryview, leaf: int = MIB) -> list[bytes]:
@@ -69,7 +69,7 @@ class StretchHasher:
 
     @property
     def digests(self) -> list[bytes]:
-        """Those of the stretches so far, with the short last one; no bytes are one stretch."""
+        """The hashes of the stretches so far, with the short last one; no bytes are one stretch."""
         if self._filled or not self._done:
             return [*self._done, self._current.digest()]
         return list(self._done)
