@@ -64,6 +64,7 @@ class StagedChanges:
         self._hinted: list[tuple[int, Hint]] = []
         self._directory_numbers = NumberSupply(inventory, "directories")
         self._directories: dict[bytes, int] = {}  # a cache of directories that the inventory has
+        self._unknown: set[bytes] = set()  # and of those that it has not
         self._new_directories: dict[bytes, int] = {}
         self._writing: deque[tuple[Future[None], Mapping[bytes, int]]] = deque()  # with new directories
         self._homes: dict[int, bytes] = {}  # the directories of what was gathered
@@ -257,20 +258,28 @@ class StagedChanges:
     def _find(self, path: bytes) -> int | None:
         """The number of a directory, if any snapshot ever had it."""
         number = self._directories.get(path)
-        if number is None:
+        if number is None and path not in self._unknown:
             number = entries.find_directory(self.reading(), self._job, path)
+            if len(self._directories) + len(self._unknown) >= READS_A_VIEW:
+                self._directories.clear()
+                self._unknown.clear()
             if number is not None:
-                if len(self._directories) >= READS_A_VIEW:
-                    self._directories.clear()
                 self._directories[path] = number
+            elif self._number_of_new(path) is None:
+                self._unknown.add(path)
         return number
+
+    def _number_of_new(self, path: bytes) -> int | None:
+        """The number of a directory of this run's own that the view may not show yet."""
+        news = (self._new_directories, *(new for _, new in self._writing))
+        return next((new[path] for new in news if path in new), None)
 
     def _directory(self, path: bytes) -> int:
         """The number of an entry's directory; a new one is written with the entries that need it."""
-        fresh = [self._new_directories, *(new for _, new in self._writing)]
-        number = next((new[path] for new in fresh if path in new), None) or self._find(path)
+        number = self._number_of_new(path) or self._find(path)
         if number is None:
             number = self._new_directories[path] = self._directory_numbers.take()
+            self._unknown.discard(path)
         self._homes[number] = path
         return number
 

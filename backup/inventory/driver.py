@@ -7,16 +7,18 @@ compile each statement once takes longer than all else of a small command.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import repeat
+from operator import add
 from typing import Any, Final
 
 from backup.inventory.connections import Transaction
 
 _ROWS_A_FETCH = 5_000
-_ROWS_A_STATEMENT: Final = (1_000, 100)
+_ROWS_TURNED: Final = 10_000  # into columns at once
+_ROWS_A_STATEMENT: Final = (3_000, 1_000, 100)
 """Of many rows. The driver takes the interpreter's lock again after each statement: with one for each row, a
 thread that inserts beside one that computes takes fifty times as long."""
 
@@ -67,44 +69,56 @@ def insert_columns(
     tx: Transaction,
     table: str,
     names: Sequence[str],
-    columns: Sequence[Iterable[Any]],
+    columns: Sequence[Sequence[Any]],
     *,
+    same: Mapping[str, Any] | None = None,
     only_new: bool = False,
 ) -> int:
     """Insert very many rows, given as columns of these names; returns how many were new.
 
-    No row is kept on the way. With `only_new`, rows whose keys exist are skipped.
+    A value that is the `same` in all rows, by its name, goes to the database once for each statement. With
+    `only_new`, rows whose keys exist are skipped.
     """
-    return insert_tuples(tx, table, names, zip(*columns, strict=True), only_new=only_new)
+    shared = same or {}
+    quoted = ", ".join(f'"{name}"' for name in (*shared, *names))
+    verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
+    return inserted(tx, f'{verb} "{table}" ({quoted})', tuple(shared.values()), columns)
 
 
 def insert_tuples(
     tx: Transaction,
     table: str,
     names: Sequence[str],
-    rows: Iterable[tuple[Any, ...]],
+    rows: Sequence[tuple[Any, ...]],
     *,
     only_new: bool = False,
 ) -> int:
     """Same as `insert_columns`, for rows."""
-    quoted = ", ".join(f'"{name}"' for name in names)
-    verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
-    return inserted(tx, f'{verb} "{table}" ({quoted})', iter(rows), len(names))
+    some = (rows[start : start + _ROWS_TURNED] for start in range(0, len(rows), _ROWS_TURNED))
+    return sum(
+        insert_columns(tx, table, names, list(zip(*each, strict=True)), only_new=only_new) for each in some
+    )
 
 
-def inserted(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: int) -> int:
-    """Insert rows of so many values by a statement without its values; returns how many were new."""
+def inserted(tx: Transaction, sql: str, shared: tuple[Any, ...], columns: Sequence[Sequence[Any]]) -> int:
+    """Insert rows, each of the shared values and one of each column, by a statement without its values."""
+    width, count = len(columns), len(columns[0])
     cursor: Any = tx.connection.cursor()  # typed for sequences alone
-    count = 0
+    most = (cursor.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) - len(shared)) // width
+    new = first = 0
     try:
-        most = cursor.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
         for size in _ROWS_A_STATEMENT:
-            some: list[tuple[Any, ...]] = []
-            while size <= most and len(some := list(islice(rows, size))) == size:
-                values = tuple(chain.from_iterable(some))
-                count += cursor.execute(sql_of(_with_values(sql, size, width)), values).rowcount
-            rows = chain(some, rows)
-        return count + int(cursor.executemany(sql_of(_with_values(sql, 1, width)), rows).rowcount)
+            if first + size > count or size > most:
+                continue
+            values = [*shared, *repeat(None, size * width)]
+            while first + size <= count:
+                for place, column in enumerate(columns, len(shared)):
+                    values[place::width] = column[first : first + size]
+                new += cursor.execute(_with_values(sql, size, len(shared), width), values).rowcount
+                first += size
+        rest = zip(*(column[first:] for column in columns), strict=True)
+        one_row = _with_values(sql, 1, len(shared), width)
+        return new + int(cursor.executemany(one_row, map(add, repeat(shared), rest)).rowcount)
     finally:
         cursor.close()
 
@@ -119,10 +133,11 @@ def run_many(tx: Transaction, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
 
 
 @lru_cache(maxsize=64)
-def _with_values(sql: str, size: int, width: int) -> str:
-    """The statement for so many rows of so many values."""
-    row = f"({', '.join(['{m}'] * width)})"
-    return f"{sql} VALUES {', '.join([row] * size)}"
+def _with_values(sql: str, rows: int, shared: int, width: int) -> str:
+    """The statement for so many rows, each of all shared values and of `width` values of its own."""
+    marks_of_row = [*(f"?{number}" for number in range(1, shared + 1)), *repeat("?", width)]
+    row = f"({', '.join(marks_of_row)})"
+    return f"{sql} VALUES {', '.join([row] * rows)}"
 
 
 def row_of(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:

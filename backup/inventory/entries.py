@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 from backup.inventory.connections import Transaction
@@ -115,7 +114,8 @@ class ContentRow(NamedTuple):
         return self.directory.rstrip(b"/") + b"/" + self.name
 
 
-_STAGED = (StagedEntry._fields[0], "run", *StagedEntry._fields[1:])
+_STAGED = StagedEntry._fields
+_OFTEN_ALIKE = ("kind", "mode", "owner", "extra", "is_mount")  # in some thousand entries
 _SHARED = EntryRow._fields[:-2]  # without added_in and removed_in
 _COLUMNS = ", ".join(_SHARED)
 _ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
@@ -258,8 +258,9 @@ def stage(
 ) -> None:
     """Insert new versions (columns of `StagedEntry`), ends of entries and fresh hints (by number)."""
     if added:
-        numbers, *columns = added
-        insert_columns(tx, "staged_entries", _STAGED, [numbers, repeat(run, len(numbers)), *columns])
+        own = dict(zip(_STAGED, added, strict=True))
+        alike = {name: own.pop(name)[0] for name in _OFTEN_ALIKE if len(set(own[name])) == 1}
+        insert_columns(tx, "staged_entries", list(own), list(own.values()), same={"run": run, **alike})
     for start in range(0, len(removed), _ROWS_A_WRITE):  # a removed directory may have held a million entries
         some = removed[start : start + _ROWS_A_WRITE]
         insert_tuples(tx, "staged_removals", ("run", "entry"), [(run, number) for number in some])

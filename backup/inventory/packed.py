@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 from backup.format.chunk_columns import ChunkColumns
@@ -14,7 +13,7 @@ from backup.inventory.driver import changed, insert_columns, pages, raw_rows, ro
 from backup.model import ChunkRow, FrameRow
 
 _BATCH = 512
-_CHUNK_COLUMNS = ("number", "prefix", "id", "archive", "frame", "offset", "length")
+_CHUNK_COLUMNS = ("number", "prefix", "id", "frame", "offset", "length")
 _KNOWN = """SELECT c.id, c.number, c.archive FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
             JOIN archives a ON a.number = c.archive
             WHERE a.domain = {{m}} AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {{m}}))
@@ -93,9 +92,8 @@ def _insert(
     tx: Transaction, archive: int, numbers: Sequence[int], rows: Sequence[ChunkRow], *, only_new: bool
 ) -> None:
     some = ChunkColumns.of(rows)
-    places = repeat(archive, len(some)), some.frames, some.offsets, some.lengths
-    columns = numbers, chunk_prefixes(some.ids), some.ids, *places
-    insert_columns(tx, "chunks", _CHUNK_COLUMNS, columns, only_new=only_new)
+    columns = numbers, chunk_prefixes(some.ids), some.ids, some.frames, some.offsets, some.lengths
+    insert_columns(tx, "chunks", _CHUNK_COLUMNS, columns, same={"archive": archive}, only_new=only_new)
 
 
 def index_chunks(tx: Transaction) -> None:

@@ -86,8 +86,8 @@ class ReaderProcess:
         self.unanswered += 1
         request = _request(at, files)
         self._sizes.append(files.sizes)
-        self._send(_HEAD.pack(len(request), len(directories)), directories)
-        left = memoryview(request)
+        left = memoryview(_HEAD.pack(len(request), len(directories)) + request)
+        left = left[self._send(left, directories) :]
         while left:
             left = left[self._send(left) :]
 

@@ -27,8 +27,8 @@ Seen = tuple[int, int, int, int]
 seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
-MOST_FILES: Final = 512  # in a batch
-MOST_NAMES: Final = 16 * 1024  # bytes of names: two requests fit a socket's buffer, so sending seldom waits
+MOST_FILES: Final = 2048  # in a batch; with 512, processes that were done waited for the first one's turn
+MOST_NAMES: Final = 64 * 1024  # bytes of names: a request fits a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
 MOST_REQUESTS: Final = BATCHES_AHEAD  # unanswered requests to a process that reads
 

@@ -124,7 +124,8 @@ class TestMaking:
 
     @pytest.mark.usefixtures("real_syncs")
     @pytest.mark.parametrize(
-        ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]
+        ("pragma", "value"),
+        [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("secure_delete", 2)],
     )
     def test_every_connection_is_durable_and_checked(
         self, inventory: Inventory, pragma: str, value: object

@@ -32,29 +32,36 @@ def row(number: int) -> tuple[int, bytes, int]:
 @pytest.mark.parametrize("most", [None, 999, 30, 2])
 @settings(max_examples=25, deadline=None)
 @given(
-    count=st.integers(0, 2_500) | st.sampled_from([99, 100, 101, 999, 1000, 1001, 1100, 2099, 2100]),
-    there=st.sets(st.integers(0, 2_500), max_size=30),
+    count=st.integers(0, 5_000) | st.sampled_from([99, 100, 101, 999, 1000, 1001, 2999, 3000, 4099, 4100]),
+    there=st.sets(st.integers(0, 5_000), max_size=30),
+    is_same=st.booleans(),
 )
 def test_each_row_comes_in_once_and_only_new_ones_count(
-    connections: Connections, most: int | None, count: int, there: set[int]
+    connections: Connections, most: int | None, count: int, there: set[int], is_same: bool
 ) -> None:
     """Also where the database takes fewer values in a statement than it usually does."""
     with connections.transaction(writes=True) as tx:
         raw = tx.connection
         usual = raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-        columns = (range(count), (b"%d" % number for number in range(count)), [n % 7 for n in range(count)])
+        columns = [range(count), [b"%d" % number for number in range(count)]]
+        names, same = (NAMES[:2], {"a": 8}) if is_same else (NAMES, {})
+        if not is_same:
+            columns.append([n % 7 for n in range(count)])
         before = sorted(there)
         insert_columns(
             tx, "rows", NAMES, (before, [b"%d" % one for one in before], [one % 7 for one in before])
         )
         try:
             raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, usual if most is None else most)
-            new = insert_columns(tx, "rows", NAMES, columns, only_new=True)
+            new = insert_columns(tx, "rows", names, columns, same=same, only_new=True)
         finally:
             raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, usual)
         found = list(raw_rows(tx, "SELECT number, name, a FROM rows ORDER BY number", ()))
         raw.rollback()
-    assert found == [row(number) for number in sorted(there | set(range(count)))]
+    assert found == [
+        (number, name, 8 if is_same and number not in there else a)
+        for number, name, a in map(row, sorted(there | set(range(count))))
+    ]
     assert new == len(set(range(count)) - there)
 
 

@@ -15,7 +15,8 @@ from backup.errors import InventoryDamagedError
 from backup.inventory import entries, schema
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
-from backup.inventory.entries import EntryRow, LiveEntry
+from backup.inventory.driver import raw_rows
+from backup.inventory.entries import EntryRow, LiveEntry, StagedEntry
 from backup.model import EntryKind, Hint, Owner
 from tests.inventory.made_up import Ledger, columns, fresh_ledger, ledger_of
 
@@ -147,6 +148,22 @@ def test_staged_rows_come_back_as_they_went_in(ledger: Ledger) -> None:
         found = list(entries.all_entries(tx, ledger.job.number))
         assert [(*row, 1, None) for row in (one[:11] for one in rows)] == found
         assert list(entries.all_directories(tx, ledger.job.number)) == [(1, b"/d"), (2, b"/e")]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([1, 3]), st.sampled_from([0, 8]), st.sampled_from([None, b"x"]))))
+def test_staged_columns_may_have_one_value_or_many(kinds: list[tuple[int, int, bytes | None]]) -> None:
+    with fresh_ledger() as ledger:
+        run = ledger.run()
+        rows = [
+            ledger.entry(1, b"%d" % number)._replace(kind=kind, mode=mode, extra=extra, is_mount=kind // 3)
+            for number, (kind, mode, extra) in enumerate(kinds)
+        ]
+        with ledger.inventory.writing() as tx:
+            entries.stage(tx, run.number, added=columns(rows))
+            names = ", ".join(StagedEntry._fields)
+            found = list(raw_rows(tx, f"SELECT run, {names} FROM staged_entries ORDER BY number", ()))
+    assert found == [(run.number, *one) for one in rows]
 
 
 @pytest.mark.parametrize("ends", ["applied", "discarded"])

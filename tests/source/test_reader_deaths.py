@@ -115,7 +115,7 @@ def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
     monkeypatch.setattr(socket, "socketpair", narrow)
     reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
     try:
-        wanted = files(tmp_path, [b"%d" % number * 1000 for number in range(MOST_FILES)])
+        wanted = files(tmp_path, [b"%d" % number * 250 for number in range(MOST_FILES)])
         for _ in range(MOST_REQUESTS):
             ask(reader, [folder], wanted)
         for _ in range(MOST_REQUESTS):
@@ -126,7 +126,7 @@ def test_both_sides_with_full_buffers_do_not_wait_for_each_other(
 
 def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> None:
     chance = random.Random(11)
-    wanted = files(tmp_path, [chance.randbytes(4000) for _ in range(MOST_FILES)])
+    wanted = files(tmp_path, [chance.randbytes(1000) for _ in range(MOST_FILES)])
     expected = [file and file.data for file in read_here([folder], wanted)]
     for kill_at in range(4):
         reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,9 +25,9 @@ def heard_by(hear: Callable[[str], None]) -> Iterator[None]:
         hear(sql)
         return real(tx, sql, values)
 
-    def insert(tx: Transaction, sql: str, rows: Iterator[tuple[Any, ...]], width: int) -> int:
+    def insert(tx: Transaction, sql: str, shared: tuple[Any, ...], columns: Sequence[Sequence[Any]]) -> int:
         hear(sql)
-        return real_insert(tx, sql, rows, width)
+        return real_insert(tx, sql, shared, columns)
 
     def begin(self: Connections, connection: Any, *, writes: bool) -> None:
         hear("BEGIN")
