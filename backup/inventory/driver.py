@@ -18,7 +18,7 @@ from backup.inventory.connections import Transaction
 
 _ROWS_A_FETCH = 5_000
 _ROWS_TURNED: Final = 10_000  # into columns at once
-_ROWS_A_STATEMENT: Final = (3_000, 1_000, 100)
+_ROWS_A_STATEMENT: Final = (1_000, 100)
 """Of many rows. The driver takes the interpreter's lock again after each statement: with one for each row, a
 thread that inserts beside one that computes takes fifty times as long."""
 
