@@ -29,9 +29,10 @@ from backup.source.columns import StatusColumns
 from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
 from backup.source.scanned import ScannedDirectory, ScannedEntry
-from backup.source.small import MOST_DIRECTORIES, ReadBatch, is_small
+from backup.source.small import FEW_FILES, MOST_DIRECTORIES, MOST_FILES, ReadBatch, is_small
 
 _MOST_BYTES: Final = 2 * MIB  # in a batch
+_BATCHES_OF_FEW: Final = 32
 MOST_WAITING: Final = 64  # files to read here, waiting for their turn
 _MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories with waiting files
 
@@ -123,6 +124,7 @@ class ReadAhead:
         self._handle: Handle | None = None
         self._queue: deque[Batch | _File] = deque()
         self._asked: deque[Batch] = deque()  # in the order of their answers
+        self._batches = 0
         self._waiting = 0
         self._open = 0
 
@@ -189,7 +191,9 @@ class ReadAhead:
         """The batch at the end of the queue that takes more files."""
         last = self._queue[-1] if self._queue else None
         if not isinstance(last, Batch) or last.is_asked:
-            last = Batch(self._stamps(), self._most_bytes)
+            self._batches += 1
+            most_files = FEW_FILES if self._batches <= _BATCHES_OF_FEW else MOST_FILES
+            last = Batch(self._stamps(), self._most_bytes, most_files)
             self._queue.append(last)
         return last
 

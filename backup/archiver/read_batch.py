@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from backup.inventory.entries import LiveEntry
 from backup.source.columns import StatusColumns
 from backup.source.scanned import ScannedEntry
-from backup.source.small import MOST_DIRECTORIES, MOST_FILES, MOST_NAMES
+from backup.source.small import MOST_DIRECTORIES, MOST_NAMES
 
 _LONGEST: Final = 255  # of names
 
@@ -26,13 +26,14 @@ class Handle(Struct):
 
 
 class Batch(Struct):
-    """Small files requested together; `looked_at` is a moment before any of them was opened.
+    """At most so many small files requested together; `looked_at` is a moment before any of them was opened.
 
     `at` holds each file's index in `handles`, `lives` what the newest snapshot has of it.
     """
 
     looked_at: int
     most_bytes: int
+    most_files: int
     handles: list[Handle] = field(default_factory=list)
     at: array[int] = field(default_factory=lambda: array("H"))
     found: StatusColumns = field(default_factory=StatusColumns.new)
@@ -52,7 +53,7 @@ class Batch(Struct):
 
     def add_new(self, handle: Handle, columns: StatusColumns, files: range) -> int:
         """Add as many new files, from the first on, as one request takes; call `is_full` before."""
-        some = slice(files.start, min(files.stop, files.start + MOST_FILES - len(self.at)))
+        some = slice(files.start, min(files.stop, files.start + self.most_files - len(self.at)))
         sizes, names = columns.sizes[some], list(map(len, columns.names[some]))
         most, size, length = len(names), sum(sizes), sum(names)
         if self.bytes + size >= self.most_bytes or self.names + length >= MOST_NAMES - _LONGEST:
@@ -80,7 +81,7 @@ class Batch(Struct):
         """Whether the next file may be too much for one request."""
         return (
             self.bytes >= self.most_bytes
-            or len(self.at) >= MOST_FILES
+            or len(self.at) >= self.most_files
             or len(self.handles) >= MOST_DIRECTORIES
             or self.names >= MOST_NAMES - _LONGEST
         )

@@ -173,7 +173,7 @@ def connections_to(path: str, *, only_reads: bool = False) -> Connections:
             "synchronous=FULL",
             "foreign_keys=ON",
             "cache_size=-32768",
-            "secure_delete=FAST",
+            "secure_delete=FAST",  # SQLite as Debian compiles it writes zeros over each page that comes free
             "temp_store=MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")

@@ -115,7 +115,7 @@ class ContentRow(NamedTuple):
 
 
 _STAGED = StagedEntry._fields
-_OFTEN_ALIKE = ("kind", "mode", "owner", "extra", "is_mount")  # in some thousand entries
+_OFTEN_ALIKE = ("owner", "extra", "is_mount")  # in ten thousand entries; all or none: few statements to keep
 _SHARED = EntryRow._fields[:-2]  # without added_in and removed_in
 _COLUMNS = ", ".join(_SHARED)
 _ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
@@ -258,9 +258,10 @@ def stage(
 ) -> None:
     """Insert new versions (columns of `StagedEntry`), ends of entries and fresh hints (by number)."""
     if added:
-        own = dict(zip(_STAGED, added, strict=True))
-        alike = {name: own.pop(name)[0] for name in _OFTEN_ALIKE if len(set(own[name])) == 1}
-        insert_columns(tx, "staged_entries", list(own), list(own.values()), same={"run": run, **alike})
+        own, same = dict(zip(_STAGED, added, strict=True)), {"run": run}
+        if all(len(set(own[name])) == 1 for name in _OFTEN_ALIKE):
+            same |= {name: own.pop(name)[0] for name in _OFTEN_ALIKE}
+        insert_columns(tx, "staged_entries", list(own), list(own.values()), same=same)
     for start in range(0, len(removed), _ROWS_A_WRITE):  # a removed directory may have held a million entries
         some = removed[start : start + _ROWS_A_WRITE]
         insert_tuples(tx, "staged_removals", ("run", "entry"), [(run, number) for number in some])

@@ -24,7 +24,7 @@ from backup.source.small import Seen, SmallRead, seen
 
 TOGETHER: Final = 64
 """So many files are open at once."""
-_MOST_FAILURES: Final = 2  # of groups in a batch; then its other files are read one by one
+_GROUPS_A_FAILURE: Final = 4  # of a batch; with more failures its other files are read one by one
 _FILES_A_WAIT: Final = 32  # one of so many may have to be waited for
 _SAMPLE: Final = 64
 _DISTINCT: Final = 46  # of 64 random bytes 57 differ, seldom fewer than 50; of text some 30 do
@@ -43,14 +43,15 @@ def read_small(
     """Read each file that can be read here; `files` begin with an index in `directories`, of open handles.
 
     Files are read in groups, with hardly a step of the interpreter for each. A group with a file that is not
-    as expected is read one by one; so are all that are left once two groups had one, or many files are not in
-    memory.
+    as expected is read one by one; so are all that are left once two groups, and a quarter of them all, had
+    one, or many files are not in memory.
     """
     wanted = list(files)
     room = _Room(buffer, chunk_key, content_key)
     first = failures = 0
+    most = max(2, len(wanted) // TOGETHER // _GROUPS_A_FAILURE)
     try:
-        while AT_ONCE and first < len(wanted) and failures < _MOST_FAILURES:
+        while AT_ONCE and first < len(wanted) and failures < most:
             some = wanted[first : first + TOGETHER if first else 1]  # one shows whether this can work at all
             if not _read_together(directories, some, first, room):
                 failures += 1

@@ -28,6 +28,7 @@ seen: Final[Callable[[os.stat_result], Seen]] = attrgetter("st_ino", "st_size", 
 
 
 MOST_FILES: Final = 2048  # in a batch; with 512, processes that were done waited for the first one's turn
+FEW_FILES: Final = 512  # in the first ones, so that a process soon has something to do
 MOST_NAMES: Final = 64 * 1024  # bytes of names: a request fits a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
 MOST_REQUESTS: Final = BATCHES_AHEAD  # unanswered requests to a process that reads

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import read_batch, readers
+from backup.archiver import ahead, readers
 from backup.inventory.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
@@ -40,7 +40,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     """No file is too few for a second process, and few are a batch."""
     monkeypatch.setattr(readers, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(readers, "MANY_BATCHES", 1 if request.param == "two readers" else 10**9)
-    monkeypatch.setattr(read_batch, "MOST_FILES", 16)
+    monkeypatch.setattr(ahead, "FEW_FILES", 16)
+    monkeypatch.setattr(ahead, "MOST_FILES", 16)
 
 
 def fill(source: Path, seed: int, *, links: bool = True) -> None:

@@ -62,7 +62,7 @@ def batch(tmp_path: Path) -> Iterator[Callable[[bytes], Batch]]:
     def new(content: bytes) -> Batch:
         path = tmp_path / content.decode()
         path.write_bytes(content)
-        one = Batch(0, MIB)
+        one = Batch(0, MIB, 100)
         one.add(
             Handle(opened, os.fsencode(tmp_path)), ScannedEntry(os.fsencode(path.name), os.stat(path)), None
         )

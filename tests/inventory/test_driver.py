@@ -29,7 +29,7 @@ def row(number: int) -> tuple[int, bytes, int]:
     return number, b"%d" % number, number % 7
 
 
-@pytest.mark.parametrize("most", [None, 999, 30, 2])
+@pytest.mark.parametrize("most", [None, 999, 30, 3])
 @settings(max_examples=25, deadline=None)
 @given(
     count=st.integers(0, 2_500) | st.sampled_from([99, 100, 101, 999, 1000, 1001, 1100, 2099, 2100]),
