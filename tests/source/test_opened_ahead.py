@@ -36,7 +36,7 @@ def read_all(folder: Path, wanted: Sequence[tuple[int, bytes, None]]) -> list[by
         found.append(bytes(room[: opened.read(handle, room, size)]))
         os.close(handle)
     os.close(directory)
-    assert set(os.listdir("/proc/self/fd")) <= set(before)  # the collector may have closed another's meanwhile
+    assert set(os.listdir("/proc/self/fd")) <= set(before)  # another may have been collected
     return found
 
 
