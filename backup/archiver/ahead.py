@@ -32,7 +32,7 @@ from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.source.small import FEW_FILES, MOST_DIRECTORIES, MOST_FILES, ReadBatch, is_small
 
 _MOST_BYTES: Final = 2 * MIB  # in a batch
-_BATCHES_OF_FEW: Final = 32
+_BATCHES_OF_FEW: Final = 32  # the first ones
 MOST_WAITING: Final = 64  # files to read here, waiting for their turn
 _MOST_OPEN: Final = 4 * MOST_DIRECTORIES  # handles of directories with waiting files
 

@@ -101,7 +101,7 @@ def insert_tuples(
 
 
 def inserted(tx: Transaction, sql: str, shared: tuple[Any, ...], columns: Sequence[Sequence[Any]]) -> int:
-    """Insert rows, each of the shared values and one of each column, by a statement without its values."""
+    """Insert rows of the shared values and one of each column; `sql` lacks its values. How many were new."""
     width, count = len(columns), len(columns[0])
     cursor: Any = tx.connection.cursor()  # typed for sequences alone
     most = (cursor.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) - len(shared)) // width
