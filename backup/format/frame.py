@@ -30,8 +30,8 @@ _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own 
 # It finds longer matches than one hash table does: 6 to 8 % less space of small texts, and a fifth less to
 # expand (each frame is, as a proof), which pays for a fifth more to compress.
 # Large files: one hash table, a quarter to a third less CPU than level 3, which takes 2 to 6 % less space of
-# what compresses. A window of 1 MiB takes up to a tenth less CPU than all of a frame, and as much space. Matches
-# from six bytes take 2 to 8 % less space of large texts, tables and dumps than from five.
+# what compresses. A window of 1 MiB takes up to a tenth less CPU than all of a frame, and as much space.
+# Matches from six bytes take 2 to 8 % less space of large texts, tables and dumps than from five.
 _FAST = {"strategy": zstandard.STRATEGY_FAST, "chain_log": 16, "search_log": 1}
 _SMALL = zstandard.ZstdCompressionParameters.from_level(3, window_log=22)
 _LARGE = zstandard.ZstdCompressionParameters(**_FAST, window_log=20, hash_log=16, min_match=6)
