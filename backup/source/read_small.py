@@ -17,6 +17,7 @@ from operator import itemgetter, not_
 from typing import Final
 
 from backup.format.naming import chunk_id, chunk_ids, content_id_of_chunk, content_ids_of_chunks
+from backup.model import MIB
 from backup.source.attributes import NONE, Attributes, attributes_of, read_attributes
 from backup.source.opened_ahead import AT_ONCE, OpenedAhead
 from backup.source.read import opener
@@ -24,6 +25,8 @@ from backup.source.small import Seen, SmallRead, seen
 
 TOGETHER: Final = 64
 """So many files are open at once."""
+MOST_ATTRIBUTES: Final = 4 * MIB
+"""After so many bytes of extended attributes the rest of a batch is left to the long way."""
 _GROUPS_A_FAILURE: Final = 4  # of a batch; with more failures its other files are read one by one
 _FILES_A_WAIT: Final = 32  # one of so many may have to be waited for
 _SAMPLE: Final = 64
@@ -185,11 +188,12 @@ class _Room:
         self._empty = array("H")
         self._loose, self._dense = _Files(), _Files()
         self._attributes: dict[int, Attributes] = {}
+        self._left = MOST_ATTRIBUTES
 
     def view(self, size: int) -> memoryview | None:
         """The buffer for the next files, of that size together, and one byte; None if there is no room."""
         end, dense_end = self._ends
-        if end + size >= self._middle or dense_end + size > len(self._buffer):
+        if end + size >= self._middle or dense_end + size > len(self._buffer) or self._left < 0:
             return None
         return self._buffer[end : end + size + 1]
 
@@ -198,7 +202,8 @@ class _Room:
 
         `found` are attributes by the index among these files.
         """
-        self._attributes.update((first + index, attributes) for index, attributes in found.items())
+        for index, attributes in found.items():
+            self._keep(first + index, attributes)
         indexes: Sequence[int] = range(first, first + len(sizes))
         if 0 in sizes:
             self._empty.extend(compress(indexes, map(not_, sizes)))
@@ -219,7 +224,7 @@ class _Room:
     def take_one(self, index: int, size: int, attributes: Attributes) -> None:
         """Same as `take`, for one file."""
         if attributes is not NONE:
-            self._attributes[index] = attributes
+            self._keep(index, attributes)
         if not size:
             self._empty.append(index)
             return
@@ -241,6 +246,10 @@ class _Room:
         ids = b"".join(chain(loose.ids, dense.ids))
         content_ids = b"".join(chain(loose.content_ids, dense.content_ids))
         return SmallRead(self._empty, loose.indexes, dense.indexes, ids, content_ids, self._attributes)
+
+    def _keep(self, index: int, attributes: Attributes) -> None:
+        self._attributes[index] = attributes
+        self._left -= sum(len(value) for _, value in attributes.xattrs)
 
     def _part(self, data: memoryview, sizes: Sequence[int], are_dense: Sequence[bool]) -> None:
         """Move each run of dense files behind the dense ones, and of loose ones behind the loose ones."""

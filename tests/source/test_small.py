@@ -67,6 +67,25 @@ def test_what_is_read_is_named_as_the_long_way_names_it(
     assert got.data == data
 
 
+def test_large_attributes_end_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_ATTRIBUTES", 5000)
+    wanted = []
+    for number in range(4 * TOGETHER):
+        path = tmp_path / str(number)
+        path.write_bytes(b"short")
+        os.setxattr(path, "user.long", b"x" * 100)
+        wanted.append(FileToRead(0, b"%d" % number, seen(os.stat(path))))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        answers = read_here([folder], wanted)
+    finally:
+        os.close(folder)
+    taken = [answer for answer in answers if answer]
+    assert 50 <= len(taken) <= 50 + TOGETHER, "a group is read whole"
+    assert taken == answers[: len(taken)]
+    assert all(answer.attributes.xattrs == ((b"user.long", b"x" * 100),) for answer in taken)
+
+
 def test_text_and_noise_lie_apart(tmp_path: Path) -> None:
     chance = random.Random(5)
     kinds = [chance.random() < 0.5 for _ in range(200)]
