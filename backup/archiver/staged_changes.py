@@ -144,10 +144,11 @@ class StagedChanges:
         named = _picks(indexes, len(files.rows))
         rows = named(files.rows)
         of_rows = _picks(rows, len(found.names))
-        homes = [self._directory(path) for path in files.directories]
+        at = of_rows(files.at)
+        homes = {each: self._directory(files.directories[each]) for each in dict.fromkeys(at)}
         columns: tuple[Iterable[Any], ...] = (
             self._numbers.take_many(count),
-            map(homes.__getitem__, of_rows(files.at)),
+            map(homes.__getitem__, at),
             of_rows(found.names),
             repeat(int(EntryKind.FILE), count),
             map(_MODE.__and__, of_rows(found.modes)),

@@ -23,6 +23,8 @@ _INDEX_PACK = """INSERT INTO chunk_prefixes SELECT prefix, number FROM chunks WH
 _INDEX_MANY = """INSERT OR IGNORE INTO chunk_prefixes SELECT prefix, number FROM chunks
                  WHERE number BETWEEN {m} AND {m} ORDER BY prefix, number"""
 _MANY = 2**20  # sorted in memory
+_FORGET_GONE = """DELETE FROM chunk_prefixes WHERE NOT EXISTS (
+    SELECT 1 FROM chunks c WHERE c.number = chunk_prefixes.chunk AND c.prefix = chunk_prefixes.prefix)"""
 _COUNTS_DIFFER = "SELECT (SELECT count(*) FROM chunks) <> (SELECT count(*) FROM chunk_prefixes)"
 
 
@@ -97,10 +99,12 @@ def _insert(
 
 
 def index_chunks(tx: Transaction) -> None:
-    """Make every chunk one that is found by its id; quick where each is."""
+    """Make every chunk one that is found by its id, and no other; quick where that is so."""
     if value_of(tx, _COUNTS_DIFFER, ()):
         for start in range(0, largest_chunk(tx) + 1, _MANY):
             changed(tx, _INDEX_MANY, (start, start + _MANY - 1))
+        if value_of(tx, _COUNTS_DIFFER, ()):
+            changed(tx, _FORGET_GONE, ())
 
 
 def delete_chunks(tx: Transaction, chunks: Sequence[tuple[int, int]]) -> None:

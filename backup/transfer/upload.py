@@ -362,7 +362,7 @@ def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
 
 def _parts_of(size: int, part_size: int, leaves: Sequence[bytes], hashes: Sequence[bytes] = ()) -> list[Part]:
     """The parts of an archive by its leaves, with their SHA-256 if those are known."""
-    each = zip(_extents(size, part_size), hashes or repeat(b""), strict=False)
+    each = zip(_extents(size, part_size), hashes or repeat(b""), strict=bool(hashes))
     return [
         Part(extent.start, extent.length, _tree_of(extent, leaves), sha256, number)
         for number, (extent, sha256) in enumerate(each, 1)

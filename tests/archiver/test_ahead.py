@@ -154,6 +154,28 @@ def test_files_that_move_under_it_are_recorded_with_what_they_once_held(
     assert_same_tree(source, tmp_path / "second")
 
 
+def test_a_directory_whose_files_all_went_is_not_written_down(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(ReaderProcess):
+        """Asked when a file is gone."""
+
+        def ask(self, directories: Sequence[int], at: array[int], files: StatusColumns) -> None:
+            (source / "a" / "gone").unlink()
+            super().ask(directories, at, files)
+
+    for path in ("a/gone", "b/there"):
+        (source / path).parent.mkdir()
+        (source / path).write_bytes(b"some")
+    monkeypatch.setattr(reader, "ReaderProcess", Late)
+    report = site.backup()
+    with site.inventory.reading() as tx:
+        written = set(tx.exec_driver_sql("SELECT path FROM directories").scalars())
+    assert os.fsencode(source / "b") in written
+    assert os.fsencode(source / "a") not in written
+    assert report.files == 1
+
+
 def test_directories_of_one_file_hold_few_handles(site: Site, source: Path, tmp_path: Path) -> None:
     for number in range(900):
         (source / f"{number:04}").mkdir()

@@ -143,10 +143,13 @@ def test_chunks_that_nobody_finds_are_found_again(shelf: Shelf) -> None:
     numbers = [3, 2**20 + 7, 8]
     shelf.store(shelf.submit(*map(chunk, numbers), numbers=numbers))
     shelf.tx.exec_driver_sql("DELETE FROM chunk_prefixes WHERE chunk > 7")
+    shelf.tx.exec_driver_sql("INSERT INTO chunk_prefixes VALUES (5, 4711)")
     asked = list(map(chunk, numbers))
     assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, asked).keys() == {chunk(3)}
     packed.index_chunks(shelf.tx)
     assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, asked).keys() == set(asked)
+    rows = shelf.tx.exec_driver_sql("SELECT chunk FROM chunk_prefixes ORDER BY chunk").scalars()
+    assert list(rows) == sorted(numbers), "what is no chunk's is gone"
 
 
 def test_an_archive_s_road(shelf: Shelf) -> None:
