@@ -30,10 +30,17 @@ def sentences(night: Figures, before: Sequence[Figures]) -> list[str]:
 
 
 def _figures(report: Mapping[str, Any]) -> Figures | None:
-    """A run's figures; None where its report does not have them, as after a crash."""
+    """A run's figures; None where its report does not have them, as after a crash.
+
+    Files that were stored again without a change do not count.
+    """
     values = [report.get(name) for name in ("files_read", "bytes_uploaded", "bytes_new")]
     known = [one for one in values if isinstance(one, int)]
-    return Figures(*known) if len(known) == len(values) else None
+    if len(known) < len(values):
+        return None
+    files, uploaded, new = known
+    again = report.get("files_again", 0)
+    return Figures(files - again if isinstance(again, int) else files, uploaded, new)
 
 
 def _sentence(figure: Figure, night: Figures, odd: Unusual) -> str:

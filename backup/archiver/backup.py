@@ -228,6 +228,7 @@ class _Backup:
                 pipeline.finish()
                 self._books.finish()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
+                self._tally.files_again = self._staged.stored_again
                 used = pipeline.used_archives
             self._at.uploader.drain()
             self._delta.stored(self._at.uploader.take_stored())

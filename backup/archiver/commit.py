@@ -127,6 +127,7 @@ class Committer:
             recipients=tuple(recipient.id.hex() for recipient in self._at.keys.recipients),
             catalog=catalog.archive_id or "",
             warnings=(*tally.warnings, *self._clock_warnings(), *unenrolled(self._at.keys)),
+            files_again=tally.files_again,
         )
 
     def _finish(self, tx: Transaction, report: BackupReport) -> None:

@@ -24,6 +24,7 @@ class Tally(Struct):
     files_read: int = 0
     bytes_read: int = 0
     bytes_new: int = 0
+    files_again: int = 0
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -74,6 +75,7 @@ class BackupReport(Struct, frozen=True):
     older_packs: Mapping[str, Any] | None = (
         None  # what other recovery keys than the present ones are needed for
     )
+    files_again: int = 0  # of `files_read`, unchanged: what held them is lost, damaged or given up
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. The caller renders problems."""

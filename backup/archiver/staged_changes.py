@@ -56,6 +56,7 @@ class StagedChanges:
         self._run = run
         self._domain = domain
         self._lost = lost
+        self.stored_again = 0  # files that nothing but the loss of their chunks changed
         self._delta = delta
         self._books = books
         self._numbers = NumberSupply(inventory, "entries", ahead=books.do)
@@ -120,10 +121,12 @@ class StagedChanges:
         extra = encode_extra(entry.extra)
         values = (entry.kind, entry.mode, owner, entry.mtime_ns, entry.size, extra, content_id, chunks)
         if replaces is not None:
-            if _same(replaces, values) and not self._is_to_move(replaces.chunks, chunks):
+            is_same = _same(replaces, values)
+            if is_same and not self._is_to_move(replaces.chunks, chunks):
                 self._hinted.append((replaces.number, hint))
                 self._flush_if_full()
                 return
+            self.stored_again += is_same and self._lost.spoil(replaces.chunks)
             self._removed.append(replaces.number)
         number = self._numbers.take()
         directory = self._directory(entry.directory)

@@ -56,13 +56,26 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
     for key, names in names_of.items():
         twice = [n for n, name in enumerate(names) if name in names[:n]]
         yield from ((f"{key}[{n + 1}].name", f"another {key} is named {names[n]}") for n in twice)
-    for number, vault in enumerate(config.vaults, 1):
-        for name, sentence in _check_vault(vault, document["vault"][number - 1], config):
-            yield f"vault[{number}].{name}", sentence
-    for number, job in enumerate(config.jobs, 1):
-        for name, sentence in _check_job(job, [vault.name for vault in config.vaults]):
-            yield f"job[{number}].{name}", sentence
+    yield from check_tables(config.vaults, config.jobs, document)
     yield from _check_drills(config)
+
+
+def check_tables(
+    vaults: Sequence[VaultSettings | None], jobs: Sequence[JobSettings | None], document: Mapping[str, Any]
+) -> Iterator[Mistake]:
+    """The mistakes of vaults and jobs, each by itself, by key; None for one with mistakes in its values."""
+    tables = document.get("vault", [])
+    written = tables if isinstance(tables, list) else [tables]
+    names = [one["name"] for one in written if isinstance(one, Mapping) and isinstance(one.get("name"), str)]
+    for number, vault in enumerate(vaults, 1):
+        if vault is not None:
+            found = _check_vault(vault, written[number - 1], has_identity="identity" in document)
+            for name, sentence in found:
+                yield f"vault[{number}].{name}", sentence
+    for number, job in enumerate(jobs, 1):
+        as_written = document["job"][number - 1]
+        for name, sentence in _check_job(job, names) if job else _check_written_job(as_written, names):
+            yield f"job[{number}].{name}", sentence
 
 
 def _check_drills(config: Config) -> Iterator[Mistake]:
@@ -126,14 +139,16 @@ def _check_renewal(identity: IdentitySettings, renew: RenewSettings) -> Iterator
         yield "identity.renew.request", sentence
 
 
-def _check_vault(vault: VaultSettings, written: Mapping[str, Any], config: Config) -> Iterator[Mistake]:
+def _check_vault(
+    vault: VaultSettings, written: Mapping[str, Any], *, has_identity: bool
+) -> Iterator[Mistake]:
     for name in sorted(set().union(*_KIND_KEYS.values()) - _KIND_KEYS[vault.kind]):
         if name in written:
             kinds = " or ".join(kind for kind, keys in _KIND_KEYS.items() if name in keys)
             yield name, f"is for vaults of kind {kinds}"
     needed = list(_REQUIRED_KEYS[vault.kind])
     in_aws = vault.kind == "glacier" or (vault.kind == "s3" and vault.endpoint is None)
-    if in_aws and config.identity is not None:
+    if in_aws and has_identity:
         needed.append("role_arn")
     missing = [key for key in needed if getattr(vault, key) is None]
     yield from ((key, f"is missing: kind {vault.kind} needs it") for key in missing)
@@ -173,8 +188,7 @@ def _check_sizes(vault: VaultSettings) -> Iterator[Mistake]:
 
 
 def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
-    if job.vault not in vaults:
-        yield "vault", f"there is no vault {job.vault}{suggestion(job.vault, vaults)}"
+    yield from _check_vault_of(job.vault, vaults)
     if not (job.paths or job.command or job.devices):
         yield "sources", "must name something to back up"
     yield from _check_streams(job)
@@ -185,12 +199,36 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
         if source.path in job.paths[: len(job.sources) + number - 1]:
             yield f"source[{number}].path", f"{source.path} is a source of this job already"
         yield from _check_patterns(source, f"source[{number}].")
+    yield from _check_times(job.schedule, job.timezone, job.jitter)
+
+
+def _check_written_job(written: object, vaults: Sequence[str]) -> Iterator[Mistake]:
+    """What can be told of a job that has other mistakes."""
+    if isinstance(written, Mapping):
+        texts = {key: value for key, value in written.items() if isinstance(value, str)}
+        if "vault" in texts:
+            yield from _check_vault_of(texts["vault"], vaults)
+        yield from _check_times(texts.get("schedule"), texts.get("timezone"))
+
+
+def _check_vault_of(name: str, vaults: Sequence[str]) -> Iterator[Mistake]:
+    if name not in vaults:
+        yield "vault", f"there is no vault {name}{suggestion(name, vaults)}"
+
+
+def _check_times(schedule: str | None, timezone: str | None, jitter: int = 0) -> Iterator[Mistake]:
+    zone = timezone or "UTC"
     try:
-        schedule = parse_schedule(job.schedule or "every 1d", job.timezone or "UTC")
+        parse_schedule("every 1d", zone)
     except ConfigError as error:
-        yield "timezone" if "time zone" in str(error) else "schedule", str(error)
+        yield "timezone", str(error)
+        zone = "UTC"
+    try:
+        parsed = parse_schedule(schedule or "every 1d", zone)
+    except ConfigError as error:
+        yield "schedule", str(error)
         return
-    if job.jitter and job.schedule is not None and job.jitter >= least_gap(schedule).total_seconds():
+    if jitter and schedule is not None and jitter >= least_gap(parsed).total_seconds():
         yield "jitter", "must be shorter than the time between two runs"
 
 

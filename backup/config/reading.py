@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from backup.config.checking import Mistake, check
+from backup.config.checking import Mistake, check, check_tables
 from backup.config.limits import limit_windows, parse_rate
 from backup.config.monitoring import MonitoringSettings
 from backup.config.notifying import NotifySettings
@@ -157,6 +157,9 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
     policies = _read_policies(document.get("retention", {}), base, mistakes)
     jobs = _with_policies(read.get("job", ()), policies, mistakes)
     if mistakes:
+        told = {key for key, _ in mistakes}
+        more = check_tables(read.get("vault", ()), jobs, document)
+        mistakes.extend(one for one in more if one[0] not in told)
         return None
     return Config(
         path=path,
@@ -174,7 +177,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         notify=read.get("notify", NotifySettings()),
         web=read.get("web"),
         vaults=read["vault"],
-        jobs=jobs,
+        jobs=tuple(job for job in jobs if job is not None),
         drills=read.get("drill", ()),
     )
 
@@ -200,17 +203,17 @@ def _with_policies(
     jobs: Sequence[JobSettings | None],
     policies: Mapping[str, RetentionSettings | None],
     mistakes: list[Mistake],
-) -> tuple[JobSettings, ...]:
-    """The jobs, and in place of a policy's name the policy. Jobs with mistakes (None) are left out."""
-    found: list[JobSettings] = []
+) -> tuple[JobSettings | None, ...]:
+    """The jobs, and in place of a policy's name the policy. None stands for a job with mistakes."""
+    found: list[JobSettings | None] = []
     for number, job in enumerate(jobs, 1):
-        if job is None:
-            continue
-        if isinstance(job.retention, str):
+        if job is not None and isinstance(job.retention, str):
+            policy = policies.get(job.retention)
             if job.retention not in policies:
                 sentence = f"there is no [retention.{job.retention}]{suggestion(job.retention, policies)}"
                 mistakes.append((f"job[{number}].retention", sentence))
-            job = msgspec.structs.replace(job, retention=policies.get(job.retention))  # noqa: PLW2901
+            elif policy is not None:  # else its own mistakes are told
+                job = msgspec.structs.replace(job, retention=policy)  # noqa: PLW2901
         found.append(job)
     return tuple(found)
 

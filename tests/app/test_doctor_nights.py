@@ -41,6 +41,15 @@ def test_an_unusual_last_night_and_a_usual_one_after_it(ward: Ward) -> None:
     assert ward.found() == set()
 
 
+def test_files_that_are_stored_again_after_a_loss_are_not_unusual(ward: Ward) -> None:
+    for _ in range(LEAST_NIGHTS):
+        ward.record_backup(**figures(150))
+    ward.record_backup(**figures(9_000), files_again=8_900)
+    assert ward.found() == set()
+    ward.record_backup(**figures(18_000), files_again=8_900)
+    assert ward.found() == {"unusual"}
+
+
 def test_warnings_of_the_newest_backup_until_one_has_none(ward: Ward) -> None:
     ward.record_backup(warnings=["a disk is gone", "two", "three", "four\x1b[2J", "five"])
     (found,) = ward.findings()

@@ -35,6 +35,15 @@ def add_job(server: Server, name: str, *, vault: str = "cold") -> Path:
     return source
 
 
+def test_what_is_stored_again_after_a_loss(server: Server) -> None:
+    server.done("backup")
+    with closing(sqlite3.connect(server.state / "inventory.sqlite")) as database, database:
+        database.execute("UPDATE archives SET state = 'lost' WHERE kind = 1")
+    told = server.done("backup").stdout.splitlines()
+    assert any(line.startswith("  again     ") and "unchanged file" in line for line in told)
+    assert "  again" not in server.done("backup").stdout
+
+
 def test_the_report_for_people(server: Server) -> None:
     lines = server.done("backup").stdout.splitlines()
     assert lines[0].startswith("snapshot ")
@@ -54,7 +63,7 @@ def test_the_report_for_scripts(server: Server) -> None:
         "job", "vault", "run", "snapshot", "outcome", "files", "bytes", "files_read", "bytes_read",
         "bytes_new", "bytes_uploaded", "archives", "entries_added", "entries_removed", "seconds",
         "recipients", "catalog", "warnings", "problems",
-        "recovery_line", "older_packs", "forgotten",
+        "recovery_line", "older_packs", "files_again", "forgotten",
     }  # fmt: skip
     assert (report["job"], report["vault"], report["outcome"]) == ("main", "cold", "done")
     assert len(report["snapshot"]) == 16

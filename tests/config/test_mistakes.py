@@ -217,6 +217,44 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert told.startswith(f"{tmp_path}/config.toml: 7 mistakes")
 
 
+def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
+    told = mistakes(
+        tmp_path,
+        """
+[[vault]]
+name = "disk"
+kind = "directory"
+[[vault]]
+name = "d"
+kind = "directroy"
+part-size = 3
+[[job]]
+name = "a b"
+vault = "e"
+sources = ["rel"]
+schedule = "dayly at 2"
+timezone = "Europe/Berlim"
+keep_dayly = 3
+[[job]]
+name = "c"
+vault = "f"
+sources = ["/c"]
+retention = "short"
+forget = "daily"
+[retention.short]
+keep_dayly = 3
+""",
+    )
+    assert sorted(line.strip().partition(": ")[0] for line in told.splitlines()[1:]) == [
+        "job[1].keep_dayly", "job[1].name", "job[1].schedule", "job[1].sources[1]", "job[1].timezone",
+        "job[1].vault",
+        "job[2].vault",
+        "retention.short.keep_dayly",
+        "vault[1].path",
+        "vault[2].kind", "vault[2].part-size",
+    ]  # fmt: skip
+
+
 def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
     assert "line 2" in mistakes(tmp_path, "[state]\ndir = /var\n")
     path = tmp_path / "config.toml"

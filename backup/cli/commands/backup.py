@@ -273,6 +273,9 @@ def _tell(cli: Cli, report: BackupReport, forgot: Forgot | None) -> None:
         f"  uploaded  {size(report.bytes_uploaded)} in {counted(report.archives, 'archive')}",
         f"  took      {duration(report.seconds)}",
     )
+    if report.files_again:
+        again = counted(report.files_again, "unchanged file")
+        text = (*text, f"  again     {again}, as what held them is lost, damaged or given up")
     if forgot is not None and forgot.snapshots:
         text = (*text, f"  forgot    {counted(len(forgot.snapshots), 'older snapshot')}, by the policy")
     cli.report(None, "\n".join(text))
