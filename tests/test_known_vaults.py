@@ -161,6 +161,43 @@ def test_init_makes_no_vault_where_a_known_one_is_gone(disk: Server) -> None:
     assert list((disk.folder / "vault").iterdir()) == []
 
 
+def test_every_command_says_what_to_do_where_a_known_vault_is_gone(disk: Server) -> None:
+    """`init` never makes one that was used: none may send there."""
+    place = disk.folder / "vault"
+    place.rename(disk.folder / "unmounted")
+    for words in (
+        ["backup"],
+        ["prune"],
+        ["prune", "--dry-run"],
+        ["forget", "main", "--keep-last", "1"],
+        ["check"],
+        ["check", "--read-data", "100%"],
+        ["listing", "request"],
+        ["init"],
+    ):
+        said = disk.fails(1, *words)
+        assert f"vault cold was {identity_of(disk)}, and is not there: {place}\n" in said, words
+        assert "mount its disk, or find out what became of it" in said
+        assert "`nightvault vaults accept cold` makes a new one" in said
+        assert "nightvault init" not in said
+    assert not place.exists()
+    (disk.folder / "unmounted").rename(place)
+    assert disk.json("check")["findings"] == []
+
+
+def test_a_vault_that_was_never_used_is_made_by_init(tmp_path: Path) -> None:
+    made = directory_server(tmp_path)
+    made.init()
+    shutil.rmtree(tmp_path / "vault")
+    for words in (["backup"], ["prune"], ["check"]):
+        said = made.fails(1, *words)
+        assert f"vault cold is not there: {tmp_path}/vault\n" in said
+        assert "`nightvault init` makes it" in said
+        assert "vaults accept" not in said
+    made.done("init")
+    made.backup()
+
+
 def test_a_new_disk_is_taken_knowingly(disk: Server, tmp_path: Path) -> None:
     """Defect 7: what it lacks is lost, all of it is stored again, and it can be rebuilt from alone."""
     known = identity_of(disk)

@@ -36,6 +36,7 @@ from backup.inventory.runs import Outcome, RunKind
 from backup.wording import counted, size
 
 SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
+_SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
 
 
 def concerns_of(status: Status) -> list[Concern]:
@@ -112,14 +113,18 @@ def _level(run: RunFacts) -> Level:
 def _told(run: RunFacts) -> str:
     if run.drill is not None:
         return _told_of_drill(run)
+    what = str(run.kind).replace("-", " ")
     of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
     if run.kind is RunKind.CHECK:
         failed = run.outcome is Outcome.FAILED
-        how = "found something missing or damaged" if failed else "could not look at everything"
+        unseen = "could not read everything" if run.reads_back else "could not look at everything"
+        how = "found something missing or damaged" if failed else unseen
+        if run.reads_back:
+            what, of = "reading back", f" vault {run.vault}"
     else:
         how = "failed" if run.outcome is Outcome.FAILED else "was partial"
     why = f": {run.error}" if run.error else ""
-    return f"{str(run.kind).replace('-', ' ')}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
+    return f"{what}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
 
 
 def _told_of_drill(run: RunFacts) -> str:
@@ -132,7 +137,8 @@ def _command(run: RunFacts) -> str:
     if run.kind is RunKind.DRILL:
         return "nightvault drills"
     if run.kind is RunKind.CHECK:
-        return f"nightvault check --vault {run.vault}" if run.vault else "nightvault check --inventory"
+        data = f" --read-data {_SAMPLE}" if run.reads_back else ""
+        return f"nightvault check --vault {run.vault}{data}" if run.vault else "nightvault check --inventory"
     if run.kind is RunKind.REBUILD_DRILL:
         return f"nightvault rebuild --dry-run --vault {run.vault} --key FILE"
     return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from backup.app.known_jobs import known_job
 from backup.config import Config
 from backup.errors import UsageError
 from backup.inventory import runs, snapshots
@@ -32,29 +33,24 @@ def meant_by(
     With `undo` the snapshots are forgotten ones, else those that are not.
     """
     known = {one.name for one in config.jobs} | set(runs.all_job_names(tx))
-    named = [_job(one, known) for one in jobs]
+    named = [known_job(config, tx, one) for one in jobs]
     chosen: list[Snapshot] = []
     every = snapshots.list_snapshots(tx, also_forgotten=True)
     for word in words:
-        found = [one for one in every if _ID.fullmatch(word.lower()) and one.id.startswith(word.lower())]
+        may_be_id = _ID.fullmatch(word.lower()) is not None
+        found = [one for one in every if may_be_id and one.id.startswith(word.lower())]
         if word in known and found:
             raise UsageError(
                 f"{word} is a job, and snapshot {found[0].id} begins so, too",
                 advice=f"say --job {word} for the job, or give more digits of the snapshot",
             )
-        if word in known:
-            named.append(JobName(word))
+        if word in known or not may_be_id:
+            named.append(known_job(config, tx, word))
         else:
             chosen.append(_one(word, found, undo=undo))
     if named and chosen:
         raise UsageError("jobs and snapshots in one command: which of both?", advice="give two commands")
     return Meant(tuple(dict.fromkeys(named)), tuple({one.id: one for one in chosen}.values()))
-
-
-def _job(word: str, known: Iterable[str]) -> JobName:
-    if word not in known:
-        raise UsageError(f"there is no job {word}", advice="`nightvault snapshots` lists the jobs")
-    return JobName(word)
 
 
 def _one(word: str, found: Sequence[Snapshot], *, undo: bool) -> Snapshot:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from backup.config import Config
-from backup.errors import NightvaultError
+from backup.errors import NightvaultError, NoInventoryError
 from backup.files import write_durably
 from backup.protocols import Clock
 
@@ -42,7 +42,10 @@ def metrics_after(config: Config, clock: Clock) -> Iterator[None]:
 
 
 def refresh_metrics(config: Config, clock: Clock) -> None:
-    """Write the metrics file of the config, if it has one; what fails is logged."""
+    """Write the metrics file of the config, if it has one; what fails is logged.
+
+    That there is no inventory is not: whatever needed it has said so.
+    """
     path = config.monitoring.metrics_file
     if path is None:
         return
@@ -51,6 +54,8 @@ def refresh_metrics(config: Config, clock: Clock) -> None:
 
     try:
         _replace(path, metrics_text(read_status(config, clock.now())).encode())
+    except NoInventoryError as error:
+        _log.debug("the metrics were not written: %s", error)
     except NightvaultError as error:
         _log.warning("the metrics were not written: %s", error)
     except OSError as error:

@@ -15,14 +15,14 @@ from backup.app.runs import read_signer, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
-from backup.errors import NoInventoryError, RecoveryKeyError, UsageError, VaultMissingError
+from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.database import Inventory, create_inventory, require_file
-from backup.inventory.identities import vault_identity, was_used
+from backup.inventory.identities import used_identity
 from backup.inventory.locks import hold_lock
 from backup.model import InventoryId
 from backup.protocols import Clock, Vault
-from backup.transfer.recognise import recognise
+from backup.transfer.recognise import missing_vault, recognise
 from backup.transfer.retry import FIRST_CONTACT, Patience
 
 _REQUEST = "nightvault enrolment request"
@@ -111,16 +111,11 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
 def _refuse_gone(inventory: Inventory, vault: Vault) -> None:
     """Refuse a vault that was used and is gone: a disk that is not mounted must not get a new, empty one."""
     with inventory.reading() as tx:
-        known = vault_identity(tx, vault.name)
-        if known is None or not was_used(tx, vault.name):
+        if used_identity(tx, vault.name) is None:
             return
     state = vault.state()
     if not state.exists:
-        raise VaultMissingError(
-            f"vault {vault.name} was {known}, and is not there: {state.location}",
-            advice=f"mount its disk, or find out what became of it; if it is gone for good, "
-            f"`nightvault vaults accept {vault.name}` makes a new one",
-        )
+        raise missing_vault(inventory, vault.name, state.location)
 
 
 def enrolment_request(config: Config, inventory: Inventory) -> dict[str, Any]:

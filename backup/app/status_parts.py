@@ -59,7 +59,10 @@ class Concern(Struct, frozen=True):
 
 
 class RunFacts(Struct, frozen=True):
-    """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off."""
+    """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off.
+
+    `reads_back`: a check that read archives back.
+    """
 
     number: int
     kind: RunKind
@@ -71,6 +74,7 @@ class RunFacts(Struct, frozen=True):
     error: str | None
     is_dead: bool = False
     drill: str | None = None
+    reads_back: bool = False
 
     @classmethod
     def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
@@ -90,6 +94,7 @@ class RunFacts(Struct, frozen=True):
             str(error) if error is not None else None,
             is_dead,
             str(run.report["drill"]) if "drill" in run.report else None,
+            run.reads_back,
         )
 
 

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 from backup.app.opened import opened
 from backup.config import Config
-from backup.errors import InterruptedRunError, LockedError, NightvaultError, UsageError, failure_report
+from backup.errors import (
+    InterruptedRunError,
+    LockedError,
+    NightvaultError,
+    NoInventoryError,
+    UsageError,
+    failure_report,
+)
 from backup.inventory import runs
 from backup.inventory.database import Inventory
 from backup.inventory.runs import Outcome, Run, RunKind
@@ -86,7 +93,8 @@ def make_messages(
 ) -> None:
     """Make messages of runs that ended, of `unrecorded` if no run tells of it, and of what will fail.
 
-    With `status` also of the jobs that are overdue in it, or of these alone. Errors are logged.
+    With `status` also of the jobs that are overdue in it, or of these alone. Errors are logged, but not that
+    there is no inventory: whatever needed it has said so.
     """
     try:
         with closing(opened(config)) as inventory:
@@ -96,7 +104,8 @@ def make_messages(
                 with inventory.writing() as tx:
                     runs.mark_all_noticed(tx)
     except NightvaultError as error:
-        _log.warning("no message could be recorded: %s", error)
+        level = logging.DEBUG if isinstance(error, NoInventoryError) else logging.WARNING
+        _log.log(level, "no message could be recorded: %s", error)
         if not isinstance(error, LockedError):  # the next one makes what this one could not
             from backup.app.telling_directly import tell_directly
 

@@ -27,7 +27,7 @@ from backup.inventory.retrievals import ListedRow, ListingRow
 from backup.inventory.stages import StepStage
 from backup.inventory.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
-from backup.transfer.recognise import OLDER, Meeting, meet, other_vault
+from backup.transfer.recognise import OLDER, Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 
 
@@ -62,10 +62,8 @@ def _greet(context: CheckContext) -> Meeting:
     patience = context.patience
     state = patience.call(context.vault.state)
     if not state.exists:
-        raise VaultMissingError(
-            f"vault {context.vault.name} is not there: {state.location}",
-            advice="nothing was marked as lost: find out first what became of it",
-        )
+        missing = missing_vault(context.inventory, context.vault.name, state.location)
+        raise VaultMissingError(str(missing), advice=f"nothing was marked as lost: {missing.advice}")
     return meet(context.inventory, context.vault, patience)
 
 

@@ -139,6 +139,13 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
     changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, before, listing))
 
 
+def confirmable_from(tx: Transaction, vault: VaultName, *, at_once: bool) -> datetime | None:
+    """The time after which a list must be made to confirm all that is unconfirmed; None: any list does."""
+    sql = f"SELECT max(a.taken_up_at) FROM {IN_VAULTS} WHERE a.state = {{m}} AND v.name = {{m}}"  # noqa: S608
+    newest = value_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
+    return None if newest is None else moment(newest) + (_STALE_AT_ONCE if at_once else _STALE)
+
+
 def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> Absent:
     """Archives that the listing does not show: the missing ones, and those that are newer than it."""
     rows = _ours(tx, vault, _OURS, f"AND NOT EXISTS ({_LINE})", listing)

@@ -64,6 +64,11 @@ def was_used(tx: Transaction, vault: VaultName) -> bool:
     return row_of(tx, sql, (vault,)) is not None
 
 
+def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
+    """The recorded identity of a vault in which something was stored; None of any other."""
+    return vault_identity(tx, vault) if was_used(tx, vault) else None
+
+
 def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
     """Each job's newest catalog, by the job's id."""
     sql = """SELECT j.id, j.name, c.number, a.submitted_at

@@ -90,6 +90,11 @@ class Run(Struct, frozen=True):
     snapshot_number: int | None
     report: Mapping[str, Any]
 
+    @property
+    def reads_back(self) -> bool:
+        """Whether it is a check that read archives back, and not one that compared lists."""
+        return self.kind is RunKind.CHECK and self.report.get("read") is not None
+
 
 def find_job(tx: Transaction, name: JobName) -> JobRow | None:
     """The job of that name; None if it never ran."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from sqlite3 import Row
 from typing import Final
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from backup.errors import UsageError
 from backup.inventory.connections import Transaction
-from backup.inventory.driver import insert_row, record_of, records, row_of
+from backup.inventory.driver import insert_row, raw_rows, record_of, records, row_of
 from backup.inventory.entries import entry_at
 from backup.inventory.times import micros, moment
 from backup.model import JobName, Problem, SnapshotId
@@ -103,6 +103,12 @@ def pack_problems(problems: Sequence[Problem]) -> bytes:
     )
 
 
+def unpack_problems(packed: bytes) -> tuple[Problem, ...]:
+    """What `pack_problems` packed."""
+    problems = msgspec.msgpack.decode(packed, type=list[tuple[bytes, str, str]])
+    return tuple(Problem.of(path, kind, detail) for path, kind, detail in problems)
+
+
 def list_snapshots(
     tx: Transaction, *, job: JobName | None = None, also_forgotten: bool = False, tags: TagSets = ()
 ) -> list[Snapshot]:
@@ -135,6 +141,16 @@ def of_run(tx: Transaction, run: int) -> Snapshot | None:
     """The snapshot that a run made; None if it made none, or if that is gone."""
     row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = {{m}}", (run,))
     return row_to_snapshot(row) if row else None
+
+
+def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tuple[Problem, ...]]:
+    """The problems of the snapshots that these runs made, by run; one question, however many they are."""
+    if not wanted:
+        return {}
+    sql = "SELECT run, problems FROM snapshots WHERE run BETWEEN {m} AND {m}"
+    rows = raw_rows(tx, sql, (min(wanted), max(wanted)))
+    numbers = frozenset(wanted)
+    return {run: unpack_problems(packed) for run, packed in rows if run in numbers}
 
 
 def has_snapshots(tx: Transaction, job: int) -> bool:
@@ -248,7 +264,6 @@ def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
 
 def row_to_snapshot(row: Row) -> Snapshot:
     """A snapshot from all its columns and its job's name."""
-    problems = msgspec.msgpack.decode(row["problems"], type=list[tuple[bytes, str, str]])
     return Snapshot(
         SnapshotId(row["id"]),
         JobName(row["job_name"]),
@@ -259,7 +274,7 @@ def row_to_snapshot(row: Row) -> Snapshot:
         moment(row["finished_at"]),
         row["host"],
         tuple(msgspec.msgpack.decode(row["sources"], type=list[bytes])),
-        tuple(Problem.of(path, kind, detail) for path, kind, detail in problems),
+        unpack_problems(row["problems"]),
         row["files"],
         row["bytes"],
         _moment(row["forgotten_at"]),

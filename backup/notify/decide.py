@@ -35,7 +35,8 @@ class Step(Struct, frozen=True):
 
 def subject_of(run: Run) -> str:
     """The name of the state that a run is about, such as "backup/JOB"."""
-    sort = next((f"-{one}" for one in _SORTS if run.kind is RunKind.CHECK and one in run.report), "")
+    sorts = _SORTS if run.kind is RunKind.CHECK else ()
+    sort = next((f"-{one}" for one in sorts if run.report.get(one) is not None), "")
     if run.kind is RunKind.DRILL:
         sort = f"-{run.report.get('grade', '')}".replace(" ", "-").rstrip("-")
     of = run.report.get("drill") or run.report.get("vault") or ""

@@ -38,11 +38,13 @@ class LetterContext(Struct, frozen=True):
 
 
 def named(run: Run) -> str:
-    """A run in words: "backup of job main", "prune of vault cold"."""
+    """A run in words: "backup of job main", "prune of vault cold", "reading back vault cold"."""
     noun = _NOUNS.get(run.kind, str(run.kind))
     if isinstance(run.report.get("drill"), str):
         return f"drill {run.report['drill']} ({run.report.get('grade', 'read back')})"
     vault = run.report.get("vault")
+    if run.reads_back:
+        return f"reading back vault {vault}"
     return f"{noun} of job {run.job}" if run.job else f"{noun} of vault {vault}" if vault else noun
 
 
@@ -108,7 +110,8 @@ def _took(began: datetime, ended: datetime) -> str:
 def _command(run: Run) -> str:
     if run.kind is RunKind.CHECK:
         vault = run.report.get("vault")
-        return f"nightvault check --vault {vault}" if vault else "nightvault check --inventory"
+        data = " --read-data 1%" if run.reads_back else ""
+        return f"nightvault check --vault {vault}{data}" if vault else "nightvault check --inventory"
     if run.kind is RunKind.REBUILD_DRILL:
         return f"nightvault rebuild --dry-run --vault {run.report.get('vault')} --key FILE"
     if run.kind is RunKind.DRILL:

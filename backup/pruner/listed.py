@@ -19,6 +19,7 @@ from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
 from backup.transfer.retry import Patience
+from backup.wording import counted
 
 
 class PruneStoppedError(NightvaultError):
@@ -65,9 +66,11 @@ def read_listing(
     relied_on = [one for one in missing if not one.is_condemned]
     if relied_on:  # others may be held dispensable because of them
         catalogs = sum(one.kind is PackKind.CATALOG for one in relied_on)
-        what = f"{catalogs} catalogs" if catalogs else f"{len(relied_on)} archives"
+        count = catalogs or len(relied_on)
+        what = counted(count, "catalog" if catalogs else "archive")
+        were = "was" if count == 1 else "were"
         raise PruneStoppedError(
-            f"the list of vault {vault.name} lacks {what} that were stored before it",
+            f"the list of vault {vault.name} lacks {what} that {were} stored before it",
             advice=f"`nightvault check {vault.name}` says what else is missing, and what to do",
         )
     asked = moment(head.requested_at)

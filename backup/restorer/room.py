@@ -12,6 +12,7 @@ from backup.inventory.entries import ROOT
 from backup.inventory.retrievals import Restore
 from backup.restorer.plan import RestorePlan
 from backup.restorer.target.mark import name_of, remove_mark
+from backup.wording import size
 
 
 def room_at(target: str) -> int:
@@ -29,7 +30,8 @@ def check_room(plan: RestorePlan, target: str) -> None:
     room = room_at(target)
     if need > room:
         raise LimitRefusedError(
-            f"{target} has room for {room} bytes, but {need} would be written at the least",
+            f"{target} has room for {size(room)}, but {size(need)} would be written at the least: "
+            f"{size(need - room)} more",
             advice="make room or give another --target; nothing was asked for",
         )
 

@@ -47,7 +47,7 @@ def glob_regex(text: str) -> str:
     try:
         re.compile(regex)
     except re.error as error:
-        raise UsageError(f"{text!r} is no pattern: {error}") from error
+        raise UsageError(f"{text!r} is no pattern: {error.msg}") from error
     return regex
 
 
@@ -68,7 +68,8 @@ def of_name_or_path(text: str, *, ignores_case: bool = False) -> Callable[[bytes
     if "/" not in text:
         of_name = re.compile(glob_regex(text), flags).fullmatch
         return lambda _, name: of_name(name.decode("utf-8", "surrogateescape"))
-    of_path = re.compile(glob_regex(text if text.startswith("/") else f"/**/{text}"), flags).fullmatch
+    anywhere = "" if text.startswith("/") else "/(?:.*/)?"
+    of_path = re.compile(anywhere + glob_regex(text), flags).fullmatch
     return lambda directory, name: of_path(
         (directory.rstrip(b"/") + b"/" + name).decode("utf-8", "surrogateescape")
     )

@@ -49,13 +49,7 @@ def require_vault(inventory: Inventory, vault: Vault, patience: Patience) -> Non
     One whose identity is not known yet gets one, if it shows what the inventory has in it. One or two lists,
     or one DescribeVault. `VaultMissingError`, `OtherVaultError`, `OlderInventoryError`.
     """
-    try:
-        recognise(inventory, vault, patience)
-    except VaultMissingError as error:
-        raise VaultMissingError(
-            f"vault {vault.name} is not there: {patience.call(vault.state).location}",
-            advice="`nightvault init` makes it; if it was there before, find out what became of it first",
-        ) from error
+    recognise(inventory, vault, patience)
     refuse_older(inventory, vault, patience)
 
 
@@ -86,7 +80,27 @@ def meet(inventory: Inventory, vault: Vault, patience: Patience) -> Meeting:
     """Compare, and conclude nothing; one request. `VaultMissingError` if it is not there."""
     with inventory.reading() as tx:
         known = identities.vault_identity(tx, vault.name)
-    return Meeting(known, patience.call(lambda: vault.identities(inventory.id)))
+    try:
+        found = patience.call(lambda: vault.identities(inventory.id))
+    except VaultMissingError as error:
+        raise missing_vault(inventory, vault.name, patience.call(vault.state).location) from error
+    return Meeting(known, found)
+
+
+def missing_vault(inventory: Inventory, vault: VaultName, location: str) -> VaultMissingError:
+    """The error of a vault that is not there: `init` makes one that was never used, and no other."""
+    with inventory.reading() as tx:
+        known = identities.used_identity(tx, vault)
+    if known is None:
+        return VaultMissingError(
+            f"vault {vault} is not there: {location}",
+            advice="`nightvault init` makes it; if it was there before, find out what became of it first",
+        )
+    return VaultMissingError(
+        f"vault {vault} was {known}, and is not there: {location}",
+        advice="mount its disk, or find out what became of it; if it is gone for good, "
+        f"`nightvault vaults accept {vault}` makes a new one",
+    )
 
 
 def require_same(inventory: Inventory, vault: Vault, patience: Patience) -> None:

@@ -61,6 +61,11 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ),
     ("damage", {"ended": [run(RunKind.CHECK, Outcome.FAILED, job=None)]}, [(CRITICAL, Topic.RUN)]),
     ("not all seen", {"ended": [run(RunKind.CHECK, Outcome.PARTIAL, job=None)]}, [(WARNING, Topic.RUN)]),
+    (
+        "damage in both sorts of checks",
+        {"ended": [run(RunKind.CHECK, Outcome.FAILED, job=None, reads_back=one) for one in (True, False)]},
+        [(CRITICAL, Topic.RUN)] * 2,
+    ),
     ("no certificate", {"certificate": None}, []),
     ("15 days", {"certificate": certificate(15 * DAY)}, []),
     ("13 days", {"certificate": certificate(13 * DAY)}, [(WARNING, Topic.CERTIFICATE)]),
@@ -123,6 +128,24 @@ def test_what_failed_says_why() -> None:
     assert one.text.startswith("backup of job main failed, ")
     assert one.text.endswith("(run 7): no space left for /spool")
     assert one.command == "nightvault runs --job main"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "listed", "read"),
+    [
+        (Outcome.FAILED, "found something missing or damaged", "found something missing or damaged"),
+        (Outcome.PARTIAL, "could not look at everything", "could not read everything"),
+    ],
+)
+def test_reading_back_is_told_from_looking_at_the_list(outcome: Outcome, listed: str, read: str) -> None:
+    """Neither makes up for the other: each names the command that does."""
+    check = run(RunKind.CHECK, outcome, job=None)
+    first, second = concerns_of(status(ended=[check, replace(check, number=8, reads_back=True)]))
+    assert first.text.startswith(f"check of vault cold {listed}, ")
+    assert first.command == "nightvault check --vault cold"
+    assert second.text.startswith(f"reading back vault cold {read}, ")
+    assert second.text.endswith("(run 8)")
+    assert second.command == "nightvault check --vault cold --read-data 1%"
 
 
 def test_a_plugin_has_one_line_and_one_bar() -> None:

@@ -170,6 +170,27 @@ def test_another_disk_is_another_vault(ward: Ward) -> None:
     assert ward.found() == set()
 
 
+def test_what_to_do_about_a_vault_that_is_gone(ward: Ward) -> None:
+    """`init` makes one that was never used, and no other."""
+    place = ward.server.folder / "vault"
+    place.rename(ward.server.folder / "unmounted")
+    (found,) = [one for one in ward.findings() if one.check == "vault"]
+    assert found.what.startswith("vault cold was ")
+    assert found.what.endswith(f", and is not there: {place}")
+    assert found.command.startswith("mount its disk, or find out what became of it")
+    assert "`nightvault vaults accept cold` makes a new one" in found.command
+    config = ward.server.config.read_text()
+    vault = f'\n[[vault]]\nname = "new"\nkind = "directory"\npath = "{place}-new"\n'
+    ward.server.config.write_text(config + vault)
+    _, found = [one for one in ward.findings() if one.check == "vault"]
+    assert found.what == f"vault new is not there: {place}-new"
+    assert found.command.startswith("`nightvault init` makes it")
+    ward.server.config.write_text(config)
+    shutil.move(ward.server.state / "inventory.sqlite", ward.server.folder / "lost.sqlite")
+    (found,) = [one for one in ward.findings() if one.check == "vault"]
+    assert (found.what, found.command) == (f"vault cold is not there: {place}", "nightvault init")
+
+
 def test_a_vault_that_was_made_anew_is_another_one(server: Server, cloud: Cloud) -> None:
     assert told(server) == {}
     settings = load_config(str(server.config)).vaults[0]

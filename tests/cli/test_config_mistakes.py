@@ -63,7 +63,8 @@ def test_bad_patterns(server: Server, pattern: str, tmp_path: Path) -> None:
     for words in (["config", "check"], ["backup"], ["backup", "--dry-run"]):
         told = server.fails(2, *words)
         assert "job[1].exclude[1]" in told
-        assert "is no pattern" in told
+        assert f"{pattern!r} is no pattern: bad character range " in told
+        assert "position" not in told, "it would be one in what we made of the pattern"
     server.config.write_text(text)
     (tmp_path / "patterns").write_text(f"*.o\n{pattern}\n")
     add(server, f'exclude_file = ["{tmp_path}/patterns"]')
@@ -74,7 +75,9 @@ def test_bad_patterns(server: Server, pattern: str, tmp_path: Path) -> None:
     for option in ("--include", "--exclude"):
         told = server.fails(2, "restore", "latest", option, pattern, "--target", tmp_path / "out")
         assert f"{option}: " in told
-    server.fails(2, "find", pattern)
+    told = server.fails(2, "find", pattern)
+    assert f"{pattern!r} is no pattern: bad character range " in told
+    assert "position" not in told
     server.fails(2, "restore", "latest", f"/x/{pattern}", "--target", tmp_path / "out")
 
 

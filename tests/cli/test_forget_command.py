@@ -95,7 +95,7 @@ def test_by_name(server: Server, tmp_path: Path) -> None:
     assert [one["snapshot"] for one in found["jobs"][0]["forgotten"]] == [every[0], every[2]]
     assert ids(server) == [every[1], *every[3:]]
     assert "forgotten already" in server.fails(2, "forget", every[0])
-    assert "is no job, and no snapshot's id begins so" in server.fails(2, "forget", "nobody")
+    assert "is no job, and no snapshot's id begins so" in server.fails(2, "forget", "0badc0ffee")
     assert "which of both" in server.fails(2, "forget", "main", every[1])
     assert "which of both" in server.fails(2, "forget", every[1], "--keep-last", "1")
     for command in ("ls", "diff latest", "restore --target out", "dump"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -233,13 +234,17 @@ def test_wrong_settings(tmp_path: Path, line: str, said: str) -> None:
     assert said in server.fails(2, "prune")
 
 
+def test_one_archive_is_told_of_in_the_singular(server: Server) -> None:
+    assert re.search(r"condemned +1 archive, [^:]+: no kept snapshot needs it\n", server.done("prune").stdout)
+
+
 def test_stats_tell_what_is_dead(server: Server, clock: ManualClock) -> None:
     """What a prune would delete, before it is condemned and until it is gone."""
     plan = server.json("prune", "--dry-run")["condemned"]
     for _ in range(2):
         (vault,) = server.json("stats")["vaults"]
         assert (vault["dead"]["archives"], vault["dead"]["bytes"]) == (plan["archives"], plan["bytes"])
-        assert "free now: no kept snapshot needs them" in " ".join(server.done("stats").stdout.split())
+        assert "free now: no kept snapshot needs it" in " ".join(server.done("stats").stdout.split())
         server.done("prune")
     clock.advance(4 * DAY)
     server.done("prune")

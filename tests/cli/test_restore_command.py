@@ -80,6 +80,38 @@ def test_snapshots_of_a_job_that_the_config_no_longer_has(server: Server, tmp_pa
     assert_same_tree(restored, server.source)
 
 
+@pytest.mark.parametrize("below", [["a file", "x"], ["new", "er", "x" * 256]], ids=["a file", "too long"])
+def test_a_target_that_cannot_be_used_leaves_nothing_open(
+    server: Server, tmp_path: Path, below: list[str]
+) -> None:
+    """Its snapshot could not be forgotten for it, and the daemon told of it for ever."""
+    server.backup()
+    (tmp_path / "a file").write_text("in the way")
+    before = sorted(tmp_path.iterdir())
+    target = tmp_path.joinpath(*below)
+    told = server.fails(1, "restore", "latest", "--key", server.key_file, "--target", target)
+    assert f"the target {target} cannot be used: " in told
+    assert sorted(tmp_path.iterdir()) == before, "also what was made on the way to it is gone"
+    assert server.json("restores", "--all") == []
+    assert list((server.state / "restores").glob("*")) == []
+    assert [run["kind"] for run in server.json("runs")] == ["backup"]
+    snapshot = server.json("snapshots")[0]["id"]
+    server.backup()
+    server.done("forget", snapshot)
+
+
+def test_a_target_that_was_made_goes_again_where_nothing_is_begun(server: Server, tmp_path: Path) -> None:
+    server.backup()
+    wrong = tmp_path / "wrong.key"
+    server.done("key", "generate", "--out", wrong)
+    (tmp_path / "there").mkdir()
+    for place in ("new/er", "there/new", "there"):
+        server.fails(12, "restore", "latest", "--key", wrong, "--target", tmp_path / place)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+    assert server.json("restores", "--all") == []
+
+
 def test_which_of_several_jobs(server: Server, tmp_path: Path) -> None:
     with server.config.open("a") as file:
         file.write(f'[[job]]\nname = "deep"\nvault = "cold"\nsources = ["{server.source}/deep"]\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -43,6 +44,27 @@ def test_lost_state_names_rebuild(server: Server) -> None:
         told = server.fails(10, *words)
         assert "nightvault rebuild" in told
         assert "do not" in told
+
+
+def test_lost_state_is_told_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of metrics and messages that nobody could write without it either."""
+    with server.config.open("a") as config:
+        config.write('[monitoring]\nmetrics_file = "nightvault.prom"\n')
+    lose(server)
+    told = server.fails(10, "backup")
+    assert told.count("no inventory at") == 1
+    assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+def test_what_else_metrics_and_messages_fail_by_is_told(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server.config.open("a") as config:
+        config.write('[monitoring]\nmetrics_file = "nightvault.prom"\n')
+    (server.state / "inventory.sqlite").write_bytes(b"no database" * 1000)
+    server.fails(1, "backup")
+    assert "the metrics were not written: " in caplog.text
+    assert "no message could be recorded: " in caplog.text
 
 
 def test_init_stops_at_a_directory_with_catalogs(server: Server) -> None:

@@ -82,6 +82,7 @@ def test_all_is_well(with_daemon: Server) -> None:
     assert re.search(r"^main +cold +2026-03-01 02:00 +0 s +done +2026-03-01 08:00", text, re.MULTILINE)
     assert "daemon     runs" in text
     assert "no policy, so all snapshots are kept: main" in text
+    assert re.search(r"cold: 2 archives, [0-9.]+ .iB, costs nothing", text), "free is what the disk has"
     document = with_daemon.json("status")
     assert (document["well"], document["daemon_runs"], document["currency"]) == (True, True, "USD")
     (job,) = document["jobs"]
@@ -202,6 +203,29 @@ def test_a_check_that_finds_damage_is_not_hidden_by_another_sort_of_check(with_d
         )
     assert topics(with_daemon) == [("critical", "run")]
     assert "nightvault check --vault cold" in with_daemon.run("status").stdout
+
+
+def test_what_two_sorts_of_checks_found_is_made_up_for_by_what_status_names(with_daemon: Server) -> None:
+    path = next(
+        one.with_suffix("")
+        for one in (with_daemon.folder / "vault" / "archives").glob("*/*.json")
+        if " data " in json.loads(one.read_text())["description"]
+    )
+    data = path.read_bytes()
+    path.write_bytes(bytes([*data[:3000], data[3000] ^ 255, *data[3001:]]))
+    assert with_daemon.run("check", "--read-data", "100%").exit_code == 1
+    assert with_daemon.run("check").exit_code == 1
+    concerns = with_daemon.json("status", exit_code=1)["concerns"]
+    found = {one["text"].partition(",")[0]: one["command"] for one in concerns}
+    assert found == {
+        "check of vault cold found something missing or damaged": "nightvault check --vault cold",
+        "reading back vault cold found something missing or damaged": "nightvault check --vault cold"
+        " --read-data 1%",
+    }
+    with_daemon.backup()  # stores anew what was damaged
+    for command in found.values():
+        with_daemon.done(*command.split()[1:])
+    assert topics(with_daemon) == []
 
 
 def test_a_clock_that_was_set_back(with_daemon: Server) -> None:

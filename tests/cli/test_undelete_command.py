@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from backup.wording import local_time
 from tests.support.doubles import ManualClock
 from tests.support.forgetting import DAY, three_nights
 from tests.support.servers import Server, directory_server
@@ -67,6 +69,17 @@ def test_what_a_snapshot_needs_again_stays(server: Server, clock: ManualClock, t
     second = server.json("snapshots")[1]["id"]
     target = server.restore(tmp_path / "out", snapshot=second)
     assert (target / "only the second").stat().st_size == 200_000
+
+
+def test_a_backup_says_from_when_on_a_list_confirms_it(server: Server, clock: ManualClock) -> None:
+    server.done("undelete", "--all")
+    taken = clock.now()
+    counts = local_time(taken + timedelta(hours=1))
+    clock.advance(timedelta(minutes=59))
+    told = "1 archive of vault cold is not confirmed by its list yet (one that is made after"
+    assert f"{told} {counts} confirms it)" in " ".join(server.done("backup").stderr.split())
+    clock.advance(timedelta(minutes=2))
+    assert "confirmed" not in server.done("backup").stderr
 
 
 def test_two_jobs(tmp_path: Path, clock: ManualClock) -> None:

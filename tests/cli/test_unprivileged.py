@@ -105,3 +105,17 @@ def test_without_it_what_cannot_be_read_is_named(server: Server) -> None:
     assert (code, report["outcome"]) == (3, "partial")
     named = {(os.path.relpath(one["path"], server.source), one["kind"]) for one in report["problems"]}
     assert named == {("a.txt", "unreadable"), ("locked", "unreadable")}
+
+
+def test_a_target_without_rights_leaves_no_restore_open(server: Server) -> None:
+    as_user(server, "backup", "main", may_read=True)
+    locked = server.folder / "of root"
+    locked.mkdir(mode=0o755)
+    words = ("restore", "latest", "--key", server.key_file, "--target")
+    code, told = as_user(server, *words, locked / "x", may_read=True)
+    assert (code, "Permission denied" in told["error"]["message"]) == (1, True), told
+    assert as_user(server, "restores", "--all", may_read=True) == (0, [])
+    code, report = as_user(server, *words, locked, may_read=True)  # there may be more rights further below
+    assert (code, report["outcome"], report["files"]) == (3, "partial", 0)
+    assert as_user(server, "restores", may_read=True) == (0, [])
+    assert list(locked.iterdir()) == []

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.errors import UsageError
 from backup.inventory import archives, runs, snapshots
@@ -17,7 +18,7 @@ from backup.inventory.numbers import NumberSupply, reserve
 from backup.inventory.runs import JobRow, Outcome
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros, moment
-from backup.model import JobName, VaultName
+from backup.model import JobName, Problem, ProblemKind, VaultName
 from tests.inventory.made_up import snapshot
 from tests.support.doubles import START
 
@@ -143,6 +144,17 @@ class TestSnapshots:
         with inventory.reading() as tx:
             assert snapshots.list_snapshots(tx) == kept
             assert snapshots.list_snapshots(tx, job=JobName("other")) == []
+
+    def test_problems_by_run(self, inventory: Inventory, job: JobRow) -> None:
+        met = (Problem(b"/odd\xff", ProblemKind.UNREADABLE, "Permission denied"),)
+        with inventory.writing() as tx:
+            first, second, third, fourth = (runs.open_backup(tx, job, START).number for _ in range(4))
+            for number, run, problems in ((1, first, met), (2, second, met), (3, fourth, ())):
+                made = snapshot(job, number, f"{number:0>16}")
+                snapshots.record_snapshot(tx, replace(made, run=run, problems=problems))
+        with inventory.reading() as tx:
+            assert snapshots.problems_of_runs(tx, [fourth, third, first]) == {first: met, fourth: ()}
+            assert snapshots.problems_of_runs(tx, []) == {}
 
     @pytest.mark.parametrize(
         ("words", "place"),

@@ -106,10 +106,14 @@ def test_a_failure_of_the_policy_is_another_state() -> None:
 
 
 def test_one_sort_of_check_does_not_end_what_another_found() -> None:
+    """Reports have the keys of all sorts: those of the others hold nothing."""
     world = World()
-    assert world.see(run(1, Outcome.FAILED, RunKind.CHECK, read=1), START) is MessageKind.FAILED
-    assert world.see(run(2, Outcome.DONE, RunKind.CHECK, compared=1), START) is None
-    assert world.see(run(3, Outcome.DONE, RunKind.CHECK, read=1), START) is MessageKind.RECOVERED
+    nothing: dict[str, object] = {"read": None, "compared": None, "laws": None}
+    read, compared = {**nothing, "read": {}}, {**nothing, "compared": {}}
+    assert world.see(run(1, Outcome.FAILED, RunKind.CHECK, **read), START) is MessageKind.FAILED
+    assert world.see(run(2, Outcome.FAILED, RunKind.CHECK, **compared), START) is MessageKind.FAILED
+    assert world.see(run(3, Outcome.DONE, RunKind.CHECK, **compared), START) is MessageKind.RECOVERED
+    assert world.see(run(4, Outcome.DONE, RunKind.CHECK, **read), START) is MessageKind.RECOVERED
 
 
 @pytest.mark.parametrize("kind", [RunKind.RESTORE, RunKind.MARK])

@@ -91,7 +91,7 @@ def test_nothing_is_deleted_for_the_sake_of_a_copy_that_is_lost(world: World) ->
     assert _states(world) == ["condemned", "stored"]
     world.lose(1)
     world.pass_time(2 * DAY)  # a late list shows it by then
-    with pytest.raises(PruneStoppedError, match="lacks 1 archives"):
+    with pytest.raises(PruneStoppedError, match="lacks 1 archive that was stored"):
         _prune(world, deletes=True)
     world.check()
     world.judge()

@@ -95,7 +95,7 @@ def test_a_list_that_lacks_catalogs_stops_it(nights: Nights) -> None:
     """It is not the list of the vault that we know."""
     gone = query(nights.site, "SELECT archive_id FROM archives WHERE kind = 2 ORDER BY number DESC LIMIT 1")
     archive_file(nights.folder / "vault", gone[0][0]).unlink()
-    with pytest.raises(PruneStoppedError, match="lacks 1 catalogs"):
+    with pytest.raises(PruneStoppedError, match="lacks 1 catalog that was stored"):
         nights.site.prune()
 
 
@@ -105,7 +105,7 @@ def test_a_list_that_lacks_data_stops_it(nights: Nights) -> None:
         nights.site, "SELECT archive_id FROM archives WHERE kind = 1 ORDER BY number DESC LIMIT 1"
     )
     archive_file(nights.folder / "vault", gone[0]).unlink()
-    with pytest.raises(PruneStoppedError, match="lacks 1 archives"):
+    with pytest.raises(PruneStoppedError, match="lacks 1 archive that was stored"):
         nights.site.prune()
 
 

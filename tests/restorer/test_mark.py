@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from backup.errors import IntegrityError, TargetError
 from backup.format.keys import ChunkSecret
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome
+from backup.inventory.stages import RestoreStage
 from backup.model import Tier
 from backup.restorer.context import RestoreContext
-from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore
+from backup.restorer.restore import advance, begin_restore, cancel, deliver, find_restore, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.mark import Mark, bears_mark, leave_mark, name_of, require_mark
+from backup.restorer.target.mark import Mark, bears_mark, leave_mark, made_target, name_of, require_mark
 from tests.restorer.sites import sql
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree
@@ -40,11 +42,12 @@ def handle(tmp_path: Path) -> Iterator[int]:
 
 
 def begin(site: Site, out: Path, choice: Choice | None = None) -> Restore:
-    """A restore as a command begins it: marked."""
+    """A restore as a command begins it: its target is made, then it is recorded, then marked."""
     world = site.restore_world
     plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice or Choice())
-    begun = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
-    leave_mark(begun, world)
+    with made_target(str(out)) as made:
+        begun = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+        leave_mark(begun, world, made=made)
     return begun
 
 
@@ -143,6 +146,38 @@ def test_a_disk_that_is_not_mounted_any_more_is_told(full: Site, out: Path) -> N
             leave_mark(restore, full.restore_world)
         assert f"restore cancel {restore.id}" in caught.value.advice
         out.mkdir(exist_ok=True)
+
+
+def test_a_target_that_is_gone_for_now_keeps_its_restore_open(full: Site, out: Path) -> None:
+    restore, world = begin(full, out), full.restore_world
+    out.rename(out.with_name("aside"))
+    out.write_text("in the way")
+    leave_mark(restore, world)
+    known = advance(restore, world)
+    with pytest.raises(TargetError, match="cannot be used"):
+        deliver(restore, known, world)
+    assert find_restore(full.inventory, restore.id).state is RestoreStage.OPEN
+
+
+def cut(target: Path, act: Callable[[], Restore | None]) -> Restore | None:
+    """Ctrl-C while a restore into that target is begun, after `act`; what that gave."""
+    done = None
+    with suppress(KeyboardInterrupt), made_target(str(target)):
+        assert target.is_dir()
+        done = act()
+        raise KeyboardInterrupt
+    return done
+
+
+def test_a_new_restore_that_is_cut_leaves_its_target_only_if_it_is_marked(full: Site, out: Path) -> None:
+    cut(out / "deep" / "er", lambda: None)
+    assert not out.exists()
+    out.mkdir()
+    cut(out, lambda: None)
+    assert list(out.iterdir()) == []
+    restore = cut(out / "new", lambda: begin(full, out / "new"))
+    assert restore is not None
+    assert bears_mark(restore, full.restore_world.secret)
 
 
 def test_an_end_that_fails_leaves_it(

@@ -155,7 +155,7 @@ def test_no_room_is_told_before_anything_is_asked_for(
     vault = FaultyVault(framed.vault)
     site = framed.reopen(vault)
     monkeypatch.setattr("backup.restorer.room.room_at", lambda _target: 1000)
-    with pytest.raises(LimitRefusedError, match="has room for 1000 bytes") as caught:
+    with pytest.raises(LimitRefusedError, match=r"has room for 1000 B, but [0-9.]+ [KM]iB would") as caught:
         site.restore("latest", out)
     assert caught.value.exit_code == 16
     assert vault.total == 0

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from backup.checker import read_sample
 from backup.checker.check import compare_with_vault
 from backup.checker.sample import Amount
 from backup.inventory import archives
+from backup.inventory.times import micros
 from backup.model import MIB, Tier, VaultName
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore
 from backup.transfer.retrievals.confirm import confirm_archives
 from backup.vault.glacier import GlacierVault
+from backup.wording import local_time
 from tests.support.backups import Site
 from tests.support.checking import check_world
 from tests.support.emulated import RunningEmulator
@@ -98,13 +100,26 @@ def test_a_confirmation_keeps_the_listing_that_it_has_just_asked_for(slow: Slow)
     with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database, database:
         database.execute("UPDATE archives SET state = 'unconfirmed'")
     for _ in range(2):
-        assert confirm_archives(site.inventory, site.vault, site.clock, site.progress) > 0
+        left = confirm_archives(site.inventory, site.vault, site.clock, site.progress)
+        assert left > 1
+        told = "archives of vault cold are not confirmed by its list yet: what they hold is stored again"
+        assert site.progress.notes[-1].startswith(f"{left} {told}")
     assert not [note for note in site.progress.notes if "gives no list" in note]
     slow.emulator.advance(5 * HOUR)
     assert confirm_archives(site.inventory, site.vault, site.clock, site.progress) == 0
     assert slow.jobs("InventoryRetrieval") == 1
     with site.inventory.reading() as tx:
         assert archives.count_unconfirmed(tx, site.vault.name) == 0
+
+
+def test_where_lists_are_late_one_made_five_days_later_confirms_what_was_taken_back(slow: Slow) -> None:
+    site = slow.site
+    taken = site.clock.now()
+    with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database, database:
+        database.execute("UPDATE archives SET state = 'unconfirmed', taken_up_at = ?", (micros(taken),))
+    confirm_archives(site.inventory, site.vault, site.clock, site.progress)
+    counts = local_time(taken + timedelta(days=5))
+    assert f"(one that is made after {counts} confirms them)" in site.progress.notes[-1]
 
 
 def test_a_listing_that_stays_unknown_is_given_up(slow: Slow) -> None:

@@ -19,9 +19,9 @@ from backup.app.vaults import Purpose, credential_source, make_vault, warnings_o
 from backup.errors import DeniedError, NightvaultError
 from backup.inventory import identities
 from backup.inventory.database import Inventory
-from backup.model import VaultState
+from backup.model import VaultName, VaultState
 from backup.protocols import Vault
-from backup.transfer.recognise import Meeting, meet, other_vault
+from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retry import Patience
 from backup.vault.glacier_lock import warnings_of
 from backup.vault.s3_warnings import Look
@@ -67,13 +67,22 @@ def vault_there(context: DoctorContext) -> Iterator[Finding]:
         context.states[vault.name] = state
         if not state.exists:
             context.away.add(vault.name)
-            why = "nothing can be stored in it"
-            yield critical("vault", f"vault {vault.name} is not there", why, "nightvault init")
+            yield _missing(context, vault.name, state.location)
         elif state.at is not None and abs(state.at - context.now) > MOST_CLOCK:
             apart = abs(state.at - context.now)
             what = f"this machine's clock and that of vault {vault.name} differ by {_span(apart)}"
             why = "AWS refuses signatures that are five minutes off, and prunes stop"
             yield critical("clock", what, why, "timedatectl set-ntp true")
+
+
+def _missing(context: DoctorContext, vault: VaultName, location: str) -> Finding:
+    """A vault that is not there; what to do about it depends on whether it ever was."""
+    what, command = f"vault {vault} is not there: {location}", "nightvault init"
+    if context.status is not None:
+        with closing(opened(context.config)) as inventory:
+            error = missing_vault(inventory, vault, location)
+        what, command = str(error), error.advice
+    return critical("vault", what, "nothing can be stored in it, or restored from it", command)
 
 
 def _look(context: DoctorContext, vault: Vault) -> Callable[[], VaultState]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.snapshot_arguments import Tags, job_option, tag_option
+from backup.cli.support.snapshot_arguments import Tags, chosen_job, job_option, tag_option
 from backup.errors import UsageError
-from backup.model import EntryKind, JobName
+from backup.model import EntryKind
 
 if TYPE_CHECKING:
     from backup.inventory.entry_versions import Version
@@ -62,8 +62,9 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
     if not path.startswith("/"):
         raise UsageError(f"the path {path!r} must be absolute", advice=f"write /{path}")
     below = os.fsencode(path).rstrip(b"/") or b"/"
-    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        named = JobName(job) if job else None
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        named = chosen_job(config, tx, job)
         first, second = (
             find_snapshot(tx, words, job=named, paths=[below], tags=tags) for words in (before, after)
         )

@@ -26,6 +26,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.snapshot_arguments import (
     Tags,
+    chosen_job,
     job_option,
     paths_that_choose_job,
     split_snapshot_and_path,
@@ -33,7 +34,6 @@ from backup.cli.support.snapshot_arguments import (
 )
 from backup.errors import ExitCode, TargetError, UsageError
 from backup.files import Draft, is_special
-from backup.model import JobName
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -97,7 +97,7 @@ def dump(
         with inventory.reading() as tx:
             some = chosen_paths(path, paths)
             holds = paths_that_choose_job(path, [one.glob for one in some])
-            named = JobName(job) if job else None
+            named = chosen_job(config, tx, job)
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             _check_kind(tx, snapshot, path, as_tar=as_tar)
             choice = made_choice(

@@ -12,13 +12,14 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.moments import at_option
 from backup.cli.support.snapshot_arguments import (
     Tags,
+    chosen_job,
     job_option,
     paths_that_choose_job,
     tag_option,
 )
 from backup.cli.support.version_rows import numbers_of_jobs, version_document
 from backup.errors import UsageError
-from backup.model import EntryKind, JobName
+from backup.model import EntryKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from backup.inventory.connections import Transaction
     from backup.inventory.entry_versions import Series, Takes, Version
     from backup.inventory.snapshots import Snapshot
+    from backup.model import JobName
 
 _TITLE = f"{'first':<8}  {'last':<8}  {'snapshots':>9}  {'size':>10}  {'changed':<20}  path"
 
@@ -63,10 +65,12 @@ def find(
     if newest and oldest:
         raise UsageError("--newest and --oldest: which of both?")
     test = of_name_or_path(pattern, ignores_case=ignore_case)
-    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        chosen = _chosen(tx, job, tags, snapshot or ("latest" if at else None), at, pattern)
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        named = chosen_job(config, tx, job)
+        chosen = _chosen(tx, named, tags, snapshot or ("latest" if at else None), at, pattern)
         series = series_by_job(tx, tags)
-        found = _found(tx, series, chosen, job, test)
+        found = _found(tx, series, chosen, named, test)
         hidden: list[Version] = []
         held = _held(found, series, hidden)
         rows = _rows(_one_of_each_path(held, newest=newest) if newest or oldest else held, series)
@@ -79,18 +83,23 @@ def find(
 
 
 def _chosen(
-    tx: Transaction, job: str | None, tags: Tags, words: str | None, at: datetime | None, pattern: str
+    tx: Transaction,
+    job: JobName | None,
+    tags: Tags,
+    words: str | None,
+    at: datetime | None,
+    pattern: str,
 ) -> Snapshot | None:
     from backup.inventory.snapshots import find_snapshot
 
     if words is None:
         return None
     holds = paths_that_choose_job(b"/", [pattern] if pattern.startswith("/") else [])
-    return find_snapshot(tx, words, job=JobName(job) if job else None, at=at, paths=holds, tags=tags)
+    return find_snapshot(tx, words, job=job, at=at, paths=holds, tags=tags)
 
 
 def _found(
-    tx: Transaction, series: dict[int, Series], chosen: Snapshot | None, job: str | None, test: Takes
+    tx: Transaction, series: dict[int, Series], chosen: Snapshot | None, job: JobName | None, test: Takes
 ) -> Iterator[tuple[int, Version]]:
     """The versions that pass the test, each with its job's number."""
     from backup.inventory.entry_versions import versions_below

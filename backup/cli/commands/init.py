@@ -139,7 +139,7 @@ def _new_key(cli: Cli, key_file: str | None, passphrase_file: str | None) -> Rec
         return key
     cli.show(None, "The recovery key. It is shown this once, and without it nothing can be restored:\n")
     cli.show(None, f"    {key.to_text()}\n")
-    while not cli.confirm("Did you write it down, in two places off this server?"):
+    while not cli.confirm("Did you write it down, in two places off this server?", option=None):
         cli.warn("take your time")
     return key
 

@@ -13,12 +13,13 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.moments import at_option
 from backup.cli.support.snapshot_arguments import (
     Tags,
+    chosen_job,
     job_option,
     paths_that_choose_job,
     split_snapshot_and_path,
     tag_option,
 )
-from backup.model import EntryKind, JobName
+from backup.model import EntryKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,11 +57,12 @@ def ls(
     from backup.inventory.snapshots import find_snapshot
 
     name, path = split_snapshot_and_path(words)
-    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
         snapshot = find_snapshot(
             tx,
             name,
-            job=JobName(job) if job else None,
+            job=chosen_job(config, tx, job),
             at=at,
             paths=paths_that_choose_job(path),
             tags=tags,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +35,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.snapshot_arguments import (
     Tags,
+    chosen_job,
     job_option,
     paths_that_choose_job,
     split_snapshot_and_path,
@@ -42,7 +44,7 @@ from backup.cli.support.snapshot_arguments import (
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
 from backup.inventory.stages import RestoreStage
 from backup.log_context import about
-from backup.model import JobName, OnCapacity
+from backup.model import OnCapacity
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -97,8 +99,7 @@ def restore(
     from backup.cli.support.quoting import quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
-    from backup.restorer.restore import find_open, plan_restore
-    from backup.restorer.target.mark import leave_mark
+    from backup.restorer.restore import plan_restore
 
     terms = RetrievalTerms.taken_from(given)
     name, path = split_snapshot_and_path(words)
@@ -108,7 +109,7 @@ def restore(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             holds = paths_that_choose_job(path, [one.glob for one in some])
-            named = JobName(job) if job else None
+            named = chosen_job(config, tx, job)
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
@@ -120,15 +121,36 @@ def restore(
             settings = config.vault(vault)
             show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
             return
-        begun, known = find_open(context, plan, where), None
-        if begun is not None:
-            leave_mark(begun, context)
-        else:
-            confirm_changes(cli, plan, in_place=where == b"/", yes=yes, overwrite=given["overwrite"])
-            begun, plan, known = begin_and_ask(cli, plan, where, context, terms, began=leave_mark)
+        begun, plan, known = _begun(cli, plan, where, context, terms, yes=yes, overwrite=given["overwrite"])
         fresh = None if context.vault.traits.waits else plan
         del plan  # in hours of waiting it would grow old, and take memory
         carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
+
+
+def _begun(
+    cli: Cli,
+    plan: RestorePlan,
+    target: bytes,
+    context: RestoreContext,
+    terms: RetrievalTerms,
+    *,
+    yes: bool,
+    overwrite: str,
+) -> tuple[Restore, RestorePlan, Sequence[Retrieval] | None]:
+    """The open restore that wants the same, or a new one; its plan; its retrievals if just asked for.
+
+    A new one is recorded once its target was made and opened: where it cannot be used, nothing stays open.
+    """
+    from backup.restorer.restore import find_open
+    from backup.restorer.target.mark import leave_mark, made_target
+
+    begun = find_open(context, plan, target)
+    if begun is not None:
+        leave_mark(begun, context)
+        return begun, plan, None
+    confirm_changes(cli, plan, in_place=target == b"/", yes=yes, overwrite=overwrite)
+    with made_target(os.fsdecode(target)) as made:
+        return begin_and_ask(cli, plan, target, context, terms, began=partial(leave_mark, made=made))
 
 
 def _chosen(path: bytes, paths: Sequence[str], *, in_place: bool) -> tuple[bytes, list[NamedPath]]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.snapshot_arguments import job_option
-from backup.model import JobName
+from backup.cli.support.snapshot_arguments import chosen_job, job_option
 
 if TYPE_CHECKING:
+    from backup.cli.support.tables import Sheet
+    from backup.inventory.connections import Transaction
     from backup.inventory.runs import Run
+    from backup.model import JobName, Problem
+
+    Problems = Mapping[int, Sequence[Problem]]
+
+_LINES = 10
+"""So many lines below the table tell of problems, of all partial runs together."""
+_LINES_OF_A_RUN = 5
 
 
 @click.command()
@@ -31,40 +39,66 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
     from rich.console import Group
 
     from backup.app.opened import opened
-    from backup.cli.support.render import duration, local_time, printable, size, table
-    from backup.cli.support.tables import Column
+    from backup.cli.support.render import printable
     from backup.inventory.holders import held_locks, is_dead
     from backup.inventory.runs import list_runs
 
     config = cli.config()
     before = held_locks(config.state_dir)  # a run that ends, or begins, while we look is not dead
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        found = list_runs(tx, limit=limit, job=JobName(job) if job else None)
+        found = list_runs(tx, limit=limit, job=chosen_job(config, tx, job))
+        partial = _partial_backups(found)
+        told = found if cli.json else partial[:_LINES]
+        problems = _problems(tx, told)
     after = held_locks(config.state_dir)
     held = None if before is None or after is None else before | after
-    documents: list[dict[str, Any]] = []
+    dead = {one.number for one in found if is_dead(one, held)}
+    if cli.json:
+        cli.show([_document(one, dead, problems) for one in found])
+        return
+    errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
+    lines = [*errors, *_problem_lines(partial, problems), *_current_warnings(found)]
+    cli.show(None, Group(_table(found, dead), *map(printable, lines)) if found else "nothing was run yet")
+
+
+def _problems(tx: Transaction, told: Sequence[Run]) -> Problems:
+    if not told:
+        return {}
+    from backup.inventory.snapshots import problems_of_runs
+
+    return problems_of_runs(tx, [one.number for one in told])
+
+
+def _document(one: Run, dead: set[int], problems: Problems) -> dict[str, Any]:
+    from backup.cli.support.problems import problem_document
+
+    return {
+        "run": one.number,
+        "kind": one.kind,
+        "job": one.job,
+        "outcome": str(one.outcome),
+        "dead": one.number in dead,
+        "started_at": one.started_at,
+        "finished_at": one.finished_at,
+        "report": one.report,
+        "problems": [problem_document(each) for each in problems.get(one.number, ())],
+    }
+
+
+def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
+    from backup.cli.support.render import duration, local_time, size, table
+    from backup.cli.support.tables import Column
+
     rows: list[tuple[object, ...]] = []
     for one in found:
         took = (one.finished_at - one.started_at).total_seconds() if one.finished_at else None
-        documents.append(
-            {
-                "run": one.number,
-                "kind": one.kind,
-                "job": one.job,
-                "outcome": str(one.outcome),
-                "dead": is_dead(one, held),
-                "started_at": one.started_at,
-                "finished_at": one.finished_at,
-                "report": one.report,
-            }
-        )
         sent = one.report.get("bytes_uploaded")
         rows.append(
             (
                 one.number,
                 one.kind,
                 one.job,
-                "dead" if is_dead(one, held) else str(one.outcome),
+                "dead" if one.number in dead else str(one.outcome),
                 local_time(one.started_at),
                 duration(took) if took is not None else None,
                 one.report.get("files"),
@@ -73,10 +107,30 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
         )
     numbers = [Column(title, right=True, rank=1) for title in ("took", "files", "uploaded")]
     named = [Column("run", right=True), "kind", Column("job", least=8), "outcome", "began"]
-    columns: list[object] = [*named, *numbers]
-    errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
-    text = Group(table(columns, rows), *(printable(line) for line in [*errors, *_current_warnings(found)]))
-    cli.show(documents, text if rows else "nothing was run yet")
+    return table([*named, *numbers], rows)
+
+
+def _partial_backups(found: Sequence[Run]) -> list[Run]:
+    from backup.inventory.runs import Outcome, RunKind
+
+    return [one for one in found if one.kind is RunKind.BACKUP and one.outcome is Outcome.PARTIAL]
+
+
+def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
+    """What the newest partial backups could not save, a few lines of each, and how many are not told of."""
+    from backup.cli.support.problems import problem_lines
+    from backup.cli.support.render import counted
+
+    left = _LINES
+    for place, one in enumerate(partial):
+        if left <= 0 or place == _LINES:
+            untold = counted(len(partial) - place, "older partial backup")
+            yield f"… and {untold}; --json has what they could not save"
+            return
+        unsaved = [each for each in problems.get(one.number, ()) if not each.is_warning]
+        lines = problem_lines(sorted(unsaved, key=lambda each: each.path), most=min(left, _LINES_OF_A_RUN))
+        yield from (f"run {one.number}: {line}" for line in lines)
+        left -= len(lines)
 
 
 def _current_warnings(found: Sequence[Run]) -> Iterator[str]:

@@ -10,8 +10,7 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.problems import problem_document
-from backup.cli.support.snapshot_arguments import Tags, job_option, tag_option
-from backup.model import JobName
+from backup.cli.support.snapshot_arguments import Tags, chosen_job, job_option, tag_option
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,8 +29,10 @@ def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     from backup.app.opened import opened
     from backup.inventory.snapshots import list_snapshots
 
-    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
-        found = list_snapshots(tx, job=JobName(job) if job else None, also_forgotten=forgotten, tags=tags)
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        named = chosen_job(config, tx, job)
+        found = list_snapshots(tx, job=named, also_forgotten=forgotten, tags=tags)
     if forgotten:
         found = [one for one in found if one.forgotten_at is not None]
     now = cli.clock.now()

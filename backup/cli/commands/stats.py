@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.snapshot_arguments import job_option
-from backup.model import JobName, VaultName
+from backup.cli.support.snapshot_arguments import chosen_job, job_option
+from backup.model import VaultName
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from backup.app.stats import Statistics
-    from backup.config import Config
 
 _NIGHTS = 14
 """Nights that the screen shows."""
@@ -44,21 +43,15 @@ def stats(cli: Cli, vault: str | None, job: str | None, by: str | None) -> None:
     from backup.cli.support.stats_document import stats_document
 
     config = cli.config()
-    chosen = VaultName(vault) if vault else None, JobName(job) if job else None
+    of_vault = VaultName(vault) if vault else None
     with closing(opened(config)) as inventory:
-        found = read_statistics(config, inventory, cli.clock.now(), vault=chosen[0], job=chosen[1])
-    if not found.rows.parts:
-        _require_names(config, vault, job)
+        with inventory.reading() as tx:
+            named = chosen_job(config, tx, job)
+        found = read_statistics(config, inventory, cli.clock.now(), vault=of_vault, job=named)
+    if not found.rows.parts and vault is not None:
+        config.vault(vault)  # where nothing was found, a name that is not in the config is a mistake
     document = stats_document(found) if cli.json else None
     cli.show(document, Group(*_screen(found, by)) if found.rows.parts else "nothing is stored yet")
-
-
-def _require_names(config: Config, vault: str | None, job: str | None) -> None:
-    """Where nothing was found, a name that is not in the config is a mistake. `UsageError`."""
-    if vault is not None:
-        config.vault(vault)
-    if job is not None:
-        config.job(job)
 
 
 def _screen(found: Statistics, by: str | None) -> Iterator[RenderableType]:

@@ -87,7 +87,8 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
         cli.say(
             f"vault {name} ({found.location}) was {found.before or 'not known yet'}, {found.present_state}"
         )
-        cli.say(f"{counted(found.archives, 'archive')} of this inventory were stored in the one before")
+        were = "was" if found.archives == 1 else "were"
+        cli.say(f"{counted(found.archives, 'archive')} of this inventory {were} stored in the one before")
         cli.say("what this one does not hold of them is lost: the next backup stores anew what is needed now")
         if not (yes or cli.confirm(f"Go on with what is at {found.location} as vault {name}?")):
             raise UsageError("nothing was changed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.snapshot_arguments import Tags, job_option, tag_option
+from backup.cli.support.snapshot_arguments import Tags, chosen_job, job_option, tag_option
 from backup.cli.support.version_rows import numbers_of_jobs, version_document
 from backup.errors import UsageError
 
@@ -34,9 +34,10 @@ def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
     from backup.inventory.entry_versions import series_by_job
 
     wanted = os.fsencode(os.path.abspath(path))
-    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
         series = series_by_job(tx, tags)
-        numbers = numbers_of_jobs(tx, series, job)
+        numbers = numbers_of_jobs(tx, series, chosen_job(config, tx, job))
         kept = [row for number in numbers for row in _history(tx, series[number], number, wanted)]
         if not kept:
             raise _not_found(tx, series, numbers, wanted)

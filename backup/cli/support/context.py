@@ -153,12 +153,12 @@ class Cli:
         """Whether a question can be asked."""
         return sys.stdin.isatty()
 
-    def confirm(self, question: str) -> bool:
-        """Ask on the terminal; `UsageError` where nobody can answer."""
+    def confirm(self, question: str, *, option: str | None = "--yes") -> bool:
+        """Ask on the terminal; `UsageError` where nobody can answer, which names the option that says yes."""
         if not self.can_ask:
             raise UsageError(
                 f"nobody is there to answer: {question}",
-                advice="run it on a terminal, or say yes with an option",
+                advice="run it on a terminal" + (f", or with {option}" if option else ""),
             )
         return click.confirm(question, err=True)
 

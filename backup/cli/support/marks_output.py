@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from backup.cli.support.amending import amending
+from backup.cli.support.snapshot_arguments import chosen_job
 from backup.errors import UsageError
-from backup.model import JobName
 
 if TYPE_CHECKING:
     from backup.app.marking import Change
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backup.cli.support.snapshot_arguments import Tags
     from backup.inventory.connections import Transaction
     from backup.inventory.snapshots import Snapshot
+    from backup.model import JobName
 
 
 def mark_snapshots(
@@ -28,7 +29,7 @@ def mark_snapshots(
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            ids = {one.id for one in _found(tx, words, job, tags)}
+            ids = {one.id for one in _found(tx, words, chosen_job(config, tx, job), tags)}
         with amending(cli, config, inventory) as at:
             done = list(mark(at, ids, change))
         with inventory.reading() as tx:
@@ -43,11 +44,10 @@ def mark_snapshots(
     cli.report({"snapshots": [_document(one) for one in after], "amended": amended}, _text(after))
 
 
-def _found(tx: Transaction, words: Sequence[str], job: str | None, tags: Tags) -> list[Snapshot]:
+def _found(tx: Transaction, words: Sequence[str], job: JobName | None, tags: Tags) -> list[Snapshot]:
     from backup.inventory.snapshots import find_snapshot
 
-    named = JobName(job) if job else None
-    return [find_snapshot(tx, word, job=named, tags=tags) for word in words]
+    return [find_snapshot(tx, word, job=job, tags=tags) for word in words]
 
 
 def _every(tx: Transaction) -> list[Snapshot]:

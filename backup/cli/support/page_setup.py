@@ -116,8 +116,9 @@ def _listening(listen: str) -> Iterator[socket.socket]:
         sock.listen(128)
     except (OSError, OverflowError) as error:
         sock.close()
+        reason = error.strerror or error if isinstance(error, OSError) else "a port is at most 65535"
         raise NightvaultError(
-            f"cannot listen on {listen}: {error}", advice="choose another --listen"
+            f"cannot listen on {listen}: {reason}", advice="choose another --listen"
         ) from error
     try:
         yield sock

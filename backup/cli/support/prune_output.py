@@ -73,14 +73,15 @@ def _lines(report: PruneReport, currency: str) -> Iterator[str]:
 
     yield f"prune of vault {report.vault}" + (", a plan: nothing was done" if report.is_plan else "")
     told = [
-        ("condemned", report.condemned, "no kept snapshot needs them"),
-        ("taken up", report.taken_up, "needed again: they stay"),
+        ("condemned", report.condemned, _one_or(report.condemned, "no kept snapshot needs", "it", "them")),
+        ("taken up", report.taken_up, _one_or(report.taken_up, "needed again:", "it stays", "they stay")),
         ("deleted", report.deleted, _saved(report.deleted, currency)),
     ]
     lines = [_line(word, f"{_amount(group)}: {why}") for word, group, why in told if group.archives]
     if report.deleted.fee:
         paid = money(report.deleted.fee, currency)
-        lines.append(_line("", f"for {paid}, since their minimum duration was not over"))
+        their = _one_or(report.deleted, "since", "its", "their")
+        lines.append(_line("", f"for {paid}, {their} minimum duration was not over"))
     if report.deleted_elsewhere:
         lines.append(_line("gone", f"{counted(report.deleted_elsewhere, 'archive')}, deleted elsewhere"))
     lines += [_line("refused", f"{_amount(group)}: {_kept(group)}") for group in report.refused]
@@ -89,6 +90,11 @@ def _lines(report: PruneReport, currency: str) -> Iterator[str]:
         lines.append(_line("old runs", _removed(report.old_runs, is_plan=report.is_plan)))
     waits = "; what waits is below" if report.waiting else ": all that is stored is needed"
     yield from lines or [f"  nothing is to be done{waits}"]
+
+
+def _one_or(group: Group, words: str, of_one: str, of_many: str) -> str:
+    """Words that end by whether they are of one archive or of many."""
+    return f"{words} {of_one if group.archives == 1 else of_many}"
 
 
 def _line(word: str, text: str) -> str:

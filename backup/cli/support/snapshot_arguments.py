@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.config import Config
+    from backup.inventory.connections import Transaction
+    from backup.model import JobName
 
 
 def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -18,6 +24,15 @@ def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str
 
 
 job_option = click.option("--job", metavar="NAME", callback=_job, help="Only of this job.")
+
+
+def chosen_job(config: Config, tx: Transaction, name: str | None) -> JobName | None:
+    """The job that `--job` names; None without it. `UsageError` where config and inventory do not know it."""
+    if not name:
+        return None
+    from backup.app.known_jobs import known_job
+
+    return known_job(config, tx, name)
 
 
 Tags = tuple[frozenset[str], ...]

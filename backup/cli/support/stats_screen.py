@@ -57,7 +57,8 @@ def _contents(one: Summary) -> Iterator[tuple[str, str]]:
     if one.dead.archives:
         last = one.dead_minimum.last
         free = f"free from {last} on" if last else "free now"
-        yield "  dead", f"{_shown(one.dead)} of these, {free}: no kept snapshot needs them"
+        them = "it" if one.dead.archives == 1 else "them"
+        yield "  dead", f"{_shown(one.dead)} of these, {free}: no kept snapshot needs {them}"
 
 
 def _shown(amount: Amount) -> str:

@@ -176,7 +176,7 @@ def _vault(one: VaultStatus, status: Status) -> str:
     if not one.archives:
         return f"{one.name}: nothing is stored yet"
     cost = "no known price" if one.month is None else f"{money(one.month, status.currency)} a month"
-    cost = "free" if one.is_free else cost
+    cost = "costs nothing" if one.is_free else cost
     text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
     if one.unverified_since:
         text += f"; the oldest that no check has read is of {one.unverified_since.astimezone():%Y-%m-%d}"

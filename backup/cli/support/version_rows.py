@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backup.errors import UsageError
-from backup.model import JobName
 
 if TYPE_CHECKING:
     from backup.inventory.connections import Transaction
     from backup.inventory.entry_versions import Series, Version
     from backup.inventory.snapshots import Snapshot
+    from backup.model import JobName
 
 
 def version_document(one: Version, known: Sequence[Snapshot]) -> dict[str, Any]:
@@ -32,13 +32,13 @@ def version_document(one: Version, known: Sequence[Snapshot]) -> dict[str, Any]:
     }
 
 
-def numbers_of_jobs(tx: Transaction, series: dict[int, Series], job: str | None) -> list[int]:
+def numbers_of_jobs(tx: Transaction, series: dict[int, Series], job: JobName | None) -> list[int]:
     """The numbers of all jobs that have snapshots, or of the one of that name. `UsageError`."""
     from backup.inventory.runs import find_job
 
     if job is None:
         return list(series)
-    found = find_job(tx, JobName(job))
+    found = find_job(tx, job)
     if found is None or found.number not in series:
         raise UsageError(
             f"there are no snapshots of a job {job!r}", advice="`nightvault snapshots` lists them"

@@ -95,16 +95,38 @@ def _read(name: bytes, directory: int) -> bytes:
         os.close(handle)
 
 
-def leave_mark(restore: Restore, context: RestoreContext) -> None:
-    """Create and mark the target of a restore that a user begins or resumes.
+@contextmanager
+def made_target(path: str) -> Iterator[bool]:
+    """Make the target of a new restore before anything is recorded; whether it was missing.
 
-    A target that cannot be created is reported later, by the code that writes there.
+    `TargetError` where it cannot be used. After any error the directories made for it go again if they are
+    empty; a process that is killed leaves them, and the same command goes on with them.
+    """
+    missing: list[str] = []
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    try:
+        Target(path).close()
+        yield bool(missing)
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):
+                os.rmdir(each)
+        raise
+
+
+def leave_mark(restore: Restore, context: RestoreContext, *, made: bool = False) -> None:
+    """Create and mark the target of a restore that a user begins or resumes; `made`: it was just made for it.
+
+    A target that cannot be created any more is reported later, by the code that writes there.
     """
     with context.inventory.reading() as tx:
         before = read_progress(tx, restore.number)
     if before is not None:
         _require_something(restore, before)
-    made = not os.path.isdir(restore.target)
+    made = made or not os.path.isdir(restore.target)
     with suppress(TargetError), closing(Target(os.fsdecode(restore.target))) as target:
         Mark(restore.id, context.secret).leave(target.handle(b""), made=made)
 

@@ -7,6 +7,7 @@ from backup.inventory import archives, compared
 from backup.inventory.database import Inventory
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
+from backup.wording import counted, local_time
 
 
 def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress: Progress) -> int:
@@ -24,11 +25,19 @@ def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress:
         progress.note(f"the vault gives no list: {error}")
     left = confirm_shown(inventory, vault)
     if left:
-        progress.note(
-            f"{left} archives of vault {vault.name} are not confirmed by its list yet: what they hold is "
-            "stored again if it is needed now"
-        )
+        progress.note(_told(left, inventory, vault))
     return left
+
+
+def _told(left: int, inventory: Inventory, vault: Vault) -> str:
+    with inventory.reading() as tx:
+        since = compared.confirmable_from(tx, vault.name, at_once=vault.traits.lists_at_once)
+    are, them = ("is", "it") if left == 1 else ("are", "them")
+    when = "" if since is None else f" (one that is made after {local_time(since)} confirms {them})"
+    return (
+        f"{counted(left, 'archive')} of vault {vault.name} {are} not confirmed by its list yet{when}: what "
+        f"{'it holds' if left == 1 else 'they hold'} is stored again if it is needed now"
+    )
 
 
 def confirm_shown(inventory: Inventory, vault: Vault) -> int:

@@ -1,0 +1,22 @@
+"""Jobs by the names that people give: those of the config, and those that the inventory remembers."""
+
+from __future__ import annotations
+
+from backup.config import Config
+from backup.errors import UsageError
+from backup.inventory import runs
+from backup.inventory.connections import Transaction
+from backup.model import JobName
+
+
+def known_job(config: Config, tx: Transaction, name: str) -> JobName:
+    """The job of that name, in the config or ever backed up. `UsageError` where neither knows it."""
+    if name not in runs.all_job_names(tx):
+        try:
+            config.job(name)
+        except UsageError as error:
+            raise UsageError(
+                str(error),
+                advice="`nightvault snapshots` also lists those of jobs that the config has no more",
+            ) from error
+    return JobName(name)
