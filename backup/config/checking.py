@@ -203,7 +203,7 @@ def _check_job(job: JobSettings, vaults: Sequence[str]) -> Iterator[Mistake]:
 
 
 def _check_written_job(written: object, vaults: Sequence[str]) -> Iterator[Mistake]:
-    """What can be told of a job that has other mistakes."""
+    """The mistakes in vault, schedule and time zone of a job whose table has other mistakes, too."""
     if isinstance(written, Mapping):
         texts = {key: value for key, value in written.items() if isinstance(value, str)}
         if "vault" in texts:

@@ -104,7 +104,7 @@ def pack_problems(problems: Sequence[Problem]) -> bytes:
 
 
 def unpack_problems(packed: bytes) -> tuple[Problem, ...]:
-    """What `pack_problems` packed."""
+    """Problems from the bytes that `pack_problems` made of them."""
     problems = msgspec.msgpack.decode(packed, type=list[tuple[bytes, str, str]])
     return tuple(Problem.of(path, kind, detail) for path, kind, detail in problems)
 

@@ -1,9 +1,10 @@
-"""What tests of commands share: a command to try the frame with, and a machine that gets keys."""
+"""What tests of commands share: a server, a command to try the frame with, and a machine that gets keys."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import click
@@ -14,8 +15,17 @@ from backup.cli import COMMANDS, main
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import LazyCommand
 from tests.cli.helper_world import World, made_world
+from tests.support.servers import Server, directory_server
 
 Body = Callable[[Cli], object]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """A server with a directory vault and its keys; many files of tests have another."""
+    made = directory_server(tmp_path)
+    made.init()
+    return made
 
 
 @pytest.fixture

@@ -14,16 +14,9 @@ import pytest
 from backup.cli.support.stopping import stop_on_signals
 from backup.errors import SpoolError
 from backup.format.line import RecoveryLine
-from tests.support.servers import Server, directory_server
+from tests.support.servers import Server
 
 JOB = '[[job]]\nname = "{name}"\nvault = "{vault}"\nsources = ["{source}"]\n'
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
 
 
 def add_job(server: Server, name: str, *, vault: str = "cold") -> Path:

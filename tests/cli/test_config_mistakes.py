@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server, directory_server
+from tests.support.servers import Server
 
 NUL = "\\u0000"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
 
 
 def add(server: Server, *lines: str) -> None:

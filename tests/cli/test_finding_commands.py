@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.doubles import ManualClock
-from tests.support.servers import Server, directory_server
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
+from tests.support.servers import Server
 
 
 def later(server: Server, **span: float) -> None:

@@ -13,16 +13,9 @@ from backup.cli.commands import vaults
 from backup.errors import UnreachableError
 from backup.model import ArchiveId, VaultState
 from tests.support.doubles import ManualClock
-from tests.support.servers import Server, directory_server
+from tests.support.servers import Server
 
 LONG_ID = ArchiveId("NkbByEejwEggmBz2fTHgJrg0XBoDfjP4q6iu87-" + "x" * 99)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.support.emulated import RunningEmulator
-from tests.support.servers import HurryingClock, Server, directory_server, running_cloud
+from tests.support.servers import HurryingClock, Server, running_cloud
 from tests.support.trees import assert_same_tree
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
 
 
 def lose(server: Server) -> None:

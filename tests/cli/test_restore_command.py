@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server, directory_server
+from tests.support.servers import Server
 from tests.support.trees import assert_same_tree
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
 
 
 def test_the_report(server: Server, tmp_path: Path) -> None:

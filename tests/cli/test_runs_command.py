@@ -5,16 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.servers import Server, directory_server
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
+from tests.support.servers import Server
 
 
 def missing(server: Server, *names: str) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from backup.app.opened import opened
 from backup.app.set_aside import alone_on_state
 from backup.config import load_config
@@ -20,15 +18,8 @@ from backup.format.keys import RecoveryKey, plain_key_file
 from backup.inventory.database import Inventory
 from backup.model import MIB
 from tests.support.doubles import ManualClock
-from tests.support.servers import Server, directory_server
+from tests.support.servers import Server
 from tests.support.trees import assert_same_tree
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    made = directory_server(tmp_path)
-    made.init()
-    return made
 
 
 def wait_until(seen: Callable[[], object]) -> None:

@@ -117,7 +117,7 @@ def _partial_backups(found: Sequence[Run]) -> list[Run]:
 
 
 def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
-    """What the newest partial backups could not save, a few lines of each, and how many are not told of."""
+    """Lines with what the newest partial backups could not save, a few each, and how many are left out."""
     from backup.cli.support.problems import problem_lines
     from backup.cli.support.render import counted
 
