@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from backup.app.clock import SystemClock
 from backup.archiver import contents, sealing
+from backup.archiver.foreseen import LEAST_CHUNKS
 from backup.buffers import Buffers
 from backup.config import load_config, most_parts_at_once, part_size_within
 from backup.errors import ConfigError
@@ -262,7 +263,8 @@ class TestUnderWay:
         """
         source = Path(os.fsdecode(site.job.sources[0]))
         for number in range(8):
-            (source / f"{number}-grows").write_bytes(os.urandom(6 * MIB))
+            # As many chunks as are compared, wherever cuts fall.
+            (source / f"{number}-grows").write_bytes(os.urandom((LEAST_CHUNKS - 1) * MAXIMUM + 1))
         made: dict[int, int] = {}
         given: list[int] = []
         real = Buffers.take
