@@ -1,9 +1,9 @@
 """Divides one memory setting into limits for each buffer and queue; pure arithmetic.
 
-What is always needed comes first: windows of files that are read, and a frame sealed and a frame proven on
-each of two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided:
-half to parts that are sent, a fifth to frames under way, and so on. The sum of the worst cases stays within
-the setting; interpreter, libraries and the database's cache come on top.
+What is always needed comes first: windows of files that are read, and a frame sealed or proven on each of
+two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: half to
+parts that are sent, and of the other half a third to frames under way, and so on. The sum of the worst cases
+stays within the setting; interpreter, libraries and the database's cache come on top.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from backup.model import MIB
 
 DEFAULT_MEMORY: Final = 320 * MIB
 LEAST_MEMORY: Final = 96 * MIB
-FRAME: Final = 4 * MIB  # the usual size of a frame
+FRAME: Final = 6 * MIB  # the largest that a backup makes, of small files
 
-ALWAYS: Final = 64 * MIB
+ALWAYS: Final = 72 * MIB
 """The fixed part: windows in which files are cut, three of 4 MiB beside those whose chunks wait for numbers,
-and two of 8 MiB for files that are compared with earlier versions; for each of two workers a frame being
-compressed and one read back and opened; the two frames that are gathered and the one that is sent: 4 MiB
-each. The rest is for the one additional small file that fits each buffer of a batch ahead."""
+and two of 8 MiB for files that are compared with earlier versions; for each of two workers a frame, sealed
+or opened, beside what it was before; the two frames that are gathered and the one that is sent: 6 MiB each.
+The rest is for the one additional small file that fits each buffer of a batch ahead."""
 
 FURTHER_WORKER: Final = 24 * MIB
-"""Each worker beyond two: a frame being compressed, one read back and opened, and two more frames under way
-before and after they are sealed, 4 MiB each."""
+"""Each worker beyond two: a frame beside what it was before, and one more under way before and after it is
+sealed, 6 MiB each."""
 
 MAKER: Final = 26 * MIB
 """A process that makes a restore's small files; the two frames that it shares come on top."""
@@ -38,6 +38,7 @@ MOST_READERS: Final = 4
 
 BATCHES_AHEAD: Final = 2
 """Batches that are asked of each of them at once, each with room for compressible and dense files."""
+_MORE_FOR_PARTS: Final = 4 * MIB  # than half: one of 16 MiB with the least memory, four of 32 by default
 _PIECES: Final = 5  # three fetched ahead, one being verified, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
@@ -83,13 +84,15 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     for_workers = min(max(0, cores - 2) * FURTHER_WORKER, rest // 4)
     further = for_workers // FURTHER_WORKER
     left = rest - for_workers
+    uploads = left // 2 + _MORE_FOR_PARTS
+    left -= uploads
     workers = min(cores, 2) + further
     return BackupMemory(
-        uploads=left // 2,
-        in_flight=left * 3 // 32 + further * 2 * FRAME,
-        batch=left // 32,
-        ahead=left * 3 // 128 // _readers(workers),
-        chunks=left * 5 // 32 // CHUNK_BYTES,
+        uploads=uploads,
+        in_flight=left // 6 + further * FRAME,
+        batch=left // 15,
+        ahead=left // 20 // _readers(workers),
+        chunks=left // 3 // CHUNK_BYTES,
         workers=workers,
     )
 
@@ -99,8 +102,8 @@ def _readers(workers: int) -> int:
 
 
 def frame_openers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:
-    """The threads that open a restore's frames: one for each core, as an eighth of `memory` holds frames."""
-    return max(1, min(cores, memory // 8 // (2 * FRAME)))
+    """The threads that open a restore's frames: one for each core, as 3/16 of `memory` hold their frames."""
+    return max(1, min(cores, memory * 3 // 16 // (2 * FRAME)))
 
 
 def file_makers(memory: int = DEFAULT_MEMORY, cores: int = 2) -> int:

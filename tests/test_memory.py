@@ -25,9 +25,10 @@ from backup.buffers import Buffers
 from backup.config import load_config, most_parts_at_once, part_size_within
 from backup.errors import ConfigError
 from backup.format.chunker import MAXIMUM
-from backup.format.frame import FRAME_SIZE
+from backup.format.frame import SMALL_FILES_FRAME
 from backup.memory import (
     DEFAULT_MEMORY,
+    FRAME,
     LEAST_MEMORY,
     backup_memory,
     fetched_piece,
@@ -67,7 +68,9 @@ class TestShares:
         limits = backup_memory(memory, cores)
         assert limits.worst <= memory
         assert 1 <= limits.workers <= cores
-        assert limits.in_flight >= (limits.workers - 2) * 8 * MIB, "two frames under way for each further one"
+        assert limits.in_flight >= (limits.workers - 2) * FRAME, (
+            "a large frame under way for each further one"
+        )
 
     @given(MEMORY, st.integers(0, 2**30), st.integers(1, 256))
     def test_more_memory_never_means_fewer_workers(self, memory: int, more: int, cores: int) -> None:
@@ -85,7 +88,7 @@ class TestShares:
             (96, 8, 2, 1, 1),
             (320, 3, 3, 3, 2),
             (320, 8, 4, 5, 3),
-            (1024, 16, 12, 16, 9),
+            (1024, 16, 11, 16, 9),
             (4096, 32, 32, 32, 31),
         ],
     )
@@ -108,11 +111,12 @@ class TestShares:
 
     def test_the_default_is_what_the_parts_have_without_it(self) -> None:
         default = backup_memory(DEFAULT_MEMORY)
-        assert default.in_flight == 24 * MIB
+        assert default.in_flight == 20 * MIB
         assert default.batch == contents._BATCH_BYTES
         assert default.ahead == 3 * MIB
         assert default.uploads == 4 * 32 * MIB
         assert fetched_piece() == PIECE
+        assert FRAME == SMALL_FILES_FRAME
 
 
 class TestConfig:
@@ -231,7 +235,7 @@ class TestUnderWay:
         memory = backup_memory(LEAST_MEMORY)
         site.job = replace(site.job, memory=memory)
         site.backup()
-        assert 0 < most <= memory.in_flight + FRAME_SIZE
+        assert 0 < most <= memory.in_flight + SMALL_FILES_FRAME
 
     def test_chunks_of_a_pack(self, site: Site) -> None:
         site.job = replace(site.job, memory=replace(site.job.memory, chunks=5))
@@ -292,7 +296,7 @@ class TestUnderWay:
         assert 0 < len(large) <= 3, "two, and one that a thread let go a moment late"
         assert given.count(LARGEST_WINDOW) >= 8
         windows = 2 * LARGEST_WINDOW + 3 * MAXIMUM
-        frames = limits.in_flight + 3 * FRAME_SIZE  # two that are gathered, one that is sent
+        frames = limits.in_flight + 3 * SMALL_FILES_FRAME  # two that are gathered, one that is sent
         assert sum(made.values()) <= windows + frames + limits.batch
 
 

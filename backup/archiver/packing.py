@@ -177,8 +177,9 @@ class OpenPack:
                 raise ProofError(_disproved(self.path, f"the content of frame {row.number}"))
 
     def _opened(self, codec: FrameCodec, row: FrameRow) -> bytes:
-        sealed = self._read(row.sealed_length, row.offset)
-        return codec.open(self.keys.frame_key, self.label.pack_id, row, sealed)
+        return codec.open(
+            self.keys.frame_key, self.label.pack_id, row, self._read(row.sealed_length, row.offset)
+        )
 
     @contextmanager
     def _disproving(self, row: FrameRow) -> Iterator[None]:

@@ -23,10 +23,13 @@ from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
 from backup.buffers import Buffers
 from backup.format.chunk_columns import ChunkColumns
-from backup.format.frame import FRAME_SIZE
+from backup.format.chunker import MINIMUM
+from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME
 from backup.inventory.numbers import Numbers
 from backup.inventory.packed import KnownChunk
 from backup.model import MIB, Buffer, ChunkId, Pack
+
+_FRAMES_OF_A_PACK = 8  # at least, or what is left at its end is much of it
 
 
 class ChunkRun(NamedTuple):
@@ -61,7 +64,7 @@ class Pipeline:
         level: int | None,
         pack_size: int,
         workers: int = 2,
-        in_flight: int = 24 * MIB,
+        in_flight: int = 20 * MIB,
         most_chunks: int = MOST_CHUNKS,
     ) -> None:
         self.buffers = Buffers()
@@ -79,6 +82,7 @@ class Pipeline:
         self._known = known
         self._supply = supply
         self._frames: list[Frame | None] = [None, None]  # compressible, dense
+        self._most_of_small = max(FRAME_SIZE, min(SMALL_FILES_FRAME, pack_size // _FRAMES_OF_A_PACK))
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
         self._being_recorded: deque[tuple[Pack, Future[Any]]] = deque()
         self._recorded: list[Pack] = []  # since the last batch: the inventory knows their chunks
@@ -105,7 +109,7 @@ class Pipeline:
             return self._add_run(run)
         starts = accumulate(run.lengths, initial=0)
         return [
-            self._number(chunk, run.data[start : start + length], found, is_dense=run.is_dense)
+            self._number(chunk, run.data[start : start + length], found, run)
             for chunk, start, length in zip(run.ids, starts, run.lengths, strict=False)
         ]
 
@@ -125,10 +129,8 @@ class Pipeline:
         self.used_archives.update(known.archive for known in found.values())
         return found
 
-    def _number(
-        self, chunk: ChunkId, data: Buffer, found: Mapping[bytes, KnownChunk], *, is_dense: bool = False
-    ) -> int:
-        """The number of a chunk, a new one if it has none."""
+    def _number(self, chunk: ChunkId, data: Buffer, found: Mapping[bytes, KnownChunk], run: ChunkRun) -> int:
+        """The number of a chunk of a run, a new one if it has none."""
         number = self._fresh.get(chunk)
         if number is not None:
             return number
@@ -136,7 +138,7 @@ class Pipeline:
         if known is not None:
             return known.number
         number = self._fresh[chunk] = self._supply.take()
-        self._frame_for(len(data), is_dense).add([chunk], [len(data)], [number], data)
+        self._frame_for(len(data), run.is_dense, self._most(run)).add([chunk], [len(data)], [number], data)
         self.new_bytes += len(data)
         return number
 
@@ -145,6 +147,7 @@ class Pipeline:
         numbers = self._supply.take_many(len(run.ids))
         ends = list(accumulate(run.lengths))
         first = start = 0
+        most = self._most(run)
         while first < len(ends):
             last = max(first + 1, bisect_right(ends, start + FRAME_SIZE))
             size = ends[last - 1] - start
@@ -152,8 +155,8 @@ class Pipeline:
                 self._close_frame(run.is_dense)
                 frame = None
             else:
-                frame = self._frame_for(run.lengths[first], run.is_dense)
-                last = max(first + 1, bisect_right(ends, start + FRAME_SIZE - frame.size))
+                frame = self._frame_for(run.lengths[first], run.is_dense, most)
+                last = max(first + 1, bisect_right(ends, start + most - frame.size))
             some, data = slice(first, last), run.data[start : ends[last - 1]]
             columns = run.ids[some], run.lengths[some], numbers[some]
             if frame is None:
@@ -174,10 +177,14 @@ class Pipeline:
         is_over = before is None or before.size >= FRAME_SIZE // 2 or before.size + first > FRAME_SIZE
         return size >= FRAME_SIZE // 2 and is_over
 
-    def _frame_for(self, size: int, kind: int) -> Frame:
-        """The frame that takes the next chunk, of `size` bytes."""
+    def _most(self, run: ChunkRun) -> int:
+        """The most bytes of a frame that takes chunks of this run: small files may repeat each other."""
+        return self._most_of_small if len(run.data) < len(run.ids) * MINIMUM else FRAME_SIZE
+
+    def _frame_for(self, size: int, kind: int, most: int) -> Frame:
+        """The frame that takes the next chunk, of `size` bytes, and then has at most so many bytes."""
         frame = self._frames[kind]
-        if frame is not None and frame.size + size > FRAME_SIZE:
+        if frame is not None and frame.size + size > most:
             self._close_frame(kind)
             frame = None
         if frame is None:

@@ -25,7 +25,7 @@ from msgspec import Struct, field
 from backup.archiver.packing import OpenPack
 from backup.buffers import Buffers
 from backup.format.chunker import MINIMUM
-from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
+from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
 
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
@@ -48,6 +48,11 @@ class Frame(Struct):
     ) -> Self:
         """Consecutive chunks as they lie in `data`, which nobody changes while there is a view of it."""
         return cls(data, list(ids), list(lengths), list(numbers), len(data))
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that cannot be used again while the frame is there."""
+        return memoryview(self.buffer.obj).nbytes
 
     def add(
         self, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: Buffer
@@ -98,7 +103,7 @@ class SealingLine:
         level: int | None,
         pack_size: int,
         workers: int = 2,
-        in_flight: int = 24 * MIB,
+        in_flight: int = 20 * MIB,
         most_chunks: int = MOST_CHUNKS,
         make_codec: Callable[[int | None], FrameCodec] = FrameCodec,
     ) -> None:
@@ -108,7 +113,7 @@ class SealingLine:
         self._level = level
         self._make_codec = make_codec
         self._pack_size = pack_size
-        self._most_frames = max(1, in_flight // FRAME_SIZE)
+        self._in_flight = in_flight
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
@@ -141,7 +146,7 @@ class SealingLine:
 
     def open_frame(self) -> Frame:
         """An empty frame."""
-        return Frame(self._buffers.take(FRAME_SIZE))
+        return Frame(self._buffers.take(SMALL_FILES_FRAME))
 
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; asks the writer only when it is nearly full.
@@ -171,9 +176,7 @@ class SealingLine:
         self._under_way.append(_UnderWay(filling, frame, writing))
         filling.chunks += len(frame.ids)
         filling.in_flight += frame.size
-        while len(self._under_way) > self._most_frames or (
-            self._under_way and self._under_way[0].writing.done()
-        ):
+        while self._has_too_much() or (self._under_way and self._under_way[0].writing.done()):
             self._settle_oldest()
 
     def close_pack(self) -> None:
@@ -195,6 +198,11 @@ class SealingLine:
         directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.ids))
         return filling.written + filling.in_flight + frame.size + directory <= self._pack_size
 
+    def _has_too_much(self) -> bool:
+        """Whether more than one frame is under way, and all hold more than they may."""
+        held = sum(one.frame.held for one in self._under_way)
+        return len(self._under_way) > 1 and held > self._in_flight
+
     def _settle_oldest(self) -> None:
         oldest = self._under_way.popleft()
         oldest.filling.written += oldest.writing.result()
@@ -203,7 +211,9 @@ class SealingLine:
     # On the writing thread.
 
     def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
-        beside = self._hasher if self._most_frames > 1 else None  # with little memory nothing waits for it
+        beside = (
+            self._hasher if self._in_flight >= 2 * FRAME_SIZE else None
+        )  # with little memory nothing waits for it
         row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, beside)
         filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():

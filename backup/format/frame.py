@@ -15,6 +15,7 @@ from backup.errors import FormatError, IntegrityError
 from backup.model import MIB, FrameRow
 
 FRAME_SIZE = 4 * MIB
+SMALL_FILES_FRAME = 6 * MIB  # the more small files are in one frame, the more of what repeats is found
 LARGEST_FRAME = 8 * MIB  # what a reader accepts
 FRAME_NUMBERS = 2**32  # a frame number fits u32
 COMPRESSED = 1
@@ -26,24 +27,25 @@ _GAIN_PERCENT = 1
 _SAMPLES, _SAMPLE_SIZE = 32, 2048
 _SOME = 4  # one sample in so many mostly tells
 _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own hides from them
-# Small files: zstd's level 3, but its window is all of a frame, since they may repeat others anywhere in it.
-# It finds longer matches than one hash table does: 6 to 8 % less space of small texts, and a fifth less to
-# expand (each frame is, as a proof), which pays for a fifth more to compress.
+# Small files: zstd's level 3, but its window is all of a frame, since they may repeat others anywhere in it:
+# so is that of a level that is set. It finds longer matches than one hash table does: 6 to 8 % less space of
+# small texts, and a fifth less to expand (each frame is, as a proof), which pays for a fifth more to
+# compress.
 # Large files: one hash table, a quarter to a third less CPU than level 3, which takes 2 to 6 % less space of
 # what compresses. A window of 1 MiB takes up to a tenth less CPU than all of a frame, and as much space.
 # Matches from six bytes take 2 to 8 % less space of large texts, tables and dumps than from five.
 _FAST = {"strategy": zstandard.STRATEGY_FAST, "chain_log": 16, "search_log": 1}
-_SMALL = zstandard.ZstdCompressionParameters.from_level(3, window_log=22)
+_SMALL_LEVEL, _WHOLE_FRAME = 3, 23
 _LARGE = zstandard.ZstdCompressionParameters(**_FAST, window_log=20, hash_log=16, min_match=6)
 # For small files that do not compress each by itself: little more than a search for long repeats.
 _REPEATS = zstandard.ZstdCompressionParameters(
     **_FAST,
-    window_log=22,
+    window_log=_WHOLE_FRAME,
     hash_log=14,
     min_match=6,
     target_length=64,
     enable_ldm=True,
-    ldm_hash_log=14,
+    ldm_hash_log=15,
     ldm_min_match=64,
     ldm_hash_rate_log=8,
 )
@@ -97,12 +99,16 @@ class FrameCodec:
 
     def __init__(self, level: int | None = None) -> None:
         """`level` is zstd's, 1 to 19; None stands for our own balance of time and size."""
+        small = zstandard.ZstdCompressionParameters.from_level(
+            _SMALL_LEVEL if level is None else level, window_log=_WHOLE_FRAME
+        )
+        self._small = zstandard.ZstdCompressor(compression_params=small)
         if level is None:
-            self._small, self._large, self._repeats = (
-                zstandard.ZstdCompressor(compression_params=one) for one in (_SMALL, _LARGE, _REPEATS)
-            )
+            self._large = zstandard.ZstdCompressor(compression_params=_LARGE)
+            self._repeats = zstandard.ZstdCompressor(compression_params=_REPEATS)
         else:
-            self._small = self._large = self._repeats = zstandard.ZstdCompressor(level=level)
+            self._large = zstandard.ZstdCompressor(level=level)
+            self._repeats = self._small
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_FRAME)
         self._key = b""
         self._aead: AESGCM | None = None
@@ -158,17 +164,21 @@ class FrameCodec:
         IntegrityError when the bytes are not those recorded, FormatError when they are, but are no frame.
         """
         check_digest(row, sealed)
-        return self.open_checked(key, pack_id, row, sealed)
+        body = self._decrypted(key, pack_id, row, sealed)
+        del sealed  # memory of a caller that keeps it no more
+        return self._expand(row, body)
 
     def open_checked(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
         """Same as `open`, for bytes whose digest was checked where they came from."""
+        return self._expand(row, self._decrypted(key, pack_id, row, sealed))
+
+    def _decrypted(self, key: bytes, pack_id: bytes, row: FrameRow, sealed: bytes | memoryview) -> bytes:
         check_frame(row)
         associated = _ASSOCIATED.pack(pack_id, row.number, row.flags)
         try:
-            body = self._cipher(key).decrypt(_nonce(row.number), sealed, associated)
+            return self._cipher(key).decrypt(_nonce(row.number), sealed, associated)
         except InvalidTag as error:
             raise FormatError(f"frame {row.number} was not sealed under this key, pack and number") from error
-        return self._expand(row, body)
 
     def _expand(self, row: FrameRow, body: bytes) -> bytes:
         if row.flags & COMPRESSED:

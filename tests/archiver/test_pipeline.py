@@ -8,6 +8,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +22,13 @@ from backup.archiver import pipeline as pipelines
 from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import Frame
 from backup.errors import ProofError, SpoolError
-from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
+from backup.format.chunk_columns import ChunkColumns
+from backup.format.chunker import MINIMUM
+from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME, FrameCodec, SealedFrame
 from backup.inventory.packed import KnownChunk
-from backup.model import MIB, ChunkId
+from backup.model import KIB, MIB, ChunkId
 from tests.archiver.lines import Line, named, run_of, runs_of
+from tests.support.frames import frames_of_at_most
 
 
 @pytest.fixture
@@ -67,7 +71,10 @@ def test_every_chunk_is_packed_once_and_found_by_its_number(
     assert in_order == sorted(in_order), "chunks keep the order in which they came"
     for pack, _, _ in line.packs:
         assert pack.size <= max(pack_size, FRAME_SIZE + MIB)
-        assert all(row.raw_length <= FRAME_SIZE for row in pack.frames)
+        chunks = Counter(ChunkColumns.of(pack.chunks).frames)
+        for row in pack.frames:
+            are_small = row.raw_length < chunks[row.number] * MINIMUM
+            assert row.raw_length <= (SMALL_FILES_FRAME if are_small else FRAME_SIZE)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -76,10 +83,10 @@ def test_every_chunk_is_packed_once_and_found_by_its_number(
         st.tuples(st.sampled_from("pldk"), st.lists(st.integers(0, 60), max_size=30)), max_size=8
     ),
     pack_size=st.sampled_from([100_000, 300_000]),
-    frame_size=st.sampled_from([6_000, 40_000]),
+    frame_sizes=st.sampled_from([(6_000, 6_000), (6_000, 9_000), (40_000, 60_000)]),
 )
 def test_runs_are_what_their_chunks_are(
-    tmp_path: Path, batches: list[tuple[str, list[int]]], pack_size: int, frame_size: int
+    tmp_path: Path, batches: list[tuple[str, list[int]]], pack_size: int, frame_sizes: tuple[int, int]
 ) -> None:
     """Put in one by one (p), or as a run of those that compress (l) or do not (d), new ones and old ones.
 
@@ -88,7 +95,8 @@ def test_runs_are_what_their_chunks_are(
     line = Line(tmp_path)
     given_out: list[tuple[int, bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipelines, "FRAME_SIZE", frame_size)
+        patch.setattr(pipelines, "FRAME_SIZE", frame_sizes[0])
+        patch.setattr(pipelines, "SMALL_FILES_FRAME", frame_sizes[1])
         with line.pipeline(pack_size=pack_size) as pipeline:
             for way, batch in batches:
                 datas = [b"%d " % number * (number * 20 + 1) for number in batch]
@@ -105,7 +113,24 @@ def test_runs_are_what_their_chunks_are(
     assert len(found) == len({data for _, data in given_out})
     assert new_bytes == sum(map(len, found.values()))
     for pack, _, _ in line.packs:
-        assert all(row.raw_length <= frame_size for row in pack.frames)
+        assert all(row.raw_length <= frame_sizes[1] for row in pack.frames)
+
+
+@pytest.mark.parametrize(("pack_size", "most"), [(64, 6), (40, 5), (16, 4)])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_frame_of_small_files_is_larger(line: Line, pack_size: int, most: int, *, together: bool) -> None:
+    """Unless that were much of a pack; those of large files are not, and begin a new one."""
+    small = [random.Random(number).randbytes(100 * KIB) for number in range(150)]
+    large = [random.Random(number).randbytes(MIB) for number in range(5)]
+    with line.pipeline(pack_size=pack_size * MIB) as pipeline:
+        for datas in (small, large):
+            pipeline.put([run_of(datas)] if together else runs_of(datas))
+        pipeline.finish()
+    sizes = [row.raw_length for pack, _, _ in line.packs for row in pack.frames]
+    assert sizes[0] // (100 * KIB) == most * MIB // (100 * KIB)
+    assert sum(sizes) == 150 * 100 * KIB + 5 * MIB
+    assert sizes[-1] <= 4 * MIB
+    assert len(line.contents()) == 155
 
 
 def test_a_large_run_is_sealed_where_it_lies(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +200,7 @@ def test_known_chunks_are_not_packed_and_their_archives_are_told(line: Line) -> 
 
 
 def test_a_pack_closes_when_it_has_very_many_chunks(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines, "FRAME_SIZE", 30)
+    frames_of_at_most(monkeypatch, 30)
     with line.pipeline(most_chunks=5) as pipeline:
         for number in range(20):
             pipeline.put(runs_of([b"chunk %04d" % number]))
@@ -295,7 +320,7 @@ class TestFailures:
         is_slow: bool,
     ) -> None:
         """The last frames are asked about as well: nobody waits for room behind them."""
-        monkeypatch.setattr(pipelines, "FRAME_SIZE", MIB)  # one chunk makes one frame
+        frames_of_at_most(monkeypatch, MIB)  # one chunk makes one frame
         real: Callable[..., object] = getattr(kind, step)
         calls, lock = itertools.count(), threading.Lock()
 

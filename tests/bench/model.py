@@ -60,7 +60,7 @@ def main() -> None:
     """Take some numbers of cores, each with the memory that has a worker for each of them."""
     print("| cores | memory MiB | workers | frames of 4 MiB a second | MiB/s |\n|---|---|---|---|---|")
     for cores in (1, 2, 4, 8, 16, 32):
-        memory = max(320, 64 + 4 * 24 * (cores - 2))
+        memory = max(320, 72 + 4 * 24 * (cores - 2))
         limits = backup_memory(memory * MIB, cores)
         rate = _FRAMES / _seconds(limits.workers, limits.in_flight)
         mib = rate * FRAME_SIZE / MIB

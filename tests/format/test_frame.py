@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backup.errors import FormatError, IntegrityError
 from backup.format import frame
 from backup.format.frame import COMPRESSED, FrameCodec
-from backup.model import MIB, FrameRow
+from backup.model import KIB, MIB, FrameRow
 
 KEY, PACK_ID = bytes(range(32)), b"p" * 16
 CODEC = FrameCodec()
@@ -62,6 +62,17 @@ def test_small_files_that_do_not_compress_are_searched_for_repeats() -> None:
     assert CODEC.open(KEY, PACK_ID, sealed.row(0), sealed.data) == b"".join(files)
     assert CODEC.seal(KEY, PACK_ID, 0, files, are_large=True).flags == 0
     assert CODEC.seal(KEY, PACK_ID, 0, [source.randbytes(MIB)]).flags == 0
+
+
+@pytest.mark.parametrize("level", [None, 1, 3])
+def test_small_files_may_repeat_others_anywhere_in_a_frame(level: int | None) -> None:
+    """Three MiB away, and five, at any level."""
+    source = random.Random(3)
+    files = [source.randbytes(8 * KIB) for _ in range(384)]
+    for kind in (files * 2, [*files[:64], *(b"%d" % number * 2000 for number in range(400)), *files]):
+        sealed = FrameCodec(level).seal(KEY, PACK_ID, 0, kind)
+        assert len(sealed.data) < 3.2 * MIB
+        assert CODEC.open(KEY, PACK_ID, sealed.row(0), sealed.data) == b"".join(kind)
 
 
 @pytest.mark.parametrize("block", [4096, 64 * 1024, 128 * 1024, 256 * 1024, MIB])

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver import pipeline
 from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.runs import Outcome
 from backup.model import KIB
@@ -26,6 +25,7 @@ from backup.restorer.target import directories, partial_files, write
 from backup.restorer.target.directories import Target
 from tests.restorer.sites import leftovers
 from tests.support.backups import Site
+from tests.support.frames import frames_of_at_most
 from tests.support.trees import assert_same_tree
 
 
@@ -175,7 +175,7 @@ def test_of_tiny_files_their_blocks_count(
         syncs.append(handle)
         real(handle)
 
-    monkeypatch.setattr(pipeline, "FRAME_SIZE", 8 * KIB)
+    frames_of_at_most(monkeypatch, 8 * KIB)
     for number in range(1000):
         (source / f"{number}").write_bytes(random.Random(number).randbytes(size))
     site.backup()

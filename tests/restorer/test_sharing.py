@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import pipeline
 from backup.errors import RetrievalExpiredError, TargetFullError
 from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
@@ -28,6 +27,7 @@ from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.support import campaigns
 from tests.support.backups import Site
+from tests.support.frames import frames_of_at_most
 from tests.support.other_processes import start_instead
 from tests.support.trees import assert_same_tree, snapshot_of
 
@@ -37,7 +37,7 @@ KILLS = campaigns.share("NIGHTVAULT_TEST_MAKER_KILLS", 3)
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is too few for a second process, few are a batch, and frames are small."""
-    monkeypatch.setattr(pipeline, "FRAME_SIZE", 64 * KIB)
+    frames_of_at_most(monkeypatch, 64 * KIB)
     monkeypatch.setattr(sharing, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(sharing, "MOST_FILES", 4)
 
