@@ -159,7 +159,7 @@ class SealingLine:
             return True
         if filling.chunks + len(frame.ids) > self._most_chunks:
             return False
-        sure = min(FRAME_SIZE, self._pack_size // 16)
+        sure = min(SMALL_FILES_FRAME, self._pack_size // 16)
         while not (fits := self._fits(filling, frame)) and self._under_way and filling.in_flight > sure:
             self._settle_oldest()
         return fits
