@@ -49,11 +49,6 @@ class Frame(Struct):
         """Consecutive chunks as they lie in `data`, which nobody changes while there is a view of it."""
         return cls(data, list(ids), list(lengths), list(numbers), len(data))
 
-    @property
-    def held(self) -> int:
-        """Bytes of memory that cannot be used again while the frame is there."""
-        return memoryview(self.buffer.obj).nbytes
-
     def add(
         self, ids: Sequence[ChunkId], lengths: Sequence[int], numbers: Sequence[int], data: Buffer
     ) -> None:
@@ -199,9 +194,10 @@ class SealingLine:
         return filling.written + filling.in_flight + frame.size + directory <= self._pack_size
 
     def _has_too_much(self) -> bool:
-        """Whether more than one frame is under way, and all hold more than they may."""
-        held = sum(one.frame.held for one in self._under_way)
-        return len(self._under_way) > 1 and held > self._in_flight
+        """Whether more than one frame is under way, and their buffers, which frames may share, are too many."""
+        buffers = (one.frame.buffer.obj for one in self._under_way)
+        sizes = {id(buffer): memoryview(buffer).nbytes for buffer in buffers}
+        return len(self._under_way) > 1 and sum(sizes.values()) > self._in_flight
 
     def _settle_oldest(self) -> None:
         oldest = self._under_way.popleft()
