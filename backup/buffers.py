@@ -4,23 +4,26 @@ from __future__ import annotations
 
 
 class Buffers:
-    """Buffers by their size; one is free once nobody looks at any of it. One thread takes them.
+    """Buffers of a usual size, and larger ones; one is free once nobody looks at it. One thread takes them.
 
     Nobody has to give one back: as long as there is a view of it, on whatever thread, it is in use. A thread
     that lets go a moment late costs one buffer more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, usual: int = 0) -> None:
+        """Whoever wants up to `usual` bytes gets part of a buffer of that size: all those are one supply."""
+        self._usual = usual
         self._kept: dict[int, list[bytearray]] = {}
 
     def take(self, size: int) -> memoryview:
-        """A view of a free buffer of that size, whatever it holds, or of a new one."""
-        kept = self._kept.setdefault(size, [])
+        """A view of so many bytes of a free buffer, whatever it holds, or of a new one."""
+        whole = max(size, self._usual)
+        kept = self._kept.setdefault(whole, [])
         for buffer in kept:
             if _is_free(buffer):
-                return memoryview(buffer)
-        kept.append(bytearray(size))
-        return memoryview(kept[-1])
+                return memoryview(buffer)[:size]
+        kept.append(bytearray(whole))
+        return memoryview(kept[-1])[:size]
 
     def clear(self) -> None:
         """Forget all buffers; those in use stay what they are."""

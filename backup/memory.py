@@ -2,8 +2,8 @@
 
 What is always needed comes first: windows of files that are read, and a frame sealed or proven on each of
 two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: half to
-parts that are sent, and of the other half a third to frames under way, and so on. The sum of the worst cases
-stays within the setting; interpreter, libraries and the database's cache come on top.
+parts that are sent, a fifth to frames under way, and so on. The sum of the worst cases stays within the
+setting; interpreter, libraries and the database's cache come on top.
 """
 
 from __future__ import annotations
@@ -14,19 +14,30 @@ from msgspec import Struct
 
 from backup.model import MIB
 
-DEFAULT_MEMORY: Final = 320 * MIB
+DEFAULT_MEMORY: Final = 340 * MIB
 LEAST_MEMORY: Final = 96 * MIB
-FRAME: Final = 6 * MIB  # the largest that a backup makes, of small files
+LEAST_FRAME: Final = 4 * MIB  # what the largest chunk needs
+FRAME: Final = 6 * MIB
+"""The most bytes of a frame, which has small files, and so the size of the buffers of windows and frames.
 
-ALWAYS: Final = 72 * MIB
-"""The fixed part: windows in which files are cut, three of 4 MiB beside those whose chunks wait for numbers,
-and two of 8 MiB for files that are compared with earlier versions; for each of two workers a frame, sealed
-or opened, beside what it was before; the two frames that are gathered and the one that is sent: 6 MiB each.
-The rest is for the one additional small file that fits each buffer of a batch ahead."""
+With little memory it is less, but no less than `LEAST_FRAME`.
+"""
 
-FURTHER_WORKER: Final = 24 * MIB
-"""Each worker beyond two: a frame beside what it was before, and one more under way before and after it is
-sealed, 6 MiB each."""
+ALWAYS: Final = 18 * MIB
+"""Two windows of 8 MiB in which files are cut that are compared with earlier versions, and the one additional
+small file that fits each buffer of a batch ahead."""
+
+FRAMES_ALWAYS: Final = 11
+"""Three windows beside those whose chunks wait for numbers; two frames that are gathered, and the one that is
+sent, before and after it is sealed; for each of two workers a frame beside what it was before."""
+
+FRAMES_OF_A_WORKER: Final = 4
+"""Each beyond two: a frame beside what it was before, and one more under way, before and after it is
+sealed."""
+
+FRAMES_HASHED: Final = 2
+"""Frames that are written, and still hashed, where more than one is under way."""
+_GROWS_FROM, _GROWTH = 128 * MIB, 96  # from that much memory on a frame grows by a byte for so many
 
 MAKER: Final = 26 * MIB
 """A process that makes a restore's small files; the two frames that it shares come on top."""
@@ -38,7 +49,6 @@ MOST_READERS: Final = 4
 
 BATCHES_AHEAD: Final = 2
 """Batches that are asked of each of them at once, each with room for compressible and dense files."""
-_MORE_FOR_PARTS: Final = 4 * MIB  # than half: one of 16 MiB with the least memory, four of 32 by default
 _PIECES: Final = 5  # three fetched ahead, one being verified, one beside it
 _LARGEST_PIECE: Final = 16 * MIB
 
@@ -47,8 +57,9 @@ class BackupMemory(Struct, frozen=True):
     """Limits of a backup's buffers in bytes, and the number of chunks that may be in a pack.
 
     `uploads`: parts that are being sent; `in_flight`: frames under way, before they are sealed; `batch`:
-    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead. So many `workers` seal,
-    and so many `readers`, processes of their own, read small files.
+    chunks that wait for numbers; `ahead`: a batch of small files that is read ahead; `frame`: a buffer for a
+    window or a frame. So many `workers` seal, and so many `readers`, processes of their own, read small
+    files.
     """
 
     uploads: int
@@ -56,6 +67,7 @@ class BackupMemory(Struct, frozen=True):
     batch: int
     ahead: int
     chunks: int
+    frame: int = FRAME
     workers: int = 2
 
     @property
@@ -67,12 +79,13 @@ class BackupMemory(Struct, frozen=True):
     def worst(self) -> int:
         """Total bytes when every buffer is full at once.
 
-        Sealed frames may be as large again.
+        Sealed frames may be as large as they were, and some of them are written, but still hashed.
         """
-        frames = 2 * self.in_flight
+        frames = 2 * self.in_flight + (FRAMES_HASHED * self.frame if self.in_flight >= 2 * self.frame else 0)
         ahead = 2 * BATCHES_AHEAD * self.readers * self.ahead
-        further = max(0, self.workers - 2) * 2 * FRAME
-        return ALWAYS + further + self.uploads + frames + self.batch + ahead + self.chunks * CHUNK_BYTES
+        further = max(0, self.workers - 2) * 2 * self.frame
+        rows = self.chunks * CHUNK_BYTES
+        return _always(self.frame) + further + self.uploads + frames + self.batch + ahead + rows
 
 
 def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
@@ -80,21 +93,28 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
 
     There is a worker for each core, as long as a quarter of what is not always needed holds their frames.
     """
-    rest = max(memory, LEAST_MEMORY) - ALWAYS
-    for_workers = min(max(0, cores - 2) * FURTHER_WORKER, rest // 4)
-    further = for_workers // FURTHER_WORKER
+    memory = max(memory, LEAST_MEMORY)
+    frame = min(FRAME, LEAST_FRAME + max(0, memory - _GROWS_FROM) // _GROWTH)
+    rest = memory - _always(frame)
+    one_more = FRAMES_OF_A_WORKER * frame
+    for_workers = min(max(0, cores - 2) * one_more, rest // 4)
+    further = for_workers // one_more
     left = rest - for_workers
-    uploads = left // 2 + _MORE_FOR_PARTS
-    left -= uploads
     workers = min(cores, 2) + further
+    under_way = left * 7 // 32 - FRAMES_HASHED * frame  # twice that, and what is still hashed, is a share
     return BackupMemory(
-        uploads=uploads,
-        in_flight=left // 6 + further * FRAME,
-        batch=left // 15,
-        ahead=left // 20 // _readers(workers),
-        chunks=left // 3 // CHUNK_BYTES,
+        uploads=left // 2,
+        in_flight=max(left // 32, under_way // 2) + further * frame,
+        batch=left // 32,
+        ahead=left * 3 // 128 // _readers(workers),
+        chunks=left * 5 // 32 // CHUNK_BYTES,
+        frame=frame,
         workers=workers,
     )
+
+
+def _always(frame: int) -> int:
+    return ALWAYS + FRAMES_ALWAYS * frame
 
 
 def _readers(workers: int) -> int:

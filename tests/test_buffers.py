@@ -44,6 +44,18 @@ def test_memory_is_used_again() -> None:
     assert len(again) == 8
 
 
+def test_what_is_smaller_than_usual_is_part_of_a_usual_one() -> None:
+    """So what was a frame becomes a window, and the other way round."""
+    buffers = Buffers(usual=8)
+    was = id(buffers.take(5).obj)
+    for size in (8, 3):
+        view = buffers.take(size)
+        assert (id(view.obj), len(view)) == (was, size)
+        del view
+    large = buffers.take(9)
+    assert (id(large.obj) != was, len(large)) == (True, 9)
+
+
 def test_a_view_on_another_thread_counts() -> None:
     buffers, ready, done = Buffers(), threading.Event(), threading.Event()
 

@@ -59,7 +59,9 @@ class TestShares:
     def test_more_memory_never_means_less_of_anything(self, memory: int, more: int) -> None:
         less, much = backup_memory(memory), backup_memory(memory + more)
         assert less.uploads <= much.uploads
-        assert (less.in_flight, less.batch) <= (much.in_flight, much.batch)
+        assert less.frame <= much.frame
+        assert less.in_flight <= much.in_flight
+        assert less.batch <= much.batch
         assert (less.ahead, less.chunks) <= (much.ahead, much.chunks)
         assert fetched_piece(memory) <= fetched_piece(memory + more)
 
@@ -68,9 +70,7 @@ class TestShares:
         limits = backup_memory(memory, cores)
         assert limits.worst <= memory
         assert 1 <= limits.workers <= cores
-        assert limits.in_flight >= (limits.workers - 2) * FRAME, (
-            "a large frame under way for each further one"
-        )
+        assert limits.in_flight >= (limits.workers - 2) * limits.frame, "one more for each further worker"
 
     @given(MEMORY, st.integers(0, 2**30), st.integers(1, 256))
     def test_more_memory_never_means_fewer_workers(self, memory: int, more: int, cores: int) -> None:
@@ -83,11 +83,12 @@ class TestShares:
     @pytest.mark.parametrize(
         ("memory", "cores", "workers", "openers", "makers"),
         [
-            (320, 1, 1, 1, 0),
-            (320, 2, 2, 2, 1),
+            (340, 1, 1, 1, 0),
+            (340, 2, 2, 2, 1),
             (96, 8, 2, 1, 1),
-            (320, 3, 3, 3, 2),
+            (340, 3, 3, 3, 2),
             (320, 8, 4, 5, 3),
+            (340, 8, 4, 5, 3),
             (1024, 16, 11, 16, 9),
             (4096, 32, 32, 32, 31),
         ],
@@ -111,12 +112,12 @@ class TestShares:
 
     def test_the_default_is_what_the_parts_have_without_it(self) -> None:
         default = backup_memory(DEFAULT_MEMORY)
-        assert default.in_flight == 20 * MIB
+        assert default.in_flight == 22 * MIB
+        assert default.frame == FRAME == SMALL_FILES_FRAME
         assert default.batch == contents._BATCH_BYTES
         assert default.ahead == 3 * MIB
         assert default.uploads == 4 * 32 * MIB
         assert fetched_piece() == PIECE
-        assert FRAME == SMALL_FILES_FRAME
 
 
 class TestConfig:
@@ -139,12 +140,12 @@ class TestConfig:
         [
             ("96MiB", "", 16, 1),
             ("128MiB", "", 32, 1),
-            ("1GiB", "", 32, 15),
+            ("1GiB", "", 32, 14),
             ("4GiB", "", 32, 16),
-            ("320MiB", 'part_size = "8MiB"', 8, 16),
-            ("320MiB", "parts_at_once = 8", 16, 8),
-            ("320MiB", "parts_at_once = 1", 32, 1),
-            ("320MiB", 'upload_limit = "4MiB/s"\npart_size = "8MiB"', 8, 3),
+            ("340MiB", 'part_size = "8MiB"', 8, 16),
+            ("340MiB", "parts_at_once = 8", 16, 8),
+            ("340MiB", "parts_at_once = 1", 32, 1),
+            ("340MiB", 'upload_limit = "4MiB/s"\npart_size = "8MiB"', 8, 3),
         ],
     )
     def test_what_follows_from_it(
@@ -235,7 +236,7 @@ class TestUnderWay:
         memory = backup_memory(LEAST_MEMORY)
         site.job = replace(site.job, memory=memory)
         site.backup()
-        assert 0 < most <= memory.in_flight + SMALL_FILES_FRAME
+        assert 0 < most <= memory.in_flight + memory.frame
 
     def test_chunks_of_a_pack(self, site: Site) -> None:
         site.job = replace(site.job, memory=replace(site.job.memory, chunks=5))
@@ -263,7 +264,7 @@ class TestUnderWay:
     def test_buffers_are_used_again(self, site: Site, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
         """As many are made as windows and frames may be under way at once, however much is read.
 
-        Also where files that are compared with earlier versions alternate with new and with sparse ones.
+        Also where files that are compared with earlier versions alternate with new, small and sparse ones.
         """
         source = Path(os.fsdecode(site.job.sources[0]))
         for number in range(8):
@@ -276,7 +277,7 @@ class TestUnderWay:
         def counted(self: Buffers, size: int) -> memoryview:
             view = real(self, size)
             given.append(size)
-            made[id(view.obj)] = size
+            made[id(view.obj)] = memoryview(view.obj).nbytes
             return view
 
         limits = backup_memory(memory)
@@ -286,6 +287,8 @@ class TestUnderWay:
             with (source / f"{number}-grows").open("ab") as file:
                 file.write(b"more")
             (source / f"{number}-is-new").write_bytes(os.urandom(3 * MIB))
+            for small in range(40):
+                (source / f"{number}-new-and-small-{small}").write_bytes(os.urandom(200 * KIB))
             with (source / f"{number}-sparse").open("wb") as file:
                 file.truncate(3 * MIB)
                 file.seek(2 * MIB)
@@ -295,8 +298,8 @@ class TestUnderWay:
         large = [size for size in made.values() if size == LARGEST_WINDOW]
         assert 0 < len(large) <= 3, "two, and one that a thread let go a moment late"
         assert given.count(LARGEST_WINDOW) >= 8
-        windows = 2 * LARGEST_WINDOW + 3 * MAXIMUM
-        frames = limits.in_flight + 3 * SMALL_FILES_FRAME  # two that are gathered, one that is sent
+        windows = 2 * LARGEST_WINDOW + 3 * limits.frame
+        frames = limits.in_flight + 3 * limits.frame  # two that are gathered, one that is sent
         assert sum(made.values()) <= windows + frames + limits.batch
 
 

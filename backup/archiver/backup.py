@@ -214,6 +214,7 @@ class _Backup:
                 pack_size=self._at.job.pack_size,
                 workers=memory.workers,
                 in_flight=memory.in_flight,
+                largest=memory.frame,
                 most_chunks=memory.chunks,
             ) as pipeline:
                 reading = Contents(

@@ -177,6 +177,7 @@ class OpenPack:
                 raise ProofError(_disproved(self.path, f"the content of frame {row.number}"))
 
     def _opened(self, codec: FrameCodec, row: FrameRow) -> bytes:
+        """What a frame holds. The sealed bytes have no name here, so that `open` can let them go."""
         return codec.open(
             self.keys.frame_key, self.label.pack_id, row, self._read(row.sealed_length, row.offset)
         )

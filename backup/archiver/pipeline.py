@@ -29,7 +29,7 @@ from backup.inventory.numbers import Numbers
 from backup.inventory.packed import KnownChunk
 from backup.model import MIB, Buffer, ChunkId, Pack
 
-_FRAMES_OF_A_PACK = 8  # at least, or what is left at its end is much of it
+FRAMES_OF_A_PACK = 8  # at least, or what is left at its end is much of it
 
 
 class ChunkRun(NamedTuple):
@@ -64,10 +64,11 @@ class Pipeline:
         level: int | None,
         pack_size: int,
         workers: int = 2,
-        in_flight: int = 20 * MIB,
+        in_flight: int = 22 * MIB,
+        largest: int = SMALL_FILES_FRAME,
         most_chunks: int = MOST_CHUNKS,
     ) -> None:
-        self.buffers = Buffers()
+        self.buffers = Buffers(usual=largest)
         self._line = SealingLine(
             open_pack,
             self.buffers,
@@ -75,6 +76,7 @@ class Pipeline:
             pack_size=pack_size,
             workers=workers,
             in_flight=in_flight,
+            largest=largest,
             most_chunks=most_chunks,
         )
         self._record = record
@@ -82,7 +84,7 @@ class Pipeline:
         self._known = known
         self._supply = supply
         self._frames: list[Frame | None] = [None, None]  # compressible, dense
-        self._most_of_small = max(FRAME_SIZE, min(SMALL_FILES_FRAME, pack_size // _FRAMES_OF_A_PACK))
+        self._most_of_small = max(FRAME_SIZE, min(largest, pack_size // FRAMES_OF_A_PACK))
         self._fresh: dict[ChunkId, int] = {}  # chunks that the inventory does not know yet
         self._being_recorded: deque[tuple[Pack, Future[Any]]] = deque()
         self._recorded: list[Pack] = []  # since the last batch: the inventory knows their chunks
@@ -147,7 +149,6 @@ class Pipeline:
         numbers = self._supply.take_many(len(run.ids))
         ends = list(accumulate(run.lengths))
         first = start = 0
-        most = self._most(run)
         while first < len(ends):
             last = max(first + 1, bisect_right(ends, start + FRAME_SIZE))
             size = ends[last - 1] - start
@@ -155,6 +156,7 @@ class Pipeline:
                 self._close_frame(run.is_dense)
                 frame = None
             else:
+                most = self._most(run)
                 frame = self._frame_for(run.lengths[first], run.is_dense, most)
                 last = max(first + 1, bisect_right(ends, start + most - frame.size))
             some, data = slice(first, last), run.data[start : ends[last - 1]]
@@ -179,7 +181,10 @@ class Pipeline:
 
     def _most(self, run: ChunkRun) -> int:
         """The most bytes of a frame that takes chunks of this run: small files may repeat each other."""
-        return self._most_of_small if len(run.data) < len(run.ids) * MINIMUM else FRAME_SIZE
+        frame = self._frames[run.is_dense]
+        are_small = len(run.data) < len(run.ids) * MINIMUM
+        holds_small = frame is None or frame.size < len(frame.ids) * MINIMUM
+        return self._most_of_small if are_small and holds_small else FRAME_SIZE
 
     def _frame_for(self, size: int, kind: int, most: int) -> Frame:
         """The frame that takes the next chunk, of `size` bytes, and then has at most so many bytes."""

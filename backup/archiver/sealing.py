@@ -25,7 +25,7 @@ from msgspec import Struct, field
 from backup.archiver.packing import OpenPack
 from backup.buffers import Buffers
 from backup.format.chunker import MINIMUM
-from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME, FrameCodec, SealedFrame
+from backup.format.frame import SMALL_FILES_FRAME, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack
 
 _MARGIN = 256 * KIB  # room for a pack's directory: 44 bytes a chunk, 40 a frame, and padding
@@ -98,17 +98,22 @@ class SealingLine:
         level: int | None,
         pack_size: int,
         workers: int = 2,
-        in_flight: int = 20 * MIB,
+        in_flight: int = 22 * MIB,
+        largest: int = SMALL_FILES_FRAME,
         most_chunks: int = MOST_CHUNKS,
         make_codec: Callable[[int | None], FrameCodec] = FrameCodec,
     ) -> None:
-        """Frames are gathered in `buffers`; `make_codec` makes each worker its own codec, of that level."""
+        """Frames are gathered in `buffers`, and have at most `largest` bytes.
+
+        `make_codec` makes each worker its own codec, of that level.
+        """
         self._open_pack = open_pack
         self._buffers = buffers
         self._level = level
         self._make_codec = make_codec
         self._pack_size = pack_size
-        self._in_flight = in_flight
+        self._largest = largest
+        self._most_frames = max(1, in_flight // largest)
         self._most_chunks = min(most_chunks, MOST_CHUNKS)
         self._workers = ThreadPoolExecutor(workers, "seal")
         self._writer = ThreadPoolExecutor(1, "spool")
@@ -141,7 +146,7 @@ class SealingLine:
 
     def open_frame(self) -> Frame:
         """An empty frame."""
-        return Frame(self._buffers.take(SMALL_FILES_FRAME))
+        return Frame(self._buffers.take(self._largest))
 
     def has_room(self, frame: Frame) -> bool:
         """Whether the open pack can take a frame; asks the writer only when it is nearly full.
@@ -154,7 +159,7 @@ class SealingLine:
             return True
         if filling.chunks + len(frame.ids) > self._most_chunks:
             return False
-        sure = min(SMALL_FILES_FRAME, self._pack_size // 16)
+        sure = min(self._largest, self._pack_size // 16)
         while not (fits := self._fits(filling, frame)) and self._under_way and filling.in_flight > sure:
             self._settle_oldest()
         return fits
@@ -171,7 +176,9 @@ class SealingLine:
         self._under_way.append(_UnderWay(filling, frame, writing))
         filling.chunks += len(frame.ids)
         filling.in_flight += frame.size
-        while self._has_too_much() or (self._under_way and self._under_way[0].writing.done()):
+        while len(self._under_way) > self._most_frames or (
+            self._under_way and self._under_way[0].writing.done()
+        ):
             self._settle_oldest()
 
     def close_pack(self) -> None:
@@ -193,12 +200,6 @@ class SealingLine:
         directory = _MARGIN + _CHUNK_ROW * (filling.chunks + len(frame.ids))
         return filling.written + filling.in_flight + frame.size + directory <= self._pack_size
 
-    def _has_too_much(self) -> bool:
-        """Whether more than one frame is under way, and their buffers, which frames may share, are too many."""
-        buffers = (one.frame.buffer.obj for one in self._under_way)
-        sizes = {id(buffer): memoryview(buffer).nbytes for buffer in buffers}
-        return len(self._under_way) > 1 and sum(sizes.values()) > self._in_flight
-
     def _settle_oldest(self) -> None:
         oldest = self._under_way.popleft()
         oldest.filling.written += oldest.writing.result()
@@ -207,9 +208,7 @@ class SealingLine:
     # On the writing thread.
 
     def _write(self, filling: _Filling, frame: Frame, sealing: Future[SealedFrame]) -> int:
-        beside = (
-            self._hasher if self._in_flight >= 2 * FRAME_SIZE else None
-        )  # with little memory nothing waits for it
+        beside = self._hasher if self._most_frames > 1 else None  # with little memory nothing waits for it
         row = filling.pack.append(sealing.result(), frame.ids, frame.lengths, frame.numbers, beside)
         filling.proofs.append(self._workers.submit(self._prove, filling.pack, row, frame.ids, frame.lengths))
         while filling.proofs and filling.proofs[0].done():

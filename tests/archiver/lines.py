@@ -11,6 +11,7 @@ from pathlib import Path
 from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.archiver.sealing import MOST_CHUNKS
+from backup.format.frame import SMALL_FILES_FRAME
 from backup.format.naming import chunk_id
 from backup.format.treehash import tree_hash
 from backup.inventory.packed import KnownChunk
@@ -81,7 +82,12 @@ class Line:
         return {one: self.stored[one] for one in ids if one in self.stored}
 
     def pipeline(
-        self, *, pack_size: int = 3 * MIB, in_flight: int = 32 * MIB, most_chunks: int = MOST_CHUNKS
+        self,
+        *,
+        pack_size: int = 3 * MIB,
+        in_flight: int = 32 * MIB,
+        largest: int = SMALL_FILES_FRAME,
+        most_chunks: int = MOST_CHUNKS,
     ) -> Pipeline:
         return Pipeline(
             open_pack=self.open_pack,
@@ -92,6 +98,7 @@ class Line:
             level=1,
             pack_size=pack_size,
             in_flight=in_flight,
+            largest=largest,
             most_chunks=most_chunks,
         )
 

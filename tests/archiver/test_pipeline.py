@@ -96,8 +96,7 @@ def test_runs_are_what_their_chunks_are(
     given_out: list[tuple[int, bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipelines, "FRAME_SIZE", frame_sizes[0])
-        patch.setattr(pipelines, "SMALL_FILES_FRAME", frame_sizes[1])
-        with line.pipeline(pack_size=pack_size) as pipeline:
+        with line.pipeline(pack_size=pack_size, largest=frame_sizes[1]) as pipeline:
             for way, batch in batches:
                 datas = [b"%d " % number * (number * 20 + 1) for number in batch]
                 run = run_of(datas, is_dense=way == "d", may_be_kept=way == "k")
@@ -119,18 +118,22 @@ def test_runs_are_what_their_chunks_are(
 @pytest.mark.parametrize(("pack_size", "most"), [(64, 6), (40, 5), (16, 4)])
 @pytest.mark.parametrize("together", [True, False])
 def test_a_frame_of_small_files_is_larger(line: Line, pack_size: int, most: int, *, together: bool) -> None:
-    """Unless that were much of a pack; those of large files are not, and begin a new one."""
-    small = [random.Random(number).randbytes(100 * KIB) for number in range(150)]
-    large = [random.Random(number).randbytes(MIB) for number in range(5)]
+    """Unless that were much of a pack; one of mostly large chunks is not, whatever comes before or after."""
+    small = [random.Random(number).randbytes(100 * KIB) for number in range(300)]
+    large = [random.Random(number).randbytes(MIB) for number in range(7)]
     with line.pipeline(pack_size=pack_size * MIB) as pipeline:
-        for datas in (small, large):
+        for datas in (small[:150], large[:5], small[150:], large[5:]):
             pipeline.put([run_of(datas)] if together else runs_of(datas))
         pipeline.finish()
-    sizes = [row.raw_length for pack, _, _ in line.packs for row in pack.frames]
-    assert sizes[0] // (100 * KIB) == most * MIB // (100 * KIB)
-    assert sum(sizes) == 150 * 100 * KIB + 5 * MIB
-    assert sizes[-1] <= 4 * MIB
-    assert len(line.contents()) == 155
+    frames = [
+        (row.raw_length, [one.length for one in pack.chunks if one.frame == row.number])
+        for pack, _, _ in line.packs
+        for row in pack.frames
+    ]
+    assert frames[0][0] // (100 * KIB) == most * MIB // (100 * KIB)
+    assert all(size <= 4 * MIB or size < len(lengths) * MINIMUM for size, lengths in frames)
+    assert sum(size for size, _ in frames) == 300 * 100 * KIB + 7 * MIB
+    assert len(line.contents()) == 307
 
 
 def test_a_large_run_is_sealed_where_it_lies(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

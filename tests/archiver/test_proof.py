@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,10 @@ from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.sealing import Frame, SealingLine
 from backup.buffers import Buffers
 from backup.errors import ProofError
-from backup.format.frame import FRAME_SIZE, FrameCodec, SealedFrame
+from backup.format.frame import COMPRESSED, FRAME_SIZE, FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
 from backup.inventory import archives
-from backup.model import MIB, ChunkId, FrameRow, PackKind
+from backup.model import KIB, MIB, ChunkId, FrameRow, PackKind
 from tests.support.backups import INVENTORY_ID, Site, server_keys
 from tests.support.looking import restored
 from tests.support.trees import assert_same_tree
@@ -184,6 +185,23 @@ def test_small_packs_are_full_although_frames_compress(spool: Spool) -> None:
         line.close_pack()
         made = list(line.finished(wait=True))
     assert (len(made), sum(len(one.pack.frames) for one in made)) == (1, frames)
+
+
+def test_a_proof_needs_no_more_than_two_frames(pack: OpenPack) -> None:
+    """What was read back, and what it is decrypted to; then that, and what it is expanded to."""
+    codec = FrameCodec()
+    half = os.urandom(8 * KIB)
+    data = b"".join(os.urandom(8 * KIB) for _ in range(600)) + half * 100
+    frame = codec.seal(pack.keys.frame_key, pack.label.pack_id, 0, [data])
+    assert (frame.flags, len(frame.data) > 4 * MIB) == (COMPRESSED, True)
+    row = pack.append(frame, [named(data)], [len(data)], [1])
+    tracemalloc.start()
+    try:
+        pack.prove_frame(codec, row, [named(data)], [len(data)])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(data) < most < 2.1 * len(data)
 
 
 def test_only_what_is_proven_leaves_the_page_cache(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

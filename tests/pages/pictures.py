@@ -75,7 +75,7 @@ def pack(theme: Theme) -> Drawing:
     for number in range(3):
         last = number == 2
         d.box(
-            172 + 96 * number, 146, 90, 70, "…" if last else "frame", "" if last else "to 4 MiB", fill="vault"
+            172 + 96 * number, 146, 90, 70, "…" if last else "frame", "" if last else "to 6 MiB", fill="vault"
         )
     d.box(460, 146, 140, 70, "directory", "sealed: which", "chunk is where", fill="vault")
     d.box(606, 146, 138, 70, "trailer", "where the", "directory is", fill="key")
