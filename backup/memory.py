@@ -1,9 +1,9 @@
 """Divides one memory setting into limits for each buffer and queue; pure arithmetic.
 
 What is always needed comes first: windows of files that are read, and a frame sealed or proven on each of
-two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: half to
-parts that are sent, a fifth to frames under way, and so on. The sum of the worst cases stays within the
-setting; interpreter, libraries and the database's cache come on top.
+two workers. Up to a quarter of the rest is for workers on further cores. What is left is divided: half and
+more to parts that are sent, a fifth to frames under way, and so on. The sum of the worst cases stays within
+the setting; interpreter, libraries and the database's cache come on top.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     further = for_workers // one_more
     left = rest - for_workers
     workers = min(cores, 2) + further
-    under_way = left * 7 // 32 - FRAMES_HASHED * frame  # twice that, and what is still hashed, is a share
+    under_way = left * 7 // 32 - FRAMES_HASHED * frame  # before and after they are sealed, both
     return BackupMemory(
-        uploads=left // 2,
+        uploads=left * 35 // 64,
         in_flight=max(left // 32, under_way // 2) + further * frame,
         batch=left // 32,
-        ahead=left * 3 // 128 // _readers(workers),
+        ahead=left * 3 // 256 // _readers(workers),
         chunks=left * 5 // 32 // CHUNK_BYTES,
         frame=frame,
         workers=workers,

@@ -145,7 +145,9 @@ class SealingLine:
             pack.discard()
 
     def open_frame(self) -> Frame:
-        """An empty frame."""
+        """An empty frame; before it takes memory, that of frames that are written by now is free again."""
+        while self._under_way and self._under_way[0].writing.done():
+            self._settle_oldest()
         return Frame(self._buffers.take(self._largest))
 
     def has_room(self, frame: Frame) -> bool:
