@@ -101,10 +101,10 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     further = for_workers // one_more
     left = rest - for_workers
     workers = min(cores, 2) + further
-    under_way = left * 7 // 32 - FRAMES_HASHED * frame  # before and after they are sealed, both
+    under_way = left * 7 // 32  # before and after they are sealed, both
     return BackupMemory(
-        uploads=left * 35 // 64,
-        in_flight=max(left // 32, under_way // 2) + further * frame,
+        uploads=left * 35 // 64 - max(0, 2 * frame - under_way),  # one frame always may
+        in_flight=max(frame, max(left // 32, (under_way - FRAMES_HASHED * frame) // 2) + further * frame),
         batch=left // 32,
         ahead=left * 3 // 256 // _readers(workers),
         chunks=left * 5 // 32 // CHUNK_BYTES,
