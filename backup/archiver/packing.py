@@ -177,7 +177,8 @@ class OpenPack:
                 raise ProofError(_disproved(self.path, f"the content of frame {row.number}"))
 
     def _opened(self, codec: FrameCodec, row: FrameRow) -> bytes:
-        """What a frame holds. The sealed bytes have no name here, so that `open` can let them go."""
+        """The content of a frame, read back from the file and opened."""
+        # The sealed bytes get no name here: `open` frees them before it expands what they hold.
         return codec.open(
             self.keys.frame_key, self.label.pack_id, row, self._read(row.sealed_length, row.offset)
         )
