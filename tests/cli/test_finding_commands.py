@@ -86,6 +86,21 @@ def test_find_as_lines(history: tuple[Server, list[dict[str, Any]]]) -> None:
     assert names(server, server.json("find", "-i", "A.TXT", "--newest")) == ["a.txt"]
 
 
+def test_find_in_two_jobs(history: tuple[Server, list[dict[str, Any]]]) -> None:
+    """Each job's name stands above what it has; where only one was searched, nobody asks which."""
+    server, reports = history
+    with server.config.open("a") as file:
+        file.write(f'[[job]]\nname = "deep"\nvault = "cold"\nsources = ["{server.source}/deep"]\n')
+    deep = server.json("backup", "deep")[0]["snapshot"]
+    lines = server.done("find", "c.txt").stdout.splitlines()
+    heads = [line for line in lines if line.startswith("job ")]
+    assert lines[1::2] == heads == ["job main:", "job deep:"]
+    assert [line[:8] for line in lines[2::2]] == [reports[0]["snapshot"][:8], deep[:8]]
+    assert server.done("find", "notes.txt").stdout.splitlines()[1] == "job main:"
+    assert "job " not in server.done("find", "c.txt", "--job", "deep").stdout
+    assert "job " not in server.done("find", "c.txt", "--snapshot", deep).stdout
+
+
 def test_versions_of_one_file(history: tuple[Server, list[dict[str, Any]]]) -> None:
     server, reports = history
     told = server.json("versions", server.source / "notes.txt")

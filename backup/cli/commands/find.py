@@ -70,10 +70,12 @@ def find(
         named = chosen_job(config, tx, job)
         chosen = _chosen(tx, named, tags, snapshot or ("latest" if at else None), at, pattern)
         series = series_by_job(tx, tags)
-        found = _found(tx, series, chosen, named, test)
+        numbers = [chosen.job_number] if chosen else numbers_of_jobs(tx, series, named)
+        found = _found(tx, numbers, chosen, test)
         hidden: list[Version] = []
         held = _held(found, series, hidden)
-        rows = _rows(_one_of_each_path(held, newest=newest) if newest or oldest else held, series)
+        shown = _one_of_each_path(held, newest=newest) if newest or oldest else held
+        rows = _rows(shown, series, of_several=len(numbers) > 1)
         nothing = f"nothing is called {pattern!r}" + ("" if "*" in pattern else f"; try '*{pattern}*'")
         count = show_each(cli, rows, title=_TITLE, nothing=nothing)
     if not count:
@@ -99,12 +101,11 @@ def _chosen(
 
 
 def _found(
-    tx: Transaction, series: dict[int, Series], chosen: Snapshot | None, job: JobName | None, test: Takes
+    tx: Transaction, numbers: Sequence[int], chosen: Snapshot | None, test: Takes
 ) -> Iterator[tuple[int, Version]]:
-    """The versions that pass the test, each with its job's number."""
+    """The versions in those jobs that pass the test, each with its job's number."""
     from backup.inventory.entry_versions import versions_below
 
-    numbers = [chosen.job_number] if chosen else numbers_of_jobs(tx, series, job)
     at = chosen.number if chosen else None
     for number in numbers:
         for one in versions_below(tx, number, at=at, takes=test):
@@ -138,11 +139,15 @@ def _held(
 
 
 def _rows(
-    found: Iterator[tuple[int, Version]], series: dict[int, Series]
+    found: Iterator[tuple[int, Version]], series: dict[int, Series], *, of_several: bool
 ) -> Iterator[tuple[dict[str, Any], str]]:
+    """A document and a line for each; of several jobs, each one's name stands above its lines."""
+    above: int | None = None
     for number, one in found:
         known = series[number].of(one)
-        yield version_document(one, known), _line(one, known)
+        name = f"job {known[0].job}:\n" if of_several and number != above else ""
+        above = number
+        yield version_document(one, known), name + _line(one, known)
 
 
 def _line(one: Version, known: Sequence[Snapshot]) -> str:
