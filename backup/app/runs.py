@@ -28,6 +28,7 @@ from backup.archiver.settings import BackupContext, BackupJob, Keys, Sending
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.cores import usable_cores
 from backup.errors import ConfigError, InventoryDamagedError
+from backup.format.frame import FOR_A_LINE
 from backup.format.keys import Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory
@@ -83,7 +84,7 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         hooks=_hooks(config, job),
         pack_size=vault.pack_size,
         part_size=part_size_within(vault, memory),
-        level=job.compression_level,
+        level=job.compression_level or (None if vault.kind == "directory" else FOR_A_LINE),
         memory=backup_memory(memory, usable_cores(config.limits.cores)),
         most_parts_at_once=most_parts_at_once(vault, memory),
         parts_are_fixed=vault.parts_at_once is not None,

@@ -18,6 +18,7 @@ from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError
+from backup.format.frame import FOR_A_LINE
 from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
 from backup.vault.directory import DirectoryVault
@@ -88,6 +89,26 @@ def test_a_job_brings_its_vaults_sizes_and_its_own_filters(server: Server) -> No
     assert job.sources == (str(server.source).encode(),)
     assert (job.pack_size, job.level) == (config.vaults[0].pack_size, 7)
     assert job.part_size == config.vaults[0].part_size
+
+
+@pytest.mark.parametrize(
+    ("vault", "level"),
+    [
+        ('kind = "directory"\npath = "/srv/backup"', None),
+        ('kind = "glacier"\nregion = "eu-central-1"\nvault = "cold"', FOR_A_LINE),
+        (
+            'kind = "s3"\nregion = "eu-central-1"\nbucket = "cold-of-ours"\nstorage_class = "GLACIER"',
+            FOR_A_LINE,
+        ),
+    ],
+)
+def test_what_is_sent_over_a_line_is_compressed_more(server: Server, vault: str, level: int | None) -> None:
+    """A disk would wait for it, a line does not; a level that is set is that of any vault."""
+    server.write_config(f'[[vault]]\nname = "cold"\n{vault}\n')
+    config = config_of(server)
+    assert backup_job(config, config.job(JobName("main"))).level == level
+    config = config_of(server, "compression_level = 7")
+    assert backup_job(config, config.job(JobName("main"))).level == 7
 
 
 def test_recipients_come_from_the_config_before_those_of_init(server: Server) -> None:

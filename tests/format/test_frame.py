@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from backup.errors import FormatError, IntegrityError
 from backup.format import frame
-from backup.format.frame import COMPRESSED, FrameCodec
+from backup.format.frame import COMPRESSED, FOR_A_LINE, FrameCodec
 from backup.model import KIB, MIB, FrameRow
 
 KEY, PACK_ID = bytes(range(32)), b"p" * 16
@@ -49,14 +51,15 @@ def test_a_large_frame_whose_samples_do_not_compress_is_not_compressed() -> None
     assert small.flags == COMPRESSED, "samples are for frames of some size"
 
 
-def test_small_files_that_do_not_compress_are_searched_for_repeats() -> None:
+@pytest.mark.parametrize("level", [None, FOR_A_LINE])
+def test_small_files_that_do_not_compress_are_searched_for_repeats(level: int | None) -> None:
     """Every twentieth is one of 2,000 places before, among noise: a usual search passes most of that by."""
     source = random.Random(2)
     files: list[bytes] = []
     for number in range(4096):
         is_known = number % 20 == 19 and number >= 2000
         files.append(files[-2000] if is_known else source.randbytes(1024))
-    sealed = CODEC.seal(KEY, PACK_ID, 0, files)
+    sealed = FrameCodec(level).seal(KEY, PACK_ID, 0, files)
     assert sealed.flags == COMPRESSED
     assert len(sealed.data) < 0.976 * 4 * MIB, "105 of 4,096 are repeated"
     assert CODEC.open(KEY, PACK_ID, sealed.row(0), sealed.data) == b"".join(files)
@@ -64,7 +67,29 @@ def test_small_files_that_do_not_compress_are_searched_for_repeats() -> None:
     assert CODEC.seal(KEY, PACK_ID, 0, [source.randbytes(MIB)]).flags == 0
 
 
-@pytest.mark.parametrize("level", [None, 1, 3])
+def measurements(source: random.Random) -> bytes:
+    """CSV, in which little repeats but short pieces."""
+    lines = (
+        f"{1_700_000_000 + 60 * at},{source.randrange(10**6)},{source.choice(['Berlin', 'Leipzig'])},"
+        f"{source.gauss(20, 5):.2f},{source.gauss(1013, 8):.1f},{source.randrange(100)}\n"
+        for at in range(50_000)
+    )
+    return "".join(lines).encode()
+
+
+def test_for_a_line_large_files_take_less_space() -> None:
+    """And no more where zstd's level of as much CPU takes more than the fast mode."""
+    texts = b"".join(path.read_bytes() for path in sorted(Path(os.__file__).parent.glob("*.py")))[: 4 * MIB]
+    for data, most in ((texts, 0.96), (measurements(random.Random(4)), 1.0)):
+        fast, saving, third = (
+            FrameCodec(level).seal(KEY, PACK_ID, 0, [data], are_large=True) for level in (None, FOR_A_LINE, 3)
+        )
+        assert len(saving.data) <= most * len(fast.data)
+        assert len(saving.data) <= 1.02 * len(third.data)
+        assert CODEC.open(KEY, PACK_ID, saving.row(0), saving.data) == data
+
+
+@pytest.mark.parametrize("level", [None, 1, 3, FOR_A_LINE])
 def test_small_files_may_repeat_others_anywhere_in_a_frame(level: int | None) -> None:
     """Three MiB away, and five, at any level."""
     source = random.Random(3)
