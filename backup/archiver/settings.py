@@ -100,7 +100,7 @@ class BackupContext(Struct, frozen=True):
 class OpenRun(Struct, frozen=True, kw_only=True):
     """A run in progress that stores catalogs. `domain` is the dedup domain's number.
 
-    `level` is that of the compression, None for the usual one.
+    `level` is that of the compression, as `FrameCodec` takes it.
     """
 
     keys: Keys

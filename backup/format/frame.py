@@ -18,7 +18,7 @@ FRAME_SIZE = 4 * MIB
 SMALL_FILES_FRAME = 6 * MIB  # the more small files are in one frame, the more of what repeats is found
 LARGEST_FRAME = 8 * MIB  # what a reader accepts
 FRAME_NUMBERS = 2**32  # a frame number fits u32
-FOR_A_LINE = 0  # a level: more of the processor for less space than without one
+FOR_A_LINE = 0  # stands for a level: less space than without one, for more CPU
 COMPRESSED = 1
 TAG_SIZE = 16
 DIGEST_SIZE = 16
@@ -35,12 +35,12 @@ _GOLDEN = 0.618034  # spreads the samples, so that no pattern of the data's own 
 # Large files: one hash table, a quarter to a third less CPU than level 3, which takes 2 to 6 % less space of
 # what compresses. A window of 1 MiB takes up to a tenth less CPU than all of a frame, and as much space.
 # Matches from six bytes take 2 to 8 % less space of large texts, tables and dumps than from five.
-# For a line: two tables, as of level 3, and matches from six bytes, too, since CSV would take 5 % more.
+# For a line: two hash tables, as of level 3, but matches from six bytes, too; from five CSV takes 5 % more.
 _FAST = {"strategy": zstandard.STRATEGY_FAST, "chain_log": 16, "search_log": 1}
-_SMALL_LEVEL, _WHOLE_FRAME = 3, 23
+_LEVEL, _WHOLE_FRAME = 3, 23
 _LARGE = zstandard.ZstdCompressionParameters(**_FAST, window_log=20, hash_log=16, min_match=6)
 _LARGE_FOR_A_LINE = zstandard.ZstdCompressionParameters.from_level(
-    _SMALL_LEVEL, window_log=_WHOLE_FRAME, min_match=6
+    _LEVEL, window_log=_WHOLE_FRAME, min_match=6
 )
 # For small files that do not compress each by itself: little more than a search for long repeats.
 _REPEATS = zstandard.ZstdCompressionParameters(
@@ -104,7 +104,7 @@ class FrameCodec:
 
     def __init__(self, level: int | None = None) -> None:
         """`level` is zstd's, 1 to 19; None and `FOR_A_LINE` stand for our own balances of time and size."""
-        usual = zstandard.ZstdCompressionParameters.from_level(level or _SMALL_LEVEL, window_log=_WHOLE_FRAME)
+        usual = zstandard.ZstdCompressionParameters.from_level(level or _LEVEL, window_log=_WHOLE_FRAME)
         self._small = self._large = self._repeats = zstandard.ZstdCompressor(compression_params=usual)
         if not level:
             large = _LARGE if level is None else _LARGE_FOR_A_LINE
