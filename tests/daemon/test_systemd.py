@@ -41,6 +41,12 @@ def told_of(manager: socket.socket, key: str) -> dict[str, str]:
     return found
 
 
+def what_is_next(manager: socket.socket) -> str:
+    """The status of a daemon that has no restores to look at, as it does each five minutes for a moment."""
+    statuses = (told_of(manager, "WATCHDOG")["STATUS"] for _ in range(10))
+    return next(status for status in statuses if status != "runs restores")
+
+
 def test_it_is_told_all_over_the_life_of_a_daemon(tmp_path: Path, manager: socket.socket) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -55,7 +61,7 @@ def test_it_is_told_all_over_the_life_of_a_daemon(tmp_path: Path, manager: socke
     with running(config, environ=environ) as daemon:
         ready = told(manager)
         assert ready["READY"] == "1"
-        assert told_of(manager, "WATCHDOG")["STATUS"].startswith("next: job nightly, 2028-02-29")
+        assert what_is_next(manager).startswith("next: job nightly, 2028-02-29")
         began = time.monotonic()
         assert told_of(manager, "WATCHDOG")["WATCHDOG"] == "1"
         assert told_of(manager, "WATCHDOG")["WATCHDOG"] == "1"
