@@ -36,8 +36,10 @@ from backup.restorer.target.making import FileMaker
 from backup.restorer.target.owners import Owners
 from backup.second_process import receive, start
 
-MOST_FILES: Final = 32
+MOST_FILES: Final = 128
 """The most files in a request: few, so that neither process waits long for the other at a frame's end."""
+MOST_DIRECTORIES: Final = 32
+"""The most directories that they are in: the system limits how many handles are under way between processes."""
 _HEAD: Final = struct.Struct("<II")
 PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
 _LOOKS_UP: Final = 16  # files between two checks that the first process lives
@@ -96,7 +98,7 @@ class MakerProcess:
         self.buffer.close()
 
     def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
-        """Send a request for at most `MOST_FILES` files of `buffer`; returns its size in bytes.
+        """Send a request for at most `MOST_FILES` files of `buffer`, in `MOST_DIRECTORIES`; returns its bytes.
 
         `directories` are those of the files' paths, in that order.
         Requests and answers that fill the socket would block both sides for ever: limit unanswered requests.
@@ -209,7 +211,7 @@ class _Server:
 
     def _request(self) -> tuple[bytearray, list[int]]:
         """A request and the handles that came with it, which the caller must close."""
-        head, handles, _, _ = socket.recv_fds(self._connection, _HEAD.size, MOST_FILES)
+        head, handles, _, _ = socket.recv_fds(self._connection, _HEAD.size, MOST_DIRECTORIES)
         if len(head) < _HEAD.size:
             raise EOFError("no request")
         size, count = _HEAD.unpack(head)

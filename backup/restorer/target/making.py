@@ -78,33 +78,33 @@ class FileMaker:
 
         Adds a `Made` to `made` as each file is done.
         """
-        columns = zip(*files[1:], strict=True)
-        for at, (directory, name, mode, owner, mtime_ns, start, end, chunk) in enumerate(columns):
-            content, path = data[start:end], files.paths[directory]
+        unnamed, known, handle = self._unnamed.make, -1, None
+        for at, (directory, name, mode, owner, mtime_ns, start, end, chunk) in enumerate(
+            zip(*files[1:], strict=True)
+        ):
+            content = data[start:end]
             if chunk and chunk_id(key, content) != chunk:
                 made.append(Made.DAMAGED)
                 continue
-            wanted = (*owner, mode, mtime_ns)
-            if self._metadata.is_bare(path) and self._made_unnamed(path, name, content, wanted):
+            path = files.paths[directory]
+            if directory != known:
+                known, handle = directory, self._lends_nothing(path)
+            if handle is not None and unnamed(handle, path, name, content, (*owner, mode, mtime_ns)):
+                self.files += 1
+                self.bytes += end - start
                 made.append(Made.WHOLE)
             else:
                 made.append(Made(self.make(files.entry(at), content)))
+                known = -1  # that may have closed the handle, or shown what files inherit here
 
-    def _made_unnamed(
-        self, directory: bytes, name: bytes, data: memoryview, wanted: tuple[int, int, int, int]
-    ) -> bool:
-        """Create a plain file in the cheaper way; False, and nothing has happened, if it cannot be."""
-        if not self._target.is_ours(directory):
-            return False
+    def _lends_nothing(self, path: bytes) -> int | None:
+        """A handle of a directory of ours in which files inherit nothing, or None if that is not known."""
+        if not (self._metadata.is_bare(path) and self._target.is_ours(path)):
+            return None
         try:
-            handle = self._target.handle(directory)
-            if not self._unnamed.make(handle, directory, name, data, wanted):
-                return False
+            return self._target.handle(path)
         except OSError:
-            return False
-        self.files += 1
-        self.bytes += len(data)
-        return True
+            return None
 
     def begin(self, key: int, entry: RestoreEntry) -> bool:
         """Begin a file under a temporary name; False if that failed (and was reported)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import sub
 from typing import Final, NamedTuple
@@ -19,7 +19,13 @@ from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.helper_process import MOST_FILES, Lent, MakerGoneError, MakerProcess
+from backup.restorer.target.helper_process import (
+    MOST_DIRECTORIES,
+    MOST_FILES,
+    Lent,
+    MakerGoneError,
+    MakerProcess,
+)
 from backup.restorer.target.making import Made
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.write import Writer
@@ -27,7 +33,8 @@ from backup.restorer.target.write import Writer
 LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
 MANY_SMALL_FILES: Final = 2_000  # from so many files on, a second process pays off
 _MOST_BYTES: Final = 256 * KIB  # in a batch
-MOST_UNDER_WAY: Final = 128  # files: enough work while the first process handles a frame
+MOST_UNDER_WAY: Final = 512  # files: enough work while the first process handles a frame
+MOST_LENT: Final = 512  # handles under way to all processes, about: a user who is not root may have 1,024
 _ALONE: Final = "small files were made by one process instead of two: the second"
 _FEWER: Final = "small files were made by fewer processes than there are cores: one"
 _MOST_ASKED: Final = 64 * KIB  # bytes of unanswered requests: they fit a socket's buffer
@@ -49,6 +56,7 @@ class _Helper:
     """Another process, with what it was asked and has not answered, oldest first."""
 
     process: MakerProcess
+    most_lent: int  # handles under way
     asked: deque[_Batch] = field(default_factory=deque)
     has_frame: int = 0  # the newest frame in its memory
 
@@ -60,7 +68,8 @@ class _Helper:
     @property
     def has_room(self) -> bool:
         """Whether it takes another request."""
-        return self.files < MOST_UNDER_WAY and sum(batch.request for batch in self.asked) < _MOST_ASKED
+        size, lent = sum(one.request for one in self.asked), sum(len(one.files.paths) for one in self.asked)
+        return self.files < MOST_UNDER_WAY and size < _MOST_ASKED and lent < self.most_lent
 
 
 class Sharing:
@@ -168,15 +177,26 @@ class Sharing:
 
     def _hand_out(self) -> None:
         """Give the gathered files to another process, unless the queues of all are full."""
-        keys, columns = self._keys, (self._starts, self._ends, self._chunks)
+        gathered = self._keys, self._starts, self._ends, self._chunks
         self._keys, self._starts, self._ends, self._chunks, self._bytes = [], [], [], [], 0
         for one in tuple(self._helpers):
             while one.asked and self._take_answer(one, waits=False):
                 pass
-        files = self._entries.new_files(keys, *columns, self._writer.ids)
-        batch = _Batch(keys, files, self._frame, self._number)
-        if not self._ask(batch):
-            self._make(batch)
+        for batch in self._batches(*gathered):
+            if not self._ask(batch):
+                self._make(batch)
+
+    def _batches(
+        self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
+    ) -> Iterator[_Batch]:
+        """These files as one batch, or as several if they are in very many directories."""
+        files = self._entries.new_files(keys, starts, ends, chunks, self._writer.ids)
+        if len(files.paths) <= MOST_DIRECTORIES:
+            yield _Batch(keys, files, self._frame, self._number)
+            return
+        for at in range(0, len(keys), MOST_DIRECTORIES):
+            some = slice(at, at + MOST_DIRECTORIES)
+            yield from self._batches(keys[some], starts[some], ends[some], chunks[some])
 
     def _make(self, batch: _Batch, which: slice = _ALL) -> None:
         """Create files of a batch here."""
@@ -285,5 +305,5 @@ class Sharing:
             self._most = 0  # no process available: they are created here
             self._warn(f"{self._told} cannot be started: {error}")
             return None
-        self._helpers.append(_Helper(process))
+        self._helpers.append(_Helper(process, MOST_LENT // self._most))
         return self._helpers[-1]

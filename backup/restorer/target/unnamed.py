@@ -61,12 +61,16 @@ def _is_filled(file: int, data: memoryview, wanted: tuple[int, int, int, int]) -
         return False
     uid, gid, mode, mtime_ns = wanted
     os.utime(file, ns=(mtime_ns, mtime_ns))
-    found = os.fstat(file)
-    is_owned = found.st_uid == uid and found.st_gid == gid
-    if not (is_owned and S_IMODE(found.st_mode) == mode):
-        if not is_owned:
+    status = _status(file)
+    if status[:3] != (uid, gid, mode):
+        if status[:2] != (uid, gid):
             os.chown(file, uid, gid)
         os.chmod(file, mode)
-        found = os.fstat(file)
-    is_set = (found.st_uid, found.st_gid, S_IMODE(found.st_mode)) == (uid, gid, mode)
-    return is_set and found.st_mtime_ns == mtime_ns and found.st_size == len(data)
+        status = _status(file)
+    return status == (uid, gid, mode, mtime_ns, len(data))
+
+
+def _status(file: int) -> tuple[int, int, int, int, int]:
+    """User, group, mode, mtime in ns and size of an open file."""
+    found = os.fstat(file)
+    return found.st_uid, found.st_gid, S_IMODE(found.st_mode), found.st_mtime_ns, found.st_size
