@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, pairwise
+from operator import add
 from typing import Final, cast
 
 from blake3 import blake3
@@ -42,8 +43,11 @@ def content_id_of_chunk(key: bytes, chunk: bytes, length: int) -> ContentId:
     return ContentId(blake3(chunk + _LENGTH.pack(length), key=key).digest(16))
 
 
+def content_ids_of_packed(key: bytes, chunks: Iterable[bytes]) -> list[ContentId]:
+    """Same as `content_id_of_chunk`, for many files; of each chunk its id and length (u32le), joined."""
+    return cast("list[ContentId]", [blake3(one, key=key).digest(16) for one in chunks])
+
+
 def content_ids_of_chunks(key: bytes, ids: Iterable[bytes], lengths: Iterable[int]) -> list[ContentId]:
     """Same as `content_id_of_chunk`, for many files."""
-    named = zip(ids, map(_LENGTH.pack, lengths), strict=True)
-    contents = [blake3(chunk + length, key=key).digest(16) for chunk, length in named]
-    return cast("list[ContentId]", contents)
+    return content_ids_of_packed(key, map(add, ids, map(_LENGTH.pack, lengths)))

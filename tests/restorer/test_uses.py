@@ -41,7 +41,7 @@ def test_places_come_out_as_they_went_in() -> None:
     assert list(made.values()) == known
     assert (list(made), 3 in made, 4 in made, made.get(41)) == ([2, 3, 40], True, False, None)
     assert [made.position(number) for number in made] == [0, 1, 2]
-    assert list(made.frames()) == [(0, 0), (0, 1), (4, 13)]
+    assert list(made.frames()) == [((0, 0), 1), ((0, 1), 1), ((4, 13), 1)]
     assert list(made.lengths) == [12, 13, 50]
     made.move([place(3, archive=8, offset=7)])
     assert list(made.values()) == [known[0], place(3, archive=8, offset=7), known[2]]
@@ -153,6 +153,16 @@ def test_some_files() -> None:
     assert some.content_id(1) == bytes([2]) * 16
 
 
+def packed(number: int) -> tuple[int, bytes]:
+    """What a look-up gives of the chunk of this number here: its length; its id and length."""
+    return number * 7, b"%032d" % number + (number * 7).to_bytes(4, "little")
+
+
+def found_of(locations: ChunkLocations, numbers: array[int]) -> list[tuple[int, bytes]]:
+    """What a look-up gives of each of these chunks."""
+    return [*zip(*locations.lookup()(numbers), strict=True)]
+
+
 ranges = st.lists(st.builds(range, st.integers(1, 200), st.integers(1, 250)), max_size=3)
 
 
@@ -165,8 +175,7 @@ def test_chunks_are_found_in_any_order(numbers: set[int], wanted: list[int]) -> 
     locations = ChunkLocations(
         ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
     )
-    expected = [(one * 7, b"%032d" % one) if one in numbers else None for one in wanted]
-    assert list(locations.lengths_and_ids(array("I", wanted))) == expected
+    assert found_of(locations, array("I", wanted)) == [packed(one) if one in numbers else (0, b"") for one in wanted]
     if numbers >= set(wanted):
         assert [*locations.positions(array("I", wanted))] == [locations.position(one) for one in wanted]
     else:
@@ -180,15 +189,15 @@ def test_a_chunk_is_found_whatever_numbers_are_left_out(numbers: set[int], wante
         ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
     )
     asked = array("I", [wanted, *sorted(numbers)])
-    found = list(locations.lengths_and_ids(asked))
-    assert found[1:] == [(one * 7, b"%032d" % one) for one in sorted(numbers)]
+    found = found_of(locations, asked)
+    assert found[1:] == [packed(one) for one in sorted(numbers)]
     if wanted in numbers:
         assert locations.numbers[locations.position(wanted)] == wanted
         assert locations[wanted].number == wanted
-        assert found[0] == (wanted * 7, b"%032d" % wanted)
+        assert found[0] == packed(wanted)
         assert list(locations.positions(asked)) == [locations.position(one) for one in asked]
     else:
-        assert found[0] is None
+        assert found[0] == (0, b"")
         for look in (locations.position, lambda number: locations.positions(array("I", [number]))):
             with pytest.raises(KeyError):
                 look(wanted)

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, groupby, islice
 from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple
 
@@ -16,9 +16,9 @@ from backup.inventory.connections import Transaction
 from backup.inventory.packed import ChunkLocation
 from backup.restorer.selection.column import Column, Scratch, Values
 
-_ROW: Final = struct.Struct("<IIII32s")  # archive, frame, offset, length, id
-_LENGTH_AND_ID: Final = struct.Struct("<12xI32s")  # of a row
-_archive_and_frame, _length, _offset_length_id = itemgetter(0, 1), itemgetter(3), itemgetter(2, 3, 4)
+_ROW: Final = struct.Struct("<III32sI")  # archive, frame, offset, id, length
+_FRAME, _LENGTH, _NAMED = struct.Struct("<Q40x"), struct.Struct("<44xI"), struct.Struct("<12x36s")  # of a row
+_offset_length_id = itemgetter(2, 4, 3)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
 _LEAST_OF_A_RUN: Final = 8  # numbers in a run on average, so that runs take less memory than numbers
@@ -54,7 +54,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         numbers, ids, archives, frames, offsets, lengths = zip(*rows, strict=True)
         try:
             are_whole = set(map(len, ids)) == {_ID_SIZE}
-            packed = b"".join(map(_ROW.pack, archives, frames, offsets, lengths, ids)) if are_whole else None
+            packed = b"".join(map(_ROW.pack, archives, frames, offsets, ids, lengths)) if are_whole else None
         except (struct.error, TypeError):
             packed = None
         if packed is None:
@@ -80,16 +80,23 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
             found.extend(places)
         return found
 
-    def lengths_and_ids(self, numbers: Values) -> Iterator[tuple[int, bytes] | None]:
-        """Length and id of each chunk, in this order; None for those that have no location."""
-        rows, places_of = memoryview(self._rows.values), _places(self.numbers)
-        for start in range(0, len(numbers), _BATCH):
-            places = places_of(numbers[start : start + _BATCH])
-            if min(places) >= 0:
-                yield from map(_LENGTH_AND_ID.unpack_from, repeat(rows), map(_ROW.size.__mul__, places))
-            else:
-                row = _LENGTH_AND_ID.unpack_from
-                yield from (row(rows, at * _ROW.size) if at >= 0 else None for at in places)
+    def lookup(self) -> Callable[[Values], tuple[list[int], list[bytes]]]:
+        """A function that gives of chunks, of these numbers, the length and what `content_id` takes of them.
+
+        That is id and length (u32le). For a chunk that has no location it gives 0 and nothing.
+        """
+        rows, places_of, size = memoryview(self._rows.values), _places(self.numbers), _ROW.size
+
+        def look(numbers: Values) -> tuple[list[int], list[bytes]]:
+            places = places_of(numbers) if numbers else []
+            first = places[0] if places else -1
+            if first >= 0 and places == [*range(first, first + len(places))]:
+                some = rows[first * size : (first + len(places)) * size]
+                return [*_each(_LENGTH, some)], [*_each(_NAMED, some)]
+            found = [rows[at * size + 12 : (at + 1) * size] if at >= 0 else b"" for at in places]
+            return [int.from_bytes(one[_ID_SIZE:], "little") for one in found], [bytes(one) for one in found]
+
+        return look
 
     def position(self, number: int) -> int:
         """Index of a chunk's location in the order of numbers. KeyError if it has none."""
@@ -100,7 +107,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def at(self, position: int) -> ChunkLocation:
         """The location at a position."""
-        archive, frame, offset, length, name = _ROW.unpack_from(self._rows.values, position * _ROW.size)
+        archive, frame, offset, name, length = _ROW.unpack_from(self._rows.values, position * _ROW.size)
         return ChunkLocation(self.numbers[position], name, archive, frame, offset, length)
 
     def places(self, run: range) -> Iterator[tuple[int, int, bytes]]:
@@ -120,14 +127,16 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
             if row is not None:
                 self._rows.change(self.position(location.number) * _ROW.size, row)
 
-    def frames(self) -> Iterator[tuple[int, int]]:
-        """Archive and frame of each location, in order."""
-        return map(_archive_and_frame, _ROW.iter_unpack(self._rows.values))
+    def frames(self) -> Iterator[tuple[tuple[int, int], int]]:
+        """Archive and frame of each run of locations in one frame, and their number, in order."""
+        for frame, run in groupby(_each(_FRAME, self._rows.values)):
+            number, archive = divmod(frame, _FRAMES)
+            yield (archive, number), len([*run])
 
     @property
     def lengths(self) -> Iterator[int]:
         """The length of each chunk, in order."""
-        return map(_length, _ROW.iter_unpack(self._rows.values))
+        return _each(_LENGTH, self._rows.values)
 
     def __getitem__(self, number: int) -> ChunkLocation:
         return self.at(self.position(number))
@@ -194,9 +203,9 @@ class FramePositions:
 
     def __init__(self, locations: ChunkLocations) -> None:
         keys, ends = array("Q"), array("Q")
-        for frame, run in groupby(locations.frames()):
+        for frame, count in locations.frames():
             keys.append(_key(*frame))
-            ends.append((ends[-1] if ends else 0) + sum(1 for _ in run))
+            ends.append((ends[-1] if ends else 0) + count)
         order = array("I", sorted(range(len(keys)), key=keys.__getitem__))
         self._keys = array("Q", map(keys.__getitem__, order))
         self._ends = array("Q", map(ends.__getitem__, order))
@@ -218,13 +227,18 @@ class FramePositions:
         return (frame for frame, _ in groupby(self._keys[at] % _FRAMES for at in range(first, end)))
 
 
+def _each(field: struct.Struct, rows: Values) -> Iterator[Any]:
+    """One field of each row, which `field` unpacks alone."""
+    return chain.from_iterable(field.iter_unpack(rows))
+
+
 def _key(archive: int, frame: int) -> int:
     return archive * _FRAMES + frame
 
 
 def _packed(location: ChunkLocation) -> bytes | None:
     try:
-        row = _ROW.pack(location.archive, location.frame, location.offset, location.length, location.id)
+        row = _ROW.pack(location.archive, location.frame, location.offset, location.id, location.length)
     except (struct.error, TypeError):
         return None
     return row if len(location.id) == _ID_SIZE else None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, repeat
-from operator import itemgetter
+from itertools import accumulate, chain, repeat
 from typing import Any, Final, overload
 
 from backup.errors import FormatError
@@ -20,10 +19,10 @@ from backup.restorer.selection.entry import NewFiles, RestoreEntry
 _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
 _NEW_FILE: Final = struct.Struct("<QII6xqq16xQ")  # the end of the row before; what a new file has of its row
-_EXTRA, _KIND, _SIZE = 2, 3, 7  # positions in a row
-_extra, _size = itemgetter(_EXTRA), itemgetter(_SIZE)
-_extra_and_size, _extra_and_kind = itemgetter(_EXTRA, _SIZE), itemgetter(_EXTRA, _KIND)
-_FILE: Final = int(EntryKind.FILE)
+_EXTRA, _SIZE = 2, 7  # positions in a row
+_EXTRAS, _SIZES = struct.Struct("<8xI42x"), struct.Struct("<30xq16x")  # of a row that field alone
+_KIND_AT: Final = 12  # bytes from the beginning of a row
+_ARE_FILES: Final = bytes(kind == EntryKind.FILE for kind in range(256))
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
@@ -97,8 +96,12 @@ class Entries(Sequence[RestoreEntry]):
     @property
     def are_plain(self) -> bytearray:
         """Of each entry, in order: 1 for a file with a single name and only owner, mode and times, or 0."""
-        found = map(_extra_and_kind, _ROW.iter_unpack(self._rows.values))
-        marks = bytearray(kind == _FILE and not extra for extra, kind in found)
+        kinds = memoryview(self._rows.values)[_KIND_AT :: _ROW.size]
+        marks = bytearray(kinds).translate(_ARE_FILES)
+        if self.has_extras:
+            for key, extra in enumerate(self.extras):
+                if extra:
+                    marks[key] = 0
         for key in self._changed:
             marks[key] = 0
         return marks
@@ -116,19 +119,20 @@ class Entries(Sequence[RestoreEntry]):
     @property
     def sizes(self) -> Iterator[int]:
         """The size of each entry, in order."""
-        return map(_size, _ROW.iter_unpack(self._rows.values))
+        return chain.from_iterable(_SIZES.iter_unpack(self._rows.values))
 
     @property
-    def extras_and_sizes(self) -> Iterator[tuple[int, int]]:
-        """Of each entry, in order: 0 if it has no rare attributes, and its size."""
-        return map(_extra_and_size, _ROW.iter_unpack(self._rows.values))
+    def extras(self) -> Iterator[int]:
+        """Of each entry, in order: 0 if it has no rare attributes."""
+        if not self.has_extras:
+            return repeat(0, len(self))
+        return chain.from_iterable(_EXTRAS.iter_unpack(self._rows.values))
 
     def linked(self) -> Iterator[int]:
         """Keys of the entries recorded as one of several hard links."""
         marked = {index for index, extra in enumerate(self._extras) if extra is not None and extra.link}
         if marked:
-            extras = map(_extra, _ROW.iter_unpack(self._rows.values))
-            yield from (key for key, extra in enumerate(extras) if extra in marked)
+            yield from (key for key, extra in enumerate(self.extras) if extra in marked)
 
     @property
     def total(self) -> int:

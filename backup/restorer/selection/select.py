@@ -341,6 +341,6 @@ def _joined(
 def frames_by_archive(locations: ChunkLocations) -> dict[int, set[int]]:
     """The frames that hold those chunks, by archive."""
     frames: dict[int, set[int]] = {}
-    for (archive, frame), _ in groupby(locations.frames()):
+    for (archive, frame), _ in locations.frames():
         frames.setdefault(archive, set()).add(frame)
     return frames

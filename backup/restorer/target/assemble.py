@@ -95,7 +95,7 @@ class Assembly:
         Returns the frames that must be fetched again because a file that needs them has changed.
         """
         locations, files = self._selection.locations, self._selection.files
-        present = bytearray(key in done for key in locations.frames())
+        present = b"".join(bytes([frame in done]) * count for frame, count in locations.frames())
         chunks, starts = files.chunks, files.starts
         again: set[tuple[int, int]] = set()
         for key in range(len(files)):
