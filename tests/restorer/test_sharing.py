@@ -20,7 +20,7 @@ from backup.restorer.restore import RestoreReport, advance, begin_restore, deliv
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
 from backup.restorer.target import sharing
-from backup.restorer.target.helper_process import Lent, MadeFiles, MakerProcess
+from backup.restorer.target.helper_process import MOST_DIRECTORIES, Lent, MadeFiles, MakerProcess
 from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
@@ -128,6 +128,45 @@ def test_several_processes_make_them(
     report = many.restore("latest", out)
     assert len(asked) == 4
     assert (report.problems, report.warnings) == ((), ())
+    assert_same_tree(source, out)
+    assert leftovers(out) == []
+
+
+def test_few_handles_are_under_way(
+    site: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of files that each lie in a directory of their own: the system limits handles sent and not received."""
+    for number in range(500):
+        (source / f"{number:03}").mkdir()
+        (source / f"{number:03}" / "file").write_text(f"content {number}")
+    site.backup()
+    monkeypatch.setattr(sharing, "MOST_FILES", 128)
+    monkeypatch.setattr(sharing, "MOST_LENT", 80)
+    under_way: dict[MakerProcess, list[int]] = {}
+    most: list[int] = []
+    asks, waits, looks = MakerProcess.ask, MakerProcess.answer, MakerProcess.answer_if_any
+
+    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
+        under_way.setdefault(self, []).append(len(directories))
+        most.append(sum(under_way[self]))
+        return asks(self, directories, files)
+
+    def answer(self: MakerProcess) -> MadeFiles:
+        under_way[self].pop(0)
+        return waits(self)
+
+    def answer_if_any(self: MakerProcess) -> MadeFiles | None:
+        told = looks(self)
+        if told is not None:
+            under_way[self].pop(0)
+        return told
+
+    monkeypatch.setattr(MakerProcess, "ask", ask)
+    monkeypatch.setattr(MakerProcess, "answer", answer)
+    monkeypatch.setattr(MakerProcess, "answer_if_any", answer_if_any)
+    site.makers = 2
+    site.restore("latest", out)
+    assert MOST_DIRECTORIES <= max(most) < 80 // 2 + MOST_DIRECTORIES
     assert_same_tree(source, out)
     assert leftovers(out) == []
 

@@ -104,8 +104,8 @@ def test_the_users_of_a_run_of_chunks(counts: list[int], data: st.DataObject) ->
     run = range(first, data.draw(st.integers(min(first + 1, len(places)), len(places))))
     one, other = ChunkUsers(files, places), ChunkUsers(files, places)
     for user in data.draw(st.sets(st.integers(0, total - 1), max_size=2)) if total else ():
-        one.settle(user)
-        other.settle(user)
+        one.settle([user])
+        other.settle([user])
     found, fresh = one.alone(run), ChunkUsers(files, places)
     for at, user, key in zip(run, found, files.of_many(found), strict=True):
         taken, all_users = [key for key, _ in other.take(at)], [*fresh.take(at)]
@@ -115,7 +115,7 @@ def test_the_users_of_a_run_of_chunks(counts: list[int], data: st.DataObject) ->
             assert (user, key) == (-1, -1)
     for user in found:
         if user >= 0:
-            one.settle(user)
+            one.settle([user])
     assert set(one.alone(run)) <= {-1}
     assert [*places.places(run)] == [(at.offset, at.length, at.id) for at in map(places.at, run)]
 
@@ -124,8 +124,21 @@ def test_the_users_of_a_run_of_chunks(counts: list[int], data: st.DataObject) ->
 def test_the_files_of_many_chunks(counts: list[int], data: st.DataObject) -> None:
     total = sum(counts)
     files = files_of([[0] * count for count in counts])
-    users = data.draw(st.lists(st.integers(-1, total - 1), max_size=20))
-    assert files.of_many(users) == [files.of(user) for user in users]
+    runs = st.builds(
+        lambda start, count: [*range(start, min(total, start + count))],
+        st.integers(0, total),
+        st.integers(0, total),
+    )
+    users = data.draw(st.lists(st.integers(-1, total - 1), max_size=20) | runs)
+    assert [*files.of_many(users)] == [files.of(user) if user >= 0 else -1 for user in users]
+
+
+@given(st.lists(st.integers(0, 40), max_size=20) | st.builds(range, st.integers(0, 40), st.integers(0, 41)))
+def test_users_are_settled_one_by_one_or_in_a_run(some: Sequence[int]) -> None:
+    users = ChunkUsers(files_of([[1] * 41]), ChunkLocations([place(1)]))
+    users.settle(some)
+    pending = [user for user in range(41) if users.pending(user, user + 1) is not None]
+    assert pending == [user for user in range(41) if user not in some]
 
 
 def test_what_is_pending() -> None:
@@ -133,14 +146,14 @@ def test_what_is_pending() -> None:
     users = ChunkUsers(files_of([[1, 2], [3], [2]]), places)
     assert (users.pending(), users.pending(1, 2), users.pending(4)) == (0, 1, None)
     assert list(users.take(places.position(2))) == [(0, 10 + 1), (2, 0)]
-    users.settle(0)
+    users.settle([0])
     assert (users.pending(), users.pending(0, 2), users.pending(3)) == (2, None, None)
 
 
 def test_what_is_settled_is_not_to_do() -> None:
     places = ChunkLocations([place(1), place(2)])
     uses = ChunkUsers(files_of([[1, 2], [2]]), places)
-    uses.settle(1)
+    uses.settle([1])
     assert list(uses.take(places.position(2))) == [(1, 0)]
 
 
@@ -175,7 +188,9 @@ def test_chunks_are_found_in_any_order(numbers: set[int], wanted: list[int]) -> 
     locations = ChunkLocations(
         ChunkLocation(one, b"%032d" % one, one % 3, one % 5, one, one * 7) for one in sorted(numbers)
     )
-    assert found_of(locations, array("I", wanted)) == [packed(one) if one in numbers else (0, b"") for one in wanted]
+    assert found_of(locations, array("I", wanted)) == [
+        packed(one) if one in numbers else (0, b"") for one in wanted
+    ]
     if numbers >= set(wanted):
         assert [*locations.positions(array("I", wanted))] == [locations.position(one) for one in wanted]
     else:

@@ -52,9 +52,13 @@ class ChunkUsers:
         done = self._done
         return [-1 if user < 0 or done[user] else user for user in users]
 
-    def settle(self, user: int) -> None:
-        """Mark a user as done."""
-        self._done[user] = 1
+    def settle(self, users: Sequence[int]) -> None:
+        """Mark users as done."""
+        if users and [*users] == [*range(users[0], users[0] + len(users))]:
+            self._done[users[0] : users[-1] + 1] = b"\1" * len(users)
+            return
+        for user in users:
+            self._done[user] = 1
 
     def pending(self, since: int = 0, until: int | None = None) -> int | None:
         """The first user from `since` on, and before `until`, that is not done; None if all are."""

@@ -18,7 +18,7 @@ from backup.restorer.selection.entry import NewFiles, RestoreEntry
 # end of the name in the joined names. Every integer that a database can hold fits: damage is found elsewhere.
 _ROW: Final = struct.Struct("<IIIBBqqqqQ")
 _END: Final = struct.Struct("<Q")  # the last column
-_NEW_FILE: Final = struct.Struct("<QII6xqq16xQ")  # the end of the row before; what a new file has of its row
+_NEW_FILE: Final = struct.Struct("<II6xqq16xQ")  # what a new file has of its row
 _EXTRA, _SIZE = 2, 7  # positions in a row
 _EXTRAS, _SIZES = struct.Struct("<8xI42x"), struct.Struct("<30xq16x")  # of a row that field alone
 _KIND_AT: Final = 12  # bytes from the beginning of a row
@@ -186,9 +186,15 @@ class Entries(Sequence[RestoreEntry]):
         The other columns are those of `NewFiles`; `ids` gives user and group id.
         """
         rows, names = memoryview(self._rows.values), self._names.values
-        first = _NEW_FILE.unpack(bytes(_END.size) + rows[: _ROW.size])  # no row comes before it
-        found = [_NEW_FILE.unpack_from(rows, key * _ROW.size - _END.size) if key else first for key in keys]
-        begins, directories, owners, modes, mtimes, name_ends = zip(*found, strict=True)
+        if [*keys] == [*range(keys[0], keys[0] + len(keys))]:  # as most do
+            found = [*_NEW_FILE.iter_unpack(rows[keys[0] * _ROW.size : (keys[-1] + 1) * _ROW.size])]
+            directories, owners, modes, mtimes, name_ends = zip(*found, strict=True)
+            begins = (self._begin_of_name(keys[0]), *name_ends[:-1])
+        else:
+            found = [_NEW_FILE.unpack_from(rows, key * _ROW.size) for key in keys]
+            directories, owners, modes, mtimes, name_ends = zip(*found, strict=True)
+            before = (key * _ROW.size - _END.size for key in keys)
+            begins = tuple(_END.unpack_from(rows, at)[0] if at >= 0 else 0 for at in before)
         indexes: dict[int, int] = {}
         places = [indexes.setdefault(one, len(indexes)) for one in directories]
         known = {number: ids(self._owners[number]) for number in set(owners)}
@@ -208,10 +214,12 @@ class Entries(Sequence[RestoreEntry]):
         return _ROW.unpack_from(self._rows.values, key * _ROW.size)
 
     def _name(self, key: int) -> bytes:
-        rows = self._rows.values
-        start = _END.unpack_from(rows, key * _ROW.size - _END.size)[0] if key else 0
-        (end,) = _END.unpack_from(rows, (key + 1) * _ROW.size - _END.size)
-        return bytes(self._names.values[start:end])
+        return bytes(self._names.values[self._begin_of_name(key) : self._begin_of_name(key + 1)])
+
+    def _begin_of_name(self, key: int) -> int:
+        """Where an entry's name begins in the joined names, which is where the one before ends."""
+        begin: int = _END.unpack_from(self._rows.values, key * _ROW.size - _END.size)[0] if key else 0
+        return begin
 
     def _directory_index(self, directory: bytes) -> int:
         """Index of a directory's path in the table; those of one directory come one after the other."""

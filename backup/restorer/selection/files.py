@@ -139,9 +139,16 @@ class Files(Sequence[RestoreFile]):
         """Key of the file that contains the chunk at index `user` of `chunks`."""
         return bisect_right(self.starts, user) - 1
 
-    def of_many(self, users: Sequence[int]) -> list[int]:
-        """Same as `of`, for many, and -1 for -1; quicker where each is near the one before."""
+    def of_many(self, users: Sequence[int]) -> Sequence[int]:
+        """Same as `of`, for many, and -1 for -1; quicker where each is near the one before.
+
+        A range if they are the first chunks of files that follow each other.
+        """
         starts, found, key = self.starts, [], 0
+        first = self.of(users[0]) if users and users[0] >= 0 else len(starts)
+        end = first + len(users)
+        if end < len(starts) and starts[end] > users[-1] and [*starts[first:end]] == [*users]:
+            return range(first, end)
         for user in users:
             low = key if starts[key] <= user else 0
             high = low + _NEAR

@@ -28,10 +28,10 @@ def unsound(files: Files, locations: ChunkLocations, content_key: bytes, scratch
         named = [*islice(all_named, _SOME)]
         is_many = begins[-1] - begins[0] > _MOST
         lengths, packed = ([], []) if is_many else look(chunks[begins[0] : begins[-1]])
-        if lengths == sizes and all(lengths) and not any(extras):  # of one chunk each, or soon found not to be
-            is_one_each = begins == [*range(begins[0], begins[-1] + 1)]
-            if is_one_each and content_ids_of_packed(content_key, packed) == named:
-                continue
+        are_simple = begins == [*range(begins[0], begins[-1] + 1)] and not any(extras)  # of one chunk each
+        are_whole = lengths == sizes and all(sizes)
+        if are_simple and are_whole and content_ids_of_packed(content_key, packed) == named:
+            continue
         for at, (extra, size, name) in enumerate(zip(extras, sizes, named, strict=True)):
             first, end = begins[at] - begins[0], begins[at + 1] - begins[0]
             if is_many or extra or end - first != 1:

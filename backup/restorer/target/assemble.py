@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from concurrent.futures import Future
 from functools import partial
 from itertools import groupby, islice
-from operator import add, and_
+from operator import add, and_, itemgetter
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
@@ -20,6 +20,7 @@ from backup.restorer.selection.select import Selection
 from backup.restorer.target.sharing import LARGEST, Sharing
 from backup.restorer.target.write import Report, Writer
 
+_LENGTH = itemgetter(1)
 _MANY_CHUNKS = 64  # in a frame: they are small, and proven by the processes that make their files
 
 
@@ -109,8 +110,7 @@ class Assembly:
                 bad = () if len(good) == len(users) else (user for user in here if user not in good)
                 again.update(locations[chunks[user]][2:4] for user in bad)
                 here = [*good]
-            for user in here:
-                self._users.settle(user)
+            self._users.settle(here)
         return again
 
     def _verified(self, key: int, here: Collection[int], users: Collection[int]) -> Collection[int]:
@@ -195,6 +195,9 @@ class Assembly:
         places = [*self._selection.locations.places(run)]
         users = self._users.alone(run)
         keys = self._selection.files.of_many(users)
+        if self._are_all_small(keys, places):
+            self._share(users, keys, places)
+            return 0
         are_small = [
             key >= 0 and self._is_small(key, length) and key not in self._gone
             for key, (_, length, _) in zip(keys, places, strict=True)
@@ -209,12 +212,17 @@ class Assembly:
                 written += self._write_some(run[some], places[some], raw, proven)
         return written
 
+    def _are_all_small(self, keys: Sequence[int], places: Sequence[tuple[int, int, bytes]]) -> bool:
+        """Whether these are small files that follow each other, as most are; False if it is not so simple."""
+        if not isinstance(keys, range) or self._begun or self._gone:
+            return False
+        return 0 not in self._are_small[keys.start : keys.stop] and max(places, key=_LENGTH)[1] <= LARGEST
+
     def _share(
         self, users: Sequence[int], keys: Sequence[int], places: Sequence[tuple[int, int, bytes]]
     ) -> None:
         """Have a small file made of each of these chunks."""
-        for user in users:
-            self._users.settle(user)
+        self._users.settle(users)
         offsets, lengths, names = zip(*places, strict=True)
         self._sharing.add(keys, offsets, [*map(add, offsets, lengths)], names)
 

@@ -39,7 +39,7 @@ from backup.second_process import receive, start
 MOST_FILES: Final = 128
 """The most files in a request: few, so that neither process waits long for the other at a frame's end."""
 MOST_DIRECTORIES: Final = 32
-"""The most directories that they are in: the system limits how many handles are under way between processes."""
+"""The most directories that they are in: the system limits the handles under way between processes."""
 _HEAD: Final = struct.Struct("<II")
 PATIENCE: Final = 10.0  # seconds it has to finish its current file and exit
 _LOOKS_UP: Final = 16  # files between two checks that the first process lives
@@ -98,9 +98,9 @@ class MakerProcess:
         self.buffer.close()
 
     def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
-        """Send a request for at most `MOST_FILES` files of `buffer`, in `MOST_DIRECTORIES`; returns its bytes.
+        """Send a request for files of `buffer`; returns its size in bytes.
 
-        `directories` are those of the files' paths, in that order.
+        At most `MOST_FILES` in `MOST_DIRECTORIES`; `directories` are those of their paths, in that order.
         Requests and answers that fill the socket would block both sides for ever: limit unanswered requests.
         """
         request = _ENCODER.encode(([one.is_ours for one in directories], files))

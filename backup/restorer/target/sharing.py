@@ -9,9 +9,11 @@ started or dies, that is told, and the others go on.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from operator import sub
 from typing import Final, NamedTuple
 
@@ -125,14 +127,17 @@ class Sharing:
         self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
     ) -> None:
         """Create files, sooner or later; the only chunk of each is `starts` to `ends` of the frame."""
-        first = 0
-        for at, size in enumerate(map(sub, ends, starts), 1):
-            self._bytes += size
-            if len(self._keys) + at - first >= MOST_FILES or self._bytes >= _MOST_BYTES:
-                self._gather(slice(first, at), keys, starts, ends, chunks)
+        totals = [*accumulate(map(sub, ends, starts), initial=self._bytes)]
+        first, before = 0, 0
+        while first < len(keys):
+            end = bisect_left(totals, before + _MOST_BYTES, first + 1)
+            end = min(end, first + MOST_FILES - len(self._keys))
+            self._gather(slice(first, end), keys, starts, ends, chunks)
+            self._bytes = totals[min(end, len(keys))] - before
+            if end <= len(keys):
                 self._hand_out()
-                first = at
-        self._gather(slice(first, None), keys, starts, ends, chunks)
+                before = totals[end]
+            first = end
 
     def _gather(
         self,
@@ -208,6 +213,9 @@ class Sharing:
 
     def _note(self, keys: Sequence[int], files: NewFiles, made: bytes | bytearray) -> None:
         """Record the outcomes of the first files."""
+        if made.count(Made.WHOLE) == len(files.names):
+            self._written += sum(files.ends) - sum(files.starts)
+            return
         for key, start, end, outcome in zip(keys, files.starts, files.ends, made, strict=False):
             if outcome == Made.WHOLE:
                 self._written += end - start
