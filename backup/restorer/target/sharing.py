@@ -36,7 +36,7 @@ LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
 MANY_SMALL_FILES: Final = 2_000  # from so many files on, a second process pays off
 _MOST_BYTES: Final = 256 * KIB  # in a batch
 MOST_UNDER_WAY: Final = 512  # files: enough work while the first process handles a frame
-MOST_LENT: Final = 512  # handles under way to all processes, about: a user who is not root may have 1,024
+MOST_LENT: Final = 896  # handles under way to all processes: a user who is not root may have 1,024
 _ALONE: Final = "small files were made by one process instead of two: the second"
 _FEWER: Final = "small files were made by fewer processes than there are cores: one"
 _MOST_ASKED: Final = 64 * KIB  # bytes of unanswered requests: they fit a socket's buffer
@@ -58,7 +58,7 @@ class _Helper:
     """Another process, with what it was asked and has not answered, oldest first."""
 
     process: MakerProcess
-    most_lent: int  # handles under way
+    most_lent: int  # handles under way when it is asked for more
     asked: deque[_Batch] = field(default_factory=deque)
     has_frame: int = 0  # the newest frame in its memory
 
@@ -71,7 +71,7 @@ class _Helper:
     def has_room(self) -> bool:
         """Whether it takes another request."""
         size, lent = sum(one.request for one in self.asked), sum(len(one.files.paths) for one in self.asked)
-        return self.files < MOST_UNDER_WAY and size < _MOST_ASKED and lent < self.most_lent
+        return self.files < MOST_UNDER_WAY and size < _MOST_ASKED and lent <= self.most_lent
 
 
 class Sharing:
@@ -104,6 +104,8 @@ class Sharing:
         self._warn = warn
         self._told = _ALONE if makers == 1 else _FEWER
         self._most = makers if files >= MANY_SMALL_FILES and hasattr(os, "memfd_create") else 0
+        self._share = max(1, MOST_LENT // max(1, makers))  # handles under way to one
+        self._most_directories = min(MOST_DIRECTORIES, self._share)  # of a batch
         self._helpers: list[_Helper] = []
         self._frame = memoryview(b"")
         self._number = 0  # of the frame
@@ -196,11 +198,12 @@ class Sharing:
     ) -> Iterator[_Batch]:
         """These files as one batch, or as several if they are in very many directories."""
         files = self._entries.new_files(keys, starts, ends, chunks, self._writer.ids)
-        if len(files.paths) <= MOST_DIRECTORIES:
+        most = self._most_directories
+        if len(files.paths) <= most:
             yield _Batch(keys, files, self._frame, self._number)
             return
-        for at in range(0, len(keys), MOST_DIRECTORIES):
-            some = slice(at, at + MOST_DIRECTORIES)
+        for at in range(0, len(keys), most):
+            some = slice(at, at + most)
             yield from self._batches(keys[some], starts[some], ends[some], chunks[some])
 
     def _make(self, batch: _Batch, which: slice = _ALL) -> None:
@@ -313,5 +316,5 @@ class Sharing:
             self._most = 0  # no process available: they are created here
             self._warn(f"{self._told} cannot be started: {error}")
             return None
-        self._helpers.append(_Helper(process, MOST_LENT // self._most))
+        self._helpers.append(_Helper(process, self._share - self._most_directories))
         return self._helpers[-1]
