@@ -6,8 +6,11 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -130,13 +133,26 @@ def test_only_one_backup_at_a_time(server: Server, tmp_path: Path) -> None:
     (server.source / "large.bin").write_bytes(os.urandom(16 * MIB))
     with server.process("backup") as first:
         wait_until(lambda: server.json("runs"))
-        first.send_signal(signal.SIGSTOP)
+        wait_until(lambda: stops_between_writes(first, server.state / "inventory.sqlite"))
         told = server.fails(11, "backup")
         first.send_signal(signal.SIGCONT)
         assert "another backup is running" in told
         assert "the lock ends with the process" in told
         assert first.wait(60) == 0
     assert_same_tree(server.restore(tmp_path / "out"), server.source)
+
+
+def stops_between_writes(process: subprocess.Popen[str], inventory: Path) -> bool:
+    """Stop a process, unless it is writing to the inventory: then others would wait a minute for it."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    with closing(sqlite3.connect(inventory, timeout=0)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            return False
+    return True
 
 
 # Signals.
