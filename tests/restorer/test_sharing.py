@@ -123,7 +123,7 @@ def test_several_processes_make_them(
         return real(self, directories, files)
 
     monkeypatch.setattr(MakerProcess, "ask", ask)
-    monkeypatch.setattr(sharing, "MOST_UNDER_WAY", 8)
+    monkeypatch.setattr(sharing, "UNDER_WAY", 2)
     many.makers = 4
     report = many.restore("latest", out)
     assert len(asked) == 4
@@ -188,7 +188,7 @@ def test_one_of_several_dies(
         return size
 
     monkeypatch.setattr(MakerProcess, "ask", ask)
-    monkeypatch.setattr(sharing, "MOST_UNDER_WAY", 8)
+    monkeypatch.setattr(sharing, "UNDER_WAY", 2)
     many.makers = 3
     report = many.restore("latest", out)
     (warning,) = report.warnings

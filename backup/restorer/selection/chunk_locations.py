@@ -17,7 +17,8 @@ from backup.inventory.packed import ChunkLocation
 from backup.restorer.selection.column import Column, Scratch, Values
 
 _ROW: Final = struct.Struct("<III32sI")  # archive, frame, offset, id, length
-_FRAME, _LENGTH, _NAMED = struct.Struct("<Q40x"), struct.Struct("<44xI"), struct.Struct("<12x36s")  # of a row
+# Of a row: archive and frame as one number, the length, and what a content id is computed of.
+_PLACE, _LENGTH, _NAMED = struct.Struct("<Q40x"), struct.Struct("<44xI"), struct.Struct("<12x36s")
 _offset_length_id = itemgetter(2, 4, 3)
 _ID_SIZE: Final = 32
 _BATCH: Final = 5_000
@@ -81,9 +82,9 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
         return found
 
     def lookup(self) -> Callable[[Values], tuple[list[int], list[bytes]]]:
-        """A function that gives of chunks, of these numbers, the length and what `content_id` takes of them.
+        """A function from chunk numbers to the length of each, and to its id and length (u32le) joined.
 
-        That is id and length (u32le). For a chunk that has no location it gives 0 and nothing.
+        For a chunk that has no location it gives 0 and nothing.
         """
         rows, places_of, size = memoryview(self._rows.values), _places(self.numbers), _ROW.size
 
@@ -129,9 +130,9 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
 
     def frames(self) -> Iterator[tuple[tuple[int, int], int]]:
         """Archive and frame of each run of locations in one frame, and their number, in order."""
-        for frame, run in groupby(_each(_FRAME, self._rows.values)):
-            number, archive = divmod(frame, _FRAMES)
-            yield (archive, number), len([*run])
+        for place, run in groupby(_each(_PLACE, self._rows.values)):
+            frame, archive = divmod(place, _FRAMES)
+            yield (archive, frame), len([*run])
 
     @property
     def lengths(self) -> Iterator[int]:

@@ -37,7 +37,7 @@ from backup.restorer.target.owners import Owners
 from backup.second_process import receive, start
 
 MOST_FILES: Final = 128
-"""The most files in a request: few, so that neither process waits long for the other at a frame's end."""
+"""The most files in a request: few, so that no process waits long for another at a frame's end."""
 MOST_DIRECTORIES: Final = 32
 """The most directories that they are in: the system limits the handles under way between processes."""
 _HEAD: Final = struct.Struct("<II")

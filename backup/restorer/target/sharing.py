@@ -35,7 +35,9 @@ from backup.restorer.target.write import Writer
 LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
 MANY_SMALL_FILES: Final = 2_000  # from so many files on, a second process pays off
 _MOST_BYTES: Final = 256 * KIB  # in a batch
-MOST_UNDER_WAY: Final = 512  # files: enough work while the first process handles a frame
+UNDER_WAY: Final = 4  # batches for each process: enough work while the first process handles a frame
+FEW_FILES: Final = 32  # in a batch; more where so many follow each other that each process has some batches
+_SOME: Final = 8  # batches
 MOST_LENT: Final = 896  # handles under way to all processes: a user who is not root may have 1,024
 _ALONE: Final = "small files were made by one process instead of two: the second"
 _FEWER: Final = "small files were made by fewer processes than there are cores: one"
@@ -67,11 +69,10 @@ class _Helper:
         """Number of files under way."""
         return sum(len(batch.keys) for batch in self.asked)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it takes another request."""
+    def has_room(self, most_files: int) -> bool:
+        """Whether it takes another request; `most_files` are as many as it may have to do."""
         size, lent = sum(one.request for one in self.asked), sum(len(one.files.paths) for one in self.asked)
-        return self.files < MOST_UNDER_WAY and size < _MOST_ASKED and lent <= self.most_lent
+        return self.files < most_files and size < _MOST_ASKED and lent <= self.most_lent
 
 
 class Sharing:
@@ -114,6 +115,7 @@ class Sharing:
         self._ends: list[int] = []
         self._chunks: list[bytes] = []
         self._bytes = 0
+        self._most_files = FEW_FILES  # in a batch
         self._has_failed = False  # during a batch: its outcome is unknown
         self._written = 0
 
@@ -129,11 +131,12 @@ class Sharing:
         self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
     ) -> None:
         """Create files, sooner or later; the only chunk of each is `starts` to `ends` of the frame."""
+        self._most_files = min(MOST_FILES, max(FEW_FILES, len(keys) // (_SOME * (self._most + 1))))
         totals = [*accumulate(map(sub, ends, starts), initial=self._bytes)]
         first, before = 0, 0
         while first < len(keys):
             end = bisect_left(totals, before + _MOST_BYTES, first + 1)
-            end = min(end, first + MOST_FILES - len(self._keys))
+            end = min(end, first + max(1, self._most_files - len(self._keys)))
             self._gather(slice(first, end), keys, starts, ends, chunks)
             self._bytes = totals[min(end, len(keys))] - before
             if end <= len(keys):
@@ -305,7 +308,7 @@ class Sharing:
 
     def _free(self) -> _Helper | None:
         """The process with the least to do, or a new one if all have enough; None if there is none."""
-        free = [one for one in self._helpers if one.has_room]
+        free = [one for one in self._helpers if one.has_room(UNDER_WAY * self._most_files)]
         if free:
             return min(free, key=lambda one: one.files)
         if len(self._helpers) >= self._most:
