@@ -217,7 +217,7 @@ class Entries(Sequence[RestoreEntry]):
         return bytes(self._names.values[self._begin_of_name(key) : self._begin_of_name(key + 1)])
 
     def _begin_of_name(self, key: int) -> int:
-        """Where an entry's name begins in the joined names, which is where the one before ends."""
+        """Index in the joined names at which an entry's name begins: the end of the name before it."""
         begin: int = _END.unpack_from(self._rows.values, key * _ROW.size - _END.size)[0] if key else 0
         return begin
 
