@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from backup.errors import FormatError, NewerFormatError
+from backup.format.content import Content, SignedContent
 from backup.format.frame import FRAME_SIZE
 from backup.format.records import (
     ENTRY,
@@ -129,12 +130,13 @@ class Bodies:
     """Frame bodies of at most 4 MiB, filled as records come: first a Start, and an End after the last.
 
     A record lies in one body; one that is too large for that goes as fragments. FormatError when a value
-    does not fit its field.
+    does not fit its field. With a `content` the End carries its signature.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, content: Content | None = None) -> None:
         self._body = bytearray()
         self._count = 0
+        self._content = content
 
     def add(self, records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
         """Take records; gives the bodies that are full meanwhile."""
@@ -152,7 +154,12 @@ class Bodies:
         """The last bodies."""
         if not self._count:
             raise FormatError("a catalog needs at least its Start")
-        yield from self._put(_ENCODER.encode(End(self._count)))
+        end = End(self._count)
+        if self._content is not None:
+            self._content.update(self._body)
+            end = End(self._count, self._content.sign())
+            self._content = None
+        yield from self._put(_ENCODER.encode(end))
         yield bytes(self._body)
 
     def _take_entries(self, entries: Iterable[Any]) -> Iterator[bytes]:
@@ -176,6 +183,8 @@ class Bodies:
 
     def _put(self, piece: bytes) -> Iterator[bytes]:
         if len(self._body) + 4 + len(piece) > FRAME_SIZE:
+            if self._content is not None:
+                self._content.update(self._body)
             yield bytes(self._body)
             self._body.clear()
         self._body += _LENGTH.pack(len(piece))
@@ -190,15 +199,18 @@ def pack_records(records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]
     yield from bodies.end()
 
 
-def unpack_records(bodies: Iterable[bytes | memoryview]) -> Iterator[Record]:
+def unpack_records(
+    bodies: Iterable[bytes | memoryview], content: SignedContent | None = None
+) -> Iterator[Record]:
     """The records of a catalog's frame bodies, without the End, as they come.
 
-    FormatError when they are damaged or stop without the End: a caller must have seen the iterator's end
-    before it believes any of them. NewerFormatError for a record of an unknown kind that must be understood.
+    FormatError when they are damaged, stop without the End or are not the `content` that was signed: a caller
+    must have seen the iterator's end before it believes any of them. NewerFormatError for a record of an unknown
+    kind that must be understood.
     """
     has_begun = has_ended = False
     fragments: list[bytes] = []
-    for count, piece in enumerate(_split_bodies(bodies)):
+    for count, piece in enumerate(_split_bodies(bodies if content is None else content.of(bodies))):
         if has_ended:
             raise FormatError("the catalog goes on after its end")
         record = _decode(piece)
@@ -208,6 +220,8 @@ def unpack_records(bodies: Iterable[bytes | memoryview]) -> Iterator[Record]:
             raise FormatError("the catalog lacks a fragment of a record")
         if isinstance(record, End):
             has_ended = _check_end(record, count)
+            if content is not None:
+                content.verify(record.signature, len(piece) + _LENGTH.size)
         elif record is not None:
             _check_start(record, is_first=not has_begun)
             has_begun = True

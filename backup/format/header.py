@@ -50,7 +50,15 @@ class CatalogFeature(IntFlag):
     """It holds records that forget snapshots, or that say what is not built upon."""
 
 
+class CatalogOption(IntFlag):
+    """Optional features of a catalog: a reader that does not know one ignores it."""
+
+    SIGNED_CONTENT = 1
+    """Its last record carries the signer's signature over everything before: none may be lacking."""
+
+
 NO_FEATURE = CatalogFeature(0)
+NO_OPTION = CatalogOption(0)
 _EVERY_FEATURE = CatalogFeature.FIRST_DELTA | CatalogFeature.MARKS
 
 
@@ -58,7 +66,8 @@ class CatalogFields(Struct, frozen=True):
     """Header fields of catalogs alone: the position in the job's chain, and the signer's enrolments.
 
     `job_id` is 16 random bytes that stand for the job; `parent_pack_id` and `parent_header_hash` are zero
-    bytes when there is no parent; `enrolments` are (recipient id, enrolment tag).
+    bytes when there is no parent; `enrolments` are (recipient id, enrolment tag), and halves of signatures
+    under ids of their own (`enrolment.py`).
     """
 
     job_id: bytes
@@ -68,6 +77,7 @@ class CatalogFields(Struct, frozen=True):
     parent_header_hash: bytes = NO_HASH
     enrolments: tuple[tuple[bytes, bytes], ...] = ()
     features: CatalogFeature = NO_FEATURE
+    options: CatalogOption = NO_OPTION
 
 
 class HeaderFields(Struct, frozen=True):
@@ -303,8 +313,8 @@ def _pack_fields(fields: HeaderFields, stanza_count: int) -> bytes:
     generation = catalog.generation if catalog else 0
     counts = fields.kind, generation, stanza_count, len(enrolments), 0
     names = fields.pack_id, fields.inventory_id, fields.signer_public
-    required = catalog.features if catalog else 0
-    return _FIXED.pack(MAGIC, FORMAT_VERSION, 0, length, required, 0, *counts, *names) + more
+    features = (catalog.features, catalog.options) if catalog else (0, 0)
+    return _FIXED.pack(MAGIC, FORMAT_VERSION, 0, length, *features, *counts, *names) + more
 
 
 def _check_sizes(fields: HeaderFields) -> None:
@@ -319,7 +329,7 @@ def _check_sizes(fields: HeaderFields) -> None:
 
 
 def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
-    (_, _, _, _, required, _, kind, generation, stanza_count, enrolment_count, zero, *names) = (
+    (_, _, _, _, *features, kind, generation, stanza_count, enrolment_count, zero, pack_id, inventory, signer) = (
         _FIXED.unpack_from(raw)
     )
     if zero or not 1 <= stanza_count <= MOST_RECIPIENTS or enrolment_count > MOST_RECIPIENTS:
@@ -328,21 +338,20 @@ def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
         pack_kind = PackKind(kind)
         catalog, position = None, _FIXED.size
         if pack_kind is PackKind.CATALOG:
-            catalog, position = _unpack_catalog(raw, Generation(generation), required, enrolment_count)
+            catalog, position = _unpack_catalog(raw, Generation(generation), features, enrolment_count)
         elif generation or enrolment_count:
             raise FormatError("a data pack has no generation and no enrolments")
     except ValueError as error:
         raise FormatError(f"the header's kind ({kind}, {generation}) is not known here") from error
-    pack_id, inventory_id, signer_public = names
     return (
-        HeaderFields(pack_kind, PackId(pack_id), InventoryId(inventory_id), signer_public, catalog),
+        HeaderFields(pack_kind, PackId(pack_id), InventoryId(inventory), signer, catalog),
         stanza_count,
         position,
     )
 
 
 def _unpack_catalog(
-    raw: bytes, generation: Generation, required: int, enrolment_count: int
+    raw: bytes, generation: Generation, features: Sequence[int], enrolment_count: int
 ) -> tuple[CatalogFields, int]:
     position = _FIXED.size + _CATALOG.size
     end = position + enrolment_count * _ENROLMENT.size
@@ -352,7 +361,9 @@ def _unpack_catalog(
     if number >= 2**63:
         raise FormatError(f"the catalog's number {number} is out of range")
     enrolments = tuple(_ENROLMENT.iter_unpack(raw[position:end]))
-    features = CatalogFeature(required) & _EVERY_FEATURE
-    if CatalogFeature.FIRST_DELTA in features and (generation is not Generation.FULL or any(parent)):
+    known = CatalogFeature(features[0]) & _EVERY_FEATURE
+    options = CatalogOption(features[1]) & CatalogOption.SIGNED_CONTENT
+    if CatalogFeature.FIRST_DELTA in known and (generation is not Generation.FULL or any(parent)):
         raise FormatError("only a full catalog without a parent is a job's first delta, too")
-    return CatalogFields(job_id, number, generation, parent, parent_hash, enrolments, features), end
+    fields = CatalogFields(job_id, number, generation, parent, parent_hash, enrolments, known, options)
+    return fields, end

@@ -25,7 +25,9 @@ Recipient: TypeAlias = Annotated[bytes, Meta(min_length=1216, max_length=1216)]
 class Start(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """The identity of the catalog; `parent_number` is 0 for none.
 
-    `predecessor` is the id of the inventory from which this one was rebuilt.
+    `predecessor` is the id of the inventory from which this one was rebuilt, `ancestors` are it and those
+    before it, nearest first. `job_inventory` made the job, whose id follows from it and `job_nonce`; None
+    for jobs of versions before that.
     """
 
     format: Number
@@ -37,6 +39,9 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag=1):
     host: str
     program: str
     predecessor: Id16 | None = None
+    ancestors: list[Id16] = []
+    job_inventory: Id16 | None = None
+    job_nonce: Id16 | None = None
 
 
 class Secrets(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -128,7 +133,10 @@ class ClosedRecord(msgspec.Struct, frozen=True, array_like=True, tag=9):
 
 
 class ArchiveRecord(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """An archive and its pack; `archive_id` is "" while unknown, `stored_at` microseconds since 1970."""
+    """An archive and its pack; `archive_id` is "" while unknown, `stored_at` microseconds since 1970.
+
+    `version` is the vault's own word for one of several objects of that id, "" where it has none.
+    """
 
     number: Number
     domain: Number
@@ -140,6 +148,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True, array_like=True, tag=10):
     archive_id: str
     stored_at: Signed
     state: str
+    version: str = ""
 
 
 class FramesRecord(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -176,11 +185,13 @@ class CondemnedRecord(msgspec.Struct, frozen=True, array_like=True, tag=14):
 class ChainRecord(msgspec.Struct, frozen=True, array_like=True, tag=15):
     """The catalogs that this one builds on: (number, generation, pack id, header hash, archive id).
 
-    `sizes` are the archives' bytes, in the same order: a retrieval needs them besides the id.
+    `sizes` are the archives' bytes, in the same order: a retrieval needs them besides the id; `versions`
+    as of `ArchiveRecord`.
     """
 
     links: list[tuple[Number, Number, Id16, Key32, str]]
     sizes: list[Number] = []
+    versions: list[str] = []
 
 
 class Fragment(msgspec.Struct, frozen=True, array_like=True, tag=16):
@@ -191,9 +202,13 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True, tag=16):
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag=17):
-    """The last record: the number of records before it, fragments counted singly."""
+    """The last record: the number of records before it, fragments counted singly.
+
+    `signature` is the signer's over all before it (`content.py`).
+    """
 
     count: Number
+    signature: Blob | None = None
 
 
 class ForgottenRecord(msgspec.Struct, frozen=True, array_like=True, tag=18):

@@ -118,7 +118,7 @@ def test_the_end_may_need_a_body_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     (whole,) = catalog.pack_records(records)
     monkeypatch.setattr(catalog, "FRAME_SIZE", len(whole) - 1)
     bodies = list(catalog.pack_records(records))
-    assert bodies == [whole[:-7], whole[-7:]]
+    assert bodies == [whole[:-8], whole[-8:]]
     assert read(*bodies) == records
 
 
