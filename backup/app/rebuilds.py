@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from backup.app.setup import enrol_here
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
@@ -91,4 +92,4 @@ def _keep_keys(
         state.write_recipients([Recipient(one) for one in keys.recipients])
     state.forget_enrolments()
     for key in recovery_keys:
-        state.add_enrolment(key.recipient.id, key.enrolment_tag(inventory_id, keys.signer.public))
+        enrol_here(state, key, inventory_id, keys.signer.public, keys.ancestors)

@@ -28,8 +28,9 @@ from backup.archiver.settings import BackupContext, BackupJob, Keys, Sending
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.cores import usable_cores
 from backup.errors import ConfigError, InventoryDamagedError
+from backup.format.enrolment import slots
 from backup.format.frame import FOR_A_LINE
-from backup.format.keys import Signer
+from backup.format.keys import Recipient, Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory
 from backup.memory import backup_memory
@@ -56,9 +57,18 @@ def read_keys(config: Config, inventory: Inventory) -> Keys:
         raise ConfigError(
             "there is no recipient to seal for", advice="name one in [encryption], or run `nightvault init`"
         )
-    enrolled = state.read_enrolments()
-    enrolments = tuple((one.id, enrolled[one.id]) for one in recipients if one.id in enrolled)
-    return Keys(signer, state.read_secret(), recipients, enrolments)
+    own = {one.id for one in recipients}
+    signed = {name: one for name, one in state.read_signed_enrolments().items() if name in own}
+    signatures = {name: one.signature for name, one in signed.items()}
+    in_order = [Recipient.from_text(text).id for text in recipients_of(config)]
+    return Keys(
+        signer,
+        state.read_secret(),
+        recipients,
+        slots(in_order, state.read_enrolments(), signatures),
+        tuple(one.key for one in signed.values()),
+        next((signatures[name] for name in in_order if name in signatures), b""),
+    )
 
 
 def read_signer(state: State, inventory: Inventory) -> Signer:

@@ -17,7 +17,7 @@ from backup.inventory.database import require_file, sqlite_path
 from backup.inventory.locks import exclusive_opening, hold_lock
 from backup.protocols import Clock
 
-_KEY_FILES = ("signer", "chunk-secret", "enrolments")
+_KEY_FILES = ("signer", "chunk-secret", "enrolments", "signed-enrolments")
 _BESIDE = ("-wal", "-shm")
 _TRIES, _PAUSE = 20, 0.5  # seconds: a daemon looks each minute, for a moment
 

@@ -12,10 +12,12 @@ from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.runs import read_signer, recipients_of
-from backup.app.state import State, parse_recipients
+from backup.app.state import SignedEnrolment, State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
+from backup.format.enrolment import enrol as enrol_signature
+from backup.format.enrolment import enrolment_key
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.database import Inventory, create_inventory, require_file
 from backup.inventory.identities import used_identity
@@ -57,7 +59,7 @@ def initialise(
         if not recipients_of(config) and recipients:
             state.write_recipients(recipients)
         if key is not None:
-            state.add_enrolment(key.recipient.id, key.enrolment_tag(inventory.id, signer.public))
+            enrol_here(state, key, inventory.id, signer.public, inventory.ancestors)
         names = parse_recipients(recipients_of(config))
         enrolled = state.read_enrolments()
         return Installation(
@@ -67,6 +69,20 @@ def initialise(
             recipients=names,
             enrolled=sum(one.id in enrolled for one in names),
         )
+
+
+def enrol_here(
+    state: State,
+    key: RecoveryKey,
+    inventory_id: InventoryId,
+    signer_public: bytes,
+    ancestors: Sequence[InventoryId],
+) -> None:
+    """Have a recovery key that is at hand vouch for this server, in both versions."""
+    recipient = key.recipient.id
+    state.add_enrolment(recipient, key.enrolment_tag(inventory_id, signer_public))
+    signature = enrol_signature(key, inventory_id, signer_public, ancestors)
+    state.add_signed_enrolment(recipient, SignedEnrolment(enrolment_key(key), signature))
 
 
 def _find_or_create(config: Config, state: State, clock: Clock) -> tuple[Inventory, bool]:

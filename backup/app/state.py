@@ -2,7 +2,7 @@
 
     inventory.sqlite  recovery-lines.txt  spool/  restores/  rebuild/  rebuild-drill/  keeper/  drills/
     identity/
-    keys/{signer,chunk-secret,recipients,enrolments}
+    keys/{signer,chunk-secret,recipients,enrolments,signed-enrolments}
 
 Everything in it is for its owner alone. The recovery key is never here.
 """
@@ -17,14 +17,23 @@ from msgspec import Struct
 
 from backup.errors import (
     ConfigError,
+    FormatError,
     InventoryDamagedError,
     NightvaultError,
     SpoolError,
 )
 from backup.files import file_lock, write_durably
+from backup.format.enrolment import EnrolmentKey
 from backup.format.keys import ChunkSecret, Recipient, Signer
 
 _COPY = "bring it back from a copy of the state directory"
+
+
+class SignedEnrolment(Struct, frozen=True):
+    """An enrolment of version 2: the key that verifies it, and its signature (64 bytes)."""
+
+    key: EnrolmentKey
+    signature: bytes
 
 
 class State(Struct, frozen=True):
@@ -130,9 +139,27 @@ class State(Struct, frozen=True):
             known = self.read_enrolments() | {recipient_id: tag}
             self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
 
+    def read_signed_enrolments(self) -> dict[bytes, SignedEnrolment]:
+        """The enrolments of version 2, by the id of the recipient whose recovery key signed them."""
+        lines = (self._read("signed-enrolments") or "").splitlines()
+        try:
+            words = (line.split(" ") for line in lines)
+            found = [(bytes.fromhex(name), EnrolmentKey.from_text(key), by) for name, key, by in words]
+            return {name: SignedEnrolment(key, bytes.fromhex(by)) for name, key, by in found}
+        except (ValueError, FormatError) as error:
+            raise self._damaged("signed-enrolments", "no lines of three words") from error
+
+    def add_signed_enrolment(self, recipient_id: bytes, signed: SignedEnrolment) -> None:
+        """Keep an enrolment of version 2."""
+        with file_lock(self.keys, wait=True):
+            known = self.read_signed_enrolments() | {recipient_id: signed}
+            lines = (f"{name.hex()} {one.key.to_text()} {one.signature.hex()}" for name, one in known.items())
+            self._write("signed-enrolments", "\n".join(lines))
+
     def forget_enrolments(self) -> None:
         """Remove all enrolments: those of another inventory do not hold for a new one."""
         self._write("enrolments", "")
+        self._write("signed-enrolments", "")
 
     def _read_key(self, name: str) -> bytes:
         text = self._read(name)

@@ -38,6 +38,7 @@ from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
 from backup.errors import ConfigError, InterruptedRunError, NightvaultError, failure_report
+from backup.format.enrolment import job_id_of
 from backup.inventory import archives, entries, packed, runs, snapshots
 from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import directories_with, to_store_anew
@@ -130,7 +131,8 @@ def _backup(
 
 def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:
     with context.inventory.writing() as tx:
-        row = runs.get_or_create_job(tx, job.name, vault, os.urandom(16))
+        own, nonce = context.inventory.id, os.urandom(16)
+        row = runs.get_or_create_job(tx, job.name, vault, job_id_of(own, nonce), made_by=own, nonce=nonce)
         if row.vault != vault:
             kept_in = runs.vault_of_job(tx, row.number)
             raise ConfigError(

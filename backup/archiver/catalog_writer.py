@@ -23,7 +23,7 @@ class CatalogWriter:
         """`level` is that of the compression, None for the usual one."""
         self._pack = pack
         self._codec = FrameCodec(level)
-        self._bodies = Bodies()
+        self._bodies = Bodies(pack.content())
         self._frames = 0
         self._thread = ThreadPoolExecutor(1, "catalog")
         self._waiting: deque[Future[None]] = deque()

@@ -19,7 +19,7 @@ from backup.archiver.packing import Spool
 from backup.errors import FormatError
 from backup.format import catalog as records
 from backup.format.catalog import Record
-from backup.format.header import NO_FEATURE, CatalogFeature
+from backup.format.header import NO_FEATURE, CatalogFeature, CatalogOption
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields, parse_header
@@ -71,7 +71,8 @@ class Chain(Struct, frozen=True):
     def record(self) -> records.ChainRecord:
         """The chain as a catalog carries it."""
         links = [_link(archive) for archive in self.links]
-        return records.ChainRecord(links, [archive.size for archive in self.links])
+        sizes = [archive.size for archive in self.links]
+        return records.ChainRecord(links, sizes, [archive.version for archive in self.links])
 
 
 def _link(archive: Archive) -> tuple[int, int, bytes, bytes, str]:
@@ -161,6 +162,7 @@ def open_catalog(
         parent_header_hash=parent_header_hash,
         enrolments=enrolments,
         features=features,
+        options=CatalogOption.SIGNED_CONTENT,
     )
     return CatalogWriter(spool.open_pack(PackKind.CATALOG, fields), level)
 
@@ -292,6 +294,9 @@ def start_record(
         host,
         program,
         inventory.predecessor,
+        list(inventory.ancestors),
+        job.made_by,
+        job.nonce,
     )
 
 
@@ -335,6 +340,7 @@ def archive_records(
             archive.archive_id or "",
             micros(archive.stored_at or archive.submitted_at),
             archive.state,
+            archive.version,
         )
         within = (contents or {}).get(number)
         if within is None:

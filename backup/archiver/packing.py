@@ -7,6 +7,7 @@ What is written is read back and opened again: a pack leaves here only if every 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from collections import deque
@@ -20,6 +21,7 @@ from msgspec import Struct
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.files import sync_directory
 from backup.format.chunk_columns import ChunkColumns
+from backup.format.content import Content
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
 from backup.format.naming import chunk_ids
@@ -122,6 +124,10 @@ class OpenPack:
     def file_name(self) -> str:
         """Its file name in the spool."""
         return os.path.basename(self.path)
+
+    def content(self) -> Content:
+        """The content of a catalog, to be signed at its end."""
+        return Content(self._spool.signer, hashlib.sha256(self._header).digest())
 
     @property
     def frames(self) -> int:

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from backup.archiver.hooks import Hooks
 from backup.archiver.packing import Spool
 from backup.errors import NoSourceError
+from backup.format.enrolment import EnrolmentKey
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.inventory.database import Inventory
 from backup.inventory.runs import JobRow, Run
@@ -68,12 +69,18 @@ class BackupJob(Struct, frozen=True):
 
 
 class Keys(Struct, frozen=True):
-    """The keys that a server needs to seal: never one that opens."""
+    """The keys that a server needs to seal: never one that opens.
+
+    `enrolments` are the slots of a catalog's header. `vouching` are the enrolment keys of its recipients, as
+    far as they are known here; `signature` is one of theirs for this inventory, empty if there is none.
+    """
 
     signer: Signer
     secret: ChunkSecret
     recipients: tuple[Recipient, ...]
     enrolments: tuple[tuple[bytes, bytes], ...]
+    vouching: tuple[EnrolmentKey, ...] = ()
+    signature: bytes = b""
 
 
 class BackupContext(Struct, frozen=True):

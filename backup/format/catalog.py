@@ -205,8 +205,8 @@ def unpack_records(
     """The records of a catalog's frame bodies, without the End, as they come.
 
     FormatError when they are damaged, stop without the End or are not the `content` that was signed: a caller
-    must have seen the iterator's end before it believes any of them. NewerFormatError for a record of an unknown
-    kind that must be understood.
+    must have seen the iterator's end before it believes any of them. NewerFormatError for a record of an
+    unknown kind that must be understood.
     """
     has_begun = has_ended = False
     fragments: list[bytes] = []

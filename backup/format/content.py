@@ -52,7 +52,7 @@ class SignedContent:
             self._hash.update(body)
 
     def verify(self, signature: bytes | None, length: int) -> None:
-        """`FormatError` unless the signature fits; the last piece has `length` bytes at the end of its body."""
+        """`FormatError` unless the signature fits; the last piece is the last `length` bytes of its body."""
         if signature is None:
             if self._is_signed:
                 raise FormatError("the catalog's content lacks its signature")

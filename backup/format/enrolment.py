@@ -1,9 +1,9 @@
 """Enrolments that anyone can verify, who follows whom, and ids of jobs that are bound to their inventory.
 
 A recovery key has a second public half, the enrolment key (`nve1…`). It signs which inventory and signer are
-a server's, and from which inventories that one was rebuilt: its ancestors, nearest first. The 64 bytes stand in
-two of a catalog header's enrolment slots. An heir, the inventory that goes on after a rebuild, leaves a mark
-with the same signature where its predecessor looks (docs/format.md, 1.6 and 2.6).
+a server's, and from which inventories that one was rebuilt: its ancestors, nearest first. The 64 bytes stand
+in two of a catalog header's enrolment slots. An heir, the inventory that goes on after a rebuild, leaves a
+mark with the same signature where its predecessor looks (docs/format.md, 1.6 and 2.6).
 """
 
 from __future__ import annotations

@@ -329,9 +329,21 @@ def _check_sizes(fields: HeaderFields) -> None:
 
 
 def _unpack_fields(raw: bytes) -> tuple[HeaderFields, int, int]:
-    (_, _, _, _, *features, kind, generation, stanza_count, enrolment_count, zero, pack_id, inventory, signer) = (
-        _FIXED.unpack_from(raw)
-    )
+    (
+        _,
+        _,
+        _,
+        _,
+        *features,
+        kind,
+        generation,
+        stanza_count,
+        enrolment_count,
+        zero,
+        pack_id,
+        inventory,
+        signer,
+    ) = _FIXED.unpack_from(raw)
     if zero or not 1 <= stanza_count <= MOST_RECIPIENTS or enrolment_count > MOST_RECIPIENTS:
         raise FormatError("the header's counts are out of range")
     try:

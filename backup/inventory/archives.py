@@ -89,6 +89,7 @@ class Archive(Struct, frozen=True):
     submitted_at: datetime
     stored_at: datetime | None
     is_first: bool = False  # a job's first catalog: full, and a delta, too
+    version: str = ""  # the vault's word for one of several objects of that archive id
 
     @property
     def is_delta(self) -> bool:
@@ -356,4 +357,5 @@ def _archive(row: Row, inventory_id: InventoryId) -> Archive:
         moment(row["submitted_at"]),
         moment(row["stored_at"]) if row["stored_at"] else None,
         is_first=row["generation"] == Generation.FULL and row["parent"] is None,
+        version=row["version"] or "",
     )

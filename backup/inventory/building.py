@@ -259,17 +259,22 @@ class Builder:
         """Pack ids of all archives."""
         return {row[0] for row in self._tx.exec_driver_sql("SELECT pack_id FROM archives")}
 
+    def pass_catalogs(self, packs: Iterable[bytes]) -> None:
+        """Note catalogs that the rebuild saw and did without."""
+        insert_rows(self._tx, schema.passed_catalogs, [(pack,) for pack in packs], only_new=True)
+
     def finish(
         self,
         *,
         inventory_id: InventoryId,
         signer_public: bytes,
-        predecessor: InventoryId,
+        ancestors: Sequence[InventoryId],
         began_at: datetime,
     ) -> None:
         """Index the chunks, set counters above every number in use, and write the inventory's identity.
 
-        `began_at`: the inventory is told to be as old as its rebuild, for tasks that fell due meanwhile.
+        `ancestors` are those that it was rebuilt from, nearest first. `began_at`: the inventory is told to
+        be as old as its rebuild, for tasks that fell due meanwhile.
         `InventoryDamagedError` if a row refers to one that does not exist.
         """
         self._flush_directories()
@@ -288,7 +293,8 @@ class Builder:
             insert(schema.about).values(
                 inventory_id=inventory_id,
                 signer_public=signer_public,
-                predecessor=predecessor,
+                predecessor=ancestors[0],
+                ancestors=b"".join(ancestors),
                 created_at=micros(began_at),
             )
         )

@@ -72,7 +72,7 @@ _JOBS = Pairing(
     ("id",),
     "u.name",
     "used.jobs u JOIN main.jobs b ON b.id = u.id",
-    [*same("name")],
+    [*same("name", "made_by", "nonce")],
     Only(
         """used.jobs u JOIN used.vaults v ON v.number = u.vault
            WHERE v.name = :vault AND u.id NOT IN (SELECT id FROM main.jobs)
@@ -248,7 +248,7 @@ _DATA = Pairing(
     _ARCHIVE_KEY,
     f"{_BOTH_ARCHIVES} WHERE u.kind = 1",
     [
-        *same("number", "size", "tree_hash", "archive_id", "kind"),
+        *same("number", "size", "tree_hash", "archive_id", "kind", "version"),
         Field("domain", "x.id", "y.id"),
         Field("header", "u.header", "b.header", _GONE),
         Field("stored_at", "coalesce(u.stored_at, u.submitted_at)", "b.stored_at"),

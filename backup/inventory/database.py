@@ -26,7 +26,7 @@ from backup.errors import (
 from backup.files import FileLock
 from backup.inventory.connections import Connections, Transaction
 from backup.inventory.database_errors import REBUILD_ADVICE, our_errors
-from backup.inventory.driver import changed, executed, insert_tuples, row_of, value_of
+from backup.inventory.driver import changed, executed, insert_tuples, records, row_of, value_of
 from backup.inventory.fence import Fence, raise_fence
 from backup.inventory.locks import BACKUP, hold_lock, share_opening, take_away
 from backup.inventory.read_only import Access, access_to, read_only_creator
@@ -36,7 +36,7 @@ from backup.model import InventoryId
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0014"
+HEAD = "0015"
 
 _URL = re.compile(r"(?P<driver>[\w+]+)://[^/?]*(?:/(?P<path>[^?]*))?(?P<options>\?.*)?", re.DOTALL)
 
@@ -62,10 +62,15 @@ class Inventory(Struct, frozen=True):
     id: InventoryId
     signer_public: bytes
     lock_directory: str
-    predecessor: InventoryId | None = None  # the inventory that this one was rebuilt from
+    ancestors: tuple[InventoryId, ...] = ()  # those that this one was rebuilt from, nearest first
     opening: FileLock | None = None
     file: FileIdentity | None = None
     fence: Fence = field(default_factory=Fence)
+
+    @property
+    def predecessor(self) -> InventoryId | None:
+        """The inventory that this one was rebuilt from."""
+        return self.ancestors[0] if self.ancestors else None
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -257,15 +262,19 @@ def open_inventory(url: str, *, lock_directory: str) -> Inventory:
             f"the inventory at {path} was never finished",
             advice="run `nightvault init`",
         )
-    inventory_id, signer_public, predecessor = about
-    before = InventoryId(predecessor) if predecessor else None
+    inventory_id, signer_public, joined = about
+    before = tuple(InventoryId(joined[start : start + 16]) for start in range(0, len(joined), 16))
     own = InventoryId(inventory_id)
     return Inventory(connections, own, signer_public, lock_directory, before, opening, file)
 
 
-def _about(tx: Transaction) -> tuple[bytes, bytes, bytes | None] | None:
-    found: Any = row_of(tx, "SELECT inventory_id, signer_public, predecessor FROM about", ())
-    return found  # type: ignore[no-any-return]
+def _about(tx: Transaction) -> tuple[bytes, bytes, bytes] | None:
+    found = next(iter(records(tx, "SELECT * FROM about", ())), None)
+    return None if found is None else (found["inventory_id"], found["signer_public"], _ancestors(found))
+
+
+def _ancestors(about: Any) -> bytes:
+    return (about["ancestors"] if "ancestors" in about.keys() else None) or b""  # noqa: SIM118 (a row)
 
 
 def _checked_schema(tx: Transaction, path: str) -> str:

@@ -26,7 +26,7 @@ from backup.inventory.driver import (
 )
 from backup.inventory.times import micros, moment
 from backup.log_context import run_began
-from backup.model import KIB, MIB, JobName, VaultName
+from backup.model import KIB, MIB, InventoryId, JobName, VaultName
 
 _SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
 LONGEST_RUN: Final = 366 * 24 * 3600 * 1_000_000
@@ -70,12 +70,17 @@ _OF_VAULTS: Final = 1_000  # the newest, of all vaults, among which that of one 
 
 
 class JobRow(Struct, frozen=True):
-    """A job in the inventory; `id` are 16 random bytes that stand for it in clear headers."""
+    """A job in the inventory; `id` are 16 bytes that stand for it in clear headers.
+
+    The id follows from the inventory that made it and a nonce; None for both if an older version made it.
+    """
 
     number: int
     id: bytes
     name: JobName
     vault: int
+    made_by: InventoryId | None = None
+    nonce: bytes | None = None
 
 
 class Run(Struct, frozen=True):
@@ -98,13 +103,14 @@ class Run(Struct, frozen=True):
 
 def find_job(tx: Transaction, name: JobName) -> JobRow | None:
     """The job of that name; None if it never ran."""
-    row = row_of(tx, "SELECT number, id, name, vault FROM jobs WHERE name = {m}", (name,))
+    row = row_of(tx, "SELECT number, id, name, vault, made_by, nonce FROM jobs WHERE name = {m}", (name,))
     return JobRow(*row) if row else None
 
 
 def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
     """The jobs that were backed up into a vault, by number."""
-    sql = """SELECT j.number, j.id, j.name, j.vault FROM jobs j JOIN vaults v ON v.number = j.vault
+    sql = """SELECT j.number, j.id, j.name, j.vault, j.made_by, j.nonce
+             FROM jobs j JOIN vaults v ON v.number = j.vault
              WHERE v.name = {m} ORDER BY j.number"""
     return [JobRow(*row) for row in raw_rows(tx, sql, (vault,))]
 
@@ -126,13 +132,25 @@ def vault_of_job(tx: Transaction, job: int) -> VaultName:
     return VaultName(needed(tx, sql, (job,)))
 
 
-def get_or_create_job(tx: Transaction, name: JobName, vault: int, new_id: bytes) -> JobRow:
-    """The job of that name; a new one gets `new_id` and belongs to `vault` for good."""
+def get_or_create_job(
+    tx: Transaction,
+    name: JobName,
+    vault: int,
+    new_id: bytes,
+    *,
+    made_by: InventoryId | None = None,
+    nonce: bytes | None = None,
+) -> JobRow:
+    """The job of that name; a new one gets `new_id` and belongs to `vault` for good.
+
+    `made_by` and `nonce` are what the new id follows from (`format.enrolment.job_id_of`).
+    """
     found = find_job(tx, name)
     if found is not None:
         return found
-    number = insert_row(tx, "jobs", id=new_id, name=name, vault=vault, next_snapshot=1, next_catalog=1)
-    return JobRow(number, new_id, name, vault)
+    first = {"next_snapshot": 1, "next_catalog": 1, "made_by": made_by, "nonce": nonce}
+    number = insert_row(tx, "jobs", id=new_id, name=name, vault=vault, **first)
+    return JobRow(number, new_id, name, vault, made_by, nonce)
 
 
 def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:

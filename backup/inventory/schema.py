@@ -33,6 +33,7 @@ about = Table(
     Column("signer_public", LargeBinary, nullable=False),
     Column("predecessor", LargeBinary),
     Column("created_at", Long, nullable=False),
+    Column("ancestors", LargeBinary),  # the predecessor and those before it, nearest first, 16 bytes each
 )
 
 counters = Table(
@@ -45,6 +46,7 @@ vaults = Table(
     number(),
     Column("name", Text, nullable=False, unique=True),
     Column("identity", Text),  # identifies the vault itself; null: not known yet
+    Column("heir_mark", Text),  # the mark that was left in it last, where this inventory has a predecessor
 )
 
 domains = Table(
@@ -66,6 +68,8 @@ jobs = Table(
     refers("vault", "vaults.number"),
     Column("next_snapshot", Long, nullable=False),
     Column("next_catalog", Long, nullable=False),
+    Column("made_by", LargeBinary),  # the inventory that made it, from which and from the nonce its id
+    Column("nonce", LargeBinary),  # follows; null: its id is of a version before that
 )
 
 runs = Table(
@@ -192,6 +196,7 @@ archives = Table(
     Column("submitted_at", Long, nullable=False),
     Column("stored_at", Long),
     Column("taken_up_at", Long),  # built upon again once a list made later shows it
+    Column("version", Text),  # the vault's word for one of several objects of that archive id
     Index("ix_archives_run", "run"),
 )
 
@@ -370,6 +375,27 @@ listed_archives = Table(
     Column("created_at", Long, nullable=False),
     PrimaryKeyConstraint("listing", "archive_id"),
 )
+
+# Inventories outside this one's lineage that wrote catalogs of its jobs, or that say they go on with it. A
+# row for each pair of inventory and job (zeros: a mark alone); it stands in the way of deletions until a
+# person answered. `pack`: its newest catalog, or the heir of a mark.
+strangers = Table(
+    "strangers",
+    METADATA,
+    refers("vault", "vaults.number"),
+    Column("inventory", LargeBinary, nullable=False),
+    Column("job", LargeBinary, nullable=False),
+    Column("pack", LargeBinary, nullable=False),
+    Column("number", Long, nullable=False),
+    Column("seen_at", Long, nullable=False),
+    Column("told_at", Long),  # a backup named it, with exit code 3
+    Column("accepted_by", Text),
+    Column("accepted_at", Long),
+    PrimaryKeyConstraint("vault", "inventory", "job"),
+)
+
+# Catalogs of ancestors that the rebuild saw and did without, or that a person knows of.
+passed_catalogs = Table("passed_catalogs", METADATA, Column("pack", LargeBinary, primary_key=True))
 
 # The daemon's tasks (`inventory.tasks.TaskRow`): what has to be known of them after a restart.
 tasks = Table(

@@ -37,6 +37,10 @@ UNKNOWABLE: Final = (
     Unknowable(("deletions",), "requests of prunes; the vault's list shows what is gone"),
     Unknowable(("restores", "retrievals"), "an open restore is begun anew"),
     Unknowable(("listings", "listed_archives"), "lists that were kept: a new one is asked for"),
+    Unknowable(
+        ("strangers", "passed_catalogs"), "who else writes into the vault, and answers to it: it is seen anew"
+    ),
+    Unknowable(("vaults.heir_mark",), "a rebuilt inventory leaves a mark of its own"),
     Unknowable(("readings",), "what checks have read back; full catalogs carry a summary of it"),
     Unknowable(("drills", "drill_costs"), "drills, and what they cost, are on this server alone"),
     Unknowable(("tasks", "pauses"), "when tasks of the daemon were done last, and pauses"),

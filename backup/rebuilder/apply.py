@@ -27,9 +27,9 @@ from backup.inventory.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED,
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
-from backup.rebuilder.catalog_chain import Chain, Member, NewerCatalogError
 from backup.rebuilder.catalog_file import CatalogFile
 from backup.rebuilder.floor import Floor
+from backup.rebuilder.members import Chain, Member, NewerCatalogError
 from backup.rebuilder.spoiled_snapshots import Spoiled
 
 _ROWS_A_BATCH: Final = 20_000
@@ -246,7 +246,8 @@ class Applier:
         if not (name and record_ranges.is_text(name)) or self._builder.has_job_named(name):
             name = f"job-{start.job_id.hex()[:8]}"
             self._odd[f"a job's name that cannot be: it is {name} here"] += 1
-        self._builder.insert(schema.jobs, [(self._job.number, start.job_id, name, vault, 1, 1)])
+        row = (self._job.number, start.job_id, name, vault, 1, 1, start.job_inventory, start.job_nonce)
+        self._builder.insert(schema.jobs, [row])
         self._job.name, self._job.host = name, start.host
 
     def _secrets(self, secrets: records.Secrets) -> None:
@@ -377,7 +378,7 @@ class Applier:
         written = self._builder.snapshot_time(job)
         row = (
             *(number, domain, None, int(PackKind.CATALOG), state, fields.pack_id, member.header.raw),
-            *(file.size, file.tree_hash, member.archive_id, written, written, None),
+            *(file.size, file.tree_hash, member.archive_id, written, written, None, None),
         )
         self._builder.insert(schema.archives, [row])
         self._builder.frames(number, file.frames(self._recovery_keys))
@@ -396,5 +397,5 @@ class Applier:
         return number
 
     def _vault_number(self) -> int:
-        self._builder.insert_new(schema.vaults, [(VAULT, self._vault, self._identity)])
+        self._builder.insert_new(schema.vaults, [(VAULT, self._vault, self._identity, None)])
         return VAULT

@@ -99,8 +99,8 @@ class ArchiveApplier:
         if state in {ArchiveState.STORED, ArchiveState.SUBMITTED}:
             state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
         place = (one.number, one.domain, None, one.kind, str(state), one.pack_id, one.header)
-        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at, taken_up_at)
-        self._builder.insert(schema.archives, [row])
+        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at)
+        self._builder.insert(schema.archives, [(*row, taken_up_at, one.version or None)])
 
     def _of_archive(self, number: int) -> int | None:
         """The size of the archive that a record is of; None if there is nothing to take."""

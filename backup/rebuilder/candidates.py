@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from backup.errors import FormatError, IntegrityError, NightvaultError, RecoveryKeyError, UsageError
+from backup.format.enrolment import HeirMark
 from backup.format.keys import RecoveryKey
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.format.records import ChainRecord
+from backup.lineage import Family
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -18,9 +20,9 @@ from backup.model import (
     PackId,
     PackKind,
 )
-from backup.rebuilder.catalog_chain import Candidate
 from backup.rebuilder.catalog_file import CatalogFile
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Candidate
 
 
 class NothingToRebuildError(NightvaultError):
@@ -91,10 +93,10 @@ def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]
     return [one for one in candidates if one.label.number >= since]
 
 
-def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> InventoryId:
-    """The inventory to rebuild: the wish's, the line's, or the only one there is.
+def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> list[InventoryId]:
+    """The inventories that may be meant: the wish's, the line's, or all that there are.
 
-    `UsageError` with a list of them when there are several, or none that is meant.
+    `UsageError` with a list of them when none is meant, `NothingToRebuildError` when there is none.
     """
     found = by_inventory(candidates)
     of_lines = {line.inventory_id for line in wish.lines}
@@ -105,50 +107,39 @@ def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> Inventory
     else:
         meant = list(found)
     if len(meant) == 1:
-        return meant[0]
+        return meant
     if not found:
         raise NothingToRebuildError(
             "the vault's list shows no catalog of nightvault",
             advice="the list may be a day old; is it the right vault?",
         )
     if meant:
-        raise several_inventories(candidates, meant)
+        return meant
     raise UsageError(f"no inventory {wish.inventory}; there is:{_listed(found, found)}", advice=_CHOOSE)
 
 
-def several_inventories(candidates: Iterable[Candidate], meant: Iterable[InventoryId]) -> UsageError:
-    """The error that lists inventories to choose from."""
-    meant, found = list(meant), by_inventory(candidates)
-    told = _listed(meant, found)
-    last = _last_of_one_server(meant, found)
+def several_inventories(
+    candidates: Iterable[Candidate], meant: Iterable[InventoryId], last: InventoryId | None = None
+) -> UsageError:
+    """The error that lists inventories to choose from; `last` was rebuilt from all the others."""
+    told = _listed(list(meant), by_inventory(candidates))
     advice = (
         _CHOOSE
         if last is None
-        else f"they share their jobs: after a rebuild the newest goes on, --inventory {last.hex()[:8]}"
+        else f"they are one server's: the one that was rebuilt last goes on, --inventory {last.hex()[:8]}"
     )
     return UsageError(f"the vault holds catalogs of several inventories:{told}", advice=advice)
 
 
-def _last_of_one_server(
-    meant: Collection[InventoryId], found: Mapping[InventoryId, Sequence[Candidate]]
-) -> InventoryId | None:
-    """The newest of inventories that all share jobs with it, by their labels; None if they do not.
-
-    None, too, if two are equally new.
-    """
-    times = {
-        one: max((each.created_at for each in found.get(one, ()) if each.created_at), default=None)
-        for one in meant
-    }
-    dated = [(at, one) for one, at in times.items() if at is not None]
-    if len(dated) < len(times):
-        return None
-    newest = max(at for at, _ in dated)
-    last, *others = [one for at, one in dated if at == newest]
-    if others:
-        return None
-    jobs = {one: {each.label.job_id for each in found[one]} - {None} for one in meant}
-    return last if all(jobs[one] & jobs[last] for one in meant) else None
+def last_of(meant: Collection[InventoryId], family: Family, marks: Sequence[HeirMark]) -> InventoryId | None:
+    """The one of them that was rebuilt from all the others, by catalogs or marks; None if none was."""
+    line: dict[InventoryId, tuple[InventoryId, ...]] = {one: family.ancestors(one) for one in meant}
+    for _ in meant:  # a mark is proven by the ancestors of the one that it names
+        for mark in marks:
+            known = line.get(mark.predecessor)
+            if known is not None and mark.heir in line and mark.is_proven(family.keys, known):
+                line[mark.heir] = (mark.predecessor, *known)
+    return next((one for one in meant if set(meant) <= {one, *line[one]}), None)
 
 
 def by_inventory(candidates: Iterable[Candidate]) -> dict[InventoryId, list[Candidate]]:

@@ -18,6 +18,10 @@ The rules, each of which holds before a byte of a catalog's body is believed:
  6. A catalog that cannot be opened counts as missing: an older full catalog and more deltas take its place.
  7. An inventory has one signer. Where two are vouched for, a recovery key is in strange hands: neither is
     believed until the user names one.
+ 8. A state is made of catalogs of one lineage (`backup/lineage.py`): those of the inventory that is asked for
+    and of its proven ancestors, from younger to older on the way back. A full catalog counts for a state only
+    if its inventory wrote the delta of that state, or the delta that follows it on the way. One that does not
+    count and is the only way to a state is a question to the user.
 
     trusted = TrustedCatalogs(keys, trust)
     trusted.add(archive_id, header)                     # rule 1; FormatError, UntrustedError
@@ -27,128 +31,37 @@ The rules, each of which holds before a byte of a catalog's body is believed:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
 
-from msgspec import Struct
-
-from backup.errors import FormatError, NewerFormatError, NightvaultError
-from backup.format.header import (
-    NO_HASH,
-    CatalogFeature,
-    CatalogFields,
-    Header,
-    is_enrolled,
-    verify_header,
-)
+from backup.errors import FormatError
+from backup.format.header import NO_HASH, Header, is_enrolled, verify_header
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.line import RecoveryLine
-from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, TreeHash
+from backup.format.records import Start
+from backup.lineage import Family, Voucher
+from backup.model import ArchiveId, Generation, InventoryId
+from backup.rebuilder.members import (
+    Chain,
+    ForkError,
+    Member,
+    OlderStateError,
+    QuestionError,
+    Trust,
+    TwoSignersError,
+    UntrustedError,
+)
 from backup.rebuilder.record_ranges import MOST_NUMBERS
-
-
-class UntrustedError(FormatError):
-    """A catalog is well signed, by a signer that nobody vouches for."""
-
-
-class ForkError(NightvaultError):
-    """Two catalogs go on from the same one."""
-
-
-class TwoSignersError(NightvaultError):
-    """Recovery keys vouch for two signers of one inventory."""
-
-
-class OlderStateError(NightvaultError):
-    """The vault does not show what the recovery line names."""
-
-
-class Trust(Struct, frozen=True):
-    """The signers believed without a recovery key: that of the fingerprint alone, or whoever wrote."""
-
-    signer: bytes | None = None
-    vault: bool = False
-
-
-class Candidate(Struct, frozen=True):
-    """A catalog that a listing, a line or another catalog speaks of. A hint, all of it."""
-
-    archive_id: ArchiveId
-    size: int
-    label: ArchiveLabel
-    tree_hash: TreeHash | None = None
-    created_at: datetime | None = None
-
-
-class Member(Struct, frozen=True):
-    """A catalog whose header passed rule 1."""
-
-    archive_id: ArchiveId
-    header: Header
-
-    @property
-    def catalog(self) -> CatalogFields:
-        """Its place, as the header says."""
-        place = self.header.fields.catalog
-        if place is None:
-            raise FormatError("it is no catalog")
-        return place
-
-    @property
-    def is_delta(self) -> bool:
-        """Whether the next delta goes on from it: a job's first catalog is full, and does that, too."""
-        place = self.catalog
-        return place.generation is Generation.DELTA or CatalogFeature.FIRST_DELTA in place.features
-
-    @property
-    def state(self) -> bytes:
-        """The header hash of the delta whose state it gives."""
-        return self.header.hash if self.is_delta else self.catalog.parent_header_hash
-
-    @property
-    def inventory_id(self) -> InventoryId:
-        """The inventory that wrote it."""
-        return self.header.fields.inventory_id
-
-
-class NewerCatalogError(NewerFormatError):
-    """A later version wrote a catalog that would be needed: nothing older takes its place by itself."""
-
-    def __init__(self, member: Member, vault: str) -> None:
-        pack = member.header.fields.pack_id.hex()
-        super().__init__(
-            f"catalog {member.catalog.number} (pack {pack}) in vault {vault} was written by a newer "
-            "nightvault: install that version or a later one",
-            advice="nothing was changed. The state of an older catalog can be had with --tip PACK; it lacks "
-            "what was done since, such as forgetting",
-        )
-        self.member = member
-
-
-class Chain(Struct, frozen=True):
-    """A full catalog and the deltas after it, oldest first; they end with the state of delta `number`.
-
-    `gap`: the walk back from the tip met a state that no catalog at hand explains. Then `base` is None.
-    """
-
-    tip: bytes  # header hash of the delta whose state this is
-    number: int
-    base: Member | None
-    deltas: tuple[Member, ...]
-    gap: bytes | None = None
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The catalogs that are applied, in order."""
-        return (*((self.base,) if self.base else ()), *self.deltas)
 
 
 class TrustedCatalogs:
     """The set of catalogs that may be believed; see the rules above. Holds headers, no bodies."""
 
-    def __init__(self, keys: Sequence[RecoveryKey], trust: Trust) -> None:
+    def __init__(self, keys: Sequence[RecoveryKey], trust: Trust, accepted: Collection[str] = ()) -> None:
+        """`accepted`: beginnings of pack ids in hex, of catalogs that the user says belong there."""
         self._keys = keys
         self._trust = trust
+        self._accepted = accepted
+        self.family = Family([Voucher.of(key) for key in keys])
         self._vouched: dict[
             InventoryId, dict[bytes, int]
         ] = {}  # signers, each with the first key that vouches
@@ -206,12 +119,31 @@ class TrustedCatalogs:
         before, self._believes_others = self._believes_others, True
         return not before and any(0 not in ranks.values() for ranks in self._vouched.values())
 
+    def rank_of(self, header: Header) -> int | None:
+        """The place of the first key that vouches for a header's signer, None if none does."""
+        return self._vouched.get(header.fields.inventory_id, {}).get(header.fields.signer_public)
+
+    def note_start(self, header: Header, start: Start) -> None:
+        """Take note of the ancestors that a catalog's first record names; its signer is vouched for."""
+        self.family.note(header, start, self.rank_of(header) or 0)
+
+    def accept(self, inventory_id: InventoryId) -> None:
+        """Believe that the writers of accepted catalogs are ancestors of that inventory."""
+        for one in self._all():
+            if self._is_accepted(one) and one.inventory_id != inventory_id:
+                self.family.accept(inventory_id, one.inventory_id)
+
+    def _is_accepted(self, member: Member) -> bool:
+        return any(member.header.fields.pack_id.hex().startswith(one.lower()) for one in self._accepted)
+
     def _note_tags(self, header: Header) -> None:
         signers = self._vouched.setdefault(header.fields.inventory_id, {})
         signer = header.fields.signer_public
         ranks = [rank for rank, key in enumerate(self._keys) if is_enrolled(header, key)]
         if ranks:
             signers[signer] = min(ranks[0], signers.get(signer, ranks[0]))
+        if signer in signers:
+            self.family.note_signer(header.fields.inventory_id, signer, signers[signer])
 
     def drop(self, archive_id: ArchiveId) -> None:
         """Rule 6: its body is damaged."""
@@ -224,8 +156,13 @@ class TrustedCatalogs:
         return {one.catalog.job_id for one in self._all() if one.inventory_id == inventory_id}
 
     def inventories(self, job_id: bytes) -> set[InventoryId]:
-        """The inventories that wrote catalogs of a job: one, and those that were rebuilt from it."""
+        """The inventories that wrote catalogs of a job."""
         return {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}
+
+    def outside(self, job_id: bytes, inventory_id: InventoryId) -> list[Member]:
+        """The catalogs of a job by inventories that are not of that lineage, nor its heirs."""
+        own = self.family.lineage(inventory_id) | self.family.heirs(inventory_id)
+        return [one for one in self._all() if one.catalog.job_id == job_id and one.inventory_id not in own]
 
     def chain(
         self,
@@ -240,15 +177,17 @@ class TrustedCatalogs:
 
         `chosen` is the beginning of a pack id in hex: the tip, or one before it, where there is a fork.
         With `only_whole` the newest state that can be had without a gap. `ForkError` (rule 4),
-        `OlderStateError` (rule 5), `TwoSignersError` (rule 7).
+        `OlderStateError` (rule 5), `TwoSignersError` (rule 7); with `only_whole` also `QuestionError`
+        (rule 8).
         """
-        self._hold_to_one_signer(job_id)
+        self._hold_to_one_signer(job_id, inventory_id)
         tips = self._tips(job_id, inventory_id)
         if chosen is not None:
             tips = [tip for tip in tips if self._passes_through(tip, chosen)]
-        tips = self._decided(tips, job_id, line)
-        chains = [self._walk(tip, job_id) for tip in tips]
+        tips = self._decided(tips, job_id, inventory_id, line)
+        chains = [self._walk(tip, job_id, inventory_id) for tip in tips]
         if only_whole:
+            self._ask(chains)
             chains = [chain for chain in chains if chain.gap is None]
         if line is not None:
             if tips and not any(self._is_as_new(chain, line) for chain in chains):
@@ -261,35 +200,70 @@ class TrustedCatalogs:
             chains = [chain for chain in chains if self._is_as_new(chain, line)]
         return max(chains, key=lambda chain: chain.number, default=None)
 
-    def beyond(self, chain: Chain, job_id: bytes) -> list[Member]:
-        """Deltas of the job that are newer than a chain: what it does not cover."""
-        newer = [one for one in self._deltas.values() if one.catalog.job_id == job_id]
+    def beyond(self, chain: Chain, job_id: bytes, inventory_id: InventoryId) -> list[Member]:
+        """Deltas of the job, by that lineage, that are newer than a chain: what it does not cover."""
+        own = self.family.lineage(inventory_id)
+        newer = [
+            one for one in self._deltas.values() if one.catalog.job_id == job_id and one.inventory_id in own
+        ]
         newer = [one for one in newer if one.catalog.number > chain.number and one not in chain.deltas]
         return sorted(newer, key=lambda one: one.catalog.number)
 
-    # Rule 3.
+    # Rules 3 and 8.
 
-    def _walk(self, tip: bytes, job_id: bytes) -> Chain:
-        """Back from a state to the newest full catalog on its way."""
+    def _walk(self, tip: bytes, job_id: bytes, inventory_id: InventoryId) -> Chain:
+        """Back from a state to the newest full catalog on its way that counts."""
         deltas: list[Member] = []
-        state, below = tip, None
+        state, below, writer = tip, None, inventory_id
         while True:
-            full = self._full_of(state, job_id)
+            delta = self._delta_of(state, job_id, writer, below)
+            full, doubtful = self._full_of(state, job_id, writer, delta)
             if full is not None:
                 number = deltas[0].catalog.number if deltas else full.catalog.number
                 return Chain(tip, number, full, tuple(reversed(deltas)))
-            delta = self._deltas.get(state)
-            if delta is None or delta.catalog.job_id != job_id or not _rises(delta, below):
+            if delta is None:
                 number = deltas[0].catalog.number if deltas else 0
-                return Chain(tip, number, None, tuple(reversed(deltas)), gap=state)
+                return Chain(tip, number, None, tuple(reversed(deltas)), gap=state, doubtful=doubtful)
             deltas.append(delta)
-            state, below = delta.catalog.parent_header_hash, delta
+            state, below, writer = delta.catalog.parent_header_hash, delta, delta.inventory_id
 
-    def _full_of(self, state: bytes, job_id: bytes) -> Member | None:
-        if state == NO_HASH:
+    def _delta_of(
+        self, state: bytes, job_id: bytes, writer: InventoryId, below: Member | None
+    ) -> Member | None:
+        """The delta of a state that may come before what `writer` wrote."""
+        delta = self._deltas.get(state)
+        if delta is None or delta.catalog.job_id != job_id or not _rises(delta, below):
             return None
-        found = [one for one in self._fulls.get(state, ()) if one.catalog.job_id == job_id]
-        return max(found, key=lambda one: one.catalog.number, default=None)
+        return delta if delta.inventory_id in self.family.lineage(writer) else None
+
+    def _full_of(
+        self, state: bytes, job_id: bytes, writer: InventoryId, delta: Member | None
+    ) -> tuple[Member | None, Member | None]:
+        """The newest full catalog that counts for a state before what `writer` wrote, and one that does not.
+
+        Where the state's delta is not at hand, an ancestor may have written both.
+        """
+        found = [
+            one for one in self._fulls.get(state, ()) if one.catalog.job_id == job_id and state != NO_HASH
+        ]
+        lineage = self.family.lineage(writer)
+        wrote = {writer, delta.inventory_id} if delta is not None else lineage
+        counting = [one for one in found if one.inventory_id in wrote or self._is_accepted(one)]
+        others = [one for one in found if one not in counting]
+        return max(counting, key=_number, default=None), max(others, key=_number, default=None)
+
+    def _ask(self, chains: Sequence[Chain]) -> None:
+        """`QuestionError` if no state can be had, and a full catalog that does not count would give one."""
+        doubtful = next((chain.doubtful for chain in chains if chain.doubtful is not None), None)
+        if doubtful is None or any(chain.gap is None for chain in chains):
+            return
+        pack = doubtful.header.fields.pack_id.hex()
+        raise QuestionError(
+            f"the only full catalog for this state, number {doubtful.catalog.number} (pack {pack}), is by "
+            f"inventory {doubtful.inventory_id.hex()}, and nothing proves that this is the same server",
+            advice=f"if it is, give --accept {pack}; if it is not, somebody else wrote it: leave it out, and "
+            "give --before or --tip for an older state",
+        )
 
     def _tips(self, job_id: bytes, inventory_id: InventoryId) -> list[bytes]:
         """The states of that inventory that nothing of it goes on from, newest number last."""
@@ -301,14 +275,17 @@ class TrustedCatalogs:
 
     # Rules 4 and 5.
 
-    def _decided(self, tips: Sequence[bytes], job_id: bytes, line: RecoveryLine | None) -> list[bytes]:
+    def _decided(
+        self, tips: Sequence[bytes], job_id: bytes, inventory_id: InventoryId, line: RecoveryLine | None
+    ) -> list[bytes]:
         """The tips, of those that come from one state by different deltas only the line's. `ForkError`."""
         lost: set[bytes] = set()
+        own = self.family.lineage(inventory_id)
         ways: dict[bytes, dict[bytes, bytes]] = {}  # state: the tip, by each delta that follows
         for tip in tips:
             for state in self._ancestors(tip):
                 delta = self._deltas.get(state)
-                if delta is not None and delta.catalog.job_id == job_id:
+                if delta is not None and delta.catalog.job_id == job_id and delta.inventory_id in own:
                     ways.setdefault(delta.catalog.parent_header_hash, {})[state] = tip
         for followers in ways.values():
             if len(followers) > 1:
@@ -372,9 +349,10 @@ class TrustedCatalogs:
 
     # Rule 7.
 
-    def _hold_to_one_signer(self, job_id: bytes) -> None:
-        """`TwoSignersError` where two signers that are believed wrote into one inventory of the job's."""
-        for inventory_id in {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}:
+    def _hold_to_one_signer(self, job_id: bytes, asked: InventoryId) -> None:
+        """`TwoSignersError` where two signers that are believed wrote into one inventory of the lineage."""
+        own = self.family.lineage(asked)
+        for inventory_id in {one.inventory_id for one in self._all() if one.catalog.job_id == job_id} & own:
             members = [one for one in self._all() if one.inventory_id == inventory_id]
             signers = {one.header.fields.signer_public for one in members}
             if len(signers) > 1 and not self._trust.vault:
@@ -384,6 +362,10 @@ class TrustedCatalogs:
                     advice="somebody may have a recovery key that you gave up: leave that key out, or say "
                     "whom you believe with --signer FINGERPRINT, as `nightvault key status` showed it",
                 )
+
+
+def _number(member: Member) -> int:
+    return member.catalog.number
 
 
 def _rises(delta: Member, child: Member | None) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from backup.errors import FormatError, SpoolError
 from backup.format.catalog import Record, unpack_records
+from backup.format.content import SignedContent
 from backup.format.frame import FrameCodec
 from backup.format.header import HEADER_PREFIX_LENGTH, Header, header_length
 from backup.format.keys import RecoveryKey
@@ -37,7 +38,7 @@ class CatalogFile(Struct, frozen=True):
     def records(self, keys: Sequence[RecoveryKey]) -> Iterator[Record]:
         """Its records. `FormatError` where a frame does not open, also in the middle."""
         pack_keys, rows = self._directory(keys)
-        return unpack_records(self._bodies(pack_keys, rows))
+        return unpack_records(self._bodies(pack_keys, rows), SignedContent(self.header))
 
     def frames(self, keys: Sequence[RecoveryKey]) -> list[FrameRow]:
         """Its frames, as the inventory keeps them."""

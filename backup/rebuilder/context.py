@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from msgspec import Struct, field
@@ -11,17 +11,18 @@ from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId, Tier
 from backup.protocols import Clock, Progress, Vault
-from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.floor import Floor
+from backup.rebuilder.members import Trust
 from backup.transfer.retry import Patience, Reach
 
 
 class Wish(Struct, frozen=True):
     """The user's wish; all of it may be left out.
 
-    `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `deep` reads the directories of
-    packs that no catalog covers. With a `floor` the state keeps hold of what was there then. Catalogs
-    that the vault accepted after `before` are left out.
+    `inventory` and `tip` are beginnings of ids in hex; `jobs` are names; `accepted` are beginnings of pack
+    ids of catalogs that belong there by the user's word; `deep` reads the directories of packs that no
+    catalog covers. With a `floor` the state keeps hold of what was there then. Catalogs that the vault
+    accepted after `before` are left out.
     """
 
     lines: Sequence[RecoveryLine] = ()
@@ -33,15 +34,20 @@ class Wish(Struct, frozen=True):
     deep: bool = False
     floor: Floor | None = None
     before: datetime | None = None
+    accepted: Collection[str] = ()
 
 
 class ServerKeys(Struct, frozen=True):
-    """The keys that a rebuilt server seals with; `recipients` are public keys."""
+    """The keys that a rebuilt server seals with; `recipients` are public keys.
+
+    `ancestors` are the inventories that its own was rebuilt from, nearest first.
+    """
 
     signer: Signer
     secret: ChunkSecret
     recipients: Sequence[bytes]
     recipient_ids: Sequence[bytes]
+    ancestors: Sequence[InventoryId] = ()
 
 
 class RebuildContext(Struct, frozen=True):

@@ -1,52 +1,38 @@
 """Find each job's newest state in a vault: retrieve catalogs, believe or refuse them, look further back.
 
 Asks for as little as will do: the newest full catalog of each job and the deltas after it, all jobs at once;
-older ones only when these leave a gap, or when nobody vouches for their signer and an older one may.
+older ones only when these leave a gap, or when nobody vouches for their signer and an older one may. Catalogs
+of inventories that are not of the lineage are asked for last, if at all (`backup/lineage.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.errors import FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
-from backup.format.header import Header
+from backup.errors import RecoveryKeyError
+from backup.lineage import marks_in, strangers
 from backup.model import ArchiveId, Generation, InventoryId, Listing
 from backup.rebuilder.candidates import (
     NothingToRebuildError,
     by_inventory,
     candidates_of,
     choose_inventory,
+    last_of,
     newest,
     of_line,
     of_links,
+    several_inventories,
 )
-from backup.rebuilder.catalog_chain import (
-    Candidate,
-    Chain,
-    Member,
-    OlderStateError,
-    TrustedCatalogs,
-    UntrustedError,
-)
-from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
+from backup.rebuilder.catalog_file import CatalogFile
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.floor import accepted_later
-from backup.rebuilder.found import FoundJob, Known, Refused
-from backup.rebuilder.newer_catalogs import NewerCatalogs
+from backup.rebuilder.found import FoundJob
+from backup.rebuilder.intake import Intake, WaitsError
+from backup.rebuilder.members import Candidate, Chain, Member, OlderStateError
 from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
-from backup.rebuilder.wants import whole
-
-_REFUSED = (FormatError, IntegrityError)
-
-
-_FROZEN = ", which something has frozen: `nightvault config check` names it"
-
-
-class WaitsError(Exception):
-    """The vault is not ready; `str` says with what."""
 
 
 class StateFinder:
@@ -56,14 +42,11 @@ class StateFinder:
         self._wish = wish
         self._context = context
         self._bringer = bringer
-        self._trusted = TrustedCatalogs(context.recovery_keys, wish.trust)
-        self._known = Known()
-        self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
-        self._refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
-        self._newer = NewerCatalogs(wish, context.vault.name)
-        self._wrong_key: RecoveryKeyError | None = None
+        self._intake = Intake(wish, context, bringer)
+        self._trusted, self._known = self._intake.trusted, self._intake.known
+        self._family, self._newer = self._trusted.family, self._intake.newer
         self._hidden: set[ArchiveId] = set()  # left out, as the wish says
-        self.suspicions: list[Suspicion] = []
+        self._looks_everywhere = False  # also at catalogs that others wrote, by their labels
 
     @property
     def files(self) -> dict[bytes, CatalogFile]:
@@ -75,11 +58,20 @@ class StateFinder:
         """The vault's own list, if it was needed."""
         return self._known.listing
 
+    @property
+    def suspicions(self) -> list[Suspicion]:
+        """Everything that is not as it should be."""
+        return self._intake.suspicions
+
+    def ancestors(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
+        """The proven ancestors of an inventory, nearest first."""
+        return self._family.ancestors(inventory_id)
+
     def find(self) -> tuple[InventoryId, list[FoundJob]]:
         """The inventory to rebuild, and its jobs with their chains, by name.
 
         `WaitsError` until the vault is ready; `RecoveryKeyError`, `UntrustedError`, `ForkError`,
-        `OlderStateError`, `NewerFormatError`, `NothingToRebuildError`, `UsageError`.
+        `QuestionError`, `OlderStateError`, `NewerFormatError`, `NothingToRebuildError`, `UsageError`.
         """
         for line in self._wish.lines:
             self._learn(of_line(line))
@@ -90,12 +82,14 @@ class StateFinder:
         inventory_id, jobs = self._choose()
         found = [job for job in jobs if job.chain is not None and self._is_wanted(job)]
         self._newer.refuse(jobs, found)
-        for one in self._refused.values():
+        for one in self._intake.refused.values():
             self.suspect("refused", one.candidate.archive_id, str(one.error))
         if not found:
             self._give_up()
         for job in found:
             self._tell_old_line(job)
+        self._tell_others(inventory_id, jobs)
+        self._tell_left_out(jobs, found)
         return inventory_id, sorted(found, key=lambda job: job.name)
 
     def next_catalog(self, job: FoundJob) -> int:
@@ -109,7 +103,10 @@ class StateFinder:
 
     def _choose(self) -> tuple[InventoryId, list[FoundJob]]:
         """The inventory that is meant, or one that goes on from it, where the line is old."""
-        inventory_id = choose_inventory(self._known.candidates.values(), self._wish)
+        meant = choose_inventory(self._known.candidates.values(), self._wish)
+        if len(meant) > 1:
+            raise several_inventories(self._known.candidates.values(), meant, self._last_of(meant))
+        inventory_id = meant[0]
         older: OlderStateError | None = None
         jobs: list[FoundJob] = []
         try:
@@ -118,24 +115,92 @@ class StateFinder:
             older = error
         if self._wish.lines and self._wish.inventory is None and all(job.chain is None for job in jobs):
             for line in self._wish.lines:
-                for others in by_inventory(self._offered(line.job_id)).values():
-                    self._fetch(newest(others, 1))
-            successor = successor_of(inventory_id, self._wish.lines, self._trusted, self._known)
+                for others in by_inventory(self._intake.offered(line.job_id)).values():
+                    self._intake.fetch(newest(others, 1))
+            successor = successor_of(inventory_id, self._trusted, self._known)
             if successor is not None:
                 return successor, self._jobs(successor)
         if older is not None:
             raise older
         return inventory_id, jobs
 
+    def _last_of(self, meant: Sequence[InventoryId]) -> InventoryId | None:
+        """The one of several inventories that goes on, where that can be told without a wait."""
+        candidates = by_inventory(self._known.candidates.values())
+        if self._context.vault.traits.lists_at_once:
+            self._intake.fetch([max(candidates[one], key=_number) for one in meant])
+            for one in meant:
+                self._resolve(one)
+        lines = self._known.listing.archives if self._known.listing else ()
+        return last_of(meant, self._family, marks_in(one.description for one in lines))
+
     def _tell_old_line(self, job: FoundJob) -> None:
         """What an old line names need not be there where a full catalog of a later state is."""
         gone = needless(job.line, job.chain, self.suspicions)
         if gone and job.line and job.chain:
-            self.suspicions = [one for one in self.suspicions if one not in gone]
+            self._intake.suspicions = [one for one in self.suspicions if one not in gone]
             self._context.progress.note(
                 f"the recovery line of job {job.line.job} is old: the vault does not keep its catalog "
                 f"{job.line.number} any more; this is the state of catalog {job.chain.number}"
             )
+
+    def _tell_others(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
+        """Name catalogs of these jobs by inventories that are neither of the lineage nor heirs of it."""
+        listed = {one.label.pack_id: one for one in self._known.candidates.values() if one.created_at}
+        labels, ids = [one.label for one in listed.values()], {job.id for job in jobs}
+        self._look_at_others(
+            {one.inventory_id for one in strangers(labels, self._lineage(inventory_id), ids)}
+        )
+        for heir in sorted(self._family.heirs(inventory_id)):
+            text = (
+                f"inventory {heir.hex()} was rebuilt from this one and goes on: --inventory {heir.hex()[:8]}"
+            )
+            self.suspect("heir", "", text)
+        unknown = {one for one in self._family.claimed(inventory_id) if not self._family.knows(one)}
+        for stranger in strangers(labels, self._lineage(inventory_id) | unknown, ids):
+            pack = stranger.pack_id.hex()
+            if self._is_accepted(pack):
+                continue
+            detail = (
+                f"catalog {stranger.number} (pack {pack}) of job {stranger.job_id.hex()[:8]} is by inventory "
+                f"{stranger.inventory_id.hex()}, which nothing proves to be this server's; it was not used"
+            )
+            self.suspect("not-its-own", listed[stranger.pack_id].archive_id, detail)
+        for job in jobs:
+            for member in self._trusted.outside(job.id, inventory_id):
+                self._tell_outside(member, listed.get(member.header.fields.pack_id))
+
+    def _lineage(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
+        """The inventory, its ancestors and its heirs."""
+        return self._family.lineage(inventory_id) | self._family.heirs(inventory_id)
+
+    def _look_at_others(self, inventories: set[InventoryId]) -> None:
+        """Bring a catalog of each, where that costs no wait: it may be an heir's."""
+        if self._context.vault.traits.lists_at_once:
+            candidates = by_inventory(self._known.candidates.values())
+            unknown = [one for one in sorted(inventories) if not self._family.knows(one)]
+            self._intake.fetch([max(candidates[one], key=_number) for one in unknown])
+            for one in unknown:
+                self._resolve(one)
+
+    def _tell_outside(self, member: Member, candidate: Candidate | None) -> None:
+        """Name one that only its header, and not its label, shows to be by somebody else."""
+        pack = member.header.fields.pack_id.hex()
+        shown = candidate is not None and candidate.label.inventory_id == member.inventory_id
+        if not shown and not self._is_accepted(pack):
+            detail = (
+                f"catalog {member.catalog.number} (pack {pack}) is by inventory {member.inventory_id.hex()}"
+            )
+            self.suspect("not-its-own", member.archive_id, f"{detail}; it was not used")
+
+    def _tell_left_out(self, jobs: Sequence[FoundJob], found: Sequence[FoundJob]) -> None:
+        """Name the jobs of the lineage that the new inventory will not have."""
+        for job in jobs:
+            if job.chain is not None and job not in found:
+                self.suspect("left-out", "", f"job {job.name} of this server is not in the new inventory")
+
+    def _is_accepted(self, pack: str) -> bool:
+        return any(pack.startswith(one.lower()) for one in self._wish.accepted)
 
     # What is there.
 
@@ -161,48 +226,85 @@ class StateFinder:
             if known is None or known.tree_hash is None:
                 self._known.candidates[one.archive_id] = one
 
+    def _resolve(self, inventory_id: InventoryId) -> None:
+        """Bring one catalog of each ancestor that is not seen yet: it names its own, and its signer."""
+        asked: set[InventoryId] = set()
+        while True:
+            proven = self._family.ancestors(inventory_id)
+            claimed = [one for one in self._family.claimed(inventory_id) if not self._family.knows(one)]
+            new = [one for one in claimed if one not in asked and one not in proven]
+            asked.update(new)
+            candidates = by_inventory(self._known.candidates.values())
+            wanted = [max(candidates[one], key=_number) for one in new if one in candidates]
+            if not wanted:
+                return
+            self._intake.fetch(wanted)
+
+    def _offered(self, job_id: bytes, inventory_id: InventoryId) -> list[Candidate]:
+        """The archives that may be the job's catalogs in the lineage, by their labels."""
+        if self._looks_everywhere:
+            return self._intake.offered(job_id)
+        return self._intake.offered(job_id, {inventory_id, *self._family.claimed(inventory_id)})
+
     def _jobs(self, inventory_id: InventoryId) -> list[FoundJob]:
-        """The jobs that the inventory has catalogs of, each with its newest chain.
+        """The jobs of the lineage, each with its newest chain.
 
         Descriptions name them, headers decide: one that only headers know of is found with the others'.
         """
-        self._fetch([one for one in self._known.candidates.values() if one.label.job_id is None])
-        labels = [one.label for one in self._known.candidates.values()]
+        self._intake.fetch([one for one in self._known.candidates.values() if one.label.job_id is None])
         lines = {line.job_id: line for line in self._wish.lines}
-        ids = {label.job_id for label in labels if label.inventory_id == inventory_id and label.job_id}
-        self._fetch([one for job_id in sorted(ids) for one in newest(self._offered(job_id), 1)])
+        first = sorted(self._labelled({inventory_id}))
+        self._intake.fetch(
+            [one for job_id in first for one in newest(self._offered(job_id, inventory_id), 1)]
+        )
         found: dict[bytes, FoundJob] = {}
         seen = -1
         while len(self._known.seen) > seen:  # what was fetched for one job may turn out to be another's
             seen = len(self._known.seen)
-            for job_id in sorted(ids | self._trusted.jobs(inventory_id) | self._newer.jobs(inventory_id)):
+            self._resolve(inventory_id)
+            self._trusted.accept(inventory_id)
+            for job_id in sorted(self._job_ids(inventory_id)):
                 job = found.setdefault(job_id, FoundJob(job_id, lines.get(job_id)))
-                self._find_chain(job, inventory_id)
+                job.owner = self._owner_of(job_id, inventory_id)
+                self._find_chain(job, job.owner)
         return list(found.values())
 
-    def _offered(self, job_id: bytes) -> list[Candidate]:
-        """The archives that may be a job's catalogs."""
-        ours = {file for file, start in self._jobs_of_archives.items() if start == job_id}
-        return [
-            one
-            for one in self._known.candidates.values()
-            if one.label.job_id in {job_id, None} or one.archive_id in ours
-        ]
+    def _job_ids(self, inventory_id: InventoryId) -> set[bytes]:
+        """The jobs that the inventory and its ancestors wrote catalogs of."""
+        lineage = self._family.lineage(inventory_id)
+        found = self._labelled(lineage)
+        for one in lineage:
+            found |= self._trusted.jobs(one) | self._newer.jobs(one)
+        return found
+
+    def _labelled(self, inventories: set[InventoryId] | frozenset[InventoryId]) -> set[bytes]:
+        labels = (one.label for one in self._known.candidates.values())
+        return {label.job_id for label in labels if label.inventory_id in inventories and label.job_id}
+
+    def _owner_of(self, job_id: bytes, inventory_id: InventoryId) -> InventoryId:
+        """The inventory that wrote the job's catalogs last: it, or the nearest ancestor that has any."""
+        line = (inventory_id, *self._family.ancestors(inventory_id))
+        labelled = (
+            one for one in line if job_id in self._labelled({one}) or job_id in self._trusted.jobs(one)
+        )
+        return next(labelled, inventory_id)
 
     def _find_chain(self, job: FoundJob, inventory_id: InventoryId) -> None:
         """Fetch ever older catalogs of a job until its newest state can be told without a gap."""
         while True:
-            offered = self._offered(job.id)
-            self._fetch(newest(offered, job.generations))
+            offered = self._offered(job.id, inventory_id)
+            self._intake.fetch(newest(offered, job.generations))
+            self._resolve(inventory_id)
+            self._trusted.accept(inventory_id)
             try:
                 chain = self._chain(job, inventory_id)
             except OlderStateError:
-                self._newer.note(job, inventory_id, None)
+                self._newer.note(job, self._family.lineage(inventory_id), None)
                 if not self._more(job, offered) and not self._believe_others():
                     self._newer.refuse_line(job)
                     raise
                 continue
-            self._newer.note(job, inventory_id, chain)
+            self._newer.note(job, self._family.lineage(inventory_id), chain)
             if chain is not None and chain.gap is None:
                 job.chain = chain
                 return
@@ -210,7 +312,7 @@ class StateFinder:
             looks_further = not is_elsewhere and self._more(job, offered)
             if not looks_further and not self._believe_others():
                 job.chain = self._chain(job, inventory_id, only_whole=True)
-                self._newer.note(job, inventory_id, job.chain)
+                self._newer.note(job, self._family.lineage(inventory_id), job.chain)
                 return
 
     def _chain(self, job: FoundJob, inventory_id: InventoryId, *, only_whole: bool = False) -> Chain | None:
@@ -237,131 +339,36 @@ class StateFinder:
             self._list()
             job.generations = 1
             return True
+        if not self._looks_everywhere and len(self._intake.offered(job.id)) > len(offered):
+            self._looks_everywhere = True  # labels may lie
+            job.generations = 1
+            return True
         return False
 
     def _believe_others(self) -> bool:
         """Let keys after the first vouch, once nothing more can be fetched. False if that changes nothing."""
         if not self._trusted.believe_others():
             return False
-        self._reconsider()
+        self._intake.reconsider()
         return True
-
-    # Retrieved, and believed or refused.
-
-    def _fetch(self, wanted: Sequence[Candidate]) -> None:
-        """Bring catalogs down, all at once, and take in those that can be believed."""
-        new = [one for one in wanted if one.archive_id not in self._known.seen]
-        if not new:
-            return
-        brought = self._bringer.bring([whole(one.archive_id, one.size) for one in new])
-        if brought.waiting:
-            hot = self._context.vault.traits.keeps_metadata_hot
-            raise WaitsError(f"{brought.waiting} of {len(new)} catalogs{_FROZEN * hot}")
-        for one in sorted(new, key=lambda each: (each.label.number, each.archive_id)):
-            self._known.seen.add(one.archive_id)
-            if one.archive_id in brought.missing:
-                self.suspect("missing", one.archive_id, brought.missing[one.archive_id])
-            else:
-                self._take_in(one, brought.paths[one.archive_id])
-        self._reconsider()
-
-    def _reconsider(self) -> None:
-        """Take in what was refused when it came, and whose signer something vouches for by now."""
-        for one in list(self._refused.values()):
-            if self._trusted.vouches_for(one.header):
-                del self._refused[one.candidate.archive_id]
-                self._take_in(one.candidate, one.path)
-
-    def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
-        """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more."""
-        try:
-            file = read_catalog_file(path)
-            if one.tree_hash is not None and file.tree_hash != one.tree_hash:
-                raise IntegrityError("it came back other than the vault's list says it is")
-            self._believe(one, file)
-        except UntrustedError as error:
-            self._refused[one.archive_id] = Refused(one, path, file.header, error)
-        except _REFUSED as error:
-            want = whole(one.archive_id, one.size)
-            self._bringer.forget(want)
-            fresh = self._bringer.bring([want]).paths.get(want.name) if again else None
-            if fresh is not None:
-                self._take_in(one, fresh, again=False)
-            elif isinstance(error, NewerFormatError):
-                self._newer.add_unknown(one.archive_id)
-                self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
-            else:
-                self.suspect("damaged", one.archive_id, str(error))
-
-    def _believe(self, one: Candidate, file: CatalogFile) -> None:
-        """Header, description, body. `UntrustedError`; `FormatError` or `IntegrityError` for damage."""
-        member = self._trusted.add(one.archive_id, file.header)
-        self._compare_label(one, file.header)
-        if file.header.fields.catalog is not None:
-            self._jobs_of_archives[one.archive_id] = file.header.fields.catalog.job_id
-        if member is None:
-            self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
-            return
-        if file.header.unknown_features:
-            self.pass_over(member)
-            return
-        try:
-            start = file.prove(self._context.recovery_keys)
-        except RecoveryKeyError as error:
-            self._wrong_key = error
-            self._trusted.drop(member.archive_id)
-            self.suspect("other-key", member.archive_id, str(error))
-        except NewerFormatError:
-            self.pass_over(member)
-        except _REFUSED:
-            self._trusted.drop(member.archive_id)
-            raise
-        else:
-            self._known.files[member.header.hash] = file
-            self._known.starts[member.header.hash] = start
-
-    def _compare_label(self, one: Candidate, member: Header) -> None:
-        """Rule 2: what a listing says of an archive, against its header."""
-        place, label = member.fields.catalog, one.label
-        if place is None or one.created_at is None:  # not from a listing
-            return
-        says = (
-            label.pack_id,
-            label.inventory_id,
-            label.number,
-            label.generation,
-            label.job_id or place.job_id,
-        )
-        fields = member.fields
-        if says != (fields.pack_id, fields.inventory_id, place.number, place.generation, place.job_id):
-            detail = f"its description lies: it is catalog {place.number}, pack {fields.pack_id.hex()}"
-            self.suspect("relabelled", one.archive_id, detail)
 
     def give_up(self, member: Member, why: str) -> None:
         """A catalog that cannot be applied is none: name it, and find the newest state without it."""
-        self.suspect("damaged", member.archive_id, why)
-        self._trusted.drop(member.archive_id)
-        self._known.files.pop(member.header.hash, None)
+        self._intake.give_up(member, why)
 
     def pass_over(self, member: Member) -> None:
         """A catalog of a later version, by a signer that is vouched for."""
-        detail = f"catalog {member.catalog.number} was written by a newer nightvault"
-        self.suspect("newer-format", member.archive_id, detail)
-        self._trusted.drop(member.archive_id)
-        self._known.files.pop(member.header.hash, None)
-        self._newer.add(member)
+        self._intake.pass_over(member)
 
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
         """Name something that is not as it should be."""
-        one = Suspicion(kind, archive_id, detail)
-        if one not in self.suspicions:
-            self.suspicions.append(one)
+        self._intake.suspect(kind, archive_id, detail)
 
     def _give_up(self) -> None:
-        if self._wrong_key is not None and not self._known.files:
-            raise self._wrong_key
-        if self._refused:
-            raise self._key_of_others() or next(iter(self._refused.values())).error
+        if self._intake.wrong_key is not None and not self._known.files:
+            raise self._intake.wrong_key
+        if self._intake.refused:
+            raise self._key_of_others() or next(iter(self._intake.refused.values())).error
         self._newer.refuse_nothing()
         told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
         raise NothingToRebuildError(
@@ -372,7 +379,9 @@ class StateFinder:
     def _key_of_others(self) -> RecoveryKeyError | None:
         """The error for keys that not one refused catalog is sealed for: then no signer is to be believed."""
         ours = {key.recipient.id for key in self._context.recovery_keys}
-        sealed_for = {stanza.recipient_id for one in self._refused.values() for stanza in one.header.stanzas}
+        sealed_for = {
+            stanza.recipient_id for one in self._intake.refused.values() for stanza in one.header.stanzas
+        }
         if not sealed_for or ours & sealed_for:
             return None
         whom = ", ".join(sorted(one.hex() for one in sealed_for))
@@ -386,6 +395,10 @@ class StateFinder:
     def _is_wanted(self, job: FoundJob) -> bool:
         if job.chain is not None:
             job.name = self._known.starts[job.chain.members[-1].header.hash].job_name
-            beyond = self._trusted.beyond(job.chain, job.id)
+            beyond = self._trusted.beyond(job.chain, job.id, job.owner)
             job.not_covered = [one.catalog.number for one in beyond]
         return not self._wish.jobs or job.name in self._wish.jobs
+
+
+def _number(candidate: Candidate) -> int:
+    return candidate.label.number

@@ -19,7 +19,7 @@ from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.times import micros
 from backup.model import ArchiveId, Generation
-from backup.rebuilder.catalog_chain import Candidate
+from backup.rebuilder.members import Candidate
 
 _AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
 

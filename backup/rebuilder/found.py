@@ -10,9 +10,11 @@ from msgspec import Struct
 from backup.format import records
 from backup.format.header import Header
 from backup.format.line import RecoveryLine
-from backup.model import ArchiveId, Listing
-from backup.rebuilder.catalog_chain import Candidate, Chain, Member, UntrustedError
+from backup.model import ArchiveId, InventoryId, Listing
 from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.members import Candidate, Chain, Member, UntrustedError
+
+_NOBODY = InventoryId(b"")
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class FoundJob:
     newer: Member | None = None  # of a later version, and needed for its newest state
     not_covered: Sequence[int] = ()
     name: str = ""
+    owner: InventoryId = _NOBODY  # the inventory of the lineage that wrote of it last
 
 
 class Refused(Struct, frozen=True):

@@ -8,13 +8,13 @@ do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from backup.errors import NewerFormatError
 from backup.model import ArchiveId, InventoryId, VaultName
-from backup.rebuilder.catalog_chain import Chain, Member, NewerCatalogError
 from backup.rebuilder.context import Wish
 from backup.rebuilder.found import FoundJob
+from backup.rebuilder.members import Chain, Member, NewerCatalogError
 
 
 class NewerCatalogs:
@@ -38,12 +38,12 @@ class NewerCatalogs:
         """Ids of the jobs that the inventory wrote such catalogs of."""
         return {one.catalog.job_id for one in self._vouched if one.inventory_id == inventory_id}
 
-    def note(self, job: FoundJob, inventory_id: InventoryId, chain: Chain | None) -> None:
+    def note(self, job: FoundJob, lineage: Collection[InventoryId], chain: Chain | None) -> None:
         """Note whether a chain lacks what a later version wrote; `NewerCatalogError` if the job is wanted.
 
         Where only some jobs are wanted, an older state must tell this one's name first.
         """
-        lacking = (one for one in self._vouched if _is_lacking(one, job.id, inventory_id, chain))
+        lacking = (one for one in self._vouched if _is_lacking(one, job.id, lineage, chain))
         job.newer = next(lacking, None)
         if not self._wish.jobs and self._wish.tip is None:
             self._refuse(job)
@@ -75,9 +75,9 @@ class NewerCatalogs:
             raise NewerCatalogError(job.newer, self._vault)
 
 
-def _is_lacking(one: Member, job_id: bytes, inventory_id: InventoryId, chain: Chain | None) -> bool:
-    if one.catalog.job_id != job_id:
+def _is_lacking(one: Member, job_id: bytes, lineage: Collection[InventoryId], chain: Chain | None) -> bool:
+    if one.catalog.job_id != job_id or one.inventory_id not in lineage:
         return False
     if chain is None or chain.gap == one.header.hash:
         return True
-    return one.inventory_id == inventory_id and one.catalog.number > chain.number
+    return one.catalog.number > chain.number

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId
 from backup.rebuilder.candidates import of_line, several_inventories
-from backup.rebuilder.catalog_chain import Candidate, Chain, TrustedCatalogs
+from backup.rebuilder.catalog_chain import TrustedCatalogs
 from backup.rebuilder.found import FoundJob, Known
+from backup.rebuilder.members import Candidate, Chain
 from backup.rebuilder.report import Suspicion
 
 
@@ -25,18 +26,16 @@ def is_exhausted(
     )
 
 
-def successor_of(
-    inventory_id: InventoryId, lines: Sequence[RecoveryLine], trusted: TrustedCatalogs, known: Known
-) -> InventoryId | None:
-    """The inventory that goes on with the lines' jobs, the last that was rebuilt.
+def successor_of(inventory_id: InventoryId, trusted: TrustedCatalogs, known: Known) -> InventoryId | None:
+    """The inventory that goes on from that one, the last that was rebuilt.
 
     `UsageError` where there are several, of which none was rebuilt from another.
     """
-    found: set[InventoryId] = set()
-    for line in lines:
-        found |= trusted.inventories(line.job_id) - {inventory_id}
-    writers = {key: file.header.fields.inventory_id for key, file in known.files.items()}
-    last = found - {known.starts[key].predecessor for key, writer in writers.items() if writer in found}
+    family = trusted.family
+    heirs = family.heirs(inventory_id)
+    if not heirs and not family.knows(inventory_id):  # nothing of it is left that could prove it
+        heirs = family.claiming(inventory_id)
+    last = family.last(heirs)
     if len(last) > 1:
         raise several_inventories(known.candidates.values(), last)
     return next(iter(last), None)

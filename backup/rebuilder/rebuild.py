@@ -21,17 +21,26 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.building import Builder, building
 from backup.inventory.stages import StepStage
 from backup.inventory.times import micros
-from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, Listing, VaultIdentity
+from backup.model import (
+    ArchiveId,
+    Generation,
+    InventoryId,
+    ListedArchive,
+    Listing,
+    PackKind,
+    VaultIdentity,
+)
 from backup.protocols import phase
 from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
 from backup.rebuilder.candidates import NothingToRebuildError, candidates_of
-from backup.rebuilder.catalog_chain import NewerCatalogError, OlderStateError
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.find_states import StateFinder, WaitsError
+from backup.rebuilder.find_states import StateFinder
 from backup.rebuilder.floor import acceptance
 from backup.rebuilder.found import FoundJob
+from backup.rebuilder.intake import WaitsError
 from backup.rebuilder.journal import Journal
+from backup.rebuilder.members import NewerCatalogError, OlderStateError
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
 from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
@@ -116,16 +125,34 @@ class _Building:
             self._tell_newer(inventory_id, jobs)
             self._confirm(builder)
             keys = _keys(applier, [one.recipient for one in self._context.recovery_keys])
+            keys = replace(keys, ancestors=(inventory_id, *self._finder.ancestors(inventory_id)))
+            self._note_passed(builder, inventory_id, jobs)
             recovered = self._deep(builder, inventory_id, keys.signer.public)
             builder.finish(
                 inventory_id=self._context.new_id,
                 signer_public=keys.signer.public,
-                predecessor=inventory_id,
+                ancestors=keys.ancestors,
                 began_at=self._began_at(),
             )
             report = self._report(builder, inventory_id, list(zip(jobs, states, strict=True)), keys, applier)
             self._context.keep_keys(self._context.new_id, keys)
         return replace(report, recovered_packs=recovered.packs, recovered_chunks=recovered.chunks)
+
+    def _note_passed(self, builder: Builder, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
+        """Note the catalogs of the lineage that the list shows from before this state: nobody asks for them.
+
+        Where lists cost nothing, one is fetched for that even if a recovery line sufficed.
+        """
+        lineage = {inventory_id, *self._finder.ancestors(inventory_id)}
+        begins = {job.id: job.chain.base.catalog.number for job in jobs if job.chain and job.chain.base}
+        labels = [one.label for one in self._listed if one.label is not None]
+        builder.pass_catalogs(
+            label.pack_id
+            for label in labels
+            if label.kind is PackKind.CATALOG
+            and label.inventory_id in lineage
+            and label.number < begins.get(label.job_id or b"", 0)
+        )
 
     def _began_at(self) -> datetime:
         """When the rebuild began: what fell due since then nobody has done."""

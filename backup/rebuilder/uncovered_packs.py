@@ -43,7 +43,7 @@ from backup.model import (
 from backup.rebuilder.catalog_file import tree_hash_of_file
 from backup.rebuilder.context import RebuildContext
 from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.find_states import WaitsError
+from backup.rebuilder.intake import WaitsError
 from backup.rebuilder.wants import Want, whole
 
 _AT_ONCE = 4
@@ -97,7 +97,8 @@ def read_uncovered(
         number, stored = next(archives), micros(one.created_at)
         state = ArchiveState.STORED.value
         row = (number, domain, None, int(PackKind.DATA), state, header.fields.pack_id, header.raw)
-        builder.insert(schema.archives, [(*row, one.size, tree_hash, one.archive_id, stored, stored, None)])
+        place = one.size, tree_hash, one.archive_id, stored, stored
+        builder.insert(schema.archives, [(*row, *place, None, None)])
         builder.frames(number, frames)
         builder.chunks(number, [next(numbers) for _ in rows], rows)
         done, chunks = done + 1, chunks + len(rows)

@@ -26,8 +26,8 @@ from backup.errors import (
 )
 from backup.model import ArchiveId, RetrievalId, RetrievalState, RetrievalStatus
 from backup.protocols import Vault
-from backup.rebuilder.catalog_chain import OlderStateError
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import OlderStateError
 from backup.vault import dirfd
 from tests.support.backups import Site
 from tests.support.catalogs import add_a_night, catalogs

@@ -51,7 +51,7 @@ def fill(tx: Transaction, count: int) -> None:
     at = micros(START)
     packs = [
         (n, domain, None, int(PackKind.DATA), ArchiveState.STORED, n.to_bytes(16, "big"), b"h", 2**28, b"t",
-         str(n), at, at, None)
+         str(n), at, at, None, None)
         for n in range(count * CHUNKS // A_PACK + 1)
     ]  # fmt: skip
     insert_rows(tx, schema.archives, packs)

@@ -53,7 +53,7 @@ class World(Struct, frozen=True):
         at = micros(START)
         insert_rows(tx, schema.archives, [
             (n, domains[domain], None, int(PackKind.DATA), str(state), bytes([n]) * 16, b"", 1000 + n, b"",
-             str(n), at, at, None)
+             str(n), at, at, None, None)
             for n, (domain, state) in enumerate(self.archives)
         ])  # fmt: skip
         insert_rows(tx, schema.chunks, [

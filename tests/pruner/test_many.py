@@ -77,7 +77,7 @@ def seed(nights: Nights, count: int) -> None:
     with nights.site.inventory.writing() as tx:
         insert_rows(tx, schema.archives, [
             (n, domain, None, kind, state, n.to_bytes(16, "big"), b"h", SIZE, b"t" * 32,
-             f"made up {n - FIRST}", at, at, None)
+             f"made up {n - FIRST}", at, at, None, None)
             for n in numbers
         ])  # fmt: skip
         insert_rows(tx, schema.chunks, [(n, n, n.to_bytes(32, "big"), n, 0, 0, 1) for n in numbers])

@@ -35,8 +35,8 @@ from backup.model import (
 )
 from backup.protocols import Clock, Vault
 from backup.pruner.listed import PruneStoppedError
-from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Trust
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
 from tests.support.checking import query

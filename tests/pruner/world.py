@@ -32,8 +32,8 @@ from backup.protocols import Vault
 from backup.pruner.compact import JobRules, compact
 from backup.pruner.context import PruneContext
 from backup.pruner.report import PruneReport
-from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Trust
 from backup.retention.prune import DEFAULT_GRACE
 from tests.pruner.judged import DAY, HOUR, JOBS, Judged
 from tests.support.backups import Site

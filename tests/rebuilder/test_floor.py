@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from backup.format import records
 from backup.inventory.times import micros
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
-from backup.rebuilder.catalog_chain import Candidate
 from backup.rebuilder.floor import Floor, acceptance, accepted_later
+from backup.rebuilder.members import Candidate
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

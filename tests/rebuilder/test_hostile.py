@@ -15,8 +15,8 @@ from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.pack import describe
 from backup.model import ArchiveId, ByteRange, Fetched, Generation, InventoryId, PackKind, RetrievalId
 from backup.rebuilder.candidates import NothingToRebuildError
-from backup.rebuilder.catalog_chain import ForkError, OlderStateError, Trust, UntrustedError
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import ForkError, OlderStateError, Trust, UntrustedError
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys
 from tests.support.catalogs import catalogs, kinds, remove, spoil

@@ -19,8 +19,8 @@ from backup.format import records
 from backup.format.keys import Signer
 from backup.format.treehash import tree_hash
 from backup.model import ArchiveId, ByteRange, Generation, ListedArchive, RetrievalId, Tier, VaultName
-from backup.rebuilder.catalog_chain import NewerCatalogError
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import NewerCatalogError
 from backup.vault.directory import DirectoryVault
 from tests.rebuilder.forging import Absurd, forging
 from tests.support.backups import Site

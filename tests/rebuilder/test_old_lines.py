@@ -13,8 +13,8 @@ from backup.inventory import archives
 from backup.inventory.archives import Archive
 from backup.model import InventoryId
 from backup.rebuilder.candidates import NothingToRebuildError
-from backup.rebuilder.catalog_chain import OlderStateError
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import OlderStateError
 from tests.support.backups import Site
 from tests.support.catalogs import kinds
 from tests.support.doubles import ManualClock

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from backup.errors import RecoveryKeyError
 from backup.format.keys import RecoveryKey, Signer, fingerprint_of
-from backup.rebuilder.catalog_chain import Trust, TwoSignersError, UntrustedError
 from backup.rebuilder.context import Wish
+from backup.rebuilder.members import Trust, TwoSignersError, UntrustedError
 from backup.rebuilder.report import RebuildReport
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

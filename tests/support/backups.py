@@ -23,6 +23,7 @@ from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupContext, BackupJob, Keys
 from backup.cost import Price
 from backup.format.catalog import Record
+from backup.format.enrolment import enrol, enrolment_key, slots
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.inventory import snapshots
 from backup.inventory.database import Inventory, create_inventory, open_inventory
@@ -60,11 +61,25 @@ def recovery_key() -> RecoveryKey:
     return RecoveryKey.from_seed(bytes(range(32)))
 
 
-def server_keys(inventory_id: InventoryId = INVENTORY_ID) -> Keys:
+def server_keys(inventory_id: InventoryId = INVENTORY_ID, ancestors: Sequence[InventoryId] = ()) -> Keys:
     """What the tests' server seals with, enrolled by the recovery key: always the same."""
-    signer, key = Signer(b"s" * 32), recovery_key()
-    enrolment = (key.recipient.id, key.enrolment_tag(inventory_id, signer.public))
-    return Keys(signer, ChunkSecret(b"c" * 32), (key.recipient,), (enrolment,))
+    keys = Keys(Signer(b"s" * 32), ChunkSecret(b"c" * 32), (recovery_key().recipient,), ())
+    return enrolled(keys, inventory_id, [recovery_key()], ancestors)
+
+
+def enrolled(
+    keys: Keys,
+    inventory_id: InventoryId,
+    by: Sequence[RecoveryKey],
+    ancestors: Sequence[InventoryId] = (),
+) -> Keys:
+    """The keys with enrolments by these recovery keys, in both versions."""
+    public = keys.signer.public
+    tags = {key.recipient.id: key.enrolment_tag(inventory_id, public) for key in by}
+    signed = {key.recipient.id: enrol(key, inventory_id, public, ancestors) for key in by}
+    filled = slots([one.id for one in keys.recipients], tags, signed)
+    vouching = tuple(enrolment_key(key) for key in by)
+    return replace(keys, enrolments=filled, vouching=vouching, signature=next(iter(signed.values()), b""))
 
 
 class Site(Struct):

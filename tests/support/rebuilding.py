@@ -18,11 +18,11 @@ from backup.inventory.database import open_inventory
 from backup.inventory.runs import find_job
 from backup.model import InventoryId
 from backup.protocols import Vault
-from backup.rebuilder.catalog_chain import Trust
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
+from backup.rebuilder.members import Trust
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
-from tests.support.backups import Site, recovery_key
+from tests.support.backups import Site, enrolled, recovery_key
 from tests.support.doubles import Silent
 
 NEW_ID = InventoryId(b"rebuilt inventory"[:16])
@@ -76,8 +76,8 @@ class Bare:
         inventory = open_inventory(self.url, lock_directory=str(self.folder))
         inventory_id, keys = self.kept[-1]
         recipients = tuple(Recipient(one) for one in keys.recipients)
-        tag = self.key.enrolment_tag(inventory_id, keys.signer.public)
-        server = Keys(keys.signer, keys.secret, recipients, ((self.key.recipient.id, tag),))
+        server = Keys(keys.signer, keys.secret, recipients, ())
+        server = enrolled(server, inventory_id, [self.key], keys.ancestors)
         return replace(
             self.like,
             folder=self.folder,

@@ -143,7 +143,9 @@ def _archives(tx: Transaction, domain: int, count: int, nights: int) -> None:
         run = 1 + n % max(nights, 1)
         pack = n.to_bytes(16, "big")
         size = _SIZE if kind == 1 else 100_000
-        stored.append((n, domain, run, kind, "stored", pack, b"", size, b"t" * 32, f"a{n}", at, at, None))
+        stored.append(
+            (n, domain, run, kind, "stored", pack, b"", size, b"t" * 32, f"a{n}", at, at, None, None)
+        )
     # The runs that these refer to come later in this transaction.
     tx.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
     insert_rows(tx, schema.archives, stored)

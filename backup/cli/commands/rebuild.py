@@ -97,8 +97,8 @@ def rebuild(
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
     or newer than it. With --dry-run, 1 says that the rebuilt inventory would differ from the one in use.
     """
-    from backup.rebuilder.catalog_chain import Trust
     from backup.rebuilder.context import Wish
+    from backup.rebuilder.members import Trust
 
     config = cli.config()
     lines = _lines(sources)

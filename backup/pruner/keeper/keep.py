@@ -41,11 +41,11 @@ from backup.pruner.keeper.state import State, read_state
 from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError, require_same_time
 from backup.rebuilder.candidates import NothingToRebuildError
-from backup.rebuilder.catalog_chain import ForkError, OlderStateError, TwoSignersError
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.journal import Journal
+from backup.rebuilder.members import ForkError, OlderStateError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE
 from backup.transfer.retry import Patience, Reach

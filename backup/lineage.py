@@ -1,0 +1,205 @@
+"""Who follows whom: the inventories of one server, as far as keys prove it. Pure.
+
+A rebuilt inventory has an id of its own, and its catalogs name its ancestors, nearest first. They are
+believed if a recovery key signed them (an enrolment of version 2), or if the very signer of that inventory
+also signed what the ancestor stored: a rebuild brings the signing key back, and no other server has it.
+Labels, ids of jobs, dates and missing parents prove nothing.
+
+    family = Family(keys); family.note(header, start, rank) ...
+    family.lineage(inventory_id)        # it and its proven ancestors
+    strangers(labels, lineage, jobs)    # catalogs of its jobs by anybody else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import Struct
+
+from backup.format.enrolment import EnrolmentKey, HeirMark, enrolment_key, signature_in
+from backup.format.header import Header
+from backup.format.keys import RecoveryKey
+from backup.format.records import Start
+from backup.model import ArchiveLabel, InventoryId, PackId, PackKind
+
+NO_JOB = bytes(16)
+"""Stands for the job of a mark, which names none."""
+
+_UNKNOWN_RANK = 2**31
+
+
+class Voucher(Struct, frozen=True):
+    """A recovery key's public halves: the id of its recipient, and what verifies its signatures."""
+
+    recipient: bytes
+    key: EnrolmentKey
+
+    @classmethod
+    def of(cls, key: RecoveryKey) -> Voucher:
+        """Those of a recovery key."""
+        return cls(key.recipient.id, enrolment_key(key))
+
+
+class Family:
+    """The inventories that wrote into a vault, by catalogs whose signers are vouched for."""
+
+    def __init__(self, vouchers: Sequence[Voucher]) -> None:
+        """`vouchers`: the first one's word counts most (docs/format.md, 1.6)."""
+        self._vouchers = vouchers
+        self._signers: dict[InventoryId, set[bytes]] = {}
+        self._ranks: dict[InventoryId, int] = {}
+        self._claims: dict[InventoryId, dict[tuple[InventoryId, ...], int | None]] = {}
+        self._accepted: dict[InventoryId, set[InventoryId]] = {}
+
+    @property
+    def keys(self) -> list[EnrolmentKey]:
+        """The keys that verify enrolments."""
+        return [voucher.key for voucher in self._vouchers]
+
+    def note(self, header: Header, start: Start, rank: int = 0) -> None:
+        """Take note of a catalog: `rank` is the place of the key that vouches for its signer."""
+        fields = header.fields
+        self.note_signer(fields.inventory_id, fields.signer_public, rank)
+        claim = tuple(map(InventoryId, start.ancestors or ([start.predecessor] if start.predecessor else [])))
+        if claim:
+            known = self._claims.setdefault(fields.inventory_id, {})
+            if known.get(claim) is None:
+                known[claim] = self._rank_of_signature(header, claim)
+
+    def note_signer(self, inventory_id: InventoryId, signer_public: bytes, rank: int = _UNKNOWN_RANK) -> None:
+        """Take note of who signs in an inventory, by a header whose signature was verified."""
+        self._signers.setdefault(inventory_id, set()).add(signer_public)
+        self._ranks[inventory_id] = min(rank, self._ranks.get(inventory_id, rank))
+
+    def accept(self, inventory_id: InventoryId, other: InventoryId) -> None:
+        """Believe that the other one is an ancestor, by a person's word."""
+        self._accepted.setdefault(inventory_id, set()).add(other)
+
+    def knows(self, inventory_id: InventoryId) -> bool:
+        """Whether a catalog of that inventory was seen."""
+        return inventory_id in self._signers
+
+    def claimed(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
+        """All that its catalogs, and those of the ones they name, call ancestors, nearest first."""
+        found: list[InventoryId] = []
+        open_ones = [inventory_id]
+        while open_ones:
+            claims = self._claims.get(open_ones.pop(0), {})
+            new = [one for claim in sorted(claims, key=len, reverse=True) for one in claim]
+            new = [one for one in dict.fromkeys(new) if one not in found and one != inventory_id]
+            found += new
+            open_ones += new
+        return tuple(found)
+
+    def ancestors(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
+        """Its proven ancestors, nearest first."""
+        signed: set[InventoryId] = set()
+        for claim, rank in self._claims.get(inventory_id, {}).items():
+            if rank is not None and all(self._ranks.get(one, rank) >= rank for one in claim):
+                signed.update(claim)
+        found = [
+            one
+            for one in self.claimed(inventory_id)
+            if one in signed or self._shares_signer(inventory_id, one)
+        ]
+        for one in list(found):
+            found += [each for each in self._signed_claims(one) if each not in found and each != inventory_id]
+        return (*found, *sorted(self._accepted.get(inventory_id, set()) - set(found)))
+
+    def _signed_claims(self, inventory_id: InventoryId) -> list[InventoryId]:
+        """Ancestors that a recovery key signed for one that is an ancestor itself."""
+        claims = self._claims.get(inventory_id, {}).items()
+        signed = [(claim, rank) for claim, rank in claims if rank is not None]
+        return [
+            one
+            for claim, rank in signed
+            for one in claim
+            if all(self._ranks.get(each, rank) >= rank for each in claim)
+        ]
+
+    def lineage(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
+        """It and its proven ancestors."""
+        return frozenset((inventory_id, *self.ancestors(inventory_id)))
+
+    def unproven(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
+        """Those that it names without a proof, of which something was seen."""
+        proven = self.lineage(inventory_id)
+        return tuple(one for one in self.claimed(inventory_id) if one not in proven and self.knows(one))
+
+    def heirs(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
+        """The inventories that were rebuilt from it, or from one that was."""
+        return frozenset(one for one in self._signers if inventory_id in self.ancestors(one))
+
+    def claiming(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
+        """The inventories that say so, proven or not."""
+        return frozenset(one for one in self._signers if inventory_id in self.claimed(one))
+
+    def last(self, some: Collection[InventoryId]) -> list[InventoryId]:
+        """Those of them from which none of the others was rebuilt."""
+        passed = {each for one in some for each in self.ancestors(one)}
+        return [one for one in some if one not in passed]
+
+    def _shares_signer(self, inventory_id: InventoryId, other: InventoryId) -> bool:
+        return bool(self._signers.get(inventory_id, set()) & self._signers.get(other, set()))
+
+    def _rank_of_signature(self, header: Header, claim: tuple[InventoryId, ...]) -> int | None:
+        """The place of the first key that signed the claim; None if none did."""
+        fields, place = header.fields, header.fields.catalog
+        for rank, voucher in enumerate(self._vouchers):
+            signature = signature_in(place.enrolments, voucher.recipient) if place else None
+            if signature and voucher.key.vouches(fields.inventory_id, fields.signer_public, claim, signature):
+                return rank
+        return None
+
+
+def marks_in(descriptions: Iterable[str]) -> list[HeirMark]:
+    """The marks of heirs among the descriptions of a list."""
+    return [mark for text in descriptions if (mark := HeirMark.from_text(text)) is not None]
+
+
+class Stranger(Struct, frozen=True):
+    """An inventory outside a lineage that wrote catalogs of one of its jobs, by labels: the newest of them.
+
+    Of a mark alone `job_id` is `NO_JOB`, and `pack_id` the id of the heir.
+    """
+
+    inventory_id: InventoryId
+    job_id: bytes
+    pack_id: PackId
+    number: int = 0
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether only a mark says so."""
+        return self.job_id == NO_JOB
+
+
+def strangers(
+    labels: Iterable[ArchiveLabel], lineage: Collection[InventoryId], jobs: Collection[bytes]
+) -> list[Stranger]:
+    """One for each pair of inventory and job: others that have catalogs of these jobs, in order."""
+    found: dict[tuple[InventoryId, bytes], Stranger] = {}
+    for label in labels:
+        job_id = label.job_id
+        if label.kind is not PackKind.CATALOG or job_id not in jobs or label.inventory_id in lineage:
+            continue
+        pair = label.inventory_id, job_id or NO_JOB
+        if pair not in found or found[pair].number < label.number:
+            found[pair] = Stranger(*pair, label.pack_id, label.number)
+    return [found[pair] for pair in sorted(found)]
+
+
+def heirs_by_marks(
+    marks: Iterable[HeirMark],
+    inventory_id: InventoryId,
+    ancestors: Sequence[InventoryId],
+    keys: Sequence[EnrolmentKey],
+) -> tuple[list[HeirMark], list[Stranger]]:
+    """The marks of an inventory's heirs: those that a key vouches for, and the others, once for each heir."""
+    ours = [mark for mark in marks if mark.predecessor == inventory_id]
+    proven = [mark for mark in ours if mark.is_proven(keys, ancestors)]
+    known = {mark.heir for mark in proven}
+    hints = {
+        mark.heir: Stranger(mark.heir, NO_JOB, PackId(mark.heir)) for mark in ours if mark.heir not in known
+    }
+    return proven, [hints[heir] for heir in sorted(hints)]

@@ -1,0 +1,185 @@
+"""Catalogs as they come from a vault: brought down, believed or refused, and what is odd about them named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from backup.errors import FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
+from backup.format.enrolment import is_job_of
+from backup.format.header import Header
+from backup.format.records import Start
+from backup.model import ArchiveId, InventoryId
+from backup.rebuilder.catalog_chain import TrustedCatalogs
+from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
+from backup.rebuilder.context import RebuildContext, Wish
+from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.found import Known, Refused
+from backup.rebuilder.members import Candidate, Member, UntrustedError
+from backup.rebuilder.newer_catalogs import NewerCatalogs
+from backup.rebuilder.report import Suspicion
+from backup.rebuilder.wants import whole
+
+_REFUSED = (FormatError, IntegrityError)
+_FROZEN = ", which something has frozen: `nightvault config check` names it"
+
+
+class WaitsError(Exception):
+    """The vault is not ready; `str` says with what."""
+
+
+class Intake:
+    """The catalogs that came; `known`, `trusted` and `suspicions` are what is known by them."""
+
+    def __init__(self, wish: Wish, context: RebuildContext, bringer: CatalogFetcher) -> None:
+        self._context = context
+        self._bringer = bringer
+        self.trusted = TrustedCatalogs(context.recovery_keys, wish.trust, wish.accepted)
+        self.known = Known()
+        self.newer = NewerCatalogs(wish, context.vault.name)
+        self.suspicions: list[Suspicion] = []
+        self.refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
+        self.wrong_key: RecoveryKeyError | None = None
+        self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
+
+    def offered(self, job_id: bytes, inventories: Collection[InventoryId] | None = None) -> list[Candidate]:
+        """The archives that may be a job's catalogs by these inventories, None for all; headers decide."""
+        ours = {file for file, start in self._jobs_of_archives.items() if start == job_id}
+        return [
+            one
+            for one in self.known.candidates.values()
+            if one.archive_id in ours
+            or (
+                one.label.job_id in {job_id, None}
+                and (inventories is None or one.label.inventory_id in inventories)
+            )
+        ]
+
+    def fetch(self, wanted: Sequence[Candidate]) -> None:
+        """Bring catalogs down, all at once, and take in those that can be believed. `WaitsError`."""
+        new = [one for one in wanted if one.archive_id not in self.known.seen]
+        if not new:
+            return
+        brought = self._bringer.bring([whole(one.archive_id, one.size) for one in new])
+        if brought.waiting:
+            hot = self._context.vault.traits.keeps_metadata_hot
+            raise WaitsError(f"{brought.waiting} of {len(new)} catalogs{_FROZEN * hot}")
+        for one in sorted(new, key=lambda each: (each.label.number, each.archive_id)):
+            self.known.seen.add(one.archive_id)
+            if one.archive_id in brought.missing:
+                self.suspect("missing", one.archive_id, brought.missing[one.archive_id])
+            else:
+                self._take_in(one, brought.paths[one.archive_id])
+        self.reconsider()
+
+    def reconsider(self) -> None:
+        """Take in what was refused when it came, and whose signer something vouches for by now."""
+        for one in list(self.refused.values()):
+            if self.trusted.vouches_for(one.header):
+                del self.refused[one.candidate.archive_id]
+                self._take_in(one.candidate, one.path)
+
+    def suspect(self, kind: str, archive_id: str, detail: str) -> None:
+        """Name something that is not as it should be."""
+        one = Suspicion(kind, archive_id, detail)
+        if one not in self.suspicions:
+            self.suspicions.append(one)
+
+    def give_up(self, member: Member, why: str) -> None:
+        """A catalog that cannot be applied is none: name it, and find the newest state without it."""
+        self.suspect("damaged", member.archive_id, why)
+        self._drop(member)
+
+    def pass_over(self, member: Member) -> None:
+        """A catalog of a later version, by a signer that is vouched for."""
+        detail = f"catalog {member.catalog.number} was written by a newer nightvault"
+        self.suspect("newer-format", member.archive_id, detail)
+        self._drop(member)
+        self.newer.add(member)
+
+    def _drop(self, member: Member) -> None:
+        self.trusted.drop(member.archive_id)
+        self.known.files.pop(member.header.hash, None)
+
+    def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
+        """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more."""
+        try:
+            file = read_catalog_file(path)
+            if one.tree_hash is not None and file.tree_hash != one.tree_hash:
+                raise IntegrityError("it came back other than the vault's list says it is")
+            self._believe(one, file)
+        except UntrustedError as error:
+            self.refused[one.archive_id] = Refused(one, path, file.header, error)
+            self._note_ancestors(file)
+        except _REFUSED as error:
+            want = whole(one.archive_id, one.size)
+            self._bringer.forget(want)
+            fresh = self._bringer.bring([want]).paths.get(want.name) if again else None
+            if fresh is not None:
+                self._take_in(one, fresh, again=False)
+            elif isinstance(error, NewerFormatError):
+                self.newer.add_unknown(one.archive_id)
+                self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
+            else:
+                self.suspect("damaged", one.archive_id, str(error))
+
+    def _believe(self, one: Candidate, file: CatalogFile) -> None:
+        """Header, description, body. `UntrustedError`; `FormatError` or `IntegrityError` for damage."""
+        member = self.trusted.add(one.archive_id, file.header)
+        self._compare_label(one, file.header)
+        if file.header.fields.catalog is not None:
+            self._jobs_of_archives[one.archive_id] = file.header.fields.catalog.job_id
+        if member is None:
+            self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
+            return
+        if file.header.unknown_features:
+            self.pass_over(member)
+            return
+        try:
+            start = file.prove(self._context.recovery_keys)
+            _check_job(start)
+        except RecoveryKeyError as error:
+            self.wrong_key = error
+            self.trusted.drop(member.archive_id)
+            self.suspect("other-key", member.archive_id, str(error))
+        except NewerFormatError:
+            self.pass_over(member)
+        except _REFUSED:
+            self.trusted.drop(member.archive_id)
+            raise
+        else:
+            self.trusted.note_start(file.header, start)
+            self.known.files[member.header.hash] = file
+            self.known.starts[member.header.hash] = start
+
+    def _note_ancestors(self, file: CatalogFile) -> None:
+        """Of a catalog for whose signer only a later key vouches: who came before it may be believed."""
+        if self.trusted.rank_of(file.header) is not None:
+            with suppress(RecoveryKeyError, *_REFUSED):
+                self.trusted.note_start(file.header, file.prove(self._context.recovery_keys))
+
+    def _compare_label(self, one: Candidate, member: Header) -> None:
+        """Rule 2: what a listing says of an archive, against its header."""
+        place, label = member.fields.catalog, one.label
+        if place is None or one.created_at is None:  # not from a listing
+            return
+        says = (
+            label.pack_id,
+            label.inventory_id,
+            label.number,
+            label.generation,
+            label.job_id or place.job_id,
+        )
+        fields = member.fields
+        if says != (fields.pack_id, fields.inventory_id, place.number, place.generation, place.job_id):
+            detail = f"its description lies: it is catalog {place.number}, pack {fields.pack_id.hex()}"
+            self.suspect("relabelled", one.archive_id, detail)
+
+
+def _check_job(start: Start) -> None:
+    """`FormatError` unless the job's id follows from the inventory that is said to have made it."""
+    maker, nonce = start.job_inventory, start.job_nonce
+    if maker is None or nonce is None:
+        return  # of a version before that
+    if not is_job_of(start.job_id, InventoryId(maker), nonce):
+        raise FormatError("the job's id does not follow from the inventory that is said to have made it")
