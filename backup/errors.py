@@ -242,6 +242,10 @@ class OlderInventoryError(NightvaultError):
     """The vault holds catalogs of this inventory that it does not know: it is an old copy."""
 
 
+class HeirError(OlderInventoryError):
+    """Another inventory was rebuilt from this one, by the recovery key's word, and goes on with its jobs."""
+
+
 class ArchiveMissingError(VaultError):
     """The vault has no such archive."""
 

@@ -49,6 +49,7 @@ class Family:
         self._signers: dict[InventoryId, set[bytes]] = {}
         self._ranks: dict[InventoryId, int] = {}
         self._claims: dict[InventoryId, dict[tuple[InventoryId, ...], int | None]] = {}
+        self._read: set[InventoryId] = set()
         self._accepted: dict[InventoryId, set[InventoryId]] = {}
 
     @property
@@ -59,6 +60,7 @@ class Family:
     def note(self, header: Header, start: Start, rank: int = 0) -> None:
         """Take note of a catalog: `rank` is the place of the key that vouches for its signer."""
         fields = header.fields
+        self._read.add(fields.inventory_id)
         self.note_signer(fields.inventory_id, fields.signer_public, rank)
         claim = tuple(map(InventoryId, start.ancestors or ([start.predecessor] if start.predecessor else [])))
         if claim:
@@ -74,6 +76,18 @@ class Family:
     def accept(self, inventory_id: InventoryId, other: InventoryId) -> None:
         """Believe that the other one is an ancestor, by a person's word."""
         self._accepted.setdefault(inventory_id, set()).add(other)
+
+    def signers(self, inventory_id: InventoryId) -> frozenset[bytes]:
+        """The public keys of those that sign in an inventory, and are vouched for."""
+        return frozenset(self._signers.get(inventory_id, ()))
+
+    def is_read(self, inventory_id: InventoryId) -> bool:
+        """Whether a catalog of that inventory was read."""
+        return inventory_id in self._read
+
+    def is_unread(self, inventory_id: InventoryId, signers: Collection[bytes]) -> bool:
+        """Whether one of these signs in that inventory, of which no catalog was read."""
+        return not self.is_read(inventory_id) and bool(self._signers.get(inventory_id, set()) & set(signers))
 
     def knows(self, inventory_id: InventoryId) -> bool:
         """Whether a catalog of that inventory was seen."""

@@ -113,7 +113,15 @@ class Vault(Protocol):
     ) -> Sequence[ListedArchive]:
         """Catalogs of an inventory that exist now: for each job at least those from its `known` number on.
 
-        For jobs (by id) that are not in `known`, all of them. Empty unless the vault `lists_at_once`.
+        For jobs (by id) that are not in `known`, all of them; marks of the inventory's heirs; and others'
+        catalogs of the `known` jobs where that costs nothing more. Empty unless the vault `lists_at_once`.
+        """
+        ...
+
+    def add_mark(self, name: str) -> None:
+        """Leave a mark of that name (`format.enrolment.HeirMark`), which lists show from then on.
+
+        It is no archive: nothing of ours retrieves or deletes it. Repeating it does no harm.
         """
         ...
 

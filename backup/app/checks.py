@@ -21,6 +21,7 @@ from backup.protocols import Clock, Progress, VaultTraits
 from backup.restorer.ranges import RangePlan
 from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Reach
+from backup.transfer.succession import Successors
 
 
 def check_context(
@@ -49,6 +50,11 @@ def check_context(
         piece=fetched_piece(config.limits.memory),
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
         reach=reach or Reach(),
+        successors=Successors(
+            [one.key for one in State(config.state_dir).read_signed_enrolments().values()],
+            inventory.signer_public,
+            b"",
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from backup.archiver.full_catalogs import lacks_full
-from backup.archiver.opening import open_spool, open_uploader, require_domain
+from backup.archiver.opening import open_spool, open_uploader, require_domain, require_ours
 from backup.archiver.packing import Spool
 from backup.archiver.recovery import recover
 from backup.archiver.sending import CatalogSender
@@ -25,10 +25,7 @@ from backup.errors import NightvaultError
 from backup.format.catalog import Record
 from backup.inventory import amendments, archives, runs
 from backup.inventory.runs import JobRow, Outcome, Run, RunKind
-from backup.transfer.recognise import require_vault
 from backup.transfer.upload import Uploader
-
-_FIRST_TRIES = 4
 
 
 class Amended(Struct, frozen=True):
@@ -48,8 +45,7 @@ def amending(keys: Keys, context: BackupContext, sending: Sending) -> Iterator[A
     with context.inventory.locked("backup"):
         spool = open_spool(keys, sending, context)
         vault, domain = require_domain(keys, context)
-        patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
-        require_vault(context.inventory, context.vault, patience)
+        require_ours(keys, context)
         with open_uploader(sending, context) as uploader:
             recover(
                 uploader,

@@ -26,7 +26,7 @@ from backup.archiver.delta import Delta
 from backup.archiver.foreseen import earlier_chunks
 from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
-from backup.archiver.opening import confirm_unlisted, open_spool, open_uploader, require_domain
+from backup.archiver.opening import confirm_unlisted, open_spool, open_uploader, require_domain, require_ours
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
@@ -44,6 +44,7 @@ from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import directories_with, to_store_anew
 from backup.inventory.numbers import NumberSupply
 from backup.inventory.runs import JobRow, Outcome, Run
+from backup.inventory.strangers import OpenStranger, mark_told
 from backup.inventory.times import micros
 from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
@@ -51,10 +52,7 @@ from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.source.small import LARGEST, is_plain, small_runs
 from backup.source.streams import NAME as STREAMS
 from backup.source.streams import TOP
-from backup.transfer.recognise import require_vault
 from backup.transfer.upload import Outgoing
-
-_FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
 
 def run_backup(
@@ -85,6 +83,26 @@ def _with_failures(report: BackupReport, failed: Sequence[str], context: BackupC
     return report
 
 
+def _with_strangers(
+    report: BackupReport, others: Sequence[OpenStranger], context: BackupContext
+) -> BackupReport:
+    """The report as partial, once for each: somebody else writes of this server's jobs, unproven."""
+    new = [one for one in others if not one.was_told]
+    if not new:
+        return report
+    vault = context.vault.name
+    told = [
+        f"{one.text()}. Nothing is deleted until somebody answers: if this server was rebuilt elsewhere, use "
+        f"that one; else `nightvault check {vault} --accept {one.pack}` leaves it out"
+        for one in new
+    ]
+    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *told))
+    with context.inventory.writing() as tx:
+        mark_told(tx, vault, context.clock.now())
+        runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
+    return report
+
+
 def _backup(
     job: BackupJob, keys: Keys, context: BackupContext, hooks: HookRun, *, accept: bool
 ) -> BackupReport:
@@ -95,8 +113,7 @@ def _backup(
     hooks.begun(run.number)
     context.begun(run.number)
     try:
-        patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
-        require_vault(context.inventory, context.vault, patience)
+        others = require_ours(keys, context)
         with open_uploader(job.sending, context) as uploader:
             recover(
                 uploader,
@@ -123,7 +140,7 @@ def _backup(
                 run=run,
                 level=job.level,
             )
-            return _Backup(at, began).run()
+            return _with_strangers(_Backup(at, began).run(), others, context)
     except BaseException as error:
         _fail(context, run, error)
         raise

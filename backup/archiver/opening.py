@@ -7,8 +7,12 @@ from backup.archiver.settings import BackupContext, Keys, Sending
 from backup.errors import ConfigError
 from backup.format.keys import domain_id
 from backup.inventory import archives
+from backup.inventory.strangers import OpenStranger
 from backup.protocols import TakesFiles
+from backup.transfer.succession import Successors, build_on_what_is_shown, require_vault
 from backup.transfer.upload import PARTS_AT_ONCE, Uploader
+
+_FIRST_TRIES = 4  # about three seconds; later in a run, more attempts are made
 
 
 def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
@@ -24,6 +28,25 @@ def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
         is_read_again=not is_taken,
         part_size=sending.part_size if vault.traits.checks_sha256 else None,
     )
+
+
+def successors(keys: Keys) -> Successors:
+    """What proves who goes on, and this server's own proof."""
+    return Successors(keys.vouching, keys.signer.public, keys.signature)
+
+
+def require_ours(keys: Keys, context: BackupContext) -> list[OpenStranger]:
+    """Learn before anything is written whether this server may write to the vault, and who else does.
+
+    As `succession.require_vault`. Where others are at work that nobody answered to, the run builds only upon
+    what the vault's list shows.
+    """
+    patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
+    found = require_vault(context.inventory, context.vault, context.clock, patience, successors(keys))
+    if found:
+        note = context.progress.note
+        build_on_what_is_shown(context.inventory, context.vault, context.clock, patience, note)
+    return found
 
 
 def open_uploader(sending: Sending, context: BackupContext) -> Uploader:

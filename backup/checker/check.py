@@ -18,8 +18,9 @@ from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport, Compared, Finding
 from backup.checker.unnamed import find_unnamed
 from backup.errors import LockedError, VaultMissingError
+from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
-from backup.inventory import archives, compared, readings, retrievals, runs
+from backup.inventory import archives, compared, readings, retrievals, runs, strangers
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.lost import lost_chunks, mark, spoiled_archives
@@ -27,8 +28,9 @@ from backup.inventory.retrievals import ListedRow, ListingRow
 from backup.inventory.stages import StepStage
 from backup.inventory.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
-from backup.transfer.recognise import OLDER, Meeting, meet, missing_vault, other_vault
+from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
+from backup.transfer.succession import OLDER, advice_on, look_for_others, told_of
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:
@@ -173,18 +175,42 @@ class _Comparison:
             lines = compared.unknown_lines(tx, self._listing)
         if not lines:
             return
-        ours = {self._context.inventory.id, self._context.inventory.predecessor}
+        ours = {self._context.inventory.id, *self._context.inventory.ancestors}
+        others = self._find_others(lines)
         orphans: list[tuple[ListedRow, ArchiveLabel]] = []
         for line in lines:
             label = parse_description(line.description)
+            if label is None and HeirMark.from_text(line.description) is not None:
+                continue
             if label is None:
                 self._findings.append(Finding("foreign", line.archive_id, "not made by nightvault"))
+            elif label.pack_id in others:
+                self._findings.append(Finding("not-its-own", line.archive_id, others[label.pack_id]))
             elif label.inventory_id not in ours:
                 detail = f"of inventory {label.inventory_id.hex()[:8]}: another server's, or an older one"
                 self._findings.append(Finding("other-inventory", line.archive_id, detail))
             else:
                 orphans.append((line, label))
         self._findings += self._judge_orphans(orphans)
+
+    def _find_others(self, lines: Sequence[ListedRow]) -> dict[bytes, str]:
+        """What to say of others' catalogs of this server's jobs, by pack; marks are said at once."""
+        context = self._context
+        if self.is_other:
+            return {}
+        with context.inventory.writing() as tx:
+            found = look_for_others(tx, context.inventory, context.vault, lines, context.successors)
+            strangers.note_strangers(tx, context.vault.name, found.strangers, context.clock.now())
+        for heir in found.heirs:
+            self._findings.append(Finding("newer-catalog", "", f"{heir}. {heir.advice}"))
+        told: dict[bytes, str] = {}
+        for one in found.strangers:
+            vault = context.vault.name
+            detail = f"{told_of([one], vault)}: {advice_on([one], vault, 'check')}"
+            told[one.pack_id] = detail
+            if one.is_mark:
+                self._findings.append(Finding("not-its-own", "", detail))
+        return told
 
     def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[Finding]:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
@@ -223,16 +249,17 @@ class _Comparison:
         if label.kind is not PackKind.CATALOG:
             detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
             return Finding("orphan", line.archive_id, detail)
-        before = label.inventory_id == self._context.inventory.predecessor
+        before = label.inventory_id != self._context.inventory.id
         newest = compared.newest_catalog(tx, label.job_id)
-        if before and label.number < newest:
+        if before and label.pack_id in strangers.passed_catalogs(tx):
             detail = f"catalog {label.number} from before the rebuild, which is not needed any more"
             return Finding("orphan", line.archive_id, detail)
         detail = (
             f"catalog {label.number}, stored {moment(line.created_at):%Y-%m-%d %H:%M} UTC: this inventory"
         )
         if before or label.number < newest:
-            detail = f"{detail} does not know it: another machine worked with a copy of it"
+            why = "another machine worked with a copy of it, or a rebuild left it out"
+            detail = f"{detail} does not know it: {why}"
             return Finding("orphan", line.archive_id, detail)
         detail = f"{detail} does not know it, and has none of that job but up to {newest}: it is an old copy"
         return Finding("newer-catalog", line.archive_id, f"{detail}. {OLDER[:1].upper()}{OLDER[1:]}")

@@ -15,6 +15,7 @@ from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE
 from backup.transfer.retry import Patience, Reach
+from backup.transfer.succession import NOBODY, Successors
 
 
 class CheckContext(Struct, frozen=True):
@@ -39,6 +40,7 @@ class CheckContext(Struct, frozen=True):
     piece: int = PIECE
     chance: random.Random = field(default_factory=random.SystemRandom)
     reach: Reach = field(default_factory=Reach)
+    successors: Successors = NOBODY
     may_ask_again: Callable[[Transaction, Reading], bool] = lambda _tx, _one: True
 
     @property

@@ -15,7 +15,9 @@ from backup.inventory.runs import Outcome
 from backup.inventory.stages import StepStage
 from backup.model import JobName, SnapshotId, VaultName
 
-GRAVE = frozenset({"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog"})
+GRAVE = frozenset(
+    {"missing", "differs", "damaged", "lost", "law", "unnamed", "other-vault", "newer-catalog", "not-its-own"}
+)
 _MOST_KEPT = 100
 UNREAD = frozenset({"unread", "sealed"})
 
@@ -25,9 +27,10 @@ class Finding(Struct, frozen=True):
 
     `kind`: missing, differs, damaged (an archive of ours), lost (known since an earlier check, and needed
     still), law (of the inventory), unnamed (a job, whose catalogs lack what was stored again), other-vault
-    (not the one that was stored into), newer-catalog (the inventory is an old copy); unread (cannot be read
-    now), sealed (no key given opens it); found-again, confirmed, adopted; orphan, duplicate, other-inventory,
-    foreign (in the vault and not in our books).
+    (not the one that was stored into), newer-catalog (the inventory is an old copy), not-its-own (a catalog
+    of one of its jobs, or a mark, by an inventory that nothing proves to be this server's); unread (cannot be
+    read now), sealed (no key given opens it); found-again, confirmed, adopted; orphan, duplicate,
+    other-inventory, foreign (in the vault and not in our books).
     """
 
     kind: str

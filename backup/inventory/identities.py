@@ -11,9 +11,17 @@ from backup.inventory import archives as stored
 from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed, marks, raw_rows, row_of, value_of
-from backup.inventory.stages import ListingStage
 from backup.inventory.times import moment
-from backup.model import ArchiveId, InventoryId, JobName, PackId, PackKind, VaultIdentity, VaultName
+from backup.model import (
+    ArchiveId,
+    Generation,
+    InventoryId,
+    JobName,
+    PackId,
+    PackKind,
+    VaultIdentity,
+    VaultName,
+)
 
 _BATCH = 500
 
@@ -81,6 +89,28 @@ def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
     }
 
 
+def chains_begin(tx: Transaction) -> dict[bytes, int]:
+    """The number of each job's newest full catalog that is stored, by job id: a rebuild begins there."""
+    is_full = f"c.generation = {{m}} AND a.state IN ({marks(SOUND)})"
+    sql = f"""SELECT j.id, max(CASE WHEN {is_full} THEN c.number END) FROM catalogs c
+              JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job GROUP BY j.id"""  # noqa: S608
+    return {row[0]: row[1] or 0 for row in raw_rows(tx, sql, (Generation.FULL, *SOUND))}
+
+
+def chain_packs(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> list[tuple[int, PackId]]:
+    """The catalogs that this inventory itself wrote, as it knows, and a rebuild needs: archive and pack.
+
+    A pack's header has its inventory's id at byte 48 (docs/format.md, 2.1).
+    """
+    begins = chains_begin(tx)
+    sql = f"""SELECT j.id, c.number, a.number, a.pack_id
+              FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+                AND substr(a.header, 49, 16) = {{m}}"""  # noqa: S608
+    rows = raw_rows(tx, sql, (vault, *SOUND, inventory_id))
+    return [(archive, PackId(pack)) for job, number, archive, pack in rows if number >= begins.get(job, 0)]
+
+
 def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
     """The packs among `packs` that this inventory never submitted."""
     asked = list(packs)
@@ -90,16 +120,6 @@ def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
         sql = f"SELECT pack_id FROM archives WHERE pack_id IN ({marks(some)})"  # noqa: S608
         known.update(PackId(row[0]) for row in raw_rows(tx, sql, some))
     return set(asked) - known
-
-
-def kept_lines(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> list[tuple[str, datetime]]:
-    """Description and time of an inventory's catalogs in the newest list of the vault that is kept."""
-    sql = """SELECT description, created_at FROM listed_archives
-             WHERE listing = (SELECT max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
-                              WHERE v.name = {m} AND l.state = {m})
-               AND description LIKE '% catalog %' AND description LIKE {m}"""
-    values = (vault, ListingStage.KEPT, f"% {inventory_id.hex()} %")
-    return [(described, moment(created_at)) for described, created_at in raw_rows(tx, sql, values)]
 
 
 def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:

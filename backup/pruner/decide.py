@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from backup.archiver.opening import successors
 from backup.inventory import pruning, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
@@ -46,7 +47,8 @@ class Decider:
         context, vault = self._context, self._context.backup.vault
         now = context.backup.clock.now()
         stored = pruning.stored_archives(tx, vault.name, head.number)
-        shown = read_listing(tx, context.backup.inventory, vault, head, stored, now, has_clock=has_clock)
+        inventory, by = context.backup.inventory, successors(context.keys)
+        shown = read_listing(tx, inventory, vault, head, stored, now, by, has_clock=has_clock)
         rules = PruneRules(
             grace=max(context.grace, timedelta(seconds=runs.longest_run(tx))),
             listed_before=shown.until,

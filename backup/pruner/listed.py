@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from backup.errors import NightvaultError
 from backup.format.pack import parse_description
-from backup.inventory import compared, pruning
+from backup.inventory import compared, pruning, strangers
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.pruning import StoredArchive
-from backup.inventory.retrievals import ListingRow
+from backup.inventory.retrievals import ListedRow, ListingRow
 from backup.inventory.times import moment
 from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
 from backup.transfer.retry import Patience
+from backup.transfer.succession import Successors, advice_on, look_for_others, told_of
 from backup.wording import counted
 
 
@@ -54,6 +55,7 @@ def read_listing(
     head: ListingRow,
     archives: Sequence[StoredArchive],
     now: datetime,
+    by: Successors,
     *,
     has_clock: bool,
 ) -> Shown:
@@ -61,7 +63,7 @@ def read_listing(
     at_once = vault.traits.lists_at_once
     stored = frozenset(one.number for one in archives) if at_once else None
     covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)
-    _refuse_unknown(tx, inventory, vault, head, has_clock=has_clock)
+    _refuse_unknown(tx, inventory, vault, head, by, has_clock=has_clock)
     missing = [one for one in archives if one.listed_at is None and _must_be_shown(one, covered)]
     relied_on = [one for one in missing if not one.is_condemned]
     if relied_on:  # others may be held dispensable because of them
@@ -85,39 +87,86 @@ def _must_be_shown(one: StoredArchive, covered: compared.Covered) -> bool:
 
 
 def _refuse_unknown(
-    tx: Transaction, inventory: Inventory, vault: Vault, head: ListingRow, *, has_clock: bool
+    tx: Transaction,
+    inventory: Inventory,
+    vault: Vault,
+    head: ListingRow,
+    by: Successors,
+    *,
+    has_clock: bool,
 ) -> None:
-    """`PruneStoppedError` if somebody else wrote catalogs of this inventory or of its jobs."""
-    jobs, packs = pruning.job_ids(tx), pruning.pack_ids(tx)
-    oldest = pruning.oldest_listed_catalogs(tx, head.number)
-    strangers: list[tuple[ArchiveLabel, datetime]] = []
-    for line in compared.unknown_lines(tx, head.number):
-        label = parse_description(line.description)
-        if label is None or label.kind is not PackKind.CATALOG or label.pack_id in packs:
-            continue
-        at = moment(line.created_at)
-        is_own = label.inventory_id == inventory.id
-        if not is_own and _is_before(label, at if has_clock else None, oldest):
-            continue  # from before a rebuild: it was not needed for it
-        if is_own or label.inventory_id == inventory.predecessor or label.job_id in jobs:
-            strangers.append((label, at))
-    if strangers:
-        label, at = max(strangers, key=lambda one: one[1])
+    """`PruneStoppedError` if somebody else wrote catalogs of this server, or of its jobs."""
+    lines = compared.unknown_lines(tx, head.number)
+    others = look_for_others(tx, inventory, vault, lines, by)
+    if others.heirs:
+        raise PruneStoppedError(str(others.heirs[0]), advice=others.heirs[0].advice)
+    _refuse_own(tx, inventory, vault, head, lines, has_clock=has_clock)
+    if others.strangers:
         raise PruneStoppedError(
-            f"vault {vault.name} holds {len(strangers)} catalogs of this server's jobs that this inventory "
-            f"does not know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory "
-            f"{label.inventory_id.hex()[:8]}): another machine works with a copy of it, or it is an old copy",
-            advice="stop the other one, or `nightvault rebuild --set-aside --key FILE` here, which deletes "
-            "nothing; then prune again",
+            told_of(others.strangers, vault.name), advice=advice_on(others.strangers, vault.name, "prune")
         )
 
 
-def _is_before(
-    label: ArchiveLabel, at: datetime | None, oldest: Mapping[bytes, tuple[int, datetime]]
-) -> bool:
+def _refuse_own(
+    tx: Transaction,
+    inventory: Inventory,
+    vault: Vault,
+    head: ListingRow,
+    lines: Sequence[ListedRow],
+    *,
+    has_clock: bool,
+) -> None:
+    """`PruneStoppedError` for catalogs of the lineage that are unknown, and not from before a rebuild."""
+    packs, passed = pruning.pack_ids(tx), strangers.passed_catalogs(tx)
+    oldest = pruning.oldest_listed_catalogs(tx, head.number)
+    found: list[tuple[ArchiveLabel, datetime]] = []
+    for line in lines:
+        label, at = parse_description(line.description), moment(line.created_at)
+        if label is None or label.kind is not PackKind.CATALOG or label.pack_id in packs | passed:
+            continue
+        if label.inventory_id in inventory.ancestors:
+            if has_clock and _is_before(label, at, oldest):
+                continue  # from before a rebuild: it was not needed for it
+        elif label.inventory_id != inventory.id:
+            continue
+        found.append((label, at))
+    if found:
+        label, at = max(found, key=lambda one: one[1])
+        whose = label.inventory_id.hex()
+        advice = (
+            f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
+            "which deletes nothing; then prune again"
+        )
+        if all(each.inventory_id != inventory.id for each, _ in found):
+            options = " ".join(
+                f"--accept {each.pack_id.hex()}" for each in _one_of_each(each for each, _ in found)
+            )
+            advice += (
+                ". If they are from before a rebuild, and nothing that only they hold is wanted: "
+                f"`nightvault prune --vault {vault.name} {options}`"
+            )
+        raise PruneStoppedError(
+            f"vault {vault.name} holds {len(found)} catalogs of this server that this inventory does not "
+            f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): another "
+            "machine works with a copy of it, or it is an old copy, or a rebuild left some of its jobs out",
+            advice=advice,
+        )
+
+
+def _one_of_each(labels: Iterable[ArchiveLabel]) -> list[ArchiveLabel]:
+    """The newest of each pair of inventory and job."""
+    newest: dict[tuple[bytes, bytes | None], ArchiveLabel] = {}
+    for label in labels:
+        pair = label.inventory_id, label.job_id
+        if pair not in newest or newest[pair].number < label.number:
+            newest[pair] = label
+    return list(newest.values())
+
+
+def _is_before(label: ArchiveLabel, at: datetime, oldest: Mapping[bytes, tuple[int, datetime]]) -> bool:
     """Whether a catalog is older than all known ones of its job: by number, and by the vault's clock.
 
     A machine that was thought to be gone may write on with low numbers.
     """
     found = oldest.get(label.job_id or b"")
-    return found is not None and label.number < found[0] and (at is None or at <= found[1])
+    return found is not None and label.number < found[0] and at <= found[1]

@@ -141,18 +141,36 @@ class _Building:
     def _note_passed(self, builder: Builder, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
         """Note the catalogs of the lineage that the list shows from before this state: nobody asks for them.
 
-        Where lists cost nothing, one is fetched for that even if a recovery line sufficed.
+        Where lists cost nothing, one is fetched for that even if a recovery line sufficed. What another
+        inventory stored after the catalog that the state begins with, by the list's dates, is not: it is named
+        where the vault has a clock of its own.
         """
+        listed = self._listed
+        if not listed and self._context.vault.traits.lists_for_nothing:
+            listing = self._bringer.listing()
+            listed = listing.archives if listing else ()
         lineage = {inventory_id, *self._finder.ancestors(inventory_id)}
-        begins = {job.id: job.chain.base.catalog.number for job in jobs if job.chain and job.chain.base}
-        labels = [one.label for one in self._listed if one.label is not None]
-        builder.pass_catalogs(
-            label.pack_id
-            for label in labels
-            if label.kind is PackKind.CATALOG
-            and label.inventory_id in lineage
-            and label.number < begins.get(label.job_id or b"", 0)
-        )
+        bases = {job.id: job.chain.base for job in jobs if job.chain and job.chain.base}
+        dates = {one.archive_id: one.created_at for one in listed}
+        passed: list[bytes] = []
+        for line in listed:
+            label = line.label
+            base = bases.get(label.job_id or b"") if label else None
+            if label is None or base is None or label.kind is not PackKind.CATALOG:
+                continue
+            if label.inventory_id not in lineage or label.number >= base.catalog.number:
+                continue
+            is_before = line.created_at <= dates.get(base.archive_id, line.created_at)
+            if is_before or label.inventory_id == base.inventory_id:
+                passed.append(label.pack_id)
+            elif not self._context.vault.traits.lists_for_nothing:
+                detail = (
+                    f"catalog {label.number} of inventory {label.inventory_id.hex()[:8]} came after catalog "
+                    f"{base.catalog.number}, with which this state begins, and is not part of it: an older "
+                    "machine of this server may be at work"
+                )
+                self._finder.suspect("newer", line.archive_id, detail)
+        builder.pass_catalogs(passed)
 
     def _began_at(self) -> datetime:
         """When the rebuild began: what fell due since then nobody has done."""

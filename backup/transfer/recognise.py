@@ -1,7 +1,6 @@
-"""Make sure, before a run writes, that it is the known vault and the inventory is as new as it.
+"""Make sure, before a run writes, that it is the known vault.
 
-Another disk may be mounted at the same path; a server may have been restored from its own backup. Either way
-a backup would say that all is well, and could not be rebuilt.
+Another disk may be mounted at the same path: a backup would say that all is well, and could not be rebuilt.
 """
 
 from __future__ import annotations
@@ -13,22 +12,15 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from backup.errors import NightvaultError, OlderInventoryError, OtherVaultError, VaultMissingError
-from backup.format.pack import parse_description
+from backup.errors import NightvaultError, OtherVaultError, VaultMissingError
 from backup.inventory import identities
 from backup.inventory.database import Inventory
-from backup.inventory.identities import Evidence, KnownCatalog
-from backup.model import ArchiveLabel, PackKind, VaultIdentity, VaultName
+from backup.inventory.identities import Evidence
+from backup.model import PackKind, VaultIdentity, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience
 
 _MOST_APART = timedelta(minutes=5)
-
-OLDER = (
-    "if this state directory was brought back from a copy: `nightvault rebuild --set-aside --key FILE` makes "
-    "the inventory anew from the vault, and deletes nothing; if another machine works with a copy of it, "
-    "stop that one first"
-)
 
 
 class Meeting(Struct, frozen=True):
@@ -41,16 +33,6 @@ class Meeting(Struct, frozen=True):
     def is_other(self) -> bool:
         """Whether it is another vault than before."""
         return self.known is not None and self.known not in self.found
-
-
-def require_vault(inventory: Inventory, vault: Vault, patience: Patience) -> None:
-    """Learn before anything is written that the vault is away, denied, gone, another one, or ahead of us.
-
-    One whose identity is not known yet gets one, if it shows what the inventory has in it. One or two lists,
-    or one DescribeVault. `VaultMissingError`, `OtherVaultError`, `OlderInventoryError`.
-    """
-    recognise(inventory, vault, patience)
-    refuse_older(inventory, vault, patience)
 
 
 class Clocks(Struct, frozen=True):
@@ -171,61 +153,3 @@ def _require_shown(wanted: Evidence, vault: Vault, patience: Patience) -> None:
             advice="mount the right disk, or correct the config; if it is right and has lost that archive, "
             f"`nightvault vaults accept {vault.name}` says what that means and goes on with it",
         )
-
-
-# Is the inventory as new as the vault.
-
-
-class Ahead(Struct, frozen=True):
-    """A catalog of this inventory in the vault that it never wrote, though it is as new as its newest."""
-
-    label: ArchiveLabel
-    created_at: datetime
-    known: KnownCatalog | None  # the job's newest that the inventory knows
-
-    def told(self) -> str:
-        """Both, with numbers and dates."""
-        job = f"job {self.known.job}" if self.known else "a job that this inventory does not know"
-        ours = (
-            f"here the newest is catalog {self.known.number} of {self.known.submitted_at:%Y-%m-%d %H:%M} UTC"
-            if self.known
-            else "here there is none"
-        )
-        return f"catalog {self.label.number} of {job}, of {self.created_at:%Y-%m-%d %H:%M} UTC, and {ours}"
-
-
-def refuse_older(inventory: Inventory, vault: Vault, patience: Patience) -> None:
-    """`OlderInventoryError` if the vault has newer catalogs of this inventory than it knows itself.
-
-    By what the vault shows now; where lists take hours, by the newest one that was fetched.
-    """
-    newest = ahead(inventory, vault, patience)
-    if newest is not None:
-        raise OlderInventoryError(
-            f"this inventory is older than what it wrote: vault {vault.name} holds {newest.told()}",
-            advice=OLDER,
-        )
-
-
-def ahead(inventory: Inventory, vault: Vault, patience: Patience) -> Ahead | None:
-    """The newest catalog that this inventory must have written and does not know."""
-    with inventory.reading() as tx:
-        known = identities.newest_known(tx)
-    if vault.traits.lists_at_once:
-        numbers = {job: one.number for job, one in known.items()}
-        listed = patience.call(lambda: vault.newest_catalogs(inventory.id, numbers))
-        found = [(one.label, one.created_at) for one in listed]
-    else:
-        with inventory.reading() as tx:
-            lines = identities.kept_lines(tx, vault.name, inventory.id)
-        found = [(parse_description(description), created_at) for description, created_at in lines]
-    newer = [
-        Ahead(label, created_at, known.get(label.job_id or b""))
-        for label, created_at in found
-        if label is not None and label.is_catalog_of(inventory.id)
-    ]
-    newer = [one for one in newer if one.known is None or one.label.number >= one.known.number]
-    with inventory.reading() as tx:
-        strangers = identities.unknown_packs(tx, (one.label.pack_id for one in newer))
-    newer = [one for one in newer if one.label.pack_id in strangers]
-    return max(newer, key=lambda one: (one.created_at, one.label.number), default=None)

@@ -33,6 +33,7 @@ from backup.model import (
     Listing,
     ListingId,
     OpenUpload,
+    PackKind,
     Part,
     Refusal,
     RetrievalId,
@@ -48,6 +49,7 @@ from backup.model import (
 )
 from backup.protocols import Clock, VaultTraits
 from backup.vault import dirfd, layout, upload_checks
+from backup.vault.directory_marks import is_mark, marks_in, write_mark
 from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
 from backup.vault.rate_limit import NO_LIMITS, UNLIMITED, RateLimits
 
@@ -116,8 +118,8 @@ class DirectoryVault:
             listing = self.fetch_listing(_LISTING)
         except VaultMissingError:
             return VaultState(exists=False, location=self._path)
-        size = sum(archive.size for archive in listing.archives)
-        return VaultState(True, self._path, len(listing.archives), size, listing.as_of)
+        sizes = [line.size for line in listing.archives if not is_mark(line)]
+        return VaultState(True, self._path, len(sizes), sum(sizes), listing.as_of)
 
     # Which vault this is.
 
@@ -134,12 +136,23 @@ class DirectoryVault:
     def newest_catalogs(
         self,
         inventory_id: InventoryId,
-        known: Mapping[bytes, int],  # noqa: ARG002 (all records are read, so all are told)
+        known: Mapping[bytes, int],
     ) -> Sequence[ListedArchive]:
-        """All catalogs of the inventory in this vault."""
+        """All catalogs of the inventory in this vault, and all of its jobs: every record is read anyway."""
         with self._root("list the catalogs") as root:
-            listed = (_listed(*each) for each in layout.all_archives(root))
-            return [one for one in listed if one.label is not None and one.label.is_catalog_of(inventory_id)]
+            listed = [_listed(*each) for each in layout.all_archives(root)]
+            catalogs = [one for one in listed if one.label and one.label.kind is PackKind.CATALOG]
+            found = [
+                one
+                for one in catalogs
+                if one.label and (one.label.inventory_id == inventory_id or one.label.job_id in known)
+            ]
+            return [*found, *marks_in(root, inventory_id)]
+
+    def add_mark(self, name: str) -> None:
+        """An empty file below `meta/`, durably."""
+        with self._root("leave a mark") as root:
+            write_mark(root, name)
 
     # Uploads.
 
@@ -325,7 +338,8 @@ class DirectoryVault:
         with self._root("list the archives") as root:
             if listing_id != _LISTING:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
-            return Listing(as_of, [_listed(*each) for each in layout.all_archives(root)])
+            listed = [_listed(*each) for each in layout.all_archives(root)]
+            return Listing(as_of, [*listed, *marks_in(root)])
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         """Remove archives and their records; what the file system itself protects is refused."""

@@ -5,6 +5,7 @@ Source of all facts on requests and answers: Amazon Glacier developer guide, API
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -66,6 +67,7 @@ TRAITS = VaultTraits(
 TOKEN_PREFIX = "nightvault "  # noqa: S105 (of a retrieval's token, which is no secret)
 """The prefix of the descriptions of our retrievals and listings."""
 
+_MARK = b"\0"
 _IDS = {"archiveId", "uploadId", "jobId"}
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -142,6 +144,12 @@ class GlacierVault:
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """Do nothing: ARN and creation date already identify the vault."""
 
+    def add_mark(self, name: str) -> None:
+        """An archive of one byte with that description, sent as any other: no further right is needed."""
+        upload, digest = self._begin(name, MIB), hashlib.sha256(_MARK).digest()
+        self.put_part(upload, Part(0, 1, TreeHash(digest), digest, 1), memoryview(_MARK))
+        self._complete(upload, 1, TreeHash(digest))
+
     def newest_catalogs(
         self,
         inventory_id: InventoryId,  # noqa: ARG002 (a listing takes hours)
@@ -154,13 +162,12 @@ class GlacierVault:
 
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
         """InitiateMultipartUpload, with the label as description."""
-        answer = self._call(
-            "initiate_multipart_upload",
-            "begin an upload",
-            archiveDescription=pack.describe(label),
-            partSize=str(part_size),
-        )
-        return UploadId(field(answer, "uploadId", "begin an upload"))
+        return self._begin(pack.describe(label), part_size)
+
+    def _begin(self, description: str, part_size: int) -> UploadId:
+        doing, size = "begin an upload", str(part_size)
+        answer = self._call("initiate_multipart_upload", doing, archiveDescription=description, partSize=size)
+        return UploadId(field(answer, "uploadId", doing))
 
     def put_part(self, upload_id: UploadId, part: Part, body: memoryview) -> None:
         """UploadMultipartPart; the service checks both hashes, and we check the tree hash that it reports."""
@@ -198,6 +205,9 @@ class GlacierVault:
     ) -> ArchiveId:
         """CompleteMultipartUpload; a value that the service refuses here means a gap, a wrong size or
         hash."""
+        return self._complete(upload_id, size, tree_hash)
+
+    def _complete(self, upload_id: UploadId, size: int, tree_hash: TreeHash) -> ArchiveId:
         doing = f"complete upload {upload_id}"
         answer = self._call(
             "complete_multipart_upload",

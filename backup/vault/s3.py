@@ -18,6 +18,7 @@ from backup.vault.partbody import limit_rate, rely_on_crc, stay_in_region
 from backup.vault.rate_limit import NO_LIMITS, RateLimits
 from backup.vault.s3_deletions import S3Deletions, guard_by_md5
 from backup.vault.s3_identity import S3Identity, is_identity
+from backup.vault.s3_keys import is_passed_over
 from backup.vault.s3_requests import CRC64NVME, Bucket, BucketRequests
 from backup.vault.s3_retrievals import S3Retrievals
 from backup.vault.s3_uploads import S3Uploads
@@ -101,5 +102,10 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
             )
         prefix = self._requests.bucket.prefix
         pages = self._requests.pages("list_objects_v2", doing, Prefix=prefix)
-        lines = (line for page in pages for line in page.get("Contents", ()) if not is_identity(line, prefix))
+        lines = (
+            line
+            for page in pages
+            for line in page.get("Contents", ())
+            if not (is_identity(line, prefix) or is_passed_over(line["Key"].removeprefix(prefix)))
+        )
         return Listing(as_of, [answers.listed(line, prefix) for line in lines])

@@ -15,11 +15,13 @@ from typing import Any
 
 from backup.errors import IntegrityError
 from backup.format import pack
+from backup.format.enrolment import HeirMark
 from backup.format.treehash import combine
 from backup.model import (
     ArchiveId,
     ByteRange,
     ListedArchive,
+    PackKind,
     Part,
     RetrievalState,
     RetrievalStatus,
@@ -83,11 +85,22 @@ def is_frozen(answer: Mapping[str, Any]) -> bool:
 
 
 def listed(line: Mapping[str, Any], prefix: str) -> ListedArchive:
-    """One item of ListObjectsV2 as a value; the description is made from the key, and S3 has no tree hash."""
+    """One item of ListObjectsV2 as a value; the description is made from the key, and S3 has no tree hash.
+
+    That of a mark of an heir, an empty object, is its key.
+    """
     key = line["Key"].removeprefix(prefix)
     label = label_of(key)
-    description = pack.describe(label) if label else ""
+    is_mark = label is None and line["Size"] == 0 and HeirMark.from_text(key) is not None
+    description = pack.describe(label) if label else key * is_mark
     return ListedArchive(ArchiveId(key), description, label, line["Size"], None, line["LastModified"])
+
+
+def is_catalog_or_mark(line: ListedArchive) -> bool:
+    """Whether a line is a catalog's, or a mark of an heir."""
+    if line.label is None:
+        return HeirMark.from_text(line.description) is not None
+    return line.label.kind is PackKind.CATALOG
 
 
 def stored_part(answer: Mapping[str, Any], part_size: int) -> StoredPart:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from backup.errors import ThrottledError, VaultError, VaultMissingError
-from backup.model import InventoryId, ListedArchive, PackKind, VaultIdentity, VaultState
+from backup.model import InventoryId, ListedArchive, VaultIdentity, VaultState
 from backup.vault import s3_answers as answers
 from backup.vault import s3_keys as keys
 from backup.vault.aws import vault_time
@@ -17,7 +17,7 @@ _MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants 
 
 
 class _ExistsError(VaultError):
-    """S3's codes for a key that exists: the object is ours, since nobody else draws the same random token."""
+    """S3's codes for a key that exists: the object is ours, or says the same."""
 
 
 def is_identity(line: Mapping[str, Any], prefix: str) -> bool:
@@ -58,6 +58,9 @@ class S3Identity:
 
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         """PutObject of an empty object, in the storage class of catalogs; never overwrites."""
+        self._add_empty(keys.identity_key(inventory_id, token), "leave what the vault is known by")
+
+    def _add_empty(self, key: str, doing: str) -> None:
         bucket, checks = self._requests.bucket, self._requests.traits.checks_crc64
         guard: dict[str, Any] = (
             {"ChecksumCRC64NVME": answers.encode_crc(0)} if checks else {"ContentMD5": _MD5_OF_NOTHING}
@@ -65,15 +68,19 @@ class S3Identity:
         with suppress(_ExistsError):
             self._requests.call(
                 "put_object",
-                "leave what the vault is known by",
+                doing,
                 unknown=VaultMissingError,
                 meaning={"PreconditionFailed": _ExistsError, "ConditionalRequestConflict": ThrottledError},
-                Key=bucket.prefix + keys.identity_key(inventory_id, token),
+                Key=bucket.prefix + key,
                 Body=b"",
                 StorageClass=bucket.catalog_class,
                 IfNoneMatch="*",
                 **guard,
             )
+
+    def add_mark(self, name: str) -> None:
+        """PutObject of an empty object; never overwrites."""
+        self._add_empty(name, "leave a mark")
 
     def newest_catalogs(
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
@@ -91,7 +98,7 @@ class S3Identity:
                 **after,
             )
             listed = [answers.listed(line, prefix) for line in page.get("Contents", ())]
-            found += [one for one in listed if one.label and one.label.kind is PackKind.CATALOG]
+            found += [one for one in listed if answers.is_catalog_or_mark(one)]
             if not listed or not page.get("IsTruncated"):
                 return found
             after = {"StartAfter": prefix + keys.next_to_list(listed[-1].archive_id, known)}

@@ -3,6 +3,7 @@
     <prefix>data/<inventory>/<pack id>                                        a data pack, in the cold class
     <prefix>meta/<inventory>/<job>/<number, 10 digits>-<full|delta>-<pack id>   a catalog, always readable
     <prefix>meta/<inventory>/vault-<32 hex digits>                            empty: identifies the vault
+    <prefix>meta/<inventory>/heir-<…>                                         empty: the mark of an heir
 
 Ids are in hex; the job's is the random id in its catalogs' headers, or zeros if a label has none. An
 archive's id is its key without the prefix, so that a bucket can be copied elsewhere. An upload's id is the
@@ -29,6 +30,8 @@ from backup.model import (
 
 META = "meta/"
 DATA = "data/"
+NO_ARCHIVES = ("reports/", "tasks/", "listings/", "kit/", "evidence/")
+"""What stands beside them and is no archive: passed over by everything (docs/format.md, 2.6)."""
 
 _HEX = "[0-9a-f]{32}"
 _KEY = re.compile(
@@ -49,6 +52,11 @@ def key_of(label: ArchiveLabel) -> ArchiveId:
         raise FormatError("a catalog's label needs its generation and a number of at most ten digits")
     job, generation = (label.job_id or _NO_JOB).hex(), label.generation.name.lower()
     return ArchiveId(f"{META}{inventory}/{job}/{label.number:010}-{generation}-{pack_id}")
+
+
+def is_passed_over(key: str) -> bool:
+    """Whether a key, without the vault's prefix, is none of an archive's, by where it lies."""
+    return key.startswith(NO_ARCHIVES)
 
 
 def label_of(key: str) -> ArchiveLabel | None:

@@ -14,6 +14,7 @@ from backup.inventory.pruning import Condemnation, StoredArchive
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.stages import StepStage
 from backup.inventory.times import micros
+from backup.lineage import Family
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -39,6 +40,7 @@ DAY = timedelta(days=1)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 FLOOR = NOW - 30 * DAY
 OURS, THEIRS = InventoryId(b"o" * 16), InventoryId(b"t" * 16)
+SIGNER = b"o" * 32
 JOB, OTHER = b"j" * 16, b"k" * 16
 RULES = KeeperRules(NOW, FLOOR, {PackKind.DATA: 10 * DAY, PackKind.CATALOG: timedelta(0)})
 
@@ -91,13 +93,22 @@ def state(*archives: StoredArchive, needed: frozenset[int] = frozenset(), **chan
         jobs={JOB: "job"},
         applied={FULL.archive_id: JOB, DELTA.archive_id: JOB},
         bases={JOB: FULL.archive_id},
+        writers={one.archive_id: (OURS, SIGNER) for one in archives},
         snapshots=(),
     )
     return replace(made, **changes)
 
 
 def server(*lines: ListedArchive) -> Lineage:
-    (found,) = lineages(Listing(NOW, lines or (FULL, DELTA, ARCHIVE)))
+    (found,) = lineages(Listing(NOW, lines or (FULL, DELTA, ARCHIVE)), family())
+    return found
+
+
+def family(*more: InventoryId) -> Family:
+    """Inventories of which something was read, each with a signer of its own."""
+    found = Family([])
+    for one in (OURS, *more):
+        found.note_signer(one, one[:1] * 32)
     return found
 
 
@@ -280,7 +291,8 @@ def test_newer_catalogs_that_cannot_be_applied_stop_it() -> None:
 
 def test_servers_with_jobs_of_their_own_are_apart() -> None:
     theirs = catalog(1, NOW, job=OTHER, inventory=THEIRS)
-    assert [one.newest for one in lineages(Listing(NOW, [FULL, theirs]))] == [OURS, THEIRS]
+    found = lineages(Listing(NOW, [FULL, theirs]), family(THEIRS))
+    assert [one.newest for one in found] == [OURS, THEIRS]
 
 
 # What looks like an attack.

@@ -215,6 +215,9 @@ class FaultyVault:
     def add_identity(self, inventory_id: InventoryId, token: str) -> None:
         self._meet("add_identity", lambda: self.vault.add_identity(inventory_id, token))
 
+    def add_mark(self, name: str) -> None:
+        self._meet("add_mark", lambda: self.vault.add_mark(name))
+
     def newest_catalogs(
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
@@ -282,12 +285,20 @@ class FaultyVault:
 
 
 class Blindfolded(FaultyVault):
-    """A vault that shows no run what is in it: two copies of one server both go on, as they could before."""
+    """A vault that shows no run what is in it: two copies of one server both go on, as they could before.
+
+    Only the archives `own` are shown.
+    """
+
+    def __init__(self, vault: Vault, own: Sequence[str] = ()) -> None:
+        super().__init__(vault)
+        self._own = own
 
     def newest_catalogs(
         self, inventory_id: InventoryId, known: Mapping[bytes, int]
     ) -> Sequence[ListedArchive]:
-        return ()
+        every = self.vault.newest_catalogs(inventory_id, known)
+        return [one for one in every if one.archive_id in self._own]
 
 
 class FaultyDisk(FaultyVault):

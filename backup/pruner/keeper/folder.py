@@ -1,6 +1,6 @@
 """The keeper's folder: the vault's list, what rebuilds asked for, which servers are done.
 
-    lock  done.json  list/  asked/<inventory>/  scratch/
+    lock  done.json  answers.json  list/  asked/<inventory>/  asked/family/  scratch/
 
 Rebuilt inventories lie in `scratch` for minutes: it is emptied at the beginning and the end of each step, so
 also after a crash. No key is ever written here.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -18,7 +18,9 @@ import msgspec
 
 from backup.errors import SpoolError
 from backup.files import file_lock, write_durably
-from backup.model import InventoryId
+from backup.lineage import Stranger
+from backup.model import InventoryId, VaultName
+from backup.pruner.keeper.lineages import pair_of
 from backup.pruner.keeper.report import InventoryReport
 
 _OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
@@ -30,6 +32,16 @@ class Done(msgspec.Struct):
     listed_at: datetime
     is_plan: bool
     reports: dict[str, InventoryReport] = {}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A person's word that a pair of inventory and job takes no part in another server's."""
+
+    vault: VaultName
+    pair: str
+    pack: str
+    who: str
+    at: datetime
 
 
 class KeeperFolder:
@@ -64,6 +76,40 @@ class KeeperFolder:
     def asked(self, inventory_id: InventoryId) -> str:
         """The folder of the journal of a server's rebuilds: what one asked for serves the others."""
         return os.path.join(self.path, "asked", inventory_id.hex())
+
+    @property
+    def family(self) -> str:
+        """The folder of the journal of a look at who follows whom."""
+        return os.path.join(self.path, "asked", "family")
+
+    def answers(self, vault: VaultName) -> set[str]:
+        """The pairs of inventory and job (`lineages.pair_of`) that a person answered to, in a vault."""
+        return {one.pair for one in self._answers() if one.vault == vault}
+
+    def has_answered(self, vault: VaultName, pack: str) -> bool:
+        """Whether somebody answered to that pack before."""
+        return any(one.vault == vault and one.pack.startswith(pack.lower()) for one in self._answers())
+
+    def answer(self, vault: VaultName, found: Sequence[Stranger], who: str, now: datetime) -> set[str]:
+        """Keep a person's word that these take no part; returns all answers in that vault."""
+        known = self._answers()
+        new = [Answer(vault, pair_of(one), one.pack_id.hex(), who, now) for one in found]
+        write_durably(self._answered, msgspec.json.encode([*known, *new]), beside=f"{self._answered}.new")
+        return self.answers(vault)
+
+    def _answers(self) -> list[Answer]:
+        with suppress(FileNotFoundError), open(self._answered, "rb") as file:
+            try:
+                return msgspec.json.decode(file.read(), type=list[Answer])
+            except ValueError as error:
+                raise SpoolError(
+                    f"{self._answered} is damaged", advice="move it away: what it holds is asked again"
+                ) from error
+        return []
+
+    @property
+    def _answered(self) -> str:
+        return os.path.join(self.path, "answers.json")
 
     def forget_asked(self, inventory_id: InventoryId) -> None:
         """Forget what a server's rebuilds asked for, and what came."""

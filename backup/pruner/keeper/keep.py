@@ -32,7 +32,7 @@ from backup.model import InventoryId, Listing, PackKind, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.pruner.delete import Deleting, delete_all
 from backup.pruner.keeper.folder import KeeperFolder
-from backup.pruner.keeper.lineages import Lineage, lineages, require_covered
+from backup.pruner.keeper.lineages import Lineage, lineages, require_covered, require_its_own
 from backup.pruner.keeper.report import InventoryReport, KeeperReport
 from backup.pruner.keeper.rules import Decision, KeeperRules, decide
 from backup.pruner.keeper.shares import refused_shares, share_of, waiting_shares
@@ -42,10 +42,12 @@ from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError, require_same_time
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.context import RebuildContext, Wish
+from backup.rebuilder.families import find_family
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.floor import Floor
+from backup.rebuilder.intake import WaitsError
 from backup.rebuilder.journal import Journal
-from backup.rebuilder.members import ForkError, OlderStateError, TwoSignersError
+from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE
 from backup.transfer.retry import Patience, Reach
@@ -54,7 +56,8 @@ from backup.wording import counted
 KEEP_WITHIN = timedelta(days=30)
 _STALE = timedelta(days=3)  # catalogs of a cold vault take half a day, and some are asked for after others
 _SETTLED_BY_A_HUMAN = (
-    ForkError, TwoSignersError, OlderStateError, NothingToRebuildError, PruneStoppedError, RecoveryKeyError,
+    ForkError, TwoSignersError, OlderStateError, QuestionError, NothingToRebuildError, PruneStoppedError,
+    RecoveryKeyError,
     FormatError, IntegrityError, InventoryDamagedError, UsageError,
 )  # fmt: skip
 
@@ -63,7 +66,8 @@ class KeeperContext(Struct, frozen=True):
     """All that it works with. `vault` is by a role that reads catalogs and deletes, and cannot write.
 
     `folder` is its own, 0700. Nothing goes that was needed within `keep_within`, or `grace` if that is
-    longer.
+    longer. `accept` are pack ids, or their beginnings, of others' catalogs that take no part by the word of
+    `who`.
     """
 
     vault: Vault
@@ -77,6 +81,8 @@ class KeeperContext(Struct, frozen=True):
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
     reach: Reach = field(default_factory=Reach)
+    accept: Sequence[str] = ()
+    who: str = ""
 
     @property
     def patience(self) -> Patience:
@@ -97,8 +103,11 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
             return KeeperReport(StepStage.WAITING, context.vault.name, waits_for="the vault's own list")
         rules = _rules(context, listing)
         done = folder.done(listing.as_of, is_plan=only_plan)
+        found = _lineages(context, folder, listing)
+        if isinstance(found, str):
+            return KeeperReport(StepStage.WAITING, context.vault.name, waits_for=found)
         waits: list[str] = []
-        for lineage in lineages(listing):
+        for lineage in found:
             name = lineage.newest.hex()
             if name in done.reports:
                 continue
@@ -150,6 +159,41 @@ def _listing(context: KeeperContext, folder: KeeperFolder) -> Listing | None:
             raise
 
 
+def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) -> list[Lineage] | str:
+    """The servers of the list; what it waits for while the vault retrieves a catalog of each inventory."""
+    try:
+        family = find_family(listing, Wish(tier=context.tier), _rebuilding(context, folder, folder.family))
+    except WaitsError as wait:
+        return str(wait)
+    answers = folder.answers(context.vault.name)
+    if context.accept:
+        every = [one for lineage in lineages(listing, family, answers) for one in lineage.strangers]
+        for pack in context.accept:
+            meant = [one for one in every if len(pack) >= 8 and one.pack_id.hex().startswith(pack.lower())]
+            if not meant and not folder.has_answered(context.vault.name, pack):
+                raise UsageError(
+                    f"nothing in vault {context.vault.name} waits for an answer on {pack}",
+                    advice="give the pack id, or its first 8 digits or more, as this command names it",
+                )
+            answers = folder.answer(context.vault.name, meant, context.who, context.clock.now())
+    return lineages(listing, family, answers)
+
+
+def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> RebuildContext:
+    return RebuildContext(
+        vault=context.vault,
+        clock=context.clock,
+        progress=context.progress,
+        recovery_keys=context.recovery_keys,
+        url=f"sqlite:///{os.path.join(folder.scratch, 'inventory.sqlite')}",
+        folder=asked,
+        new_id=InventoryId(os.urandom(16)),
+        keep_keys=lambda *_: None,
+        reach=context.reach,
+        keeps_what_came=True,
+    )
+
+
 def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
     """By the earlier of the vault's time and this machine's."""
     at = min(context.clock.now(), listing.as_of)
@@ -186,6 +230,7 @@ class _Server:
 
     def step(self, listing: Listing, *, only_plan: bool) -> InventoryReport:
         """Rebuild both states, decide, delete. `_Waits`; the errors of `StateFinder.find`."""
+        require_its_own(self._lineage)
         floor, newest = self._states(listing)
         require_covered(self._lineage, newest, floor)
         decided = decide(self._lineage, newest, floor, self._rules)
@@ -234,19 +279,7 @@ class _Server:
             self._folder.wipe()
 
     def _rebuilding(self) -> RebuildContext:
-        context = self._context
-        return RebuildContext(
-            vault=context.vault,
-            clock=context.clock,
-            progress=context.progress,
-            recovery_keys=context.recovery_keys,
-            url=f"sqlite:///{os.path.join(self._folder.scratch, 'inventory.sqlite')}",
-            folder=self._folder.asked(self._lineage.newest),
-            new_id=InventoryId(os.urandom(16)),
-            keep_keys=lambda *_: None,
-            reach=context.reach,
-            keeps_what_came=True,
-        )
+        return _rebuilding(self._context, self._folder, self._folder.asked(self._lineage.newest))
 
     def _delete(self, decided: Decision, newest: State, report: InventoryReport) -> InventoryReport:
         """Delete what goes, unless a catalog came meanwhile, or may have come."""

@@ -52,7 +52,7 @@ def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) ->
         line = lineage.lines.get(archive.archive_id)
         if line is None:
             continue  # gone already
-        if not _is_ours(line, archive, lineage):
+        if not _is_ours(line, archive, newest, lineage):
             strange.append(archive.archive_id)
             continue
         asked[archive.number] = _asked(archive, line, condemned_at, rules)
@@ -107,15 +107,18 @@ def _unknown(
             yield StoredArchive(*place, no_jobs, {}, None, "", run_is_open=False), line, moment(at)
 
 
-def _is_ours(line: ListedArchive, archive: StoredArchive, lineage: Lineage) -> bool:
-    """Whether the list names it as what the catalogs say it is, and as this server's."""
-    label = line.label
-    return (
-        label is not None
-        and label.kind is archive.kind
-        and label.pack_id == archive.pack_id
-        and label.inventory_id in lineage.inventories
-    )
+def _is_ours(line: ListedArchive, archive: StoredArchive, newest: State, lineage: Lineage) -> bool:
+    """Whether the list names it as what the catalogs say it is, and as this server's.
+
+    The header that a catalog records must name the same inventory, and a signer of this server. Of an
+    inventory of which no catalog is left, that its signer is this server's must do, if nobody else names it.
+    """
+    label, writer = line.label, newest.writers.get(archive.archive_id)
+    if label is None or label.kind is not archive.kind or label.pack_id != archive.pack_id:
+        return False
+    if writer is None or writer[0] != label.inventory_id or writer[1] not in lineage.signers:
+        return False
+    return label.inventory_id in lineage.inventories or label.inventory_id not in lineage.foreign
 
 
 def _is_old(line: ListedArchive, lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> bool:

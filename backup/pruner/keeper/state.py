@@ -21,7 +21,8 @@ from backup.rebuilder.report import RebuildReport
 class State(Struct, frozen=True):
     """What a state holds. `needed` are numbers of archives that any of its snapshots needs, forgotten or not.
 
-    `applied`: its catalogs, each with the id of its job; `bases`: those with which the jobs begin.
+    `applied`: its catalogs, each with the id of its job; `bases`: those with which the jobs begin; `writers`:
+    inventory and signer of archives, as the headers say that the catalogs record.
     """
 
     report: RebuildReport
@@ -31,6 +32,7 @@ class State(Struct, frozen=True):
     jobs: Mapping[bytes, str]
     applied: Mapping[ArchiveId, bytes]
     bases: Mapping[bytes, ArchiveId]
+    writers: Mapping[ArchiveId, tuple[InventoryId, bytes]]
     snapshots: Sequence[Snapshot]
 
     @property
@@ -56,8 +58,16 @@ def read_state(url: str, folder: str, vault: VaultName, report: RebuildReport) -
             jobs={row[0]: row[1] for row in raw_rows(tx, "SELECT id, name FROM jobs", ())},
             applied={archive: job for archive, job, _ in catalogs},
             bases={job: archive for archive, job, generation in catalogs if generation == Generation.FULL},
+            writers=_writers(tx),
             snapshots=every,
         )
+
+
+def _writers(tx: Transaction) -> dict[ArchiveId, tuple[InventoryId, bytes]]:
+    """Inventory and signer of each archive; a header has them at bytes 48 and 64 (docs/format.md, 2.1)."""
+    sql = """SELECT archive_id, substr(header, 49, 16), substr(header, 65, 32) FROM archives
+             WHERE archive_id IS NOT NULL AND length(header) >= 96"""
+    return {ArchiveId(row[0]): (InventoryId(row[1]), row[2]) for row in raw_rows(tx, sql, ())}
 
 
 def _catalogs(tx: Transaction) -> list[tuple[ArchiveId, bytes, int]]:

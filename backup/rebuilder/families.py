@@ -1,0 +1,30 @@
+"""Find who follows whom in a vault, by the newest catalog of each inventory that can be read."""
+
+from __future__ import annotations
+
+from backup.lineage import Family
+from backup.model import Listing
+from backup.rebuilder.candidates import by_inventory, candidates_of
+from backup.rebuilder.context import RebuildContext, Wish
+from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.intake import Intake
+from backup.rebuilder.journal import Journal
+
+_MOST_TRIED = 8  # catalogs of one inventory
+
+
+def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family:
+    """All inventories of a list. `WaitsError` until the vault is ready; what came is kept in the folder."""
+    with Journal.opened(context.folder, context.vault.name) as journal:
+        bringer = CatalogFetcher(
+            context.vault, context.clock, context.progress, journal, tier=wish.tier, patience=context.patience
+        )
+        intake = Intake(wish, context, bringer)
+        left = {
+            inventory_id: sorted(some, key=lambda one: (-one.label.number, one.size, one.archive_id))
+            for inventory_id, some in by_inventory(candidates_of(listing)).items()
+        }
+        for tried in range(_MOST_TRIED):
+            intake.fetch([some[tried] for some in left.values() if tried < len(some)])
+            left = {key: some for key, some in left.items() if not intake.trusted.family.is_read(key)}
+        return intake.trusted.family

@@ -1,0 +1,55 @@
+"""Marks of heirs in a directory vault: empty files `meta/<inventory>/heir-<…>`, known by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from backup.errors import VaultError
+from backup.format.enrolment import HeirMark
+from backup.model import ArchiveId, InventoryId, ListedArchive
+from backup.vault import dirfd
+from backup.vault.layout import Root
+
+_META = "meta"
+
+
+def is_mark(line: ListedArchive) -> bool:
+    """Whether a line of a list is a mark, and no archive."""
+    return line.label is None and HeirMark.from_text(line.description) is not None
+
+
+def write_mark(root: Root, name: str) -> None:
+    """Make a mark, durably; no effect if it is there."""
+    mark = HeirMark.from_text(name)
+    if mark is None:
+        raise VaultError(f"{name[:40]} is not the name of a mark")
+    _, folder, file = name.split("/")
+    dirfd.make_directory(_META, dir_fd=root.fd)
+    with dirfd.open_directory(_META, dir_fd=root.fd) as meta:
+        dirfd.make_directory(folder, dir_fd=meta)
+        with dirfd.open_directory(folder, dir_fd=meta) as below:
+            if dirfd.file_size(file, dir_fd=below) is None:
+                dirfd.write_file(file, b"", dir_fd=below)
+
+
+def marks_in(root: Root, inventory_id: InventoryId | None = None) -> Iterator[ListedArchive]:
+    """The marks of an inventory's heirs, or of all, as lines of a list."""
+    with suppress(FileNotFoundError, NotADirectoryError), dirfd.open_directory(_META, dir_fd=root.fd) as meta:
+        names = dirfd.names_in(meta) if inventory_id is None else [inventory_id.hex()]
+        for folder in names:
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                dirfd.open_directory(folder, dir_fd=meta) as below,
+            ):
+                yield from _marks(folder, below)
+
+
+def _marks(folder: str, below: int) -> Iterator[ListedArchive]:
+    for file in dirfd.names_in(below):
+        name = f"{_META}/{folder}/{file}"
+        if HeirMark.from_text(name) is not None and dirfd.file_size(file, dir_fd=below) == 0:
+            made = os.stat(file, dir_fd=below, follow_symlinks=False).st_mtime
+            yield ListedArchive(ArchiveId(name), name, None, 0, None, datetime.fromtimestamp(made, UTC))
