@@ -140,6 +140,58 @@ def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
     assert site.prune().deleted.archives == 1
 
 
+class Still(FaultyVault):
+    """A vault that makes a list only after a change: the last one is made half an hour after it, or never."""
+
+    made: Listing | None = None
+    is_late = False
+
+    @property
+    def traits(self) -> VaultTraits:
+        return replace(super().traits, lists_at_once=False)
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        now = super().fetch_listing(listing_id)
+        there = {one.archive_id for one in now.archives}
+        if self.made is None or (
+            {one.archive_id for one in self.made.archives} != there and not self.is_late
+        ):
+            newest = max(one.created_at for one in now.archives)
+            self.made = replace(now, as_of=newest + timedelta(minutes=30))
+        return self.made
+
+
+def test_where_nothing_happens_any_more_what_is_condemned_goes_too(nights: Nights) -> None:
+    """No list is ever made that is an hour newer than the catalogs that condemn; the last one shows them."""
+    nights.forget(1, 2, 3)
+    vault = Still(nights.vault)
+    site = replace(nights.site, vault=vault)
+    assert site.prune(grace=DAY).condemned.archives == 1
+    begins = nights.clock.now()
+    nights.clock.advance(2 * DAY)
+    (waiting,) = site.prune(grace=DAY).waiting
+    assert (waiting.why, waiting.until) == ("listing", begins + 4 * DAY)
+    nights.clock.advance(2 * DAY)
+    assert site.prune(grace=DAY).deleted.archives == 1
+    nights.assert_kept()
+
+
+def test_a_still_vault_is_not_believed_that_does_not_show_the_catalogs(nights: Nights) -> None:
+    """Its list is late, whatever the reason: it may lack others' catalogs, too."""
+    nights.forget(1, 2, 3)
+    vault = Still(nights.vault)
+    site = replace(nights.site, vault=vault)
+    vault.is_late = True  # from the list on that the first prune makes
+    assert site.prune().condemned.archives == 1
+    nights.clock.advance(40 * DAY)
+    report = site.prune()
+    assert report.deleted.archives == 0
+    assert [(one.why, one.until) for one in report.waiting] == [("listing", None)]
+    vault.is_late = False
+    nights.clock.advance(DAY)
+    assert site.prune().deleted.archives == 1
+
+
 def test_an_archive_of_which_no_chunk_is_known_stays(nights: Nights) -> None:
     """It may hold anything."""
     nights.forget(1, 2, 3)
