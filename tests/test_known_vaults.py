@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from backup.vault.layout import MARKER
+from backup.vault.marker import MARKER
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION
 from tests.support.forgetting import DAY, three_nights
