@@ -234,6 +234,10 @@ class VaultMissingError(VaultError):
     """The vault is not there (any more)."""
 
 
+class UnmarkedVaultError(VaultError):
+    """The vault's marker is missing or damaged, and archives are there."""
+
+
 class OtherVaultError(VaultError):
     """The vault at this address is not the one that the inventory knows."""
 

@@ -12,7 +12,10 @@ from typing import Any
 import boto3
 import pytest
 
+from backup.vault.marker import MARKER
+from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION
+from tests.support.forgetting import DAY, three_nights
 from tests.support.local_account import write_accounts
 from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree
@@ -248,6 +251,22 @@ def test_a_new_disk_that_is_no_vault_yet_is_made_one(disk: Server) -> None:
     assert "and is not there: a new one is made" in told.stderr
     assert "it lacks 4 of 4 archives; next: `nightvault backup`" in told.stderr
     disk.backup()
+
+
+def test_what_was_condemned_goes_from_a_copy_of_the_vault_too(tmp_path: Path) -> None:
+    clock = ManualClock()
+    server = directory_server(tmp_path, clock=clock)
+    server.init()
+    three_nights(server)
+    assert server.json("prune")["condemned"]["archives"] == 1
+    marker = tmp_path / "vault" / MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"id": "1" * 32}))
+    assert server.json("vaults", "accept", "cold", "--yes")["missing"] == 0
+    assert "condemned" in {one["state"] for one in server.json("archives")}
+    clock.advance(4 * DAY)
+    again = server.json("prune")
+    assert (again["condemned"]["archives"], again["deleted"]["archives"]) == (0, 1)
+    assert_same_tree(server.restore(tmp_path / "out"), server.source)
 
 
 def test_the_right_disk_again_after_another_was_taken(disk: Server) -> None:

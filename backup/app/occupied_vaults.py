@@ -7,8 +7,8 @@ from collections.abc import Callable
 from backup.app.opened import opened
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
-from backup.errors import NightvaultError, NoInventoryError, OccupiedVaultError
-from backup.model import PackKind
+from backup.errors import NightvaultError, NoInventoryError, OccupiedVaultError, UnmarkedVaultError
+from backup.model import InventoryId, PackKind
 from backup.protocols import Clock, Vault
 
 
@@ -52,7 +52,18 @@ def _what_it_holds(vault: Vault) -> str | None:
         return f"it counts {_archives(state.archives)}" if state.archives else None
     listing = vault.fetch_listing(vault.request_listing("init"))
     catalogs = sum(one.label is not None and one.label.kind is PackKind.CATALOG for one in listing.archives)
+    if not catalogs and _is_unmarked(vault):
+        return f"it holds {_archives(len(listing.archives))}, and its marker is missing or damaged"
     return f"{catalogs:,} of its {_archives(len(listing.archives))} are catalogs" if catalogs else None
+
+
+def _is_unmarked(vault: Vault) -> bool:
+    """Whether it is a vault by its archives alone."""
+    try:
+        vault.identities(InventoryId(bytes(16)))
+    except UnmarkedVaultError:
+        return True
+    return False
 
 
 def _archives(count: int) -> str:

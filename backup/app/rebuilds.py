@@ -9,12 +9,12 @@ from backup.app.setup import enrol_here
 from backup.app.state import State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
-from backup.errors import NightvaultError, RecoveryKeyError
+from backup.errors import NightvaultError, RecoveryKeyError, UnmarkedVaultError, VaultMissingError
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.building import refuse_existing
 from backup.inventory.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
-from backup.protocols import Clock, Progress
+from backup.protocols import Clock, Progress, Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.rebuild import rebuild
@@ -42,7 +42,7 @@ def run_rebuild(
     state = State(config.state_dir)
     state.create()
     context = RebuildContext(
-        vault=make_vault(config, vault, Purpose.RESTORE, clock),
+        vault=_to_read(make_vault(config, vault, Purpose.RESTORE, clock), progress),
         clock=clock,
         progress=progress,
         recovery_keys=recovery_keys,
@@ -53,6 +53,26 @@ def run_rebuild(
         reach=reach or Reach(),
     )
     return rebuild(wish, context)
+
+
+def _to_read(vault: Vault, progress: Progress) -> Vault:
+    """The vault; a directory that holds archives is read all the same if its marker is missing or damaged."""
+    from backup.vault.directory import DirectoryVault
+
+    if not isinstance(vault, DirectoryVault):
+        return vault
+    try:
+        vault.identities(InventoryId(bytes(16)))
+    except UnmarkedVaultError as error:
+        progress.note(f"{error}: its archives are read all the same")
+        progress.note(
+            f"once the rebuild is done: `nightvault vaults accept {vault.name}` writes a new marker"
+        )
+        return vault.read_unmarked()
+    except VaultMissingError as error:
+        advice = "mount the disk that holds the backups, or correct its path in the config"
+        raise VaultMissingError(str(error), advice=advice) from error
+    return vault
 
 
 def forget_list(config: Config, vault: VaultName) -> None:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct
 
 from backup.app.checks import check_context
 from backup.app.vaults import Purpose, make_vault
 from backup.checker.check import compare_with_vault
 from backup.config import Config
+from backup.errors import UnmarkedVaultError
 from backup.inventory import identities
 from backup.inventory.archives import ArchiveState, vault_totals
 from backup.inventory.database import Inventory
 from backup.model import VaultIdentity, VaultName
-from backup.protocols import Clock, Progress
+from backup.protocols import Clock, Progress, Vault
 from backup.transfer.recognise import Meeting, adopt, meet
 from backup.transfer.retry import FIRST_CONTACT, Patience
 
 
 class ReplacedVault(Struct, frozen=True):
-    """A vault as it was known, and as it is now; `archives` were stored in the one before."""
+    """A vault as it was known, and as it is now; `archives` were stored in the one before.
+
+    `unmarked` tells that its marker is missing or damaged, and which.
+    """
 
     vault: VaultName
     location: str
     exists: bool
     meeting: Meeting
     archives: int
+    unmarked: str = ""
 
     @property
     def before(self) -> VaultIdentity | None:
@@ -41,6 +48,8 @@ class ReplacedVault(Struct, frozen=True):
         """The part of a sentence, after a comma, that tells what is there now."""
         if not self.exists:
             return "and is not there: a new one is made"
+        if self.unmarked:
+            return f"and is not to be recognised now: {self.unmarked}; a new one is written"
         return (
             f"and now is {self.meeting.found[0]}" if self.meeting.found else "and now nothing there is known"
         )
@@ -61,8 +70,13 @@ def look_at_vault(config: Config, inventory: Inventory, name: str, clock: Clock)
     with inventory.reading() as tx:
         known = identities.vault_identity(tx, vault.name)
         count, _ = vault_totals(tx).get(vault.name, (0, 0))
-    meeting = meet(inventory, vault, patience) if state.exists else Meeting(known, ())
-    return ReplacedVault(vault.name, state.location, state.exists, meeting, count)
+    meeting, unmarked = Meeting(known, ()), ""
+    if state.exists:
+        try:
+            meeting = meet(inventory, vault, patience)
+        except UnmarkedVaultError as error:
+            unmarked = str(error)
+    return ReplacedVault(vault.name, state.location, state.exists, meeting, count, unmarked)
 
 
 def accept_vault(
@@ -82,8 +96,27 @@ def accept_vault(
         state = ArchiveState.UNCONFIRMED if lists else ArchiveState.LOST
         with inventory.writing() as tx:
             count = identities.set_state_of_contents(tx, vault.name, state)
+        if found.unmarked:
+            token = _known_again(inventory, found, vault, patience) or os.urandom(16).hex()
+            patience.call(lambda: vault.add_identity(inventory.id, token))
         identity = adopt(inventory, vault, patience, patience.call(lambda: vault.identities(inventory.id)))
     if not lists:
         return Accepted(identity, count)
     report = compare_with_vault(check_context(config, inventory, found.vault, clock=clock, progress=progress))
     return Accepted(identity, sum(one.kind == "missing" for one in report.findings))
+
+
+def _known_again(
+    inventory: Inventory, found: ReplacedVault, vault: Vault, patience: Patience
+) -> VaultIdentity | None:
+    """The known identity of a vault without its marker, if it shows what was stored last.
+
+    It gets that one again: other servers that use it know it by it.
+    """
+    with inventory.reading() as tx:
+        wanted = identities.evidence(tx, vault.name)
+    if wanted is None or found.before is None:
+        return None
+    listing = patience.call(lambda: vault.fetch_listing(vault.request_listing("identity")))
+    is_it = any(one.archive_id == wanted.archive_id for one in listing.archives)
+    return found.before if is_it else None

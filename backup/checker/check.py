@@ -152,6 +152,8 @@ class _Comparison:
         )  # what is newer than the list
         again = [r for r in compared.found_again(tx, self._listing, vault) if r.number not in missed]
         self._mark(tx, again, ArchiveState.STORED)
+        if not self.is_other:
+            compared.condemn_again(tx, self._listing)
         differing = compared.differing_archives(tx, self._listing, vault)
         self._mark(tx, differing, ArchiveState.DAMAGED)
         now = self._context.clock.now()

@@ -137,6 +137,20 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
                     SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
                     WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
     changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, before, listing))
+    condemn_again(tx, listing)
+
+
+def condemn_again(tx: Transaction, listing: int) -> None:
+    """Mark as condemned again what a kept listing shows and catalogs condemn, whatever seemed lost meanwhile.
+
+    Else backups built on it, while a rebuild, or who deletes elsewhere, goes by the catalogs.
+    """
+    sql = f"""UPDATE archives AS a SET state = {{m}}
+              WHERE a.number IN (SELECT archive FROM condemnations) AND a.state IN ({marks(SOUND)})
+                AND EXISTS ({_LINE} AND {_SAME} AND EXISTS (
+                    SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
+                    WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
+    changed(tx, sql, (ArchiveState.CONDEMNED, *SOUND, listing))
 
 
 def confirmable_from(tx: Transaction, vault: VaultName, *, at_once: bool) -> datetime | None:

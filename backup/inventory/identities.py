@@ -125,13 +125,15 @@ def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
 def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
     """Set the state of all stored archives, as another vault is there now; returns their number.
 
-    Listings of the old one are deleted.
+    Listings of the old one are deleted. What catalogs condemn is condemned again when a list of the new one
+    shows it. What is retired stays so where all are only unconfirmed.
     """
     number = stored.get_or_create_vault(tx, vault)
     lists = "SELECT number FROM listings WHERE vault = {m}"
     changed(tx, f"DELETE FROM listed_archives WHERE listing IN ({lists})", (number,))  # noqa: S608
     changed(tx, "DELETE FROM listings WHERE vault = {m}", (number,))
-    there = (*SOUND, ArchiveState.CONDEMNED)
+    doubted = SOUND if state is ArchiveState.LOST else (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
+    there = (*doubted, ArchiveState.CONDEMNED)
     sql = f"""UPDATE archives SET state = {{m}} WHERE state IN ({marks(there)})
               AND domain IN (SELECT number FROM domains WHERE vault = {{m}})"""  # noqa: S608
     return changed(tx, sql, (state, *there, number))

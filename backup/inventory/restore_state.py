@@ -110,6 +110,7 @@ class _Kept(msgspec.Struct):
     failures: dict[int, _Failed] = {}
     has_begun: bool = True
     has_entered: bool = False
+    elsewhere: dict[int, str] = {}
 
 
 class Failure(Struct, frozen=True):
@@ -125,6 +126,7 @@ class RestoreState(Struct, frozen=True):
     `written` are bytes of finished files, `fetched` those that came from the vault; `gone` are the paths of
     files that were given up; `failures` are those of retrievals, by number. Before anything was written
     (`has_begun`) there may be failures alone, and directories, once a session `has_entered` the target.
+    `elsewhere`: archives (by number, with the reason) that could not be had and are not asked for any more.
     """
 
     files: int = 0
@@ -136,6 +138,7 @@ class RestoreState(Struct, frozen=True):
     failures: Mapping[int, Failure] = field(default_factory=dict)
     has_begun: bool = True
     has_entered: bool = False
+    elsewhere: Mapping[int, str] = field(default_factory=dict)
 
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
@@ -147,7 +150,8 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     met = tuple(Problem.of(one.path, one.kind, one.detail) for one in kept.problems)
     failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
-    return RestoreState(*counts, met, frozenset(kept.gone), failures, kept.has_begun, kept.has_entered)
+    stages = (kept.has_begun, kept.has_entered)
+    return RestoreState(*counts, met, frozenset(kept.gone), failures, *stages, kept.elsewhere)
 
 
 def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
@@ -163,6 +167,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         failures={number: _Failed(one.why, one.times) for number, one in progress.failures.items()},
         has_begun=progress.has_begun,
         has_entered=progress.has_entered,
+        elsewhere=dict(progress.elsewhere),
     )
     data = msgspec.msgpack.encode(kept)
     rows_changed(tx, "UPDATE restores SET progress = {m} WHERE number = {m}", (data, restore))
@@ -184,3 +189,10 @@ def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None
         known = failures.get(number)
         failures[number] = Failure(reason, known.times + 1 if known else 1)
     keep_progress(tx, restore, replace(before, failures=failures))
+
+
+def note_elsewhere(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:
+    """Record archives, by number, for which a restore took others before it asked: its report names them."""
+    if why:
+        before = read_progress(tx, restore) or RestoreState(has_begun=False)
+        keep_progress(tx, restore, replace(before, elsewhere={**before.elsewhere, **why}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec import Struct
@@ -15,11 +15,12 @@ from backup.inventory.connections import Transaction
 from backup.inventory.need import kept_snapshots
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.retrievals import ListingRow
+from backup.inventory.times import moment
 from backup.model import PackKind
 from backup.pruner.context import PruneContext
 from backup.pruner.listed import Shown, read_listing
 from backup.pruner.needed import needed_archives
-from backup.retention.prune import PrunedArchive, PrunePlan, PruneRules, plan_prune
+from backup.retention.prune import LISTS_FOLLOW, PrunedArchive, PrunePlan, PruneRules, plan_prune
 
 
 class Found(Struct, frozen=True):
@@ -51,12 +52,26 @@ class Decider:
         shown = read_listing(tx, inventory, vault, head, stored, now, by, has_clock=has_clock)
         rules = PruneRules(
             grace=max(context.grace, timedelta(seconds=runs.longest_run(tx))),
-            listed_before=shown.until,
+            listed_before=self._listed_before(shown, head, stored, now),
             max_fee=self._max_fee,
             may_delete=context.deleting is not None,
         )
         plan = plan_prune(map(self._pruned, stored), self._needed(tx), rules, now=now, fee=context.prices.fee)
         return Found({one.number: one for one in stored}, shown, rules, plan, pruning.decision_marks(tx))
+
+    def _listed_before(
+        self, shown: Shown, head: ListingRow, stored: Sequence[StoredArchive], now: datetime
+    ) -> datetime:
+        """The time before which catalogs were stored that the list shows.
+
+        Where nothing happens any more no newer list is ever made. But one that was asked for days later, and
+        that shows all that is ours (so also the catalogs that condemn), shows what the vault held until then,
+        whatever its date.
+        """
+        shows_all = all(one.listed_at is not None or one.state is ArchiveState.DELETING for one in stored)
+        if not shows_all or self._context.backup.vault.traits.lists_at_once:
+            return shown.until
+        return max(shown.until, min(moment(head.requested_at), now) - LISTS_FOLLOW)
 
     def _needed(self, tx: Transaction) -> set[int]:
         """The numbers of archives that something kept needs."""

@@ -215,7 +215,8 @@ class _Prune:
         unsaid = [one.archive for one in found.plan.waiting if one.why is Why.CATALOGS]
         for one in (*found.plan.condemn, *unsaid):
             archive = found.archives[one.number]
-            for job in (archive.jobs or {anyone}) - archive.condemned_by.keys():
+            have_said = archive.condemned_by.keys() if archive.is_condemned else set()  # else said anew
+            for job in (archive.jobs or {anyone}) - have_said:
                 condemned[job].append(one.pack_id)
             for job, told in archive.condemned_by.items():
                 if told.at > now:  # by a clock that was ahead

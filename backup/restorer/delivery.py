@@ -17,6 +17,7 @@ from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
 from backup.inventory.stages import RestoreStage, RetrievalStage
 from backup.restorer.context import RestoreContext, alone_with
+from backup.restorer.given_up import warnings_of
 from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
@@ -69,6 +70,9 @@ def end_restore(restore: Restore, report: RestoreReport, run: Run, context: Rest
     took = max(0.0, (now - run.started_at).total_seconds())
     report = replace(report, seconds=report.seconds + took)
     is_over = report.outcome is not Outcome.RUNNING
+    if is_over:
+        lacks = warnings_of(context.inventory, restore, is_whole=report.outcome is Outcome.DONE)
+        report = replace(report, warnings=(*report.warnings, *lacks))
     outcome = report.outcome if is_over else Outcome.INTERRUPTED
     with context.inventory.writing() as tx:
         if is_over:

@@ -19,6 +19,7 @@ from backup.errors import (
     DeniedError,
     FormatError,
     RecoveryKeyError,
+    UnmarkedVaultError,
     UnreachableError,
     UsageError,
     VaultMissingError,
@@ -82,11 +83,20 @@ def begin_restore(
     if not plan.choice.output:
         check_room(plan, os.fsdecode(target))
     pack_keys = _open_packs(plan, keys, context)
-    with suppress(UnreachableError, DeniedError, VaultMissingError):  # told when something is asked for
-        require_same(context.inventory, context.vault, Patience(context.clock, attempts=1))
+    _refuse_other(context)
     with context.inventory.writing() as tx:
         same = _same_open(tx, plan, target)  # another process may have begun it while the key was typed
         return same or _record(tx, plan, target, pack_keys, context, tier, on_capacity)
+
+
+def _refuse_other(context: RestoreContext) -> None:
+    """`OtherVaultError`; one that lacks its marker is read: each archive is recognised by its own id."""
+    try:
+        require_same(context.inventory, context.vault, Patience(context.clock, attempts=1))
+    except (UnreachableError, DeniedError, VaultMissingError):
+        pass  # told when something is asked for
+    except UnmarkedVaultError as error:
+        context.progress.note(f"{error}: its archives are read all the same; {error.advice}")
 
 
 def find_open(context: RestoreContext, plan: RestorePlan, target: bytes) -> Restore | None:

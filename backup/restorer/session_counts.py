@@ -54,6 +54,7 @@ class SessionCounts:
             problems=self.all_problems(),
             gone=self.before.gone | gone,
             failures=self.before.failures,
+            elsewhere=self.before.elsewhere,
         )
 
     def report(

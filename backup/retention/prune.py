@@ -21,6 +21,9 @@ from backup.model import PackKind
 DEFAULT_GRACE = timedelta(days=3)
 DEFAULT_KEEP_RUNS = timedelta(days=400)
 """The age from which on records of runs may go: over a year, so that a yearly task is there twice."""
+LISTS_FOLLOW = timedelta(days=3)
+"""A cold vault makes a new list within a day or two of a change: after this time its newest one shows it."""
+_LIST_IS_KEPT = timedelta(days=1)  # so long a list is gone by before the vault is asked again
 _CLOCKS_DIFFER = timedelta(hours=1)  # a condemnation of later than that had a wrong clock: it is said again
 
 
@@ -165,7 +168,8 @@ def _wait(one: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) -> Wai
         if grace_ends > now:
             return Waiting(one, Why.GRACE, max(grace_ends, one.free_at))
         if rules.listed_before <= begins:
-            return Waiting(one, Why.LISTING, None)
+            comes = begins + LISTS_FOLLOW + _LIST_IS_KEPT
+            return Waiting(one, Why.LISTING, max(comes, one.free_at) if comes > now else None)
         if one.free_at > now and not is_refused:
             return Waiting(one, Why.DURATION, one.free_at, fee(one, now) if rules.may_delete else None)
     if is_refused:

@@ -15,6 +15,7 @@ from backup.errors import (
     ArchiveShortError,
     IntegrityError,
     RetrievalExpiredError,
+    UnmarkedVaultError,
     UploadExpiredError,
     VaultError,
     VaultMissingError,
@@ -50,7 +51,8 @@ from backup.model import (
 from backup.protocols import Clock, VaultTraits
 from backup.vault import dirfd, layout, upload_checks
 from backup.vault.directory_marks import is_mark, marks_in, write_mark
-from backup.vault.layout import ArchiveRecord, Marker, Root, UploadRecord
+from backup.vault.layout import ArchiveRecord, Root, UploadRecord
+from backup.vault.marker import LAYOUT, Marker, read_marker, write_first_marker, write_marker_anew
 from backup.vault.rate_limit import NO_LIMITS, UNLIMITED, RateLimits
 
 TRAITS = VaultTraits(
@@ -79,11 +81,20 @@ class DirectoryVault:
     It keeps no record of retrievals, so `open_retrievals` is empty: asking again costs nothing.
     """
 
-    def __init__(self, name: VaultName, path: str, clock: Clock, limits: RateLimits = NO_LIMITS) -> None:
+    def __init__(
+        self,
+        name: VaultName,
+        path: str,
+        clock: Clock,
+        limits: RateLimits = NO_LIMITS,
+        *,
+        reads_unmarked: bool = False,
+    ) -> None:
         self._name = name
         self._path = os.path.abspath(path)
         self._clock = clock
         self._limits = limits
+        self._reads_unmarked = reads_unmarked
         self._completing = threading.Lock()
 
     @property
@@ -97,8 +108,8 @@ class DirectoryVault:
         return TRAITS
 
     def create(self) -> None:
-        """Make the directory (0700; the one above must exist) and its marker."""
-        marker = Marker(layout.LAYOUT, secrets.token_hex(16), self._clock.now())
+        """Make the directory (0700; the one above must exist) and its marker. `UnmarkedVaultError`."""
+        marker = Marker(LAYOUT, secrets.token_hex(16), self._clock.now())
         with dirfd.failing_as_vault("make a vault", self._path):
             try:
                 os.mkdir(self._path, 0o700)
@@ -110,10 +121,10 @@ class DirectoryVault:
                 advice = f"mount the disk that holds {above}, or make that directory"
                 raise VaultMissingError(message, advice=advice) from error
             with self._directory() as root:
-                layout.write_marker(root, marker)
+                write_first_marker(root, self._name, marker)
 
     def state(self) -> VaultState:
-        """The number of archives and bytes in the vault."""
+        """The number of archives and bytes in the vault, which is there without its marker, too."""
         try:
             listing = self.fetch_listing(_LISTING)
         except VaultMissingError:
@@ -124,14 +135,24 @@ class DirectoryVault:
     # Which vault this is.
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:  # noqa: ARG002 (all see the same)
-        """The id in the marker file."""
-        with self._root("look which vault it is") as root:
-            return [VaultIdentity(layout.read_marker(root).id)]
+        """The id in the marker file. `UnmarkedVaultError` if it is missing or damaged."""
+        with self._reading("look which vault it is") as root:
+            try:
+                return [VaultIdentity(read_marker(root, self._name).id)]
+            except UnmarkedVaultError:
+                if self._reads_unmarked:
+                    return []
+                raise
 
-    def add_identity(self, inventory_id: InventoryId, token: str) -> None:  # noqa: ARG002 (the marker has one)
-        """Do nothing: the marker file has had an id since the vault was made."""
-        with self._root("look which vault it is"):
-            return
+    def add_identity(self, inventory_id: InventoryId, token: str) -> None:  # noqa: ARG002 (all see the same)
+        """Write the marker anew, with that id, if it is missing or damaged; else it has one."""
+        marker = Marker(LAYOUT, token, self._clock.now())
+        with self._reading("write its marker anew") as root:
+            write_marker_anew(root, self._name, marker)
+
+    def read_unmarked(self) -> DirectoryVault:
+        """The same vault for who reads alone: its archives say what it is, where the marker does not."""
+        return DirectoryVault(self._name, self._path, self._clock, self._limits, reads_unmarked=True)
 
     def newest_catalogs(
         self,
@@ -139,7 +160,7 @@ class DirectoryVault:
         known: Mapping[bytes, int],
     ) -> Sequence[ListedArchive]:
         """All catalogs of the inventory in this vault, and all of its jobs: every record is read anyway."""
-        with self._root("list the catalogs") as root:
+        with self._reading("list the catalogs") as root:
             listed = [_listed(*each) for each in layout.all_archives(root)]
             catalogs = [one for one in listed if one.label and one.label.kind is PackKind.CATALOG]
             found = [
@@ -271,7 +292,7 @@ class DirectoryVault:
     ) -> RetrievalId:
         """A retrieval that is ready at once; ranges must be aligned to MiB, as in Glacier."""
         with (
-            self._root(f"retrieve archive {archive_id}") as root,
+            self._reading(f"retrieve archive {archive_id}") as root,
             dirfd.failing_as_archive(archive_id, self._path),
         ):
             size = layout.archive_size(root, archive_id)
@@ -290,13 +311,13 @@ class DirectoryVault:
 
     def open_retrievals(self) -> Mapping[str, RetrievalId]:
         """An empty list: the directory keeps no record of retrievals."""
-        with self._root("look for retrievals"):
+        with self._reading("look for retrievals"):
             return {}
 
     def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
         """READY for each archive that is still there."""
         statuses = {}
-        with self._root("look for archives") as root:
+        with self._reading("look for archives") as root:
             for each in ids:
                 parsed = _parse_retrieval(each)
                 there = parsed is not None and layout.archive_size(root, parsed[0]) is not None
@@ -305,7 +326,7 @@ class DirectoryVault:
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
         """Read bytes of an archive; the vault has no hash of its own for them."""
-        with self._root(f"fetch retrieval {retrieval_id}") as root:
+        with self._reading(f"fetch retrieval {retrieval_id}") as root:
             parsed = _parse_retrieval(retrieval_id)
             if parsed is None:
                 raise RetrievalExpiredError(f"vault {self._path} knows no retrieval {retrieval_id}")
@@ -324,18 +345,18 @@ class DirectoryVault:
 
     def request_listing(self, token: str) -> ListingId:  # noqa: ARG002 (there is nothing to find again)
         """A listing that is ready at once."""
-        with self._root("list the archives"):
+        with self._reading("list the archives"):
             return _LISTING
 
     def listing_status(self, listing_id: ListingId) -> RetrievalStatus:
         """READY, always: the list is made when it is fetched."""
-        with self._root("list the archives"):
+        with self._reading("list the archives"):
             return RetrievalStatus(RetrievalState.READY if listing_id == _LISTING else RetrievalState.EXPIRED)
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         """The archives that are in the directory now."""
         as_of = self._clock.now()
-        with self._root("list the archives") as root:
+        with self._reading("list the archives") as root:
             if listing_id != _LISTING:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
             listed = [_listed(*each) for each in layout.all_archives(root)]
@@ -358,13 +379,27 @@ class DirectoryVault:
 
     @contextmanager
     def _root(self, doing: str) -> Iterator[Root]:
+        """For writing: with its marker."""
+        with self._opened(doing) as root:
+            read_marker(root, self._name)
+            yield root
+
+    @contextmanager
+    def _reading(self, doing: str) -> Iterator[Root]:
+        """For reading: archives can be read where the marker is not what it was."""
+        with self._opened(doing) as root:
+            with suppress(UnmarkedVaultError):
+                read_marker(root, self._name)
+            yield root
+
+    @contextmanager
+    def _opened(self, doing: str) -> Iterator[Root]:
         if not os.path.isdir(self._path):
             raise VaultMissingError(
                 f"cannot {doing}: there is no directory {self._path}",
                 advice=f"mount the disk that holds {self._path}; for a new vault run `nightvault init`",
             )
         with dirfd.failing_as_vault(doing, self._path), self._directory() as root:
-            layout.read_marker(root)
             yield root
 
 

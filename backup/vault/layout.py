@@ -1,6 +1,6 @@
 """The files of a directory vault. Every change is atomic: a crash leaves a whole upload or a whole archive.
 
-    nightvault-vault.json           marks the vault, as opposed to an empty mount point
+    nightvault-vault.json           marks the vault, as opposed to an empty mount point: `marker.py`
     uploads/<id>/upload.json        description, part size, start
     uploads/<id>/data               the parts, each at its offset
     uploads/<id>/data.new           a hard link to a whole file, until it is renamed to `data`
@@ -31,8 +31,6 @@ from backup.errors import (
     ArchiveUnreadableError,
     IntegrityError,
     UploadExpiredError,
-    VaultError,
-    VaultMissingError,
 )
 from backup.files import sync_directory
 from backup.format.treehash import TreeHasher
@@ -41,22 +39,11 @@ from backup.page_cache import forget
 from backup.vault import dirfd
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, slices
 
-MARKER = "nightvault-vault.json"
-LAYOUT = 1
-
 _LINKED = "data.new"  # a file that becomes `data`
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHELF = re.compile(r"[0-9a-f]{2}")
 _PART = re.compile(rb"([0-9]{1,16}) ([0-9]{1,16}) ([0-9a-f]{64})")
 _FORGOTTEN = re.compile(rb"([0-9]{1,16}) forgotten")
-
-
-class Marker(msgspec.Struct, frozen=True):
-    """The content of the marker file; the id tells one vault from another."""
-
-    layout: int
-    id: str
-    created_at: datetime
 
 
 class UploadRecord(msgspec.Struct, frozen=True):
@@ -83,7 +70,7 @@ class Root(Struct, frozen=True):
     path: str
 
 
-_Record = TypeVar("_Record", Marker, UploadRecord, ArchiveRecord)
+_Record = TypeVar("_Record", UploadRecord, ArchiveRecord)
 
 
 def _read_record(name: str, kind: type[_Record], dir_fd: int) -> _Record | None:
@@ -96,34 +83,6 @@ def _read_record(name: str, kind: type[_Record], dir_fd: int) -> _Record | None:
 
 def _write_record(name: str, record: msgspec.Struct, dir_fd: int) -> None:
     dirfd.write_file(name, msgspec.json.encode(record), dir_fd=dir_fd)
-
-
-# The vault.
-
-
-def write_marker(root: Root, marker: Marker) -> None:
-    """Make a directory a vault, writing the marker last; no effect if there is one."""
-    if dirfd.file_size(MARKER, dir_fd=root.fd) is None:
-        dirfd.make_directory("archives", dir_fd=root.fd)
-        dirfd.make_directory("uploads", dir_fd=root.fd)
-        _write_record(MARKER, marker, root.fd)
-
-
-def read_marker(root: Root) -> Marker:
-    """The marker. `VaultMissingError` without one, `VaultError` for one that cannot be parsed."""
-    try:
-        marker = _read_record(MARKER, Marker, root.fd)
-    except FileNotFoundError as error:
-        raise VaultMissingError(
-            f"there is no vault in {root.path}: it has no {MARKER}",
-            advice=f"mount the disk that belongs at {root.path}; for a new vault run `nightvault init`",
-        ) from error
-    if marker is None or marker.layout != LAYOUT:
-        raise VaultError(
-            f"{root.path}/{MARKER} is damaged, or from another version",
-            advice="use the nightvault that made this vault, or a newer one",
-        )
-    return marker
 
 
 # Uploads.
@@ -337,6 +296,13 @@ def archive_record(root: Root, archive_id: ArchiveId) -> ArchiveRecord | None:
     ):
         return _read_record(f"{archive_id}.json", ArchiveRecord, shelf)
     return None
+
+
+def holds_archives(root: Root) -> bool:
+    """Whether there is any archive, whatever else of the vault is there."""
+    with suppress(FileNotFoundError):
+        return next(all_archives(root), None) is not None
+    return False
 
 
 def all_archives(root: Root) -> Iterator[tuple[ArchiveId, ArchiveRecord]]:

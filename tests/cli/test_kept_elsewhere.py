@@ -41,6 +41,11 @@ def data_archives(server: Server) -> list[str]:
     return [one["archive_id"] for one in server.json("archives") if one["kind"] == "data"]
 
 
+def flat(text: str) -> str:
+    """The text in one line."""
+    return " ".join(text.split())
+
+
 def planned(server: Server) -> str:
     """The archive that a restore would read."""
     plan = server.json("restore", "latest", "--target", server.folder / "none", "--dry-run")
@@ -51,12 +56,24 @@ def planned(server: Server) -> str:
 def test_a_restore_takes_it_from_the_other_archive(twice: Server, tmp_path: Path) -> None:
     words = ("restore", "latest", "--key", twice.key_file, "--target", tmp_path / "out")
     with taken_away(twice, planned(twice)):
+        lost = planned(twice)
         done = twice.done(*words)
         assert "what it held is kept in another archive, too" in done.stderr
+        assert f"has lost archive {lost}: what is needed of it was taken" in flat(done.stderr)
         assert_same_tree(Path(f"{tmp_path}/out{twice.source}"), twice.source)
         assert not list((tmp_path / "out").glob(".nightvault*")), "no mark is left"
         assert [one["state"] for one in twice.json("restores", "--all")] == ["done", "cancelled"]
     assert [run["outcome"] for run in twice.json("runs") if run["kind"] == "restore"] == ["done"]
+
+
+def test_the_document_names_what_the_vault_has_lost(twice: Server, tmp_path: Path) -> None:
+    lost = planned(twice)
+    with taken_away(twice, lost):
+        done = twice.json("restore", "latest", "--key", twice.key_file, "--target", tmp_path / "out")
+    assert (done["outcome"], done["problems"]) == ("done", [])
+    (warning,) = done["warnings"]
+    assert lost in warning
+    assert "the next backup stores again what is still on this machine" in warning
 
 
 def test_the_key_is_read_once(twice: Server, tmp_path: Path) -> None:
@@ -70,7 +87,9 @@ def test_the_key_is_read_once(twice: Server, tmp_path: Path) -> None:
 def test_a_dump_takes_it_from_there_too(twice: Server, tmp_path: Path) -> None:
     words = ("dump", f"latest:{twice.source}", "--tar", "--key", twice.key_file, "-o", tmp_path / "out.tar")
     with taken_away(twice, planned(twice)):
-        twice.done(*words)
+        lost = planned(twice)
+        done = twice.done(*words)
+        assert f"has lost archive {lost}" in flat(done.stderr)
     with tarfile.open(tmp_path / "out.tar") as tar:
         tar.extractall(tmp_path / "out", filter="tar")
     files = [one.relative_to(twice.source) for one in twice.source.rglob("*") if one.is_file()]

@@ -172,7 +172,9 @@ def test_progress_is_what_was_kept(books: Inventory, snapshot: SnapshotId) -> No
     with books.reading() as tx:
         assert restore_state.read_progress(tx, restore.number) is None
     problem = Problem(b"caf\xe9", ProblemKind.DAMAGED, "gone")
-    kept = restore_state.RestoreState(3, 4000, 5000, 1.5, (problem,), frozenset({b"caf\xe9", b"a"}))
+    counts = (3, 4000, 5000, 1.5)
+    gone = frozenset({b"caf\xe9", b"a"})
+    kept = restore_state.RestoreState(*counts, (problem,), gone, elsewhere={7: "it is gone"})
     with books.writing() as tx:
         restore_state.keep_progress(tx, restore.number, kept)
     with books.reading() as tx:

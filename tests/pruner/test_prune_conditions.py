@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.inventory.archives import ArchiveState
+from backup.inventory.identities import set_state_of_contents
 from backup.inventory.invariants import INVARIANTS, violations
 from backup.inventory.times import micros
 from backup.model import Listing, ListingId, PackKind, Tier, VaultState
@@ -20,7 +21,7 @@ from backup.pruner.decide import Decider, Found
 from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
-from tests.support.checking import query
+from tests.support.checking import check, query
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 from tests.support.nights import DAY, Nights
 from tests.support.rebuilding import archive_file, bare, rows
@@ -137,6 +138,58 @@ def test_a_list_of_before_the_catalogs_is_not_gone_by(nights: Nights) -> None:
     assert nights.listed() >= before
     nights.clock.advance(2 * DAY)
     vault.lag = DAY
+    assert site.prune().deleted.archives == 1
+
+
+class Still(FaultyVault):
+    """A vault that makes a list only after a change: the last one is made half an hour after it, or never."""
+
+    made: Listing | None = None
+    is_late = False
+
+    @property
+    def traits(self) -> VaultTraits:
+        return replace(super().traits, lists_at_once=False)
+
+    def fetch_listing(self, listing_id: ListingId) -> Listing:
+        now = super().fetch_listing(listing_id)
+        there = {one.archive_id for one in now.archives}
+        if self.made is None or (
+            {one.archive_id for one in self.made.archives} != there and not self.is_late
+        ):
+            newest = max(one.created_at for one in now.archives)
+            self.made = replace(now, as_of=newest + timedelta(minutes=30))
+        return self.made
+
+
+def test_where_nothing_happens_any_more_what_is_condemned_goes_too(nights: Nights) -> None:
+    """No list is ever made that is an hour newer than the catalogs that condemn; the last one shows them."""
+    nights.forget(1, 2, 3)
+    vault = Still(nights.vault)
+    site = replace(nights.site, vault=vault)
+    assert site.prune(grace=DAY).condemned.archives == 1
+    begins = nights.clock.now()
+    nights.clock.advance(2 * DAY)
+    (waiting,) = site.prune(grace=DAY).waiting
+    assert (waiting.why, waiting.until) == ("listing", begins + 4 * DAY)
+    nights.clock.advance(2 * DAY)
+    assert site.prune(grace=DAY).deleted.archives == 1
+    nights.assert_kept()
+
+
+def test_a_still_vault_is_not_believed_that_does_not_show_the_catalogs(nights: Nights) -> None:
+    """Its list is late, whatever the reason: it may lack others' catalogs, too."""
+    nights.forget(1, 2, 3)
+    vault = Still(nights.vault)
+    site = replace(nights.site, vault=vault)
+    vault.is_late = True  # from the list on that the first prune makes
+    assert site.prune().condemned.archives == 1
+    nights.clock.advance(40 * DAY)
+    report = site.prune()
+    assert report.deleted.archives == 0
+    assert [(one.why, one.until) for one in report.waiting] == [("listing", None)]
+    vault.is_late = False
+    nights.clock.advance(DAY)
     assert site.prune().deleted.archives == 1
 
 
@@ -298,3 +351,74 @@ def test_what_no_backup_came_back_for_goes_in_the_end(tmp_path: Path) -> None:
     nights.clock.advance(4 * DAY)
     assert nights.site.prune().deleted.archives == 1
     nights.site.close()
+
+
+# Another vault was accepted, or what seemed lost is there again.
+
+
+def test_what_catalogs_condemn_is_condemned_again_once_a_list_shows_it(nights: Nights) -> None:
+    """Where a list takes hours all counted as lost; a backup must not build on it, and it goes at last."""
+    nights.forget(1, 2, 3)
+    assert nights.site.prune().condemned.archives == 1
+    for state in (ArchiveState.LOST, ArchiveState.UNCONFIRMED):
+        with nights.site.inventory.writing() as tx:
+            set_state_of_contents(tx, nights.vault.name, state)
+        assert ArchiveState.CONDEMNED not in nights.states()
+        check(nights.site)
+        assert nights.states().count(ArchiveState.CONDEMNED) == 1
+    nights.clock.advance(4 * DAY)
+    before = nights.listed()
+    assert nights.site.prune().deleted.archives == 1
+    assert len(before - nights.listed()) == 1
+    nights.assert_kept()
+    assert bare(nights.folder, nights.site).rebuild().state == "done"
+
+
+def test_what_is_needed_of_it_a_catalog_takes_up(nights: Nights) -> None:
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    with nights.site.inventory.writing() as tx:
+        set_state_of_contents(tx, nights.vault.name, ArchiveState.LOST)
+    nights.take_back(1, 2, 3)
+    check(nights.site)
+    assert nights.site.prune().taken_up.archives == 1
+    assert query(nights.site, "SELECT count(*) FROM condemnations") == [(0,)]
+    nights.clock.advance(40 * DAY)
+    assert nights.site.prune().deleted.archives == 0
+    nights.assert_kept()
+
+
+def test_what_is_not_there_is_lost_and_nobody_condemns_it(nights: Nights) -> None:
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    ((gone,),) = query(nights.site, "SELECT archive_id FROM archives WHERE state = 'condemned'")
+    archive_file(nights.folder / "vault", gone).unlink()
+    with nights.site.inventory.writing() as tx:
+        set_state_of_contents(tx, nights.vault.name, ArchiveState.UNCONFIRMED)
+    check(nights.site)
+    assert query(nights.site, "SELECT archive_id FROM archives WHERE state = 'lost'") == [(gone,)]
+
+
+def test_a_condemned_archive_that_a_check_found_damaged_is_condemned_anew(nights: Nights) -> None:
+    """Every job's catalogs have condemned it, so that nobody would say it again."""
+    nights.forget(1, 2, 3)
+    nights.site.prune()
+    with nights.site.inventory.writing() as tx:
+        tx.exec_driver_sql("UPDATE archives SET state = 'damaged' WHERE state = 'condemned'")
+    catalogs = len(nights.states(PackKind.CATALOG))
+    assert nights.site.prune().condemned.archives == 1
+    assert len(nights.states(PackKind.CATALOG)) == catalogs + 1
+    assert nights.states().count(ArchiveState.CONDEMNED) == 1
+    nights.clock.advance(4 * DAY)
+    assert nights.site.prune().deleted.archives == 1
+
+
+def test_what_is_retired_stays_so_in_another_directory(nights: Nights) -> None:
+    with nights.site.inventory.writing() as tx:
+        tx.exec_driver_sql(
+            "UPDATE archives SET state = 'retired'"
+            " WHERE number = (SELECT min(number) FROM archives WHERE kind = 1)"
+        )
+        set_state_of_contents(tx, nights.vault.name, ArchiveState.UNCONFIRMED)
+    check(nights.site)
+    assert nights.states().count(ArchiveState.RETIRED) == 1

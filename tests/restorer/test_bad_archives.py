@@ -261,7 +261,10 @@ def test_an_archive_that_was_removed(rig: Rig, out: Path) -> None:
     archive_id, archive, *_ = frame_places(rig.site)[0]
     rig.site.vault.delete_archives({ArchiveId(archive_id): None})
     spoilt = users_of(rig.site, f"archive = {archive}")
-    assert_spoilt(rig, rig.restore(out), spoilt, out, "its archive is gone from the vault")
+    report = rig.restore(out)
+    assert_spoilt(rig, report, spoilt, out, "its archive is gone from the vault")
+    (warning,) = report.warnings
+    assert f"has lost archive {archive_id}: what lies in another one, too, was taken from there" in warning
 
 
 class Unreadable(FaultyVault):
@@ -442,6 +445,7 @@ def test_a_tar_lacks_what_cannot_be_had_and_a_file_breaks_off(rig: Rig) -> None:
     assert report.outcome is Outcome.PARTIAL
     assert {os.path.basename(one.path) for one in report.problems} == spoilt
     assert all("gone from the vault" in one.detail for one in report.problems)
+    assert [archive_id in one for one in report.warnings] == [True]
     with tarfile.open(fileobj=io.BytesIO(data.getvalue())) as tar:
         names = {os.fsencode(os.path.basename(name)) for name in tar.getnames()}
     assert not names & spoilt

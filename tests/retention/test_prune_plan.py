@@ -205,7 +205,14 @@ def test_the_list_must_be_newer_than_what_condemned() -> None:
     for listed, goes in ((then - DAY, False), (then, False), (then + HOUR, True)):
         found = plan(([condemned(1)], set(), PruneRules(GRACE, listed)))
         assert bool(found.delete) == goes
-        assert [one.why for one in found.waiting] == ([] if goes else [Why.LISTING])
+        assert [(one.why, one.until) for one in found.waiting] == ([] if goes else [(Why.LISTING, None)])
+
+
+def test_a_list_that_shows_the_catalogs_is_expected_within_four_days() -> None:
+    then = NOW - 5 * HOUR
+    one = replace(condemned(1), condemned_at=then, told_at=then)
+    found = plan(([one], set(), PruneRules(HOUR, then)))
+    assert [(wait.why, wait.until) for wait in found.waiting] == [(Why.LISTING, then + 4 * DAY)]
 
 
 @pytest.mark.parametrize("is_decided", [False, True])

@@ -19,6 +19,7 @@ from backup.errors import (
     IntegrityError,
     NightvaultError,
     RetrievalExpiredError,
+    UnmarkedVaultError,
     UnreachableError,
     UploadExpiredError,
     VaultError,
@@ -37,8 +38,11 @@ from backup.model import (
 )
 from backup.vault import layout
 from backup.vault.directory import DirectoryVault
+from backup.vault.marker import DAMAGED, MARKER
 from tests.support.archives import CATALOG, complete, cut, part_of, read_directly, send, some_bytes, store
+from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import ManualClock
+from tests.support.wholeness import list_now
 
 DATA = some_bytes(2 * MIB + 77)
 
@@ -151,23 +155,64 @@ def test_a_file_is_no_vault(tmp_path: Path) -> None:
         vault.list_uploads()
 
 
-@pytest.mark.parametrize(
-    "marker", ["", "{}", '{"layout":2,"id":"x","created_at":"2026-01-01T00:00:00Z"}', "[1"]
-)
-def test_a_marker_of_another_kind_is_not_worked_on(directory: DirectoryVault, marker: str) -> None:
-    Path(directory.state().location, layout.MARKER).write_text(marker)
-    with pytest.raises(VaultError, match="another version") as caught:
-        directory.begin_upload(CATALOG, MIB)
-    assert not isinstance(caught.value, VaultMissingError)
+def test_a_marker_of_another_layout_is_not_worked_on(directory: DirectoryVault) -> None:
+    store(directory, b"abc")
+    marker = Path(directory.state().location, MARKER)
+    marker.write_text('{"layout":2,"name":"of a later version"}')
+    calls: list[Callable[[], object]] = [
+        lambda: directory.begin_upload(CATALOG, MIB),
+        lambda: list_now(directory),
+        lambda: directory.identities(INVENTORY_ID),
+        lambda: directory.add_identity(INVENTORY_ID, "a" * 32),
+        directory.create,
+    ]
+    for call in calls:
+        with pytest.raises(VaultError, match="another version") as caught:
+            call()
+        assert "or a newer one" in caught.value.advice
+    assert "later" in marker.read_text()
+
+
+@pytest.mark.parametrize("marker", ["", "{}", '{"layout":1,"id":"x"', '{"layout":1}', "[1", "\0" * 500, None])
+def test_without_a_sound_marker_archives_are_read_and_nothing_is_written(
+    directory: DirectoryVault, marker: str | None
+) -> None:
+    archive_id = store(directory, b"abc")
+    path = Path(directory.state().location, MARKER)
+    path.unlink()
+    if marker is not None:
+        path.write_text(marker)
+    before = sorted(os.listdir(path.parent))
+    assert directory.state().exists
+    assert [one.archive_id for one in list_now(directory).archives] == [archive_id]
+    retrieval_id = directory.request_retrieval(archive_id, None, Tier.BULK, "t")
+    assert directory.fetch(retrieval_id, ByteRange(0, 3)).data == b"abc"
+    calls: list[Callable[[], object]] = [
+        lambda: directory.begin_upload(CATALOG, MIB),
+        lambda: directory.delete_archives({archive_id: None}),
+        lambda: directory.identities(INVENTORY_ID),
+        directory.create,
+    ]
+    for call in calls:
+        with pytest.raises(UnmarkedVaultError, match=MARKER) as caught:
+            call()
+        assert "`nightvault vaults accept disk`" in caught.value.advice
+    assert sorted(os.listdir(path.parent)) == before
+    assert directory.read_unmarked().identities(INVENTORY_ID) == []
+    directory.add_identity(INVENTORY_ID, "b" * 32)
+    assert directory.identities(INVENTORY_ID) == ["b" * 32]
+    assert path.with_name(DAMAGED).exists() == (marker is not None)
+    directory.add_identity(INVENTORY_ID, "c" * 32)
+    assert directory.identities(INVENTORY_ID) == ["b" * 32], "it has one"
 
 
 def test_a_directory_that_is_there_becomes_a_vault_without_losing_a_file(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     vault = DirectoryVault(VaultName("disk"), str(tmp_path), ManualClock())
     vault.create()
-    marker = (tmp_path / layout.MARKER).read_bytes()
+    marker = (tmp_path / MARKER).read_bytes()
     vault.create()
-    assert (tmp_path / layout.MARKER).read_bytes() == marker
+    assert (tmp_path / MARKER).read_bytes() == marker
     assert (tmp_path / "lost+found").is_dir()
 
 

@@ -223,6 +223,8 @@ def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:
 
     for line in problem_lines(report.problems):
         cli.warn(line)
+    for warning in report.warnings:
+        cli.warn(f"warning: {warning}")
     if output is not None:
         shown = {"file": output}
         text = f"{counted(report.files, 'file')}, {size(report.bytes)}, written to {output}"

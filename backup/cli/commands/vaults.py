@@ -68,7 +68,7 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
 
     What this inventory stored in the one before counts as lost where the new one does not hold it: the next
     backup stores anew what is needed now, and a full catalog. Snapshots of what is no more on this machine
-    stay incomplete. A vault that is not there is made.
+    stay incomplete. A vault that is not there is made; a directory without a sound marker gets a new one.
     """
     from backup.app.opened import opened
     from backup.app.replaced_vaults import accept_vault, look_at_vault

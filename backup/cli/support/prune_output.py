@@ -204,10 +204,25 @@ def _notes(report: PruneReport) -> Iterator[str]:
         yield "until their grace ends, `nightvault undelete` takes them back"
     if "duration" in reasons and report.may_delete:
         yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
+    yield from _of_lists(report)
     if not report.may_delete and (report.waiting or report.condemned.archives):
         yield (
             'this server condemns, and does not delete (deletes = "elsewhere"): '
             "`nightvault prune --delete-only` on another machine does, or this server with a prune_role_arn"
+        )
+
+
+def _of_lists(report: PruneReport) -> Iterator[str]:
+    """For how long a list is waited for that shows the catalogs which condemn, and what to do after that."""
+    untils = [one.until for one in report.waiting if one.why == "listing"]
+    known = [one for one in untils if one is not None]
+    if known:
+        latest = _day(max(known))
+        yield f"the vault's list shows the catalogs that condemn by {latest} at the latest: prune again then"
+    if None in untils:
+        yield (
+            f"the list of vault {report.vault} does not show all that was stored days ago: `nightvault check "
+            f"{report.vault}` says what it lacks; after the next backup the vault makes a new one"
         )
 
 

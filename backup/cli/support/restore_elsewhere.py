@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from backup.cli.support.context import Cli
@@ -34,15 +34,21 @@ def begin_and_ask(
 
     The recovery key is at hand now, and the copies' keys have to be opened by it. What was asked for before
     serves the new restore, too, so nothing is paid twice. `began` is called before anything is asked for.
+    The report of the last one names what the first ones could not have.
     """
     from backup.app.state import State
+    from backup.inventory.restore_state import note_elsewhere
     from backup.inventory.stages import RetrievalStage
+    from backup.restorer.given_up import given_up
     from backup.restorer.restore import advance, cancel, plan_restore
 
     directory = State(cli.config().state_dir).restores
+    lacks: Mapping[int, str] = {}
     while True:
         begun = begin_within_limit(cli, plan, target, context, terms)
         began(begun, context)
+        with context.inventory.writing() as tx:
+            note_elsewhere(tx, begun.number, lacks)
         known = advance(begun, context)
         if all(one.state is not RetrievalStage.FAILED for one in known):
             return Asked(begun, plan, known)
@@ -50,5 +56,7 @@ def begin_and_ask(
         if not better.archives.keys() - plan.archives.keys():
             return Asked(begun, plan, known)  # it is kept nowhere else
         cli.say("what it held is kept in another archive, too, and is taken from there")
+        with context.inventory.reading() as tx:
+            lacks = given_up(tx, begun)
         cancel(begun, context.inventory, directory, cli.clock)
         plan = better  # without the archives that are lost now: each round there are fewer
