@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +21,9 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import INVENTORY_ID, Site, enrolled, recovery_key
 from tests.support.catalogs import catalogs
 from tests.support.doubles import ManualClock
-from tests.support.extracting import SCRIPT, extract
+from tests.support.extracting import extract, imported
 from tests.support.rebuilding import NEW_ID, bare
-from tests.support.strangers import STRANGER_ID, forged_full, packs_of, stranger
+from tests.support.strangers import CONTENT, STRANGER_ID, forged_full, packs_of, stranger
 from tests.support.trees import assert_same_tree, snapshot_of
 from tests.support.wholeness import list_now
 
@@ -78,14 +76,8 @@ def thief(shared: Shared) -> Site:
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("nightvault_extract_strangers", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with imported("nightvault_extract_strangers") as module:
+        yield module
 
 
 def remove_fulls(shared: Shared, inventory_id: InventoryId) -> None:
@@ -110,7 +102,9 @@ def test_a_forged_full_catalog_is_named_and_not_used(shared: Shared, thief: Site
     listed = shared.extract("--job", "job", "--list", code=3)
     assert [one.id for one in shared.site.snapshots()] == [line[:16] for line in listed.splitlines()][:2]
     assert thief.snapshot().id not in listed
-    assert thief.snapshot().id in shared.extract("--job", "theirs", "--list")
+    told = shared.extract("--job", "theirs", "--list")
+    assert thief.snapshot().id in told
+    assert told.endswith(f"1 files  {len(CONTENT)} bytes\n")
 
 
 def test_a_forged_base_spoils_no_later_night(shared: Shared, thief: Site) -> None:
