@@ -10,13 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from backup.model import MIB
 from tests.support.extracting import imported
-from tests.vectors.format.make_round3 import ANCESTORS
+from tests.vectors.format.make_round3 import ANCESTORS, JOB_ID
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,35 @@ def test_broken_catalogs_of_the_third_round(script: ModuleType, name: str, says:
     if name.startswith("content"):
         with pytest.raises(script.ExtractError, match=says):
             list(extractor.records(pack))
+
+
+def test_a_first_record_that_does_not_fit_is_refused(script: ModuleType) -> None:
+    header = script.Header(b"", 2, 1, bytes(16), b"", b"", 0, JOB_ID, 9)
+    honest = [1, 1, 9, 1, JOB_ID, "home", 8, "host", "program", None, [], None, None]
+    assert script.start_of(honest, header).claim == ()
+    assert script.start_of(honest[:9], header).claim == ()
+    for place, value in ((1, 2), (2, 8), (3, 2), (4, bytes(16)), (5, 7), (10, [b"short"])):
+        changed = [*honest[:place], value, *honest[place + 1 :]]
+        with pytest.raises(script.ExtractError):
+            script.start_of(changed, header)
+    many = [number.to_bytes(16, "big") for number in range(1001)]
+    with pytest.raises(script.ExtractError, match="too many ancestors"):
+        script.start_of([*honest[:10], many, None, None], header)
+
+
+def test_a_record_of_a_later_version_is_refused(script: ModuleType) -> None:
+    def body(kind: int) -> bytes:
+        pieces = [msgspec.msgpack.encode(each) for each in ([kind, 1], [17, 1])]
+        return b"".join(struct.pack("<I", len(piece)) + piece for piece in pieces)
+
+    assert list(script.read_records([body(21)])) == [[21, 1]]
+    assert list(script.read_records([body(131)])) == []
+    with pytest.raises(script.ExtractError, match="newer nightvault"):
+        list(script.read_records([body(22)]))
+
+
+@pytest.mark.parametrize("name", ["first-delta-that-is-no-full-one", "first-delta-with-a-parent"])
+def test_a_first_delta_that_is_none_is_refused(script: ModuleType, name: str) -> None:
+    header = (GOLDEN.parent / "round2" / "broken" / "headers" / name).read_bytes()
+    with pytest.raises(script.ExtractError, match="its place among the catalogs"):
+        script.parse_header(header)
