@@ -1,14 +1,18 @@
 #!/usr/bin/env -S python3 -P
 """Open nightvault packs that lie on a disk, and write the files of a snapshot, without nightvault.
 
-    nightvault-extract.py --key FILE --list PACKS...
-    nightvault-extract.py --key FILE [--snapshot ID] --target DIR PACKS...
+    nightvault-extract.py --key FILE [--job NAME] --list PACKS...
+    nightvault-extract.py --key FILE [--job NAME] [--snapshot ID] --target DIR PACKS...
 
 PACKS are files or folders: the archives of a vault as they were downloaded, under any names (a directory
 vault's `archives` folder will do). It needs Python 3.11, a `cryptography` with ML-KEM, and a zstd library
 (`zstandard`, `pyzstd` or Python 3.14). With `blake3` it checks every chunk by its name as well; without, a
 chunk is checked by the cipher's tag alone, and it says so. All packs are listed in memory, as are the entries
 of the job. Written from docs/format.md; numbers in comments are its sections.
+
+Several servers may have stored in one vault. A job's state is made of catalogs of one server alone: of the
+inventory that wrote it last and of those from which it was provably rebuilt (1.6). Catalogs of the job by
+anybody else are named and never used; where a job name is ambiguous, --inventory says which one is meant.
 
 A snapshot may be forged by whoever held the server, and this may run as root. So all is made below the target
 by open directories that this run made, never through a symlink; a link is to the same kind of thing, made by
@@ -32,12 +36,12 @@ import re
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TextIO, TypeVar
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -49,6 +53,12 @@ FIRST_DELTA, KNOWN_FEATURES = (
 )  # required features: 1 is a job's first catalog, 2 has marks (kinds 18 to 21)
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LARGEST_HEADER, LARGEST_FRAME, TRAILER = 65536, 8 * 1024 * 1024, 32
+LARGEST_ROWS = 16 + 40 * 2**20 + 44 * 2**22
+LARGEST_DIRECTORY = LARGEST_ROWS + 65536 + 32
+LARGEST_JOINED, MOST_FRAGMENTS, LAST_KIND, FIRST_OPTIONAL_KIND = 256 * 1024 * 1024, 128, 21, 128
+SIGNED_CONTENT = 1  # an optional feature
+MOST_NUMBERS, MOST_ANCESTORS = 2**48, 1000
+NO_HASH, UNKNOWN_RANK = bytes(32), 2**31
 DATA, CATALOG, DELTA, FULL = 1, 2, 1, 2
 FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER, BLOCK = 1, 2, 3, 4, 5, 6
 T = TypeVar("T")
@@ -63,6 +73,10 @@ class ExtractError(Exception):
     """Something is not as docs/format.md says, or not there."""
 
 
+class OtherKeyError(ExtractError):
+    """A pack was sealed for other recovery keys."""
+
+
 # What a record of any content, and what the system says to it, may raise.
 BROKEN = (
     *(ExtractError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError),
@@ -75,6 +89,8 @@ def find_zstd() -> Callable[[bytes, int], bytes]:
     expand = zstd_library()
 
     def checked(data: bytes, size: int) -> bytes:
+        if claimed_size(data) != size:  # some libraries allocate what a frame claims, whatever they were told
+            raise ExtractError("what was compressed claims another size than was recorded")
         try:
             return expand(data, size)
         except Exception as error:  # each library has errors of its own
@@ -97,6 +113,19 @@ def zstd_library() -> Callable[[bytes, int], bytes]:
             continue
         return lambda data, size: bytes(module.ZstdDecompressor().decompress(data, size + 1))
     raise ExtractError("no zstd library is installed: try `pip install zstandard`")
+
+
+def claimed_size(data: bytes) -> int | None:
+    """The content size that a zstd frame's header names (RFC 8878, 3.1.1.1); None if it names none."""
+    if len(data) < 5 or data[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    is_single, form = bool(data[4] & 0x20), data[4] >> 6
+    at = 5 + (not is_single) + (0, 1, 2, 4)[data[4] & 3]
+    length = (1 if is_single else 0, 2, 4, 8)[form]
+    field_bytes = data[at : at + length]
+    if not length or len(field_bytes) < length:
+        return None
+    return int.from_bytes(field_bytes, "little") + (256 if length == 2 else 0)
 
 
 def find_blake3() -> Callable[[bytes, bytes], bytes] | None:
@@ -138,9 +167,24 @@ class RecoveryKey:
         public = self._mlkem.public_key().public_bytes_raw() + self._x_public
         self.recipient = hashlib.sha256(public).digest()[:16]
         self._enrolment = derive(seed, "enrol")
+        signing = Ed25519PrivateKey.from_private_bytes(derive(seed, "enrol 2"))
+        self._enrolment_public = signing.public_key()
 
     def enrolment_tag(self, inventory: bytes, signer: bytes) -> bytes:  # 1.6
         return hmac.digest(self._enrolment, inventory + signer, "sha256")
+
+    def signed(self, header: Header, ancestors: tuple[bytes, ...]) -> bool:  # 1.6
+        """Whether a signature in the header says that its inventory was rebuilt from just these."""
+        ids = (hashlib.sha256(b"enrol 2 " + half + self.recipient).digest()[:16] for half in (b"a", b"b"))
+        signature = b"".join(header.enrolments.get(slot, b"") for slot in ids)
+        whom = hashlib.sha256(b"".join(ancestors)).digest() if ancestors else NO_HASH
+        try:
+            self._enrolment_public.verify(
+                signature, b"nightvault 2 enrol" + header.inventory + header.signer + whom
+            )
+        except InvalidSignature:
+            return False
+        return True
 
     def unseal(self, sealed: bytes, info: bytes) -> bytes:
         enc, ciphertext = sealed[:1120], sealed[1120:]
@@ -230,6 +274,7 @@ class Header:
     number: int = 0
     parent: bytes = b""
     is_first: bool = False
+    is_content_signed: bool = False
     enrolments: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
@@ -237,15 +282,20 @@ class Header:
         return hashlib.sha256(self.raw).digest()
 
     @property
+    def is_delta(self) -> bool:
+        """Whether the next delta goes on from it: a job's first catalog is full, and a delta, too."""
+        return self.generation == DELTA or self.is_first
+
+    @property
     def state(self) -> bytes:
-        """Of a full catalog: the delta whose state it holds. A job's first catalog is that delta itself."""
-        return self.hash if self.is_first else self.parent
+        """The hash of the delta whose state it gives."""
+        return self.hash if self.is_delta else self.parent
 
 
 def parse_header(data: bytes) -> Header:
     if len(data) < 96 or data[:8] != MAGIC:
         raise ExtractError("it is no pack")
-    version, zero, length, required = struct.unpack_from("<HHII", data, 8)
+    version, zero, length, required, optional = struct.unpack_from("<HHIII", data, 8)
     if version != 1 or required & ~KNOWN_FEATURES or zero:
         raise ExtractError("it was written by a newer nightvault")
     kind, generation, stanzas, enrolments = struct.unpack_from("<BBHH", data, 24)
@@ -256,18 +306,25 @@ def parse_header(data: bytes) -> Header:
     header = Header(raw, kind, generation, raw[32:48], raw[48:64], raw[64:96], at)
     if kind == CATALOG:
         header.job, header.parent, header.is_first = raw[96:112], raw[136:168], bool(required & FIRST_DELTA)
+        header.is_content_signed = bool(optional & SIGNED_CONTENT)
         (header.number,) = struct.unpack_from("<Q", raw, 112)
+        is_odd = header.is_first and (generation != FULL or any(raw[120:168]))
+        if is_odd or generation not in {DELTA, FULL} or header.number >= MOST_NUMBERS:
+            raise ExtractError("its place among the catalogs is none")
         tags = (raw[168 + 48 * n : 216 + 48 * n] for n in range(enrolments))
         header.enrolments = {tag[:16]: tag[16:] for tag in tags}
     return header
 
 
 def verify(header: Header) -> None:
+    verify_by(header.signer, header.raw[-64:], header.raw[:-64], "its signature")
+
+
+def verify_by(signer: bytes, signature: bytes, signed: bytes, what: str) -> None:
     try:
-        public = Ed25519PublicKey.from_public_bytes(header.signer)
-        public.verify(header.raw[-64:], header.raw[:-64])
-    except (InvalidSignature, ValueError):
-        raise ExtractError("its signature does not fit: forged or damaged") from None
+        Ed25519PublicKey.from_public_bytes(signer).verify(signature, signed)
+    except (InvalidSignature, ValueError, TypeError):
+        raise ExtractError(f"{what} does not fit: forged or damaged") from None
 
 
 def recipients_of(header: Header) -> set[bytes]:
@@ -292,7 +349,7 @@ def open_header(header: Header, recovery_keys: list[RecoveryKey]) -> PackKeys:
                 raise ExtractError("its key is not the one that its header commits to")
             keys = (AESGCM(derive(pack_key, name, salt)) for name in ("frame key", "directory key"))
             return PackKeys(*keys)
-    raise ExtractError(f"it was not sealed for {'this recovery key' if len(known) == 1 else 'these keys'}")
+    raise OtherKeyError(f"it was not sealed for {'this recovery key' if len(known) == 1 else 'these keys'}")
 
 
 @dataclass
@@ -338,6 +395,7 @@ class Pack:
     def __init__(self, path: str, header: Header) -> None:
         self.path = path
         self.header = header
+        self.start = Start("", (), None)  # of a catalog that was proven
 
     def frames(self, keys: PackKeys, zstd: Callable[[bytes, int], bytes]) -> list[Frame]:
         """2.4 and 2.3: the directory's frames."""
@@ -345,7 +403,8 @@ class Pack:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - TRAILER, 0))
             magic, offset, length = struct.unpack("<8sQQ", file.read(24))
-            if magic != TRAILER_MAGIC or offset + length + TRAILER != size:
+            is_fitting = offset + length + TRAILER == size and length <= LARGEST_DIRECTORY
+            if magic != TRAILER_MAGIC or not is_fitting:
                 raise ExtractError("its end is damaged or missing")
             file.seek(offset)
             sealed = file.read(length)
@@ -356,6 +415,8 @@ class Pack:
             raise ExtractError("its directory is damaged") from None
         stored, raw, flags = struct.unpack_from("<III", plain)
         rows = plain[16 : 16 + stored]
+        if raw > LARGEST_ROWS:
+            raise ExtractError("its directory is out of range")
         rows = zstd(rows, raw) if flags & 1 else rows
         (count,) = struct.unpack_from("<I", rows)
         return frame_columns(rows[16 : 16 + 40 * count])
@@ -444,33 +505,311 @@ def array_of(data: bytes, at: int, count: int, depth: int) -> tuple[list[Any], i
     return values, at
 
 
-def read_records(bodies: Iterator[bytes]) -> Iterator[list[Any]]:
-    """The records of a catalog; an error if one is damaged, or its End is missing."""
+def read_records(bodies: Iterable[bytes], header: Header | None = None) -> Iterator[list[Any]]:
+    """The records of a catalog; an error if one is damaged, or its End is missing or not its signer's."""
     try:
-        yield from split_records(bodies)
+        yield from split_records(bodies, header)
     except (LookupError, TypeError, ValueError, struct.error) as error:
         raise ExtractError(f"a record is damaged: {error}") from error
 
 
-def split_records(bodies: Iterator[bytes]) -> Iterator[list[Any]]:
-    joined, count, ended = b"", 0, False
+def pieces_of(bodies: Iterable[bytes], header: Header | None) -> Iterator[bytes]:
+    """The pieces of a catalog; at the end the last one, the End, must carry the signature over the others."""
+    content, last = hashlib.sha256(), b""
     for body in bodies:
         at = 0
         while at < len(body):
             (size,) = struct.unpack_from("<I", body, at)
-            record, _ = unpack(body[at + 4 : at + 4 + size])
+            content.update(last)
+            last = body[at : at + 4 + size]
+            if not size or len(last) != 4 + size:
+                raise ExtractError("the catalog is cut short within a record")
             at += 4 + size
-            if record[0] == 16:  # Fragment
-                joined += record[1]
-                record = unpack(joined)[0] if record[2] else None
-                joined = b"" if record else joined
-            if record and record[0] == 17:
-                ended = record[1] == count
-            elif record and record[0] < 128:
-                yield record
-            count += 1
+            yield last[4:]
+    if header is not None:
+        verify_content(header, unpack(last[4:])[0], content.digest())
+
+
+def verify_content(header: Header, end: list[Any], content: bytes) -> None:  # 3, End
+    signature = end[2] if len(end) > 2 else None
+    if signature is not None:
+        signed = b"nightvault 1 content" + header.hash + content
+        verify_by(header.signer, signature, signed, "the signature of its content")
+    elif header.is_content_signed:
+        raise ExtractError("the signature of its content is missing")
+
+
+def split_records(bodies: Iterable[bytes], header: Header | None = None) -> Iterator[list[Any]]:
+    joined: list[bytes] = []
+    ended = False
+    for count, piece in enumerate(pieces_of(bodies, header)):
+        record, _ = unpack(piece)
+        if ended:
+            raise ExtractError("the catalog goes on after its end")
+        if record[0] == 16:  # Fragment
+            joined.append(record[1])
+            if len(joined) > MOST_FRAGMENTS or sum(map(len, joined)) > LARGEST_JOINED:
+                raise ExtractError("a record in fragments is too large")
+            record = unpack(b"".join(joined))[0] if record[2] else None
+            joined = [] if record else joined
+        if record and record[0] == 17:
+            ended = record[1] == count
+        elif record and LAST_KIND < record[0] < FIRST_OPTIONAL_KIND:
+            raise ExtractError("it was written by a newer nightvault")
+        elif record and record[0] < FIRST_OPTIONAL_KIND:
+            yield record
     if not ended:
         raise ExtractError("the catalog is cut short")
+
+
+@dataclass
+class Start:
+    """Of a catalog's first record: the job's name, whom its inventory follows, and who made the job."""
+
+    name: str
+    claim: tuple[bytes, ...]
+    maker: bytes | None
+
+
+def start_of(record: list[Any], header: Header) -> Start:
+    """What a first record says. `ExtractError` if it fits not the header, or the job's id not its maker."""
+    form, number, generation, job, name, *rest = record[1:]
+    if record[0] != 1 or form != 1:
+        raise ExtractError("it does not begin as a catalog of format 1 does")
+    if (number, generation, job) != (header.number, header.generation, header.job):
+        raise ExtractError("its first record does not fit its header")
+    predecessor, ancestors, maker, nonce = (rest[3:] + [None] * 4)[:4]
+    claim = tuple(ancestors or ([predecessor] if predecessor else []))
+    if len(claim) > MOST_ANCESTORS:
+        raise ExtractError("it names too many ancestors")
+    ids = [*claim, *([maker, nonce] if maker and nonce else [])]
+    if not all(isinstance(each, bytes) and len(each) == 16 for each in ids) or not isinstance(name, str):
+        raise ExtractError("its first record is not what a first record is")
+    if not (maker and nonce):
+        return Start(name, claim, None)
+    if hashlib.sha256(b"nightvault 1 job" + maker + nonce).digest()[:16] != job:
+        raise ExtractError("its job's id does not follow from the inventory that is said to have made it")
+    return Start(name, claim, maker)
+
+
+class Family:
+    """1.6: which inventories are of one server, as far as recovery keys or one signer prove it."""
+
+    def __init__(self, keys: list[RecoveryKey]) -> None:
+        self._keys = keys
+        self._signers: dict[bytes, set[bytes]] = {}
+        self._ranks: dict[bytes, int] = {}
+        self._claims: dict[bytes, dict[tuple[bytes, ...], int | None]] = {}
+
+    def note(self, header: Header, start: Start, rank: int) -> None:
+        """Take note of a catalog; `rank` is the place of the key that vouches for its signer."""
+        self.note_signer(header.inventory, header.signer, rank)
+        if start.claim:
+            ranks = (place for place, key in enumerate(self._keys) if key.signed(header, start.claim))
+            known = self._claims.setdefault(header.inventory, {})
+            if known.get(start.claim) is None:
+                known[start.claim] = next(ranks, None)
+
+    def note_signer(self, inventory: bytes, signer: bytes, rank: int = UNKNOWN_RANK) -> None:
+        self._signers.setdefault(inventory, set()).add(signer)
+        self._ranks[inventory] = min(rank, self._ranks.get(inventory, rank))
+
+    def claimed(self, inventory: bytes) -> list[bytes]:
+        """All that its catalogs, and those of the ones they name, call ancestors, nearest first."""
+        found: list[bytes] = []
+        open_ones = [inventory]
+        while open_ones:
+            claims = self._claims.get(open_ones.pop(0), {})
+            new = [each for claim in sorted(claims, key=len, reverse=True) for each in claim]
+            new = [each for each in dict.fromkeys(new) if each not in found and each != inventory]
+            found += new
+            open_ones += new
+        return found
+
+    def ancestors(self, inventory: bytes) -> list[bytes]:
+        """The inventories from which it was provably rebuilt, nearest first."""
+        signed = self._signed(inventory)
+        signers = self._signers.get(inventory, set())
+        found = [
+            each
+            for each in self.claimed(inventory)
+            if each in signed or signers & self._signers.get(each, set())
+        ]
+        for ancestor in list(found):
+            found += [each for each in self._signed(ancestor) if each not in found and each != inventory]
+        return found
+
+    def _signed(self, inventory: bytes) -> list[bytes]:
+        """What recovery keys signed: a later key's word says nothing of whom an earlier one vouches for."""
+        return [
+            each
+            for claim, rank in self._claims.get(inventory, {}).items()
+            if rank is not None and all(self._ranks.get(known, rank) >= rank for known in claim)
+            for each in claim
+        ]
+
+    def lineage(self, inventory: bytes) -> set[bytes]:
+        """It and its ancestors."""
+        return {inventory, *self.ancestors(inventory)}
+
+    def heirs(self, inventory: bytes) -> set[bytes]:
+        """Those that were rebuilt from it."""
+        return {each for each in self._signers if inventory in self.ancestors(each)}
+
+    def last(self, some: Collection[bytes]) -> list[bytes]:
+        """Those of them from which none of the others was rebuilt."""
+        passed = {ancestor for each in some for ancestor in self.ancestors(each)}
+        return sorted(each for each in some if each not in passed)
+
+
+@dataclass
+class History:
+    """A job's newest state of one inventory: a full catalog, the deltas after it, and what is to be said."""
+
+    job: bytes
+    inventory: bytes
+    chain: list[Pack]
+    told: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.chain[-1].start.name
+
+
+class Histories:
+    """3.1: which catalogs make a state. Of a job only those of one lineage; the others are named."""
+
+    def __init__(self, catalogs: list[Pack], closed: list[Pack], family: Family) -> None:
+        """`closed` are those that were sealed for other keys."""
+        self._catalogs = catalogs
+        self.closed = closed
+        self._family = family
+        self._deltas = {pack.header.hash: pack for pack in catalogs if pack.header.is_delta}
+        self._fulls: dict[bytes, list[Pack]] = {}
+        for pack in catalogs:
+            if pack.header.generation == FULL:
+                self._fulls.setdefault(pack.header.state, []).append(pack)
+
+    def jobs(self) -> list[bytes]:
+        return sorted({pack.header.job for pack in self._catalogs})
+
+    def writers(self, job: bytes) -> set[bytes]:
+        return {pack.header.inventory for pack in self._catalogs if pack.header.job == job}
+
+    def owners(self, job: bytes) -> list[bytes]:
+        """The inventories that have a right to the job, but those that were gone on from.
+
+        Where one proves by its id that it made the job, only it and its heirs have.
+        """
+        writers = self.writers(job)
+        makers = {pack.start.maker for pack in self._catalogs if pack.header.job == job} - {None}
+        proven = {each for each in writers if makers & self._family.lineage(each)}
+        return self._family.last(proven or writers)
+
+    def owner_in(self, job: bytes, inventory: bytes) -> list[bytes]:
+        """The given inventory, or the nearest of its ancestors that wrote catalogs of the job."""
+        line = [inventory, *self._family.ancestors(inventory)]
+        return [each for each in line if each in self.writers(job)][:1]
+
+    def find(self, job: bytes, owner: bytes) -> History:
+        """The newest state of the job by that inventory."""
+        told: list[str] = []
+        walks = [self._walk(tip, job, owner) for tip in self._tips(job, owner)]
+        chains = [chain for chain, _ in walks if chain]
+        chain = max(chains, key=lambda some: some[-1].header.number, default=[])
+        if self._is_forked(job, owner):
+            told.append("two catalogs go on from the same one; the newest is taken, and they are not merged")
+        told += [
+            f"{full.path}: the only full catalog for a state of job {job.hex()} is by inventory "
+            f"{full.header.inventory.hex()}, which nothing proves to be the same server; it is not used"
+            for _, full in walks
+            if full and not chain
+        ]
+        newest = chain[-1].header.number if chain else 0
+        told += self._newer(job, owner, newest) if chain else ()
+        return History(job, owner, chain, [*told, *self._others(job, owner)])
+
+    def _newer(self, job: bytes, owner: bytes, newest: int) -> Iterator[str]:
+        own = self._family.lineage(owner)
+        for some, why in ((self._catalogs, "one before is missing"), (self.closed, "it is for another key")):
+            for pack in some:
+                header = pack.header
+                is_own = header.job == job and header.inventory in own
+                if is_own and header.is_delta and header.number > newest:
+                    yield f"{pack.path}: catalog {header.number} cannot be applied: {why}"
+
+    def _others(self, job: bytes, owner: bytes) -> Iterator[str]:
+        """Who else has catalogs of the job: heirs, and inventories that have nothing to do with it."""
+        heirs = self._family.heirs(owner)
+        for inventory in sorted(self.writers(job) - self._family.lineage(owner)):
+            name = inventory.hex()
+            if inventory in heirs:
+                yield f"inventory {name} was rebuilt from {owner.hex()} and goes on: --inventory {name}"
+                continue
+            theirs = [pack for pack in self._catalogs if pack.header.inventory == inventory]
+            pack = max((one for one in theirs if one.header.job == job), key=lambda one: one.header.number)
+            yield (
+                f"{pack.path}: not-its-own: catalog {pack.header.number} of job {job.hex()} is by inventory "
+                f"{name}, which nothing proves to be the same server; it is not used"
+            )
+
+    def _tips(self, job: bytes, owner: bytes) -> list[bytes]:
+        """The states of that inventory from which nothing of it goes on."""
+        headers = [pack.header for pack in self._catalogs]
+        ours = [each for each in headers if each.job == job and each.inventory == owner]
+        gone_on = {each.parent for each in ours if each.is_delta}
+        return sorted({each.state for each in ours} - gone_on)
+
+    def _walk(self, tip: bytes, job: bytes, owner: bytes) -> tuple[list[Pack], Pack | None]:
+        """Back from a state to a full catalog that counts; without one, perhaps one that does not."""
+        chain: list[Pack] = []
+        unfit: Pack | None = None
+        state, writer, number = tip, owner, MOST_NUMBERS
+        while True:
+            delta = self._delta_of(state, job, writer, number)
+            full, doubtful = self._full_of(state, job, writer, delta)
+            if full is not None:
+                return [full, *reversed(chain)], None
+            unfit = doubtful or unfit
+            if delta is None:
+                return [], unfit
+            chain.append(delta)
+            state, writer, number = delta.header.parent, delta.header.inventory, delta.header.number
+
+    def _delta_of(self, state: bytes, job: bytes, writer: bytes, below: int) -> Pack | None:
+        """The delta of a state, if it may come before what `writer` wrote."""
+        delta = self._deltas.get(state)
+        if delta is None or delta.header.job != job or delta.header.number >= below:
+            return None
+        return delta if delta.header.inventory in self._family.lineage(writer) else None
+
+    def _full_of(
+        self, state: bytes, job: bytes, writer: bytes, delta: Pack | None
+    ) -> tuple[Pack | None, Pack | None]:
+        """The newest full catalog that counts for a state before what `writer` wrote; one that does not."""
+        found = [pack for pack in self._fulls.get(state, ()) if pack.header.job == job and state != NO_HASH]
+        wrote = {writer, delta.header.inventory} if delta else self._family.lineage(writer)
+        counting = [pack for pack in found if pack.header.inventory in wrote]
+        others = [pack for pack in found if pack.header.inventory not in wrote]
+        return max(counting, key=number_of, default=None), max(others, key=number_of, default=None)
+
+    def _is_forked(self, job: bytes, owner: bytes) -> bool:
+        """Whether two deltas, on the ways to states of that inventory, go on from the same one."""
+        own = self._family.lineage(owner)
+        followers: dict[bytes, set[bytes]] = {}
+        seen: set[bytes] = set()
+        for tip in self._tips(job, owner):
+            state = tip
+            while (delta := self._deltas.get(state)) and state not in seen:
+                seen.add(state)
+                if delta.header.job == job and delta.header.inventory in own:
+                    followers.setdefault(delta.header.parent, set()).add(state)
+                state = delta.header.parent
+        return any(len(some) > 1 for some in followers.values())
+
+
+def number_of(pack: Pack) -> int:
+    return pack.header.number
 
 
 @dataclass
@@ -626,18 +965,23 @@ class Extractor:
         self.recovery_keys = [key, *more_keys]
         self.zstd = find_zstd()
         self.blake3 = find_blake3()
-        self.packs = {pack.header.pack: pack for pack in packs}
+        self.packs: dict[bytes, list[Pack]] = {}  # by header hash: anybody may use anybody's pack id
+        for pack in packs:
+            self.packs.setdefault(pack.header.hash, []).append(pack)
         self.keys: dict[int, PackKeys] = {}  # by archive number
         self.opened: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self.books = Books()
         self.problems = 0
         self.missed: list[bytes] = []  # the job of each catalog of ours that is left out
+        self.refused: list[Pack] = []  # catalogs for whose signer nobody vouches
+        self.ranks: dict[bytes, dict[bytes, int]] = {}
 
     def trusted(self, signer: bytes | None, anyone: bool) -> list[Pack]:
         """2.1: catalogs whose signer a key enrolled, or the user named."""
         found: list[Pack] = []
-        catalogs = [pack for pack in self.packs.values() if pack.header.kind == CATALOG]
-        enrolled = self.enrolled([pack.header for pack in catalogs])
+        catalogs = [pack for some in self.packs.values() for pack in some if pack.header.kind == CATALOG]
+        self.ranks = self.ranks_of([pack.header for pack in catalogs])
+        enrolled = self.enrolled()
         for pack in catalogs:
             header = pack.header
             fingerprint = hashlib.sha256(header.signer).digest()[:16]
@@ -649,71 +993,85 @@ class Extractor:
                 warn(f"{pack.path}: its signer {fingerprint.hex()} is not enrolled by this key; left out")
                 ours = {key.recipient for key in self.recovery_keys} & recipients_of(header)
                 self.missed += [header.job] * bool(ours)
+                self.refused.append(pack)
         return found
 
-    def enrolled(self, headers: list[Header]) -> dict[bytes, set[bytes]]:
-        """1.6: by inventory the signers that a tag in any header vouches for; nobody where there are two.
+    def ranks_of(self, headers: list[Header]) -> dict[bytes, dict[bytes, int]]:
+        """1.6: by inventory the signers that a tag in any header vouches for, with the place of the key."""
+        found: dict[bytes, dict[bytes, int]] = {header.inventory: {} for header in headers}
+        for rank, key in enumerate(self.recovery_keys):
+            for header in headers:
+                tag = key.enrolment_tag(header.inventory, header.signer)
+                if hmac.compare_digest(header.enrolments.get(key.recipient, b""), tag):
+                    found[header.inventory].setdefault(header.signer, rank)
+        return found
+
+    def enrolled(self) -> dict[bytes, set[bytes]]:
+        """1.6: by inventory the signers that are believed; nobody where there are two.
 
         The first key's word counts, the others' only where it says nothing: they may be in strange hands.
         """
-        found: dict[bytes, set[bytes]] = {header.inventory: set() for header in headers}
-        ruled: set[bytes] = set()  # inventories of which the first key says something
-        for key in self.recovery_keys:
-            for header in headers:
-                tag = key.enrolment_tag(header.inventory, header.signer)
-                is_ours = hmac.compare_digest(header.enrolments.get(key.recipient, b""), tag)
-                if is_ours and header.inventory not in ruled:
-                    found[header.inventory].add(header.signer)
-            if key is self.recovery_keys[0]:
-                ruled = {inventory for inventory, signers in found.items() if signers}
-        for inventory, signers in found.items():
-            if len(signers) > 1:
-                warn(f"keys vouch for {len(signers)} signers of inventory {inventory.hex()}: say --signer")
-                signers.clear()
+        found: dict[bytes, set[bytes]] = {}
+        for inventory, ranks in self.ranks.items():
+            believed = {signer for signer, rank in ranks.items() if rank == 0} or set(ranks)
+            if len(believed) > 1:
+                warn(f"keys vouch for {len(believed)} signers of inventory {inventory.hex()}: say --signer")
+                believed.clear()
+            found[inventory] = believed
         return found
 
     def records(self, pack: Pack) -> Iterator[list[Any]]:
+        return read_records(self._bodies(pack), pack.header)
+
+    def _bodies(self, pack: Pack) -> Iterator[bytes]:
         keys = open_header(pack.header, self.recovery_keys)
-        frames = pack.frames(keys, self.zstd)
-        return read_records(pack.open(keys, frame, self.zstd) for frame in frames)
+        for frame in pack.frames(keys, self.zstd):
+            yield pack.open(keys, frame, self.zstd)
 
-    def job_of(self, pack: Pack) -> str:
-        start = next(self.records(pack))
-        return str(start[5])
+    def prove(self, pack: Pack) -> Start:
+        """Read a catalog whole, as its signer wrote it; what its first record says."""
+        first = None
+        try:
+            for piece in pieces_of(self._bodies(pack), pack.header):
+                first = piece if first is None else first
+            return start_of(unpack(first or b"")[0], pack.header)
+        except (LookupError, TypeError, ValueError, struct.error) as error:
+            raise ExtractError(f"a record is damaged: {error}") from error
 
-    def chains(self, catalogs: list[Pack]) -> dict[bytes, list[Pack]]:
-        """5 of the design, in short: for each job the newest state that a full catalog and deltas give."""
-        found: dict[bytes, list[Pack]] = {}
-        for job in {pack.header.job for pack in catalogs}:
-            ours = [pack for pack in catalogs if pack.header.job == job]
-            deltas = {pack.header.hash: pack for pack in ours if pack.header.generation == DELTA}
-            fulls = {pack.header.state: pack for pack in ours if pack.header.generation == FULL}
-            parents = [pack.header.parent for pack in deltas.values()]
-            if len(set(parents)) != len(parents):
-                warn("two catalogs go on from the same one; the newest is taken, and they are not merged")
-                self.missed.append(job)
-            best: list[Pack] = []
-            for tip in set(deltas) | set(fulls):
-                chain: list[Pack] = []
-                state = tip
-                while state not in fulls and state in deltas:
-                    chain.append(deltas[state])
-                    state = deltas[state].header.parent
-                if state in fulls:
-                    whole = [fulls[state], *reversed(chain)]
-                    best = max(best, whole, key=lambda some: some[-1].header.number if some else 0)
-            if best:
-                found[job] = best
-                newer = [pack for pack in deltas.values() if pack.header.number > best[-1].header.number]
-                for pack in newer:
-                    warn(
-                        f"{pack.path}: catalog {pack.header.number} cannot be applied: one before is missing"
-                    )
-                    self.missed.append(job)
-            elif ours:
-                warn(f"no full catalog is here for {len(ours)} catalogs of one job: they are left out")
-                self.missed.append(job)
-        return found
+    def histories(self, catalogs: list[Pack]) -> Histories:
+        """The catalogs that can be opened, and whose inventories they are."""
+        family = Family(self.recovery_keys)
+        for inventory, ranks in self.ranks.items():
+            for signer, rank in ranks.items():
+                family.note_signer(inventory, signer, rank)
+        proven: dict[bytes, Pack] = {}
+        closed: list[Pack] = []
+        for pack in catalogs:
+            try:
+                pack.start = self.prove(pack)
+            except OtherKeyError:
+                closed.append(pack)
+            except (ExtractError, OSError) as error:
+                warn(f"{pack.path}: {error}; left out")
+                self.missed.append(pack.header.job)
+            else:
+                proven[pack.header.hash] = pack
+                family.note(pack.header, pack.start, self._rank_of(pack.header) or 0)
+        self._note_refused(family)
+        return Histories(list(proven.values()), closed, family)
+
+    def _rank_of(self, header: Header) -> int | None:
+        return self.ranks.get(header.inventory, {}).get(header.signer)
+
+    def _note_refused(self, family: Family) -> None:
+        """Of a catalog for whose signer only a later key vouches: who came before it may be believed."""
+        for pack in self.refused:
+            rank = self._rank_of(pack.header)
+            try:
+                if rank is not None:
+                    family.note(pack.header, self.prove(pack), rank)
+            except (ExtractError, OSError):
+                pass
 
     def load(self, chain: list[Pack]) -> None:
         """What the chain says, up to a catalog that is damaged; a broken record is named and left out."""
@@ -751,17 +1109,24 @@ class Extractor:
             self.opened.move_to_end(place)
             return self.opened[place]
         archive = self.books.archives[number]
-        pack = self.packs.get(archive.header.pack)
-        if pack is None:
+        packs = self.packs.get(archive.header.hash)
+        if packs is None:
             raise ExtractError(f"pack {archive.header.pack.hex()} is not here")
-        if pack.header.raw != archive.header.raw:
-            raise ExtractError(f"{pack.path} is not the pack that the catalog names")
         if number not in self.keys:
             self.keys[number] = open_header(archive.header, self.recovery_keys)
-        self.opened[place] = pack.open(self.keys[number], archive.frames[frame], self.zstd)
+        self.opened[place] = self._open(packs, number, archive.frames[frame])
         if len(self.opened) > KEPT_FRAMES:
             self.opened.popitem(last=False)
         return self.opened[place]
+
+    def _open(self, packs: list[Pack], number: int, frame: Frame) -> bytes:
+        """A frame, by whichever of the files with this header has it whole."""
+        for pack in packs[:-1]:
+            try:
+                return pack.open(self.keys[number], frame, self.zstd)
+            except (ExtractError, OSError):
+                continue
+        return packs[-1].open(self.keys[number], frame, self.zstd)
 
     def write(self, snapshot: int, tree: Tree) -> int:
         """Make the entries of a snapshot below the target; how many there should be."""
@@ -965,7 +1330,7 @@ def warn(text: str) -> None:
 
 def show(extractor: Extractor) -> None:
     for number, (identity, _, started, *rest) in sorted(extractor.books.snapshots.items()):
-        files, size = (rest + ["?"] * 4)[2:4]
+        files, size = (rest + ["?"] * 5)[3:5]
         when = started // 1_000_000
         say(f"{identity}  number {number}  {when} s since 1970  {files} files  {size} bytes", sys.stdout)
 
@@ -980,20 +1345,46 @@ def choose(extractor: Extractor, words: str | None) -> int:
     return found[0]
 
 
-def choose_job(extractor: Extractor, chains: dict[bytes, list[Pack]], wanted: str | None) -> bytes:
-    """The id of the job that is wanted, or of the only one."""
-    names: dict[str, bytes] = {}
-    for job, chain in chains.items():
-        try:
-            names[extractor.job_of(chain[0])] = job
-        except ExtractError as error:
-            warn(f"{chain[0].path}: {error}; left out")
-            extractor.problems += 1
-    if wanted is not None:
-        names = {name: job for name, job in names.items() if name == wanted}
-    if len(names) != 1:
-        raise ExtractError(f"which job? --job is one of: {', '.join(sorted(names)) or 'none is here'}")
-    return next(iter(names.values()))
+def choose_history(extractor: Extractor, found: Histories, options: argparse.Namespace) -> History:
+    """The job that is wanted, or the only one, as the inventory that is meant has it."""
+    words = options.inventory
+    asked = None if words is None else choose_inventory(found, words.lower())
+    histories: list[History] = []
+    for job in found.jobs():
+        for owner in found.owners(job) if asked is None else found.owner_in(job, asked):
+            history = found.find(job, owner)
+            if history.chain:
+                histories.append(history)
+                continue
+            for text in history.told:
+                warn(text)
+            warn(f"no full catalog is here for job {job.hex()} of inventory {owner.hex()}: it is left out")
+            extractor.missed.append(job)
+    wanted = [history for history in histories if options.job in {None, history.name}]
+    if len(wanted) != 1:
+        if found.closed:
+            warn(f"{len(found.closed)} catalogs were not sealed for this recovery key, or any of these")
+        names = ", ".join(sorted(name_of(history, histories) for history in wanted or histories))
+        which = (
+            "which job? --job is one of" if options.job is None or not wanted else "which one? It is here as"
+        )
+        raise ExtractError(f"{which}: {names or 'none is here'}")
+    return wanted[0]
+
+
+def name_of(history: History, histories: list[History]) -> str:
+    """A job's name, with its inventory where there are several of that name."""
+    is_only = sum(each.name == history.name for each in histories) == 1
+    return history.name if is_only else f"{history.name} with --inventory {history.inventory.hex()}"
+
+
+def choose_inventory(found: Histories, words: str) -> bytes:
+    known = {inventory for job in found.jobs() for inventory in found.writers(job)}
+    meant = [inventory for inventory in known if inventory.hex().startswith(words)]
+    if len(meant) != 1:
+        names = ", ".join(sorted(inventory.hex() for inventory in known))
+        raise ExtractError(f"{len(meant)} inventories begin with {words}; here are: {names or 'none'}")
+    return meant[0]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -1008,10 +1399,12 @@ def run(options: argparse.Namespace) -> int:
     if extractor.blake3 is None:
         warn("blake3 is not installed: chunks are not compared with their names, only frames with their tags")
     signer = bytes.fromhex(options.signer) if options.signer else None
-    chains = extractor.chains(extractor.trusted(signer, options.trust_vault))
-    job = choose_job(extractor, chains, options.job)
-    extractor.load(chains[job])
-    extractor.problems += extractor.missed.count(job)
+    histories = extractor.histories(extractor.trusted(signer, options.trust_vault))
+    history = choose_history(extractor, histories, options)
+    for text in history.told:
+        warn(text)
+    extractor.load(history.chain)
+    extractor.problems += extractor.missed.count(history.job) + len(history.told)
     if options.list or options.target is None:
         show(extractor)
         return 3 if extractor.problems else 0
@@ -1029,6 +1422,8 @@ def main() -> int:
     parser.add_argument("--passphrase-file", action="append", metavar="FILE", help="its passphrase")
     parser.add_argument("--list", action="store_true", help="list the snapshots")
     parser.add_argument("--job", help="which job, if there are several")
+    whose = "which server's, if several have a job of that name; also an older one, before a rebuild"
+    parser.add_argument("--inventory", metavar="ID", help=whose)
     parser.add_argument("--snapshot", metavar="ID", help="which snapshot; the newest by default")
     parser.add_argument("--target", metavar="DIR", help="where to write: a new or empty folder")
     parser.add_argument("--signer", metavar="FINGERPRINT", help="believe this signer alone")

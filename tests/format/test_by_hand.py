@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
+import json
 import os
 import struct
 from typing import Any
 
 import msgspec
+import pytest
 import zstandard
 from blake3 import blake3
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.format.hpke_by_hand import expand, extract, open_by_hand
@@ -175,3 +180,103 @@ def test_the_records_of_the_second_round_open_by_hand() -> None:
     archive, chunks = records[3], records[4]
     assert (archive[1], archive[10]) == (2, "deleted")
     assert (chunks[1], struct.unpack("<I", chunks[2]), chunks[3][:32]) == (2, (3,), b"\x07" * 32)
+
+
+OTHER_SEED = bytes(range(32, 64))
+
+
+def field_16(data: bytes, at: int) -> bytes:
+    return data[at : at + 16]
+
+
+def recipients_by_hand(header: bytes) -> list[bytes]:
+    """The recipient ids of a catalog's stanzas."""
+    stanzas, enrolments = struct.unpack_from("<HH", header, 26)
+    at = 168 + 48 * enrolments
+    return [field_16(header, at + 1184 * number) for number in range(stanzas)]
+
+
+def slots_by_hand(header: bytes) -> dict[bytes, bytes]:
+    (enrolments,) = struct.unpack_from("<H", header, 28)
+    places = [168 + 48 * number for number in range(enrolments)]
+    return {field_16(header, at): header[at + 16 : at + 48] for at in places}
+
+
+def test_the_enrolments_of_the_third_round_by_hand() -> None:
+    """1.6: tags of all recipients in the order of ids, then two halves of a signature for each."""
+    header = header_by_hand("round3/rebuilt.pack")
+    start = records_by_hand("round3/rebuilt.pack")[0]
+    ancestors = hashlib.sha256(b"".join(start[10])).digest()
+    recipients, slots = recipients_by_hand(header), slots_by_hand(header)
+    assert len(recipients) == 2
+    assert list(slots)[:2] == sorted(recipients)
+    signed = b"nightvault 2 enrol" + field_16(header, 48) + header[64:96] + ancestors
+    for recipient, seed in zip(recipients, (SEED, OTHER_SEED), strict=True):
+        tag = hmac.digest(hkdf(seed, b"", b"enrol"), field_16(header, 48) + header[64:96], "sha256")
+        assert slots[recipient] == tag
+        halves = [hashlib.sha256(b"enrol 2 " + half + recipient).digest()[:16] for half in (b"a", b"b")]
+        assert list(slots)[2 + 2 * recipients.index(recipient) :][:2] == halves
+        key = Ed25519PrivateKey.from_private_bytes(hkdf(seed, b"", b"enrol 2")).public_key()
+        key.verify(slots[halves[0]] + slots[halves[1]], signed)
+
+
+def test_the_start_of_the_third_round_by_hand() -> None:
+    """Ancestors, nearest first; the job's id follows from the oldest, which made it."""
+    header = header_by_hand("round3/rebuilt.pack")
+    records = records_by_hand("round3/rebuilt.pack")
+    predecessor, ancestors, maker, nonce = records[0][9:]
+    assert predecessor == ancestors[0]
+    assert ancestors == [bytes(range(0xD0, 0xE0)), bytes(range(0xE0, 0xF0))]
+    assert maker == ancestors[1]
+    job = hashlib.sha256(b"nightvault 1 job" + maker + nonce).digest()[:16]
+    assert job == records[0][4] == field_16(header, 96)
+    archive, chain = (next(record for record in records if record[0] == kind) for kind in (10, 15))
+    assert archive[11] == "3HL4kqtJvjVBH40Nrjfkd"
+    assert chain[3] == ["version-of-the-parent"]
+
+
+def content_by_hand(name: str) -> tuple[bytes, list[Any]]:
+    """What the signature of a catalog's content is over, and its End."""
+    frames, _ = read_by_hand(name)
+    (body,) = frames
+    place = 0
+    while (after := place + 4 + struct.unpack_from("<I", body, place)[0]) < len(body):
+        place = after
+    before = hashlib.sha256(body[:place]).digest()
+    signed = b"nightvault 1 content" + hashlib.sha256(header_by_hand(name)).digest() + before
+    return signed, msgspec.msgpack.decode(body[place + 4 :])
+
+
+def test_the_content_of_the_third_round_by_hand() -> None:
+    header = header_by_hand("round3/rebuilt.pack")
+    assert struct.unpack_from("<II", header, 16) == (0, 1)
+    signer = Ed25519PublicKey.from_public_bytes(header[64:96])
+    signed, end = content_by_hand("round3/rebuilt.pack")
+    signer.verify(end[2], signed)
+    signed, end = content_by_hand("round3/broken/packs/content-signature-flipped")
+    with pytest.raises(InvalidSignature):
+        signer.verify(end[2], signed)
+    assert content_by_hand("round3/broken/packs/content-signature-missing")[1][2:] == [None]
+    start = records_by_hand("round3/broken/packs/job-of-another-inventory")[0]
+    assert hashlib.sha256(b"nightvault 1 job" + start[11] + start[12]).digest()[:16] != start[4]
+
+
+def test_the_values_of_the_third_round_by_hand() -> None:
+    with open(os.path.join(FOLDER, "round3", "enrolments.json"), encoding="utf-8") as file:
+        known = json.load(file)
+    signing = Ed25519PrivateKey.from_private_bytes(hkdf(SEED, b"", b"enrol 2"))
+    public = signing.public_key().public_bytes_raw()
+    assert public.hex() == known["enrolment_public"]
+    assert hashlib.sha256(public).digest()[:16].hex() == known["enrolment_fingerprint"]
+    check = hashlib.sha256(b"nve1" + public).digest()[:3]
+    letters = base64.b32encode(public + check).decode().rstrip("=").lower()
+    assert known["enrolment_text"] == "nve1" + letters
+    header = header_by_hand("round3/rebuilt.pack")
+    whom = b"nightvault 2 enrol" + field_16(header, 48) + header[64:96]
+    assert signing.sign(whom + bytes(32)).hex() == known["enrolment_without_ancestors"]
+    request = field_16(header, 48) + header[64:96] + b"\x02\x02\0" + b"".join(recipients_by_hand(header))
+    request += bytes.fromhex(known["ancestors"])
+    signer = Ed25519PublicKey.from_public_bytes(header[64:96])
+    signer.verify(bytes.fromhex(known["request_signature"]), b"nightvault 2 request" + request)
+    ids = field_16(header, 48).hex(), header[64:96].hex(), known["enrolment_signature"]
+    assert known["mark_of_the_heir"] == f"meta/{known['ancestors'][:32]}/heir-" + "-".join(ids)

@@ -1,0 +1,188 @@
+"""Another server of the same vault, enrolled by the same recovery key, that forges catalogs of its neighbour.
+
+    thief = stranger(site)                              # backs up its own source, once
+    forged_full(thief, site)                            # a full catalog of the site's job, with its own files
+    forged_full(thief, site, condemned=packs_of(site))  # the same, which condemns the site's archives
+    forged_full(thief, RecoveryLine.from_text(line))    # all that it needs to know is in a recovery line
+
+It has its own signer alone: what it writes carries its own inventory id and its own signature.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from backup.archiver.catalog_writer import CatalogWriter
+from backup.archiver.catalogs import full_records, position_after, read_chain
+from backup.archiver.opening import open_spool
+from backup.archiver.settings import BackupJob, Keys
+from backup.format.catalog import CondemnedRecord, DirectoryRecord, SnapshotRecord, Start
+from backup.format.header import CatalogFields, CatalogOption
+from backup.format.keys import ChunkSecret, RecoveryKey, Signer
+from backup.format.line import RecoveryLine
+from backup.inventory import archives
+from backup.inventory.connections import Transaction
+from backup.inventory.database import create_inventory
+from backup.inventory.runs import find_job
+from backup.inventory.snapshots import Snapshot
+from backup.inventory.times import micros
+from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind
+from tests.support.archives import store
+from tests.support.backups import Site, enrolled
+from tests.support.doubles import Silent
+from tests.support.rebuilding import line_of
+from tests.support.wholeness import list_now
+
+STRANGER_ID = InventoryId(b"a stranger's id.")
+CONTENT = b"what the stranger would have you restore"
+_GUESSED = tuple((2**30 + number, b"/guessed/%d" % number) for number in range(3))
+
+
+def stranger(
+    site: Site,
+    folder: Path | None = None,
+    *,
+    inventory_id: InventoryId = STRANGER_ID,
+    signer: Signer | None = None,
+    by: Sequence[RecoveryKey] = (),
+    ancestors: Sequence[InventoryId] = (),
+) -> Site:
+    """A second server into the site's vault: its own folder, source, job, inventory and keys; one night.
+
+    `by` enrols it, the site's recovery key by default, as a successor of `ancestors`.
+    """
+    folder = folder or site.folder.parent / "stranger"
+    for each in (folder, folder / "spool", folder / "restores", folder / "source"):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "source" / "theirs").write_bytes(CONTENT)
+    signer = signer or Signer(b"t" * 32)
+    keys = enrolled(
+        Keys(signer, ChunkSecret(b"d" * 32), site.keys.recipients, ()),
+        inventory_id,
+        by or [site.key],
+        ancestors,
+    )
+    inventory = create_inventory(
+        f"sqlite:///{folder / 'inventory.sqlite'}",
+        inventory_id=inventory_id,
+        signer_public=signer.public,
+        now=site.clock.now(),
+        lock_directory=str(folder),
+    )
+    job = BackupJob(
+        JobName("theirs"),
+        (os.fsencode(folder / "source"),),
+        site.job.filters,
+        site.job.pack_size,
+        site.job.part_size,
+    )
+    made = replace(site, folder=folder, inventory=inventory, job=job, keys=keys, progress=Silent())
+    made.backup()
+    return made
+
+
+def packs_of(site: Site) -> list[PackId]:
+    """The data packs of a site, which anybody reads in the vault's list."""
+    labels = [one.label for one in list_now(site.vault).archives]
+    ours = [label for label in labels if label is not None and label.inventory_id == site.inventory.id]
+    return sorted(label.pack_id for label in ours if label.kind is PackKind.DATA)
+
+
+def forged_full(
+    thief: Site,
+    victim: Site | RecoveryLine,
+    *,
+    condemned: Sequence[PackId] = (),
+    claims: Sequence[InventoryId] = (),
+    number: int | None = None,
+    name: str | None = None,
+) -> ArchiveId:
+    """Store a full catalog of the victim's job, for the state of its newest delta, by the thief's hand.
+
+    It holds all that the thief saved itself, some guessed directories, and a word that condemns `condemned`.
+    `claims`: the inventories that it calls its ancestors, without a recovery key's word for it. `number` is
+    the next after the victim's by default, `name` the job's.
+    """
+    line = victim if isinstance(victim, RecoveryLine) else line_of(victim)
+    number = line.number + 1 if number is None else number
+    parent = _pack_of(thief, line), line.header_hash
+    place = CatalogFields(
+        line.job_id,
+        number,
+        Generation.FULL,
+        *parent,
+        thief.keys.enrolments,
+        options=CatalogOption.SIGNED_CONTENT,
+    )
+    start = (line.job_id, name or line.job, line.number, number, claims)
+    spool = open_spool(thief.keys, thief.job.sending, thief.world)
+    writer = CatalogWriter(spool.open_pack(PackKind.CATALOG, place), None)
+    with thief.inventory.reading() as tx:
+        writer.add(_forged(_honest(thief, tx), start, condemned))
+    pack, file_name = writer.finish()
+    path = thief.spool / file_name
+    archive_id = store(thief.vault, path.read_bytes(), pack.label)
+    path.unlink()
+    return archive_id
+
+
+def _pack_of(thief: Site, line: RecoveryLine) -> PackId:
+    """The pack id of the line's delta, by its label."""
+    labels = [one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id]
+    return next((label.pack_id for label in labels if label is not None), PackId(bytes(16)))
+
+
+def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
+    """A full catalog of its own job."""
+    row = find_job(tx, thief.job.name)
+    assert row is not None
+    chain = read_chain(tx, row.number, thief.inventory)
+    names = archives.named_archives(tx, row.number, also_spoiled=True)
+    yield from full_records(
+        tx,
+        thief.inventory,
+        job=row,
+        position=position_after(chain, row, 1, Generation.FULL, names),
+        chain=chain,
+        signer=thief.keys.signer,
+        secret=thief.keys.secret,
+        recipients=thief.keys.recipients,
+        snapshots=[_record(one) for one in thief.snapshots(also_forgotten=True)],
+        host="host",
+        program="nightvault 0",
+    )
+
+
+def _forged(
+    honest: Iterable[Any],
+    start: tuple[bytes, str, int, int, Sequence[InventoryId]],
+    condemned: Sequence[PackId],
+) -> Iterator[Any]:
+    """The same as one of another job; it cannot say how that job's id came about."""
+    job_id, name, parent, number, claims = start
+    for record in honest:
+        if isinstance(record, Start):
+            yield Start(
+                *(record.format, number, int(Generation.FULL), job_id, name, parent, "host", "nightvault 0"),
+                predecessor=claims[0] if claims else None,
+                ancestors=list(claims),
+            )
+        elif isinstance(record, SnapshotRecord) and condemned:
+            yield from (DirectoryRecord(number, path) for number, path in _GUESSED)
+            yield record
+            yield CondemnedRecord(list(condemned), 1)
+        else:
+            yield record
+
+
+def _record(snapshot: Snapshot) -> SnapshotRecord:
+    times = micros(snapshot.started_at), micros(snapshot.finished_at)
+    sources = list(snapshot.sources)
+    return SnapshotRecord(
+        *(snapshot.id, snapshot.number, *times, snapshot.host, sources, snapshot.files, snapshot.bytes, [])
+    )
