@@ -34,10 +34,10 @@ SIGNATURES = st.binary(min_size=64, max_size=64)
 MOST_SLOTS = 50
 
 
-@given(st.lists(IDS, max_size=60, unique=True), st.data())
+@given(st.lists(IDS, max_size=MOST_SLOTS, unique=True), st.data())
 def test_a_header_has_all_tags_and_the_first_signatures(recipients: list[bytes], data: st.DataObject) -> None:
     some = st.sets(st.sampled_from(recipients)) if recipients else st.just(set())
-    tags = {name: name * 2 for name in data.draw(some) if recipients.index(name) < MOST_SLOTS}
+    tags = {name: name * 2 for name in data.draw(some)}
     signatures = {name: name * 4 for name in data.draw(some)}
     found = slots(recipients, tags, signatures)
     known = dict(found)
@@ -53,9 +53,13 @@ def test_a_header_has_all_tags_and_the_first_signatures(recipients: list[bytes],
 @settings(max_examples=50)
 @given(SEEDS, SEEDS, INVENTORIES, SEEDS, LINES, st.data())
 def test_a_signature_vouches_for_one_inventory_signer_and_line(
-    seed: bytes, other_seed: bytes, inventory: InventoryId, signer: bytes, line: tuple[InventoryId, ...],
+    seed: bytes,
+    other_seed: bytes,
+    inventory: InventoryId,
+    signer: bytes,
+    line: tuple[InventoryId, ...],
     data: st.DataObject,
-) -> None:  # fmt: skip
+) -> None:
     key = enrolment_key(RecoveryKey(seed))
     signature = enrol(RecoveryKey(seed), inventory, signer, line)
     assert key.vouches(inventory, signer, line, signature)
@@ -107,21 +111,23 @@ class Asked:
 @settings(max_examples=50)
 @given(SEEDS, INVENTORIES, st.lists(IDS, max_size=3).map(tuple), LINES, st.data())
 def test_the_signature_of_a_request_covers_each_field(
-    seed: bytes, inventory: InventoryId, recipients: tuple[bytes, ...], line: tuple[InventoryId, ...],
+    seed: bytes,
+    inventory: InventoryId,
+    recipients: tuple[bytes, ...],
+    line: tuple[InventoryId, ...],
     data: st.DataObject,
-) -> None:  # fmt: skip
+) -> None:
     signer = Signer(seed)
     asked = Asked(inventory, signer.public, recipients, line)
     signature = sign_request(signer, inventory, recipients, line)
     assert asked.is_signed_by(signature)
-    changes = {
-        "inventory": data.draw(INVENTORIES),
-        "signer": Signer(data.draw(SEEDS)).public,
-        "recipients": data.draw(st.lists(IDS, max_size=3).map(tuple)),
-        "ancestors": data.draw(LINES),
-    }
-    for name, value in changes.items():
-        changed = replace(asked, **{name: value})
+    changes = (
+        replace(asked, inventory=data.draw(INVENTORIES)),
+        replace(asked, signer=Signer(data.draw(SEEDS)).public),
+        replace(asked, recipients=data.draw(st.lists(IDS, max_size=3).map(tuple))),
+        replace(asked, ancestors=data.draw(LINES)),
+    )
+    for changed in changes:
         assert changed.is_signed_by(signature) is (changed == asked)
     for border in range(len(recipients) + len(line) + 1):  # the same bytes, divided elsewhere
         joined = (*recipients, *line)
@@ -151,9 +157,13 @@ def test_no_text_is_too_odd_for_a_mark(text: str) -> None:
 @settings(max_examples=30)
 @given(SEEDS, INVENTORIES, INVENTORIES, SEEDS, LINES, st.data())
 def test_a_mark_is_proven_by_the_heirs_enrolment_alone(
-    seed: bytes, old: InventoryId, heir: InventoryId, signer: bytes, line: tuple[InventoryId, ...],
+    seed: bytes,
+    old: InventoryId,
+    heir: InventoryId,
+    signer: bytes,
+    line: tuple[InventoryId, ...],
     data: st.DataObject,
-) -> None:  # fmt: skip
+) -> None:
     key = RecoveryKey(seed)
     mark = HeirMark(old, heir, signer, enrol(key, heir, signer, (old, *line)))
     keys = [enrolment_key(key)]
