@@ -136,9 +136,8 @@ def enrolment(context: DoctorContext) -> Iterator[Finding]:
             )
     if recipients and context.status is not None and not _proves_ancestors(context.config):
         context.notes.append(
-            "no enrolment proves from which inventory this one was rebuilt, as all are of an older version: "
-            "run `nightvault key request` here, `nightvault key enroll` where the recovery key is, and "
-            "`nightvault key accept` here"
+            "no enrolment proves from which inventory this one was rebuilt: run `nightvault key request` "
+            "here, `nightvault key enroll` where the recovery key is, and `nightvault key accept` here"
         )
     if not recipients:
         why = "nothing can be sealed, so nothing is backed up"
