@@ -1,12 +1,10 @@
-"""Sets up keys, inventory and vaults of a new installation; enrols signers, in three steps."""
+"""Sets up keys, inventory and vaults of a new installation, and enrols its signer if the key is at hand."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from typing import Any
 
 from msgspec import Struct
 
@@ -15,7 +13,7 @@ from backup.app.runs import read_signer, recipients_of
 from backup.app.state import SignedEnrolment, State, parse_recipients
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
-from backup.errors import NoInventoryError, RecoveryKeyError, UsageError
+from backup.errors import NoInventoryError
 from backup.format.enrolment import enrol as enrol_signature
 from backup.format.enrolment import enrolment_key
 from backup.format.keys import Recipient, RecoveryKey
@@ -26,9 +24,6 @@ from backup.model import InventoryId
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import missing_vault, recognise
 from backup.transfer.retry import FIRST_CONTACT, Patience
-
-_REQUEST = "nightvault enrolment request"
-_ENROLMENT = "nightvault enrolment"
 
 
 class Installation(Struct, frozen=True):
@@ -132,61 +127,3 @@ def _refuse_gone(inventory: Inventory, vault: Vault) -> None:
     state = vault.state()
     if not state.exists:
         raise missing_vault(inventory, vault.name, state.location)
-
-
-def enrolment_request(config: Config, inventory: Inventory) -> dict[str, Any]:
-    """The request to be carried to the recovery key; it holds no secret."""
-    recipients = parse_recipients(recipients_of(config))
-    return {
-        "kind": _REQUEST,
-        "inventory": inventory.id.hex(),
-        "signer": inventory.signer_public.hex(),
-        "recipients": [recipient.id.hex() for recipient in recipients],
-    }
-
-
-def enrol(request: str, key: RecoveryKey) -> dict[str, Any]:
-    """The enrolment by a recovery key of the signer in a request; it holds no secret. `RecoveryKeyError`."""
-    fields = _read(request, _REQUEST, ("inventory", "signer", "recipients"))
-    recipient = key.recipient.id
-    if recipient.hex() not in fields["recipients"]:
-        raise RecoveryKeyError(
-            f"this server does not seal for the recipient {recipient.hex()} of this key",
-            advice="use the key of one of: " + ", ".join(fields["recipients"]),
-        )
-    inventory_id, signer = bytes.fromhex(fields["inventory"]), bytes.fromhex(fields["signer"])
-    return {
-        "kind": _ENROLMENT,
-        "inventory": fields["inventory"],
-        "signer": fields["signer"],
-        "recipient": recipient.hex(),
-        "tag": key.enrolment_tag(InventoryId(inventory_id), signer).hex(),
-    }
-
-
-def accept(enrolment: str, config: Config, inventory: Inventory) -> bytes:
-    """Keep an enrolment that was made for this inventory and signer; returns the recipient's id."""
-    fields = _read(enrolment, _ENROLMENT, ("inventory", "signer", "recipient", "tag"))
-    if (fields["inventory"], fields["signer"]) != (inventory.id.hex(), inventory.signer_public.hex()):
-        raise UsageError(
-            "this enrolment was made for another inventory or signer", advice="ask for a new one"
-        )
-    recipient, tag = bytes.fromhex(fields["recipient"]), bytes.fromhex(fields["tag"])
-    if recipient not in {one.id for one in parse_recipients(recipients_of(config))}:
-        raise UsageError(f"this enrolment is of a recipient that we do not seal for: {recipient.hex()}")
-    State(config.state_dir).add_enrolment(recipient, tag)
-    return recipient
-
-
-def _read(text: str, kind: str, names: Sequence[str]) -> dict[str, Any]:
-    try:
-        fields = json.loads(text)
-        whole = fields["kind"] == kind and all(name in fields for name in names)
-        for name in names:
-            for text in fields[name] if isinstance(fields[name], list) else [fields[name]]:
-                bytes.fromhex(text)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        whole, fields = False, {}
-    if not whole:
-        raise UsageError(f"this is not a {kind}", advice="give the file as nightvault printed it")
-    return dict(fields)

@@ -150,3 +150,22 @@ def test_a_cold_vault_is_asked_for_no_retrieval(
     jobs = cloud.admin("glacier").list_jobs(accountId="-", vaultName="cold-one")["JobList"]
     assert jobs == []
     assert "key" in kinds(ward.examined(keys=[OTHER]))
+
+
+def test_that_no_enrolment_proves_ancestors_is_noted(ward: Ward) -> None:
+    """Advice, and no finding: everything works as before."""
+    about = "no enrolment proves from which inventory this one was rebuilt"
+    signed = ward.server.state / "keys" / "signed-enrolments"
+    signed.write_text("")
+    before = ward.examined()
+    assert not any(about in note for note in before.notes), "it was not rebuilt"
+    shutil.rmtree(ward.server.state)
+    ward.server.json("rebuild", "--key", ward.key)
+    with_proof = ward.examined()
+    assert not any(about in note for note in with_proof.notes)
+    signed.write_text("")
+    without = ward.examined()
+    assert without.findings == with_proof.findings
+    (note,) = (note for note in without.notes if about in note)
+    for command in ("key request", "key enroll", "key accept"):
+        assert f"`nightvault {command}`" in note

@@ -186,7 +186,9 @@ def change_the_key(story: Story) -> None:
     story.back_up_by_hand("--accept-recipients")
     request, enrolment = story.folder / "request", story.folder / "enrolment"
     request.write_text(machine.run("--json", "key", "request"))
-    enrolment.write_text(machine.run("--json", "key", "enroll", request, "--key", new))
+    ancestors = json.loads(request.read_text())["ancestors"]
+    words = ["--key", new, "--yes", *(["--heir-of", ancestors[0]] if ancestors else [])]
+    enrolment.write_text(machine.run("--json", "key", "enroll", request, *words))
     machine.run("key", "accept", enrolment)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
 from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
+from backup.app.enrolling import proofs
 from backup.app.opened import opened
 from backup.app.runs import recipients_of
 from backup.app.state import State, parse_recipients
+from backup.config import Config
 from backup.credentials.identity import permissions_warning
 from backup.errors import InventoryNewerError, NightvaultError
 from backup.inventory.invariants import first_damage
@@ -118,7 +120,10 @@ def _names(folder: str) -> list[str]:
 
 
 def enrolment(context: DoctorContext) -> Iterator[Finding]:
-    """Recipients whose recovery key has not vouched for this server."""
+    """Recipients whose recovery key has not vouched for this server.
+
+    That none proves who follows whom is noted, and is no finding: nothing waits for it.
+    """
     recipients = parse_recipients(recipients_of(context.config))
     enrolled = State(context.config.state_dir).read_enrolments()
     for one in recipients:
@@ -129,10 +134,21 @@ def enrolment(context: DoctorContext) -> Iterator[Finding]:
                 "a rebuild with that key alone could not tell this server's catalogs from forged ones",
                 "nightvault key request",
             )
+    if recipients and context.status is not None and not _proves_ancestors(context.config):
+        context.notes.append(
+            "no enrolment proves from which inventory this one was rebuilt: run `nightvault key request` "
+            "here, `nightvault key enroll` where the recovery key is, and `nightvault key accept` here"
+        )
     if not recipients:
         why = "nothing can be sealed, so nothing is backed up"
         do = "nightvault key generate --out FILE elsewhere, and name its recipient in [encryption] here"
         yield critical("enrolment", "there is no recipient", why, do)
+
+
+def _proves_ancestors(config: Config) -> bool:
+    """Whether a recovery key signed from which inventories this one was rebuilt, or there are none."""
+    with closing(opened(config)) as inventory:
+        return not inventory.ancestors or bool(proofs(config, inventory))
 
 
 def recovery_lines(context: DoctorContext) -> Iterator[Finding]:

@@ -137,7 +137,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "key request": ("nightvault key request > request.txt", "nightvault key request --json"),
     "key enroll": (
         "nightvault key enroll request.txt --key recovery.key > enrolment.txt",
-        "nightvault key enroll request.txt --key recovery.key --json",
+        "nightvault key enroll --requests all.txt --out out.txt --key recovery.key",
     ),
     "key accept": ("nightvault key accept enrolment.txt", "nightvault key accept -"),
     "key status": ("nightvault key status", "nightvault key status --json"),
