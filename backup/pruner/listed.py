@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -24,7 +24,14 @@ from backup.wording import counted
 
 
 class PruneStoppedError(NightvaultError):
-    """Something is not as a prune must find it; nothing was deleted."""
+    """Something is not as a prune must find it; nothing was deleted.
+
+    `accept` are pack ids that a person may say to take no part, so that it goes on.
+    """
+
+    def __init__(self, message: str, *, advice: str = "", accept: Sequence[str] = ()) -> None:
+        super().__init__(message, advice=advice)
+        self.accept = tuple(accept)
 
 
 class Shown(Struct, frozen=True):
@@ -103,7 +110,9 @@ def _refuse_unknown(
     _refuse_own(tx, inventory, vault, head, lines, has_clock=has_clock)
     if others.strangers:
         raise PruneStoppedError(
-            told_of(others.strangers, vault.name), advice=advice_on(others.strangers, vault.name, "prune")
+            told_of(others.strangers, vault.name),
+            advice=advice_on(others.strangers, vault.name, "prune"),
+            accept=[one.pack_id.hex() for one in others.strangers],
         )
 
 
@@ -137,30 +146,20 @@ def _refuse_own(
             f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
             "which deletes nothing; then prune again"
         )
-        if all(each.inventory_id != inventory.id for each, _ in found):
-            options = " ".join(
-                f"--accept {each.pack_id.hex()}" for each in _one_of_each(each for each, _ in found)
-            )
+        may_pass = all(each.inventory_id != inventory.id for each, _ in found)
+        if may_pass:
+            option = f"--accept {label.pack_id.hex()}"
             advice += (
                 ". If they are from before a rebuild, and nothing that only they hold is wanted: "
-                f"`nightvault prune --vault {vault.name} {options}`"
+                f"`nightvault prune --vault {vault.name} {option}`"
             )
         raise PruneStoppedError(
             f"vault {vault.name} holds {len(found)} catalogs of this server that this inventory does not "
-            f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): another "
-            "machine works with a copy of it, or it is an old copy, or a rebuild left some of its jobs out",
+            f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): "
+            "another machine works with a copy of it, it is an old copy, or a rebuild left some jobs out",
             advice=advice,
+            accept=[label.pack_id.hex()] if may_pass else (),
         )
-
-
-def _one_of_each(labels: Iterable[ArchiveLabel]) -> list[ArchiveLabel]:
-    """The newest of each pair of inventory and job."""
-    newest: dict[tuple[bytes, bytes | None], ArchiveLabel] = {}
-    for label in labels:
-        pair = label.inventory_id, label.job_id
-        if pair not in newest or newest[pair].number < label.number:
-            newest[pair] = label
-    return list(newest.values())
 
 
 def _is_before(label: ArchiveLabel, at: datetime, oldest: Mapping[bytes, tuple[int, datetime]]) -> bool:
