@@ -107,25 +107,35 @@ def _refuse_unknown(
     others = look_for_others(tx, inventory, vault, lines, by)
     if others.heirs:
         raise PruneStoppedError(str(others.heirs[0]), advice=others.heirs[0].advice)
-    _refuse_own(tx, inventory, vault, head, lines, has_clock=has_clock)
+    own = _unknown_of_lineage(tx, inventory, head, lines, has_clock=has_clock)
+    stops = [_stop_by_own(own, inventory, vault)] if own else []
     if others.strangers:
+        stops.append(
+            PruneStoppedError(
+                told_of(others.strangers, vault.name),
+                advice=advice_on(others.strangers, vault.name, "prune"),
+                accept=[one.pack_id.hex() for one in others.strangers],
+            )
+        )
+    if stops:
         raise PruneStoppedError(
-            told_of(others.strangers, vault.name),
-            advice=advice_on(others.strangers, vault.name, "prune"),
-            accept=[one.pack_id.hex() for one in others.strangers],
+            "; ".join(map(str, stops)),
+            advice=". ".join(stop.advice for stop in stops),
+            accept=[pack for stop in stops for pack in stop.accept]
+            if all(stop.accept for stop in stops)
+            else (),
         )
 
 
-def _refuse_own(
+def _unknown_of_lineage(
     tx: Transaction,
     inventory: Inventory,
-    vault: Vault,
     head: ListingRow,
     lines: Sequence[ListedRow],
     *,
     has_clock: bool,
-) -> None:
-    """`PruneStoppedError` for catalogs of the lineage that are unknown, and not from before a rebuild."""
+) -> list[tuple[ArchiveLabel, datetime]]:
+    """Catalogs of this inventory and its ancestors that are unknown, and not from before a rebuild."""
     packs, passed = pruning.pack_ids(tx), strangers.passed_catalogs(tx)
     oldest = pruning.oldest_listed_catalogs(tx, head.number)
     found: list[tuple[ArchiveLabel, datetime]] = []
@@ -139,27 +149,32 @@ def _refuse_own(
         elif label.inventory_id != inventory.id:
             continue
         found.append((label, at))
-    if found:
-        label, at = max(found, key=lambda one: one[1])
-        whose = label.inventory_id.hex()
-        advice = (
-            f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
-            "which deletes nothing; then prune again"
+    return found
+
+
+def _stop_by_own(
+    found: Sequence[tuple[ArchiveLabel, datetime]], inventory: Inventory, vault: Vault
+) -> PruneStoppedError:
+    """The error for such catalogs; a person may say that those of ancestors are known."""
+    label, at = max(found, key=lambda one: one[1])
+    whose = label.inventory_id.hex()
+    advice = (
+        f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
+        "which deletes nothing; then prune again"
+    )
+    may_pass = all(each.inventory_id != inventory.id for each, _ in found)
+    if may_pass:
+        advice += (
+            ". If they are from before a rebuild, and nothing that only they hold is wanted: "
+            f"`nightvault prune --vault {vault.name} --accept {label.pack_id.hex()}`"
         )
-        may_pass = all(each.inventory_id != inventory.id for each, _ in found)
-        if may_pass:
-            option = f"--accept {label.pack_id.hex()}"
-            advice += (
-                ". If they are from before a rebuild, and nothing that only they hold is wanted: "
-                f"`nightvault prune --vault {vault.name} {option}`"
-            )
-        raise PruneStoppedError(
-            f"vault {vault.name} holds {len(found)} catalogs of this server that this inventory does not "
-            f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): "
-            "another machine works with a copy of it, it is an old copy, or a rebuild left some jobs out",
-            advice=advice,
-            accept=[label.pack_id.hex()] if may_pass else (),
-        )
+    return PruneStoppedError(
+        f"vault {vault.name} holds {len(found)} catalogs of this server that this inventory does not "
+        f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): "
+        "another machine works with a copy of it, it is an old copy, or a rebuild left some jobs out",
+        advice=advice,
+        accept=[label.pack_id.hex()] if may_pass else (),
+    )
 
 
 def _is_before(label: ArchiveLabel, at: datetime, oldest: Mapping[bytes, tuple[int, datetime]]) -> bool:
