@@ -138,8 +138,12 @@ class TrustedCatalogs:
             if self._is_accepted(one) and one.inventory_id != inventory_id:
                 self.family.accept(inventory_id, one.inventory_id)
 
+    def is_accepted(self, pack: str) -> bool:
+        """Whether the user said that a pack (its id in hex) belongs there."""
+        return any(pack.startswith(one.lower()) for one in self._accepted)
+
     def _is_accepted(self, member: Member) -> bool:
-        return any(member.header.fields.pack_id.hex().startswith(one.lower()) for one in self._accepted)
+        return self.is_accepted(member.header.fields.pack_id.hex())
 
     def _note_tags(self, header: Header) -> None:
         signers = self._vouched.setdefault(header.fields.inventory_id, {})

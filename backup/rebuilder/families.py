@@ -20,6 +20,7 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
             context.vault, context.clock, context.progress, journal, tier=wish.tier, patience=context.patience
         )
         intake = Intake(wish, context, bringer)
+        intake.learn_sizes(listing)
         left = {
             inventory_id: sorted(some, key=lambda one: (-one.label.number, one.size, one.archive_id))
             for inventory_id, some in by_inventory(candidates_of(listing)).items()

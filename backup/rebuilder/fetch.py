@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from backup.errors import (
+    FormatError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
+    SpoolError,
+    VaultError,
 )
-from backup.model import ArchiveId, Listing, RetrievalId, Tier
+from backup.format.header import LARGEST_HEADER
+from backup.model import MIB, ArchiveId, ByteRange, Listing, RetrievalId, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.journal_stores import JournalListings, JournalRetrievals
@@ -21,6 +26,13 @@ from backup.transfer.retrievals.listing import ask_for_listing, bring_listing
 from backup.transfer.retrievals.look import look
 from backup.transfer.retry import Patience
 from backup.transfer.whole import WholeArchive, fetch_to_files
+from backup.wording import counted, size
+
+_LARGE = MIB
+"""Bytes of an archive above which its header is looked at before the rest comes down."""
+
+Screen = Callable[[Want, bytes | memoryview], None]
+"""Takes an archive's first bytes. `FormatError` if the rest is not to come down."""
 
 
 class CatalogFetcher:
@@ -65,12 +77,43 @@ class CatalogFetcher:
 
     # Archives.
 
-    def bring(self, wants: Sequence[Want]) -> Brought:
-        """Ask for what was not asked for, see how far it is, fetch all of it once all of it is ready."""
+    def bring(self, wants: Sequence[Want], screen: Screen | None = None) -> Brought:
+        """Ask for what was not asked for, see how far it is, fetch all of it once all of it is ready.
+
+        Of what is large, the first bytes come alone, and the rest if `screen` takes them.
+        """
         brought, asked = self._ask_for(wants)
         if asked and not brought.waiting:
-            self._fetch(asked, brought)
+            passed = [want for want in asked if screen is None or self._passes(want, screen, brought)]
+            self._require_room(passed)
+            self._fetch(passed, brought)
         return brought
+
+    def _passes(self, want: Want, screen: Screen, brought: Brought) -> bool:
+        """Whether the beginning of an archive is what it should be, if it is large."""
+        if want.size <= _LARGE:
+            return True
+        retrieval = RetrievalId(self._journal.retrievals[want.name].id or "")
+        first = ByteRange(0, min(LARGEST_HEADER, want.size))
+        try:
+            screen(want, self._patience.call(lambda: self._vault.fetch(retrieval, first)).data)
+        except (RetrievalExpiredError, RetrievalNotReadyError, VaultError):
+            return True  # the download tells
+        except FormatError as error:
+            brought.refused[want.name] = error
+            return False
+        return True
+
+    def _require_room(self, wants: Sequence[Want]) -> None:
+        """`SpoolError` if the disk has no room for what is to come down."""
+        needed, free = sum(want.extent.length for want in wants), shutil.disk_usage(self._journal.folder).free
+        if needed > free:
+            raise SpoolError(
+                f"{counted(len(wants), 'archive')} of {size(needed)} are to be brought down, {size(free)} "
+                f"are free in {self._journal.folder}",
+                advice="make room there, or put the state directory on a larger disk for this; then give the "
+                "same command again",
+            )
 
     def ask(self, wants: Sequence[Want]) -> int:
         """Ask for what was not asked for; the number that is not ready yet. Nothing is fetched."""

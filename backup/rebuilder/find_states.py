@@ -164,7 +164,7 @@ class StateFinder:
         unknown = {one for one in self._family.claimed(inventory_id) if not self._family.knows(one)}
         for stranger in strangers(labels, self._lineage(inventory_id) | unknown, ids):
             pack = stranger.pack_id.hex()
-            if self._is_accepted(pack):
+            if self._trusted.is_accepted(pack):
                 continue
             detail = (
                 f"catalog {stranger.number} (pack {pack}) of job {stranger.job_id.hex()[:8]} is by inventory "
@@ -192,7 +192,7 @@ class StateFinder:
         """Name one that only its header, and not its label, shows to be by somebody else."""
         pack = member.header.fields.pack_id.hex()
         shown = candidate is not None and candidate.label.inventory_id == member.inventory_id
-        if not shown and not self._is_accepted(pack):
+        if not shown and not self._trusted.is_accepted(pack):
             detail = (
                 f"catalog {member.catalog.number} (pack {pack}) is by inventory {member.inventory_id.hex()}"
             )
@@ -204,9 +204,6 @@ class StateFinder:
             if job.chain is not None and job not in found:
                 self.suspect("left-out", "", f"job {job.name} of this server is not in the new inventory")
 
-    def _is_accepted(self, pack: str) -> bool:
-        return any(pack.startswith(one.lower()) for one in self._wish.accepted)
-
     # What is there.
 
     def _list(self) -> None:
@@ -216,6 +213,7 @@ class StateFinder:
             if listing is None:
                 raise WaitsError("the vault's own list")
             self._known.listing = listing
+            self._intake.learn_sizes(listing)
             listed = candidates_of(listing)
             if self._wish.floor:
                 self._hidden |= self._wish.floor.hidden(listed, listing.as_of)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from backup.errors import FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
+from backup.errors import (
+    FormatError,
+    IntegrityError,
+    NewerFormatError,
+    NightvaultError,
+    RecoveryKeyError,
+)
 from backup.format.enrolment import MOST_ANCESTORS, is_job_of
-from backup.format.header import Header
+from backup.format.header import Header, read_header, verify_header
 from backup.format.records import Start
-from backup.model import ArchiveId, InventoryId
+from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, Listing, PackKind
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import TrustedCatalogs
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
@@ -23,6 +30,10 @@ from backup.rebuilder.wants import whole
 
 _REFUSED = (FormatError, IntegrityError)
 _FROZEN = ", which something has frozen: `nightvault config check` names it"
+
+
+_PLAUSIBLE = 64 * MIB
+_TIMES_THE_USUAL = 16
 
 
 class WaitsError(Exception):
@@ -41,6 +52,7 @@ class Intake:
         self.suspicions: list[Suspicion] = []
         self.refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
         self.wrong_key: RecoveryKeyError | None = None
+        self._largest: dict[InventoryId, int] = {}  # bytes that a catalog may have
         self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
 
     def offered(self, job_id: bytes, inventories: Collection[InventoryId] | None = None) -> list[Candidate]:
@@ -61,7 +73,12 @@ class Intake:
         new = [one for one in wanted if one.archive_id not in self.known.seen]
         if not new:
             return
-        brought = self._bringer.bring([whole(one.archive_id, one.size) for one in new])
+        new = [one for one in new if self._is_plausible(one)]
+        labels = {one.archive_id: one.label for one in new}
+        brought = self._bringer.bring(
+            [whole(one.archive_id, one.size) for one in new],
+            lambda want, data: self._screen(labels[want.archive_id], data),
+        )
         if brought.waiting:
             hot = self._context.vault.traits.keeps_metadata_hot
             raise WaitsError(f"{brought.waiting} of {len(new)} catalogs{_FROZEN * hot}")
@@ -69,6 +86,8 @@ class Intake:
             self.known.seen.add(one.archive_id)
             if one.archive_id in brought.missing:
                 self.suspect("missing", one.archive_id, brought.missing[one.archive_id])
+            elif one.archive_id in brought.refused:
+                self._name_damage(one, brought.refused[one.archive_id])
             else:
                 self._take_in(one, brought.paths[one.archive_id])
         self.reconsider()
@@ -145,11 +164,54 @@ class Intake:
             fresh = self._bringer.bring([want]).paths.get(want.name) if again else None
             if fresh is not None:
                 self._take_in(one, fresh, again=False)
-            elif isinstance(error, NewerFormatError):
-                self.newer.add_unknown(one.archive_id)
-                self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
             else:
-                self.suspect("damaged", one.archive_id, str(error))
+                self._name_damage(one, error)
+
+    def _name_damage(self, one: Candidate, error: NightvaultError) -> None:
+        if isinstance(error, NewerFormatError):
+            self.newer.add_unknown(one.archive_id)
+            self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
+        else:
+            self.suspect("damaged", one.archive_id, str(error))
+
+    def _is_plausible(self, one: Candidate) -> bool:
+        """Whether a catalog may be as large as it is, beside all that its inventory stored: else it is named.
+
+        Somebody else may have given junk its name; to retrieve it costs money, time and room.
+        """
+        most = self._largest.get(one.label.inventory_id)
+        if most is None or one.size <= most or self.trusted.is_accepted(one.label.pack_id.hex()):
+            return True
+        self.known.seen.add(one.archive_id)
+        detail = (
+            f"it has {one.size:,} bytes, far more than inventory {one.label.inventory_id.hex()[:8]} stored "
+            f"in any other; it was not retrieved: --accept {one.label.pack_id.hex()} if it is right"
+        )
+        self.suspect("too-large", one.archive_id, detail)
+        return False
+
+    def learn_sizes(self, listing: Listing) -> None:
+        """Note what each inventory stored, by the vault's list."""
+        data: dict[InventoryId, int] = defaultdict(int)
+        catalogs: dict[InventoryId, list[int]] = defaultdict(list)
+        for line in listing.archives:
+            if line.label is not None and line.label.kind is PackKind.DATA:
+                data[line.label.inventory_id] += line.size
+            elif line.label is not None:
+                catalogs[line.label.inventory_id].append(line.size)
+        for inventory_id, sizes in catalogs.items():
+            *others, _ = sorted(sizes)
+            usual = others[-1] if others else max(sizes)
+            self._largest[inventory_id] = _PLAUSIBLE + _TIMES_THE_USUAL * usual + data[inventory_id]
+
+    def _screen(self, label: ArchiveLabel, data: bytes | memoryview) -> None:
+        """`FormatError` unless it begins with a signed header of the inventory that its label names."""
+        header = read_header(data)
+        verify_header(header, header.fields.signer_public)
+        if header.fields.inventory_id != label.inventory_id:
+            raise FormatError(
+                f"its description lies: its header is of inventory {header.fields.inventory_id.hex()}"
+            )
 
     def _believe(self, one: Candidate, file: CatalogFile) -> None:
         """Header, description, body. `UntrustedError`; `FormatError` or `IntegrityError` for damage."""

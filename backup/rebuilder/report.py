@@ -17,7 +17,7 @@ class Suspicion(Struct, frozen=True):
     """Something about the vault that is not as it should be: named, and not used.
 
     `kind`: refused, other-key, relabelled, damaged, missing, duplicate, withheld, differs, not-covered,
-    out-of-range, newer, newer-format, not-its-own, heir, left-out.
+    out-of-range, newer, newer-format, not-its-own, heir, left-out, too-large.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class RebuildReport(Struct, frozen=True):
     def is_partial(self) -> bool:
         """Whether something that once was is not in the new inventory, or not in the vault."""
         grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range"}
-        grave |= {"newer", "newer-format", "not-its-own", "heir"}
+        grave |= {"newer", "newer-format", "not-its-own", "heir", "too-large"}
         return any(job.not_covered for job in self.jobs) or any(one.kind in grave for one in self.suspicions)
 
     def document(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from backup.errors import NightvaultError
 from backup.model import ArchiveId, ByteRange
 
 
@@ -30,8 +31,12 @@ def whole(archive_id: ArchiveId, size: int) -> Want:
 
 @dataclass(slots=True)
 class Brought:
-    """Archives on the disk and missing ones with the reason, by name; the number that is not ready yet."""
+    """Archives on the disk and missing ones with the reason, by name; the number that is not ready yet.
+
+    `refused` were looked at before they came down, and did not.
+    """
 
     paths: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, NightvaultError] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     waiting: int = 0

@@ -49,7 +49,7 @@ from backup.rebuilder.intake import WaitsError
 from backup.rebuilder.journal import Journal
 from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
-from backup.retention.prune import DEFAULT_GRACE
+from backup.retention.prune import DEFAULT_GRACE, LISTS_FOLLOW
 from backup.transfer.retry import Patience, Reach
 from backup.wording import counted
 
@@ -195,8 +195,17 @@ def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> Reb
 
 
 def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
-    """By the earlier of the vault's time and this machine's."""
-    at = min(context.clock.now(), listing.as_of)
+    """By the earlier of the vault's time and this machine's.
+
+    A vault in which nothing happens makes no newer list: as long as there is none, its last one shows all
+    that it held until some days ago.
+    """
+    now, at = context.clock.now(), listing.as_of
+    if context.vault.traits.waits and not context.vault.traits.lists_at_once:
+        newest = context.patience.call(context.vault.state).listed_at
+        if newest is not None and newest <= listing.as_of:
+            at = max(at, now - LISTS_FOLLOW)
+    at = min(now, at)
     traits = context.vault.traits
     hot = timedelta(0) if traits.keeps_metadata_hot else traits.minimum_storage
     minimum = {PackKind.DATA: traits.minimum_storage, PackKind.CATALOG: hot}

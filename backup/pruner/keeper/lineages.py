@@ -21,6 +21,7 @@ from backup.rebuilder.floor import acceptance
 
 _STOPPING = {
     "refused", "other-key", "relabelled", "damaged", "missing", "newer", "newer-format", "out-of-range",
+    "too-large",
 }  # fmt: skip
 
 
