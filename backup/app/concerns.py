@@ -10,7 +10,7 @@ at, or is not renewed though two thirds of its life are over or renewals fail fo
 not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
 process holds a lock; a restore is not gone on with, or lacks something; less is free on a disk than should
 be (a quarter of it: critical); storing costs more than it may; the last good check of a vault is too old; a
-channel does not take its messages.
+channel does not take its messages; somebody else writes of this server's jobs, and nobody answered to that.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_costs(status),
         *_checks(status),
         *_undelivered(status),
+        *_strangers(status),
     ]
     return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
 
@@ -273,6 +274,14 @@ def _undelivered(status: Status) -> Iterator[Concern]:
         text = f"channel {one.channel}: {counted(one.messages, 'message')} not sent since {_shown(one.since)}"
         text += f": {one.answer}" if one.answer else ""
         yield Concern(Level.WARNING, Topic.MESSAGES, text, "nightvault notify test", about=one.channel)
+
+
+def _strangers(status: Status) -> Iterator[Concern]:
+    """Others that write of this server's jobs, until a person answers; nothing is deleted meanwhile."""
+    for one in status.strangers:
+        text = f"{one.text()}, since {_shown(one.seen_at)}: nothing is deleted there until somebody answers"
+        command = f"nightvault check --vault {one.vault} --accept {one.pack}"
+        yield Concern(Level.WARNING, Topic.VAULT, text, command, about=f"{one.vault} {one.pack}")
 
 
 def _shown(moment: datetime) -> str:

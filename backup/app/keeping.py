@@ -31,8 +31,13 @@ def keeper_context(
     stop: Callable[[], bool],
     keep_within: str | None = None,
     tier: Tier | None = None,
+    accept: Sequence[str] = (),
+    who: str = "",
 ) -> KeeperContext:
-    """The context of deletions in that vault; `keep_within` as on the command line, else as in the config."""
+    """The context of deletions in that vault; `keep_within` as on the command line, else as in the config.
+
+    `accept` are pack ids of others' catalogs that take no part, by the word of `who`.
+    """
     check_keys(config, recovery_keys)
     settings = config.vault(vault)
     state = State(config.state_dir)
@@ -47,6 +52,8 @@ def keeper_context(
         grace=timedelta(seconds=settings.prune_grace),
         tier=tier or settings.tier,
         stop=stop,
+        accept=accept,
+        who=who,
     )
 
 

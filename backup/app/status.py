@@ -51,6 +51,7 @@ from backup.inventory.proofs import Proof, proofs
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.strangers import open_strangers
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
 from backup.retention.dates import FUTURE
@@ -125,6 +126,7 @@ def status_in(
         check_age=_span(config.monitoring.check_age),
         proof=sum(rows.proofs.values(), Proof()),
         drills=[_drill(one, tx, known_since) for one in config.drills],
+        strangers=open_strangers(tx),
     )
     return replace(found, concerns=concerns_of(found))
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from backup.inventory.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.strangers import OpenStranger
 from backup.model import JobName, SnapshotId, VaultName
 
 UNKNOWN = "unknown"
@@ -266,6 +267,7 @@ class Status(Struct, frozen=True):
     renewal: RenewalStatus | None = None
     proof: Proof = NOTHING_PROVEN  # of all archives
     drills: Sequence[DrillTimes] = ()  # those of the config
+    strangers: Sequence[OpenStranger] = ()  # nobody answered to them
 
     @property
     def is_well(self) -> bool:

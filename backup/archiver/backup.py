@@ -11,10 +11,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
-
-from msgspec.structs import replace
 
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.books import Books
@@ -31,20 +29,18 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, Tally
 from backup.archiver.run_progress import RunProgress
+from backup.archiver.run_record import fail_run, open_run, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources
 from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError, failure_report
-from backup.format.enrolment import job_id_of
-from backup.inventory import archives, entries, packed, runs, snapshots
+from backup.errors import InterruptedRunError
+from backup.inventory import entries, packed, snapshots
 from backup.inventory.entries import LiveEntry
 from backup.inventory.lost import directories_with, to_store_anew
 from backup.inventory.numbers import NumberSupply
-from backup.inventory.runs import JobRow, Outcome, Run
-from backup.inventory.strangers import OpenStranger, mark_told
 from backup.inventory.times import micros
 from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
@@ -70,37 +66,7 @@ def run_backup(
         except BaseException as error:
             hooks.failed(error)
             raise
-        return _with_failures(report, hooks.after(report), context)
-
-
-def _with_failures(report: BackupReport, failed: Sequence[str], context: BackupContext) -> BackupReport:
-    """The report as partial, also in the run's record: a hook after the snapshot failed."""
-    if not failed:
-        return report
-    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
-    with context.inventory.writing() as tx:
-        runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
-    return report
-
-
-def _with_strangers(
-    report: BackupReport, others: Sequence[OpenStranger], context: BackupContext
-) -> BackupReport:
-    """The report as partial, once for each: somebody else writes of this server's jobs, unproven."""
-    new = [one for one in others if not one.was_told]
-    if not new:
-        return report
-    vault = context.vault.name
-    told = [
-        f"{one.text()}. Nothing is deleted until somebody answers: if this server was rebuilt elsewhere, use "
-        f"that one; else `nightvault check {vault} --accept {one.pack}` leaves it out"
-        for one in new
-    ]
-    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *told))
-    with context.inventory.writing() as tx:
-        mark_told(tx, vault, context.clock.now())
-        runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
-    return report
+        return with_failures(report, hooks.after(report), context)
 
 
 def _backup(
@@ -109,11 +75,11 @@ def _backup(
     """The run under its lock: from its record to its report."""
     spool = open_spool(keys, job.sending, context)
     vault, domain = require_domain(keys, context, accept=accept)
-    row, run = _open(job, context, vault)
+    row, run = open_run(job, context, vault)
     hooks.begun(run.number)
     context.begun(run.number)
     try:
-        others = require_ours(keys, context)
+        others = require_ours(keys, context, is_backup=True)
         with open_uploader(job.sending, context) as uploader:
             recover(
                 uploader,
@@ -140,40 +106,10 @@ def _backup(
                 run=run,
                 level=job.level,
             )
-            return _with_strangers(_Backup(at, began).run(), others, context)
+            return with_strangers(_Backup(at, began).run(), others, context)
     except BaseException as error:
-        _fail(context, run, error)
+        fail_run(context, run, error)
         raise
-
-
-def _open(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:
-    with context.inventory.writing() as tx:
-        own, nonce = context.inventory.id, os.urandom(16)
-        row = runs.get_or_create_job(tx, job.name, vault, job_id_of(own, nonce), made_by=own, nonce=nonce)
-        if row.vault != vault:
-            kept_in = runs.vault_of_job(tx, row.number)
-            raise ConfigError(
-                f"job {job.name} is kept in vault {kept_in}, and the config says {context.vault.name}",
-                advice="a vault keeps its name: set it back; or give the job a new name, and it begins anew",
-            )
-        return row, runs.open_backup(tx, row, context.clock.now())
-
-
-def _fail(context: BackupContext, run: Run, error: BaseException) -> None:
-    """Record the end of a run without a snapshot; after a kill, the next run does that."""
-    if isinstance(error, NightvaultError):
-        stopped = isinstance(error, InterruptedRunError)
-        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
-    elif isinstance(error, KeyboardInterrupt):
-        outcome = Outcome.INTERRUPTED
-    else:
-        return
-    with suppress(NightvaultError), context.inventory.writing() as tx:  # the first error is the one to report
-        if archives.catalog_of_run(tx, run.number) is not None:
-            return  # its catalog may still arrive: the next run decides
-        entries.discard_staged(tx, run.number)
-        report = failure_report(error) if isinstance(error, NightvaultError) else {"error": str(error)}
-        runs.finish_run(tx, run.number, outcome, report, context.clock.now())
 
 
 class _Backup:

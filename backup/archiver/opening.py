@@ -35,14 +35,15 @@ def successors(keys: Keys) -> Successors:
     return Successors(keys.vouching, keys.signer.public, keys.signature)
 
 
-def require_ours(keys: Keys, context: BackupContext) -> list[OpenStranger]:
+def require_ours(keys: Keys, context: BackupContext, *, is_backup: bool = False) -> list[OpenStranger]:
     """Learn before anything is written whether this server may write to the vault, and who else does.
 
     As `succession.require_vault`. Where others are at work that nobody answered to, the run builds only upon
     what the vault's list shows.
     """
     patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
-    found = require_vault(context.inventory, context.vault, context.clock, patience, successors(keys))
+    where = context.inventory, context.vault, context.clock, patience
+    found = require_vault(*where, successors(keys), is_backup=is_backup)
     if found:
         note = context.progress.note
         build_on_what_is_shown(context.inventory, context.vault, context.clock, patience, note)

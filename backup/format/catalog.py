@@ -62,51 +62,15 @@ from backup.format.rows import (
 from backup.model import ChunkRow, Extra, FrameRow
 
 __all__ = [
-    "ENTRY",
-    "FORMAT",
-    "MARKING",
-    "ArchiveRecord",
-    "Bodies",
-    "ChainRecord",
-    "ChunksRecord",
-    "ClosedRecord",
-    "CondemnedRecord",
-    "DirectoryRecord",
-    "DomainRecord",
-    "DroppedRecord",
-    "End",
-    "EntryRecord",
-    "ForgottenRecord",
-    "FramesRecord",
-    "MarksRecord",
-    "MountsRecord",
-    "OwnerRecord",
-    "Record",
-    "RetiredRecord",
-    "Secrets",
-    "SnapshotRecord",
-    "Start",
-    "TakenBackRecord",
-    "TakenUpRecord",
-    "VaultRecord",
-    "VerifiedRecord",
-    "decode_extra",
-    "decode_record",
-    "encode_extra",
-    "encode_record",
-    "pack_chunks",
-    "pack_frames",
-    "pack_records",
-    "pack_u32",
-    "pack_u64",
-    "split_chunks",
-    "split_frames",
-    "unpack_chunks",
-    "unpack_frames",
-    "unpack_records",
-    "unpack_u32",
+    "ENTRY", "FORMAT", "MARKING", "ArchiveRecord", "Bodies", "ChainRecord", "ChunksRecord",
+    "ClosedRecord", "CondemnedRecord", "DirectoryRecord", "DomainRecord", "DroppedRecord", "End",
+    "EntryRecord", "ForgottenRecord", "FramesRecord", "MarksRecord", "MountsRecord", "OwnerRecord",
+    "Record", "RetiredRecord", "Secrets", "SnapshotRecord", "Start", "TakenBackRecord",
+    "TakenUpRecord", "VaultRecord", "VerifiedRecord", "decode_extra", "decode_record", "encode_extra",
+    "encode_record", "pack_chunks", "pack_frames", "pack_records", "pack_u32", "pack_u64",
+    "split_chunks", "split_frames", "unpack_chunks", "unpack_frames", "unpack_records", "unpack_u32",
     "unpack_u64",
-]
+]  # fmt: skip
 
 FORMAT = 1
 LARGEST_RECORD = FRAME_SIZE - 4
@@ -228,6 +192,20 @@ def unpack_records(
             yield record
     if not (has_begun and has_ended):
         raise FormatError("the catalog is cut short: it has no end")
+
+
+def prove_content(bodies: Iterable[bytes | memoryview], content: SignedContent) -> None:
+    """Verify the signature that the last record carries, without reading the others. `FormatError`."""
+    last: bytes | memoryview = b""
+    for body in content.of(bodies):
+        last = body
+    piece: memoryview | None = None
+    for each in _split_bodies([last]):
+        piece = each
+    end = None if piece is None else _decode(piece)
+    if piece is None or not isinstance(end, End):
+        raise FormatError("the catalog is cut short: it has no end")
+    content.verify(end.signature, len(piece) + _LENGTH.size)
 
 
 def split_frames(archive: int, rows: Sequence[FrameRow]) -> Iterator[FramesRecord]:

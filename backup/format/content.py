@@ -45,11 +45,11 @@ class SignedContent:
         self._last: bytes | memoryview = b""
 
     def of(self, bodies: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-        """The bodies, each hashed once it was read."""
+        """The bodies, each hashed when the next is read."""
         for body in bodies:
+            self._hash.update(self._last)
             self._last = body
             yield body
-            self._hash.update(body)
 
     def verify(self, signature: bytes | None, length: int) -> None:
         """`FormatError` unless the signature fits; the last piece is the last `length` bytes of its body."""

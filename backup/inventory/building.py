@@ -22,7 +22,7 @@ from sqlalchemy import Table, insert
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
 from backup.format.catalog import Record, VerifiedRecord
-from backup.inventory import amendments, need, pruning, schema
+from backup.inventory import amendments, need, pruning, schema, stranger_tables
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.connections import Connections, Transaction
@@ -261,7 +261,7 @@ class Builder:
 
     def pass_catalogs(self, packs: Iterable[bytes]) -> None:
         """Note catalogs that the rebuild saw and did without."""
-        insert_rows(self._tx, schema.passed_catalogs, [(pack,) for pack in packs], only_new=True)
+        insert_rows(self._tx, stranger_tables.passed_catalogs, [(pack,) for pack in packs], only_new=True)
 
     def finish(
         self,

@@ -20,11 +20,12 @@ from sqlalchemy import (
 )
 
 import backup.inventory.drill_tables
-import backup.inventory.message_tables  # noqa: F401  their tables are of the schema, too
+import backup.inventory.message_tables
+import backup.inventory.stranger_tables  # noqa: F401  their tables are of the schema, too
 from backup.inventory.columns import TABLES, Long, entry_columns, hint_columns, number, refers
 
 METADATA = TABLES
-"""All tables: those below, those of drills and those of messages."""
+"""All tables: those below, those of drills, of messages, and of who else writes into a vault."""
 
 about = Table(
     "about",
@@ -68,8 +69,8 @@ jobs = Table(
     refers("vault", "vaults.number"),
     Column("next_snapshot", Long, nullable=False),
     Column("next_catalog", Long, nullable=False),
-    Column("made_by", LargeBinary),  # the inventory that made it, from which and from the nonce its id
-    Column("nonce", LargeBinary),  # follows; null: its id is of a version before that
+    Column("made_by", LargeBinary),  # the inventory that made it; its id follows from that and the nonce
+    Column("nonce", LargeBinary),
 )
 
 runs = Table(
@@ -128,7 +129,6 @@ directories = Table(
     Column("path", LargeBinary, nullable=False),
     UniqueConstraint("job", "path"),
 )
-
 
 # A row is one version of an entry: in snapshot n if added_in <= n and (removed_in is null or removed_in > n).
 entries = Table(
@@ -211,7 +211,7 @@ catalogs = Table(
     UniqueConstraint("job", "number", "generation"),
 )
 
-# Which archives a catalog names: a job's catalogs together name every archive that its entries need.
+# Which archives a catalog names: a job's together name every archive that its entries need.
 catalog_archives = Table(
     "catalog_archives",
     METADATA,
@@ -375,27 +375,6 @@ listed_archives = Table(
     Column("created_at", Long, nullable=False),
     PrimaryKeyConstraint("listing", "archive_id"),
 )
-
-# Inventories outside this one's lineage that wrote catalogs of its jobs, or that say they go on with it. A
-# row for each pair of inventory and job (zeros: a mark alone); it stands in the way of deletions until a
-# person answered. `pack`: its newest catalog, or the heir of a mark.
-strangers = Table(
-    "strangers",
-    METADATA,
-    refers("vault", "vaults.number"),
-    Column("inventory", LargeBinary, nullable=False),
-    Column("job", LargeBinary, nullable=False),
-    Column("pack", LargeBinary, nullable=False),
-    Column("number", Long, nullable=False),
-    Column("seen_at", Long, nullable=False),
-    Column("told_at", Long),  # a backup named it, with exit code 3
-    Column("accepted_by", Text),
-    Column("accepted_at", Long),
-    PrimaryKeyConstraint("vault", "inventory", "job"),
-)
-
-# Catalogs of ancestors that the rebuild saw and did without, or that a person knows of.
-passed_catalogs = Table("passed_catalogs", METADATA, Column("pack", LargeBinary, primary_key=True))
 
 # The daemon's tasks (`inventory.tasks.TaskRow`): what has to be known of them after a restart.
 tasks = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -24,7 +24,14 @@ from backup.wording import counted
 
 
 class PruneStoppedError(NightvaultError):
-    """Something is not as a prune must find it; nothing was deleted."""
+    """Something is not as a prune must find it; nothing was deleted.
+
+    `accept` are pack ids that a person may say to take no part, so that it goes on.
+    """
+
+    def __init__(self, message: str, *, advice: str = "", accept: Sequence[str] = ()) -> None:
+        super().__init__(message, advice=advice)
+        self.accept = tuple(accept)
 
 
 class Shown(Struct, frozen=True):
@@ -100,23 +107,35 @@ def _refuse_unknown(
     others = look_for_others(tx, inventory, vault, lines, by)
     if others.heirs:
         raise PruneStoppedError(str(others.heirs[0]), advice=others.heirs[0].advice)
-    _refuse_own(tx, inventory, vault, head, lines, has_clock=has_clock)
+    own = _unknown_of_lineage(tx, inventory, head, lines, has_clock=has_clock)
+    stops = [_stop_by_own(own, inventory, vault)] if own else []
     if others.strangers:
+        stops.append(
+            PruneStoppedError(
+                told_of(others.strangers, vault.name),
+                advice=advice_on(others.strangers, vault.name, "prune"),
+                accept=[one.pack_id.hex() for one in others.strangers],
+            )
+        )
+    if stops:
         raise PruneStoppedError(
-            told_of(others.strangers, vault.name), advice=advice_on(others.strangers, vault.name, "prune")
+            "; ".join(map(str, stops)),
+            advice=". ".join(stop.advice for stop in stops),
+            accept=[pack for stop in stops for pack in stop.accept]
+            if all(stop.accept for stop in stops)
+            else (),
         )
 
 
-def _refuse_own(
+def _unknown_of_lineage(
     tx: Transaction,
     inventory: Inventory,
-    vault: Vault,
     head: ListingRow,
     lines: Sequence[ListedRow],
     *,
     has_clock: bool,
-) -> None:
-    """`PruneStoppedError` for catalogs of the lineage that are unknown, and not from before a rebuild."""
+) -> list[tuple[ArchiveLabel, datetime]]:
+    """Catalogs of this inventory and its ancestors that are unknown, and not from before a rebuild."""
     packs, passed = pruning.pack_ids(tx), strangers.passed_catalogs(tx)
     oldest = pruning.oldest_listed_catalogs(tx, head.number)
     found: list[tuple[ArchiveLabel, datetime]] = []
@@ -130,37 +149,32 @@ def _refuse_own(
         elif label.inventory_id != inventory.id:
             continue
         found.append((label, at))
-    if found:
-        label, at = max(found, key=lambda one: one[1])
-        whose = label.inventory_id.hex()
-        advice = (
-            f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
-            "which deletes nothing; then prune again"
-        )
-        if all(each.inventory_id != inventory.id for each, _ in found):
-            options = " ".join(
-                f"--accept {each.pack_id.hex()}" for each in _one_of_each(each for each, _ in found)
-            )
-            advice += (
-                ". If they are from before a rebuild, and nothing that only they hold is wanted: "
-                f"`nightvault prune --vault {vault.name} {options}`"
-            )
-        raise PruneStoppedError(
-            f"vault {vault.name} holds {len(found)} catalogs of this server that this inventory does not "
-            f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): another "
-            "machine works with a copy of it, or it is an old copy, or a rebuild left some of its jobs out",
-            advice=advice,
-        )
+    return found
 
 
-def _one_of_each(labels: Iterable[ArchiveLabel]) -> list[ArchiveLabel]:
-    """The newest of each pair of inventory and job."""
-    newest: dict[tuple[bytes, bytes | None], ArchiveLabel] = {}
-    for label in labels:
-        pair = label.inventory_id, label.job_id
-        if pair not in newest or newest[pair].number < label.number:
-            newest[pair] = label
-    return list(newest.values())
+def _stop_by_own(
+    found: Sequence[tuple[ArchiveLabel, datetime]], inventory: Inventory, vault: Vault
+) -> PruneStoppedError:
+    """The error for such catalogs; a person may say that those of ancestors are known."""
+    label, at = max(found, key=lambda one: one[1])
+    whose = label.inventory_id.hex()
+    advice = (
+        f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
+        "which deletes nothing; then prune again"
+    )
+    may_pass = all(each.inventory_id != inventory.id for each, _ in found)
+    if may_pass:
+        advice += (
+            ". If they are from before a rebuild, and nothing that only they hold is wanted: "
+            f"`nightvault prune --vault {vault.name} --accept {label.pack_id.hex()}`"
+        )
+    return PruneStoppedError(
+        f"vault {vault.name} holds {len(found)} catalogs of this server that this inventory does not "
+        f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): "
+        "another machine works with a copy of it, it is an old copy, or a rebuild left some jobs out",
+        advice=advice,
+        accept=[label.pack_id.hex()] if may_pass else (),
+    )
 
 
 def _is_before(label: ArchiveLabel, at: datetime, oldest: Mapping[bytes, tuple[int, datetime]]) -> bool:

@@ -321,9 +321,7 @@ class Applier:
             return
         self._highest = max(self._highest, added, removed or 0)
         row = msgspec.structs.astuple(entry)
-        if entry.content_id is None:
-            row = (*row[:CHUNKS], None, *row[CHUNKS + 1 :])
-        self._entries.append(row)
+        self._entries.append(row if entry.content_id else (*row[:CHUNKS], None, *row[CHUNKS + 1 :]))
         if len(self._entries) >= _ROWS_A_BATCH:
             self._flush()
 

@@ -114,6 +114,11 @@ class TrustedCatalogs:
             return signer in ranks
         return ranks.get(signer) == 0
 
+    def is_older(self, header: Header) -> bool:
+        """Whether the first key says nothing of its inventory, and a later one vouches for its signer."""
+        ranks = self._vouched.get(header.fields.inventory_id, {})
+        return 0 not in ranks.values() and header.fields.signer_public in ranks
+
     def believe_others(self) -> bool:
         """From now on also keys after the first may vouch; False if that changes nothing."""
         before, self._believes_others = self._believes_others, True
@@ -214,10 +219,12 @@ class TrustedCatalogs:
     def _walk(self, tip: bytes, job_id: bytes, inventory_id: InventoryId) -> Chain:
         """Back from a state to the newest full catalog on its way that counts."""
         deltas: list[Member] = []
+        doubtful: Member | None = None
         state, below, writer = tip, None, inventory_id
         while True:
             delta = self._delta_of(state, job_id, writer, below)
-            full, doubtful = self._full_of(state, job_id, writer, delta)
+            full, other = self._full_of(state, job_id, writer, delta)
+            doubtful = doubtful or other
             if full is not None:
                 number = deltas[0].catalog.number if deltas else full.catalog.number
                 return Chain(tip, number, full, tuple(reversed(deltas)))

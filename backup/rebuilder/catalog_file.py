@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from backup.errors import FormatError, SpoolError
-from backup.format.catalog import Record, unpack_records
+from backup.format.catalog import Record, prove_content, unpack_records
 from backup.format.content import SignedContent
 from backup.format.frame import FrameCodec
 from backup.format.header import HEADER_PREFIX_LENGTH, Header, header_length
@@ -45,10 +45,12 @@ class CatalogFile(Struct, frozen=True):
         return self._directory(keys)[1]
 
     def prove(self, keys: Sequence[RecoveryKey]) -> Start:
-        """Open every frame, read the first record. `FormatError`, `RecoveryKeyError`."""
+        """Open every frame, verify the content's signature, read the first record.
+
+        `FormatError`, `RecoveryKeyError`.
+        """
         pack_keys, rows = self._directory(keys)
-        for _ in self._bodies(pack_keys, rows):
-            pass
+        prove_content(self._bodies(pack_keys, rows), SignedContent(self.header))
         start = next(unpack_records(self._bodies(pack_keys, rows)), None)
         if not isinstance(start, Start):
             raise FormatError("the catalog does not begin with its Start")

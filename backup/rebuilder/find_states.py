@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.errors import RecoveryKeyError
 from backup.lineage import marks_in, strangers
 from backup.model import ArchiveId, Generation, InventoryId, Listing
 from backup.rebuilder.candidates import (
-    NothingToRebuildError,
     by_inventory,
     candidates_of,
     choose_inventory,
@@ -67,6 +65,12 @@ class StateFinder:
         """The proven ancestors of an inventory, nearest first."""
         return self._family.ancestors(inventory_id)
 
+    def claimed(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
+        """It, and all that its catalogs call ancestors, but for those that are proven to be others'."""
+        named = self._family.claimed(inventory_id)
+        unproven = self._family.unproven(inventory_id)
+        return frozenset((inventory_id, *(one for one in named if one not in unproven)))
+
     def find(self) -> tuple[InventoryId, list[FoundJob]]:
         """The inventory to rebuild, and its jobs with their chains, by name.
 
@@ -83,9 +87,10 @@ class StateFinder:
         found = [job for job in jobs if job.chain is not None and self._is_wanted(job)]
         self._newer.refuse(jobs, found)
         for one in self._intake.refused.values():
-            self.suspect("refused", one.candidate.archive_id, str(one.error))
+            if not self._trusted.is_older(one.header):
+                self.suspect("refused", one.candidate.archive_id, str(one.error))
         if not found:
-            self._give_up()
+            self._intake.give_up_all()
         for job in found:
             self._tell_old_line(job)
         self._tell_others(inventory_id, jobs)
@@ -363,34 +368,6 @@ class StateFinder:
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
         """Name something that is not as it should be."""
         self._intake.suspect(kind, archive_id, detail)
-
-    def _give_up(self) -> None:
-        if self._intake.wrong_key is not None and not self._known.files:
-            raise self._intake.wrong_key
-        if self._intake.refused:
-            raise self._key_of_others() or next(iter(self._intake.refused.values())).error
-        self._newer.refuse_nothing()
-        told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
-        raise NothingToRebuildError(
-            f"no state can be rebuilt from vault {self._context.vault.name}: {told or 'it shows no catalog'}",
-            advice="a list may be a day old; is it the right vault, and the right --inventory?",
-        )
-
-    def _key_of_others(self) -> RecoveryKeyError | None:
-        """The error for keys that not one refused catalog is sealed for: then no signer is to be believed."""
-        ours = {key.recipient.id for key in self._context.recovery_keys}
-        sealed_for = {
-            stanza.recipient_id for one in self._intake.refused.values() for stanza in one.header.stanzas
-        }
-        if not sealed_for or ours & sealed_for:
-            return None
-        whom = ", ".join(sorted(one.hex() for one in sealed_for))
-        return RecoveryKeyError(
-            f"no recovery key that was given opens what is in vault {self._context.vault.name}: "
-            f"its catalogs are sealed for {whom}",
-            advice="`nightvault key show FILE` names a key's recipient: give the key of one of these; "
-            "is it the right vault, and the right --inventory?",
-        )
 
     def _is_wanted(self, job: FoundJob) -> bool:
         if job.chain is not None:

@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from backup.errors import FormatError, IntegrityError, NewerFormatError, RecoveryKeyError
-from backup.format.enrolment import is_job_of
+from backup.format.enrolment import MOST_ANCESTORS, is_job_of
 from backup.format.header import Header
 from backup.format.records import Start
 from backup.model import ArchiveId, InventoryId
+from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import TrustedCatalogs
 from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
 from backup.rebuilder.context import RebuildContext, Wish
@@ -101,6 +102,33 @@ class Intake:
         self.trusted.drop(member.archive_id)
         self.known.files.pop(member.header.hash, None)
 
+    def give_up_all(self) -> None:
+        """Raise the reason why nothing can be rebuilt."""
+        if self.wrong_key is not None and not self.known.files:
+            raise self.wrong_key
+        if self.refused:
+            raise self._key_of_others() or next(iter(self.refused.values())).error
+        self.newer.refuse_nothing()
+        told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
+        raise NothingToRebuildError(
+            f"no state can be rebuilt from vault {self._context.vault.name}: {told or 'it shows no catalog'}",
+            advice="a list may be a day old; is it the right vault, and the right --inventory?",
+        )
+
+    def _key_of_others(self) -> RecoveryKeyError | None:
+        """The error for keys that not one refused catalog is sealed for: then no signer is to be believed."""
+        ours = {key.recipient.id for key in self._context.recovery_keys}
+        sealed_for = {stanza.recipient_id for one in self.refused.values() for stanza in one.header.stanzas}
+        if not sealed_for or ours & sealed_for:
+            return None
+        whom = ", ".join(sorted(one.hex() for one in sealed_for))
+        return RecoveryKeyError(
+            f"no recovery key that was given opens what is in vault {self._context.vault.name}: "
+            f"its catalogs are sealed for {whom}",
+            advice="`nightvault key show FILE` names a key's recipient: give the key of one of these; "
+            "is it the right vault, and the right --inventory?",
+        )
+
     def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
         """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more."""
         try:
@@ -137,7 +165,7 @@ class Intake:
             return
         try:
             start = file.prove(self._context.recovery_keys)
-            _check_job(start)
+            _check_start(start)
         except RecoveryKeyError as error:
             self.wrong_key = error
             self.trusted.drop(member.archive_id)
@@ -156,7 +184,9 @@ class Intake:
         """Of a catalog for whose signer only a later key vouches: who came before it may be believed."""
         if self.trusted.rank_of(file.header) is not None:
             with suppress(RecoveryKeyError, *_REFUSED):
-                self.trusted.note_start(file.header, file.prove(self._context.recovery_keys))
+                start = file.prove(self._context.recovery_keys)
+                _check_start(start)
+                self.trusted.note_start(file.header, start)
 
     def _compare_label(self, one: Candidate, member: Header) -> None:
         """Rule 2: what a listing says of an archive, against its header."""
@@ -176,8 +206,10 @@ class Intake:
             self.suspect("relabelled", one.archive_id, detail)
 
 
-def _check_job(start: Start) -> None:
+def _check_start(start: Start) -> None:
     """`FormatError` unless the job's id follows from the inventory that is said to have made it."""
+    if len(start.ancestors) > MOST_ANCESTORS:
+        raise FormatError(f"it names {len(start.ancestors)} inventories before its own")
     maker, nonce = start.job_inventory, start.job_nonce
     if maker is None or nonce is None:
         return  # of a version before that

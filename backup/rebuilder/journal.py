@@ -38,6 +38,10 @@ class Asked(msgspec.Struct):
     failed: int = 0
 
 
+PACK = ".pack"
+"""How the names of files end that hold archives."""
+
+
 class _Document(msgspec.Struct):
     vault: str
     listing: Asked | None = None
@@ -127,7 +131,7 @@ class Journal:
     def path_of(self, archive_id: ArchiveId) -> str:
         """The file that an archive's bytes go to once all of them came."""
         name = hashlib.sha256(archive_id.encode()).hexdigest()[:32]
-        return os.path.join(self.folder, f"{name}.pack")
+        return os.path.join(self.folder, name + PACK)
 
     def clear(self) -> None:
         """The rebuild is over."""

@@ -142,14 +142,14 @@ class _Building:
         """Note the catalogs of the lineage that the list shows from before this state: nobody asks for them.
 
         Where lists cost nothing, one is fetched for that even if a recovery line sufficed. What another
-        inventory stored after the catalog that the state begins with, by the list's dates, is not: it is named
-        where the vault has a clock of its own.
+        inventory stored after the catalog that the state begins with, by the list's dates, is not: it is
+        named where the vault has a clock of its own.
         """
         listed = self._listed
         if not listed and self._context.vault.traits.lists_for_nothing:
             listing = self._bringer.listing()
             listed = listing.archives if listing else ()
-        lineage = {inventory_id, *self._finder.ancestors(inventory_id)}
+        lineage = self._finder.claimed(inventory_id)
         bases = {job.id: job.chain.base for job in jobs if job.chain and job.chain.base}
         dates = {one.archive_id: one.created_at for one in listed}
         passed: list[bytes] = []

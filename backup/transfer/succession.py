@@ -53,13 +53,19 @@ NOBODY = Successors((), b"", b"")
 
 
 def require_vault(
-    inventory: Inventory, vault: Vault, clock: Clock, patience: Patience, by: Successors
+    inventory: Inventory,
+    vault: Vault,
+    clock: Clock,
+    patience: Patience,
+    by: Successors,
+    *,
+    is_backup: bool = False,
 ) -> list[OpenStranger]:
     """Learn before anything is written that the vault is away, denied, gone, another one, or ahead of us.
 
     One whose identity is not known yet gets one, if it shows what the inventory has in it; a rebuilt
-    inventory leaves its mark. One or two lists, or one DescribeVault. Returns the strangers that nobody
-    answered to.
+    inventory leaves its mark. One or two lists, or one DescribeVault. A backup, which stores them anew, marks
+    catalogs as lost that are not there. Returns the strangers that nobody answered to.
     `VaultMissingError`, `OtherVaultError`, `OlderInventoryError`, `HeirError`.
     """
     recognise(inventory, vault, patience)
@@ -68,10 +74,12 @@ def require_vault(
     hints = _refuse_heirs(inventory, vault, shown, by)
     with inventory.writing() as tx:
         jobs = strangers.job_ids(tx, vault.name)
-        labels = [label for label, _ in shown.catalogs]
+        passed = strangers.passed_catalogs(tx)
+        labels = [label for label, _ in shown.catalogs if label.pack_id not in passed]
         hints += strangers_among(labels, {inventory.id, *inventory.ancestors}, jobs)
         found = strangers.note_strangers(tx, vault.name, hints, clock.now())
-    _lose_missing(inventory, vault, shown)
+    if is_backup:
+        _lose_missing(inventory, vault, shown)
     _leave_marks(inventory, vault, patience, by)
     return found
 
@@ -192,10 +200,10 @@ def look_for_others(
     """Look for them among lines of the vault's list."""
     descriptions = [line.description for line in lines]
     proven, found = heirs_by_marks(marks_in(descriptions), inventory.id, inventory.ancestors, by.vouching)
-    labels = (parse_description(text) for text in descriptions)
-    jobs = strangers.job_ids(tx, vault.name)
-    lineage = {inventory.id, *inventory.ancestors}
-    found += strangers_among((label for label in labels if label is not None), lineage, jobs)
+    labels, passed = (parse_description(text) for text in descriptions), strangers.passed_catalogs(tx)
+    jobs, lineage = strangers.job_ids(tx, vault.name), {inventory.id, *inventory.ancestors}
+    unknown = (label for label in labels if label is not None and label.pack_id not in passed)
+    found += strangers_among(unknown, lineage, jobs)
     answered = strangers.answered_pairs(tx, vault.name)
     left = [one for one in found if (one.inventory_id, one.job_id) not in answered]
     return Others([heir_of(mark, vault) for mark in proven], left)
@@ -206,9 +214,9 @@ def accept_catalogs(
 ) -> list[str]:
     """Record a person's answers: each pack id, or its beginning, stands for its pair of inventory and job.
 
-    Catalogs of ancestors are known from then on, as far as the newest list that was fetched shows them;
-    others' catalogs of this server's jobs take no part, now and later. Returns a sentence for each.
-    `UsageError`.
+    One of an ancestor's stands for all catalogs of ancestors that the newest list that was fetched shows:
+    they are known from then on. Others' catalogs of this server's jobs take no part, now and later. Returns a
+    sentence for each. `UsageError`.
     """
     told: list[str] = []
     with inventory.writing() as tx:
@@ -218,19 +226,18 @@ def accept_catalogs(
         strangers.note_strangers(tx, vault, strangers_among(labels, lineage, jobs), now)
         for pack in packs:
             answered = strangers.answer(tx, vault, pack, who, now)
-            own = [one for one in labels if _is_meant(one, pack) and one.inventory_id in inventory.ancestors]
+            own = [one for one in labels if one.inventory_id in inventory.ancestors]
+            own = own if any(_is_meant(one, pack) for one in own) else []
             if not answered and not own:
                 raise UsageError(
                     f"nothing in vault {vault} waits for an answer on {pack}",
                     advice="give the pack id, or its first 8 digits or more, as `nightvault check` names it",
                 )
-            pairs = {(one.inventory_id, one.job_id) for one in own}
-            of_pairs = [one for one in labels if (one.inventory_id, one.job_id) in pairs]
-            strangers.pass_catalogs(tx, [one.pack_id for one in of_pairs])
+            strangers.pass_catalogs(tx, [one.pack_id for one in own])
             told += [
                 f"inventory {one.inventory_id.hex()} takes no part in this server's jobs" for one in answered
             ]
-            told += [f"{len(of_pairs)} older catalogs of this server are known from now on"] * bool(of_pairs)
+            told += [f"{len(own)} older catalogs of this server are known from now on"] * bool(own)
     return told
 
 

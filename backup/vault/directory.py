@@ -34,7 +34,6 @@ from backup.model import (
     Listing,
     ListingId,
     OpenUpload,
-    PackKind,
     Part,
     Refusal,
     RetrievalId,
@@ -50,7 +49,7 @@ from backup.model import (
 )
 from backup.protocols import Clock, VaultTraits
 from backup.vault import dirfd, layout, upload_checks
-from backup.vault.directory_marks import is_mark, marks_in, write_mark
+from backup.vault.directory_lists import archives_in, catalogs_in, is_mark, marks_in, write_mark
 from backup.vault.layout import ArchiveRecord, Root, UploadRecord
 from backup.vault.marker import LAYOUT, Marker, read_marker, write_first_marker, write_marker_anew
 from backup.vault.rate_limit import NO_LIMITS, UNLIMITED, RateLimits
@@ -161,14 +160,7 @@ class DirectoryVault:
     ) -> Sequence[ListedArchive]:
         """All catalogs of the inventory in this vault, and all of its jobs: every record is read anyway."""
         with self._reading("list the catalogs") as root:
-            listed = [_listed(*each) for each in layout.all_archives(root)]
-            catalogs = [one for one in listed if one.label and one.label.kind is PackKind.CATALOG]
-            found = [
-                one
-                for one in catalogs
-                if one.label and (one.label.inventory_id == inventory_id or one.label.job_id in known)
-            ]
-            return [*found, *marks_in(root, inventory_id)]
+            return [*catalogs_in(root, inventory_id, known), *marks_in(root, inventory_id)]
 
     def add_mark(self, name: str) -> None:
         """An empty file below `meta/`, durably."""
@@ -359,8 +351,7 @@ class DirectoryVault:
         with self._reading("list the archives") as root:
             if listing_id != _LISTING:
                 raise RetrievalExpiredError(f"vault {self._path} knows no listing {listing_id}")
-            listed = [_listed(*each) for each in layout.all_archives(root)]
-            return Listing(as_of, [*listed, *marks_in(root)])
+            return Listing(as_of, [*archives_in(root), *marks_in(root)])
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
         """Remove archives and their records; what the file system itself protects is refused."""
@@ -401,12 +392,6 @@ class DirectoryVault:
             )
         with dirfd.failing_as_vault(doing, self._path), self._directory() as root:
             yield root
-
-
-def _listed(archive_id: ArchiveId, record: ArchiveRecord) -> ListedArchive:
-    tree_hash = TreeHash(bytes.fromhex(record.tree_hash)) if record.tree_hash else None
-    label = pack.parse_description(record.description)
-    return ListedArchive(archive_id, record.description, label, record.size, tree_hash, record.created_at)
 
 
 def _parse_retrieval(retrieval_id: RetrievalId) -> tuple[ArchiveId, ByteRange] | None:

@@ -28,7 +28,13 @@ from backup.model import (
     SnapshotId,
     VaultName,
 )
-from backup.pruner.keeper.lineages import Lineage, lineages, require_covered
+from backup.pruner.keeper.lineages import (
+    Lineage,
+    lineages,
+    pair_of,
+    require_covered,
+    require_its_own,
+)
 from backup.pruner.keeper.report import Sign
 from backup.pruner.keeper.rules import Decision, KeeperRules, decide
 from backup.pruner.keeper.signs import find_signs
@@ -257,9 +263,27 @@ def test_a_full_catalog_is_in_the_newest_state_and_passed_over_by_the_other() ->
     assert_stops(server(FULL, DELTA, full), state(), state(), "not part of the state")
 
 
-def test_catalogs_of_another_inventory_of_the_job_count() -> None:
+def test_catalogs_of_the_job_by_somebody_else_stop_both_until_a_person_answers() -> None:
     beside = catalog(3, NOW - DAY, inventory=THEIRS)
-    lineage = server(FULL, DELTA, beside)
+    listing = Listing(NOW, [FULL, DELTA, beside])
+    ours, theirs = lineages(listing, family(THEIRS))
+    assert [one.inventories for one in (ours, theirs)] == [{OURS}, {THEIRS}]
+    for one in (ours, theirs):
+        with pytest.raises(PruneStoppedError, match="not-its-own") as caught:
+            require_its_own(one)
+        assert f"--accept {one.strangers[0].pack_id.hex()}" in caught.value.advice
+    answers = {pair_of(one) for one in ours.strangers}
+    ours, theirs = lineages(listing, family(THEIRS), answers)
+    require_its_own(ours)
+    with pytest.raises(PruneStoppedError, match="not-its-own"):
+        require_its_own(theirs)
+
+
+def test_catalogs_of_an_heir_count() -> None:
+    beside = catalog(3, NOW - DAY, inventory=THEIRS)
+    known = family(THEIRS)
+    known.accept(THEIRS, OURS)
+    (lineage,) = lineages(Listing(NOW, [FULL, DELTA, beside]), known)
     assert (lineage.inventories, lineage.newest) == (frozenset({OURS, THEIRS}), THEIRS)
     assert_stops(lineage, state(), state(), "not part of the state")
 

@@ -157,7 +157,9 @@ def test_two_children_of_one_parent(site: Site, new: Bare, tmp_path: Path) -> No
     site.inventory.close()
     shutil.copytree(site.folder, tmp_path / "copy")
     copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen(Blindfolded(site.vault))
+    again = site.reopen(
+        Blindfolded(site.vault, own=[one.archive_id for one in list_now(site.vault).archives])
+    )
     copied.clock.sleep(3600)
     theirs, ours = copied.backup(), again.backup()
     with pytest.raises(ForkError, match="two catalogs go on from the same one") as caught:
@@ -178,7 +180,9 @@ def test_the_line_decides_a_fork(site: Site, new: Bare, tmp_path: Path) -> None:
     site.inventory.close()
     shutil.copytree(site.folder, tmp_path / "copy")
     copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen(Blindfolded(site.vault))
+    again = site.reopen(
+        Blindfolded(site.vault, own=[one.archive_id for one in list_now(site.vault).archives])
+    )
     copied.backup()
     ours = again.backup()
     new.rebuild(Wish(lines=[line_of(again)]))

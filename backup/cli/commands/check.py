@@ -11,6 +11,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.cli.support.accepting import accept, accept_option
 from backup.cli.support.check_output import show_check
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
@@ -46,6 +47,7 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
     "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
 )
 @click.option("--read-data", "amount", metavar="1%|5GiB", help="Retrieve this much, and verify it.")
+@accept_option("A catalog that others stored takes no part in this server's jobs; may be repeated.")
 @keys_option("A recovery key: opens what is read.")
 @passphrase_files_option
 @tier_option
@@ -61,6 +63,7 @@ def check(
     vault_name: str | None,
     of_inventory: bool,
     amount: str | None,
+    accepted: tuple[str, ...],
     key_files: tuple[str, ...],
     passphrase_files: tuple[str, ...],
     tier: str | None,
@@ -81,6 +84,8 @@ def check(
     """
     config = cli.config()
     if of_inventory:
+        if accepted:
+            raise UsageError("--accept goes with a comparison, not with --inventory")
         if amount is not None:
             raise UsageError("--inventory and --read-data are two checks", advice="give one after the other")
         show_check(cli, _check_invariants(cli, config))
@@ -91,8 +96,12 @@ def check(
                 "--key, --tier, --max-cost, --anew and --dry-run go with --read-data",
                 advice="comparing with the vault's list costs nothing and reads nothing",
             )
-        show_check(cli, _compare(cli, config, choose_vault(config, vault_name).name, wait=wait))
+        vault = choose_vault(config, vault_name).name
+        accept(cli, config, vault, accepted)
+        show_check(cli, _compare(cli, config, vault, wait=wait))
         return
+    if accepted:
+        raise UsageError("--accept goes with a comparison, not with --read-data")
     options = _ReadOptions(
         parse_amount(amount), key_files, passphrase_files, tier, max_cost, anew, dry_run, wait
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.accepting import accept, accept_option, who_answers
 from backup.cli.support.amending import amending
 from backup.cli.support.amounts import parse_amount
 from backup.cli.support.choosing_vault import choose_vault, vault_option
@@ -25,7 +26,10 @@ from backup.errors import LockedError, UsageError
 from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from backup.app.pruning import Prune
+    from backup.config import Config, VaultSettings
     from backup.pruner.report import PruneReport
     from backup.transfer.retry import Reach
 
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete in place of servers, by their catalogs and a recovery key; condemn nothing.",
 )
+@accept_option("A catalog that stops it takes no part in this server's jobs; may be repeated.")
 @keys_option("With --delete-only: the recovery key; asked for if not given.")
 @passphrase_files_option
 @click.option(
@@ -60,6 +65,7 @@ def prune(
     dry_run: bool,
     max_fee: str | None,
     delete_only: bool,
+    accepted: tuple[str, ...],
     key_files: tuple[str, ...],
     passphrase_files: tuple[str, ...],
     keep_within: str | None,
@@ -83,24 +89,33 @@ def prune(
     server's state is rebuilt from its catalogs, and what these condemned goes once nothing needed it for
     --keep-within, by the vault's dates. What looks like an attack is told, with exit code 3.
     """
+    config = cli.config()
+    settings = choose_vault(config, vault_name)
+    if delete_only:
+        if max_fee is not None:
+            raise UsageError("--max-fee is for prunes by an inventory: --delete-only waits for the vault")
+        wish = DeleteOnly(
+            settings.name, key_files, passphrase_files, keep_within, tier, dry_run, wait, accepted
+        )
+        delete_for_servers(cli, wish)
+        return
+    if key_files or passphrase_files or keep_within or tier:
+        raise UsageError("--key, --passphrase-file, --keep-within and --tier go with --delete-only")
+    accept(cli, config, settings.name, accepted)
+    _prune(cli, config, settings, parse_amount("--max-fee", max_fee), only_plan=dry_run, wait=wait)
+
+
+def _prune(
+    cli: Cli, config: Config, settings: VaultSettings, most: Decimal, *, only_plan: bool, wait: bool
+) -> None:
+    """One prune by this server's inventory, shown; recorded and told unless it is only a plan."""
     from backup.app.opened import opened
     from backup.app.prices import price_table
     from backup.app.pruning import Prune, prune_context
     from backup.cli.support.telling import telling
     from backup.inventory.runs import RunKind
 
-    config = cli.config()
-    settings = choose_vault(config, vault_name)
-    if delete_only:
-        if max_fee is not None:
-            raise UsageError("--max-fee is for prunes by an inventory: --delete-only waits for the vault")
-        wish = DeleteOnly(settings.name, key_files, passphrase_files, keep_within, tier, dry_run, wait)
-        delete_for_servers(cli, wish)
-        return
-    if key_files or passphrase_files or keep_within or tier:
-        raise UsageError("--key, --passphrase-file, --keep-within and --tier go with --delete-only")
-    most = parse_amount("--max-fee", max_fee)
-    told = nullcontext() if dry_run else telling(cli, config, RunKind.PRUNE, vault=settings.name)
+    told = nullcontext() if only_plan else telling(cli, config, RunKind.PRUNE, vault=settings.name)
     with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
         context = prune_context(at, settings.name)
         if most and settings.kind != "directory" and context.price is None:
@@ -108,9 +123,31 @@ def prune(
                 f"there is no price for vault {settings.name}, so nothing can be held to --max-fee",
                 advice="add its prices to your own table: docs/prices.md",
             )
-        work = Prune(config, context, most, only_plan=dry_run)
-        report = _until_done(cli, work, wait=wait)
+        work = Prune(config, context, most, only_plan=only_plan)
+        report = _asking(cli, work, wait=wait)
     show_prune(cli, report, price_table(config).currency)
+
+
+def _asking(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
+    """The report of a prune; what a person must answer is asked on a terminal, once."""
+    from backup.pruner.listed import PruneStoppedError
+    from backup.transfer.succession import accept_catalogs
+
+    try:
+        return _until_done(cli, work, wait=wait)
+    except PruneStoppedError as stop:
+        if not (stop.accept and cli.can_ask):
+            raise
+        cli.warn(str(stop))
+        cli.say(stop.advice)
+        if not cli.confirm(
+            "Do these take no part in this server's jobs, and shall deleting go on?", option=None
+        ):
+            raise
+        backup = work.context.backup
+        now = cli.clock.now()
+        accept_catalogs(backup.inventory, backup.vault.name, stop.accept, who_answers(), now)
+    return _until_done(cli, work, wait=wait)
 
 
 def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:

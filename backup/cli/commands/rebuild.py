@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.accepting import accept_option
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
@@ -53,6 +54,7 @@ _MOST_SHOWN = 20
     metavar="PACK",
     help="The catalog to follow, of two with one predecessor, or before one of a newer version.",
 )
+@accept_option("A catalog that belongs to this server, though nothing proves it; may be repeated.")
 @click.option(
     "--before",
     metavar="TIME",
@@ -81,6 +83,7 @@ def rebuild(
     jobs: tuple[str, ...],
     inventory: str | None,
     tip: str | None,
+    accepted: tuple[str, ...],
     before: str | None,
     signer: str | None,
     trust_vault: bool,
@@ -112,6 +115,7 @@ def rebuild(
         tier=Tier(tier) if tier else config.vault(name).tier,
         deep=deep,
         before=parse_moment(before) if before else None,
+        accepted=accepted,
     )
     if dry_run and (set_aside or deep):
         raise UsageError("--dry-run goes with neither --set-aside nor --deep")

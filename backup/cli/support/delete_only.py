@@ -9,6 +9,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.cli.support.accepting import who_answers
 from backup.cli.support.context import Cli
 from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.stopping import stop_on_signals
@@ -39,6 +40,7 @@ class DeleteOnly(Struct, frozen=True):
     tier: str | None
     dry_run: bool
     wait: bool
+    accepted: Sequence[str] = ()
 
 
 def delete_only(cli: Cli, wish: DeleteOnly) -> None:
@@ -59,6 +61,8 @@ def delete_only(cli: Cli, wish: DeleteOnly) -> None:
             stop=stop.is_set,
             keep_within=wish.keep_within,
             tier=Tier(wish.tier) if wish.tier else None,
+            accept=wish.accepted,
+            who=who_answers(),
         )
 
         def step(reach: Reach) -> KeeperReport:

@@ -22,6 +22,7 @@ from backup.lineage import Stranger
 from backup.model import InventoryId, VaultName
 from backup.pruner.keeper.lineages import pair_of
 from backup.pruner.keeper.report import InventoryReport
+from backup.rebuilder.journal import PACK
 
 _OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
 
@@ -81,6 +82,16 @@ class KeeperFolder:
     def family(self) -> str:
         """The folder of the journal of a look at who follows whom."""
         return os.path.join(self.path, "asked", "family")
+
+    def share(self, inventory_id: InventoryId) -> None:
+        """Give a server's rebuilds what came down to see who follows whom: it is not retrieved twice."""
+        asked = self.asked(inventory_id)
+        os.makedirs(asked, mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.family):
+                if name.endswith(PACK):
+                    with suppress(FileExistsError):
+                        os.link(os.path.join(self.family, name), os.path.join(asked, name))
 
     def answers(self, vault: VaultName) -> set[str]:
         """The pairs of inventory and job (`lineages.pair_of`) that a person answered to, in a vault."""

@@ -246,6 +246,7 @@ class _Server:
 
     def _states(self, listing: Listing) -> tuple[State, State]:
         """The floor's state and the newest, in this order: the newest is as new as can be."""
+        self._folder.share(self._lineage.newest)
         wish = Wish(inventory=self._lineage.newest.hex(), tier=self._context.tier)
         held = Wish(inventory=wish.inventory, tier=wish.tier, floor=Floor(self._rules.floor))
         self._go_by(listing)

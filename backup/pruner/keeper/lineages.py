@@ -28,9 +28,9 @@ class Lineage(Struct, frozen=True):
     """A server: its inventories, the newest of them, its catalogs, when each was accepted, the whole list.
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
-    by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it; `unread`
-    are inventories of the same signer of which no catalog can be read; `foreign` are inventories that others
-    have catalogs of, or claim.
+    by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
+    `unread` are inventories of the same signer of which no catalog can be read; `foreign` are those that
+    others have catalogs of, or claim.
     """
 
     inventories: frozenset[InventoryId]
@@ -158,7 +158,8 @@ def require_its_own(lineage: Lineage) -> None:
         f"not-its-own: nothing proves that this server wrote what is stored of its jobs: {told}",
         advice="if this server was rebuilt, enrol it again (`nightvault key request` there, `nightvault key "
         "enroll --heir-of`, `nightvault key accept`). If not, another server that may store in this vault "
-        f"wrote it: look at it; with `nightvault prune --delete-only {options}` it takes no part, and deleting goes on",
+        f"wrote it: look at it; with `nightvault prune --delete-only {options}` it takes no part, and "
+        "deleting goes on",
     )
 
 

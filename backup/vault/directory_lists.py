@@ -1,19 +1,43 @@
-"""Marks of heirs in a directory vault: empty files `meta/<inventory>/heir-<…>`, known by their names."""
+"""Lists of a directory vault: its archives, and marks of heirs.
+
+A mark is an empty file `meta/<inventory>/heir-<…>`, known by its name.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from backup.errors import VaultError
+from backup.format import pack
 from backup.format.enrolment import HeirMark
-from backup.model import ArchiveId, InventoryId, ListedArchive
-from backup.vault import dirfd
+from backup.model import ArchiveId, InventoryId, ListedArchive, PackKind, TreeHash
+from backup.vault import dirfd, layout
 from backup.vault.layout import Root
 
 _META = "meta"
+
+
+def archives_in(root: Root) -> Iterator[ListedArchive]:
+    """Every archive, as a line of a list."""
+    for archive_id, record in layout.all_archives(root):
+        tree_hash = TreeHash(bytes.fromhex(record.tree_hash)) if record.tree_hash else None
+        label = pack.parse_description(record.description)
+        yield ListedArchive(archive_id, record.description, label, record.size, tree_hash, record.created_at)
+
+
+def catalogs_in(
+    root: Root, inventory_id: InventoryId, jobs: Container[bytes | None]
+) -> Iterator[ListedArchive]:
+    """The catalogs of an inventory, and whoever's of these jobs."""
+    for line in archives_in(root):
+        label = line.label
+        if label is None or label.kind is not PackKind.CATALOG:
+            continue
+        if label.inventory_id == inventory_id or label.job_id in jobs:
+            yield line
 
 
 def is_mark(line: ListedArchive) -> bool:

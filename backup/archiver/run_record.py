@@ -1,0 +1,78 @@
+"""The record of a backup: its begin, its failure, and what makes it partial once its snapshot is true."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from backup.archiver.report import BackupReport
+from backup.archiver.settings import BackupContext, BackupJob
+from backup.errors import ConfigError, InterruptedRunError, NightvaultError, failure_report
+from backup.format.enrolment import job_id_of
+from backup.inventory import archives, entries, runs
+from backup.inventory.runs import JobRow, Outcome, Run
+from backup.inventory.strangers import OpenStranger, mark_told
+
+
+def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:
+    """Record the begin of a backup. `ConfigError` if its job is kept in another vault."""
+    with context.inventory.writing() as tx:
+        own, nonce = context.inventory.id, os.urandom(16)
+        row = runs.get_or_create_job(tx, job.name, vault, job_id_of(own, nonce), made_by=own, nonce=nonce)
+        if row.vault != vault:
+            kept_in = runs.vault_of_job(tx, row.number)
+            raise ConfigError(
+                f"job {job.name} is kept in vault {kept_in}, and the config says {context.vault.name}",
+                advice="a vault keeps its name: set it back; or give the job a new name, and it begins anew",
+            )
+        return row, runs.open_backup(tx, row, context.clock.now())
+
+
+def fail_run(context: BackupContext, run: Run, error: BaseException) -> None:
+    """Record the end of a run without a snapshot; after a kill, the next run does that."""
+    if isinstance(error, NightvaultError):
+        stopped = isinstance(error, InterruptedRunError)
+        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
+    elif isinstance(error, KeyboardInterrupt):
+        outcome = Outcome.INTERRUPTED
+    else:
+        return
+    with suppress(NightvaultError), context.inventory.writing() as tx:  # the first error is the one to report
+        if archives.catalog_of_run(tx, run.number) is not None:
+            return  # its catalog may still arrive: the next run decides
+        entries.discard_staged(tx, run.number)
+        report = failure_report(error) if isinstance(error, NightvaultError) else {"error": str(error)}
+        runs.finish_run(tx, run.number, outcome, report, context.clock.now())
+
+
+def with_failures(report: BackupReport, failed: Sequence[str], context: BackupContext) -> BackupReport:
+    """The report as partial, also in the run's record: a hook after the snapshot failed."""
+    if not failed:
+        return report
+    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *failed))
+    with context.inventory.writing() as tx:
+        runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
+    return report
+
+
+def with_strangers(
+    report: BackupReport, others: Sequence[OpenStranger], context: BackupContext
+) -> BackupReport:
+    """The report as partial, once for each: somebody else writes of this server's jobs, unproven."""
+    new = [one for one in others if not one.was_told]
+    if not new:
+        return report
+    vault = context.vault.name
+    told = [
+        f"{one.text()}. Nothing is deleted until somebody answers: if this server was rebuilt elsewhere, use "
+        f"that one; else `nightvault check {vault} --accept {one.pack}` leaves it out"
+        for one in new
+    ]
+    report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *told))
+    with context.inventory.writing() as tx:
+        mark_told(tx, vault, context.clock.now())
+        runs.finish_run(tx, report.run, report.outcome, report.document(), context.clock.now())
+    return report
