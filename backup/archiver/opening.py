@@ -43,9 +43,9 @@ def require_ours(keys: Keys, context: BackupContext, *, is_backup: bool = False)
     """
     patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
     where = context.inventory, context.vault, context.clock, patience
-    found = require_vault(*where, successors(keys), is_backup=is_backup)
+    note = context.progress.note
+    found = require_vault(*where, successors(keys), note=note if is_backup else None)
     if found:
-        note = context.progress.note
         build_on_what_is_shown(context.inventory, context.vault, context.clock, patience, note)
     return found
 

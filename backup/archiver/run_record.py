@@ -68,7 +68,7 @@ def with_strangers(
     vault = context.vault.name
     told = [
         f"{one.text()}. Nothing is deleted until somebody answers: if this server was rebuilt elsewhere, use "
-        f"that one; else `nightvault check {vault} --accept {one.pack}` leaves it out"
+        f"that one; else `nightvault check --vault {vault} --accept {one.pack}` leaves it out"
         for one in new
     ]
     report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *told))

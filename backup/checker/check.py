@@ -30,7 +30,7 @@ from backup.inventory.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
-from backup.transfer.succession import OLDER, advice_on, look_for_others, told_of
+from backup.transfer.succession import OLDER, advice_on, look_for_others, one_each, told_of
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:
@@ -178,7 +178,7 @@ class _Comparison:
         if not lines:
             return
         ours = {self._context.inventory.id, *self._context.inventory.ancestors}
-        others = self._find_others(lines)
+        others = self._tell_others(lines)
         orphans: list[tuple[ListedRow, ArchiveLabel]] = []
         for line in lines:
             label = parse_description(line.description)
@@ -187,32 +187,30 @@ class _Comparison:
             if label is None:
                 self._findings.append(Finding("foreign", line.archive_id, "not made by nightvault"))
             elif label.pack_id in others:
-                self._findings.append(Finding("not-its-own", line.archive_id, others[label.pack_id]))
+                continue  # told already
             elif label.inventory_id not in ours:
-                detail = f"of inventory {label.inventory_id.hex()[:8]}: another server's, or an older one"
+                whose = "another server's, or this server's from before or after a rebuild"
+                detail = f"of inventory {label.inventory_id.hex()[:8]}: {whose}"
                 self._findings.append(Finding("other-inventory", line.archive_id, detail))
             else:
                 orphans.append((line, label))
         self._findings += self._judge_orphans(orphans)
 
-    def _find_others(self, lines: Sequence[ListedRow]) -> dict[bytes, str]:
-        """What to say of others' catalogs of this server's jobs, by pack; marks are said at once."""
+    def _tell_others(self, lines: Sequence[ListedRow]) -> set[bytes]:
+        """Tell of others that write of this server's jobs, once for each; the packs that are told of."""
         context = self._context
         if self.is_other:
-            return {}
+            return set()
         with context.inventory.writing() as tx:
             found = look_for_others(tx, context.inventory, context.vault, lines, context.successors)
             strangers.note_strangers(tx, context.vault.name, found.strangers, context.clock.now())
         for heir in found.heirs:
             self._findings.append(Finding("newer-catalog", "", f"{heir}. {heir.advice}"))
-        told: dict[bytes, str] = {}
-        for one in found.strangers:
+        for one in one_each(found.strangers):
             vault = context.vault.name
             detail = f"{told_of([one], vault)}: {advice_on([one], vault, 'check')}"
-            told[one.pack_id] = detail
-            if one.is_mark:
-                self._findings.append(Finding("not-its-own", "", detail))
-        return told
+            self._findings.append(Finding("not-its-own", one.pack_id.hex(), detail))
+        return {one.pack_id for one in found.strangers}
 
     def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[Finding]:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""

@@ -83,10 +83,12 @@ def mark_told(tx: Transaction, vault: VaultName, now: datetime) -> None:
 
 
 def answer(tx: Transaction, vault: VaultName, pack: str, who: str, now: datetime) -> list[Stranger]:
-    """Record a person's answer to a pair: a pack id, or its beginning; those that are answered now."""
+    """Record a person's answer: a pack id, or its beginning, for all that its inventory asks now."""
     if len(pack) < _SHORTEST:
         return []
-    found = [one.stranger for one in open_strangers(tx, vault) if one.pack.startswith(pack.lower())]
+    left = open_strangers(tx, vault)
+    meant = {one.stranger.inventory_id for one in left if one.pack.startswith(pack.lower())}
+    found = [one.stranger for one in left if one.stranger.inventory_id in meant]
     for one in found:
         sql = """UPDATE strangers SET accepted_by = {m}, accepted_at = {m} WHERE inventory = {m} AND job = {m}
                  AND vault = (SELECT number FROM vaults WHERE name = {m})"""

@@ -19,7 +19,7 @@ from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
 from backup.transfer.retry import Patience
-from backup.transfer.succession import Successors, advice_on, look_for_others, told_of
+from backup.transfer.succession import Successors, advice_on, look_for_others, one_each, told_of
 from backup.wording import counted
 
 
@@ -80,7 +80,7 @@ def read_listing(
         were = "was" if count == 1 else "were"
         raise PruneStoppedError(
             f"the list of vault {vault.name} lacks {what} that {were} stored before it",
-            advice=f"`nightvault check {vault.name}` says what else is missing, and what to do",
+            advice=f"`nightvault check --vault {vault.name}` says what else is missing, and what to do",
         )
     asked = moment(head.requested_at)
     until = asked if at_once else min(covered.until, head.made_at, asked)
@@ -114,7 +114,7 @@ def _refuse_unknown(
             PruneStoppedError(
                 told_of(others.strangers, vault.name),
                 advice=advice_on(others.strangers, vault.name, "prune"),
-                accept=[one.pack_id.hex() for one in others.strangers],
+                accept=[one.pack_id.hex() for one in one_each(others.strangers)],
             )
         )
     if stops:
@@ -159,8 +159,8 @@ def _stop_by_own(
     label, at = max(found, key=lambda one: one[1])
     whose = label.inventory_id.hex()
     advice = (
-        f"stop the other one, or `nightvault rebuild --set-aside --inventory {whose} --key FILE` here, "
-        "which deletes nothing; then prune again"
+        "stop the other machine, then prune again. If that one is to go on instead of this one: `nightvault "
+        f"rebuild --set-aside --inventory {whose} --key FILE`, which leaves out what this one stored since"
     )
     may_pass = all(each.inventory_id != inventory.id for each, _ in found)
     if may_pass:

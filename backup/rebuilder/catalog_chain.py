@@ -272,8 +272,8 @@ class TrustedCatalogs:
         raise QuestionError(
             f"the only full catalog for this state, number {doubtful.catalog.number} (pack {pack}), is by "
             f"inventory {doubtful.inventory_id.hex()}, and nothing proves that this is the same server",
-            advice=f"if it is, give --accept {pack}; if it is not, somebody else wrote it: leave it out, and "
-            "give --before or --tip for an older state",
+            advice=f"if it is, give --accept {pack}; if it is not, somebody else wrote it: do not accept it; "
+            "for an older state give --before TIME or --tip PACK",
         )
 
     def _tips(self, job_id: bytes, inventory_id: InventoryId) -> list[bytes]:

@@ -31,6 +31,7 @@ from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
 from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
 from backup.transfer.retry import Patience
+from backup.wording import counted
 
 _SHORTEST = 8  # digits of a pack id that are enough to name it
 
@@ -59,7 +60,7 @@ def require_vault(
     patience: Patience,
     by: Successors,
     *,
-    is_backup: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> list[OpenStranger]:
     """Learn before anything is written that the vault is away, denied, gone, another one, or ahead of us.
 
@@ -78,8 +79,8 @@ def require_vault(
         labels = [label for label, _ in shown.catalogs if label.pack_id not in passed]
         hints += strangers_among(labels, {inventory.id, *inventory.ancestors}, jobs)
         found = strangers.note_strangers(tx, vault.name, hints, clock.now())
-    if is_backup:
-        _lose_missing(inventory, vault, shown)
+    if note is not None:
+        _lose_missing(inventory, vault, shown, note)
     _leave_marks(inventory, vault, patience, by)
     return found
 
@@ -153,7 +154,7 @@ def _refuse_older(inventory: Inventory, vault: Vault, shown: Shown) -> None:
         )
 
 
-def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown) -> None:
+def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown, note: Callable[[str], None]) -> None:
     """Mark catalogs of this inventory as lost that a rebuild needs and the vault does not show any more."""
     if not shown.is_complete:
         return
@@ -164,6 +165,8 @@ def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown) -> None:
     if missing:
         with inventory.writing() as tx:
             lost.mark(tx, missing, ArchiveState.LOST)
+        count = counted(len(missing), "catalog")
+        note(f"vault {vault.name} does not show {count} that a rebuild needs: a full one is stored now")
 
 
 # Does somebody else go on.
@@ -205,14 +208,19 @@ def look_for_others(
     unknown = (label for label in labels if label is not None and label.pack_id not in passed)
     found += strangers_among(unknown, lineage, jobs)
     answered = strangers.answered_pairs(tx, vault.name)
-    left = [one for one in found if (one.inventory_id, one.job_id) not in answered]
+    heirs = {mark.heir for mark in proven}
+    left = [
+        one
+        for one in found
+        if (one.inventory_id, one.job_id) not in answered and one.inventory_id not in heirs
+    ]
     return Others([heir_of(mark, vault) for mark in proven], left)
 
 
 def accept_catalogs(
     inventory: Inventory, vault: VaultName, packs: Sequence[str], who: str, now: datetime
 ) -> list[str]:
-    """Record a person's answers: each pack id, or its beginning, stands for its pair of inventory and job.
+    """Record a person's answers: each pack id, or its beginning, stands for all that its inventory asks now.
 
     One of an ancestor's stands for all catalogs of ancestors that the newest list that was fetched shows:
     they are known from then on. Others' catalogs of this server's jobs take no part, now and later. Returns a
@@ -235,9 +243,10 @@ def accept_catalogs(
                 )
             strangers.pass_catalogs(tx, [one.pack_id for one in own])
             told += [
-                f"inventory {one.inventory_id.hex()} takes no part in this server's jobs" for one in answered
+                f"inventory {one.inventory_id.hex()} takes no part in this server's jobs"
+                for one in one_each(answered)
             ]
-            told += [f"{len(own)} older catalogs of this server are known from now on"] * bool(own)
+            told += [f"{len(own)} older catalogs of this server are not asked about any more"] * bool(own)
     return told
 
 
@@ -256,18 +265,23 @@ def _unknown_labels(tx: Transaction, inventory: Inventory, vault: VaultName) -> 
     return [one for one in labels if one.pack_id in unknown and one.inventory_id != inventory.id]
 
 
+def one_each(found: Sequence[Stranger]) -> list[Stranger]:
+    """One stranger of each inventory: an answer to it is one to all that the inventory asks now."""
+    return list({one.inventory_id: one for one in reversed(found)}.values())[::-1]
+
+
 def told_of(found: Sequence[Stranger], vault: VaultName) -> str:
     """A sentence on strangers."""
     ids = ", ".join(sorted({one.inventory_id.hex() for one in found}))
     return (
-        f"vault {vault} holds catalogs of this server's jobs, or marks that somebody goes on with them, by "
-        f"what nothing proves to be this server's: inventory {ids}"
+        f"in vault {vault} inventory {ids} has catalogs of this server's jobs, or a mark that it goes on "
+        "with them; nothing proves that it is this server"
     )
 
 
 def advice_on(found: Sequence[Stranger], vault: VaultName, command: str) -> str:
     """What to do about them, with the exact command."""
-    options = " ".join(f"--accept {one.pack_id.hex()}" for one in found)
+    options = " ".join(f"--accept {one.pack_id.hex()}" for one in one_each(found))
     return (
         "if this server was rebuilt on another machine, go on there, and stop this one. If it was not, "
         "another server that may store in this vault wrote them: look at it. They are left out, and deleting "

@@ -55,7 +55,8 @@ def older(server: Server) -> None:
     """The state as a version of schema 0007 leaves it."""
     path = server.state / "inventory.sqlite"
     with closing(sqlite3.connect(path)) as own:
-        about = own.execute("SELECT * FROM about").fetchone()
+        columns = "inventory_id, signer_public, predecessor, created_at"
+        about = own.execute(f"SELECT {columns} FROM about").fetchone()
     for one in server.state.glob("inventory.sqlite*"):
         one.unlink()
     connections = database.connections_to(str(path))

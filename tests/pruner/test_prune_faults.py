@@ -289,7 +289,7 @@ def test_whose_catalogs_stop_it(
     part = Part(0, MIB, tree_hash(data), b"", 1)
     nights.vault.put_part(upload, part, memoryview(data))
     nights.vault.complete_upload(upload, label, MIB, tree_hash(data), [part])
-    told = "nothing proves to be" if inventory == "unknown" else "does not know"
+    told = "nothing proves that" if inventory == "unknown" else "does not know"
     with pytest.raises(PruneStoppedError, match=told) if stops else nullcontext():
         rebuilt.prune()
     rebuilt.close()

@@ -302,7 +302,7 @@ def test_the_server_from_before_the_last_rebuild_wakes_up(trees: Shared) -> None
     assert _newest("web") in " ".join(report["warnings"])
     _go_on(old, ["docs"])
     code, _, told = old.told("prune")
-    assert (code, "nothing proves to be this server's" in told) == (1, True)
+    assert (code, "nothing proves that it is this server" in told) == (1, True)
     web.run("backup", "docs")
     web.run("prune", allowed=(1,))
     words = ("prune", "--delete-only", "--dry-run", "--keep-within", "6d", *keeper.keys())

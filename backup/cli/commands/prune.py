@@ -141,7 +141,8 @@ def _asking(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
         cli.warn(str(stop))
         cli.say(stop.advice)
         if not cli.confirm(
-            "Do these take no part in this server's jobs, and shall deleting go on?", option=None
+            "Is nothing wanted that only these catalogs hold, and shall deleting go on without them?",
+            option=None,
         ):
             raise
         backup = work.context.backup

@@ -260,7 +260,7 @@ def _tell_suspicions(cli: Cli, report: RebuildReport) -> None:
     from backup.cli.support.render import local_time
 
     for one in report.suspicions[:_MOST_SHOWN]:
-        cli.warn(f"{one.kind}: {one.archive_id}: {one.detail}")
+        cli.warn(": ".join(filter(None, (one.kind, one.archive_id, one.detail))))
     if len(report.suspicions) > _MOST_SHOWN:
         cli.warn(f"… and {len(report.suspicions) - _MOST_SHOWN} more; --json has them all")
     for job in report.jobs:

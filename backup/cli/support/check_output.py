@@ -67,6 +67,8 @@ def _lines(report: CheckReport) -> list[str]:
         verdict = "something is missing or damaged: see below"
         if kinds == {"newer-catalog"} and not report.affected.files:
             verdict = "this inventory is older than its vault: see below"
+        elif kinds <= {"not-its-own", "newer-catalog"} and not report.affected.files:
+            verdict = "somebody else writes of this server's jobs, and that wants an answer: see below"
     elif report.is_partial:
         verdict = "nothing is known to be missing or damaged, but not all could be looked at: see below"
     return [*lines, verdict]

@@ -157,7 +157,7 @@ def tell_drill(report: DrillReport) -> None:
     of = f"drill {report.name}"
     for one in report.findings[:_MOST_SHOWN]:
         level = logging.ERROR if report.is_grave else logging.WARNING
-        told = render.printable(f"{one.kind}: {one.what}: {one.detail}")
+        told = render.printable(": ".join(filter(None, (one.kind, one.what, one.detail))))
         _log.log(level, "%s: %s", of, told)
     if report.advice:
         _log.info("%s: %s", of, report.advice)

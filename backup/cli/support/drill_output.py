@@ -34,7 +34,7 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
     is_well = report.outcome is Outcome.DONE
     (cli.report if is_well else cli.show)(document, "\n".join(_lines(report)))
     for one in report.findings[:_MOST_SHOWN]:
-        told = printable(f"{one.kind}: {one.what}: {one.detail}")
+        told = printable(": ".join(filter(None, (one.kind, one.what, one.detail))))
         (cli.warn if report.is_grave else cli.say)(told)
     if len(report.findings) > _MOST_SHOWN:
         cli.warn(f"… and {len(report.findings) - _MOST_SHOWN} more; --json has them all")

@@ -78,7 +78,7 @@ def _show(
         "quotes": [quote_document(one, is_free=is_free) for one in quotes],
     }
     for one in report.rebuilt.suspicions[:_MOST_SHOWN]:
-        cli.warn(f"{one.kind}: {one.archive_id}: {one.detail}")
+        cli.warn(": ".join(filter(None, (one.kind, one.archive_id, one.detail))))
     cli.show(document, _screen(config, settings, report, quotes))
 
 

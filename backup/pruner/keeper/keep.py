@@ -54,6 +54,7 @@ from backup.transfer.retry import Patience, Reach
 from backup.wording import counted
 
 KEEP_WITHIN = timedelta(days=30)
+_SHORTEST = 8  # digits of a pack id that are enough to name it
 _STALE = timedelta(days=3)  # catalogs of a cold vault take half a day, and some are asked for after others
 _SETTLED_BY_A_HUMAN = (
     ForkError, TwoSignersError, OlderStateError, QuestionError, NothingToRebuildError, PruneStoppedError,
@@ -169,7 +170,8 @@ def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) ->
     if context.accept:
         every = [one for lineage in lineages(listing, family, answers) for one in lineage.strangers]
         for pack in context.accept:
-            meant = [one for one in every if len(pack) >= 8 and one.pack_id.hex().startswith(pack.lower())]
+            named = {one.inventory_id for one in every if one.pack_id.hex().startswith(pack.lower())}
+            meant = [one for one in every if len(pack) >= _SHORTEST and one.inventory_id in named]
             if not meant and not folder.has_answered(context.vault.name, pack):
                 raise UsageError(
                     f"nothing in vault {context.vault.name} waits for an answer on {pack}",

@@ -18,6 +18,7 @@ from backup.pruner.keeper.state import State
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.candidates import candidates_of
 from backup.rebuilder.floor import acceptance
+from backup.transfer.succession import one_each
 
 _STOPPING = {
     "refused", "other-key", "relabelled", "damaged", "missing", "newer", "newer-format", "out-of-range",
@@ -154,13 +155,14 @@ def require_its_own(lineage: Lineage) -> None:
         f"catalog {one.number} (pack {one.pack_id.hex()}) by inventory {one.inventory_id.hex()}"
         for one in lineage.strangers
     )
-    options = " ".join(f"--accept {one.pack_id.hex()}" for one in lineage.strangers)
+    options = " ".join(f"--accept {one.pack_id.hex()}" for one in one_each(lineage.strangers))
     raise PruneStoppedError(
-        f"not-its-own: nothing proves that this server wrote what is stored of its jobs: {told}",
+        "not-its-own: others have stored catalogs of this server's jobs, and nothing proves that they are "
+        f"this server: {told}",
         advice="if this server was rebuilt, enrol it again (`nightvault key request` there, `nightvault key "
         "enroll --heir-of`, `nightvault key accept`). If not, another server that may store in this vault "
-        f"wrote it: look at it; with `nightvault prune --delete-only {options}` it takes no part, and "
-        "deleting goes on",
+        f"wrote it: look at it; with `nightvault prune --delete-only --key FILE {options}` it takes no part, "
+        "and deleting goes on",
     )
 
 
