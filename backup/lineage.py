@@ -85,10 +85,6 @@ class Family:
         """Whether a catalog of that inventory was read."""
         return inventory_id in self._read
 
-    def is_unread(self, inventory_id: InventoryId, signers: Collection[bytes]) -> bool:
-        """Whether one of these signs in that inventory, of which no catalog was read."""
-        return not self.is_read(inventory_id) and bool(self._signers.get(inventory_id, set()) & set(signers))
-
     def knows(self, inventory_id: InventoryId) -> bool:
         """Whether a catalog of that inventory was seen."""
         return inventory_id in self._signers

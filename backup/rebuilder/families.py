@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from backup.lineage import Family
 from backup.model import Listing
 from backup.rebuilder.candidates import by_inventory, candidates_of
@@ -9,6 +11,7 @@ from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.intake import Intake
 from backup.rebuilder.journal import Journal
+from backup.rebuilder.members import Candidate
 
 _MOST_TRIED = 8  # catalogs of one inventory
 
@@ -21,11 +24,14 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
         )
         intake = Intake(wish, context, bringer)
         intake.learn_sizes(listing)
-        left = {
-            inventory_id: sorted(some, key=lambda one: (-one.label.number, one.size, one.archive_id))
-            for inventory_id, some in by_inventory(candidates_of(listing)).items()
-        }
+        left = {key: _in_order(some) for key, some in by_inventory(candidates_of(listing)).items()}
         for tried in range(_MOST_TRIED):
             intake.fetch([some[tried] for some in left.values() if tried < len(some)])
             left = {key: some for key, some in left.items() if not intake.trusted.family.is_read(key)}
         return intake.trusted.family
+
+
+def _in_order(some: Sequence[Candidate]) -> list[Candidate]:
+    """The newest ones, the smallest first: any of them names its inventory's ancestors."""
+    newest = sorted(some, key=lambda one: (-one.label.number, one.archive_id))[:_MOST_TRIED]
+    return sorted(newest, key=lambda one: (one.size, one.archive_id))

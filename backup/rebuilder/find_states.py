@@ -32,6 +32,9 @@ from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
 
+_MOST_BELIEVED = MOST_NUMBERS // 2
+"""Labels with higher numbers are not believed: the next catalogs would get numbers out of range."""
+
 
 class StateFinder:
     """One step of looking; `files`, `suspicions` and `listing` are what came of it."""
@@ -99,10 +102,13 @@ class StateFinder:
 
     def next_catalog(self, job: FoundJob) -> int:
         """A number above every catalog of the job that anything here speaks of."""
+        own = self.claimed(job.owner)
         said = [
             one.label.number
             for one in self._known.candidates.values()
-            if one.label.job_id in {job.id, None} and one.label.number < MOST_NUMBERS
+            if one.label.job_id in {job.id, None}
+            and one.label.inventory_id in own
+            and one.label.number < _MOST_BELIEVED
         ]
         return max(said, default=0) + 1 + len(job.not_covered)
 

@@ -8,7 +8,7 @@ server cannot choose. Of a job that is younger than the floor, everything stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from msgspec import Struct
 from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.times import micros
-from backup.model import ArchiveId, Generation
+from backup.model import ArchiveId, Generation, InventoryId
 from backup.rebuilder.members import Candidate
 
 _AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
@@ -27,13 +27,14 @@ _AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
 def acceptance(candidates: Sequence[Candidate], as_of: datetime) -> dict[ArchiveId, datetime]:
     """When the vault accepted each catalog of a list of that time, as far as the dates can be right.
 
-    None is earlier than one of a lower number of its job; one from the future is as old as that. So a date
-    that was set wrong, where the vault has no clock of its own, shifts nothing by more than a night.
+    None is earlier than one of a lower number of its inventory and job; one from the future is as old as
+    that. So a date that was set wrong, where the vault has no clock of its own, shifts nothing by more than a
+    night, and what others stored shifts nothing at all.
     """
     found: dict[ArchiveId, datetime] = {}
-    newest: dict[bytes | None, datetime] = {}
+    newest: dict[tuple[InventoryId, bytes | None], datetime] = {}
     for one in sorted(candidates, key=lambda each: (each.label.number, each.archive_id)):
-        job, at = one.label.job_id, one.created_at
+        job, at = (one.label.inventory_id, one.label.job_id), one.created_at
         if at is None:
             continue
         if at <= as_of + _AHEAD:
@@ -48,15 +49,22 @@ def accepted_later(candidates: Sequence[Candidate], as_of: datetime, moment: dat
 
 
 class Floor(Struct, frozen=True):
-    """A time by the vault's clock: what a state of then or later held stays."""
+    """A time by the vault's clock: what a state of then or later held stays.
+
+    `inventories` are those of the server; None: all that the list shows.
+    """
 
     at: datetime
+    inventories: Collection[InventoryId] | None = None
 
     def hidden(self, candidates: Sequence[Candidate], as_of: datetime) -> set[ArchiveId]:
         """The full catalogs that would begin a state later than the floor, where an older one is there."""
         by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}
         accepted = acceptance(candidates, as_of)
-        for one in candidates:
+        own = self.inventories
+        for one in (
+            candidates if own is None else [one for one in candidates if one.label.inventory_id in own]
+        ):
             if one.label.generation is Generation.FULL and one.archive_id in accepted:
                 by_job.setdefault(one.label.job_id, []).append((accepted[one.archive_id], one.archive_id))
         hidden: set[ArchiveId] = set()

@@ -259,7 +259,11 @@ class _Server:
         """The floor's state and the newest, in this order: the newest is as new as can be."""
         self._folder.share(self._lineage.newest)
         wish = Wish(inventory=self._lineage.newest.hex(), tier=self._context.tier)
-        held = Wish(inventory=wish.inventory, tier=wish.tier, floor=Floor(self._rules.floor))
+        held = Wish(
+            inventory=wish.inventory,
+            tier=wish.tier,
+            floor=Floor(self._rules.floor, self._lineage.inventories),
+        )
         self._go_by(listing)
         traits = self._context.vault.traits
         if traits.waits and not traits.keeps_metadata_hot:  # ask for all at once

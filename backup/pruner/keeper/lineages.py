@@ -7,13 +7,23 @@ written of its jobs, unless a person said that it takes no part (`require_its_ow
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
+from backup.format.enrolment import HeirMark
 from backup.lineage import NO_JOB, Family, Stranger, marks_in, strangers
-from backup.model import ArchiveId, Generation, InventoryId, ListedArchive, Listing, PackId, PackKind
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    Generation,
+    InventoryId,
+    ListedArchive,
+    Listing,
+    PackKind,
+)
 from backup.pruner.keeper.state import State
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.candidates import candidates_of
@@ -31,8 +41,8 @@ class Lineage(Struct, frozen=True):
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
     by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
-    `unread` are inventories of the same signer of which no catalog can be read; `foreign` are those that
-    others have catalogs of, or claim.
+    `unread` are inventories of the same signer of which no catalog can be read; `named_by` tells of every
+    inventory which others have catalogs of it, or claim it.
     """
 
     inventories: frozenset[InventoryId]
@@ -44,7 +54,11 @@ class Lineage(Struct, frozen=True):
     replaced: Mapping[InventoryId, datetime] = {}
     strangers: Sequence[Stranger] = ()
     unread: Sequence[InventoryId] = ()
-    foreign: frozenset[InventoryId] = frozenset()
+    named_by: Mapping[InventoryId, Collection[InventoryId]] = {}
+
+    def is_named_by_others(self, inventory_id: InventoryId) -> bool:
+        """Whether another server has catalogs of an inventory, or says that it follows it."""
+        return not self.inventories >= set(self.named_by.get(inventory_id, ()))
 
 
 def pair_of(stranger: Stranger) -> str:
@@ -57,87 +71,109 @@ def lineages(listing: Listing, family: Family, answered: Collection[str] = ()) -
 
     `answered` are pairs (`pair_of`) that take no part, by a person's word.
     """
-    catalogs = [one for one in listing.archives if one.label and one.label.kind is PackKind.CATALOG]
-    lines = {one.archive_id: one for one in listing.archives}
-    accepted = acceptance(candidates_of(listing), listing.as_of)
-    every = {one.label.inventory_id for one in catalogs if one.label}
-    found: list[Lineage] = []
-    for ids in _joined(every, family):
-        own = [one for one in catalogs if one.label and one.label.inventory_id in ids]
-        others = [one for one in _strangers(ids, own, catalogs, family) if pair_of(one) not in answered]
-        signers = frozenset(signer for one in ids for signer in family.signers(one))
-        found.append(
-            Lineage(
-                frozenset(ids),
-                _newest(ids, own, accepted, family),
-                own,
-                accepted,
-                lines,
-                signers=signers,
-                replaced=_replaced(ids, listing, family),
-                strangers=others,
-                unread=[one for one in sorted(every - ids) if family.is_unread(one, signers)],
-                foreign=frozenset(every - ids).union(*map(family.claimed, every - ids)),
-            )
-        )
+    shown = _Shown(listing, family)
+    found = [shown.lineage(ids, answered) for ids in _joined(shown.of_inventory, family)]
     return sorted(found, key=lambda one: one.newest)
 
 
 def _joined(every: Collection[InventoryId], family: Family) -> list[set[InventoryId]]:
     """Sets of inventories of which each was rebuilt from another, as far as that is proven."""
-    joined: list[set[InventoryId]] = []
+    group_of: dict[InventoryId, set[InventoryId]] = {}
     for inventory_id in sorted(every):
-        group = set(family.lineage(inventory_id)) & set(every) | {inventory_id}
-        touching = [one for one in joined if one & group]
-        joined = [one for one in joined if not one & group]
-        joined.append(group.union(*touching))
-    return joined
+        joined = {inventory_id} | group_of.get(inventory_id, set())
+        for one in family.ancestors(inventory_id):
+            if one in every:
+                joined |= group_of.get(one, {one})
+        group_of |= dict.fromkeys(joined, joined)
+    return list({id(group): group for group in group_of.values()}.values())
 
 
-def _newest(
-    ids: Collection[InventoryId],
-    own: Sequence[ListedArchive],
-    accepted: Mapping[ArchiveId, datetime],
-    family: Family,
-) -> InventoryId:
-    """The inventory that was rebuilt last; of several, the one that stored last: the others stop it."""
-    last = family.last(sorted(ids))
-    stored = [one for one in own if one.label and one.label.inventory_id in last]
-    newest = max(stored, key=lambda one: (accepted[one.archive_id], one.label.number if one.label else 0))
-    return newest.label.inventory_id if newest.label else min(ids)
+class _Shown:
+    """A list, by inventory and by job: there may be thousands of servers in it."""
+
+    def __init__(self, listing: Listing, family: Family) -> None:
+        self._family = family
+        self._lines = {one.archive_id: one for one in listing.archives}
+        self._accepted = acceptance(candidates_of(listing), listing.as_of)
+        self.of_inventory: dict[InventoryId, list[ListedArchive]] = defaultdict(list)
+        self._writers: dict[bytes, set[InventoryId]] = defaultdict(set)  # of a job
+        self._marks: list[tuple[HeirMark, datetime]] = []
+        for line in listing.archives:
+            label = line.label
+            if label is None:
+                self._marks += [(mark, line.created_at) for mark in marks_in([line.description])]
+            elif label.kind is PackKind.CATALOG:
+                self.of_inventory[label.inventory_id].append(line)
+                self._writers[label.job_id or NO_JOB].add(label.inventory_id)
+        self._named_by: dict[InventoryId, set[InventoryId]] = defaultdict(set)
+        self._signed_by: dict[bytes, set[InventoryId]] = defaultdict(set)
+        for one in self.of_inventory:
+            for other in (one, *family.claimed(one)):
+                self._named_by[other].add(one)
+            for signer in family.signers(one):
+                self._signed_by[signer].add(one)
+
+    def lineage(self, ids: Collection[InventoryId], answered: Collection[str]) -> Lineage:
+        """The server of these inventories."""
+        own = [line for one in sorted(ids) for line in self.of_inventory[one]]
+        signers = frozenset(signer for one in ids for signer in self._family.signers(one))
+        beside = {one for signer in signers for one in self._signed_by[signer]} - set(ids)
+        return Lineage(
+            frozenset(ids),
+            self._newest(ids),
+            own,
+            self._accepted,
+            self._lines,
+            signers=signers,
+            replaced=self._replaced(ids),
+            strangers=[one for one in self._strangers(ids, own) if pair_of(one) not in answered],
+            unread=sorted(one for one in beside if not self._family.is_read(one)),
+            named_by=self._named_by,
+        )
+
+    def _newest(self, ids: Collection[InventoryId]) -> InventoryId:
+        """The inventory that was rebuilt last; of several, the one that stored last: the others stop it."""
+
+        def stored(inventory_id: InventoryId) -> tuple[datetime, int]:
+            lines = self.of_inventory[inventory_id]
+            return max(
+                (self._accepted[one.archive_id], one.label.number if one.label else 0) for one in lines
+            )
+
+        return max(self._family.last(sorted(ids)), key=stored)
+
+    def _replaced(self, ids: Collection[InventoryId]) -> dict[InventoryId, datetime]:
+        """When the first sign of an heir of each came: a mark, or a catalog by one that followed."""
+        found: dict[InventoryId, datetime] = {}
+
+        def note(inventory_id: InventoryId, at: datetime) -> None:
+            found[inventory_id] = min(at, found.get(inventory_id, at))
+
+        for heir in ids:
+            first = min(line.created_at for line in self.of_inventory[heir])
+            for one in self._family.ancestors(heir):
+                note(one, first)
+        for mark, at in self._marks:
+            if mark.heir in ids:
+                note(mark.predecessor, at)
+        return found
+
+    def _strangers(self, ids: Collection[InventoryId], own: Sequence[ListedArchive]) -> list[Stranger]:
+        """Others that wrote of its jobs, or say without a proof that they follow it, or it them."""
+        jobs = {line.label.job_id for line in own if line.label and line.label.job_id}
+        writers = {one for job in jobs for one in self._writers[job]} - set(ids)
+        labels = [line.label for one in writers for line in self.of_inventory[one] if line.label]
+        found = strangers(labels, ids, jobs)
+        saying = {one for inventory_id in ids for one in self._named_by[inventory_id]}
+        saying |= {other for one in ids for other in self._family.unproven(one) if other in self.of_inventory}
+        for other in sorted(saying - writers - set(ids)):
+            newest = max((line.label for line in self.of_inventory[other] if line.label), key=_number)
+            found.append(Stranger(other, NO_JOB, newest.pack_id, newest.number))
+        return found
 
 
-def _replaced(ids: Collection[InventoryId], listing: Listing, family: Family) -> dict[InventoryId, datetime]:
-    """When the first sign of an heir of each inventory came: a mark, or a catalog by one that followed."""
-    found: dict[InventoryId, datetime] = {}
-    for line in listing.archives:
-        followed: Iterable[InventoryId] = ()
-        if line.label is not None and line.label.inventory_id in ids:
-            followed = family.ancestors(line.label.inventory_id)
-        elif line.label is None:
-            followed = [mark.predecessor for mark in marks_in([line.description]) if mark.heir in ids]
-        for one in followed:
-            found[one] = min(line.created_at, found.get(one, line.created_at))
-    return found
-
-
-def _strangers(
-    ids: Collection[InventoryId],
-    own: Sequence[ListedArchive],
-    catalogs: Sequence[ListedArchive],
-    family: Family,
-) -> list[Stranger]:
-    """Others that wrote of its jobs, and others that say without a proof that they follow it, or it them."""
-    jobs = {one.label.job_id for one in own if one.label and one.label.job_id}
-    labels = [one.label for one in catalogs if one.label]
-    found = strangers(labels, ids, jobs)
-    newest = {label.inventory_id: label for label in sorted(labels, key=lambda one: one.number)}
-    named = {one.inventory_id for one in found}
-    for other, label in sorted(newest.items()):
-        says = set(family.claimed(other)) & set(ids) or any(other in family.unproven(one) for one in ids)
-        if other not in ids and other not in named and says:
-            found.append(Stranger(other, NO_JOB, PackId(label.pack_id), label.number))
-    return found
+def _number(label: ArchiveLabel) -> int:
+    return label.number
 
 
 def require_its_own(lineage: Lineage) -> None:

@@ -118,7 +118,7 @@ def _is_ours(line: ListedArchive, archive: StoredArchive, newest: State, lineage
         return False
     if writer is None or writer[0] != label.inventory_id or writer[1] not in lineage.signers:
         return False
-    return label.inventory_id in lineage.inventories or label.inventory_id not in lineage.foreign
+    return label.inventory_id in lineage.inventories or not lineage.is_named_by_others(label.inventory_id)
 
 
 def _is_old(line: ListedArchive, lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> bool:
