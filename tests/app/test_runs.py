@@ -18,6 +18,7 @@ from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere
 from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError
+from backup.format.enrolment import slots_of
 from backup.format.frame import FOR_A_LINE
 from backup.memory import backup_memory
 from backup.model import MIB, JobName, VaultName
@@ -120,7 +121,8 @@ def test_recipients_come_from_the_config_before_those_of_init(server: Server) ->
     keys = read_keys(config, inventory)
     inventory.close()
     assert [one.to_text() for one in keys.recipients] == list(noted)
-    assert [recipient for recipient, _ in keys.enrolments] == [keys.recipients[0].id]
+    recipient = keys.recipients[0].id
+    assert [slot for slot, _ in keys.enrolments] == [recipient, *slots_of(recipient)]
     named = server.json("key", "generate", "--out", server.folder / "x.key")["recipient"]
     server.config.write_text(f'[encryption]\nrecipients = ["{named}"]\n' + server.config.read_text())
     assert recipients_of(load_config(str(server.config))) == (named,)
