@@ -8,6 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from backup.errors import NightvaultError
+from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
 from backup.inventory import compared, pruning, strangers
 from backup.inventory.connections import Transaction
@@ -138,14 +139,16 @@ def _unknown_of_lineage(
     """Catalogs of this inventory and its ancestors that are unknown, and not from before a rebuild."""
     packs, passed = pruning.pack_ids(tx), strangers.passed_catalogs(tx)
     oldest = pruning.oldest_listed_catalogs(tx, head.number)
+    marks = [(HeirMark.from_text(line.description), moment(line.created_at)) for line in lines]
+    began = min((at for mark, at in marks if mark and mark.heir == inventory.id), default=None)
     found: list[tuple[ArchiveLabel, datetime]] = []
     for line in lines:
         label, at = parse_description(line.description), moment(line.created_at)
         if label is None or label.kind is not PackKind.CATALOG or label.pack_id in packs | passed:
             continue
         if label.inventory_id in inventory.ancestors:
-            if has_clock and _is_before(label, at, oldest):
-                continue  # from before a rebuild: it was not needed for it
+            if has_clock and _is_before(label, at, oldest) and (began is None or at <= began):
+                continue  # from before a rebuild, or this server's first run after it
         elif label.inventory_id != inventory.id:
             continue
         found.append((label, at))
