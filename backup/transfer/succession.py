@@ -24,9 +24,9 @@ from backup.inventory.identities import KnownCatalog
 from backup.inventory.retrievals import ListedRow
 from backup.inventory.stages import ListingStage
 from backup.inventory.strangers import OpenStranger
-from backup.lineage import Stranger, heirs_by_marks, marks_in
+from backup.lineage import NO_JOB, Stranger, heirs_by_marks, marks_in
 from backup.lineage import strangers as strangers_among
-from backup.model import ArchiveLabel, PackKind, VaultName
+from backup.model import ArchiveLabel, PackId, PackKind, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
 from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
@@ -220,12 +220,19 @@ def accept_catalogs(
     """
     told: list[str] = []
     with inventory.writing() as tx:
-        labels = _unknown_labels(tx, inventory, vault)
+        lines = _unknown_lines(tx, vault)
+        labels = _unknown_labels(tx, inventory, lines)
         lineage = {inventory.id, *inventory.ancestors}
         jobs = strangers.job_ids(tx, vault)
-        strangers.note_strangers(tx, vault, strangers_among(labels, lineage, jobs), now)
+        hints = [
+            Stranger(mark.heir, NO_JOB, PackId(mark.heir))
+            for mark in marks_in(lines)
+            if mark.predecessor == inventory.id and _is_named(mark.heir, packs)
+        ]
+        strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
         for pack in packs:
-            answered = strangers.answer(tx, vault, pack, who, now)
+            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in labels if _is_meant(one, pack)}
+            answered = strangers.answer(tx, vault, pack, who, now, pairs)
             own = [one for one in labels if one.inventory_id in inventory.ancestors]
             own = own if any(_is_meant(one, pack) for one in own) else []
             if not answered and not own:
@@ -242,15 +249,22 @@ def accept_catalogs(
 
 
 def _is_meant(label: ArchiveLabel, pack: str) -> bool:
-    return len(pack) >= _SHORTEST and label.pack_id.hex().startswith(pack.lower())
+    return _is_named(label.pack_id, [pack])
 
 
-def _unknown_labels(tx: Transaction, inventory: Inventory, vault: VaultName) -> list[ArchiveLabel]:
-    """The catalogs that the newest list that was fetched shows, and this inventory does not know."""
+def _is_named(pack_id: bytes, packs: Sequence[str]) -> bool:
+    return any(len(one) >= _SHORTEST and pack_id.hex().startswith(one.lower()) for one in packs)
+
+
+def _unknown_lines(tx: Transaction, vault: VaultName) -> list[str]:
+    """The descriptions in the newest list that was fetched of what this inventory does not know."""
     head = retrievals.newest_listing(tx, vault, state=ListingStage.KEPT)
-    if head is None:
-        return []
-    found = [parse_description(one.description) for one in compared.unknown_lines(tx, head.number)]
+    return [] if head is None else [one.description for one in compared.unknown_lines(tx, head.number)]
+
+
+def _unknown_labels(tx: Transaction, inventory: Inventory, lines: Iterable[str]) -> list[ArchiveLabel]:
+    """The catalogs among them that another inventory wrote."""
+    found = [parse_description(line) for line in lines]
     labels = [one for one in found if one is not None and one.kind is PackKind.CATALOG]
     unknown = identities.unknown_packs(tx, (one.pack_id for one in labels))
     return [one for one in labels if one.pack_id in unknown and one.inventory_id != inventory.id]
