@@ -276,6 +276,11 @@ class Others(World):
 
     def answer(self) -> None:
         """Somebody says of all that stops a prune, or the keeper, that it takes no part, or is known."""
+        self._answer_prune()
+        if abs(self.skew) < HOUR / 15 and self.unanswered_by_keeper():
+            self._answer_keeper()
+
+    def _answer_prune(self) -> None:
         if abs(self.skew) > HOUR:
             return
         for _ in range(8):
@@ -289,11 +294,8 @@ class Others(World):
                 accept_catalogs(self.site.inventory, self.vault.name, error.accept, who, now)
                 continue
             self.wait()
-        self._answer_keeper()
 
     def _answer_keeper(self) -> None:
-        if abs(self.skew) > HOUR / 15:
-            return
         report = self.keeper().keep(only_plan=True)
         packs = [pack for one in report.inventories for pack in _PACK.findall(one.advice or "")]
         if packs:
@@ -310,7 +312,7 @@ class Others(World):
 
     def prune_to_the_end(self) -> PruneReport:
         """With an answer to all that stops it."""
-        self.answer()
+        self._answer_prune()
         return super().prune_to_the_end()
 
     def close(self, *, every: bool) -> None:
