@@ -20,8 +20,9 @@ from backup.format.enrolment import HeirMark
 from backup.format.header import CatalogFeature, CatalogFields, CatalogOption
 from backup.format.pack import parse_header
 from backup.inventory.database import open_inventory
+from backup.inventory.runs import find_job
 from backup.inventory.times import micros
-from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId
+from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, JobName, PackId
 from backup.pruner.listed import PruneStoppedError
 from backup.pruner.report import PruneReport
 from backup.transfer.succession import accept_catalogs
@@ -189,6 +190,8 @@ class Others(World):
     def _goes_on(self, other: Site, which: int, *, looks: bool, prunes: bool) -> None:
         """A night of another machine of this server; perhaps it forgets and prunes."""
         try:
+            if other is not self.rival and not _has_job(other, JOBS[which % len(JOBS)]):
+                return  # a job that it makes itself would be this server's, too: an ancestor's
             if looks and abs(self.skew) < HOUR:
                 self.wait_for_list()
                 check(other)
@@ -321,6 +324,11 @@ class Others(World):
             if other is not None:
                 other.close()
         super().close(every=every)
+
+
+def _has_job(site: Site, name: str) -> bool:
+    with site.inventory.reading() as tx:
+        return find_job(tx, JobName(name)) is not None
 
 
 _CATALOGS = """SELECT c.number, a.pack_id, a.header FROM catalogs c JOIN archives a ON a.number = c.archive
