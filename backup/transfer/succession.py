@@ -220,32 +220,40 @@ def accept_catalogs(
     """
     told: list[str] = []
     with inventory.writing() as tx:
-        lines = _unknown_lines(tx, vault)
-        labels = _unknown_labels(tx, inventory, lines)
-        lineage = {inventory.id, *inventory.ancestors}
-        jobs = strangers.job_ids(tx, vault)
-        hints = [
-            Stranger(mark.heir, NO_JOB, PackId(mark.heir))
-            for mark in marks_in(lines)
-            if mark.predecessor == inventory.id and _is_named(mark.heir, packs)
-        ]
-        strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
+        labels = _note_unknown(tx, inventory, vault, packs, now)
+        own = [one for one in labels if one.inventory_id in inventory.ancestors]
         for pack in packs:
             pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in labels if _is_meant(one, pack)}
+            before = strangers.answered_pairs(tx, vault)
             answered = strangers.answer(tx, vault, pack, who, now, pairs)
-            own = [one for one in labels if one.inventory_id in inventory.ancestors]
-            own = own if any(_is_meant(one, pack) for one in own) else []
-            if not answered and not own:
+            passed = own if any(_is_meant(one, pack) for one in own) else []
+            if not answered and not passed and not pairs & before:
                 raise UsageError(
                     f"nothing in vault {vault} waits for an answer on {pack}",
                     advice="give the pack id, or its first 8 digits or more, as `nightvault check` names it",
                 )
-            strangers.pass_catalogs(tx, [one.pack_id for one in own])
+            strangers.pass_catalogs(tx, [one.pack_id for one in passed])
             told += [
                 f"inventory {one.inventory_id.hex()} takes no part in this server's jobs" for one in answered
             ]
-            told += [f"{len(own)} older catalogs of this server are known from now on"] * bool(own)
+            told += [f"{len(passed)} older catalogs of this server are known from now on"] * bool(passed)
     return told
+
+
+def _note_unknown(
+    tx: Transaction, inventory: Inventory, vault: VaultName, packs: Sequence[str], now: datetime
+) -> list[ArchiveLabel]:
+    """Record the strangers of the newest list, and the marks that are named; its unknown catalogs."""
+    lines = _unknown_lines(tx, vault)
+    labels = _unknown_labels(tx, inventory, lines)
+    hints = [
+        Stranger(mark.heir, NO_JOB, PackId(mark.heir))
+        for mark in marks_in(lines)
+        if mark.predecessor == inventory.id and _is_named(mark.heir, packs)
+    ]
+    lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
+    strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
+    return labels
 
 
 def _is_meant(label: ArchiveLabel, pack: str) -> bool:

@@ -57,7 +57,7 @@ class Holding(FaultyVault):
 
 
 class Elsewhere(Holding):
-    """The same vault as others see it: what they stored, what they deleted, and what they say that follows."""
+    """The same vault as others see it: what they stored, and what they deleted."""
 
     def __init__(self, vault: Vault, now: Callable[[], datetime], *, tells_time: bool) -> None:
         super().__init__(vault, now, tells_time=tells_time)

@@ -55,7 +55,8 @@ class JudgedBesideOthers(Judged):
         """The same for a keeper, of what the vault's list surely shows; heirs are no strangers to him."""
         late = self.clock.now() - (DAY * 0 if self.vault.traits.lists_at_once else 2 * DAY)
         shown = {one for one, at in self.elsewhere.held.items() if at <= late - self.skew}
-        found = {(label.inventory_id, label.job_id) for label in self._catalogs(self.keeper_answers)}
+        catalogs = self._catalogs(self.keeper_answers)
+        found = {(label.inventory_id, label.job_id or NO_JOB) for label in catalogs}
         return {pair for pair in self._pairs(shown) & found if not pair[0].startswith(b"rival")}
 
     def _pairs(self, archive_ids: Collection[str]) -> set[Pair]:
@@ -63,7 +64,7 @@ class JudgedBesideOthers(Judged):
         passed = {row[0] for row in self._rows("SELECT pack FROM passed_catalogs")}
         labels = [self.elsewhere.labels[one] for one in archive_ids if one in self.elsewhere.labels]
         return {
-            (one.inventory_id, one.job_id)
+            (one.inventory_id, one.job_id or NO_JOB)
             for one in labels
             if one.kind is PackKind.CATALOG
             and one.job_id in jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from backup.pruner.listed import PruneStoppedError
 from backup.pruner.report import PruneReport
 from backup.transfer.succession import accept_catalogs
 from tests.pruner.holding import Ground
-from tests.pruner.judged import DAY, HOUR, JOBS
+from tests.pruner.judged import HOUR, JOBS
 from tests.pruner.world import FILES, UNRECORDED, World
 from tests.support.backups import Site
 from tests.support.checking import check
@@ -65,9 +65,8 @@ class Others(World):
     # A hostile server. It has its own signer, enrolled by the same recovery key.
 
     def hostile(self, forgery: Forgery) -> None:
-        """It stores a catalog; where the label says that the server itself wrote it, somebody looks at once."""
-        jobs = self._rows("SELECT id, name FROM jobs ORDER BY number")
-        if not jobs:
+        """It stores a catalog; where its label says that the server wrote it, somebody looks at once."""
+        if not self._rows("SELECT id FROM jobs"):
             return
         thief = self._thief()
         if forgery.label != "server":
@@ -93,15 +92,12 @@ class Others(World):
         job, job_id, name = jobs[forgery.job % len(jobs)]
         catalogs = self._rows(_CATALOGS, job)
         newest = max((number for number, *_ in catalogs), default=0)
-        number = {"low": 1, "next": newest + 1, "high": newest + 1000}[forgery.number]
-        parent = (b"made up pack id."[:16], b"h" * 32)
-        if catalogs and forgery.parent != "made up":
-            _, pack, header = catalogs[0 if forgery.parent == "newest" else -1]
-            parent = (pack, parse_header(header).hash)
         is_first = forgery.shape == "first"
         place = CatalogFields(
-            *(job_id, number, Generation.DELTA if forgery.shape == "delta" else Generation.FULL),
-            *((bytes(16), bytes(32)) if is_first else (PackId(parent[0]), parent[1])),
+            job_id,
+            {"low": 1, "next": newest + 1, "high": newest + 1000}[forgery.number],
+            Generation.DELTA if forgery.shape == "delta" else Generation.FULL,
+            *((PackId(bytes(16)), bytes(32)) if is_first else _parent(catalogs, forgery)),
             thief.keys.enrolments,
             features=CatalogFeature.FIRST_DELTA if is_first else CatalogFeature(0),
             options=CatalogOption.SIGNED_CONTENT,
@@ -122,12 +118,13 @@ class Others(World):
 
     def _relabel(self, forgery: Forgery, job_id: bytes) -> Callable[[ArchiveLabel], ArchiveLabel]:
         others = [row[0] for row in self._rows("SELECT id FROM jobs") if row[0] != job_id]
-        changes: dict[str, Any] = {
+        every: dict[str, dict[str, Any]] = {
             "other job": {"job_id": others[0] if others else b"some other job.."},
             "no job": {"job_id": None},
             "server": {"inventory_id": self.site.inventory.id},
             "ancestor": {"inventory_id": (*self.site.inventory.ancestors, STRANGER_ID)[0]},
-        }.get(forgery.label, {})
+        }
+        changes = every.get(forgery.label, {})
 
         def relabel(label: ArchiveLabel) -> ArchiveLabel:
             return replace(label, **changes)
@@ -259,7 +256,9 @@ class Others(World):
         self.wait_for_list()
         self.images += 1
         mine = self.site
-        self.site = self.made_anew(self._bare(f"aside {self.images}", InventoryId(b"aside of others.")), writer)
+        self.site = self.made_anew(
+            self._bare(f"aside {self.images}", InventoryId(b"aside of others.")), writer
+        )
         try:
             known = {one[0] for one in self.snapshots() if not one[3]}
             snapshot, job, *_ = kept[which % len(kept)]
@@ -324,6 +323,14 @@ class Others(World):
             if other is not None:
                 other.close()
         super().close(every=every)
+
+
+def _parent(catalogs: Sequence[tuple[int, bytes, bytes]], forgery: Forgery) -> tuple[PackId, bytes]:
+    """Pack id and header hash of what it is said to follow."""
+    if not catalogs or forgery.parent == "made up":
+        return PackId(b"made up pack id."), b"h" * 32
+    _, pack, header = catalogs[0 if forgery.parent == "newest" else -1]
+    return PackId(pack), parse_header(header).hash
 
 
 def _has_job(site: Site, name: str) -> bool:

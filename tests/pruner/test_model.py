@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 from backup.errors import LockedError, NightvaultError
 from backup.pruner.listed import PruneStoppedError
 from tests.pruner import grounds
+from tests.pruner.cuts import Calling, cut_transaction
 from tests.pruner.holding import Ground
 from tests.pruner.judged import DAY, HOUR
 from tests.pruner.others import Forgery, Others
-from tests.pruner.world import CONTENTS, FILES, cut_transaction
+from tests.pruner.world import CONTENTS, FILES
 from tests.support import campaigns
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
@@ -50,20 +51,6 @@ Forgeries = st.builds(
     claims=st.sampled_from(["nobody", "server", "ancestor"]),
     label=st.sampled_from(["true", "true", "true", "other job", "no job", "ancestor", "server"]),
 )
-
-
-class Calling(FaultyVault):
-    """A vault at one call of which something else happens first."""
-
-    def __init__(self, vault: Any, number: int, act: Callable[[], object]) -> None:
-        super().__init__(vault)
-        self._number, self._act = number, act
-
-    def _meet(self, method: str, call: Callable[[], Any]) -> Any:
-        if self.total == self._number:
-            self._number = -1
-            self._act()
-        return super()._meet(method, call)
 
 
 class Pruning(RuleBasedStateMachine):

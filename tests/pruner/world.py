@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
 
-import pytest
 from msgspec.structs import replace
 
 from backup.app.amending import VaultAmender
@@ -40,7 +38,6 @@ from tests.pruner.judged import DAY, HOUR, JOBS
 from tests.pruner.judged_others import JudgedBesideOthers
 from tests.support.backups import Site
 from tests.support.checking import check
-from tests.support.doubles import PowerCut
 from tests.support.keeping import Keeper
 from tests.support.rebuilding import Bare
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -50,30 +47,6 @@ CONTENTS = [random.Random(number).randbytes(1500 + 100 * number) for number in r
 
 Around = Callable[[Vault], Vault]
 """Puts a wrapper around the vault for one thing that happens."""
-
-
-@contextmanager
-def cut_transaction(site: Site, number: int) -> Iterator[None]:
-    """The power goes when transaction `number` is to be committed; none begins after that."""
-    connections = site.inventory.connections
-    left = [number]
-
-    def commit(connection: sqlite3.Connection) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise PowerCut(f"at transaction {number}")
-        real_commit(connection)
-
-    def begin(connection: sqlite3.Connection, *, writes: bool) -> None:
-        if left[0] < 0:
-            raise PowerCut("there is no power")
-        real_begin(connection, writes=writes)
-
-    real_commit, real_begin = connections.commit, connections.begin
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connections, "commit", commit)
-        patch.setattr(connections, "begin", begin)
-        yield
 
 
 class World(JudgedBesideOthers):
