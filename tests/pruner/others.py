@@ -68,11 +68,10 @@ class Others(World):
         """It stores a catalog; where its label says that the server wrote it, somebody looks at once."""
         if not self._rows("SELECT id FROM jobs"):
             return
-        thief = self._thief()
         if forgery.label != "server":
-            self._forge(thief, forgery)
+            self.store_hostile(forgery)
         elif not self.skew:
-            self._lie_of_the_server(thief, forgery)
+            self._lie_of_the_server(forgery)
 
     def hostile_mark(self, number: int) -> None:
         """It leaves the mark of an heir, with a signature of nothing."""
@@ -87,7 +86,9 @@ class Others(World):
             self.thief = stranger(replace(self.site, vault=self.elsewhere), self.folder / "thief")
         return self.thief
 
-    def _forge(self, thief: Site, forgery: Forgery) -> ArchiveId:
+    def store_hostile(self, forgery: Forgery) -> ArchiveId:
+        """Store a catalog as it is described, of a job that the server has."""
+        thief = self._thief()
         jobs = self._rows("SELECT number, id, name FROM jobs ORDER BY number")
         job, job_id, name = jobs[forgery.job % len(jobs)]
         catalogs = self._rows(_CATALOGS, job)
@@ -131,9 +132,9 @@ class Others(World):
 
         return relabel
 
-    def _lie_of_the_server(self, thief: Site, forgery: Forgery) -> None:
+    def _lie_of_the_server(self, forgery: Forgery) -> None:
         """What is said to be the server's own stops it, and nothing goes; then somebody removes it."""
-        archive_id = self._forge(thief, forgery)
+        archive_id = self.store_hostile(forgery)
         self.wait_for_list()
         held = set(self.vault.held)
         self.keep()

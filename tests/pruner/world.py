@@ -267,14 +267,15 @@ class World(JudgedBesideOthers):
         self.forgotten_at_rebuild(before)
 
     def writer(self) -> InventoryId | None:
-        """The inventory that wrote each job's newest catalog, if it can be rebuilt from the vault."""
+        """The inventory that wrote last, if every job can be rebuilt from the vault."""
         newest = [parse_header(row[0]) for row in self._rows(_NEWEST_CATALOGS)]
         writers = {one.fields.inventory_id for one in newest}
-        if len(writers) != 1 or self._rows(_WITHOUT_FULL):
+        if not writers or self._rows(_WITHOUT_FULL):
             return None
         if self._rows("SELECT 1 FROM uploads") and writers != {self.site.inventory.id}:
             return None  # what a machine that was rebuilt sent at last would be a stranger's to the next
-        return writers.pop()
+        line = (self.site.inventory.id, *self.site.inventory.ancestors)
+        return next(one for one in line if one in writers)
 
     def wait_for_list(self) -> None:
         """Without a recovery line the newest list is all there is."""
