@@ -5,7 +5,7 @@ One row for each pair of inventory and job. It stands in the way of whatever del
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -82,13 +82,23 @@ def mark_told(tx: Transaction, vault: VaultName, now: datetime) -> None:
     changed(tx, sql, (micros(now), vault))
 
 
-def answer(tx: Transaction, vault: VaultName, pack: str, who: str, now: datetime) -> list[Stranger]:
-    """Record a person's answer: a pack id, or its beginning, for all that its inventory asks now."""
+def answer(
+    tx: Transaction,
+    vault: VaultName,
+    pack: str,
+    who: str,
+    now: datetime,
+    inventories: Collection[bytes] = (),
+) -> list[Stranger]:
+    """Record a person's answer: a pack id, or its beginning, for all that its inventory asks now.
+
+    `inventories` have catalogs with such an id that are not the first that was seen of their pair.
+    """
     if len(pack) < _SHORTEST:
         return []
     left = open_strangers(tx, vault)
     meant = {one.stranger.inventory_id for one in left if one.pack.startswith(pack.lower())}
-    found = [one.stranger for one in left if one.stranger.inventory_id in meant]
+    found = [one.stranger for one in left if one.stranger.inventory_id in {*meant, *inventories}]
     for one in found:
         sql = """UPDATE strangers SET accepted_by = {m}, accepted_at = {m} WHERE inventory = {m} AND job = {m}
                  AND vault = (SELECT number FROM vaults WHERE name = {m})"""

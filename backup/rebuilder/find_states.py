@@ -293,10 +293,24 @@ class StateFinder:
     def _owner_of(self, job_id: bytes, inventory_id: InventoryId) -> InventoryId:
         """The inventory that wrote the job's catalogs last: it, or the nearest ancestor that has any."""
         line = (inventory_id, *self._family.ancestors(inventory_id))
-        labelled = (
-            one for one in line if job_id in self._labelled({one}) or job_id in self._trusted.jobs(one)
-        )
-        return next(labelled, inventory_id)
+        said = [one for one in line if job_id in self._labelled({one}) | self._trusted.jobs(one)]
+        if len(said) < 2:
+            return next(iter(said), inventory_id)
+        return next((one for one in said if self._has_written(one, job_id)), said[0])
+
+    def _has_written(self, inventory_id: InventoryId, job_id: bytes) -> bool:
+        """Whether a header says so: labels only tell which to look at, the newest ones first."""
+        labels = {one: one.label for one in self._known.candidates.values()}
+        says = [
+            one for one, its in labels.items() if (its.inventory_id, its.job_id) == (inventory_id, job_id)
+        ]
+        for wanted in (newest(says, 1), says):
+            self._intake.fetch(wanted)
+            if job_id in self._trusted.jobs(inventory_id) | self._newer.jobs(inventory_id):
+                return True
+        refused = [one.header for one in self._intake.refused.values() if self._trusted.is_older(one.header)]
+        places = [(one.fields.inventory_id, one.fields.catalog) for one in refused]
+        return any(one == inventory_id and place and place.job_id == job_id for one, place in places)
 
     def _find_chain(self, job: FoundJob, inventory_id: InventoryId) -> None:
         """Fetch ever older catalogs of a job until its newest state can be told without a gap."""

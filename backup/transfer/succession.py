@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -21,17 +22,18 @@ from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.identities import KnownCatalog
-from backup.inventory.retrievals import ListedRow
 from backup.inventory.stages import ListingStage
 from backup.inventory.strangers import OpenStranger
-from backup.lineage import Stranger, heirs_by_marks, marks_in
+from backup.lineage import NO_JOB, Stranger, heirs_by_marks, marks_in
 from backup.lineage import strangers as strangers_among
-from backup.model import ArchiveLabel, PackKind, VaultName
+from backup.model import ArchiveLabel, PackId, PackKind, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
-from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
 from backup.transfer.retry import Patience
 from backup.wording import counted
+
+if TYPE_CHECKING:
+    from backup.inventory.retrievals import ListedRow
 
 _SHORTEST = 8  # digits of a pack id that are enough to name it
 
@@ -228,38 +230,67 @@ def accept_catalogs(
     """
     told: list[str] = []
     with inventory.writing() as tx:
-        labels = _unknown_labels(tx, inventory, vault)
-        lineage = {inventory.id, *inventory.ancestors}
-        jobs = strangers.job_ids(tx, vault)
-        strangers.note_strangers(tx, vault, strangers_among(labels, lineage, jobs), now)
+        labels = _note_unknown(tx, inventory, vault, packs, now)
+        own = [one for one in labels if one.inventory_id in inventory.ancestors]
         for pack in packs:
-            answered = strangers.answer(tx, vault, pack, who, now)
-            own = [one for one in labels if one.inventory_id in inventory.ancestors]
-            own = own if any(_is_meant(one, pack) for one in own) else []
-            if not answered and not own:
+            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in labels if _is_meant(one, pack)}
+            before = strangers.answered_pairs(tx, vault)
+            answered = strangers.answer(tx, vault, pack, who, now, {one for one, _ in pairs})
+            passed = own if any(_is_meant(one, pack) for one in own) else []
+            if passed and answered:
+                raise UsageError(
+                    f"catalogs of this server and of others begin with {pack}",
+                    advice="give all digits of one id",
+                )
+            if not answered and not passed and not pairs & before:
                 raise UsageError(
                     f"nothing in vault {vault} waits for an answer on {pack}",
                     advice="give the pack id, or its first 8 digits or more, as `nightvault check` names it",
                 )
-            strangers.pass_catalogs(tx, [one.pack_id for one in own])
+            strangers.pass_catalogs(tx, [one.pack_id for one in passed])
             told += [
                 f"inventory {one.inventory_id.hex()} takes no part in this server's jobs"
                 for one in one_each(answered)
             ]
-            told += [f"{len(own)} older catalogs of this server are not asked about any more"] * bool(own)
+            told += [f"{len(passed)} older catalogs of this server are not asked about any more"] * bool(
+                passed
+            )
     return told
 
 
+def _note_unknown(
+    tx: Transaction, inventory: Inventory, vault: VaultName, packs: Sequence[str], now: datetime
+) -> list[ArchiveLabel]:
+    """Record the strangers of the newest list, and the marks that are named; its unknown catalogs."""
+    lines = _unknown_lines(tx, vault)
+    labels = _unknown_labels(tx, inventory, lines)
+    hints = [
+        Stranger(mark.heir, NO_JOB, PackId(mark.heir))
+        for mark in marks_in(lines)
+        if mark.predecessor == inventory.id and _is_named(mark.heir, packs)
+    ]
+    lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
+    strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
+    return labels
+
+
 def _is_meant(label: ArchiveLabel, pack: str) -> bool:
-    return len(pack) >= _SHORTEST and label.pack_id.hex().startswith(pack.lower())
+    return _is_named(label.pack_id, [pack])
 
 
-def _unknown_labels(tx: Transaction, inventory: Inventory, vault: VaultName) -> list[ArchiveLabel]:
-    """The catalogs that the newest list that was fetched shows, and this inventory does not know."""
+def _is_named(pack_id: bytes, packs: Sequence[str]) -> bool:
+    return any(len(one) >= _SHORTEST and pack_id.hex().startswith(one.lower()) for one in packs)
+
+
+def _unknown_lines(tx: Transaction, vault: VaultName) -> list[str]:
+    """The descriptions in the newest list that was fetched of what this inventory does not know."""
     head = retrievals.newest_listing(tx, vault, state=ListingStage.KEPT)
-    if head is None:
-        return []
-    found = [parse_description(one.description) for one in compared.unknown_lines(tx, head.number)]
+    return [] if head is None else [one.description for one in compared.unknown_lines(tx, head.number)]
+
+
+def _unknown_labels(tx: Transaction, inventory: Inventory, lines: Iterable[str]) -> list[ArchiveLabel]:
+    """The catalogs among them that another inventory wrote."""
+    found = [parse_description(line) for line in lines]
     labels = [one for one in found if one is not None and one.kind is PackKind.CATALOG]
     unknown = identities.unknown_packs(tx, (one.pack_id for one in labels))
     return [one for one in labels if one.pack_id in unknown and one.inventory_id != inventory.id]
@@ -313,6 +344,8 @@ def build_on_what_is_shown(
     For a run beside which somebody else may delete: it stores anew what is missing. Where lists take hours it
     goes by the newest that was fetched, and asks for a newer one.
     """
+    from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing  # hardly ever needed
+
     with inventory.reading() as tx:
         stored = compared.stored_numbers(tx, vault.name) if vault.traits.lists_at_once else None
     try:

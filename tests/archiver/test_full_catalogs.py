@@ -14,13 +14,14 @@ from backup.archiver.backup import run_backup
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import Keys
 from backup.errors import SpoolError
+from backup.format.enrolment import slots_of
 from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
 from backup.inventory import archives, runs
 from backup.inventory.runs import Outcome, Run
 from backup.inventory.schema import archives as archive_rows
 from backup.model import Generation, PackKind
-from tests.support.backups import INVENTORY_ID, Site, recovery_key, server_keys
+from tests.support.backups import INVENTORY_ID, Site, enrolled, recovery_key, server_keys
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 
 OWN, OTHER = recovery_key(), RecoveryKey.from_seed(b"o" * 32)
@@ -42,7 +43,9 @@ def fulls(site: Site) -> list[tuple[set[bytes], set[bytes]]]:
         if one.label.generation is Generation.FULL:
             header = parse_header(one.header)
             assert header.fields.catalog is not None
-            vouching = {recipient for recipient, _ in header.fields.catalog.enrolments}
+            slots = {slot for slot, _ in header.fields.catalog.enrolments}
+            known = [key.recipient.id for key in (OWN, OTHER)]
+            vouching = {key for key in known if slots.issuperset((key, *slots_of(key)))}
             found.append(({stanza.recipient_id for stanza in header.stanzas}, vouching))
     return found
 
@@ -53,8 +56,8 @@ def ids(*keys: RecoveryKey) -> set[bytes]:
 
 def keys_of(*recipients: RecoveryKey, enrolled_by: tuple[RecoveryKey, ...]) -> Keys:
     own = server_keys()
-    tags = [(key.recipient.id, key.enrolment_tag(INVENTORY_ID, own.signer.public)) for key in enrolled_by]
-    return replace(own, recipients=tuple(key.recipient for key in recipients), enrolments=tuple(tags))
+    keys = replace(own, recipients=tuple(key.recipient for key in recipients), enrolments=())
+    return enrolled(keys, INVENTORY_ID, enrolled_by)
 
 
 def backup_with(site: Site, keys: Keys) -> BackupReport:

@@ -106,6 +106,7 @@ NOTHING = {
         "KEY=VALUE",
         "REGION",
         "PACK",
+        "PACK-ID",
         "FINGERPRINT",
     ),
     *("1%|5GiB", "ARCHIVE", "DURATION", "JSON", "NAME|SERIAL", "CHANNEL"),

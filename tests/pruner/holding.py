@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from backup.format.enrolment import HeirMark
+from backup.lineage import marks_in
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -52,6 +54,39 @@ class Holding(FaultyVault):
             if one not in refused:
                 self.held.pop(one, None)
         return refused
+
+
+class Elsewhere(Holding):
+    """The same vault as others see it: what they stored, and what they deleted."""
+
+    def __init__(self, vault: Vault, now: Callable[[], datetime], *, tells_time: bool) -> None:
+        super().__init__(vault, now, tells_time=tells_time)
+        self.labels: dict[str, ArchiveLabel] = {}
+        self.deleted: set[str] = set()
+        self.marks: list[HeirMark] = []
+
+    def add_mark(self, name: str) -> None:
+        super().add_mark(name)
+        self.marks += marks_in([name])
+
+    def complete_upload(
+        self, upload_id: UploadId, label: ArchiveLabel, size: int, tree_hash: TreeHash, parts: Sequence[Part]
+    ) -> ArchiveId:
+        archive_id = super().complete_upload(upload_id, label, size, tree_hash, parts)
+        self.labels[archive_id] = label
+        return archive_id
+
+    def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:
+        refused = super().delete_archives(stored)
+        self.deleted |= stored.keys() - refused.keys()
+        return refused
+
+    def remove(self, archive_ids: Iterable[str]) -> None:
+        """A person removes what others stored."""
+        for archive_id in archive_ids:
+            self.vault.delete_archives({ArchiveId(archive_id): None})
+            self.held.pop(archive_id, None)
+            self.labels.pop(archive_id, None)
 
 
 @dataclass

@@ -49,6 +49,7 @@ class Judged:
         self.has_lost = False
         self.unreadable: set[str] = set()  # snapshots that need one
         self.gone_behind: set[str] = set()  # archives that it lost, or that others deleted
+        self.vanished: set[str] = set()  # archives that it lost
         self.orphans: set[str] = set()  # unknown since a rebuild
         self.seen: set[str] = set()  # what somebody else is about to delete
         self.told: dict[str, datetime] = {}  # since when all catalogs say that an archive is condemned

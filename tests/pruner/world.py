@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
 
-import pytest
 from msgspec.structs import replace
 
 from backup.app.amending import VaultAmender
@@ -31,14 +29,15 @@ from backup.model import (
 from backup.protocols import Vault
 from backup.pruner.compact import JobRules, compact
 from backup.pruner.context import PruneContext
+from backup.pruner.listed import PruneStoppedError
 from backup.pruner.report import PruneReport
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import Trust
 from backup.retention.prune import DEFAULT_GRACE
-from tests.pruner.judged import DAY, HOUR, JOBS, Judged
+from tests.pruner.judged import DAY, HOUR, JOBS
+from tests.pruner.judged_others import JudgedBesideOthers
 from tests.support.backups import Site
 from tests.support.checking import check
-from tests.support.doubles import PowerCut
 from tests.support.keeping import Keeper
 from tests.support.rebuilding import Bare
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -50,31 +49,7 @@ Around = Callable[[Vault], Vault]
 """Puts a wrapper around the vault for one thing that happens."""
 
 
-@contextmanager
-def cut_transaction(site: Site, number: int) -> Iterator[None]:
-    """The power goes when transaction `number` is to be committed; none begins after that."""
-    connections = site.inventory.connections
-    left = [number]
-
-    def commit(connection: sqlite3.Connection) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise PowerCut(f"at transaction {number}")
-        real_commit(connection)
-
-    def begin(connection: sqlite3.Connection, *, writes: bool) -> None:
-        if left[0] < 0:
-            raise PowerCut("there is no power")
-        real_begin(connection, writes=writes)
-
-    real_commit, real_begin = connections.commit, connections.begin
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connections, "commit", commit)
-        patch.setattr(connections, "begin", begin)
-        yield
-
-
-class World(Judged):
+class World(JudgedBesideOthers):
     """The server with two jobs, and everything that can happen to it."""
 
     def jump(self, by: timedelta) -> None:
@@ -108,7 +83,7 @@ class World(Judged):
                 number = self._rows("SELECT next_snapshot FROM jobs WHERE number = ?", row.number)[0][0]
         self.coming[site.job.name, number] = snapshot_of(site.job.sources[0])
         newest = self._rows("SELECT coalesce(max(number), 0) FROM archives")[0][0]
-        site.backup()
+        self.judge_told(site.backup())
         twice = self._rows(_STORED_TWICE, newest, newest)
         assert not twice, f"stored although it was there: {twice}"
 
@@ -183,9 +158,12 @@ class World(Judged):
         """A step of a prune."""
         before = dict(self.vault.held)
         try:
-            return self.site.prune(deletes=deletes, only_plan=only_plan)
+            report = self.site.prune(deletes=deletes, only_plan=only_plan)
         finally:
             self._judge_deleted(before, may=deletes and not only_plan)
+        if report.state == "done":
+            self.judge_listed()
+        return report
 
     def others_look(self) -> None:
         """Somebody else finds what he may delete: condemned, after grace, and no snapshot needs it."""
@@ -205,12 +183,14 @@ class World(Judged):
         if abs(self.skew) > timedelta(minutes=4):
             return
         before = dict(self.vault.held)
-        keeper = Keeper(
-            self.folder / "keeper", self.vault, self.clock, keep_within=DEFAULT_GRACE, wait=self.wait
-        )
-        keeper.keep()
+        self.keeper().keep()
         self._judge_deleted(before, may=True)
         self.gone_behind |= before.keys() - self.vault.held.keys()
+
+    def keeper(self, accept: Sequence[str] = ()) -> Keeper:
+        """A keeper of the vault; the packs `accept` take no part, by a person's word."""
+        floor, folder = DEFAULT_GRACE, self.folder / "keeper"
+        return Keeper(folder, self.vault, self.clock, floor, self.wait, accept=accept)
 
     def lose(self, which: int) -> None:
         """The vault loses an archive of data."""
@@ -218,6 +198,7 @@ class World(Judged):
         if data:
             lost = data[which % len(data)]
             self._vanish(lost)
+            self.vanished.add(lost)
             self.has_lost = True
             held = self._chunks_in(lost)
             self.lost_once |= held
@@ -270,28 +251,45 @@ class World(Judged):
     def rebuild(self, _which: int = 0) -> None:
         """The machine is gone; another goes on from what the vault has, if that is whole."""
         self.reopen()
-        newest = [parse_header(row[0]) for row in self._rows(_NEWEST_CATALOGS)]
-        writers = {one.fields.inventory_id for one in newest}
-        if len(writers) != 1 or self._rows(_WITHOUT_FULL):
+        writer = self.writer()
+        if writer is None:
             return
-        if self._rows("SELECT 1 FROM uploads") and writers != {self.site.inventory.id}:
-            return  # what a machine that was rebuilt sent at last would be a stranger's to the next
         before = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
-        if not self.vault.traits.lists_at_once:
-            self.pass_time(2 * DAY)  # without a recovery line the newest list is all there is
+        self.wait_for_list()
         self.site.close()
         self.machines += 1
         bare = Bare(self.folder / f"state {self.machines}", self.vault, self.site)
         bare.new_id = InventoryId(b"rebuilt%9d" % self.machines)
-        report = bare.rebuild(Wish(inventory=writers.pop().hex(), trust=Trust()), wait=self.wait)
-        if not self._rows(_UNRECORDED):  # else the vault knows more than we do
-            self._judge_rebuilt(bare.folder / "inventory.sqlite", report)
-        assert report.state == "done"
-        self.site = bare.site()
+        self.site = self.made_anew(bare, writer)
         known = {row[0] for row in self._rows("SELECT archive_id FROM archives WHERE archive_id IS NOT NULL")}
         self.orphans |= self.vault.held.keys() - known
         self.lost |= self.lost_once - self._readable()  # stored anew by a run that came to nothing
         self.forgotten_at_rebuild(before)
+
+    def writer(self) -> InventoryId | None:
+        """The inventory that wrote last, if every job can be rebuilt from the vault."""
+        newest = [parse_header(row[0]) for row in self._rows(_NEWEST_CATALOGS)]
+        writers = {one.fields.inventory_id for one in newest}
+        if not writers or self._rows(_WITHOUT_FULL):
+            return None
+        if self._rows("SELECT 1 FROM uploads") and writers != {self.site.inventory.id}:
+            return None  # what a machine that was rebuilt sent at last would be a stranger's to the next
+        line = (self.site.inventory.id, *self.site.inventory.ancestors)
+        return next(one for one in line if one in writers)
+
+    def wait_for_list(self) -> None:
+        """Without a recovery line the newest list is all there is."""
+        if not self.vault.traits.lists_at_once:
+            self.pass_time(2 * DAY)
+
+    def made_anew(self, bare: Bare, writer: InventoryId) -> Site:
+        """Rebuild on a bare machine what that inventory wrote; it is as the inventory in use says."""
+        knows_all = not self._rows(UNRECORDED)  # else the vault knows more than we do
+        report = bare.rebuild(Wish(inventory=writer.hex(), trust=Trust()), wait=self.wait)
+        if knows_all:
+            self._judge_rebuilt(bare.folder / "inventory.sqlite", report)
+        assert report.state == "done"
+        return bare.site()
 
     def reopen(self) -> None:
         """A new process."""
@@ -312,7 +310,7 @@ class World(Judged):
         return replace(other, keys=self.site.keys, wait=self.wait, job=self.site.job)
 
     def drain(self) -> None:
-        """Everything dead goes at last."""
+        """Everything dead goes at last, once nobody waits for an answer."""
         self.reopen()
         self.jump(-self.skew)
         self.vault.refuses_until = None
@@ -324,17 +322,33 @@ class World(Judged):
                 self.back_up(0)
             if self.has_lost:  # a prune stops until a check has seen it
                 self._compare()
-            for _ in range(4):
-                report = self.prune()
-                if report.state != "waiting":
-                    break
-                self.wait()
+            report = self.prune_to_the_end()
             self.judge()
             if report.state == "done" and not (
                 report.condemned.archives or report.deleted.archives or report.waiting
             ):
                 break
         self._judge_drained()
+
+    def prune_to_the_end(self) -> PruneReport:
+        """A prune with whatever list it waits for.
+
+        It first finishes what a cut left: after a stop a check may see what became of that.
+        """
+        has_stopped = False
+        for _ in range(4):
+            try:
+                report = self.prune()
+            except PruneStoppedError as error:
+                if has_stopped or "lacks" not in str(error):
+                    raise
+                has_stopped = True
+                self._compare()
+                continue
+            if report.state != "waiting":
+                break
+            self.wait()
+        return report
 
     def close(self, *, every: bool) -> None:
         """What is kept comes back byte for byte: a few of it, or everything."""
@@ -355,7 +369,7 @@ _NAMED_BY = """SELECT DISTINCT j.name FROM catalog_archives n JOIN catalogs c ON
 _LOST = "SELECT archive_id FROM archives WHERE state = 'lost' ORDER BY number"
 _DATA_THERE = """SELECT archive_id FROM archives WHERE kind = 1 AND archive_id IS NOT NULL
                  AND state NOT IN ('lost', 'deleted', 'deleting') ORDER BY number"""
-_UNRECORDED = "SELECT 1 FROM runs WHERE outcome = 'running' AND prepared IS NOT NULL"
+UNRECORDED = "SELECT 1 FROM runs WHERE outcome = 'running' AND prepared IS NOT NULL"
 _NEWEST_CATALOGS = """SELECT a.header FROM catalogs c JOIN archives a ON a.number = c.archive
                       WHERE a.state = 'stored' AND NOT EXISTS (
                         SELECT 1 FROM catalogs o JOIN archives b ON b.number = o.archive

@@ -20,6 +20,12 @@ def share(variable: str, usual: int) -> int:
     return int(said)
 
 
+def seed(usual: int | None = None) -> int | None:
+    """The seed of a campaign's random choices: what `NIGHTVAULT_TEST_SEED` says, else `usual`."""
+    said = os.environ.get("NIGHTVAULT_TEST_SEED")
+    return usual if said is None else int(said)
+
+
 def may_take_long() -> bool:
     """Whether a test of this run was asked for another share than the usual one."""
     return bool(_asked)

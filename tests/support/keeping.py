@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ class Keeper:
     clock: Clock
     keep_within: timedelta = FLOOR
     wait: Callable[[], object] = lambda: None
+    accept: Sequence[str] = ()
     progress: Silent = field(default_factory=Silent)
 
     def context(self) -> KeeperContext:
@@ -38,6 +39,8 @@ class Keeper:
             recovery_keys=[recovery_key()],
             folder=str(self.folder),
             keep_within=self.keep_within,
+            accept=self.accept,
+            who="somebody",
         )
 
     def step(self, *, only_plan: bool = False) -> KeeperReport:

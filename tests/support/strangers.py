@@ -11,7 +11,7 @@ It has its own signer alone: what it writes carries its own inventory id and its
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from backup.archiver.catalog_writer import CatalogWriter
 from backup.archiver.catalogs import full_records, position_after, read_chain
 from backup.archiver.opening import open_spool
 from backup.archiver.settings import BackupJob, Keys
-from backup.format.catalog import CondemnedRecord, DirectoryRecord, SnapshotRecord, Start
+from backup.format.catalog import CondemnedRecord, DirectoryRecord, Record, SnapshotRecord, Start
 from backup.format.header import CatalogFields, CatalogOption
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
@@ -31,7 +31,7 @@ from backup.inventory.database import create_inventory
 from backup.inventory.runs import find_job
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros
-from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind
+from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, JobName, PackId, PackKind
 from tests.support.archives import store
 from tests.support.backups import Site, enrolled
 from tests.support.doubles import Silent
@@ -119,14 +119,41 @@ def forged_full(
         thief.keys.enrolments,
         options=CatalogOption.SIGNED_CONTENT,
     )
-    start = (line.job_id, name or line.job, line.number, number, claims)
+    start = start_of(place, name or line.job, line.number, claims)
+    words: list[Record] = [CondemnedRecord(list(condemned), 1)] if condemned else []
+    return store_forged(thief, place, start, words)
+
+
+def start_of(place: CatalogFields, name: str, parent: int, claims: Sequence[InventoryId]) -> Start:
+    """A first record; it cannot say how the job's id came about."""
+    return Start(
+        *(1, place.number, int(place.generation), place.job_id, name, parent, "host", "nightvault 0"),
+        predecessor=claims[0] if claims else None,
+        ancestors=list(claims),
+    )
+
+
+def store_forged(
+    thief: Site,
+    place: CatalogFields,
+    start: Start,
+    words: Sequence[Record],
+    relabel: Callable[[ArchiveLabel], ArchiveLabel] = lambda label: label,
+) -> ArchiveId:
+    """Store a catalog at any place of any job, by the thief's hand.
+
+    With `words` it says more than the thief saved itself. A delta has nothing else but a snapshot.
+    """
     spool = open_spool(thief.keys, thief.job.sending, thief.world)
     writer = CatalogWriter(spool.open_pack(PackKind.CATALOG, place), None)
     with thief.inventory.reading() as tx:
-        writer.add(_forged(_honest(thief, tx), start, condemned))
+        honest = list(_honest(thief, tx))
+    if place.generation is Generation.DELTA:
+        honest = [one for one in honest if isinstance(one, Start | SnapshotRecord)]
+    writer.add(_forged(honest, start, words))
     pack, file_name = writer.finish()
     path = thief.spool / file_name
-    archive_id = store(thief.vault, path.read_bytes(), pack.label)
+    archive_id = store(thief.vault, path.read_bytes(), relabel(pack.label))
     path.unlink()
     return archive_id
 
@@ -158,24 +185,15 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
     )
 
 
-def _forged(
-    honest: Iterable[Any],
-    start: tuple[bytes, str, int, int, Sequence[InventoryId]],
-    condemned: Sequence[PackId],
-) -> Iterator[Any]:
-    """The same as one of another job; it cannot say how that job's id came about."""
-    job_id, name, parent, number, claims = start
+def _forged(honest: Iterable[Any], start: Start, words: Sequence[Record]) -> Iterator[Any]:
+    """The same as one of another job, with some guessed directories before what else it says."""
     for record in honest:
         if isinstance(record, Start):
-            yield Start(
-                *(record.format, number, int(Generation.FULL), job_id, name, parent, "host", "nightvault 0"),
-                predecessor=claims[0] if claims else None,
-                ancestors=list(claims),
-            )
-        elif isinstance(record, SnapshotRecord) and condemned:
+            yield replace(start, format=record.format)
+        elif isinstance(record, SnapshotRecord) and words:
             yield from (DirectoryRecord(number, path) for number, path in _GUESSED)
             yield record
-            yield CondemnedRecord(list(condemned), 1)
+            yield from words
         else:
             yield record
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -227,21 +226,15 @@ def status(cli: Cli) -> None:
         ],
         "older_packs": [_older_document(each) for each in older],
     }
-    cells = [(name, _in_words(known, by)) for name, known, by in rows]
-    cli.show(document, table(["recipient", "enrolled"], cells))
+    cells = [(name, "yes" if known else "no", _in_words(known, by)) for name, known, by in rows]
+    cli.show(document, table(["recipient", "enrolled", "enrolment key"], cells))
     cli.say(whose_lines(inventory.id, keys.signer.fingerprint.hex(), inventory.ancestors))
-    _say_more(cli, {name: by for name, _, by in rows if by is not None}, older)
-
-
-def _say_more(cli: Cli, proven: Mapping[str, EnrolmentKey], older: Iterable[OlderPacks]) -> None:
-    for recipient, by in proven.items():
-        cli.say(f"enrolment key of {recipient}: {by.fingerprint}")
     for each in older:
         cli.say(_older_text(each))
 
 
 def _in_words(known: bool, by: EnrolmentKey | None) -> str:
-    return "no" if not known else "yes" if by is not None else "yes, without proof of ancestors"
+    return by.fingerprint if by is not None else "older: it proves no ancestors" if known else ""
 
 
 def _of_key(found: EnrolmentKey | None) -> dict[str, str | None]:

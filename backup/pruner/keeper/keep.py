@@ -215,7 +215,10 @@ def _rules(context: KeeperContext, listing: Listing) -> KeeperRules:
 
 
 def _stopped(inventory_id: InventoryId, error: NightvaultError) -> InventoryReport:
-    return InventoryReport(inventory_id.hex(), stopped=str(error), advice=error.advice)
+    whose, advice = inventory_id.hex(), error.advice
+    if isinstance(error, QuestionError):  # a rebuild takes another answer than this command
+        advice = f"`nightvault rebuild --inventory {whose}` on a machine that you trust asks about it"
+    return InventoryReport(whose, stopped=str(error), advice=advice)
 
 
 class _Waits(Exception):  # noqa: N818 (no error)

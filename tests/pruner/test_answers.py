@@ -1,0 +1,71 @@
+"""A person answers to what stops a prune: any catalog of a pair of inventory and job stands for the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.errors import UsageError
+from backup.format.enrolment import HeirMark
+from backup.pruner.listed import PruneStoppedError
+from backup.transfer.succession import accept_catalogs
+from tests.support.backups import Site
+from tests.support.nights import Nights
+from tests.support.strangers import STRANGER_ID, forged_full, packs_of, stranger
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A server after two nights."""
+    nights = Nights(tmp_path)
+    nights.night()
+    nights.night()
+    yield nights.site
+    nights.site.close()
+
+
+def _answer(site: Site, *packs: str) -> list[str]:
+    return accept_catalogs(site.inventory, site.vault.name, packs, "somebody", site.clock.now())
+
+
+def _asked(site: Site) -> tuple[str, ...]:
+    """The packs that a prune asks about."""
+    with pytest.raises(PruneStoppedError) as caught:
+        site.prune()
+    return caught.value.accept
+
+
+def test_a_later_catalog_than_the_first_that_was_seen_is_an_answer(site: Site, tmp_path: Path) -> None:
+    """A backup names the first, a prune the newest: both are the same pair."""
+    thief = stranger(site, tmp_path / "thief")
+    forged_full(thief, site, condemned=packs_of(site))
+    assert "nothing proves" in site.backup().warnings[-1]
+    forged_full(thief, site)
+    assert len(_answer(site, *_asked(site))) == 1
+    assert site.prune().state == "done"
+    thief.close()
+
+
+def test_two_catalogs_of_one_pair_are_one_answer(site: Site, tmp_path: Path) -> None:
+    thief = stranger(site, tmp_path / "thief")
+    forged_full(thief, site)
+    (first,) = _asked(site)
+    forged_full(thief, site, number=900)
+    (second,) = _asked(site)
+    assert first != second
+    assert len(_answer(site, first, second)) == 1
+    assert site.prune().state == "done"
+    with pytest.raises(UsageError, match="nothing in vault"):
+        _answer(site, "0123456789abcdef")
+    thief.close()
+
+
+def test_a_mark_that_no_backup_has_seen_is_answered(site: Site) -> None:
+    mark = HeirMark(site.inventory.id, STRANGER_ID, b"p" * 32, b"s" * 64)
+    site.vault.add_mark(mark.to_text())
+    assert _asked(site) == (STRANGER_ID.hex(),)
+    assert len(_answer(site, STRANGER_ID.hex())) == 1
+    assert site.prune().state == "done"
+    assert site.backup().warnings == ()
