@@ -4,25 +4,35 @@
     forged_full(thief, site)                            # a full catalog of the site's job, with its own files
     forged_full(thief, site, condemned=packs_of(site))  # the same, which condemns the site's archives
     forged_full(thief, RecoveryLine.from_text(line))    # all that it needs to know is in a recovery line
+    forge(thief, site, Forgery(parent=NONE))            # any other way to do it
 
 It has its own signer alone: what it writes carries its own inventory id and its own signature.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.archiver.catalog_writer import CatalogWriter
 from backup.archiver.catalogs import full_records, position_after, read_chain
 from backup.archiver.opening import open_spool
 from backup.archiver.settings import BackupJob, Keys
-from backup.format.catalog import CondemnedRecord, DirectoryRecord, SnapshotRecord, Start
-from backup.format.header import CatalogFields, CatalogOption
+from backup.format.catalog import CondemnedRecord, DirectoryRecord, DroppedRecord, SnapshotRecord, Start
+from backup.format.header import (
+    NO_FEATURE,
+    NO_HASH,
+    NO_PACK,
+    CatalogFeature,
+    CatalogFields,
+    CatalogOption,
+)
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.inventory import archives
@@ -31,7 +41,7 @@ from backup.inventory.database import create_inventory
 from backup.inventory.runs import find_job
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros
-from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind
+from backup.model import ArchiveId, Generation, InventoryId, JobName, Listing, PackId, PackKind
 from tests.support.archives import store
 from tests.support.backups import Site, enrolled
 from tests.support.doubles import Silent
@@ -40,6 +50,8 @@ from tests.support.wholeness import list_now
 
 STRANGER_ID = InventoryId(b"a stranger's id.")
 CONTENT = b"what the stranger would have you restore"
+NEWEST, NONE, FIRST = "the newest delta", "nothing", "nothing, as a job's first catalog does"
+_numbers = itertools.count()
 _GUESSED = tuple((2**30 + number, b"/guessed/%d" % number) for number in range(3))
 
 
@@ -86,11 +98,56 @@ def stranger(
     return made
 
 
+def listing_of(site: Site) -> Listing:
+    """The vault's list as of now, however long it takes."""
+    vault = site.vault
+    if vault.traits.lists_at_once:
+        return list_now(vault)
+    site.wait()
+    listing_id = vault.request_listing(f"look {next(_numbers)}")
+    site.wait()
+    return vault.fetch_listing(listing_id)
+
+
 def packs_of(site: Site) -> list[PackId]:
     """The data packs of a site, which anybody reads in the vault's list."""
-    labels = [one.label for one in list_now(site.vault).archives]
+    labels = [one.label for one in listing_of(site).archives]
     ours = [label for label in labels if label is not None and label.inventory_id == site.inventory.id]
     return sorted(label.pack_id for label in ours if label.kind is PackKind.DATA)
+
+
+class Forgery(Struct, frozen=True, kw_only=True):
+    """A catalog of somebody else's job: for the state of its newest delta and full, unless said otherwise.
+
+    It holds all that the thief saved itself, some guessed directories, and a word that condemns `condemned`.
+    `claims`: the inventories that it calls its ancestors, without a recovery key's word for it. `number` is
+    the next after the victim's by default, `name` the job's. `parent`: NEWEST, or what else it goes on from;
+    `labelled`: the inventory that its description names, while the header has the thief's.
+    """
+
+    condemned: Sequence[PackId] = ()
+    claims: Sequence[InventoryId] = ()
+    number: int | None = None
+    name: str | None = None
+    generation: Generation = Generation.FULL
+    parent: str = NEWEST
+    labelled: InventoryId | None = None
+
+    def place(self, line: RecoveryLine, pack: PackId, thief: Site) -> CatalogFields:
+        """Its header's place in the chain."""
+        made = CatalogFields(
+            line.job_id,
+            line.number + 1 if self.number is None else self.number,
+            self.generation,
+            pack,
+            line.header_hash,
+            thief.keys.enrolments,
+            options=CatalogOption.SIGNED_CONTENT,
+        )
+        if self.parent == NEWEST:
+            return made
+        feature = CatalogFeature.FIRST_DELTA if self.parent == FIRST else NO_FEATURE
+        return replace(made, parent_pack_id=NO_PACK, parent_header_hash=NO_HASH, features=feature)
 
 
 def forged_full(
@@ -102,37 +159,30 @@ def forged_full(
     number: int | None = None,
     name: str | None = None,
 ) -> ArchiveId:
-    """Store a full catalog of the victim's job, for the state of its newest delta, by the thief's hand.
+    """Store a full catalog of the victim's job, for the state of its newest delta, by the thief's hand."""
+    return forge(thief, victim, Forgery(condemned=condemned, claims=claims, number=number, name=name))
 
-    It holds all that the thief saved itself, some guessed directories, and a word that condemns `condemned`.
-    `claims`: the inventories that it calls its ancestors, without a recovery key's word for it. `number` is
-    the next after the victim's by default, `name` the job's.
-    """
+
+def forge(thief: Site, victim: Site | RecoveryLine, forgery: Forgery) -> ArchiveId:
+    """Store a catalog of the victim's job by the thief's hand."""
     line = victim if isinstance(victim, RecoveryLine) else line_of(victim)
-    number = line.number + 1 if number is None else number
-    parent = _pack_of(thief, line), line.header_hash
-    place = CatalogFields(
-        line.job_id,
-        number,
-        Generation.FULL,
-        *parent,
-        thief.keys.enrolments,
-        options=CatalogOption.SIGNED_CONTENT,
-    )
-    start = (line.job_id, name or line.job, line.number, number, claims)
+    place = forgery.place(line, _pack_of(thief, line), thief)
     spool = open_spool(thief.keys, thief.job.sending, thief.world)
     writer = CatalogWriter(spool.open_pack(PackKind.CATALOG, place), None)
     with thief.inventory.reading() as tx:
-        writer.add(_forged(_honest(thief, tx), start, condemned))
+        writer.add(_forged(_honest(thief, tx), line, place, forgery))
     pack, file_name = writer.finish()
     path = thief.spool / file_name
-    archive_id = store(thief.vault, path.read_bytes(), pack.label)
+    label = replace(pack.label, inventory_id=forgery.labelled or pack.label.inventory_id)
+    archive_id = store(thief.vault, path.read_bytes(), label)
     path.unlink()
     return archive_id
 
 
 def _pack_of(thief: Site, line: RecoveryLine) -> PackId:
-    """The pack id of the line's delta, by its label."""
+    """The pack id of the line's delta, by its label, where that is seen at once."""
+    if not thief.vault.traits.lists_at_once:
+        return PackId(bytes(16))
     labels = [one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id]
     return next((label.pack_id for label in labels if label is not None), PackId(bytes(16)))
 
@@ -159,25 +209,29 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
 
 
 def _forged(
-    honest: Iterable[Any],
-    start: tuple[bytes, str, int, int, Sequence[InventoryId]],
-    condemned: Sequence[PackId],
+    honest: Iterable[Any], line: RecoveryLine, place: CatalogFields, forgery: Forgery
 ) -> Iterator[Any]:
     """The same as one of another job; it cannot say how that job's id came about."""
-    job_id, name, parent, number, claims = start
+    number, claims = place.number, list(forgery.claims)
+    is_delta = place.generation is Generation.DELTA
     for record in honest:
         if isinstance(record, Start):
+            where = record.format, number, int(place.generation), line.job_id, forgery.name or line.job
+            predecessor = claims[0] if claims else None
             yield Start(
-                *(record.format, number, int(Generation.FULL), job_id, name, parent, "host", "nightvault 0"),
-                predecessor=claims[0] if claims else None,
-                ancestors=list(claims),
+                *where, line.number, "host", "nightvault 0", predecessor=predecessor, ancestors=claims
             )
-        elif isinstance(record, SnapshotRecord) and condemned:
+        elif is_delta:
+            continue
+        elif isinstance(record, SnapshotRecord) and forgery.condemned:
             yield from (DirectoryRecord(number, path) for number, path in _GUESSED)
             yield record
-            yield CondemnedRecord(list(condemned), 1)
+            yield CondemnedRecord(list(forgery.condemned), 1)
         else:
             yield record
+    if is_delta:  # it takes away what was there
+        yield DroppedRecord(list(range(1, 100)))
+        yield CondemnedRecord(list(forgery.condemned), 1)
 
 
 def _record(snapshot: Snapshot) -> SnapshotRecord:
