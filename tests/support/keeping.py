@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,8 @@ class Keeper:
     keep_within: timedelta = FLOOR
     wait: Callable[[], object] = lambda: None
     progress: Silent = field(default_factory=Silent)
+    accept: Sequence[str] = ()
+    who: str = ""
 
     def context(self) -> KeeperContext:
         """Its context."""
@@ -38,6 +40,8 @@ class Keeper:
             recovery_keys=[recovery_key()],
             folder=str(self.folder),
             keep_within=self.keep_within,
+            accept=self.accept,
+            who=self.who,
         )
 
     def step(self, *, only_plan: bool = False) -> KeeperReport:

@@ -21,8 +21,11 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver.report import BackupReport
+from backup.format.records import ForgottenRecord
+from backup.inventory.times import micros
 from backup.model import MIB, InventoryId, PackKind, VaultName
 from backup.protocols import Vault
+from backup.pruner.report import PruneReport
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
@@ -88,6 +91,31 @@ class SharedVault:
         report = site.backup()
         self.pass_time()
         return report
+
+    def prune(self, site: Site, *, deletes: bool = False) -> PruneReport:
+        """A prune, with whatever list it waits for."""
+        while (report := site.prune(deletes=deletes)).state == "waiting":
+            self.wait()
+        return report
+
+    def give_up(self, site: Site) -> set[str]:
+        """A night whose archive nobody needs any more is given up; the ids of its data archives.
+
+        It is old enough to be deleted; the server does not delete it itself.
+        """
+        before = self.data_of(site.inventory.id)
+        self.night(site, "given up")
+        (source_of(site) / "given up").unlink()
+        gone = self.data_of(site.inventory.id) - before
+        self.pass_time(AGE)
+        number = site.snapshot().number
+        self.night(site, "after it")
+        site.amend(ForgottenRecord([number], micros(self.clock.now())))
+        assert self.prune(site).condemned.archives
+        self.pass_time(4 * DAY)
+        assert self.prune(site).dropped
+        self.pass_time()
+        return gone
 
     def heir(
         self, of: Site, name: str, *, is_signed: bool = True, wish: Wish | None = None, jobs: str = ""
