@@ -29,8 +29,8 @@ class Lineage(Struct, frozen=True):
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
     by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
-    `unread` are inventories of the same signer of which no catalog can be read; `foreign` are those that
-    others have catalogs of, or claim.
+    `unread` are inventories of the same signer of which no catalog can be read; `ancestors` are all that are
+    proven to be before it, also without a catalog; `foreign` are those that others have catalogs of, or claim.
     """
 
     inventories: frozenset[InventoryId]
@@ -42,6 +42,7 @@ class Lineage(Struct, frozen=True):
     replaced: Mapping[InventoryId, datetime] = {}
     strangers: Sequence[Stranger] = ()
     unread: Sequence[InventoryId] = ()
+    ancestors: frozenset[InventoryId] = frozenset()
     foreign: frozenset[InventoryId] = frozenset()
 
 
@@ -75,6 +76,7 @@ def lineages(listing: Listing, family: Family, answered: Collection[str] = ()) -
                 replaced=_replaced(ids, listing, family),
                 strangers=others,
                 unread=[one for one in sorted(every - ids) if family.is_unread(one, signers)],
+                ancestors=frozenset[InventoryId]().union(*map(family.ancestors, ids)),
                 foreign=frozenset(every - ids).union(*map(family.claimed, every - ids)),
             )
         )
