@@ -13,18 +13,19 @@ import pytest
 from backup.errors import NightvaultError, UsageError
 from backup.format.keys import Signer
 from backup.inventory.strangers import open_strangers
-from backup.model import Generation, InventoryId, PackId
+from backup.model import ArchiveId, Generation, InventoryId, PackId
 from backup.pruner.keeper.report import InventoryReport
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.succession import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.checking import check, kinds
 from tests.support.keeping import Keeper
-from tests.support.shared_vaults import DAY, SharedVault
-from tests.support.strangers import STRANGER_ID, Forgery, forge, packs_of, stranger
+from tests.support.shared_vaults import AGE, DAY, SharedVault
+from tests.support.strangers import STRANGER_ID, Forgery, forge, listing_of, packs_of, stranger
 
 THIRD_ID, FOURTH_ID = InventoryId(b"of a third one.."), InventoryId(b"of a fourth one.")
 MONTHS = 200
+HIGH = 1000
 
 
 def another(first: Site, inventory_id: InventoryId) -> Site:
@@ -209,3 +210,31 @@ def test_a_prune_of_the_other_servers_goes_on(attacked: Attacked) -> None:
     with pytest.raises(NightvaultError):
         shared.prune(attacked.thief, deletes=True)
     assert attacked.data(attacked.first) == of_first
+
+
+# What a server's own catalogs say of others' archives.
+
+
+@pytest.mark.parametrize("has_catalogs", [True, False], ids=["a server", "its first run is not over"])
+def test_a_server_cannot_have_others_archives_deleted_by_its_own_job(
+    shared: SharedVault, has_catalogs: bool
+) -> None:
+    """F2: it names them, with headers that it signed itself, and condemns them."""
+    first = shared.first(2)
+    thief = stranger(first)
+    shared.open.append(thief)
+    if not has_catalogs:
+        catalogs = set(shared.archives()) - shared.data_of(first.inventory.id, STRANGER_ID)
+        shared.pass_time(AGE)
+        for archive in catalogs:
+            if first.inventory.id.hex() in shared.archives()[archive]:
+                shared.vault.delete_archives({ArchiveId(archive): None})
+    lines = [one for one in listing_of(first).archives if one.archive_id in shared.data_of(INVENTORY_ID)]
+    packs = [one.label.pack_id for one in lines if one.label]
+    forge(thief, thief, Forgery(condemned=packs, named=lines))
+    shared.pass_time(AGE)
+    forge(thief, thief, Forgery(condemned=packs, named=lines, number=HIGH))
+    shared.pass_time()
+    keeper = Keeper(shared.folder / "keeper", shared.vault, shared.clock, wait=shared.wait)
+    keeper.keep()
+    assert shared.data_of(INVENTORY_ID) == {one.archive_id for one in lines}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,19 @@ from backup.archiver.catalog_writer import CatalogWriter
 from backup.archiver.catalogs import full_records, position_after, read_chain
 from backup.archiver.opening import open_spool
 from backup.archiver.settings import BackupJob, Keys
-from backup.format.catalog import CondemnedRecord, DirectoryRecord, DroppedRecord, SnapshotRecord, Start
+from backup.format.catalog import (
+    ArchiveRecord,
+    ChunksRecord,
+    CondemnedRecord,
+    DirectoryRecord,
+    DroppedRecord,
+    FramesRecord,
+    SnapshotRecord,
+    Start,
+    pack_chunks,
+    pack_frames,
+    pack_u32,
+)
 from backup.format.header import (
     NO_FEATURE,
     NO_HASH,
@@ -32,6 +44,8 @@ from backup.format.header import (
     CatalogFeature,
     CatalogFields,
     CatalogOption,
+    HeaderFields,
+    seal_header,
 )
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
@@ -41,7 +55,18 @@ from backup.inventory.database import create_inventory
 from backup.inventory.runs import find_job
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros
-from backup.model import ArchiveId, Generation, InventoryId, JobName, Listing, PackId, PackKind
+from backup.model import (
+    ArchiveId,
+    ChunkRow,
+    FrameRow,
+    Generation,
+    InventoryId,
+    JobName,
+    ListedArchive,
+    Listing,
+    PackId,
+    PackKind,
+)
 from tests.support.archives import store
 from tests.support.backups import Site, enrolled
 from tests.support.doubles import Silent
@@ -122,7 +147,8 @@ class Forgery(Struct, frozen=True, kw_only=True):
     It holds all that the thief saved itself, some guessed directories, and a word that condemns `condemned`.
     `claims`: the inventories that it calls its ancestors, without a recovery key's word for it. `number` is
     the next after the victim's by default, `name` the job's. `parent`: NEWEST, or what else it goes on from;
-    `labelled`: the inventory that its description names, while the header has the thief's.
+    `labelled`: the inventory that its description names, while the header has the thief's. `named`: lines of
+    others' data archives that it names as stored by them and signed by the thief.
     """
 
     condemned: Sequence[PackId] = ()
@@ -132,6 +158,7 @@ class Forgery(Struct, frozen=True, kw_only=True):
     generation: Generation = Generation.FULL
     parent: str = NEWEST
     labelled: InventoryId | None = None
+    named: Sequence[ListedArchive] = ()
 
     def place(self, line: RecoveryLine, pack: PackId, thief: Site) -> CatalogFields:
         """Its header's place in the chain."""
@@ -170,7 +197,7 @@ def forge(thief: Site, victim: Site | RecoveryLine, forgery: Forgery) -> Archive
     spool = open_spool(thief.keys, thief.job.sending, thief.world)
     writer = CatalogWriter(spool.open_pack(PackKind.CATALOG, place), None)
     with thief.inventory.reading() as tx:
-        writer.add(_forged(_honest(thief, tx), line, place, forgery))
+        writer.add(_forged(thief, tx, line, place, forgery))
     pack, file_name = writer.finish()
     path = thief.spool / file_name
     label = replace(pack.label, inventory_id=forgery.labelled or pack.label.inventory_id)
@@ -209,12 +236,12 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
 
 
 def _forged(
-    honest: Iterable[Any], line: RecoveryLine, place: CatalogFields, forgery: Forgery
+    thief: Site, tx: Transaction, line: RecoveryLine, place: CatalogFields, forgery: Forgery
 ) -> Iterator[Any]:
     """The same as one of another job; it cannot say how that job's id came about."""
     number, claims = place.number, list(forgery.claims)
     is_delta = place.generation is Generation.DELTA
-    for record in honest:
+    for record in _honest(thief, tx):
         if isinstance(record, Start):
             where = record.format, number, int(place.generation), line.job_id, forgery.name or line.job
             predecessor = claims[0] if claims else None
@@ -225,6 +252,8 @@ def _forged(
             continue
         elif isinstance(record, SnapshotRecord) and forgery.condemned:
             yield from (DirectoryRecord(number, path) for number, path in _GUESSED)
+            for position, one in enumerate(forgery.named):
+                yield from _named(one, 1000 + position, thief)
             yield record
             yield CondemnedRecord(list(forgery.condemned), 1)
         else:
@@ -232,6 +261,18 @@ def _forged(
     if is_delta:  # it takes away what was there
         yield DroppedRecord(list(range(1, 100)))
         yield CondemnedRecord(list(forgery.condemned), 1)
+
+
+def _named(line: ListedArchive, number: int, thief: Site) -> Iterator[Any]:
+    """Somebody's data archive, as if it were theirs, the thief had signed it, and it knew what is in it."""
+    assert line.label is not None
+    pack, signer = line.label.pack_id, thief.keys.signer
+    fields = HeaderFields(PackKind.DATA, pack, line.label.inventory_id, signer.public)
+    header = seal_header(fields, pack_key=bytes(32), recipients=thief.keys.recipients, signer=signer)
+    told = line.tree_hash or bytes(32), line.archive_id, micros(line.created_at), "stored"
+    yield ArchiveRecord(number, 1, int(PackKind.DATA), pack, header, line.size, *told)
+    yield FramesRecord(number, pack_frames([FrameRow(0, 0, 100, 100, 0, bytes(16))]))
+    yield ChunksRecord(number, pack_u32([number]), pack_chunks([ChunkRow(pack * 2, 0, 0, 100)]))
 
 
 def _record(snapshot: Snapshot) -> SnapshotRecord:
