@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from backup.archiver.opening import successors
 from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
@@ -30,7 +31,7 @@ def check_world(
         keys=keys,
         askers=1,
         chance=random.Random(seed),
-        **({"slice_size": MIB} | more),
+        **({"slice_size": MIB, "successors": successors(site.keys)} | more),
     )
 
 
