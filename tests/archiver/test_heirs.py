@@ -232,7 +232,9 @@ def test_the_first_run_that_stores_leaves_one_for_each_ancestor_once(shared: Sha
 def test_a_full_catalog_that_is_gone_is_stored_anew(shared: SharedVault) -> None:
     """W7: by the next backup, where a list shows it at once; else after a check."""
     first = shared.first(3)
-    fulls = [one for one in listing_of(first).archives if one.label and one.label.generation is Generation.FULL]
+    fulls = [
+        one for one in listing_of(first).archives if one.label and one.label.generation is Generation.FULL
+    ]
     shared.vault.delete_archives({one.archive_id: None for one in fulls})
     shared.pass_time(3 * DAY)
     lists(shared, first)

@@ -1,4 +1,4 @@
-"""Another server of the vault has a server's archives condemned: nothing is deleted until a person answers."""
+"""Another server of the vault condemns a server's archives: nothing is deleted until a person answers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from datetime import datetime
 import pytest
 
 from backup.errors import NightvaultError, UsageError
+from backup.format import records
 from backup.format.keys import Signer
 from backup.inventory.strangers import open_strangers
-from backup.model import ArchiveId, Generation, InventoryId, PackId
+from backup.inventory.times import micros
+from backup.model import Generation, InventoryId, PackId, PackKind
 from backup.pruner.keeper.report import InventoryReport
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.succession import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.checking import check, kinds
 from tests.support.keeping import Keeper
-from tests.support.shared_vaults import AGE, DAY, SharedVault
+from tests.support.shared_vaults import AGE, DAY, SharedVault, source_of
 from tests.support.strangers import STRANGER_ID, Forgery, forge, listing_of, packs_of, stranger
 
 THIRD_ID, FOURTH_ID = InventoryId(b"of a third one.."), InventoryId(b"of a fourth one.")
@@ -215,26 +217,56 @@ def test_a_prune_of_the_other_servers_goes_on(attacked: Attacked) -> None:
 # What a server's own catalogs say of others' archives.
 
 
+def _lose_catalogs(shared: SharedVault, *of: Site) -> None:
+    """The catalogs of servers are gone; that their data is theirs shows by its labels alone."""
+    shared.pass_time(AGE)
+    ids = {one.inventory.id for one in of}
+    lines = [one for one in listing_of(of[0]).archives if one.label and one.label.inventory_id in ids]
+    catalogs = [one.archive_id for one in lines if one.label and one.label.kind is PackKind.CATALOG]
+    shared.vault.delete_archives(dict.fromkeys(catalogs))
+
+
+@pytest.mark.parametrize("claims", [[], [INVENTORY_ID]], ids=["as it is", "as if it had followed"])
 @pytest.mark.parametrize("has_catalogs", [True, False], ids=["a server", "its first run is not over"])
 def test_a_server_cannot_have_others_archives_deleted_by_its_own_job(
-    shared: SharedVault, has_catalogs: bool
+    shared: SharedVault, has_catalogs: bool, claims: list[InventoryId]
 ) -> None:
     """F2: it names them, with headers that it signed itself, and condemns them."""
     first = shared.first(2)
-    thief = stranger(first)
+    thief = stranger(first, ancestors=[THIRD_ID])
     shared.open.append(thief)
     if not has_catalogs:
-        catalogs = set(shared.archives()) - shared.data_of(first.inventory.id, STRANGER_ID)
-        shared.pass_time(AGE)
-        for archive in catalogs:
-            if first.inventory.id.hex() in shared.archives()[archive]:
-                shared.vault.delete_archives({ArchiveId(archive): None})
+        _lose_catalogs(shared, first)
     lines = [one for one in listing_of(first).archives if one.archive_id in shared.data_of(INVENTORY_ID)]
     packs = [one.label.pack_id for one in lines if one.label]
-    forge(thief, thief, Forgery(condemned=packs, named=lines))
-    shared.pass_time(AGE)
-    forge(thief, thief, Forgery(condemned=packs, named=lines, number=HIGH))
-    shared.pass_time()
+    for number in (HIGH, HIGH + 1):
+        forge(thief, thief, Forgery(condemned=packs, named=lines, number=number, claims=claims))
+        shared.pass_time(AGE)
     keeper = Keeper(shared.folder / "keeper", shared.vault, shared.clock, wait=shared.wait)
-    keeper.keep()
+    assert keeper.keep().is_partial
     assert shared.data_of(INVENTORY_ID) == {one.archive_id for one in lines}
+
+
+@pytest.mark.parametrize("is_signed", [True, False], ids=["signed", "not signed"])
+def test_what_an_ancestor_without_catalogs_stored_goes_where_it_is_proven(
+    shared: SharedVault, is_signed: bool
+) -> None:
+    """Its heir condemned it; without a recovery key's word it may be another server's."""
+    first = shared.first(2)
+    heir = shared.heir(first, "heir", is_signed=is_signed)
+    (source_of(first) / "night 1").unlink()
+    numbers = [one.number for one in heir.snapshots()]
+    shared.night(heir, "of the heir")
+    shared.pass_time(AGE)
+    heir.amend(records.ForgottenRecord(numbers, micros(shared.clock.now())))
+    shared.prune(heir)
+    shared.pass_time(4 * DAY)
+    shared.prune(heir)
+    before = shared.data_of(INVENTORY_ID)
+    _lose_catalogs(shared, first)
+    shared.night(heir, "goes on")
+    keeper = Keeper(shared.folder / "keeper", shared.vault, shared.clock, wait=shared.wait)
+    report = keeper.only()
+    assert (report.stopped, report.deleted.archives) == ("", int(is_signed))
+    assert len(before - shared.data_of(INVENTORY_ID)) == int(is_signed)
+    assert bool(report.warnings) != is_signed

@@ -44,20 +44,22 @@ FORGERIES = {
 
 
 def rebuilt(
-    shared: SharedVault, of: Site, name: str, *, lines: Collection[RecoveryLine] = (), whole: str = ""
+    shared: SharedVault, of: Site, name: str, *, lines: Collection[RecoveryLine] = ()
 ) -> tuple[RebuildReport, Site]:
     """A bare machine's report, and its server."""
     machine = shared.bare(of, name)
-    inventory = None if lines else whole or of.inventory.id.hex()
+    inventory = None if lines else of.inventory.id.hex()
     report = machine.rebuild(Wish(inventory=inventory, lines=list(lines)), wait=shared.wait)
     site = machine.site()
     shared.open.append(site)
     return report, site
 
 
-def assert_comes_back(shared: SharedVault, of: Site, name: str, told: Collection[str], **wish: object) -> None:
-    """Exactly its snapshots and its files, and something of `told` is named."""
-    report, back = rebuilt(shared, of, name, **wish)  # type: ignore[arg-type]
+def assert_comes_back(
+    shared: SharedVault, of: Site, name: str, told: Collection[str], *, lines: Collection[RecoveryLine] = ()
+) -> None:
+    """Exactly its snapshots and its files, and `told` is named."""
+    report, back = rebuilt(shared, of, name, lines=lines)
     assert [one.id for one in back.snapshots()] == [one.id for one in of.snapshots()]
     assert [job.name for job in report.jobs] == [of.job.name]
     shared.assert_whole(back, shared.folder / f"out {name}", source_of(of))

@@ -1,9 +1,9 @@
 """A vault that several servers share, on each kind of vault; time passes there and here alike.
 
-    first = shared.first()                     # a server, with some nights; `shared` is a fixture
-    thief = stranger(first)                    # another one, by the same recovery key
-    heir = shared.heir(first, "heir")          # the first one, rebuilt elsewhere
-    shared.assert_whole(first, tmp_path)       # its newest snapshot comes back byte for byte
+first = shared.first()                     # a server, with some nights; `shared` is a fixture
+thief = stranger(first)                    # another one, by the same recovery key
+heir = shared.heir(first, "heir")          # the first one, rebuilt elsewhere
+shared.assert_whole(first, tmp_path)       # its newest snapshot comes back byte for byte
 """
 
 from __future__ import annotations
@@ -181,8 +181,8 @@ def shared_vault(kind: str, folder: Path, emulator: RunningEmulator | None) -> I
     else:
         clock, name = ManualClock(EmulatorClock(emulator).now()), f"shared-{next(_numbers)}"
         if kind == "bucket":
-            client = s3_client(emulator.s3_url)
-            vault = s3_vault(client, name, name="shared", clock=EmulatorClock(emulator), storage_class="GLACIER_IR")
+            client, its_clock = s3_client(emulator.s3_url), EmulatorClock(emulator)
+            vault = s3_vault(client, name, name="shared", clock=its_clock, storage_class="GLACIER_IR")
         else:
             vault = GlacierVault(VaultName("shared"), glacier_client(emulator), name)
     vault.create()

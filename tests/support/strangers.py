@@ -239,7 +239,7 @@ def _forged(
     thief: Site, tx: Transaction, line: RecoveryLine, place: CatalogFields, forgery: Forgery
 ) -> Iterator[Any]:
     """The same as one of another job; it cannot say how that job's id came about."""
-    number, claims = place.number, list(forgery.claims)
+    number, claims = place.number, [bytes(one) for one in forgery.claims]
     is_delta = place.generation is Generation.DELTA
     for record in _honest(thief, tx):
         if isinstance(record, Start):

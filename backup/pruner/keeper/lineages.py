@@ -29,8 +29,8 @@ class Lineage(Struct, frozen=True):
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
     by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
-    `unread` are inventories of the same signer of which no catalog can be read; `ancestors` are all that are
-    proven to be before it, also without a catalog; `foreign` are those that others have catalogs of, or claim.
+    `unread` are inventories of the same signer of which no catalog can be read; `ancestors` are proven
+    to be before it, also those without a catalog; `foreign` are those that others have catalogs of, or claim.
     """
 
     inventories: frozenset[InventoryId]
