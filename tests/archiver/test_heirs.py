@@ -92,7 +92,7 @@ def test_each_of_a_chain_of_rebuilds_is_refused(shared: SharedVault) -> None:
 
 def _forget_and_prune(shared: SharedVault, heir: Site) -> None:
     """All nights but the newest, whose files are others; what they needed is deleted."""
-    numbers = [one.number for one in heir.snapshots()]
+    numbers = [snapshot.number for snapshot in heir.snapshots()]
     for path in source_of(heir).iterdir():
         path.unlink()
     shared.night(heir, "of the heir alone")
@@ -116,12 +116,12 @@ def test_without_a_proof_nothing_is_built_upon_what_the_heir_deleted(shared: Sha
         (source_of(image) / name).write_bytes(content)
     lists(shared, image)
     told = [shared.night(image, f"of the image {number}") for number in range(3)]
-    assert [one.outcome for one in told] == ["partial", "done", "done"]
+    assert [report.outcome for report in told] == ["partial", "done", "done"]
     assert heir.inventory.id.hex() in " ".join(told[0].warnings)
     assert told[0].files_again or told[0].bytes_new > sum(map(len, files.values()))
     shared.assert_whole(image, shared.folder / "out")
     with image.inventory.reading() as tx:
-        assert {one.stranger.inventory_id for one in open_strangers(tx)} == {heir.inventory.id}
+        assert {asked.stranger.inventory_id for asked in open_strangers(tx)} == {heir.inventory.id}
     with pytest.raises(PruneStoppedError):
         shared.prune(image)
 
@@ -163,7 +163,7 @@ def test_a_mark_that_proves_nothing_is_a_hint(shared: SharedVault) -> None:
     shared.pass_time()
     lists(shared, first)
     told = [shared.night(first, f"goes on {number}") for number in range(3)]
-    assert [one.outcome for one in told] == ["partial", "done", "done"]
+    assert [report.outcome for report in told] == ["partial", "done", "done"]
     shared.assert_whole(first, shared.folder / "out")
     with pytest.raises(PruneStoppedError):
         shared.prune(first)
@@ -217,11 +217,11 @@ def test_the_first_run_that_stores_leaves_one_for_each_ancestor_once(shared: Sha
         shared.night(heir, name)
         assert calls["add_mark"] == 2
     assert list(calls).index("add_mark") < list(calls).index("begin_upload")
-    marks = [HeirMark.from_text(one) for one in shared.marks()]
-    found = {(one.predecessor, one.heir) for one in marks if one}
-    ids = [one.inventory.id for one in (first, between, heir)]
+    marks = [HeirMark.from_text(text) for text in shared.marks()]
+    found = {(mark.predecessor, mark.heir) for mark in marks if mark}
+    ids = [site.inventory.id for site in (first, between, heir)]
     assert found == {(ids[0], ids[1]), (ids[0], ids[2]), (ids[1], ids[2])}
-    (of_between,) = [one for one in marks if one and (one.predecessor, one.heir) == (ids[1], ids[2])]
+    (of_between,) = [mark for mark in marks if mark and (mark.predecessor, mark.heir) == (ids[1], ids[2])]
     assert of_between.is_proven(heir.keys.vouching, [ids[0]])
     assert recovery_key().recipient == heir.keys.recipients[0]
 
@@ -233,13 +233,13 @@ def test_a_full_catalog_that_is_gone_is_stored_anew(shared: SharedVault) -> None
     """W7: by the next backup, where a list shows it at once; else after a check."""
     first = shared.first(3)
     fulls = [
-        one for one in listing_of(first).archives if one.label and one.label.generation is Generation.FULL
+        line for line in listing_of(first).archives if line.label and line.label.generation is Generation.FULL
     ]
-    shared.vault.delete_archives({one.archive_id: None for one in fulls})
+    shared.vault.delete_archives({line.archive_id: None for line in fulls})
     shared.pass_time(3 * DAY)
     lists(shared, first)
     report: BackupReport = shared.night(first, "after it")
     assert report.outcome == "done"
     back = shared.heir(first, "back")
-    assert [one.id for one in back.snapshots()] == [one.id for one in first.snapshots()]
+    assert [snapshot.id for snapshot in back.snapshots()] == [snapshot.id for snapshot in first.snapshots()]
     shared.assert_whole(back, shared.folder / "out")

@@ -14,7 +14,7 @@ from tests.support.strangers import STRANGER_ID, Forgery, forge, packs_of, stran
 def _detail(shared: SharedVault, site: Site) -> str:
     """What the check says of others; it is grave or told in the exit code."""
     report = check(site)
-    found = [one.detail for one in report.findings if one.kind == "not-its-own"]
+    found = [finding.detail for finding in report.findings if finding.kind == "not-its-own"]
     assert found
     assert str(report.outcome) != "done"
     return " ".join(found)
@@ -58,7 +58,7 @@ def test_an_heir_is_told_as_newer_where_a_key_vouches_for_it(shared: SharedVault
     shared.night(heir, "of the heir")
     told = check(first)
     assert "newer-catalog" in kinds(told)
-    assert heir.inventory.id.hex() in str([one.detail for one in told.findings])
+    assert heir.inventory.id.hex() in str([finding.detail for finding in told.findings])
     assert told.is_grave
     assert "not-its-own" in kinds(check(of_version_1(first)))
     assert not {"not-its-own", "newer-catalog"} & set(kinds(check(heir)))

@@ -64,8 +64,8 @@ class Attacked:
     def keep(self, *accept: str, who: str = "") -> dict[InventoryId, InventoryReport]:
         """What a keeper did for each server; something is amiss as long as one is stopped."""
         report = changed(self.keeper, accept=accept, who=who).keep()
-        found = {InventoryId(bytes.fromhex(one.inventory)): one for one in report.inventories}
-        assert report.is_partial or not any(one.stopped for one in found.values())
+        found = {InventoryId(bytes.fromhex(server.inventory)): server for server in report.inventories}
+        assert report.is_partial or not any(server.stopped for server in found.values())
         return found
 
     def data(self, site: Site) -> set[str]:
@@ -187,7 +187,7 @@ def test_a_prune_stops_until_somebody_answers(attacked: Attacked) -> None:
         shared.pass_time(40 * DAY)
     assert "not-its-own" in kinds(check(first))
     told = [shared.night(first, f"night {number}") for number in range(2, 5)]
-    assert [one.outcome for one in told] == ["partial", "done", "done"]
+    assert [report.outcome for report in told] == ["partial", "done", "done"]
     assert STRANGER_ID.hex() in " ".join(told[0].warnings)
     with first.inventory.reading() as tx:
         (stays,) = open_strangers(tx, shared.vault.name)
@@ -220,9 +220,9 @@ def test_a_prune_of_the_other_servers_goes_on(attacked: Attacked) -> None:
 def _lose_catalogs(shared: SharedVault, *of: Site) -> None:
     """The catalogs of servers are gone; that their data is theirs shows by its labels alone."""
     shared.pass_time(AGE)
-    ids = {one.inventory.id for one in of}
-    lines = [one for one in listing_of(of[0]).archives if one.label and one.label.inventory_id in ids]
-    catalogs = [one.archive_id for one in lines if one.label and one.label.kind is PackKind.CATALOG]
+    ids = {site.inventory.id for site in of}
+    lines = [line for line in listing_of(of[0]).archives if line.label and line.label.inventory_id in ids]
+    catalogs = [line.archive_id for line in lines if line.label and line.label.kind is PackKind.CATALOG]
     shared.vault.delete_archives(dict.fromkeys(catalogs))
 
 
@@ -237,14 +237,15 @@ def test_a_server_cannot_have_others_archives_deleted_by_its_own_job(
     shared.open.append(thief)
     if not has_catalogs:
         _lose_catalogs(shared, first)
-    lines = [one for one in listing_of(first).archives if one.archive_id in shared.data_of(INVENTORY_ID)]
-    packs = [one.label.pack_id for one in lines if one.label]
+    theirs = shared.data_of(INVENTORY_ID)
+    lines = [line for line in listing_of(first).archives if line.archive_id in theirs]
+    packs = [line.label.pack_id for line in lines if line.label]
     for number in (HIGH, HIGH + 1):
         forge(thief, thief, Forgery(condemned=packs, named=lines, number=number, claims=claims))
         shared.pass_time(AGE)
     keeper = Keeper(shared.folder / "keeper", shared.vault, shared.clock, wait=shared.wait)
     assert keeper.keep().is_partial
-    assert shared.data_of(INVENTORY_ID) == {one.archive_id for one in lines}
+    assert shared.data_of(INVENTORY_ID) == theirs
 
 
 @pytest.mark.parametrize("is_signed", [True, False], ids=["signed", "not signed"])
@@ -255,7 +256,7 @@ def test_what_an_ancestor_without_catalogs_stored_goes_where_it_is_proven(
     first = shared.first(2)
     heir = shared.heir(first, "heir", is_signed=is_signed)
     (source_of(first) / "night 1").unlink()
-    numbers = [one.number for one in heir.snapshots()]
+    numbers = [snapshot.number for snapshot in heir.snapshots()]
     shared.night(heir, "of the heir")
     shared.pass_time(AGE)
     heir.amend(records.ForgottenRecord(numbers, micros(shared.clock.now())))

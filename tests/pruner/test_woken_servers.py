@@ -34,7 +34,8 @@ def _take_away(site: Site) -> dict[str, bytes]:
 def _condemn(shared: SharedVault, heir: Site, job: str = "job") -> set[str]:
     """Two full catalogs later the heir has forgotten all of before, and condemned it; the data archives."""
     site = replace(heir, most_deltas=1).with_job(name=job)
-    before, numbers = shared.data_of(*site.inventory.ancestors), [one.number for one in site.snapshots()]
+    before = shared.data_of(*site.inventory.ancestors)
+    numbers = [snapshot.number for snapshot in site.snapshots()]
     for number in range(4):
         shared.night(site, f"of the heir {job} {number}")
     site.amend(ForgottenRecord(numbers, micros(shared.clock.now())))

@@ -18,13 +18,12 @@ from tests.support.backups import INVENTORY_ID, Site
 from tests.support.catalogs import kinds
 from tests.support.checking import query
 from tests.support.rebuilding import line_of
-from tests.support.shared_vaults import SharedVault, source_of
+from tests.support.shared_vaults import KINDS, SharedVault, source_of
 from tests.support.strangers import FIRST, NONE, STRANGER_ID, Forgery, forge, packs_of, stranger
 
 THIRD_ID = InventoryId(b"of a third one..")
 OTHERS = InventoryId(b"nobody of these.")
 HIGH = 1000
-_SNAPSHOTS = "SELECT id FROM snapshots ORDER BY id"
 FORGERIES = {
     "a full one of the newest state": Forgery(),
     "one of that number": Forgery(number=3),
@@ -41,6 +40,13 @@ FORGERIES = {
     "a delta that is labelled as ours": Forgery(generation=Generation.DELTA, labelled=INVENTORY_ID),
     "one that claims and is labelled as ours": Forgery(claims=[INVENTORY_ID], labelled=INVENTORY_ID),
 }
+# Each in a directory, and a few of them elsewhere, where they are all tried at once.
+_CASES = [
+    pytest.param(kind, name, marks=[pytest.mark.slow] * (kind != KINDS[0]))
+    for kind in KINDS
+    for name in (FORGERIES if kind == KINDS[0] else list(FORGERIES)[::3])
+]
+_SNAPSHOTS = "SELECT id FROM snapshots ORDER BY id"
 
 
 def rebuilt(
@@ -60,7 +66,7 @@ def assert_comes_back(
 ) -> None:
     """Exactly its snapshots and its files, and `told` is named."""
     report, back = rebuilt(shared, of, name, lines=lines)
-    assert [one.id for one in back.snapshots()] == [one.id for one in of.snapshots()]
+    assert [snapshot.id for snapshot in back.snapshots()] == [snapshot.id for snapshot in of.snapshots()]
     assert [job.name for job in report.jobs] == [of.job.name]
     shared.assert_whole(back, shared.folder / f"out {name}", source_of(of))
     assert bool(told) == bool({"not-its-own", "relabelled"} & set(kinds(report))), report.suspicions
@@ -69,7 +75,7 @@ def assert_comes_back(
         assert report.is_partial
 
 
-@pytest.mark.parametrize("name", FORGERIES)
+@pytest.mark.parametrize(("shared", "name"), _CASES, indirect=["shared"])
 def test_what_another_server_forges_is_named_and_not_used(shared: SharedVault, name: str) -> None:
     """F1: with the vault alone; and with a recovery line, where nothing else is looked at."""
     forgery, first = FORGERIES[name], shared.first(2)
@@ -191,7 +197,7 @@ def test_another_recovery_key_makes_no_heir_of_what_the_first_vouches_for(
     assert "heir" not in kinds(report)
     back = machine.site()
     shared.open.append(back)
-    assert [one.id for one in back.snapshots()] == [one.id for one in first.snapshots()]
+    assert [snapshot.id for snapshot in back.snapshots()] == [snapshot.id for snapshot in first.snapshots()]
 
 
 # The right heir.

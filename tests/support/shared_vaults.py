@@ -144,19 +144,19 @@ class SharedVault:
 
     def archives(self) -> dict[str, str]:
         """All that the vault holds: its id and description."""
-        return {one.archive_id: one.description for one in listing_of(self._anybody()).archives}
+        return {line.archive_id: line.description for line in listing_of(self._anybody()).archives}
 
     def data_of(self, *inventories: InventoryId) -> set[str]:
         """The data archives that these inventories stored."""
         lines = listing_of(self._anybody()).archives
-        labels = [(one.archive_id, one.label) for one in lines if one.label is not None]
+        labels = [(line.archive_id, line.label) for line in lines if line.label is not None]
         data = [(archive, label) for archive, label in labels if label.kind is PackKind.DATA]
         return {archive for archive, label in data if label.inventory_id in inventories}
 
     def marks(self) -> list[str]:
         """The marks of heirs."""
         lines = listing_of(self._anybody()).archives
-        return sorted(one.description for one in lines if "/heir-" in one.description)
+        return sorted(line.description for line in lines if "/heir-" in line.description)
 
     def _anybody(self) -> Site:
         return self.open[0]
@@ -196,7 +196,7 @@ def shared_vault(kind: str, folder: Path, emulator: RunningEmulator | None) -> I
 _SLOW = pytest.mark.slow  # more requests of more kinds, for what a directory shows in a tenth of the time
 
 
-@pytest.fixture(params=["directory", *(pytest.param(one, marks=_SLOW) for one in KINDS[1:])])
+@pytest.fixture(params=["directory", *(pytest.param(kind, marks=_SLOW) for kind in KINDS[1:])])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SharedVault]:
     """A new vault of each kind; a folder's `conftest.py` imports this."""
     kind = request.param
@@ -213,5 +213,5 @@ def source_of(site: Site) -> Path:
 def of_version_1(site: Site) -> Site:
     """The same server, enrolled by tags alone: nothing of it can prove who goes on."""
     keys = site.keys
-    tags = tuple(one for one in keys.enrolments if one[0] in {each.id for each in keys.recipients})
+    tags = tuple(slot for slot in keys.enrolments if slot[0] in {each.id for each in keys.recipients})
     return replace(site, keys=replace(keys, enrolments=tags, vouching=(), signature=b""))

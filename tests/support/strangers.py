@@ -136,7 +136,7 @@ def listing_of(site: Site) -> Listing:
 
 def packs_of(site: Site) -> list[PackId]:
     """The data packs of a site, which anybody reads in the vault's list."""
-    labels = [one.label for one in listing_of(site).archives]
+    labels = [line.label for line in listing_of(site).archives]
     ours = [label for label in labels if label is not None and label.inventory_id == site.inventory.id]
     return sorted(label.pack_id for label in ours if label.kind is PackKind.DATA)
 
@@ -210,8 +210,8 @@ def _pack_of(thief: Site, line: RecoveryLine) -> PackId:
     """The pack id of the line's delta, by its label, where that is seen at once."""
     if not thief.vault.traits.lists_at_once:
         return PackId(bytes(16))
-    labels = [one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id]
-    return next((label.pack_id for label in labels if label is not None), PackId(bytes(16)))
+    found = (one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id)
+    return next((label.pack_id for label in found if label is not None), PackId(bytes(16)))
 
 
 def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
@@ -229,7 +229,7 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
         signer=thief.keys.signer,
         secret=thief.keys.secret,
         recipients=thief.keys.recipients,
-        snapshots=[_record(one) for one in thief.snapshots(also_forgotten=True)],
+        snapshots=[_record(snapshot) for snapshot in thief.snapshots(also_forgotten=True)],
         host="host",
         program="nightvault 0",
     )
@@ -239,7 +239,7 @@ def _forged(
     thief: Site, tx: Transaction, line: RecoveryLine, place: CatalogFields, forgery: Forgery
 ) -> Iterator[Any]:
     """The same as one of another job; it cannot say how that job's id came about."""
-    number, claims = place.number, [bytes(one) for one in forgery.claims]
+    number, claims = place.number, [bytes(claim) for claim in forgery.claims]
     is_delta = place.generation is Generation.DELTA
     for record in _honest(thief, tx):
         if isinstance(record, Start):
