@@ -11,11 +11,15 @@ from backup.format.records import ForgottenRecord
 from backup.inventory.times import micros
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.succession import accept_catalogs
+from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
-from tests.support.doubles import Blindfolded
+from tests.support.checking import query
+from tests.support.doubles import Blindfolded, ManualClock
 from tests.support.keeping import Keeper
 from tests.support.shared_vaults import AGE, DAY, SharedVault, source_of
 from tests.support.trees import Seen, assert_same_tree, snapshot_of
+
+NIGHTS = 2
 
 
 def _blind(shared: SharedVault, site: Site) -> Site:
@@ -32,12 +36,21 @@ def _take_away(site: Site) -> dict[str, bytes]:
 
 
 def _condemn(shared: SharedVault, heir: Site, job: str = "job") -> set[str]:
-    """Two full catalogs later the heir has forgotten all of before, and condemned it; the data archives."""
+    """The heir has forgotten all of before, and condemned it; the data archives.
+
+    Older catalogs than its own last full ones are deleted: their numbers are below all that it knows.
+    """
     site = replace(heir, most_deltas=1).with_job(name=job)
     before = shared.data_of(*site.inventory.ancestors)
     numbers = [snapshot.number for snapshot in site.snapshots()]
     for number in range(4):
         shared.night(site, f"of the heir {job} {number}")
+    for _ in range(2):
+        shared.prune(site, deletes=True)
+        shared.pass_time(AGE)
+    known = "SELECT min(c.number) FROM catalogs c JOIN archives a ON a.number = c.archive"
+    assert query(site, f"{known} WHERE a.state = 'stored'")[0][0] > NIGHTS + 1
+    assert before <= shared.data_of(*site.inventory.ancestors)
     site.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
     shared.prune(site)
     shared.pass_time(4 * DAY)
@@ -64,7 +77,7 @@ def _assert_stops(shared: SharedVault, site: Site, words: str) -> Sequence[str]:
 
 def test_a_woken_server_with_low_numbers_stops_the_prune(shared: SharedVault) -> None:
     """L4: nothing goes that its listed catalog needs, until somebody answers."""
-    first = shared.first(2)
+    first = shared.first(NIGHTS)
     shared.pass_time(AGE)
     files = _take_away(first)
     heir = shared.heir(first, "heir")
@@ -84,9 +97,28 @@ def test_a_woken_server_with_low_numbers_stops_the_prune(shared: SharedVault) ->
     assert_same_tree(of_heir, shared.folder / "out heir")
 
 
+@pytest.mark.parametrize("shared", ["directory"], indirect=True)
+def test_a_woken_server_whose_clock_is_behind_stops_the_prune(shared: SharedVault) -> None:
+    """L4: a directory's dates are those of whoever writes into it; its numbers are low as well."""
+    first = shared.first(NIGHTS)
+    shared.pass_time(AGE)
+    files = _take_away(first)
+    heir = shared.heir(first, "heir")
+    own, long_ago = [*shared.archives()], ManualClock(shared.clock.now())
+    before = _condemn(shared, heir)
+    behind = DirectoryVault(shared.vault.name, str(shared.folder / "vault"), long_ago)
+    old = replace(first, clock=long_ago, vault=Blindfolded(behind, own=own))
+    tree = _wake(shared, old, files)
+    shared.pass_time(40 * DAY)
+    _assert_stops(shared, heir, "does not know")
+    assert before <= shared.data_of(first.inventory.id)
+    first.restore("latest", shared.folder / "out")
+    assert_same_tree(tree, shared.folder / "out")
+
+
 def test_a_woken_server_stops_the_keeper(shared: SharedVault) -> None:
     """L4: a catalog of an inventory that was replaced when it came."""
-    first = shared.first(2)
+    first = shared.first(NIGHTS)
     shared.pass_time(AGE)
     files = _take_away(first)
     heir = shared.heir(first, "heir")
@@ -114,7 +146,7 @@ def _second_job(shared: SharedVault, first: Site) -> Site:
 
 def test_what_a_job_needs_that_a_rebuild_left_out_stays(shared: SharedVault) -> None:
     """L5: neither that inventory's prune nor that of one rebuilt from it deletes it without an answer."""
-    first = shared.first(2)
+    first = shared.first(NIGHTS)
     _second_job(shared, first)
     shared.pass_time(AGE)
     tree = snapshot_of(source_of(first))
@@ -141,7 +173,7 @@ def test_what_a_job_needs_that_a_rebuild_left_out_stays(shared: SharedVault) -> 
 
 def test_a_keeper_knows_the_job_that_a_rebuild_left_out(shared: SharedVault) -> None:
     """L5: it goes by all of the lineage's catalogs."""
-    first = shared.first(2)
+    first = shared.first(NIGHTS)
     _second_job(shared, first)
     shared.pass_time(AGE)
     before = shared.data_of(first.inventory.id)
