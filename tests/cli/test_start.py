@@ -73,7 +73,7 @@ def imported(server: Server, *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "needs_not", "most"),
     [
-        (("backup",), BACKUP_NEEDS_NOT, 182),
+        (("backup",), BACKUP_NEEDS_NOT, 184),
         (("ls", "latest"), LOOKING_NEEDS_NOT, 67),
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 70),
         (("runs",), LOOKING_NEEDS_NOT, 62),

@@ -15,7 +15,10 @@ from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 from tests.support.keeping import Keeper, keeper_of
 from tests.support.nights import DAY, Nights
+from tests.support.shared_vaults import shared
 from tests.support.wholeness import list_now
+
+__all__ = ["given_up", "kept", "shared"]
 
 
 @dataclass

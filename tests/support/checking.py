@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from backup.archiver.opening import successors
 from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
@@ -21,6 +22,7 @@ def check_world(
     site: Site, *, keys: Sequence[RecoveryKey] = (), vault: Vault | None = None, seed: int = 1, **more: Any
 ) -> CheckContext:
     """Where the site's checks touch the world."""
+    options: dict[str, Any] = {"slice_size": MIB, "successors": successors(site.keys)}
     return CheckContext(
         inventory=site.inventory,
         vault=vault or site.vault,
@@ -30,7 +32,7 @@ def check_world(
         keys=keys,
         askers=1,
         chance=random.Random(seed),
-        **({"slice_size": MIB} | more),
+        **(options | more),
     )
 
 

@@ -27,8 +27,9 @@ class Keeper:
     clock: Clock
     keep_within: timedelta = FLOOR
     wait: Callable[[], object] = lambda: None
-    accept: Sequence[str] = ()
     progress: Silent = field(default_factory=Silent)
+    accept: Sequence[str] = ()
+    who: str = "somebody"
 
     def context(self) -> KeeperContext:
         """Its context."""
@@ -40,7 +41,7 @@ class Keeper:
             folder=str(self.folder),
             keep_within=self.keep_within,
             accept=self.accept,
-            who="somebody",
+            who=self.who,
         )
 
     def step(self, *, only_plan: bool = False) -> KeeperReport:

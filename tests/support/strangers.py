@@ -4,25 +4,50 @@
     forged_full(thief, site)                            # a full catalog of the site's job, with its own files
     forged_full(thief, site, condemned=packs_of(site))  # the same, which condemns the site's archives
     forged_full(thief, RecoveryLine.from_text(line))    # all that it needs to know is in a recovery line
+    forge(thief, site, Forgery(parent=NONE))            # any other way to do it
 
 It has its own signer alone: what it writes carries its own inventory id and its own signature.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.archiver.catalog_writer import CatalogWriter
 from backup.archiver.catalogs import full_records, position_after, read_chain
 from backup.archiver.opening import open_spool
 from backup.archiver.settings import BackupJob, Keys
-from backup.format.catalog import CondemnedRecord, DirectoryRecord, Record, SnapshotRecord, Start
-from backup.format.header import CatalogFields, CatalogOption
+from backup.format.catalog import (
+    ArchiveRecord,
+    ChunksRecord,
+    CondemnedRecord,
+    DirectoryRecord,
+    DroppedRecord,
+    FramesRecord,
+    Record,
+    SnapshotRecord,
+    Start,
+    pack_chunks,
+    pack_frames,
+    pack_u32,
+)
+from backup.format.header import (
+    NO_FEATURE,
+    NO_HASH,
+    NO_PACK,
+    CatalogFeature,
+    CatalogFields,
+    CatalogOption,
+    HeaderFields,
+    seal_header,
+)
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
 from backup.inventory import archives
@@ -31,7 +56,19 @@ from backup.inventory.database import create_inventory
 from backup.inventory.runs import find_job
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros
-from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, JobName, PackId, PackKind
+from backup.model import (
+    ArchiveId,
+    ArchiveLabel,
+    ChunkRow,
+    FrameRow,
+    Generation,
+    InventoryId,
+    JobName,
+    ListedArchive,
+    Listing,
+    PackId,
+    PackKind,
+)
 from tests.support.archives import store
 from tests.support.backups import Site, enrolled
 from tests.support.doubles import Silent
@@ -40,6 +77,8 @@ from tests.support.wholeness import list_now
 
 STRANGER_ID = InventoryId(b"a stranger's id.")
 CONTENT = b"what the stranger would have you restore"
+NEWEST, NONE, FIRST = "the newest delta", "nothing", "nothing, as a job's first catalog does"
+_numbers = itertools.count()
 _GUESSED = tuple((2**30 + number, b"/guessed/%d" % number) for number in range(3))
 
 
@@ -86,11 +125,58 @@ def stranger(
     return made
 
 
+def listing_of(site: Site) -> Listing:
+    """The vault's list as of now, however long it takes."""
+    vault = site.vault
+    if vault.traits.lists_at_once:
+        return list_now(vault)
+    site.wait()
+    listing_id = vault.request_listing(f"look {next(_numbers)}")
+    site.wait()
+    return vault.fetch_listing(listing_id)
+
+
 def packs_of(site: Site) -> list[PackId]:
     """The data packs of a site, which anybody reads in the vault's list."""
-    labels = [one.label for one in list_now(site.vault).archives]
+    labels = [line.label for line in listing_of(site).archives]
     ours = [label for label in labels if label is not None and label.inventory_id == site.inventory.id]
     return sorted(label.pack_id for label in ours if label.kind is PackKind.DATA)
+
+
+class Forgery(Struct, frozen=True, kw_only=True):
+    """A catalog of somebody else's job: for the state of its newest delta and full, unless said otherwise.
+
+    It holds all that the thief saved itself, some guessed directories, and a word that condemns `condemned`.
+    `claims`: the inventories that it calls its ancestors, without a recovery key's word for it. `number` is
+    the next after the victim's by default, `name` the job's. `parent`: NEWEST, or what else it goes on from;
+    `labelled`: the inventory that its description names, while the header has the thief's. `named`: lines of
+    others' data archives that it names as stored by them and signed by the thief.
+    """
+
+    condemned: Sequence[PackId] = ()
+    claims: Sequence[InventoryId] = ()
+    number: int | None = None
+    name: str | None = None
+    generation: Generation = Generation.FULL
+    parent: str = NEWEST
+    labelled: InventoryId | None = None
+    named: Sequence[ListedArchive] = ()
+
+    def place(self, line: RecoveryLine, pack: PackId, thief: Site) -> CatalogFields:
+        """Its header's place in the chain."""
+        made = CatalogFields(
+            line.job_id,
+            line.number + 1 if self.number is None else self.number,
+            self.generation,
+            pack,
+            line.header_hash,
+            thief.keys.enrolments,
+            options=CatalogOption.SIGNED_CONTENT,
+        )
+        if self.parent == NEWEST:
+            return made
+        feature = CatalogFeature.FIRST_DELTA if self.parent == FIRST else NO_FEATURE
+        return replace(made, parent_pack_id=NO_PACK, parent_header_hash=NO_HASH, features=feature)
 
 
 def forged_full(
@@ -102,26 +188,26 @@ def forged_full(
     number: int | None = None,
     name: str | None = None,
 ) -> ArchiveId:
-    """Store a full catalog of the victim's job, for the state of its newest delta, by the thief's hand.
+    """Store a full catalog of the victim's job, for the state of its newest delta, by the thief's hand."""
+    return forge(thief, victim, Forgery(condemned=condemned, claims=claims, number=number, name=name))
 
-    It holds all that the thief saved itself, some guessed directories, and a word that condemns `condemned`.
-    `claims`: the inventories that it calls its ancestors, without a recovery key's word for it. `number` is
-    the next after the victim's by default, `name` the job's.
-    """
+
+def forge(thief: Site, victim: Site | RecoveryLine, forgery: Forgery) -> ArchiveId:
+    """Store a catalog of the victim's job by the thief's hand."""
     line = victim if isinstance(victim, RecoveryLine) else line_of(victim)
-    number = line.number + 1 if number is None else number
-    parent = _pack_of(thief, line), line.header_hash
-    place = CatalogFields(
-        line.job_id,
-        number,
-        Generation.FULL,
-        *parent,
-        thief.keys.enrolments,
-        options=CatalogOption.SIGNED_CONTENT,
-    )
-    start = start_of(place, name or line.job, line.number, claims)
-    words: list[Record] = [CondemnedRecord(list(condemned), 1)] if condemned else []
-    return store_forged(thief, place, start, words)
+    place = forgery.place(line, _pack_of(thief, line), thief)
+    start = start_of(place, forgery.name or line.job, line.number, forgery.claims)
+    words: list[Record] = [CondemnedRecord(list(forgery.condemned), 1)] if forgery.condemned else []
+    if place.generation is Generation.DELTA:  # it takes away what was there
+        words = [DroppedRecord(list(range(1, 100))), CondemnedRecord(list(forgery.condemned), 1)]
+    named = [
+        record for number, one in enumerate(forgery.named, 1000) for record in _named(one, number, thief)
+    ]
+
+    def relabel(label: ArchiveLabel) -> ArchiveLabel:
+        return replace(label, inventory_id=forgery.labelled or label.inventory_id)
+
+    return store_forged(thief, place, start, words, relabel, named)
 
 
 def start_of(place: CatalogFields, name: str, parent: int, claims: Sequence[InventoryId]) -> Start:
@@ -139,10 +225,12 @@ def store_forged(
     start: Start,
     words: Sequence[Record],
     relabel: Callable[[ArchiveLabel], ArchiveLabel] = lambda label: label,
+    named: Sequence[Record] = (),
 ) -> ArchiveId:
     """Store a catalog at any place of any job, by the thief's hand.
 
-    With `words` it says more than the thief saved itself. A delta has nothing else but a snapshot.
+    With `words` it says more than the thief saved itself, and names archives by `named`. A delta has nothing
+    else but a snapshot.
     """
     spool = open_spool(thief.keys, thief.job.sending, thief.world)
     writer = CatalogWriter(spool.open_pack(PackKind.CATALOG, place), None)
@@ -150,7 +238,7 @@ def store_forged(
         honest = list(_honest(thief, tx))
     if place.generation is Generation.DELTA:
         honest = [one for one in honest if isinstance(one, Start | SnapshotRecord)]
-    writer.add(_forged(honest, start, words))
+    writer.add(_forged(honest, start, words, named))
     pack, file_name = writer.finish()
     path = thief.spool / file_name
     archive_id = store(thief.vault, path.read_bytes(), relabel(pack.label))
@@ -159,9 +247,11 @@ def store_forged(
 
 
 def _pack_of(thief: Site, line: RecoveryLine) -> PackId:
-    """The pack id of the line's delta, by its label."""
-    labels = [one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id]
-    return next((label.pack_id for label in labels if label is not None), PackId(bytes(16)))
+    """The pack id of the line's delta, by its label, where that is seen at once."""
+    if not thief.vault.traits.lists_at_once:
+        return PackId(bytes(16))
+    found = (one.label for one in list_now(thief.vault).archives if one.archive_id == line.delta.archive_id)
+    return next((label.pack_id for label in found if label is not None), PackId(bytes(16)))
 
 
 def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
@@ -179,23 +269,38 @@ def _honest(thief: Site, tx: Transaction) -> Iterator[Any]:
         signer=thief.keys.signer,
         secret=thief.keys.secret,
         recipients=thief.keys.recipients,
-        snapshots=[_record(one) for one in thief.snapshots(also_forgotten=True)],
+        snapshots=[_record(snapshot) for snapshot in thief.snapshots(also_forgotten=True)],
         host="host",
         program="nightvault 0",
     )
 
 
-def _forged(honest: Iterable[Any], start: Start, words: Sequence[Record]) -> Iterator[Any]:
+def _forged(
+    honest: Iterable[Any], start: Start, words: Sequence[Record], named: Sequence[Record]
+) -> Iterator[Any]:
     """The same as one of another job, with some guessed directories before what else it says."""
     for record in honest:
         if isinstance(record, Start):
             yield replace(start, format=record.format)
         elif isinstance(record, SnapshotRecord) and words:
             yield from (DirectoryRecord(number, path) for number, path in _GUESSED)
+            yield from named
             yield record
             yield from words
         else:
             yield record
+
+
+def _named(line: ListedArchive, number: int, thief: Site) -> Iterator[Record]:
+    """Somebody's data archive, as if it were theirs, the thief had signed it, and it knew what is in it."""
+    assert line.label is not None
+    pack, signer = line.label.pack_id, thief.keys.signer
+    fields = HeaderFields(PackKind.DATA, pack, line.label.inventory_id, signer.public)
+    header = seal_header(fields, pack_key=bytes(32), recipients=thief.keys.recipients, signer=signer)
+    told = line.tree_hash or bytes(32), line.archive_id, micros(line.created_at), "stored"
+    yield ArchiveRecord(number, 1, int(PackKind.DATA), pack, header, line.size, *told)
+    yield FramesRecord(number, pack_frames([FrameRow(0, 0, 100, 100, 0, bytes(16))]))
+    yield ChunksRecord(number, pack_u32([number]), pack_chunks([ChunkRow(pack * 2, 0, 0, 100)]))
 
 
 def _record(snapshot: Snapshot) -> SnapshotRecord:

@@ -41,8 +41,9 @@ class Lineage(Struct, frozen=True):
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
     by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
-    `unread` are inventories of the same signer of which no catalog can be read; `named_by` tells of every
-    inventory which others have catalogs of it, or claim it.
+    `unread` are inventories of the same signer of which no catalog can be read; `ancestors` are proven to be
+    before it, also those without a catalog; `named_by` tells of every inventory which others have catalogs
+    of it, or claim it.
     """
 
     inventories: frozenset[InventoryId]
@@ -54,6 +55,7 @@ class Lineage(Struct, frozen=True):
     replaced: Mapping[InventoryId, datetime] = {}
     strangers: Sequence[Stranger] = ()
     unread: Sequence[InventoryId] = ()
+    ancestors: frozenset[InventoryId] = frozenset()
     named_by: Mapping[InventoryId, Collection[InventoryId]] = {}
 
     def is_named_by_others(self, inventory_id: InventoryId) -> bool:
@@ -128,6 +130,7 @@ class _Shown:
             replaced=self._replaced(ids),
             strangers=[one for one in self._strangers(ids, own) if pair_of(one) not in answered],
             unread=sorted(one for one in beside if not self._family.is_read(one)),
+            ancestors=frozenset[InventoryId]().union(*map(self._family.ancestors, ids)),
             named_by=self._named_by,
         )
 

@@ -110,15 +110,18 @@ def _unknown(
 def _is_ours(line: ListedArchive, archive: StoredArchive, newest: State, lineage: Lineage) -> bool:
     """Whether the list names it as what the catalogs say it is, and as this server's.
 
-    The header that a catalog records must name the same inventory, and a signer of this server. Of an
-    inventory of which no catalog is left, that its signer is this server's must do, if nobody else names it.
+    The header that a catalog records must name the same inventory, and a signer of this server: whoever
+    wrote the catalog chose it. An inventory of which no catalog is there must be proven to be an ancestor,
+    and nobody else may name it: it may be a server whose first backup is not over.
     """
     label, writer = line.label, newest.writers.get(archive.archive_id)
     if label is None or label.kind is not archive.kind or label.pack_id != archive.pack_id:
         return False
     if writer is None or writer[0] != label.inventory_id or writer[1] not in lineage.signers:
         return False
-    return label.inventory_id in lineage.inventories or not lineage.is_named_by_others(label.inventory_id)
+    if label.inventory_id in lineage.inventories:
+        return True
+    return label.inventory_id in lineage.ancestors and not lineage.is_named_by_others(label.inventory_id)
 
 
 def _is_old(line: ListedArchive, lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> bool:
