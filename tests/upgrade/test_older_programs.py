@@ -1,0 +1,248 @@
+"""What programs of earlier versions do with a vault of today: docs/adr/0031, the last table.
+
+They come out of this repository's history. That of 0.1.0 is commit 08fa9948. No tag names it, so it was found
+so: CHANGELOG.md dates 0.1.0 on 2026-11-25; what became different since then has a fragment in `changelog.d`,
+or a section "Unreleased" before there were any. The first commit that has one is 7e4da5f8 of that evening
+(`init` stops at a vault that holds backups). 027ddff1, the one before, is the decision on what comes after
+0.1.0 (ADR 7) and changes no code. So 08fa9948, before both, is the last one of 0.1.0. Its schema, 0005, is
+that of the inventory in `v0.1.0.tar.xz`.
+
+Exit codes are asserted as they are; where one is not 0, a comment says for what reason.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.format.header import CatalogOption, parse_header
+from backup.format.enrolment import signature_in
+from backup.model import PackKind
+from tests.upgrade.older import KEY, LATER, RELEASE, World, copied, neighbour, program_of, told
+from tests.upgrade.shared import SharingServer, recovery_key
+
+PROGRAMS = (RELEASE, LATER)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """What the tests begin with; none of them changes it."""
+    folder = tmp_path_factory.mktemp("older")
+    programs = {commit: program_of(commit, tmp_path_factory.mktemp("programs")) for commit in PROGRAMS}
+    return told(folder, programs)
+
+
+@pytest.fixture
+def site(world: World, tmp_path: Path) -> World:
+    """The same for one test."""
+    return copied(world, tmp_path / "site")
+
+
+def _kinds(server: SharingServer, *, code: int = 0) -> set[str]:
+    """The kinds of what a check finds."""
+    return {one["kind"] for one in server.document("check", allowed=(code,))["findings"]}
+
+
+def test_the_vault_has_what_came_with_the_third_round(world: World) -> None:
+    """Else the tests below would show nothing."""
+    inventory, recipient = bytes.fromhex(world.ids["H"]), recovery_key(world.folder, KEY).recipient.id
+    packs = (world.folder / "vault" / "archives").glob("??/" + "[0-9a-f]" * 32)
+    headers = [parse_header(path.read_bytes()).fields for path in packs]
+    catalogs = [one.catalog for one in headers if one.inventory_id == inventory and one.catalog]
+    assert catalogs
+    for catalog in catalogs:
+        assert catalog.options & CatalogOption.SIGNED_CONTENT
+        assert signature_in(catalog.enrolments, recipient)
+        assert len(catalog.enrolments) == 3
+    assert list((world.folder / "vault" / "meta" / world.ids["A"]).glob(f"heir-{world.ids['H']}-*"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_heir_is_rebuilt_and_goes_on(site: World, program: str) -> None:
+    """By the earlier program, as if nothing were new; and from there by today's, without a question."""
+    older = site.server("bare", "docs", "mail", by=program)
+    made = site.rebuild(older, site.ids["H"])
+    assert (made["predecessor"], made["suspicions"], made["partial"]) == (site.ids["H"], [], False)
+    site.check_snapshots(older, "docs", "mail")
+    site.note("older", older)
+    site.night(older)
+    assert _kinds(older) == {"other-inventory", "orphan"}  # others', and catalogs from before the rebuild
+    today = site.server("today", "docs", "mail")
+    made = site.rebuild(today, site.ids["older"])
+    assert (made["suspicions"], made["partial"]) == ([], False)
+    site.check_snapshots(today, "docs", "mail")
+    site.night(today)
+    assert _kinds(today) == {"other-inventory", "orphan"}
+    today.run("prune")
+
+
+def test_0_1_0_refuses_a_job_whose_first_catalog_is_full_and_a_delta_in_one(site: World) -> None:
+    """Exit code 1, by a required bit that is older than the third round."""
+    older = site.server("bare", by=RELEASE)
+    for name in ("A", "B"):
+        words = ("rebuild", "--inventory", site.ids[name], *site.key)
+        told = older.document(*words, allowed=(1,))["error"]
+        assert told["kind"] == "nothing-to-rebuild"
+        assert "uses features that are not known here (0x1)" in told["message"]
+
+
+def test_0_1_0_brings_back_what_was_forgotten_and_disturbs_nobody(site: World) -> None:
+    """Exit code 3 of its rebuild, by a required bit that is older than the third round.
+
+    It gives the state before the catalog that it cannot read, and goes on from there, beside the heir. That
+    one is told: 3 of the night, once, and 1 of check and prune. Nothing of it is lost.
+    """
+    heir = site.server("web", "docs", "mail")
+    forgotten = _forget(site, heir)
+    older = site.server("bare", "docs", "mail", by=RELEASE)
+    assert site.rebuild(older, site.ids["H"], code=3)["partial"]
+    assert forgotten in older.ids("mail")
+    older.run("backup")
+    _heir_is_told_and_whole(site, heir)
+
+
+def _forget(site: World, heir: SharingServer) -> str:
+    """Have it forget its second snapshot of `mail`, condemn what only that needed, and store a night."""
+    forgotten = site.seen["mail"].pop(1)
+    heir.run("forget", forgotten.id)
+    heir.run("prune")
+    site.night(heir)
+    assert [one for one in heir.document("archives") if one["state"] == "condemned"]
+    return forgotten.id
+
+
+def _heir_is_told_and_whole(site: World, heir: SharingServer) -> None:
+    """Somebody else writes of its jobs: check says so, prune stops, a night is partial; all is there."""
+    assert "not-its-own" in _kinds(heir, code=1)
+    assert "nothing proves that it is this server" in heir.told("prune")[2]
+    heir.run("prune", allowed=(1,))
+    site.night(site.server("web", "docs"), code=3)
+    site.night(heir)
+    bare = site.server("looking")
+    site.rebuild(bare, site.ids["H"])
+    site.check_snapshots(bare, *heir.jobs)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_state_directory_of_today_is_refused(site: World, program: str) -> None:
+    older = site.server("web", "docs", "mail", by=program)
+    for words in (["backup", "docs"], ["snapshots"], ["check"]):
+        code, _, said = older.told(*words)
+        assert (code, "the inventory was written by a newer nightvault" in said) == (1, True)
+    site.check_snapshots(site.server("web"), "docs", "mail")
+
+
+def test_a_server_of_0978a4ca_shares_the_vault(site: World) -> None:
+    """Neither is in the other's way; the keeper of today deletes for both; its jobs are read by today's."""
+    older = neighbour(site)
+    assert _kinds(older) == {"other-inventory"}
+    older.run("prune")
+    for name, jobs in (("web", ("docs", "mail")), ("db", ("data",))):
+        server = site.server(name, *jobs)
+        assert _kinds(server) <= {"other-inventory", "orphan"}
+        server.run("prune")
+    site.rebuild(older, site.ids["C"])
+    site.note("C2", older)
+    site.night(older)
+    _no_server_is_stopped(site, {"B", "H", "C2"})
+    today = site.server("today", "notes")
+    made = site.rebuild(today, site.ids["C2"])
+    assert (made["suspicions"], made["partial"]) == ([], False)
+    site.check_snapshots(today, "notes")
+    site.night(today)
+    assert _kinds(today) == {"other-inventory", "orphan"}
+
+
+def _plan(keeper: SharingServer, site: World, *, code: int = 0) -> dict[str, Any]:
+    words = ("prune", "--delete-only", "--dry-run", *site.key)
+    return dict(keeper.document(*words, allowed=(code,)))
+
+
+def _stopped(plan: Mapping[str, Any]) -> dict[str, bool]:
+    """Each server for which a keeper would delete, by its newest inventory, and whether it is stopped."""
+    return {one["inventory"]: bool(one["stopped"]) for one in plan["inventories"]}
+
+
+def _no_server_is_stopped(site: World, names: set[str]) -> None:
+    assert _stopped(_plan(site.server("keeper"), site)) == {site.ids[name]: False for name in names}
+
+
+def test_an_image_of_0978a4ca_from_before_a_rebuild_of_today_wakes_up(site: World) -> None:
+    """It does not see the heir's mark, and stores its night. It deletes nothing: its prune stops, with 1.
+
+    The heir is told by a check and by its prune, which stops with 1 until a person answers. Both keepers
+    delete nothing for it meanwhile: 3. All snapshots of both are there.
+    """
+    image = neighbour(site)
+    shutil.copytree(image.state, site.folder / "states" / "image")
+    heir = site.server("old", "notes")
+    site.rebuild(heir, site.ids["C"])
+    site.note("CH", heir)
+    site.night(heir)
+    assert list((site.folder / "vault" / "meta" / site.ids["C"]).glob(f"heir-{site.ids['CH']}-*"))
+    image = site.server("image", "notes", by=LATER)
+    (report,) = image.document("backup")
+    assert report["outcome"] == "done"
+    forgotten = image.ids("notes")[0]
+    image.run("forget", forgotten)
+    assert "catalogs of this server's jobs that this inventory does not know" in image.told("prune")[2]
+    image.run("prune", allowed=(1,))
+    _the_heir_goes_on(site, heir)
+    image = site.server("looking-back")
+    site.rebuild(image, site.ids["C"], code=3)
+    assert image.restored("notes", report["snapshot"], KEY)
+
+
+def _the_heir_goes_on(site: World, heir: SharingServer) -> None:
+    found = heir.document("check", allowed=(0, 1))["findings"]
+    print(found)
+    assert [one for one in found if "another machine worked with a copy" in one["detail"]]
+    said = heir.told("prune")
+    assert said[0] == 1
+    site.night(heir)
+    for by in ("", LATER):
+        plan = _plan(site.server(f"keeper{by}", by=by), site, code=3)
+        assert _stopped(plan) == {site.ids[name]: name == "CH" for name in ("B", "H", "CH")}
+    answer = said[2].split("--accept ")[1].split("`")[0].split()[0]
+    heir.run("prune", "--accept", answer)
+    site.check_snapshots(heir, "notes")
+    bare = site.server("looking")
+    print(bare.told("rebuild", "--inventory", site.ids["CH"], *site.key))
+    site.check_snapshots(bare, "notes")
+
+
+def test_the_keeper_of_0978a4ca_deletes_what_todays_would(site: World) -> None:
+    """And of what is needed nothing: an archive that the heir's prune gave up, and could not delete."""
+    heir = site.server("web", "docs", "mail")
+    _forget(site, heir)
+    vault, kept = site.folder / "vault", site.folder / "kept"
+    shutil.copytree(vault, kept)
+    site.clock.advance(timedelta(days=4))
+    heir.run("prune")
+    gone = {path.name for path in _archives(kept)} - {path.name for path in _archives(vault)}
+    assert gone
+    shutil.copytree(kept / "archives", vault / "archives", dirs_exist_ok=True)
+    site.night(heir)
+    site.clock.advance(timedelta(days=40))
+    older, today = site.server("keeper-old", by=LATER), site.server("keeper")
+    plan = _plan(today, site)
+    print(plan)
+    assert _plan(older, site)["inventories"] == plan["inventories"]
+    before = {path.name for path in _archives(vault)}
+    older.run("prune", "--delete-only", *site.key)
+    print(gone, before - {path.name for path in _archives(vault)})
+    for server in (heir, site.server("looking")):
+        if server is not heir:
+            site.rebuild(server, site.ids["H"])
+        site.check_snapshots(server, "docs", "mail")
+
+
+def _archives(vault: Path) -> list[Path]:
+    return [path for path in (vault / "archives").glob("??/*") if path.suffix == ""]
