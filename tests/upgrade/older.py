@@ -3,7 +3,7 @@
     program = program_of(commit, folder)        # skips the test where the history is not there
     OlderServer(..., program=program).run("check")
 
-    world = told(folder, programs)              # what the tests' servers did, once for all of them
+    world = told(World(...))                    # what the servers did that all tests begin with
     site = copied(world, tmp_path)              # for one test
 
 They run with today's interpreter and packages, in a process of their own, by the clock of a test.
@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from tests.support.emulated import REPOSITORY
 from tests.support.doubles import ManualClock
+from tests.support.emulated import REPOSITORY
 from tests.upgrade.installed import contents_of
 from tests.upgrade.shared import SharingServer, Snapshot
 
@@ -91,8 +91,8 @@ def program_of(commit: str, folder: Path) -> Path:
 class World(Struct):
     """Servers that share a vault, and what was seen of their snapshots, oldest first, by job.
 
-    `at`: where the vault is, and the environment for it, as in `SharingServer`. `ids`: inventories, by the
-    name of the server and the number of the rebuild.
+    `at`: where the vault is, and the environment for it, as in `SharingServer`. `ids`: inventories, by names.
+    `pause`: from night to night.
     """
 
     folder: Path
@@ -103,6 +103,7 @@ class World(Struct):
     seen: dict[str, list[Snapshot]] = {}
     ids: dict[str, str] = {}
     nights: int = 0
+    pause: timedelta = timedelta(days=1)
 
     def server(self, name: str, *jobs: str, by: str = "") -> SharingServer:
         """A server with these jobs, of today's program or that of the commit `by`."""
@@ -117,9 +118,9 @@ class World(Struct):
         return "--key", str(self.folder / KEY)
 
     def night(self, *servers: SharingServer, code: int = 0) -> None:
-        """A day later all files of their jobs but one have changed, and are backed up."""
+        """All files of their jobs but one have changed since the last night, and are backed up."""
         self.nights += 1
-        self.clock.advance(timedelta(days=1))
+        self.clock.advance(self.pause)
         for server in servers:
             for job in server.jobs:
                 _change(self.source / job, self.nights)
@@ -147,17 +148,22 @@ class World(Struct):
         return self.ids[name]
 
     def check_snapshots(self, server: SharingServer, *jobs: str) -> None:
-        """All snapshots of these jobs are listed, and the oldest and the newest come back byte for byte."""
+        """All snapshots of these jobs are listed, and the newest comes back byte for byte.
+
+        So does the oldest, where that is no process of its own. The newest takes a file from the first night.
+        """
         for job in jobs:
             snapshots = self.seen[job]
             assert server.ids(job) == [snapshot.id for snapshot in snapshots]
-            for snapshot in (snapshots[0], snapshots[-1]):
+            for snapshot in (
+                snapshots[-1:] if isinstance(server, OlderServer) else (snapshots[0], snapshots[-1])
+            ):
                 assert server.restored(job, snapshot.id, KEY) == snapshot.files
 
 
-def told(folder: Path, programs: Mapping[str, Path], at: Mapping[str, Any] | None = None) -> World:
+def told(world: World) -> World:
     """A (`web`), rebuilt to its heir H, and B (`db`), by today's program."""
-    world = World(folder, folder / "source", programs, ManualClock(BEGIN), at or {})
+    folder = world.folder
     (folder / "states").mkdir()
     SharingServer(folder, "machine-of-the-key", world.clock).run("key", "generate", "--out", world.key[1])
     web, db = world.server("web", "docs", "mail"), world.server("db", "data")

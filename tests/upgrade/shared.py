@@ -139,10 +139,7 @@ class SharingServer(Struct, frozen=True):
             for job in self.jobs
         )
         place = self.place or f'kind = "directory"\npath = "{self.folder / "vault"}"'
-        return (
-            f'[state]\ndir = "{self.state}"\n{encryption}'
-            f'[[vault]]\nname = "{VAULT}"\n{place}\n{jobs}'
-        )
+        return f'[state]\ndir = "{self.state}"\n{encryption}[[vault]]\nname = "{VAULT}"\n{place}\n{jobs}'
 
 
 class Shared(Struct, frozen=True):
