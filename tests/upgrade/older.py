@@ -124,8 +124,8 @@ class World(Struct):
         for server in servers:
             for job in server.jobs:
                 _change(self.source / job, self.nights)
-                made = server.document("backup", job, allowed=(code,))
-                (report,) = made if isinstance(made, list) else [made]
+            made = server.document("backup", allowed=(code,))
+            for job, report in zip(server.jobs, made if isinstance(made, list) else [made], strict=True):
                 kept = Snapshot(report["snapshot"], contents_of(self.source / job))
                 self.seen.setdefault(job, []).append(kept)
 
@@ -137,15 +137,16 @@ class World(Struct):
         enrolment.write_text(server.run("key", "enroll", str(request), *self.key, *yes))
         server.run("key", "accept", str(enrolment))
 
-    def rebuild(self, server: SharingServer, inventory: str, *, code: int = 0) -> dict[str, Any]:
-        """Rebuild it from that inventory; what the program says of that."""
-        words = ("rebuild", "--set-aside", "--inventory", inventory, *self.key)
-        return dict(server.document(*words, allowed=(code,)))
+    def rebuild(self, server: SharingServer, name: str, heir: str = "", *, code: int = 0) -> dict[str, Any]:
+        """Rebuild it from the inventory `name`, and call the new one `heir`; what the program says of that."""
+        words = ("rebuild", "--set-aside", "--inventory", self.ids[name], *self.key)
+        made = dict(server.document(*words, allowed=(code,)))
+        self.ids[heir] = made["inventory"]
+        return made
 
-    def note(self, name: str, server: SharingServer) -> str:
+    def note(self, name: str, server: SharingServer) -> None:
         """Keep the id of the server's inventory as `name`."""
         self.ids[name] = server.document("key", "status")["inventory"]
-        return self.ids[name]
 
     def check_snapshots(self, server: SharingServer, *jobs: str) -> None:
         """All snapshots of these jobs are listed, and the newest comes back byte for byte.
@@ -174,22 +175,22 @@ def told(world: World) -> World:
     world.note("B", db)
     for _ in range(2):
         world.night(web, db)
-    world.rebuild(web, world.note("A", web))
-    world.note("H", web)
+    world.note("A", web)
+    world.rebuild(web, "A", "H")
     for _ in range(2):
         world.night(web, db)
     return world
 
 
-def neighbour(world: World) -> SharingServer:
-    """C: a new server `old` in the same vault, whose program is that of 0978a4ca, after two nights."""
+def joined(world: World) -> World:
+    """The same with C: a new server `old` in the same vault, whose program is that of 0978a4ca."""
     old = world.server("old", "notes", by=LATER)
     old.run("init", "--non-interactive", "--new-history")
     world.enrol(old)
     world.note("C", old)
     for _ in range(2):
         world.night(old)
-    return old
+    return world
 
 
 def copied(world: World, folder: Path) -> World:
