@@ -138,7 +138,7 @@ class World(Struct):
         server.run("key", "accept", str(enrolment))
 
     def rebuild(self, server: SharingServer, name: str, heir: str = "", *, code: int = 0) -> dict[str, Any]:
-        """Rebuild it from the inventory `name`, and call the new one `heir`; what the program says of that."""
+        """Rebuild it from the inventory `name`, and call the new one `heir`; what it says."""
         words = ("rebuild", "--set-aside", "--inventory", self.ids[name], *self.key)
         made = dict(server.document(*words, allowed=(code,)))
         self.ids[heir] = made["inventory"]
