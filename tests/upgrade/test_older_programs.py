@@ -1,11 +1,11 @@
 """What programs of earlier versions do with a vault of today: docs/adr/0031, the last table.
 
 They come out of this repository's history. That of 0.1.0 is commit 08fa9948. No tag names it, so it was found
-so: CHANGELOG.md dates 0.1.0 on 2026-11-25; what became different since then has a fragment in `changelog.d`,
-or a section "Unreleased" before there were any. The first commit that has one is 7e4da5f8 of that evening
-(`init` stops at a vault that holds backups). 027ddff1, the one before, is the decision on what comes after
-0.1.0 (ADR 7) and changes no code. So 08fa9948, before both, is the last one of 0.1.0. Its schema, 0005, is
-that of the inventory in `v0.1.0.tar.xz`.
+so: CHANGELOG.md dates 0.1.0 on 2026-11-25, and what became different since then has fragments in
+`changelog.d`, since commit 99a3f3b9. The oldest change that a fragment tells is 7e4da5f8 of that evening
+(`init` stops at a vault that holds backups); what the changelog of 08fa9948 holds is in no fragment.
+027ddff1, between both, is the decision on what comes after 0.1.0 (ADR 7) and changes no code. So 08fa9948 is the last
+one of 0.1.0. Its schema, 0005, is that of the inventory in `v0.1.0.tar.xz`.
 
 Exit codes are asserted as they are; where one is not 0, a comment says for what reason.
 """
@@ -102,9 +102,9 @@ def test_0_1_0_refuses_a_job_whose_first_catalog_is_full_and_a_delta_in_one(site
     older = site.server("bare", by=RELEASE)
     for name in ("A", "B"):
         words = ("rebuild", "--inventory", site.ids[name], *site.key)
-        told = older.document(*words, allowed=(1,))["error"]
-        assert told["kind"] == "nothing-to-rebuild"
-        assert "uses features that are not known here (0x1)" in told["message"]
+        error = older.document(*words, allowed=(1,))["error"]
+        assert error["kind"] == "nothing-to-rebuild"
+        assert "uses features that are not known here (0x1)" in error["message"]
 
 
 def test_0_1_0_brings_back_what_was_forgotten_and_disturbs_nobody(site: World) -> None:
@@ -285,8 +285,8 @@ def test_in_a_bucket_a_mark_is_foreign_to_earlier_programs(
             assert not site.rebuild(older, "H", "older")["partial"]
             site.check_snapshots(older, "docs")
             assert {mark, "kit/reserved"} <= _foreign(older)
-        told_to, heir = (InventoryId(bytes.fromhex(site.ids[name])) for name in ("older", "H"))
-        image = HeirMark(told_to, heir, bytes(32), bytes(64))
+        ancestor, heir = (InventoryId(bytes.fromhex(site.ids[name])) for name in ("older", "H"))
+        image = HeirMark(ancestor, heir, bytes(32), bytes(64))
         s3.put_object(Bucket=bucket, Key=image.to_text(), Body=b"")
         site.night(older)
         assert set(_names(s3, bucket)) >= {mark, image.to_text(), "kit/reserved"}
