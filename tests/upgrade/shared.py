@@ -69,13 +69,20 @@ class Expected(Struct, frozen=True):
 
 
 class SharingServer(Struct, frozen=True):
-    """One of the servers in `folder`, by its name; its config seals for the keys `sealed_for`."""
+    """One of the servers in `folder`, by its name; its config seals for the keys `sealed_for`.
+
+    What each job backs up lies in the folder of its name below `source`. `place` has the lines of the config
+    that say where the vault is, if not in the folder `vault`; `more` is for its environment.
+    """
 
     folder: Path
     name: str
     clock: ManualClock
     jobs: tuple[str, ...] = ()
     sealed_for: tuple[str, ...] = ()
+    source: Path = SOURCE
+    place: str = ""
+    more: Mapping[str, str] = {}
 
     @property
     def state(self) -> Path:
@@ -92,8 +99,12 @@ class SharingServer(Struct, frozen=True):
         """Exit code and both outputs of a command."""
         config = self.folder / f"{self.name}.toml"
         config.write_text(self._config())
-        texts = ["--config", str(config), *words]
-        done = CliRunner().invoke(main, texts, obj=CliAt(self.clock), env={"HOME": str(self.folder)})
+        return self.called(["--config", str(config), *words])
+
+    def called(self, words: list[str]) -> tuple[int, str, str]:
+        """Exit code and both outputs of the program with these words."""
+        given = {"HOME": str(self.folder), **self.more}
+        done = CliRunner().invoke(main, words, obj=CliAt(self.clock), env=given)
         return done.exit_code, done.stdout, done.stderr
 
     def document(self, *words: str, allowed: tuple[int, ...] = (0,)) -> Any:
@@ -109,7 +120,7 @@ class SharingServer(Struct, frozen=True):
         target = self.folder / "restored"
         shutil.rmtree(target, ignore_errors=True)
         words = ("--target", str(target), *self.keys(*keys), "--wait")
-        self.run("restore", f"{snapshot}:{SOURCE / job}", *words)
+        self.run("restore", f"{snapshot}:{self.source / job}", *words)
         return contents_of(target)
 
     def keys(self, *names: str) -> tuple[str, ...]:
@@ -124,13 +135,11 @@ class SharingServer(Struct, frozen=True):
         recipients = [recovery_key(self.folder, name).recipient.to_text() for name in self.sealed_for]
         encryption = f"[encryption]\nrecipients = {json.dumps(recipients)}\n" if recipients else ""
         jobs = "".join(
-            f'\n[[job]]\nname = "{job}"\nvault = "{VAULT}"\nsources = ["{SOURCE / job}"]\n'
+            f'\n[[job]]\nname = "{job}"\nvault = "{VAULT}"\nsources = ["{self.source / job}"]\n'
             for job in self.jobs
         )
-        return (
-            f'[state]\ndir = "{self.state}"\n{encryption}'
-            f'[[vault]]\nname = "{VAULT}"\nkind = "directory"\npath = "{self.folder / "vault"}"\n{jobs}'
-        )
+        place = self.place or f'kind = "directory"\npath = "{self.folder / "vault"}"'
+        return f'[state]\ndir = "{self.state}"\n{encryption}[[vault]]\nname = "{VAULT}"\n{place}\n{jobs}'
 
 
 class Shared(Struct, frozen=True):
