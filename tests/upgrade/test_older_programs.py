@@ -4,8 +4,8 @@ They come out of this repository's history. That of 0.1.0 is commit 08fa9948. No
 so: CHANGELOG.md dates 0.1.0 on 2026-11-25, and what became different since then has fragments in
 `changelog.d`, since commit 99a3f3b9. The oldest change that a fragment tells is 7e4da5f8 of that evening
 (`init` stops at a vault that holds backups); what the changelog of 08fa9948 holds is in no fragment.
-027ddff1, between both, is the decision on what comes after 0.1.0 (ADR 7) and changes no code. So 08fa9948 is the last
-one of 0.1.0. Its schema, 0005, is that of the inventory in `v0.1.0.tar.xz`.
+027ddff1, between both, is the decision on what comes after 0.1.0 (ADR 7) and changes no code. So 08fa9948 is
+the last one of 0.1.0. Its schema, 0005, is that of the inventory in `v0.1.0.tar.xz`.
 
 Exit codes are asserted as they are; where one is not 0, a comment says for what reason.
 """
