@@ -37,15 +37,18 @@ class Amended(Struct, frozen=True):
 
 
 @contextmanager
-def amending(keys: Keys, context: BackupContext, sending: Sending) -> Iterator[Amender]:
+def amending(
+    keys: Keys, context: BackupContext, sending: Sending, *, only_plan: bool = False
+) -> Iterator[Amender]:
     """What amends jobs of the context's vault, under the lock that backups take.
 
-    `LockedError` if a backup runs. What a dead process left in the vault is finished first.
+    A rebuilt inventory leaves its mark in the vault, but not for a plan. `LockedError` if a backup runs. What
+    a dead process left in the vault is finished first.
     """
     with context.inventory.locked("backup"):
         spool = open_spool(keys, sending, context)
         vault, domain = require_domain(keys, context)
-        require_ours(keys, context)
+        require_ours(keys, context, leaves_marks=not only_plan)
         with open_uploader(sending, context) as uploader:
             recover(
                 uploader,

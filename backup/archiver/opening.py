@@ -35,7 +35,9 @@ def successors(keys: Keys) -> Successors:
     return Successors(keys.vouching, keys.signer.public, keys.signature)
 
 
-def require_ours(keys: Keys, context: BackupContext, *, is_backup: bool = False) -> list[OpenStranger]:
+def require_ours(
+    keys: Keys, context: BackupContext, *, is_backup: bool = False, leaves_marks: bool = True
+) -> list[OpenStranger]:
     """Learn before anything is written whether this server may write to the vault, and who else does.
 
     As `succession.require_vault`. Where others are at work that nobody answered to, the run builds only upon
@@ -44,7 +46,8 @@ def require_ours(keys: Keys, context: BackupContext, *, is_backup: bool = False)
     patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
     where = context.inventory, context.vault, context.clock, patience
     note = context.progress.note
-    found = require_vault(*where, successors(keys), note=note if is_backup else None)
+    by = successors(keys)
+    found = require_vault(*where, by, note=note if is_backup else None, leaves_marks=leaves_marks)
     if found:
         build_on_what_is_shown(context.inventory, context.vault, context.clock, patience, note)
     return found

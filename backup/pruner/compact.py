@@ -103,7 +103,7 @@ def compact(
 
     `LockedError` while a backup runs.
     """
-    with amending(context.keys, context.backup, context.sending) as amender:
+    with amending(context.keys, context.backup, context.sending, only_plan=only_plan) as amender:
         rules = CompactRules(horizon, context.grace, pack_size, min_gain)
         now = context.backup.clock.now()
         with context.backup.inventory.reading() as tx:

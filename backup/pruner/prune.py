@@ -42,7 +42,7 @@ def prune(context: PruneContext, *, max_fee: Decimal = Decimal(0), only_plan: bo
     `max_fee` (dollars) pays for deletions before the vault's minimum duration is over, and lifts nothing
     else. `LockedError` while a backup runs; `PruneStoppedError` says what is not as it should be.
     """
-    with amending(context.keys, context.backup, context.sending) as amender:
+    with amending(context.keys, context.backup, context.sending, only_plan=only_plan) as amender:
         step = _Prune(context, amender, max_fee)
         return step.plan() if only_plan else step.step()
 

@@ -63,6 +63,7 @@ def require_vault(
     by: Successors,
     *,
     note: Callable[[str], None] | None = None,
+    leaves_marks: bool = True,
 ) -> list[OpenStranger]:
     """Learn before anything is written that the vault is away, denied, gone, another one, or ahead of us.
 
@@ -83,7 +84,8 @@ def require_vault(
         found = strangers.note_strangers(tx, vault.name, hints, clock.now())
     if note is not None:
         _lose_missing(inventory, vault, shown, note)
-    _leave_marks(inventory, vault, patience, by)
+    if leaves_marks:
+        _leave_marks(inventory, vault, patience, by)
     return found
 
 

@@ -24,7 +24,7 @@ from tests.pruner.judged import DAY, HOUR, Judged
 from tests.support.backups import Site
 
 Pair = tuple[bytes, bytes]
-_ASKS = "nothing proves to be this server's"
+_ASKS = "nothing proves that it is this server"
 _UNKNOWN = "this inventory does not know"
 
 
@@ -93,9 +93,12 @@ class JudgedBesideOthers(Judged):
         Catalogs of a clock that was ahead seem to be newer than where a rebuilt state begins: somebody must
         say that they are known.
         """
-        if _ASKS in str(error):
-            return bool(self.unanswered())
-        return _UNKNOWN in str(error) and (self.doubled() or (self.has_jumped and bool(error.accept)))
+        asks, knows_not = _ASKS in str(error), _UNKNOWN in str(error)
+        if asks and not self.unanswered():
+            return False
+        if knows_not and not (self.doubled() or (self.has_jumped and bool(error.accept))):
+            return False
+        return asks or knows_not
 
     def judge_listed(self) -> None:
         """No prune is done by a list that shows catalogs of its jobs by others that nobody answered to."""

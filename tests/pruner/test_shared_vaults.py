@@ -182,7 +182,7 @@ def test_a_prune_stops_until_somebody_answers(attacked: Attacked) -> None:
     shared, first = attacked.shared, attacked.first
     before, gone = attacked.data(first), attacked.given_up[INVENTORY_ID]
     for _ in range(2):
-        with pytest.raises(PruneStoppedError, match="nothing proves to be this server's") as caught:
+        with pytest.raises(PruneStoppedError, match="nothing proves that it is this server") as caught:
             shared.prune(first, deletes=True)
         shared.pass_time(40 * DAY)
     assert "not-its-own" in kinds(check(first))
