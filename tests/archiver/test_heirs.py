@@ -192,7 +192,7 @@ def _marking(site: Site) -> tuple[Site, Counter[str]]:
 
 
 def test_who_stores_nothing_leaves_no_mark(shared: SharedVault) -> None:
-    """Neither a rebuild, nor a look at it, nor a check, a restore, a plan, a keeper: it stops nobody's backup."""
+    """Neither a rebuild, nor a look at it, nor a check, restore, plan, keeper: it stops nobody's backup."""
     first = shared.first(2)
     heir, calls = _marking(shared.heir(first, "heir"))
     check(heir)
