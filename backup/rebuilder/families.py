@@ -17,7 +17,11 @@ _MOST_TRIED = 8  # catalogs of one inventory
 
 
 def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family:
-    """All inventories of a list. `WaitsError` until the vault is ready; what came is kept in the folder."""
+    """All inventories of a list. `WaitsError` until the vault is ready; what came is kept in the folder.
+
+    Where no catalog of an inventory can be believed that was tried first, some more are asked for, all at
+    once: one after the other, whoever stores a few bad ones would have it wait for days.
+    """
     with Journal.opened(context.folder, context.vault.name) as journal:
         bringer = CatalogFetcher(
             context.vault, context.clock, context.progress, journal, tier=wish.tier, patience=context.patience
@@ -25,8 +29,8 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
         intake = Intake(wish, context, bringer)
         intake.learn_sizes(listing)
         left = {key: _in_order(some) for key, some in by_inventory(candidates_of(listing)).items()}
-        for tried in range(_MOST_TRIED):
-            intake.fetch([some[tried] for some in left.values() if tried < len(some)])
+        for tried in (slice(1), slice(1, _MOST_TRIED)):
+            intake.fetch([one for some in left.values() for one in some[tried]])
             left = {key: some for key, some in left.items() if not intake.trusted.family.is_read(key)}
         return intake.trusted.family
 

@@ -120,6 +120,25 @@ def test_nothing_goes_for_as_long_as_nobody_answers(attacked: Attacked, is_livin
     shared.assert_whole(attacked.third, shared.folder / "out third")
 
 
+def test_what_is_labelled_as_its_own_stops_it_too(attacked: Attacked) -> None:
+    """F2: more of them than are tried to see who follows whom; the third server is not held up."""
+    shared, first = attacked.shared, attacked.first
+    before, gone = attacked.data(first), attacked.given_up[THIRD_ID]
+    for number in range(10):
+        generation = Generation.DELTA if number % 2 else Generation.FULL
+        told = {"condemned": attacked.packs, "claims": [INVENTORY_ID], "labelled": INVENTORY_ID}
+        forge(attacked.thief, first, Forgery(number=HIGH + number, generation=generation, **told))  # type: ignore[arg-type]
+    for _ in range(2):
+        shared.pass_time(MONTHS / 2 * DAY)
+        shared.night(attacked.third, "goes on")
+        found = attacked.keep()
+        assert found[INVENTORY_ID].stopped
+        assert not found[THIRD_ID].stopped
+    assert attacked.data(first) == before
+    assert not attacked.data(attacked.third) & gone
+    shared.assert_whole(first, shared.folder / "out")
+
+
 def test_after_a_persons_answer_its_own_catalogs_decide(attacked: Attacked) -> None:
     """F2: what it gave up itself goes, all else stays, however often the thief says the same again."""
     shared, first = attacked.shared, attacked.first

@@ -16,6 +16,7 @@ from tests.support.backups import Site, recovery_key
 from tests.support.doubles import Silent
 
 FLOOR = timedelta(days=30)
+MOST_STEPS = 30
 
 
 @dataclass
@@ -53,11 +54,12 @@ class Keeper:
 
     def keep(self, *, only_plan: bool = False) -> KeeperReport:
         """All steps of it."""
-        report = self.step(only_plan=only_plan)
-        while report.state == "waiting":
-            self.wait()
+        for _ in range(MOST_STEPS):
             report = self.step(only_plan=only_plan)
-        return report
+            if report.state != "waiting":
+                return report
+            self.wait()
+        raise AssertionError(f"it waits for ever for {report.waits_for}")
 
     def only(self, *, only_plan: bool = False) -> InventoryReport:
         """What it did for the only server there is."""
