@@ -28,7 +28,7 @@ class Lineage(Struct, frozen=True):
     """A server: its inventories, the newest of them, its catalogs, when each was accepted, the whole list.
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
-    by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
+    by the vault's dates; `strangers` (a second heir, too) wrote of its jobs, or say that they follow it;
     `unread` are inventories of the same signer of which no catalog can be read; `foreign` are those that
     others have catalogs of, or claim.
     """
@@ -50,6 +50,11 @@ def pair_of(stranger: Stranger) -> str:
     return f"{stranger.inventory_id.hex()} {stranger.job_id.hex()}"
 
 
+def _pair(catalog: ListedArchive) -> str:
+    label = catalog.label
+    return f"{label.inventory_id.hex()} {(label.job_id or NO_JOB).hex()}" if label else ""
+
+
 def lineages(listing: Listing, family: Family, answered: Collection[str] = ()) -> list[Lineage]:
     """All servers with catalogs in a list, in the order of their newest inventories' ids.
 
@@ -62,12 +67,15 @@ def lineages(listing: Listing, family: Family, answered: Collection[str] = ()) -
     found: list[Lineage] = []
     for ids in _joined(every, family):
         own = [one for one in catalogs if one.label and one.label.inventory_id in ids]
-        others = [one for one in _strangers(ids, own, catalogs, family) if pair_of(one) not in answered]
+        own = [one for one in own if _pair(one) not in answered] or own
+        newest = _newest(ids, own, accepted, family)
+        line = set(family.lineage(newest)) & ids | {newest}  # without a second heir beside it
+        others = [one for one in _strangers(line, own, catalogs, family) if pair_of(one) not in answered]
         signers = frozenset(signer for one in ids for signer in family.signers(one))
         found.append(
             Lineage(
                 frozenset(ids),
-                _newest(ids, own, accepted, family),
+                newest,
                 own,
                 accepted,
                 lines,
@@ -98,8 +106,12 @@ def _newest(
     accepted: Mapping[ArchiveId, datetime],
     family: Family,
 ) -> InventoryId:
-    """The inventory that was rebuilt last; of several, the one that stored last: the others stop it."""
-    last = family.last(sorted(ids))
+    """The inventory that was rebuilt last; of several, the one that stored last: the others stop it.
+
+    Not one that takes no part by a person's word.
+    """
+    wrote = {one.label.inventory_id for one in own if one.label}
+    last = family.last(sorted(wrote))
     stored = [one for one in own if one.label and one.label.inventory_id in last]
     newest = max(stored, key=lambda one: (accepted[one.archive_id], one.label.number if one.label else 0))
     return newest.label.inventory_id if newest.label else min(ids)
@@ -158,8 +170,8 @@ def require_its_own(lineage: Lineage) -> None:
         f"not-its-own: nothing proves that this server wrote what is stored of its jobs: {told}",
         advice="if this server was rebuilt, enrol it again (`nightvault key request` there, `nightvault key "
         "enroll --heir-of`, `nightvault key accept`). If not, another server that may store in this vault "
-        f"wrote it: look at it; with `nightvault prune --delete-only {options}` it takes no part, and "
-        "deleting goes on",
+        "wrote it, or a second machine that was rebuilt from the same state: look at it; with "
+        f"`nightvault prune --delete-only {options}` it takes no part, and deleting goes on",
     )
 
 
