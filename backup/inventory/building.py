@@ -162,6 +162,15 @@ class Builder:
         self._flush_directories()
         amendments.apply(self._tx, job, [record], now=now)
 
+    def take_up(self, archives: Sequence[int], now: datetime) -> None:
+        """Rely again on these of the condemned archives that no job condemns: it took them up since."""
+        sql = """UPDATE archives SET state = ?, taken_up_at = ? WHERE number = ? AND state = ?
+                 AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
+        states = ArchiveState.UNCONFIRMED.value, ArchiveState.CONDEMNED.value
+        rows = [(states[0], micros(now), number, states[1]) for number in archives]
+        if rows:
+            self._tx.exec_driver_sql(sql, rows)
+
     def readings(self, found: Sequence[tuple[VerifiedRecord, int]]) -> None:
         """Record what checks have read before, by archive, as readings of one check that is over."""
         times = [record.at for record, _ in found]

@@ -209,7 +209,7 @@ class Applier:
         first = max(self._archives.packs, default=0) + 1
         for number, (member, file, job, names) in enumerate(self._named, first):
             self._catalog(number, member, file, job, names)
-        self._archives.write_verified()
+        self._archives.finish()
         for one in jobs:
             self._builder.next_numbers(one.id, snapshot=one.next_snapshot, catalog=one.next_catalog)
 

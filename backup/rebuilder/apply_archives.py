@@ -33,6 +33,7 @@ class ArchiveApplier:
         self._odd = odd
         self.packs: dict[int, bytes] = {}  # archive number: pack id
         self._sizes: dict[bytes, tuple[int, int]] = {}  # pack id: archive number and size
+        self._condemned: list[int] = []  # archives that a catalog says are condemned, by whatever job
         self._verified: dict[tuple[bytes, bytes, int, int], tuple[records.VerifiedRecord, int]] = {}
         self.names: list[int] = []  # the archives that this catalog names
         self._pack_ids: set[bytes] = set()
@@ -98,6 +99,8 @@ class ArchiveApplier:
         taken_up_at = micros(self.accepted_at) if state is ArchiveState.UNCONFIRMED else None
         if state in {ArchiveState.STORED, ArchiveState.SUBMITTED}:
             state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
+        elif one.state == ArchiveState.CONDEMNED:
+            self._condemned.append(one.number)
         place = (one.number, one.domain, None, one.kind, str(state), one.pack_id, one.header)
         row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at)
         self._builder.insert(schema.archives, [(*row, taken_up_at, one.version or None)])
@@ -126,9 +129,10 @@ class ArchiveApplier:
             return
         self._verified[one.pack, one.pieces, one.grade, one.at] = one, number
 
-    def write_verified(self) -> None:
-        """Record what checks have read, once after the last job."""
+    def finish(self) -> None:
+        """Record what checks have read, and what no job condemns any more; once after the last job."""
         self._builder.readings(list(self._verified.values()))
+        self._builder.take_up(self._condemned, self.accepted_at)
 
     def frames(self, frames: records.FramesRecord) -> None:
         """Frames of an archive."""

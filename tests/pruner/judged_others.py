@@ -52,12 +52,12 @@ class JudgedBesideOthers(Judged):
         return found - answered
 
     def unanswered_by_keeper(self) -> set[Pair]:
-        """The same for a keeper, of what the vault's list surely shows; heirs are no strangers to him."""
+        """The same for a keeper, of what the vault's list surely shows; a second heir is one of them."""
         late = self.clock.now() - (DAY * 0 if self.vault.traits.lists_at_once else 2 * DAY)
         shown = {one for one, at in self.elsewhere.held.items() if at <= late - self.skew}
         catalogs = self._catalogs(self.keeper_answers)
         found = {(label.inventory_id, label.job_id or NO_JOB) for label in catalogs}
-        return {pair for pair in self._pairs(shown) & found if not pair[0].startswith(b"rival")}
+        return self._pairs(shown) & found
 
     def _pairs(self, archive_ids: Collection[str]) -> set[Pair]:
         jobs = {row[0] for row in self._rows("SELECT id FROM jobs")}

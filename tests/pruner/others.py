@@ -279,11 +279,12 @@ class Others(World):
 
     def answer(self) -> None:
         """Somebody says of all that stops a prune, or the keeper, that it takes no part, or is known."""
-        self._answer_prune()
+        self.answer_prune()
         if abs(self.skew) < HOUR / 15 and self.unanswered_by_keeper():
             self._answer_keeper()
 
-    def _answer_prune(self) -> None:
+    def answer_prune(self) -> None:
+        """All that a prune asks about."""
         if abs(self.skew) > HOUR:
             return
         for _ in range(8):
@@ -300,7 +301,9 @@ class Others(World):
 
     def _answer_keeper(self) -> None:
         report = self.keeper().keep(only_plan=True)
+        others = {label.pack_id.hex() for label in self.elsewhere.labels.values()}
         packs = [pack for one in report.inventories for pack in _PACK.findall(one.advice or "")]
+        packs = [pack for pack in packs if pack in others]  # this server does take part
         if packs:
             self.keeper(packs).keep(only_plan=True)
             self.keeper_answers |= {bytes.fromhex(pack) for pack in packs}
@@ -315,7 +318,7 @@ class Others(World):
 
     def prune_to_the_end(self) -> PruneReport:
         """With an answer to all that stops it."""
-        self._answer_prune()
+        self.answer_prune()
         return super().prune_to_the_end()
 
     def close(self, *, every: bool) -> None:

@@ -40,7 +40,7 @@ class Lineage(Struct, frozen=True):
     """A server: its inventories, the newest of them, its catalogs, when each was accepted, the whole list.
 
     `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
-    by the vault's dates; `strangers` wrote of its jobs, or say that they follow it, and are none of it;
+    by the vault's dates; `strangers` (a second heir, too) wrote of its jobs, or say that they follow it;
     `unread` are inventories of the same signer of which no catalog can be read; `ancestors` are proven to be
     before it, also those without a catalog; `named_by` tells of every inventory which others have catalogs
     of it, or claim it.
@@ -66,6 +66,11 @@ class Lineage(Struct, frozen=True):
 def pair_of(stranger: Stranger) -> str:
     """The name of a pair of inventory and job, under which a person's answer to it is kept."""
     return f"{stranger.inventory_id.hex()} {stranger.job_id.hex()}"
+
+
+def _pair(catalog: ListedArchive) -> str:
+    label = catalog.label
+    return f"{label.inventory_id.hex()} {(label.job_id or NO_JOB).hex()}" if label else ""
 
 
 def lineages(listing: Listing, family: Family, answered: Collection[str] = ()) -> list[Lineage]:
@@ -117,33 +122,37 @@ class _Shown:
 
     def lineage(self, ids: Collection[InventoryId], answered: Collection[str]) -> Lineage:
         """The server of these inventories."""
-        own = [line for one in sorted(ids) for line in self.of_inventory[one]]
+        every = [line for one in sorted(ids) for line in self.of_inventory[one]]
+        own = [line for line in every if _pair(line) not in answered] or every
+        newest = self._newest(own)
+        line = set(self._family.lineage(newest)) & set(ids) | {newest}  # without a second heir beside it
         signers = frozenset(signer for one in ids for signer in self._family.signers(one))
         beside = {one for signer in signers for one in self._signed_by[signer]} - set(ids)
         return Lineage(
             frozenset(ids),
-            self._newest(ids),
+            newest,
             own,
             self._accepted,
             self._lines,
             signers=signers,
             replaced=self._replaced(ids),
-            strangers=[one for one in self._strangers(ids, own) if pair_of(one) not in answered],
+            strangers=[one for one in self._strangers(line, own) if pair_of(one) not in answered],
             unread=sorted(one for one in beside if not self._family.is_read(one)),
             ancestors=frozenset[InventoryId]().union(*map(self._family.ancestors, ids)),
             named_by=self._named_by,
         )
 
-    def _newest(self, ids: Collection[InventoryId]) -> InventoryId:
-        """The inventory that was rebuilt last; of several, the one that stored last: the others stop it."""
+    def _newest(self, own: Sequence[ListedArchive]) -> InventoryId:
+        """The inventory that was rebuilt last; of several, the one that stored last: the others stop it.
 
-        def stored(inventory_id: InventoryId) -> tuple[datetime, int]:
-            lines = self.of_inventory[inventory_id]
-            return max(
-                (self._accepted[one.archive_id], one.label.number if one.label else 0) for one in lines
-            )
-
-        return max(self._family.last(sorted(ids)), key=stored)
+        Not one that takes no part by a person's word.
+        """
+        stored: dict[InventoryId, tuple[datetime, int]] = {}
+        for line in own:
+            if line.label is not None:
+                at = self._accepted[line.archive_id], line.label.number
+                stored[line.label.inventory_id] = max(at, stored.get(line.label.inventory_id, at))
+        return max(self._family.last(sorted(stored)), key=lambda one: stored[one])
 
     def _replaced(self, ids: Collection[InventoryId]) -> dict[InventoryId, datetime]:
         """When the first sign of an heir of each came: a mark, or a catalog by one that followed."""
@@ -200,8 +209,8 @@ def require_its_own(lineage: Lineage) -> None:
         f"this server: {told}",
         advice="if this server was rebuilt, enrol it again (`nightvault key request` there, `nightvault key "
         "enroll --heir-of`, `nightvault key accept`). If not, another server that may store in this vault "
-        f"wrote it: look at it; with `nightvault prune --delete-only --key FILE {options}` it takes no part, "
-        "and deleting goes on",
+        "wrote it, or a second machine that was rebuilt from the same state: look at it; with "
+        f"`nightvault prune --delete-only --key FILE {options}` it takes no part, and deleting goes on",
     )
 
 
