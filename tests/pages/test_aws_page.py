@@ -69,7 +69,10 @@ def test_from_nothing_to_a_backup(tmp_path: Path, kind: str) -> None:
         ]
     )
     machine = Machine.create(tmp_path)
-    machine.answers = {r"(?i)passphrase[^\n]*: ?$|(?i:repeat|again|confirm)[^\n]*: ?$": PASSPHRASE}
+    machine.answers = {
+        r"\[y/N\]: ?$": "y",
+        r"(?i)passphrase[^\n]*: ?$|(?i:repeat|again|confirm)[^\n]*: ?$": PASSPHRASE,
+    }
     accounts = write_accounts(
         tmp_path / "accounts.toml", account_id=ACCOUNT, keys=[StaticKey(ADMIN_KEY, ADMIN_SECRET)]
     )
