@@ -12,6 +12,7 @@ Labels, ids of jobs, dates and missing parents prove nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
@@ -91,15 +92,15 @@ class Family:
 
     def claimed(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
         """All that its catalogs, and those of the ones they name, call ancestors, nearest first."""
-        found: list[InventoryId] = []
-        open_ones = [inventory_id]
-        while open_ones:
-            claims = self._claims.get(open_ones.pop(0), {})
-            new = [one for claim in sorted(claims, key=len, reverse=True) for one in claim]
-            new = [one for one in dict.fromkeys(new) if one not in found and one != inventory_id]
-            found += new
+        found = {inventory_id: None}
+        open_ones = deque([inventory_id])
+        while open_ones:  # anybody may claim a million of them
+            claims = self._claims.get(open_ones.popleft(), {})
+            said = (one for claim in sorted(claims, key=len, reverse=True) for one in claim)
+            new = dict.fromkeys(one for one in said if one not in found)
             open_ones += new
-        return tuple(found)
+            found |= new
+        return tuple(found)[1:]
 
     def ancestors(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
         """Its proven ancestors, nearest first."""
@@ -112,9 +113,10 @@ class Family:
             for one in self.claimed(inventory_id)
             if one in signed or self._shares_signer(inventory_id, one)
         ]
-        for one in list(found):
-            found += [each for each in self._signed_claims(one) if each not in found and each != inventory_id]
-        return (*found, *sorted(self._accepted.get(inventory_id, set()) - set(found)))
+        proven = dict.fromkeys(found)
+        for one in found:
+            proven |= dict.fromkeys(each for each in self._signed_claims(one) if each != inventory_id)
+        return (*proven, *sorted(self._accepted.get(inventory_id, set()) - proven.keys()))
 
     def _signed_claims(self, inventory_id: InventoryId) -> list[InventoryId]:
         """Ancestors that a recovery key signed for one that is an ancestor itself."""
