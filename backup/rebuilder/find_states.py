@@ -7,6 +7,7 @@ of inventories that are not of the lineage are asked for last, if at all (`backu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from backup.lineage import marks_in, strangers
@@ -17,6 +18,7 @@ from backup.rebuilder.candidates import (
     choose_inventory,
     last_of,
     newest,
+    newest_of,
     of_line,
     of_links,
     several_inventories,
@@ -236,15 +238,12 @@ class StateFinder:
                 self._known.candidates[one.archive_id] = one
 
     def _resolve(self, inventory_id: InventoryId) -> None:
-        """Bring one catalog of each ancestor that is not seen yet: it names its own, and its signer."""
-        asked: set[InventoryId] = set()
+        """Bring a catalog of each ancestor that is not seen yet: it names its own, and its signer."""
+        asked: Counter[InventoryId] = Counter()
         while True:
-            proven = self._family.ancestors(inventory_id)
+            proven = set(self._family.ancestors(inventory_id))
             claimed = [one for one in self._family.claimed(inventory_id) if not self._family.knows(one)]
-            new = [one for one in claimed if one not in asked and one not in proven]
-            asked.update(new)
-            candidates = by_inventory(self._known.candidates.values())
-            wanted = [max(candidates[one], key=_number) for one in new if one in candidates]
+            wanted = newest_of([one for one in claimed if one not in proven], self._known.candidates, asked)
             if not wanted:
                 return
             self._intake.fetch(wanted)
