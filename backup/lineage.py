@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
 
+from backup.errors import UsageError
 from backup.format.enrolment import EnrolmentKey, HeirMark, enrolment_key, signature_in
 from backup.format.header import Header
 from backup.format.keys import RecoveryKey
@@ -27,6 +28,7 @@ NO_JOB = bytes(16)
 """Stands for the job of a mark, which names none."""
 
 _UNKNOWN_RANK = 2**31
+_SHORTEST = 8  # digits of a pack id that are enough to name it
 
 
 class Voucher(Struct, frozen=True):
@@ -199,6 +201,28 @@ def strangers(
         if pair not in found or found[pair].number < label.number:
             found[pair] = Stranger(*pair, label.pack_id, label.number)
     return [found[pair] for pair in sorted(found)]
+
+
+def is_named(inventory_id: InventoryId, pack_id: bytes, word: str) -> bool:
+    """Whether a person's word means a catalog: its pack id, or its first 8 digits or more.
+
+    Who writes a catalog chooses that id. So the id of its inventory, and a colon, may stand before it.
+    """
+    inventory, _, pack = word.lower().rpartition(":")
+    is_meant = len(pack) >= _SHORTEST and pack_id.hex().startswith(pack)
+    return is_meant and inventory_id.hex().startswith(inventory)
+
+
+def require_one(found: Iterable[tuple[InventoryId, bytes]], word: str) -> None:
+    """`UsageError` if a person's word means catalogs of several inventories: it is an answer to one."""
+    named = sorted(dict(found).items())
+    if len(named) > 1:
+        options = ", ".join(f"--accept {one.hex()}:{pack.hex()}" for one, pack in named)
+        raise UsageError(
+            f"catalogs of several inventories begin with {word}: one of them may have been made up to look "
+            "like the other",
+            advice=f"look at each, and name its inventory, too: {options}",
+        )
 
 
 def heirs_by_marks(

@@ -172,7 +172,7 @@ class StateFinder:
         unknown = {one for one in self._family.claimed(inventory_id) if not self._family.knows(one)}
         for stranger in strangers(labels, self._lineage(inventory_id) | unknown, ids):
             pack = stranger.pack_id.hex()
-            if self._trusted.is_accepted(pack):
+            if self._trusted.is_accepted(stranger.inventory_id, stranger.pack_id):
                 continue
             detail = (
                 f"catalog {stranger.number} (pack {pack}) of job {stranger.job_id.hex()[:8]} is by inventory "
@@ -200,7 +200,7 @@ class StateFinder:
         """Name one that only its header, and not its label, shows to be by somebody else."""
         pack = member.header.fields.pack_id.hex()
         shown = candidate is not None and candidate.label.inventory_id == member.inventory_id
-        if not shown and not self._trusted.is_accepted(pack):
+        if not shown and not self._trusted.is_accepted(member.inventory_id, member.header.fields.pack_id):
             detail = (
                 f"catalog {member.catalog.number} (pack {pack}) is by inventory {member.inventory_id.hex()}"
             )
