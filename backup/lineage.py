@@ -12,10 +12,12 @@ Labels, ids of jobs, dates and missing parents prove nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
 
+from backup.errors import UsageError
 from backup.format.enrolment import EnrolmentKey, HeirMark, enrolment_key, signature_in
 from backup.format.header import Header
 from backup.format.keys import RecoveryKey
@@ -26,6 +28,7 @@ NO_JOB = bytes(16)
 """Stands for the job of a mark, which names none."""
 
 _UNKNOWN_RANK = 2**31
+_SHORTEST = 8  # digits of a pack id that are enough to name it
 
 
 class Voucher(Struct, frozen=True):
@@ -91,15 +94,15 @@ class Family:
 
     def claimed(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
         """All that its catalogs, and those of the ones they name, call ancestors, nearest first."""
-        found: list[InventoryId] = []
-        open_ones = [inventory_id]
-        while open_ones:
-            claims = self._claims.get(open_ones.pop(0), {})
-            new = [one for claim in sorted(claims, key=len, reverse=True) for one in claim]
-            new = [one for one in dict.fromkeys(new) if one not in found and one != inventory_id]
-            found += new
+        found = {inventory_id: None}
+        open_ones = deque([inventory_id])
+        while open_ones:  # anybody may claim a million of them
+            claims = self._claims.get(open_ones.popleft(), {})
+            said = (one for claim in sorted(claims, key=len, reverse=True) for one in claim)
+            new = dict.fromkeys(one for one in said if one not in found)
             open_ones += new
-        return tuple(found)
+            found |= new
+        return tuple(found)[1:]
 
     def ancestors(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
         """Its proven ancestors, nearest first."""
@@ -112,9 +115,10 @@ class Family:
             for one in self.claimed(inventory_id)
             if one in signed or self._shares_signer(inventory_id, one)
         ]
-        for one in list(found):
-            found += [each for each in self._signed_claims(one) if each not in found and each != inventory_id]
-        return (*found, *sorted(self._accepted.get(inventory_id, set()) - set(found)))
+        proven = dict.fromkeys(found)
+        for one in found:
+            proven |= dict.fromkeys(each for each in self._signed_claims(one) if each != inventory_id)
+        return (*proven, *sorted(self._accepted.get(inventory_id, set()) - proven.keys()))
 
     def _signed_claims(self, inventory_id: InventoryId) -> list[InventoryId]:
         """Ancestors that a recovery key signed for one that is an ancestor itself."""
@@ -197,6 +201,28 @@ def strangers(
         if pair not in found or found[pair].number < label.number:
             found[pair] = Stranger(*pair, label.pack_id, label.number)
     return [found[pair] for pair in sorted(found)]
+
+
+def is_named(inventory_id: InventoryId, pack_id: bytes, word: str) -> bool:
+    """Whether a person's word means a catalog: its pack id, or its first 8 digits or more.
+
+    Who writes a catalog chooses that id. So the id of its inventory, and a colon, may stand before it.
+    """
+    inventory, _, pack = word.lower().rpartition(":")
+    is_meant = len(pack) >= _SHORTEST and pack_id.hex().startswith(pack)
+    return is_meant and inventory_id.hex().startswith(inventory)
+
+
+def require_one(found: Iterable[tuple[InventoryId, bytes]], word: str) -> None:
+    """`UsageError` if a person's word means catalogs of several inventories: it is an answer to one."""
+    named = sorted(dict(found).items())
+    if len(named) > 1:
+        options = ", ".join(f"--accept {one.hex()}:{pack.hex()}" for one, pack in named)
+        raise UsageError(
+            f"catalogs of several inventories begin with {word}: one of them may have been made up to look "
+            "like the other",
+            advice=f"look at each, and name its inventory, too: {options}",
+        )
 
 
 def heirs_by_marks(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -160,3 +162,16 @@ def test_marks_are_proven_or_hints() -> None:
     assert found[0] == [proven]
     assert found[1] == [Stranger(one, NO_JOB, PackId(one)) for one in STRANGE[:2]]
     assert heirs_by_marks([proven], CHAIN[1], [], keys)[0] == []
+
+
+def test_hundreds_of_thousands_of_claims_are_followed_in_no_time() -> None:
+    """Anybody may name a thousand ancestors in each of many catalogs; each was looked up among all others."""
+    catalog, count = Catalog(STRANGE[0], THEIRS), 600
+    found = Family([Voucher.of(KEY)])
+    for number in range(count):
+        claims = [InventoryId(b"%08d%08d" % (number, each)) for each in range(1000)]
+        found.note(catalog.header(), msgspec.structs.replace(catalog.start(), ancestors=list(claims)))
+    began = time.process_time()
+    assert len(found.claimed(STRANGE[0])) == count * 1000
+    assert found.ancestors(STRANGE[0]) == ()
+    assert time.process_time() - began < 20

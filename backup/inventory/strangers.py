@@ -19,7 +19,6 @@ from backup.lineage import Stranger
 from backup.model import InventoryId, JobName, PackId, VaultName
 
 _BATCH = 500
-_SHORTEST = 8  # digits of a pack id that are enough to name it
 _COLUMNS = "s.inventory, s.job, s.pack, s.number, v.name, j.name, s.seen_at, s.told_at"
 
 
@@ -83,22 +82,11 @@ def mark_told(tx: Transaction, vault: VaultName, now: datetime) -> None:
 
 
 def answer(
-    tx: Transaction,
-    vault: VaultName,
-    pack: str,
-    who: str,
-    now: datetime,
-    inventories: Collection[bytes] = (),
+    tx: Transaction, vault: VaultName, who: str, now: datetime, inventories: Collection[bytes]
 ) -> list[Stranger]:
-    """Record a person's answer: a pack id, or its beginning, for all that its inventory asks now.
-
-    `inventories` have catalogs with such an id that are not the first that was seen of their pair.
-    """
-    if len(pack) < _SHORTEST:
-        return []
+    """Record a person's answer to all that these inventories ask now."""
     left = open_strangers(tx, vault)
-    meant = {one.stranger.inventory_id for one in left if one.pack.startswith(pack.lower())}
-    found = [one.stranger for one in left if one.stranger.inventory_id in {*meant, *inventories}]
+    found = [one.stranger for one in left if one.stranger.inventory_id in inventories]
     for one in found:
         sql = """UPDATE strangers SET accepted_by = {m}, accepted_at = {m} WHERE inventory = {m} AND job = {m}
                  AND vault = (SELECT number FROM vaults WHERE name = {m})"""

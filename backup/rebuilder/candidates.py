@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -91,6 +92,21 @@ def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]
     )
     since = fulls[generations - 1] if len(fulls) >= generations else 0
     return [one for one in candidates if one.label.number >= since]
+
+
+def newest_of(
+    inventories: Iterable[InventoryId], candidates: Mapping[ArchiveId, Candidate], asked: Counter[InventoryId]
+) -> list[Candidate]:
+    """The newest catalogs of inventories by their labels, which may lie: each time twice as many of each.
+
+    `asked` counts them. Empty once there are no more.
+    """
+    known, found = by_inventory(candidates.values()), list[Candidate]()
+    for one in inventories:
+        if asked[one] < len(known.get(one, ())):
+            asked[one] = max(1, 2 * asked[one])
+            found += sorted(known[one], key=lambda each: each.label.number, reverse=True)[: asked[one]]
+    return found
 
 
 def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> list[InventoryId]:

@@ -38,7 +38,7 @@ from backup.format.header import NO_HASH, Header, is_enrolled, verify_header
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.line import RecoveryLine
 from backup.format.records import Start
-from backup.lineage import Family, Voucher
+from backup.lineage import Family, Voucher, is_named, require_one
 from backup.model import ArchiveId, Generation, InventoryId
 from backup.rebuilder.members import (
     Chain,
@@ -134,16 +134,20 @@ class TrustedCatalogs:
 
     def accept(self, inventory_id: InventoryId) -> None:
         """Believe that the writers of accepted catalogs are ancestors of that inventory."""
-        for one in self._all():
-            if self._is_accepted(one) and one.inventory_id != inventory_id:
-                self.family.accept(inventory_id, one.inventory_id)
+        others = [(one.inventory_id, one.header.fields.pack_id) for one in self._all()]
+        others = [one for one in others if one[0] != inventory_id]
+        for word in self._accepted:
+            meant = [one for one in others if is_named(*one, word)]
+            require_one(meant, word)
+            for other, _ in meant:
+                self.family.accept(inventory_id, other)
 
-    def is_accepted(self, pack: str) -> bool:
-        """Whether the user said that a pack (its id in hex) belongs there."""
-        return any(pack.startswith(one.lower()) for one in self._accepted)
+    def is_accepted(self, inventory_id: InventoryId, pack_id: bytes) -> bool:
+        """Whether the user said that a pack belongs there."""
+        return any(is_named(inventory_id, pack_id, one) for one in self._accepted)
 
     def _is_accepted(self, member: Member) -> bool:
-        return self.is_accepted(member.header.fields.pack_id.hex())
+        return self.is_accepted(member.inventory_id, member.header.fields.pack_id)
 
     def _note_tags(self, header: Header) -> None:
         signers = self._vouched.setdefault(header.fields.inventory_id, {})

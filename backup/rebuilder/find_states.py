@@ -7,6 +7,7 @@ of inventories that are not of the lineage are asked for last, if at all (`backu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from backup.lineage import marks_in, strangers
@@ -17,6 +18,7 @@ from backup.rebuilder.candidates import (
     choose_inventory,
     last_of,
     newest,
+    newest_of,
     of_line,
     of_links,
     several_inventories,
@@ -170,7 +172,7 @@ class StateFinder:
         unknown = {one for one in self._family.claimed(inventory_id) if not self._family.knows(one)}
         for stranger in strangers(labels, self._lineage(inventory_id) | unknown, ids):
             pack = stranger.pack_id.hex()
-            if self._trusted.is_accepted(pack):
+            if self._trusted.is_accepted(stranger.inventory_id, stranger.pack_id):
                 continue
             detail = (
                 f"catalog {stranger.number} (pack {pack}) of job {stranger.job_id.hex()[:8]} is by inventory "
@@ -198,7 +200,7 @@ class StateFinder:
         """Name one that only its header, and not its label, shows to be by somebody else."""
         pack = member.header.fields.pack_id.hex()
         shown = candidate is not None and candidate.label.inventory_id == member.inventory_id
-        if not shown and not self._trusted.is_accepted(pack):
+        if not shown and not self._trusted.is_accepted(member.inventory_id, member.header.fields.pack_id):
             detail = (
                 f"catalog {member.catalog.number} (pack {pack}) is by inventory {member.inventory_id.hex()}"
             )
@@ -236,15 +238,12 @@ class StateFinder:
                 self._known.candidates[one.archive_id] = one
 
     def _resolve(self, inventory_id: InventoryId) -> None:
-        """Bring one catalog of each ancestor that is not seen yet: it names its own, and its signer."""
-        asked: set[InventoryId] = set()
+        """Bring a catalog of each ancestor that is not seen yet: it names its own, and its signer."""
+        asked: Counter[InventoryId] = Counter()
         while True:
-            proven = self._family.ancestors(inventory_id)
+            proven = set(self._family.ancestors(inventory_id))
             claimed = [one for one in self._family.claimed(inventory_id) if not self._family.knows(one)]
-            new = [one for one in claimed if one not in asked and one not in proven]
-            asked.update(new)
-            candidates = by_inventory(self._known.candidates.values())
-            wanted = [max(candidates[one], key=_number) for one in new if one in candidates]
+            wanted = newest_of([one for one in claimed if one not in proven], self._known.candidates, asked)
             if not wanted:
                 return
             self._intake.fetch(wanted)

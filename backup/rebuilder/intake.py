@@ -180,7 +180,7 @@ class Intake:
         Somebody else may have given junk its name; to retrieve it costs money, time and room.
         """
         most = self._largest.get(one.label.inventory_id)
-        if most is None or one.size <= most or self.trusted.is_accepted(one.label.pack_id.hex()):
+        if most is None or one.size <= most or self._is_accepted(one.label):
             return True
         self.known.seen.add(one.archive_id)
         detail = (
@@ -189,6 +189,9 @@ class Intake:
         )
         self.suspect("too-large", one.archive_id, detail)
         return False
+
+    def _is_accepted(self, label: ArchiveLabel) -> bool:
+        return self.trusted.is_accepted(label.inventory_id, label.pack_id)
 
     def learn_sizes(self, listing: Listing) -> None:
         """Note what each inventory stored, by the vault's list."""

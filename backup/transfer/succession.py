@@ -24,7 +24,7 @@ from backup.inventory.database import Inventory
 from backup.inventory.identities import KnownCatalog
 from backup.inventory.stages import ListingStage
 from backup.inventory.strangers import OpenStranger
-from backup.lineage import NO_JOB, Stranger, heirs_by_marks, marks_in
+from backup.lineage import NO_JOB, Stranger, heirs_by_marks, is_named, marks_in, require_one
 from backup.lineage import strangers as strangers_among
 from backup.model import ArchiveLabel, PackId, PackKind, VaultName
 from backup.protocols import Clock, Vault
@@ -34,8 +34,6 @@ from backup.wording import counted
 
 if TYPE_CHECKING:
     from backup.inventory.retrievals import ListedRow
-
-_SHORTEST = 8  # digits of a pack id that are enough to name it
 
 OLDER = (
     "if this state directory was brought back from a copy: `nightvault rebuild --set-aside --key FILE` makes "
@@ -235,15 +233,18 @@ def accept_catalogs(
         labels = _note_unknown(tx, inventory, vault, packs, now)
         own = [one for one in labels if one.inventory_id in inventory.ancestors]
         for pack in packs:
-            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in labels if _is_meant(one, pack)}
+            named = [one for one in labels if is_named(one.inventory_id, one.pack_id, pack)]
+            asked = [one.stranger for one in strangers.open_strangers(tx, vault)]
+            ids = [(one.inventory_id, one.pack_id) for one in named]
+            ids += [(one.inventory_id, one.pack_id) for one in asked]
+            ids = [one for one in ids if is_named(*one, pack)]
+            others = [one for one in ids if one[0] not in inventory.ancestors]
+            mine = [one for one in ids if one[0] in inventory.ancestors]
+            require_one([*others, *mine[:1]], pack)
+            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in named}
             before = strangers.answered_pairs(tx, vault)
-            answered = strangers.answer(tx, vault, pack, who, now, {one for one, _ in pairs})
-            passed = own if any(_is_meant(one, pack) for one in own) else []
-            if passed and answered:
-                raise UsageError(
-                    f"catalogs of this server and of others begin with {pack}",
-                    advice="give all digits of one id",
-                )
+            answered = strangers.answer(tx, vault, who, now, {one for one, _ in others})
+            passed = own if mine else []
             if not answered and not passed and not pairs & before:
                 raise UsageError(
                     f"nothing in vault {vault} waits for an answer on {pack}",
@@ -269,19 +270,11 @@ def _note_unknown(
     hints = [
         Stranger(mark.heir, NO_JOB, PackId(mark.heir))
         for mark in marks_in(lines)
-        if mark.predecessor == inventory.id and _is_named(mark.heir, packs)
+        if mark.predecessor == inventory.id and any(is_named(mark.heir, mark.heir, one) for one in packs)
     ]
     lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
     strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
     return labels
-
-
-def _is_meant(label: ArchiveLabel, pack: str) -> bool:
-    return _is_named(label.pack_id, [pack])
-
-
-def _is_named(pack_id: bytes, packs: Sequence[str]) -> bool:
-    return any(len(one) >= _SHORTEST and pack_id.hex().startswith(one.lower()) for one in packs)
 
 
 def _unknown_lines(tx: Transaction, vault: VaultName) -> list[str]:

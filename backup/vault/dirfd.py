@@ -18,6 +18,7 @@ from backup.files import sync_directory, write_durably
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LARGEST_SMALL = 2**20
 _AWAY = {errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -96,9 +97,12 @@ def write_file(name: str, data: bytes, *, dir_fd: int) -> None:
 
 
 def read_file(name: str, *, dir_fd: int) -> bytes:
-    """The whole content of a small file."""
-    with open_file(name, os.O_RDONLY, dir_fd=dir_fd) as fd:
-        return read_at(fd, os.fstat(fd).st_size, 0)
+    """The whole content of a small file; no more than its beginning of one that cannot be ours.
+
+    Somebody else may have put a pipe in its place, or a file of many gigabytes: neither holds anybody up.
+    """
+    with open_file(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dir_fd) as fd:
+        return read_at(fd, min(os.fstat(fd).st_size, _LARGEST_SMALL), 0)
 
 
 def write_at(fd: int, data: memoryview, offset: int) -> None:

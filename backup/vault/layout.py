@@ -51,7 +51,7 @@ class UploadRecord(msgspec.Struct, frozen=True):
 
     description: str
     part_size: int
-    started_at: datetime
+    started_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class ArchiveRecord(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True):
     description: str
     size: int
     tree_hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    created_at: datetime
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Root(Struct, frozen=True):

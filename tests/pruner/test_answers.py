@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pytest
 
 from backup.errors import UsageError
 from backup.format.enrolment import HeirMark
+from backup.inventory.strangers import job_ids
+from backup.model import ArchiveLabel, Generation, InventoryId, PackId, PackKind
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.succession import accept_catalogs
+from tests.support.archives import store
 from tests.support.backups import Site
+from tests.support.keeping import keeper_of
 from tests.support.nights import Nights
 from tests.support.strangers import STRANGER_ID, forged_full, packs_of, stranger
 
@@ -69,3 +74,39 @@ def test_a_mark_that_no_backup_has_seen_is_answered(site: Site) -> None:
     assert len(_answer(site, STRANGER_ID.hex())) == 1
     assert site.prune().state == "done"
     assert site.backup().warnings == ()
+
+
+def test_an_answer_to_one_inventory_is_none_to_another_with_the_same_pack_id(site: Site) -> None:
+    """Who writes a catalog chooses its pack id: that of another heir's catalog, which needs what is there."""
+    with site.inventory.reading() as tx:
+        (job_id,) = job_ids(tx, site.vault.name)
+    pack, other = PackId(b"the same pack id"), InventoryId(b"another heir's..")
+    for inventory_id in (STRANGER_ID, other):
+        label = ArchiveLabel(PackKind.CATALOG, pack, inventory_id, 9, Generation.DELTA, job_id)
+        store(site.vault, b"a catalog", label)
+    assert set(_asked(site)) == {pack.hex()}
+    with pytest.raises(UsageError, match="several inventories") as caught:
+        _answer(site, pack.hex())
+    words = re.findall("--accept ([0-9a-f]{32}:[0-9a-f]{32})", caught.value.advice)
+    assert words == sorted(f"{one.hex()}:{pack.hex()}" for one in (STRANGER_ID, other))
+    assert len(_answer(site, f"{STRANGER_ID.hex()}:{pack.hex()}")) == 1
+    assert _asked(site) == (pack.hex(),)
+    assert len(_answer(site, f"{other.hex()}:{pack.hex()}")) == 1
+    assert site.prune().state == "done"
+
+
+def test_a_keeper_takes_an_answer_for_one_inventory(site: Site, tmp_path: Path) -> None:
+    with site.inventory.reading() as tx:
+        (job_id,) = job_ids(tx, site.vault.name)
+    pack, other = PackId(b"the same pack id"), InventoryId(b"another heir's..")
+    for inventory_id in (STRANGER_ID, other):
+        label = ArchiveLabel(PackKind.CATALOG, pack, inventory_id, 9, Generation.DELTA, job_id)
+        store(site.vault, b"a catalog", label)
+    keeper = keeper_of(site, tmp_path / "keeper")
+    keeper.accept = [pack.hex()]
+    with pytest.raises(UsageError, match="several inventories"):
+        keeper.keep()
+    keeper.accept = [f"{STRANGER_ID.hex()}:{pack.hex()}"]
+    stopped = {one.inventory: one.stopped for one in keeper.keep().inventories}[site.inventory.id.hex()]
+    assert other.hex() in stopped
+    assert STRANGER_ID.hex() not in stopped

@@ -11,14 +11,15 @@ from backup.errors import UsageError
 from backup.format.enrolment import HeirMark
 from backup.format.keys import RecoveryKey, Signer
 from backup.format.line import RecoveryLine
-from backup.model import Generation, InventoryId
+from backup.model import ArchiveLabel, Generation, InventoryId, PackId, PackKind
 from backup.rebuilder.context import Wish
 from backup.rebuilder.report import RebuildReport
+from tests.support.archives import store
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.catalogs import kinds
 from tests.support.checking import query
 from tests.support.rebuilding import line_of
-from tests.support.shared_vaults import KINDS, SharedVault, source_of
+from tests.support.shared_vaults import KINDS, SharedVault, of_version_1, source_of
 from tests.support.strangers import FIRST, NONE, STRANGER_ID, Forgery, forge, packs_of, stranger
 
 THIRD_ID = InventoryId(b"of a third one..")
@@ -232,3 +233,19 @@ def test_rebuilt_twice_with_one_job_at_first(shared: SharedVault) -> None:
     machine = shared.bare(one, "left out")
     wish = Wish(inventory=one.inventory.id.hex(), jobs=frozenset({"second"}))
     assert "left-out" in kinds(machine.rebuild(wish, wait=shared.wait))
+
+
+def test_a_label_with_a_high_number_hides_no_ancestor(shared: SharedVault) -> None:
+    """An ancestor that the signer proves is known by its catalogs: the newest label's is none of its own."""
+    first = shared.first(2)
+    first.with_job(name="second").backup()
+    shared.pass_time()
+    heir = of_version_1(shared.heir(first, "heir", jobs="job"))
+    shared.night(heir, "of the heir")
+    for number in range(3):
+        pack, job_id = PackId(b"made up pack %3d" % number), b"of any other job"
+        place = PackKind.CATALOG, pack, first.inventory.id, 2**30 + number, Generation.DELTA, job_id
+        store(shared.vault, b"no catalog", ArchiveLabel(*place))
+    shared.pass_time()
+    report, _ = rebuilt(shared, heir, "again")
+    assert sorted(one.name for one in report.jobs) == ["job", "second"]

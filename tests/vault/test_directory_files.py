@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from backup.protocols import TakesFiles
 from backup.vault import layout
 from backup.vault.directory import DirectoryVault
 from backup.vault.rate_limit import UNLIMITED, RateLimit, RateLimits, Timetable, Window
-from tests.support.archives import CATALOG, complete, cut, read_directly, send, some_bytes
+from tests.support.archives import CATALOG, complete, cut, read_directly, send, some_bytes, store
 from tests.support.doubles import ManualClock
 from tests.vault.killing import killed_at, reopened
 
@@ -236,3 +237,21 @@ def test_killed_anywhere_it_is_there_or_is_not(directory: DirectoryVault, spoole
             break
     assert not was_killed
     assert step > 5
+
+
+@pytest.mark.parametrize("what", ["a pipe", "terabytes", "a date of no time zone"])
+def test_a_record_that_somebody_else_made_up_holds_nobody_up(directory: DirectoryVault, what: str) -> None:
+    archive = store(directory, DATA, CATALOG)
+    record = Path(directory.state().location, "archives", archive[:2], f"{archive}.json")
+    text = record.read_text()
+    if what == "a pipe":
+        record.unlink()
+        os.mkfifo(record)
+    elif what == "terabytes":
+        os.truncate(record, 2**42)
+    else:
+        record.write_text(re.sub(r'("created_at":"[^"]*)Z"', r'\1"', text))
+        assert record.read_text() != text
+    (line,) = directory.fetch_listing(directory.request_listing("look")).archives
+    assert (line.archive_id, line.size, line.label) == (archive, len(DATA), None)
+    assert line.created_at.tzinfo is not None

@@ -18,7 +18,7 @@ import msgspec
 
 from backup.errors import SpoolError
 from backup.files import file_lock, write_durably
-from backup.lineage import Stranger
+from backup.lineage import Stranger, is_named
 from backup.model import InventoryId, VaultName
 from backup.pruner.keeper.lineages import pair_of
 from backup.pruner.keeper.report import InventoryReport
@@ -99,7 +99,11 @@ class KeeperFolder:
 
     def has_answered(self, vault: VaultName, pack: str) -> bool:
         """Whether somebody answered to that pack before."""
-        return any(one.vault == vault and one.pack.startswith(pack.lower()) for one in self._answers())
+        known = [(one.pair[:32], one.pack) for one in self._answers() if one.vault == vault]
+        return any(
+            is_named(InventoryId(bytes.fromhex(inventory)), bytes.fromhex(one), pack)
+            for inventory, one in known
+        )
 
     def answer(self, vault: VaultName, found: Sequence[Stranger], who: str, now: datetime) -> set[str]:
         """Keep a person's word that these take no part; returns all answers in that vault."""

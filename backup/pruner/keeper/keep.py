@@ -28,6 +28,7 @@ from backup.errors import (
 )
 from backup.format.keys import RecoveryKey
 from backup.inventory.stages import StepStage
+from backup.lineage import is_named, require_one
 from backup.model import InventoryId, Listing, PackKind, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.pruner.delete import Deleting, delete_all
@@ -54,7 +55,6 @@ from backup.transfer.retry import Patience, Reach
 from backup.wording import counted
 
 KEEP_WITHIN = timedelta(days=30)
-_SHORTEST = 8  # digits of a pack id that are enough to name it
 _STALE = timedelta(days=3)  # catalogs of a cold vault take half a day, and some are asked for after others
 _SETTLED_BY_A_HUMAN = (
     ForkError, TwoSignersError, OlderStateError, QuestionError, NothingToRebuildError, PruneStoppedError,
@@ -170,8 +170,13 @@ def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) ->
     if context.accept:
         every = [one for lineage in lineages(listing, family, answers) for one in lineage.strangers]
         for pack in context.accept:
-            named = {one.inventory_id for one in every if one.pack_id.hex().startswith(pack.lower())}
-            meant = [one for one in every if len(pack) >= _SHORTEST and one.inventory_id in named]
+            named = {
+                one.inventory_id: one.pack_id
+                for one in every
+                if is_named(one.inventory_id, one.pack_id, pack)
+            }
+            require_one(named.items(), pack)
+            meant = [one for one in every if one.inventory_id in named]
             if not meant and not folder.has_answered(context.vault.name, pack):
                 raise UsageError(
                     f"nothing in vault {context.vault.name} waits for an answer on {pack}",
