@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from backup.archiver import catalogs
+from backup.archiver.catalogs import full_records
 from backup.format import records
 from backup.inventory.archives import ArchiveState
 from backup.inventory.runs import RunKind
@@ -102,13 +105,24 @@ def test_where_lists_are_late_it_takes_one_of_days_later(
         assert confirmed == (days > 5), days
 
 
-@pytest.mark.parametrize("in_full", [False, True], ids=["in a delta", "in a full catalog"])
+@pytest.mark.parametrize("place", ["delta", "full", "full of before"])
 def test_a_rebuild_waits_for_a_later_list_as_well(
-    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_full: bool
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
+    """Also by a full catalog of a job that was stored while another job still condemned the archive."""
+
+    def said_before(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for record in full_records(*args, **kwargs):
+            if isinstance(record, records.ArchiveRecord) and record.state == ArchiveState.UNCONFIRMED:
+                yield replace(record, state=str(ArchiveState.CONDEMNED))
+            else:
+                yield record
+
     _take_up(nights)
-    if in_full:
+    if place != "delta":
         monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
+        if place == "full of before":
+            monkeypatch.setattr(catalogs, "full_records", said_before)
         nights.site.backup()
         assert nights.states()[0] is ArchiveState.UNCONFIRMED
     again = bare(tmp_path, nights.site)
