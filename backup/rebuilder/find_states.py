@@ -354,7 +354,7 @@ class StateFinder:
                 return True
         fulls = {one.label.number for one in offered if one.label.generation is Generation.FULL}
         if job.generations <= len(fulls):
-            job.generations += 1
+            job.generations += max(1, job.generations // 2)  # labels may lie by the thousand
             return True
         if self._known.listing is None:
             self._context.progress.note("the recovery line does not suffice: the vault's own list is needed")
