@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 import pytest
@@ -268,3 +269,15 @@ def test_junk_under_this_servers_name_ends_in_a_cold_vault(shared: SharedVault) 
         assert acts < 10
         shared.wait()
     assert [one.number for one in report.jobs] == [line_of(first).number]
+
+
+@pytest.mark.parametrize("shared", ["directory"], indirect=True)
+def test_terabytes_of_somebody_else_stop_no_rebuild(shared: SharedVault) -> None:
+    """Its header is well signed; the rest would have to come down to see whether it is an heir's."""
+    first = shared.first(2)
+    thief = stranger(first)
+    for number in (HIGH, HIGH + 1):
+        archive = forge(thief, first, Forgery(number=number))
+        os.truncate(shared.folder / "vault" / "archives" / archive[:2] / archive, 2**43)
+    report, _ = rebuilt(shared, first, "again")
+    assert kinds(report) == ["not-its-own"]
