@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from backup.lineage import marks_in, strangers
-from backup.model import ArchiveId, Generation, InventoryId, Listing
+from backup.model import MIB, ArchiveId, Generation, InventoryId, Listing
 from backup.rebuilder.candidates import (
     by_inventory,
     candidates_of,
@@ -34,6 +34,7 @@ from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import Suspicion
 
+_MOST_LOOKED_AT = 64 * MIB  # bytes of somebody else's catalog, to see whether it is an heir's
 _MOST_BELIEVED = MOST_NUMBERS // 2
 """Labels with higher numbers are not believed: the next catalogs would get numbers out of range."""
 
@@ -192,7 +193,8 @@ class StateFinder:
         if self._context.vault.traits.lists_at_once:
             candidates = by_inventory(self._known.candidates.values())
             unknown = [one for one in sorted(inventories) if not self._family.knows(one)]
-            self._intake.fetch([max(candidates[one], key=_number) for one in unknown])
+            small = [[each for each in candidates[one] if each.size <= _MOST_LOOKED_AT] for one in unknown]
+            self._intake.fetch([max(some, key=_number) for some in small if some])
             for one in unknown:
                 self._resolve(one)
 
@@ -354,7 +356,7 @@ class StateFinder:
                 return True
         fulls = {one.label.number for one in offered if one.label.generation is Generation.FULL}
         if job.generations <= len(fulls):
-            job.generations += 1
+            job.generations += max(1, job.generations // 2)  # labels may lie by the thousand
             return True
         if self._known.listing is None:
             self._context.progress.note("the recovery line does not suffice: the vault's own list is needed")

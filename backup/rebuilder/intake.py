@@ -19,7 +19,7 @@ from backup.format.records import Start
 from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, Listing, PackKind
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.catalog_chain import TrustedCatalogs
-from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file
+from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file, tree_hash_of_file
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
 from backup.rebuilder.found import Known, Refused
@@ -149,7 +149,10 @@ class Intake:
         )
 
     def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
-        """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more."""
+        """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more.
+
+        Not if it is just what the list shows: asked for anew in each act, two of them never came together.
+        """
         try:
             file = read_catalog_file(path)
             if one.tree_hash is not None and file.tree_hash != one.tree_hash:
@@ -159,6 +162,9 @@ class Intake:
             self.refused[one.archive_id] = Refused(one, path, file.header, error)
             self._note_ancestors(file)
         except _REFUSED as error:
+            if one.tree_hash is not None and tree_hash_of_file(path) == one.tree_hash:
+                self._name_damage(one, error)
+                return
             want = whole(one.archive_id, one.size)
             self._bringer.forget(want)
             fresh = self._bringer.bring([want]).paths.get(want.name) if again else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from backup.model import (
     RetrievalId,
 )
 from backup.rebuilder.context import Wish
+from backup.rebuilder.intake import Intake
+from backup.rebuilder.members import Candidate
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, kinds
@@ -135,3 +138,22 @@ def test_an_honest_large_catalog_comes_down(site: Site, tmp_path: Path) -> None:
     found = rebuilt(site, tmp_path)
     assert found.kinds == []
     assert found.snapshots == rows(site.folder)["snapshots"]
+
+
+def test_hundreds_of_false_labels_are_passed_in_few_rounds(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each full catalog by its label alone was asked for apart: in a cold vault that took hours each."""
+    for number in range(900, 1100):
+        junk(site, b"no catalog", number)
+    rounds: list[int] = []
+    real = Intake.fetch
+
+    def fetch(self: Intake, wanted: Sequence[Candidate]) -> None:
+        rounds.append(len(wanted))
+        real(self, wanted)
+
+    monkeypatch.setattr(Intake, "fetch", fetch)
+    found = rebuilt(site, tmp_path)
+    assert found.snapshots == rows(site.folder)["snapshots"]
+    assert len(rounds) < 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 import pytest
@@ -249,3 +250,34 @@ def test_a_label_with_a_high_number_hides_no_ancestor(shared: SharedVault) -> No
     shared.pass_time()
     report, _ = rebuilt(shared, heir, "again")
     assert sorted(one.name for one in report.jobs) == ["job", "second"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", ["glacier"], indirect=True)
+def test_junk_under_this_servers_name_ends_in_a_cold_vault(shared: SharedVault) -> None:
+    """What was damaged was asked for anew in each act, and others expired meanwhile: it never ended."""
+    first = shared.first(2)
+    job_id = line_of(first).job_id
+    for number in range(3):
+        pack, inventory_id = PackId(b"made up pack %3d" % number), first.inventory.id
+        place = PackKind.CATALOG, pack, inventory_id, 1000 + number, Generation.FULL, job_id
+        store(shared.vault, b"no catalog", ArchiveLabel(*place))
+    shared.pass_time()
+    machine, acts = shared.bare(first, "again"), 1
+    while (report := machine.act(Wish(inventory=first.inventory.id.hex()))).state == "waiting":
+        acts += 1
+        assert acts < 10
+        shared.wait()
+    assert [one.number for one in report.jobs] == [line_of(first).number]
+
+
+@pytest.mark.parametrize("shared", ["directory"], indirect=True)
+def test_terabytes_of_somebody_else_stop_no_rebuild(shared: SharedVault) -> None:
+    """Its header is well signed; the rest would have to come down to see whether it is an heir's."""
+    first = shared.first(2)
+    thief = stranger(first)
+    for number in (HIGH, HIGH + 1):
+        archive = forge(thief, first, Forgery(number=number))
+        os.truncate(shared.folder / "vault" / "archives" / archive[:2] / archive, 2**43)
+    report, _ = rebuilt(shared, first, "again")
+    assert kinds(report) == ["not-its-own"]
