@@ -52,6 +52,8 @@ from backup.rebuilder.members import (
 )
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 
+_MOST_NAMED = 20  # branches of a fork
+
 
 class TrustedCatalogs:
     """The set of catalogs that may be believed; see the rules above. Holds headers, no bodies."""
@@ -304,14 +306,14 @@ class TrustedCatalogs:
                     ways.setdefault(delta.catalog.parent_header_hash, {})[state] = tip
         for followers in ways.values():
             if len(followers) > 1:
-                first, second, *_ = branches = list(followers.values())
+                branches = list(followers.values())
                 meant = [tip for tip in branches if line and self._comes_after(tip, line.header_hash)]
                 if len(meant) == 1:
                     lost.update(tip for tip in branches if tip != meant[0])
                     continue
                 raise ForkError(
-                    f"two catalogs go on from the same one, and are never merged: {self._name(first)} "
-                    f"and {self._name(second)}",
+                    f"{'two' if len(branches) == 2 else len(branches)} catalogs go on from the same one, and "
+                    f"are never merged: {' and '.join(map(self._name, branches[:_MOST_NAMED]))}",
                     advice="find out who wrote each (a copy of the server?), then choose one with --tip PACK",
                 )
 

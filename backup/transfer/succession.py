@@ -35,6 +35,9 @@ from backup.wording import counted
 if TYPE_CHECKING:
     from backup.inventory.retrievals import ListedRow
 
+MOST_NAMED = 20
+"""Of so many others a message tells."""
+
 OLDER = (
     "if this state directory was brought back from a copy: `nightvault rebuild --set-aside --key FILE` makes "
     "the inventory anew from the vault, and deletes nothing; if another machine works with a copy of it, "
@@ -298,16 +301,18 @@ def one_each(found: Sequence[Stranger]) -> list[Stranger]:
 
 def told_of(found: Sequence[Stranger], vault: VaultName) -> str:
     """A sentence on strangers."""
-    ids = ", ".join(sorted({one.inventory_id.hex() for one in found}))
+    ids = sorted({stranger.inventory_id.hex() for stranger in found})
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
     return (
-        f"in vault {vault} inventory {ids} has catalogs of this server's jobs, or a mark that it goes on "
-        "with them; nothing proves that it is this server"
+        f"in vault {vault} inventory {', '.join(ids[:MOST_NAMED])}{more} has catalogs of this server's jobs, "
+        "or a mark that it goes on with them; nothing proves that it is this server"
     )
 
 
 def advice_on(found: Sequence[Stranger], vault: VaultName, command: str) -> str:
     """What to do about them, with the exact command."""
-    options = " ".join(f"--accept {one.pack_id.hex()}" for one in one_each(found))
+    named = one_each(found)[:MOST_NAMED]  # it asks again about the others
+    options = " ".join(f"--accept {stranger.pack_id.hex()}" for stranger in named)
     return (
         "if this server was rebuilt on another machine, go on there, and stop this one. If it was not, "
         "another server that may store in this vault wrote them: look at it. They are left out, and deleting "

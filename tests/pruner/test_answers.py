@@ -11,9 +11,10 @@ import pytest
 from backup.errors import UsageError
 from backup.format.enrolment import HeirMark
 from backup.inventory.strangers import job_ids
-from backup.model import ArchiveLabel, Generation, InventoryId, PackId, PackKind
+from backup.lineage import Stranger
+from backup.model import ArchiveLabel, Generation, InventoryId, PackId, PackKind, VaultName
 from backup.pruner.listed import PruneStoppedError
-from backup.transfer.succession import accept_catalogs
+from backup.transfer.succession import accept_catalogs, advice_on, told_of
 from tests.support.archives import store
 from tests.support.backups import Site
 from tests.support.keeping import keeper_of
@@ -110,3 +111,12 @@ def test_a_keeper_takes_an_answer_for_one_inventory(site: Site, tmp_path: Path) 
     stopped = {one.inventory: one.stopped for one in keeper.keep().inventories}[site.inventory.id.hex()]
     assert other.hex() in stopped
     assert STRANGER_ID.hex() not in stopped
+
+
+def test_a_message_names_no_more_than_twenty_others() -> None:
+    """Whoever may store makes up ten thousand: the next message names the next ones."""
+    ids = [number.to_bytes(16) for number in range(25)]
+    others = [Stranger(InventoryId(each), b"j" * 16, PackId(each)) for each in ids]
+    assert told_of(others, VaultName("vault")).count(", ") == 20  # and one later
+    assert " and 5 more has" in told_of(others, VaultName("vault"))
+    assert advice_on(others, VaultName("vault"), "prune").count("--accept") == 20

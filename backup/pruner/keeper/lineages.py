@@ -28,7 +28,7 @@ from backup.pruner.keeper.state import State
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.candidates import candidates_of
 from backup.rebuilder.floor import acceptance
-from backup.transfer.succession import one_each
+from backup.transfer.succession import MOST_NAMED, one_each
 
 _STOPPING = {
     "refused", "other-key", "relabelled", "damaged", "missing", "newer", "newer-format", "out-of-range",
@@ -201,9 +201,9 @@ def require_its_own(lineage: Lineage) -> None:
         return
     told = "; ".join(
         f"catalog {one.number} (pack {one.pack_id.hex()}) by inventory {one.inventory_id.hex()}"
-        for one in lineage.strangers
+        for one in lineage.strangers[:MOST_NAMED]
     )
-    options = " ".join(f"--accept {one.pack_id.hex()}" for one in one_each(lineage.strangers))
+    options = " ".join(f"--accept {one.pack_id.hex()}" for one in one_each(lineage.strangers)[:MOST_NAMED])
     raise PruneStoppedError(
         "not-its-own: others have stored catalogs of this server's jobs, and nothing proves that they are "
         f"this server: {told}",
