@@ -22,9 +22,10 @@ from backup.app.restore_contexts import restore_context
 from backup.app.stats import read_statistics, terms_of
 from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done
-from backup.inventory import archives, snapshots
+from backup.inventory import archives, snapshots, strangers
 from backup.inventory import stats as queries
 from backup.inventory.archives import Archive, ArchiveState
+from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.model import JobName, PackKind, VaultName
 from backup.restorer.ranges import RangePlan
@@ -168,6 +169,7 @@ class Money:
     outputs: set[tuple[int, int, int]] = field(default_factory=set)
     _month: Decimal = Decimal(0)
     _since: datetime | None = None
+    _mark: str = ""
     _metered: dict[str, Decimal] = field(default_factory=dict)
     _over: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     _first_open: str = ""
@@ -196,7 +198,8 @@ class Money:
         assert self._since is not None
         self.foretold["storage"] += self._month * _months(self._since, now)
         with closing(opened(config)) as inventory, inventory.reading() as tx:
-            uploads = [one for one in queries.uploads(tx, self._since) if self._is_counted(one.kind)]
+            every = [*queries.uploads(tx, self._since), *self._marks(tx, inventory)]
+            uploads = [one for one in every if self._is_counted(one.kind)]
             rows = Rows([*queries.stored(tx), *queries.unknown(tx)], uploads=uploads).of(vault)
         terms = terms_of(config, price_table(config), config.vault(vault))
         summary = summed(rows, terms, now.date())
@@ -204,6 +207,13 @@ class Money:
         assert summary.requests.upload_cost is not None
         self.foretold["uploads"] += summary.requests.upload_cost
         self._month, self._since = summary.month, now
+
+    def _marks(self, tx: Transaction, inventory: Inventory) -> Iterator[queries.Uploads]:
+        """The marks that a rebuilt inventory left since, one for each ancestor; `stats` tells of none."""
+        vault = VaultName(self.machine.vault)
+        before, self._mark = self._mark, strangers.heir_mark(tx, vault)
+        if self._mark not in {"", before}:
+            yield queries.Uploads(vault, None, PackKind.CATALOG, 1, len(inventory.ancestors))
 
     def compare(self) -> None:
         """`stats` says of storage what was taken from its parts until now, which is quicker."""
