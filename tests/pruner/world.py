@@ -369,7 +369,8 @@ _NAMED_BY = """SELECT DISTINCT j.name FROM catalog_archives n JOIN catalogs c ON
 _LOST = "SELECT archive_id FROM archives WHERE state = 'lost' ORDER BY number"
 _DATA_THERE = """SELECT archive_id FROM archives WHERE kind = 1 AND archive_id IS NOT NULL
                  AND state NOT IN ('lost', 'deleted', 'deleting') ORDER BY number"""
-UNRECORDED = "SELECT 1 FROM runs WHERE outcome = 'running' AND prepared IS NOT NULL"
+UNRECORDED = """SELECT 1 FROM runs WHERE outcome = 'running' AND prepared IS NOT NULL
+                UNION ALL SELECT 1 FROM archives WHERE kind = 2 AND state = 'submitted'"""
 _NEWEST_CATALOGS = """SELECT a.header FROM catalogs c JOIN archives a ON a.number = c.archive
                       WHERE a.state = 'stored' AND NOT EXISTS (
                         SELECT 1 FROM catalogs o JOIN archives b ON b.number = o.archive
