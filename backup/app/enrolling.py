@@ -38,7 +38,7 @@ _ASK_AGAIN: Final = "ask for it again, and give the file as nightvault printed i
 
 
 class Request(Struct, frozen=True):
-    """What a server asks: the word that this signer is its, and that it was rebuilt from these ancestors.
+    """A server's request: the word that this signer is its, and that it was rebuilt from these ancestors.
 
     `signature` is by that signer; it is empty in a request of an older version, which names no ancestors.
     """
@@ -289,7 +289,7 @@ class _Fields:
         self._fields = fields
 
     def wrong(self, why: str) -> UsageError:
-        """What is said of a document that is not as it must be."""
+        """The message on a document that is not as it must be."""
         return UsageError(f"this is not a {self._kind}" + (f": {why}" if why else ""), advice=_ASK_AGAIN)
 
     def has(self, name: str) -> bool:

@@ -31,7 +31,7 @@ def open_spool(keys: Keys, sending: Sending, context: BackupContext) -> Spool:
 
 
 def successors(keys: Keys) -> Successors:
-    """What proves who goes on, and this server's own proof."""
+    """The keys that prove who goes on, and this server's own proof."""
     return Successors(keys.vouching, keys.signer.public, keys.signature)
 
 

@@ -210,5 +210,5 @@ class HeirMark(Struct, frozen=True):
 
 
 def heirs_of(predecessor: InventoryId) -> str:
-    """What the names of all marks of an inventory's heirs begin with."""
+    """The beginning of the names of all marks of an inventory's heirs."""
     return f"meta/{predecessor.hex()}/heir-"

@@ -33,7 +33,7 @@ class OpenStranger(Struct, frozen=True):
 
     @property
     def pack(self) -> str:
-        """What `--accept` takes: the pack's id in hex, of a mark the heir's."""
+        """The value for `--accept`: the pack's id in hex, of a mark the heir's."""
         return self.stranger.pack_id.hex()
 
     def text(self) -> str:

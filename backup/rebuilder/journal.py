@@ -39,7 +39,7 @@ class Asked(msgspec.Struct):
 
 
 PACK = ".pack"
-"""How the names of files end that hold archives."""
+"""The ending of the names of files that hold archives."""
 
 
 class _Document(msgspec.Struct):

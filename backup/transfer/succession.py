@@ -91,7 +91,7 @@ def require_vault(
 
 
 class Shown(Struct, frozen=True):
-    """What a vault shows before a run: catalogs with their times, and marks of heirs.
+    """The part of a vault's list that counts before a run: catalogs with their times, and marks of heirs.
 
     `is_complete`: every catalog of this inventory since its jobs' newest full ones is among them.
     """
@@ -196,7 +196,7 @@ def _refuse_heirs(inventory: Inventory, vault: Vault, shown: Shown, by: Successo
 
 
 class Others(Struct, frozen=True):
-    """Who else is at work by a whole list: proven heirs as errors, and strangers nobody answered to."""
+    """Others at work by a whole list: proven heirs as errors, and strangers nobody answered to."""
 
     heirs: Sequence[HeirError]
     strangers: Sequence[Stranger]

@@ -1,4 +1,4 @@
-"""What `nightvault key` shows and asks before a recovery key vouches for a server."""
+"""Shows and asks, for `nightvault key`, before a recovery key vouches for a server."""
 
 from __future__ import annotations
 
