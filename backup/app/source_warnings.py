@@ -1,4 +1,4 @@
-"""Warnings about jobs' sources: missing ones, our own state and vaults below them, disks that never were."""
+"""Warnings about sources of jobs: missing ones, symlinks, our state and vaults below them; unknown disks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from backup.config import Config, JobSettings
 from backup.inventory import mounts, runs
 from backup.inventory.database import Inventory
 from backup.source.filters import Filters
+from backup.source.roots import symlinks_among
 
 
 def missing_sources(job: JobSettings) -> Iterator[str]:
@@ -17,6 +18,12 @@ def missing_sources(job: JobSettings) -> Iterator[str]:
     for source in job.paths:
         if not os.path.lexists(source):
             yield f"job {job.name}: source {source} is not there"
+
+
+def linked_sources(job: JobSettings) -> Iterator[str]:
+    """A sentence for each source of a job that is a symlink."""
+    for text in symlinks_among([os.fsencode(source) for source in job.paths]):
+        yield f"job {job.name}: {text}"
 
 
 def nested_state(config: Config, job: JobSettings) -> Iterator[str]:

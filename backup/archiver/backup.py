@@ -44,6 +44,7 @@ from backup.inventory.numbers import NumberSupply
 from backup.inventory.times import micros
 from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
+from backup.source.roots import symlinks_among
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 from backup.source.small import LARGEST, is_plain, small_runs
 from backup.source.streams import NAME as STREAMS
@@ -209,6 +210,7 @@ class _Backup:
         )
         streams.read(contents)
         if not job.only_streams:
+            self._tally.warnings += symlinks_among(job.sources)
             reads = ReadAhead(
                 *(contents, self._staging, self._at.keys.secret, context.stamps, job.memory.ahead),
                 readers=job.memory.readers,

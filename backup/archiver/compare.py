@@ -175,6 +175,11 @@ def is_left_out(job: BackupJob, path: bytes) -> bool:
     return filters.leaving_out(directory or b"/", name, _A_DIRECTORY) is not None
 
 
+def leads_to_source(job: BackupJob, path: bytes) -> bool:
+    """Whether a directory lies above a source: no pattern leaves it out."""
+    return any(resolved(one).startswith(path.rstrip(b"/") + b"/") for one in job.sources)
+
+
 def is_excluded(job: BackupJob, path: bytes) -> bool:
     """Whether a pattern of the job excludes a file that no scan finds, or a directory above it."""
     above, _, name = path.rpartition(b"/")

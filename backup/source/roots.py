@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from backup.source.filters import Filters
+from backup.wording import printable
 
 
 def roots_of(
@@ -16,10 +17,27 @@ def roots_of(
 
 
 def resolved(source: bytes) -> bytes:
-    """A source with its parent's symlinks resolved: entries then have their real paths."""
-    path = os.path.normpath(source)
-    parent, name = os.path.split(path)
+    """A source with its parent's symlinks resolved: entries then have their real paths.
+
+    `..` leads where the system goes: above the target of a symlink, not above the symlink.
+    """
+    parent, name = os.path.split(source.rstrip(b"/") or b"/")
+    if name in {b"", b".", b".."}:
+        return os.path.realpath(source)
     return os.path.join(os.path.realpath(parent), name)
+
+
+def symlinks_among(sources: Sequence[bytes]) -> Iterator[str]:
+    """A sentence for each source that is itself a symlink: what it leads to is not saved."""
+    for source in sources:
+        try:
+            target = os.readlink(resolved(source))
+        except OSError:  # no symlink, or nothing at all
+            continue
+        yield (
+            f"source {printable(os.fsdecode(source))} is a symlink to {printable(os.fsdecode(target))}: only "
+            "the symlink is saved, and nothing of what it leads to; name that as a source"
+        )
 
 
 def any_is_there(sources: Sequence[bytes]) -> bool:

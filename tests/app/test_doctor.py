@@ -119,6 +119,7 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "no second place": ("recovery-lines", config("recovery_file = ", "# recovery_file = ")),
     "a job that never ran": ("never-run", config("keep_daily = 7\n", f"keep_daily = 7\n{NEVER}")),
     "a source that is gone": ("source", config('/source"]', '/source", "/no/such/source"]')),
+    "a source that is a symlink": ("source", config('/source"]', '/source", "/proc/self"]')),
     "a key beside the config": ("recovery-key", file("keep.txt", f"my key: {KEY}-NPQR\n")),
     "a key in the state": ("recovery-key", file("state/old.key", KEY.lower())),
     "a key at home": ("recovery-key", file("../home/notes", f"\n\n{KEY}\n")),

@@ -291,6 +291,64 @@ def test_an_emptied_folder_that_was_no_mount_point_is_let_go(site: Site, source:
     assert report.problems == ()
 
 
+class TestADiskAboveTheSource:
+    """The source is a folder on it: below the bare mount point a program, or mkdir -p, made one again."""
+
+    @pytest.fixture(params=["as it is", "through a symlink"])
+    def inner(self, request: pytest.FixtureRequest, site: Site, source: Path, mount: Mount) -> Site:
+        named = source / "disk"
+        if request.param == "through a symlink":
+            named = source.parent / "link"
+            named.symlink_to(source / "disk")
+        return site.with_job(sources=[named / "deep"], filters=Filters(["disk"]))
+
+    def unplug(self, mount: Mount) -> None:
+        mount.unmount()
+        (mount.place / "deep").mkdir()
+
+    def test_is_kept_and_named_night_after_night(
+        self, inner: Site, source: Path, mount: Mount, tmp_path: Path
+    ) -> None:
+        inner.backup()
+        self.unplug(mount)
+        for night in range(2):
+            assert not [one for one in changes(inner.job, inner.inventory, Tally()) if one.what == "removed"]
+            report = inner.backup()
+            assert report.outcome is Outcome.PARTIAL
+            assert [(one.path, one.kind) for one in report.problems] == [
+                (os.fsencode(source / "disk"), ProblemKind.UNREADABLE)
+            ]
+            target = restored_all(inner, source / "disk", tmp_path / f"out {night}")
+            assert (target / "deep" / "file").read_text() == "precious"
+        (mount.place / "deep").rmdir()
+        mount.mount()
+        assert inner.backup().outcome is Outcome.DONE
+
+    def test_is_given_up_when_told_so(self, inner: Site, source: Path, mount: Mount, tmp_path: Path) -> None:
+        inner.backup()
+        self.unplug(mount)
+        gone = replace(inner, job=replace(inner.job, disks_gone=frozenset([os.fsencode(source / "disk")])))
+        assert gone.backup().outcome is Outcome.DONE
+        target = restored_all(inner, source / "disk", tmp_path / "out")
+        assert list((target / "deep").iterdir()) == []
+        assert inner.backup().outcome is Outcome.DONE, "it is a folder like any other from then on"
+
+    def test_is_let_go_with_its_source(self, inner: Site, source: Path, mount: Mount) -> None:
+        inner.backup()
+        self.unplug(mount)
+        assert inner.with_job(sources=[source / "beside"]).backup().outcome is Outcome.DONE
+
+
+def test_a_source_that_is_a_symlink_is_told(site: Site, source: Path, tmp_path: Path) -> None:
+    """Its data was moved to a larger disk."""
+    (source / "file").write_text("x")
+    assert site.backup().warnings == ()
+    source.rename(tmp_path / "larger")
+    source.symlink_to(tmp_path / "larger")
+    (warning,) = site.backup().warnings
+    assert warning.startswith(f"source {source} is a symlink to {tmp_path / 'larger'}: only the symlink")
+
+
 class TestDryRun:
     def dry(self, site: Site) -> tuple[set[Change], Tally]:
         tally = Tally()

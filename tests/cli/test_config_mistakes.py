@@ -171,3 +171,12 @@ def test_names_are_bounded(server: Server) -> None:
     server.done("config", "check")
     server.config.write_text(text.replace('name = "main"', f'name = "{"m" * 65}"'))
     assert "64 at most" in server.fails(2, "config", "check")
+
+
+def test_a_source_that_is_a_symlink(server: Server, tmp_path: Path) -> None:
+    """Nobody else says that a move of the data ended its backup."""
+    (tmp_path / "way").symlink_to(server.source)
+    text = server.config.read_text()
+    server.config.write_text(text.replace(f'["{server.source}"]', f'["{tmp_path}/way/"]'))
+    for command in (("config", "check"), ("backup",)):
+        assert f"source {tmp_path}/way/ is a symlink to {server.source}: only" in server.done(*command).stderr

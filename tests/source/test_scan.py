@@ -21,7 +21,9 @@ from tests.source.scanned import paths
 from tests.support.trees import on_another_disk
 
 
-def walk(*sources: Path, filters: Filters | None = None) -> tuple[list[ScannedDirectory], list[Problem]]:
+def walk(
+    *sources: Path | str, filters: Filters | None = None
+) -> tuple[list[ScannedDirectory], list[Problem]]:
     """All directories and problems of a walk to its end."""
     problems: list[Problem] = []
     found = scan([os.fsencode(one) for one in sources], filters=filters or Filters(), report=problems.append)
@@ -103,6 +105,16 @@ class TestOrder:
         found = list(scan([b"source/../source/"], filters=Filters(), report=problems.append))
         assert paths(found, source) == ["file"]
         assert problems == []
+
+    @pytest.mark.parametrize("end", ["", "/", "/.", "/inner/.."])
+    def test_the_folder_above_a_symlink_is_that_of_its_target(self, source: Path, end: str) -> None:
+        for name in ("data", "far/data", "far/target", "far/data/inner"):
+            (source / name).mkdir(parents=True)
+        (source / "far" / "data" / "file").touch()
+        (source / "link").symlink_to("far/target")
+        directories, problems = walk(f"{source}/link/../data{end}")
+        assert problems == []
+        assert paths(directories, source) == ["far", "far/data", "far/data/file", "far/data/inner"]
 
     def test_the_root_as_a_source_is_listed(self) -> None:
         walking = scan([b"/"], filters=Filters(), report=lambda _: None)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
+from backup.app.source_warnings import linked_sources
 from backup.app.status_parts import UNKNOWN
 
 UNREAD = timedelta(days=180)
@@ -103,8 +104,15 @@ def never_drilled(context: DoctorContext) -> Iterator[Finding]:
 
 
 def missing_sources(context: DoctorContext) -> Iterator[Finding]:
-    """Sources that are not there."""
+    """Sources that are not there, or are symlinks."""
     for job in context.config.jobs:
+        for text in linked_sources(job):
+            yield warning(
+                "source",
+                text,
+                "whoever moved the data, and left a symlink, has no backup of it from then on",
+                f"change sources in {context.config.path}",
+            )
         for path in job.paths:
             if not os.path.lexists(path):
                 yield warning(

@@ -94,7 +94,7 @@ def backup(
         reread=reread,
         accept=accept_recipients,
         stdin=_name_of_stdin(stdin, name, chosen),
-        disks_gone=frozenset(os.fsencode(os.path.abspath(path)) for path in disks_gone),
+        disks_gone=_real(disks_gone),
         tags=_tags(tags),
     )
     _warn_of_unknown_disks(cli, config, chosen, options)
@@ -110,6 +110,15 @@ def backup(
     cli.show(documents)
     if worst is not ExitCode.DONE:
         raise click.exceptions.Exit(int(worst))
+
+
+def _real(paths: Sequence[str]) -> frozenset[bytes]:
+    """Paths as entries have them: symlinks above each are resolved."""
+    if not paths:
+        return frozenset()
+    from backup.source.roots import resolved
+
+    return frozenset(resolved(os.fsencode(path)) for path in paths)
 
 
 def _not_paused(cli: Cli, config: Config, chosen: Sequence[JobSettings]) -> list[JobSettings]:

@@ -101,7 +101,12 @@ def _check_files_of_patterns(read: Config) -> None:
 
 def warnings_of(read: Config) -> Iterator[str]:
     """Warnings about what is no mistake but doubtful, such as files that others can read or change."""
-    from backup.app.source_warnings import missing_sources, nested_state, nested_vaults
+    from backup.app.source_warnings import (
+        linked_sources,
+        missing_sources,
+        nested_state,
+        nested_vaults,
+    )
     from backup.config import warnings_of_limits
 
     if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):
@@ -120,6 +125,7 @@ def warnings_of(read: Config) -> Iterator[str]:
         yield from warnings_of_limits(vault)
     for job in read.jobs:
         yield from missing_sources(job)
+        yield from linked_sources(job)
         yield from nested_state(read, job)
         yield from nested_vaults(read, job)
         yield from _warnings_of_commands(job)
