@@ -89,6 +89,8 @@ def renew_if_due(
             "identity.renew: the config does not say how the certificate is renewed",
             advice="add [identity.renew] with command, ssh or files (docs/configuration.md)",
         )
+    if not config.identity.renew.files:
+        config.require_own("[identity.renew]")
     with hold_lock(config.state_dir, "renewal"):
         work = _Work(
             config.identity,

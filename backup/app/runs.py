@@ -83,8 +83,13 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
 
 
 def backup_job(config: Config, job: JobSettings) -> BackupJob:
-    """The job as the archiver takes it, from its settings."""
+    """The job as the archiver takes it, from its settings.
+
+    `ConfigError` if it runs commands, as root, by the word of a file that others can change.
+    """
     vault, memory = config.vault(job.vault), config.limits.memory
+    if job.command:
+        config.require_own(f"the commands of job {job.name}")
     own = own_directories(State(config.state_dir))
     return BackupJob(
         name=job.name,
@@ -120,6 +125,8 @@ def _hooks(config: Config, job: JobSettings) -> Hooks:
         Hook.ON_FAILURE: job.hooks.on_failure,
         Hook.FINALLY: job.hooks.finally_,
     }
+    if any(named.values()):
+        config.require_own(f"the hooks of job {job.name}")
     commands = {
         hook: [HookCommand(one.run, one.timeout or job.hooks.timeout) for one in those]
         for hook, those in named.items()

@@ -183,6 +183,8 @@ def identity_files(config: Config) -> IdentityFiles:
             "identity: the config has no such section",
             advice="add [identity] with certificate and private_key; `nightvault ca issue` makes both",
         )
+    if identity.pkcs11_module or "module-path" in identity.certificate + identity.private_key:
+        config.require_own("the PKCS#11 module in [identity]")  # a library: its code would be root's
     configured = configured_files(identity)
     if identity.renew is None:
         return configured

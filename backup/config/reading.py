@@ -36,6 +36,7 @@ from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
 from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
+from backup.owners import Hazard, hazard_of_way
 
 SYSTEM_CONFIG = "/etc/nightvault/config.toml"
 USER_CONFIG = ".config/nightvault/config.toml"
@@ -97,7 +98,16 @@ def _is_there(path: str) -> bool:
 def load_config(path: str) -> Config:
     """Read and check the file; `ConfigError` names every mistake by its key (tables counted from 1)."""
     path = os.path.abspath(path)
-    return config_of(read_document(path), path)
+    hazard = _hazard_of(path)  # before it is read: then what nobody else could change is what is read
+    return msgspec.structs.replace(config_of(read_document(path), path), hazard=hazard)
+
+
+def _hazard_of(path: str) -> Hazard | None:
+    """How others can change the file; None, too, where this cannot be looked at: then it cannot be read."""
+    try:
+        return hazard_of_way(path)
+    except OSError:
+        return None
 
 
 def config_of(document: Mapping[str, Any], path: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, TypeVar
@@ -19,9 +20,10 @@ from backup.config.shapes import NAME, NAME_SENTENCE, Command, Endpoint, Text, s
 from backup.config.shapes import shape as _shape
 from backup.config.values import local_zone
 from backup.config.web import WebSettings
-from backup.errors import UsageError
+from backup.errors import ConfigError, UsageError
 from backup.memory import DEFAULT_MEMORY
 from backup.model import MIB, JobName, OnCapacity, Tier, VaultName
+from backup.owners import Hazard
 from backup.retention.policy import Policy
 from backup.schedule import CatchUp, Schedule, parse_schedule
 
@@ -294,6 +296,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vaults: tuple[VaultSettings, ...] = ()
     jobs: tuple[JobSettings, ...] = ()
     drills: tuple[DrillSettings, ...] = ()
+    hazard: Hazard | None = None  # how others can change the file
 
     def vault(self, name: str) -> VaultSettings:
         """The vault of that name; `UsageError` when there is none."""
@@ -310,6 +313,25 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def vault_of_drill(self, drill: DrillSettings) -> VaultName:
         """The vault that a drill reads."""
         return drill.vault or self.job(drill.jobs[0]).vault
+
+    @property
+    def warning(self) -> str:
+        """A sentence if others can change the file, else "". What they write there is done."""
+        if self.hazard is None:
+            return ""
+        return (
+            f"warning: others can change the config {self.path}, so also what is backed up, and where to: "
+            f"{self.hazard.why}. This mends it: {self.hazard.command}"
+        )
+
+    def require_own(self, what: str) -> None:
+        """Refuse, for root, to run or load something that others can write into the file. `ConfigError`."""
+        if self.hazard is not None and os.geteuid() == 0:
+            raise ConfigError(
+                f"as root, nightvault does not use {what}: others can change the config {self.path}: "
+                f"{self.hazard.why}",
+                advice=f"read the config, correct what others wrote there, then: {self.hazard.command}",
+            )
 
     def __repr__(self) -> str:
         """The path alone: the inventory's address may contain a password."""

@@ -73,11 +73,11 @@ def imported(server: Server, *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "needs_not", "most"),
     [
-        (("backup",), BACKUP_NEEDS_NOT, 184),
+        (("backup",), BACKUP_NEEDS_NOT, 185),
         (("ls", "latest"), LOOKING_NEEDS_NOT, 67),
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 70),
         (("runs",), LOOKING_NEEDS_NOT, 62),
-        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 129),
+        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 130),
     ],
     ids=["backup", "ls", "find", "runs", "status"],
 )

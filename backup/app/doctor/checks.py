@@ -32,6 +32,7 @@ LOCAL: Mapping[str, Check] = {
     "inventory's file": machine.inventory_whole,
     "status": known.concerns,
     "modes": machine.modes,
+    "changed by others": machine.changed_by_others,
     "recovery key": machine.recovery_key_here,
     "enrolment": machine.enrolment,
     "recovery lines": machine.recovery_lines,

@@ -17,6 +17,7 @@ from backup.config import Config
 from backup.credentials.identity import permissions_warning
 from backup.errors import InventoryNewerError, NightvaultError
 from backup.inventory.invariants import first_damage
+from backup.owners import Hazard, hazard_of_way
 
 _KEY = re.compile(rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}", re.IGNORECASE)
 _LARGEST, _MOST_FILES = 64 * 1024, 500
@@ -67,6 +68,42 @@ def modes(context: DoctorContext) -> Iterator[Finding]:
     for place in filter(None, named):
         if permissions_warning(place) is not None:  # a group may be meant to read it
             yield from _open_to_others(place, 0o600, "whoever reads it can pretend to be this server")
+
+
+def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
+    """A config, a state directory, or a program that the config names, which other users can change."""
+    config = context.config
+    hazard = config.hazard
+    if hazard is not None:
+        why = "what others write into it is done: what is backed up, where to, and which hooks are run"
+        yield critical("config", f"{hazard.why}: others can change {config.path}", why, hazard.command)
+    hazard = _hazard_of(config.state_dir)
+    if hazard is not None:
+        why = "others can put keys and an inventory of their own in the place of this server's"
+        yield critical("state", f"{hazard.why}: others can change {config.state_dir}", why, hazard.command)
+    for job, program in sorted(set(_programs(config))):
+        hazard = _hazard_of(program) if os.path.isabs(program) else None
+        if hazard is not None:
+            what = f"{hazard.why}: others can change {program}, which job {job} runs"
+            yield critical("program", what, "whoever changes it has it run as this user", hazard.command)
+
+
+def _programs(config: Config) -> Iterator[tuple[str, str]]:
+    """Jobs, and the programs that they run as the user who backs up."""
+    for job in config.jobs:
+        hooks = job.hooks
+        for hook in (*hooks.before, *hooks.after, *hooks.on_failure, *hooks.finally_):
+            yield job.name, hook.run[0]
+        for command in job.command:
+            if command.user is None:
+                yield job.name, command.run[0]
+
+
+def _hazard_of(path: str) -> Hazard | None:
+    try:
+        return hazard_of_way(path)
+    except OSError:
+        return None
 
 
 def _open_to_others(path: str, mode: int, why: str) -> Iterator[Finding]:

@@ -52,7 +52,7 @@ def daemon(cli: Cli) -> None:
             reread=lambda: load_config(config.path),
             watchers=[LogWatcher()],
             told=lambda work: _crashes_told(config, work),
-            reloaded=partial(_log_by, cli),
+            reloaded=partial(_read_again, cli),
         )
         if not service.run():
             _leave()
@@ -80,6 +80,12 @@ def _alone(state_dir: str) -> Iterator[None]:
 
 def _log_by(cli: Cli, config: Config) -> None:
     log_to_stderr(config.monitoring.log, quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
+
+
+def _read_again(cli: Cli, config: Config) -> None:
+    _log_by(cli, config)
+    if config.warning:
+        cli.warn(config.warning)
 
 
 def _leave() -> None:

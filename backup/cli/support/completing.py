@@ -76,14 +76,14 @@ def _directories(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
 
 
 def _jobs(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-    jobs = _cli(ctx).config().jobs
+    jobs = _cli(ctx).config(warns=False).jobs
     return [
         CompletionItem(one.name, help=", ".join(one.paths)) for one in jobs if one.name.startswith(incomplete)
     ]
 
 
 def _vaults(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-    vaults = _cli(ctx).config().vaults
+    vaults = _cli(ctx).config(warns=False).vaults
     return [CompletionItem(one.name, help=one.kind) for one in vaults if one.name.startswith(incomplete)]
 
 
@@ -140,7 +140,7 @@ def _peek(ctx: click.Context) -> Iterator[Peek]:
     """The inventory, read-only and at once, or not at all."""
     from backup.inventory.completing import peek_into
 
-    with peek_into(_cli(ctx).config().inventory_url) as found:
+    with peek_into(_cli(ctx).config(warns=False).inventory_url) as found:
         yield found
 
 

@@ -45,12 +45,14 @@ class Cli:
 
         return SystemClock()
 
-    def config(self) -> Config:
-        """The config file, found and read once. `ConfigError`."""
+    def config(self, *, warns: bool = True) -> Config:
+        """The config file, found and read once; told if others can change it. `ConfigError`."""
         if self._config is None:
             from backup.config import find_config, load_config
 
             self._config = load_config(find_config(self.config_path, os.environ))
+            if warns and self._config.warning:
+                self.warn(self._config.warning)
         return self._config
 
     def reach(self, *, has_answered: bool = False) -> Reach:
