@@ -320,8 +320,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.hazard is None:
             return ""
         return (
-            f"warning: others can change the config {self.path}, so also what is backed up, and where to: "
-            f"{self.hazard.why}. This mends it: {self.hazard.command}"
+            f"{self.path} can be changed by others ({self.hazard.why}), and with it what is backed up, and "
+            f"where to: {self.hazard.command}"
         )
 
     def require_own(self, what: str) -> None:

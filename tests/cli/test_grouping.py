@@ -56,7 +56,10 @@ def test_config_check_says_what_is_fine_and_what_is_not(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"{path} is fine\n" in result.stdout
     assert "vault disk: directory, /srv, packs of 224.0 MiB in parts of 32.0 MiB" in result.stdout
-    assert result.stderr == f"warning: {path} can be changed by others: chmod go-w it\n"
+    assert result.stderr == (
+        f"warning: {path} can be changed by others (every user may write to {path}), and with it what is "
+        f"backed up, and where to: chmod go-w {path}\n"
+    )
     path.write_text("[[vault]]\nnmae = 3\nkind = 4")
     result = CliRunner().invoke(main, ["--config", str(path), "config", "check"])
     assert result.exit_code == 2

@@ -31,7 +31,7 @@ def check(cli: Cli) -> None:
     from backup.app.vaults import warnings_of_vault
     from backup.inventory.database import require_file
 
-    read = cli.config()
+    read = cli.config(warns=False)  # it is one of the warnings here
     require_file(read.inventory_url)
     _check_files_of_patterns(read)
     warnings = list(warnings_of(read))
@@ -109,8 +109,8 @@ def warnings_of(read: Config) -> Iterator[str]:
     )
     from backup.config import warnings_of_limits
 
-    if _mode(read.path) & (stat.S_IWGRP | stat.S_IWOTH):
-        yield f"{read.path} can be changed by others: chmod go-w it"
+    if read.warning:
+        yield read.warning
     if "@" in read.inventory_url and _mode(read.path) & stat.S_IROTH:
         yield f"{read.path} can be read by others and holds the inventory's address: chmod 0640 it"
     identity = read.identity

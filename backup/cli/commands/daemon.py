@@ -85,7 +85,7 @@ def _log_by(cli: Cli, config: Config) -> None:
 def _read_again(cli: Cli, config: Config) -> None:
     _log_by(cli, config)
     if config.warning:
-        cli.warn(config.warning)
+        cli.warn(f"warning: {config.warning}")
 
 
 def _leave() -> None:

@@ -52,7 +52,7 @@ class Cli:
 
             self._config = load_config(find_config(self.config_path, os.environ))
             if warns and self._config.warning:
-                self.warn(self._config.warning)
+                self.warn(f"warning: {self._config.warning}")
         return self._config
 
     def reach(self, *, has_answered: bool = False) -> Reach:
