@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from backup.errors import FormatError
 from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
-from backup.inventory import archives, packed
+from backup.inventory import archives, entries, mounts, packed
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.entries import ROOT
@@ -37,7 +37,8 @@ from backup.restorer.selection.select import (
 )
 from backup.restorer.target.confirmed import NOTHING, Confirmed
 from backup.restorer.target.existing import Existing, compare
-from backup.restorer.target.extraneous import find_extraneous, spared_below
+from backup.restorer.target.extraneous import ExtraneousFinder, spared_below
+from backup.wording import shown_path
 
 _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETING, ArchiveState.DELETED}
 
@@ -46,6 +47,7 @@ class RestorePlan(Struct, frozen=True):
     """The plan of a restore: ranges to retrieve and bytes to write. Nothing was asked for yet.
 
     `archives` are those to read from; `lost` are those that cannot be, and why: their files are reported.
+    `left_alone` are sentences about what stays at the target that one might expect to be changed.
     """
 
     snapshot: Snapshot
@@ -57,6 +59,7 @@ class RestorePlan(Struct, frozen=True):
     whole: bool = False
     choice: Choice = ALL
     confirmed: Confirmed = NOTHING
+    left_alone: Sequence[str] = ()
 
     @property
     def retrieved(self) -> int:
@@ -100,10 +103,11 @@ def plan_restore(
         selection = select_entries(
             tx, snapshot, path, context.secret.content_key, choice, scratch=context.scratch
         )
+        left_alone: Sequence[str] = ()
         if confirmed is None:
-            confirmed = (
-                NOTHING if target is None else _look(tx, snapshot, path, selection, choice, target, context)
-            )
+            confirmed, left_alone = NOTHING, ()
+            if target is not None and not _is_empty(target):
+                confirmed, left_alone = _look(tx, snapshot, path, selection, choice, target, context)
         selection = without(selection, confirmed.kept)
         places = selection.locations
         asked = AskedFrames(tx, known)
@@ -122,7 +126,9 @@ def plan_restore(
             rows = _sound_frames(tx, archive, frames)
             ranges.extend(plan_ranges(number, archive.size, rows, whole=whole))
     readable = {number: archive for number, archive in found.items() if number not in lost}
-    return RestorePlan(snapshot, path, selection, ranges, readable, lost, whole, choice, confirmed)
+    return RestorePlan(
+        snapshot, path, selection, ranges, readable, lost, whole, choice, confirmed, left_alone
+    )
 
 
 def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) -> Iterable[ChunkLocation]:
@@ -150,26 +156,68 @@ def _look(
     choice: Choice,
     target: bytes,
     context: RestoreContext,
-) -> Confirmed:
-    """The entries at the target that stay, are replaced, and go."""
-    if _is_empty(target):
-        return NOTHING
+) -> tuple[Confirmed, Sequence[str]]:
+    """The entries at the target that stay, are replaced, and go; what is left alone, in sentences."""
+    spared = [*spared_below(base, target, (context.inventory.lock_directory, *context.spared))]
+    ours = _numbers_at(tx, snapshot, spared)
+    left_alone = [f"{shown_path(path)} is left as it is: nightvault itself uses it" for path in ours]
+    stays = frozenset(chain.from_iterable(ours.values()))
     existing = Existing(target)
     try:
-        kept, replaced = compare(existing, selection, choice, context.secret.chunk_key)
-        extraneous: tuple[bytes, ...] = ()
-        if choice.delete:
-            rows = rows_below(tx, snapshot, base, choice)
-            stem = base.rstrip(b"/") + b"/"
-            chosen = [stem + one.path for one in selection.directories if not one.on_the_way]
-            if not (choice.paths or choice.globs or choice.include):
-                chosen.append(base)
-            spared = spared_below(base, target, (context.inventory.lock_directory, *context.spared))
-            sieve = Sieve(choice)
-            extraneous = tuple(find_extraneous(existing, rows, chosen, base, snapshot, sieve, tuple(spared)))
+        found = compare(existing, without(selection, stays), choice, context.secret.chunk_key)
+        left_alone += found.left_alone
+        confirmed = Confirmed(found.kept | stays, found.replaced)
+        if not choice.delete:
+            return confirmed, left_alone
+        finder = ExtraneousFinder(
+            existing,
+            base,
+            _chosen(selection, base, choice),
+            snapshot,
+            Sieve(choice),
+            spared,
+            _entered_mounts(tx, snapshot, base),
+        )
+        extraneous = tuple(finder.find(rows_below(tx, snapshot, base, choice)))
     finally:
         existing.close()
-    return Confirmed(frozenset(kept), replaced, extraneous)
+    left_alone += (
+        f"--delete leaves {shown_path(path)} alone: another file system is mounted there; "
+        "to judge it, too, restore it alone, with --target"
+        for path in (os.path.join(target, path) for path in finder.left)
+    )
+    return replace(confirmed, extraneous=extraneous, crossed=tuple(finder.crossed)), left_alone
+
+
+def _chosen(selection: Selection, base: bytes, choice: Choice) -> Iterator[bytes]:
+    """The directories of which everything was chosen, as the snapshot has them."""
+    stem = base.rstrip(b"/") + b"/"
+    yield from (stem + entry.path for entry in selection.directories if not entry.on_the_way)
+    if not (choice.paths or choice.globs or choice.include):
+        yield base
+
+
+def _numbers_at(
+    tx: Transaction, snapshot: Snapshot, paths: Iterable[bytes]
+) -> Mapping[bytes, Collection[int]]:
+    """Numbers of a snapshot's entries at and below each of these paths, if it has any there."""
+    found: dict[bytes, set[int]] = {}
+    for path in paths:
+        job, number = snapshot.job_number, snapshot.number
+        top = entries.entry_at(tx, job, path, number) if path != ROOT else None
+        numbers = {row.number for _, row in entries.entries_below(tx, job, path, number)}
+        if top is not None:
+            numbers.add(top.number)
+        if numbers:
+            found[path] = numbers
+    return found
+
+
+def _entered_mounts(tx: Transaction, snapshot: Snapshot, base: bytes) -> Collection[bytes]:
+    """Mount points below a directory, as the newest backup knows them, in which the snapshot has entries."""
+    job, number = snapshot.job_number, snapshot.number
+    points = mounts.mount_points_below(tx, job=job, path=base)
+    return {path for path in points if next(entries.entries_below(tx, job, path, number), None) is not None}
 
 
 def _why_lost(archive: Archive | None, signer_public: bytes, *, is_asked: bool) -> str:

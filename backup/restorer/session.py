@@ -133,15 +133,15 @@ class Session:
 
     def _remove(self) -> None:
         """Remove what was confirmed, before directories get their times; not where files could not come."""
-        extraneous = self._plan.confirmed.extraneous
-        if not extraneous:
+        confirmed = self._plan.confirmed
+        if not confirmed.extraneous:
             return
         if self._plan.selection.problems or self._counts.all_problems():
             self._context.progress.note("not everything could be restored: nothing is removed")
             return
         existing = Existing(self._restore.target)
         try:
-            self._counts.removed = remove_extraneous(existing, extraneous, self._counts.problems.append)
+            self._counts.removed = remove_extraneous(existing, confirmed, self._counts.problems.append)
         finally:
             existing.close()
 

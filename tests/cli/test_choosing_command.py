@@ -276,3 +276,79 @@ def test_nothing_is_removed_where_files_could_not_come(server: Server, tmp_path:
     result = server.run(*words)
     assert result.exit_code != 0
     assert (out / "stray").exists()
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite", "if-changed")])
+def test_what_stands_where_a_directory_comes_is_counted_and_asked_for(
+    server: Server, tmp_path: Path, overwrite: tuple[str, ...]
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    restore(server, target=out, snapshot=f"latest:{server.source}")
+    shutil.rmtree(out / "deep")
+    (out / "deep").write_text("somebody's")
+    words = ("restore", f"latest:{server.source}", "--target", out, "--key", server.key_file, *overwrite)
+    count = 1 if overwrite else 3  # else a.txt and the link, too
+    assert server.json(*words, "--dry-run")["replaced"] == count
+    elsewhere.mkdir()
+    (out / "deep").unlink()
+    (out / "deep").symlink_to(elsewhere)
+    assert server.json(*words, "--dry-run")["replaced"] == count
+    assert server.json(*words, "--overwrite", "never", "--dry-run")["replaced"] == 0
+    (out / "deep").unlink()
+    assert server.json(*words, "--dry-run")["replaced"] == count - 1
+    shutil.move(server.source / "deep", elsewhere / "deep")
+    (server.source / "deep").write_text("somebody's")
+    in_place = ("restore", f"latest:{server.source}", "--in-place", "--key", server.key_file, *overwrite)
+    assert f"replace {'1 file' if overwrite else '3 files'}?" in server.fails(2, *in_place)
+    assert (server.source / "deep").read_text() == "somebody's"
+
+
+def test_another_vault_below_the_target_is_not_removed(server: Server, tmp_path: Path) -> None:
+    """One that the config does not name, at a place that the snapshot has, and at one that it has not."""
+    vaults = [server.source / "old", server.source / "deep" / "er" / "new"]
+    vaults[0].mkdir()
+    (vaults[0] / "nightvault-vault.json").write_text("{}")
+    server.backup()
+    (vaults[1] / "archives").mkdir(parents=True)
+    shutil.copy(vaults[0] / "nightvault-vault.json", vaults[1])
+    for vault in vaults:
+        (vault / "archives" / "aa").mkdir(parents=True)
+        (vault / "archives" / "aa" / "an archive").write_text("x")
+    (server.source / "stray").write_text("x")
+    server.done("restore", "latest", "--in-place", "--delete", "--yes", "--key", server.key_file)
+    assert not (server.source / "stray").exists()
+    assert all((vault / "archives" / "aa" / "an archive").exists() for vault in vaults)
+
+
+def test_hard_links_that_became_copies_are_told(server: Server, tmp_path: Path) -> None:
+    os.link(server.source / "a.txt", server.source / "deep" / "linked")
+    server.backup()
+    out, at = tmp_path / "out", f"latest:{server.source}"
+    restore(server, target=out, snapshot=at)
+    assert "hard links" not in restore(server, "--overwrite", "if-changed", target=out, snapshot=at)
+    (out / "copy").write_bytes((out / "a.txt").read_bytes())
+    shutil.copystat(out / "a.txt", out / "copy")
+    (out / "copy").rename(out / "a.txt")
+    told = restore(server, "--overwrite", "if-changed", target=out, snapshot=at)
+    assert "2 names are hard links in the snapshot, and files of their own at the target" in told
+
+
+def test_a_restore_in_place_leaves_its_own_state_and_vault_alone(server: Server) -> None:
+    """After a disaster a whole machine is restored over the state that was rebuilt for it."""
+    server.config.write_text(server.config.read_text().replace(str(server.source), str(server.folder)))
+    server.backup()
+    kept = (server.state / "inventory.sqlite").stat().st_ino
+    (server.state).chmod(0o711)
+    (server.source / "a.txt").unlink()
+    words = ("restore", "latest", "--in-place", "--key", server.key_file)
+    told = server.json(*words, "--dry-run")
+    assert told["kept"] > 2
+    result = server.done(*words, "--yes")
+    assert (server.source / "a.txt").read_text() == "alpha\n"
+    assert (server.state / "inventory.sqlite").stat().st_ino == kept
+    assert server.state.stat().st_mode & 0o777 == 0o711
+    for place in (server.state, server.folder / "vault"):
+        assert f"{place} is left as it is: nightvault itself uses it" in result.stderr.replace("\n", " ")
+    assert len(server.json("snapshots")) == 2
+    restore(server, target=server.folder / "elsewhere")
+    assert (server.folder / "elsewhere" / server.state.relative_to("/") / "inventory.sqlite").exists()

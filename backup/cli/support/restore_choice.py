@@ -117,9 +117,13 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
 
 
 def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
-    """Warn of patterns and paths that match nothing."""
+    """Warn of patterns and paths that match nothing, and of what is left alone at the target."""
     for option in plan.selection.unmet:
         cli.warn(f"{option} names nothing in snapshot {plan.snapshot.id[:8]}")
+    for sentence in plan.left_alone[:_SHOWN]:
+        cli.warn(f"warning: {sentence}")
+    if len(plan.left_alone) > _SHOWN:
+        cli.warn(f"warning: … and {len(plan.left_alone) - _SHOWN:,} more like these")
 
 
 def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, overwrite: str | None) -> None:

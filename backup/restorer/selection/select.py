@@ -260,7 +260,7 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
         return selection
     files = selection.files.only(*_left(selection.files.entries, kept))
     return Selection(
-        directories=selection.directories,
+        directories=selection.directories.only(*_left(selection.directories, kept)),
         specials=selection.specials.only(*_left(selection.specials, kept)),
         files=files,
         locations=selection.locations.only(Marks(files.chunks)),

@@ -10,22 +10,27 @@ from msgspec import Struct, field
 from backup.format.rows import pack_u64, unpack_u64
 
 
-class _Kept(msgspec.Struct):
+class _Kept(msgspec.Struct, omit_defaults=True):
     kept: bytes
     replaced: int
     extraneous: list[bytes] = msgspec.field(name="surplus")  # its name in inventories since 0.1.0
+    crossed: list[bytes] = msgspec.field(default_factory=list)
 
 
 class Confirmed(Struct, frozen=True):
-    """Numbers of the entries that stay, how many are replaced, and the extraneous paths to remove."""
+    """Numbers of the entries that stay, how many are replaced, and the extraneous paths to remove.
+
+    `crossed` are the mount points on the way from the target to these paths.
+    """
 
     kept: Collection[int] = field(default_factory=frozenset)
     replaced: int = 0
     extraneous: tuple[bytes, ...] = ()
+    crossed: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         """The value as bytes."""
-        row = _Kept(pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous))
+        row = _Kept(pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous), list(self.crossed))
         return msgspec.msgpack.encode(row)
 
     @classmethod
@@ -34,7 +39,8 @@ class Confirmed(Struct, frozen=True):
         if not data:
             return NOTHING
         row = msgspec.msgpack.decode(data, type=_Kept)
-        return cls(frozenset(unpack_u64(row.kept)), row.replaced, tuple(row.extraneous))
+        kept, removed = frozenset(unpack_u64(row.kept)), tuple(row.extraneous)
+        return cls(kept, row.replaced, removed, tuple(row.crossed))
 
 
 NOTHING = Confirmed()

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from typing import NamedTuple
 
 from backup.format.naming import chunk_id
 from backup.format.rows import unpack_u64
@@ -92,25 +93,46 @@ class Existing:
         self._known = (b"", self._top)
 
 
-def compare(
-    existing: Existing, selection: Selection, choice: Choice, chunk_key: bytes
-) -> tuple[set[int], int]:
-    """Numbers of the entries that stay under the choice, and how many others would be replaced."""
+class Compared(NamedTuple):
+    """Numbers of the entries that stay, how many others would be replaced, and what stays otherwise."""
+
+    kept: set[int]
+    replaced: int
+    left_alone: list[str]  # in sentences
+
+
+def compare(existing: Existing, selection: Selection, choice: Choice, chunk_key: bytes) -> Compared:
+    """What a choice makes of the entries that exist.
+
+    Counted as replaced is also what stands where a directory comes, and is none.
+    """
     kept: set[int] = set()
-    replaced = 0
+    replaced = apart = 0
+    if choice.overwrite is not Overwrite.NEVER:
+        replaced = sum(_is_in_the_way(existing, entry) for entry in selection.directories)
     groups = ((file.entry, file) for file in selection.files)
-    for first, file in chain(groups, ((one, None) for one in selection.specials)):
-        there = [one for one in first.names if existing.stat(one.directory, one.name) is not None]
+    for first, file in chain(groups, ((special, None) for special in selection.specials)):
+        found = [(entry, existing.stat(entry.directory, entry.name)) for entry in first.names]
+        there = [entry for entry, status in found if status is not None]
         if choice.overwrite is Overwrite.NEVER:
             stay = there
-        elif choice.overwrite is Overwrite.IF_CHANGED and len(there) == 1 + len(first.links):
-            same = all(_is_same(existing, one, file, selection, choice, chunk_key) for one in first.names)
+        elif choice.overwrite is Overwrite.IF_CHANGED and len(there) == len(found):
+            same = all(_is_same(existing, entry, file, selection, choice, chunk_key) for entry in first.names)
             stay = there if same else []
+            inodes = {(status.st_dev, status.st_ino) for _, status in found if status is not None}
+            apart += len(found) if same and len(inodes) > 1 else 0
         else:
             stay = []
-        kept.update(one.number for one in stay)
+        kept.update(entry.number for entry in stay)
         replaced += len(there) - len(stay)
-    return kept, replaced
+    told = f"{apart:,} names are hard links in the snapshot, and files of their own at the target"
+    return Compared(kept, replaced, [f"{told}: they stay so, as their content is the same"] if apart else [])
+
+
+def _is_in_the_way(existing: Existing, entry: RestoreEntry) -> bool:
+    """Whether a file, or anything else that is no directory, would be removed for a chosen directory."""
+    found = None if entry.on_the_way else existing.stat(entry.directory, entry.name)
+    return found is not None and not stat.S_ISDIR(found.st_mode)
 
 
 def _is_same(

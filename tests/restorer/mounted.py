@@ -1,0 +1,216 @@
+"""Restores amid real mounts: `python -m tests.restorer.mounted FOLDER`, in a mount namespace of its own.
+
+It prints one JSON line: by case, what is left below the place and what was told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backup.model import Tier, VaultName
+from backup.restorer.restore import RestorePlan, advance, begin_restore, deliver, plan_restore
+from backup.restorer.selection.choice import Choice
+from backup.source.filters import Filters
+from backup.vault.directory import DirectoryVault
+from tests.support.backups import Site
+from tests.support.doubles import ManualClock
+
+DELETING = Choice(delete=True)
+
+
+def mount(*words: object) -> None:
+    """Mount something; the namespace ends with this process."""
+    subprocess.run(["mount", *map(str, words)], check=True)
+
+
+def tmpfs(place: Path, *names: str) -> None:
+    """An empty file system with these files on it."""
+    place.mkdir(parents=True, exist_ok=True)
+    mount("-t", "tmpfs", "tmpfs", place)
+    for name in names:
+        plant(place / name)
+
+
+def plant(path: Path) -> None:
+    """A file, and the directories that it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(path.name)
+
+
+def below(place: Path) -> list[str]:
+    """The paths of files below a place, mounts included."""
+    return sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
+
+
+class Case:
+    """One folder with a source and a vault."""
+
+    def __init__(self, folder: Path, source: str = "source") -> None:
+        self.folder, self.source, self.clock = folder, folder / source, ManualClock()
+        self.source.mkdir(parents=True, exist_ok=True)
+
+    def back_up(self, **filters: Any) -> None:
+        """Make the snapshot that is restored afterwards."""
+        vault = DirectoryVault(VaultName("disk"), str(self.folder / "vault"), self.clock)
+        vault.create()
+        places = self.folder / "site", vault, [self.source]
+        self.site = Site.create(*places, clock=self.clock, filters=Filters(**filters))
+        self.site.backup()
+
+    def plan(self, choice: Choice = DELETING, target: Path = Path("/"), path: bytes = b"/") -> RestorePlan:
+        """Plan a restore in place, or the restore of a path elsewhere."""
+        return plan_restore(
+            self.site.snapshot(), path, self.site.restore_world, choice, target=os.fsencode(target)
+        )
+
+    def carry_out(self, plan: RestorePlan, target: Path = Path("/")) -> dict[str, Any]:
+        """Restore, and tell what is left at the source and what was said."""
+        world = self.site.restore_world
+        restore = begin_restore(
+            plan, os.fsencode(target), world, tier=Tier.STANDARD, keys=lambda: [self.site.key]
+        )
+        report = deliver(restore, advance(restore, world), world)
+        left = self.source if target == Path("/") else target
+        return {
+            "files": below(left),
+            "removed": report.removed,
+            "problems": [problem.detail for problem in report.problems],
+            "left_alone": [sentence.replace(f"{self.folder}/", "") for sentence in plan.left_alone],
+        }
+
+
+def entered_by_none(case: Case) -> dict[str, Any]:
+    """A job of one file system saves a mount point as an empty directory."""
+    tmpfs(case.source / "disk", "one", "deep/two")
+    plant(case.source / "top")
+    case.back_up(one_file_system=True)
+    plant(case.source / "stray")
+    return case.carry_out(case.plan())
+
+
+def named_alone(case: Case) -> dict[str, Any]:
+    """The same, and somebody chooses just that directory."""
+    tmpfs(case.source / "disk", "one", "deep/two")
+    case.back_up(one_file_system=True)
+    return case.carry_out(case.plan(Choice(delete=True, paths=(os.fsencode(case.source / "disk"),))))
+
+
+def entered_by_the_job(case: Case) -> dict[str, Any]:
+    """The job saves what is on the disk, and `--delete` stays on that of the source all the same."""
+    tmpfs(case.source / "disk", "one")
+    case.back_up()
+    plant(case.source / "disk" / "stray")
+    plant(case.source / "stray")
+    return case.carry_out(case.plan())
+
+
+def chosen_on_a_disk(case: Case) -> dict[str, Any]:
+    """The same, and somebody chooses just that directory."""
+    tmpfs(case.source / "disk", "one")
+    case.back_up()
+    plant(case.source / "disk" / "stray")
+    plant(case.source / "stray")
+    return case.carry_out(case.plan(Choice(delete=True, paths=(os.fsencode(case.source / "disk"),))))
+
+
+def mounted_since(case: Case) -> dict[str, Any]:
+    """A disk is mounted over a directory of the snapshot afterwards."""
+    plant(case.source / "disk" / "old")
+    case.back_up()
+    tmpfs(case.source / "disk", "one", "deep/two")
+    plant(case.source / "stray")
+    return case.carry_out(case.plan())
+
+
+def bound_since(case: Case) -> dict[str, Any]:
+    """The same file system is mounted there: its device is the one around it."""
+    plant(case.source / "disk" / "old")
+    case.back_up()
+    plant(case.folder / "elsewhere" / "one")
+    mount("--bind", case.folder / "elsewhere", case.source / "disk")
+    return case.carry_out(case.plan())
+
+
+def over_the_source(case: Case) -> dict[str, Any]:
+    """A disk is mounted over the source itself."""
+    plant(case.source / "old")
+    case.back_up()
+    tmpfs(case.source, "one")
+    return case.carry_out(case.plan())
+
+
+def source_on_a_disk(case: Case) -> dict[str, Any]:
+    """The source is a disk of its own, as `/home` often is: that is judged as always."""
+    tmpfs(case.source, "top")
+    case.back_up()
+    plant(case.source / "stray")
+    return case.carry_out(case.plan())
+
+
+def source_below_a_disk(case: Case) -> dict[str, Any]:
+    """The disk is mounted above the source."""
+    tmpfs(case.source.parent)
+    plant(case.source / "top")
+    case.back_up()
+    plant(case.source / "stray")
+    return case.carry_out(case.plan())
+
+
+def target_is_a_disk(case: Case) -> dict[str, Any]:
+    """Whoever names a mount point as the target means what is on it."""
+    plant(case.source / "top")
+    case.back_up()
+    out = case.folder / "out"
+    tmpfs(out, "stray", "deep/stray")
+    tmpfs(out / "deep" / "disk", "one")
+    plan = case.plan(target=out, path=os.fsencode(case.source))
+    return case.carry_out(plan, out)
+
+
+def mounted_while_it_waits(case: Case) -> dict[str, Any]:
+    """What was listed lies below a mount point by the time that it is removed."""
+    plant(case.source / "disk" / "old")
+    case.back_up()
+    plant(case.source / "disk" / "stray")
+    plant(case.source / "stray")
+    plan = case.plan()
+    tmpfs(case.source / "disk", "stray")
+    return case.carry_out(plan)
+
+
+CASES: dict[str, Callable[[Case], dict[str, Any]]] = {
+    each.__name__: each
+    for each in (
+        entered_by_none,
+        named_alone,
+        entered_by_the_job,
+        chosen_on_a_disk,
+        mounted_since,
+        bound_since,
+        over_the_source,
+        source_on_a_disk,
+        source_below_a_disk,
+        target_is_a_disk,
+        mounted_while_it_waits,
+    )
+}
+
+
+def main() -> None:
+    """Run each case in a folder of its own."""
+    folder = Path(sys.argv[1])
+    found = {}
+    for name, run in CASES.items():
+        case = Case(folder / name, "above/source" if run is source_below_a_disk else "source")
+        found[name] = run(case)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""`--delete` amid real mounts: directories are judged on their own file system, as the snapshot had it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.emulated import REPOSITORY
+
+APART = ["unshare", "--mount", "--propagation", "private"]
+DISK, SOURCE = "source/disk", "source"
+
+
+def may_mount() -> bool:
+    """Whether we are root, and more than root of a container that may not."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    tried = [*APART, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not may_mount(), reason="needs root and a mount namespace")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What came of each case of `mounted.py`."""
+    words = [*APART, sys.executable, "-m", "tests.restorer.mounted", str(tmp_path_factory.mktemp("mounted"))]
+    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, timeout=120)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("case", "files", "removed", "left"),
+    [
+        ("entered_by_none", ["disk/deep/two", "disk/one", "top"], 1, DISK),
+        ("named_alone", ["disk/deep/two", "disk/one"], 0, DISK),
+        ("entered_by_the_job", ["disk/one", "disk/stray"], 1, DISK),
+        ("chosen_on_a_disk", ["disk/one", "stray"], 1, None),
+        ("mounted_since", ["disk/deep/two", "disk/old", "disk/one"], 1, DISK),
+        ("bound_since", ["disk/old", "disk/one"], 0, DISK),
+        ("over_the_source", ["old", "one"], 0, SOURCE),
+        ("source_on_a_disk", ["top"], 1, None),
+        ("source_below_a_disk", ["top"], 1, None),
+        ("target_is_a_disk", ["deep/disk/one", "top"], 2, None),
+    ],
+)
+def test_other_file_systems_stay(
+    found: dict[str, Any], case: str, files: list[str], removed: int, left: str | None
+) -> None:
+    told = [f"--delete leaves {left} alone: another file system is mounted there"] if left else []
+    assert (found[case]["files"], found[case]["removed"]) == (files, removed)
+    assert [sentence.partition(";")[0] for sentence in found[case]["left_alone"]] == told
+    assert found[case]["problems"] == []
+
+
+def test_what_is_mounted_between_the_question_and_the_removal_stays(found: dict[str, Any]) -> None:
+    after = found["mounted_while_it_waits"]
+    assert (after["files"], after["removed"]) == (["disk/old", "disk/stray"], 1)
+    (problem,) = after["problems"]
+    assert "another file system was mounted there" in problem
