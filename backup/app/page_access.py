@@ -1,7 +1,8 @@
-"""What the page's group may see of the state directory: the inventory, and nothing else that matters.
+"""What the page's group may see of the state directory: a copy of the inventory, and nothing else.
 
-Only where `[web]` is configured. The directory can be entered and listed, the inventory and what SQLite keeps
-beside it can be read; keys, spool and all else stay for their owner alone.
+Only where `[web]` is configured. The directory can be entered and listed, and the copy that
+`inventory/page_copies.py` makes can be read; the inventory itself, keys, spool and all else stay for their
+owner alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import suppress
 from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
 from backup.inventory.database import sqlite_path
+from backup.inventory.page_copies import remove_page_copy
 
 PAGE_SOCKET = "page.sock"
 _BESIDE = ("", "-wal", "-shm")
@@ -33,27 +35,39 @@ def page_group(config: Config) -> int | None:
 
 
 def open_to_page(config: Config, group: int) -> None:
-    """Let the group read the inventory; what is so already stays. `NightvaultError` if it cannot be."""
-    path = sqlite_path(config.inventory_url) or ""
+    """Let the group enter the state directory; the inventory itself is for its owner alone.
+
+    Whoever may read an SQLite file may lock it, and so keep all others from writing: the group is given a
+    copy. `NightvaultError` if it cannot be.
+    """
     try:
         _let(config.state_dir, group, 0o750)
-        for end in _BESIDE:
-            with suppress(FileNotFoundError):
-                _let(path + end, group, 0o640)
     except OSError as error:
         raise NightvaultError(
-            f"the page's group may not read {error.filename}: {error.strerror}",
+            f"the page's group may not enter {error.filename}: {error.strerror}",
             advice="the daemon has to run as root, or as a member of that group",
         ) from error
+    _close_inventory(config)
 
 
 def close_to_page(config: Config) -> None:
     """Take back what `open_to_page` allowed, once `[web]` is gone from the config."""
+    _take_back(config.state_dir, 0o750, 0o700)
+    _close_inventory(config)
+    remove_page_copy(config.state_dir)
+
+
+def _close_inventory(config: Config) -> None:
+    """Take back that the group reads the inventory, which versions before this allowed."""
     path = sqlite_path(config.inventory_url) or ""
-    for place, mode in ((config.state_dir, 0o700), *((path + end, 0o600) for end in _BESIDE)):
-        with suppress(OSError):
-            if stat.S_IMODE(os.stat(place).st_mode) == mode | (0o050 if mode == 0o700 else 0o040):
-                os.chmod(place, mode)
+    for end in _BESIDE:
+        _take_back(path + end, 0o640, 0o600)
+
+
+def _take_back(path: str, was: int, mode: int) -> None:
+    with suppress(OSError):
+        if stat.S_IMODE(os.lstat(path).st_mode) == was:
+            os.chmod(path, mode)
 
 
 def _let(path: str, group: int, mode: int) -> None:

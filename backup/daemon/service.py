@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -19,6 +19,7 @@ from backup.daemon.board import Board
 from backup.daemon.control import ControlServer
 from backup.daemon.executor import Executor
 from backup.daemon.loop import Loop
+from backup.daemon.page_watcher import PageWatcher
 from backup.daemon.reload import differences, require_same_place
 from backup.daemon.systemd import Systemd
 from backup.daemon.task_run import FollowedProgress, Watcher, Work
@@ -52,7 +53,8 @@ class Service:
         """Run tasks until asked to stop; False if some run did not end in time, and the process has to."""
         work = TaskWork(self.config, self.clock, RestoreUnits.of(self.environ))
         teller = Teller(lambda: self.config, self.clock)
-        executor = Executor(self.told(work), self.clock, (*self.watchers, teller))
+        page = PageWatcher(lambda: self.config)
+        executor = Executor(self.told(work), self.clock, (*self.watchers, teller, page))
         executor.board = board = Board(
             all_tasks(self.config),
             InventoryBook(self.config),
@@ -62,7 +64,7 @@ class Service:
         )
         verbs = Verbs(self.config, board, self.clock)
         log_tasks(board.scheduled)
-        with _listening(self.config.state_dir, verbs), teller.sending():
+        with _listening(self.config.state_dir, verbs, page), teller.sending():
             return Loop(
                 board,
                 executor,
@@ -94,47 +96,57 @@ class Service:
 
 
 @contextmanager
-def _listening(directory: str, verbs: Verbs) -> Iterator[None]:
+def _listening(directory: str, verbs: Verbs, page: PageWatcher) -> Iterator[None]:
     """The sockets; a daemon that cannot have one does its work all the same."""
-    sockets = [ControlServer(directory, verbs.all()), *_page_socket(verbs)]
+    group = _group_of_page(verbs.config)
+    sockets = [ControlServer(directory, verbs.all())]
+    if verbs.config.web is not None:
+        sockets.append(_page_socket(verbs, page, group))
     for one in sockets:
         try:
             one.start()
         except OSError as error:
             _log.warning("there is no socket %s in %s: %s", one.name, directory, error.strerror)
     try:
-        yield
+        with page.copying(group) if group is not None else nullcontext():
+            yield
     finally:
         for one in sockets:
             one.close()
 
 
-def _page_socket(verbs: Verbs) -> Iterator[ControlServer]:
-    """The page's socket, where `[web]` is configured; its group may read the inventory from now on.
+def _group_of_page(config: Config) -> int | None:
+    """The page's group, which may enter the state directory from now on; None where there is none.
 
-    Without such a group it is for the daemon's own user, who may read the inventory anyway.
+    Without `[web]` what it was allowed is taken back.
     """
-    config = verbs.config
     if config.web is None:
         close_to_page(config)
         remove_page_config(config)
-        return
+        return None
     _hand_to_page(config)
-    group = None
     try:
-        if (named := page_group(config)) is not None:
-            open_to_page(config, named)
-            group = named
+        if (group := page_group(config)) is not None:
+            open_to_page(config, group)
+        return group
     except NightvaultError as error:
         _log.warning("only a page of this daemon's own user is served: %s", error)
+        return None
 
-    def status(request: Mapping[str, object]) -> Mapping[str, Any]:
-        if group is not None:
-            with suppress(NightvaultError):  # a rebuild makes a new file, which is its owner's alone
-                open_to_page(verbs.config, group)
-        return verbs.status(request)
 
-    yield ControlServer(config.state_dir, {**verbs.of_page(), "status": status}, PAGE_SOCKET, group=group)
+def _page_socket(verbs: Verbs, page: PageWatcher, group: int | None) -> ControlServer:
+    """The page's socket; without a group it is for the daemon's own user, who may read the inventory."""
+
+    def status(request: Mapping[str, object]) -> dict[str, Any]:
+        told = verbs.status(request)
+        if group is None:
+            return told
+        page.is_looked_at()
+        return {**told, **page.document()}
+
+    return ControlServer(
+        verbs.config.state_dir, {**verbs.of_page(), "status": status}, PAGE_SOCKET, group=group
+    )
 
 
 def _hand_to_page(config: Config) -> None:

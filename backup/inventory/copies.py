@@ -47,7 +47,7 @@ def copy_inventory(connections: Connections, target: str, state: str, *, replace
     folder, size = copies_in(state), database_size(connections)
     part = os.path.join(folder, "copy.part")
     for place in {folder, os.path.dirname(os.path.abspath(target))}:
-        _require_room(place, size, f"the copy {target}")
+        require_room(place, size, f"the copy {target}")
     with hold_lock(state, "copy"), Draft(os.path.join(folder, "copy"), beside=part) as draft:
         _clear_beside(part)  # of a process that was killed
         try:
@@ -169,7 +169,7 @@ def vacuum(connections: Connections, folder: str) -> tuple[int, int]:
     leaves the one from before. `SpoolError` where there is no room for that.
     """
     before = database_size(connections)
-    _require_room(folder, 2 * before, "the inventory, written anew,")
+    require_room(folder, 2 * before, "the inventory, written anew,")
     had = os.environ.get("SQLITE_TMPDIR")
     os.environ["SQLITE_TMPDIR"] = folder
     try:
@@ -186,7 +186,8 @@ def vacuum(connections: Connections, folder: str) -> tuple[int, int]:
     return before, database_size(connections)
 
 
-def _require_room(folder: str, size: int, what: str) -> None:
+def require_room(folder: str, size: int, what: str) -> None:
+    """Raise `SpoolError` unless a folder has room for so many bytes; `what` needs it."""
     try:
         found = os.statvfs(folder)
     except OSError as error:

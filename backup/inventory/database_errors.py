@@ -16,6 +16,7 @@ from backup.errors import (
     SpoolError,
     StateDeniedError,
 )
+from backup.wording import printable
 
 REBUILD_ADVICE = (
     "`sqlite3 FILE 'pragma integrity_check'` says more; what is whole in the vault comes back with "
@@ -63,7 +64,22 @@ def our_errors(where: str | None) -> Iterator[None]:
         kind, what = (
             _MEANINGS.get(detailed) or _MEANINGS.get(code) or (InventoryDamagedError, "cannot be used")
         )
+        if kind is LockedError:
+            text += _held_by(where)
         raise kind(f"the inventory {where} {what}: {text}") from error
+
+
+def _held_by(path: str | None) -> str:
+    """The processes that keep others from writing, for a message."""
+    from backup.inventory.holders import database_holders  # for an error alone
+
+    found = database_holders(path) if path else ()
+    told = ", ".join(
+        f"process {one.process} ({printable(one.command[:60])})" if one.command else f"process {one.process}"
+        for one in found
+        if one.process
+    )
+    return f"; its lock is held by {told}" if told else ""
 
 
 def _cause_in(error: Exception) -> Exception | None:

@@ -1,15 +1,20 @@
-"""The locks of an inventory that are held now, found without taking one: looking must not block a run."""
+"""The locks of an inventory that are held now, found without taking one: looking must not block a run.
+
+Those of the state directory, by name, and those of SQLite, by which one process writes at a time.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
 from backup.inventory.runs import COMMITTING, Outcome, Run, RunKind
 
 _LOCKS = "/proc/locks"  # proc(5): number, FLOCK, ADVISORY, WRITE, pid, device:inode, from, to
+_WRITE_BYTE = 120  # of the log's index (sqlite.org/walformat.html, 2.3.1)
 
 
 class Holder(Struct, frozen=True):
@@ -44,6 +49,49 @@ def held_locks(directory: str) -> frozenset[str] | None:
     """The names of the locks that processes of this machine hold; None if the system does not tell."""
     found = holders(directory)
     return None if found is None else frozenset(found)
+
+
+def database_holders(path: str) -> Sequence[Holder]:
+    """The processes that hold a lock by which this one cannot write to the database at a path.
+
+    A lock that the system has without a process is one of a file that somebody has open.
+    """
+    found: set[int] = set()
+    try:
+        with open(_LOCKS, encoding="ascii", errors="replace") as file:
+            fields = [line.split() for line in file]
+        for name, hinders in ((path, _hinders_any), (f"{path}-shm", _hinders_writers)):
+            at = os.stat(name)
+            mine = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
+            for one in fields:
+                if len(one) > 7 and one[1] in {"POSIX", "OFDLCK"} and one[5] == mine and hinders(one):
+                    owners = _having_open(at) if one[4] == "-1" else {max(0, int(one[4]))}
+                    found |= owners - {os.getpid()}
+    except (OSError, ValueError):
+        pass
+    return [_holder(one) for one in sorted(found)]
+
+
+def _hinders_any(lock: Sequence[str]) -> bool:
+    return lock[3] == "WRITE"
+
+
+def _hinders_writers(lock: Sequence[str]) -> bool:
+    """Whether a lock of the log's index is that of the one who writes, or keeps everybody from it."""
+    last = _WRITE_BYTE if lock[7] == "EOF" else int(lock[7])
+    return int(lock[6]) <= _WRITE_BYTE <= last
+
+
+def _having_open(file: os.stat_result) -> set[int]:
+    """The processes that have a file open, as far as this one may look."""
+    found = set()
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            for handle in os.listdir(f"/proc/{process}/fd"):
+                with suppress(OSError):
+                    if os.path.samestat(os.stat(f"/proc/{process}/fd/{handle}"), file):
+                        found.add(int(process))
+    return found
 
 
 def _holder(process: int) -> Holder:

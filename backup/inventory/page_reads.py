@@ -1,5 +1,8 @@
 """Reads an inventory that another process writes, for as long as this one runs: for the page.
 
+Where this process may not read the inventory, it reads the copy that the daemon makes for it
+(`page_copies.py`), which nobody writes to.
+
 Connections cannot write, and never open the file as immutable while somebody may write to it. SQLite keeps
 its newest changes and their index beside the database; where this process may not make these files and they
 are not there, nobody writes: then the database is read as it is, and what was read counts only if no writer
@@ -14,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import BoundedSemaphore, Event, Lock
 from typing import TypeVar
 from urllib.parse import quote
@@ -45,9 +49,13 @@ _LONGEST_WAIT = 5.0  # seconds, for one of the places
 
 @dataclass(slots=True)
 class PageReads:
-    """Read transactions on the inventory at `url`, `most` at once, each ended after `seconds`."""
+    """Read transactions on the inventory at `url`, `most` at once, each ended after `seconds`.
+
+    `copy` is the path of the copy for those who may not read the inventory; "" for none.
+    """
 
     url: str
+    copy: str = ""
     most: int = 4
     seconds: float = 10.0
     _connections: Connections | None = field(default=None, init=False)
@@ -71,10 +79,11 @@ class PageReads:
         `NoInventoryError`, `StateDeniedError`, `InventoryNewerError`, `LockedError`.
         """
         for attempt in range(_ATTEMPTS):
-            before = self._stamp()
-            is_settled = before[1] is None and not os.access(os.path.dirname(self.path) or ".", os.W_OK)
+            is_copied = self._is_copied()
+            before = () if is_copied else self._stamp()
+            is_settled = not is_copied and before[1] is None and not _may_write_beside(self.path)
             try:
-                with self._reading(is_settled=is_settled) as tx:
+                with self._reading(is_copied=is_copied, is_settled=is_settled) as tx:
                     made = make(tx)
             except NightvaultError as error:
                 if attempt == _ATTEMPTS - 1 or not _may_pass(error):
@@ -85,9 +94,28 @@ class PageReads:
                 return made
         raise LockedError("the inventory changes at this moment", advice="try again in a moment")
 
+    def as_of(self) -> datetime | None:
+        """The time of the copy that is read; None where the inventory itself is."""
+        made = _stamp_of(self.copy) if self._is_copied() else None
+        return None if made is None else datetime.fromtimestamp(made[-1] / 1e9, UTC)
+
+    def _is_copied(self) -> bool:
+        """Whether the copy is read: the inventory is there, as far as can be known, and may not be read."""
+        if not self.copy or os.access(self.path, os.R_OK):
+            return False
+        try:
+            os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except PermissionError:
+            pass
+        return os.access(self.copy, os.R_OK)
+
     @contextmanager
-    def _reading(self, *, is_settled: bool) -> Iterator[Transaction]:
-        connections = _connections_to(self.path, "immutable=1") if is_settled else self._current()
+    def _reading(self, *, is_copied: bool, is_settled: bool) -> Iterator[Transaction]:
+        connections = (
+            _connections_to(self.path, "immutable=1") if is_settled else self._current(is_copied=is_copied)
+        )
         try:
             with self._room(), our_errors(self.path), connections.transaction() as tx:
                 _limit_time(tx.connection, self.seconds)
@@ -119,16 +147,19 @@ class PageReads:
         """What changes when somebody writes: file and log."""
         return _stamp_of(self.path), _stamp_of(f"{self.path}-wal")
 
-    def _current(self) -> Connections:
-        """The connections to the file that has the path now: a rebuild replaces it."""
-        found = (_stamp_of(self.path) or ())[:2]
+    def _current(self, *, is_copied: bool) -> Connections:
+        """The connections to the file that has the path now: a rebuild replaces it, and so does a copy."""
+        path, how = (self.copy, "immutable=1") if is_copied else (self.path, "")
+        found = _stamp_of(path) or ()
         if not found:
-            raise _gone(self.path)
+            raise _gone(path)
+        if not is_copied:
+            found = found[:2]  # it is written to
         with self._lock:
             if self._connections is None or found != self._file:
                 if self._connections is not None:
                     self._connections.close()
-                self._connections, self._file = _connections_to(self.path, ""), found
+                self._connections, self._file = _connections_to(path, how), found
             return self._connections
 
 
@@ -143,13 +174,17 @@ def _may_pass(error: NightvaultError) -> bool:
     return is_log_gone or isinstance(error, InventoryDamagedError | InventoryOpeningError)
 
 
+def _may_write_beside(path: str) -> bool:
+    return os.access(os.path.dirname(path) or ".", os.W_OK)
+
+
 def _stamp_of(path: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
-        raise StateDeniedError(f"permission denied: {path}") from error
+        raise _denied(path) from error
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -158,13 +193,20 @@ def _connections_to(path: str, how: str) -> Connections:
 
     def connect() -> sqlite3.Connection:
         if not os.access(path, os.R_OK):
-            raise StateDeniedError(f"permission denied: {path}") if os.path.exists(path) else _gone(path)
+            raise _denied(path) if os.path.exists(path) else _gone(path)
         connection = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
         for pragma in ("query_only=ON", f"cache_size=-{_MEMORY_KIB}", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
     return Connections(path, connect)
+
+
+def _denied(path: str) -> StateDeniedError:
+    return StateDeniedError(
+        f"permission denied: {path}",
+        advice="a page of another user reads a copy: does the daemon run, with [web] in its config?",
+    )
 
 
 def _gone(path: str) -> NoInventoryError:

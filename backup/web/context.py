@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from backup.config import Config
 from backup.config.web import WebSettings
+from backup.inventory.page_copies import page_copy
 from backup.protocols import Clock
 from backup.web.daemon_desk import Ask, DaemonDesk
 from backup.web.guard.accounts import Accounts
@@ -36,7 +37,7 @@ class WebContext(Struct, frozen=True):
             config=config,
             settings=settings,
             clock=clock,
-            reading=Reading(config.inventory_url),
+            reading=Reading(config.inventory_url, page_copy(config.state_dir)),
             daemon=DaemonDesk(ask, clock),
             accounts=Accounts(
                 accounts_path(config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -23,10 +24,14 @@ class Reading:
     jobs = await context.reading.view(list_jobs_view, now)    # list_jobs_view(tx, now)
     """
 
-    def __init__(self, url: str) -> None:
-        self._reads = PageReads(url, most=_AT_ONCE)
+    def __init__(self, url: str, copy: str = "") -> None:
+        self._reads = PageReads(url, copy, most=_AT_ONCE)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="view")
         self._waiting = 0
+
+    def as_of(self, now: datetime) -> datetime:
+        """The time of what is read: now, or that of the copy where a copy is read."""
+        return self._reads.as_of() or now
 
     async def view(
         self, make: Callable[Concatenate[Transaction, _P], _T], *args: _P.args, **named: _P.kwargs

@@ -1,4 +1,4 @@
-"""As another user: the page's group reads the inventory and nothing secret; strangers read nothing.
+"""As another user: the page's group reads a copy of the inventory and nothing secret; strangers read nothing.
 
 The page's process is taken over here by code that runs as its user, with its group.
 """
@@ -10,13 +10,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from backup.app.page_access import PAGE_SOCKET
+from backup.daemon.client import ask
 from backup.daemon.local_socket import SOCKET
-from backup.errors import InventoryOpeningError
+from backup.errors import InventoryOpeningError, NightvaultError
 from backup.inventory.connections import Transaction
+from backup.inventory.page_copies import PAGE_COPY
 from backup.inventory.page_reads import PageReads
 from backup.inventory.runs import list_runs
 from tests.support.real_daemons import running
@@ -45,7 +51,8 @@ for name in ("keys/signer", "keys/chunk-secret"):
     except OSError:
         pass
 try:
-    told["runs"] = len(PageReads(f"sqlite:///{state}/inventory.sqlite").read(runs.list_runs))
+    url, copy = f"sqlite:///{state}/inventory.sqlite", f"{state}/page.sqlite"
+    told["runs"] = len(PageReads(url, copy).read(runs.list_runs))
 except Exception as error:
     told["error"] = type(error).__name__
 print(json.dumps(told))
@@ -68,6 +75,64 @@ for name in ("page.sock", "daemon.sock"):
             told[f"{name} {verb}"] = error.kind
 print(json.dumps(told))
 """
+
+
+LOCK = """
+import fcntl, os, sys, time
+held = []
+for folder, names, files in os.walk(sys.argv[1]):
+    for name in files:
+        try:
+            held.append(open(os.path.join(folder, name), "rb"))
+            fcntl.lockf(held[-1], fcntl.LOCK_SH)
+            fcntl.flock(held[-1], fcntl.LOCK_EX)
+        except OSError:
+            pass
+print(*(os.path.basename(one.name) for one in held), flush=True)
+sys.stdin.readline()
+print(*(os.fstat(one.fileno()).st_size for one in held), flush=True)
+"""
+
+
+@contextmanager
+def locking(state: Path) -> Iterator[tuple[list[str], Callable[[], list[int]]]]:
+    """The page's user holds every lock that it can get, and keeps open what it may read.
+
+    Names of these files, and a function that ends it and returns their sizes.
+    """
+    words = ["setpriv", "--reuid", str(NOBODY), "--regid", str(GROUP), "--clear-groups"]
+    with subprocess.Popen(
+        [*words, sys.executable, "-c", LOCK, str(state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    ) as holder:
+        assert holder.stdout is not None
+        names = holder.stdout.readline().split()
+        yield names, lambda: list(map(int, holder.communicate("end\n", timeout=60)[0].split()))
+
+
+def copy_after(state: Path, before: os.stat_result | None) -> os.stat_result:
+    """The page's copy, once there is another one than before; the page asks for it meanwhile."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with suppress(FileNotFoundError):
+            found = (state / PAGE_COPY).stat()
+            if before is None or found.st_mtime_ns != before.st_mtime_ns:
+                return found
+        with suppress(NightvaultError):
+            ask(str(state), {"do": "status"}, name=PAGE_SOCKET)
+        time.sleep(0.05)
+    raise AssertionError("no copy was made")
+
+
+def let_read(served: Server) -> None:
+    """Let the group read the inventory itself, as versions before did."""
+    os.chown(served.state, -1, GROUP)
+    served.state.chmod(0o750)
+    os.chown(served.state / "inventory.sqlite", -1, GROUP)
+    (served.state / "inventory.sqlite").chmod(0o640)
 
 
 def as_user(code: str, state: Path, user: int, group: int) -> dict[str, object]:
@@ -101,6 +166,7 @@ def served(one_backup: Server, nobody: int) -> Server:
 def test_a_broken_into_page_reads_names_and_no_secret(served: Server) -> None:
     with running(served.config) as daemon:
         daemon.wait_for("started with")
+        copy_after(served.state, None)
         told = as_user(LOOK, served.state, NOBODY, GROUP)
         strangers = as_user(LOOK, served.state, STRANGER, STRANGERS_GROUP)
         asked = as_user(ASK, served.state, NOBODY, GROUP)
@@ -110,7 +176,7 @@ def test_a_broken_into_page_reads_names_and_no_secret(served: Server) -> None:
     assert told["runs"] >= 1  # type: ignore[operator]
     readable = told["readable"]
     assert isinstance(readable, list)
-    assert {name for name in readable if not name.startswith("inventory.sqlite")} <= {"page.sock"}
+    assert set(map(str, readable)) == {"page.sock", PAGE_COPY}
     assert set(map(str, told["writable"])) <= {"page.sock"}  # type: ignore[call-overload]
     assert "secret" not in told
     assert strangers == {"readable": [], "writable": [], "error": "StateDeniedError"}
@@ -121,11 +187,48 @@ def test_a_broken_into_page_reads_names_and_no_secret(served: Server) -> None:
         assert refused[f"page.sock {verb}"] == refused[f"{SOCKET} {verb}"] == "state-denied"
 
 
-def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> None:
-    """Without a daemon there is no log beside the inventory, and none can be made."""
+def test_no_lock_of_the_page_stops_a_backup(served: Server) -> None:
+    """What the version before let the group read is closed, and what it may read now nobody else locks."""
+    let_read(served)
+    runs = count_runs(served)
     with running(served.config) as daemon:
         daemon.wait_for("started with")
+        first = copy_after(served.state, None)
+        with locking(served.state) as (locked, end):
+            assert locked == [PAGE_COPY]
+            served.done("backup")
+            second = copy_after(served.state, first)
+            served.done("backup")
+            copy_after(served.state, second)
+            assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == runs + 2
+            assert end() == [0]  # who keeps copies open does not fill the disk
         daemon.stop()
+    assert not [one for one in served.state.iterdir() if one.name.endswith(".part")]
+    for name in ("inventory.sqlite", "inventory.sqlite-wal", "inventory.sqlite-shm"):
+        if (served.state / name).exists():
+            assert (served.state / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_page_the_copy_goes(served: Server) -> None:
+    with running(served.config) as daemon:
+        daemon.wait_for("started with")
+        copy_after(served.state, None)
+        daemon.stop()
+    text = served.config.read_text()
+    served.config.write_text(text.replace('[web]\ngroup = "nogroup"\n', ""))
+    try:
+        with running(served.config) as daemon:
+            daemon.wait_for("started with")
+            daemon.stop()
+    finally:
+        served.config.write_text(text)
+    assert not (served.state / PAGE_COPY).exists()
+    assert served.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> None:
+    """Of an inventory that it may read: without a writer there is no log beside it, and none can be made."""
+    let_read(served)
     before = as_user(LOOK, served.state, NOBODY, GROUP)
     assert isinstance(before["runs"], int)
     from backup.app.opened import opened
@@ -158,9 +261,7 @@ INDEX_LOCK = 128  # the byte of the index by which SQLite knows that somebody ha
 
 def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server) -> None:
     """Between two of its first steps a writer has the index open and empty, and only a writer may fill it."""
-    with running(served.config) as daemon:
-        daemon.wait_for("started with")
-        daemon.stop()
+    let_read(served)
     runs = count_runs(served)
     index, log = (served.state / f"inventory.sqlite{end}" for end in ("-shm", "-wal"))
     index.write_bytes(bytes(32 * 1024))
@@ -192,9 +293,7 @@ print(len(PageReads(f"sqlite:///{sys.argv[1]}/inventory.sqlite").read(runs.list_
 
 def test_a_writer_that_closes_while_the_page_opens_is_no_fault_of_the_reader(served: Server) -> None:
     """The log is there when the page looks, and is gone when SQLite opens it."""
-    with running(served.config) as daemon:
-        daemon.wait_for("started with")
-        daemon.stop()
+    let_read(served)
     runs = count_runs(served)
     log = served.state / "inventory.sqlite-wal"
     log.write_bytes(b"")

@@ -19,9 +19,14 @@ _OF_A_TASK = ("kind", "name", "state", "last", "ended_at", "run", "paused_until"
 
 
 def mark(heard: Heard) -> str:
-    """A word that is another one once a task began, ended, waits or rests, or the daemon came or went."""
+    """A word that is another one once a task began, ended, waits or rests, or the daemon came or went.
+
+    Another copy of the inventory changes it, too, but while a task runs: then each copy has something new.
+    """
     tasks = [[task.get(name) for name in _OF_A_TASK] for task in heard.tasks]
-    told = json.dumps([heard.is_away, tasks], default=str)
+    is_at_rest = all(task.get("state") != "running" for task in heard.tasks)
+    copied = heard.document.get("copied_at") if heard.document and is_at_rest else None
+    told = json.dumps([heard.is_away, tasks, copied], default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

@@ -24,7 +24,8 @@ def page(
     **values: Any,
 ) -> Response:
     """The page that a template makes of these values; `heard` is what the daemon said."""
-    now = context_of(request).clock.now()
+    context = context_of(request)
+    now = context.clock.now()
     html = renderer().html(
         template,
         now,
@@ -33,6 +34,7 @@ def page(
         live=heard is not None and not heard.is_away,
         stale=heard is not None and heard.is_away,
         heard_at=heard.at if heard is not None else None,
+        read_at=context.reading.as_of(now),
         seen=mark(heard) if heard is not None else "",
         **values,
     )
