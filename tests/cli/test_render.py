@@ -133,6 +133,12 @@ def test_json_is_one_line_of_plain_values() -> None:
     assert line == '{"when":"2026-11-24T01:02:03Z","tier":"bulk","sizes":[1,2]}'
 
 
+def test_json_commands_no_terminal() -> None:
+    line = render.json_line({"path": "a\x7fb\x9bc\x1bd é"})
+    assert line == '{"path":"a\\u007fb\\u009bc\\u001bd é"}'
+    assert json.loads(line)["path"] == "a\x7fb\x9bc\x1bd é"
+
+
 def test_json_survives_a_message_with_bytes_that_are_no_text() -> None:
     line = render.json_line({"message": "cannot read caf\udce9"})
     assert line.isascii()

@@ -28,7 +28,7 @@ from backup.web.pages.news import mark
 HOLD = """
 import fcntl, os, struct, sys
 handle = os.open(sys.argv[1], os.O_RDONLY)
-wanted = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 120, 1, 0)
+wanted = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, int(sys.argv[3]), 1, 0)
 fcntl.fcntl(handle, fcntl.F_OFD_SETLK if sys.argv[2] == "open file" else fcntl.F_SETLK, wanted)
 print("held", flush=True)
 sys.stdin.readline()
@@ -121,9 +121,9 @@ def test_an_open_page_is_told_of_another_copy_but_not_all_the_time_while_a_task_
 
 
 @contextmanager
-def held(path: Path, kind: str) -> Iterator[int]:
+def held(path: Path, kind: str, byte: int) -> Iterator[int]:
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path), kind],
+        [sys.executable, "-c", HOLD, str(path), kind, str(byte)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -139,7 +139,9 @@ def test_who_keeps_others_from_writing_is_named(inventory: Inventory, kind: str)
     path = inventory.connections.path
     step(inventory)
     assert database_holders(path) == []
-    with held(Path(f"{path}-shm"), kind) as holder:
+    with held(Path(f"{path}-shm"), kind, 128):
+        assert database_holders(path) == []  # it reads
+    with held(Path(f"{path}-shm"), kind, 120) as holder:
         assert [one.process for one in database_holders(path)] == [holder]
         with closing(sqlite3.connect(path, timeout=0)) as database:
             told = rf"its lock is held by process {holder} \("

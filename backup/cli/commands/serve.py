@@ -8,7 +8,10 @@ import secrets
 import shlex
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +29,16 @@ from backup.cli.support.identity_flags import (
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
+    from email.message import Message
+
     from backup.credentials.serving.local_requests import Reply
     from backup.protocols import Clock, CredentialSource
 
     Answer = Callable[[str, str, Mapping[str, str]], Reply]
 PORT = 9911
 HOPS = 64
-IDLE_SECONDS = 30
+MOST_CONNECTIONS = 64
+HEAD_SECONDS = 15.0  # from a connection's beginning, or its last answer, to the end of the next head
 
 
 @click.command()
@@ -106,17 +112,91 @@ def _publish(token: str, path: str, where: str) -> None:
     click.echo(f"export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={shlex.quote(path)}")
 
 
-def make_server(answer: Answer, port: int, hop_limit: int) -> ThreadingHTTPServer:
+class LocalServer(ThreadingHTTPServer):
+    """A server that no client takes away from the others.
+
+    So many connections are open at once; where one more comes, the one that has waited longest without a
+    request goes. Whoever sends no whole head within a time is closed, too.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+    most, head_seconds = MOST_CONNECTIONS, HEAD_SECONDS
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._waiting: dict[socket.socket, float] = {}  # since when, the oldest first
+        self._answering: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), handler)
+
+    def verify_request(self, request: Any, _client: Any) -> bool:
+        """Take a connection, if need be in the place of one that waits; False if all others are at work."""
+        with self._lock:
+            if len(self._waiting) + len(self._answering) >= self.most:
+                oldest = next(iter(self._waiting), None)
+                if oldest is None:
+                    return False
+                self._cut(oldest)
+            self._waiting[request] = time.monotonic()
+        return True
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection, and close it."""
+        with self._lock:
+            self._waiting.pop(request, None)
+            self._answering.discard(request)
+            super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Close those whose time is over."""
+        until = time.monotonic() - self.head_seconds
+        with self._lock:
+            for request in [request for request, since in self._waiting.items() if since < until]:
+                self._cut(request)
+
+    def is_answered(self, request: socket.socket) -> bool:
+        """A whole head has come: note it; False if the connection was given up meanwhile."""
+        with self._lock:
+            if self._waiting.pop(request, None) is None:
+                return False
+            self._answering.add(request)
+            return True
+
+    def waits(self, request: socket.socket) -> None:
+        """The connection was answered, and may ask again."""
+        with self._lock:
+            self._answering.discard(request)
+            self._waiting[request] = time.monotonic()
+
+    def handle_error(self, *_: Any) -> None:
+        """Nothing: a client that went away is nobody's trouble."""
+
+    def _cut(self, request: socket.socket) -> None:
+        """End a connection: its thread, which waits for bytes, then closes it."""
+        del self._waiting[request]
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
+
+def make_server(answer: Answer, port: int, hop_limit: int) -> LocalServer:
     """A server on 127.0.0.1 that answers by that function. `UsageError` if the port is taken."""
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(answer))
+        server = LocalServer(port, _handler(answer))
     except OSError as error:
         raise UsageError(
             f"port {port} of 127.0.0.1 cannot be had: {error.strerror}", advice="choose another --port"
         ) from error
-    server.daemon_threads = True
     server.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hop_limit)  # connections inherit it
     return server
+
+
+def _by_name(headers: Message) -> dict[str, str]:
+    """Headers by lower-case name; what is sent more than once is joined, and so is no host and no token."""
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        found[lower] = f"{found[lower]}, {value}" if lower in found else value
+    return found
 
 
 def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
@@ -124,10 +204,19 @@ def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         server_version = "nightvault"
         sys_version = ""
-        timeout = IDLE_SECONDS
+        timeout = HEAD_SECONDS
+        server: LocalServer
 
         def _reply(self) -> None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            if not self.server.is_answered(self.connection):
+                self.close_connection = True
+                return
+            self._answer()
+            self.wfile.flush()
+            self.server.waits(self.connection)
+
+        def _answer(self) -> None:
+            headers = _by_name(self.headers)
             reply = answer(self.command, self.path, headers)
             body = reply.body.encode()
             self.send_response(reply.status)

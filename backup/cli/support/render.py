@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["counted", "duration", "local_time", "printable", "shown_path", "size"]  # those of `wording`, too
 
+_CONTROLS = re.compile("[\x7f-\x9f]")  # in JSON as they are, and commands to a terminal
 _LONG_ID = 40
 _WIDE = 10_000  # columns of a pipe: never break a line for it
 
@@ -57,11 +59,12 @@ def json_line(document: object) -> str:
     import msgspec
 
     try:
-        return msgspec.json.encode(document).decode()
+        text = msgspec.json.encode(document).decode()
     except UnicodeEncodeError:  # a lone surrogate in a message: JSON can escape it, UTF-8 cannot hold it
         import json
 
-        return json.dumps(msgspec.to_builtins(document), separators=(",", ":"))
+        text = json.dumps(msgspec.to_builtins(document), separators=(",", ":"))
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Sheet:

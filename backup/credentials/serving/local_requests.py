@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from backup.credentials.options import is_loopback
 from backup.errors import NightvaultError
 from backup.protocols import Clock, CredentialSource
 
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:\[\],]+)(?::[0-9]{1,5})?")
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +67,6 @@ def stamp(moment: datetime) -> str:
 
 
 def _host_of(header: str) -> str:
-    """The host of a Host header, without its port."""
-    if header.startswith("["):
-        return header.partition("]")[0] + "]"
-    return header.partition(":")[0].lower()
+    """The host of a Host header, without its port; "" if it is none."""
+    found = _HOST.fullmatch(header.lower())
+    return found.group(1) if found else ""

@@ -8,7 +8,9 @@ ones in `Origin`.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -16,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+_BRACKETED: Final = re.compile(r"\[[^\[\]]+\](?::[0-9]*)?")
 SAFE = frozenset({"GET", "HEAD"})
 KNOWN = SAFE | {"POST"}
 
@@ -54,6 +57,8 @@ _WRONG_HOST = "this page is not known by that name: the administrator may add it
 
 def host_of(authority: str) -> str | None:
     """The host of `HOST[:PORT]` in small letters, IPv6 without brackets; None if it is none."""
+    if authority.startswith("[") and not _BRACKETED.fullmatch(authority):
+        return None
     try:
         parts = urlsplit(f"//{authority}")
         _ = parts.port  # refused if it is no number

@@ -51,6 +51,9 @@ def test_one_host_and_no_more() -> None:
 
 def test_what_is_no_host_is_none() -> None:
     assert host_of("[") is None
+    assert host_of("[::1]evil") is None
+    assert host_of("[::1]evil:80") is None
+    assert host_of("[::1]:80") == host_of("[::1]") == "::1"
     assert host_of("a b") == "a b"  # known to nobody
 
 
