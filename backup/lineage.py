@@ -231,9 +231,14 @@ def heirs_by_marks(
     ancestors: Sequence[InventoryId],
     keys: Sequence[EnrolmentKey],
 ) -> tuple[list[HeirMark], list[Stranger]]:
-    """The marks of an inventory's heirs: those that a key vouches for, and the others, once for each heir."""
-    ours = [mark for mark in marks if mark.predecessor == inventory_id]
-    proven = [mark for mark in ours if mark.is_proven(keys, ancestors)]
+    """The marks of an inventory's heirs: those that a key vouches for, and the others, once for each heir.
+
+    Among the others are heirs of its ancestors that are not of its lineage: one of them may go on with other
+    jobs, and need what the ancestor stored.
+    """
+    lineage = {inventory_id, *ancestors}
+    ours = [mark for mark in marks if mark.predecessor in lineage and mark.heir not in lineage]
+    proven = [mark for mark in ours if mark.predecessor == inventory_id and mark.is_proven(keys, ancestors)]
     known = {mark.heir for mark in proven}
     hints = {
         mark.heir: Stranger(mark.heir, NO_JOB, PackId(mark.heir)) for mark in ours if mark.heir not in known

@@ -164,6 +164,15 @@ def test_marks_are_proven_or_hints() -> None:
     assert heirs_by_marks([proven], CHAIN[1], [], keys)[0] == []
 
 
+def test_an_heir_of_an_ancestor_is_a_hint_unless_it_is_of_the_lineage() -> None:
+    """It may go on with other jobs, and need what the ancestor stored."""
+    signature = enrol(KEY, STRANGE[0], THEIRS.public, CHAIN[:1])
+    other = HeirMark(CHAIN[0], STRANGE[0], THEIRS.public, signature)
+    own = [HeirMark(CHAIN[0], heir, OURS.public, signature) for heir in CHAIN[1:3]]
+    found = heirs_by_marks([other, *own], CHAIN[2], [CHAIN[1], CHAIN[0]], [enrolment_key(KEY)])
+    assert found == ([], [Stranger(STRANGE[0], NO_JOB, PackId(STRANGE[0]))])
+
+
 def test_hundreds_of_thousands_of_claims_are_followed_in_no_time() -> None:
     """Anybody may name a thousand ancestors in each of many catalogs; each was looked up among all others."""
     catalog, count = Catalog(STRANGE[0], THEIRS), 600

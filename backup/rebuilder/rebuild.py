@@ -27,6 +27,7 @@ from backup.model import (
     InventoryId,
     ListedArchive,
     Listing,
+    PackId,
     PackKind,
     VaultIdentity,
 )
@@ -150,6 +151,7 @@ class _Building:
             listing = self._bringer.listing()
             listed = listing.archives if listing else ()
         lineage = self._finder.claimed(inventory_id)
+        doubled = _stored_twice(listed)
         bases = {job.id: job.chain.base for job in jobs if job.chain and job.chain.base}
         dates = {one.archive_id: one.created_at for one in listed}
         passed: list[bytes] = []
@@ -161,7 +163,14 @@ class _Building:
             if label.inventory_id not in lineage or label.number >= base.catalog.number:
                 continue
             is_before = line.created_at <= dates.get(base.archive_id, line.created_at)
-            if is_before or label.inventory_id == base.inventory_id:
+            if label.pack_id in doubled:
+                detail = (
+                    f"delta {label.number} of inventory {label.inventory_id.hex()[:8]} is there twice, once "
+                    f"as pack {label.pack_id.hex()}: two copies of this server were at work, and this state "
+                    "has the nights of one. Those of the other: --tip PACK-ID"
+                )
+                self._finder.suspect("newer", line.archive_id, detail)
+            elif is_before or label.inventory_id == base.inventory_id:
                 passed.append(label.pack_id)
             elif not self._context.vault.traits.lists_for_nothing:
                 detail = (
@@ -317,6 +326,17 @@ def _told(job: FoundJob, snapshots: int) -> RebuiltJob:
     chain = job.chain
     number, catalogs = (chain.number, len(chain.members)) if chain else (0, 0)
     return RebuiltJob(job.name, number, snapshots, catalogs, job.not_covered, job.line is not None)
+
+
+def _stored_twice(listed: Sequence[ListedArchive]) -> set[PackId]:
+    """The packs of deltas that share inventory, job and number with another pack: two wrote as one."""
+    places: dict[tuple[InventoryId, bytes | None, int], set[PackId]] = {}
+    for line in listed:
+        label = line.label
+        if label is not None and label.kind is PackKind.CATALOG and label.generation is Generation.DELTA:
+            place = label.inventory_id, label.job_id, label.number
+            places.setdefault(place, set()).add(label.pack_id)
+    return {pack for packs in places.values() if len(packs) > 1 for pack in packs}
 
 
 def _keys(applier: Applier, own: Sequence[Recipient]) -> ServerKeys:

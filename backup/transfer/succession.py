@@ -270,12 +270,12 @@ def _note_unknown(
     """Record the strangers of the newest list, and the marks that are named; its unknown catalogs."""
     lines = _unknown_lines(tx, vault)
     labels = _unknown_labels(tx, inventory, lines)
+    lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
     hints = [
         Stranger(mark.heir, NO_JOB, PackId(mark.heir))
         for mark in marks_in(lines)
-        if mark.predecessor == inventory.id and any(is_named(mark.heir, mark.heir, one) for one in packs)
+        if mark.predecessor in lineage and any(is_named(mark.heir, mark.heir, one) for one in packs)
     ]
-    lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
     strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
     return labels
 

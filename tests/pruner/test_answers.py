@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_a_keeper_takes_an_answer_for_one_inventory(site: Site, tmp_path: Path) 
     stopped = {one.inventory: one.stopped for one in keeper.keep().inventories}[site.inventory.id.hex()]
     assert other.hex() in stopped
     assert STRANGER_ID.hex() not in stopped
+
+
+def test_a_keeper_is_not_held_up_by_inventories_that_somebody_invents(site: Site, tmp_path: Path) -> None:
+    """They can be stored by the thousand: 20 are looked at closely, and the server itself is answered to."""
+    with site.inventory.reading() as tx:
+        (job_id,) = job_ids(tx, site.vault.name)
+    for number in range(300):
+        made = InventoryId(b"invented %07d" % number)
+        label = ArchiveLabel(PackKind.CATALOG, PackId(made), made, 9, Generation.DELTA, job_id)
+        store(site.vault, b"no catalog", label)
+    keeper = keeper_of(site, tmp_path / "keeper")
+    began = time.process_time()
+    reports = {one.inventory: one for one in keeper.keep().inventories}
+    assert time.process_time() - began < 15
+    assert "not-its-own" in reports[site.inventory.id.hex()].stopped
+    assert len(reports) == 301
+    closely = [one for one in reports.values() if "of its newest catalogs" not in one.stopped]
+    assert len(closely) == 21
 
 
 def test_a_message_names_no_more_than_twenty_others() -> None:

@@ -171,6 +171,32 @@ def test_what_a_job_needs_that_a_rebuild_left_out_stays(shared: SharedVault) -> 
     assert_same_tree(tree, shared.folder / "out")
 
 
+def test_two_heirs_with_a_job_each_do_not_delete_what_the_other_needs(shared: SharedVault) -> None:
+    """The jobs that a rebuild left out were answered to; then somebody goes on with them elsewhere."""
+    first = shared.first(NIGHTS)
+    _second_job(shared, first)
+    shared.pass_time(AGE)
+    tree = snapshot_of(source_of(first))
+    _take_away(first)
+    one = shared.heir(first, "one job", jobs="second").with_job(name="second")
+    numbers = [each.number for each in one.snapshots()]
+    shared.night(one, "of the heir")
+    one.amend(ForgottenRecord(numbers, micros(shared.clock.now())))
+    shared.pass_time()
+    asked = _assert_stops(shared, one, "a rebuild left some jobs out")
+    accept_catalogs(one.inventory, one.vault.name, asked, "ada", shared.clock.now())
+    other = shared.heir(first, "other job", jobs="job").with_job(name="job")
+    shared.night(other, "of the other heir")
+    for _ in range(2):
+        assert _assert_stops(shared, one, "a mark that it goes on") == (other.inventory.id.hex(),)
+        shared.pass_time(40 * DAY)
+    kept = other.snapshots()[0]
+    other.restore(kept.id, shared.folder / "out")
+    assert tree.items() >= snapshot_of(shared.folder / "out").items()
+    accept_catalogs(one.inventory, one.vault.name, [other.inventory.id.hex()], "ada", shared.clock.now())
+    assert shared.prune(one, deletes=True).state == "done"
+
+
 def test_a_keeper_knows_the_job_that_a_rebuild_left_out(shared: SharedVault) -> None:
     """L5: it goes by all of the lineage's catalogs."""
     first = shared.first(NIGHTS)

@@ -176,6 +176,35 @@ def test_two_children_of_one_parent(site: Site, new: Bare, tmp_path: Path) -> No
     again.close()
 
 
+def test_copies_that_wrote_unseen_are_named_though_a_full_catalog_came_later(
+    site: Site, new: Bare, tmp_path: Path
+) -> None:
+    """Nobody asks for the deltas before it: the other copy's night is not lost without a word."""
+    site.inventory.close()
+    shutil.copytree(site.folder, tmp_path / "copy")
+    copied = replace(site, folder=tmp_path / "copy").reopen()
+    again = site.reopen(
+        Blindfolded(site.vault, own=[one.archive_id for one in list_now(site.vault).archives])
+    )
+    copied.clock.sleep(3600)
+    theirs, ours = copied.backup(), again.backup()
+    copied.clock.sleep(3600)
+    replace(again, most_deltas=1).backup()
+    packs = {one.archive_id: one.label.pack_id.hex() for one in list_now(site.vault).archives if one.label}
+    both = [packs[ArchiveId(one.catalog)] for one in (theirs, ours)]
+    report = new.rebuild()
+    told = [one.detail for one in report.suspicions if one.kind == "newer"]
+    assert [pack for pack in both if any(pack in detail for detail in told)] == both
+    assert report.is_partial
+    other = Bare(tmp_path / "the other", site.vault, site)
+    assert other.rebuild(Wish(tip=both[0])).state == "done"
+    rebuilt = other.site()
+    assert rebuilt.snapshot().id == theirs.snapshot
+    rebuilt.close()
+    copied.close()
+    again.close()
+
+
 def test_the_line_decides_a_fork(site: Site, new: Bare, tmp_path: Path) -> None:
     site.inventory.close()
     shutil.copytree(site.folder, tmp_path / "copy")

@@ -52,6 +52,7 @@ from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, 
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE, LISTS_FOLLOW
 from backup.transfer.retry import Patience, Reach
+from backup.transfer.succession import MOST_NAMED
 from backup.wording import counted
 
 KEEP_WITHIN = timedelta(days=30)
@@ -108,9 +109,18 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
         if isinstance(found, str):
             return KeeperReport(StepStage.WAITING, context.vault.name, waits_for=found)
         waits: list[str] = []
+        not_believed = 0
         for lineage in found:
             name = lineage.newest.hex()
+            not_believed += not lineage.signers
             if name in done.reports:
+                continue
+            if not lineage.signers and not_believed > MOST_NAMED:  # anybody may invent ten thousand of them
+                done.reports[name] = InventoryReport(
+                    name,
+                    stopped="none of its newest catalogs can be believed with these keys",
+                    advice="as with the others of which no catalog can be: see what was said of those",
+                )
                 continue
             try:
                 report = _Server(context, folder, lineage, rules, begun).step(listing, only_plan=only_plan)
@@ -120,8 +130,11 @@ def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
             except _SETTLED_BY_A_HUMAN as error:
                 report = _stopped(lineage.newest, error)
             done.reports[name] = report
+            if not lineage.strangers:
+                folder.keep_done(done)
+        if waits:
             folder.keep_done(done)
-        if not waits:
+        else:
             folder.clear()
         return KeeperReport(
             StepStage.WAITING if waits else StepStage.DONE,

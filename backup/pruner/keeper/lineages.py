@@ -39,11 +39,11 @@ _STOPPING = {
 class Lineage(Struct, frozen=True):
     """A server: its inventories, the newest of them, its catalogs, when each was accepted, the whole list.
 
-    `signers` are those of its inventories; `replaced`: when the first sign of an heir of an inventory came,
-    by the vault's dates; `strangers` (a second heir, too) wrote of its jobs, or say that they follow it;
-    `unread` are inventories of the same signer of which no catalog can be read; `ancestors` are proven to be
-    before it, also those without a catalog; `named_by` tells of every inventory which others have catalogs
-    of it, or claim it.
+    `signers` are those of its inventories, none where no catalog of it can be believed; `replaced`: when the
+    first sign of an heir of an inventory came, by the vault's dates; `strangers` (a second heir, too) wrote
+    of its jobs, or say that they follow it; `unread` are inventories of the same signer of which no catalog
+    can be read; `ancestors` are proven to be before it, also those without a catalog; `named_by` tells of
+    every inventory which others have catalogs of it, or claim it.
     """
 
     inventories: frozenset[InventoryId]
@@ -136,7 +136,9 @@ class _Shown:
             self._lines,
             signers=signers,
             replaced=self._replaced(ids),
-            strangers=[one for one in self._strangers(line, own) if pair_of(one) not in answered],
+            strangers=[one for one in self._strangers(line, own) if pair_of(one) not in answered]
+            if signers
+            else [],
             unread=sorted(one for one in beside if not self._family.is_read(one)),
             ancestors=frozenset[InventoryId]().union(*map(self._family.ancestors, ids)),
             named_by=self._named_by,
