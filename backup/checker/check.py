@@ -30,7 +30,7 @@ from backup.inventory.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
-from backup.transfer.succession import OLDER, advice_on, look_for_others, one_each, told_of
+from backup.transfer.succession import OLDER, accept_made_up, advice_on, look_for_others, one_each, told_of
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:
@@ -251,8 +251,10 @@ class _Comparison:
             return Finding("orphan", line.archive_id, detail)
         before = label.inventory_id != self._context.inventory.id
         newest = compared.newest_catalog(tx, label.job_id)
-        if before and label.pack_id in strangers.passed_catalogs(tx):
+        if label.pack_id in strangers.passed_catalogs(tx):
             detail = f"catalog {label.number} from before the rebuild, which is not needed any more"
+            if not before:
+                detail = f"what is called catalog {label.number} takes no part, by a person's word"
             return Finding("orphan", line.archive_id, detail)
         detail = (
             f"catalog {label.number}, stored {moment(line.created_at):%Y-%m-%d %H:%M} UTC: this inventory"
@@ -261,8 +263,11 @@ class _Comparison:
             why = "another machine worked with a copy of it, or a rebuild left it out"
             detail = f"{detail} does not know it: {why}"
             return Finding("orphan", line.archive_id, detail)
+        made_up = accept_made_up(self._context.vault.name, label.pack_id)
         detail = f"{detail} does not know it, and has none of that job but up to {newest}: it is an old copy"
-        return Finding("newer-catalog", line.archive_id, f"{detail}. {OLDER[:1].upper()}{OLDER[1:]}")
+        return Finding(
+            "newer-catalog", line.archive_id, f"{detail}. {OLDER[:1].upper()}{OLDER[1:]}. {made_up}"
+        )
 
 
 def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext) -> Iterator[Finding]:

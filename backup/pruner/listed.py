@@ -20,7 +20,14 @@ from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
 from backup.transfer.retry import Patience
-from backup.transfer.succession import Successors, advice_on, look_for_others, one_each, told_of
+from backup.transfer.succession import (
+    Successors,
+    accept_made_up,
+    advice_on,
+    look_for_others,
+    one_each,
+    told_of,
+)
 from backup.wording import counted
 
 
@@ -158,17 +165,19 @@ def _unknown_of_lineage(
 def _stop_by_own(
     found: Sequence[tuple[ArchiveLabel, datetime]], inventory: Inventory, vault: Vault
 ) -> PruneStoppedError:
-    """The error for such catalogs; a person may say that those of ancestors are known."""
-    label, at = max(found, key=lambda one: one[1])
+    """The error for such catalogs; a person may say that those of ancestors are known, or made up."""
+    own = [(label, at) for label, at in found if label.inventory_id == inventory.id]
+    label, at = max(own or found, key=lambda labelled: labelled[1])
     whose = label.inventory_id.hex()
     advice = (
         "stop the other machine, then prune again. If that one is to go on instead of this one: `nightvault "
-        f"rebuild --set-aside --inventory {whose} --key FILE`, which leaves out what this one stored since"
+        f"rebuild --set-aside --inventory {whose} --key FILE`, which leaves out what this one stored since. "
     )
-    may_pass = all(each.inventory_id != inventory.id for each, _ in found)
-    if may_pass:
+    if own:
+        advice += accept_made_up(vault.name, label.pack_id)
+    else:
         advice += (
-            ". If they are from before a rebuild, and nothing that only they hold is wanted: "
+            "If they are from before a rebuild, and nothing that only they hold is wanted: "
             f"`nightvault prune --vault {vault.name} --accept {label.pack_id.hex()}`"
         )
     return PruneStoppedError(
@@ -176,7 +185,7 @@ def _stop_by_own(
         f"know, the newest number {label.number} of {at:%Y-%m-%d %H:%M} UTC (inventory {whose[:8]}): "
         "another machine works with a copy of it, it is an old copy, or a rebuild left some jobs out",
         advice=advice,
-        accept=[label.pack_id.hex()] if may_pass else (),
+        accept=() if own else [label.pack_id.hex()],
     )
 
 

@@ -7,26 +7,34 @@ builds upon nothing that the vault's list does not show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from backup.errors import HeirError, NightvaultError, OlderInventoryError, UsageError
+from backup.errors import (
+    DeniedError,
+    FormatError,
+    HeirError,
+    NewerFormatError,
+    NightvaultError,
+    OlderInventoryError,
+    VaultError,
+)
 from backup.format.enrolment import EnrolmentKey, HeirMark
+from backup.format.header import LARGEST_HEADER, read_header, verify_header
 from backup.format.pack import parse_description
-from backup.inventory import compared, identities, lost, retrievals, strangers
+from backup.inventory import compared, identities, lost, strangers
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.identities import KnownCatalog
-from backup.inventory.stages import ListingStage
 from backup.inventory.strangers import OpenStranger
-from backup.lineage import NO_JOB, Stranger, heirs_by_marks, is_named, marks_in, require_one
+from backup.lineage import Stranger, heirs_by_marks, marks_in
 from backup.lineage import strangers as strangers_among
-from backup.model import ArchiveLabel, PackId, PackKind, VaultName
+from backup.model import ArchiveLabel, ByteRange, ListedArchive, PackId, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
 from backup.transfer.retry import Patience
@@ -75,7 +83,7 @@ def require_vault(
     """
     recognise(inventory, vault, patience)
     shown = look(inventory, vault, patience)
-    _refuse_older(inventory, vault, shown)
+    _refuse_older(inventory, vault, patience, shown, by, note)
     hints = _refuse_heirs(inventory, vault, shown, by)
     with inventory.writing() as tx:
         jobs = strangers.job_ids(tx, vault.name)
@@ -93,12 +101,14 @@ def require_vault(
 class Shown(Struct, frozen=True):
     """The part of a vault's list that counts before a run: catalogs with their times, and marks of heirs.
 
-    `is_complete`: every catalog of this inventory since its jobs' newest full ones is among them.
+    `is_complete`: every catalog of this inventory since its jobs' newest full ones is among them. `archives`:
+    by pack, where they can be read at once.
     """
 
     catalogs: Sequence[tuple[ArchiveLabel, datetime]]
     marks: Sequence[HeirMark]
     is_complete: bool
+    archives: Mapping[PackId, ListedArchive] = {}
 
 
 def look(inventory: Inventory, vault: Vault, patience: Patience) -> Shown:
@@ -110,12 +120,14 @@ def look(inventory: Inventory, vault: Vault, patience: Patience) -> Shown:
         else:
             jobs = strangers.job_ids(tx, vault.name)
             lines = strangers.shown_catalogs(tx, vault.name, inventory.id, jobs)
+    listed: Sequence[ListedArchive] = ()
     if at_once:
         listed = patience.call(lambda: vault.newest_catalogs(inventory.id, begins))
-        lines = [(one.description, one.created_at) for one in listed]
+        lines = [(line.description, line.created_at) for line in listed]
     labels = [(parse_description(description), at) for description, at in lines]
     marks = marks_in(description for description, _ in lines)
-    return Shown([(label, at) for label, at in labels if label is not None], marks, at_once)
+    archives = {line.label.pack_id: line for line in listed if line.label is not None}
+    return Shown([(label, at) for label, at in labels if label is not None], marks, at_once, archives)
 
 
 # Is the inventory as new as the vault.
@@ -139,8 +151,19 @@ class Ahead(Struct, frozen=True):
         return f"catalog {self.label.number} of {job}, of {self.created_at:%Y-%m-%d %H:%M} UTC, and {ours}"
 
 
-def _refuse_older(inventory: Inventory, vault: Vault, shown: Shown) -> None:
-    """`OlderInventoryError` if the vault has newer catalogs of this inventory than it knows itself."""
+def _refuse_older(
+    inventory: Inventory,
+    vault: Vault,
+    patience: Patience,
+    shown: Shown,
+    by: Successors,
+    note: Callable[[str], None] | None,
+) -> None:
+    """`OlderInventoryError` if the vault has newer catalogs of this inventory than it knows itself.
+
+    Anybody who may store can label something as this inventory's: what can be read at once must bear its
+    signature; the rest stops the run until a person says that it takes no part (`accept_catalogs`).
+    """
     with inventory.reading() as tx:
         known = identities.newest_known(tx)
         newer = [
@@ -150,13 +173,44 @@ def _refuse_older(inventory: Inventory, vault: Vault, shown: Shown) -> None:
         ]
         newer = [one for one in newer if one.known is None or one.label.number >= one.known.number]
         unknown = identities.unknown_packs(tx, (one.label.pack_id for one in newer))
+        unknown -= strangers.passed_catalogs(tx)
     newer = [one for one in newer if one.label.pack_id in unknown]
-    newest = max(newer, key=lambda one: (one.created_at, one.label.number), default=None)
-    if newest is not None:
-        raise OlderInventoryError(
-            f"this inventory is older than what it wrote: vault {vault.name} holds {newest.told()}",
-            advice=OLDER,
+    for ahead in sorted(newer, key=lambda one: (one.created_at, one.label.number), reverse=True):
+        pack = ahead.label.pack_id
+        if pack not in shown.archives or _may_be_by(by, vault, shown.archives[pack], patience):
+            raise OlderInventoryError(
+                f"this inventory is older than what it wrote: vault {vault.name} holds {ahead.told()}",
+                advice=f"{OLDER}. {accept_made_up(vault.name, pack)}",
+            )
+        if note is not None:
+            note(
+                f"vault {vault.name} holds something that is called catalog {ahead.label.number} of this "
+                f"server (pack {pack.hex()}) and does not bear its signature: it takes no part"
+            )
+
+
+def _may_be_by(by: Successors, vault: Vault, archive: ListedArchive, patience: Patience) -> bool:
+    """Whether an archive bears this server's signature under the label's pack id, or cannot be read now."""
+    first = ByteRange(0, min(LARGEST_HEADER, archive.size))
+    try:
+        retrieval = patience.call(
+            lambda: vault.request_retrieval(archive.archive_id, None, Tier.BULK, "header")
         )
+        header = read_header(patience.call(lambda: vault.fetch(retrieval, first)).data)
+        verify_header(header, by.signer_public)
+    except (NewerFormatError, VaultError, DeniedError):
+        return True
+    except FormatError:
+        return False
+    return archive.label is not None and header.fields.pack_id == archive.label.pack_id
+
+
+def accept_made_up(vault: VaultName, pack: bytes) -> str:
+    """The way out where somebody else stored what is labelled as this inventory's."""
+    return (
+        "If neither is so, another server that may store here made it up: look at that one; then "
+        f"`nightvault prune --vault {vault} --accept {pack.hex()}`"
+    )
 
 
 def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown, note: Callable[[str], None]) -> None:
@@ -220,78 +274,6 @@ def look_for_others(
         if (one.inventory_id, one.job_id) not in answered and one.inventory_id not in heirs
     ]
     return Others([heir_of(mark, vault) for mark in proven], left)
-
-
-def accept_catalogs(
-    inventory: Inventory, vault: VaultName, packs: Sequence[str], who: str, now: datetime
-) -> list[str]:
-    """Record a person's answers: each pack id, or its beginning, stands for all that its inventory asks now.
-
-    One of an ancestor's stands for all catalogs of ancestors that the newest list that was fetched shows:
-    they are known from then on. Others' catalogs of this server's jobs take no part, now and later. Returns a
-    sentence for each. `UsageError`.
-    """
-    told: list[str] = []
-    with inventory.writing() as tx:
-        labels = _note_unknown(tx, inventory, vault, packs, now)
-        own = [one for one in labels if one.inventory_id in inventory.ancestors]
-        for pack in packs:
-            named = [one for one in labels if is_named(one.inventory_id, one.pack_id, pack)]
-            asked = [one.stranger for one in strangers.open_strangers(tx, vault)]
-            ids = [(one.inventory_id, one.pack_id) for one in named]
-            ids += [(one.inventory_id, one.pack_id) for one in asked]
-            ids = [one for one in ids if is_named(*one, pack)]
-            others = [one for one in ids if one[0] not in inventory.ancestors]
-            mine = [one for one in ids if one[0] in inventory.ancestors]
-            require_one([*others, *mine[:1]], pack)
-            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in named}
-            before = strangers.answered_pairs(tx, vault)
-            answered = strangers.answer(tx, vault, who, now, {one for one, _ in others})
-            passed = own if mine else []
-            if not answered and not passed and not pairs & before:
-                raise UsageError(
-                    f"nothing in vault {vault} waits for an answer on {pack}",
-                    advice="give the pack id, or its first 8 digits or more, as `nightvault check` names it",
-                )
-            strangers.pass_catalogs(tx, [one.pack_id for one in passed])
-            told += [
-                f"inventory {one.inventory_id.hex()} takes no part in this server's jobs"
-                for one in one_each(answered)
-            ]
-            told += [f"{len(passed)} older catalogs of this server are not asked about any more"] * bool(
-                passed
-            )
-    return told
-
-
-def _note_unknown(
-    tx: Transaction, inventory: Inventory, vault: VaultName, packs: Sequence[str], now: datetime
-) -> list[ArchiveLabel]:
-    """Record the strangers of the newest list, and the marks that are named; its unknown catalogs."""
-    lines = _unknown_lines(tx, vault)
-    labels = _unknown_labels(tx, inventory, lines)
-    lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
-    hints = [
-        Stranger(mark.heir, NO_JOB, PackId(mark.heir))
-        for mark in marks_in(lines)
-        if mark.predecessor in lineage and any(is_named(mark.heir, mark.heir, one) for one in packs)
-    ]
-    strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
-    return labels
-
-
-def _unknown_lines(tx: Transaction, vault: VaultName) -> list[str]:
-    """The descriptions in the newest list that was fetched of what this inventory does not know."""
-    head = retrievals.newest_listing(tx, vault, state=ListingStage.KEPT)
-    return [] if head is None else [one.description for one in compared.unknown_lines(tx, head.number)]
-
-
-def _unknown_labels(tx: Transaction, inventory: Inventory, lines: Iterable[str]) -> list[ArchiveLabel]:
-    """The catalogs among them that another inventory wrote."""
-    found = [parse_description(line) for line in lines]
-    labels = [one for one in found if one is not None and one.kind is PackKind.CATALOG]
-    unknown = identities.unknown_packs(tx, (one.pack_id for one in labels))
-    return [one for one in labels if one.pack_id in unknown and one.inventory_id != inventory.id]
 
 
 def one_each(found: Sequence[Stranger]) -> list[Stranger]:

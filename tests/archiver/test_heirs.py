@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,15 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver.report import BackupReport
-from backup.errors import HeirError
+from backup.errors import HeirError, OlderInventoryError
 from backup.format.enrolment import HeirMark, enrol
 from backup.format.keys import RecoveryKey
 from backup.format.records import ForgottenRecord
 from backup.inventory.strangers import open_strangers
 from backup.inventory.times import micros
-from backup.model import Generation, InventoryId
+from backup.model import ByteRange, Generation, InventoryId, PackId, PackKind, Tier
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.context import Wish
+from backup.transfer.answers import accept_catalogs
+from tests.support.archives import store
 from tests.support.backups import INVENTORY_ID, Site, recovery_key
 from tests.support.checking import check, kinds, query
 from tests.support.doubles import FaultyVault
@@ -167,6 +170,46 @@ def test_a_mark_that_proves_nothing_is_a_hint(shared: SharedVault) -> None:
     shared.assert_whole(first, shared.folder / "out")
     with pytest.raises(PruneStoppedError):
         shared.prune(first)
+
+
+def test_what_somebody_labels_as_this_servers_does_not_stop_its_nights(shared: SharedVault) -> None:
+    """It does not bear the server's signature; where that cannot be read at once, a person says so."""
+    first = shared.first(2)
+    thief = stranger(first)
+    shared.open.append(thief)
+    for number in (1, 900, 901):
+        forge(thief, first, Forgery(number=number, labelled=first.inventory.id))
+    shared.pass_time()
+    lists(shared, first)
+    if not shared.vault.traits.lists_at_once:
+        with pytest.raises(OlderInventoryError) as caught:
+            first.backup()
+        (pack,) = re.findall("--accept ([0-9a-f]{32})", caught.value.advice)
+    else:
+        assert shared.night(first, "beside it").outcome == "done"
+        with pytest.raises(PruneStoppedError) as stopped:
+            shared.prune(first)
+        (pack,) = re.findall("--accept ([0-9a-f]{32})", stopped.value.advice)
+    told = accept_catalogs(first.inventory, shared.vault.name, [pack], "ada", shared.clock.now())
+    assert told == ["3 catalogs, labelled as this inventory's, will not be asked about any more"]
+    shared.night(first, "at last")
+    assert shared.prune(first, deletes=True).state == "done"
+    assert kinds(check(first)).keys() <= {"orphan", "other-inventory"}
+    shared.assert_whole(first, shared.folder / "out")
+
+
+def test_a_copied_header_under_another_label_does_not_stop_its_nights(shared: SharedVault) -> None:
+    """The server's own signature, of another pack."""
+    if not shared.vault.traits.lists_at_once:
+        pytest.skip("headers cannot be read at once")
+    first = shared.first(2)
+    own = [line for line in listing_of(first).archives if line.label and line.label.kind is PackKind.CATALOG]
+    retrieval = shared.vault.request_retrieval(own[0].archive_id, None, Tier.STANDARD, "copy")
+    content = bytes(shared.vault.fetch(retrieval, ByteRange(0, own[0].size)).data)
+    assert own[0].label is not None
+    label = replace(own[0].label, pack_id=PackId(b"a copied header."), number=900)
+    store(shared.vault, content, label)
+    assert shared.night(first, "beside it").outcome == "done"
 
 
 def test_others_catalogs_make_a_night_partial_once(shared: SharedVault) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backup.format.enrolment import HeirMark
 from backup.inventory.strangers import open_strangers
-from backup.transfer.succession import accept_catalogs
+from backup.transfer.answers import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.checking import check, kinds
 from tests.support.shared_vaults import DAY, SharedVault, of_version_1

@@ -47,8 +47,9 @@ class JudgedBesideOthers(Judged):
         answered = set(self._rows("SELECT inventory, job FROM strangers WHERE accepted_at IS NOT NULL"))
         found = self._pairs({one for one in self.elsewhere.labels if shown is None or one in shown})
         if shown is None:
-            own = self.site.inventory.id
-            found |= {(one.heir, NO_JOB) for one in self.elsewhere.marks if one.predecessor == own}
+            own, marks = self._lineage(), self.elsewhere.marks
+            others = [mark for mark in marks if mark.predecessor in own and mark.heir not in own]
+            found |= {(mark.heir, NO_JOB) for mark in others}
         return found - answered
 
     def unanswered_by_keeper(self) -> set[Pair]:

@@ -15,7 +15,8 @@ from backup.inventory.strangers import job_ids
 from backup.lineage import Stranger
 from backup.model import ArchiveLabel, Generation, InventoryId, PackId, PackKind, VaultName
 from backup.pruner.listed import PruneStoppedError
-from backup.transfer.succession import accept_catalogs, advice_on, told_of
+from backup.transfer.answers import accept_catalogs
+from backup.transfer.succession import advice_on, told_of
 from tests.support.archives import store
 from tests.support.backups import Site
 from tests.support.keeping import keeper_of

@@ -18,7 +18,7 @@ from backup.inventory.times import micros
 from backup.model import Generation, InventoryId, PackId, PackKind
 from backup.pruner.keeper.report import InventoryReport
 from backup.pruner.listed import PruneStoppedError
-from backup.transfer.succession import accept_catalogs
+from backup.transfer.answers import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.checking import check, kinds
 from tests.support.keeping import Keeper

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from backup.format.records import ForgottenRecord
 from backup.inventory.times import micros
 from backup.pruner.listed import PruneStoppedError
-from backup.transfer.succession import accept_catalogs
+from backup.transfer.answers import accept_catalogs
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.checking import query

@@ -131,7 +131,7 @@ def _prune(
 def _asking(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
     """The report of a prune; what a person must answer is asked on a terminal, once."""
     from backup.pruner.listed import PruneStoppedError
-    from backup.transfer.succession import accept_catalogs
+    from backup.transfer.answers import accept_catalogs
 
     try:
         return _until_done(cli, work, wait=wait)

@@ -41,7 +41,7 @@ def accept(cli: Cli, config: Config, vault: VaultName, packs: Sequence[str]) -> 
     from contextlib import closing
 
     from backup.app.opened import opened
-    from backup.transfer.succession import accept_catalogs
+    from backup.transfer.answers import accept_catalogs
 
     with closing(opened(config)) as inventory:
         for told in accept_catalogs(inventory, vault, packs, who_answers(), cli.clock.now()):

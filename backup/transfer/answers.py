@@ -1,0 +1,93 @@
+"""A person's answers to catalogs that nothing proves to be this server's: recorded in its inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from backup.errors import UsageError
+from backup.format.pack import parse_description
+from backup.inventory import compared, identities, retrievals, strangers
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory
+from backup.inventory.stages import ListingStage
+from backup.lineage import NO_JOB, Stranger, is_named, marks_in, require_one
+from backup.lineage import strangers as strangers_among
+from backup.model import ArchiveLabel, PackId, PackKind, VaultName
+from backup.transfer.succession import one_each
+from backup.wording import counted
+
+
+def accept_catalogs(
+    inventory: Inventory, vault: VaultName, packs: Sequence[str], who: str, now: datetime
+) -> list[str]:
+    """Record a person's answers: each pack id, or its beginning, stands for all that its inventory asks now.
+
+    One of an ancestor's, or of what is labelled as this inventory's, stands for all such catalogs that the
+    newest list that was fetched shows: they are known from then on. Others' catalogs of this server's jobs
+    take no part, now and later. Returns a sentence for each. `UsageError`.
+    """
+    told: list[str] = []
+    with inventory.writing() as tx:
+        labels = _note_unknown(tx, inventory, vault, packs, now)
+        lineage = {inventory.id, *inventory.ancestors}
+        for pack in packs:
+            named = [one for one in labels if is_named(one.inventory_id, one.pack_id, pack)]
+            asked = [one.stranger for one in strangers.open_strangers(tx, vault)]
+            ids = [(one.inventory_id, one.pack_id) for one in named]
+            ids += [(one.inventory_id, one.pack_id) for one in asked]
+            ids = [one for one in ids if is_named(*one, pack)]
+            others = [one for one in ids if one[0] not in lineage]
+            mine = [one for one in ids if one[0] in lineage]
+            require_one([*others, *mine[:1]], pack)
+            is_own = any(one[0] == inventory.id for one in mine)
+            same = {inventory.id} if is_own else set(inventory.ancestors)
+            own = [one for one in labels if one.inventory_id in same]
+            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in named}
+            before = strangers.answered_pairs(tx, vault)
+            answered = strangers.answer(tx, vault, who, now, {one for one, _ in others})
+            passed = own if mine else []
+            if not answered and not passed and not pairs & before:
+                raise UsageError(
+                    f"nothing in vault {vault} waits for an answer on {pack}",
+                    advice="give the pack id, or its first 8 digits or more, as `nightvault check` names it",
+                )
+            strangers.pass_catalogs(tx, [one.pack_id for one in passed])
+            told += [
+                f"inventory {one.inventory_id.hex()} takes no part in this server's jobs"
+                for one in one_each(answered)
+            ]
+            if passed:
+                what = "labelled as this inventory's" if is_own else "older ones of this server"
+                told.append(f"{counted(len(passed), 'catalog')}, {what}, will not be asked about any more")
+    return told
+
+
+def _note_unknown(
+    tx: Transaction, inventory: Inventory, vault: VaultName, packs: Sequence[str], now: datetime
+) -> list[ArchiveLabel]:
+    """Record the strangers of the newest list, and the marks that are named; its unknown catalogs."""
+    lines = _unknown_lines(tx, vault)
+    labels = _unknown_labels(tx, lines)
+    lineage, jobs = {inventory.id, *inventory.ancestors}, strangers.job_ids(tx, vault)
+    hints = [
+        Stranger(mark.heir, NO_JOB, PackId(mark.heir))
+        for mark in marks_in(lines)
+        if mark.predecessor in lineage and any(is_named(mark.heir, mark.heir, one) for one in packs)
+    ]
+    strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
+    return labels
+
+
+def _unknown_lines(tx: Transaction, vault: VaultName) -> list[str]:
+    """The descriptions in the newest list that was fetched of what this inventory does not know."""
+    head = retrievals.newest_listing(tx, vault, state=ListingStage.KEPT)
+    return [] if head is None else [one.description for one in compared.unknown_lines(tx, head.number)]
+
+
+def _unknown_labels(tx: Transaction, lines: Iterable[str]) -> list[ArchiveLabel]:
+    """The catalogs among them that this inventory does not know."""
+    found = [parse_description(line) for line in lines]
+    labels = [one for one in found if one is not None and one.kind is PackKind.CATALOG]
+    unknown = identities.unknown_packs(tx, (one.pack_id for one in labels))
+    return [one for one in labels if one.pack_id in unknown]
