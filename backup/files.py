@@ -28,6 +28,7 @@ from backup.errors import LockedError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _OF_THE_SYSTEM = {"/dev", "/dev/fd", "/proc/self/fd"}
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # of directories, on some file systems
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
@@ -258,13 +259,14 @@ class FileLock:
 def file_lock(path: str, *, shared: bool = False, wait: bool = False, told: str = "") -> FileLock:
     """Lock a file, which is made, or a directory; no process that is started inherits the lock.
 
-    Without `wait`, `LockedError` if another holds it: `told`, and which processes, as far as the kernel says.
+    A link is not followed. Without `wait`, `LockedError` if another holds it: `told`, and which processes, as
+    far as the kernel says.
     Whoever removes the file takes nobody's lock away and gives none to two: a lock of a file that has lost
     its name meanwhile does not count.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        flags = _DIRECTORY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        flags = _DIRECTORY if os.path.isdir(path) else _LOCK_FILE
         lock = FileLock(handle := os.open(path, flags, 0o600), path)
         try:
             fcntl.flock(handle, how)

@@ -2,7 +2,9 @@
 
 The way is gone step by step from `/`, through symlinks. As long as no step can be changed by somebody else,
 nobody can put something else in the place of the next one: so what is found holds until a right is changed.
-Everything here only looks; nothing is opened or changed.
+
+`hazard_of_way`, `foreign_link` and `hazard_of` only look. `held_directory` and `make_private` are for our
+directories in a place of somebody else: they follow no link of others, and change nothing through any link.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ import pwd
 import shlex
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
+from backup.errors import StateDeniedError
+
 _MOST_LINKS = 40  # as Linux
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PRIVATE = 0o700
 _ACL = "system.posix_acl_access"
 
 
@@ -47,6 +53,15 @@ def hazard_of_way(path: str | bytes, *, is_last_meant: bool = True) -> Hazard | 
     return None
 
 
+def foreign_link(path: str) -> Hazard | None:
+    """The first symlink on the way to an absolute path that is neither root's nor the caller's. `OSError`."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for at, found, _ in _steps(path):
+            if stat.S_ISLNK(found.st_mode) and (hazard := _of_owner(at, found)) is not None:
+                return hazard
+    return None
+
+
 def hazard_of(
     path: str, found: os.stat_result, *, is_last: bool = True, owners: Collection[int] = ()
 ) -> Hazard | None:
@@ -54,6 +69,52 @@ def hazard_of(
     if stat.S_ISLNK(found.st_mode):
         return _of_owner(path, found, owners)
     return _of_owner(path, found, owners) or _of_mode(path, found, is_last=is_last, owners=owners)
+
+
+@contextmanager
+def held_directory(path: str, parent: int | None = None) -> Iterator[int]:
+    """A handle of a directory, in an open one if that is given; a link of root or the caller is followed.
+
+    `StateDeniedError` for a link of somebody else, with the command that mends it; `OSError`.
+    """
+    name = path if parent is None else os.path.basename(path)
+    try:
+        handle = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError:
+        link = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISLNK(link.st_mode):
+            raise
+        _refuse(path, _of_owner(path, link))
+        handle = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def make_private(path: str, parent: int | None = None) -> None:
+    """Make a directory for its owner alone, in an open one if that is given, or close one that is there.
+
+    What a link leads to is not changed: `StateDeniedError` if others can change that, or if a directory that
+    is there is another user's than root's, the caller's, or the owner's of the one above it; `OSError`.
+    """
+    name = path if parent is None else os.path.basename(path)
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    with held_directory(path, parent) as handle:
+        found, named = os.fstat(handle), os.stat(name, dir_fd=parent, follow_symlinks=False)
+        above = os.stat(os.path.dirname(path)) if parent is None else os.fstat(parent)
+        if os.path.samestat(found, named):
+            _refuse(path, _of_owner(path, found, [above.st_uid]))
+            if stat.S_IMODE(found.st_mode) != _PRIVATE:
+                os.fchmod(handle, _PRIVATE)
+        else:
+            _refuse(path, hazard_of(path, found, owners=[above.st_uid]))
+
+
+def _refuse(path: str, hazard: Hazard | None) -> None:
+    if hazard is not None:
+        raise StateDeniedError(f"{path} is not used: {hazard.why}", advice=hazard.command)
 
 
 def _steps(path: str) -> Iterator[tuple[str, os.stat_result, bool]]:

@@ -1,11 +1,55 @@
-"""The config's inventory, opened; apart from runs, since whoever only looks needs nothing else."""
+"""The config's inventory, opened; apart from runs, since whoever only looks needs nothing else.
+
+Before that it is asked whose the state directory is: with somebody else's keys and inventory in it, backups
+would be somebody else's.
+"""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 from backup.config import Config
+from backup.errors import StateDeniedError
 from backup.inventory.database import Inventory, open_inventory
+from backup.owners import Hazard, foreign_link, hazard_of, user_named
+
+_OF_AN_INSTALLATION = ("inventory.sqlite", os.path.join("keys", "signer"))
 
 
 def opened(config: Config) -> Inventory:
-    """The config's inventory. `NoInventoryError` (10) if there is none."""
+    """The config's inventory. `NoInventoryError` (10) if there is none; see `require_own`, too."""
+    require_own(config.state_dir)
     return open_inventory(config.inventory_url, lock_directory=config.state_dir)
+
+
+def require_own(directory: str, *, writes: bool = False) -> None:
+    """Refuse a state directory that others can change. `StateDeniedError`, with the command that mends it.
+
+    A symlink of root or the caller is followed, another user's is not. A directory without an installation
+    must be the caller's. One with an installation of another user is that user's: root may use it, too, but
+    for others only the system's own rights count, and nothing is made in it (`writes`).
+    """
+    hazard = None
+    with suppress(OSError):  # what cannot be looked at cannot be opened, either
+        hazard = foreign_link(directory)
+        if hazard is None and os.path.isdir(directory):
+            hazard = _hazard_of_directory(directory, writes=writes)
+    if hazard is not None:
+        raise StateDeniedError(
+            f"the state directory {directory} is not used: {hazard.why}", advice=hazard.command
+        )
+
+
+def _hazard_of_directory(directory: str, *, writes: bool) -> Hazard | None:
+    found, caller = os.stat(directory), os.geteuid()
+    owner = user_named(found.st_uid)
+    is_new = not any(os.path.lexists(os.path.join(directory, name)) for name in _OF_AN_INSTALLATION)
+    if found.st_uid not in {0, caller} and writes and (is_new or caller != 0):
+        what = "and holds no inventory yet" if is_new else "and so does the inventory in it"
+        command = (
+            f"run it as that user (sudo -u {owner} nightvault …), or make it yours: "
+            f"chown {user_named(caller)} {directory}"
+        )
+        return Hazard(directory, f"it belongs to {owner}, {what}", command)
+    return hazard_of(directory, found, owners=[found.st_uid])

@@ -65,12 +65,22 @@ def _close_inventory(config: Config) -> None:
 
 
 def _take_back(path: str, was: int, mode: int) -> None:
+    """Give a file that mode if it has the other one; not through a link.
+
+    It is not opened: closing a handle of the inventory would take away the locks that SQLite has here.
+    """
     with suppress(OSError):
-        if stat.S_IMODE(os.lstat(path).st_mode) == was:
-            os.chmod(path, mode)
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISLNK(found.st_mode) and stat.S_IMODE(found.st_mode) == was:
+                os.chmod(f"/proc/self/fd/{handle}", mode)
+        finally:
+            os.close(handle)
 
 
 def _let(path: str, group: int, mode: int) -> None:
+    """Give a directory that group and mode; a link is neither followed nor changed."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(handle)

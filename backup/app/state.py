@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from backup.app.opened import require_own
 from backup.errors import (
     ConfigError,
     FormatError,
@@ -25,6 +26,7 @@ from backup.errors import (
 from backup.files import file_lock, write_durably
 from backup.format.enrolment import EnrolmentKey
 from backup.format.keys import ChunkSecret, Recipient, Signer
+from backup.owners import held_directory, make_private
 
 _COPY = "bring it back from a copy of the state directory"
 
@@ -76,18 +78,23 @@ class State(Struct, frozen=True):
         return os.path.join(self.directory, "keys")
 
     def create(self) -> None:
-        """Make the directories, and close those below the state directory to others."""
-        for path in (self.directory, self.spool, self.restores, self.keys):
-            try:
-                os.makedirs(path, mode=0o700, exist_ok=True)
-                if path != self.directory:
-                    os.chmod(path, 0o700)
-            except (OSError, RecursionError) as error:
-                why = error.strerror if isinstance(error, OSError) else "it lies too deep"
-                raise NightvaultError(
-                    f"the state directory {path} cannot be made: {why}",
-                    advice="run as a user that may, or set dir in [state]",
-                ) from error
+        """Make the directories, and close those below the state directory to others.
+
+        `StateDeniedError` if one is there that others can change, or lead elsewhere.
+        """
+        path = self.directory
+        require_own(path, writes=True)
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            with held_directory(path) as handle:
+                for path in (self.spool, self.restores, self.keys):
+                    make_private(path, handle)
+        except (OSError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it lies too deep"
+            raise NightvaultError(
+                f"the state directory {path} cannot be made: {why}",
+                advice="run as a user that may, or set dir in [state]",
+            ) from error
 
     def read_signer(self) -> Signer:
         """The inventory's signing key."""
@@ -193,7 +200,8 @@ class State(Struct, frozen=True):
     def _write(self, name: str, text: str) -> None:
         path = os.path.join(self.keys, name)
         try:
-            write_durably(path, f"{text}\n".encode("ascii"))
+            with held_directory(self.directory) as state, held_directory(self.keys, state) as keys:
+                write_durably(name, f"{text}\n".encode("ascii"), dir_fd=keys)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise SpoolError(f"no space left for {path}") from error

@@ -11,6 +11,7 @@ import msgspec
 
 from backup.errors import RecoveryKeyError, SpoolError
 from backup.files import create_durably
+from backup.owners import held_directory, make_private
 
 _NAME = re.compile(r"([0-9a-f]{16})\.keys")
 
@@ -25,9 +26,12 @@ class PackKeyFile:
     def write(self, keys: Mapping[int, bytes]) -> None:
         """Keep the keys (archive number to 32 bytes), synced. `SpoolError` if they cannot be kept."""
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            os.chmod(self._directory, 0o700)
-            create_durably(self._path, msgspec.msgpack.encode(dict(keys)))
+            os.makedirs(os.path.dirname(self._directory), mode=0o700, exist_ok=True)
+            make_private(self._directory)
+            with held_directory(self._directory) as handle:
+                create_durably(
+                    os.path.basename(self._path), msgspec.msgpack.encode(dict(keys)), dir_fd=handle
+                )
         except OSError as error:
             with suppress(OSError):
                 self.wipe()

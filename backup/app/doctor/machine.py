@@ -118,7 +118,11 @@ def _open_to_others(path: str, mode: int, why: str) -> Iterator[Finding]:
 
 def _chmod(path: str, mode: int) -> Callable[[], str]:
     def fix() -> str:
-        os.chmod(path, mode)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.fchmod(handle, mode)
+        finally:
+            os.close(handle)
         return f"{path} has mode {mode:04o}"
 
     return fix

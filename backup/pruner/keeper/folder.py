@@ -20,6 +20,7 @@ from backup.errors import SpoolError
 from backup.files import file_lock, write_durably
 from backup.lineage import Stranger, is_named
 from backup.model import InventoryId, VaultName
+from backup.owners import make_private
 from backup.pruner.keeper.lineages import pair_of
 from backup.pruner.keeper.report import InventoryReport
 from backup.rebuilder.journal import PACK
@@ -56,8 +57,8 @@ class KeeperFolder:
     def opened(cls, path: str) -> Iterator[KeeperFolder]:
         """The folder, alone, without leftovers. `LockedError`."""
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            os.chmod(path, 0o700)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            make_private(path)
             lock = file_lock(os.path.join(path, "lock"), told=_OTHER)
         except OSError as error:
             raise SpoolError(f"{path} cannot be made: {error.strerror}") from error
