@@ -7,6 +7,7 @@ import hmac
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -89,7 +90,7 @@ class Recipient(Struct, frozen=True):
             raise FormatError("this recipient is not a valid public key") from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what is derived is kept
 class RecoveryKey:
     """The private key that opens packs: one 32-byte seed of X-Wing (ML-KEM-768 and X25519)."""
 
@@ -119,15 +120,15 @@ class RecoveryKey:
                 advice="type it as printed: NVK1 and 14 groups of four characters",
             ) from error
 
-    @property
+    @cached_property
     def recipient(self) -> Recipient:
         """The public half."""
-        mlkem, x25519 = self._halves()
+        mlkem, x25519 = self._halves
         return Recipient(mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw())
 
     def unseal(self, sealed: bytes, info: bytes) -> bytes:
         """Open what `Recipient.seal` made with the same info. RecoveryKeyError when it does not open."""
-        key = hpke.MLKEM768X25519PrivateKey(*self._halves())
+        key = hpke.MLKEM768X25519PrivateKey(*self._halves)
         try:
             return _SUITE.decrypt(sealed, key, info)
         except (InvalidTag, ValueError) as error:
@@ -138,6 +139,7 @@ class RecoveryKey:
         key = derive(self.seed, "enrol")
         return hmac.digest(key, inventory_id + signer_public, "sha256")
 
+    @cached_property
     def _halves(self) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
         # X-Wing's expandDecapsulationKey: 64 bytes are ML-KEM's d and z, 32 are the X25519 scalar.
         expanded = hashlib.shake_256(self.seed).digest(96)

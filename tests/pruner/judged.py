@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,14 +55,24 @@ class Judged:
         self.last_cut: datetime | None = None
         self.machines = 0
         self.steps = 0
+        self._reader: tuple[Path, sqlite3.Connection] | None = None
 
     def snapshots(self) -> list[tuple[str, str, int, bool]]:
         """Id, job, number and whether it is forgotten, of all that are left."""
         return [(one, job, number, bool(gone)) for one, job, number, gone in self._rows(_SNAPSHOTS)]
 
     def _rows(self, text: str, *values: object) -> list[Any]:
-        with closing(sqlite3.connect(self.site.folder / "inventory.sqlite")) as database:
-            return database.execute(text, values).fetchall()
+        file = self.site.folder / "inventory.sqlite"
+        if self._reader is None or self._reader[0] != file:
+            self.let_go()
+            self._reader = file, sqlite3.connect(file, check_same_thread=False)
+        return self._reader[1].execute(text, values).fetchall()
+
+    def let_go(self) -> None:
+        """Read through a new connection from now on: who closes the inventory next is the last one there."""
+        if self._reader is not None:
+            self._reader[1].close()
+            self._reader = None
 
     def judge(self) -> None:
         """After whatever happened."""

@@ -154,6 +154,7 @@ class Others(World):
     def old_image(self) -> None:
         """Somebody copies the state directory."""
         self.reopen()
+        self.let_go()
         self.site.close()
         self.images += 1
         folder = self.folder / f"image {self.images}"
@@ -265,6 +266,7 @@ class Others(World):
             assert {one[0] for one in kept} <= known, "kept, and not rebuilt"
             self.restore_one(snapshot, job)
         finally:
+            self.let_go()
             self.site.close()
             shutil.rmtree(self.site.folder)
             self.site = mine

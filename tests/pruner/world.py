@@ -256,6 +256,7 @@ class World(JudgedBesideOthers):
             return
         before = {one for one, *_, is_forgotten in self.snapshots() if not is_forgotten}
         self.wait_for_list()
+        self.let_go()
         self.site.close()
         self.machines += 1
         bare = Bare(self.folder / f"state {self.machines}", self.vault, self.site)
@@ -293,6 +294,7 @@ class World(JudgedBesideOthers):
 
     def reopen(self) -> None:
         """A new process."""
+        self.let_go()
         self.site = self.site.reopen(self.vault)
 
     @contextmanager
@@ -357,6 +359,7 @@ class World(JudgedBesideOthers):
         for snapshot, job, *_ in kept if every else kept[-2:]:
             self.steps += 1
             self.restore_one(snapshot, job)
+        self.let_go()
         self.site.close()
         shutil.rmtree(self.folder)
 

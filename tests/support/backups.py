@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -56,6 +57,7 @@ PACK = 3 * MIB
 INVENTORY_ID = InventoryId(b"inventory of 16b")
 
 
+@cache
 def recovery_key() -> RecoveryKey:
     """The tests' recovery key: always the same."""
     return RecoveryKey.from_seed(bytes(range(32)))
