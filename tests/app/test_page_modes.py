@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from backup.app.page_access import close_to_page
-from backup.config import Config
-from tests.config.config_texts import DIRECTORY, load
+from backup.config import Config, load_config
+from tests.support.servers import directory_server
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    made = load(tmp_path, f'[state]\ndir = "{tmp_path}/state"\n' + DIRECTORY)
+    made = load_config(str(directory_server(tmp_path / "server").config))
     os.mkdir(made.state_dir)
     return made
 
