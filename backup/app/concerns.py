@@ -1,8 +1,8 @@
 """Finds the problems in a status, critical ones first; pure.
 
 Critical: a job is overdue, or its vault is not the one that it is bound to; a check found something missing
-or damaged; a drill failed; the certificate has expired, or will within three days (one that lives shortly: a
-tenth of its life).
+or damaged; an archive that kept snapshots need is lost or damaged, whoever found that; a drill failed; the
+certificate has expired, or will within three days (one that lives shortly: a tenth of its life).
 
 A warning: the newest backup, forget, prune, compaction or rebuild drill failed or was partial; a check
 could not look at everything; the certificate expires within 14 days (a fifth of its life), cannot be looked
@@ -44,6 +44,7 @@ def concerns_of(status: Status) -> list[Concern]:
     found = [
         *overdue(status),
         *_wrong_vaults(status),
+        *_losses(status),
         *_runs(status),
         *_certificate(status.certificate, status.now),
         *_renewal(status.renewal, status.certificate, status.now),
@@ -88,6 +89,28 @@ def _wrong_vaults(status: Status) -> Iterator[Concern]:
                 "no backup of it is made"
             )
             yield Concern(Level.CRITICAL, Topic.VAULT, text, "nightvault config check", job.name)
+
+
+def _losses(status: Status) -> Iterator[Concern]:
+    """What a restore or check found lost or damaged, until it is stored anew or no snapshot needs it.
+
+    Not where a check of the vault tells of it: until the next one is good.
+    """
+    checks = (run for run in status.ended if run.kind is RunKind.CHECK and run.outcome is Outcome.FAILED)
+    told = {run.vault for run in checks}
+    configured = {one.name for one in status.vaults if one.kind != UNKNOWN}
+    for vault, count in status.losses.items():
+        if vault in told:
+            continue
+        are = "is" if count == 1 else "are"
+        text = (
+            f"{counted(count, 'archive')} of vault {vault} {are} lost or damaged, and kept snapshots need "
+            f"what is in {'it' if count == 1 else 'them'}"
+        )
+        command = (
+            f"nightvault check --vault {vault}" if vault in configured else "nightvault check --inventory"
+        )
+        yield Concern(Level.CRITICAL, Topic.VAULT, text, command, about=f"{vault} archives")
 
 
 def _runs(status: Status) -> Iterator[Concern]:

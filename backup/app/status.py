@@ -46,8 +46,10 @@ from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
 from backup.inventory.connections import Transaction
 from backup.inventory.holders import Holder, holders, is_dead
+from backup.inventory.lost import needed_losses
 from backup.inventory.messages import Delivery
 from backup.inventory.proofs import Proof, proofs
+from backup.inventory.readings import bad_frames
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
@@ -78,6 +80,7 @@ class _Rows(Struct, frozen=True):
     good: Mapping[tuple[RunKind, VaultName], datetime]
     undelivered: Sequence[Undelivered]
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
+    losses: Mapping[VaultName, int]
 
 
 def read_status(config: Config, now: datetime) -> Status:
@@ -127,6 +130,7 @@ def status_in(
         proof=sum(rows.proofs.values(), Proof()),
         drills=[_drill(one, tx, known_since) for one in config.drills],
         strangers=open_strangers(tx),
+        losses=rows.losses,
     )
     return replace(found, concerns=concerns_of(found))
 
@@ -146,6 +150,7 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         good=queries.last_good(tx, now),
         undelivered=_undelivered(tx),
         proofs=proofs(tx, now),
+        losses=needed_losses(tx, bad_frames=bad_frames),
     )
 
 

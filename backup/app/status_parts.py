@@ -268,6 +268,7 @@ class Status(Struct, frozen=True):
     proof: Proof = NOTHING_PROVEN  # of all archives
     drills: Sequence[DrillTimes] = ()  # those of the config
     strangers: Sequence[OpenStranger] = ()  # nobody answered to them
+    losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
 
     @property
     def is_well(self) -> bool:

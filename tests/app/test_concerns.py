@@ -82,6 +82,18 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ),
     ("a date to come", {"jobs": [job(ahead=NOW + DAY)]}, [(WARNING, Topic.CLOCK)]),
     ("suspended", {"suspended": [Suspended("backup", 4711)]}, [(WARNING, Topic.LOCK)]),
+    ("an archive is lost", {"losses": {"cold": 1}}, [(CRITICAL, Topic.VAULT)]),
+    (
+        "a check says so",
+        {"losses": {"cold": 1}, "ended": [run(RunKind.CHECK, Outcome.FAILED, job=None)]},
+        [(CRITICAL, Topic.RUN)],
+    ),
+    (
+        "a check before did not find it",
+        {"losses": {"cold": 1}, "ended": [run(RunKind.CHECK, job=None), run(RunKind.PRUNE, Outcome.FAILED)]},
+        [(CRITICAL, Topic.VAULT), (WARNING, Topic.RUN)],
+    ),
+    ("of a vault that is not there", {"losses": {"old": 2}}, [(CRITICAL, Topic.VAULT)]),
     ("a restore", {"restores": [restore()]}, []),
     ("a restore is held", {"restores": [restore(held="target is gone")]}, [(WARNING, Topic.RESTORE)]),
     ("a restore lacks something", {"restores": [restore(failed=2)]}, [(WARNING, Topic.RESTORE)]),
@@ -120,6 +132,16 @@ def test_an_overdue_job_says_if_a_backup_of_it_runs() -> None:
     for running, told in (([], False), ([at_it], True), ([replace(at_it, is_dead=True)], False)):
         (one,) = concerns_of(status(jobs=[LATE], running=running))
         assert ("a backup of it runs since" in one.text) is told
+
+
+def test_archives_that_are_lost_are_counted_and_the_command_can_be_given() -> None:
+    one, two = concerns_of(status(losses={"cold": 1, "old": 2}))
+    assert one.text.startswith(
+        "1 archive of vault cold is lost or damaged, and kept snapshots need what is in it"
+    )
+    assert one.command == "nightvault check --vault cold"
+    assert two.text.startswith("2 archives of vault old are lost or damaged")
+    assert two.command == "nightvault check --inventory"
 
 
 def test_what_failed_says_why() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from backup.inventory.database import open_inventory
+from backup.inventory.lost import needed_losses
+from backup.inventory.readings import bad_frames
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
 
@@ -16,7 +19,8 @@ from tests.support.trees import assert_same_tree
 @contextmanager
 def taken_away(server: Server, archive_id: str) -> Iterator[None]:
     """The archive's file is not in the vault."""
-    here, away = server.folder / "vault" / "archives" / archive_id[:2] / archive_id, server.folder / "away"
+    away = server.folder / archive_id
+    here = server.folder / "vault" / "archives" / archive_id[:2] / archive_id
     here.rename(away)
     yield
     away.rename(here)
@@ -109,3 +113,51 @@ def test_what_is_nowhere_else_is_named_once(twice: Server, tmp_path: Path) -> No
     for one in (first, second):
         assert told.count(f"has no archive {one}") == 1
     assert "its archive is gone from the vault" in told or "is not in the vault (lost)" in told
+
+
+def losses(server: Server) -> list[str]:
+    """What `status` tells of archives of the vault that are lost or damaged."""
+    told = server.json("status", exit_code=1)  # also as no daemon runs
+    return [one["text"] for one in told["concerns"] if "lost or damaged" in one["text"]]
+
+
+def test_status_tells_of_what_a_restore_found_lost_until_nothing_kept_needs_it(tmp_path: Path) -> None:
+    server = directory_server(tmp_path)
+    server.init()
+    server.backup()
+    (server.source / "a.txt").write_text("only the second snapshot has this\n")
+    server.backup()
+    (server.source / "a.txt").write_text("alpha\n")
+    server.backup()
+    first, second = data_archives(server)
+    assert losses(server) == []
+    words = ("restore", "latest", "--key", server.key_file, "--target", tmp_path / "out", "--yes")
+    with taken_away(server, first), taken_away(server, second):
+        assert server.run(*words).exit_code == 3
+        assert losses(server) == [
+            "1 archive of vault cold is lost or damaged, and kept snapshots need what is in it"
+        ]
+        server.backup()
+        assert losses(server) == [], "stored again in another archive"
+        old = server.json("snapshots")[1]["id"]
+        words = ("restore", old, "--key", server.key_file, "--target", tmp_path / "old")
+        assert server.run(*words).exit_code == 3
+        assert len(losses(server)) == 1, "what the second snapshot alone has"
+        server.done("forget", old)
+        assert losses(server) == []
+
+
+def test_of_a_damaged_archive_only_what_is_bad_counts(twice: Server) -> None:
+    url = f"sqlite:///{twice.state / 'inventory.sqlite'}"
+    for archive, expected in zip(data_archives(twice), ({}, {"cold": 2}), strict=True):
+        path = twice.folder / "vault" / "archives" / archive[:2] / archive
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        assert twice.run("check", "--read-data", "100%", "--key", twice.key_file).exit_code == 1
+        with (
+            closing(open_inventory(url, lock_directory=str(twice.state))) as inventory,
+            inventory.reading() as tx,
+        ):
+            assert needed_losses(tx, bad_frames=bad_frames) == expected
+            assert needed_losses(tx, bad_frames=lambda tx: dict.fromkeys(bad_frames(tx), ())) == {}
