@@ -1,17 +1,25 @@
-"""The archives that a restore could not have: its report names them, even if all came from elsewhere."""
+"""What a restore could not have: archives, even if all came from elsewhere, and what its snapshot lacks.
+
+Its report names them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from backup.inventory import archives, retrievals
+from backup.inventory import archives, retrievals, snapshots
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.restore_state import RestoreState, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.snapshots import Snapshot
 from backup.inventory.stages import RetrievalStage
 from backup.restorer.asking import GONE
+from backup.restorer.selection.choice import Choice, is_below
+from backup.wording import counted, shown_path
+
+_SHOWN = 3
 
 
 def given_up(tx: Transaction, restore: Restore) -> Mapping[int, str]:
@@ -24,8 +32,12 @@ def given_up(tx: Transaction, restore: Restore) -> Mapping[int, str]:
 
 
 def warnings_of(inventory: Inventory, restore: Restore, *, is_whole: bool) -> Sequence[str]:
-    """A sentence for each such archive; `is_whole`: everything that was in it came from others."""
+    """A sentence for each such archive, and one for what the snapshot lacks.
+
+    `is_whole`: everything that was in the archives came from others.
+    """
     with inventory.reading() as tx:
+        snapshot = snapshots.get_snapshot(tx, restore.snapshot)
         found = given_up(tx, restore)
         rows = archives.get_archives(tx, sorted(found), inventory.id)
     taken = (
@@ -33,9 +45,28 @@ def warnings_of(inventory: Inventory, restore: Restore, *, is_whole: bool) -> Se
         if is_whole
         else "what lies in another one, too, was taken from there"
     )
-    return [
+    gone = [
         _told(rows[number], why, taken, restore) for number, why in sorted(found.items()) if number in rows
     ]
+    return [*gone, *lacks(snapshot, restore.path, Choice.decode(restore.choice))]
+
+
+def lacks(snapshot: Snapshot, base: bytes, choice: Choice) -> Iterator[str]:
+    """A sentence if a snapshot is partial: what could not be saved at, below or above what is restored."""
+    wanted = choice.paths if choice.paths and not choice.globs else (choice.stem(base),)
+    missing = [
+        problem
+        for problem in snapshot.problems
+        if not problem.is_warning
+        and any(is_below(problem.path, path) or is_below(path, problem.path) for path in wanted)
+    ]
+    if missing:
+        shown = "; ".join(f"{shown_path(one.path)}: {one.detail}" for one in missing[:_SHOWN])
+        more = f"; and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
+        yield (
+            f"snapshot {snapshot.id[:8]} is partial, and so is this restore: when it was made, "
+            f"{counted(len(missing), 'path')} could not be saved: {shown}{more}"
+        )
 
 
 def _why(one: Retrieval, kept: RestoreState) -> str:

@@ -140,8 +140,8 @@ def test_status_tells_of_what_a_restore_found_lost_until_nothing_kept_needs_it(t
         server.backup()
         assert losses(server) == [], "stored again in another archive"
         old = server.json("snapshots")[1]["id"]
-        words = ("restore", old, "--key", server.key_file, "--target", tmp_path / "old")
-        assert server.run(*words).exit_code == 3
+        again = ("restore", old, "--key", server.key_file, "--target", tmp_path / "old")
+        assert server.run(*again).exit_code == 3
         assert len(losses(server)) == 1, "what the second snapshot alone has"
         server.done("forget", old)
         assert losses(server) == []

@@ -127,6 +127,33 @@ def test_words_of_restore_and_their_help(server: Server) -> None:
     assert "Stay until the vault is ready" in server.done("restore", "resume", "--help").stdout
 
 
+def test_a_restore_of_a_partial_snapshot_says_what_it_lacks(server: Server, tmp_path: Path) -> None:
+    folder = server.folder
+    text = server.config.read_text()
+    both = f'sources = ["{server.source}", "{folder}/away", "{folder}/gone"]'
+    server.config.write_text(text.replace(f'sources = ["{server.source}"]', both))
+    assert server.run("backup").exit_code == 3
+    words = ("restore", "--key", server.key_file, "--target", tmp_path / "out", "--yes")
+    (warning,) = server.json(*words, "latest")["warnings"]
+    assert "is partial, and so is this restore: when it was made, 2 paths could not be saved" in warning
+    assert f"{folder}/away: " in warning
+    assert f"{folder}/gone: " in warning
+    (warning,) = server.json(*words, "latest", "--include", "a.txt")["warnings"]
+    for part in (server.source, server.source / "deep"):
+        assert server.json(*words, f"latest:{part}")["warnings"] == []
+    assert "2 paths could not be saved" in " ".join(server.done(*words, "latest", "--dry-run").stderr.split())
+    in_place = ("restore", "latest", "--in-place", "--key", server.key_file, "--yes")
+    (warning,) = server.json(*in_place)["warnings"]
+    assert server.json(*in_place[:1], f"latest:{server.source}", *in_place[2:])["warnings"] == []
+    dumped = server.done(
+        "dump", f"latest:{folder}", "--tar", "-o", tmp_path / "tar", "--key", server.key_file
+    )
+    assert "is partial" in dumped.stderr
+    server.config.write_text(text)
+    server.backup()
+    assert server.json(*words, "latest")["warnings"] == []
+
+
 def test_a_damaged_archive_is_a_problem_with_a_name(server: Server, tmp_path: Path) -> None:
     server.backup()
     (data,) = [one for one in server.json("archives") if one["kind"] == "data"]

@@ -38,7 +38,10 @@ def show_plan(
     """The dry run: what would be written, and for each tier what would be asked for and paid."""
     from backup.app.prices import price_table
     from backup.cli.support.render import counted, path_document, shown_path, size
+    from backup.restorer.given_up import lacks
 
+    for sentence in lacks(plan.snapshot, plan.path, plan.choice):
+        cli.warn(f"warning: {sentence}")
     count = plan.selection.names
     prices = None if settings.kind in _FREE else price_table(config)
     first = found[0] if found else None

@@ -68,7 +68,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
         if not homes:
             return base
         common = _common(homes)
-        return common if _is_below(common, base) else base
+        return common if is_below(common, base) else base
 
     def encode(self) -> bytes:
         """The choice as canonical bytes: equal choices give equal bytes; non-UTF-8 patterns stay bytes."""
@@ -159,7 +159,7 @@ class Sieve:
     def _is_named(self, path: bytes) -> bool:
         if not self._by_path:
             return True
-        if any(_is_below(path, one) for one in self._paths):
+        if any(is_below(path, one) for one in self._paths):
             return True
         text = path.decode("utf-8", "surrogateescape")
         found = False
@@ -169,7 +169,7 @@ class Sieve:
         return found
 
 
-def _is_below(path: bytes, top: bytes) -> bool:
+def is_below(path: bytes, top: bytes) -> bool:
     """Whether a path is `top` or lies below it."""
     return path == top or path.startswith(top.rstrip(b"/") + b"/")
 

@@ -21,7 +21,7 @@ from backup.files import mount_of
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
-from backup.restorer.selection.choice import Sieve
+from backup.restorer.selection.choice import Sieve, is_below
 from backup.restorer.target.confirmed import Confirmed
 from backup.restorer.target.existing import Existing
 from backup.restorer.target.metadata import Report, reason
@@ -58,9 +58,7 @@ class ExtraneousFinder:
         self.left: list[bytes] = []  # directories below the target that are other mounts, and left alone
         self._existing = existing
         self._stem = base.rstrip(b"/")
-        self._chosen = {
-            path for path in chosen if any(_is_below(path, source) for source in snapshot.sources)
-        }
+        self._chosen = {path for path in chosen if any(is_below(path, source) for source in snapshot.sources)}
         self._sieve = sieve
         self._kept = [*spared, *(problem.path for problem in snapshot.problems)]
         self._entered = entered
@@ -124,7 +122,7 @@ class ExtraneousFinder:
         return here
 
     def _leave(self, relative: bytes) -> None:
-        if not any(_is_below(relative, path) for path in self.left):
+        if not any(is_below(relative, path) for path in self.left):
             self.left.append(relative)
 
     def _spare_vault(self, directory: bytes, there: Sequence[bytes]) -> bool:
@@ -140,7 +138,7 @@ class ExtraneousFinder:
         try:
             there = os.stat(name, dir_fd=above, follow_symlinks=False)
             is_directory = stat.S_ISDIR(there.st_mode)
-            if there.st_dev != os.fstat(above).st_dev or any(_is_below(path, kept) for kept in self._kept):
+            if there.st_dev != os.fstat(above).st_dev or any(is_below(path, kept) for kept in self._kept):
                 return False
             if not self._sieve.takes_name(directory, name, is_directory=is_directory):
                 return False
@@ -224,13 +222,9 @@ def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[b
     for path in paths:
         with suppress(OSError):
             real = os.path.realpath(os.fsencode(path))
-            if _is_below(real, top):
+            if is_below(real, top):
                 rest = real[len(top.rstrip(b"/")) :].removeprefix(b"/")
                 yield _join(base.rstrip(b"/") + b"/", rest)
-
-
-def _is_below(path: bytes, top: bytes) -> bool:
-    return top == ROOT or path == top or path.startswith(top.rstrip(b"/") + b"/")
 
 
 def _above(path: bytes) -> Iterator[bytes]:
