@@ -74,6 +74,16 @@ def test_all_documents_in_their_order(config: Path) -> None:
     assert f"# prune: permissions of {PRUNER}, if it is to delete at all\n" in text
 
 
+def test_what_is_an_administrators_right_is_said(config: Path) -> None:
+    """The rights of who sets this up are for writing roles, and no tag or boundary holds them."""
+    result = run("--config", config, "aws", "policy", "--only", "trust-anchor")
+    actions = [one for statement in json.loads(result.stdout)["Statement"] for one in statement["Action"]]
+    assert "iam:PutRolePolicy" in actions
+    assert "for administrators alone" in result.stderr
+    assert "for administrators alone" in run("--config", config, "aws", "policy").stdout
+    assert "administrators" not in run("--config", config, "aws", "policy", "--only", "backup").stderr
+
+
 def test_only_prints_json_alone_for_a_file(config: Path) -> None:
     result = run("--config", config, "aws", "policy", "--only", "backup")
     document = json.loads(result.stdout)

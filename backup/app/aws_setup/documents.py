@@ -132,7 +132,10 @@ def documents(setup: AwsSetup) -> Mapping[str, Document]:
 
 
 def setup_policy(setup: AwsSetup) -> Document:
-    """The permissions of the person who sets this up, by `setup aws` or by hand, and takes it away again."""
+    """The permissions of the person who sets this up, by `setup aws` or by hand, and takes it away again.
+
+    An administrator's right, and said to be: who writes roles and their trust can become any role's user.
+    """
     region = setup.trust_anchor_arn.split(":")[3]  # which may be another than the vault's
     anywhere = f"arn:{setup.partition}:rolesanywhere:{region}:{setup.account}"
     kinds = ("TrustAnchor", "Profile", "Crl")

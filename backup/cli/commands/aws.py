@@ -18,6 +18,7 @@ from backup.errors import NightvaultError, UsageError
 if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
 
+_PURPOSE_OF_SETUP = "permissions of the person who sets this up, for administrators alone"
 PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "bucket", "profile")
 UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it is replaced
 ROLE_NAME = "nightvault"  # chosen where the config names no role
@@ -73,6 +74,8 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
         if only not in made:
             raise UsageError(f"vault {vault.name} is no bucket: it has no bucket policy")
         cli.show(made[only], json.dumps(made[only], indent=2))
+        if only == "trust-anchor":
+            cli.warn(f"{_PURPOSE_OF_SETUP}: whoever writes roles can give themselves any right in the account")
     else:
         cli.show(made, _sections(made, _purposes(vault)))
     if vault.role_arn is None:
@@ -164,7 +167,7 @@ def _missing(shown: Mapping[str, Document]) -> list[str]:
 def _purposes(vault: VaultSettings) -> Mapping[str, str]:
     backup = vault.role_arn or "the backup role"
     return {
-        "trust-anchor": "permissions of the person who sets this up",
+        "trust-anchor": _PURPOSE_OF_SETUP,
         "trust": "trust policy of each role below",
         "backup": f"permissions of {backup}",
         "restore": f"permissions of {vault.restore_role_arn or backup}",
