@@ -18,7 +18,7 @@ from backup.emulator.billing.bill import bill_document, bill_of
 from backup.emulator.core.errors import DISK_ERRORS, describe_disk
 from backup.emulator.core.faults import FaultPlan, parse_faults
 from backup.emulator.core.messages import list_messages
-from backup.emulator.core.settings import SettingsInForce, changed
+from backup.emulator.core.settings import SettingsInForce, changed, is_address
 from backup.emulator.core.settle import settle
 from backup.emulator.core.store import Store
 from backup.emulator.core.wire import date_ms, vault_arn
@@ -37,8 +37,26 @@ class MistakeError(ValueError):
     """An invalid request to this interface."""
 
 
+class StrangerError(ValueError):
+    """A request that a page of another site had a browser send."""
+
+
 def _refused(error: Exception) -> Response:
     return JSONResponse({"message": str(error)}, status_code=400)
+
+
+def _refuse_browsers_elsewhere(request: Request) -> None:
+    """Refuse what a page of another site sends: by its origin, or by a name of its own for this machine.
+
+    Such a name is made to mean this address after the page was loaded; it has a dot, unlike a container's.
+    """
+    host = request.url.hostname or ""
+    if not (is_address(host) or "." not in host or host.endswith(".localhost")):
+        raise StrangerError("This interface answers to addresses, and to names without a dot.")
+    origin = request.headers.get("origin")
+    same = {None, f"{request.url.scheme}://{request.headers.get('host', '')}"}
+    if origin not in same or request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise StrangerError("This interface answers no pages of other sites.")
 
 
 async def _json(request: Request) -> object:
@@ -151,14 +169,20 @@ class Admin(Struct, frozen=True):
     async def _settings(self, request: Request) -> Response:
         """POST {"key": value, ...} replaces some settings; both methods return all of them."""
         if request.method == "POST":
-            self.settings.current = changed(self.settings.current, await _json(request))
+            wanted = changed(self.settings.current, await _json(request))
+            if wanted.webhook_elsewhere and not self.settings.current.webhook_elsewhere:
+                raise MistakeError("webhook_elsewhere can be set by --set alone, when the emulator starts.")
+            self.settings.current = wanted
         return JSONResponse(asdict(self.settings.current))
 
 
 def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         try:
+            _refuse_browsers_elsewhere(request)
             return await handler(request)
+        except StrangerError as error:
+            return JSONResponse({"message": str(error)}, status_code=403)
         except ValueError as error:
             return _refused(error)
         except DISK_ERRORS as error:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -125,6 +126,8 @@ def sign_csr(
     days: int,
     now: datetime,
     only_for: str | None = None,
+    organization: str | None = None,
+    unit: str | None = None,
     named: str = "this",
 ) -> x509.Certificate:
     """Sign a request (PEM).
@@ -132,10 +135,11 @@ def sign_csr(
     Subject, DNS and URI names and the key are taken from the request, other extensions are not: a request
     cannot make itself an authority. `UsageError` for a request that is damaged or has a name or key that AWS
     would refuse, which is called `named`. `only_for` is a server's name: its request must not ask for more
-    than its newest certificate has.
+    than its newest certificate has. `organization` and `unit` are those that it must ask for.
     """
     csr = _read_csr(data, named)
     contents = CertificateContents(_checked_subject(csr), _checked_names(csr), _checked_key(csr), days)
+    _check_group(contents.subject, organization, unit)
     if only_for is not None:
         _check_renewal(authority, contents, only_for)
     certificate = sign_certificate(authority, contents, now)
@@ -172,6 +176,21 @@ def _check_renewal(authority: Authority, contents: CertificateContents, name: st
         )
 
 
+def _check_group(subject: x509.Name, organization: str | None, unit: str | None) -> None:
+    """Refuse a request for another organization or unit than the given ones: shared roles let in by these."""
+    for oid, what, wanted in (
+        (NameOID.ORGANIZATION_NAME, "organization (O)", organization),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, "unit (OU)", unit),
+    ):
+        found = [str(one.value) for one in subject.get_attributes_for_oid(oid)]
+        if wanted is not None and found != [wanted]:
+            has = ", ".join(map(repr, found)) or "none"
+            raise IdentityError(
+                f"the request is for the {what} {has}, not for {wanted!r}",
+                advice="have the server make another one: `nightvault identity csr`",
+            )
+
+
 def _few(names: Sequence[str]) -> str:
     """The first of many names."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
@@ -182,12 +201,25 @@ def _names(names: x509.SubjectAlternativeName | None) -> set[str]:
     return {str(name.value) for name in names or ()}
 
 
+_UNREADABLE = (
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+
+
 def _read_csr(data: bytes, named: str) -> x509.CertificateSigningRequest:
     try:
         csr = x509.load_pem_x509_csr(data)
-        valid = csr.is_signature_valid
-    except ValueError as error:
-        raise UsageError(f"{named} is no certificate signing request in PEM") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is refused in our words
+            parts = (csr.subject, csr.extensions, csr.public_key())  # parsed on first use otherwise
+        valid = bool(parts) and csr.is_signature_valid
+    except (ValueError, *_UNREADABLE) as error:
+        raise UsageError(
+            f"{named} is no certificate signing request in PEM, or has a part that cannot be read"
+        ) from error
     if not valid:
         raise IdentityError(
             "the request is not signed by the key that it names",

@@ -16,6 +16,12 @@ LONGEST_NAME = 64
 """The maximum length of a CN, O or OU (RFC 5280, upper bounds); we count bytes, as the library does."""
 
 
+_WRITTEN_TOGETHER = frozenset(
+    {"LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC", "HANGUL", "BOPOMOFO"}
+)
+"""Alphabets of one writing, none of whose letters looks like one of another."""
+
+
 class Subject(Struct, frozen=True):
     """Common name and other attributes that a trust policy may test; `dns` are alternative names."""
 
@@ -78,11 +84,19 @@ def check_common_name(text: str) -> str:
         why = "is of dots alone: it would name another directory"
     elif text != text.strip():
         why = "begins or ends with a blank"
-    elif unicodedata.normalize("NFC", text) != text:
-        why = "has letters in two parts: two names would look the same"
+    elif unicodedata.normalize("NFKC", text) != text:
+        why = "has letters in two parts, or in another width or form: two names would look the same"
+    elif len(scripts := _scripts(text)) > 1 and not scripts <= _WRITTEN_TOGETHER:
+        told = " and ".join(sorted(one.capitalize() for one in scripts))
+        why = f"has letters of {told} together: two names would look the same"
     if why:
         raise UsageError(f"the name {text!r} {why}", advice="choose another, such as the host's own name")
     return text
+
+
+def _scripts(text: str) -> set[str]:
+    """The alphabets of a text's letters, as Unicode names them."""
+    return {unicodedata.name(letter, "?").partition(" ")[0] for letter in text if letter.isalpha()}
 
 
 def file_stem(common_name: str) -> str:

@@ -74,8 +74,11 @@ def open_directory(name: str, *below: str, dir_fd: int) -> Iterator[int]:
 
 @contextmanager
 def open_file(name: str, flags: int, *, dir_fd: int) -> Iterator[int]:
-    """The descriptor of a file in `dir_fd`, created with mode 0600 if `flags` say so; closed afterwards."""
-    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    """The descriptor of a file in `dir_fd`, created with mode 0600 if `flags` say so; closed afterwards.
+
+    A pipe that somebody put in its place is not waited for.
+    """
+    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
     try:
         yield fd
     finally:
@@ -101,7 +104,7 @@ def read_file(name: str, *, dir_fd: int) -> bytes:
 
     Somebody else may have put a pipe in its place, or a file of many gigabytes: neither holds anybody up.
     """
-    with open_file(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dir_fd) as fd:
+    with open_file(name, os.O_RDONLY, dir_fd=dir_fd) as fd:
         return read_at(fd, min(os.fstat(fd).st_size, _LARGEST_SMALL), 0)
 
 

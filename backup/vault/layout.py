@@ -39,6 +39,7 @@ from backup.page_cache import forget
 from backup.vault import dirfd
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, slices
 
+_LARGEST_NOTES = 16 * MIB  # of 10,000 parts about one
 _LINKED = "data.new"  # a file that becomes `data`
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHELF = re.compile(r"[0-9a-f]{2}")
@@ -212,7 +213,7 @@ def read_parts(upload: int) -> list[StoredPart]:
 
 
 def _notes(fd: int) -> bytes:
-    return dirfd.read_at(fd, os.fstat(fd).st_size, 0)
+    return dirfd.read_at(fd, min(os.fstat(fd).st_size, _LARGEST_NOTES), 0)
 
 
 def remove_upload(root: Root, upload_id: UploadId) -> None:

@@ -3,7 +3,7 @@ errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,9 @@ from backup.vault.s3_answers import FROZEN
 from backup.vault.s3_error_codes import ELSEWHERE
 
 CRC64NVME = "crc64nvme"
+
+_LISTED = ("Contents", "Uploads", "Parts")
+_MOST_STILL = 100  # pages in a row without a key behind all before: of uploads of one key, or empty ones
 
 _BURIED = (
     "somebody deleted it, but the bucket keeps versions: once its delete marker is deleted it is there again;"
@@ -128,7 +131,25 @@ class BucketRequests:
         """All pages of a paginated list."""
         with self._translated_errors(doing, unknown=unknown):
             pages = self.client.get_paginator(operation)
-            yield from pages.paginate(Bucket=self.bucket.name, **parameters)
+            yield from self._ending(pages.paginate(Bucket=self.bucket.name, **parameters))
+
+    def _ending(self, pages: Iterable[Any]) -> Iterator[Any]:
+        """The pages of a list that is in order, as S3's are, until one does not get on any more."""
+        furthest: Any = None
+        still = 0
+        for page in pages:
+            yield page
+            lines = (line for name in _LISTED for line in page.get(name, ()))
+            position = max((line.get("Key") or line.get("PartNumber") for line in lines), default=None)
+            if position is not None and (furthest is None or position > furthest):
+                furthest, still = position, 0
+            else:
+                still += 1
+            if still >= _MOST_STILL:
+                raise VaultError(
+                    f"the list of bucket {self.bucket.name} does not end: {still} pages have nothing new",
+                    advice="ask whoever runs this service: no list of it can be relied on",
+                )
 
     @contextmanager
     def _translated_errors(self, doing: str, **how: Any) -> Iterator[None]:

@@ -18,6 +18,7 @@ from backup.cli.support.shells import SHELLS, script_for
 from tests.support.servers import SCRIPT, Server, directory_server
 
 ODD = "odd b/f:1=2 'x'.txt"
+TITLE = "esc\x1b]0;pwn\x07"  # sets the title of a terminal that prints it
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
     path.parent.mkdir(parents=True)
     path.write_text("odd")
     (made.source / "new\nline").touch()
+    (made.source / os.fsdecode(b"bytes\xff")).touch()
+    (made.source / TITLE).touch()
     made.init()
     made.backup()
     return made
@@ -82,6 +85,26 @@ def test_snapshots_and_the_paths_in_them(server: Server) -> None:
     assert words(server, f"nightvault versions {server.source}/odd\\ ") == [f"{server.source}/odd b/"]
     assert words(server, f"nightvault ls latest~1:{server.source}/") == [], "there is one snapshot alone"
     assert not [one for one in words(server, f"nightvault ls latest:{server.source}/") if "new" in one]
+
+
+def test_names_that_are_no_text_are_left_out_and_the_others_are_offered(server: Server) -> None:
+    found = words(server, f"nightvault ls latest:{server.source}/")
+    assert f"latest:{server.source}/odd b/" in found
+    assert not [one for one in found if "bytes" in one]
+    assert not list(server.state.rglob("crash*"))
+
+
+def test_zsh_is_told_to_show_nothing_that_commands_the_terminal(server: Server) -> None:
+    wanted = environment(
+        server,
+        _NIGHTVAULT_COMPLETE="zsh_complete",
+        _NIGHTVAULT_LINE=f"nightvault ls latest:{server.source}/e",
+    )
+    done = subprocess.run([SCRIPT], env=wanted, capture_output=True, text=True, check=True)
+    ((_, word, shown),) = [line.split("\t") for line in done.stdout.splitlines()]
+    assert word == f"latest:{server.source}/{TITLE}"
+    assert "pwn" in shown
+    assert shown.isprintable()
 
 
 def test_files_are_the_shells_own_business(server: Server) -> None:

@@ -49,6 +49,24 @@ def enroll(server: Server, name: str) -> None:
     server.done("key", "accept", server.folder / "answer")
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, True), (0o600, False), (0o400, False)])
+def test_a_key_that_others_may_read_is_named(server: Server, mode: int, warned: bool) -> None:
+    generate(server, "one.key")
+    path = server.folder / "one.key"
+    path.chmod(mode)
+    told = server.done("key", "show", path).stderr
+    assert (f"chmod 600 {path}" in told) is warned
+
+
+def test_of_a_key_with_a_passphrase_no_readers_are_named(server: Server) -> None:
+    phrase = server.folder / "phrase"
+    phrase.write_text("a phrase of words\n")
+    server.done("key", "generate", "--out", server.folder / "two.key", "--passphrase-file", phrase)
+    (server.folder / "two.key").chmod(0o644)
+    shown = server.done("key", "show", server.folder / "two.key", "--passphrase-file", phrase)
+    assert "chmod" not in shown.stderr
+
+
 def test_generate_and_show(server: Server, tmp_path: Path) -> None:
     made = generate(server, "one.key")
     assert made["recipient"].startswith("nvr1")

@@ -53,6 +53,21 @@ def test_steps_are_well_formed(path: Path) -> None:
     parsed(words[1:])
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_packages_are_those_of_the_tests(path: Path, tmp_path: Path) -> None:
+    """The part of the build that makes a list of versions, for what is installed and for what builds it."""
+    copy_context(REPOSITORY, tmp_path / "src")
+    step = next(argument for name, argument in instructions_of(path) if name == "RUN")
+    made, _, rest = step.partition("&&")
+    assert rest.strip().startswith("PIP_CONSTRAINT=/pins pip install ")
+    command = made.replace("/src/", f"{tmp_path}/src/").replace("/pins", f"{tmp_path}/pins")
+    subprocess.run(["sh", "-c", command], check=True)
+    pins = (tmp_path / "pins").read_text().splitlines()
+    wanted = re.findall(r"^[\w.-]+==[\w.!+]+", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
+    assert pins == wanted
+    assert {"hatchling", "cryptography", "boto3"} <= {pin.partition("==")[0] for pin in pins}
+
+
 def test_the_build_context_has_all_that_a_wheel_needs(tmp_path: Path) -> None:
     """`.dockerignore` leaves out neither migrations nor units; and no secret of a demo goes into an image."""
     copy_context(REPOSITORY, tmp_path / "src")

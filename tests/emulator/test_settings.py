@@ -31,6 +31,40 @@ def test_mistakes(raw: object, words: str) -> None:
         changed(Settings(), raw)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example"},
+    ],
+)
+def test_pages_of_other_sites_get_nothing_of_the_admin(
+    emulator: RunningEmulator, headers: dict[str, str]
+) -> None:
+    for method, what in (("POST", "settings"), ("GET", "messages"), ("GET", "settings")):
+        url = f"{emulator.admin_url}/_admin/{what}"
+        answer = urllib3.request(method, url, body=b'{"tag_limit": 10}', headers=headers)
+        assert answer.status == 403
+    assert emulator.change_settings()["tag_limit"] == 50
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "emulator:8080", "[::1]:8080", "10.1.2.3", "s3.localhost"])
+def test_the_admin_answers_by_address_and_short_names(emulator: RunningEmulator, host: str) -> None:
+    own = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    answer = urllib3.request("GET", f"{emulator.admin_url}/_admin/settings", headers=own)
+    assert answer.status == 200
+
+
+def test_the_admin_lets_no_webhook_elsewhere(emulator: RunningEmulator) -> None:
+    elsewhere = {"webhook": "http://192.0.2.1/", "webhook_elsewhere": True}
+    answer = urllib3.request("POST", f"{emulator.admin_url}/_admin/settings", json=elsewhere)
+    assert (answer.status, emulator.change_settings()["webhook"]) == (400, "")
+
+
 def test_over_the_admin(emulator: RunningEmulator) -> None:
     assert emulator.change_settings(tag_limit=10)["tag_limit"] == 10
     assert emulator.change_settings(tag_limit=50)["tag_limit"] == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import warnings
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from msgspec.structs import replace
 
 from backup.credentials.identity import IdentityFiles, load_identity
@@ -23,7 +24,7 @@ from backup.pki.index import Reason
 from backup.pki.issuing import common_name, issue, make_csr, sign_csr
 from backup.pki.keys import KeyType
 from backup.pki.revoking import revoke
-from backup.pki.subjects import Subject
+from backup.pki.subjects import Subject, check_common_name
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SUBJECT = Subject("web1", "Example", "Backup", ("web1.example.net",))
@@ -120,6 +121,76 @@ def test_requests_that_aws_would_refuse(
     with pytest.raises(UsageError, match=why):
         sign_csr(authority, request_pem, days=5, now=NOW)
     assert os.listdir(f"{tmp_path}/ca/issued") == []
+
+
+def with_names(names: bytes) -> bytes:
+    """A signed request whose alternative names are these bytes."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "web1")])
+    )
+    odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, names)
+    csr = builder.add_extension(odd, critical=False).sign(
+        ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()
+    )
+    return csr.public_bytes(Encoding.PEM)
+
+
+def damaged(place: bytes, new: bytes) -> bytes:
+    """A request with some bytes of its DER replaced."""
+    der = x509.load_pem_x509_csr(request_with()).public_bytes(Encoding.DER)
+    assert der.count(place) >= 1
+    wrong = base64.encodebytes(der.replace(place, new, 1))
+    return b"-----BEGIN CERTIFICATE REQUEST-----\n" + wrong + b"-----END CERTIFICATE REQUEST-----\n"
+
+
+SERVER = "\u0441\u0435\u0440\u0432\u0435\u0440"  # the word in Cyrillic letters
+P_256 = bytes.fromhex("06082a8648ce3d030107")
+
+
+@pytest.mark.parametrize(
+    "request_pem",
+    [
+        with_names(b"\x30\x02\xa3\x00"),  # an X.400 address, which nobody reads
+        with_names(b"\x30\x05\x82\x01"),
+        with_names(b"\x30\x03\x82\x01\xff"),
+        damaged(P_256, P_256[:-1] + b"\x7f"),
+        damaged(b"\x02\x01\x00\x30", b"\x02\x01\x09\x30"),
+        damaged(b"web1", b"w\xffb1"),
+    ],
+    ids=["x400", "cut", "letters", "curve", "version", "subject"],
+)
+def test_a_request_that_cannot_be_read_is_said_to_be_one(authority: Authority, request_pem: bytes) -> None:
+    with pytest.raises(UsageError, match="no certificate signing request in PEM, or has a part"):
+        sign_csr(authority, request_pem, days=5, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["\uff57eb1", "w\u0435b1", "\u03bfld.example", "web\ufb01"])
+def test_names_that_look_the_same_are_refused(authority: Authority, name: str) -> None:
+    with pytest.raises(UsageError, match="two names would look the same"):
+        sign_csr(authority, request_with(name=name), days=5, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["sauvegarde-été.example", SERVER + "1", "サーバー1", "web-漢字"])
+def test_names_in_one_writing_are_fine(name: str) -> None:
+    assert check_common_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"unit": "Databases"}, r"unit \(OU\) 'Backup', not for 'Databases'"),
+        ({"organization": "Other"}, r"organization \(O\) 'Example', not for 'Other'"),
+    ],
+)
+def test_a_request_is_held_to_a_unit(
+    tmp_path: Path, authority: Authority, wanted: dict[str, str], why: str
+) -> None:
+    pem = csr_of(tmp_path, SUBJECT)
+    with pytest.raises(IdentityError, match=why):
+        sign_csr(authority, pem, days=5, now=NOW, **wanted)
+    with pytest.raises(IdentityError, match="none, not for"):
+        sign_csr(authority, request_with(), days=5, now=NOW, **wanted)
+    assert sign_csr(authority, pem, days=5, now=NOW, unit="Backup", organization="Example")
 
 
 def test_several_names_are_refused_as_aws_joins_them_with_a_slash(authority: Authority) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backup.errors import IntegrityError, UploadExpiredError
+from backup.errors import ArchiveMissingError, IntegrityError, UploadExpiredError, VaultError
 from backup.format import treehash
 from backup.model import MIB, FileStamp, UploadId, VaultName
 from backup.protocols import TakesFiles
@@ -255,3 +255,29 @@ def test_a_record_that_somebody_else_made_up_holds_nobody_up(directory: Director
     (line,) = directory.fetch_listing(directory.request_listing("look")).archives
     assert (line.archive_id, line.size, line.label) == (archive, len(DATA), None)
     assert line.created_at.tzinfo is not None
+
+
+def test_a_pipe_in_the_place_of_an_archive_holds_nobody_up(directory: DirectoryVault) -> None:
+    archive = store(directory, DATA, CATALOG)
+    path = Path(directory.state().location, "archives", archive[:2], archive)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArchiveMissingError):
+        read_directly(directory, archive, len(DATA))
+
+
+@pytest.mark.parametrize("what", ["a pipe", "terabytes"])
+def test_notes_that_somebody_else_made_up_hold_nobody_up(directory: DirectoryVault, what: str) -> None:
+    upload_id = directory.begin_upload(CATALOG, MIB)
+    send(directory, upload_id, DATA, cut(DATA))
+    notes = upload_folder(directory, upload_id) / "parts"
+    if what == "a pipe":
+        notes.unlink()
+        os.mkfifo(notes)
+    else:
+        os.truncate(notes, 2**42)
+    if what == "a pipe":
+        with pytest.raises(VaultError, match="cannot list the parts"):
+            directory.list_parts(upload_id, MIB)
+    else:
+        assert len(directory.list_parts(upload_id, MIB)) == 3

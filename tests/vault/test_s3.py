@@ -273,6 +273,43 @@ def test_states_of_many_are_read_from_few_lists() -> None:
     assert "optional-object-attributes" in str(asked.headers).lower()
 
 
+ONE_LINE = (
+    "<Contents><Key>data/{}</Key><Size>1</Size><LastModified>2026-11-26T00:00:00Z</LastModified></Contents>"
+)
+
+
+@pytest.mark.parametrize("key", ["", ONE_LINE.format("a")])
+def test_a_list_that_never_ends_is_given_up(key: str) -> None:
+    """Empty pages, or the same again and again, each with another token."""
+    pages = [
+        Answer(
+            body=f"<ListBucketResult><IsTruncated>true</IsTruncated>{key}"
+            f"<NextContinuationToken>t{number}</NextContinuationToken></ListBucketResult>"
+        )
+        for number in range(400)
+    ]
+    s3 = ScriptedS3(HeadBucket=Answer(), ListObjectsV2=pages)
+    vault = s3.vault()
+    with pytest.raises(VaultError, match="does not end"):
+        vault.fetch_listing(vault.request_listing("look"))
+    assert len(s3.sent) < 110
+
+
+def test_a_list_with_empty_pages_in_it_is_read_to_its_end() -> None:
+    def page(number: int, key: str, *, more: bool) -> Answer:
+        token = f"<NextContinuationToken>t{number}</NextContinuationToken>" if more else ""
+        line = ONE_LINE.format(key) if key else ""
+        told = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{token}{line}"
+        return Answer(body=f"<ListBucketResult>{told}</ListBucketResult>")
+
+    names = [f"k{number:04d}" if number % 60 == 0 else "" for number in range(300)]
+    pages = [page(n, name, more=n < len(names) - 1) for n, name in enumerate(names)]
+    s3 = ScriptedS3(HeadBucket=Answer(), ListObjectsV2=pages)
+    vault = s3.vault()
+    vault.fetch_listing(vault.request_listing("look"))
+    assert s3.operations().count("ListObjectsV2") == len(names)
+
+
 def test_what_a_list_does_not_tell_a_head_does() -> None:
     labels = [replace(LABEL, pack_id=PackId(bytes([n]) * 16)) for n in range(5)]
     ids = [keys.retrieval_id_of(keys.key_of(label), None) for label in labels]

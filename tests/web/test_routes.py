@@ -107,6 +107,8 @@ def test_a_name_that_is_no_text_can_be_followed_everywhere(ada: Client) -> None:
     [
         ("/nowhere", 404),
         ("/runs/999", 404),
+        (f"/runs/{'9' * 5000}", 400),
+        ("/runs/x", 400),
         ("/runs?job=nobody", 404),
         ("/runs?before=x", 400),
         ("/runs?kind=walk", 400),

@@ -75,7 +75,7 @@ def policy(cli: Cli, /, vault_name: str | None, only: str | None, **told: Any) -
             raise UsageError(f"vault {vault.name} is no bucket: it has no bucket policy")
         cli.show(made[only], json.dumps(made[only], indent=2))
         if only == "trust-anchor":
-            cli.warn(f"{_PURPOSE_OF_SETUP}: whoever writes roles can give themselves any right in the account")
+            cli.warn(f"{_PURPOSE_OF_SETUP}: who writes roles can give themselves any right in the account")
     else:
         cli.show(made, _sections(made, _purposes(vault)))
     if vault.role_arn is None:

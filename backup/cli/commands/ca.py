@@ -175,21 +175,25 @@ def _tell_issued(cli: Cli, issued: Sequence[Issued], *, is_batch: bool) -> None:
     metavar="NAME",
     help="Renew only: the request may ask for no more than NAME's newest certificate has.",
 )
+@click.option("--organization", metavar="O", help="Refuse a request for another organization.")
+@click.option("--unit", metavar="OU", help="Refuse a request for another unit: shared roles let in by it.")
 @click.option("--days", type=DAYS, default=365, show_default=True, help="Days of validity.")
 @click.option("--out", required=True, metavar="FILE|-", help="The certificate's file; - prints it.")
 @passphrase_option
 @pass_cli
 def sign(
     cli: Cli,
+    /,
     csr: str,
     directory: str,
     days: int,
     out: str,
     passphrase_file: str | None,
-    only_for: str | None,
+    **held_to: str | None,
 ) -> None:
     """Sign the request CSR, made on a server by `nightvault identity csr`; its key stays there.
 
+    Subject and names are those of the request: compare them, or give --organization and --unit.
     With --for, `-` and --out -, it can be the command that an ssh key of the server is bound to.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -201,7 +205,7 @@ def sign(
     authority = open_authority(directory, passphrase_file)
     named = "what is on standard input" if csr == "-" else csr
     now = cli.clock.now()
-    certificate = sign_csr(authority, request, days=days, now=now, only_for=only_for, named=named)
+    certificate = sign_csr(authority, request, days=days, now=now, named=named, **held_to)
     data = certificate.public_bytes(Encoding.PEM)
     if out == "-":
         click.echo(data.decode(), nl=False)

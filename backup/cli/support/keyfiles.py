@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import stat
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -80,6 +82,7 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
         try:
             with open(source, "rb") as file:
                 data = file.read(_LARGEST + 1)
+                _warn_of_readers(source, os.fstat(file.fileno()).st_mode, data)
         except OSError as error:
             if holds_key(source):
                 raise RecoveryKeyError(
@@ -91,6 +94,16 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
         return read_passphrase_file(passphrase_file) or _ask("passphrase of the key file")
 
     return parse_key_file(data, passphrase)
+
+
+def _warn_of_readers(path: str, mode: int, data: bytes) -> None:
+    """Say that others may read a key; not of one that has a passphrase."""
+    if mode & 0o077 and stat.S_ISREG(mode) and holds_key(data.decode(errors="replace")):
+        click.echo(
+            f"warning: {path} has the mode {stat.S_IMODE(mode):04o}: others may read this recovery key, and"
+            f" with it every backup; chmod 600 {shlex.quote(path)}, and see docs/security.md if they did",
+            err=True,
+        )
 
 
 def read_keys(sources: Sequence[str], passphrase_files: Sequence[str]) -> list[RecoveryKey]:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _LISTEN = re.compile(r"unix:/[^\x00]+|(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _USER = "nightvault-web"
+_AS_ROOT = (
+    "warning: this page runs as root: who breaks into it has all rights here. For longer than a first look"
+    f" let systemd run it as the user {_USER}: docs/web.md"
+)
 _BEHIND_BACKUPS = Priority(nice=19)
 
 
@@ -55,6 +59,8 @@ def serve(
         options = server_options(build(context), **_tls(settings))
         with _listening(settings.listen) as sock:
             say(f"the page listens on {_shown(settings, sock)}")
+            if os.geteuid() == 0:
+                say(_AS_ROOT)
             run(options, sock)
     finally:
         context.close()

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete, add_completion_class, split_arg_string
 
 from backup.cli.support.completing import COMPLETE_VARIABLE
+from backup.wording import escape
 
 _BASH = r"""# Completion of %(prog_name)s in bash.
 %(complete_func)s() {
@@ -47,8 +48,8 @@ _ZSH = r"""#compdef %(prog_name)s
             '') ;;
             file) _files ;;
             dir) _files -/ ;;
-            more) more+=("$word"); more_shown+=("$word${text:+  -- $text}") ;;
-            *) plain+=("$word"); plain_shown+=("$word${text:+  -- $text}") ;;
+            more) more+=("$word"); more_shown+=("$text") ;;
+            *) plain+=("$word"); plain_shown+=("$text") ;;
         esac
     done < <(_NIGHTVAULT_LINE="${(j: :)words[1,CURRENT]}" \
         %(complete_var)s=zsh_complete "${words[1]}" 2>/dev/null)
@@ -82,6 +83,15 @@ complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
 """
 
 
+def _is_text(value: str) -> bool:
+    """Whether a word is text of the terminal; of a name that is not, its bytes could be typed by nobody."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Shell(ShellComplete):
     """What the three have in common."""
 
@@ -93,9 +103,9 @@ class _Shell(ShellComplete):
         return before[names[0] + 1 if names else 1 :], last[:-1]
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """The items that a line can carry."""
+        """The items that a line can carry: no tab, no newline, and text alone."""
         found = super().get_completions(args, incomplete)
-        return [one for one in found if not {"\t", "\n"} & set(one.value)]
+        return [one for one in found if not {"\t", "\n"} & set(one.value) and _is_text(one.value)]
 
     def format_completion(self, item: CompletionItem) -> str:
         """The line for an item."""
@@ -120,8 +130,15 @@ class _Bash(_Shell):
 
 
 class _Zsh(_Shell):
+    """zsh prints what it is told to show for a word as it stands, so that is escaped here."""
+
     name = "zsh"
     source_template = _ZSH
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """The line for an item: its type, the word, and what is shown for it."""
+        shown = f"{item.value}  -- {item.help}" if item.help else item.value
+        return f"{item.type}\t{item.value}\t{escape(shown)}"
 
 
 class _Fish(_Shell):

@@ -77,6 +77,15 @@ def _check_webhook(settings: Settings) -> None:
         raise ValueError("The webhook is not on this machine: set webhook_elsewhere if that is meant.")
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is written as an address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine itself, by address or as localhost."""
     try:

@@ -98,10 +98,11 @@ def _bare(tag: str) -> str:
 
 def parse(body: bytes, name: str) -> Element:
     """A request's document with this root; MalformedXML for anything else."""
-    if b"<!" in body or not body:
-        raise S3Error("MalformedXML")
     try:
-        root = Element(ET.fromstring(body))  # noqa: S314 (no DTD, so nothing to expand)
+        text = body.decode()  # what a declaration says of another encoding counts for nothing then
+        if "<!" in text or "\0" in text or not text:  # with zeros between, expat takes it for UTF-16
+            raise S3Error("MalformedXML")
+        root = Element(ET.fromstring(text))  # noqa: S314 (no DTD, so nothing to expand)
     except (ET.ParseError, ValueError, LookupError) as error:
         raise S3Error("MalformedXML") from error
     if root.name != name:

@@ -163,6 +163,20 @@ class Accounts:
                 raise UsageError(f"there is no user named {name}", advice="`nightvault web user list`")
         return secret
 
+    def use_link(self, secret: str, password: str, now: datetime) -> str | None:
+        """Keep the hash of a password that was set by a link, which is used up; whose. None if it is old."""
+        with self._writing() as db:
+            words = (
+                "UPDATE users SET password = ?, link = NULL, link_until = NULL"
+                " WHERE link = ? AND link_until > ? RETURNING name"
+            )
+            found = db.execute(words, [password, hash_secret(secret), micros(now)]).fetchone()
+            if found is None:
+                return None
+            db.execute("DELETE FROM sessions WHERE user = ?", [found[0]])
+            db.execute("DELETE FROM browsers WHERE user = ?", [found[0]])
+        return str(found[0])
+
     def user_of_link(self, secret: str, now: datetime) -> str | None:
         """The user whose link that is; None if it was used, or is old."""
         words = "SELECT name FROM users WHERE link = ? AND link_until > ?"

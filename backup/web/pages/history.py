@@ -42,7 +42,7 @@ async def show_runs(request: Request) -> Response:
 async def show_run(request: Request) -> Response:
     """One run with everything that is known of it."""
     context = context_of(request)
-    found = await context.reading.view(one_run, int(request.path_params["number"]))
+    found = await context.reading.view(one_run, str(request.path_params["number"]))
     return await framed(request, "run.html", here="runs", it=found, report=list(report_rows(found.report)))
 
 
@@ -73,7 +73,7 @@ async def show_changes(request: Request) -> Response:
 
 HISTORY = (
     Route("/runs", show_runs, name="runs"),
-    Route("/runs/{number:int}", show_run, name="run"),
+    Route("/runs/{number}", show_run, name="run"),
     Route("/nights", show_nights, name="nights"),
     Route("/changes", show_changes, name="changes"),
 )

@@ -78,15 +78,20 @@ async def welcome(request: Request) -> Response:
     link, password, now = form.get("link", "")[:128], form.get("password", ""), context.clock.now()
     name = context.accounts.user_of_link(link, now)
     if name is None:
-        told = "this link was used already, or is too old"
-        return problem(request, 403, told, "ask for a new one")
+        return _no_link(request)
     try:
         check_password(password, name)
     except UsageError as error:
         return page(request, "welcome.html", status=400, link=link, told=str(error))
-    await run_in_threadpool(lambda: context.accounts.set_password(name, hash_password(password)))
+    hashed = await run_in_threadpool(hash_password, password)
+    if context.accounts.use_link(link, hashed, now) is None:  # another request was quicker
+        return _no_link(request)
     context.accounts.note(name, "set a password by a link", now)
     return RedirectResponse("/login", 303)
+
+
+def _no_link(request: Request) -> Response:
+    return problem(request, 403, "this link was used already, or is too old", "ask for a new one")
 
 
 SIGNING_IN = (

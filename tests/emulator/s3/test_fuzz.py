@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.s3.operations import FLAGS as KNOWN
+from backup.emulator.s3.xml import parse
 from tests.support.emulated import RunningEmulator, strange_names, write_accounts
 from tests.support.s3_clients import S3Talker, client
 
@@ -96,6 +98,23 @@ queries = st.dictionaries(
     values,
     max_size=4,
 )
+DTD = "<!DOCTYPE Delete [<!ENTITY a 'b'>]><Delete>&a;</Delete>"
+DISGUISED = (
+    DTD.encode("utf-16"),
+    DTD.encode("utf-16-be"),
+    DTD.encode("utf-16-le"),
+    DTD.encode(),
+    b"<?xml version='1.0' encoding='cp037'?>" + DTD.encode("cp037"),
+)
+
+
+@pytest.mark.parametrize("body", DISGUISED)
+def test_a_dtd_in_another_encoding_is_refused(body: bytes) -> None:
+    with pytest.raises(S3Error) as caught:
+        parse(body, "Delete")
+    assert caught.value.code == "MalformedXML"
+
+
 bodies = st.one_of(
     st.binary(max_size=300),
     st.sampled_from(
@@ -109,6 +128,7 @@ bodies = st.one_of(
             b"<Tagging><TagSet><Tag><Key>a</Key></Tag></TagSet></Tagging>",
             b'{"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:None", "Resource": "*"}]}',
             b"<?xml version='1.0' encoding='utf-16'?><Delete/>",
+            *DISGUISED,
         ]
     ),
 )

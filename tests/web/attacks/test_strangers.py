@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from backup.cli.support.page_setup import page_settings
 from backup.config import load_config
 from backup.errors import ConfigError
-from backup.web.guard.users import Scope
+from backup.web.guard.users import Role, Scope
 from tests.support.pages import NAME, PASSWORD, VIEWER, Page
 from tests.support.servers import Server
 from tests.support.users import AS_NOBODY
@@ -79,6 +80,19 @@ def test_05_there_is_no_default_user(web_page: Page) -> None:
             answer = web_page.stranger().post("/login", {"name": name, "password": password})
             assert answer.status in {403, 429}
             assert not answer.cookies
+
+
+def test_06_a_link_sets_one_password_although_six_ask_at_once(web_page: Page) -> None:
+    accounts, now = web_page.context.accounts, web_page.context.clock.now()
+    accounts.add_user("grace", Role.VIEWER, None, now)
+    link = accounts.make_link("grace", now)
+
+    def use(number: int) -> int:
+        fields = {"link": link, "password": f"a long password {number}"}
+        return web_page.stranger().post("/welcome", fields).status
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sorted(threads.map(use, range(6))) == [303] + [403] * 5
 
 
 def test_07_the_proxys_header_counts_on_a_unix_socket_alone(web_page: Page, one_backup: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -145,6 +146,27 @@ def test_a_new_password_ends_everything_that_was_open(accounts: Accounts) -> Non
     assert accounts.known_browser(browser, "ada", NOW) == b""
     assert accounts.user_of_link(link, NOW) is None
     assert accounts.user_of_session(others, NOW)
+
+
+def test_a_link_works_once_even_at_the_same_moment(accounts: Accounts) -> None:
+    accounts.add_user("new", Role.VIEWER, None, NOW)
+    link = accounts.make_link("new", NOW)
+    start, names = threading.Barrier(6), []
+
+    def use(number: int) -> None:
+        start.wait()
+        names.append(accounts.use_link(link, f"hash {number}", NOW))
+
+    threads = [threading.Thread(target=use, args=[number]) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(names, key=str) == [None] * 5 + ["new"]
+    late = accounts.make_link("new", NOW - timedelta(days=2))
+    assert accounts.use_link(late, "hash", NOW) is None
+    accounts.make_link("vi", NOW)
+    assert accounts.use_link(link, "hash", NOW) is None  # another's link opens nothing
 
 
 def test_a_link_and_a_browser_have_an_end_and_an_owner(accounts: Accounts) -> None:
