@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -46,10 +47,8 @@ from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
 from backup.inventory.connections import Transaction
 from backup.inventory.holders import Holder, holders, is_dead
-from backup.inventory.lost import needed_losses
 from backup.inventory.messages import Delivery
 from backup.inventory.proofs import Proof, proofs
-from backup.inventory.readings import bad_frames
 from backup.inventory.retrievals import Restore
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
@@ -150,8 +149,19 @@ def _read(tx: Transaction, now: datetime) -> _Rows:
         good=queries.last_good(tx, now),
         undelivered=_undelivered(tx),
         proofs=proofs(tx, now),
-        losses=needed_losses(tx, bad_frames=bad_frames),
+        losses=_losses(tx),
     )
+
+
+def _losses(tx: Transaction) -> Mapping[VaultName, int]:
+    """The lost and damaged archives that kept snapshots need; entries are read only if there are any."""
+    if not queries.has_spoiled(tx):
+        return {}
+    from backup.inventory.lost import needed_losses
+    from backup.inventory.need import is_kept, kept_snapshots
+    from backup.inventory.readings import bad_frames
+
+    return needed_losses(tx, bad_frames(tx), partial(is_kept, kept_snapshots(tx)))
 
 
 def _drill(drill: DrillSettings, tx: Transaction, known_since: datetime) -> DrillTimes:

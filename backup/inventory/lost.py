@@ -13,7 +13,6 @@ from backup.format.rows import unpack_u32
 from backup.inventory.archives import IN_VAULTS, SOUND, ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed, marks, raw_rows
-from backup.inventory.need import is_kept, kept_snapshots
 from backup.inventory.packed import ChunkLocation, chunk_prefix, largest_chunk
 from backup.model import VaultName
 
@@ -76,30 +75,27 @@ def lost_chunks(
 
 
 def needed_losses(
-    tx: Transaction, *, bad_frames: Callable[[Transaction], Mapping[int, Collection[int]]]
+    tx: Transaction,
+    bad_frames: Mapping[int, Collection[int]],
+    is_kept: Callable[[int, int, int | None], bool],
 ) -> dict[VaultName, int]:
     """How many archives of each vault are lost or damaged, of which kept snapshots need something.
 
-    What another archive holds, too, is not lost. `bad_frames` tells what of damaged archives is bad. Entries
-    are read only if there is such an archive, and up to the first that needs one of each vault.
+    What another archive holds, too, is not lost; of an archive in `bad_frames` only these are. Entries are
+    read only if there is such an archive, up to the first of each vault that needs one and `is_kept`: told
+    by its job and the numbers of the first snapshots that have it, and that have it no more.
     """
-    spoiled = spoiled_archives(tx)
-    if not spoiled:
-        return {}
-    bad = bad_frames(tx)
-    sql = f"SELECT v.name, a.number FROM {IN_VAULTS} WHERE a.state IN ({marks(_SPOILED)}) ORDER BY v.name"  # noqa: S608
+    vaults = [name for (name,) in raw_rows(tx, "SELECT name FROM vaults ORDER BY name", ())]
     by_vault = {
-        vault: _without_copy(tx, [number for _, number in rows if number in spoiled], SOUND, bad)
-        for vault, rows in groupby(raw_rows(tx, sql, _SPOILED), key=itemgetter(0))
+        vault: _without_copy(tx, [*spoiled_archives(tx, vault)], SOUND, bad_frames) for vault in vaults
     }
     left = {vault: lost for vault, lost in by_vault.items() if lost.archives}
     found: dict[VaultName, int] = {}
-    kept = kept_snapshots(tx) if left else {}
     sql = """SELECT d.job, e.chunks, e.added_in, e.removed_in
              FROM entries e JOIN directories d ON d.number = e.directory WHERE e.chunks IS NOT NULL"""
     for job, chunks, added_in, removed_in in raw_rows(tx, sql, ()) if left else ():
         needs = [vault for vault, lost in left.items() if lost.spoil(chunks)]
-        if needs and is_kept(kept, job, added_in, removed_in):
+        if needs and is_kept(job, added_in, removed_in):
             found.update((vault, len(left.pop(vault).archives)) for vault in needs)
         if not left:
             break

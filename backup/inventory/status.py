@@ -65,6 +65,10 @@ FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number 
 WHERE a.state IN {_listed(THERE)}
 GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""  # noqa: S608
 
+_SPOILED = f"""
+SELECT EXISTS (SELECT 1 FROM archives WHERE archive_id IS NOT NULL
+               AND state IN {_listed((ArchiveState.LOST, ArchiveState.DAMAGED))})"""  # noqa: S608
+
 _UNVERIFIED = f"""
 SELECT v.name, min(coalesce(a.stored_at, a.submitted_at))
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
@@ -126,6 +130,11 @@ class RetrievalGroup(Struct, frozen=True):
 def created_at(tx: Transaction) -> datetime:
     """When the inventory was made."""
     return moment(number_of(tx, "SELECT created_at FROM about", ()))
+
+
+def has_spoiled(tx: Transaction) -> bool:
+    """Whether any archive was stored and is lost or damaged, needed or not."""
+    return bool(number_of(tx, _SPOILED, ()))
 
 
 def snapshot_dates(tx: Transaction, now: datetime) -> Mapping[JobName, SnapshotDates]:
