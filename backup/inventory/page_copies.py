@@ -103,9 +103,10 @@ class PageCopier:
 
 
 def remove_page_copy(directory: str) -> None:
-    """Take it away, once there is no page any more."""
-    with suppress(OSError):
-        os.unlink(page_copy(directory))
+    """Take it away, once there is no page any more, and what a killed process left of the next one."""
+    for path in (page_copy(directory), f"{page_copy(directory)}.part"):
+        with suppress(OSError):
+            os.unlink(path)
 
 
 def _handle_of(path: str) -> int | None:

@@ -24,6 +24,7 @@ from backup.errors import IdentityError, NightvaultError
 from backup.files import file_lock, write_durably
 
 INDEX_FILE = "index.jsonl"
+LOCK_FILE = "lock"  # for its owner alone: whoever may open a file may lock it
 ISSUED_DIRECTORY = "issued"
 FORMAT = 1
 
@@ -121,7 +122,7 @@ def change_index(directory: str, change: Callable[[Index], Index]) -> Index:
     """Replace the index by what `change` makes of it; nobody else changes it meanwhile."""
     path = os.path.join(directory, INDEX_FILE)
     try:
-        with file_lock(directory, wait=True):
+        with file_lock(os.path.join(directory, LOCK_FILE), wait=True):
             index = change(read_index(directory))
             lines = [msgspec.json.encode(one) for one in (index.head, *index.entries)]
             write_durably(path, b"\n".join(lines) + b"\n")

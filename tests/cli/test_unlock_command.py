@@ -67,6 +67,21 @@ def test_who_holds_which_lock(server: Server) -> None:
         assert server.run("backup", "main").exit_code == ExitCode.LOCKED, "a look takes nothing away"
 
 
+def test_who_keeps_others_from_writing_to_the_inventory(server: Server) -> None:
+    code = (
+        "import sqlite3, sys; it = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "it.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.readline()"
+    )
+    words = [sys.executable, "-c", code, str(server.state / "inventory.sqlite")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        (one,) = server.json("unlock")["locks"]
+        process.communicate("end\n")
+    assert (one["lock"], one["process"]) == ("inventory", process.pid)
+    assert server.json("unlock")["locks"] == []
+
+
 def test_force_lets_the_next_backup_run(server: Server) -> None:
     with holding(server, "backup") as process:
         result = server.done("unlock", "--force")

@@ -65,8 +65,9 @@ def test_it_is_made_of_what_is_in_the_log_and_when_that_changed(
     assert copier.is_due(waited_for=True)
     copier.copy(inventory.connections)
     assert counters(path) == [one + 1 for one in found]
+    Path(f"{path}.part").touch()
     remove_page_copy(str(tmp_path))
-    assert not os.path.exists(path)
+    assert not [one.name for one in tmp_path.iterdir() if "page" in one.name]
 
 
 def test_nobody_who_looks_has_it_copied_all_the_time(inventory: Inventory, copier: PageCopier) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import subprocess
+import threading
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,6 +193,23 @@ def test_a_request_is_held_to_a_unit(
     with pytest.raises(IdentityError, match="none, not for"):
         sign_csr(authority, request_with(), days=5, now=NOW, **wanted)
     assert sign_csr(authority, pem, days=5, now=NOW, unit="Backup", organization="Example")
+
+
+def test_another_users_lock_of_the_directory_keeps_nobody_from_signing(authority: Authority) -> None:
+    """Whoever may list a directory may lock it."""
+    handle = os.open(authority.directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        signing = threading.Thread(
+            target=lambda: sign_csr(authority, request_with(), days=5, now=NOW), daemon=True
+        )
+        signing.start()
+        signing.join(20)
+        assert not signing.is_alive()
+    finally:
+        os.close(handle)
+    assert len(os.listdir(f"{authority.directory}/issued")) == 1
+    assert os.stat(f"{authority.directory}/lock").st_mode & 0o777 == 0o600
 
 
 def test_several_names_are_refused_as_aws_joins_them_with_a_slash(authority: Authority) -> None:

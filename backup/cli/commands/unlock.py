@@ -19,16 +19,20 @@ def unlock(cli: Cli, force: bool) -> None:
     """Show which processes hold locks. No lock outlives its process: there is nothing to clean up.
 
     With --force the lock of backups is taken from a process that is suspended or hangs, and cannot be ended:
-    it records nothing more, whenever it goes on. What it had sent is finished by the next backup.
+    it records nothing more, whenever it goes on. What it had sent is finished by the next backup. The lock
+    `inventory` is that of who writes to the database, for a moment each time; it is not taken away.
     """
     from backup.app.opened import opened
     from backup.cli.support.render import printable, table
     from backup.cli.support.tables import Column
-    from backup.inventory.holders import holders
+    from backup.inventory.database import sqlite_path
+    from backup.inventory.holders import database_holders, holders
     from backup.inventory.locks import BACKUP, is_held
 
     config = cli.config()
     found = holders(config.state_dir)
+    if found is not None and (writing := database_holders(sqlite_path(config.inventory_url) or "")):
+        found = {**found, "inventory": writing}
     documents: list[dict[str, Any]] = [
         {"lock": name, "process": one.process, "command": one.command, "suspended": one.is_suspended}
         for name, processes in (found or {}).items()
