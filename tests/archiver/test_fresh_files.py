@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,20 @@ def test_costs_one_more_reading_and_no_row(live: Site, source: Path) -> None:
     again = live.backup()
     assert (again.files_read, again.entries_added, again.bytes_new) == (1, 0, 0)
     assert live.backup().files_read == 0
+
+
+def test_what_is_written_to_a_mapped_page_after_the_reading(live: Site, source: Path) -> None:
+    """A page that is dirty already gets no new time stamp: the file looks as it did when it was read."""
+    (source / "file").write_bytes(bytes(4096))
+    with open(source / "file", "r+b") as file, mmap.mmap(file.fileno(), 4096) as mapped:
+        mapped[:3] = b"one"
+        stamp = os.stat(source / "file").st_mtime_ns
+        time.sleep(0.1)  # ten ticks
+        live.backup()
+        mapped[:3] = b"two"
+        assert os.stat(source / "file").st_mtime_ns == stamp, "this kernel stamps each write"
+    assert live.backup().files_read == 1
+    assert_same_tree(source, restored(live, source))
 
 
 def test_a_whole_second_s_stamps(live: Site, source: Path) -> None:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from backup.source.freshness import is_fresh, stamp_clock
+from backup.source.freshness import is_fresh, reach_of, stamp_clock, surely_old, write_back_reach
 
 S = 10**9
 NOW = 1_700_000_000 * S + 123_456_789
 
 
-def stamped(ctime: int, mtime: int = 0) -> os.stat_result:
-    return cast("os.stat_result", SimpleNamespace(st_ctime_ns=ctime, st_mtime_ns=mtime))
+def stamped(ctime: int, mtime: int = 0, mode: int = stat.S_IFDIR) -> os.stat_result:
+    return cast("os.stat_result", SimpleNamespace(st_ctime_ns=ctime, st_mtime_ns=mtime, st_mode=mode))
+
+
+@pytest.mark.parametrize(("age", "fresh"), [(0, True), (35 * S, True), (59 * S, True), (61 * S, False)])
+def test_of_a_file_until_what_is_mapped_was_written_back(age: int, fresh: bool) -> None:
+    """A page that is dirty already takes no new stamp: of directories and links there are no such pages."""
+    age += write_back_reach() - 60 * S if age else 0  # a machine may be set to be slower
+    assert is_fresh(stamped(NOW - age, mode=stat.S_IFREG), NOW, NOW) is fresh
+    assert is_fresh(stamped(5, NOW - age, mode=stat.S_IFREG), NOW, NOW) is fresh
+    assert is_fresh(stamped(NOW - age), NOW, NOW) is (not age)
+    assert (NOW - age < surely_old(NOW)) is (not fresh)
+
+
+def test_a_machine_that_writes_back_late() -> None:
+    assert reach_of(3000, 500) == reach_of(100, 100) == 60 * S
+    assert reach_of(6000, 6000) == 145 * S
 
 
 @pytest.mark.parametrize(
