@@ -109,7 +109,7 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
 
 def _command(settings: CommandSettings) -> Command:
     name, run = os.fsencode(settings.name), settings.run
-    return Command(name, run, settings.timeout, settings.environment, settings.user)
+    return Command(name, run, settings.timeout, settings.environment, settings.user, settings.allow_empty)
 
 
 def only_stdin(job: BackupJob, name: str) -> BackupJob:

@@ -183,13 +183,17 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class CommandSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[job.command]]`: its output is saved as `/.streams/NAME`; `timeout` in seconds."""
+    """One `[[job.command]]`: its output is saved as `/.streams/NAME`; `timeout` in seconds.
+
+    Without `allow_empty` a command that prints nothing has failed.
+    """
 
     name: _Stream
     run: Command
     timeout: Annotated[int, Meta(ge=1, le=604_800)] = 43_200
     environment: dict[_Variable, _Value] = {}
     user: Text | None = None
+    allow_empty: bool = False
 
 
 class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

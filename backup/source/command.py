@@ -41,8 +41,11 @@ class RunningCommand:
         environment: Mapping[str, str],
         user: str | None,
         stop: Callable[[], bool],
+        *,
+        allow_empty: bool = False,
     ) -> None:
         self._run = run
+        self._is_enough = allow_empty  # what came of it so far
         self._left = timeout
         self._timeout = timeout
         self._environment = environment
@@ -104,10 +107,11 @@ class RunningCommand:
                 self._poll.unregister(self._out)
                 break
             filled += got
+        self._is_enough = self._is_enough or filled > 0
         return filled
 
     def finish(self) -> None:
-        """Check that the command ended successfully."""
+        """Check that the command ended successfully, and printed something unless it need not."""
         self._poll.register(self._socket.fileno(), select.POLLIN)
         self._wait(self._socket.fileno())
         answer = self._socket.recv(16)
@@ -116,6 +120,11 @@ class RunningCommand:
         if status:
             how = f"signal {-status}" if status < 0 else f"status {status}"
             raise FileUnreadableError(f"{self._run[0]} ended with {how}{self._last_words()}")
+        if not self._is_enough:
+            raise FileUnreadableError(
+                f"{self._run[0]} printed nothing{self._last_words()}; "
+                "if that is right, set allow_empty = true"
+            )
 
     def _wait(self, end: int) -> None:
         """Wait until `end` is readable; only this time counts for the timeout, not our own work."""

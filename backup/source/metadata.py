@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from backup.model import Entry, EntryKind, Extra, Owner
+from backup.model import FURTHEST_NS, Entry, EntryKind, Extra, Owner
 from backup.source.attributes import Attributes, extra_of, group_name, read_attributes, user_name
 from backup.source.scanned import ScannedEntry
 
@@ -37,12 +37,12 @@ def owner_of(found: os.stat_result) -> Owner:
 
 def mtime_of(found: os.stat_result) -> int:
     """The mtime in ns since 1970; times outside 1677 to 2262 (some file systems have them) are clamped."""
-    return max(-_MOST, min(found.st_mtime_ns, _MOST))
+    return max(-FURTHEST_NS, min(found.st_mtime_ns, FURTHEST_NS))
 
 
 def ctime_of(found: os.stat_result) -> int:
     """The ctime like `mtime_of`: the last change of any kind, which no program can set."""
-    return max(-_MOST, min(found.st_ctime_ns, _MOST))
+    return max(-FURTHEST_NS, min(found.st_ctime_ns, FURTHEST_NS))
 
 
 def inode_of(found: os.stat_result) -> int:

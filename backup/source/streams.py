@@ -59,13 +59,17 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command's standard output. `timeout` in seconds, of waiting for it."""
+    """A command's standard output, which must not be empty unless that is allowed.
+
+    `timeout` in seconds, of waiting for it.
+    """
 
     name: bytes
     run: tuple[str, ...]
     timeout: float
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str | None = None
+    allow_empty: bool = False
 
     @property
     def path(self) -> bytes:
@@ -76,7 +80,9 @@ class Command:
         """Start the command."""
         from backup.source.command import RunningCommand
 
-        return RunningCommand(self.run, self.timeout, self.environment, self.user, stop)
+        return RunningCommand(
+            self.run, self.timeout, self.environment, self.user, stop, allow_empty=self.allow_empty
+        )
 
 
 class StandardInput(Struct, frozen=True):
@@ -138,6 +144,8 @@ class _Device(Struct):
         return filled
 
     def finish(self) -> None:
+        if not self.size:
+            raise FileUnreadableError("it holds no byte: there is no medium in it, or nothing is attached")
         if self.read != self.size:
             raise FileUnreadableError(f"it ended after {self.read} of {self.size} bytes")
 

@@ -69,6 +69,17 @@ def test_the_same_dump_again_stores_nothing(site: Site) -> None:
     assert site.backup().bytes_new == 0
 
 
+def test_a_dump_of_nothing_is_named_and_yesterday_s_kept(site: Site, tmp_path: Path) -> None:
+    having(site, saying(b"dump", "echo", "whole"), saying(b"list", "echo", "a")).backup()
+    report = having(site, saying(b"dump", "true"), saying(b"list", "echo", "b")).backup()
+    assert report.outcome is Outcome.PARTIAL
+    assert [(one.path, one.kind) for one in report.problems] == [(b"/.streams/dump", ProblemKind.UNREADABLE)]
+    assert contents(site, tmp_path / "kept") == {b"dump": b"whole\n", b"list": b"b\n"}
+    meant = Command(b"dump", ("true",), 60, allow_empty=True)
+    assert having(site, meant, saying(b"list", "echo", "b")).backup().outcome is Outcome.DONE
+    assert contents(site, tmp_path / "meant") == {b"dump": b"", b"list": b"b\n"}
+
+
 def test_a_command_that_fails_is_named_and_yesterday_s_dump_kept(
     site: Site, source: Path, tmp_path: Path
 ) -> None:
@@ -177,7 +188,7 @@ class TestOtherRunsOfTheSameJob:
 
 
 def test_a_dry_run_names_streams_and_starts_nothing(site: Site, source: Path, tmp_path: Path) -> None:
-    site = having(site, saying(b"a", "touch", str(tmp_path / "ran")), saying(b"b", "echo"))
+    site = having(site, saying(b"a", "sh", "-c", f"touch {tmp_path}/ran; echo"), saying(b"b", "echo"))
     shown = [one for one in changes(site.job, site.inventory, Tally()) if one.path.startswith(b"/.streams")]
     assert shown == [Change(ChangeKind.NEW, b"/.streams/a", 0), Change(ChangeKind.NEW, b"/.streams/b", 0)]
     assert not (tmp_path / "ran").exists()

@@ -161,3 +161,24 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
         assert stat.S_IMODE(outside.stat().st_mode) == 0o755
         assert (out / "large").stat().st_size == LARGE
     assert partial > 3
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_time_that_is_too_late_to_be_kept_is_named(
+    site: Site, source: Path, out: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not fast:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    for name in ("late", "usual"):
+        (source / name).write_text(name)
+    (source / "folder").mkdir()
+    for name in ("late", "folder"):
+        os.utime(source / name, (0, 10_000_000_000))
+    if os.stat(source / "late").st_mtime < 2**33:
+        pytest.skip("this file system has no such times")
+    site.backup()
+    report = site.restore("latest", out)
+    assert {os.path.basename(one.path) for one in report.problems} == {b"late", b"folder"}
+    assert all("after 2262-04-11" in one.detail for one in report.problems)
+    assert report.outcome is Outcome.PARTIAL
+    assert (out / "late").read_text() == "late"

@@ -66,8 +66,14 @@ class TestCommand:
         code = "import sys\nfor n in range(5): sys.stdout.buffer.write(bytes([n]) * 1_500_000)"
         assert read(python(code)) == b"".join(bytes([n]) * 1_500_000 for n in range(5))
 
-    def test_no_output_at_all_is_an_output(self) -> None:
-        assert read(command("true")) == b""
+    def test_no_output_at_all_is_a_failure_unless_it_is_meant(self) -> None:
+        with pytest.raises(FileUnreadableError, match=r"true printed nothing.*allow_empty = true"):
+            read(command("true"))
+        with pytest.raises(FileUnreadableError, match="printed nothing: no such database"):
+            read(command("sh", "-c", "echo no such database >&2"))
+        assert read(Command(b"out", ("true",), 60, allow_empty=True)) == b""
+        with pytest.raises(FileUnreadableError, match="ended with status 1"):
+            read(Command(b"out", ("false",), 60, allow_empty=True))
 
     def test_words_are_no_shell_s(self) -> None:
         assert read(command("echo", "a b", "$HOME", "; id")) == b"a b $HOME ; id\n"
@@ -153,10 +159,10 @@ with Command(b"x", run, 999).open(lambda: False) as opened:
         assert all(map(has_ended, pids))
 
     def test_no_zombie_and_no_handle_is_left(self) -> None:
-        read(command("true"))
+        read(command("echo"))
         before, others = len(os.listdir("/proc/self/fd")), children()
         for _ in range(3):
-            read(command("true"))
+            read(command("echo"))
             with pytest.raises(FileUnreadableError):
                 read(command("false"))
         assert len(os.listdir("/proc/self/fd")) == before
@@ -208,6 +214,12 @@ class TestDevice:
         device = Device(os.fsencode(tmp_path / "name"))
         assert device.path == b"/.streams" + os.fsencode(tmp_path / "name")
         assert read(device) == data
+
+    def test_without_a_medium(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "disk").touch()
+        as_block_device(monkeypatch)
+        with pytest.raises(FileUnreadableError, match="it holds no byte"):
+            read(Device(os.fsencode(tmp_path / "disk")))
 
     def test_that_shrinks_is_not_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "disk").write_bytes(bytes(MIB))

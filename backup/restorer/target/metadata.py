@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT, mode_without
-from backup.model import EntryKind, Extra, Problem, ProblemKind
+from backup.model import FURTHEST_NS, EntryKind, Extra, Problem, ProblemKind
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.owners import Owners
 from backup.source.flags import KEPT, LAYOUT, LOCKS, NAMES, read_flags, write_flags
@@ -178,6 +178,9 @@ class Metadata:
             self._tell(entry, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
         if abs(found.st_mtime_ns - entry.mtime_ns) >= _COARSEST_NS:
             self._tell(entry, "times: beyond what the file system can hold")
+        elif abs(entry.mtime_ns) >= FURTHEST_NS:
+            day = "after 2262-04-11" if entry.mtime_ns > 0 else "before 1677-09-21"
+            self._tell(entry, f"times: it was last changed {day}, and has that day now: no other is kept")
 
     def _setting(self, entry: RestoreEntry, what: str, action: Callable[[], None]) -> bool:
         try:

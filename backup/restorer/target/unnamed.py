@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from stat import S_IMODE
 
+from backup.model import FURTHEST_NS
 from backup.restorer.target.directories import step
 
 _UNNAMED = os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
@@ -29,8 +30,8 @@ class UnnamedFiles:
         self, handle: int, directory: bytes, name: bytes, data: memoryview, wanted: tuple[int, int, int, int]
     ) -> bool:
         """Make a file of these bytes in an open directory; `wanted`: user, group, mode, and mtime in ns."""
-        if not self._works or directory == self._with_others:
-            return False
+        if not self._works or directory == self._with_others or abs(wanted[3]) >= FURTHEST_NS:
+            return False  # (a time that is not the file's own is reported)
         place = step(name)
         try:
             file = os.open(b".", _UNNAMED, wanted[2] & 0o777, dir_fd=handle)
