@@ -30,7 +30,7 @@ VaultIdentity = NewType("VaultIdentity", str)  # tells one vault from every othe
 KIB = 1024
 MIB = 1024 * KIB
 FURTHEST_NS = 2**63 - 1
-"""The last time (ns since 1970) that is kept, in the year 2262. A later one is kept as this; so is the first."""
+"""The last time (ns since 1970) that is kept, in the year 2262: later ones are kept as this."""
 Buffer = bytes | memoryview
 
 
