@@ -11,7 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.support.emulated import REGION
+from tests.support.emulated import ACCOUNT_ID, REGION, StaticKey
+from tests.support.s3_clients import client
 from tests.support.servers import Cloud, HurryingClock, Server, assert_well, replace, running_cloud
 from tests.support.trees import assert_same_tree
 
@@ -42,7 +43,8 @@ def bucket_of(tmp_path: Path) -> str:
 def admin(cloud: Cloud) -> Any:
     """Somebody who may do everything in the account."""
     with cloud.accounts.open("a") as file:
-        file.write('[[account.key]]\naccess_key_id = "AKIAADMIN"\nsecret_access_key = "secret"\n')
+        if "AKIAADMIN" not in cloud.accounts.read_text():
+            file.write('[[account.key]]\naccess_key_id = "AKIAADMIN"\nsecret_access_key = "secret"\n')
     where = {"endpoint_url": cloud.emulator.s3_url, "region_name": REGION}
     return boto3.client("s3", aws_access_key_id="AKIAADMIN", aws_secret_access_key="secret", **where)
 
@@ -107,6 +109,45 @@ def test_no_such_bucket(server: Server, cloud: Cloud, tmp_path: Path) -> None:
     assert f"there is no bucket {bucket_of(tmp_path)} yet" in server.done("config", "check").stderr
     server.done("init")
     assert_well(server, tmp_path / "out")
+
+
+STRANGER = "999999999999"
+
+
+def of_a_stranger(cloud: Cloud, bucket: str) -> Any:
+    """Another account takes a bucket's name that is free, and lets everybody in; its client."""
+    key = StaticKey("AKIASTRANGER", "their-secret")
+    with cloud.accounts.open("a") as file:
+        file.write(
+            f'[[account]]\nid = "{STRANGER}"\n[[account.key]]\naccess_key_id = "{key.access_key_id}"\n'
+        )
+        file.write(f'secret_access_key = "{key.secret_access_key}"\n')
+    s3 = client(cloud.emulator.s3_url, key.access_key_id, key.secret_access_key)
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.delete_public_access_block(Bucket=bucket)
+    arn = f"arn:aws:s3:::{bucket}"
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [everybody]}))
+    return s3
+
+
+def test_a_bucket_whose_name_a_stranger_took_gets_nothing(
+    server: Server, cloud: Cloud, tmp_path: Path
+) -> None:
+    """A deleted bucket's name is free: nothing is stored, asked for or deleted in the new one."""
+    server.backup()
+    name = bucket_of(tmp_path)
+    empty(admin(cloud), name)
+    admin(cloud).delete_bucket(Bucket=name)
+    theirs = of_a_stranger(cloud, name)
+    told = f"bucket {name} seems to belong to another account than {ACCOUNT_ID}"
+    for words in (["backup"], ["init", "--non-interactive"], ["check"], ["prune"]):
+        assert told in " ".join(server.fails(14, *words).split()), words
+    assert told in " ".join(server.done("config", "check").stderr.split())
+    assert "Contents" not in theirs.list_objects_v2(Bucket=name)
+    replace(server, 'kind = "s3"\n', f'kind = "s3"\naccount_id = "{STRANGER}"\n')
+    assert "is another one than before" in server.fails(1, "init", "--non-interactive")
+    assert "Contents" not in theirs.list_objects_v2(Bucket=name)
 
 
 def test_a_class_that_the_service_does_not_have(server: Server, tmp_path: Path) -> None:

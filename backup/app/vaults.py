@@ -97,8 +97,17 @@ def bucket_requests(
         settings.catalog_class,
         settings.retrieval_days,
         settings.checksums,
+        _owner_of(settings, purpose),
     )
     return BucketRequests(client, bucket)
+
+
+def _owner_of(settings: VaultSettings, purpose: Purpose) -> str | None:
+    """The account that an S3 vault's bucket must belong to: the config's, else that of its role, if any."""
+    if settings.account_id != "-":
+        return settings.account_id
+    role = settings.role_arn or getattr(settings, purpose.value)
+    return None if role is None else str(role).split(":")[4]
 
 
 def warnings_of_vault(

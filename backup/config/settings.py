@@ -86,7 +86,8 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One `[[vault]]`; `kind` decides which of the others are set: directory `path`, glacier `region` and
     `vault`, s3 `region` and `bucket`.
 
-    Sizes are bytes; `account_id` "-" means the account of the credentials. `retrieval_days`: how long S3
+    Sizes are bytes; `account_id` "-" means the account of the credentials, or for S3 of `role_arn`, if there
+    is one. `retrieval_days`: how long S3
     keeps what was retrieved. `parts_at_once`: so many, None: as many as make it faster. `deletes`: whether
     this server may delete, None: as follows from its rights. `check`, `prune`, `compact`: schedules;
     `check_sample`: how much a check reads back, as "1%" or "5GiB". `prune_grace`, `compact_horizon`: seconds.

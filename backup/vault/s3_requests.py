@@ -13,7 +13,7 @@ from msgspec import Struct
 from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, VaultError, VaultMissingError
 from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
-from backup.vault.aws import translated_errors
+from backup.vault.aws import denial_in, translated_errors
 from backup.vault.s3_answers import FROZEN
 from backup.vault.s3_error_codes import ELSEWHERE
 
@@ -27,6 +27,15 @@ _BURIED = (
     " see docs/s3.md"
 )
 
+_WITHOUT_REASON = "Access Denied"
+"""The whole text of a denial that names no permission: of requests to a bucket of another account."""
+
+_NOT_OWNED = (
+    "bucket {0} seems to belong to another account than {1}, as S3 names no permission that is missing:"
+    " choose another bucket; or set account_id of the vault, if that account is the right one; or compare the"
+    " role's policy with `nightvault aws policy`"
+)
+
 _MINIMUM = {"GLACIER": 90, "GLACIER_IR": 90, "DEEP_ARCHIVE": 180, "STANDARD_IA": 30, "ONEZONE_IA": 30}  # days
 
 
@@ -35,7 +44,8 @@ class Bucket(Struct, frozen=True):
 
     `prefix` is empty or ends with a slash. `kept_days` is how long a retrieved copy stays readable.
     `checksums` is `CRC64NVME`, or "none" for services that do not know it: then only the signature, which
-    covers the SHA-256 of each part, protects what is sent.
+    covers the SHA-256 of each part, protects what is sent. `owner`: the account that the bucket must belong
+    to; None where none is known, as with services that have no accounts.
     """
 
     name: str
@@ -45,6 +55,7 @@ class Bucket(Struct, frozen=True):
     catalog_class: str = "STANDARD"
     kept_days: int = 7
     checksums: str = CRC64NVME
+    owner: str | None = None
 
     @property
     def description(self) -> str:
@@ -86,16 +97,21 @@ class BucketRequests:
     def require(self, doing: str) -> Any:
         """The answer to HeadBucket; `VaultMissingError` if there is no such bucket.
 
-        A role that may list below its own prefix alone is denied that, and asks for a list there.
+        A role that may list below its own prefix alone is denied that, and asks for a list there. The
+        denial of a list has a reason, too, which that of HeadBucket never has; without one the bucket is
+        another account's.
         """
         try:
             try:
                 return self.call("head_bucket", doing, unknown=VaultMissingError)
             except DeniedError:
-                if not self.bucket.prefix:
+                if not (self.bucket.prefix or self.bucket.owner):
                     raise
                 below: dict[str, Any] = {"Prefix": self.bucket.prefix, "MaxKeys": 1}
-                return self.call("list_objects_v2", doing, unknown=VaultMissingError, **below)
+                listed = self.call("list_objects_v2", doing, unknown=VaultMissingError, **below)
+                if not self.bucket.prefix:
+                    raise
+                return listed
         except VaultMissingError as error:
             advice = "check the bucket's name, region and account; `nightvault init` makes it"
             what = f"cannot {doing}: there is no bucket {self.bucket.name}"
@@ -123,7 +139,14 @@ class BucketRequests:
     ) -> Any:
         """Send one request; `unknown`, `refused` and `meaning` are those of `aws.translated_errors`."""
         with self._translated_errors(doing, unknown=unknown, refused=refused, meaning=meaning):
-            return getattr(self.client, operation)(Bucket=self.bucket.name, **parameters)
+            return getattr(self.client, operation)(**self._where(operation), **parameters)
+
+    def _where(self, operation: str) -> dict[str, str]:
+        """The bucket, and the account that must own it: S3 denies everything if another does."""
+        where = {"Bucket": self.bucket.name}
+        if self.bucket.owner is not None and operation != "create_bucket":  # which makes it in our own
+            where["ExpectedBucketOwner"] = self.bucket.owner
+        return where
 
     def pages(
         self, operation: str, doing: str, *, unknown: type[VaultError] = VaultError, **parameters: Any
@@ -131,7 +154,7 @@ class BucketRequests:
         """All pages of a paginated list."""
         with self._translated_errors(doing, unknown=unknown):
             pages = self.client.get_paginator(operation)
-            yield from self._ending(pages.paginate(Bucket=self.bucket.name, **parameters))
+            yield from self._ending(pages.paginate(**self._where(operation), **parameters))
 
     def _ending(self, pages: Iterable[Any]) -> Iterator[Any]:
         """The pages of a list that is in order, as S3's are, until one does not get on any more."""
@@ -159,9 +182,9 @@ class BucketRequests:
             with translated_errors(doing if name in doing else f"{doing} ({name})", **how):
                 yield
         except NightvaultError as error:
-            raise self._told_by_headers(error) or error from error.__cause__
+            raise self._told_by_answer(error) or error from error.__cause__
 
-    def _told_by_headers(self, error: NightvaultError) -> NightvaultError | None:
+    def _told_by_answer(self, error: NightvaultError) -> NightvaultError | None:
         answer: Mapping[str, Any] = getattr(error.__cause__, "response", None) or {}  # None: there was none
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region, code = headers.get("x-amz-bucket-region"), answer.get("Error", {}).get("Code")
@@ -170,4 +193,6 @@ class BucketRequests:
             return VaultError(what, advice=f'set region = "{region}" for this vault')
         if headers.get("x-amz-delete-marker") == "true" and isinstance(error, VaultError):
             return type(error)(str(error), advice=_BURIED)
+        if self.bucket.owner is not None and denial_in(error.__cause__) == _WITHOUT_REASON:
+            return DeniedError(str(error), advice=_NOT_OWNED.format(self.bucket.name, self.bucket.owner))
         return None

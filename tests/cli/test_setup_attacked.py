@@ -16,6 +16,7 @@ from backup.app.aws_setup.calls import AwsCalls
 from backup.app.clock import SystemClock
 from tests.support.aws_admin import admin_client, document
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, StaticKey, write_accounts
+from tests.support.s3_clients import client
 from tests.support.servers import SCRIPT, Server
 from tests.support.setting_up import ADMIN, EMPTY, become, emulated_account, new_server, set_up, state_of
 
@@ -32,6 +33,21 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runnin
     with emulated_account(tmp_path / "aws") as running:
         become(monkeypatch, running)
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _every_call_names_the_owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a set-up asks of a bucket, the account that it must belong to is in the call."""
+    real, bare = set_up_calls.AwsCalls.call, list[str]()
+
+    def call(self: AwsCalls, service: str, named: str, **parameters: Any) -> Any:
+        if service == "s3" and named not in ("create_bucket", "list_buckets"):
+            bare.extend([] if "ExpectedBucketOwner" in parameters else [named])
+        return real(self, service, named, **parameters)
+
+    monkeypatch.setattr(set_up_calls.AwsCalls, "call", call)
+    yield
+    assert bare == []
 
 
 @pytest.fixture
@@ -97,6 +113,60 @@ def test_a_bucket_and_a_vault_that_the_config_names_no_more(
     s3.delete_object(Bucket=old, Key="data/x")
     server.done(*set_up(server, "destroy", "--yes"))
     assert set(state_of(emulator)["buckets"]) == {"full-of-others", "of-other"}
+
+
+STRANGER = StaticKey("AKIASTRANGER", "their-secret")
+TAKEN = "taken-by-a-stranger"
+
+
+def of_a_stranger(emulator: RunningEmulator, tmp_path: Path, *keys: StaticKey) -> Any:
+    """A bucket in another account, open to everybody, with our tag; its owner's client."""
+    accounts = tmp_path / "aws" / "accounts.toml"
+    write_accounts(accounts, keys=[ADMIN, *keys], others={"999999999999": STRANGER})
+    s3 = client(emulator.s3_url, STRANGER.access_key_id, STRANGER.secret_access_key)
+    made = {**LOCATION, "Tags": [{"Key": "nightvault:setup", "Value": "nightvault"}]}
+    s3.create_bucket(Bucket=TAKEN, CreateBucketConfiguration=made)
+    s3.delete_public_access_block(Bucket=TAKEN)
+    open_to_all = {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}
+    s3.put_bucket_policy(
+        Bucket=TAKEN,
+        Policy=document({**open_to_all, "Resource": [f"arn:aws:s3:::{TAKEN}{end}" for end in ("", "/*")]}),
+    )
+    return s3
+
+
+def test_a_bucket_of_another_account_is_named_and_left_alone(
+    emulator: RunningEmulator, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open to everybody and with our tag: it was used as ours, and its policy replaced."""
+    allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    no_lists = {"Effect": "Deny", "Action": "s3:ListAllMyBuckets", "Resource": "*"}
+    no_heads = {"Effect": "Deny", "Action": "s3:ListBucket", "Resource": "*"}
+    alice = StaticKey("AKIAUSERUSERUSERUSER", "secret", user="alice", policy=document(allowed, no_lists))
+    bob = StaticKey("AKIABOBBOBBOBBOBBOBB", "secret", user="bob", policy=document(allowed, no_heads))
+    theirs = of_a_stranger(emulator, tmp_path, alice, bob)
+    before = theirs.get_bucket_policy(Bucket=TAKEN)["Policy"]
+    named = server.config.read_text().replace('kind = "s3"\n', f'kind = "s3"\nbucket = "{TAKEN}"\n')
+    server.config.write_text(named)
+    told = f"bucket {TAKEN} belongs to another account than {ACCOUNT_ID}"
+    assert told in shown(server, "plan")
+    assert told in shown(server, "apply", "--yes")
+    assert state_of(emulator) == EMPTY
+    assert f"bucket {TAKEN}: it belongs to another account" in shown(server, "destroy", "--yes")
+    become(monkeypatch, emulator, alice.access_key_id, alice.secret_access_key)
+    assert f"bucket {TAKEN} may belong to another account than {ACCOUNT_ID}" in shown(server, "plan")
+    become(monkeypatch, emulator)
+    server.config.write_text(named.replace('kind = "s3"', 'kind = "s3"\naccount_id = "999999999999"'))
+    assert f"make bucket {TAKEN}" not in shown(server, "plan")
+    assert theirs.get_bucket_policy(Bucket=TAKEN)["Policy"] == before
+    theirs.delete_bucket(Bucket=TAKEN)
+    assert f"bucket {TAKEN} is to be in account 999999999999 (account_id)" in shown(server, "plan")
+    make_bucket(emulator, TAKEN)
+    server.config.write_text(named)
+    become(monkeypatch, emulator, bob.access_key_id, bob.secret_access_key)
+    said = shown(server, "plan")
+    assert "another account" not in said
+    assert "s3:ListBucket" in said
 
 
 def test_who_may_not_look_for_them_is_told_so(

@@ -459,3 +459,69 @@ def test_ministack_keeps_catalogs_readable(ministack: Any) -> None:
     assert bytes(vault.fetch(retrieval_id, ByteRange(0, 7)).data) == b"catalog"
     with pytest.raises(RetrievalExpiredError):
         vault.fetch(keys.retrieval_id_of(data, None), ByteRange(0, 4))
+
+
+# Whose bucket it is.
+
+NOTHING = Answer(body="<ListBucketResult/>")
+
+
+def asked_of(s3: ScriptedS3, **settings: Any) -> list[tuple[str, str | None]]:
+    """The operations of a vault's life, each with the account that it expects."""
+    vault = s3.vault(**settings)
+    vault.create()
+    vault.state()
+    vault.identities(LABEL.inventory_id)
+    vault.newest_catalogs(LABEL.inventory_id, {})
+    vault.add_mark("mark")
+    vault.fetch_listing(vault.request_listing("token"))
+    complete(vault, vault.begin_upload(LABEL, 8 * MIB), LABEL, DATA)
+    vault.abort_upload(UPLOAD)
+    vault.delete_archives({KEY: None})
+    told = []
+    for operation, request in s3.sent:
+        sent = {name.lower(): text_of(value) for name, value in request.headers.items()}
+        told.append((operation, sent.get("x-amz-expected-bucket-owner")))
+    return told
+
+
+@pytest.mark.parametrize("owner", ["123456789012", None])
+def test_each_request_but_create_names_the_account_that_must_own_the_bucket(owner: str | None) -> None:
+    """Services without accounts are sent nothing that they might not know."""
+    s3 = ScriptedS3(
+        HeadBucket=[refusal("404", 404), Answer()],
+        CreateBucket=Answer(),
+        ListObjectsV2=NOTHING,
+        PutObject=Answer(),
+        CreateMultipartUpload=Answer(body="<R><UploadId>1</UploadId></R>"),
+        ListParts=PARTS,
+        HeadObject=NOT_THERE,
+        CompleteMultipartUpload=Answer(body="<CompleteMultipartUploadResult/>"),
+        AbortMultipartUpload=Answer(204),
+        GetBucketVersioning=Answer(body="<VersioningConfiguration/>"),
+        DeleteObjects=Answer(body=f"<DeleteResult><Deleted><Key>{KEY}</Key></Deleted></DeleteResult>"),
+    )
+    told = asked_of(s3, owner=owner)
+    assert {operation for operation, _ in told} >= {"CreateBucket", "PutObject", "DeleteObjects", "ListParts"}
+    assert [one for one in told if one[1] != owner] == ([("CreateBucket", None)] if owner else [])
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_strangers"),
+    [
+        ("Access Denied", True),
+        ("User: u is not authorized to perform: s3:ListBucket", False),
+        ("Access Denied because object protected by object lock.", False),
+    ],
+)
+def test_a_denial_without_a_reason_is_another_accounts_bucket(reason: str, *, is_strangers: bool) -> None:
+    """The answer to HeadBucket never has a reason, so a list is asked for one."""
+    s3 = ScriptedS3(HeadBucket=refusal("403", 403), ListObjectsV2=refusal("AccessDenied", 403, reason))
+    with pytest.raises(DeniedError) as error:
+        s3.vault(owner="123456789012").create()
+    named = "belong to another account than 123456789012" in str(error.value.advice)
+    assert named == is_strangers
+    assert "compare the role's policy" in str(error.value.advice)
+    with pytest.raises(DeniedError) as error:
+        s3.vault().create()
+    assert "S3 gives no reason here" in str(error.value.advice)

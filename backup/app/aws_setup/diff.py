@@ -35,6 +35,7 @@ from backup.app.aws_setup.model import (
     Verb,
     Wanted,
     WantedRole,
+    in_bucket,
 )
 from backup.app.aws_setup.places import place_obstacles, steps_of_place
 
@@ -199,15 +200,18 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
     where = f"bucket {wanted.bucket.name}" if wanted.bucket else f"vault {wanted.vault}"
     is_ours = place is not None and (place.is_ours or _was_cut_short(wanted, place))
     if place is not None and not is_ours:
-        left.append(f"{where}: it does not carry the tag {TAG}={name}")
+        why = "it belongs to another account" if place.is_strangers else "it does not carry the tag"
+        left.append(f"{where}: {why}" + ("" if place.is_strangers else f" {TAG}={name}"))
     elif place is not None and place.holds:
         counts = " (old versions and delete markers count)" if wanted.bucket else ""
         counts = counts or ", or was written to since its last inventory"
         left.append(f"{where}: it is not empty{counts}; what is stored there is never deleted by a set-up")
     elif place is not None:
         kind = Kind.BUCKET if wanted.bucket else Kind.VAULT
-        steps.append(_delete_place(kind, wanted.bucket.name if wanted.bucket else str(wanted.vault)))
-    steps += [_delete_place(one.kind, one.name) for one in found.old_places if not one.holds]
+        there = wanted.bucket.name if wanted.bucket else str(wanted.vault)
+        steps.append(_delete_place(kind, there, wanted.bucket.owner if wanted.bucket else ""))
+    own = wanted.setup.account
+    steps += [_delete_place(one.kind, one.name, own) for one in found.old_places if not one.holds]
     return Plan(tuple(steps), left=tuple(left))
 
 
@@ -241,10 +245,10 @@ def _delete_role(role: FoundRole) -> Iterator[Step]:
         yield _iam(Verb.DELETE, role.name, "is deleted", "delete_role", {"RoleName": role.name})
 
 
-def _delete_place(kind: Kind, name: str) -> Step:
+def _delete_place(kind: Kind, name: str, owner: str) -> Step:
     words = "is empty, and deleted"
     if kind is Kind.BUCKET:
-        return Step(Verb.DELETE, kind, name, words, "s3", "delete_bucket", {"Bucket": name})
+        return Step(Verb.DELETE, kind, name, words, "s3", "delete_bucket", in_bucket(name, owner))
     given = {"accountId": "-", "vaultName": name}
     return Step(Verb.DELETE, kind, name, words, "glacier", "delete_vault", given)
 

@@ -24,6 +24,7 @@ from backup.app.aws_setup.model import (
     Verb,
     Wanted,
     WantedRole,
+    in_bucket,
 )
 from backup.app.aws_setup.places import BLOCKED, LIFECYCLE
 
@@ -302,17 +303,18 @@ def script(wanted: Wanted) -> str:
     parts = [_SCRIPT.replace("@REGION@", shlex.quote(wanted.region))]
     if wanted.bucket is not None:
         parts.append(_NAMESPACE_CHECK if wanted.bucket.is_reserved else _TAGS_CHECK)
-    parts += [_command(step) for step in to_make(wanted, Found()).steps]
+    parts += [_command(step, wanted.setup.account) for step in to_make(wanted, Found()).steps]
     parts.append('echo "trust_anchor_arn = \\"$anchor\\""\necho "profile_arn = \\"$profile\\""\n')
     return "\n".join(parts)
 
 
-def _command(step: Step) -> str:
+def _command(step: Step, account: str) -> str:
     service = "s3api" if step.service == "s3" else step.service
     call = _call(service, step.operation, step.parameters)
     words = f"# {step.verb} {step.kind} {step.name}: {step.words}\n"
     if step.operation == "create_bucket" and "BucketNamespace" not in step.parameters:
-        return f"{words}if [[ $known == *Tags* ]]; then\n{call} > /dev/null\nelse\n{_in_two_calls(step)}fi\n"
+        two = _in_two_calls(step, account)
+        return f"{words}if [[ $known == *Tags* ]]; then\n{call} > /dev/null\nelse\n{two}fi\n"
     if step.verb is Verb.MAKE and step.kind in (Kind.ANCHOR, Kind.PROFILE):
         name, member = ("anchor", "trustAnchor") if step.kind is Kind.ANCHOR else ("profile", "profile")
         return f"{words}{name}=$({call} --query {member}.{member}Arn --output text)\n"
@@ -324,10 +326,11 @@ def _call(service: str, operation: str, parameters: Mapping[str, Any]) -> str:
     return f"call {service} {operation.replace('_', '-')} {text}"
 
 
-def _in_two_calls(step: Step) -> str:
+def _in_two_calls(step: Step, owner: str) -> str:
     """A bucket made, and then tagged, for a CLI that does not know the tags of a new one."""
     configuration = dict(step.parameters["CreateBucketConfiguration"])
-    tagging = {"Bucket": step.parameters["Bucket"], "Tagging": {"TagSet": configuration.pop("Tags")}}
+    where = in_bucket(step.parameters["Bucket"], owner)
+    tagging = {**where, "Tagging": {"TagSet": configuration.pop("Tags")}}
     given = {"Bucket": step.parameters["Bucket"]}
     given |= {"CreateBucketConfiguration": configuration} if configuration else {}
     calls = (_call("s3api", "create_bucket", given), _call("s3api", "put_bucket_tagging", tagging))

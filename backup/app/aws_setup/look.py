@@ -121,8 +121,12 @@ def _place(calls: AwsCalls, wanted: Wanted) -> FoundPlace | None:
 
 def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | None:
     """A bucket with the settings that a set-up makes; of one that is not ours only that it is there."""
-    where = {"Bucket": bucket.name}
-    there = calls.find("s3", "head_bucket", **where)
+    where = bucket.where
+    try:
+        there = calls.find("s3", "head_bucket", **where)
+    except DeniedError as error:
+        _require_strangers(calls, bucket, error)
+        return FoundPlace(is_ours=False, holds=True, is_strangers=True)
     if there is None:
         return None
     answer = calls.find("s3", "get_bucket_tagging", **where)
@@ -132,6 +136,23 @@ def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | N
         return FoundPlace(is_ours=False, holds=True, settings=settings)
     settings |= _bucket_settings(calls, where)
     return FoundPlace(is_ours=True, holds=holds(calls, where), settings=settings)
+
+
+def _require_strangers(calls: AwsCalls, bucket: WantedBucket, denial: DeniedError) -> None:
+    """Raise the denial if the bucket is of the account of these credentials, or if nobody knows.
+
+    S3 denies a bucket of another account as one that lacks a permission; the list of our own tells which.
+    """
+    try:
+        own = calls.all("s3", "list_buckets", "Buckets", Prefix=bucket.name)
+    except DeniedError:
+        doubt = (
+            f"bucket {bucket.name} may belong to another account than {bucket.owner}: whoever may list your "
+            "buckets (s3:ListAllMyBuckets) sees it"
+        )
+        raise DeniedError(str(denial), advice=f"{doubt}; if it is yours: {denial.advice}") from denial
+    if any(one["Name"] == bucket.name for one in own):
+        raise denial
 
 
 def holds(calls: AwsCalls, where: Mapping[str, str]) -> bool:

@@ -60,13 +60,27 @@ class WantedRole(Struct, frozen=True):
         return self.arn.partition(":role")[2].removesuffix(self.name)
 
 
+def in_bucket(name: str, owner: str) -> dict[str, str]:
+    """A bucket in a call of S3, which AWS denies if it does not belong to this account."""
+    return {"Bucket": name, "ExpectedBucketOwner": owner}
+
+
 class WantedBucket(Struct, frozen=True):
-    """A bucket: the documents of its settings; `versioning` only if it was asked for."""
+    """A bucket: the documents of its settings; `versioning` only if it was asked for.
+
+    `owner` is the account that it must belong to.
+    """
 
     name: str
     region: str
     policy: Document
     versioning: bool
+    owner: str
+
+    @property
+    def where(self) -> Mapping[str, str]:
+        """The bucket in a call, which AWS denies if another account has it."""
+        return in_bucket(self.name, self.owner)
 
     @property
     def is_reserved(self) -> bool:
@@ -151,12 +165,13 @@ class FoundRole(Struct, frozen=True):
 class FoundPlace(Struct, frozen=True):
     """The vault or bucket, if it is there: whether it is ours, whether it holds anything, its settings.
 
-    `is_others`: it carries the tag of a set-up of another name.
+    `is_others`: it carries the tag of a set-up of another name. `is_strangers`: a bucket of another account.
     """
 
     is_ours: bool
     holds: bool
     is_others: bool = False
+    is_strangers: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.aws_setup.documents import TAG
 from backup.app.aws_setup.look import holds
-from backup.app.aws_setup.model import Found, Kind, OldPlace, Wanted
+from backup.app.aws_setup.model import Found, Kind, OldPlace, Wanted, in_bucket
 from backup.errors import NightvaultError
 
 PAGE = 1000
@@ -40,11 +40,11 @@ def _buckets(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPl
     names = [one["Name"] for one in listed if one.get("BucketRegion", region) == region]
 
     def is_tagged(name: str) -> bool:
-        answer = calls.find("s3", "get_bucket_tagging", Bucket=name) or {}
+        answer = calls.find("s3", "get_bucket_tagging", **in_bucket(name, wanted.setup.account)) or {}
         return {"Key": TAG, "Value": wanted.name} in answer.get("TagSet", ())
 
     for name in _tagged([one for one in names if one != named], is_tagged, "buckets", told):
-        yield OldPlace(Kind.BUCKET, name, holds=holds(calls, {"Bucket": name}))
+        yield OldPlace(Kind.BUCKET, name, holds=holds(calls, in_bucket(name, wanted.setup.account)))
 
 
 def _vaults(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPlace]:

@@ -39,6 +39,17 @@ def steps_of_place(wanted: Wanted, found: FoundPlace | None) -> Iterator[Step]:
 
 def place_obstacles(wanted: Wanted, found: FoundPlace | None) -> Iterator[str]:
     """What keeps the place from being made."""
+    bucket = wanted.bucket
+    if bucket is not None and found is not None and found.is_strangers:
+        yield (
+            f"bucket {bucket.name} belongs to another account than {bucket.owner}: choose another name, or "
+            "set account_id of the vault to that account if it is the right one"
+        )
+    elif bucket is not None and found is None and bucket.owner != wanted.setup.account:
+        yield (
+            f"bucket {bucket.name} is to be in account {bucket.owner} (account_id), and your credentials are "
+            f"of {wanted.setup.account}: make it with credentials of {bucket.owner}, or correct account_id"
+        )
     if wanted.bucket is not None and found is not None and found.settings.get("region"):
         there = found.settings["region"]
         if there != wanted.bucket.region:
@@ -73,7 +84,7 @@ def _bucket(name: str, bucket: WantedBucket, found: FoundPlace | None) -> Iterat
     for setting, value, words, operation, member in _settings(bucket):
         if not same_document(settings.get(setting), value):
             shown = json.dumps(value) if setting == "policy" else value
-            given = {"Bucket": bucket.name, member: shown}
+            given = {**bucket.where, member: shown}
             yield Step(Verb.CHANGE, Kind.BUCKET, bucket.name, words, "s3", operation, given)
 
 

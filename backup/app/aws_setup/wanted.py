@@ -151,7 +151,8 @@ def wanted_of(
     bucket = None
     if setup.bucket is not None:
         name = setup.bucket.name
-        bucket = WantedBucket(name, setup.region, made["bucket"], options.versioning)
+        owner = account.id if vault.account_id == "-" else vault.account_id
+        bucket = WantedBucket(name, setup.region, made["bucket"], options.versioning, owner)
     return Wanted(
         name=options.name,
         setup=setup,

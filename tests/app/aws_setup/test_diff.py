@@ -32,7 +32,7 @@ ROLES = tuple(
 )
 OF_BUCKET = Wanted(
     "n", SETUP, "eu-central-1", "PEM one", ROLES, 3600, False,
-    bucket=WantedBucket(BUCKET.name, "eu-central-1", MADE["bucket"], versioning=True),
+    bucket=WantedBucket(BUCKET.name, "eu-central-1", MADE["bucket"], versioning=True, owner="123456789012"),
 )  # fmt: skip
 OF_VAULT = replace(OF_BUCKET, bucket=None, vault="nightly", crl="CRL")
 WANTED = st.sampled_from([OF_BUCKET, OF_VAULT])
@@ -76,6 +76,8 @@ def carried_out(planner: Callable[[Wanted, Found], Plan], wanted: Wanted, found:
         if not steps:
             break
         json.dumps(dict(steps[0].parameters), default=str)
+        if steps[0].service == "s3" and steps[0].operation != "create_bucket":
+            assert steps[0].parameters["ExpectedBucketOwner"] == "123456789012"
         found = after(found, steps[0], answer_to(steps[0], number))
     return found
 
