@@ -212,7 +212,32 @@ def test_a_session_policy_limits_and_a_subject_is_seen(
     assert "because no session policy allows the s3:PutObject action" in code_and_message(denial)[1]
     subjects = aws.list_subjects()["subjects"]
     seen = next(one for one in subjects if one["x509Subject"] == "CN=host-1")
+    assert "credentials" not in seen
     assert aws.get_subject(subjectId=seen["subjectId"])["subject"]["enabled"] is True
+
+
+def test_a_subject_tells_of_its_certificates(
+    emulator: RunningEmulator, aws: Any, made: dict[str, Any]
+) -> None:
+    """Defect: GetSubject had no credentials. The newest comes first, and a failed attempt is one, too."""
+    first, second, stranger = (issue_leaf(ca) for ca in (made["ca"], made["ca"], issue_ca("Test root")))
+    for leaf in (first, second, stranger):
+        _session(emulator, made, leaf)
+    aws.disable_profile(profileId=made["profile"]["profileId"])
+    assert "is disabled" in _session(emulator, made, first)["message"]
+    subjects = aws.list_subjects()["subjects"]
+    number = next(one["subjectId"] for one in subjects if one["x509Subject"] == "CN=host-1")
+    subject = aws.get_subject(subjectId=number)["subject"]
+    told = subject["credentials"]
+    pem = [leaf.certificate.public_bytes(Encoding.PEM).decode() for leaf in (first, second)]
+    assert [one["x509CertificateData"] for one in told][:2] == pem
+    assert [one["serialNumber"] for one in told][:2] == [
+        str(leaf.certificate.serial_number) for leaf in (first, second)
+    ]
+    assert [one["failed"] for one in told][:2] == [True, False]
+    assert str(stranger.certificate.serial_number) not in {one["serialNumber"] for one in told}
+    assert told[0]["issuer"] == first.certificate.issuer.rfc4514_string()
+    assert told[0]["seenAt"] == subject["lastSeenAt"] >= told[1]["seenAt"]
 
 
 def test_revoked_disabled_and_untrusted(emulator: RunningEmulator, aws: Any, made: dict[str, Any]) -> None:

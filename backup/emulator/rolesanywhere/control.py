@@ -31,7 +31,7 @@ from backup.emulator.core.wire import Answer, Inbound, date_ms, json_answer, ses
 from .control_call import ControlCall
 from .given import tags as read_tags
 from .operations import ListOf, Operation, find_operation
-from .records import KINDS, Record, find, need, records, save
+from .records import CREDENTIALS, KINDS, Record, find, need, records, save
 from .session_request import invalid_parameter
 
 _PAGE = 100
@@ -159,7 +159,10 @@ def _list(call: ControlCall, wanted: ListOf, tx: Transaction) -> Answer:
     if not token.isdecimal() or not size.isdecimal() or not 1 <= int(size) <= _PAGE:
         raise invalid_parameter("nextToken or pageSize is invalid.")
     begin, end = int(token), int(token) + int(size)
-    page: dict[str, object] = {wanted.member: [shown(record) for record in found[begin:end]]}
+    listed = [shown(record) for record in found[begin:end]]
+    for one in listed:
+        one.pop(CREDENTIALS, None)
+    page: dict[str, object] = {wanted.member: listed}
     return json_answer(page | ({"nextToken": str(end)} if end < len(found) else {}))
 
 

@@ -23,6 +23,10 @@ KINDS = {"trust-anchor": "trustAnchor", "profile": "profile", "crl": "crl", "sub
 """The kinds of records as ARNs have them, and as members of answers do."""
 
 
+CREDENTIALS = "credentials"
+"""The member of a subject's detail with its certificates, which lists do not show."""
+
+
 class Record(Struct, frozen=True):
     """One thing that the control plane made."""
 

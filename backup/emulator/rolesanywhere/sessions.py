@@ -14,8 +14,10 @@ import json
 import re
 import secrets
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
 from backup.emulator.core.accounts import Accounts, Profile, Role, TrustAnchor
@@ -29,7 +31,7 @@ from backup.emulator.core.receive import Body, Receive
 from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, date_s, json_answer, session_error
 
-from .records import Record, find, find_anchor, find_profile, save
+from .records import CREDENTIALS, Record, find, find_anchor, find_profile, save
 from .session_request import (
     SessionParameters,
     SignedSession,
@@ -42,6 +44,7 @@ from .subject import Subject, mapping_failure, read_subject
 SERVICE = "rolesanywhere.amazonaws.com"
 TRUST_ACTIONS = ("sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity")
 REMARKS = "x-emulator-remarks"  # where a lenient trust anchor records what it let pass
+MOST_CREDENTIALS = 100  # certificates of one subject that are shown, the newest first
 PACKED_LIMIT = 2048  # characters of packed tags that count as 100 per cent
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
@@ -55,7 +58,6 @@ class Grant(Struct, frozen=True):
     session_name: str
     seconds: int
     subject_arn: str
-    x509_subject: str = ""
     session_policy: str | None = None
 
     @property
@@ -93,7 +95,13 @@ class SessionService(Struct, frozen=True):
             known = _find(parameters, self.accounts.current(), tx)
             lenient = known.anchor is not None and known.anchor.lenient
             signed = verify_request(inbound, body, now, lenient=lenient)
-            answer = _issue(decide(parameters, signed, known, now), now, tx)
+            try:
+                answer: Answer | ServiceError = _issue(decide(parameters, signed, known, now), now, tx)
+            except ServiceError as error:
+                answer = error
+            _remember_attempt(signed, known, now, tx, failed=isinstance(answer, ServiceError))
+        if isinstance(answer, ServiceError):
+            raise answer
         if not signed.remarks:
             return answer
         return Answer(answer.status, {**answer.headers, REMARKS: " ".join(signed.remarks)}, answer.body)
@@ -129,7 +137,6 @@ def _issue(grant: Grant, now: datetime, tx: Transaction) -> Answer:
         *(json.dumps(context), grant.session_policy),
     )
     tx.db.execute("INSERT INTO credentials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    _remember_subject(grant, tx)
     credentials = {
         "accessKeyId": key_id,
         "secretAccessKey": secret,
@@ -139,13 +146,42 @@ def _issue(grant: Grant, now: datetime, tx: Transaction) -> Answer:
     return json_answer(_session(grant, credentials), 201)
 
 
-def _remember_subject(grant: Grant, tx: Transaction) -> None:
-    """The subject as the control plane lists it, made when it is first seen."""
-    _, _, _, region, account, _ = grant.anchor.arn.split(":", 5)
-    seen = {"enabled": True, "x509Subject": grant.x509_subject, "lastSeenAt": date_s(tx.now_ms)}
-    known = find(grant.subject_arn, tx)
-    record = known or Record(grant.subject_arn, "subject", account, region, created_ms=tx.now_ms)
-    save(record.changed(**seen), tx)
+def _remember_attempt(
+    signed: SignedSession, known: Known, now: datetime, tx: Transaction, *, failed: bool
+) -> None:
+    """The subject and its certificate as the control plane shows them, made when they are first seen.
+
+    An attempt with a certificate of another authority than the trust anchor's is nobody's.
+    """
+    if known.anchor is None or (failed and not _is_of(signed, known.anchor, now)):
+        return
+    arn, seen_at = _subject_arn(known.anchor, signed), date_s(tx.now_ms)
+    _, _, _, region, account, _ = arn.split(":", 5)
+    there = find(arn, tx) or Record(arn, "subject", account, region, created_ms=tx.now_ms)
+    shown = {
+        "seenAt": seen_at,
+        "serialNumber": str(signed.leaf.serial_number),
+        "issuer": signed.leaf.issuer.rfc4514_string(),
+        "enabled": True,
+        "x509CertificateData": signed.leaf.public_bytes(Encoding.PEM).decode(),
+        "failed": failed,
+    }
+    others = [one for one in there.detail.get(CREDENTIALS, ()) if not _is_same(one, shown)]
+    seen = {"enabled": True, "x509Subject": signed.leaf.subject.rfc4514_string(), "lastSeenAt": seen_at}
+    save(there.changed(**seen, **{CREDENTIALS: [shown, *others][:MOST_CREDENTIALS]}), tx)
+
+
+def _is_of(signed: SignedSession, anchor: TrustAnchor, now: datetime) -> bool:
+    """Whether the anchor's authority issued the certificate, be it revoked or not."""
+    try:
+        check_path(signed.leaf, signed.chain, anchor.certificates, (), now)
+    except ServiceError:
+        return False
+    return True
+
+
+def _is_same(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    return all(one[name] == other[name] for name in ("serialNumber", "issuer"))
 
 
 def _session(grant: Grant, credentials: dict[str, str]) -> dict[str, object]:
@@ -190,9 +226,8 @@ def decide(parameters: SessionParameters, signed: SignedSession, known: Known, n
             "MaxSessionDuration set "
             "for this role."
         )
-    name = signed.leaf.subject.rfc4514_string()
     arn = _subject_arn(anchor, signed)
-    return Grant(anchor, role, subject, session_name, seconds, arn, name, profile.session_policy)
+    return Grant(anchor, role, subject, session_name, seconds, arn, profile.session_policy)
 
 
 def _check_places(anchor: TrustAnchor, profile: Profile, region: str) -> None:

@@ -22,6 +22,7 @@ from .actions import actions_of
 from .buckets import has_tags
 from .call import S3Call
 from .copying import source_call
+from .public_access import block_of, is_public
 
 POLICY_OPERATIONS = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
 _CREATING = ("PutObject", "CopyObject", "CompleteMultipartUpload", "CreateMultipartUpload", "UploadPart")
@@ -75,6 +76,8 @@ def judge(
     bucket = call.bucket
     policy = None if bucket is None or bucket.policy is None else parsed(bucket.policy)
     owner = caller.account_id if bucket is None else bucket.account_id
+    if policy is not None and owner != caller.account_id and _keeps_out_others(call, tx, policy):
+        return "Access Denied"  # S3 gives no reasons to callers of other accounts
     harmless = policy is None or call.operation in POLICY_OPERATIONS
     if caller.is_root and owner == caller.account_id and harmless:
         return None  # a root, whom nothing denies this
@@ -82,6 +85,11 @@ def judge(
     resource = f"{resource}/{key}" if key else resource
     asked = Asked(action, resource, owner, _context(call, caller, tx))
     return refusal(asked, caller, accounts, tx, of_resource=() if policy is None else (policy,))
+
+
+def _keeps_out_others(call: S3Call, tx: Transaction, policy: Policy) -> bool:
+    """Whether the bucket's policy is public, and its access block lets in nobody of another account then."""
+    return is_public(policy) and block_of(tx, call.at.id).access
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from backup.emulator.core.s3_errors import S3Error, invalid_argument
 from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
 
-from .call import Bucket, S3Call, find_bucket, iso_date
+from .call import Bucket, S3Call, find_bucket, from_token, iso_date, to_token
 from .documents import write_document, xml_answer
 from .object_lock import EMPTY, KIND
 from .removing import remove_upload
@@ -20,13 +20,19 @@ from .xml import DECLARATION, NAMESPACE, Node, document, parse
 HOME = "us-east-1"
 REGION_HEADER = "x-amz-bucket-region"
 _NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!xn--)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+RESERVED = (
+    ("sthree-", "amzn-s3-demo-"),
+    ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"),
+)
+"""What no bucket's name begins and ends with (S3 User Guide, bucketnamingrules); `xn--` and `-an` aside."""
+
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 
 
 def create_bucket(call: S3Call, tx: Transaction) -> Answer:
     """Create a bucket in the region of the signature, or in any if that is us-east-1."""
     name = call.bucket_name
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.startswith(RESERVED[0]) or name.endswith(RESERVED[1]):
         raise S3Error("InvalidBucketName", None, {"BucketName": name})
     region = _wanted_region(call)
     _check_namespace(call, region)
@@ -134,10 +140,12 @@ def list_buckets(call: S3Call, tx: Transaction) -> Answer:
     """The caller's own buckets by name."""
     prefix = call.query.get("prefix", "")
     limit = call.number("max-buckets", 10_000, low=1, high=10_000)
+    region, token = call.query.get("bucket-region", ""), call.query.get("continuation-token")
+    after = "" if not token else from_token(token, "continuation-token", "bucket").decode()
     rows = tx.db.execute(
         "SELECT name, region, created_ms FROM buckets WHERE account_id = ? AND substr(name, 1, ?) = ? "
-        "AND name > ? ORDER BY name LIMIT ?",
-        (call.account, len(prefix), prefix, call.query.get("continuation-token", ""), limit + 1),
+        "AND (? = '' OR region = ?) AND name > ? ORDER BY name LIMIT ?",
+        (call.account, len(prefix), prefix, *(region, region), after, limit + 1),
     ).fetchall()
     shown = rows[:limit]
     buckets = [
@@ -151,14 +159,14 @@ def list_buckets(call: S3Call, tx: Transaction) -> Answer:
         )
         for row in shown
     ]
-    token = shown[-1]["name"] if len(rows) > limit else None
+    following = to_token(shown[-1]["name"].encode(), "bucket") if len(rows) > limit else None
     return xml_answer(
         document(
             "ListAllMyBucketsResult",
             [
                 ("Owner", [("ID", owner_id(call.account))]),
                 ("Buckets", buckets),
-                ("ContinuationToken", token),
+                ("ContinuationToken", following),
                 ("Prefix", prefix or None),
             ],
         )

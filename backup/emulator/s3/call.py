@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ CLASSES = (
     *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),
     *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
 )
+MARK_BYTES = 12
 METADATA_BYTES = 2048
 VERSION_ID = re.compile(r"null|[A-Za-z0-9._]{32}")
 KEPT_HEADERS = (
@@ -55,7 +57,8 @@ class Bucket(Struct, frozen=True):
 
 
 class S3Call(Struct, frozen=True):
-    """A call: `region` is the one it was signed for; `bucket` is None for ListBuckets and CreateBucket."""
+    """A call: `caller` is an ARN, `region` the one that it was signed for; `bucket` is None for ListBuckets
+    and CreateBucket."""
 
     operation: str
     bucket_name: str
@@ -65,6 +68,7 @@ class S3Call(Struct, frozen=True):
     store: Store
     settings: Settings
     account: str = ""
+    caller: str = ""
     region: str = ""
     bucket: Bucket | None = None
     body: bytes = b""
@@ -209,14 +213,22 @@ def iso_date(ms: int) -> str:
     return date_ms(ms - ms % 1000)
 
 
-def to_token(raw: bytes) -> str:
-    """An opaque continuation token."""
-    return base64.urlsafe_b64encode(raw).decode()
+def to_token(raw: bytes, kind: str = "key") -> str:
+    """An opaque continuation token of a list of such things, with a mark that tells it from made-up ones."""
+    return base64.urlsafe_b64encode(_mark(raw, kind) + raw).decode()
 
 
-def from_token(text: str, name: str) -> bytes:
-    """The text in a continuation token; InvalidArgument for one that is not ours."""
+def from_token(text: str, name: str, kind: str = "key") -> bytes:
+    """The text in a continuation token; InvalidArgument for one that was never given."""
     try:
-        return base64.b64decode(text, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid_argument(f"The {name} provided is incorrect", name, text) from error
+        found = base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    mark, raw = found[:MARK_BYTES], found[MARK_BYTES:]
+    if not raw or mark != _mark(raw, kind):
+        raise invalid_argument(f"The {name.replace('-', ' ')} provided is incorrect", name, text)
+    return raw
+
+
+def _mark(raw: bytes, kind: str) -> bytes:
+    return hashlib.blake2b(raw, digest_size=MARK_BYTES, person=kind.encode()).digest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from email.utils import parsedate_to_datetime
 
-from backup.emulator.core.s3_errors import S3Error, not_implemented
+from backup.emulator.core.s3_errors import S3Error, invalid_argument, not_implemented
 
 from .call import S3Call
 
@@ -27,6 +27,32 @@ def check_read(call: S3Call, row: sqlite3.Row) -> bool:
         return not _names(none_match, row["etag"])
     modified = _seconds(call.header("if-modified-since"))
     return modified is None or row["created_ms"] // 1000 > modified
+
+
+def check_source(call: S3Call, row: sqlite3.Row) -> None:
+    """Check the conditions on a copy's source: 412 if one forbids it, 400 for a date that is none."""
+    match, none_match, modified, unmodified = (
+        call.header(f"x-amz-copy-source-if-{name}")
+        for name in ("match", "none-match", "modified-since", "unmodified-since")
+    )
+    changed = row["created_ms"] // 1000
+    since, until = _date("modified-since", modified), _date("unmodified-since", unmodified)
+    there = _names(match, row["etag"]) if match is not None else until is None or changed <= until
+    if none_match is not None:
+        newer = not _names(none_match, row["etag"])
+    else:
+        newer = since is None or changed > since
+    if not (there and newer):
+        raise _failed("x-amz-copy-source-If-Match")
+
+
+def _date(name: str, text: str | None) -> int | None:
+    """The date of a condition on a copy's source in seconds."""
+    seconds = _seconds(text)
+    if text is not None and seconds is None:
+        header = f"x-amz-copy-source-if-{name}"
+        raise invalid_argument(f"The {header} header is not a valid date.", header, text)
+    return seconds
 
 
 def check_write(call: S3Call, row: sqlite3.Row | None, *, deleting: bool = False) -> None:

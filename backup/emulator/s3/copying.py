@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 
 from msgspec import Struct
@@ -20,8 +20,8 @@ from backup.emulator.core.store import Store, Transaction
 from backup.emulator.core.wire import Answer
 
 from .call import Bucket, S3Call, find_bucket, find_object, find_version, is_version, iso_date
-from .checksums import ALGORITHMS
-from .conditions import check_write
+from .checksums import ALGORITHMS, FULL
+from .conditions import check_source, check_write
 from .documents import xml_answer
 from .metering import meter_reading
 from .multipart import find_upload, part_number, write_part
@@ -69,6 +69,8 @@ def _find_source(call: S3Call, tx: Transaction) -> tuple[Bucket, sqlite3.Row]:
     bucket = find_bucket(tx, source.bucket)
     if bucket is None:
         raise S3Error("NoSuchBucket", None, {"BucketName": source.bucket})
+    if call.header("x-amz-source-expected-bucket-owner") not in (None, bucket.account_id):
+        raise S3Error("AccessDenied")
     row = find_version(replace(call, bucket=bucket, key=source.key, query=source.query), tx)
     if row is None and source.version:
         raise S3Error("NoSuchVersion", None, {"Key": source.key, "VersionId": source.version})
@@ -79,11 +81,7 @@ def _find_source(call: S3Call, tx: Transaction) -> tuple[Bucket, sqlite3.Row]:
         raise S3Error("NoSuchKey", None, {"Key": source.key})
     if not is_readable(row, tx.now_ms):
         raise S3Error("ObjectNotInActiveTierError")
-    match, none_match = (call.header(f"x-amz-copy-source-{name}") for name in ("if-match", "if-none-match"))
-    if (match is not None and match.strip('"') != row["etag"]) or (
-        none_match is not None and none_match.strip('"') == row["etag"]
-    ):
-        raise S3Error("PreconditionFailed", None, {"Condition": "x-amz-copy-source-If-Match"})
+    check_source(call, row)
     return bucket, row
 
 
@@ -104,8 +102,12 @@ def source_call(call: S3Call, tx: Transaction) -> S3Call | None:
 
 
 def copy_object(call: S3Call, tx: Transaction) -> Answer:
-    """Copy an object, with another class or metadata if requested; the bytes are shared by a hard link."""
+    """Copy an object, with another class or metadata if requested; the bytes are shared by a hard link.
+
+    What was uploaded in parts is read, as the copy has the ETag and checksum of a whole.
+    """
     check_new_object(call, tx)
+    wanted = _wanted_algorithm(call)
     source, row = _find_source(call, tx)
     if row["size"] > COPY_LIMIT:
         raise S3Error(
@@ -125,17 +127,17 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
             "the object's metadata, storage class, website redirect location or encryption attributes.",
         )
     check_write(call, old)
-    replaces = directive == "REPLACE"
-    tagged = (call.header("x-amz-tagging-directive") or "COPY") == "REPLACE"
+    replaces, tagged = directive == "REPLACE", _replaces_tags(call)
+    etag, checksum = _as_a_whole(call.store, tx, row, wanted)
     pieces = _linked(call.store, tx, row)
     meter_reading(tx, source.place, row["class"], row["size"])
     number, version = insert_object(
         call,
         tx,
         size=row["size"],
-        etag=row["etag"],
-        checksum=(row["algorithm"], row["checksum"], row["checksum_type"]),
-        parts=row["parts"],
+        etag=etag,
+        checksum=checksum,
+        parts=0,
         storage_class=call.storage_class(),
         headers=json.dumps(call.object_headers()) if replaces else row["headers"],
         tags=json.dumps(header_tags(call)) if tagged else row["tags"],
@@ -145,12 +147,42 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
     )
     nodes: list[Node] = [
         ("LastModified", iso_date(tx.now_ms)),
-        ("ETag", f'"{row["etag"]}"'),
-        (ALGORITHMS[row["algorithm"]].element, row["checksum"]),
-        ("ChecksumType", row["checksum_type"]),
+        ("ETag", f'"{etag}"'),
+        (ALGORITHMS[checksum[0]].element, checksum[1]),
+        ("ChecksumType", checksum[2]),
     ]
     told = _source_header(source, row)
     return xml_answer(document("CopyObjectResult", nodes), {**SSE, **new_version_header(version), **told})
+
+
+def _wanted_algorithm(call: S3Call) -> str | None:
+    """The algorithm that the copy's checksum is to be of; None: that of the source."""
+    name = call.header("x-amz-checksum-algorithm")
+    if name is not None and name.upper() not in ALGORITHMS:
+        raise S3Error("InvalidRequest", "Checksum algorithm provided is unsupported. Please try again.")
+    return None if name is None else name.upper()
+
+
+def _replaces_tags(call: S3Call) -> bool:
+    directive = call.header("x-amz-tagging-directive") or "COPY"
+    if directive not in ("COPY", "REPLACE"):
+        raise invalid_argument("Unknown tagging directive.", "x-amz-tagging-directive", directive)
+    return directive == "REPLACE"
+
+
+def _as_a_whole(
+    store: Store, tx: Transaction, row: sqlite3.Row, wanted: str | None
+) -> tuple[str, tuple[str, str, str]]:
+    """The ETag of a copy, and its checksum: algorithm, value, type."""
+    name = wanted or row["algorithm"]
+    if not row["parts"] and name == row["algorithm"]:
+        return row["etag"], (name, row["checksum"], FULL)
+    algorithm = ALGORITHMS[name]
+    digests = Digests(algorithm, payload=False)
+    for data in _read(store, tx, row, 0, row["size"]):
+        digests.first_half(memoryview(data))
+        digests.second_half(memoryview(data))
+    return digests.md5.hexdigest(), (name, digests.checksum(algorithm), FULL)
 
 
 def _source_header(source: Bucket, row: sqlite3.Row) -> Mapping[str, str]:
@@ -204,21 +236,27 @@ def _copied(store: Store, tx: Transaction, row: sqlite3.Row, first: int, end: in
     chosen, name = ALGORITHMS[algorithm], store.new_file()
     tx.made.append(name)
     digests = Digests(chosen, payload=False)
+    with store.path(name).open("xb") as target:
+        for data in _read(store, tx, row, first, end):
+            target.write(data)
+            digests.first_half(memoryview(data))
+            digests.second_half(memoryview(data))
+    return Stored(name, digests.size, digests.md5.hexdigest(), algorithm, digests.checksum(chosen))
+
+
+def _read(store: Store, tx: Transaction, row: sqlite3.Row, first: int, end: int) -> Iterator[bytes]:
+    """An object's bytes from `first` to before `end`, some at a time."""
     pieces = tx.db.execute(
         "SELECT start, length, file FROM object_pieces WHERE object = ? ORDER BY number", (row["id"],)
     ).fetchall()
-    with store.path(name).open("xb") as target:
-        for piece in pieces:
-            low, high = max(first, piece["start"]), min(end, piece["start"] + piece["length"])
-            if low >= high:
-                continue
-            with store.path(piece["file"]).open("rb") as source:
-                source.seek(low - piece["start"])
-                left = high - low
-                while left:
-                    data = source.read(min(left, 4 * 1024 * 1024))
-                    target.write(data)
-                    digests.first_half(memoryview(data))
-                    digests.second_half(memoryview(data))
-                    left -= len(data)
-    return Stored(name, digests.size, digests.md5.hexdigest(), algorithm, digests.checksum(chosen))
+    for piece in pieces:
+        low, high = max(first, piece["start"]), min(end, piece["start"] + piece["length"])
+        if low >= high:
+            continue
+        with store.path(piece["file"]).open("rb") as source:
+            source.seek(low - piece["start"])
+            left = high - low
+            while left:
+                data = source.read(min(left, 4 * 1024 * 1024))
+                left -= len(data)
+                yield data

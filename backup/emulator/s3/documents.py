@@ -1,6 +1,7 @@
 """Settings of a bucket that are documents: policy, lifecycle, versioning, ownership, access block, tags.
 
-Source: S3 API Reference. They are stored as they were sent; policy and lifecycle have an effect.
+Source: S3 API Reference. They are stored as they were sent; policy, lifecycle, versioning and access block
+have an effect.
 """
 
 from __future__ import annotations
@@ -14,28 +15,24 @@ from backup.emulator.core.store import Transaction
 from backup.emulator.core.wire import Answer
 
 from .call import S3Call
-from .lifecycle_rules import parse_lifecycle
+from .lifecycle_rules import check_lifecycle
+from .public_access import KIND, ROOT, SETTINGS, block_of, is_public, read_block
 from .xml import DECLARATION, Node, document, parse
 
 POLICY_BYTES = 20 * 1024
 MINIMUM_SIZE = "x-amz-transition-default-minimum-object-size"
 DEFAULT_MINIMUM = "all_storage_classes_128K"
 _ROOTS = {
-    "publicAccessBlock": "PublicAccessBlockConfiguration",
+    KIND: ROOT,
     "ownershipControls": "OwnershipControls",
     "tagging": "Tagging",
 }
 _DEFAULTS: dict[str, list[Node]] = {
-    "publicAccessBlock": [
-        ("BlockPublicAcls", True),
-        ("IgnorePublicAcls", True),
-        ("BlockPublicPolicy", True),
-        ("RestrictPublicBuckets", True),
-    ],
+    KIND: [(setting, True) for setting in SETTINGS],
     "ownershipControls": [("Rule", [("ObjectOwnership", "BucketOwnerEnforced")])],
 }
 _ABSENT = {
-    "publicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
+    KIND: "NoSuchPublicAccessBlockConfiguration",
     "ownershipControls": "OwnershipControlsNotFoundError",
     "tagging": "NoSuchTagSet",
 }
@@ -66,7 +63,8 @@ def xml_answer(body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
 
 
 def put_policy(call: S3Call, tx: Transaction) -> Answer:
-    """Replace the bucket's policy; MalformedPolicy for one that would not be evaluated."""
+    """Replace the bucket's policy; MalformedPolicy for one that would not be evaluated, AccessDenied for a
+    public one that the bucket's access block prevents."""
     if len(call.body) > POLICY_BYTES:
         raise S3Error("MalformedPolicy", "The policy is too large: 20 KB are allowed.")
     try:
@@ -83,6 +81,10 @@ def put_policy(call: S3Call, tx: Transaction) -> Answer:
         for resource in statement.resources:
             if resource not in ("*", *wanted) and not resource.startswith(wanted[1]):
                 raise S3Error("MalformedPolicy", "Policy has invalid resource", {"Detail": resource})
+    if is_public(policy) and block_of(tx, call.at.id).policies:
+        who = f"User: {call.caller} is not authorized to perform: s3:PutBucketPolicy on resource:"
+        why = "because public policies are prevented by the BlockPublicPolicy setting in S3 Block Public"
+        raise S3Error("AccessDenied", f'{who} "{call.at.arn}" {why} Access.')
     write_document(tx, call.at.id, "policy", text)
     return Answer(204)
 
@@ -103,7 +105,7 @@ def delete_policy(call: S3Call, tx: Transaction) -> Answer:
 
 def put_lifecycle(call: S3Call, tx: Transaction) -> Answer:
     """Replace the rules, after parsing them."""
-    parse_lifecycle(call.body)
+    check_lifecycle(call.body)
     minimum = call.header(MINIMUM_SIZE) or DEFAULT_MINIMUM
     if minimum not in (DEFAULT_MINIMUM, "varies_by_storage_class"):
         raise S3Error("InvalidRequest", f"Invalid value for {MINIMUM_SIZE}.")
@@ -163,15 +165,17 @@ def delete_encryption(call: S3Call, tx: Transaction) -> Answer:
 
 
 def put_plain(call: S3Call, tx: Transaction) -> Answer:
-    """Store a document that has no effect here."""
+    """Store a document: an access block, or one that has no effect here."""
     kind = _kind(call)
     parse(call.body, _ROOTS[kind])
+    if kind == KIND:
+        read_block(call.body)
     write_document(tx, call.at.id, kind, call.body.decode("utf-8", "strict"))
     return Answer(204 if kind == "tagging" else 200)
 
 
 def get_plain(call: S3Call, tx: Transaction) -> Answer:
-    """A document without effect, or the one of a new bucket."""
+    """A document as it was stored, or the one of a new bucket."""
     kind = _kind(call)
     text = read_document(tx, call.at.id, kind)
     if text is None and kind in _DEFAULTS:
@@ -182,7 +186,7 @@ def get_plain(call: S3Call, tx: Transaction) -> Answer:
 
 
 def delete_plain(call: S3Call, tx: Transaction) -> Answer:
-    """Delete a document without effect; the default does not return."""
+    """Delete such a document; the default does not return."""
     write_document(tx, call.at.id, _kind(call), _DELETED)
     return Answer(204)
 

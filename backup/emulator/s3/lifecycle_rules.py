@@ -19,6 +19,7 @@ RANKS = (
     "DEEP_ARCHIVE",
 )
 RULES = 1000
+LONGEST_ID = 255
 _UNKNOWN = ("Tag", "NoncurrentVersionTransition", "NoncurrentVersionExpiration")
 
 
@@ -34,6 +35,10 @@ class When(Struct, frozen=True):
             return now_ms + 1 if now_ms >= self.date_ms else 0
         midnight = now_ms - now_ms % DAY_MS
         return midnight - (self.days or 0) * DAY_MS
+
+    def is_not_before(self, other: When) -> bool:
+        """Whether it is as late as another time of the same kind, or later."""
+        return (self.days or 0, self.date_ms or 0) >= (other.days or 0, other.date_ms or 0)
 
 
 class Rule(Struct, frozen=True):
@@ -54,6 +59,38 @@ def parse_lifecycle(body: bytes) -> list[Rule]:
     if not 1 <= len(rules) <= RULES:
         raise S3Error("MalformedXML")
     return [_rule(rule) for rule in rules]
+
+
+def check_lifecycle(body: bytes) -> None:
+    """Refuse what S3 refuses of a configuration that could be parsed; one that is stored is not asked."""
+    rules = parse(body, "LifecycleConfiguration").children("Rule")
+    named = [text for rule in rules if (text := rule.get("ID"))]
+    if any(len(text) > LONGEST_ID for text in named):
+        raise S3Error("InvalidArgument", f"ID length should not exceed allowed limit of {LONGEST_ID}")
+    if len(set(named)) < len(named):
+        raise S3Error("InvalidArgument", "Rule ID must be unique. Found same ID for more than one rule")
+    for rule in parse_lifecycle(body):
+        _check(rule)
+
+
+def _check(rule: Rule) -> None:
+    """Check that the actions of a rule fit together."""
+    where = f"filter '(prefix={rule.prefix.decode()})'"
+    classes = [target for _, target in rule.transitions]
+    if len(set(classes)) < len(classes):
+        told = f"'StorageClass' must be different for 'Transition' actions in same 'Rule' with {where}"
+        raise S3Error("InvalidRequest", told)
+    times, last = [when for when, _ in rule.transitions], rule.expiration
+    every = times if last is None else [*times, last]
+    if any((when.date_ms or 0) % DAY_MS for when in every):
+        raise S3Error("InvalidArgument", "'Date' must be at midnight GMT")
+    if len({when.days is None for when in every}) > 1:
+        told = "Found mixed 'Date' and 'Days' based Expiration and Transition actions in lifecycle rule"
+        raise S3Error("InvalidRequest", f"{told} for {where}")
+    if last is not None and any(when.is_not_before(last) for when in times):
+        kind = "Date" if last.days is None else "Days"
+        after = f"must be greater than '{kind}' in the Transition action"
+        raise S3Error("InvalidArgument", f"'{kind}' in the Expiration action for {where} {after}")
 
 
 def _rule(rule: Element) -> Rule:

@@ -36,10 +36,6 @@ _OVERRIDES = (
     *("content-type", "content-language", "expires", "cache-control", "content-disposition"),
     "content-encoding",
 )
-_UNKNOWN = (
-    *("x-amz-server-side-encryption-customer-algorithm", "x-amz-object-lock-mode"),
-    *("x-amz-object-lock-legal-hold", "x-amz-object-lock-retain-until-date", "x-amz-write-offset-bytes"),
-)
 
 
 def check_new_object(call: S3Call, tx: Transaction) -> None:
@@ -48,9 +44,6 @@ def check_new_object(call: S3Call, tx: Transaction) -> None:
         raise S3Error(
             "KeyTooLongError", None, {"Size": str(len(call.raw_key)), "MaxSizeAllowed": str(KEY_BYTES)}
         )
-    for name in _UNKNOWN:
-        if call.header(name) is not None:
-            raise not_implemented(name)
     if call.header("x-amz-server-side-encryption") not in (None, "AES256"):
         raise not_implemented("x-amz-server-side-encryption")
     if call.names_an_acl(("private", "bucket-owner-full-control")):
@@ -204,13 +197,15 @@ def _part(
     number = call.number("partNumber", 1, low=1, high=10_000)
     if call.header("range") is not None:
         raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
-    if number > len(pieces):
+    if number > max(row["parts"], 1):
         raise S3Error("InvalidPartNumber")
-    piece = pieces[number - 1]
     if row["parts"]:
         headers = {**headers, "x-amz-mp-parts-count": str(row["parts"])}
     if not row["size"]:
         return 200, 0, 0, headers
+    if not row["parts"]:  # even a copy of an object in parts, which keeps its files, is one whole
+        return 206, 0, row["size"], headers
+    piece = pieces[number - 1]
     return 206, piece["start"], piece["start"] + piece["length"], headers
 
 

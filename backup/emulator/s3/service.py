@@ -33,6 +33,7 @@ from .deleting import delete_objects
 from .metering import meter_request
 from .operation import Operation, Streamed
 from .operations import BRIEF, PREFIX, find_operation
+from .parameters import check_headers
 from .receive import check_small, receive_object
 from .xml import DECLARATION, element
 
@@ -200,13 +201,12 @@ class S3Service(Struct, frozen=True):
             bucket = find_bucket(tx, call.bucket_name)
             if bucket is None:
                 raise S3Error("NoSuchBucket", None, {"BucketName": call.bucket_name})
-        call = replace(call, account=caller.account_id, region=caller.region, bucket=bucket)
+        who = {"account": caller.account_id, "caller": caller.arn, "region": caller.region}
+        call = replace(call, **who, bucket=bucket)
         if bucket is not None:
             check_region(call, bucket, region)
-            owner = call.header("x-amz-expected-bucket-owner")
-            if owner not in (None, bucket.account_id):
-                raise S3Error("AccessDenied")
         authorise(call, caller, accounts, tx)
+        check_headers(call)
         check_version(call)
         reads = action_of(call.operation) in ("s3:GetObject", "s3:GetObjectAttributes")
         if reads and judge(call, caller, accounts, tx, "s3:ListBucket", "") is not None:

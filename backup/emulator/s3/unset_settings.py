@@ -12,6 +12,7 @@ from backup.emulator.core.wire import Answer
 from .authorise import parsed
 from .call import S3Call
 from .documents import xml_answer
+from .public_access import is_public
 from .xml import Node, document
 
 _ABSENT = {
@@ -60,11 +61,7 @@ def delete_absent(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
 
 
 def get_policy_status(call: S3Call, tx: Transaction) -> Answer:  # noqa: ARG001
-    """Whether the bucket's policy lets in anybody without a condition, as S3 judges it."""
+    """Whether the bucket's policy lets in anybody, as S3 judges it."""
     if call.at.policy is None:
         raise S3Error("NoSuchBucketPolicy", None, {"BucketName": call.at.name})
-    public = any(
-        statement.allows and "*" in statement.aws_principals and not statement.conditions
-        for statement in parsed(call.at.policy).statements
-    )
-    return xml_answer(document("PolicyStatus", [("IsPublic", public)]))
+    return xml_answer(document("PolicyStatus", [("IsPublic", is_public(parsed(call.at.policy)))]))
