@@ -525,3 +525,6 @@ def test_a_denial_without_a_reason_is_another_accounts_bucket(reason: str, *, is
     with pytest.raises(DeniedError) as error:
         s3.vault().create()
     assert "S3 gives no reason here" in str(error.value.advice)
+    with pytest.raises(DeniedError) as error:
+        s3.vault(prefix="below/").create()
+    assert "another account than" not in str(error.value.advice)

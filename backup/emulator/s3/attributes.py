@@ -30,6 +30,7 @@ def get_attributes(call: S3Call, tx: Transaction) -> Answer:
         raise invalid_argument(
             "Invalid attribute name specified.", "x-amz-object-attributes", ",".join(wanted)
         )
+    marker, limit = _number(call, "x-amz-part-number-marker", 0), _number(call, "x-amz-max-parts", 1000)
     algorithm = ALGORITHMS[row["algorithm"]]
     nodes: list[Node] = []
     if "ETag" in wanted:
@@ -38,7 +39,7 @@ def get_attributes(call: S3Call, tx: Transaction) -> Answer:
         value = row["checksum"].partition("-")[0]
         nodes.append(("Checksum", [(algorithm.element, value), ("ChecksumType", row["checksum_type"])]))
     if "ObjectParts" in wanted and row["parts"]:
-        nodes.append(("ObjectParts", _parts(call, tx, row)))
+        nodes.append(("ObjectParts", _parts(tx, row, marker, min(limit, 1000))))
     if "StorageClass" in wanted:
         nodes.append(("StorageClass", row["class"]))
     if "ObjectSize" in wanted:
@@ -47,13 +48,11 @@ def get_attributes(call: S3Call, tx: Transaction) -> Answer:
     return xml_answer(document("GetObjectAttributesResponse", nodes), headers)
 
 
-def _parts(call: S3Call, tx: Transaction, row: sqlite3.Row) -> list[Node]:
+def _parts(tx: Transaction, row: sqlite3.Row, marker: int, limit: int) -> list[Node]:
     """The number of parts; and the parts themselves if they have checksums of their own, as S3 does."""
     nodes: list[Node] = [("PartsCount", row["parts"])]
     if row["checksum_type"] != COMPOSITE:
         return nodes
-    marker = _number(call, "x-amz-part-number-marker", 0)
-    limit = min(_number(call, "x-amz-max-parts", 1000), 1000)
     pieces = tx.db.execute(
         "SELECT number, length, checksum FROM object_pieces WHERE object = ? AND number > ? ORDER BY number "
         "LIMIT ?",

@@ -32,6 +32,7 @@ from .versioning import ID, new_version_header, version_header
 from .xml import Node, document
 
 COPY_LIMIT = 5 * 1024**3
+REDIRECT = "x-amz-website-redirect-location"
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 
@@ -139,7 +140,7 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
         checksum=checksum,
         parts=0,
         storage_class=call.storage_class(),
-        headers=json.dumps(call.object_headers()) if replaces else row["headers"],
+        headers=json.dumps(call.object_headers() if replaces else _copied_headers(call, row)),
         tags=json.dumps(header_tags(call)) if tagged else row["tags"],
     )
     tx.db.executemany(
@@ -153,6 +154,13 @@ def copy_object(call: S3Call, tx: Transaction) -> Answer:
     ]
     told = _source_header(source, row)
     return xml_answer(document("CopyObjectResult", nodes), {**SSE, **new_version_header(version), **told})
+
+
+def _copied_headers(call: S3Call, row: sqlite3.Row) -> Mapping[str, str]:
+    """The source's headers, but for the redirect, which is never copied: the request may name another."""
+    redirect = call.header(REDIRECT)
+    kept = {name: value for name, value in json.loads(row["headers"]).items() if name != REDIRECT}
+    return kept if redirect is None else {**kept, REDIRECT: redirect}
 
 
 def _wanted_algorithm(call: S3Call) -> str | None:

@@ -118,7 +118,8 @@ def test_settings_that_are_empty(s3: Any, bucket: str) -> None:
 
 
 def test_whether_a_policy_is_public(s3: Any, bucket: str) -> None:
-    """Defect 29: GetBucketPolicyStatus."""
+    """Defect 29: GetBucketPolicyStatus; a new bucket would refuse the public one."""
+    s3.delete_public_access_block(Bucket=bucket)
     for principal, public in (('"*"', True), ('{"AWS": "999999999999"}', False)):
         s3.put_bucket_policy(
             Bucket=bucket,
