@@ -21,6 +21,15 @@ from tests.support.emulator_clients import Reply, Talker, sign, stamp
 
 MIB = 1024 * 1024
 EMPTY = hashlib.sha256(b"").hexdigest()
+DOCUMENTS = {
+    "tagging": "<Tagging><TagSet/></Tagging>",
+    "versioning": "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+    "publicAccessBlock": "<PublicAccessBlockConfiguration/>",
+    "lifecycle": "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter/>"
+    "<Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>",
+}
+"""Settings of a bucket as they are sent, by their subresource."""
+
 _numbers = itertools.count(1)
 
 

@@ -16,7 +16,16 @@ from awscrt import checksums as crt
 
 from backup.emulator.s3.receive import NEED_A_DIGEST
 from tests.support.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
-from tests.support.s3_clients import MIB, S3Talker, client, error_of, new_bucket, new_bucket_name, refused
+from tests.support.s3_clients import (
+    DOCUMENTS,
+    MIB,
+    S3Talker,
+    client,
+    error_of,
+    new_bucket,
+    new_bucket_name,
+    refused,
+)
 
 OTHER = "999999999999"
 OTHER_KEY = StaticKey("AKIAOTHEROTHEROTHER0", "other-secret")
@@ -212,14 +221,6 @@ def test_restrict_public_buckets_keeps_other_accounts_out(theirs: tuple[Any, Any
 
 
 # Bodies.
-
-DOCUMENTS = {
-    "tagging": "<Tagging><TagSet/></Tagging>",
-    "versioning": "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
-    "publicAccessBlock": "<PublicAccessBlockConfiguration/>",
-    "lifecycle": "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Filter/>"
-    "<Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>",
-}
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)

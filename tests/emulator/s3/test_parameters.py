@@ -21,10 +21,9 @@ from msgspec import Struct
 from backup.emulator.s3.operation import Operation
 from backup.emulator.s3.operations import OPERATIONS
 from backup.emulator.s3.parameters import NEVER, TAKEN
-from tests.emulator.s3.test_as_documented import DOCUMENTS
 from tests.support.emulated import REGION
 from tests.support.emulator_clients import Reply
-from tests.support.s3_clients import S3Talker, new_bucket_name
+from tests.support.s3_clients import DOCUMENTS, S3Talker, new_bucket_name
 
 OTHER, ZEROS = "999999999999", "A" * 22 + "=="
 LONG_AGO, FAR_AHEAD = "Thu, 01 Jan 2015 00:00:00 GMT", "Thu, 01 Jan 2099 00:00:00 GMT"
