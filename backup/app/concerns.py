@@ -10,7 +10,8 @@ at, or is not renewed though two thirds of its life are over or renewals fail fo
 not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
 process holds a lock; a restore is not gone on with, or lacks something; less is free on a disk than should
 be (a quarter of it: critical); storing costs more than it may; the last good check of a vault is too old; a
-channel does not take its messages; somebody else writes of this server's jobs, and nobody answered to that.
+channel does not take its messages; somebody else writes of this server's jobs, or a source has lost nearly
+everything, and nobody answered to that.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_checks(status),
         *_undelivered(status),
         *_strangers(status),
+        *_shrunk(status),
     ]
     return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
 
@@ -305,6 +307,12 @@ def _strangers(status: Status) -> Iterator[Concern]:
         text = f"{one.text()}, since {_shown(one.seen_at)}: nothing is deleted there until somebody answers"
         command = f"nightvault check --vault {one.vault} --accept {one.pack}"
         yield Concern(Level.WARNING, Topic.VAULT, text, command, about=f"{one.vault} {one.pack}")
+
+
+def _shrunk(status: Status) -> Iterator[Concern]:
+    """Sources that lost nearly everything, until a person answers."""
+    for one in status.waits:
+        yield Concern(Level.WARNING, Topic.SHRUNK, one.text(), one.command, one.job, about=one.job)
 
 
 def _shown(moment: datetime) -> str:

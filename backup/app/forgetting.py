@@ -24,6 +24,7 @@ from backup.format.records import ForgottenRecord
 from backup.inventory import retrievals, runs, snapshots
 from backup.inventory.connections import Transaction
 from backup.inventory.runs import JobRow, RunKind
+from backup.inventory.shrunk import Wait, waits
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros
 from backup.model import JobName, SnapshotId, VaultName
@@ -79,9 +80,11 @@ def plan_by_policy(
     zone = _zone(settings)
     candidates = [candidate_of(one, now) for one in every]
     decisions = decide(policy, candidates, now=now, zone=zone)
-    plan = plan_forget(candidates, decisions, read_by_restores=_read(tx, every))
+    wait = _wait(tx, job, settings)
+    plan = plan_forget(candidates, decisions, read_by_restores=_read(tx, every), waits=wait is not None)
     unknown = unknown_tags(policy, candidates)
     warnings = [f"no snapshot of job {job} is tagged {', '.join(unknown)}"] if unknown and candidates else []
+    warnings += [f"{wait.text()}: `{wait.command}`"] if wait else []
     return _job_plan(tx, row, zone, policy, every, plan, warnings)
 
 
@@ -92,8 +95,10 @@ def plan_by_name(
     row, every = _known(tx, job)
     candidates = [candidate_of(one, now) for one in every]
     numbers = {one.number for one in every if one.id in chosen}
-    plan = plan_chosen(candidates, numbers, read_by_restores=_read(tx, every))
-    return _job_plan(tx, row, _zone(_settings(config, job)), None, every, plan, [])
+    settings = _settings(config, job)
+    wait = _wait(tx, job, settings)
+    plan = plan_chosen(candidates, numbers, read_by_restores=_read(tx, every), waits=wait is not None)
+    return _job_plan(tx, row, _zone(settings), None, every, plan, [])
 
 
 def refuse_refused(plans: Sequence[JobPlan]) -> None:
@@ -106,7 +111,8 @@ def refuse_refused(plans: Sequence[JobPlan]) -> None:
     if refused:
         raise UsageError(
             "nothing was forgotten, since some of these have to stay: " + "; ".join(refused),
-            advice="leave them away; `nightvault unpin` and `nightvault restores` end what keeps one",
+            advice="leave them away; `nightvault unpin`, `nightvault restores` and `nightvault snapshots "
+            "accept` end what keeps one",
         )
 
 
@@ -184,6 +190,13 @@ def _read(tx: Transaction, every: Sequence[Snapshot]) -> set[int]:
     """The numbers of the snapshots that open restores read."""
     read = retrievals.read_by_restores(tx)
     return {one.number for one in every if one.id in read}
+
+
+def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait | None:
+    """What a job waits for before anything of it is forgotten."""
+    if settings is not None and settings.may_shrink:
+        return None
+    return next((one for one in waits(tx) if one.job == job), None)
 
 
 def _settings(config: Config, job: JobName) -> JobSettings | None:

@@ -1,4 +1,4 @@
-"""Tags and pins of snapshots: changed under the lock, kept in catalogs, so that a rebuild has them."""
+"""Tags, pins and acceptance of snapshots: changed under the lock, and kept in catalogs for a rebuild."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from backup.format.records import MarksRecord
 from backup.inventory import runs, snapshots
 from backup.inventory.connections import Transaction
 from backup.inventory.runs import RunKind
+from backup.inventory.shrunk import accepting
 from backup.inventory.snapshots import Pin, Snapshot
 from backup.inventory.times import micros
 from backup.model import SnapshotId
@@ -77,6 +78,26 @@ def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iter
                     records = [after.record(one.number) for one, after in changed]
                     report = {"marked": [one.id for one, _ in changed]}
                     yield amender.amend(RunKind.MARK, row, records, report)
+
+
+def accept(at: RunContext, snapshot: Snapshot) -> Amended | None:
+    """Say that a snapshot is right, and all before it are; None if nothing waits for that."""
+    if not waiting_up_to(at, snapshot):
+        return None
+    with at.inventory.reading() as tx:
+        vault = runs.vault_of_job(tx, snapshot.job_number)
+        row = runs.find_job(tx, snapshot.job)
+    if row is None:
+        raise UsageError(f"there is no job {snapshot.job} any more")
+    with amending_vault(at, vault) as amender:
+        return amender.amend(RunKind.MARK, row, [accepting(snapshot.number)], {"accepted": snapshot.id})
+
+
+def waiting_up_to(at: RunContext, snapshot: Snapshot) -> list[Snapshot]:
+    """The snapshots of a job, up to one of them, that wait for an answer."""
+    with at.inventory.reading() as tx:
+        every = snapshots.list_snapshots(tx, job=snapshot.job, also_forgotten=True)
+    return [one for one in every if one.waits and one.number <= snapshot.number]
 
 
 def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:

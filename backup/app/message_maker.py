@@ -26,8 +26,8 @@ from backup.notify import decide
 from backup.notify.letter import Letter
 from backup.notify.run_letters import LetterContext, details_of, letter_of, named
 
-WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, Topic.VAULT})
-"""The topics of concerns that warn: a run will fail unless somebody acts."""
+WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, Topic.VAULT, Topic.SHRUNK})
+"""The topics of concerns that warn: a run will fail, or something is lost, unless somebody acts."""
 
 
 class Maker(Struct, frozen=True):

@@ -103,6 +103,7 @@ def backup_job(config: Config, job: JobSettings) -> BackupJob:
         memory=backup_memory(memory, usable_cores(config.limits.cores)),
         most_parts_at_once=most_parts_at_once(vault, memory),
         parts_are_fixed=vault.parts_at_once is not None,
+        may_shrink=job.may_shrink,
         streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
     )
 

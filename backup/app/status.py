@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -58,6 +59,9 @@ from backup.model import JobName, VaultName
 from backup.retention.dates import FUTURE
 from backup.retention.stats import MONTH
 from backup.schedule import is_overdue, next_due, overdue_from
+
+if TYPE_CHECKING:
+    from backup.inventory.shrunk import Wait
 
 DAEMON = "daemon"
 """The lock that the daemon holds."""
@@ -130,8 +134,17 @@ def status_in(
         drills=[_drill(one, tx, known_since) for one in config.drills],
         strangers=open_strangers(tx),
         losses=rows.losses,
+        waits=_waits(tx, config),
     )
     return replace(found, concerns=concerns_of(found))
+
+
+def _waits(tx: Transaction, config: Config) -> Sequence[Wait]:
+    if not queries.any_waits(tx):
+        return ()
+    from backup.inventory.shrunk import waits
+
+    return waits(tx, may_shrink={one.name for one in config.jobs if one.may_shrink})
 
 
 def _read(tx: Transaction, now: datetime) -> _Rows:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -16,6 +17,9 @@ from backup.inventory.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.strangers import OpenStranger
 from backup.model import JobName, SnapshotId, VaultName
+
+if TYPE_CHECKING:
+    from backup.inventory.shrunk import Wait
 
 UNKNOWN = "unknown"
 """The kind of a vault that the config does not have any more."""
@@ -43,6 +47,7 @@ class Topic(StrEnum):
     CHECK = "check"
     MESSAGES = "messages"
     VAULT = "vault"
+    SHRUNK = "shrunk"
 
 
 class Concern(Struct, frozen=True):
@@ -269,6 +274,7 @@ class Status(Struct, frozen=True):
     drills: Sequence[DrillTimes] = ()  # those of the config
     strangers: Sequence[OpenStranger] = ()  # nobody answered to them
     losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
+    waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
 
     @property
     def is_well(self) -> bool:

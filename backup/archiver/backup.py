@@ -27,7 +27,7 @@ from backup.archiver.links import Links
 from backup.archiver.opening import confirm_unlisted, open_spool, open_uploader, require_domain, require_ours
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
-from backup.archiver.report import BackupReport, Tally
+from backup.archiver.report import BackupReport, SourceCounts, Tally
 from backup.archiver.run_progress import RunProgress
 from backup.archiver.run_record import fail_run, open_run, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources
@@ -219,9 +219,13 @@ class _Backup:
             with closing(reads) as ahead:
                 files = None if self._newest is None else self._newest.files
                 scan = scan_sources(job, files, self._report, self._tally.warnings.append)
+                counts, tally = SourceCounts(job.sources), self._tally
                 with closing(scan) as directories:
                     for directory in directories:
+                        files, size = tally.files, tally.bytes
                         self._directory(directory, ahead)
+                        counts.add(directory.path, tally.files - files, tally.bytes - size)
+                tally.by_source = counts.totals()
                 ahead.drain()
         contents.flush()
         if not job.only_streams:
@@ -332,6 +336,8 @@ class _Backup:
         self._heed_stop()
         self._progress.tell()
         path = directory.prefix + scanned.name
+        if scanned.stat.st_dev != directory.device and stat.S_ISDIR(scanned.stat.st_mode):
+            self._tally.mounted.append(path)
         if live is not None and is_newly_mounted(live, scanned, directory):
             if live.inode and self._staged.holds(path):  # otherwise nothing is known of its earlier state
                 self._tally.warnings.append(f"{os.fsdecode(path)}: {COVERED}")

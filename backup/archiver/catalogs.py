@@ -241,6 +241,9 @@ def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collec
     """The marks of snapshots and archives, and what checks have read, as a full catalog carries them."""
     found: list[Record] = [*amendments.forgotten_of(every)]
     found += [marks for one in every if (marks := amendments.marks_of(one)) is not None]
+    from backup.inventory.shrunk import shrunk_records  # full catalogs are rare
+
+    found += shrunk_records(tx, job)
     return [*found, *amendments.marked_archives(tx, job, names), *readings.verified(tx, names)]
 
 

@@ -10,17 +10,17 @@ from msgspec.structs import replace
 from backup.archiver.delta import Delta
 from backup.archiver.full_catalogs import without_full
 from backup.archiver.key_changes import older_data, unenrolled
-from backup.archiver.report import BackupReport, Tally
+from backup.archiver.report import BackupReport, Count, Tally, is_lost
 from backup.archiver.sending import CatalogSender
 from backup.archiver.settings import OpenBackup
 from backup.errors import NightvaultError
 from backup.format.catalog import Record, SnapshotRecord
 from backup.format.records import MarksRecord
-from backup.inventory import amendments, entries, runs, snapshots
+from backup.inventory import amendments, entries, mounts, runs, snapshots
 from backup.inventory.archives import Archive
 from backup.inventory.connections import Transaction
 from backup.inventory.runs import JobRow, Outcome
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.snapshots import Lost, Snapshot, Usual, usual_snapshots
 from backup.inventory.times import micros, moment
 from backup.model import Problem, SnapshotId
 
@@ -42,14 +42,21 @@ class Committer:
         after a cut.
         """
         self._count(tally)
-        snapshot, *marks = self._prepare(tally)
+        lost = self._lost(tally)
+        disks = self._look_at_disks(tally)
+        snapshot, *marks = self._prepare(tally, lost)
         with self._at.context.inventory.reading() as tx:
             changes = entries.count_staged(tx, self._at.run.number)
         catalog = self._sender.delta_of_backup(self._delta, snapshot, used, marks)
         report = self._report(snapshot, tally, changes, catalog)
+        if lost and not self._at.job.may_shrink:
+            from backup.archiver.shrinking import with_lost
+
+            report = with_lost(report, lost)
         due = self._sender.full_due()
         with self._at.context.inventory.writing() as tx:
             make_true(tx, self._at.run.number, self._at.row, snapshot, marks)
+            mounts.note_disks(tx, self._at.row.number, disks)
             self._finish(tx, report if due is None else without_full(report, due, _CUT_OFF))
         report = self._with_older_packs(report)
         if due is not None:
@@ -85,7 +92,7 @@ class Committer:
             counted = entries.count_with_staged(tx, self._at.row.number, self._at.run.number)
         tally.files, tally.bytes = counted
 
-    def _prepare(self, tally: Tally) -> tuple[SnapshotRecord, *tuple[Record, ...]]:
+    def _prepare(self, tally: Tally, lost: Sequence[Lost]) -> tuple[SnapshotRecord, *tuple[Record, ...]]:
         """Record the future snapshot and its tags, so that the commit can be repeated after a cut."""
         record = SnapshotRecord(
             id=os.urandom(8).hex(),
@@ -97,12 +104,55 @@ class Committer:
             files=tally.files,
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
+            counts=list(tally.by_source),
         )
         tags = sorted(set(self._at.job.tags))
-        marks = [MarksRecord(record.number, tags, False)] if tags else []
+        marks: list[Record] = [MarksRecord(record.number, tags, False)] if tags else []
+        marks += self._of_shrinking(record.number, lost)
         with self._at.context.inventory.writing() as tx:
             runs.prepare(tx, self._at.run.number, amendments.encode([record, *marks]))
         return record, *marks
+
+    def _lost(self, tally: Tally) -> list[Lost]:
+        """What sources have lost that lost nearly everything; looked at closely only where it may be so."""
+        at, job = self._at, self._at.job
+        if job.only_streams or not job.sources:
+            return []
+        if tally.problems and len(job.sources) == 1:
+            tally.by_source = [(tally.files, tally.bytes)]
+        with at.context.inventory.reading() as tx:
+            usual = usual_snapshots(tx, at.row.number)
+        if all(_is_as_full(job.sources, tally.by_source, one) for one in usual):
+            return []
+        from backup.archiver.shrinking import lost_sources  # rarely
+
+        return lost_sources(at, tally, usual)
+
+    def _look_at_disks(self, tally: Tally) -> dict[bytes, str]:
+        """What is mounted where and was not known; warns of what took the place of another."""
+        if not tally.mounted:
+            return {}
+        from backup.source import disks  # few jobs have mount points
+
+        found = disks.disks_at(frozenset(tally.mounted))
+        with self._at.context.inventory.reading() as tx:
+            known = mounts.known_disks(tx, self._at.row.number)
+        tally.warnings += disks.replaced_disks(known, found)
+        return {path: disk for path, disk in found.items() if known.get(path) != disk}
+
+    def _of_shrinking(self, number: int, lost: Sequence[Lost]) -> list[Record]:
+        """Records that the snapshot waits for an answer; or the answer, where the job may shrink."""
+        if not (lost or self._at.job.may_shrink):
+            return []
+        from backup.inventory.shrunk import accepting, record_of, waits  # rarely
+
+        found: list[Record] = [record_of(number, lost)] if lost else []
+        if self._at.job.may_shrink:
+            with self._at.context.inventory.reading() as tx:
+                waiting = {one.job_number for one in waits(tx)}
+            if lost or self._at.row.number in waiting:
+                found.append(accepting(number))
+        return found
 
     def _report(
         self, snapshot: SnapshotRecord, tally: Tally, changes: tuple[int, int], catalog: Archive
@@ -153,6 +203,14 @@ class Committer:
         return (warning,)
 
 
+def _is_as_full(sources: Sequence[bytes], counts: Sequence[Count], before: Usual) -> bool:
+    """Whether a snapshot of the same sources is known to have held no more than ten times as much of each."""
+    if before.sources[: len(sources)] != tuple(sources) or len(before.counts) != len(sources):
+        return False
+    pairs = zip(counts, before.counts, strict=True)
+    return not any(is_lost(now, then, by) for now, then in pairs for by in (0, 1))
+
+
 def outcome_of(problems: Iterable[Problem]) -> Outcome:
     """PARTIAL as soon as one entry could not be saved, else DONE."""
     return Outcome.DONE if all(problem.is_warning for problem in problems) else Outcome.PARTIAL
@@ -181,4 +239,5 @@ def _snapshot(record: SnapshotRecord, job: JobRow, run: int) -> Snapshot:
         problems=tuple(Problem.of(path, kind, detail) for path, kind, detail in record.problems),
         files=record.files,
         bytes=record.bytes,
+        counts=tuple(record.counts),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from backup.archiver.catalogs import read_chain
 from backup.archiver.commit import make_true, outcome_of
 from backup.archiver.full_catalogs import full_due, lacks_full
 from backup.archiver.packing import Spool
 from backup.archiver.settings import Keys
 from backup.errors import InventoryDamagedError
-from backup.format.catalog import SnapshotRecord
+from backup.format.catalog import ShrunkRecord, SnapshotRecord
 from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
@@ -66,11 +68,22 @@ def _make_true(
         raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
     make_true(tx, run.number, job, record, marks)
     outcome = outcome_of([Problem.of(path, kind, text) for path, kind, text in record.problems])
-    report = {"snapshot": record.id, "recovered": True, "files": record.files, "bytes": record.bytes}
+    report: dict[str, Any] = {
+        "snapshot": record.id,
+        "recovered": True,
+        "files": record.files,
+        "bytes": record.bytes,
+    }
+    if any(isinstance(one, ShrunkRecord) for one in marks):
+        from backup.archiver.shrinking import told_of  # rarely
+
+        outcome, told = told_of(outcome, job.name, record.id, marks)
+        report |= told
     due = full_due(read_chain(tx, job.number, inventory), keys)
     if due is not None and due.is_pressing:
         outcome = Outcome.PARTIAL
-        report["warnings"] = [lacks_full(job.name, due, "the process died before it was stored")]
+        text = lacks_full(job.name, due, "the process died before it was stored")
+        report["warnings"] = [*report.get("warnings", ()), text]
     runs.finish_run(tx, run.number, outcome, report, clock.now())
 
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct, field
 
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, SnapshotId, VaultName
+from backup.source.roots import resolved
 
 _KIND = 0o170000
+_Path = bytes  # a count is called so below
+
+LEAST_FILES: Final = 20
+"""A source that had fewer files loses nearly everything by a few of them."""
+_PART: Final = 10  # fewer than one of so many is left
+
+Count = tuple[int, int]
+"""Files, and their bytes."""
+_NONE: Final = (0, 0)
 
 
 class Tally(Struct):
@@ -27,6 +38,8 @@ class Tally(Struct):
     files_again: int = 0
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    mounted: list[_Path] = field(default_factory=list)  # where other file systems are mounted
+    by_source: Sequence[Count] = ()  # files and bytes of each source; empty: not known
 
     def see(self, found: os.stat_result) -> None:
         """Count an entry of the sources; directories do not count as files."""
@@ -76,10 +89,47 @@ class BackupReport(Struct, frozen=True):
         None  # what other recovery keys than the present ones are needed for
     )
     files_again: int = 0  # of `files_read`, unchanged: what held them is lost, damaged or given up
+    shrunk: Sequence[str] = ()  # a sentence for each source that has lost nearly everything
 
     def document(self) -> dict[str, Any]:
         """The report as JSON; the keys are part of the interface. The caller renders problems."""
         names = [name for name in self.__struct_fields__ if name != "problems"]
         document: dict[str, Any] = {name: getattr(self, name) for name in names}
-        lists = {"recipients": list(self.recipients), "warnings": list(self.warnings)}
+        lists = {name: list(document[name]) for name in ("recipients", "warnings", "shrunk")}
         return document | lists | {"outcome": str(self.outcome)}
+
+
+class SourceCounts:
+    """Files and bytes of each source, counted by directory while a scan goes on."""
+
+    def __init__(self, sources: Sequence[bytes]) -> None:
+        self._sources = [resolved(one) for one in sources]
+        self._tops = sorted(set(self._sources), key=_in_tree_order)
+        self._keys = [_in_tree_order(one) for one in self._tops]
+        self._around = [[*_holders(self._tops[:at], top), top] for at, top in enumerate(self._tops)]
+        self._counts = dict.fromkeys(self._tops, _NONE)
+
+    def add(self, directory: bytes, files: int, size: int) -> None:
+        """Count what lies in a directory, for each source that holds it."""
+        at = bisect_right(self._keys, _in_tree_order(directory)) - 1
+        # A source that holds it is the last one up to it in this order, or one around that.
+        for top in _holders(self._around[at] if at >= 0 else (), directory):
+            before = self._counts[top]
+            self._counts[top] = before[0] + files, before[1] + size
+
+    def totals(self) -> list[Count]:
+        """Files and bytes of each source, in their order."""
+        return [self._counts[one] for one in self._sources]
+
+
+def _in_tree_order(path: bytes) -> bytes:
+    return path.rstrip(b"/").replace(b"/", b"\0")
+
+
+def _holders(tops: Sequence[bytes], path: bytes) -> list[bytes]:
+    return [top for top in tops if path == top or path.startswith(top.rstrip(b"/") + b"/")]
+
+
+def is_lost(now: Count, before: Count, by: int) -> bool:
+    """Whether a source has lost nearly everything, by its files (0) or its bytes (1)."""
+    return before[0] >= LEAST_FILES and now[by] * _PART < before[by]

@@ -154,4 +154,5 @@ def _record(snapshot: Snapshot) -> SnapshotRecord:
         snapshot.files,
         snapshot.bytes,
         [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
+        list(snapshot.counts),
     )

@@ -61,6 +61,7 @@ class BackupJob(Struct, frozen=True):
     most_parts_at_once: int = 3
     parts_are_fixed: bool = True
     tags: tuple[str, ...] = ()  # of the snapshot that it makes
+    may_shrink: bool = False  # a source that loses nearly everything is as usual as any
 
     @property
     def sending(self) -> Sending:

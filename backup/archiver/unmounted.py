@@ -1,4 +1,4 @@
-"""Disks that are not mounted at the moment: their entries are kept, as they are not known to be gone."""
+"""Disks that are not mounted: their entries are kept, as they may not be gone; and others in their place."""
 
 from __future__ import annotations
 

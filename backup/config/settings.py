@@ -232,6 +232,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     forget: str | None = None
     notify: tuple[Annotated[str, _Name], ...] | None = None
     alarm_on_unusual: bool = False
+    may_shrink: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:

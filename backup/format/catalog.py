@@ -42,6 +42,7 @@ from backup.format.records import (
     Record,
     RetiredRecord,
     Secrets,
+    ShrunkRecord,
     SnapshotRecord,
     Start,
     TakenBackRecord,
@@ -65,11 +66,11 @@ __all__ = [
     "ENTRY", "FORMAT", "MARKING", "ArchiveRecord", "Bodies", "ChainRecord", "ChunksRecord",
     "ClosedRecord", "CondemnedRecord", "DirectoryRecord", "DomainRecord", "DroppedRecord", "End",
     "EntryRecord", "ForgottenRecord", "FramesRecord", "MarksRecord", "MountsRecord", "OwnerRecord",
-    "Record", "RetiredRecord", "Secrets", "SnapshotRecord", "Start", "TakenBackRecord",
-    "TakenUpRecord", "VaultRecord", "VerifiedRecord", "decode_extra", "decode_record", "encode_extra",
-    "encode_record", "pack_chunks", "pack_frames", "pack_records", "pack_u32", "pack_u64",
-    "split_chunks", "split_frames", "unpack_chunks", "unpack_frames", "unpack_records", "unpack_u32",
-    "unpack_u64",
+    "Record", "RetiredRecord", "Secrets", "ShrunkRecord", "SnapshotRecord", "Start",
+    "TakenBackRecord", "TakenUpRecord", "VaultRecord", "VerifiedRecord", "decode_extra",
+    "decode_record", "encode_extra", "encode_record", "pack_chunks", "pack_frames",
+    "pack_records", "pack_u32", "pack_u64", "split_chunks", "split_frames",
+    "unpack_chunks", "unpack_frames", "unpack_records", "unpack_u32", "unpack_u64",
 ]  # fmt: skip
 
 FORMAT = 1

@@ -73,7 +73,10 @@ class DomainRecord(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """A snapshot; times are microseconds since 1970, problems are (path, kind, detail)."""
+    """A snapshot; times are microseconds since 1970, problems are (path, kind, detail).
+
+    `counts` are files and bytes of each of the sources; empty: not known.
+    """
 
     id: str
     number: Number
@@ -84,6 +87,7 @@ class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
     files: Number
     bytes: Number
     problems: list[tuple[Blob, str, str]]
+    counts: list[tuple[Number, Number]] = []
 
 
 class OwnerRecord(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -264,6 +268,17 @@ class VerifiedRecord(msgspec.Struct, frozen=True, array_like=True, tag=130):
     at: Signed
 
 
+class ShrunkRecord(msgspec.Struct, frozen=True, array_like=True, tag=131):
+    """A snapshot in which sources lost nearly everything; or, if accepted, it and all before it are right.
+
+    `lost` are (source, files, bytes, files before, bytes before).
+    """
+
+    snapshot: Number
+    lost: list[tuple[Blob, Number, Number, Number, Number]]
+    accepted: bool = False
+
+
 Record: TypeAlias = (
     Start
     | Secrets
@@ -287,6 +302,7 @@ Record: TypeAlias = (
     | MountsRecord
     | MarksRecord
     | VerifiedRecord
+    | ShrunkRecord
 )
 
 

@@ -1,4 +1,4 @@
-"""Changes of what was saved before: snapshots forgotten, taken back, tagged, pinned; archives marked.
+"""Changes of what was saved before: snapshots forgotten, taken back, marked, accepted; archives marked.
 
 An amendment is a list of catalog records. It is written down with its run, stored in a catalog of the job,
 and only then applied, in one transaction. A rebuild applies the same records by the same statements.
@@ -140,6 +140,20 @@ def _marks(tx: Transaction, job: int, record: records.MarksRecord) -> None:
         _many(tx, sql, [(pack_tags(record.tags), note, until, job, record.snapshot)])
 
 
+def _shrunk(tx: Transaction, job: int, record: records.ShrunkRecord) -> None:
+    """Mark a snapshot in which sources lost nearly everything; or accept it, with all before it."""
+    number = record.snapshot
+    if record.accepted:
+        sql = """UPDATE jobs SET usual_from = max(coalesce(usual_from, 0), {m}) WHERE number = {m}
+                 AND EXISTS (SELECT 1 FROM snapshots s WHERE s.job = jobs.number AND s.number >= {m})"""
+        rows: list[tuple[Any, ...]] = [(number, job, number)]
+    else:
+        sql = "UPDATE snapshots SET shrunk = {m} WHERE job = {m} AND number = {m}"
+        rows = [(msgspec.msgpack.encode(record.lost), job, number)]
+    if number < _TOO_LARGE:
+        _many(tx, sql, rows)
+
+
 def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> None:
     """Condemn archives; one that the job's catalogs condemned before keeps the earlier time."""
     before = (*SOUND, ArchiveState.DAMAGED)
@@ -194,6 +208,7 @@ _HANDLERS: Final[dict[type, Callable[[Transaction, int, Any], None]]] = {
     records.TakenBackRecord: _taken_back,
     records.DroppedRecord: _dropped,
     records.MarksRecord: _marks,
+    records.ShrunkRecord: _shrunk,
     records.CondemnedRecord: _condemned,
     records.RetiredRecord: _retired,
 }

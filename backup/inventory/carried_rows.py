@@ -45,6 +45,7 @@ _STATE = Field(
         (f"{_ANY_MOVED} AND u.state IN {_MARKED} AND b.state IN {_MARKED}", SINCE),
     ),
 )
+_JOB_MOVED = when(("EXISTS (SELECT 1 FROM drill_jobs j WHERE j.used = u.number AND j.moved)", SINCE))
 _GONE = when(("NOT a.whole", DELETED))
 
 _VAULTS = Pairing(
@@ -72,7 +73,7 @@ _JOBS = Pairing(
     ("id",),
     "u.name",
     "used.jobs u JOIN main.jobs b ON b.id = u.id",
-    [*same("name", "made_by", "nonce")],
+    [*same("name", "made_by", "nonce"), *same("usual_from", why=_JOB_MOVED)],
     Only(
         """used.jobs u JOIN used.vaults v ON v.number = u.vault
            WHERE v.name = :vault AND u.id NOT IN (SELECT id FROM main.jobs)
@@ -194,7 +195,8 @@ _SNAPSHOTS = Pairing(
     [
         Field("job", "j.built", "b.job"),
         *same("number", "started_at", "finished_at", "host", "sources", "problems", "files", "bytes"),
-        *same("forgotten_at", "tags", "pin_note", "pin_until", why=_MOVED),
+        *same("forgotten_at", "tags", "pin_note", "pin_until", "shrunk", why=_MOVED),
+        *same("counts"),
     ],
     Only(
         """used.snapshots u JOIN drill_jobs j ON j.used = u.job WHERE u.number < j.first_later

@@ -1,8 +1,8 @@
-"""The tables of drills: what each is to prove, and what it was foretold to cost, by calendar month."""
+"""The tables of drills (what each is to prove, what it was foretold to cost), and of the daemon's tasks."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, PrimaryKeyConstraint, Table, Text
 
 from backup.inventory.columns import TABLES, Long, number, refers
 
@@ -27,4 +27,27 @@ drill_costs = Table(
     Column("month", Integer, nullable=False),  # months since year 0, UTC, by the clock of then
     Column("cost", Long, nullable=False),  # millionths of the price table's currency
     Index("ix_drill_costs_run", "run"),
+)
+
+# The daemon's tasks (`inventory.tasks.TaskRow`): what has to be known of them after a restart.
+tasks = Table(
+    "tasks",
+    TABLES,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("known_since", Long, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("began_at", Long),
+    Column("ended_at", Long),
+    Column("failures", Integer, nullable=False),
+    Column("cuts", Integer, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
+pauses = Table(
+    "pauses",
+    TABLES,
+    Column("job", Text, primary_key=True),
+    Column("since", Long, nullable=False),
+    Column("until", Long, nullable=False),
 )

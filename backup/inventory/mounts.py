@@ -1,8 +1,8 @@
-"""The mount points among a job's entries: hints that catalogs carry, for a rebuilt server."""
+"""The mount points among a job's entries, which catalogs carry for a rebuilt server; and what was there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows, run_many
@@ -47,3 +47,16 @@ def mark_mount_points(tx: Transaction, job: int, numbers: Sequence[int]) -> None
              WHERE e.number = ? AND e.removed_in IS NULL AND d.job = ?"""
     if numbers:
         run_many(tx, sql, [(number, job) for number in numbers])
+
+
+def known_disks(tx: Transaction, job: int) -> dict[bytes, str]:
+    """What was mounted where when a job last ran (`source.disks`), by path."""
+    return dict(raw_rows(tx, "SELECT path, identity FROM disks WHERE job = {m}", (job,)))
+
+
+def note_disks(tx: Transaction, job: int, disks: Mapping[bytes, str]) -> None:
+    """Note what is mounted where; at other places nothing changes."""
+    sql = """INSERT INTO disks (job, path, identity) VALUES (?, ?, ?)
+             ON CONFLICT (job, path) DO UPDATE SET identity = excluded.identity"""
+    if disks:
+        run_many(tx, sql, [(job, path, identity) for path, identity in disks.items()])

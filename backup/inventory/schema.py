@@ -71,6 +71,7 @@ jobs = Table(
     Column("next_catalog", Long, nullable=False),
     Column("made_by", LargeBinary),  # the inventory that made it; its id follows from that and the nonce
     Column("nonce", LargeBinary),
+    Column("usual_from", Long),  # the newest accepted snapshot: what those before it held is not asked for
 )
 
 runs = Table(
@@ -107,6 +108,8 @@ snapshots = Table(
     Column("tags", Text),  # a JSON list in order; null: none
     Column("pin_note", Text),  # null: not pinned
     Column("pin_until", Long),
+    Column("counts", LargeBinary),  # files and bytes of each source; null: not known
+    Column("shrunk", LargeBinary),  # sources that lost nearly everything (`shrunk.Lost`); null: none
     UniqueConstraint("job", "number"),
 )
 
@@ -376,25 +379,12 @@ listed_archives = Table(
     PrimaryKeyConstraint("listing", "archive_id"),
 )
 
-# The daemon's tasks (`inventory.tasks.TaskRow`): what has to be known of them after a restart.
-tasks = Table(
-    "tasks",
+# The file system that was mounted at a place when a job last ran: another one in its place is told.
+disks = Table(
+    "disks",
     METADATA,
-    Column("kind", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("known_since", Long, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("began_at", Long),
-    Column("ended_at", Long),
-    Column("failures", Integer, nullable=False),
-    Column("cuts", Integer, nullable=False),
-    PrimaryKeyConstraint("kind", "name"),
-)
-
-pauses = Table(
-    "pauses",
-    METADATA,
-    Column("job", Text, primary_key=True),
-    Column("since", Long, nullable=False),
-    Column("until", Long, nullable=False),
+    refers("job", "jobs.number"),
+    Column("path", LargeBinary, nullable=False),
+    Column("identity", Text, nullable=False),
+    PrimaryKeyConstraint("job", "path"),
 )

@@ -21,8 +21,12 @@ from backup.inventory.times import micros, moment
 from backup.model import JobName, Problem, SnapshotId
 
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
-SNAPSHOTS: Final = "SELECT s.*, j.name AS job_name FROM snapshots s JOIN jobs j ON j.number = s.job"
+SNAPSHOTS: Final = (
+    "SELECT s.*, j.name AS job_name, j.usual_from FROM snapshots s JOIN jobs j ON j.number = s.job"
+)
 """The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
+COMPARED: Final = 7
+"""With the fullest of so many usual or accepted snapshots a new one is compared."""
 TagSets = Sequence[frozenset[str]]
 """A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
 
@@ -38,10 +42,31 @@ class Pin(Struct, frozen=True):
         return self.until is None or now < self.until
 
 
+class Lost(Struct, frozen=True, array_like=True):
+    """A source of which nearly everything is gone: files and bytes that it holds, and that it held."""
+
+    source: bytes
+    files: int
+    length: int
+    files_before: int
+    length_before: int
+
+
+class Usual(Struct, frozen=True):
+    """A snapshot that a new one is compared with; `counts` is empty where an older version made it."""
+
+    number: int
+    sources: tuple[bytes, ...]
+    counts: tuple[tuple[int, int], ...]
+    files: int
+    bytes: int
+
+
 class Snapshot(Struct, frozen=True):
     """A job's sources at one moment. `number` is internal and linear within the job.
 
-    `forgotten_at` is set while it is forgotten, and can still be taken back.
+    `forgotten_at` is set while it is forgotten, and can still be taken back. `counts` are files and bytes of
+    each of the sources, where that is known. `lost`: what sources lost, of which nearly everything is gone.
     """
 
     id: SnapshotId
@@ -59,11 +84,19 @@ class Snapshot(Struct, frozen=True):
     forgotten_at: datetime | None = None
     tags: tuple[str, ...] = ()
     pin: Pin | None = None
+    counts: tuple[tuple[int, int], ...] = ()
+    lost: tuple[Lost, ...] = ()
+    is_accepted: bool = False  # it and all before it are right, a person says
 
     @property
     def is_whole(self) -> bool:
         """Whether everything that the job names was saved."""
         return all(problem.is_warning for problem in self.problems)
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of its job is deleted before somebody accepts it."""
+        return bool(self.lost) and not self.is_accepted
 
     def fits(self, tags: TagSets) -> bool:
         """Whether the filter lets it through."""
@@ -88,12 +121,30 @@ def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
         files=snapshot.files,
         bytes=snapshot.bytes,
         tags=pack_tags(snapshot.tags),
+        counts=pack_counts(snapshot.counts),
     )
 
 
 def pack_tags(tags: Sequence[str]) -> str | None:
     """Tags as they are kept: a JSON list in order, None for none."""
     return json.dumps(sorted(set(tags)), ensure_ascii=False) if tags else None
+
+
+def pack_counts(counts: Sequence[tuple[int, int]]) -> bytes | None:
+    """Files and bytes of each source as they are kept, None where they are not known."""
+    return msgspec.msgpack.encode(list(counts)) if counts else None
+
+
+def unpack_counts(packed: bytes | None) -> tuple[tuple[int, int], ...]:
+    """Files and bytes of each source from the bytes that are kept; empty where nothing is."""
+    if packed is None:
+        return ()
+    return tuple(msgspec.msgpack.decode(packed, type=list[tuple[int, int]]))
+
+
+def unpack_lost(packed: bytes | None) -> tuple[Lost, ...]:
+    """What sources lost from the bytes that are kept; empty where nothing is."""
+    return () if packed is None else tuple(msgspec.msgpack.decode(packed, type=list[Lost]))
 
 
 def pack_problems(problems: Sequence[Problem]) -> bytes:
@@ -135,6 +186,19 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
     if row is None:
         raise UsageError(f"there is no snapshot {snapshot_id} any more")
     return row_to_snapshot(row)
+
+
+def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
+    """What a new snapshot of a job is compared with, the newest first; forgotten ones are among them."""
+    sql = """SELECT s.number, s.sources, s.counts, s.files, s.bytes
+             FROM snapshots s JOIN jobs j ON j.number = s.job
+             WHERE s.job = {m} AND s.number >= coalesce(j.usual_from, 0)
+               AND (s.shrunk IS NULL OR s.number = j.usual_from)
+             ORDER BY s.number DESC LIMIT {m}"""
+    return [
+        Usual(number, tuple(msgspec.msgpack.decode(sources)), unpack_counts(counts), files, bytes_)
+        for number, sources, counts, files, bytes_ in raw_rows(tx, sql, (job, COMPARED))
+    ]
 
 
 def of_run(tx: Transaction, run: int) -> Snapshot | None:
@@ -280,6 +344,9 @@ def row_to_snapshot(row: Row) -> Snapshot:
         _moment(row["forgotten_at"]),
         tuple(json.loads(row["tags"])) if row["tags"] else (),
         None if row["pin_note"] is None else Pin(row["pin_note"], _moment(row["pin_until"])),
+        unpack_counts(row["counts"]),
+        unpack_lost(row["shrunk"]),
+        row["number"] <= (row["usual_from"] or 0),
     )
 
 

@@ -217,3 +217,10 @@ def retrieval_groups(tx: Transaction) -> Mapping[int, Sequence[RetrievalGroup]]:
 
 def _moment(value: int | None) -> datetime | None:
     return None if value is None else moment(value)
+
+
+def any_waits(tx: Transaction) -> bool:
+    """Whether any job waits for an answer to what a source lost (`shrunk.py`)."""
+    sql = """SELECT 1 FROM snapshots s JOIN jobs j ON j.number = s.job
+             WHERE s.shrunk IS NOT NULL AND s.number > coalesce(j.usual_from, 0) LIMIT 1"""
+    return next(iter(raw_rows(tx, sql, ())), None) is not None

@@ -21,6 +21,7 @@ from backup.format import records
 from backup.inventory import compaction, pruning, runs, snapshots
 from backup.inventory.connections import Transaction
 from backup.inventory.runs import RunKind
+from backup.inventory.shrunk import waits
 from backup.inventory.snapshots import Snapshot
 from backup.model import JobName, VaultName
 from backup.pruner.context import PruneContext
@@ -125,11 +126,13 @@ def _partly(
     """The archives of which a part is live, with the day on which the rest is needed no more."""
     ends: dict[int, list[tuple[int, int]]] = {}
     active: set[int] = set()
+    held = {one.job_number for one in waits(tx, may_shrink=context.may_shrink)}
     for job in runs.list_jobs(tx, context.backup.vault.name):
         every = snapshots.list_snapshots(tx, job=job.name)
         if job.name in jobs:
             active.add(job.number)
-        ends[job.number] = _days(every, jobs.get(job.name), now, rules.horizon)
+        rule = None if job.number in held else jobs.get(job.name)  # nothing of it goes before an answer
+        ends[job.number] = _days(every, rule, now, rules.horizon)
     uses = compaction.chunk_uses(tx, ends, active)
     minimum = context.backup.vault.traits.minimum_storage
     return [

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from backup.archiver.settings import BackupContext, Keys, Sending
 from backup.cost import Price
-from backup.model import PackKind
+from backup.model import JobName, PackKind
 from backup.protocols import Vault
 from backup.pruner.prices import Prices
 from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
@@ -21,6 +21,7 @@ class PruneContext(Struct, frozen=True):
 
     `backup` stores catalogs by the backup role; `deleting` is the same vault by the prune role, None where
     this server only condemns. `price` is None where none is known. `threads`: deletions sent side by side.
+    `may_shrink`: jobs whose sources may lose everything.
     """
 
     keys: Keys
@@ -32,6 +33,7 @@ class PruneContext(Struct, frozen=True):
     grace: timedelta = DEFAULT_GRACE
     keep_runs: timedelta = DEFAULT_KEEP_RUNS
     threads: int = 8
+    may_shrink: frozenset[JobName] = frozenset()
     stop: Callable[[], bool] = lambda: False
 
     @property

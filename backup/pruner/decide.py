@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.archiver.opening import successors
 from backup.inventory import pruning, runs
@@ -15,6 +16,7 @@ from backup.inventory.connections import Transaction
 from backup.inventory.need import kept_snapshots
 from backup.inventory.pruning import StoredArchive
 from backup.inventory.retrievals import ListingRow
+from backup.inventory.shrunk import Wait, waits
 from backup.inventory.times import moment
 from backup.model import PackKind
 from backup.pruner.context import PruneContext
@@ -30,6 +32,7 @@ class Found(Struct, frozen=True):
     shown: Shown
     rules: PruneRules
     plan: PrunePlan
+    waits: Sequence[Wait]
     marks: Sequence[tuple[object, ...]]
 
 
@@ -56,8 +59,12 @@ class Decider:
             max_fee=self._max_fee,
             may_delete=context.deleting is not None,
         )
-        plan = plan_prune(map(self._pruned, stored), self._needed(tx), rules, now=now, fee=context.prices.fee)
-        return Found({one.number: one for one in stored}, shown, rules, plan, pruning.decision_marks(tx))
+        waiting = [one for one in waits(tx, may_shrink=context.may_shrink) if one.vault == vault.name]
+        held = frozenset(one.job_number for one in waiting)
+        archives = [replace(self._pruned(one), is_held=bool(one.jobs & held)) for one in stored]
+        plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
+        marks = pruning.decision_marks(tx)
+        return Found({one.number: one for one in stored}, shown, rules, plan, waiting, marks)
 
     def _listed_before(
         self, shown: Shown, head: ListingRow, stored: Sequence[StoredArchive], now: datetime

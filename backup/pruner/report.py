@@ -62,7 +62,8 @@ class PruneReport(Struct, frozen=True):
     """One step of a prune. `is_plan`: nothing was done; `dropped`: snapshots gone for good, by job.
 
     `condemned_groups` are the archives of `condemned` by the day on which they can be deleted. `old_runs`
-    are those that the inventory does without from now on, None while the prune waits.
+    are those that the inventory does without from now on, None while the prune waits. `held`: a sentence for
+    each job of which nothing is deleted before somebody answers.
     """
 
     state: StepStage
@@ -81,6 +82,7 @@ class PruneReport(Struct, frozen=True):
     old_runs: OldRuns | None = None
     recovery_lines: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    held: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -101,4 +103,5 @@ class PruneReport(Struct, frozen=True):
             "dropped": {job: list(ids) for job, ids in self.dropped.items()},
             "recovery_lines": dict(self.recovery_lines),
             "warnings": list(self.warnings),
+            "held": list(self.held),
         }

@@ -24,6 +24,7 @@ from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, doma
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, Builder
+from backup.inventory.snapshots import pack_counts
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
@@ -35,7 +36,7 @@ from backup.rebuilder.spoiled_snapshots import Spoiled
 _ROWS_A_BATCH: Final = 20_000
 _AMENDMENTS: Final = (
     records.DroppedRecord, records.CondemnedRecord, records.ForgottenRecord, records.TakenBackRecord,
-    records.RetiredRecord, records.TakenUpRecord, records.MarksRecord,
+    records.RetiredRecord, records.TakenUpRecord, records.MarksRecord, records.ShrunkRecord,
 )  # fmt: skip
 _ABSURD: Final = (FormatError, ValueError, OverflowError)
 
@@ -246,7 +247,7 @@ class Applier:
         if not (name and record_ranges.is_text(name)) or self._builder.has_job_named(name):
             name = f"job-{start.job_id.hex()[:8]}"
             self._odd[f"a job's name that cannot be: it is {name} here"] += 1
-        row = (self._job.number, start.job_id, name, vault, 1, 1, start.job_inventory, start.job_nonce)
+        row = (self._job.number, start.job_id, name, vault, 1, 1, start.job_inventory, start.job_nonce, None)
         self._builder.insert(schema.jobs, [row])
         self._job.name, self._job.host = name, start.host
 
@@ -286,8 +287,8 @@ class Applier:
             return
         values = (one.started_at, one.finished_at, one.host)
         packed = msgspec.msgpack.encode(one.sources), msgspec.msgpack.encode(one.problems)
-        counts, unmarked = (one.files, one.bytes), (None,) * 4
-        row = (one.id, self._job.number, one.number, None, *values, *packed, *counts, *unmarked)
+        first = (one.id, self._job.number, one.number, None, *values, *packed, one.files, one.bytes)
+        row = (*first, *(None,) * 4, pack_counts(one.counts), None)  # no marks yet
         self._builder.insert(schema.snapshots, [row])
 
     def _owner(self, owner: records.OwnerRecord) -> None:

@@ -4,7 +4,8 @@
     plan = plan_chosen(snapshots, chosen={4, 7}, read_by_restores={3})  # by name
 
 Whatever a policy or a user says, these stay: a snapshot that an open restore reads, one that is pinned, and
-the job's last whole snapshot (the newest at all if none is whole). A policy is overruled in silence but for
+the job's last whole snapshot (the newest at all if none is whole); all of them while the job waits for an
+answer to a source that lost nearly everything. A policy is overruled in silence but for
 the reason; what a user named is refused.
 """
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 from backup.retention.history import Candidate
 from backup.retention.policy import Decision
 
+WAITS = "nothing is forgotten before somebody has looked at what a source lost"
 READ = "an open restore reads it"
 PINNED = "it is pinned"
 LAST_WHOLE = "the last whole snapshot: always kept"
@@ -46,13 +48,17 @@ class ForgetPlan(Struct, frozen=True):
 
 
 def plan_forget(
-    candidates: Iterable[Candidate], decisions: Sequence[Decision], *, read_by_restores: Collection[int] = ()
+    candidates: Iterable[Candidate],
+    decisions: Sequence[Decision],
+    *,
+    read_by_restores: Collection[int] = (),
+    waits: bool = False,
 ) -> ForgetPlan:
     """The plan for a policy's decisions on all of these snapshots, which are not forgotten yet."""
     every = {one.number: one for one in candidates}
     kept = {one.number: one.reasons for one in decisions if one.is_kept}
     for number in every.keys() - kept.keys():
-        protected = _protected(every[number], read_by_restores)
+        protected = WAITS if waits else _protected(every[number], read_by_restores)
         if protected:
             kept[number] = (protected,)
     last = _last(every.values(), kept)
@@ -63,12 +69,20 @@ def plan_forget(
 
 
 def plan_chosen(
-    candidates: Iterable[Candidate], chosen: Collection[int], *, read_by_restores: Collection[int] = ()
+    candidates: Iterable[Candidate],
+    chosen: Collection[int],
+    *,
+    read_by_restores: Collection[int] = (),
+    waits: bool = False,
 ) -> ForgetPlan:
     """The plan for snapshots that a user named, whatever the policy says."""
     every = {one.number: one for one in candidates}
     named = sorted(every.keys() & set(chosen))
-    refused = {number: reason for number in named if (reason := _protected(every[number], read_by_restores))}
+    refused = {
+        number: reason
+        for number in named
+        if (reason := WAITS if waits else _protected(every[number], read_by_restores))
+    }
     kept = (every.keys() - set(named)) | refused.keys()
     last = _last(every.values(), kept)
     if last is not None:

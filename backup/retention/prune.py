@@ -35,6 +35,7 @@ class Why(StrEnum):
     GRACE = "the time of grace"
     DURATION = "the vault's minimum duration"
     REFUSED = "the vault, which refuses to delete it"
+    SHRUNK = "an answer to a source that has lost nearly everything: `nightvault status` names the command"
     OTHERS = "somebody who may delete: this server may not"
 
 
@@ -44,7 +45,8 @@ class PrunedArchive(Struct, frozen=True):
     `free_at`: when the vault's minimum duration is over. `condemned_at`: the time of the last condemnation,
     None until a catalog of each job that named it says so; `told_at`: when the last of these was stored.
     `is_decided`: its deletion was begun, and may have happened: it is not taken up any more, whatever the
-    vault answers. `run_is_open`: what it was stored for is not committed, and may be.
+    vault answers. `run_is_open`: what it was stored for is not committed, and may be. `is_held`:
+    a job that named it waits for an answer.
     """
 
     number: int
@@ -59,6 +61,7 @@ class PrunedArchive(Struct, frozen=True):
     retry_at: datetime | None = None
     refusal: str = ""
     run_is_open: bool = False
+    is_held: bool = False
     kind: PackKind = PackKind.DATA
 
     @property
@@ -138,6 +141,9 @@ def plan_prune(
         if one.number in needed and not one.is_decided:
             if one.is_condemned:
                 take_up.append(one)
+        elif one.is_held:
+            if one.is_condemned or one.is_decided:
+                waiting.append(Waiting(one, Why.SHRUNK, None))
         elif not (one.is_condemned or one.is_decided):
             if _may_be_condemned(one, rules, now):
                 condemn.append(one)

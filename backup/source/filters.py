@@ -14,6 +14,7 @@ from backup.source.patterns import Pattern, Patterns
 
 CACHE_TAG = "CACHEDIR.TAG"
 _CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAG_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -123,6 +124,27 @@ class Filters:
             if tag.name in names and tag.is_in(handle):
                 return tag
         return None
+
+    def is_tagged(self, path: bytes) -> bool:
+        """Whether a directory of this machine is tagged now."""
+        if not self._tags:
+            return False
+        try:
+            handle = os.open(path, _DIRECTORY)
+        except OSError:
+            return False
+        try:
+            return any(_is_there(tag.name, handle) and tag.is_in(handle) for tag in self._tags)
+        finally:
+            os.close(handle)
+
+
+def _is_there(name: bytes, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _join(directory: bytes, name: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from backup.archiver.report import Tally
 from backup.format.catalog import MountsRecord, unpack_u64
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
+from backup.source import disks
 from backup.source.filters import Filters
 from tests.archiver.reader import read_catalogs
 from tests.support.backups import Site
@@ -347,6 +348,28 @@ def test_a_source_that_is_a_symlink_is_told(site: Site, source: Path, tmp_path: 
     source.symlink_to(tmp_path / "larger")
     (warning,) = site.backup().warnings
     assert warning.startswith(f"source {source} is a symlink to {tmp_path / 'larger'}: only the symlink")
+
+
+def test_another_disk_in_the_place_of_one_is_told_once(
+    site: Site, source: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, disk = os.fsencode(source / "disk"), "uuid one"
+
+    def mounted(paths: Collection[bytes]) -> dict[bytes, str]:
+        return {place: disk} if paths == {place} else {}
+
+    monkeypatch.setattr(disks, "disks_at", mounted)
+    for _ in range(2):
+        assert site.backup().warnings == ()
+    disk = "uuid two"
+    (warning,) = site.backup().warnings
+    assert warning.startswith(f"{source / 'disk'}: another file system is mounted on it")
+    assert warning.endswith("(uuid one, and now uuid two)")
+    assert site.backup().warnings == ()
+    mount.unmount()
+    assert site.backup().outcome is Outcome.PARTIAL
+    mount.mount()
+    assert site.backup().warnings == (), "it is the one that was there"
 
 
 class TestDryRun:

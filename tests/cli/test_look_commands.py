@@ -40,7 +40,7 @@ def test_snapshots(server: Server) -> None:
     document = server.json("snapshots")[0]
     assert set(document) == {
         "id", "job", "started_at", "finished_at", "host", "sources", "files", "bytes", "problems",
-        "tags", "pin", "forgotten_at",
+        "tags", "pin", "forgotten_at", "waits",
     }  # fmt: skip
     assert document["sources"] == [{"path": str(server.source)}]
     assert len(server.json("snapshots", "--job", "main")) == 2

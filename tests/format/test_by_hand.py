@@ -112,6 +112,15 @@ def test_the_mount_points_open_by_hand() -> None:
     assert [directories[number] for number in mounts] == [b"disk", b"other"]
 
 
+def test_what_a_source_lost_opens_by_hand() -> None:
+    """Counts end the record of a snapshot; record 131 says what was lost, and what was accepted."""
+    records = records_by_hand("catalog-shrunk.pack")
+    assert [record[0] for record in records] == [1, 5, 131, 131, 17]
+    assert dict(zip(records[1][6], records[1][10], strict=True)) == {b"/home": [40, 690], b"/srv": [1, 10]}
+    assert records[2][1:] == [2, [[b"/srv", 1, 10, 30, 2**40]], False]
+    assert records[3][1:] == [1, [], True]
+
+
 def test_the_catalog_opens_by_hand() -> None:
     records = records_by_hand("catalog.pack")
     assert [record[0] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11, 12, 13, 14, 15, 17]

@@ -23,7 +23,7 @@ from tests.support.packs import (
     data_fields,
     read_pack,
 )
-from tests.vectors.format.make import FOLDER, PASSPHRASE, derivations, mounts, records
+from tests.vectors.format.make import FOLDER, PASSPHRASE, derivations, mounts, records, shrunk
 
 
 def golden(name: str) -> bytes:
@@ -47,7 +47,8 @@ def test_the_data_pack() -> None:
 def test_the_catalog_pack() -> None:
     found = open_golden_catalog("catalog.pack")
     assert found == records()
-    later = {catalog.MountsRecord, catalog.MarksRecord, catalog.VerifiedRecord, *catalog.MARKING}
+    later = {catalog.MountsRecord, catalog.MarksRecord, catalog.VerifiedRecord, catalog.ShrunkRecord}
+    later |= set(catalog.MARKING)
     required = set(catalog.Record.__args__) - later  # which have packs of their own
     assert {type(record) for record in found} == required
 
@@ -58,6 +59,12 @@ def test_the_catalog_pack_with_mount_points() -> None:
     assert found == mounts()
     assert isinstance(found[-1], catalog.MountsRecord)
     assert catalog.unpack_u64(found[-1].entries) == [3, 2**40]
+
+
+def test_the_catalog_with_a_snapshot_that_shrank() -> None:
+    found = open_golden_catalog("catalog-shrunk.pack")
+    assert found == shrunk()
+    assert [type(one) for one in found[-3:]] == [catalog.SnapshotRecord, *[catalog.ShrunkRecord] * 2]
 
 
 def open_golden_catalog(name: str) -> list[catalog.Record]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import Condemnation, StoredArchive
+from backup.inventory.shrunk import Wait
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.stages import StepStage
 from backup.inventory.times import micros
@@ -143,7 +144,13 @@ class Case(Struct, frozen=True):
 
 STORED = archive(state=ArchiveState.STORED, condemned_by={})
 TWO_JOBS = archive(jobs=frozenset({1, 2}))
+WAIT = Wait(JobName("job"), 1, JOB, VaultName("v"), SnapshotId("ab" * 8), NOW, ())
 CASES = {
+    "its job waits for an answer, by the newest": Case(newest=state(archive(), waits=[WAIT]), waits="shrunk"),
+    "its job waits for an answer, by the floor's": Case(floor=state(archive(), waits=[WAIT]), waits="shrunk"),
+    "one of its jobs waits": Case(
+        newest=state(TWO_JOBS, waits=[WAIT]), floor=state(TWO_JOBS), waits="shrunk"
+    ),
     "the newest state needs it": Case(newest=state(archive(), needed=frozenset({1})), needed=1),
     "the floor's state needs it": Case(floor=state(archive(), needed=frozenset({1})), held=1),
     "the newest state does not condemn it": Case(newest=state(STORED)),
@@ -173,6 +180,11 @@ CASES = {
     ),
     "the list does not show it": Case(lineage=server(FULL, DELTA)),
 }  # fmt: skip
+
+
+def test_a_job_that_did_not_name_it_may_wait() -> None:
+    waiting = state(archive(), waits=[replace(WAIT, job_number=2, job_id=OTHER)])
+    assert goes(decide(server(), waiting, waiting, RULES)) == [1]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -19,6 +19,7 @@ WHY: Mapping[Topic, str] = {
     Topic.COST: "more is stored than was meant to be paid for",
     Topic.CHECK: "nobody knows whether the archives are still there and whole",
     Topic.VAULT: "what has changed since the last good backup is nowhere else",
+    Topic.SHRUNK: "a disk may be away, or somebody deleted what is needed; old snapshots pile up meanwhile",
     Topic.MESSAGES: "nobody is told when a backup fails",
 }
 

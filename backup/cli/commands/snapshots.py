@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.grouping import CommandWithSubcommands
 from backup.cli.support.problems import problem_document
 from backup.cli.support.snapshot_arguments import Tags, chosen_job, job_option, tag_option
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from backup.inventory.snapshots import Snapshot
 
 
-@click.command()
+@click.command(cls=CommandWithSubcommands)
 @job_option
 @tag_option
 @click.option("--forgotten", is_flag=True, help="Those that were forgotten, and can come back.")
@@ -43,6 +44,41 @@ def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     cli.show([snapshot_document(one) for one in found], text)
 
 
+@snapshots.subcommand("accept")
+@click.argument("word", metavar="SNAPSHOT")
+@job_option
+@pass_cli
+def accept(cli: Cli, word: str, job: str | None) -> None:
+    """Accept a snapshot in which a source has lost nearly everything: it is right, and so are all before it.
+
+    Until then nothing of its job is forgotten, condemned or deleted, whatever later snapshots hold. If it is
+    not right, mount the disk or restore what is missing, let a backup run, and accept it then.
+    """
+    from backup.app import marking
+    from backup.app.opened import opened
+    from backup.cli.support.amending import amending
+    from backup.inventory.shrunk import lost_text
+    from backup.inventory.snapshots import find_snapshot
+
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            found = find_snapshot(tx, word, job=chosen_job(config, tx, job))
+        with amending(cli, config, inventory) as at:
+            waiting = marking.waiting_up_to(at, found)
+            done = marking.accept(at, found)
+    shown = f"snapshot {found.id[:8]} of job {found.job}"
+    for one in waiting:
+        for lost in one.lost:
+            cli.say(f"snapshot {one.id[:8]}: {lost_text(lost)}")
+    told = f"{shown} is accepted: forgetting and deleting go on" if done else f"{shown}: nothing waits for it"
+    document = {"snapshot": found.id, "job": found.job, "accepted": [one.id for one in waiting]}
+    document["recovery_line"] = done.recovery_line if done else ""
+    cli.show(document, told)
+    for warning in done.warnings if done else ():
+        cli.warn(f"warning: {warning}")
+
+
 def _screen(found: Sequence[Snapshot], now: datetime, *, forgotten: bool) -> Sheet:
     """A table; columns of tags and pins only where there are any."""
     from backup.cli.support.render import local_time, shown_id, size, table
@@ -60,6 +96,8 @@ def _screen(found: Sequence[Snapshot], now: datetime, *, forgotten: bool) -> She
         columns.append(("forgotten", lambda one: local_time(one.forgotten_at)))
     if any(one.tags for one in found):
         columns.append((Column("tags", least=8), lambda one: ", ".join(one.tags) or None))
+    if any(one.waits for one in found):
+        columns.append((Column("lost", least=5), lambda one: "waits" if one.waits else None))
     if any(one.pin for one in found):
         columns.append((Column("pinned", least=8), lambda one: _pin(one, now)))
     columns.append((Column("host", rank=4, least=8), lambda one: one.host))
@@ -94,4 +132,5 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
         "tags": list(snapshot.tags),
         "pin": None if snapshot.pin is None else {"note": snapshot.pin.note, "until": snapshot.pin.until},
         "forgotten_at": snapshot.forgotten_at,
+        "waits": snapshot.waits,
     }

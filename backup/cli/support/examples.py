@@ -54,6 +54,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "versions": ("nightvault versions /etc/fstab", "nightvault versions /etc/fstab --json"),
     "diff": ("nightvault diff latest~1 latest", "nightvault diff latest~7 latest /etc"),
     "stats": ("nightvault stats", "nightvault stats --by month"),
+    "snapshots accept": (
+        "nightvault snapshots accept 9d4e6f01  # what it lost was deleted on purpose",
+        "nightvault snapshots accept latest --job etc",
+    ),
     "vaults": ("nightvault vaults", "nightvault vaults --json"),
     "vaults accept": (
         "nightvault vaults accept disk  # the disk was replaced on purpose",

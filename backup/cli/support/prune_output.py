@@ -60,7 +60,7 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
     (cli.report if is_well else cli.show)(report.document(), Screen(*screen))
     for note in notes:
         cli.say(note)
-    for warning in report.warnings:
+    for warning in (*report.held, *report.warnings):
         cli.warn(f"warning: {warning}")
     if not is_well:
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))

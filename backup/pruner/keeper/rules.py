@@ -55,13 +55,17 @@ def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) ->
         if not _is_ours(line, archive, newest, lineage):
             strange.append(archive.archive_id)
             continue
-        asked[archive.number] = _asked(archive, line, condemned_at, rules)
+        asked[archive.number] = _asked(
+            archive, line, condemned_at, rules, is_held=_waits(newest, archive) or _waits(floor, before)
+        )
         if archive.number in newest.needed:
             needed.add(archive.number)
         elif before is not None and before.number in floor.needed:
             held.add(archive.number)
+    waiting = {one.job_id for state in (newest, floor) for one in state.waits}
     for number, (archive, line, at) in enumerate(_unknown(lineage, newest, floor), 1):
-        asked[-number] = _asked(replace(archive, number=-number), line, at, rules)
+        is_held = line.label is not None and line.label.job_id in waiting
+        asked[-number] = _asked(replace(archive, number=-number), line, at, rules, is_held=is_held)
         if archive.kind is PackKind.CATALOG and not _is_old(line, lineage, newest, floor, rules):
             needed.add(-number)
     plan = plan_prune(
@@ -139,8 +143,18 @@ def _is_old(line: ListedArchive, lineage: Lineage, newest: State, floor: State, 
     return len(fulls) >= _FULLS_KEPT and lineage.accepted[line.archive_id] < fulls[-_FULLS_KEPT]
 
 
+def _waits(state: State, archive: StoredArchive | None) -> bool:
+    """Whether a job that named the archive waits for an answer, as a state has it."""
+    return archive is not None and any(one.job_number in archive.jobs for one in state.waits)
+
+
 def _asked(
-    archive: StoredArchive, line: ListedArchive, condemned_at: datetime | None, rules: KeeperRules
+    archive: StoredArchive,
+    line: ListedArchive,
+    condemned_at: datetime | None,
+    rules: KeeperRules,
+    *,
+    is_held: bool,
 ) -> tuple[StoredArchive, PrunedArchive]:
     """An archive with the vault's dates."""
     stored = replace(archive, stored_at=line.created_at, size=line.size)
@@ -153,5 +167,6 @@ def _asked(
         is_condemned=True,
         condemned_at=condemned_at,
         told_at=condemned_at,
+        is_held=is_held,
         kind=stored.kind,
     )

@@ -16,6 +16,7 @@ _WORDS = {
     Why.CATALOGS: "a catalog of each job that named it, which says that it is condemned",
     Why.GRACE: "until it has been condemned as long as the floor asks for, by the vault's dates",
     Why.DURATION: "the vault's minimum duration",
+    Why.SHRUNK: "an answer on the server: a source of it has lost nearly everything",
 }
 
 

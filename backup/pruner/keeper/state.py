@@ -7,11 +7,12 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from backup.inventory import pruning, snapshots
+from backup.inventory import pruning, shrunk, snapshots
 from backup.inventory.connections import Transaction
 from backup.inventory.database import open_inventory
 from backup.inventory.driver import raw_rows
 from backup.inventory.pruning import StoredArchive
+from backup.inventory.shrunk import Wait
 from backup.inventory.snapshots import Snapshot
 from backup.model import ArchiveId, Generation, InventoryId, VaultName
 from backup.pruner.needed import needed_archives
@@ -22,7 +23,8 @@ class State(Struct, frozen=True):
     """What a state holds. `needed` are numbers of archives that any of its snapshots needs, forgotten or not.
 
     `applied`: its catalogs, each with the id of its job; `bases`: those with which the jobs begin; `writers`:
-    inventory and signer of archives, as the headers say that the catalogs record.
+    inventory and signer of archives, as the headers say that the catalogs record. `waits`: jobs of which
+    nothing goes before somebody answers.
     """
 
     report: RebuildReport
@@ -34,6 +36,7 @@ class State(Struct, frozen=True):
     bases: Mapping[bytes, ArchiveId]
     writers: Mapping[ArchiveId, tuple[InventoryId, bytes]]
     snapshots: Sequence[Snapshot]
+    waits: Sequence[Wait] = ()
 
     @property
     def inventory_id(self) -> InventoryId:
@@ -60,6 +63,7 @@ def read_state(url: str, folder: str, vault: VaultName, report: RebuildReport) -
             bases={job: archive for archive, job, generation in catalogs if generation == Generation.FULL},
             writers=_writers(tx),
             snapshots=every,
+            waits=shrunk.waits(tx),
         )
 
 

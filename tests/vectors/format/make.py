@@ -90,6 +90,20 @@ def mounts() -> list[catalog.Record]:
     return [first[0], first[5], first[6], *entries, catalog.MountsRecord(catalog.pack_u64([3, 2**40]))]
 
 
+def shrunk() -> list[catalog.Record]:
+    """A snapshot with counts of its sources, one of which lost nearly everything; one was accepted."""
+    times = (1_700_000_000_000_000, 1_700_000_060_000_000)
+    return [
+        records()[0],
+        catalog.SnapshotRecord(
+            *("00112233445566aa", 2, *times, "server.example", [b"/home", b"/srv"], 41, 700, []),
+            [(40, 690), (1, 10)],
+        ),
+        catalog.ShrunkRecord(2, [(b"/srv", 1, 10, 30, 2**40)]),
+        catalog.ShrunkRecord(1, [], accepted=True),
+    ]
+
+
 def derivations() -> dict[str, str]:
     """Every value that is derived from the fixed keys, in hex or as text."""
     recipient, secret, signer = packs.KEY.recipient, packs.SECRET, packs.SIGNER
@@ -226,6 +240,7 @@ def main() -> None:
     _write("catalog.pack", _catalog_pack(catalog_header, records()))
     _write("later-catalog.body", later)
     _write("catalog-mounts.pack", _catalog_pack(catalog_header, mounts()))
+    _write("catalog-shrunk.pack", _catalog_pack(catalog_header, shrunk()))
     _write("recovery.key", keys.plain_key_file(packs.KEY))
     _write("protected.key", protected)
     _write("derivations.json", json.dumps(derivations(), indent=1).encode() + b"\n")

@@ -1,0 +1,88 @@
+"""The file systems that are mounted at given places, by what tells one from every other.
+
+That is the UUID of a disk, the export of a server, the data set of a pool. Others (memory, overlays) have
+nothing that is the same after a reboot, and are not told apart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Final
+
+from backup.wording import printable
+
+MOUNTS: Final = "/proc/self/mountinfo"
+BY_UUID: Final = "/dev/disk/by-uuid"
+_EXPORTS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "fuse.sshfs", "fuse.glusterfs"}
+)
+_FSID_OF_UUID: Final = frozenset({"ext2", "ext3", "ext4"})  # of others it may follow from the device's number
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
+
+
+def disks_at(paths: Collection[bytes], *, mounts: str = MOUNTS, by_uuid: str = BY_UUID) -> dict[bytes, str]:
+    """What is mounted at each of these real paths: a word for the kind of its name, and the name.
+
+    Paths of which that is not known are left out. Source: proc(5), mountinfo.
+    """
+    found: dict[bytes, str] = {}
+    if not paths:
+        return found
+    with suppress(OSError), open(mounts, "rb") as lines:
+        for line in lines:
+            place, _, rest = line.rstrip(b"\n").partition(b" - ")
+            fields, (kind, device, *_) = place.split(b" "), [*rest.split(b" "), b"", b""]
+            path = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), fields[4])
+            if path in paths:  # of several mounts at one place the last is seen
+                found[path] = _identity(path, os.fsdecode(kind), os.fsdecode(device), by_uuid)
+    return {path: name for path, name in found.items() if name}
+
+
+def are_others(before: str, now: str) -> bool:
+    """Whether these are two file systems; names of two kinds say nothing."""
+    return before.partition(" ")[0] == now.partition(" ")[0] and before != now
+
+
+REPLACED: Final = (
+    "another file system is mounted on it than when this job last ran; what only that one held counts as "
+    "removed (older snapshots have it): mount it again if this is a mistake"
+)
+
+
+def replaced_disks(known: Mapping[bytes, str], found: Mapping[bytes, str]) -> list[str]:
+    """A sentence for each place at which another file system is mounted than is known."""
+    return [
+        f"{printable(os.fsdecode(path))}: {REPLACED} ({printable(known[path])}, and now {printable(now)})"
+        for path, now in sorted(found.items())
+        if path in known and are_others(known[path], now)
+    ]
+
+
+def _identity(path: bytes, kind: str, device: str, by_uuid: str) -> str:
+    """The name; empty if there is none."""
+    if kind in _EXPORTS:
+        return f"export {device}"
+    if kind == "zfs":
+        return f"pool {device.partition('@')[0]}"  # a hook mounts another snapshot of it each night
+    if device.startswith("/dev/"):
+        uuid = _uuid_of(device, by_uuid)
+        if uuid:
+            return f"uuid {uuid}"
+    with suppress(OSError):
+        if kind in _FSID_OF_UUID and (number := os.statvfs(path).f_fsid):
+            return f"fsid {number:x}"
+    return ""
+
+
+def _uuid_of(device: str, by_uuid: str) -> str:
+    """The name under which udev lists a device by its UUID."""
+    with suppress(OSError):
+        number = os.stat(device).st_rdev
+        for name in sorted(os.listdir(by_uuid)):
+            with suppress(OSError):
+                if number and os.stat(os.path.join(by_uuid, name)).st_rdev == number:
+                    return name
+    return ""
