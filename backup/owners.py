@@ -4,7 +4,7 @@ The way is gone step by step from `/`, through symlinks. As long as no step can 
 nobody can put something else in the place of the next one: so what is found holds until a right is changed.
 
 `hazard_of_way`, `foreign_link` and `hazard_of` only look. `held_directory` and `make_private` are for our
-directories in a place of somebody else: they follow no link of others, and change nothing through any link.
+directories in a place of somebody else: they follow no link of others. No mode is changed through a link.
 """
 
 from __future__ import annotations
@@ -110,6 +110,20 @@ def make_private(path: str, parent: int | None = None) -> None:
                 os.fchmod(handle, _PRIVATE)
         else:
             _refuse(path, hazard_of(path, found, owners=[above.st_uid]))
+
+
+def set_mode(path: str, mode: int, *, was: int | None = None) -> None:
+    """Give what has this path a mode, if it has the mode `was`; a link and its target stay as they are.
+
+    It is not opened: closing a handle of a file takes away the locks that this process has on it. `OSError`.
+    """
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle).st_mode
+        if not stat.S_ISLNK(found) and was in {None, stat.S_IMODE(found)}:
+            os.chmod(f"/proc/self/fd/{handle}", mode)
+    finally:
+        os.close(handle)
 
 
 def _refuse(path: str, hazard: Hazard | None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.owners import hazard_of, hazard_of_way
+from backup.owners import hazard_of, hazard_of_way, set_mode
 
 MALLORY = 65534
 ALICE = 4242  # a user whom this machine does not know
@@ -123,3 +123,16 @@ def test_a_circle_of_links(tmp_path: Path) -> None:
     os.symlink("a", tmp_path / "b")
     with pytest.raises(OSError, match="symbolic links"):
         hazard_of_way(str(tmp_path / "a"))
+
+
+def test_a_mode_is_set_without_opening_and_through_no_link(way: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(way)
+    set_mode(str(tmp_path / "link"), 0o600)
+    assert way.stat().st_mode & 0o777 == 0o644
+    set_mode(str(way), 0o600, was=0o640)
+    assert way.stat().st_mode & 0o777 == 0o644
+    set_mode(str(way), 0o600, was=0o644)
+    assert way.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe")
+    set_mode(str(tmp_path / "pipe"), 0o620)  # does not wait for a writer
+    assert (tmp_path / "pipe").stat().st_mode & 0o777 == 0o620

@@ -16,6 +16,7 @@ from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
 from backup.inventory.database import sqlite_path
 from backup.inventory.page_copies import remove_page_copy
+from backup.owners import set_mode
 
 PAGE_SOCKET = "page.sock"
 _BESIDE = ("", "-wal", "-shm")
@@ -65,18 +66,9 @@ def _close_inventory(config: Config) -> None:
 
 
 def _take_back(path: str, was: int, mode: int) -> None:
-    """Give a file that mode if it has the other one; not through a link.
-
-    It is not opened: closing a handle of the inventory would take away the locks that SQLite has here.
-    """
+    """Give a file that mode if it has the other one; SQLite's locks on it stay."""
     with suppress(OSError):
-        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            found = os.fstat(handle)
-            if not stat.S_ISLNK(found.st_mode) and stat.S_IMODE(found.st_mode) == was:
-                os.chmod(f"/proc/self/fd/{handle}", mode)
-        finally:
-            os.close(handle)
+        set_mode(path, mode, was=was)
 
 
 def _let(path: str, group: int, mode: int) -> None:

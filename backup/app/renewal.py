@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from backup.app.asking_authority import Ask, asking
+from backup.app.opened import require_own
 from backup.app.renewal_times import RenewalNote, renewal_due
 from backup.app.vaults import configured_files, roles_anywhere
 from backup.config import Config, IdentitySettings, RenewSettings
@@ -91,6 +92,7 @@ def renew_if_due(
         )
     if not config.identity.renew.files:
         config.require_own("[identity.renew]")
+    require_own(config.state_dir, writes=True)  # the new key is written there
     with hold_lock(config.state_dir, "renewal"):
         work = _Work(
             config.identity,

@@ -131,7 +131,9 @@ def _merged(
 
 
 def is_unchanged(live: LiveEntry, scanned: ScannedEntry, owners: Mapping[int, Owner]) -> bool:
-    """Whether size, times and inode are as they were; nobody can set ctime, so these suffice.
+    """Whether size, times and inode are as they were: enough where nobody can set ctime.
+
+    (FAT and sshfs show mtime as ctime: there a change that sets mtime back, and keeps the size, is not seen.)
 
     Of a directory that only leads to a source, times are not the job's: kind, mode and owner count.
     `owners` are the inventory's, by number.

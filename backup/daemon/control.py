@@ -34,6 +34,7 @@ from backup.daemon.local_socket import (
     write_line,
 )
 from backup.errors import NightvaultError, UsageError
+from backup.owners import set_mode
 
 Verb = Callable[[Mapping[str, object]], Mapping[str, Any]]
 """Does what a request asks for; its answer is sent as JSON, an error of ours as such."""
@@ -67,8 +68,8 @@ class ControlServer:
             with short_path(self.directory, self.name) as path:
                 listening.bind(path)
                 if self.group is not None:
-                    os.chown(path, -1, self.group)
-                os.chmod(path, 0o600 if self.group is None else 0o660)
+                    os.chown(path, -1, self.group, follow_symlinks=False)
+                set_mode(path, 0o600 if self.group is None else 0o660)
             listening.listen(_MOST_WAITING)
         except OSError:
             listening.close()

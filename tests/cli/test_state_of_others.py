@@ -138,6 +138,16 @@ def test_an_installation_of_another_user_is_used_by_root(server: Server) -> None
         State(str(server.state)).write_recipients(())
 
 
+def test_a_renewed_key_is_written_into_no_directory_of_others(server: Server) -> None:
+    with server.config.open("a") as config:
+        config.write('[identity]\ncertificate = "c.pem"\nprivate_key = "c.key"\n')
+        config.write('[identity.renew]\ncommand = ["/bin/false"]\n')
+    server.state.mkdir(mode=0o755)
+    os.chown(server.state, NOBODY, NOBODY)
+    assert "it belongs to nobody" in server.fails(1, "identity", "renew", "--force")
+    assert os.listdir(server.state) == []
+
+
 def test_keys_of_packs_go_through_no_link_of_others(tmp_path: Path, elsewhere: Path) -> None:
     link_of_nobody(tmp_path / "restores", elsewhere)
     with pytest.raises(StateDeniedError, match="belongs to nobody"):

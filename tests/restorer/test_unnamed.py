@@ -13,7 +13,7 @@ import pytest
 
 from backup.errors import TargetError, TargetFullError
 from backup.format.naming import chunk_id
-from backup.model import Owner
+from backup.model import FURTHEST_NS, Owner
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.making import Made
 from backup.restorer.target.unnamed import UnnamedFiles
@@ -73,6 +73,16 @@ def test_it_is_as_wanted(bench: Bench, linked: list[bytes], mode: int, content: 
     assert (found.st_uid, found.st_gid) == (MINE.uid, MINE.gid)
     assert (bench.place / "d" / "a").read_bytes() == content
     assert (bench.writer.files, bench.writer.bytes, bench.problems) == (2, 1 + len(content), [])
+
+
+def test_a_time_that_is_not_the_file_s_own_is_told_in_the_other_way(
+    bench: Bench, linked: list[bytes]
+) -> None:
+    assert make(bench, b"d/a", b"content", mtime_ns=FURTHEST_NS) == Made.WHOLE
+    assert linked == []
+    assert ["after 2262-04-11" in one.detail for one in bench.problems] == [True]
+    make(bench, b"d/b", b"content")
+    assert linked == [b"b"]
 
 
 @as_root

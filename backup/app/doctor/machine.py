@@ -17,7 +17,7 @@ from backup.config import Config
 from backup.credentials.identity import permissions_warning
 from backup.errors import InventoryNewerError, NightvaultError
 from backup.inventory.invariants import first_damage
-from backup.owners import Hazard, hazard_of_way
+from backup.owners import Hazard, hazard_of_way, set_mode
 
 _KEY = re.compile(rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}", re.IGNORECASE)
 _LARGEST, _MOST_FILES = 64 * 1024, 500
@@ -118,11 +118,7 @@ def _open_to_others(path: str, mode: int, why: str) -> Iterator[Finding]:
 
 def _chmod(path: str, mode: int) -> Callable[[], str]:
     def fix() -> str:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            os.fchmod(handle, mode)
-        finally:
-            os.close(handle)
+        set_mode(path, mode)
         return f"{path} has mode {mode:04o}"
 
     return fix

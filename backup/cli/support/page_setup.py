@@ -23,6 +23,7 @@ from backup.config.shapes import NAME, NAME_SENTENCE
 from backup.config.web import WebSettings
 from backup.daemon.client import ask
 from backup.errors import ConfigError, NightvaultError, StateDeniedError, UsageError
+from backup.owners import set_mode
 from backup.protocols import Clock
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _listening(listen: str) -> Iterator[socket.socket]:
             _remove_socket(path)
             os.fchmod(sock.fileno(), 0o660)  # the proxy is of the socket's group
             sock.bind(path)
-            os.chmod(path, 0o660)
+            set_mode(path, 0o660)
         else:
             host, _, port = listen.rpartition(":")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
