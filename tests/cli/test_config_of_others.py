@@ -14,7 +14,7 @@ from backup.app.doctor import examine
 from backup.app.vaults import identity_files
 from backup.config import load_config
 from backup.errors import ConfigError
-from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.servers import SCRIPT, Server, directory_server, replace
 from tests.support.unmeasured import unmeasured
 from tests.support.users import AS_NOBODY, NOBODY, nobody
 
@@ -130,6 +130,17 @@ def test_the_doctor_looks_at_programs_of_hooks(server: Server, tmp_path: Path) -
     assert "program" not in found()
     os.chown(script, NOBODY, 0)
     assert found()["program"].endswith(f"others can change {script}, which job main runs")
+    replace(server, f'[job.hooks]\nafter = ["{script}"]\n', "")
+    assert "program" not in found()
+    keys = '[identity]\ncertificate = "c.pem"\nprivate_key = "c.key"\n'
+    for more, who in {
+        f'[identity.renew]\ncommand = ["{script}"]\n': "the renewal of the certificate runs",
+        f'pkcs11_module = "{script}"\n': "the use of the certificate runs",
+    }.items():
+        with server.config.open("a") as config:
+            config.write(keys + more)
+        assert found()["program"].endswith(f"others can change {script}, which {who}")
+        replace(server, keys + more, "")
     server.done("backup")
 
 

@@ -81,22 +81,27 @@ def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
     if hazard is not None:
         why = "others can put keys and an inventory of their own in the place of this server's"
         yield critical("state", f"{hazard.why}: others can change {config.state_dir}", why, hazard.command)
-    for job, program in sorted(set(_programs(config))):
+    for who, program in sorted(set(_programs(config))):
         hazard = _hazard_of(program) if os.path.isabs(program) else None
         if hazard is not None:
-            what = f"{hazard.why}: others can change {program}, which job {job} runs"
+            what = f"{hazard.why}: others can change {program}, which {who} runs"
             yield critical("program", what, "whoever changes it has it run as this user", hazard.command)
 
 
 def _programs(config: Config) -> Iterator[tuple[str, str]]:
-    """Jobs, and the programs that they run as the user who backs up."""
+    """Who runs a program or library as the user who backs up, and its path."""
+    identity = config.identity
+    if identity is not None and identity.pkcs11_module:
+        yield "the use of the certificate", identity.pkcs11_module
+    if identity is not None and identity.renew is not None and identity.renew.command:
+        yield "the renewal of the certificate", identity.renew.command[0]
     for job in config.jobs:
         hooks = job.hooks
         for hook in (*hooks.before, *hooks.after, *hooks.on_failure, *hooks.finally_):
-            yield job.name, hook.run[0]
+            yield f"job {job.name}", hook.run[0]
         for command in job.command:
             if command.user is None:
-                yield job.name, command.run[0]
+                yield f"job {job.name}", command.run[0]
 
 
 def _hazard_of(path: str) -> Hazard | None:
