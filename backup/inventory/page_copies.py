@@ -76,9 +76,10 @@ class PageCopier:
                 Draft(path, beside=part) as draft,
             ):
                 _fill(source, part)
-                _for_group(draft.file.fileno(), self.group, made)
-                before = _handle_of(path)
-                draft.place()
+                with os.fdopen(os.dup(draft.file.fileno()), "rb") as handle:
+                    draft.sync()
+                    _for_group(handle.fileno(), self.group, made)
+                before = _placed(draft, path)
         except OSError as error:
             raise SpoolError(
                 f"the page's copy of the inventory cannot be written: {path}: {error.strerror}",
@@ -121,6 +122,18 @@ def _for_group(handle: int, group: int, made: int) -> None:
     os.fchown(handle, -1, group)
     os.fchmod(handle, _MODE)
     os.utime(handle, ns=(made, made))
+
+
+def _placed(draft: Draft, path: str) -> int | None:
+    """Give the copy its name; a handle of the one that had it."""
+    before = _handle_of(path)
+    try:
+        draft.place()
+    except BaseException:
+        if before is not None:
+            os.close(before)
+        raise
+    return before
 
 
 def _fill(source: sqlite3.Connection, part: str) -> None:
