@@ -64,7 +64,7 @@ def for_page(template: str, places: Places) -> str:
 
 
 def with_page(template: str) -> str:
-    """The daemon's unit where there is a page: it lets the page's group read the inventory."""
+    """The daemon's unit where there is a page: it lets the page's group read a copy of the inventory."""
     text = template.replace(_RUNS_JOBS, f"{_RUNS_JOBS} CAP_CHOWN")
     return text.replace("StateDirectoryMode=0700", "StateDirectoryMode=0750")
 

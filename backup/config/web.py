@@ -33,7 +33,7 @@ class WebSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """`[web]`: `listen` is an address and port, or `unix:PATH`; `url` is what people type.
 
     `hosts`: further names. `certificate` and `private_key`: files for TLS. `user_header`: the header by which
-    the proxy before a Unix socket says who logged in there. `group` may read the inventory and ask for what
+    the proxy before a Unix socket says who logged in there. `group` may read the copy and ask for what
     the page offers; `accounts` is the page's own file. A session ends `idle_end` seconds after its last
     request, and `absolute_end` seconds after its login.
     """
