@@ -89,6 +89,10 @@ class Entries(Sequence[RestoreEntry]):
                 some._changed[index] = known[key]
         return some
 
+    def change(self, key: int, entry: RestoreEntry) -> None:
+        """Replace an entry, as where some of its hard links are left out."""
+        self._changed[key] = entry
+
     def extra_of(self, key: int) -> Extra | None:
         """The rare attributes of an entry; reads no row if no entry has any."""
         return self._extras[self._row(key)[_EXTRA]] if self.has_extras else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.entry_versions import no_such_path
 from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
+from backup.restorer.selection.alike import AlikeNames
 from backup.restorer.selection.choice import Choice, Sieve
 from backup.restorer.selection.chunk_locations import ChunkLocations, Marks, read_chunk_locations
 from backup.restorer.selection.column import Scratch
@@ -33,6 +34,7 @@ ALL = Choice()
 _KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with the directory's path
 _EXTRA: Final = 1 + EntryRow._fields.index("extra")
 _NAMES: Final = EntryRow._fields.index("name")
+_NAME: Final = 1 + _NAMES
 _A_FILE: Final = int(EntryKind.FILE)
 _MANY: Final = 4  # from so many files in a row on, it pays to take them together
 
@@ -48,6 +50,7 @@ class Selection:
     problems: list[Problem] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)  # patterns that matched nothing, as options for a message
     scratch: Scratch = field(default_factory=Scratch)  # where its large columns are
+    alike: AlikeNames = field(default_factory=AlikeNames)
 
     @classmethod
     def of(cls, owners: Mapping[int, Owner], scratch: Scratch) -> Selection:
@@ -203,6 +206,7 @@ class _Taker:
     def take_all(self, directory: bytes, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add all rows of a directory, each with the directory's path before the fields of `EntryRow`."""
         all_rows = list(rows)
+        self._selection.alike.note(directory, [row[_NAME] for row in all_rows])
         if all(map(_is_plain, all_rows)):
             runs = [all_rows]
         else:
@@ -211,7 +215,7 @@ class _Taker:
             if _is_plain(run[0]) and len(run) >= _MANY and self._take_plain(directory, run):
                 continue
             for row in run:
-                self.take(directory, EntryRow._make(row[1:]))
+                self._take(directory, EntryRow._make(row[1:]))
 
     def _take_plain(self, directory: bytes, rows: Sequence[tuple[Any, ...]]) -> bool:
         """Add files without rare attributes together; False, and none is added, if one of them is damaged."""
@@ -232,6 +236,10 @@ class _Taker:
 
     def take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
         """Add one row to the right part of the selection, or report it."""
+        self._selection.alike.note(directory, [row.name])
+        self._take(directory, row, on_the_way=on_the_way)
+
+    def _take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
         self._enter(directory)
         path = directory + b"/" + row.name if directory else row.name
         if not self._is_below or not is_step(row.name):
@@ -258,6 +266,10 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
     """The selection without the entries (`kept`, by number) that stay as they are at the target."""
     if not kept:
         return selection
+    if selection.alike.directories:
+        every = chain(selection.directories, selection.specials, selection.files.entries)
+        named = chain.from_iterable(entry.names for entry in every)
+        selection.alike.keep(entry for entry in named if entry.number in kept)
     files = selection.files.only(*_left(selection.files.entries, kept))
     return Selection(
         directories=selection.directories.only(*_left(selection.directories, kept)),
@@ -267,6 +279,7 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
         problems=selection.problems,
         unmet=selection.unmet,
         scratch=selection.scratch,
+        alike=selection.alike,
     )
 
 

@@ -17,6 +17,7 @@ from backup.restorer.frame_opener import Opened
 from backup.restorer.selection.chunk_locations import FramePositions
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
+from backup.restorer.target.left_out import LeftOut
 from backup.restorer.target.sharing import LARGEST, Sharing
 from backup.restorer.target.write import Report, Writer
 
@@ -63,13 +64,15 @@ class Assembly:
         """Create directories, and unless `again` also empty files and entries without content."""
         for entry in self._selection.directories:
             self._writer.directory(entry)
+        left_out = LeftOut(self._selection, self._writer, self._report)
+        self._gone.update(left_out.files())
         if again:
             return
-        for entry in self._selection.specials:
+        for entry in left_out.specials():
             self._writer.special(entry)
         self._sharing.begin(memoryview(b""))
         for key, count in enumerate(self._selection.files.counts):
-            if not count:
+            if not count and key not in self._gone:
                 self._make_empty(key)
         self._sharing.settle()
 

@@ -21,6 +21,7 @@ from backup.files import mount_of
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
+from backup.restorer.selection.alike import folded
 from backup.restorer.selection.choice import Sieve, is_below
 from backup.restorer.target.confirmed import Confirmed
 from backup.restorer.target.existing import Existing
@@ -88,9 +89,14 @@ class ExtraneousFinder:
             return
         there = sorted(map(os.fsencode, os.listdir(handle)))
         self._spare_vault(directory, there)
+        others: dict[bytes, bytes] | None = None
         for name in there:
             if name in names or name.startswith(_OURS):
                 continue
+            if others is None:
+                others = {folded(other): other for other in names.difference(there)}
+            if _is_there(handle, others.get(folded(name))):
+                continue  # by another name that is this one's: the file system ignores case
             found: list[bytes] = []
             self._list(handle, name, directory, found)
             yield from (_join(relative, path) for path in found)
@@ -163,6 +169,13 @@ class ExtraneousFinder:
             return all(all_go)
         finally:
             os.close(handle)
+
+
+def _is_there(handle: int, name: bytes | None) -> bool:
+    try:
+        return name is not None and bool(os.stat(name, dir_fd=handle, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def remove_extraneous(existing: Existing, confirmed: Confirmed, report: Report) -> int:

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from backup.restorer.target.helper_process import Lent, MakerProcess
 from backup.restorer.target.making import REFUSED, FileMaker
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.owners import Owners
+from backup.restorer.target.partial_files import NEW, inode
 from backup.restorer.target.special import make_special
 
 __all__ = ["Report", "RestoreEntry", "Writer"]
@@ -83,6 +85,32 @@ class Writer(FileMaker):
         found = os.fstat(handle)
         is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
         return not (self._has_entered and is_unfinished)
+
+    def takes_as_same(self, directory: bytes, name: bytes, other: bytes) -> bool:
+        """Whether the file system has one entry for two names in a directory, as where case is ignored.
+
+        It is asked with an empty file under a temporary name, which is removed at once.
+        """
+        stem = self._parts.name_once() + b"-"
+        try:
+            handle = self._target.handle(directory)
+            os.close(os.open(stem + name, NEW, 0o600, dir_fd=handle))
+        except OSError as error:
+            return error.errno == errno.ENAMETOOLONG  # then the letters in short names are proof enough
+        try:
+            os.stat(stem + other, dir_fd=handle, follow_symlinks=False)
+        except OSError:
+            return False
+        finally:
+            os.unlink(stem + name, dir_fd=handle)
+        return True
+
+    def place(self, directory: bytes) -> tuple[int, int] | None:
+        """Device and inode of a directory at the target; None if it cannot be opened."""
+        try:
+            return inode(os.fstat(self._target.handle(directory)))
+        except OSError:
+            return None
 
     def special(self, entry: RestoreEntry) -> None:
         """Create a symlink, FIFO or device, with its hard links."""
