@@ -13,9 +13,11 @@ from msgspec.structs import replace
 
 from backup.errors import LockedError, ThrottledError, VaultError
 from backup.format import records
+from backup.format.records import ShrunkRecord
 from backup.inventory import archives
 from backup.inventory.database import create_inventory
 from backup.inventory.runs import RunKind
+from backup.inventory.shrunk import accepting
 from backup.inventory.times import micros
 from backup.model import (
     ArchiveId,
@@ -72,6 +74,18 @@ def test_what_was_given_up_goes_when_the_floor_is_over(kept: Kept) -> None:
     assert_same_tree(snapshot_of(kept.folder / "source"), _restored(kept))
     report = kept.site.prune(deletes=False)
     assert report.deleted_elsewhere == 1
+
+
+def test_nothing_goes_before_a_person_has_answered_to_what_a_source_lost(kept: Kept) -> None:
+    before, newest = kept.data(), kept.site.snapshots()[-1].number
+    lost = ShrunkRecord(newest, [(kept.site.job.sources[0], 0, 0, 30, 300)])
+    kept.site.amend(lost, kind=RunKind.MARK)
+    kept.clock.advance(FLOOR + timedelta(hours=1))
+    waiting = kept.keeper.only()
+    assert (waiting.deleted.archives, kept.data()) == (0, before)
+    assert [one.why for one in waiting.waiting] == ["shrunk"]
+    kept.site.amend(accepting(newest), kind=RunKind.MARK)
+    assert kept.keeper.only().deleted.archives == 1
 
 
 def _restored(kept: Kept) -> Any:

@@ -242,6 +242,8 @@ def test_what_a_run_stored_for_nothing_goes_unless_a_state_knows_it() -> None:
     assert [one.archive_id for one in decide(lineage, state(), floor, RULES).delete] == ["a1"]
     known = state(replace(archive(), state=ArchiveState.STORED))
     assert decide(lineage, known, floor, RULES).delete == []
+    assert decide(lineage, state(waits=[WAIT]), floor, RULES).delete == []
+    assert decide(lineage, state(), replace(floor, waits=[WAIT]), RULES).delete == []
     assert decide(server(FULL, DELTA, data(1, inventory=THEIRS)), state(), floor, RULES).delete == []
 
 

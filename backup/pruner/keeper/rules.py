@@ -63,9 +63,9 @@ def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) ->
         elif before is not None and before.number in floor.needed:
             held.add(archive.number)
     waiting = {one.job_id for state in (newest, floor) for one in state.waits}
-    for number, (archive, line, at) in enumerate(_unknown(lineage, newest, floor), 1):
-        is_held = line.label is not None and line.label.job_id in waiting
-        asked[-number] = _asked(replace(archive, number=-number), line, at, rules, is_held=is_held)
+    for number, (archive, line, job, at) in enumerate(_unknown(lineage, newest, floor), 1):
+        unknown = replace(archive, number=-number)
+        asked[-number] = _asked(unknown, line, at, rules, is_held=job in waiting)
         if archive.kind is PackKind.CATALOG and not _is_old(line, lineage, newest, floor, rules):
             needed.add(-number)
     plan = plan_prune(
@@ -97,8 +97,11 @@ def _condemned(
 
 def _unknown(
     lineage: Lineage, newest: State, floor: State
-) -> Iterator[tuple[StoredArchive, ListedArchive, datetime]]:
-    """Condemned packs that no state describes: older catalogs, and what runs stored that came to nothing."""
+) -> Iterator[tuple[StoredArchive, ListedArchive, bytes, datetime]]:
+    """Condemned packs that no state describes, with the id of the job that says so.
+
+    They are older catalogs, and what runs stored that came to nothing.
+    """
     by_pack = {one.label.pack_id: one for one in lineage.lines.values() if one.label is not None}
     for pack, (job, at) in sorted(floor.report.condemned_catalogs.items()):
         line = by_pack.get(pack)  # type: ignore[call-overload]
@@ -108,7 +111,7 @@ def _unknown(
         if label.inventory_id in lineage.inventories and label.job_id in {None, job}:
             state, no_jobs = ArchiveState.CONDEMNED, frozenset[int]()
             place = (0, pack, line.archive_id, label.kind, state, line.size, line.created_at)
-            yield StoredArchive(*place, no_jobs, {}, None, "", run_is_open=False), line, moment(at)
+            yield StoredArchive(*place, no_jobs, {}, None, "", run_is_open=False), line, job, moment(at)
 
 
 def _is_ours(line: ListedArchive, archive: StoredArchive, newest: State, lineage: Lineage) -> bool:
