@@ -45,7 +45,8 @@ def forget_after(
     A failure does not make the backup one: it is among the warnings, and in `runs`. The report has the newest
     recovery line.
     """
-    if config.job(report.job).forget_when is not ForgetWhen.AFTER_BACKUP:
+    after = config.job(report.job).forget_when is ForgetWhen.AFTER_BACKUP
+    if report.shrunk or not after:  # what was lost is told already, and that nothing is forgotten
         return report, None
     try:
         forgot = forget_job(config, report.job, clock=clock, progress=progress, stop=stop, reach=reach)

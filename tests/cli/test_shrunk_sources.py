@@ -53,6 +53,8 @@ def test_nothing_goes_before_somebody_answers_and_everything_goes_on_then(emptie
     before, there = ids(emptied), archives(emptied)
     told = night(emptied, exit_code=3)
     assert f"has lost nearly everything: it holds 0 files (0 B), and held {FILES} files" in told
+    assert told.count("has lost nearly everything") == 1
+    assert told.count("snapshots accept") == 1
     for _ in range(3):
         newest = ids(emptied)[-1]
         command = f"nightvault snapshots accept {newest[:8]}"

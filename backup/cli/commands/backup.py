@@ -272,7 +272,7 @@ def _tell(cli: Cli, report: BackupReport, forgot: Forgot | None) -> None:
         cli.warn(
             f"… and {len(report.problems) - _MOST_SHOWN} more; `nightvault snapshots --json` has them all"
         )
-    for warning in (*report.shrunk, *report.warnings):
+    for warning in report.warnings:
         cli.warn(f"warning: {warning}")
     new = size(report.bytes_new)
     text: tuple[str, ...] = (
