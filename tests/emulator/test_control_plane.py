@@ -212,7 +212,6 @@ def test_a_session_policy_limits_and_a_subject_is_seen(
     assert "because no session policy allows the s3:PutObject action" in code_and_message(denial)[1]
     subjects = aws.list_subjects()["subjects"]
     seen = next(one for one in subjects if one["x509Subject"] == "CN=host-1")
-    assert "credentials" not in seen
     assert aws.get_subject(subjectId=seen["subjectId"])["subject"]["enabled"] is True
 
 
@@ -225,7 +224,12 @@ def test_a_subject_tells_of_its_certificates(
         _session(emulator, made, leaf)
     aws.disable_profile(profileId=made["profile"]["profileId"])
     assert "is disabled" in _session(emulator, made, first)["message"]
+    bodies: list[bytes] = []
+    asked = "after-call.rolesanywhere.ListSubjects"
+    aws.meta.events.register(asked, lambda http_response, **_: bodies.append(http_response.content))
     subjects = aws.list_subjects()["subjects"]
+    assert b"lastSeenAt" in bodies[0]
+    assert b"x509CertificateData" not in bodies[0], "a list tells nothing of certificates"
     number = next(one["subjectId"] for one in subjects if one["x509Subject"] == "CN=host-1")
     subject = aws.get_subject(subjectId=number)["subject"]
     told = subject["credentials"]
@@ -235,6 +239,7 @@ def test_a_subject_tells_of_its_certificates(
         str(leaf.certificate.serial_number) for leaf in (first, second)
     ]
     assert [one["failed"] for one in told][:2] == [True, False]
+    assert len({one["serialNumber"] for one in told}) == len(told), "each once"
     assert str(stranger.certificate.serial_number) not in {one["serialNumber"] for one in told}
     assert told[0]["issuer"] == first.certificate.issuer.rfc4514_string()
     assert told[0]["seenAt"] == subject["lastSeenAt"] >= told[1]["seenAt"]
