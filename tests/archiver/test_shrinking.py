@@ -173,6 +173,17 @@ class TestOfSeveralSources:
         two.backup()
         assert not two.with_job(sources=[source / "small"]).backup().shrunk
 
+    def test_a_source_is_found_by_its_path_not_by_its_place_in_the_list(
+        self, site: Site, source: Path
+    ) -> None:
+        fill(source / "few", 5)
+        fill(source / "many", 60)
+        fill(source / "other", 60)
+        site.with_job(sources=[source / "few", source / "many"]).backup()
+        empty(source / "many", but=2)
+        (told,) = site.with_job(sources=[source / "many", source / "other"]).backup().shrunk
+        assert f"source {source}/many has" in told
+
     def test_one_in_another_counts_for_both(self, site: Site, source: Path) -> None:
         fill(source / "in", 30)
         site.backup()

@@ -319,6 +319,8 @@ class TestADiskAboveTheSource:
             assert [(one.path, one.kind) for one in report.problems] == [
                 (os.fsencode(source / "disk"), ProblemKind.UNREADABLE)
             ]
+            kept = inner.snapshots()[-1]
+            assert kept.counts == ((kept.files, kept.bytes),) == ((1, len("precious")),)
             target = restored_all(inner, source / "disk", tmp_path / f"out {night}")
             assert (target / "deep" / "file").read_text() == "precious"
         (mount.place / "deep").rmdir()
