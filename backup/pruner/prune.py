@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
@@ -176,7 +176,7 @@ class _Prune:
     def _amend(self, found: Found, report: PruneReport) -> PruneReport:
         """One catalog for each job that something changes for, each true by itself."""
         with self._inventory.reading() as tx:
-            beyond = self._beyond_recall(tx, found, self._due_elsewhere(found))
+            beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
             jobs = {one.number: one for one in runs.list_jobs(tx, self._vault.name)}
             names = pruning.snapshot_ids(tx)
         changes = self._changes(found, beyond, jobs)
@@ -233,20 +233,12 @@ class _Prune:
             changes[job] += [records.CondemnedRecord(some, at) for some in _pieces(packs)]
         return {job: some for job, some in changes.items() if job in jobs}
 
-    def _beyond_recall(
-        self, tx: Transaction, found: Found, going: Collection[int]
-    ) -> dict[int, Sequence[int]]:
-        """The forgotten snapshots, by job, that cannot come back; none of a job that waits for an answer."""
-        held = {one.job_number for one in found.waits}
-        beyond = pruning.forgotten_beyond_recall(tx, going=going)
-        return {job: numbers for job, numbers in beyond.items() if job not in held}
-
     def _would_drop(self, tx: Transaction, found: Found) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
         going = {one.number for one in found.plan.delete} | self._due_elsewhere(found)
         jobs = {one.number: one.name for one in runs.list_jobs(tx, self._vault.name)}
         names = pruning.snapshot_ids(tx)
-        beyond = self._beyond_recall(tx, found, going)
+        beyond = pruning.forgotten_beyond_recall(tx, going=going)
         return {
             jobs[job]: [names[job, one] for one in numbers] for job, numbers in beyond.items() if job in jobs
         }

@@ -79,6 +79,19 @@ class TestANight:
         empty(source)
         assert site.backup().outcome is Outcome.PARTIAL, "the newest full one is usual"
 
+    def test_an_answer_is_of_a_snapshot_that_is_there_and_never_taken_back(
+        self, site: Site, source: Path
+    ) -> None:
+        fill(source, 30)
+        site.backup()
+        empty(source)
+        shrunk = site.backup().snapshot
+        site.amend(accepting(99))
+        assert waiting(site) == [shrunk]
+        accept(site)
+        site.amend(accepting(1))
+        assert waiting(site) == []
+
     @pytest.mark.parametrize(
         ("before", "left", "is_lost"), [(30, 3, False), (30, 2, True), (20, 1, True), (19, 0, False)]
     )

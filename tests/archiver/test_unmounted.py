@@ -352,6 +352,16 @@ def test_a_source_that_is_a_symlink_is_told(site: Site, source: Path, tmp_path: 
     assert warning.startswith(f"source {source} is a symlink to {tmp_path / 'larger'}: only the symlink")
 
 
+def test_a_disk_that_the_job_leaves_out_by_now_is_no_loss(site: Site, source: Path, mount: Mount) -> None:
+    for number in range(30):
+        path = source / "disk" / f"{number}"
+        path.touch()
+        mount.inodes.add(path.stat().st_ino)
+    site.backup()
+    report = site.with_job(filters=Filters(one_file_system=True)).backup()
+    assert (report.outcome, report.shrunk, report.files) == (Outcome.DONE, (), 1)
+
+
 def test_another_disk_in_the_place_of_one_is_told_once(
     site: Site, source: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,16 @@ def test_live_files_are_stored_anew_without_a_retrieval_and_the_old_archive_goes
     assert rows(again.folder) == rows(churn.site.folder)
 
 
+def test_of_a_job_that_waits_for_an_answer_no_snapshot_is_foreseen_to_go(
+    churn: Churn, glacier_price: Price
+) -> None:
+    policy = Policy(last=1)
+    assert churn.compact(policy, price=glacier_price, only_plan=True).chosen
+    newest = churn.site.snapshots()[-1].number
+    churn.site.amend(records.ShrunkRecord(newest, [(b"/source", 1, 1, 30, 300)]))
+    assert churn.compact(policy, price=glacier_price, only_plan=True).chosen == ()
+
+
 @pytest.mark.parametrize("state", [ArchiveState.RETIRED, ArchiveState.CONDEMNED])
 def test_what_was_stored_anew_is_read_there(churn: Churn, state: ArchiveState) -> None:
     """Somebody else may have deleted the old archive, and no check has seen that yet."""
