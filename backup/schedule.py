@@ -31,6 +31,7 @@ _WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 
 _MINUTE = timedelta(minutes=1)
 _TICK = timedelta(microseconds=1)
 _TIMES_AHEAD = 8
+_MOST_SET_BACK = 3  # hours by which a clock is set back: a wall time that is over may come again
 _LEAST_SLACK = timedelta(minutes=10)
 
 
@@ -185,10 +186,13 @@ def after_missed(schedule: Schedule, last: datetime | None, now: datetime, slack
 
 
 def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:
+    here = since.astimezone(zone)
+    first, first_hour = here.date(), here.hour - _MOST_SET_BACK
     walls = (
         datetime.combine(day, time(hour, minute))
-        for day in _days(rule, since.astimezone(zone).date())
+        for day in _days(rule, first)
         for hour in rule.hours
+        if day > first or hour >= first_hour
         for minute in rule.minutes
     )
     return next(due for wall in walls if (due := _instant(wall, zone)) > since)

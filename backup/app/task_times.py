@@ -60,7 +60,7 @@ def due_at(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) ->
     if (since is not None and since > now) or (goes_on and _is_fresh(row, now)):
         return now
     due = _by_schedule(timing, timing.schedule, since, min(row.known_since, now), now)
-    coming = _near(timing.schedule, now)
+    coming = _near(timing, timing.schedule, now)
     if coming is not None and not now - SLACK <= due <= now:
         return delayed(coming, timing.jitter, timing.seed)
     return min([due, *([] if retry is None else [retry]), *([now] if goes_on else [])])
@@ -71,12 +71,16 @@ def _is_fresh(row: TaskRow, now: datetime) -> bool:
     return row.state is TaskState.WAITING or (row.began_at is not None and row.began_at >= now - SLACK)
 
 
-def _near(schedule: Schedule, now: datetime) -> datetime | None:
-    """The next time of the schedule, if it is near: what is still to be made up for is left to it."""
+def _near(timing: Timing, schedule: Schedule, now: datetime) -> datetime | None:
+    """The next time of the schedule, if it is near: what is still to be made up for is left to it.
+
+    None while an earlier one may still be looked at: else one that was waited for would wait for the next
+    one in turn, and that for ever where times are close together.
+    """
     if isinstance(schedule.rule, Every):
         return None
-    coming = next_due(schedule, now, now)
-    return coming if coming - now <= NEAR else None
+    coming = next_due(schedule, now - SLACK - timing.jitter, now)
+    return coming if now < coming <= now + NEAR else None
 
 
 def _by_schedule(
