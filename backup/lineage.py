@@ -53,6 +53,7 @@ class Family:
         self._ranks: dict[InventoryId, int] = {}
         self._claims: dict[InventoryId, dict[tuple[InventoryId, ...], int | None]] = {}
         self._read: set[InventoryId] = set()
+        self._unread: set[InventoryId] = set()
         self._accepted: dict[InventoryId, set[InventoryId]] = {}
 
     @property
@@ -75,6 +76,10 @@ class Family:
         """Take note of who signs in an inventory, by a header whose signature was verified."""
         self._signers.setdefault(inventory_id, set()).add(signer_public)
         self._ranks[inventory_id] = min(rank, self._ranks.get(inventory_id, rank))
+
+    def note_unread(self, inventories: Iterable[InventoryId]) -> None:
+        """Take note of those that a vault shows, and of which no catalog could be believed."""
+        self._unread.update(inventories)
 
     def accept(self, inventory_id: InventoryId, other: InventoryId) -> None:
         """Believe that the other one is an ancestor, by a person's word."""
@@ -108,7 +113,7 @@ class Family:
         """Its proven ancestors, nearest first."""
         signed: set[InventoryId] = set()
         for claim, rank in self._claims.get(inventory_id, {}).items():
-            if rank is not None and all(self._ranks.get(one, rank) >= rank for one in claim):
+            if rank is not None and self._may_vouch(rank, claim):
                 signed.update(claim)
         found = [
             one
@@ -124,12 +129,12 @@ class Family:
         """Ancestors that a recovery key signed for one that is an ancestor itself."""
         claims = self._claims.get(inventory_id, {}).items()
         signed = [(claim, rank) for claim, rank in claims if rank is not None]
-        return [
-            one
-            for claim, rank in signed
-            for one in claim
-            if all(self._ranks.get(each, rank) >= rank for each in claim)
-        ]
+        return [ancestor for claim, rank in signed if self._may_vouch(rank, claim) for ancestor in claim]
+
+    def _may_vouch(self, rank: int, claim: Sequence[InventoryId]) -> bool:
+        """Whether a key may speak for these: no earlier one does, or might if its word were not hidden."""
+        hides = rank > 0 and not self._unread.isdisjoint(claim)
+        return not hides and all(self._ranks.get(each, rank) >= rank for each in claim)
 
     def lineage(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
         """It and its proven ancestors."""

@@ -131,6 +131,19 @@ def test_what_is_said_and_not_proven_is_known_as_that() -> None:
     assert found.ancestors(STRANGE[0]) == (CHAIN[0],)
 
 
+def test_a_later_key_vouches_for_no_claim_while_an_ancestor_cannot_be_read() -> None:
+    """Junk under its name may hide that the first key says otherwise of it."""
+    heir = Catalog(CHAIN[1], THEIRS, CHAIN[:1], CHAIN[:1], by=OLDER)
+    found = family(heir, keys=[KEY, OLDER])
+    found.note_unread([STRANGE[0]])
+    assert found.ancestors(CHAIN[1]) == (CHAIN[0],)
+    found.note_unread([CHAIN[0]])
+    assert found.ancestors(CHAIN[1]) == ()
+    honest_one = family(Catalog(CHAIN[1], OURS, CHAIN[:1], CHAIN[:1]), keys=[KEY, OLDER])
+    honest_one.note_unread([CHAIN[0]])
+    assert honest_one.ancestors(CHAIN[1]) == (CHAIN[0],)
+
+
 # By labels and marks: hints.
 
 

@@ -175,6 +175,7 @@ class _Comparison:
     def _look_at_unknown(self) -> None:
         with self._context.inventory.reading() as tx:
             lines = compared.unknown_lines(tx, self._listing)
+        self._see_to_mark(lines)
         if not lines:
             return
         ours = {self._context.inventory.id, *self._context.inventory.ancestors}
@@ -195,6 +196,17 @@ class _Comparison:
             else:
                 orphans.append((line, label))
         self._findings += self._judge_orphans(orphans)
+
+    def _see_to_mark(self, lines: Sequence[ListedRow]) -> None:
+        """Have the next run leave this inventory's mark again, if it is gone."""
+        vault = self._context.vault
+        if not vault.traits.lists_at_once or self.is_other:
+            return
+        with self._context.inventory.reading() as tx:
+            mark = strangers.heir_mark(tx, vault.name)
+        if mark and all(mark != line.description for line in lines):
+            with self._context.inventory.writing() as tx:
+                strangers.set_heir_mark(tx, vault.name, "")
 
     def _tell_others(self, lines: Sequence[ListedRow]) -> set[bytes]:
         """Tell of others that write of this server's jobs, once for each; the packs that are told of."""

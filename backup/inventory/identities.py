@@ -97,18 +97,20 @@ def chains_begin(tx: Transaction) -> dict[bytes, int]:
     return {row[0]: row[1] or 0 for row in raw_rows(tx, sql, (Generation.FULL, *SOUND))}
 
 
-def chain_packs(tx: Transaction, vault: VaultName, inventory_id: InventoryId) -> list[tuple[int, PackId]]:
-    """The catalogs that this inventory itself wrote, as it knows, and a rebuild needs: archive and pack.
+def chain_archives(
+    tx: Transaction, vault: VaultName, inventory_id: InventoryId
+) -> list[tuple[int, ArchiveId]]:
+    """The catalogs that this inventory itself wrote, as it knows, and a rebuild needs: number and id.
 
     A pack's header has its inventory's id at byte 48 (docs/format.md, 2.1).
     """
     begins = chains_begin(tx)
-    sql = f"""SELECT j.id, c.number, a.number, a.pack_id
+    sql = f"""SELECT j.id, c.number, a.number, a.archive_id
               FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
               WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
                 AND substr(a.header, 49, 16) = {{m}}"""  # noqa: S608
     rows = raw_rows(tx, sql, (vault, *SOUND, inventory_id))
-    return [(archive, PackId(pack)) for job, number, archive, pack in rows if number >= begins.get(job, 0)]
+    return [(archive, ArchiveId(name)) for job, number, archive, name in rows if number >= begins.get(job, 0)]
 
 
 def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:

@@ -170,6 +170,14 @@ class TrustedCatalogs:
         """Ids of the jobs that the inventory wrote catalogs of."""
         return {one.catalog.job_id for one in self._all() if one.inventory_id == inventory_id}
 
+    def of_inventory(self, inventory_id: InventoryId) -> list[Member]:
+        """All catalogs of an inventory that are believed, the newest last."""
+        return sorted((member for member in self._all() if member.inventory_id == inventory_id), key=_number)
+
+    def members(self, job_id: bytes) -> list[Member]:
+        """All catalogs of a job that are believed, by whatever inventory."""
+        return [member for member in self._all() if member.catalog.job_id == job_id]
+
     def inventories(self, job_id: bytes) -> set[InventoryId]:
         """The inventories that wrote catalogs of a job."""
         return {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}

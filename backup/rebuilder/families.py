@@ -32,6 +32,7 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
         for tried in (slice(1), slice(1, _MOST_TRIED)):
             intake.fetch([one for some in left.values() for one in some[tried]])
             left = {key: some for key, some in left.items() if not intake.trusted.family.is_read(key)}
+        intake.trusted.family.note_unread(left)
         return intake.trusted.family
 
 

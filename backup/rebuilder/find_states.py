@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from backup.lineage import marks_in, strangers
-from backup.model import MIB, ArchiveId, Generation, InventoryId, Listing
+from backup.lineage import marks_in
+from backup.model import ArchiveId, Generation, InventoryId, Listing
 from backup.rebuilder.candidates import (
     by_inventory,
     candidates_of,
@@ -26,17 +26,16 @@ from backup.rebuilder.candidates import (
 from backup.rebuilder.catalog_file import CatalogFile
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.floor import accepted_later
+from backup.rebuilder.floor import acceptance, oddly_dated
 from backup.rebuilder.found import FoundJob
 from backup.rebuilder.intake import Intake, WaitsError
 from backup.rebuilder.members import Candidate, Chain, Member, OlderStateError
 from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
-from backup.rebuilder.record_ranges import MOST_NUMBERS
+from backup.rebuilder.others import MOST_LOOKED_AT, Others
 from backup.rebuilder.report import Suspicion
 
-_MOST_LOOKED_AT = 64 * MIB  # bytes of somebody else's catalog, to see whether it is an heir's
-_MOST_BELIEVED = MOST_NUMBERS // 2
-"""Labels with higher numbers are not believed: the next catalogs would get numbers out of range."""
+_MOST_AHEAD = 10_000
+"""Labels with numbers so much above all that was read say nothing: anybody can store one."""
 
 
 class StateFinder:
@@ -49,6 +48,8 @@ class StateFinder:
         self._intake = Intake(wish, context, bringer)
         self._trusted, self._known = self._intake.trusted, self._intake.known
         self._family, self._newer = self._trusted.family, self._intake.newer
+        looks = context.vault.traits.lists_at_once
+        self._others = Others(self._intake, self._resolve, looks=looks)
         self._hidden: set[ArchiveId] = set()  # left out, as the wish says
         self._looks_everywhere = False  # also at catalogs that others wrote, by their labels
 
@@ -99,21 +100,25 @@ class StateFinder:
             self._intake.give_up_all()
         for job in found:
             self._tell_old_line(job)
-        self._tell_others(inventory_id, jobs)
+        self._others.tell(inventory_id, jobs)
         self._tell_left_out(jobs, found)
         return inventory_id, sorted(found, key=lambda job: job.name)
 
     def next_catalog(self, job: FoundJob) -> int:
         """A number above every catalog of the job that anything here speaks of."""
         own = self.claimed(job.owner)
-        said = [
-            one.label.number
-            for one in self._known.candidates.values()
-            if one.label.job_id in {job.id, None}
-            and one.label.inventory_id in own
-            and one.label.number < _MOST_BELIEVED
+        believed = [
+            member.catalog.number for member in self._trusted.members(job.id) if member.inventory_id in own
         ]
-        return max(said, default=0) + 1 + len(job.not_covered)
+        top = max([*believed, job.line.number if job.line else 0, job.chain.number if job.chain else 0])
+        said = [
+            candidate.label.number
+            for candidate in self._known.candidates.values()
+            if candidate.label.job_id in {job.id, None}
+            and candidate.label.inventory_id in own
+            and candidate.label.number <= top + _MOST_AHEAD
+        ]
+        return max([top, *said]) + 1 + len(job.not_covered)
 
     def _choose(self) -> tuple[InventoryId, list[FoundJob]]:
         """The inventory that is meant, or one that goes on from it, where the line is old."""
@@ -158,56 +163,6 @@ class StateFinder:
                 f"{job.line.number} any more; this is the state of catalog {job.chain.number}"
             )
 
-    def _tell_others(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
-        """Name catalogs of these jobs by inventories that are neither of the lineage nor heirs of it."""
-        listed = {one.label.pack_id: one for one in self._known.candidates.values() if one.created_at}
-        labels, ids = [one.label for one in listed.values()], {job.id for job in jobs}
-        self._look_at_others(
-            {one.inventory_id for one in strangers(labels, self._lineage(inventory_id), ids)}
-        )
-        for heir in sorted(self._family.heirs(inventory_id)):
-            text = (
-                f"inventory {heir.hex()} was rebuilt from this one and goes on: --inventory {heir.hex()[:8]}"
-            )
-            self.suspect("heir", "", text)
-        unknown = {one for one in self._family.claimed(inventory_id) if not self._family.knows(one)}
-        for stranger in strangers(labels, self._lineage(inventory_id) | unknown, ids):
-            pack = stranger.pack_id.hex()
-            if self._trusted.is_accepted(stranger.inventory_id, stranger.pack_id):
-                continue
-            detail = (
-                f"catalog {stranger.number} (pack {pack}) of job {stranger.job_id.hex()[:8]} is by inventory "
-                f"{stranger.inventory_id.hex()}, which nothing proves to be this server's; it was not used"
-            )
-            self.suspect("not-its-own", listed[stranger.pack_id].archive_id, detail)
-        for job in jobs:
-            for member in self._trusted.outside(job.id, inventory_id):
-                self._tell_outside(member, listed.get(member.header.fields.pack_id))
-
-    def _lineage(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
-        """The inventory, its ancestors and its heirs."""
-        return self._family.lineage(inventory_id) | self._family.heirs(inventory_id)
-
-    def _look_at_others(self, inventories: set[InventoryId]) -> None:
-        """Bring a catalog of each, where that costs no wait: it may be an heir's."""
-        if self._context.vault.traits.lists_at_once:
-            candidates = by_inventory(self._known.candidates.values())
-            unknown = [one for one in sorted(inventories) if not self._family.knows(one)]
-            small = [[each for each in candidates[one] if each.size <= _MOST_LOOKED_AT] for one in unknown]
-            self._intake.fetch([max(some, key=_number) for some in small if some])
-            for one in unknown:
-                self._resolve(one)
-
-    def _tell_outside(self, member: Member, candidate: Candidate | None) -> None:
-        """Name one that only its header, and not its label, shows to be by somebody else."""
-        pack = member.header.fields.pack_id.hex()
-        shown = candidate is not None and candidate.label.inventory_id == member.inventory_id
-        if not shown and not self._trusted.is_accepted(member.inventory_id, member.header.fields.pack_id):
-            detail = (
-                f"catalog {member.catalog.number} (pack {pack}) is by inventory {member.inventory_id.hex()}"
-            )
-            self.suspect("not-its-own", member.archive_id, f"{detail}; it was not used")
-
     def _tell_left_out(self, jobs: Sequence[FoundJob], found: Sequence[FoundJob]) -> None:
         """Name the jobs of the lineage that the new inventory will not have."""
         for job in jobs:
@@ -225,10 +180,14 @@ class StateFinder:
             self._known.listing = listing
             self._intake.learn_sizes(listing)
             listed = candidates_of(listing)
+            has_clock = not self._context.vault.traits.lists_for_nothing
+            accepted = acceptance(listed, listing.as_of, has_clock=has_clock)
             if self._wish.floor:
-                self._hidden |= self._wish.floor.hidden(listed, listing.as_of)
+                self._hidden |= self._wish.floor.hidden(listed, accepted)
             if self._wish.before:
-                self._hidden |= accepted_later(listed, listing.as_of, self._wish.before)
+                self._hidden |= {archive for archive, at in accepted.items() if at > self._wish.before}
+                for archive, detail in oddly_dated(listed, accepted, self._wish.before):
+                    self.suspect("newer", archive, detail)
             self._learn(listed)
 
     def _learn(self, candidates: Sequence[Candidate]) -> None:
@@ -261,7 +220,11 @@ class StateFinder:
 
         Descriptions name them, headers decide: one that only headers know of is found with the others'.
         """
-        self._intake.fetch([one for one in self._known.candidates.values() if one.label.job_id is None])
+        unnamed = [one for one in self._known.candidates.values() if one.label.job_id is None]
+        own = {inventory_id, *self._family.claimed(inventory_id)}
+        self._intake.fetch(
+            [one for one in unnamed if one.label.inventory_id in own or one.size <= MOST_LOOKED_AT]
+        )
         lines = {line.job_id: line for line in self._wish.lines}
         first = sorted(self._labelled({inventory_id}))
         self._intake.fetch(
@@ -330,14 +293,32 @@ class StateFinder:
                 continue
             self._newer.note(job, self._family.lineage(inventory_id), chain)
             if chain is not None and chain.gap is None:
-                job.chain = chain
-                return
+                later = self._later(job, inventory_id, chain)
+                if not later:
+                    job.chain = chain
+                    return
+                self._intake.fetch(later)
+                continue
             is_elsewhere = chain is None and is_exhausted(job, inventory_id, offered, self._known)
             looks_further = not is_elsewhere and self._more(job, offered)
             if not looks_further and not self._believe_others():
                 job.chain = self._chain(job, inventory_id, only_whole=True)
                 self._newer.note(job, self._family.lineage(inventory_id), job.chain)
                 return
+
+    def _later(self, job: FoundJob, inventory_id: InventoryId, chain: Chain) -> list[Candidate]:
+        """Catalogs of the lineage that are newer by their labels, and were not asked for yet.
+
+        Others' labels, and copies of its own old catalogs under other labels, may have led past them.
+        """
+        if self._wish.tip is not None:
+            return []
+        own = self._family.lineage(inventory_id)
+        return [
+            candidate
+            for candidate in self._intake.offered(job.id, own)
+            if candidate.label.number > chain.number and candidate.archive_id not in self._known.seen
+        ]
 
     def _chain(self, job: FoundJob, inventory_id: InventoryId, *, only_whole: bool = False) -> Chain | None:
         return self._trusted.chain(

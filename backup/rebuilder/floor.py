@@ -8,7 +8,7 @@ server cannot choose. Of a job that is younger than the floor, everything stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,13 +24,18 @@ from backup.rebuilder.members import Candidate
 _AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
 
 
-def acceptance(candidates: Sequence[Candidate], as_of: datetime) -> dict[ArchiveId, datetime]:
+def acceptance(
+    candidates: Sequence[Candidate], as_of: datetime, *, has_clock: bool
+) -> dict[ArchiveId, datetime]:
     """When the vault accepted each catalog of a list of that time, as far as the dates can be right.
 
-    None is earlier than one of a lower number of its inventory and job; one from the future is as old as
-    that. So a date that was set wrong, where the vault has no clock of its own, shifts nothing by more than a
-    night, and what others stored shifts nothing at all.
+    One from the future is as old as the list. Where the vault has no clock of its own (a directory), none is
+    earlier than one of a lower number of its inventory and job, so that a date that was set wrong shifts
+    nothing by more than a night. Elsewhere only its date counts: anybody may store a label with a low number.
     """
+    if has_clock:
+        dated = [(each.archive_id, each.created_at) for each in candidates]
+        return {archive: at if at <= as_of + _AHEAD else as_of for archive, at in dated if at is not None}
     found: dict[ArchiveId, datetime] = {}
     newest: dict[tuple[InventoryId, bytes | None], datetime] = {}
     for one in sorted(candidates, key=lambda each: (each.label.number, each.archive_id)):
@@ -43,9 +48,18 @@ def acceptance(candidates: Sequence[Candidate], as_of: datetime) -> dict[Archive
     return found
 
 
-def accepted_later(candidates: Sequence[Candidate], as_of: datetime, moment: datetime) -> set[ArchiveId]:
-    """The catalogs that the vault accepted after a moment."""
-    return {archive for archive, at in acceptance(candidates, as_of).items() if at > moment}
+def oddly_dated(
+    candidates: Sequence[Candidate], accepted: Mapping[ArchiveId, datetime], moment: datetime
+) -> list[tuple[ArchiveId, str]]:
+    """The catalogs that a moment leaves out although their own dates are earlier, each with a sentence."""
+    return [
+        (
+            each.archive_id,
+            f"catalog {each.label.number} is left out: a lower number is dated later, so its date is odd",
+        )
+        for each in candidates
+        if each.created_at is not None and each.created_at <= moment < accepted[each.archive_id]
+    ]
 
 
 class Floor(Struct, frozen=True):
@@ -57,10 +71,11 @@ class Floor(Struct, frozen=True):
     at: datetime
     inventories: Collection[InventoryId] | None = None
 
-    def hidden(self, candidates: Sequence[Candidate], as_of: datetime) -> set[ArchiveId]:
+    def hidden(
+        self, candidates: Sequence[Candidate], accepted: Mapping[ArchiveId, datetime]
+    ) -> set[ArchiveId]:
         """The full catalogs that would begin a state later than the floor, where an older one is there."""
         by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}
-        accepted = acceptance(candidates, as_of)
         own = self.inventories
         for one in (
             candidates if own is None else [one for one in candidates if one.label.inventory_id in own]

@@ -53,20 +53,17 @@ class Intake:
         self.refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
         self.wrong_key: RecoveryKeyError | None = None
         self._largest: dict[InventoryId, int] = {}  # bytes that a catalog may have
-        self._jobs_of_archives: dict[ArchiveId, bytes] = {}  # as the headers say
+        self._places: dict[ArchiveId, tuple[bytes, InventoryId]] = {}  # job and inventory, as headers say
 
     def offered(self, job_id: bytes, inventories: Collection[InventoryId] | None = None) -> list[Candidate]:
         """The archives that may be a job's catalogs by these inventories, None for all; headers decide."""
-        ours = {file for file, start in self._jobs_of_archives.items() if start == job_id}
-        return [
-            one
-            for one in self.known.candidates.values()
-            if one.archive_id in ours
-            or (
-                one.label.job_id in {job_id, None}
-                and (inventories is None or one.label.inventory_id in inventories)
-            )
-        ]
+        found: list[Candidate] = []
+        for candidate in self.known.candidates.values():
+            said = candidate.label.job_id or job_id, candidate.label.inventory_id
+            job, inventory = self._places.get(candidate.archive_id, said)
+            if job == job_id and (inventories is None or inventory in inventories):
+                found.append(candidate)
+        return found
 
     def fetch(self, wanted: Sequence[Candidate]) -> None:
         """Bring catalogs down, all at once, and take in those that can be believed. `WaitsError`."""
@@ -227,7 +224,7 @@ class Intake:
         member = self.trusted.add(one.archive_id, file.header)
         self._compare_label(one, file.header)
         if file.header.fields.catalog is not None:
-            self._jobs_of_archives[one.archive_id] = file.header.fields.catalog.job_id
+            self._places[one.archive_id] = file.header.fields.catalog.job_id, file.header.fields.inventory_id
         if member is None:
             self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
             return

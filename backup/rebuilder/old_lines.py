@@ -13,7 +13,7 @@ from backup.model import InventoryId
 from backup.rebuilder.candidates import of_line, several_inventories
 from backup.rebuilder.catalog_chain import TrustedCatalogs
 from backup.rebuilder.found import FoundJob, Known
-from backup.rebuilder.members import Candidate, Chain
+from backup.rebuilder.members import Candidate, Chain, Member, QuestionError
 from backup.rebuilder.report import Suspicion
 
 
@@ -29,16 +29,35 @@ def is_exhausted(
 def successor_of(inventory_id: InventoryId, trusted: TrustedCatalogs, known: Known) -> InventoryId | None:
     """The inventory that goes on from that one, the last that was rebuilt.
 
-    `UsageError` where there are several, of which none was rebuilt from another.
+    `UsageError` where there are several, of which none was rebuilt from another; `QuestionError` where only
+    its own word says so, as the vault has nothing of that one any more that could prove it.
     """
     family = trusted.family
     heirs = family.heirs(inventory_id)
-    if not heirs and not family.knows(inventory_id):  # nothing of it is left that could prove it
+    is_proven = bool(heirs)
+    if not heirs and not family.knows(inventory_id):
         heirs = family.claiming(inventory_id)
     last = family.last(heirs)
     if len(last) > 1:
         raise several_inventories(known.candidates.values(), last)
-    return next(iter(last), None)
+    successor = next(iter(last), None)
+    if successor is not None and not is_proven:
+        _ask(inventory_id, trusted.of_inventory(successor), trusted)
+    return successor
+
+
+def _ask(inventory_id: InventoryId, members: Sequence[Member], trusted: TrustedCatalogs) -> None:
+    """`QuestionError` unless a person said that one of these catalogs belongs there."""
+    packs = [member.header.fields.pack_id for member in members]
+    if any(trusted.is_accepted(member.inventory_id, member.header.fields.pack_id) for member in members):
+        return
+    heir = members[-1].inventory_id.hex() if members else ""
+    raise QuestionError(
+        f"the vault holds nothing of inventory {inventory_id.hex()} any more. Inventory {heir} says that it "
+        "was rebuilt from it, and nothing proves that",
+        advice=f"if it is this server's, give --accept {packs[-1].hex() if packs else 'PACK-ID'}; if it is "
+        "not, somebody else wrote it: do not accept it",
+    )
 
 
 def needless(

@@ -213,7 +213,10 @@ class _Building:
     def _accepted(self) -> Mapping[ArchiveId, datetime]:
         """When the vault accepted each catalog, as its list says."""
         listing = self._finder.listing
-        return acceptance(candidates_of(listing), listing.as_of) if listing else {}
+        if listing is None:
+            return {}
+        has_clock = not self._context.vault.traits.lists_for_nothing
+        return acceptance(candidates_of(listing), listing.as_of, has_clock=has_clock)
 
     def _identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """The identities of the vault; left to the next backup where no list was needed, or is allowed."""

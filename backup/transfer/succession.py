@@ -7,7 +7,7 @@ builds upon nothing that the vault's list does not show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ from backup.inventory.identities import KnownCatalog
 from backup.inventory.strangers import OpenStranger
 from backup.lineage import Stranger, heirs_by_marks, marks_in
 from backup.lineage import strangers as strangers_among
-from backup.model import ArchiveLabel, ByteRange, ListedArchive, PackId, Tier, VaultName
+from backup.model import ArchiveLabel, ByteRange, ListedArchive, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
 from backup.transfer.retry import Patience
@@ -88,7 +88,7 @@ def require_vault(
     with inventory.writing() as tx:
         jobs = strangers.job_ids(tx, vault.name)
         passed = strangers.passed_catalogs(tx)
-        labels = [label for label, _ in shown.catalogs if label.pack_id not in passed]
+        labels = [each.label for each in shown.catalogs if each.label.pack_id not in passed]
         hints += strangers_among(labels, {inventory.id, *inventory.ancestors}, jobs)
         found = strangers.note_strangers(tx, vault.name, hints, clock.now())
     if note is not None:
@@ -98,36 +98,38 @@ def require_vault(
     return found
 
 
-class Shown(Struct, frozen=True):
-    """The part of a vault's list that counts before a run: catalogs with their times, and marks of heirs.
+class ShownCatalog(Struct, frozen=True):
+    """A catalog by its label; `archive` where it can be read at once."""
 
-    `is_complete`: every catalog of this inventory since its jobs' newest full ones is among them. `archives`:
-    by pack, where they can be read at once.
+    label: ArchiveLabel
+    created_at: datetime
+    archive: ListedArchive | None = None
+
+
+class Shown(Struct, frozen=True):
+    """The part of a vault's list that counts before a run: catalogs, and marks of heirs.
+
+    `is_complete`: every catalog of this inventory since its jobs' newest full ones is among them.
     """
 
-    catalogs: Sequence[tuple[ArchiveLabel, datetime]]
+    catalogs: Sequence[ShownCatalog]
     marks: Sequence[HeirMark]
     is_complete: bool
-    archives: Mapping[PackId, ListedArchive] = {}
 
 
 def look(inventory: Inventory, vault: Vault, patience: Patience) -> Shown:
     """What the vault shows now; where lists take hours, what the newest one that was fetched shows."""
-    at_once = vault.traits.lists_at_once
-    with inventory.reading() as tx:
-        if at_once:
+    if vault.traits.lists_at_once:
+        with inventory.reading() as tx:
             begins = identities.chains_begin(tx)
-        else:
-            jobs = strangers.job_ids(tx, vault.name)
-            lines = strangers.shown_catalogs(tx, vault.name, inventory.id, jobs)
-    listed: Sequence[ListedArchive] = ()
-    if at_once:
         listed = patience.call(lambda: vault.newest_catalogs(inventory.id, begins))
-        lines = [(line.description, line.created_at) for line in listed]
+        found = [ShownCatalog(line.label, line.created_at, line) for line in listed if line.label is not None]
+        return Shown(found, marks_in(line.description for line in listed), is_complete=True)
+    with inventory.reading() as tx:
+        lines = strangers.shown_catalogs(tx, vault.name, inventory.id, strangers.job_ids(tx, vault.name))
     labels = [(parse_description(description), at) for description, at in lines]
-    marks = marks_in(description for description, _ in lines)
-    archives = {line.label.pack_id: line for line in listed if line.label is not None}
-    return Shown([(label, at) for label, at in labels if label is not None], marks, at_once, archives)
+    found = [ShownCatalog(label, at) for label, at in labels if label is not None]
+    return Shown(found, marks_in(description for description, _ in lines), is_complete=False)
 
 
 # Is the inventory as new as the vault.
@@ -136,9 +138,13 @@ def look(inventory: Inventory, vault: Vault, patience: Patience) -> Shown:
 class Ahead(Struct, frozen=True):
     """A catalog of this inventory in the vault that it never wrote, though it is as new as its newest."""
 
-    label: ArchiveLabel
-    created_at: datetime
+    shown: ShownCatalog
     known: KnownCatalog | None  # the job's newest that the inventory knows
+
+    @property
+    def label(self) -> ArchiveLabel:
+        """What its description says."""
+        return self.shown.label
 
     def told(self) -> str:
         """Both, with numbers and dates."""
@@ -148,7 +154,9 @@ class Ahead(Struct, frozen=True):
             if self.known
             else "here there is none"
         )
-        return f"catalog {self.label.number} of {job}, of {self.created_at:%Y-%m-%d %H:%M} UTC, and {ours}"
+        return (
+            f"catalog {self.label.number} of {job}, of {self.shown.created_at:%Y-%m-%d %H:%M} UTC, and {ours}"
+        )
 
 
 def _refuse_older(
@@ -167,17 +175,17 @@ def _refuse_older(
     with inventory.reading() as tx:
         known = identities.newest_known(tx)
         newer = [
-            Ahead(label, created_at, known.get(label.job_id or b""))
-            for label, created_at in shown.catalogs
-            if label.is_catalog_of(inventory.id)
+            Ahead(each, known.get(each.label.job_id or b""))
+            for each in shown.catalogs
+            if each.label.is_catalog_of(inventory.id)
         ]
         newer = [one for one in newer if one.known is None or one.label.number >= one.known.number]
         unknown = identities.unknown_packs(tx, (one.label.pack_id for one in newer))
         unknown -= strangers.passed_catalogs(tx)
     newer = [one for one in newer if one.label.pack_id in unknown]
-    for ahead in sorted(newer, key=lambda one: (one.created_at, one.label.number), reverse=True):
-        pack = ahead.label.pack_id
-        if pack not in shown.archives or _may_be_by(by, vault, shown.archives[pack], patience):
+    for ahead in sorted(newer, key=lambda one: (one.shown.created_at, one.label.number), reverse=True):
+        pack, archive = ahead.label.pack_id, ahead.shown.archive
+        if archive is None or _may_be_by(by, vault, archive, patience):
             raise OlderInventoryError(
                 f"this inventory is older than what it wrote: vault {vault.name} holds {ahead.told()}",
                 advice=f"{OLDER}. {accept_made_up(vault.name, pack)}",
@@ -217,10 +225,10 @@ def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown, note: Callab
     """Mark catalogs of this inventory as lost that a rebuild needs and the vault does not show any more."""
     if not shown.is_complete:
         return
-    there = {label.pack_id for label, _ in shown.catalogs}
+    there = {each.archive.archive_id for each in shown.catalogs if each.archive is not None}
     with inventory.reading() as tx:
-        chain = identities.chain_packs(tx, vault.name, inventory.id)
-    missing = [number for number, pack in chain if pack not in there]
+        chain = identities.chain_archives(tx, vault.name, inventory.id)
+    missing = [number for number, archive_id in chain if archive_id not in there]
     if missing:
         with inventory.writing() as tx:
             lost.mark(tx, missing, ArchiveState.LOST)

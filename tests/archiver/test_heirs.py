@@ -20,6 +20,7 @@ from backup.model import ByteRange, Generation, InventoryId, PackId, PackKind, T
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.context import Wish
 from backup.transfer.answers import accept_catalogs
+from backup.vault.directory import DirectoryVault
 from tests.support.archives import store
 from tests.support.backups import INVENTORY_ID, Site, recovery_key
 from tests.support.checking import check, kinds, query
@@ -287,3 +288,34 @@ def test_a_full_catalog_that_is_gone_is_stored_anew(shared: SharedVault) -> None
     back = shared.heir(first, "back")
     assert [snapshot.id for snapshot in back.snapshots()] == [snapshot.id for snapshot in first.snapshots()]
     shared.assert_whole(back, shared.folder / "out")
+
+
+def test_a_full_catalog_is_gone_though_something_else_bears_its_pack_id(shared: SharedVault) -> None:
+    """Another server can label what it likes: the archive itself must be there."""
+    if not shared.vault.traits.lists_at_once:
+        pytest.skip("a list is hours old there")
+    first = shared.first(2)
+    own = [line for line in listing_of(first).archives if line.label and line.label.kind is PackKind.CATALOG]
+    shared.vault.delete_archives({line.archive_id: None for line in own})
+    for line in own:
+        assert line.label is not None
+        store(shared.vault, b"a decoy", replace(line.label, job_id=None))
+    shared.night(first, "after it")
+    machine = shared.bare(first, "again")
+    assert machine.rebuild(Wish(inventory=first.inventory.id.hex()), wait=shared.wait).state == "done"
+
+
+def test_a_mark_that_is_gone_is_left_again(shared: SharedVault) -> None:
+    """A check has the whole list: the run after it leaves the mark, which stops the old machine."""
+    if not isinstance(shared.vault, DirectoryVault):
+        pytest.skip("only a directory lets go of a mark")
+    heir = shared.heir(shared.first(2), "heir")
+    shared.night(heir, "of the heir")
+    marks = shared.marks()
+    assert marks
+    for path in (shared.folder / "vault").rglob("*heir-*"):
+        path.unlink()
+    assert shared.marks() == []
+    check(heir)
+    shared.night(heir, "after the check")
+    assert shared.marks() == marks

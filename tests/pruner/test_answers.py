@@ -133,6 +133,35 @@ def test_a_keeper_is_not_held_up_by_inventories_that_somebody_invents(site: Site
     assert len(closely) == 21
 
 
+def test_an_answer_for_one_server_is_none_for_another(site: Site, tmp_path: Path) -> None:
+    """What the report on a thief advises says nothing of what that thief stored of the server's job."""
+    site.with_job(name="second").backup()
+    thief = stranger(site, tmp_path / "thief")
+    forged_full(thief, site)
+    keeper = keeper_of(site, tmp_path / "keeper")
+    reports = {one.inventory: one for one in keeper.keep().inventories}
+    ours, theirs = site.inventory.id.hex(), STRANGER_ID.hex()
+    asked = re.findall("--accept ([0-9a-f]{32})", reports[theirs].advice)
+    keeper.accept = asked
+    reports = {one.inventory: one for one in keeper.keep().inventories}
+    assert "not-its-own" not in reports[theirs].stopped
+    assert "not-its-own" in reports[ours].stopped
+    thief.close()
+
+
+def test_a_mark_of_a_server_for_itself_stops_no_keeper(site: Site, tmp_path: Path) -> None:
+    """Anybody can leave one; nobody could answer to it."""
+    own = site.inventory.id
+    site.vault.add_mark(HeirMark(own, own, site.keys.signer.public, bytes(64)).to_text())
+    for _ in range(8):
+        site.clock.sleep(86400)
+        site.backup()
+    keeper = keeper_of(site, tmp_path / "keeper")
+    for _ in range(2):
+        site.clock.sleep(40 * 86400)
+        assert not any(one.stopped for one in keeper.keep().inventories)
+
+
 def test_a_message_names_no_more_than_twenty_others() -> None:
     """Whoever may store makes up ten thousand: the next message names the next ones."""
     ids = [number.to_bytes(16) for number in range(25)]

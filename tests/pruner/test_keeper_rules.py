@@ -286,7 +286,7 @@ def test_catalogs_of_the_job_by_somebody_else_stop_both_until_a_person_answers()
         with pytest.raises(PruneStoppedError, match="not-its-own") as caught:
             require_its_own(one)
         assert f"--accept {one.strangers[0].pack_id.hex()}" in caught.value.advice
-    answers = {pair_of(one) for one in ours.strangers}
+    answers = {(ours.name, pair_of(one)) for one in ours.strangers}
     ours, theirs = lineages(listing, family(THEIRS), answers)
     require_its_own(ours)
     with pytest.raises(PruneStoppedError, match="not-its-own"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backup.format import records
 from backup.inventory.times import micros
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
-from backup.rebuilder.floor import Floor, acceptance, accepted_later
+from backup.rebuilder.floor import Floor, acceptance, oddly_dated
 from backup.rebuilder.members import Candidate
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -30,16 +30,20 @@ def listed(number: int, days_ago: float, *, full: bool = False, job: bytes = JOB
     return Candidate(ArchiveId(f"{job.hex()[:2]}{number}"), 1, label, None, NOW - days_ago * DAY)
 
 
+def hidden(floor: Floor, candidates: list[Candidate]) -> set[ArchiveId]:
+    return floor.hidden(candidates, acceptance(candidates, NOW, has_clock=True))
+
+
 def test_full_catalogs_above_the_floor_are_hidden_where_an_older_one_is_there() -> None:
     floor = Floor(NOW - 30 * DAY)
     old, at_it, new, newer = (
         listed(number, days, full=True) for number, days in ((1, 60), (4, 30), (7, 29), (9, 1))
     )
     deltas = [listed(2, 59), listed(8, 2)]
-    assert floor.hidden([old, at_it, new, newer, *deltas], NOW) == {new.archive_id, newer.archive_id}
-    assert floor.hidden([new, newer, *deltas], NOW) == {newer.archive_id}, "a young job begins with its first"
+    assert hidden(floor, [old, at_it, new, newer, *deltas]) == {new.archive_id, newer.archive_id}
+    assert hidden(floor, [new, newer, *deltas]) == {newer.archive_id}, "a young job begins with its first"
     other = listed(1, 5, full=True, job=OTHER)
-    assert floor.hidden([old, new, other], NOW) == {new.archive_id}, "each job by itself"
+    assert hidden(floor, [old, new, other]) == {new.archive_id}, "each job by itself"
 
 
 def test_what_is_taken_away_since_the_floor_stays_and_dates_are_the_vaults() -> None:
@@ -58,7 +62,9 @@ def test_what_is_taken_away_since_the_floor_stays_and_dates_are_the_vaults() -> 
 
 @given(st.lists(st.floats(-4000, 4000), min_size=1, max_size=12))
 def test_dates_rise_with_numbers_and_none_is_from_the_future(days: list[float]) -> None:
-    found = list(acceptance([listed(number, one) for number, one in enumerate(days, 1)], NOW).values())
+    found = list(
+        acceptance([listed(number, one) for number, one in enumerate(days, 1)], NOW, has_clock=False).values()
+    )
     right = [NOW - one * DAY for one in days if one >= -1]
     assert all(at in right or at == NOW for at in found)
     first = next((number for number, one in enumerate(days) if one >= -1), len(days))
@@ -71,6 +77,9 @@ def test_dates_rise_with_numbers_and_none_is_from_the_future(days: list[float]) 
 def test_a_date_that_was_set_back_shifts_nothing_by_more_than_a_night() -> None:
     nights = [listed(number, 40 - number) for number in range(1, 10)]
     odd = [listed(10, 4000), listed(11, -4000), listed(12, 28)]
-    found = acceptance([*nights, *odd], NOW)
+    found = acceptance([*nights, *odd], NOW, has_clock=False)
     assert found["6a10"] == found["6a11"] == NOW - 31 * DAY  # type: ignore[index]
-    assert accepted_later([*nights, *odd], NOW, NOW - 30 * DAY) == {"6a12"}
+    assert {archive for archive, at in found.items() if at > NOW - 30 * DAY} == {"6a12"}
+    dated = acceptance([*nights, *odd], NOW, has_clock=True)
+    assert [dated[archive] for archive in ("6a10", "6a11", "6a12")] == [NOW - 4000 * DAY, NOW, NOW - 28 * DAY]  # type: ignore[index]
+    assert [archive for archive, _ in oddly_dated([*nights, *odd], found, NOW - 32 * DAY)] == ["6a10"]

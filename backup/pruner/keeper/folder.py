@@ -37,13 +37,17 @@ class Done(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A person's word that a pair of inventory and job takes no part in another server's."""
+    """A person's word that a pair of inventory and job takes no part in another server's.
+
+    `asker` is the name (`Lineage.name`) of that server; without one it is said for all.
+    """
 
     vault: VaultName
     pair: str
     pack: str
     who: str
     at: datetime
+    asker: str = ""
 
 
 class KeeperFolder:
@@ -94,9 +98,9 @@ class KeeperFolder:
                     with suppress(FileExistsError):
                         os.link(os.path.join(self.family, name), os.path.join(asked, name))
 
-    def answers(self, vault: VaultName) -> set[str]:
-        """The pairs of inventory and job (`lineages.pair_of`) that a person answered to, in a vault."""
-        return {one.pair for one in self._answers() if one.vault == vault}
+    def answers(self, vault: VaultName) -> set[tuple[str, str]]:
+        """Who asked, and about which pair (`lineages.pair_of`), where a person answered, in a vault."""
+        return {(one.asker, one.pair) for one in self._answers() if one.vault == vault}
 
     def has_answered(self, vault: VaultName, pack: str) -> bool:
         """Whether somebody answered to that pack before."""
@@ -106,10 +110,12 @@ class KeeperFolder:
             for inventory, one in known
         )
 
-    def answer(self, vault: VaultName, found: Sequence[Stranger], who: str, now: datetime) -> set[str]:
-        """Keep a person's word that these take no part; returns all answers in that vault."""
+    def answer(
+        self, vault: VaultName, found: Sequence[tuple[str, Stranger]], who: str, now: datetime
+    ) -> set[tuple[str, str]]:
+        """Keep a person's word that these take no part for those who ask; all answers in that vault."""
         known = self._answers()
-        new = [Answer(vault, pair_of(one), one.pack_id.hex(), who, now) for one in found]
+        new = [Answer(vault, pair_of(one), one.pack_id.hex(), who, now, asker) for asker, one in found]
         write_durably(self._answered, msgspec.json.encode([*known, *new]), beside=f"{self._answered}.new")
         return self.answers(vault)
 

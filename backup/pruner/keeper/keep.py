@@ -180,23 +180,26 @@ def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) ->
     except WaitsError as wait:
         return str(wait)
     answers = folder.answers(context.vault.name)
+    has_clock = not context.vault.traits.lists_for_nothing
     if context.accept:
-        every = [one for lineage in lineages(listing, family, answers) for one in lineage.strangers]
+        known = lineages(listing, family, answers, has_clock=has_clock)
+        every = [(lineage.name, one) for lineage in known for one in lineage.strangers]
         for pack in context.accept:
             named = {
                 one.inventory_id: one.pack_id
-                for one in every
+                for _, one in every
                 if is_named(one.inventory_id, one.pack_id, pack)
             }
             require_one(named.items(), pack)
-            meant = [one for one in every if one.inventory_id in named]
+            asks = {name for name, one in every if is_named(one.inventory_id, one.pack_id, pack)}
+            meant = [(name, one) for name, one in every if name in asks and one.inventory_id in named]
             if not meant and not folder.has_answered(context.vault.name, pack):
                 raise UsageError(
                     f"nothing in vault {context.vault.name} waits for an answer on {pack}",
                     advice="give the pack id, or its first 8 digits or more, as this command names it",
                 )
             answers = folder.answer(context.vault.name, meant, context.who, context.clock.now())
-    return lineages(listing, family, answers)
+    return lineages(listing, family, answers, has_clock=has_clock)
 
 
 def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> RebuildContext:

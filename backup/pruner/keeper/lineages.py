@@ -58,6 +58,11 @@ class Lineage(Struct, frozen=True):
     ancestors: frozenset[InventoryId] = frozenset()
     named_by: Mapping[InventoryId, Collection[InventoryId]] = {}
 
+    @property
+    def name(self) -> str:
+        """What stays the same of it as long as no other inventory is found to be of it."""
+        return min(self.inventories).hex()
+
     def is_named_by_others(self, inventory_id: InventoryId) -> bool:
         """Whether another server has catalogs of an inventory, or says that it follows it."""
         return not self.inventories >= set(self.named_by.get(inventory_id, ()))
@@ -73,12 +78,20 @@ def _pair(catalog: ListedArchive) -> str:
     return f"{label.inventory_id.hex()} {(label.job_id or NO_JOB).hex()}" if label else ""
 
 
-def lineages(listing: Listing, family: Family, answered: Collection[str] = ()) -> list[Lineage]:
+def lineages(
+    listing: Listing,
+    family: Family,
+    answered: Collection[tuple[str, str]] = (),
+    *,
+    has_clock: bool = True,
+) -> list[Lineage]:
     """All servers with catalogs in a list, in the order of their newest inventories' ids.
 
-    `answered` are pairs (`pair_of`) that take no part, by a person's word.
+    `answered` are who asked (`Lineage.name`, empty for all) and a pair (`pair_of`) that takes no part in it,
+    by a person's word; `has_clock`: the list's dates are
+    the vault's own.
     """
-    shown = _Shown(listing, family)
+    shown = _Shown(listing, family, has_clock=has_clock)
     found = [shown.lineage(ids, answered) for ids in _joined(shown.of_inventory, family)]
     return sorted(found, key=lambda one: one.newest)
 
@@ -98,10 +111,10 @@ def _joined(every: Collection[InventoryId], family: Family) -> list[set[Inventor
 class _Shown:
     """A list, by inventory and by job: there may be thousands of servers in it."""
 
-    def __init__(self, listing: Listing, family: Family) -> None:
+    def __init__(self, listing: Listing, family: Family, *, has_clock: bool) -> None:
         self._family = family
         self._lines = {one.archive_id: one for one in listing.archives}
-        self._accepted = acceptance(candidates_of(listing), listing.as_of)
+        self._accepted = acceptance(candidates_of(listing), listing.as_of, has_clock=has_clock)
         self.of_inventory: dict[InventoryId, list[ListedArchive]] = defaultdict(list)
         self._writers: dict[bytes, set[InventoryId]] = defaultdict(set)  # of a job
         self._marks: list[tuple[HeirMark, datetime]] = []
@@ -120,8 +133,9 @@ class _Shown:
             for signer in family.signers(one):
                 self._signed_by[signer].add(one)
 
-    def lineage(self, ids: Collection[InventoryId], answered: Collection[str]) -> Lineage:
+    def lineage(self, ids: Collection[InventoryId], answers: Collection[tuple[str, str]]) -> Lineage:
         """The server of these inventories."""
+        answered = {pair for asker, pair in answers if asker in {"", min(ids).hex()}}
         every = [line for one in sorted(ids) for line in self.of_inventory[one]]
         own = [line for line in every if _pair(line) not in answered] or every
         newest = self._newest(own)
@@ -167,8 +181,8 @@ class _Shown:
             first = min(line.created_at for line in self.of_inventory[heir])
             for one in self._family.ancestors(heir):
                 note(one, first)
-        for mark, at in self._marks:
-            if mark.heir in ids:
+        for mark, at in self._marks:  # anybody can leave one: it counts for what catalogs prove
+            if mark.heir in ids and mark.predecessor in self._family.ancestors(mark.heir):
                 note(mark.predecessor, at)
         return found
 
