@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from backup.errors import LockedError
+from backup.errors import LockedError, SpoolError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -340,6 +340,15 @@ def _directory_of(path: str | bytes, dir_fd: int | None) -> str | int:
     if dir_fd is not None:
         return dir_fd
     return os.path.dirname(os.fsdecode(path)) or "."
+
+
+@contextmanager
+def spool_errors(path: str, doing: str) -> Iterator[None]:
+    """Raise `SpoolError` for an OSError on `path`; `doing` is a participle, as in "cannot be written"."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"the spool file {path} cannot be {doing}: {error.strerror}") from error
 
 
 @contextmanager

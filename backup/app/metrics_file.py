@@ -17,6 +17,7 @@ from backup.config import Config
 from backup.errors import NightvaultError, NoInventoryError
 from backup.files import write_durably
 from backup.protocols import Clock
+from backup.safe_paths import held_folder
 
 if TYPE_CHECKING:
     from backup.app.status_parts import Status
@@ -67,12 +68,8 @@ def refresh_metrics(config: Config, clock: Clock) -> None:
 
 def _replace(path: str, text: bytes) -> None:
     """Put a file in its place, which may lie in a directory that others write: what is no file is refused."""
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        name = os.path.basename(path)
+    with held_folder(path) as (directory, name):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                 raise OSError(0, "something lies there that is no file")
         write_durably(name, text, mode=_MODE, dir_fd=directory)
-    finally:
-        os.close(directory)

@@ -13,6 +13,7 @@ from backup.config import Config
 from backup.errors import UsageError
 from backup.files import write_durably
 from backup.format.line import RecoveryLine, find_lines
+from backup.safe_paths import held_folder
 
 _NAME = "recovery-lines.txt"
 _TOP = (
@@ -20,6 +21,7 @@ _TOP = (
     "# `nightvault rebuild --from FILE` makes the inventory anew from them. No secret is in here.\n"
 )
 _LARGEST = 1024 * 1024
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def line_files(config: Config) -> list[str]:
@@ -46,15 +48,16 @@ def keep_line_of(config: Config, line: str) -> list[str]:
 
 
 def _keep(path: str, line: RecoveryLine) -> None:
-    kept = [text for text in find_lines(_read(path)) if not _is_of(text, line)]
-    text = _TOP + "\n".join([*kept, line.to_text()]) + "\n"
-    write_durably(path, text.encode("ascii"))
+    with held_folder(path, follows=True) as (folder, name):
+        kept = [text for text in find_lines(_read(name, folder)) if not _is_of(text, line)]
+        text = _TOP + "\n".join([*kept, line.to_text()]) + "\n"
+        write_durably(name, text.encode("ascii"), dir_fd=folder)
 
 
-def _read(path: str) -> str:
+def _read(name: str, folder: int) -> str:
     """The text of a file of lines; empty if there is none. `OSError` for a device or other content."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(name, _LOOK, dir_fd=folder)
     except FileNotFoundError:
         return ""
     with open(handle, encoding="ascii", errors="replace") as file:

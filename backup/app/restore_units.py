@@ -41,13 +41,17 @@ class RestoreUnits(Struct, frozen=True):
         links = next((path for path in given if os.path.basename(path) == LINKS), None)
         return cls(systemctl, links) if systemctl and links else None
 
-    def start(self, restore: Restore) -> None:
-        """Start the unit of the restore, unless it is running. `TargetError` if that cannot be."""
+    def start(self, restore: Restore, path: bytes | None = None) -> None:
+        """Start the unit of the restore, unless it is running. `TargetError` if that cannot be.
+
+        `path` is the real path of its target, where that is recorded.
+        """
+        path = path or restore.target
         unit = f"nightvault-restore@{restore.id}.service"
-        if os.path.realpath(restore.target) == b"/":
+        if os.path.realpath(path) == b"/":
             raise _refused(restore, "it writes in place, and its unit may write below one directory only")
         try:
-            self._link(restore)
+            self._link(restore, path)
             done = subprocess.run(
                 [self.systemctl, "start", "--no-ask-password", unit],
                 stdin=subprocess.DEVNULL,
@@ -65,16 +69,16 @@ class RestoreUnits(Struct, frozen=True):
             why = said[0] if said else f"systemctl ended with {done.returncode}"
             raise _refused(restore, f"{unit} cannot be started: {why}")
 
-    def _link(self, restore: Restore) -> None:
+    def _link(self, restore: Restore, target: bytes) -> None:
         """Link to the target, by which systemd knows where the unit may write."""
         path = os.fsencode(os.path.join(self.links, restore.id))
         try:
-            if os.readlink(path) == restore.target:
+            if os.readlink(path) == target:
                 return
             os.unlink(path)
         except FileNotFoundError:
             pass
-        os.symlink(restore.target, path)
+        os.symlink(target, path)
 
 
 def _refused(restore: Restore, why: str) -> TargetError:

@@ -29,7 +29,7 @@ from backup.log_context import about
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.mark import require_mark
+from backup.restorer.target.mark import read_place, require_mark
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def _go_on(
 ) -> RestoreReport | None:
     is_dump = bool(Choice.decode(one.choice).output)
     if units is not None and not is_dump:
-        units.start(one)
+        place = read_place(one, inventory)
+        units.start(one, None if place is None else place.path)
         return None
     notes = _Notes(one.id)
     context = restore_context(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)

@@ -19,7 +19,7 @@ from itertools import accumulate, islice, repeat
 from msgspec import Struct
 
 from backup.errors import FormatError, IntegrityError, ProofError
-from backup.files import sync_directory
+from backup.files import spool_errors, sync_directory
 from backup.format.chunk_columns import ChunkColumns
 from backup.format.content import Content
 from backup.format.frame import FrameCodec, SealedFrame
@@ -51,7 +51,7 @@ from backup.model import (
     PackKind,
 )
 from backup.page_cache import forget
-from backup.transfer.spool import spool_errors
+from backup.safe_paths import held_folder
 
 _SUFFIX = ".pack"
 _STEP = 16 * MIB  # what is written to the disk at once of a pack that is not read again
@@ -88,10 +88,11 @@ class Spool(Struct, frozen=True):
 
     def sweep(self, keep: frozenset[str]) -> None:
         """Delete packs that were never submitted: all but the file names to `keep`."""
-        with spool_errors(self.directory, "swept"):
-            for name in os.listdir(self.directory):
+        place = os.path.join(self.directory, _SUFFIX)
+        with spool_errors(self.directory, "swept"), held_folder(place) as (folder, _):
+            for name in os.listdir(folder):
                 if name.endswith(_SUFFIX) and name not in keep:
-                    os.unlink(os.path.join(self.directory, name))
+                    os.unlink(name, dir_fd=folder)
 
 
 class OpenPack:
@@ -111,9 +112,10 @@ class OpenPack:
         self.numbers: list[int] = []
         self.size = 0
         self._hashing: deque[Future[None]] = deque()
-        with spool_errors(path, "written"):
+        with spool_errors(path, "written"), held_folder(path) as (folder, name):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(path, flags, 0o600)
+            self._file = os.open(name, flags, 0o600, dir_fd=folder)
+            self._folder = os.dup(folder)
         try:
             self._write(header)
         except BaseException:
@@ -213,7 +215,7 @@ class OpenPack:
         chunks = self._chunks
         with spool_errors(self.path, "written"):
             os.fsync(self._file)
-            sync_directory(os.path.dirname(self.path))
+            sync_directory(self._folder)
             stamp = FileStamp.of(os.fstat(self._file))
         self._prove_ends(chunks)
         self._close()
@@ -237,13 +239,14 @@ class OpenPack:
     def discard(self) -> None:
         """Delete the pack, finished or not; a failure is left to the next run's sweep."""
         self._close()
-        with suppress(OSError):
-            os.unlink(self.path)
+        with suppress(OSError), held_folder(self.path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def _close(self) -> None:
         handle, self._file = self._file, -1
         if handle >= 0:
             os.close(handle)
+            os.close(self._folder)
 
     def _prove_ends(self, chunks: ChunkColumns) -> None:
         try:

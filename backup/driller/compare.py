@@ -43,13 +43,13 @@ class Compared:
 
 
 def compare(
-    target: bytes,
+    target: int,
     selection: Selection,
     snapshot: Snapshot,
     chunk_key: bytes,
     problems: Mapping[bytes, Problem],
 ) -> Compared:
-    """Compare what lies below `target`; `problems` are those that the restore met, by path."""
+    """Compare what lies below an open directory; `problems` are those that the restore met, by path."""
     comparison = _Comparison(target, selection, snapshot, chunk_key, problems)
     try:
         return comparison.run()
@@ -62,7 +62,7 @@ class _Comparison:
 
     def __init__(
         self,
-        target: bytes,
+        target: int,
         selection: Selection,
         snapshot: Snapshot,
         chunk_key: bytes,

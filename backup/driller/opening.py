@@ -28,7 +28,7 @@ from backup.inventory import drills, packed, readings, retrievals, runs, snapsho
 from backup.inventory.connections import Transaction
 from backup.inventory.drills import Drill
 from backup.inventory.readings import Grade
-from backup.inventory.restore_state import read_progress
+from backup.inventory.restore_state import note_place, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage, StepStage
@@ -45,6 +45,7 @@ from backup.restorer.restore import (
 )
 from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.select import Selection, frames_by_archive, select_entries
+from backup.restorer.target.mark import place_of, read_place
 
 _ALL = b"/"
 
@@ -141,6 +142,7 @@ class _Opening:
             if not (is_ready(known) or is_partly_ready(known)):
                 return self._waits(restore, known)
             self._begin_anew(number, restore)
+            self._keep_place(number, restore)
             try:
                 report = deliver(restore, known, self._at)
             except RetrievalExpiredError:
@@ -158,6 +160,14 @@ class _Opening:
             before = read_progress(tx, restore.number)
         if before is None or not before.has_begun:
             scratch.clear(self._context.scratch, self._run, str(number))
+
+    def _keep_place(self, number: int, restore: Restore) -> None:
+        """Record the folder of a restore, which is made if it is missing, as the one that it writes into."""
+        with scratch.entered(self._context.scratch, self._run, str(number)) as (handle, path):
+            place = place_of(handle, path)
+        if read_place(restore, self._context.inventory) != place:
+            with self._context.inventory.writing() as tx:
+                note_place(tx, restore.number, place)
 
     def _restore_of(self, number: int, part: Part) -> Restore:
         """The restore of a part, begun if it is not yet."""
@@ -260,9 +270,8 @@ class _Opening:
             snapshot = snapshots.get_snapshot(tx, SnapshotId(part.snapshot))
             choice = Choice(paths=tuple(part.paths))
             selection = select_entries(tx, snapshot, _ALL, context.secret.content_key, choice)
-        target = os.fsencode(f"{self._folder}/{number}")
-        os.makedirs(target, mode=0o700, exist_ok=True)
-        compared = compare(target, selection, snapshot, context.secret.chunk_key, self._problems)
+        with scratch.entered(self._context.scratch, self._run, str(number)) as (target, _):
+            compared = compare(target, selection, snapshot, context.secret.chunk_key, self._problems)
         return compared, selection
 
     def _record(self, tx: Transaction, selection: Selection, compared: Compared) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from backup.errors import SpoolError
+from backup.safe_paths import Way
 from backup.source.flags import LOCKS, read_flags, write_flags
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,6 +34,25 @@ def make(path: str, run: int) -> str:
     except OSError as error:
         raise SpoolError(f"{path} cannot be used for a drill: {error.strerror or error}") from error
     return f"{path}/{run}"
+
+
+@contextmanager
+def entered(path: str, run: int, name: str) -> Iterator[tuple[int, str]]:
+    """A folder for one restore of a run, made if it is not there: open, and its real path."""
+    try:
+        with Way(os.path.dirname(path), judges=False) as state:
+            drills = os.path.basename(path)
+            with _entered(drills, state.handle) as above, _entered(str(run), above) as folder:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=folder)
+                handle = os.open(name, _DIRECTORY, dir_fd=folder)
+            real = os.path.join(state.path, drills, str(run), name)
+    except OSError as error:
+        raise SpoolError(f"{path}/{run}/{name} cannot be used: {error.strerror or error}") from error
+    try:
+        yield handle, real
+    finally:
+        os.close(handle)
 
 
 def clear(path: str, run: int, name: str) -> None:
@@ -73,11 +93,8 @@ def sweep(path: str, keep: Collection[int]) -> None:
 
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+    with Way(path, judges=False) as way:
+        yield way.handle
 
 
 @contextmanager

@@ -111,6 +111,7 @@ class _Kept(msgspec.Struct):
     has_begun: bool = True
     has_entered: bool = False
     elsewhere: dict[int, str] = {}
+    place: tuple[bytes, int, int] | None = None
 
 
 class Failure(Struct, frozen=True):
@@ -120,6 +121,14 @@ class Failure(Struct, frozen=True):
     times: int = 1
 
 
+class Place(Struct, frozen=True):
+    """Where a restore writes: the target's real path when it began, and which directory that led to."""
+
+    path: bytes
+    device: int
+    inode: int
+
+
 class RestoreState(Struct, frozen=True):
     """The state of a restore after its sessions so far.
 
@@ -127,6 +136,7 @@ class RestoreState(Struct, frozen=True):
     files that were given up; `failures` are those of retrievals, by number. Before anything was written
     (`has_begun`) there may be failures alone, and directories, once a session `has_entered` the target.
     `elsewhere`: archives (by number, with the reason) that could not be had and are not asked for any more.
+    `place`: where all sessions write; None for a dump, and for restores that an older version began.
     """
 
     files: int = 0
@@ -139,6 +149,7 @@ class RestoreState(Struct, frozen=True):
     has_begun: bool = True
     has_entered: bool = False
     elsewhere: Mapping[int, str] = field(default_factory=dict)
+    place: Place | None = None
 
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
@@ -151,11 +162,13 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
     stages = (kept.has_begun, kept.has_entered)
-    return RestoreState(*counts, met, frozenset(kept.gone), failures, *stages, kept.elsewhere)
+    place = Place(*kept.place) if kept.place else None
+    return RestoreState(*counts, met, frozenset(kept.gone), failures, *stages, kept.elsewhere, place)
 
 
 def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
     """Record the state of a restore."""
+    place = progress.place
     problems = [_Met(one.path, str(one.kind), one.detail) for one in progress.problems]
     kept = _Kept(
         gone=sorted(progress.gone),
@@ -168,6 +181,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         has_begun=progress.has_begun,
         has_entered=progress.has_entered,
         elsewhere=dict(progress.elsewhere),
+        place=(place.path, place.device, place.inode) if place is not None else None,
     )
     data = msgspec.msgpack.encode(kept)
     rows_changed(tx, "UPDATE restores SET progress = {m} WHERE number = {m}", (data, restore))
@@ -177,6 +191,12 @@ def note_entered(tx: Transaction, restore: int) -> None:
     """Record that a session is about to make directories."""
     before = read_progress(tx, restore) or RestoreState(has_begun=False)
     keep_progress(tx, restore, replace(before, has_entered=True))
+
+
+def note_place(tx: Transaction, restore: int, place: Place) -> None:
+    """Record where a restore writes."""
+    before = read_progress(tx, restore) or RestoreState(has_begun=False)
+    keep_progress(tx, restore, replace(before, place=place))
 
 
 def note_failures(tx: Transaction, restore: int, why: Mapping[int, str]) -> None:

@@ -36,8 +36,10 @@ from backup.restorer.selection.select import (
     without,
 )
 from backup.restorer.target.confirmed import NOTHING, Confirmed
+from backup.restorer.target.directories import told_of_target
 from backup.restorer.target.existing import Existing, compare
 from backup.restorer.target.extraneous import ExtraneousFinder, spared_below
+from backup.safe_paths import Way
 from backup.wording import shown_path
 
 _NOT_THERE = {ArchiveState.LOST, ArchiveState.DELETING, ArchiveState.DELETED}
@@ -89,14 +91,15 @@ def plan_restore(
     context: RestoreContext,
     choice: Choice = ALL,
     *,
-    target: bytes | None = None,
+    target: Way | None = None,
     confirmed: Confirmed | None = None,
     known: Sequence[Retrieval] = (),
 ) -> RestorePlan:
     """Plan from the inventory alone; touches nothing. `UsageError` if the snapshot has no such path.
 
-    With a `target`, existing entries are compared by the choice; `confirmed` is an earlier comparison. With
-    the `known` retrievals of an open restore it keeps to what they bring, whatever was found since.
+    With the way to a `target`, existing entries are compared by the choice; `confirmed` is an earlier
+    comparison. With the `known` retrievals of an open restore it keeps to what they bring, whatever was found
+    since.
     """
     path = path.rstrip(b"/") or ROOT
     with context.inventory.reading() as tx:
@@ -106,7 +109,7 @@ def plan_restore(
         left_alone: Sequence[str] = ()
         if confirmed is None:
             confirmed, left_alone = NOTHING, ()
-            if target is not None and not _is_empty(target):
+            if target is not None and target.exists:
                 confirmed, left_alone = _look(tx, snapshot, path, selection, choice, target, context)
         selection = without(selection, confirmed.kept)
         places = selection.locations
@@ -139,13 +142,10 @@ def _better(tx: Transaction, places: ChunkLocations, asked: AskedFrames | None) 
     return sound_locations(tx, held_by, places, gone=asked.failed, may_be=asked.hold)
 
 
-def _is_empty(target: bytes) -> bool:
-    """Whether nothing stands below a path."""
-    try:
-        with os.scandir(target) as found:
-            return next(found, None) is None
-    except OSError:
-        return not os.path.isdir(target)
+def _is_empty(directory: int) -> bool:
+    """Whether nothing is in an open directory."""
+    with os.scandir(directory) as found:
+        return next(found, None) is None
 
 
 def _look(
@@ -154,37 +154,56 @@ def _look(
     base: bytes,
     selection: Selection,
     choice: Choice,
-    target: bytes,
+    target: Way,
     context: RestoreContext,
 ) -> tuple[Confirmed, Sequence[str]]:
     """The entries at the target that stay, are replaced, and go; what is left alone, in sentences."""
-    spared = [*spared_below(base, target, (context.inventory.lock_directory, *context.spared))]
+    with told_of_target(target.path):
+        handle = target.open()
+    existing = Existing(handle)
+    try:
+        if _is_empty(handle):
+            return NOTHING, ()
+        path = os.fsencode(target.path)
+        return _compared(tx, snapshot, base, selection, choice, existing, path, context)
+    finally:
+        existing.close()
+        os.close(handle)
+
+
+def _compared(
+    tx: Transaction,
+    snapshot: Snapshot,
+    base: bytes,
+    selection: Selection,
+    choice: Choice,
+    existing: Existing,
+    top: bytes,
+    context: RestoreContext,
+) -> tuple[Confirmed, Sequence[str]]:
+    spared = [*spared_below(base, top, (context.inventory.lock_directory, *context.spared))]
     ours = _numbers_at(tx, snapshot, spared)
     left_alone = [f"{shown_path(path)} is left as it is: nightvault itself uses it" for path in ours]
     stays = frozenset(chain.from_iterable(ours.values()))
-    existing = Existing(target)
-    try:
-        found = compare(existing, without(selection, stays), choice, context.secret.chunk_key)
-        left_alone += found.left_alone
-        confirmed = Confirmed(found.kept | stays, found.replaced)
-        if not choice.delete:
-            return confirmed, left_alone
-        finder = ExtraneousFinder(
-            existing,
-            base,
-            _chosen(selection, base, choice),
-            snapshot,
-            Sieve(choice),
-            spared,
-            _entered_mounts(tx, snapshot, base),
-        )
-        extraneous = tuple(finder.find(rows_below(tx, snapshot, base, choice)))
-    finally:
-        existing.close()
+    found = compare(existing, without(selection, stays), choice, context.secret.chunk_key)
+    left_alone += found.left_alone
+    confirmed = Confirmed(found.kept | stays, found.replaced)
+    if not choice.delete:
+        return confirmed, left_alone
+    finder = ExtraneousFinder(
+        existing,
+        base,
+        _chosen(selection, base, choice),
+        snapshot,
+        Sieve(choice),
+        spared,
+        _entered_mounts(tx, snapshot, base),
+    )
+    extraneous = tuple(finder.find(rows_below(tx, snapshot, base, choice)))
     left_alone += (
         f"--delete leaves {shown_path(path)} alone: another file system is mounted there; "
         "to judge it, too, restore it alone, with --target"
-        for path in (os.path.join(target, path) for path in finder.left)
+        for path in (os.path.join(top, path) for path in finder.left)
     )
     return replace(confirmed, extraneous=extraneous, crossed=tuple(finder.crossed)), left_alone
 

@@ -29,6 +29,7 @@ from backup.format.pack import open_header, parse_header
 from backup.inventory import retrievals
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
+from backup.inventory.restore_state import Place, note_place
 from backup.inventory.retrievals import Restore
 from backup.inventory.stages import RestoreStage
 from backup.model import OnCapacity, Tier
@@ -70,9 +71,11 @@ def begin_restore(
     tier: Tier,
     keys: Callable[[], Sequence[RecoveryKey]],
     on_capacity: OnCapacity = OnCapacity.WAIT,
+    place: Place | None = None,
 ) -> Restore:
     """Record the restore, or find the open one that wants the same, which needs no key.
 
+    `place` is the record of the directory that `target` leads to; without it, the first session makes one.
     `keys` is called for a new one only, if there is anything to open. `RecoveryKeyError` before anything is
     recorded unless each pack opens with one of them. `LimitRefusedError` if the target has no room for it.
     `OtherVaultError` if another vault stands in the place of the one that holds it.
@@ -86,7 +89,12 @@ def begin_restore(
     _refuse_other(context)
     with context.inventory.writing() as tx:
         same = _same_open(tx, plan, target)  # another process may have begun it while the key was typed
-        return same or _record(tx, plan, target, pack_keys, context, tier, on_capacity)
+        if same is not None:
+            return same
+        restore = _record(tx, plan, target, pack_keys, context, tier, on_capacity)
+        if place is not None:
+            note_place(tx, restore.number, place)
+        return restore
 
 
 def _refuse_other(context: RestoreContext) -> None:
@@ -117,13 +125,16 @@ def find_restore(inventory: Inventory, words: str) -> Restore:
     return found[0]
 
 
-def cancel(restore: Restore, inventory: Inventory, key_directory: str, clock: Clock) -> None:
+def cancel(
+    restore: Restore, inventory: Inventory, key_directory: str, clock: Clock, *, keeps_target: bool = False
+) -> None:
     """Give an open restore up: what was asked for is not fetched, its keys are wiped, half-done files go.
 
+    So does a target that was made for it and is empty, unless another restore begins there (`keeps_target`).
     Files that are whole stay. Requests cannot be taken back, but another restore may use their outputs.
     """
     with alone_with(inventory, restore):
-        sweep(restore, inventory)
+        sweep(restore, inventory, keeps_target=keeps_target)
         with inventory.writing() as tx:
             retrievals.close_restore(tx, restore.number, RestoreStage.CANCELLED, clock.now())
         PackKeyFile(key_directory, restore.id).wipe()

@@ -11,7 +11,8 @@ from backup.inventory.database import Inventory
 from backup.inventory.entries import ROOT
 from backup.inventory.retrievals import Restore
 from backup.restorer.plan import RestorePlan
-from backup.restorer.target.mark import name_of, remove_mark
+from backup.restorer.target.mark import left_place, name_of, remove_mark
+from backup.safe_paths import remove_plain
 from backup.wording import size
 
 
@@ -36,29 +37,33 @@ def check_room(plan: RestorePlan, target: str) -> None:
         )
 
 
-def sweep(restore: Restore, inventory: Inventory) -> None:
+def sweep(restore: Restore, inventory: Inventory, *, keeps_target: bool = False) -> None:
     """Remove a restore's mark, and its half-done files from the directories that it writes into, no other.
 
-    A target that was made for it goes, too, if nothing is in it.
+    A target that was made for it goes, too, if nothing is in it, unless another restore begins there.
     """
-    if not os.path.isdir(restore.target):
-        return
-    below = _directories(restore, inventory)
+    with left_place(restore, inventory) as place:
+        if place is not None:
+            handle, path = place
+            made = _sweep(restore, handle, _directories(restore, inventory))
+            if made and not keeps_target:
+                with suppress(OSError):
+                    remove_plain(os.fsdecode(path), handle)
+
+
+def _sweep(restore: Restore, target: int, below: set[bytes]) -> bool:
+    """Remove those files; whether the mark says that the target was made for the restore."""
     prefix = f".nightvault-{restore.id}-".encode()
-    top, made = os.path.abspath(restore.target), False
-    for place, names, files, handle in os.fwalk(top, follow_symlinks=False):
-        relative = os.path.relpath(place, top)
-        here = b"" if relative == b"." else relative + b"/"
+    made = remove_mark(name_of(restore.id), target)
+    for place, names, files, handle in os.fwalk(b".", follow_symlinks=False, dir_fd=target):
+        here = place.removeprefix(b".").removeprefix(b"/")
+        here += b"/" if here else b""
         names[:] = [name for name in names if here + name in below]
-        if relative == b".":
-            made = remove_mark(name_of(restore.id), handle)
         for name in files:
             if name.startswith(prefix):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=handle)
-    if made:
-        with suppress(OSError):
-            os.rmdir(top)
+    return made
 
 
 def _directories(restore: Restore, inventory: Inventory) -> set[bytes]:

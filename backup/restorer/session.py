@@ -64,12 +64,12 @@ class Session:
         self._pack_keys = pack_keys
         self._resumes = before is not None and before.has_begun
         self._has_entered = before is not None and (before.has_begun or before.has_entered)
-        self._before = before or RestoreState()
         self._context = context
-        self._counts = SessionCounts(self._before, context.clock.now(), context.progress)
         self._has_begun = False
         choice = plan.choice
-        self._target = enter(restore, context, replaces=choice.overwrite is not Overwrite.NEVER)
+        self._target, place = enter(restore, context, replaces=choice.overwrite is not Overwrite.NEVER)
+        self._before = replace(before or RestoreState(), place=place)
+        self._counts = SessionCounts(self._before, context.clock.now(), context.progress)
         owners = Owners(numeric=context.numeric_owner or choice.numeric_owner)
         report = self._counts.problems.append
         self._writer = Writer(
@@ -139,7 +139,7 @@ class Session:
         if self._plan.selection.problems or self._counts.all_problems():
             self._context.progress.note("not everything could be restored: nothing is removed")
             return
-        existing = Existing(self._restore.target)
+        existing = Existing(self._target.handle(b""))
         try:
             self._counts.removed = remove_extraneous(existing, confirmed, self._counts.problems.append)
         finally:
@@ -151,7 +151,7 @@ class Session:
         self._context.progress.finish()
         self._context.progress.start("Reading back", self._plan.selection.data_bytes)
         self._counts.verified = read_back(
-            self._restore.target,
+            self._target.handle(b""),
             self._plan.selection,
             gone,
             self._context,

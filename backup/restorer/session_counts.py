@@ -55,6 +55,7 @@ class SessionCounts:
             gone=self.before.gone | gone,
             failures=self.before.failures,
             elsewhere=self.before.elsewhere,
+            place=self.before.place,
         )
 
     def report(

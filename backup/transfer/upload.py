@@ -28,6 +28,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.errors import IntegrityError, NightvaultError, UploadExpiredError
+from backup.files import spool_errors
 from backup.format.crc64 import crc64
 from backup.format.treehash import combine, leaf_hashes, part_size_for
 from backup.inventory import archives
@@ -46,10 +47,10 @@ from backup.model import (
     UploadId,
 )
 from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
+from backup.safe_paths import held_folder, open_held, size_held
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import Patience
 from backup.transfer.sent import Sent
-from backup.transfer.spool import spool_errors
 
 PARTS_AT_ONCE = 3  # at first
 _ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run
@@ -339,10 +340,9 @@ class Uploader:
 
     def _with_crcs(self, pack: Outgoing) -> list[Part]:
         """The parts of a pack that was found in the spool, with what the vault knows them by."""
-        path = os.path.join(self._spool, pack.spool_file)
         found = []
         for part in pack.parts:
-            with _mapped(path, part.extent) as body:
+            with _mapped(os.path.join(self._spool, pack.spool_file), part.extent) as body:
                 found.append(replace(part, crc64=crc64(body)))
         return found
 
@@ -372,7 +372,7 @@ def _parts_of(size: int, part_size: int, leaves: Sequence[bytes], hashes: Sequen
 @contextmanager
 def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
     """A part of a spool file, mapped while it is used: what is not mapped takes no memory."""
-    with spool_errors(path, "read"), open(path, "rb") as file:
+    with spool_errors(path, "read"), open(path, "rb", opener=open_held) as file:
         mapped = mmap.mmap(file.fileno(), extent.length, access=mmap.ACCESS_READ, offset=extent.start)
     view = memoryview(mapped)
     try:
@@ -386,7 +386,7 @@ def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
 def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:
     """The leaves of a spool file, or None if it is not there or not what was recorded."""
     with spool_errors(path, "read"):
-        if not os.path.exists(path) or os.stat(path).st_size != archive.size:
+        if size_held(path) != archive.size:
             return None
     leaves: list[bytes] = []
     for extent in _extents(archive.size, _WINDOW):
@@ -396,5 +396,5 @@ def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:
 
 
 def _remove(path: str) -> None:
-    with spool_errors(path, "removed"), suppress(FileNotFoundError):
-        os.unlink(path)
+    with spool_errors(path, "removed"), suppress(FileNotFoundError), held_folder(path) as (folder, name):
+        os.unlink(name, dir_fd=folder)

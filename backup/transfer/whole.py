@@ -16,13 +16,12 @@ from backup.errors import (
     RetrievalNotReadyError,
     VaultError,
 )
-from backup.files import Draft
+from backup.files import Draft, spool_errors
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, ByteRange, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.blame import require_own_fault
 from backup.transfer.retry import Patience
-from backup.transfer.spool import spool_errors
 
 PIECE = 16 * MIB
 TRIES = 3

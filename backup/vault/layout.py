@@ -36,6 +36,7 @@ from backup.files import sync_directory
 from backup.format.treehash import TreeHasher
 from backup.model import MIB, ArchiveId, ByteRange, FileStamp, StoredPart, TreeHash, UploadId
 from backup.page_cache import forget
+from backup.safe_paths import held_folder
 from backup.vault import dirfd
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, slices
 
@@ -147,7 +148,8 @@ def link_file(upload: int, path: str) -> bool:
     """Hard-link a file into an upload, beside its data; False if that is not possible."""
     drop_linked(upload)
     try:
-        os.link(path, _LINKED, dst_dir_fd=upload, follow_symlinks=False)
+        with held_folder(path) as (folder, name):
+            os.link(name, _LINKED, src_dir_fd=folder, dst_dir_fd=upload, follow_symlinks=False)
     except OSError:
         return False  # another file system, one without links, no such file: sending parts will report it
     if linked_size(upload) is not None:

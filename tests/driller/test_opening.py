@@ -244,8 +244,8 @@ def test_each_deviation_is_found(
     if spoil is another_owner and os.geteuid():
         pytest.skip("only root restores owners")
 
-    def spoilt(target: bytes, *rest: Any) -> Any:
-        spoil(Path(os.fsdecode(target) + str(source)))
+    def spoilt(target: int, *rest: Any) -> Any:
+        spoil(Path(os.readlink(f"/proc/self/fd/{target}") + str(source)))
         return compare(target, *rest)
 
     monkeypatch.setattr(opening, "compare", spoilt)

@@ -16,6 +16,7 @@ from typing import Any
 from backup.model import Tier, VaultName
 from backup.restorer.restore import RestorePlan, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
+from backup.restorer.target.directories import way_to
 from backup.source.filters import Filters
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
@@ -65,9 +66,8 @@ class Case:
 
     def plan(self, choice: Choice = DELETING, target: Path = Path("/"), path: bytes = b"/") -> RestorePlan:
         """Plan a restore in place, or the restore of a path elsewhere."""
-        return plan_restore(
-            self.site.snapshot(), path, self.site.restore_world, choice, target=os.fsencode(target)
-        )
+        with way_to(str(target)) as way:
+            return plan_restore(self.site.snapshot(), path, self.site.restore_world, choice, target=way)
 
     def carry_out(self, plan: RestorePlan, target: Path = Path("/")) -> dict[str, Any]:
         """Restore, and tell what is left at the source and what was said."""

@@ -22,6 +22,7 @@ from backup.model import Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.alike import MOST_COMPARED, AlikeNames
 from backup.restorer.selection.choice import Choice, Overwrite
+from backup.restorer.target.directories import way_to
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 from tests.support.trees import assert_same_tree
@@ -49,7 +50,8 @@ def ignore_case(monkeypatch: pytest.MonkeyPatch) -> None:
     def there(name: Any, directory: int | None) -> Any:
         if directory is None or os.fspath(name) in {"", b"", ".", b"."}:
             return name
-        found = [one for one in os.listdir(directory) if folded(one) == folded(name)]
+        names = os.listdir(f"/proc/self/fd/{directory}")  # which may be open for its path alone
+        found = [one for one in names if folded(one) == folded(name)]
         return type(name)(os.fsencode(found[0])) if found and isinstance(name, bytes) else name
 
     def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +104,8 @@ def alike(site: Site, source: Path) -> Site:
 
 def restore(site: Site, out: Path, **choice: Any) -> RestoreReport:
     world, target = site.restore_world, os.fsencode(out)
-    plan = plan_restore(site.snapshot(), site.job.sources[0], world, Choice(**choice), target=target)
+    with way_to(str(out)) as way:
+        plan = plan_restore(site.snapshot(), site.job.sources[0], world, Choice(**choice), target=way)
     begun = begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [site.key])
     return deliver(begun, advance(begun, world), world)
 

@@ -13,16 +13,17 @@ from backup.inventory.retrievals import Restore
 from backup.model import MIB, Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.target.directories import Target
+from backup.restorer.target.directories import Target, way_to
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 from tests.support.trees import assert_same_tree, snapshot_of
 
 
 def begin(site: Site, out: Path, choice: Choice) -> Restore:
-    world, target = site.restore_world, os.fsencode(out)
-    plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=target)
-    return begin_restore(plan, target, world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    world = site.restore_world
+    with way_to(str(out)) as way:
+        plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=way)
+    return begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
 
 
 def finish(site: Site, restore: Restore) -> RestoreReport:

@@ -20,6 +20,7 @@ from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, find_restore, plan_restore
 from backup.restorer.selection.choice import Choice
+from backup.restorer.target.directories import way_to
 from backup.restorer.target.mark import Mark, bears_mark, leave_mark, made_target, name_of, require_mark
 from tests.restorer.sites import sql
 from tests.support.backups import Site
@@ -45,7 +46,7 @@ def begin(site: Site, out: Path, choice: Choice | None = None) -> Restore:
     """A restore as a command begins it: its target is made, then it is recorded, then marked."""
     world = site.restore_world
     plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice or Choice())
-    with made_target(str(out)) as made:
+    with way_to(str(out)) as way, made_target(way) as made:
         begun = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
         leave_mark(begun, world, made=made)
     return begun
@@ -152,17 +153,17 @@ def test_a_target_that_is_gone_for_now_keeps_its_restore_open(full: Site, out: P
     restore, world = begin(full, out), full.restore_world
     out.rename(out.with_name("aside"))
     out.write_text("in the way")
-    leave_mark(restore, world)
     known = advance(restore, world)
-    with pytest.raises(TargetError, match="cannot be used"):
-        deliver(restore, known, world)
+    for act in (lambda: leave_mark(restore, world), lambda: deliver(restore, known, world)):
+        with pytest.raises(TargetError, match="cannot be used"):
+            act()
     assert find_restore(full.inventory, restore.id).state is RestoreStage.OPEN
 
 
 def cut(target: Path, act: Callable[[], Restore | None]) -> Restore | None:
     """Ctrl-C while a restore into that target is begun, after `act`; what that gave."""
     done = None
-    with suppress(KeyboardInterrupt), made_target(str(target)):
+    with suppress(KeyboardInterrupt), way_to(str(target)) as way, made_target(way):
         assert target.is_dir()
         done = act()
         raise KeyboardInterrupt

@@ -69,7 +69,7 @@ class Place:
 @pytest.fixture
 def place() -> Iterator[Place]:
     folder = Path(tempfile.mkdtemp(prefix="nightvault-test-"))
-    folder.chmod(0o777)
+    folder.chmod(0o1777)
     (folder / "source").mkdir()
     clock = ManualClock()
     vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), clock)

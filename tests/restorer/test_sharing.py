@@ -20,6 +20,7 @@ from backup.restorer.restore import RestoreReport, advance, begin_restore, deliv
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
 from backup.restorer.target import sharing
+from backup.restorer.target.directories import way_to
 from backup.restorer.target.helper_process import MOST_DIRECTORIES, Lent, MadeFiles, MakerProcess
 from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
@@ -294,7 +295,8 @@ def test_a_maker_that_is_killed_costs_nothing(
 
 def restored(site: Site, out: Path, choice: Choice) -> RestoreReport:
     world = site.restore_world
-    plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=os.fsencode(out))
+    with way_to(str(out)) as way:
+        plan = plan_restore(site.snapshot(), site.job.sources[0], world, choice, target=way)
     restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
     return deliver(restore, advance(restore, world), world)
 

@@ -71,7 +71,7 @@ def modes(context: DoctorContext) -> Iterator[Finding]:
 
 
 def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
-    """A config, a state directory, or a program that the config names, which other users can change."""
+    """A config, a state directory, or a program or a file that the config names, which others can change."""
     config = context.config
     hazard = config.hazard
     if hazard is not None:
@@ -86,6 +86,11 @@ def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
         if hazard is not None:
             what = f"{hazard.why}: others can change {program}, which {who} runs"
             yield critical("program", what, "whoever changes it has it run as this user", hazard.command)
+    for place in filter(None, (config.recovery_file, config.monitoring.metrics_file)):
+        hazard = _hazard_of(os.path.dirname(place))
+        if hazard is not None:
+            what = f"{hazard.why}: others can change {place}"
+            yield warning("place", what, "they can replace it, or keep runs from writing it", hazard.command)
 
 
 def _programs(config: Config) -> Iterator[tuple[str, str]]:

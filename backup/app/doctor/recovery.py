@@ -18,7 +18,7 @@ from backup.app.doctor.finding import DoctorContext, Finding, critical
 from backup.app.opened import opened
 from backup.app.vaults import Purpose, make_vault
 from backup.errors import NightvaultError, VaultError
-from backup.files import Draft
+from backup.files import Draft, spool_errors
 from backup.format.pack import open_with, read_header
 from backup.format.treehash import aligned_pieces
 from backup.inventory import archives, runs
@@ -26,7 +26,6 @@ from backup.inventory.archives import Archive
 from backup.model import MIB, ByteRange, JobName, RetrievalId, Tier
 from backup.protocols import Vault
 from backup.rebuilder.catalog_file import read_catalog_file
-from backup.transfer.spool import spool_errors
 from backup.vault.s3_keys import retrieval_id_of
 from backup.wording import size
 

@@ -19,6 +19,7 @@ from backup.cli.support.restore_choice import (
     choice_options,
     chosen_paths,
     confirm_changes,
+    confirm_way,
     made_choice,
     tell_unmet,
     with_paths,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from backup.app.held_restores import HeldNotes
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
+    from backup.safe_paths import Way
 
 
 @click.command(cls=CommandWithSubcommands)
@@ -100,6 +102,7 @@ def restore(
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
     from backup.restorer.restore import plan_restore
+    from backup.restorer.target.directories import way_to
 
     terms = RetrievalTerms.taken_from(given)
     name, path = split_snapshot_and_path(words)
@@ -115,13 +118,15 @@ def restore(
             choice = with_paths(tx, snapshot, made_choice(**given), some)
         reach, progress = cli.reach(), cli.progress()
         context = restore_context(config, inventory, vault, clock=cli.clock, progress=progress, reach=reach)
-        plan = plan_restore(snapshot, path, context, choice, target=where)
-        tell_unmet(cli, plan)
-        if dry_run:
-            settings = config.vault(vault)
-            show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
-            return
-        begun, plan, known = _begun(cli, plan, where, context, terms, yes=yes, overwrite=given["overwrite"])
+        with way_to(os.fsdecode(where)) as way:
+            plan = plan_restore(snapshot, path, context, choice, target=way)
+            tell_unmet(cli, plan)
+            if dry_run:
+                settings = config.vault(vault)
+                show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
+                return
+            over = given["overwrite"]
+            begun, plan, known = _begun(cli, plan, where, way, context, terms, yes=yes, overwrite=over)
         fresh = None if context.vault.traits.waits else plan
         del plan  # in hours of waiting it would grow old, and take memory
         carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
@@ -131,6 +136,7 @@ def _begun(
     cli: Cli,
     plan: RestorePlan,
     target: bytes,
+    way: Way,
     context: RestoreContext,
     terms: RetrievalTerms,
     *,
@@ -140,17 +146,22 @@ def _begun(
     """The open restore that wants the same, or a new one; its plan; its retrievals if just asked for.
 
     A new one is recorded once its target was made and opened: where it cannot be used, nothing stays open.
+    The way to the target is walked then, and never again: which directory it led to is recorded.
     """
     from backup.restorer.restore import find_open
-    from backup.restorer.target.mark import leave_mark, made_target
+    from backup.restorer.target.mark import leave_mark, made_target, place_of, read_place
 
     begun = find_open(context, plan, target)
+    if begun is None:
+        confirm_changes(cli, plan, in_place=target == b"/", yes=yes, overwrite=overwrite)
+    if begun is None or read_place(begun, context.inventory) is None:
+        confirm_way(cli, way, yes=yes)
     if begun is not None:
-        leave_mark(begun, context)
+        leave_mark(begun, context, agreed=way)
         return begun, plan, None
-    confirm_changes(cli, plan, in_place=target == b"/", yes=yes, overwrite=overwrite)
-    with made_target(os.fsdecode(target)) as made:
-        return begin_and_ask(cli, plan, target, context, terms, began=partial(leave_mark, made=made))
+    with made_target(way) as made:
+        place, mark = place_of(way.handle, way.path), partial(leave_mark, made=made)
+        return begin_and_ask(cli, plan, target, context, terms, place=place, began=mark)
 
 
 def _chosen(path: bytes, paths: Sequence[str], *, in_place: bool) -> tuple[bytes, list[NamedPath]]:

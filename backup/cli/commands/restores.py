@@ -35,9 +35,10 @@ def restores(cli: Cli, everything: bool) -> None:
     settings = {vault.name: vault for vault in config.vaults}
     with closing(opened(config)) as inventory:
         found = _with_retrievals(inventory, everything=everything)
-    documents = [
-        _document(one, known, settings.get(one.vault)) | _held(one, config.state_dir) for one, known in found
-    ]
+        documents = [
+            _document(one, known, settings.get(one.vault)) | _held(one, config.state_dir, inventory)
+            for one, known in found
+        ]
     rows: list[tuple[object, ...]] = []
     for (one, _), told in zip(found, documents, strict=True):
         count = f"{told['waiting']} of {told['retrievals']}" if one.state is RestoreStage.OPEN else None
@@ -59,12 +60,12 @@ def restores(cli: Cli, everything: bool) -> None:
             cli.warn(f"{told['held']}\n  next: {told['next']}")
 
 
-def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
+def _held(one: Restore, state_dir: str, inventory: Inventory) -> dict[str, str | None]:
     """The reason why the daemon does not go on with a restore, and what to do; nulls where it does."""
     from backup.app.held_restores import HeldNotes
     from backup.app.state import State
     from backup.restorer.selection.choice import Choice
-    from backup.restorer.target.mark import bears_mark, unmarked
+    from backup.restorer.target.mark import bears_mark, read_place, unmarked
 
     state = State(state_dir)
     if (
@@ -77,7 +78,7 @@ def _held(one: Restore, state_dir: str) -> dict[str, str | None]:
     if note is not None:
         return {"held": note.why, "next": note.advice}
     with suppress(NightvaultError):  # a key that is gone is told of by what needs it
-        if not bears_mark(one, state.read_secret()):
+        if not bears_mark(one, state.read_secret(), read_place(one, inventory)):
             error = unmarked(one)
             return {"held": str(error), "next": error.advice}
     return {"held": None, "next": None}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backup.inventory.snapshots import Snapshot
     from backup.restorer.restore import RestorePlan
     from backup.restorer.selection.choice import Choice
+    from backup.safe_paths import Way
 
 _SHOWN = 10
 _OPTIONS = [
@@ -32,7 +33,11 @@ _OPTIONS = [
     ),
     click.option("--delete", is_flag=True, help="Remove what is not in the snapshot; asks, or needs --yes."),
     click.option("--verify", is_flag=True, help="Read back what was written; if-changed compares contents."),
-    click.option("--yes", is_flag=True, help="Replace and remove without asking."),
+    click.option(
+        "--yes",
+        is_flag=True,
+        help="Replace and remove without asking; restore also to where other users can change the way.",
+    ),
 ]  # fmt: skip
 
 
@@ -152,4 +157,18 @@ def confirm_changes(cli: Cli, plan: RestorePlan, *, in_place: bool, yes: bool, o
         *([f"replace {there}"] if confirmed.replaced and (in_place or asks) else []),
     ]
     if risks and not cli.confirm(f"{' and '.join(risks)}?"):
+        raise UsageError("nothing was restored: you did not say yes")
+
+
+def confirm_way(cli: Cli, way: Way, *, yes: bool) -> None:
+    """Say who could put another directory in the target's place, and ask. `UsageError` without a yes."""
+    from backup.cli.support.render import shown_path
+
+    if not way.risks:
+        return
+    shown = shown_path(os.fsencode(way.path))
+    for risk in way.risks:
+        why = shown_path(os.fsencode(risk.why))
+        cli.warn(f"{why}: what is restored to {shown} can be taken away or swapped there")
+    if not yes and not cli.confirm(f"restore to {shown} all the same?"):
         raise UsageError("nothing was restored: you did not say yes")

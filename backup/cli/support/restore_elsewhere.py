@@ -9,6 +9,7 @@ from backup.cli.support.context import Cli
 from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
 
 if TYPE_CHECKING:
+    from backup.inventory.restore_state import Place
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan
 
@@ -28,13 +29,14 @@ def begin_and_ask(
     context: RestoreContext,
     terms: RetrievalTerms,
     *,
+    place: Place | None = None,
     began: Callable[[Restore, RestoreContext], None] = lambda *_: None,
 ) -> Asked:
     """Begin a restore and ask for what it needs, around archives that the vault says it does not have.
 
     The recovery key is at hand now, and the copies' keys have to be opened by it. What was asked for before
-    serves the new restore, too, so nothing is paid twice. `began` is called before anything is asked for.
-    The report of the last one names what the first ones could not have.
+    serves the new restore, too, so nothing is paid twice. `place` is the record of the target. `began` is
+    called before anything is asked for. The report of the last one names what the first ones could not have.
     """
     from backup.app.state import State
     from backup.inventory.restore_state import note_elsewhere
@@ -45,7 +47,7 @@ def begin_and_ask(
     directory = State(cli.config().state_dir).restores
     lacks: Mapping[int, str] = {}
     while True:
-        begun = begin_within_limit(cli, plan, target, context, terms)
+        begun = begin_within_limit(cli, plan, target, context, terms, place)
         began(begun, context)
         with context.inventory.writing() as tx:
             note_elsewhere(tx, begun.number, lacks)
@@ -58,5 +60,5 @@ def begin_and_ask(
         cli.say("what it held is kept in another archive, too, and is taken from there")
         with context.inventory.reading() as tx:
             lacks = given_up(tx, begun)
-        cancel(begun, context.inventory, directory, cli.clock)
+        cancel(begun, context.inventory, directory, cli.clock, keeps_target=True)
         plan = better  # without the archives that are lost now: each round there are fewer

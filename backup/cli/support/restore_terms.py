@@ -12,6 +12,7 @@ from backup.model import OnCapacity, Tier
 
 if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
+    from backup.inventory.restore_state import Place
     from backup.inventory.retrievals import Restore
     from backup.restorer.restore import RestoreContext, RestorePlan
 
@@ -38,7 +39,12 @@ class RetrievalTerms:
 
 
 def begin_within_limit(
-    cli: Cli, plan: RestorePlan, target: bytes, context: RestoreContext, terms: RetrievalTerms
+    cli: Cli,
+    plan: RestorePlan,
+    target: bytes,
+    context: RestoreContext,
+    terms: RetrievalTerms,
+    place: Place | None = None,
 ) -> Restore:
     """The restore of that plan, begun and recorded, unless it would cost too much. `LimitRefusedError`."""
     from backup.app.prices import gap_for, price_of
@@ -57,4 +63,5 @@ def begin_within_limit(
         tier=tier,
         keys=lambda: terms.keys,
         on_capacity=OnCapacity(terms.on_capacity or config.restore.on_capacity),
+        place=place,
     )

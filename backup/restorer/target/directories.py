@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from backup.errors import TargetError
 from backup.restorer.selection.entry import is_step
+from backup.safe_paths import Way
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_OPEN = 128
@@ -49,20 +50,18 @@ class Target(Directories):
     """Handles of directories below one directory, for use from one thread; `close` it.
 
     A handle stays valid when others change the path to it, and no component of a path is ever resolved
-    through a symlink, so nothing that appears in the target meanwhile can lead outside it.
+    through a symlink, so nothing that appears in the target meanwhile can lead outside it. `handle` is the
+    target itself, open, and is copied; without one the path is walked, and what is missing is made.
     """
 
-    def __init__(self, path: str, *, replaces: bool = True) -> None:
+    def __init__(self, path: str, *, replaces: bool = True, handle: int | None = None) -> None:
         super().__init__(os.path.abspath(path), replaces=replaces)
-        try:
-            os.makedirs(self.path, mode=_OWN, exist_ok=True)
-            self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (OSError, RecursionError) as error:  # makedirs recurses once for each component
-            why = error.strerror if isinstance(error, OSError) else "it lies too deep"
-            raise TargetError(
-                f"the target {self.path} cannot be used: {why}",
-                advice="give a directory that you may write, or one that does not exist yet",
-            ) from error
+        if handle is None:
+            with way_to(self.path) as way, told_of_target(self.path):
+                way.make()
+                self._root = way.open()
+        else:
+            self._root = os.dup(handle)
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._seen: dict[bytes, tuple[int, int]] = {}  # device and inode of every directory we were in
         self._ours: set[bytes] = set()
@@ -177,6 +176,24 @@ class Target(Directories):
     def _shrink(self) -> None:
         while len(self._open) > MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
+
+
+def way_to(path: str) -> Way:
+    """The way to a target. `TargetError` where another user's symlink is on it, or no directory."""
+    with told_of_target(path):
+        return Way(path)
+
+
+@contextmanager
+def told_of_target(path: str) -> Iterator[None]:
+    """Turn an `OSError` within into the `TargetError` of a target that cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(
+            f"the target {path} cannot be used: {error.strerror}",
+            advice="give a directory that you may write, or one that does not exist yet",
+        ) from error
 
 
 def _enter(above: int, name: bytes) -> int:

@@ -27,10 +27,13 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Existing:
-    """Read-only access to what exists below a directory; a missing or symlinked component is absent."""
+    """Read-only access to what exists below an open directory; a missing or symlinked component is absent.
 
-    def __init__(self, top: bytes) -> None:
-        self._top = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    The handle is copied.
+    """
+
+    def __init__(self, top: int) -> None:
+        self._top = os.dup(top)
         self._known: tuple[bytes, int | None] = (b"", self._top)
 
     def directory(self, path: bytes) -> int | None:
@@ -184,9 +187,11 @@ def holds(
 
 
 def read_back(
-    target: bytes, selection: Selection, gone: Collection[bytes], context: RestoreContext, report: Report
+    target: int, selection: Selection, gone: Collection[bytes], context: RestoreContext, report: Report
 ) -> int:
-    """Verify every file of a selection except the paths in `gone`; returns how many are as they should be."""
+    """Verify every file of a selection below an open target, except the paths in `gone`; returns how many
+    are as they should be.
+    """
     existing = Existing(target)
     good = 0
     try:

@@ -1,29 +1,35 @@
-"""A mark file in the target of an open restore, by which an unattended process recognises the target.
+"""The place where a restore writes: recorded when it begins, marked by a file, and entered again by both.
 
-The command that begins or resumes a restore writes it. A daemon may run in a mount namespace of its own,
-where `/tmp` is another directory, or may have started before a disk was mounted: what it writes there would
-be lost. So it writes only to a target with the mark. A user's own command stops too if files were written
-to the target before and nothing is there any more.
+The target's path is resolved once. Which directory that led to is recorded (`Place`). Each later session
+walks the real path without following any symlink, and goes on only if it finds that directory: a restore
+waits for hours, in which whoever owns a directory on the way may put another in its place.
+
+The mark file is for unattended processes; the command that begins or resumes a restore writes it. A daemon
+may run in a mount namespace of its own, where `/tmp` is another directory, or may have started before a disk
+was mounted: what it writes there would be lost. So it writes only to a target with the mark. A user's own
+command stops too if files were written to the target before and nothing is there any more.
 """
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from backup.errors import TargetError
 from backup.files import create_durably, sync_directory
 from backup.format.keys import ChunkSecret, derive
-from backup.inventory.restore_state import RestoreState, read_progress
+from backup.inventory.database import Inventory
+from backup.inventory.restore_state import Place, note_place, read_progress
 from backup.inventory.retrievals import Restore
 from backup.restorer.context import RestoreContext
-from backup.restorer.target.directories import Target
+from backup.restorer.target.directories import Target, told_of_target, way_to
+from backup.safe_paths import Way, open_plain
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST = 256  # bytes
 _MADE = b"it was made for that, and goes if it is given up\n"
 
@@ -96,87 +102,200 @@ def _read(name: bytes, directory: int) -> bytes:
 
 
 @contextmanager
-def made_target(path: str) -> Iterator[bool]:
+def made_target(way: Way) -> Iterator[bool]:
     """Make the target of a new restore before anything is recorded; whether it was missing.
 
     `TargetError` where it cannot be used. After any error the directories made for it go again if they are
     empty; a process that is killed leaves them, and the same command goes on with them.
     """
-    missing: list[str] = []
-    place = os.path.abspath(path)
-    while not os.path.lexists(place):
-        missing.append(place)
-        place = os.path.dirname(place)
     try:
-        Target(path).close()
-        yield bool(missing)
+        with told_of_target(way.path):
+            made = way.make()
+            os.close(way.open())
+        yield made
     except BaseException:
-        for each in missing:
-            with suppress(OSError):
-                os.rmdir(each)
+        way.unmake()
         raise
 
 
-def leave_mark(restore: Restore, context: RestoreContext, *, made: bool = False) -> None:
-    """Create and mark the target of a restore that a user begins or resumes; `made`: it was just made for it.
+def place_of(handle: int, path: str) -> Place:
+    """The record of an open directory, of which `path` is the real path."""
+    found = os.fstat(handle)
+    return Place(os.fsencode(path), found.st_dev, found.st_ino)
 
-    A target that cannot be created any more is reported later, by the code that writes there.
-    """
-    with context.inventory.reading() as tx:
+
+def read_place(restore: Restore, inventory: Inventory) -> Place | None:
+    """The recorded place of a restore; None for a dump, and for restores that an older version began."""
+    with inventory.reading() as tx:
         before = read_progress(tx, restore.number)
-    if before is not None:
-        _require_something(restore, before)
-    made = made or not os.path.isdir(restore.target)
-    with suppress(TargetError), closing(Target(os.fsdecode(restore.target))) as target:
-        Mark(restore.id, context.secret).leave(target.handle(b""), made=made)
+    return None if before is None else before.place
+
+
+def leave_mark(
+    restore: Restore, context: RestoreContext, *, made: bool = False, agreed: Way | None = None
+) -> None:
+    """Mark the target of a restore that a user begins or resumes; `made`: it was just made for it.
+
+    `TargetError` if it is not the directory any more in which the restore began. One without a record takes
+    the way that the user `agreed` to, or else one that nobody else can change.
+    """
+    _require_something(restore, context)
+    handle, _ = _reach(restore, context, agreed)
+    try:
+        Mark(restore.id, context.secret).leave(handle, made=made)
+    finally:
+        os.close(handle)
 
 
 def require_mark(restore: Restore, context: RestoreContext) -> None:
     """`TargetError` unless this process sees the marked target and may write there."""
-    shown = os.fsdecode(restore.target)
-    try:
-        handle = os.open(restore.target, _ENTER)
-    except OSError as error:
-        raise _refused(restore, f"{shown} cannot be entered from here: {error.strerror}") from error
-    try:
-        if not Mark(restore.id, context.secret).is_in(handle):
-            raise unmarked(restore)
-        if not os.access(".", os.W_OK, dir_fd=handle, effective_ids=True):
-            raise _refused(restore, f"{shown} cannot be written from here")
-    finally:
-        os.close(handle)
+    os.close(_reach_marked(restore, context)[0])
 
 
-def bears_mark(restore: Restore, secret: ChunkSecret) -> bool:
+def bears_mark(restore: Restore, secret: ChunkSecret, place: Place | None = None) -> bool:
     """Whether the target, as this process sees it, contains the mark."""
+    mark = Mark(restore.id, secret)
     try:
-        handle = os.open(restore.target, _ENTER)
-    except OSError:
+        handle = _open(restore, place, mark)
+    except (OSError, TargetError):
         return False
     try:
-        return Mark(restore.id, secret).is_in(handle)
+        return mark.is_in(handle)
     finally:
         os.close(handle)
 
 
-def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> Target:
-    """The target of a restore. `TargetError` if the run is unattended and the mark is missing."""
-    if context.unattended:
-        require_mark(restore, context)
-    target = Target(os.fsdecode(restore.target), replaces=replaces)
-    if context.unattended and not Mark(restore.id, context.secret).is_in(target.handle(b"")):
-        target.close()  # it was replaced since the check
-        raise _refused(restore, f"{target.path} does not bear its mark any more")
-    return target
+def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> tuple[Target, Place]:
+    """The target of a restore, and its record.
+
+    `TargetError` if it is another directory than at the beginning, or unattended and without the mark.
+    """
+    handle, place = (_reach_marked if context.unattended else _reach)(restore, context)
+    try:
+        return Target(os.fsdecode(place.path), replaces=replaces, handle=handle), place
+    finally:
+        os.close(handle)
 
 
-def _require_something(restore: Restore, before: RestoreState) -> None:
-    """`TargetError` if files were written there and are gone: an unmounted disk, for example."""
-    if not before.files:
+@contextmanager
+def left_place(restore: Restore, inventory: Inventory) -> Iterator[tuple[int, bytes] | None]:
+    """The target of a restore that is given up, open, with its path; None if it cannot be found again."""
+    place = read_place(restore, inventory)
+    try:
+        handle = _open(restore, place, None)
+    except (OSError, TargetError):
+        yield None
         return
-    with suppress(OSError), os.scandir(restore.target) as found:
-        if next(found, None) is not None:
-            return
+    try:
+        yield handle, restore.target if place is None else place.path
+    finally:
+        os.close(handle)
+
+
+def _open(restore: Restore, place: Place | None, mark: Mark | None) -> int:
+    """The directory in which a restore began, open. `OSError`, with a reason, if it is not there any more.
+
+    A device may have another number after a reboot: then the inode and the mark count.
+    """
+    handle = _open_what_is_there(restore, place)
+    if place is None:
+        return handle
+    found = os.fstat(handle)
+    if found.st_ino == place.inode:
+        is_marked = mark.is_in(handle) if mark else bool(_read(name_of(restore.id), handle))
+        if found.st_dev == place.device or is_marked:
+            return handle
+    os.close(handle)
+    raise FileNotFoundError(errno.ENOENT, "another directory is in its place")
+
+
+def _open_what_is_there(restore: Restore, place: Place | None) -> int:
+    if place is not None:
+        return open_plain(os.fsdecode(place.path))
+    with way_to(os.fsdecode(restore.target)) as way:
+        return way.open()
+
+
+def _reach(restore: Restore, context: RestoreContext, agreed: Way | None = None) -> tuple[int, Place]:
+    """The target of a restore, open, and its record, which is made for one that has none."""
+    place = read_place(restore, context.inventory)
+    if place is None:
+        if agreed is not None:
+            return _adopt(restore, context, agreed, is_agreed=True)
+        with way_to(os.fsdecode(restore.target)) as way:
+            return _adopt(restore, context, way)
+    try:
+        return _open(restore, place, Mark(restore.id, context.secret)), place
+    except OSError as error:
+        shown = os.fsdecode(place.path)
+        if context.unattended:
+            raise _refused(restore, f"{shown} cannot be entered from here: {error.strerror}") from error
+        raise TargetError(
+            f"the target {shown} of restore {restore.id} cannot be used: {error.strerror}; it writes only "
+            "into the directory that it began in",
+            advice="move or mount that directory back, or give the restore up with `nightvault restore "
+            f"cancel {restore.id}` and begin anew",
+        ) from error
+
+
+def _adopt(
+    restore: Restore, context: RestoreContext, way: Way, *, is_agreed: bool = False
+) -> tuple[int, Place]:
+    """Record the target of a restore that has no record: an older version began it, or it was cut."""
+    with told_of_target(way.path):
+        if not context.unattended:
+            way.make()
+        handle = way.open()
+    try:
+        if not is_agreed:
+            _require_safe(restore, context, way, handle)
+        place = place_of(handle, way.path)
+        with context.inventory.writing() as tx:
+            note_place(tx, restore.number, place)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle, place
+
+
+def _require_safe(restore: Restore, context: RestoreContext, way: Way, handle: int) -> None:
+    """`TargetError` for a directory without the mark if nobody attends, or if others can change the way."""
+    if Mark(restore.id, context.secret).is_in(handle):
+        return
+    if context.unattended:
+        raise unmarked(restore)
+    if way.risks:
+        raise TargetError(
+            f"restore {restore.id} is not gone on with: {way.risks[0].why}, on the way to {way.path}",
+            advice="give the restore command again, with --yes if you trust them",
+        )
+
+
+def _reach_marked(restore: Restore, context: RestoreContext) -> tuple[int, Place]:
+    """The same, if it bears the mark and may be written to."""
+    handle, place = _reach(restore, context)
+    is_marked = Mark(restore.id, context.secret).is_in(handle)
+    if is_marked and os.access(".", os.W_OK, dir_fd=handle, effective_ids=True):
+        return handle, place
+    os.close(handle)
+    if not is_marked:
+        raise unmarked(restore)
+    raise _refused(restore, f"{os.fsdecode(place.path)} cannot be written from here")
+
+
+def _require_something(restore: Restore, context: RestoreContext) -> None:
+    """`TargetError` if files were written there and are gone: an unmounted disk, for example."""
+    with context.inventory.reading() as tx:
+        before = read_progress(tx, restore.number)
+    if before is None or not before.files:
+        return
+    with suppress(OSError, TargetError):
+        handle = _open_what_is_there(restore, before.place)
+        try:
+            if os.listdir(handle):
+                return
+        finally:
+            os.close(handle)
     raise TargetError(
         f"restore {restore.id} wrote {before.files} files below {os.fsdecode(restore.target)}, and now "
         "nothing is there",
