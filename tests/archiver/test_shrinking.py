@@ -15,6 +15,7 @@ from backup.archiver.report import SourceCounts
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
 from backup.inventory.shrunk import accepting, waits
+from backup.inventory.snapshots import COMPARED
 from backup.source.filters import CACHE_TAG, Filters, Tag
 from tests.support.backups import Site
 from tests.support.doubles import PowerCut
@@ -78,6 +79,23 @@ class TestANight:
         accept(site)
         empty(source)
         assert site.backup().outcome is Outcome.PARTIAL, "the newest full one is usual"
+
+    def test_nights_that_wait_never_become_what_is_usual(self, site: Site, source: Path) -> None:
+        fill(source, 30)
+        site.backup()
+        empty(source)
+        assert all(site.backup().shrunk for _ in range(COMPARED + 1))
+
+    def test_a_job_that_may_shrink_ends_the_wait_also_once_all_is_back(
+        self, site: Site, source: Path
+    ) -> None:
+        fill(source, 30)
+        site.backup()
+        empty(source)
+        site.backup()
+        fill(source, 30)
+        replace(site, job=replace(site.job, may_shrink=True)).backup()
+        assert waiting(site) == []
 
     def test_an_answer_is_of_a_snapshot_that_is_there_and_never_taken_back(
         self, site: Site, source: Path
