@@ -16,7 +16,7 @@ STAMP := $(VENV)/.made-from-pins
 SITE_STAMP := $(VENV)/site/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test quick-test coverage reference texts pictures docs changelog demo bench bench-upload bench-scale clean
+.PHONY: help venv check test test-real quick-test coverage reference texts pictures docs changelog demo bench bench-upload bench-scale clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -44,8 +44,11 @@ check: $(STAMP) ## ruff, format, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## the whole test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+test: $(STAMP) ## the test suite, but for what test-real runs
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not real" $(PYTEST_ARGS)
+
+test-real: $(STAMP) ## what asks other servers, clients, a browser or a system of its own
+	$(BIN)/python -m pytest -n auto --dist worksteal -m real $(PYTEST_ARGS)
 
 quick-test: $(STAMP) ## what is not marked slow
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)

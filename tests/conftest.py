@@ -85,6 +85,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_to_look_through() -> None:
+    """Look no more for cycles among what files before this one brought: a daemon looks after each run."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest, and measure the coverage of cases alone.

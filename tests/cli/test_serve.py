@@ -110,6 +110,7 @@ def test_a_token_file_that_is_a_device_stays_one(world: World, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.parametrize("form", ["imds", "container"])
 def test_debians_aws_cli_gets_keys(world: World, tmp_path: Path, form: str) -> None:
     """Defect 26: it failed with `http://127.0.0.1:9913latest/api/token`."""
@@ -147,6 +148,7 @@ def backed_up(world: World, tmp_path: Path, variables: Mapping[str, str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_debians_restic_asks_the_containers_form(world: World, tmp_path: Path) -> None:
     """Defect 26: restic's library reads the container's form alone."""
     flags, lines = forms(world, "container", tmp_path)
@@ -155,6 +157,7 @@ def test_debians_restic_asks_the_containers_form(world: World, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_debians_restic_runs_the_process_of_the_credentials_file(world: World, tmp_path: Path) -> None:
     """Defect 30: in the credentials file, as docs/roles-anywhere.md says, and not in the config file."""
     process = " ".join([SCRIPT, "credential-process", *world.flags, "--no-cache"])

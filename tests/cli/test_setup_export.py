@@ -48,6 +48,7 @@ def applied(server: Server, emulator: RunningEmulator) -> Mapping[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_the_script_makes_the_same(
     server: Server, emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -86,6 +87,7 @@ def _bare(text: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_terraform(
     server: Server, emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -129,6 +131,7 @@ def _first(block: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_cloudformation(
     server: Server, emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -194,6 +194,7 @@ print(client.list_vaults()["VaultList"])
 """
 
 
+@pytest.mark.real
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a network namespace")
 def test_iamra_finds_it_under_awss_own_name(tls: Tls, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """iamra knows no endpoint but AWS's: so it gets one of that name on port 443, where nothing else is."""

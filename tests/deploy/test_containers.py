@@ -106,6 +106,7 @@ def contained(server: Server) -> Unit:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.skipif(not can_sandbox(), reason="needs root, mount namespaces, unshare and setpriv")
 @pytest.mark.skipif(SCRIPT.startswith("/tmp/"), reason="the program lies in /tmp")
 def test_the_daemon_runs_is_healthy_and_stops_as_the_file_says(server: Server) -> None:

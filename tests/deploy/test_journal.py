@@ -18,6 +18,7 @@ JOURNALD = "/lib/systemd/systemd-journald"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.real,
     pytest.mark.skipif(
         not (can_sandbox() and Path(JOURNALD).exists() and shutil.which("systemd-cat")),
         reason="needs root, mount namespaces, journald and systemd-cat",

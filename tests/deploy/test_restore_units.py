@@ -21,6 +21,7 @@ from tests.support.trees import assert_same_tree, snapshot_of
 from tests.support.unmeasured import unmeasured
 
 pytestmark = [
+    pytest.mark.real,
     pytest.mark.skipif(not can_sandbox(), reason="needs root, mount namespaces, unshare and setpriv"),
     pytest.mark.skipif(SCRIPT.startswith("/tmp/"), reason="the program lies in the /tmp that a unit hides"),
 ]

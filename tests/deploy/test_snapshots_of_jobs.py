@@ -21,7 +21,7 @@ from tests.support.looking import restored
 from tests.support.loops import loop_device
 from tests.support.trees import assert_same_tree, snapshot_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
 def can_mount() -> bool:

@@ -173,6 +173,7 @@ def aws(
     return run
 
 
+@pytest.mark.real
 def test_the_aws_cli(own: RunningEmulator, aws: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(DATA[:MIB])
     (tmp_path / "rest").write_bytes(DATA[MIB : MIB + 5])
@@ -222,6 +223,7 @@ def perl(own: RunningEmulator) -> Callable[..., Any]:
     return ask
 
 
+@pytest.mark.real
 def test_mt_aws_glacier(own: RunningEmulator, perl: Callable[..., Any]) -> None:
     vault = f"/-/vaults/{new_vault_name()}"
     assert perl("PUT", vault).headers["x-amzn-requestid"]
@@ -258,6 +260,7 @@ def test_mt_aws_glacier(own: RunningEmulator, perl: Callable[..., Any]) -> None:
     assert perl("DELETE", f"{vault}/archives/{archive}").status == 204
 
 
+@pytest.mark.real
 def test_glacier_upload(own: RunningEmulator, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """The tool of that name from PyPI: parts on threads, and the inventory."""
     program = own_venv(request.config, "glacier-upload", "glacier-upload==2.1.2") / "glacier"

@@ -23,7 +23,7 @@ from tests.emulator.other_clients import KEYS, of_debian, run
 from tests.support.emulated import RunningEmulator
 from tests.support.setting_up import become, emulated_account, new_server, set_up, state_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 TAGS = "key=nightvault:setup,value=cli"
 

@@ -43,6 +43,7 @@ def test_the_same_with_a_snapshot_from_the_future(ahead: timedelta) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.skipif(not installed(), reason="restic is not installed")
 def test_restic_itself_still_answers_so(tmp_path: Path) -> None:
     """Three short histories, and a month that begins on a day that there is not: 31 February.

@@ -183,7 +183,7 @@ _S3_RIGS: dict[str, Callable[[Any], Rig]] = {"seaweedfs": seaweedfs_rig, "minist
 _RIGS: tuple[Any, ...] = (
     *("directory", "glacier", "directory behind faults", "glacier behind faults"),
     *(*_EMULATED, "s3 frozen behind faults"),
-    *(pytest.param(name, marks=pytest.mark.slow) for name in _S3_RIGS),
+    *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.real]) for name in _S3_RIGS),
 )
 
 

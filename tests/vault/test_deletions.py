@@ -394,9 +394,9 @@ def test_a_deletion_is_guarded_by_a_checksum_that_the_service_knows(checksums: s
     assert "x-amz-checksum-crc32" in request.headers
 
 
-@pytest.mark.parametrize(
-    "server", [pytest.param(one, marks=pytest.mark.slow) for one in ("seaweedfs", "ministack")]
-)
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize("server", ["seaweedfs", "ministack"])
 def test_servers_that_are_not_ours_refuse_what_object_lock_keeps(
     server: str, request: pytest.FixtureRequest
 ) -> None:

@@ -406,6 +406,7 @@ def test_below_a_delete_marker_there_may_be_something(storage_class: str, operat
 # On a server that is not ours.
 
 
+@pytest.mark.real
 def test_seaweedfs_lets_nothing_be_written_over_what_is_there(seaweedfs: Any) -> None:
     vault = s3_vault(seaweedfs, "shared", prefix="over/", storage_class="STANDARD")
     key = store(vault, b"first", LABEL)
@@ -416,6 +417,7 @@ def test_seaweedfs_lets_nothing_be_written_over_what_is_there(seaweedfs: Any) ->
     assert bytes(vault.fetch(keys.retrieval_id_of(key, None), ByteRange(0, 5)).data) == b"first"
 
 
+@pytest.mark.real
 def test_seaweedfs_checks_the_crc_of_parts_and_whole(seaweedfs: Any) -> None:
     vault = s3_vault(seaweedfs, "shared", prefix="crc/", storage_class="STANDARD")
     body, label = some_bytes(1000), some_label()
@@ -429,6 +431,7 @@ def test_seaweedfs_checks_the_crc_of_parts_and_whole(seaweedfs: Any) -> None:
     assert complete(vault, upload_id, label, body)
 
 
+@pytest.mark.real
 def test_a_versioned_bucket_of_seaweedfs_keeps_nothing_of_what_was_deleted(seaweedfs: Any) -> None:
     seaweedfs.create_bucket(Bucket="versioned")
     seaweedfs.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
@@ -440,6 +443,7 @@ def test_a_versioned_bucket_of_seaweedfs_keeps_nothing_of_what_was_deleted(seawe
     assert not left.get("DeleteMarkers")
 
 
+@pytest.mark.real
 def test_ministack_finds_a_retrieval_under_way(ministack: Any) -> None:
     vault = s3_vault(ministack, "shared", prefix="twice/", storage_class="GLACIER", checksums="none")
     for _ in range(5):  # it takes two seconds only: on a busy machine we may come too late
@@ -451,6 +455,7 @@ def test_ministack_finds_a_retrieval_under_way(ministack: Any) -> None:
     raise AssertionError("it was never seen to wait")
 
 
+@pytest.mark.real
 def test_ministack_keeps_catalogs_readable(ministack: Any) -> None:
     vault = s3_vault(ministack, "shared", prefix="hot/", storage_class="GLACIER", checksums="none")
     catalog = store(vault, b"catalog", replace(CATALOG, kind=PackKind.CATALOG))

@@ -26,7 +26,7 @@ from tests.support.browsers import browser, needs_browser, set_screen
 from tests.support.pages import NAME, PASSWORD, Page, running_page
 from tests.support.servers import Server, directory_server
 
-pytestmark = [needs_browser, pytest.mark.slow]
+pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.real]
 MANY = 200_000
 
 

@@ -155,6 +155,7 @@ def test_a_stream_of_a_real_daemon_tells_of_a_run_that_was_asked_for_here(one_ba
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.real
 def test_six_tabs_move_by_one_stream(
     web_page: Page, told: Told, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -14,7 +14,7 @@ from tests.support.browsers import browser, needs_browser, set_screen
 from tests.web.pictures import page_in
 from tests.web.shown_pages import all_pages, html_of, strangers
 
-pytestmark = [needs_browser, pytest.mark.slow]
+pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.real]
 COLOURS = ["color-contrast", "link-in-text-block"]  # what differs between light and dark
 PLACES = ["target-size", "scrollable-region-focusable", "label-content-name-mismatch"]  # between widths
 WITHOUT_SPACES = "a-name-without-any-place-to-break-a-line-" * 4

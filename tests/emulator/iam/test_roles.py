@@ -173,6 +173,7 @@ def test_the_root_is_its_account(emulator: RunningEmulator) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_debians_aws_cli(emulator: RunningEmulator, tmp_path: Path) -> None:
     """The commands of a set-up by hand, each document from a file."""
     program = of_debian("aws")

@@ -11,7 +11,7 @@ from tests.emulator.other_clients import KEYS, of_debian, run
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 from tests.support.s3_clients import new_bucket_name
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
 @pytest.fixture
