@@ -211,6 +211,7 @@ def html_of(shown: Shown, *, stale: bool = False, known: bool = True) -> str:
         live=not stale,
         stale=stale,
         heard_at=NOW,
+        read_at=NOW,
         seen="",
         **shown.values,
     )
