@@ -6,17 +6,48 @@ read: a tenth of a second and some ten megabytes a client.
 
 from __future__ import annotations
 
+from types import FunctionType, MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import botocore.hooks
 import botocore.session
+from botocore.compat import accepts_kwargs
+from botocore.hooks import EVENT_ALIASES, EventAliaser
 
 _create_loader = botocore.session.create_loader
 _read: dict[str | None, dict[Any, Any]] = {}
+_names: dict[str, str] = {}
+_accepting: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def quicken() -> None:
-    """From now on sessions that look in the same folders share what they read, as clients of one do."""
+    """From now on sessions that look in the same folders share what they read, as clients of one do.
+
+    They share the names of events, too, which each client would translate anew, and what is known of the
+    functions that it registers.
+    """
     botocore.session.create_loader = _create_sharing_loader
+    botocore.session.EventAliaser = _SharingAliaser
+    botocore.hooks.accepts_kwargs = _accepts_kwargs
+
+
+class _SharingAliaser(EventAliaser):  # type: ignore[misc]
+    """Botocore's, whose copies remember the same names."""
+
+    def __init__(self, event_emitter: Any, event_aliases: Any = None) -> None:
+        super().__init__(event_emitter, event_aliases)
+        if event_aliases is None or event_aliases == EVENT_ALIASES:
+            self._alias_name_cache = _names
+
+
+def _accepts_kwargs(handler: Any) -> Any:
+    function = handler.__func__ if isinstance(handler, MethodType) else handler
+    if not isinstance(function, FunctionType):
+        return accepts_kwargs(handler)
+    if function not in _accepting:
+        _accepting[function] = accepts_kwargs(function)
+    return _accepting[function]
 
 
 def _create_sharing_loader(search_path_string: str | None = None) -> Any:
