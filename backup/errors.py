@@ -262,6 +262,10 @@ class ArchiveShortError(ArchiveUnreadableError):
     """The vault has less of the archive than was asked for."""
 
 
+class ArchiveTakenError(VaultError):
+    """Somebody else's object lies where the vault would keep this archive."""
+
+
 class UploadExpiredError(VaultError):
     """The vault has forgotten this upload: begin anew."""
 

@@ -246,7 +246,8 @@ class ByteRange(Struct, frozen=True):
 class Part(Struct, frozen=True):
     """One part of an upload: its offset and length, its number (from 1), and its hashes.
 
-    `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them.
+    `tree_hash` is always there; `sha256` (plain) and `crc64` (CRC-64/NVME) only for a vault that checks them,
+    `tag` (MD5 in hex, a bucket's word for a part) only of one that another process may have sent.
     """
 
     offset: int
@@ -255,6 +256,7 @@ class Part(Struct, frozen=True):
     sha256: bytes
     number: int
     crc64: int | None = None
+    tag: str = ""
 
     @property
     def extent(self) -> ByteRange:
@@ -269,12 +271,14 @@ class StoredPart(Struct, frozen=True):
     length: int
     tree_hash: TreeHash | None
     crc64: int | None = None
+    tag: str | None = None
 
     def is_same_as(self, part: Part) -> bool:
-        """Whether it is that part, by range and by a hash that both have."""
-        known = {self.tree_hash, self.crc64} - {None}
-        same_range = (self.offset, self.length) == (part.offset, part.length)
-        return same_range and bool(known & {part.tree_hash, part.crc64})
+        """Whether it is that part, by range and by the first hash that both have: a CRC anybody can forge."""
+        if (self.offset, self.length) != (part.offset, part.length):
+            return False
+        known = (self.tree_hash, part.tree_hash), (self.tag, part.tag or None), (self.crc64, part.crc64)
+        return next((there == ours for there, ours in known if None not in {there, ours}), False)
 
 
 class OpenUpload(Struct, frozen=True):
@@ -339,6 +343,7 @@ class ListedArchive(Struct, frozen=True):
     size: int
     tree_hash: TreeHash | None
     created_at: datetime
+    version: str = ""  # the vault's word for one of several objects of that id; empty where it has none
 
 
 class Listing(Struct, frozen=True):

@@ -44,6 +44,7 @@ class VaultTraits(Struct, frozen=True):
     `minimum_storage`: deleting earlier costs the rest of it.
     `checks_sha256`: `put_part` needs `Part.sha256`; else it may be empty, and a pass over the bytes is saved.
     `checks_crc64`: `put_part` and `complete_upload` need `Part.crc64`.
+    `tags_parts`: `complete_upload` needs `Part.tag` and `crc64` of a part that another process may have sent.
     `requests_at_once`: the best number of concurrent retrieval requests, each by a thread of its own.
     `lists_at_once`: a listing is ready as soon as it is requested, and true to the moment it is made.
     `fetches_for_nothing`: a fetch costs no request and comes without a hash, so it may begin anywhere.
@@ -59,6 +60,7 @@ class VaultTraits(Struct, frozen=True):
     most_parts: int
     checks_sha256: bool = True
     checks_crc64: bool = False
+    tags_parts: bool = False
     requests_at_once: int = 8
     lists_at_once: bool = False
     lists_for_nothing: bool = False
@@ -156,7 +158,8 @@ class Vault(Protocol):
 
         Repeated after a success it returns the same id, as long as the vault remembers; after that
         `UploadExpiredError`, which also says that the vault gave the upload up: begin another. On a gap, a
-        wrong size or a wrong hash: `IntegrityError`, and the upload stays.
+        wrong size or a wrong hash: `IntegrityError`, and the upload stays. `ArchiveTakenError` if somebody
+        else's object has its place: the upload is aborted, and the pack must be made anew.
         """
         ...
 
@@ -244,6 +247,18 @@ class TakesFiles(Protocol):
 
         `stamp` is what the file had when its bytes were hashed and proven. A file that still has it is not
         hashed again; any other is, and `IntegrityError` is raised unless it consists of exactly these parts.
+        """
+        ...
+
+
+@runtime_checkable
+class NamesVersions(Protocol):
+    """An optional ability of a `Vault` in which one of several objects may lie under an archive's id."""
+
+    def take_version(self, archive_id: ArchiveId) -> str:
+        """The vault's word for the object that `complete_upload` made, as its lists have it; only once.
+
+        Empty where it is not known.
         """
         ...
 

@@ -150,9 +150,13 @@ class _Comparison:
         missed = readings.missed_since(
             tx, min(self._as_of, self._requested_at)
         )  # what is newer than the list
-        again = [r for r in compared.found_again(tx, self._listing, vault) if r.number not in missed]
-        self._mark(tx, again, ArchiveState.STORED)
+        proven, likely = (
+            [row for row in rows if row.number not in missed]
+            for rows in compared.found_again(tx, self._listing, vault)
+        )
+        self._mark(tx, proven, ArchiveState.STORED)
         if not self.is_other:
+            compared.doubt(tx, likely, self._context.clock.now())
             compared.condemn_again(tx, self._listing)
         differing = compared.differing_archives(tx, self._listing, vault)
         self._mark(tx, differing, ArchiveState.DAMAGED)
@@ -162,7 +166,13 @@ class _Comparison:
         self._mark(tx, missing, ArchiveState.LOST)
         self._tell("missing", missing, "the vault's list does not show it")
         self._tell("differs", differing, "the vault lists it with another size or hash than was stored")
-        self._tell("found-again", again, "it seemed lost, and the vault lists it as it was stored")
+        self._tell("found-again", proven, "it seemed lost, and the vault lists it as it was stored")
+        self._tell(
+            "found-again",
+            likely,
+            "it seemed lost, and the vault lists something of its size: nothing proves that it is the same; "
+            "it is restored from, and nothing is built on it",
+        )
         return len(newer)
 
     def _tell(self, kind: str, rows: Sequence[compared.OurArchive], why: str) -> None:

@@ -204,10 +204,14 @@ def upload_begun(tx: Transaction, archive: int, upload_id: UploadId) -> None:
     changed(tx, "UPDATE uploads SET upload_id = {m} WHERE archive = {m}", (upload_id, archive))
 
 
-def mark_stored(tx: Transaction, archive: int, archive_id: ArchiveId, now: datetime) -> None:
+def mark_stored(
+    tx: Transaction, archive: int, archive_id: ArchiveId, now: datetime, version: str = ""
+) -> None:
     """Record that the vault has completed the archive: its chunks may be built upon."""
-    sql = "UPDATE archives SET state = {m}, archive_id = {m}, stored_at = {m} WHERE number = {m}"
-    changed(tx, sql, (ArchiveState.STORED, archive_id, micros(now), archive))
+    sql = (
+        "UPDATE archives SET state = {m}, archive_id = {m}, stored_at = {m}, version = {m} WHERE number = {m}"
+    )
+    changed(tx, sql, (ArchiveState.STORED, archive_id, micros(now), version or None, archive))
     changed(tx, "DELETE FROM uploads WHERE archive = {m}", (archive,))
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import Table, insert
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
 from backup.format.catalog import Record, VerifiedRecord
-from backup.inventory import amendments, need, pruning, schema, stranger_tables
+from backup.inventory import amendments, compared, need, pruning, schema, stranger_tables
 from backup.inventory.archives import ArchiveState
 from backup.inventory.bulk import insert_rows
 from backup.inventory.connections import Connections, Transaction
@@ -32,11 +32,13 @@ from backup.inventory.mounts import mark_mount_points
 from backup.inventory.packed import index_chunks, insert_missing_chunks
 from backup.inventory.readings import READ_COLUMNS, rows_of
 from backup.inventory.times import micros
-from backup.model import ChunkRow, FrameRow, InventoryId, VaultName
+from backup.model import ChunkRow, FrameRow, InventoryId, ListedArchive, VaultName
 
 _COUNTED: Final = ("entries", "chunks", "directories", "owners", "archives")
 _ROWS_A_BATCH: Final = 20_000
 _TOO_LARGE: Final = 2**63
+_AS_STORED: Final = f"""l.size = a.size AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash)
+AND NOT {compared.shows_another("listed o ON")}"""
 _NUMBERS_A_QUERY: Final = 500
 _TOKEN: Final = READ_COLUMNS.index("token")
 _LEAP: Final = 4096  # skips numbers that a catalog withheld by the vault may have used
@@ -188,22 +190,27 @@ class Builder:
             sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
             self._tx.exec_driver_sql(sql, [(job, number) for number in numbers])
 
-    def confirm(self, found: Sequence[tuple[str, int, bytes | None]], *, settled_before: datetime) -> int:
-        """Mark as stored what the vault lists (id, size, tree hash or None); returns how many.
+    def confirm(self, found: Sequence[ListedArchive], *, settled_before: datetime) -> int:
+        """Mark as stored what the vault lists; returns how many (`compared.confirm`).
 
         Not those taken up since `settled_before`: somebody may be about to delete them.
         """
         self._tx.exec_driver_sql(
-            "CREATE TEMP TABLE IF NOT EXISTS listed (archive_id TEXT PRIMARY KEY, size, tree_hash)"
+            """CREATE TEMP TABLE IF NOT EXISTS listed (
+                archive_id TEXT PRIMARY KEY, size, tree_hash, version, created_at)"""
         )
+        rows = [
+            (one.archive_id, one.size, one.tree_hash, one.version or None, micros(one.created_at))
+            for one in found
+        ]
         self._tx.exec_driver_sql(
-            "INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", list(found) or [("", 0, b"")]
+            "INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)", rows or [("", 0, b"", "", 0)]
         )
         done = self._tx.exec_driver_sql(
-            """UPDATE archives SET state = ? WHERE state = ? AND coalesce(taken_up_at, 0) < ?
-               AND EXISTS (SELECT 1 FROM listed l
-               WHERE l.archive_id = archives.archive_id AND l.size = archives.size
-                 AND (l.tree_hash IS NULL OR l.tree_hash = archives.tree_hash))""",
+            f"""UPDATE archives AS a SET state = ? WHERE state = ? AND EXISTS (
+                SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED} AND (
+                    a.taken_up_at IS NULL
+                    OR a.taken_up_at < ? AND (l.tree_hash = a.tree_hash OR l.version = a.version)))""",  # noqa: S608
             (ArchiveState.STORED.value, ArchiveState.UNCONFIRMED.value, micros(settled_before)),
         )
         return done.rowcount
@@ -244,9 +251,9 @@ class Builder:
 
     def unseen(self) -> list[tuple[str, int, int]]:
         """Archives to restore from that `confirm` was not shown: id, size, stored at (microseconds)."""
-        sql = """SELECT archive_id, size, stored_at FROM archives a WHERE state IN (?, ?)
-                 AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND l.size = a.size
-                                 AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash)) ORDER BY number"""
+        sql = f"""SELECT archive_id, size, stored_at FROM archives a WHERE state IN (?, ?)
+                  AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED})
+                  ORDER BY number"""  # noqa: S608
         states = (ArchiveState.UNCONFIRMED.value, ArchiveState.RETIRED.value)
         rows = self._tx.exec_driver_sql(sql, states)
         return [(row[0], row[1], row[2] or 0) for row in rows if row[0] is not None]

@@ -29,6 +29,24 @@ _STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he del
 _LINE: Final = "SELECT 1 FROM listed_archives l WHERE l.listing = {m} AND l.archive_id = a.archive_id"
 _SAME: Final = "(l.size = a.size AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash))"
 
+# One that proves it: a size alone anybody can give to something else, once the archive is gone.
+_PROVEN: Final = "(l.size = a.size AND (l.tree_hash = a.tree_hash OR l.version = a.version))"
+
+
+def shows_another(lines: str) -> str:
+    """The condition that line `l` shows another object than `a`; `lines` joins all lines as `o`.
+
+    Copying gives objects other versions and later times: the list of a copied bucket, in which nothing is of
+    the time at which it was stored, says nothing.
+    """
+    late = _CLOCKS_DIFFER // timedelta(microseconds=1)
+    return f"""(l.tree_hash IS NULL AND l.version <> a.version AND EXISTS (
+        SELECT 1 FROM archives b JOIN {lines} o.archive_id = b.archive_id
+        WHERE o.version = b.version AND o.created_at <= b.stored_at + {late})) IS TRUE"""  # noqa: S608
+
+
+_OTHER: Final = shows_another("listed_archives o ON o.listing = {m} AND")
+
 
 class OurArchive(NamedTuple):
     """An archive as it is compared with a listing; `stored_at` in microseconds."""
@@ -57,15 +75,15 @@ Absent = tuple[list[OurArchive], list[OurArchive]]
 
 
 def _ours(
-    tx: Transaction, vault: VaultName, states: Sequence[ArchiveState], shown: str = "", listing: int = 0
+    tx: Transaction, vault: VaultName, states: Sequence[ArchiveState], shown: str = "", *listings: int
 ) -> list[OurArchive]:
-    """A vault's archives in one of the states, by number; with a condition about the listing's lines."""
+    """A vault's archives in one of the states, by number; with a condition about lines of listings."""
     sql = f"""SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size,
                      coalesce(a.stored_at, a.submitted_at)
               FROM {IN_VAULTS}
               WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
               ORDER BY a.number"""  # noqa: S608
-    return list(stream(tx, sql, (vault, *states, *([listing] if shown else [])), OurArchive))
+    return list(stream(tx, sql, (vault, *states, *listings), OurArchive))
 
 
 class Covered(Struct, frozen=True):
@@ -124,19 +142,22 @@ def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
 
 
 def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
-    """Mark unconfirmed archives as stored that a kept listing shows with their size and hash.
+    """Mark unconfirmed archives as stored that a kept listing shows as they were stored.
 
-    Not those taken up after it was made, or shortly before (`settled_before`).
+    Those taken up may be deleted, and something else in their place: they need a proof, by a listing that
+    was not made before that, or shortly after (`settled_before`).
     """
     times = "SELECT min(as_of, requested_at) FROM listings WHERE number = {m}"
     made_at = moment(number_of(tx, times, (listing,)))
     before = micros(settled_before(made_at, at_once=at_once))
     sql = f"""UPDATE archives AS a SET state = {{m}}
-              WHERE a.state = {{m}} AND (a.taken_up_at IS NULL OR a.taken_up_at < {{m}})
-                AND EXISTS ({_LINE} AND {_SAME} AND EXISTS (
+              WHERE a.state = {{m}}
+                AND EXISTS ({_LINE} AND {_SAME}
+                  AND (a.taken_up_at IS NULL AND NOT {_OTHER} OR a.taken_up_at < {{m}} AND {_PROVEN})
+                  AND EXISTS (
                     SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
                     WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
-    changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, before, listing))
+    changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, listing, listing, before))
     condemn_again(tx, listing)
 
 
@@ -168,13 +189,36 @@ def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Co
 
 
 def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:
-    """Archives that the listing shows with another size or tree hash."""
-    return _ours(tx, vault, _OURS, f"AND EXISTS ({_LINE} AND NOT {_SAME})", listing)
+    """Archives that the listing shows with another size or tree hash, or another object of their size.
+
+    The latter only of those that may have been deleted: in place of others nobody can put anything.
+    """
+    other = f"a.state = '{ArchiveState.UNCONFIRMED}' AND {_OTHER}"
+    return _ours(tx, vault, _OURS, f"AND EXISTS ({_LINE} AND (NOT {_SAME} OR {other}))", listing, listing)
 
 
-def found_again(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:
-    """Archives recorded as lost that the listing shows as they were stored."""
-    return _ours(tx, vault, (ArchiveState.LOST,), f"AND EXISTS ({_LINE} AND {_SAME})", listing)
+class FoundAgain(NamedTuple):
+    """Archives that seemed lost and are listed: proven to be as they were stored, and of that size alone."""
+
+    proven: list[OurArchive]
+    likely: list[OurArchive]
+
+
+def found_again(tx: Transaction, listing: int, vault: VaultName) -> FoundAgain:
+    """Archives recorded as lost that the listing shows; not those of which it shows another object."""
+    lost = (ArchiveState.LOST,)
+    proven = _ours(tx, vault, lost, f"AND EXISTS ({_LINE} AND {_PROVEN})", listing)
+    is_likely = f"{_SAME} AND ({_PROVEN}) IS NOT TRUE AND NOT {_OTHER}"
+    return FoundAgain(
+        proven, _ours(tx, vault, lost, f"AND EXISTS ({_LINE} AND {is_likely})", listing, listing)
+    )
+
+
+def doubt(tx: Transaction, rows: Sequence[OurArchive], now: datetime) -> None:
+    """Restore from these again, and build on them only once a later listing proves them."""
+    sql = "UPDATE archives SET state = {m}, taken_up_at = {m} WHERE number = {m}"
+    for row in rows:
+        changed(tx, sql, (ArchiveState.UNCONFIRMED, micros(now), row.number))
 
 
 def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:

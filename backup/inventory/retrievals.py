@@ -230,10 +230,13 @@ def newest_listing(tx: Transaction, vault: VaultName, *, state: ListingStage) ->
 def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
     """Keep a fetched listing: its output is gone within a day, and asking again costs hours."""
     rows = [
-        (number, item.archive_id, item.description, item.size, item.tree_hash, micros(item.created_at))
+        (
+            *(number, item.archive_id, item.description, item.size, item.tree_hash),
+            *(micros(item.created_at), item.version or None),
+        )
         for item in listing.archives
     ]
-    columns = ["listing", "archive_id", "description", "size", "tree_hash", "created_at"]
+    columns = ["listing", "archive_id", "description", "size", "tree_hash", "created_at", "version"]
     insert_tuples(tx, "listed_archives", columns, rows)
     sql = "UPDATE listings SET state = {m}, as_of = {m} WHERE number = {m}"
     changed(tx, sql, (ListingStage.KEPT, micros(listing.as_of), number))

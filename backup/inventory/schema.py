@@ -376,6 +376,7 @@ listed_archives = Table(
     Column("size", Long, nullable=False),
     Column("tree_hash", LargeBinary),
     Column("created_at", Long, nullable=False),
+    Column("version", Text),  # as of `archives`; null: the vault has none
     PrimaryKeyConstraint("listing", "archive_id"),
 )
 

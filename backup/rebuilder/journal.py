@@ -54,6 +54,7 @@ class _Line(msgspec.Struct):
     size: int
     tree_hash: str
     created_at: datetime
+    version: str = ""
 
 
 class _Listed(msgspec.Struct):
@@ -108,7 +109,10 @@ class Journal:
     def keep_listing(self, listing: Listing) -> None:
         """The listing came: its output is gone within a day."""
         lines = [
-            _Line(one.archive_id, one.description, one.size, (one.tree_hash or b"").hex(), one.created_at)
+            _Line(
+                *(one.archive_id, one.description, one.size),
+                *((one.tree_hash or b"").hex(), one.created_at, one.version),
+            )
             for one in listing.archives
         ]
         self._write(_LISTING, msgspec.json.encode(_Listed(listing.as_of, lines)))
@@ -161,5 +165,11 @@ def _listed(line: _Line) -> ListedArchive:
     tree_hash = TreeHash(bytes.fromhex(line.tree_hash)) if line.tree_hash else None
     label = parse_description(line.description)
     return ListedArchive(
-        ArchiveId(line.archive_id), line.description, label, line.size, tree_hash, line.created_at
+        ArchiveId(line.archive_id),
+        line.description,
+        label,
+        line.size,
+        tree_hash,
+        line.created_at,
+        line.version,
     )

@@ -261,7 +261,7 @@ class _Building:
             return
         at_once = self._context.vault.traits.lists_at_once
         builder.confirm(
-            [(one.archive_id, one.size, one.tree_hash) for one in listing.archives],
+            listing.archives,
             settled_before=compared.settled_before(listing.as_of, at_once=at_once),
         )
         listed = {one.archive_id for one in listing.archives}

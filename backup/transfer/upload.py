@@ -13,12 +13,10 @@ the database's work, may be called on another thread.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import repeat
 from types import TracebackType
@@ -27,10 +25,9 @@ from typing import Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.errors import IntegrityError, NightvaultError, UploadExpiredError
-from backup.files import spool_errors
+from backup.errors import ArchiveTakenError, IntegrityError, NightvaultError, UploadExpiredError
 from backup.format.crc64 import crc64
-from backup.format.treehash import combine, leaf_hashes, part_size_for
+from backup.format.treehash import combine, part_size_for
 from backup.inventory import archives
 from backup.inventory.archives import Archive, CatalogPosition, PendingUpload
 from backup.inventory.database import Inventory
@@ -46,15 +43,14 @@ from backup.model import (
     TreeHash,
     UploadId,
 )
-from backup.protocols import Clock, Progress, TakesFiles, Vault, phase
-from backup.safe_paths import held_folder, open_held, size_held
+from backup.protocols import Clock, NamesVersions, Progress, TakesFiles, Vault, phase
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import Patience
 from backup.transfer.sent import Sent
+from backup.transfer.spool import extents, leaves_of, mapped, remove
 
 PARTS_AT_ONCE = 3  # at first
 _ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run
-_WINDOW = 32 * MIB  # what is mapped at once of a spool file that is hashed again
 
 
 class Outgoing(Struct, frozen=True):
@@ -71,12 +67,16 @@ class Outgoing(Struct, frozen=True):
 
 
 class _Sending(Struct, frozen=True):
-    """A pack on its way; its upload was begun `anew` so many times, `others` were begun before."""
+    """A pack on its way; its upload was begun `anew` so many times, `others` were begun before.
+
+    `is_left`: an earlier run left it, so that its files are yet to be read, if need be again.
+    """
 
     pack: Outgoing
     done: Future[ArchiveId]
     anew: int = 0
     others: Sequence[UploadId] = ()
+    is_left: bool = False
 
 
 class Uploader:
@@ -193,9 +193,10 @@ class Uploader:
         for one in pending:
             known = [one.upload_id] if one.upload_id else []
             known += [found for found in begun.get(one.archive.label.pack_id, ()) if found not in known]
-            leaves = _leaves_of(os.path.join(self._spool, one.spool_file), one.archive)
+            leaves = leaves_of(os.path.join(self._spool, one.spool_file), one.archive)
             if leaves is None:
-                self._lose(one, known)
+                why = f"the spool file {one.spool_file} is gone or damaged"
+                self._lose(one.archive.number, one.spool_file, known, why)
                 continue
             self._collect(leave=self._most - 1)
             outgoing = Outgoing(
@@ -205,7 +206,7 @@ class Uploader:
                 _parts_of(one.archive.size, one.part_size, leaves),
             )
             done = self._take_up(outgoing, known[0]) if known else self._begin(outgoing)
-            self._sending.append(_Sending(outgoing, done, others=known[1:]))
+            self._sending.append(_Sending(outgoing, done, others=known[1:], is_left=True))
             self._progress.advance(files=1, done=one.archive.size, packed=one.archive.size)
         self.drain()
 
@@ -220,13 +221,18 @@ class Uploader:
                 if sending.anew == _ANEW and not sending.others:
                     raise
                 self._sending.appendleft(self._again(sending))
+            except ArchiveTakenError as error:
+                why = str(error) if sending.is_left else ""
+                self._lose(sending.pack.archive.number, sending.pack.spool_file, sending.others, why)
+                if not sending.is_left:  # what this run has read already counts on it
+                    raise
 
     def _again(self, sending: _Sending) -> _Sending:
         """The same pack by another upload, as the vault gave this one up."""
         pack, others = sending.pack, sending.others
         if others:
-            return _Sending(pack, self._take_up(pack, others[0]), sending.anew, others[1:])
-        return _Sending(pack, self._begin(pack), sending.anew + 1)
+            return replace(sending, done=self._take_up(pack, others[0]), others=others[1:])
+        return replace(sending, done=self._begin(pack), anew=sending.anew + 1)
 
     def _begin(self, pack: Outgoing) -> Future[ArchiveId]:
         """Begin an upload, which is recorded before it can become an archive, and send the pack."""
@@ -248,9 +254,10 @@ class Uploader:
     def _stored(self, pack: Outgoing, archive_id: ArchiveId) -> None:
         """Record that a pack is in the vault."""
         number, size = pack.archive.number, pack.archive.size
+        version = self._vault.take_version(archive_id) if isinstance(self._vault, NamesVersions) else ""
         with self._inventory.writing() as tx:
-            archives.mark_stored(tx, number, archive_id, self._clock.now())
-        _remove(os.path.join(self._spool, pack.spool_file))
+            archives.mark_stored(tx, number, archive_id, self._clock.now(), version)
+        remove(os.path.join(self._spool, pack.spool_file))
         self._newly_stored.append(number)
         self.stored_archives += 1
         self.stored_bytes += size
@@ -266,16 +273,15 @@ class Uploader:
                 found.setdefault(one.label.pack_id, []).append(one.upload_id)
         return found
 
-    def _lose(self, pending: PendingUpload, known: Sequence[UploadId]) -> None:
-        """Give a pack up that cannot be sent any more."""
+    def _lose(self, number: int, spool_file: str, known: Sequence[UploadId], why: str) -> None:
+        """Give a pack up that cannot be sent any more; say so, if nothing else does."""
         for upload_id in known:
             self._patience.call(partial(self._vault.abort_upload, upload_id))
         with self._inventory.writing() as tx:
-            archives.mark_lost(tx, pending.archive.number)
-        _remove(os.path.join(self._spool, pending.spool_file))
-        self._progress.note(
-            f"the spool file {pending.spool_file} is gone or damaged; its files are read again"
-        )
+            archives.mark_lost(tx, number)
+        remove(os.path.join(self._spool, spool_file))
+        if why:
+            self._progress.note(f"{why}; its files are read again")
 
     # On worker threads: bytes and vault calls, no books.
 
@@ -304,7 +310,7 @@ class Uploader:
     def _part(self, path: str, part: Part, upload_id: UploadId, archive: int) -> Part:
         """Send one part; hashes that only the vault wants and packing did not make are made here."""
         traits = self._vault.traits
-        with self._gate.passing(part.length), _mapped(path, part.extent) as body:
+        with self._gate.passing(part.length), mapped(path, part.extent) as body:
             if traits.checks_sha256 and not part.sha256:
                 part = replace(part, sha256=hashlib.sha256(body).digest())
             if traits.checks_crc64 and part.crc64 is None:
@@ -331,28 +337,25 @@ class Uploader:
 
     def _finish(self, pack: Outgoing, upload_id: UploadId) -> ArchiveId:
         """Repeat Complete, else send what is missing; `UploadExpiredError` if it was given up."""
-        if self._vault.traits.checks_crc64:
-            pack = replace(pack, parts=self._with_crcs(pack))
+        if self._vault.traits.tags_parts:
+            pack = replace(pack, parts=self._known_parts(pack))
         try:
             return self._complete(pack.archive, upload_id, pack.parts)
         except IntegrityError:
             return self._send(pack, upload_id, self._present(pack, upload_id))
 
-    def _with_crcs(self, pack: Outgoing) -> list[Part]:
-        """The parts of a pack that was found in the spool, with what the vault knows them by."""
+    def _known_parts(self, pack: Outgoing) -> list[Part]:
+        """The parts of a pack that was found in the spool, with what a bucket knows them by."""
+        path = os.path.join(self._spool, pack.spool_file)
         found = []
         for part in pack.parts:
-            with _mapped(os.path.join(self._spool, pack.spool_file), part.extent) as body:
-                found.append(replace(part, crc64=crc64(body)))
+            with mapped(path, part.extent) as body:
+                tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+                found.append(replace(part, crc64=crc64(body), tag=tag))
         return found
 
     def _present(self, pack: Outgoing, upload_id: UploadId) -> Sequence[StoredPart]:
         return self._patience.call(lambda: self._vault.list_parts(upload_id, pack.part_size))
-
-
-def _extents(size: int, part_size: int) -> list[ByteRange]:
-    """The parts of `size` bytes."""
-    return [ByteRange(start, min(start + part_size, size)) for start in range(0, size, part_size)]
 
 
 def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
@@ -362,39 +365,8 @@ def _tree_of(extent: ByteRange, leaves: Sequence[bytes]) -> TreeHash:
 
 def _parts_of(size: int, part_size: int, leaves: Sequence[bytes], hashes: Sequence[bytes] = ()) -> list[Part]:
     """The parts of an archive by its leaves, with their SHA-256 if those are known."""
-    each = zip(_extents(size, part_size), hashes or repeat(b""), strict=bool(hashes))
+    each = zip(extents(size, part_size), hashes or repeat(b""), strict=bool(hashes))
     return [
         Part(extent.start, extent.length, _tree_of(extent, leaves), sha256, number)
         for number, (extent, sha256) in enumerate(each, 1)
     ]
-
-
-@contextmanager
-def _mapped(path: str, extent: ByteRange) -> Iterator[memoryview]:
-    """A part of a spool file, mapped while it is used: what is not mapped takes no memory."""
-    with spool_errors(path, "read"), open(path, "rb", opener=open_held) as file:
-        mapped = mmap.mmap(file.fileno(), extent.length, access=mmap.ACCESS_READ, offset=extent.start)
-    view = memoryview(mapped)
-    try:
-        yield view
-    finally:
-        with suppress(BufferError):  # the traceback of an error may hold pieces of it: then it goes with them
-            view.release()
-            mapped.close()
-
-
-def _leaves_of(path: str, archive: Archive) -> list[bytes] | None:
-    """The leaves of a spool file, or None if it is not there or not what was recorded."""
-    with spool_errors(path, "read"):
-        if size_held(path) != archive.size:
-            return None
-    leaves: list[bytes] = []
-    for extent in _extents(archive.size, _WINDOW):
-        with _mapped(path, extent) as view:
-            leaves.extend(leaf_hashes(view))
-    return leaves if combine(leaves) == archive.tree_hash else None
-
-
-def _remove(path: str) -> None:
-    with spool_errors(path, "removed"), suppress(FileNotFoundError), held_folder(path) as (folder, name):
-        os.unlink(name, dir_fd=folder)

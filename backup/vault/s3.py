@@ -41,8 +41,7 @@ class S3Vault(S3Identity, S3Uploads, S3Retrievals, S3Deletions):
         limit_rate(client)
         if bucket.checksums != CRC64NVME:
             guard_by_md5(client)
-        self._requests = BucketRequests(client, bucket)
-        self._limits = limits
+        S3Uploads.__init__(self, BucketRequests(client, bucket), limits)
         self._name = name
         self._clock = clock
 

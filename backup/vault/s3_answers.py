@@ -7,6 +7,7 @@ archived object".
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -93,7 +94,9 @@ def listed(line: Mapping[str, Any], prefix: str) -> ListedArchive:
     label = label_of(key)
     is_mark = label is None and line["Size"] == 0 and HeirMark.from_text(key) is not None
     description = pack.describe(label) if label else key * is_mark
-    return ListedArchive(ArchiveId(key), description, label, line["Size"], None, line["LastModified"])
+    return ListedArchive(
+        ArchiveId(key), description, label, line["Size"], None, line["LastModified"], tag_of(line)
+    )
 
 
 def is_catalog_or_mark(line: ListedArchive) -> bool:
@@ -107,7 +110,26 @@ def stored_part(answer: Mapping[str, Any], part_size: int) -> StoredPart:
     """One item of ListParts as a value."""
     crc = answer.get("ChecksumCRC64NVME")
     offset = (answer["PartNumber"] - 1) * part_size
-    return StoredPart(offset, answer["Size"], None, decode_crc(crc) if crc else None)
+    return StoredPart(offset, answer["Size"], None, decode_crc(crc) if crc else None, tag_of(answer))
+
+
+def tag_of(answer: Mapping[str, Any]) -> str:
+    """The ETag in an answer; empty where there is none. Of a part it is the MD5, unless a KMS encrypts."""
+    return str(answer.get("ETag") or "").strip('"')
+
+
+def whole_tag(tags: Sequence[str]) -> str:
+    """The ETag of an object of parts with these; empty if one is not known or no MD5.
+
+    Nobody can make another object with it: that would need a second preimage of MD5.
+    """
+    try:
+        joined = b"".join(map(bytes.fromhex, tags))
+    except ValueError:
+        return ""
+    if not tags or not all(tags):
+        return ""
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(tags)}"
 
 
 def encode_crc(value: int) -> str:
@@ -138,15 +160,19 @@ def check_parts(doing: str, size: int, tree_hash: TreeHash, parts: Sequence[Part
         raise IntegrityError(f"cannot {doing}: its parts do not give the tree hash {tree_hash.hex()}")
 
 
-def check_present(doing: str, parts: Sequence[Part], there: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `IntegrityError` unless the vault has exactly these parts, by number, size, and CRC where it has
-    one."""
+def check_present(
+    doing: str, parts: Sequence[Part], there: Sequence[Mapping[str, Any]], tags: Sequence[str]
+) -> None:
+    """Raise `IntegrityError` unless the vault has exactly these parts, by number, size, ETag and CRC, if any.
+
+    Whoever may store can replace a part of an open upload, by one with the same CRC.
+    """
     if [part.number for part in parts] != [one["PartNumber"] for one in there]:
         raise IntegrityError(f"cannot {doing}: the vault has {len(there)} of its {len(parts)} parts")
-    for part, one in zip(parts, there, strict=True):
+    for part, tag, one in zip(parts, tags, there, strict=True):
         stored = stored_part(one, 0)
         same_crc = None in {stored.crc64, part.crc64} or stored.crc64 == part.crc64
-        if stored.length != part.length or not same_crc:
+        if stored.length != part.length or not same_crc or not tag or stored.tag != tag:
             raise IntegrityError(f"cannot {doing}: the vault has other bytes as part {part.number}")
 
 

@@ -80,6 +80,7 @@ def traits_of(bucket: Bucket) -> VaultTraits:
         most_parts=10_000,
         checks_sha256=False,
         checks_crc64=bucket.checksums == CRC64NVME,
+        tags_parts=True,
         requests_at_once=32,  # some 600 a second; S3 takes 1,000 restore requests a second
         lists_at_once=True,
         deletes_at_once=1000,

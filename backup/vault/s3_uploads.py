@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from backup.errors import ArchiveMissingError, DeniedError, IntegrityError, UploadExpiredError, VaultError
+from backup.errors import (
+    ArchiveMissingError,
+    ArchiveTakenError,
+    DeniedError,
+    IntegrityError,
+    UploadExpiredError,
+    VaultError,
+)
 from backup.format import pack
 from backup.format.crc64 import combine_crc64
 from backup.format.treehash import tree_hash as tree_hash_of
@@ -47,6 +54,8 @@ class S3Uploads:
     def __init__(self, requests: BucketRequests, limits: RateLimits = NO_LIMITS) -> None:
         self._requests = requests
         self._limits = limits
+        self._tags: dict[UploadId, dict[int, str]] = {}  # ETags of the parts that this process sent
+        self._versions: dict[ArchiveId, str] = {}  # of objects that it completed
 
     def begin_upload(self, label: ArchiveLabel, part_size: int) -> UploadId:
         """CreateMultipartUpload, in the storage class for this kind of pack."""
@@ -74,7 +83,7 @@ class S3Uploads:
         if tree_hash_of(body) != part.tree_hash:
             raise IntegrityError(f"cannot {doing}: it is not what was recorded", advice=_CHANGED)
         crc = self._checksum(ChecksumCRC64NVME=answers.encode_crc(part.crc64 or 0))
-        self._requests.call(
+        answer = self._requests.call(
             "upload_part",
             doing,
             unknown=UploadExpiredError,
@@ -84,9 +93,10 @@ class S3Uploads:
             Body=PartBody(body, b"", self._limits.up),
             **crc,
         )
+        self._tags.setdefault(upload_id, {})[part.number] = answers.tag_of(answer)
 
     def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
-        """ListParts, all pages; parts come with their CRC if the service keeps one."""
+        """ListParts, all pages; parts come with their ETag, and their CRC if the service keeps one."""
         parts = self._parts(upload_id, f"list the parts of {_describe(upload_id)}")
         return [answers.stored_part(each, part_size) for each in parts]
 
@@ -100,21 +110,31 @@ class S3Uploads:
     ) -> ArchiveId:
         """CompleteMultipartUpload, without overwriting; the same if our object exists already.
 
-        Repeated after a success, the service knows no such upload or finds the key taken: then the size and
-        CRC of the object there decide whether it is ours.
+        Repeated after a success, the service knows no such upload or finds the key taken: then the object
+        there is ours if it has the ETag that these parts give. Whoever may store can put another one there,
+        of the same size and CRC.
         """
         doing = f"complete {_describe(upload_id)}"
         key = self._key_of(upload_id, doing)
         answers.check_parts(doing, size, tree_hash, parts)
+        sent = self._tags.get(upload_id, {})
+        tags = [sent.get(part.number) or part.tag for part in parts]
+        version = answers.whole_tag(tags)
         try:
             there = self._parts(upload_id, doing)
-            answers.check_present(doing, parts, there)
-            self._complete(upload_id, doing, size, parts, there)
+            answers.check_present(doing, parts, there, tags)
+            version = self._complete(upload_id, doing, size, parts, there) or version
         except (UploadExpiredError, _ExistsError, _ConflictError) as error:
-            if not self._holds(key, size, parts, doing):
+            if not self._holds(upload_id, key, (size, version), doing):
                 raise self._given_up(upload_id, error) from error
             self.abort_upload(upload_id)
+        self._tags.pop(upload_id, None)
+        self._versions[key] = version
         return key
+
+    def take_version(self, archive_id: ArchiveId) -> str:
+        """The ETag of an object that was completed here, once."""
+        return self._versions.pop(archive_id, "")
 
     def _complete(
         self,
@@ -123,10 +143,11 @@ class S3Uploads:
         size: int,
         parts: Sequence[Part],
         there: Sequence[Mapping[str, Any]],
-    ) -> None:
+    ) -> str:
+        """Its ETag; the service refuses parts that were replaced since they were listed."""
         wanted = ("PartNumber", "ETag", "ChecksumCRC64NVME")
         whole = answers.encode_crc(_crc_of(parts))
-        self._requests.call(
+        answer = self._requests.call(
             "complete_multipart_upload",
             doing,
             unknown=UploadExpiredError,
@@ -137,36 +158,37 @@ class S3Uploads:
             IfNoneMatch="*",
             **self._checksum(ChecksumCRC64NVME=whole, ChecksumType="FULL_OBJECT", MpuObjectSize=size),
         )
+        return answers.tag_of(answer)
 
-    def _holds(self, key: ArchiveId, size: int, parts: Sequence[Part], doing: str) -> bool:
-        """Whether the vault has exactly this archive; `VaultError` if another object has its key."""
+    def _holds(self, upload_id: UploadId, key: ArchiveId, ours: tuple[int, str], doing: str) -> bool:
+        """Whether the vault has exactly this archive, by size and ETag; `ArchiveTakenError` if another object
+        has its key."""
         try:
-            has, crc = self._size_and_crc(key, doing)
+            found = self._size_and_tag(key, doing)
         except ArchiveMissingError:
             return False
-        if has == size and (crc is None or crc == _crc_of(parts)):
+        if all(ours) and found == ours:
             return True
+        self.abort_upload(upload_id)
         bucket = self._requests.bucket
-        raise VaultError(
+        raise ArchiveTakenError(
             f"cannot {doing}: something else lies at {bucket.prefix}{key} in bucket {bucket.name}",
-            advice="nothing was overwritten; find out who else writes to this bucket",
+            advice="nothing was overwritten, and the next run reads and stores anew what this archive holds; "
+            "find out who else writes to this bucket",
         )
 
-    def _size_and_crc(self, key: ArchiveId, doing: str) -> tuple[int, int | None]:
-        """Size and CRC of an object, by HeadObject, or by a list for a role that may not read; the CRC if
-        known."""
+    def _size_and_tag(self, key: ArchiveId, doing: str) -> tuple[int, str]:
+        """Size and ETag of an object, by HeadObject, or by a list for a role that may not read."""
         try:
-            head = self._requests.head(key, doing, ChecksumMode="ENABLED")
+            head = self._requests.head(key, doing)
         except DeniedError:
-            page = self._requests.call(
-                "list_objects_v2", doing, Prefix=self._requests.bucket.prefix + key, MaxKeys=1
-            )
-            sizes: list[int] = [line["Size"] for line in page.get("Contents", ())]
-            if not sizes:
+            whole = self._requests.bucket.prefix + key
+            page = self._requests.call("list_objects_v2", doing, Prefix=whole, MaxKeys=1)
+            lines = [line for line in page.get("Contents", ()) if line["Key"] == whole]
+            if not lines:
                 raise ArchiveMissingError(f"cannot {doing}: there is no {key}") from None
-            return sizes[0], None
-        crc = head.get("ChecksumCRC64NVME") if self._requests.traits.checks_crc64 else None
-        return head["ContentLength"], answers.decode_crc(crc) if crc else None
+            return lines[0]["Size"], answers.tag_of(lines[0])
+        return head["ContentLength"], answers.tag_of(head)
 
     def _given_up(self, upload_id: UploadId, error: VaultError) -> VaultError:
         """Abort an upload after a conflict, since S3 then requires a new one."""
@@ -180,6 +202,7 @@ class S3Uploads:
         with suppress(UploadExpiredError):
             upload = self._upload(upload_id, doing)
             self._requests.call("abort_multipart_upload", doing, unknown=UploadExpiredError, **upload)
+        self._tags.pop(upload_id, None)
 
     def list_uploads(self) -> Sequence[OpenUpload]:
         """ListMultipartUploads below the prefix, all pages."""

@@ -21,7 +21,7 @@ from backup.transfer.retrievals.listing import request_listing
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.checking import archive_ids, check, check_world, kinds, needing, query, state_of, versions
-from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
+from tests.support.doubles import START, Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.rebuilding import bare, line_of
 from tests.support.trees import assert_same_tree
 
@@ -293,6 +293,54 @@ class Listed(FaultyVault):
 
     def fetch_listing(self, listing_id: ListingId) -> Listing:
         return self._listing
+
+
+AGO = START.timestamp() * 1e6 - 9e10  # microseconds, and a day before
+
+
+@pytest.mark.parametrize(("before", "taken_up", "recorded", "shown", "after", "found"), [
+    ("lost", None, "v", "v", "stored", {"found-again": 1}),
+    ("lost", None, None, "v", "unconfirmed", {"found-again": 1}),
+    ("lost", None, "v", "other", "lost", {"lost": 1}),
+    ("lost", None, "v", "copy", "unconfirmed", {"found-again": 1}),
+    ("unconfirmed", None, "v", "v", "stored", {}),
+    ("unconfirmed", None, None, "v", "stored", {}),
+    ("unconfirmed", None, "v", "other", "damaged", {"differs": 1}),
+    ("unconfirmed", None, "v", "copy", "stored", {}),
+    ("unconfirmed", AGO, "v", "v", "stored", {}),
+    ("unconfirmed", AGO, None, "v", "unconfirmed", {}),
+    ("unconfirmed", AGO, "v", "other", "damaged", {"differs": 1}),
+    ("unconfirmed", AGO, "v", "copy", "unconfirmed", {}),
+    ("stored", None, "v", "other", "stored", {}),
+    ("condemned", None, "v", "other", "condemned", {}),
+])  # fmt: skip
+def test_where_lists_have_no_hash_only_the_objects_version_proves_what_was_gone(
+    site: Site, disk: DirectoryVault, clock: ManualClock, before: str, taken_up: float | None,
+    recorded: str | None, shown: str, after: str, found: dict[str, int],
+) -> None:  # fmt: skip
+    """A bucket's list: other objects may have been put in place of those that were lost or deleted.
+
+    In a copy of a bucket, whatever lies beside them came later as well.
+    """
+    settle(site, clock)
+    archive = archive_ids(site)[0]
+    with site.inventory.writing() as tx:
+        tx.exec_driver_sql("UPDATE archives SET version = 'v'")
+        sql = "UPDATE archives SET state = ?, taken_up_at = ?, version = ? WHERE archive_id = ?"
+        tx.exec_driver_sql(sql, (before, taken_up, recorded, archive))
+    listing = disk.fetch_listing(disk.request_listing(""))
+    lines = [
+        replace(line, tree_hash=None, version=shown if archive == line.archive_id else "v")
+        for line in listing.archives
+    ]
+    if shown == "copy":
+        lines = [replace(line, created_at=line.created_at + timedelta(days=9)) for line in lines]
+    for _ in range(2):
+        report = check(site, vault=Listed(disk, Listing(clock.now(), lines)))
+        assert kinds(report) == found
+        assert state_of(site, archive) == after
+        clock.advance(A_DAY)
+        found = {"lost": 1} if after in {"lost", "damaged"} else {}
 
 
 def test_the_report_is_json(site: Site, clock: ManualClock) -> None:

@@ -61,7 +61,8 @@ def part_hashes(view: bytes | memoryview, leaf: int = MIB) -> tuple[TreeHash, by
 
 def part_of(body: bytes | memoryview, offset: int, part_size: int = MIB) -> Part:
     """One part with its hashes."""
-    return Part(offset, len(body), *part_hashes(body), offset // part_size + 1, crc64(body))
+    tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return Part(offset, len(body), *part_hashes(body), offset // part_size + 1, crc64(body), tag)
 
 
 def send(vault: Vault, upload_id: UploadId, data: bytes, parts: Sequence[Part]) -> None:

@@ -33,7 +33,7 @@ from backup.model import (
     VaultName,
     VaultState,
 )
-from backup.protocols import Vault, VaultTraits
+from backup.protocols import NamesVersions, Vault, VaultTraits
 from backup.vault.directory import DirectoryVault
 
 START = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
@@ -248,6 +248,9 @@ class FaultyVault:
         return self._meet(
             "complete_upload", lambda: self.vault.complete_upload(upload_id, label, size, tree_hash, parts)
         )
+
+    def take_version(self, archive_id: ArchiveId) -> str:
+        return self.vault.take_version(archive_id) if isinstance(self.vault, NamesVersions) else ""
 
     def abort_upload(self, upload_id: UploadId) -> None:
         self._meet("abort_upload", lambda: self.vault.abort_upload(upload_id))

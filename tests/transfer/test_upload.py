@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import (
+    ArchiveTakenError,
     DeniedError,
     IntegrityError,
     SpoolError,
@@ -369,6 +370,27 @@ class TestResume:
             yard.vault.abort_upload(upload.upload_id)
         yard.resume()
         yard.assert_stored(1)
+
+    def test_a_pack_whose_place_is_taken_is_given_up(self, yard: Yard) -> None:
+        """By a resume with all its uploads, and the run goes on; of this run's own pack it is an error."""
+        self.leave_behind(yard, Fault("put_part", PowerCut("now")))
+        (left,) = yard.pending()
+        yard.vault.begin_upload(left.archive.label, MIB)
+        taken = ArchiveTakenError("something else lies there")
+        vault = FaultyVault(yard.vault, Fault("complete_upload", taken, count=2))
+        yard.resume(vault)
+        assert (yard.archive(left.archive.number).state, yard.pending()) == (ArchiveState.LOST, [])
+        assert len(yard.vault.list_uploads()) == 1, "the first one a vault aborts itself"
+        assert os.listdir(yard.spool) == []
+        assert any(
+            "something else lies there; its files are read again" in one for one in yard.progress.notes
+        )
+        with yard.uploader(vault) as uploader:
+            yard.submit(uploader, 2 * MIB, seed=1)
+            with pytest.raises(ArchiveTakenError):
+                uploader.drain()
+        assert (yard.archive(left.archive.number + 1).state, yard.pending()) == (ArchiveState.LOST, [])
+        assert os.listdir(yard.spool) == []
 
     @pytest.mark.parametrize("expires", [False, True], ids=["never begun", "given up"])
     def test_an_upload_that_is_begun_anew_is_recorded(self, yard: Yard, expires: bool) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from backup.errors import (
     ArchiveMissingError,
+    ArchiveTakenError,
     DeniedError,
     IntegrityError,
     NightvaultError,
@@ -26,7 +27,7 @@ from backup.format.crc64 import crc64
 from backup.format.treehash import tree_hash
 from backup.model import MIB, ByteRange, PackId, PackKind, RetrievalState, Tier
 from backup.vault import s3_keys as keys
-from backup.vault.s3_answers import encode_crc
+from backup.vault.s3_answers import encode_crc, whole_tag
 from tests.support.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
 from tests.support.rigs import s3_vault
 from tests.vault.scripted_s3 import Answer, ScriptedS3, refusal
@@ -35,13 +36,16 @@ DATA = b"abc"
 LABEL = some_label()
 KEY = keys.key_of(LABEL)
 UPLOAD = keys.upload_id_of(KEY, "1")
+TAG = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
+WHOLE_TAG = whole_tag([TAG])
 PARTS = Answer(
     body=(
-        "<ListPartsResult><Part><PartNumber>1</PartNumber><Size>3</Size><ETag>e</ETag>"
+        f"<ListPartsResult><Part><PartNumber>1</PartNumber><Size>3</Size><ETag>{TAG}</ETag>"
         "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Part></ListPartsResult>"
     )
 )
-OURS = Answer(headers={"content-length": "3", "x-amz-checksum-crc64nvme": encode_crc(crc64(DATA))})
+SAME_CRC = {"content-length": "3", "x-amz-checksum-crc64nvme": encode_crc(crc64(DATA))}
+OURS = Answer(headers={**SAME_CRC, "etag": f'"{WHOLE_TAG}"'})
 NOT_THERE = Answer(404)
 
 
@@ -88,17 +92,44 @@ def test_what_is_ours_already_is_the_answer(code: str, status: int) -> None:
     assert s3.operations()[-1] == "AbortMultipartUpload"
 
 
-@pytest.mark.parametrize("head", [{"content-length": "4"}, {"content-length": "3", "crc": "other"}])
+@pytest.mark.parametrize("head", [
+    {"content-length": "4"}, {"content-length": "3", "crc": "other"}, SAME_CRC,
+    {**SAME_CRC, "etag": f'"{whole_tag([hashlib.md5(b"abd").hexdigest()])}"'},
+    {"content-length": "4", "etag": f'"{WHOLE_TAG}"'},
+])  # fmt: skip
 @pytest.mark.parametrize("code", ["PreconditionFailed", "NoSuchUpload"])
 def test_something_else_at_our_name_is_said(code: str, head: dict[str, str]) -> None:
     headers = dict(head)
     if headers.pop("crc", None):
         headers["x-amz-checksum-crc64nvme"] = encode_crc(1)
     s3 = completing(refusal(code, 412), Answer(headers=headers))
-    with pytest.raises(VaultError, match="something else lies at data/") as caught:
+    with pytest.raises(ArchiveTakenError, match="something else lies at data/") as caught:
         complete(s3.vault(), UPLOAD, LABEL, DATA)
     assert "nothing was overwritten" in caught.value.advice
     assert not isinstance(caught.value, UploadExpiredError)
+    assert s3.operations()[-1] == "AbortMultipartUpload"
+
+
+def test_what_nothing_tells_from_others_is_not_ours() -> None:
+    head = Answer(headers={"content-length": "3"})
+    s3 = ScriptedS3(ListParts=refusal("NoSuchUpload", 404), HeadObject=head, AbortMultipartUpload=Answer(204))
+    parts = [replace(part, tag="") for part in cut(DATA)]
+    with pytest.raises(ArchiveTakenError):
+        s3.vault().complete_upload(UPLOAD, LABEL, 3, tree_hash(DATA), parts)
+
+
+def test_what_was_put_in_place_of_our_part_is_not_completed() -> None:
+    other = Answer(body=PARTS.body.replace(TAG, hashlib.md5(b"abd").hexdigest()))
+    s3 = ScriptedS3(ListParts=other, UploadPart=Answer(headers={"etag": f'"{TAG}"'}))
+    vault, parts = s3.vault(), [replace(part, tag="") for part in cut(DATA)]
+    with pytest.raises(IntegrityError, match="other bytes as part 1"):  # nothing shows what was sent
+        vault.complete_upload(UPLOAD, LABEL, 3, tree_hash(DATA), parts)
+    send(vault, UPLOAD, DATA, parts)
+    with pytest.raises(IntegrityError, match="other bytes as part 1"):
+        vault.complete_upload(UPLOAD, LABEL, 3, tree_hash(DATA), parts)
+    s3.answer(ListParts=PARTS, CompleteMultipartUpload=Answer(body="<CompleteMultipartUploadResult/>"))
+    assert vault.complete_upload(UPLOAD, LABEL, 3, tree_hash(DATA), parts) == KEY
+    assert (vault.take_version(KEY), vault.take_version(KEY)) == (WHOLE_TAG, "")
 
 
 def test_after_a_conflict_another_upload_is_wanted() -> None:
@@ -122,9 +153,12 @@ def test_a_role_that_may_not_read_knows_its_own_by_the_list() -> None:
         HeadObject=Answer(403),
         ListObjectsV2=[
             Answer(
-                body=f"<ListBucketResult><Contents><Key>{KEY}</Key><Size>3</Size></Contents></ListBucketResult>"
+                body=f"<ListBucketResult><Contents><Key>{KEY}</Key><Size>3</Size><ETag>{WHOLE_TAG}</ETag>"
+                "</Contents></ListBucketResult>"
             ),
-            Answer(body="<ListBucketResult/>"),
+            Answer(
+                body=f"<ListBucketResult><Contents><Key>{KEY}x</Key><Size>3</Size></Contents></ListBucketResult>"
+            ),
         ],
         AbortMultipartUpload=Answer(204),
     )

@@ -100,7 +100,9 @@ def test_ranges() -> None:
     assert answers.range_of({"ContentLength": 20}) == ByteRange(0, 20)
 
 
-@pytest.mark.parametrize("flaw", ["none", "missing", "length", "crc", "unknown crc"])
+@pytest.mark.parametrize("flaw", [
+    "none", "missing", "length", "crc", "unknown crc", "tag", "no tag", "unknown tag",
+])  # fmt: skip
 def test_the_parts_there_must_be_ours(flaw: str) -> None:
     data = some_bytes(3000)
     parts = cut(data, 1024)
@@ -109,9 +111,11 @@ def test_the_parts_there_must_be_ours(flaw: str) -> None:
             "PartNumber": part.number,
             "Size": part.length,
             "ChecksumCRC64NVME": answers.encode_crc(part.crc64 or 0),
+            "ETag": f'"{part.tag}"',
         }
         for part in parts
     ]
+    tags = [part.tag for part in parts]
     if flaw == "missing":
         del there[1]
     elif flaw == "length":
@@ -120,11 +124,31 @@ def test_the_parts_there_must_be_ours(flaw: str) -> None:
         there[1]["ChecksumCRC64NVME"] = answers.encode_crc(1)
     elif flaw == "unknown crc":
         del there[1]["ChecksumCRC64NVME"]
+    elif flaw == "tag":
+        there[1]["ETag"] = f'"{parts[0].tag}"'
+    elif flaw == "no tag":
+        del there[1]["ETag"]
+    elif flaw == "unknown tag":
+        there[1]["ETag"] = tags[1] = ""
     if flaw in {"none", "unknown crc"}:
-        answers.check_present("complete it", parts, there)
+        answers.check_present("complete it", parts, there, tags)
         return
     with pytest.raises(IntegrityError):
-        answers.check_present("complete it", parts, there)
+        answers.check_present("complete it", parts, there, tags)
+
+
+def test_a_part_is_the_same_by_its_tag_whatever_its_crc_says() -> None:
+    (part,) = cut(some_bytes(100))
+    there = {"PartNumber": 1, "Size": 100, "ChecksumCRC64NVME": answers.encode_crc(part.crc64 or 0)}
+    assert answers.stored_part({**there, "ETag": f'"{part.tag}"'}, 100).is_same_as(part)
+    assert not answers.stored_part({**there, "ETag": '"of a KMS"'}, 100).is_same_as(part)
+    assert not answers.stored_part(there, 100).is_same_as(part)
+    assert not answers.stored_part({**there, "Size": 99, "ETag": part.tag}, 100).is_same_as(part)
+
+
+@pytest.mark.parametrize("tags", [[], [""], ["0" * 32, ""], ["e"], ["of a KMS"]])
+def test_parts_without_an_md5_tell_nothing_of_the_whole(tags: list[str]) -> None:
+    assert answers.whole_tag(tags) == ""
 
 
 def test_parts_with_a_gap_between() -> None:

@@ -6,7 +6,12 @@ from backup.errors import NightvaultError
 from backup.inventory import archives, compared
 from backup.inventory.database import Inventory
 from backup.protocols import Clock, Progress, Vault
-from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
+from backup.transfer.retrievals.listing import (
+    continue_listing,
+    newest_kept,
+    newest_kept_head,
+    request_listing,
+)
 from backup.wording import counted, local_time
 
 
@@ -32,8 +37,11 @@ def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress:
 def _told(left: int, inventory: Inventory, vault: Vault) -> str:
     with inventory.reading() as tx:
         since = compared.confirmable_from(tx, vault.name, at_once=vault.traits.lists_at_once)
+        kept = newest_kept_head(tx, vault)
     are, them = ("is", "it") if left == 1 else ("are", "them")
     when = "" if since is None else f" (one that is made after {local_time(since)} confirms {them})"
+    if since is not None and kept is not None and kept.made_at > since:
+        when = " (nothing proves that what it shows is what was stored)"
     return (
         f"{counted(left, 'archive')} of vault {vault.name} {are} not confirmed by its list yet{when}: what "
         f"{'it holds' if left == 1 else 'they hold'} is stored again if it is needed now"
