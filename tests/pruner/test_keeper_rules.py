@@ -46,7 +46,7 @@ from backup.rebuilder.report import RebuildReport, RebuiltJob, Suspicion
 DAY = timedelta(days=1)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 FLOOR = NOW - 30 * DAY
-OURS, THEIRS = InventoryId(b"o" * 16), InventoryId(b"t" * 16)
+OURS, THEIRS, BEFORE = InventoryId(b"o" * 16), InventoryId(b"t" * 16), InventoryId(b"b" * 16)
 SIGNER = b"o" * 32
 JOB, OTHER = b"j" * 16, b"k" * 16
 RULES = KeeperRules(NOW, FLOOR, {PackKind.DATA: 10 * DAY, PackKind.CATALOG: timedelta(0)})
@@ -194,6 +194,17 @@ def test_each_condition_alone_keeps_it(case: Case) -> None:
     assert [one.why.name.lower() for one in decided.waiting] == [case.waits][: bool(case.waits)]
     counts = len(decided.needed), len(decided.held), len(decided.strange)
     assert counts == (case.needed, case.held, case.strange)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_an_ancestor_without_a_catalog_is_its_own_unless_others_name_it(is_named: bool) -> None:
+    """It may be a server whose first backup is not over."""
+    writers = {archive().archive_id: (BEFORE, SIGNER)}
+    made = state(archive(), writers=writers)
+    named_by = {BEFORE: {OURS, THEIRS}} if is_named else {BEFORE: {OURS}}
+    lineage = server(FULL, DELTA, data(1, inventory=BEFORE))
+    lineage = replace(lineage, ancestors=frozenset({BEFORE}), named_by=named_by)
+    assert goes(decide(lineage, made, made, RULES)) == ([] if is_named else [1])
 
 
 # What no state describes.
