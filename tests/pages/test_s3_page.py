@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.machine import Machine
+from tests.pages.machine import ACCOUNT, Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import emulated, run
 from tests.support.emulated import REPOSITORY
@@ -34,7 +34,7 @@ def test_the_config_and_the_commands(tmp_path: Path) -> None:
     config = machine.place("/etc/nightvault/config.toml")
     first = Block(RUN, "nightvault init --key-file recovery.key\nnightvault backup\n", "", 0)
     with emulated(machine):
-        config.write_text(STATE.replace("NAME", "frozen") + bucket)
+        config.write_text(STATE.replace("NAME", "frozen") + bucket.replace("123456789012", ACCOUNT))
         ended = run(machine, [first, *(block for block in blocks_of(PAGE) if block.language == RUN)])
         assert ended.failures == [], (ended.failures, ended.output)
         config.write_text(STATE.replace("NAME", "elsewhere") + elsewhere)
