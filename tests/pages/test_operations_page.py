@@ -48,11 +48,11 @@ def test_pages_that_it_names_are_there() -> None:
             assert (DOCS / name).exists(), name
 
 
-BEFORE = "0007"
+BEFORE = "0016"
 
 
 def older(server: Server) -> None:
-    """The state as a version of schema 0007 leaves it."""
+    """The state as a version of that schema leaves it."""
     path = server.state / "inventory.sqlite"
     with closing(sqlite3.connect(path)) as own:
         columns = "inventory_id, signer_public, predecessor, created_at"
@@ -62,7 +62,7 @@ def older(server: Server) -> None:
     connections = database.connections_to(str(path))
     with connections.transaction(writes=True) as tx:
         command.upgrade(database.alembic_config(tx), BEFORE)
-        tx.exec_driver_sql("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+        tx.exec_driver_sql(f"INSERT INTO about ({columns}) VALUES (?, ?, ?, ?)", about)
     connections.close()
 
 
