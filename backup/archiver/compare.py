@@ -14,7 +14,7 @@ from backup.archiver.settings import BackupJob
 from backup.inventory.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
-from backup.source.roots import resolved
+from backup.source.roots import is_at_or_below, resolved, roots_of
 from backup.source.scanned import Look, ScannedDirectory, ScannedEntry
 from backup.source.small import is_plain
 
@@ -168,13 +168,20 @@ def is_newly_mounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedD
 
 
 def is_left_out(job: BackupJob, path: bytes) -> bool:
-    """Whether the job now excludes a directory, by a pattern or because no source contains it any more."""
-    around = [one for one in job.sources if (path + b"/").startswith(resolved(one).rstrip(b"/") + b"/")]
-    if not around:
+    """Whether the job now excludes a directory or one above it, or no source contains it any more.
+
+    As in a scan, the innermost source that contains it decides, by its own filters, and only of what lies
+    below that source: what is named as a source is never left out.
+    """
+    roots = roots_of(job.sources, job.filters, job.overrides)
+    top = max((one for one in roots if is_at_or_below(path, one)), key=len, default=None)
+    if top is None:
         return True
-    filters = job.overrides.get(max(around, key=lambda one: len(resolved(one))), job.filters)
-    directory, _, name = path.rpartition(b"/")
-    return filters.leaving_out(directory or b"/", name, _A_DIRECTORY) is not None
+    steps, first = path.split(b"/"), len(top.rstrip(b"/").split(b"/"))
+    return any(
+        roots[top].leaving_out(b"/".join(steps[:end]) or b"/", steps[end], _A_DIRECTORY) is not None
+        for end in range(first, len(steps))
+    )
 
 
 def leads_to_source(job: BackupJob, path: bytes) -> bool:
@@ -183,7 +190,7 @@ def leads_to_source(job: BackupJob, path: bytes) -> bool:
 
 
 def is_excluded(job: BackupJob, path: bytes) -> bool:
-    """Whether a pattern of the job excludes a file that no scan finds, or a directory above it."""
+    """Whether a pattern of the job excludes a stream, which is in no source, or a directory above it."""
     above, _, name = path.rpartition(b"/")
     steps = above.split(b"/")
     ways = ((b"/".join(steps[:end]) or b"/", steps[end], _A_DIRECTORY) for end in range(1, len(steps)))

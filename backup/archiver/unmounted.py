@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from backup.archiver.compare import is_excluded, is_left_out, leads_to_source
+from backup.archiver.compare import is_left_out, leads_to_source
 from backup.archiver.settings import BackupJob
 from backup.inventory import entries, mounts
 from backup.inventory.connections import Transaction
@@ -49,7 +49,7 @@ def is_missed(tx: Transaction, job: BackupJob, number: int, path: bytes) -> bool
     """Whether a mount point's entries are to be kept: it held something, and nobody gave it up."""
     if any(path == one or path.startswith(one + b"/") for one in job.disks_gone):
         return False
-    if not leads_to_source(job, path) and (is_left_out(job, path) or is_excluded(job, path)):
+    if not leads_to_source(job, path) and is_left_out(job, path):
         return False
     directory = entries.find_directory(tx, number, path)
     return directory is not None and entries.has_live(tx, directory)

@@ -27,6 +27,11 @@ def resolved(source: bytes) -> bytes:
     return os.path.join(os.path.realpath(parent), name)
 
 
+def is_at_or_below(path: bytes, top: bytes) -> bool:
+    """Whether an absolute path is that directory, or lies in it."""
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
 def symlinks_among(sources: Sequence[bytes]) -> Iterator[str]:
     """A sentence for each source that is itself a symlink: what it leads to is not saved."""
     for source in sources:

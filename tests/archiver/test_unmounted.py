@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from backup.archiver.dryrun import Change, changes
 from backup.archiver.report import Tally
 from backup.format.catalog import MountsRecord, unpack_u64
+from backup.inventory.entries import entry_at
 from backup.inventory.runs import Outcome
 from backup.model import ProblemKind
 from backup.source import disks
@@ -340,6 +341,51 @@ class TestADiskAboveTheSource:
         inner.backup()
         self.unplug(mount)
         assert inner.with_job(sources=[source / "beside"]).backup().outcome is Outcome.DONE
+
+
+class TestOfANamedSourceThatPatternsSeemToLeaveOut:
+    """What is named as a source is read whatever a pattern says of it: its disk is no less missed."""
+
+    @pytest.mark.parametrize("named", ["the mount point", "a folder above it"])
+    @pytest.mark.parametrize("is_unplugged", [False, True])
+    def test_by_a_pattern_of_the_folder_above(
+        self, site: Site, source: Path, mount: Mount, tmp_path: Path, named: str, is_unplugged: bool
+    ) -> None:
+        top, pattern = (mount.place, source) if named == "the mount point" else (source, source.parent)
+        site = site.with_job(sources=[top], filters=Filters([f"{pattern}/*"]))
+        site.backup()
+        mount.unmount()
+        if is_unplugged and top != mount.place:
+            mount.place.rmdir()
+        for night in range(2):
+            assert site.backup().outcome is Outcome.PARTIAL
+            target = restored_all(site, source, tmp_path / f"out {night}")
+            assert (target / "disk" / "deep" / "file").read_text() == "precious"
+
+    def test_by_a_pattern_of_the_job_that_the_source_takes_back(
+        self, site: Site, source: Path, mount: Mount, tmp_path: Path
+    ) -> None:
+        job, own = Filters(["disk"]), Filters(["disk", "!disk"])
+        site = replace(site, job=replace(site.job, filters=job, overrides={os.fsencode(source): own}))
+        site.backup()
+        mount.unmount()
+        assert site.backup().outcome is Outcome.PARTIAL
+        assert b"disk/deep/file" in disk_of(site, tmp_path / "out")
+
+    @pytest.mark.parametrize("what", ["disk/", "media"])
+    def test_but_what_its_own_patterns_leave_out_is_let_go(
+        self, site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        (source / "media" / "disk").mkdir(parents=True)
+        (source / "media" / "disk" / "file").touch()
+        (source / "media" / "other").touch()
+        mount = Mount(source / "media" / "disk", monkeypatch)
+        site.backup()
+        mount.unmount()
+        own = {os.fsencode(source): Filters([what])}
+        assert replace(site, job=replace(site.job, overrides=own)).backup().outcome is Outcome.DONE
+        with site.inventory.reading() as tx:
+            assert entry_at(tx, 1, os.fsencode(source / "media" / "disk" / "file"), 2) is None
 
 
 def test_a_source_that_is_a_symlink_is_told(site: Site, source: Path, tmp_path: Path) -> None:
