@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backup.archiver.report import BackupReport
 from backup.inventory.runs import Outcome
-from backup.lineage import NO_JOB
+from backup.lineage import NO_JOB, marks_in
 from backup.model import ArchiveLabel, PackKind
 from backup.pruner.listed import PruneStoppedError
 from backup.retention.prune import DEFAULT_GRACE
@@ -26,6 +26,9 @@ from tests.support.backups import Site
 Pair = tuple[bytes, bytes]
 _ASKS = "nothing proves that it is this server"
 _UNKNOWN = "this inventory does not know"
+
+
+_MARKS = "SELECT description FROM listed_archives WHERE description LIKE '%/heir-%'"
 
 
 class JudgedBesideOthers(Judged):
@@ -43,11 +46,15 @@ class JudgedBesideOthers(Judged):
     # Who waits for an answer, by what was really stored.
 
     def unanswered(self, shown: Collection[str] | None = None) -> set[Pair]:
-        """Pairs of inventory and job by others (in a list that shows these), which nobody answered to."""
+        """Pairs of inventory and job by others (in a list that shows these), which nobody answered to.
+
+        Also marks of machines of this server that stored nothing, and of which no rebuild could know.
+        """
         answered = set(self._rows("SELECT inventory, job FROM strangers WHERE accepted_at IS NOT NULL"))
         found = self._pairs({one for one in self.elsewhere.labels if shown is None or one in shown})
         if shown is None:
-            own, marks = self._lineage(), self.elsewhere.marks
+            own = self._lineage()
+            marks = [*self.elsewhere.marks, *marks_in(row[0] for row in self._rows(_MARKS))]
             others = [mark for mark in marks if mark.predecessor in own and mark.heir not in own]
             found |= {(mark.heir, NO_JOB) for mark in others}
         return found - answered
