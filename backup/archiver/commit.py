@@ -42,6 +42,7 @@ class Committer:
         after a cut.
         """
         self._count(tally)
+        tally.limit()
         lost = self._lost(tally)
         disks = self._look_at_disks(tally)
         snapshot, *marks = self._prepare(tally, lost)

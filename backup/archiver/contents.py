@@ -24,7 +24,17 @@ from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock
 from backup.source.holes import find_holes
-from backup.source.read import Cutter, Span, Windows, cut_chunks, open_file, read_chunks, same_version
+from backup.source.read import (
+    Cutter,
+    FileUnreadableError,
+    Span,
+    Windows,
+    cut_chunks,
+    open_file,
+    read_chunks,
+    same_version,
+)
+from backup.source.scan import LARGEST_FILE, TOO_LARGE
 from backup.source.streams import OpenStream
 
 _NO_FILE: Final = os.stat_result([0] * 10)
@@ -220,6 +230,8 @@ class Contents:
     def _read_once(self, opened: int, then: Callable[[Content], None], before: bytes | None) -> _File:
         looked_at = self._stamps()
         found = os.fstat(opened)
+        if found.st_size > LARGEST_FILE:
+            raise FileUnreadableError(TOO_LARGE)
         file = _File(found, then, is_fresh=is_fresh(found, looked_at, looked_at))
         self.left = found.st_size
         sparse = find_holes(opened, found)

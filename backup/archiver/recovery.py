@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+from msgspec import MsgspecError
 
 from backup.archiver.catalogs import read_chain
 from backup.archiver.commit import make_true, outcome_of
 from backup.archiver.full_catalogs import full_due, lacks_full
 from backup.archiver.packing import Spool
 from backup.archiver.settings import Keys
-from backup.errors import InventoryDamagedError
+from backup.errors import FormatError
 from backup.format.catalog import ShrunkRecord, SnapshotRecord
 from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
@@ -19,6 +21,9 @@ from backup.inventory.runs import JobRow, Outcome, Run, RunKind
 from backup.model import Problem
 from backup.protocols import Clock, Vault
 from backup.transfer.upload import Uploader
+
+_UNFIT: Final = (FormatError, MsgspecError, ArithmeticError, ValueError, LookupError, TypeError)
+"""What is raised where a prepared record cannot be read or applied: nothing that a full disk raises."""
 
 
 def recover(
@@ -42,15 +47,38 @@ def recover(
         pending = archives.pending_uploads(tx, inventory.id)
     spool.sweep(frozenset(one.spool_file for one in pending))
     uploader.resume([one for one in pending if one.archive.vault == vault.name])
-    with inventory.writing() as tx:
-        for run, job, prepared in runs.unfinished_commits(tx, vault_number, before=before):
-            if _is_true(tx, run) and prepared is not None:
-                finish = _make_true if run.kind is RunKind.BACKUP else _amend
-                finish(tx, inventory, keys, run, job, prepared, clock)
-            else:
-                entries.discard_staged(tx, run.number)
-                report = {"error": "the process died before its catalog was stored"}
-                runs.finish_run(tx, run.number, Outcome.INTERRUPTED, report, clock.now())
+    with inventory.reading() as tx:
+        left = runs.unfinished_commits(tx, vault_number, before=before)
+    for run, job, prepared in left:
+        try:
+            with inventory.writing() as tx:
+                if _is_true(tx, run) and prepared is not None:
+                    finish = _make_true if run.kind is RunKind.BACKUP else _amend
+                    finish(tx, inventory, keys, run, job, prepared, clock)
+                else:
+                    _discard(
+                        tx, run, Outcome.INTERRUPTED, "the process died before its catalog was stored", clock
+                    )
+        except _UNFIT as error:
+            with inventory.writing() as tx:
+                _give_up(tx, run, error, clock)
+
+
+def _discard(tx: Transaction, run: Run, outcome: Outcome, why: str, clock: Clock) -> None:
+    entries.discard_staged(tx, run.number)
+    runs.finish_run(tx, run.number, outcome, {"error": why}, clock.now())
+
+
+def _give_up(tx: Transaction, run: Run, error: Exception, clock: Clock) -> None:
+    """End a run that prepared what cannot be read or applied; no other run waits for it.
+
+    Its catalog counts as damaged: a full one, which is due then, takes its place.
+    """
+    catalog = archives.catalog_of_run(tx, run.number)
+    if catalog is not None:
+        archives.mark_damaged(tx, catalog[0])
+    why = f"what it wrote down to be finished with cannot be applied, so it is given up: {error}"
+    _discard(tx, run, Outcome.FAILED, why, clock)
 
 
 def _is_true(tx: Transaction, run: Run) -> bool:
@@ -65,7 +93,7 @@ def _make_true(
     """Record the snapshot that a run prepared; partial if the full catalog that was due is missing."""
     record, *marks = amendments.decode(prepared)
     if not isinstance(record, SnapshotRecord):
-        raise InventoryDamagedError(f"run {run.number} prepared no snapshot")
+        raise FormatError(f"run {run.number} prepared no snapshot")
     make_true(tx, run.number, job, record, marks)
     outcome = outcome_of([Problem.of(path, kind, text) for path, kind, text in record.problems])
     report: dict[str, Any] = {

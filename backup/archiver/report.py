@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from backup.format.records import MOST
 from backup.inventory.runs import Outcome
 from backup.model import JobName, Problem, SnapshotId, VaultName
 from backup.source.roots import resolved
@@ -56,6 +57,11 @@ class Tally(Struct):
         self.entries += files
         self.files += files
         self.bytes += size
+
+    def limit(self) -> None:
+        """Hold sizes to what a record holds: holes of sparse files may add up to more."""
+        self.bytes = min(self.bytes, MOST)
+        self.by_source = [(files, min(size, MOST)) for files, size in self.by_source]
 
     def read(self, files: int, size: int, new: int) -> None:
         """Count what was read, and how much of it was new."""

@@ -15,7 +15,11 @@ LAST_KNOWN_KIND = 21  # of those that must be understood
 FIRST_OPTIONAL_KIND = 128  # a reader may skip kinds from here on and must refuse unknown ones below
 
 Blob: TypeAlias = bytes
+MOST: Final = 2**63 - 1
+"""The largest number that a record and a database hold."""
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Sum: TypeAlias = Annotated[int, Meta(ge=0)]
+"""Of sizes; made and read as at most `MOST`: holes of sparse files may add up to more."""
 Signed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Id16: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -75,7 +79,7 @@ class DomainRecord(msgspec.Struct, frozen=True, array_like=True, tag=4):
 class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """A snapshot; times are microseconds since 1970, problems are (path, kind, detail).
 
-    `counts` are files and bytes of each of the sources; empty: not known.
+    `counts` are files and bytes of each of the sources; empty: not known. Bytes beyond `MOST` are `MOST`.
     """
 
     id: str
@@ -85,9 +89,15 @@ class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
     host: str
     sources: list[Blob]
     files: Number
-    bytes: Number
+    bytes: Sum
     problems: list[tuple[Blob, str, str]]
-    counts: list[tuple[Number, Number]] = []
+    counts: list[tuple[Number, Sum]] = []
+
+    def __post_init__(self) -> None:
+        """Hold the sums to what fits, also where an older version wrote more."""
+        counts = [(files, min(size, MOST)) for files, size in self.counts]
+        msgspec.structs.force_setattr(self, "bytes", min(self.bytes, MOST))
+        msgspec.structs.force_setattr(self, "counts", counts)
 
 
 class OwnerRecord(msgspec.Struct, frozen=True, array_like=True, tag=6):

@@ -221,6 +221,11 @@ def mark_lost(tx: Transaction, archive: int) -> None:
     changed(tx, "DELETE FROM uploads WHERE archive = {m}", (archive,))
 
 
+def mark_damaged(tx: Transaction, archive: int) -> None:
+    """Record that an archive is in the vault, and that nothing can be done with it."""
+    changed(tx, "UPDATE archives SET state = {m} WHERE number = {m}", (ArchiveState.DAMAGED, archive))
+
+
 def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:
     """Number of archives of a vault that no listing has shown yet."""
     sql = f"SELECT count(*) FROM {IN_VAULTS} WHERE a.state = {{m}} AND v.name = {{m}}"  # noqa: S608

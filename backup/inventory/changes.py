@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from backup.inventory.connections import Transaction
-from backup.inventory.driver import raw_rows, row_of
+from backup.inventory.driver import raw_rows, row_of, sum_of
 from backup.inventory.entry_versions import Version
 
 MOST_FOUND = 50_000
@@ -54,11 +54,11 @@ _BY_INDEX = (
 _BY_PATH = "directories d CROSS JOIN entries e ON e.directory = d.number"
 _AFTER = "AND d.path >= {m} AND (d.path > {m} OR e.name > {m})"
 
-_COUNTS = """
+_COUNTS = f"""
 SELECT coalesce(sum(was = 0), 0), coalesce(sum(is_there = 0), 0), coalesce(sum(was AND is_there), 0),
-       coalesce(sum(CASE WHEN size_is > size_was THEN size_is - size_was END), 0),
-       coalesce(sum(CASE WHEN size_is < size_was THEN size_was - size_is END), 0)
-FROM ({paths}) AS p"""
+       coalesce({sum_of("CASE WHEN size_is > size_was THEN size_is - size_was END")}, 0),
+       coalesce({sum_of("CASE WHEN size_is < size_was THEN size_was - size_is END")}, 0)
+FROM ({{paths}}) AS p"""  # noqa: S608
 _PAGE = """
 WITH chosen AS ({paths} ORDER BY d.path, e.name LIMIT {{m}})
 SELECT {columns} FROM chosen c

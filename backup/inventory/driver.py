@@ -29,6 +29,15 @@ def sql_of(text: str) -> str:
     return text.format(m="?")
 
 
+def sum_of(column: str) -> str:
+    """SQL for the sum of sizes, at most what a number of the database holds, where `sum` alone fails.
+
+    Holes of sparse files may add up to more. NULL where there is no row.
+    """
+    high, low = f"sum({column} >> 32)", f"sum({column} & 4294967295)"
+    return f"CASE WHEN {high} + ({low} >> 32) >= 2147483648 THEN {2**63 - 1} ELSE ({high} << 32) + {low} END"
+
+
 def marks(values: Sized) -> str:
     """As many parameter marks as there are values, for `IN`."""
     return ", ".join(["{m}"] * len(values))

@@ -21,6 +21,7 @@ from backup.inventory.driver import (
     raw_rows,
     row_of,
     stream,
+    sum_of,
 )
 from backup.inventory.numbers import reserve
 from backup.model import EntryKind, Hint, Owner
@@ -210,26 +211,24 @@ def has_live(tx: Transaction, directory: int) -> bool:
 
 def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     """Number of files (all but directories) in the job's newest snapshot, and their bytes."""
-    sql = """
-    SELECT count(*), coalesce(sum(e.size >> 32), 0), coalesce(sum(e.size & 4294967295), 0)
+    sql = f"""
+    SELECT count(*), coalesce({sum_of("e.size")}, 0)
     FROM entries e JOIN directories d ON d.number = e.directory
-    WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
-    """
+    WHERE d.job = {{m}} AND e.removed_in IS NULL AND e.kind != {{m}}
+    """  # noqa: S608
     (row,) = raw_rows(tx, sql, (job, int(EntryKind.DIRECTORY)))
-    return int(row[0]), (int(row[1]) << 32) + int(
-        row[2]
-    )  # two halves: sparse files may add up to more than 64 bits
+    return int(row[0]), int(row[1])
 
 
 def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:
     """Same as `count_live`, for the snapshot that the run's staged changes will make."""
-    sql = """
-    SELECT count(*), coalesce(sum(size), 0) FROM (
+    sql = f"""
+    SELECT count(*), coalesce({sum_of("size")}, 0) FROM (
       SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
-      WHERE d.job = {m} AND e.removed_in IS NULL AND e.kind != {m}
-        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = {m})
-      UNION ALL SELECT size FROM staged_entries WHERE run = {m} AND kind != {m}) AS all_of_them
-    """
+      WHERE d.job = {{m}} AND e.removed_in IS NULL AND e.kind != {{m}}
+        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = {{m}})
+      UNION ALL SELECT size FROM staged_entries WHERE run = {{m}} AND kind != {{m}}) AS all_of_them
+    """  # noqa: S608
     directory = int(EntryKind.DIRECTORY)
     (row,) = raw_rows(tx, sql, (job, directory, run, run, directory))
     return int(row[0]), int(row[1])

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from backup.format.records import ShrunkRecord
+from backup.format.records import MOST, ShrunkRecord
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import raw_rows
 from backup.inventory.snapshots import Lost, unpack_lost
@@ -116,7 +116,7 @@ def count_below(
     tree = _tree(path)
     at = () if snapshot is None else (snapshot, snapshot)
     (row,) = raw_rows(tx, sql, (job, *tree, directory, *at, run, run, job, *tree, directory))
-    return int(row[0]), int(row[1])
+    return int(row[0]), min(int(row[1]), MOST)
 
 
 def files_below(

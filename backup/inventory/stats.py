@@ -16,7 +16,7 @@ from backup.format.pack import parse_description
 from backup.inventory.archives import ArchiveState
 from backup.inventory.compared import unknown_lines
 from backup.inventory.connections import Transaction
-from backup.inventory.driver import raw_rows
+from backup.inventory.driver import raw_rows, sum_of
 from backup.inventory.stages import ListingStage
 from backup.inventory.times import micros, moment
 from backup.model import EntryKind, JobName, PackKind, Tier, VaultName
@@ -69,24 +69,24 @@ SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condem
        {_SHORT}
 FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""  # noqa: S608
 
-_SNAPSHOTS = """
+_SNAPSHOTS = f"""
 SELECT v.name, j.name, t.kept, t.size, coalesce(s.files, 0), coalesce(s.bytes, 0), t.forgotten
 FROM jobs j
 JOIN vaults v ON v.number = j.vault
 JOIN (
     SELECT job, count(*) - count(forgotten_at) AS kept, count(forgotten_at) AS forgotten,
-           sum(CASE WHEN forgotten_at IS NULL THEN bytes ELSE 0 END) AS size,
+           {sum_of("CASE WHEN forgotten_at IS NULL THEN bytes ELSE 0 END")} AS size,
            max(CASE WHEN forgotten_at IS NULL THEN number END) AS newest
     FROM snapshots GROUP BY job
 ) AS t ON t.job = j.number
 LEFT JOIN snapshots s ON s.job = j.number AND s.number = t.newest
-ORDER BY j.number"""
+ORDER BY j.number"""  # noqa: S608
 
 # By directory first, in the order of the index: sorting all entries by job would take as much memory as they.
 _VERSIONS = f"""
-SELECT v.name, j.name, sum(t.count), sum(t.size)
+SELECT v.name, j.name, sum(t.count), {sum_of("t.size")}
 FROM (
-    SELECT directory, count(*) AS count, sum(size) AS size FROM entries
+    SELECT directory, count(*) AS count, {sum_of("size")} AS size FROM entries
     WHERE kind = {int(EntryKind.FILE)} GROUP BY directory
 ) AS t
 JOIN directories d ON d.number = t.directory

@@ -28,7 +28,10 @@ from backup.source.scanned import ScannedDirectory, ScannedEntry
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
-_mode = attrgetter("st_mode")
+LARGEST_FILE: Final = 2**60
+"""Bytes of a file with its holes; a sparse one may claim more than any number here is made for."""
+TOO_LARGE: Final = "it is larger than 1 EiB, with its holes: no file of that size can be saved"
+_mode, _size = attrgetter("st_mode"), attrgetter("st_size")
 _entry = partial(tuple.__new__, ScannedEntry)  # without a call of Python's for each
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -244,7 +247,7 @@ class _Walk:
         for some, until in _in_pieces(names):
             unread = set(missing)
             found = _statuses(some, handle)
-            if takes_files and found is not None and all(map(stat.S_ISREG, map(_mode, found))):  # most
+            if takes_files and found is not None and _are_plain(found):  # most
                 entries = list(map(_entry, zip(some, found, repeat(False))))
             else:
                 entries = list(self._one_by_one(level.prefix, handle, some, found, node, unread))
@@ -272,8 +275,13 @@ class _Walk:
             except OSError as error:
                 self._unseen(prefix, name, node, unread, error)
                 continue
-            if (entry := self._considered(prefix, name, node, status)) is not None:
-                yield entry
+            if (entry := self._considered(prefix, name, node, status)) is None:
+                continue
+            if stat.S_ISREG(status.st_mode) and status.st_size > LARGEST_FILE:
+                unread.add(name)
+                self._report(Problem(prefix + name, ProblemKind.UNREADABLE, TOO_LARGE))
+                continue
+            yield entry
 
     def _names(self, path: bytes, handle: int, node: _Node) -> tuple[list[bytes], _Node]:
         """The names to look at in a directory, and its node: of a tagged one the tag, and other sources."""
@@ -364,6 +372,11 @@ def _statuses(names: Sequence[bytes], handle: int) -> list[os.stat_result] | Non
         return [look(name, dir_fd=handle, follow_symlinks=False) for name in names]
     except OSError:
         return None
+
+
+def _are_plain(found: Sequence[os.stat_result]) -> bool:
+    """Whether all are regular files of a size that can be saved."""
+    return all(map(stat.S_ISREG, map(_mode, found))) and max(map(_size, found), default=0) <= LARGEST_FILE
 
 
 def _in_pieces(names: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:

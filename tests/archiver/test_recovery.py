@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -12,8 +14,9 @@ from backup.archiver import commit
 from backup.inventory import archives, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
+from backup.inventory.driver import row_of
 from backup.inventory.runs import Outcome
-from backup.model import Listing, PackKind, VaultName
+from backup.model import Generation, JobName, Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, PowerCut
@@ -73,6 +76,69 @@ def test_a_stored_catalog_is_committed_by_the_next_run(
     assert oldest.report["recovered"] is True
     assert oldest.report["snapshot"] == site.snapshots()[0].id
     assert_whole(site, tmp_path / "out", {1: first, 2: second}, list_now(site.vault))
+
+
+def _cut_before_its_commit(site: Site) -> None:
+    def die(*_: object) -> None:
+        raise PowerCut("just before the commit")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "make_true", die)
+        with pytest.raises(PowerCut):
+            site.backup()
+
+
+def _prepare_otherwise(site: Site, change: Callable[[bytes], bytes]) -> None:
+    """Put something else in place of what the newest run prepared."""
+    with site.inventory.writing() as tx:
+        number = runs.list_runs(tx)[0].number
+        (prepared,) = row_of(tx, "SELECT prepared FROM runs WHERE number = {m}", (number,)) or ()
+        runs.prepare(tx, number, change(prepared))
+
+
+def test_what_an_older_version_prepared_with_sums_that_fit_nowhere_is_applied(
+    site: Site, source: Path, tmp_path: Path
+) -> None:
+    def with_sums(prepared: bytes) -> bytes:
+        (record,) = [msgspec.msgpack.decode(one) for one in msgspec.msgpack.decode(prepared)]
+        record[8], record[10] = 2**63 + 7, [[1, 2**63 + 7]]
+        return msgspec.msgpack.encode([msgspec.msgpack.encode(record)])
+
+    (source / "file").write_bytes(b"one")
+    first = snapshot_of(source)
+    _cut_before_its_commit(site)
+    _prepare_otherwise(site, with_sums)
+    site = site.reopen()
+    site.backup()
+    before, after = site.snapshots()
+    assert (before.bytes, before.counts, after.bytes) == (2**63 - 1, ((1, 2**63 - 1),), 3)
+    assert_whole(site, tmp_path / "out", {1: first, 2: first}, list_now(site.vault))
+
+
+@pytest.mark.parametrize("prepared", [b"", b"\xc1", b"\x91\xc4\x01\x00", b"\x90", b"\x93\x09\x91\x01\x02"])
+def test_what_cannot_be_applied_ends_its_own_run_alone(
+    site: Site, source: Path, tmp_path: Path, prepared: bytes
+) -> None:
+    (source / "file").write_bytes(b"one")
+    site.backup()
+    (source / "file").write_bytes(b"two")
+    _cut_before_its_commit(site)
+    _prepare_otherwise(site, lambda _: prepared)
+    other = site.reopen().with_job(name="other")
+    other.backup()
+    site = other.with_job(name="job")
+    site.backup()
+    with site.inventory.reading() as tx:
+        found = runs.list_runs(tx, job=JobName("job"))[::-1]
+    assert [run.outcome for run in found] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
+    assert "given up" in found[1].report["error"]
+    assert [one.number for one in site.snapshots()] == [1, 3]
+    site.restore("latest", tmp_path / "out")
+    assert (tmp_path / "out" / "file").read_bytes() == b"two"
+    made = [
+        one.label.generation for one in list_now(site.vault).archives if one.label and one.label.generation
+    ]
+    assert made.count(Generation.FULL) == 3, "a catalog that cannot be applied is replaced by a full one"
 
 
 def test_a_recovered_snapshot_keeps_its_problems(

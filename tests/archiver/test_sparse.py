@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from backup.inventory import entries
+from backup.archiver import dryrun
+from backup.archiver.report import Tally
+from backup.format.records import MOST
+from backup.inventory import changes, entries, runs, stats
 from backup.inventory.entries import EntryRow
 from backup.inventory.runs import Outcome
+from backup.inventory.shrunk import count_below
 from backup.model import ProblemKind
+from backup.source import scan
 from tests.support.backups import Site
 from tests.support.looking import ages, kinds
 from tests.support.trees import assert_same_tree
@@ -174,3 +180,72 @@ def test_a_damaged_list_of_holes_spoils_its_file_alone(site: Site, source: Path,
     report = site.restore("latest", tmp_path / "out")
     assert kinds(report.problems) == {b"bad": ProblemKind.DAMAGED}
     assert sorted(os.listdir(tmp_path / "out")) == ["good"]
+
+
+@pytest.fixture
+def wide(site: Site) -> Iterator[tuple[Site, Path]]:
+    """A site whose source lies where a file may claim any size, as in XFS, and a small one there."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("there is no tmpfs to write to")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        (Path(place) / "small").write_bytes(b"small")
+        yield site.with_job(sources=[Path(place)]), Path(place)
+
+
+@pytest.mark.parametrize("also", ["", "directory"], ids=["files", "and a directory"])
+def test_one_that_claims_more_than_can_be_counted_is_named_and_the_rest_saved(
+    wide: tuple[Site, Path], also: str
+) -> None:
+    site, place = wide
+    site.backup()
+    if also:
+        (place / also).mkdir()  # then names are looked at one by one
+    make(place / "huge", 2**63 - 1, (0, b"head"))
+    tally = Tally()
+    found = list(dryrun.changes(site.job, site.inventory, tally))
+    assert os.fsencode(place / "huge") not in [one.path for one in found]
+    assert [(one.path, one.kind) for one in tally.problems] == [(os.fsencode(place / "huge"), "unreadable")]
+    report = site.backup()
+    assert report.outcome is Outcome.PARTIAL
+    assert report.problems == tuple(tally.problems)
+    assert (report.files, report.bytes) == (1, 5)
+    (place / "huge").unlink()
+    assert site.backup().outcome is Outcome.DONE
+
+
+def test_one_that_grew_too_large_before_it_was_opened_is_named(
+    wide: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, place = wide
+    make(place / "huge", 2**63 - 1)
+    monkeypatch.setattr(scan, "LARGEST_FILE", 2**63)  # the scan saw it when it was small
+    (problem,) = site.backup().problems
+    assert (problem.path, problem.detail) == (os.fsencode(place / "huge"), scan.TOO_LARGE)
+
+
+@pytest.mark.parametrize("trouble", [False, True], ids=["whole", "with a problem"])
+def test_together_they_may_claim_more_than_a_number_holds(wide: tuple[Site, Path], trouble: bool) -> None:
+    site, place = wide
+    if trouble:
+        os.mkfifo(place / "pipe")
+        make(place / "huge", 2**63 - 1)
+    for number in range(9):
+        make(place / f"{number}", 2**60)
+    site.backup()
+    (snapshot,) = site.snapshots()
+    assert (snapshot.bytes, snapshot.counts) == (MOST, ((10 + trouble, MOST),))
+    for number in range(9):
+        make(place / f"{number}", 2**60 - 1)
+    site.backup()
+    with site.inventory.reading() as tx:
+        (job,) = runs.list_jobs(tx, site.vault.name)
+        assert entries.count_live(tx, job.number) == (10 + trouble, MOST)
+        assert [one.bytes for one in (*stats.snapshots(tx), *stats.versions(tx))] == [MOST, MOST]
+        assert count_below(tx, job.number, os.fsencode(place)) == (10 + trouble, MOST)
+    for number in range(9):
+        (place / f"{number}").unlink()
+    site.backup()
+    first, _, last = site.snapshots()
+    with site.inventory.reading() as tx:
+        between = changes.Between(job.number, first.number, last.number, os.fsencode(place))
+        assert changes.count_changes(tx, between).bytes_less == MOST
