@@ -197,6 +197,7 @@ def test_one_that_claims_more_than_can_be_counted_is_named_and_the_rest_saved(
     wide: tuple[Site, Path], also: str
 ) -> None:
     site, place = wide
+    (place / "huge").write_bytes(b"not yet")
     site.backup()
     if also:
         (place / also).mkdir()  # then names are looked at one by one
@@ -208,7 +209,7 @@ def test_one_that_claims_more_than_can_be_counted_is_named_and_the_rest_saved(
     report = site.backup()
     assert report.outcome is Outcome.PARTIAL
     assert report.problems == tuple(tally.problems)
-    assert (report.files, report.bytes) == (1, 5)
+    assert (report.files, report.bytes) == (2, 12), "it stays as it was"
     (place / "huge").unlink()
     assert site.backup().outcome is Outcome.DONE
 
@@ -231,7 +232,7 @@ def test_together_they_may_claim_more_than_a_number_holds(wide: tuple[Site, Path
         make(place / "huge", 2**63 - 1)
     for number in range(9):
         make(place / f"{number}", 2**60)
-    site.backup()
+    assert site.backup().bytes == MOST
     (snapshot,) = site.snapshots()
     assert (snapshot.bytes, snapshot.counts) == (MOST, ((10 + trouble, MOST),))
     for number in range(9):
