@@ -14,7 +14,7 @@ from backup.archiver import commit
 from backup.inventory import archives, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
-from backup.inventory.driver import row_of
+from backup.inventory.driver import value_of
 from backup.inventory.runs import Outcome
 from backup.model import Generation, JobName, Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
@@ -92,7 +92,7 @@ def _prepare_otherwise(site: Site, change: Callable[[bytes], bytes]) -> None:
     """Put something else in place of what the newest run prepared."""
     with site.inventory.writing() as tx:
         number = runs.list_runs(tx)[0].number
-        (prepared,) = row_of(tx, "SELECT prepared FROM runs WHERE number = {m}", (number,)) or ()
+        prepared = value_of(tx, "SELECT prepared FROM runs WHERE number = {m}", (number,))
         runs.prepare(tx, number, change(prepared))
 
 
