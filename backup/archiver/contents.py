@@ -34,7 +34,7 @@ from backup.source.read import (
     read_chunks,
     same_version,
 )
-from backup.source.scan import LARGEST_FILE, TOO_LARGE
+from backup.source.scanned import LARGEST_FILE, TOO_LARGE
 from backup.source.streams import OpenStream
 
 _NO_FILE: Final = os.stat_result([0] * 10)

@@ -24,13 +24,10 @@ from msgspec import Struct, field
 from backup.model import Problem, ProblemKind
 from backup.source.filters import Filters, LeftOut, Reason
 from backup.source.roots import roots_of
-from backup.source.scanned import ScannedDirectory, ScannedEntry
+from backup.source.scanned import LARGEST_FILE, TOO_LARGE, ScannedDirectory, ScannedEntry
 
 MOST_OPEN = 64  # handles on the way down; those further up are opened again on the way back
 NAMES_A_PIECE: Final = 4096  # names that are looked at before they are yielded
-LARGEST_FILE: Final = 2**60
-"""Bytes of a file with its holes; a sparse one may claim more than any number here is made for."""
-TOO_LARGE: Final = "it is larger than 1 EiB, with its holes: no file of that size can be saved"
 _mode, _size = attrgetter("st_mode"), attrgetter("st_size")
 _entry = partial(tuple.__new__, ScannedEntry)  # without a call of Python's for each
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -23,6 +23,9 @@ _look = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _links, _mode = attrgetter("st_nlink"), attrgetter("st_mode")
 _name, _stat = itemgetter(0), itemgetter(1)  # of an entry
 _KIND: Final = 0o170000
+LARGEST_FILE: Final = 2**60
+"""Bytes of a file with its holes; a sparse one may claim more than any number here is made for."""
+TOO_LARGE: Final = "it is larger than 1 EiB, with its holes: no file of that size can be saved"
 
 
 class ScannedEntry(NamedTuple):
