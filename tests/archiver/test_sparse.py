@@ -18,7 +18,7 @@ from backup.inventory.entries import EntryRow
 from backup.inventory.runs import Outcome
 from backup.inventory.shrunk import count_below
 from backup.model import ProblemKind
-from backup.source import scan
+from backup.source import scan, scanned
 from tests.support.backups import Site
 from tests.support.looking import ages, kinds
 from tests.support.trees import assert_same_tree
@@ -221,7 +221,7 @@ def test_one_that_grew_too_large_before_it_was_opened_is_named(
     make(place / "huge", 2**63 - 1)
     monkeypatch.setattr(scan, "LARGEST_FILE", 2**63)  # the scan saw it when it was small
     (problem,) = site.backup().problems
-    assert (problem.path, problem.detail) == (os.fsencode(place / "huge"), scan.TOO_LARGE)
+    assert (problem.path, problem.detail) == (os.fsencode(place / "huge"), scanned.TOO_LARGE)
 
 
 @pytest.mark.parametrize("trouble", [False, True], ids=["whole", "with a problem"])
