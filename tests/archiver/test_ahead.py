@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import sys
+import time
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
@@ -95,7 +97,10 @@ def test_a_reader_that_dies_costs_nothing(
     assert len(killed) == 1
     (warning,) = report.warnings
     assert warning.endswith("is gone: it was ended by signal 9, and said nothing")
-    assert len(os.listdir("/proc/self/fd")) <= before + 2, "but for the inventory's own"
+    until = time.monotonic() + 10  # threads that end beside it
+    while len(os.listdir("/proc/self/fd")) > before + 2:
+        assert time.monotonic() < until, "handles are left, but for the inventory's own"
+        time.sleep(0.05)
     assert report.problems == ()
     site.restore(report.snapshot, tmp_path / "out")
     assert_same_tree(source, tmp_path / "out")
@@ -204,6 +209,8 @@ def test_no_handles_to_be_had(
     whole, refused = os.dup, []
 
     def dup(handle: int) -> int:
+        if sys._getframe(1).f_globals["__name__"] != ahead.__name__:
+            return whole(handle)  # who holds a folder of ours
         refused.append(handle)
         if len(refused) > 2:
             raise OSError(24, "Too many open files")
