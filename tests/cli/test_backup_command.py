@@ -57,7 +57,7 @@ def test_the_report_for_scripts(server: Server) -> None:
         "job", "vault", "run", "snapshot", "outcome", "files", "bytes", "files_read", "bytes_read",
         "bytes_new", "bytes_uploaded", "archives", "entries_added", "entries_removed", "seconds",
         "recipients", "catalog", "warnings", "problems",
-        "recovery_line", "older_packs", "files_again", "forgotten",
+        "recovery_line", "older_packs", "files_again", "forgotten", "shrunk",
     }  # fmt: skip
     assert (report["job"], report["vault"], report["outcome"]) == ("main", "cold", "done")
     assert len(report["snapshot"]) == 16

@@ -16,6 +16,7 @@ from backup.cli.support.context import Cli
 from backup.format.enrolment import EnrolmentKey, enrol, enrolment_key, sign_request
 from backup.format.keys import RecoveryKey, Signer, plain_key_file
 from backup.model import InventoryId
+from backup.source import freshness
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
 
@@ -145,7 +146,10 @@ def test_what_is_no_request_or_no_enrolment(server: Server, tmp_path: Path) -> N
     server.fails(2, "key", "enroll", tmp_path / "none", *key)
 
 
-def test_changed_recipients_stop_the_run_until_they_are_accepted(server: Server, tmp_path: Path) -> None:
+def test_changed_recipients_stop_the_run_until_they_are_accepted(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "write_back_reach", lambda: 0)  # as if the files were a minute old
     one, two = generate(server, "one.key"), generate(server, "two.key")
     seal_for(server, one)
     server.done("init")
@@ -210,8 +214,11 @@ def test_no_secret_is_ever_printed(server: Server, tmp_path: Path) -> None:
         assert secret not in printed
 
 
-def test_rebuild_with_the_keys_of_today_and_of_before(server: Server, tmp_path: Path) -> None:
+def test_rebuild_with_the_keys_of_today_and_of_before(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Defects 3 and 4: after a change of recipients, by the command line; today's key vouches for itself."""
+    monkeypatch.setattr(freshness, "write_back_reach", lambda: 0)  # as if the files were a minute old
     one, two = generate(server, "one.key"), generate(server, "two.key")
     seal_for(server, one)
     server.done("init")
