@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from backup.errors import FormatError
 from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
+from backup.format.rows import pack_u64
 from backup.inventory import archives, entries, mounts, packed
 from backup.inventory.archives import Archive, ArchiveState
 from backup.inventory.connections import Transaction
@@ -199,13 +200,19 @@ def _compared(
         spared,
         _entered_mounts(tx, snapshot, base),
     )
-    extraneous = tuple(finder.find(rows_below(tx, snapshot, base, choice)))
+    listed = list(finder.find(rows_below(tx, snapshot, base, choice)))
     left_alone += (
         f"--delete leaves {shown_path(path)} alone: another file system is mounted there; "
         "to judge it, too, restore it alone, with --target"
         for path in (os.path.join(top, path) for path in finder.left)
     )
-    return replace(confirmed, extraneous=extraneous, crossed=tuple(finder.crossed)), left_alone
+    left_alone += (
+        f"--delete leaves alone what lies too deep, in {shown_path(path)}: by a path of more than 4,096 bytes"
+        for path in (os.path.join(top, path) for path in finder.too_deep)
+    )
+    paths, inodes = tuple(entry.path for entry in listed), chain.from_iterable(one.identity for one in listed)
+    crossed = tuple(finder.crossed)
+    return replace(confirmed, extraneous=paths, crossed=crossed, inodes=pack_u64(inodes)), left_alone
 
 
 def _chosen(selection: Selection, base: bytes, choice: Choice) -> Iterator[bytes]:

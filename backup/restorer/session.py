@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from backup.restorer.report import RestoreReport
 from backup.restorer.selection.choice import Overwrite
 from backup.restorer.session_counts import SessionCounts
 from backup.restorer.target.assemble import Assembly
-from backup.restorer.target.existing import Existing, read_back
+from backup.restorer.target.existing import read_back
 from backup.restorer.target.extraneous import remove_extraneous
 from backup.restorer.target.mark import Mark, enter
 from backup.restorer.target.owners import Owners
@@ -139,11 +140,10 @@ class Session:
         if self._plan.selection.problems or self._counts.all_problems():
             self._context.progress.note("not everything could be restored: nothing is removed")
             return
-        existing = Existing(self._target.handle(b""))
-        try:
-            self._counts.removed = remove_extraneous(existing, confirmed, self._counts.problems.append)
-        finally:
-            existing.close()
+        top, place = self._target.handle(b""), self._before.place
+        renumbered = place is not None and place.device != os.fstat(top).st_dev
+        report = self._counts.problems.append
+        self._counts.removed = remove_extraneous(top, confirmed, report, renumbered=renumbered)
 
     def _verify(self) -> None:
         """Read back from the disk what was written, each name of it."""

@@ -138,9 +138,9 @@ def test_a_swap_in_the_last_session_hits_neither_removing_nor_reading_back(
         (place / "not in the snapshot").write_text("old")
     restore = begin(full, out, Choice(delete=True, verify=True))
 
-    def swapped(*given: Any) -> int:
+    def swapped(*given: Any, **how: Any) -> int:
         swap(out, victim)
-        return remove_extraneous(*given)
+        return remove_extraneous(*given, **how)
 
     monkeypatch.setattr("backup.restorer.session.remove_extraneous", swapped)
     report = deliver(restore, advance(restore, full.restore_world), full.restore_world)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -15,22 +16,42 @@ class _Kept(msgspec.Struct, omit_defaults=True):
     replaced: int
     extraneous: list[bytes] = msgspec.field(name="surplus")  # its name in inventories since 0.1.0
     crossed: list[bytes] = msgspec.field(default_factory=list)
+    inodes: bytes = b""
+
+
+class Identity(NamedTuple):
+    """Which entry was listed: its device, the inode of the directory that it is in, and its own."""
+
+    device: int
+    directory: int
+    inode: int
 
 
 class Confirmed(Struct, frozen=True):
     """Numbers of the entries that stay, how many are replaced, and the extraneous paths to remove.
 
-    `crossed` are the mount points on the way from the target to these paths.
+    `crossed` are the mount points on the way from the target to these paths, `inodes` the packed identities
+    of what was listed: none in what older versions kept.
     """
 
     kept: Collection[int] = field(default_factory=frozenset)
     replaced: int = 0
     extraneous: tuple[bytes, ...] = ()
     crossed: tuple[bytes, ...] = ()
+    inodes: bytes = b""
+
+    def identities(self) -> Iterator[Identity | None]:
+        """Which entry each extraneous path was; None if that was not kept."""
+        if not self.inodes:
+            return iter([None] * len(self.extraneous))
+        numbers = iter(unpack_u64(self.inodes))
+        return map(Identity, numbers, numbers, numbers)
 
     def encode(self) -> bytes:
         """The value as bytes."""
-        row = _Kept(pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous), list(self.crossed))
+        row = _Kept(
+            pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous), list(self.crossed), self.inodes
+        )
         return msgspec.msgpack.encode(row)
 
     @classmethod
@@ -40,7 +61,7 @@ class Confirmed(Struct, frozen=True):
             return NOTHING
         row = msgspec.msgpack.decode(data, type=_Kept)
         kept, removed = frozenset(unpack_u64(row.kept)), tuple(row.extraneous)
-        return cls(kept, row.replaced, removed, tuple(row.crossed))
+        return cls(kept, row.replaced, removed, tuple(row.crossed), row.inodes)
 
 
 NOTHING = Confirmed()

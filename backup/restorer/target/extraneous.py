@@ -15,23 +15,40 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
-from backup.files import mount_of
+from msgspec import Struct
+
 from backup.inventory.entries import ROOT, EntryRow
 from backup.inventory.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
 from backup.restorer.selection.alike import folded
 from backup.restorer.selection.choice import Sieve, is_below
-from backup.restorer.target.confirmed import Confirmed
+from backup.restorer.target.confirmed import Confirmed, Identity
 from backup.restorer.target.existing import Existing
 from backup.restorer.target.metadata import Report, reason
+from backup.restorer.target.trail import Mount, Trail, mount_at
 from backup.vault.marker import MARKER
 
 _OURS: Final = b".nightvault-"
 _MARKER: Final = MARKER.encode()
-_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_Mount = tuple[int, str]  # a device, and a mount of it
+_LONGEST: Final = 4096  # bytes of a path below the target, as the kernel's
+_SHOWN_STEPS: Final = 8
+
+
+class Listed(NamedTuple):
+    """An extraneous entry: its path relative to the target, and which one it is."""
+
+    path: bytes
+    identity: Identity
+
+
+class _Level(Struct):
+    """A directory that is looked into, as the snapshot would have it: names to come, and whether it goes."""
+
+    path: bytes
+    names: Iterator[bytes]
+    goes: bool = True
 
 
 class ExtraneousFinder:
@@ -56,6 +73,7 @@ class ExtraneousFinder:
         self.crossed: list[
             bytes
         ] = []  # mount points on the way to judged directories, relative to the target
+        self.too_deep: list[bytes] = []  # the first steps of paths that are longer than may be
         self.left: list[bytes] = []  # directories below the target that are other mounts, and left alone
         self._existing = existing
         self._stem = base.rstrip(b"/")
@@ -63,10 +81,10 @@ class ExtraneousFinder:
         self._sieve = sieve
         self._kept = [*spared, *(problem.path for problem in snapshot.problems)]
         self._entered = entered
-        self._mounts: dict[bytes, _Mount | None] = {}  # of each topmost chosen directory; None: left alone
+        self._mounts: dict[bytes, Mount | None] = {}  # of each topmost chosen directory; None: left alone
 
-    def find(self, rows: Iterable[tuple[bytes, EntryRow]]) -> Iterator[bytes]:
-        """Extraneous paths relative to the target; the content of a directory before the directory.
+    def find(self, rows: Iterable[tuple[bytes, EntryRow]]) -> Iterator[Listed]:
+        """Extraneous entries below the target; the content of a directory before the directory.
 
         `rows` are the snapshot's below its base, by directory.
         """
@@ -78,30 +96,32 @@ class ExtraneousFinder:
         for directory in sorted(judged):
             yield from self._extraneous_in(directory, set())
 
-    def _extraneous_in(self, directory: bytes, names: set[bytes]) -> Iterator[bytes]:
+    def _extraneous_in(self, directory: bytes, names: set[bytes]) -> Iterator[Listed]:
         relative = directory[len(self._stem) :].removeprefix(b"/")
         top = self._mount_of_tree(directory)
         handle = None if top is None else self._existing.directory(relative)
         if handle is None:
             return
-        if _mount(handle) != top:
+        if mount_at(handle) != top:
             self._leave(relative)
             return
         there = sorted(map(os.fsencode, os.listdir(handle)))
-        self._spare_vault(directory, there)
+        if _MARKER in there:
+            self._kept.append(directory)
         others: dict[bytes, bytes] | None = None
+        extraneous: list[bytes] = []
         for name in there:
             if name in names or name.startswith(_OURS):
                 continue
             if others is None:
                 others = {folded(other): other for other in names.difference(there)}
-            if _is_there(handle, others.get(folded(name))):
-                continue  # by another name that is this one's: the file system ignores case
-            found: list[bytes] = []
-            self._list(handle, name, directory, found)
-            yield from (_join(relative, path) for path in found)
+            if not _is_there(handle, others.get(folded(name))):
+                extraneous.append(name)  # else it is that one: the file system ignores case
+        if extraneous:
+            with Trail(handle) as trail:
+                yield from self._list(trail, _Level(directory, iter(extraneous)))
 
-    def _mount_of_tree(self, directory: bytes) -> _Mount | None:
+    def _mount_of_tree(self, directory: bytes) -> Mount | None:
         """Device and mount of the topmost chosen directory at or above one; None if it is left alone."""
         top = directory
         for path in _above(directory):
@@ -111,13 +131,16 @@ class ExtraneousFinder:
             self._mounts[top] = self._reached(top[len(self._stem) :].removeprefix(b"/"))
         return self._mounts[top]
 
-    def _reached(self, relative: bytes) -> _Mount | None:
+    def _reached(self, relative: bytes) -> Mount | None:
         """Device and mount of a directory, reached over no mount but entered ones; None if there is none."""
         crossed: list[bytes] = []
-        here: _Mount | None = None
+        here: Mount | None = None
         for path, mount in _way(self._existing, relative):
             if mount is None:
                 return None
+            handle = self._existing.directory(path)
+            if handle is not None and _is_there(handle, _MARKER):
+                self._kept.append(_join(self._stem + b"/", path).rstrip(b"/") or ROOT)
             if here is not None and mount != here:
                 if self._stem + b"/" + path not in self._entered:
                     self._leave(path)
@@ -131,44 +154,78 @@ class ExtraneousFinder:
         if not any(is_below(relative, path) for path in self.left):
             self.left.append(relative)
 
-    def _spare_vault(self, directory: bytes, there: Sequence[bytes]) -> bool:
-        """Whether a directory with these entries is some nightvault's vault: nothing of it goes."""
-        if _MARKER not in there:
-            return False
-        self._kept.append(directory)
-        return True
+    def _list(self, trail: Trail, level: _Level) -> Iterator[Listed]:
+        """What can go of some entries of the directory that the trail begins in, contents first."""
+        levels = [level]
+        while levels:
+            level = levels[-1]
+            name = next(level.names, None)
+            if name is not None:
+                below = self._judged(trail, level, name)
+                if isinstance(below, Listed):
+                    yield below
+                elif below is not None:
+                    levels.append(below)
+                continue
+            levels.pop()
+            if not levels:
+                return
+            done = trail.identity
+            if not trail.up():  # it was moved meanwhile
+                del levels[1:]
+            elif level.goes:
+                yield self._listed(trail, level.path, done[1])
+                continue
+            levels[-1].goes = False
 
-    def _list(self, above: int, name: bytes, directory: bytes, found: list[bytes]) -> bool:
-        """Add what can go of an entry to `found`, contents first; returns if the entry itself can go."""
-        path = _join(directory.rstrip(b"/") + b"/", name)
+    def _judged(self, trail: Trail, level: _Level, name: bytes) -> Listed | _Level | None:
+        """An entry that can go, or the directory to be looked into, which was entered; None if it stays."""
+        path = _join(level.path.rstrip(b"/") + b"/", name)
         try:
-            there = os.stat(name, dir_fd=above, follow_symlinks=False)
+            there = os.stat(name, dir_fd=trail.handle, follow_symlinks=False)
             is_directory = stat.S_ISDIR(there.st_mode)
-            if there.st_dev != os.fstat(above).st_dev or any(is_below(path, kept) for kept in self._kept):
-                return False
-            if not self._sieve.takes_name(directory, name, is_directory=is_directory):
-                return False
-            if is_directory and not self._list_below(above, name, path, found):
-                return False
+            if there.st_dev == trail.identity[0] and self._may_go(level.path, name, path, is_directory):
+                if not is_directory:
+                    return self._listed(trail, path, there.st_ino)
+                if (inner := self._names_below(trail, name, path)) is not None:
+                    return _Level(path, iter(inner))
         except OSError:
-            return False
-        found.append(name)
-        return True
+            pass
+        level.goes = False
+        return None
 
-    def _list_below(self, above: int, name: bytes, path: bytes, found: list[bytes]) -> bool:
-        handle = os.open(name, _STEP, dir_fd=above)
+    def _may_go(self, directory: bytes, name: bytes, path: bytes, is_directory: bool) -> bool:
+        if any(is_below(path, kept) for kept in self._kept):
+            return False
+        if not self._sieve.takes_name(directory, name, is_directory=is_directory):
+            return False
+        if len(path) - len(self._stem) <= _LONGEST:
+            return True
+        top = b"/".join(self._relative(path).split(b"/")[:_SHOWN_STEPS])
+        if top not in self.too_deep:
+            self.too_deep.append(top)
+        return False
+
+    def _names_below(self, trail: Trail, name: bytes, path: bytes) -> Sequence[bytes] | None:
+        """The names in a directory, which the trail goes into; None where it is to be left alone."""
+        above = trail.mount
+        trail.down(name)
         try:
-            if mount_of(handle) != mount_of(above):
-                return False
-            inner = sorted(map(os.fsencode, os.listdir(handle)))
-            if self._spare_vault(path, inner):
-                return False
-            below: list[bytes] = []
-            all_go = [self._list(handle, entry, path, below) for entry in inner]
-            found.extend(_join(name, entry) for entry in below)
-            return all(all_go)
-        finally:
-            os.close(handle)
+            if trail.mount == above and not trail.is_vault:
+                return sorted(map(os.fsencode, os.listdir(trail.handle)))
+            if trail.is_vault:
+                self._kept.append(path)
+        except OSError:
+            pass
+        trail.up()
+        return None
+
+    def _listed(self, trail: Trail, path: bytes, inode: int) -> Listed:
+        device, directory = trail.identity
+        return Listed(self._relative(path), Identity(device, directory, inode))
+
+    def _relative(self, path: bytes) -> bytes:
+        return path[len(self._stem) :].removeprefix(b"/")
 
 
 def _is_there(handle: int, name: bytes | None) -> bool:
@@ -178,55 +235,67 @@ def _is_there(handle: int, name: bytes | None) -> bool:
         return False
 
 
-def remove_extraneous(existing: Existing, confirmed: Confirmed, report: Report) -> int:
-    """Remove the paths that were listed and confirmed; returns how many. Failures are reported.
+def remove_extraneous(top: int, confirmed: Confirmed, report: Report, *, renumbered: bool = False) -> int:
+    """Remove what was listed and confirmed below an open target; returns how much. Failures are reported.
 
-    Nothing is removed where another file system was mounted since.
+    Nothing is removed where another file system was mounted since, where a vault lies now, or what is not
+    the inode that was listed in the directory that it was listed in. `renumbered`: the target's device has
+    another number than then, and inodes alone are compared.
     """
     removed = 0
-    for directory, paths in groupby(confirmed.extraneous, lambda path: path.rpartition(b"/")[0]):
-        if not _leads_where_it_led(existing, directory, confirmed.crossed):
-            why = "not removed: another file system was mounted there since you were asked"
-            for path in paths:
-                report(Problem(path, ProblemKind.NOT_SET, why))
-            continue
-        handle = existing.directory(directory)
-        for path in paths if handle is not None else ():
-            name = path.rpartition(b"/")[2]
+    listed = zip(confirmed.extraneous, confirmed.identities(), strict=True)
+    with Trail(top) as trail:
+        for directory, entries in groupby(listed, lambda pair: pair[0].rpartition(b"/")[0]):
+            gone: OSError | None = None
+            why = ""
             try:
-                there = os.stat(name, dir_fd=handle, follow_symlinks=False)
-                (os.rmdir if stat.S_ISDIR(there.st_mode) else os.unlink)(name, dir_fd=handle)
-                removed += 1
+                trail.go(directory)
+                why = _why_it_stays(trail, confirmed.crossed)
             except OSError as error:
-                if error.errno != errno.ENOENT:
-                    report(Problem(path, ProblemKind.NOT_SET, f"not removed: {reason(error)}"))
+                gone = error
+            for path, known in entries:
+                try:
+                    if gone is not None:
+                        raise gone
+                    _remove(trail, path.rpartition(b"/")[2], known, why, renumbered=renumbered)
+                    removed += 1
+                except OSError as error:
+                    if error.errno != errno.ENOENT:
+                        report(Problem(path, ProblemKind.NOT_SET, f"not removed: {reason(error)}"))
     return removed
 
 
-def _leads_where_it_led(existing: Existing, directory: bytes, crossed: Container[bytes]) -> bool:
-    """Whether the way to a directory leads over no other mounts than when its entries were listed."""
-    here: _Mount | None = None
-    for path, mount in _way(existing, directory):
-        if mount is None:
-            return True  # it is gone, and so is what was listed in it
-        if here is not None and mount != here and path not in crossed:
-            return False
-        here = mount
-    return True
+def _why_it_stays(trail: Trail, crossed: Container[bytes]) -> str:
+    """Why nothing of the trail's directory may be removed; empty if it may."""
+    if any(path not in crossed for path in trail.mount_points()):
+        return "another file system was mounted there since you were asked"
+    return "a vault lies there now" if trail.has_vault() else ""
 
 
-def _way(existing: Existing, relative: bytes) -> Iterator[tuple[bytes, _Mount | None]]:
+def _remove(trail: Trail, name: bytes, known: Identity | None, why: str, *, renumbered: bool) -> None:
+    """Remove an entry of the trail's directory. `OSError` if that fails, or if it must stay.
+
+    What is put in its place after the look could be removed by whoever put it there, too: it is one name, or
+    an empty directory.
+    """
+    there = os.stat(name, dir_fd=trail.handle, follow_symlinks=False)
+    if not why and known is not None:
+        device, directory = trail.identity
+        now = Identity(known.device if renumbered else there.st_dev, directory, there.st_ino)
+        if now != known or there.st_dev != device:
+            why = "it is another one than when you were asked"
+    if why:
+        raise OSError(errno.EBUSY, why)
+    (os.rmdir if stat.S_ISDIR(there.st_mode) else os.unlink)(name, dir_fd=trail.handle)
+
+
+def _way(existing: Existing, relative: bytes) -> Iterator[tuple[bytes, Mount | None]]:
     """The target and each directory on the way to one, with its mount: None if it is not there."""
     steps = relative.split(b"/") if relative else []
     for depth in range(len(steps) + 1):
         path = b"/".join(steps[:depth])
         handle = existing.directory(path)
-        yield path, None if handle is None else _mount(handle)
-
-
-def _mount(handle: int) -> _Mount:
-    """Device and mount of an open directory; the device alone where the mount cannot be told."""
-    return os.fstat(handle).st_dev, mount_of(handle)
+        yield path, None if handle is None else mount_at(handle)
 
 
 def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[bytes]:

@@ -1,0 +1,223 @@
+"""`--delete` where others may write: hours after the question, only that goes which was listed then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from backup.format.rows import pack_u64
+from backup.model import Tier
+from backup.restorer.restore import RestorePlan, RestoreReport, advance, begin_restore, deliver, plan_restore
+from backup.restorer.selection.choice import Choice
+from backup.restorer.target.confirmed import Confirmed
+from backup.restorer.target.directories import way_to
+from backup.restorer.target.mark import Mark, place_of
+from backup.restorer.target.trail import Trail
+from backup.vault.marker import MARKER
+from tests.support.backups import Site
+
+
+def planned(site: Site, out: Path, choice: Choice | None = None) -> RestorePlan:
+    with way_to(str(out)) as way:
+        return plan_restore(
+            site.snapshot(),
+            site.job.sources[0],
+            site.restore_world,
+            choice or Choice(delete=True),
+            target=way,
+        )
+
+
+def finish(site: Site, out: Path, plan: RestorePlan) -> RestoreReport:
+    world = site.restore_world
+    restore = begin_restore(plan, os.fsencode(out), world, tier=Tier.STANDARD, keys=lambda: [site.key])
+    return deliver(restore, advance(restore, world), world)
+
+
+@pytest.fixture
+def shared(site: Site, source: Path, out: Path) -> Path:
+    """A restored directory with hers, listed by `--delete`, and root's, which is excluded."""
+    (source / "a").mkdir()
+    (source / "a" / "x").write_text("1")
+    site.backup()
+    site.restore("latest", out)
+    for name in ("mine", "roots"):
+        (out / "a" / name / "sub").mkdir(parents=True)
+        (out / "a" / name / "precious").write_text(name)
+        (out / "a" / name / "sub" / "more").write_text(name)
+    return out
+
+
+EXCLUDING = Choice(delete=True, exclude=("roots/",))
+ANOTHER = "not removed: it is another one than when you were asked"
+
+
+def test_what_took_the_place_of_a_listed_entry_stays(site: Site, shared: Path) -> None:
+    """Whoever may write in the directory renames what is not theirs, which they could not remove."""
+    plan = planned(site, shared, EXCLUDING)
+    (shared / "a" / "mine").rename(shared / "a" / "moved")
+    (shared / "a" / "roots").rename(shared / "a" / "mine")
+    report = finish(site, shared, plan)
+    assert report.removed == 0
+    told = {os.fsdecode(problem.path): problem.detail for problem in report.problems}
+    assert told == dict.fromkeys(("a/mine", "a/mine/precious", "a/mine/sub", "a/mine/sub/more"), ANOTHER)
+    for name in ("mine", "moved"):
+        assert len(list((shared / "a" / name).rglob("*"))) == 3
+
+
+@pytest.mark.parametrize("what", ["sub", "precious"])
+def test_what_took_the_place_of_something_in_a_listed_directory_stays(
+    site: Site, shared: Path, what: str
+) -> None:
+    plan = planned(site, shared, EXCLUDING)
+    (shared / "a" / "mine" / what).rename(shared / "a" / "moved")
+    (shared / "a" / "roots" / what).rename(shared / "a" / "mine" / what)
+    report = finish(site, shared, plan)
+    assert ANOTHER in {problem.detail for problem in report.problems}
+    left = shared / "a" / "mine" / ("sub/more" if what == "sub" else what)
+    assert left.read_text() == "roots"
+    assert report.removed == (1 if what == "sub" else 2)
+
+
+def test_a_listed_entry_in_another_directory_stays(site: Site, shared: Path) -> None:
+    """Her own entry, in what is root's directory now: hard links, too, take an inode elsewhere."""
+    plan = planned(site, shared, EXCLUDING)
+    (shared / "a" / "roots" / "precious").unlink()
+    os.link(shared / "a" / "mine" / "precious", shared / "a" / "roots" / "precious")
+    (shared / "a" / "mine").rename(shared / "a" / "moved")
+    (shared / "a" / "roots").rename(shared / "a" / "mine")
+    assert finish(site, shared, plan).removed == 0
+    assert (shared / "a" / "mine" / "precious").exists()
+
+
+@pytest.mark.parametrize("depth", [".", "a", "a/mine"])
+@pytest.mark.parametrize("older", [False, True])
+def test_what_is_a_vault_by_now_stays(site: Site, shared: Path, depth: str, older: bool) -> None:
+    """Also in a restore whose record, by an older version, does not say which entries it listed."""
+    plan = planned(site, shared, EXCLUDING)
+    if older:
+        plan = replace(plan, confirmed=replace(plan.confirmed, inodes=b""))
+    (shared / depth / MARKER).write_text("{}")
+    report = finish(site, shared, plan)
+    assert report.removed == 0
+    assert "not removed: a vault lies there now" in {problem.detail for problem in report.problems}
+    assert len(list((shared / "a" / "mine").rglob("[!n]*"))) == 3
+
+
+def test_a_vault_that_holds_the_target_is_left_alone_from_the_start(site: Site, shared: Path) -> None:
+    (shared / MARKER).write_text("{}")
+    chosen = Choice(delete=True, paths=(site.job.sources[0] + b"/a",))
+    assert planned(site, shared, chosen).confirmed.extraneous == ()
+
+
+def test_a_vault_in_an_extraneous_directory_is_not_listed(site: Site, shared: Path) -> None:
+    (shared / "a" / "mine" / "sub" / MARKER).write_text("{}")
+    assert planned(site, shared, EXCLUDING).confirmed.extraneous == (b"a/mine/precious",)
+
+
+def test_a_record_of_an_older_version_goes_on(site: Site, shared: Path) -> None:
+    plan = planned(site, shared, EXCLUDING)
+    assert Confirmed.decode(plan.confirmed.encode()) == plan.confirmed
+    older = replace(plan.confirmed, inodes=b"")
+    assert b"inodes" not in older.encode()
+    report = finish(site, shared, replace(plan, confirmed=older))
+    assert (report.removed, report.problems) == (4, ())
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_devices_count_unless_the_target_has_another_number_after_a_reboot(
+    site: Site, shared: Path, shift: int
+) -> None:
+    plan, world = planned(site, shared, EXCLUDING), site.restore_world
+    numbers = [identity for identity in plan.confirmed.identities() if identity is not None]
+    moved = [number for one in numbers for number in (one.device + 1, *one[1:])]
+    plan = replace(plan, confirmed=replace(plan.confirmed, inodes=pack_u64(moved)))
+    with way_to(str(shared)) as way:
+        place, handle = place_of(way.handle, way.path), way.open()
+    place = replace(place, device=place.device + shift)
+    restore = begin_restore(
+        plan, os.fsencode(shared), world, tier=Tier.STANDARD, keys=lambda: [site.key], place=place
+    )
+    Mark(restore.id, world.secret).leave(handle)
+    os.close(handle)
+    assert deliver(restore, advance(restore, world), world).removed == (4 if shift else 0)
+
+
+def deep(top: Path, levels: int, name: str = "d") -> None:
+    """Directories in each other, deeper than a path can say."""
+    handle = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=handle)
+        below = os.open(name, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = below
+    os.close(os.open("bottom", os.O_CREAT | os.O_WRONLY, dir_fd=handle))
+    os.close(handle)
+
+
+def test_a_tree_of_any_depth_goes(site: Site, shared: Path, few_handles: None) -> None:
+    """Nothing is called by itself for each level, and few handles are open."""
+    shutil.rmtree(shared / "a" / "mine")
+    deep(shared / "a", 500)
+    (shared / "a" / "z").write_text("behind it")
+    report = finish(site, shared, planned(site, shared, EXCLUDING))
+    assert (report.removed, report.problems) == (502, ())
+    assert sorted(os.listdir(shared / "a")) == ["roots", "x"]
+
+
+def test_what_lies_too_deep_is_left_and_told(site: Site, shared: Path) -> None:
+    deep(shared / "a", 30, "d" * 200)
+    plan = planned(site, shared, EXCLUDING)
+    (told,) = plan.left_alone
+    assert "too deep" in told
+    assert finish(site, shared, plan).removed == 4
+    shutil.rmtree(shared / "a" / ("d" * 200))
+
+
+def test_a_trail_whose_way_back_leads_elsewhere(tmp_path: Path, few_handles: None) -> None:
+    deep(tmp_path, 6)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    with Trail(handle) as trail:
+        trail.go(b"d/d/d/d/d")
+        (tmp_path / "d/d/d").rename(tmp_path / "moved")
+        assert trail.up()
+        assert trail.up()
+        assert not trail.up()
+        assert trail.identity == (os.fstat(handle).st_dev, os.fstat(handle).st_ino)
+        trail.go(b"moved/d/d")
+        trail.go(b"moved/d")
+        assert trail.identity[1] == (tmp_path / "moved/d").stat().st_ino
+        trail.go(b"d")
+        assert trail.identity[1] == (tmp_path / "d").stat().st_ino
+        (tmp_path / "d" / MARKER).write_text("{}")
+        assert (trail.is_vault, trail.has_vault()) == (False, True)
+    os.close(handle)
+
+
+def test_what_moves_while_it_is_listed_is_not_listed(
+    site: Site, shared: Path, few_handles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory on the way back is another one: what is behind it still is listed."""
+    deep(shared / "a", 6)
+    real = os.listdir
+
+    def listing(handle: int) -> list[str]:
+        names = real(handle)
+        if "bottom" in names:
+            (shared / "a" / "d" / "d" / "d").rename(shared / "a" / "zz")
+        return names
+
+    monkeypatch.setattr(os, "listdir", listing)
+    listed = {os.fsdecode(path) for path in planned(site, shared, EXCLUDING).confirmed.extraneous}
+    assert "a/mine/precious" in listed
+    assert "a/d" not in listed
+
+
+@pytest.fixture
+def few_handles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are open, and are closed and opened again all the time."""
+    monkeypatch.setattr("backup.restorer.target.trail.MOST_OPEN", 2)
