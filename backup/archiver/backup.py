@@ -35,7 +35,15 @@ from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenBackup,
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
-from backup.archiver.unmounted import COVERED, UNMOUNTED, UNPLUGGED, is_missed, is_unmounted, lost_mounts
+from backup.archiver.unmounted import (
+    COVERED,
+    UNMOUNTED,
+    UNPLUGGED,
+    is_missed,
+    is_unmounted,
+    lost_mounts,
+    roots_now,
+)
 from backup.errors import InterruptedRunError
 from backup.inventory import entries, packed, snapshots
 from backup.inventory.entries import LiveEntry
@@ -124,8 +132,9 @@ class _Backup:
         self._unmounted: set[bytes] = set()
         self._links = Links()
         with at.context.inventory.reading() as tx:
-            newest = snapshots.list_snapshots(tx, job=at.job.name)[-1:]
-            self._newest = newest[0] if newest else None  # the best estimate for this one
+            before = snapshots.list_snapshots(tx, job=at.job.name)
+            self._newest = before[-1] if before else None  # the best estimate for this one
+            self._roots = roots_now(at.job, before)
             self._lost_chunks = to_store_anew(tx, at.context.vault.name)
             self._not_at_a_glance = directories_with(tx, at.row.number, self._lost_chunks)
         self._books = Books()
@@ -210,7 +219,9 @@ class _Backup:
         )
         streams.read(contents)
         if not job.only_streams:
-            self._tally.warnings += symlinks_among(job.sources)
+            self._tally.warnings += (*symlinks_among(job.sources), *self._roots.warnings)
+            self._tally.problems += self._roots.problems
+            self._tally.roots = self._roots.paths
             reads = ReadAhead(
                 *(contents, self._staging, self._at.keys.secret, context.stamps, job.memory.ahead),
                 readers=job.memory.readers,
@@ -321,8 +332,8 @@ class _Backup:
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
         """Stage the end of a name that is gone, unless it belongs to a disk that is not mounted."""
-        if path == TOP:
-            return  # the inventory has no directory of that disk
+        if path == TOP or self._roots.keep(path):
+            return  # the inventory has no directory of that disk, or a source leads nowhere
         lost = lost_mounts(self._staged.reading(), self._at.job, self._at.row.number, path, gone)
         if lost:
             for one in lost:

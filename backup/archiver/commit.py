@@ -106,6 +106,7 @@ class Committer:
             bytes=tally.bytes,
             problems=[(problem.path, problem.kind.value, problem.detail) for problem in tally.problems],
             counts=list(tally.by_source),
+            roots=list(tally.roots),
         )
         tags = sorted(set(self._at.job.tags))
         marks: list[Record] = [MarksRecord(record.number, tags, False)] if tags else []
@@ -241,4 +242,5 @@ def _snapshot(record: SnapshotRecord, job: JobRow, run: int) -> Snapshot:
         files=record.files,
         bytes=record.bytes,
         counts=tuple(record.counts),
+        roots=tuple(record.roots),
     )

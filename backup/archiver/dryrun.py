@@ -14,12 +14,13 @@ from backup.archiver.compare import differing, is_to_read
 from backup.archiver.links import Links
 from backup.archiver.report import Tally
 from backup.archiver.settings import BackupJob
-from backup.archiver.unmounted import is_missed, is_unmounted, lost_mounts
+from backup.archiver.unmounted import Roots, is_missed, is_unmounted, lost_mounts, roots_now
 from backup.inventory import entries, runs
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.entries import LiveEntry
 from backup.inventory.runs import JobRow
+from backup.inventory.snapshots import list_snapshots
 from backup.model import Owner
 from backup.source.scan import LeaveOut, scan
 from backup.source.scanned import ScannedDirectory, ScannedEntry
@@ -54,7 +55,8 @@ def changes(
     """
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
-        look = _Look(tx, job, known, entries.owners_by_number(tx), tally)
+        roots = roots_now(job, list_snapshots(tx, job=job.name))
+        look = _Look(tx, job, known, entries.owners_by_number(tx), tally, roots)
         yield from _streams(tx, job, known)
         for directory in scan(
             () if job.only_streams else job.sources,
@@ -75,6 +77,7 @@ class _Look(Struct, frozen=True):
     known: JobRow | None
     owners: Mapping[int, Owner]
     tally: Tally
+    roots: Roots
     links: Links = field(default_factory=Links)
     kept: set[bytes] = field(default_factory=lambda: {TOP})
 
@@ -110,6 +113,8 @@ class _Look(Struct, frozen=True):
         return self.known is not None and is_missed(self.tx, self.job, self.known.number, path)
 
     def _gone(self, path: bytes, gone: LiveEntry) -> Iterator[Change]:
+        if self.roots.keep(path):
+            return
         if self.known is None or not lost_mounts(self.tx, self.job, self.known.number, path, gone):
             yield Change(ChangeKind.REMOVED, path, gone.size)
 

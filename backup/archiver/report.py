@@ -41,6 +41,7 @@ class Tally(Struct):
     warnings: list[str] = field(default_factory=list)
     mounted: list[_Path] = field(default_factory=list)  # where other file systems are mounted
     by_source: Sequence[Count] = ()  # files and bytes of each source; empty: not known
+    roots: Sequence[_Path] = ()  # the real path of each source: where the new snapshot has what it holds
 
     def see(self, found: os.stat_result) -> None:
         """Count an entry of the sources; directories do not count as files."""

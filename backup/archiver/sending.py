@@ -155,4 +155,5 @@ def _record(snapshot: Snapshot) -> SnapshotRecord:
         snapshot.bytes,
         [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
         list(snapshot.counts),
+        list(snapshot.roots),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,12 +18,13 @@ from backup.archiver.settings import OpenBackup
 from backup.format.catalog import Record, ShrunkRecord
 from backup.inventory import mounts
 from backup.inventory.connections import Transaction
+from backup.inventory.entries import entry_at
 from backup.inventory.runs import Outcome
 from backup.inventory.shrunk import count_below, files_below, lost_of, lost_text
 from backup.inventory.snapshots import Lost, Usual
 from backup.model import EntryKind, JobName
 from backup.source.filters import Filters
-from backup.source.roots import resolved
+from backup.source.roots import roots_of
 from backup.source.streams import TOP
 
 _A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
@@ -34,12 +35,12 @@ def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
     job, counts = at.job, list(tally.by_source)
     found: list[Lost] = []
     with at.context.inventory.reading() as tx:
-        look = _Look(tx, at, usual)
+        look = _Look(tx, at, usual, tally.roots)
         for index, source in enumerate(job.sources):
             if not look.has_shrunk(source, counts[index]):
                 continue
             if tally.problems:
-                counts[index] = count_below(tx, at.row.number, resolved(source), staged_by=at.run.number)
+                counts[index] = count_below(tx, at.row.number, tally.roots[index], staged_by=at.run.number)
             lost = look.lost(source, counts[index])
             if lost is not None:
                 found.append(lost)
@@ -81,52 +82,74 @@ def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
     return replace(report, outcome=Outcome.PARTIAL, shrunk=told, warnings=warnings)
 
 
-class _Look:
-    """A comparison with the snapshots before."""
+class _Held(NamedTuple):
+    """What a snapshot held of a source, and at which real path; None where that was not recorded."""
 
-    def __init__(self, tx: Transaction, at: OpenBackup, usual: Sequence[Usual]) -> None:
+    snapshot: Usual
+    count: Count
+    root: bytes | None
+
+
+class _Look:
+    """A comparison with the snapshots before; `roots` are the real paths of the sources now."""
+
+    def __init__(
+        self, tx: Transaction, at: OpenBackup, usual: Sequence[Usual], roots: Sequence[bytes]
+    ) -> None:
         self._tx = tx
         self._job = at.job
         self._number = at.row.number
-        self._usual = usual
-        self._has_counts = any(_counts_of(one) for one in usual)
+        self._roots = dict(zip(at.job.sources, roots, strict=True))
+        self._held = {source: self._all_held(source, usual) for source in at.job.sources}
 
     def has_shrunk(self, source: bytes, now: Count) -> bool:
         """Whether it looks so, before it is counted again what the job leaves out by now."""
-        return any(is_lost(now, count, by) for by in (0, 1) for _, count in self._fullest(source, by))
+        return any(is_lost(now, held.count, by) for by in (0, 1) for held in self._fullest(source, by))
 
     def lost(self, source: bytes, now: Count) -> Lost | None:
         """What it lost beside what the job leaves out by now; None if that is not nearly everything."""
         for by in (0, 1):
-            for snapshot, count in self._fullest(source, by):
-                if is_lost(now, count, by):
-                    before = self._still_meant(source, snapshot)
+            for held in self._fullest(source, by):
+                if is_lost(now, held.count, by):
+                    before = self._still_meant(source, held)
                     if is_lost(now, before, by):
                         return Lost(source, *now, *before)
         return None
 
-    def _fullest(self, source: bytes, by: int) -> list[tuple[Usual, Count]]:
+    def _fullest(self, source: bytes, by: int) -> list[_Held]:
         """The snapshot that held most files (0) or bytes (1) of a source; none if no snapshot had it."""
-        found = [(one, count) for one in self._usual if (count := self._count(one, source)) is not None]
-        return [max(found, key=lambda pair: pair[1][by])] if found else []
+        found = self._held[source]
+        return [max(found, key=lambda held: held.count[by])] if found else []
 
-    def _count(self, snapshot: Usual, source: bytes) -> Count | None:
-        known = _counts_of(snapshot)
-        if known or self._has_counts or source not in snapshot.sources:
-            return known.get(source)
-        if snapshot is not self._usual[0]:
-            return None  # an older version made all of them: one is counted, once
-        return count_below(self._tx, self._number, resolved(source), snapshot=snapshot.number)
+    def _all_held(self, source: bytes, usual: Sequence[Usual]) -> list[_Held]:
+        found = [held for one in usual if (held := self._recorded(source, one)) is not None]
+        if usual and not (found and found[0].snapshot is usual[0]):
+            # An older version made the newest, or it had this under other names, or as a part of another.
+            # One is counted, once.
+            root = self._roots[source]
+            count = count_below(self._tx, self._number, root, snapshot=usual[0].number)
+            found.append(_Held(usual[0], count, root))
+        return found
 
-    def _still_meant(self, source: bytes, snapshot: Usual) -> Count:
+    def _recorded(self, source: bytes, snapshot: Usual) -> _Held | None:
+        """What a snapshot says that it held of a source, or of another of the same real path."""
+        counts, roots = _counts_of(snapshot), dict(zip(snapshot.sources, snapshot.roots, strict=False))
+        if source in counts:
+            return _Held(snapshot, counts[source], roots.get(source))
+        same = (one for one, root in roots.items() if root == self._roots[source] and one in counts)
+        return next((_Held(snapshot, counts[one], roots[one]) for one in same), None)
+
+    def _still_meant(self, source: bytes, held: _Held) -> Count:
         """What a snapshot had of a source, without what the job leaves out by now."""
-        filters = self._job.overrides.get(source, self._job.filters)
-        top = resolved(source)
-        is_left_out = _left_out_by(filters, top, self._other_disks(top, filters))
+        top = self._roots[source] if held.root is None else held.root
+        snapshot = held.snapshot.number
+        if held.root is None and entry_at(self._tx, self._number, top, snapshot) is None:
+            return held.count  # it led elsewhere then, and nobody noted where
+        filters_in = self._filters_in(top, self._job.overrides.get(source, self._job.filters), snapshot)
         files = size = 0
-        rows = files_below(self._tx, self._number, top, snapshot.number)
-        for directory, name, kind, length in rows:
-            if is_left_out(directory):
+        for directory, name, kind, length in files_below(self._tx, self._number, top, snapshot):
+            filters = filters_in(directory)
+            if filters is None:
                 continue
             mode = stat.S_IFREG if kind == EntryKind.FILE else stat.S_IFLNK
             found = os.stat_result((mode, 0, 0, 0, 0, 0, length, 0, 0, 0))
@@ -134,10 +157,36 @@ class _Look:
                 files, size = files + 1, size + length
         return files, size
 
-    def _other_disks(self, top: bytes, filters: Filters) -> frozenset[bytes]:
-        if not filters.one_file_system:
-            return frozenset()
-        return frozenset(mounts.mount_points_below(self._tx, job=self._number, path=top))
+    def _filters_in(self, top: bytes, filters: Filters, snapshot: int) -> Callable[[bytes], Filters | None]:
+        """The filters of a directory at or below `top`, of the innermost source; None where it is left out.
+
+        Each is looked at once.
+        """
+        named = roots_of(self._job.sources, self._job.filters, self._job.overrides) | {top: filters}
+        disks = frozenset(mounts.mount_points_below(self._tx, job=self._number, path=top))
+        known: dict[bytes, Filters | None] = {}
+
+        def filters_in(path: bytes) -> Filters | None:
+            if path not in known:
+                above, _, name = path.rpartition(b"/")
+                found = named[path] if path in named else filters_in(above or b"/")
+                if found is not None and path not in named:
+                    is_other_disk = found.one_file_system and path in disks
+                    if is_other_disk or found.leaving_out(above or b"/", name, _A_DIRECTORY) is not None:
+                        found = None
+                if found is not None and self._was_tagged(path, found, snapshot):
+                    found = None
+                known[path] = found
+            return known[path]
+
+        return filters_in
+
+    def _was_tagged(self, path: bytes, filters: Filters, snapshot: int) -> bool:
+        """Whether a tag leaves out a directory by the config: one that came since is none of its words."""
+        return any(
+            entry_at(self._tx, self._number, path.rstrip(b"/") + b"/" + tag, snapshot) is not None
+            for tag in filters.tags_at(path)
+        )
 
 
 def _counts_of(snapshot: Usual) -> Mapping[bytes, Count]:
@@ -149,22 +198,3 @@ def _counts_of(snapshot: Usual) -> Mapping[bytes, Count]:
 
 def _trees(snapshot: Usual) -> list[bytes]:
     return [one for one in snapshot.sources if not one.startswith(TOP + b"/")]
-
-
-def _left_out_by(filters: Filters, top: bytes, other_disks: frozenset[bytes]) -> Callable[[bytes], bool]:
-    """Whether a directory at or below `top` is left out now, or one above it; each is looked at once."""
-    known: dict[bytes, bool] = {}
-
-    def is_left_out(path: bytes) -> bool:
-        if path not in known:
-            above, _, name = path.rpartition(b"/")
-            inside = len(path) > len(top) and is_left_out(above or b"/")
-            known[path] = (
-                inside
-                or path in other_disks
-                or (path != top and filters.leaving_out(above or b"/", name, _A_DIRECTORY) is not None)
-                or filters.is_tagged(path)
-            )
-        return known[path]
-
-    return is_left_out

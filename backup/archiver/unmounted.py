@@ -1,16 +1,23 @@
-"""Disks that are not mounted: their entries are kept, as they may not be gone; and others in their place."""
+"""Disks that are not mounted, and sources that lead nowhere: their entries are kept, as they may be there."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Sequence
 from typing import Final
+
+from msgspec import Struct
 
 from backup.archiver.compare import is_left_out, leads_to_source
 from backup.archiver.settings import BackupJob
 from backup.inventory import entries, mounts
 from backup.inventory.connections import Transaction
 from backup.inventory.entries import LiveEntry
-from backup.model import EntryKind
+from backup.inventory.snapshots import Snapshot
+from backup.model import EntryKind, Problem, ProblemKind
+from backup.source.roots import is_at_or_below, resolved
 from backup.source.scanned import ScannedDirectory, ScannedEntry
+from backup.wording import printable
 
 UNMOUNTED: Final = (
     "the file system that was mounted on it is not: what it held is kept, and what lies there now is not "
@@ -24,6 +31,64 @@ COVERED: Final = (
     "a file system was mounted on it since the last snapshot: what it held before is covered, and counts as "
     "removed (older snapshots have it)"
 )
+LED_ELSEWHERE: Final = (
+    "when this job last ran it led to {before}, and now to {now}: what only the first holds counts as "
+    "removed (older snapshots have it); let it lead there again if this is a mistake"
+)
+LEADS_NOWHERE: Final = (
+    "source {source} led here, and now leads to {now}, where nothing is: what it held is kept; let it lead "
+    "to where its files are, or, if they are gone for good, take it out of the job"
+)
+
+
+class Roots(Struct, frozen=True):
+    """Where the sources of a job lie, with symlinks above them resolved; `kept` are those that lead nowhere.
+
+    `paths` has the real path of each source. Of those in `kept` it is the one at which the newest snapshot
+    has what they held.
+    """
+
+    paths: Sequence[bytes]
+    kept: Collection[bytes]
+    problems: Sequence[Problem]
+    warnings: Sequence[str]
+
+    def keep(self, path: bytes) -> bool:
+        """Whether a name that no scan finds leads to what is kept, or belongs to it."""
+        if not self.kept:
+            return False
+        if any(is_at_or_below(one, path) for one in self.kept):
+            return True
+        around = [one for one in self.paths if is_at_or_below(path, one)]
+        return max(around, key=len, default=None) in self.kept
+
+
+def roots_now(job: BackupJob, snapshots: Sequence[Snapshot]) -> Roots:
+    """The real paths of a job's sources, compared with those of the newest of its `snapshots` that has them.
+
+    Where a source leads elsewhere than then, and nothing is there, what it held is kept, unless another
+    source contains it and tells by itself.
+    """
+    last = next((one for one in reversed(snapshots) if one.roots), None)
+    known = {} if last is None else dict(zip(last.sources, last.roots, strict=False))  # streams come last
+    found = [resolved(one) for one in job.sources]
+    paths, kept, problems, warnings = list(found), set[bytes](), list[Problem](), list[str]()
+    for index, (source, now) in enumerate(zip(job.sources, found, strict=True)):
+        before = known.get(source, now)
+        if before == now:
+            continue
+        words = {"source": _shown(source), "before": _shown(before), "now": _shown(now)}
+        if os.path.lexists(now) or any(is_at_or_below(before, one) for one in found if one != now):
+            warnings.append(f"source {words['source']}: {LED_ELSEWHERE.format(**words)}")
+            continue
+        paths[index] = before
+        kept.add(before)
+        problems.append(Problem(before, ProblemKind.UNREADABLE, LEADS_NOWHERE.format(**words)))
+    return Roots(paths, kept, problems, warnings)
+
+
+def _shown(path: bytes) -> str:
+    return printable(os.fsdecode(path))
 
 
 def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:

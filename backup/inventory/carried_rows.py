@@ -196,7 +196,7 @@ _SNAPSHOTS = Pairing(
         Field("job", "j.built", "b.job"),
         *same("number", "started_at", "finished_at", "host", "sources", "problems", "files", "bytes"),
         *same("forgotten_at", "tags", "pin_note", "pin_until", "shrunk", why=_MOVED),
-        *same("counts"),
+        *same("counts", "roots"),
     ],
     Only(
         """used.snapshots u JOIN drill_jobs j ON j.used = u.job WHERE u.number < j.first_later

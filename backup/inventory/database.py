@@ -36,7 +36,7 @@ from backup.model import InventoryId
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0017"
+HEAD = "0018"
 
 _URL = re.compile(r"(?P<driver>[\w+]+)://[^/?]*(?:/(?P<path>[^?]*))?(?P<options>\?.*)?", re.DOTALL)
 

@@ -110,6 +110,7 @@ snapshots = Table(
     Column("pin_until", Long),
     Column("counts", LargeBinary),  # files and bytes of each source; null: not known
     Column("shrunk", LargeBinary),  # sources that lost nearly everything (`shrunk.Lost`); null: none
+    Column("roots", LargeBinary),  # the real path of each source; null: not known
     UniqueConstraint("job", "number"),
 )
 

@@ -53,20 +53,22 @@ class Lost(Struct, frozen=True, array_like=True):
 
 
 class Usual(Struct, frozen=True):
-    """A snapshot that a new one is compared with; `counts` is empty where an older version made it."""
+    """A snapshot that a new one is compared with; what an older version did not record is empty."""
 
     number: int
     sources: tuple[bytes, ...]
     counts: tuple[tuple[int, int], ...]
     files: int
     bytes: int
+    roots: tuple[bytes, ...] = ()
 
 
 class Snapshot(Struct, frozen=True):
     """A job's sources at one moment. `number` is internal and linear within the job.
 
     `forgotten_at` is set while it is forgotten, and can still be taken back. `counts` are files and bytes of
-    each of the sources, where that is known. `lost`: what sources lost, of which nearly everything is gone.
+    each of the sources, `roots` their real paths then, where that is known. `lost`: what sources lost, of
+    which nearly everything is gone.
     """
 
     id: SnapshotId
@@ -87,6 +89,7 @@ class Snapshot(Struct, frozen=True):
     counts: tuple[tuple[int, int], ...] = ()
     lost: tuple[Lost, ...] = ()
     is_accepted: bool = False  # it and all before it are right, a person says
+    roots: tuple[bytes, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -122,6 +125,7 @@ def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
         bytes=snapshot.bytes,
         tags=pack_tags(snapshot.tags),
         counts=pack_counts(snapshot.counts),
+        roots=pack_roots(snapshot.roots),
     )
 
 
@@ -140,6 +144,16 @@ def unpack_counts(packed: bytes | None) -> tuple[tuple[int, int], ...]:
     if packed is None:
         return ()
     return tuple(msgspec.msgpack.decode(packed, type=list[tuple[int, int]]))
+
+
+def pack_roots(roots: Sequence[bytes]) -> bytes | None:
+    """The real path of each source as it is kept, None where they are not known."""
+    return msgspec.msgpack.encode(list(roots)) if roots else None
+
+
+def unpack_roots(packed: bytes | None) -> tuple[bytes, ...]:
+    """The real path of each source from the bytes that are kept; empty where nothing is."""
+    return () if packed is None else tuple(msgspec.msgpack.decode(packed, type=list[bytes]))
 
 
 def unpack_lost(packed: bytes | None) -> tuple[Lost, ...]:
@@ -190,14 +204,17 @@ def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
 
 def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
     """What a new snapshot of a job is compared with, the newest first; forgotten ones are among them."""
-    sql = """SELECT s.number, s.sources, s.counts, s.files, s.bytes
+    sql = """SELECT s.number, s.sources, s.counts, s.files, s.bytes, s.roots
              FROM snapshots s JOIN jobs j ON j.number = s.job
              WHERE s.job = {m} AND s.number >= coalesce(j.usual_from, 0)
                AND (s.shrunk IS NULL OR s.number = j.usual_from)
              ORDER BY s.number DESC LIMIT {m}"""
     return [
-        Usual(number, tuple(msgspec.msgpack.decode(sources)), unpack_counts(counts), files, bytes_)
-        for number, sources, counts, files, bytes_ in raw_rows(tx, sql, (job, COMPARED))
+        Usual(
+            *(number, tuple(msgspec.msgpack.decode(sources)), unpack_counts(counts), files, bytes_),
+            unpack_roots(roots),
+        )
+        for number, sources, counts, files, bytes_, roots in raw_rows(tx, sql, (job, COMPARED))
     ]
 
 
@@ -347,6 +364,7 @@ def row_to_snapshot(row: Row) -> Snapshot:
         unpack_counts(row["counts"]),
         unpack_lost(row["shrunk"]),
         row["number"] <= (row["usual_from"] or 0),
+        unpack_roots(row["roots"]),
     )
 
 

@@ -24,7 +24,7 @@ from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, doma
 from backup.inventory import schema
 from backup.inventory.archives import ArchiveState
 from backup.inventory.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, Builder
-from backup.inventory.snapshots import pack_counts
+from backup.inventory.snapshots import pack_counts, pack_roots
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
@@ -288,7 +288,7 @@ class Applier:
         values = (one.started_at, one.finished_at, one.host)
         packed = msgspec.msgpack.encode(one.sources), msgspec.msgpack.encode(one.problems)
         first = (one.id, self._job.number, one.number, None, *values, *packed, one.files, one.bytes)
-        row = (*first, *(None,) * 4, pack_counts(one.counts), None)  # no marks yet
+        row = (*first, *(None,) * 4, pack_counts(one.counts), None, pack_roots(one.roots))  # no marks yet
         self._builder.insert(schema.snapshots, [row])
 
     def _owner(self, owner: records.OwnerRecord) -> None:

@@ -125,16 +125,16 @@ class Filters:
                 return tag
         return None
 
-    def is_tagged(self, path: bytes) -> bool:
-        """Whether a directory of this machine is tagged now."""
+    def tags_at(self, path: bytes) -> list[bytes]:
+        """The names of the tags that a directory of this machine has now."""
         if not self._tags:
-            return False
+            return []
         try:
             handle = os.open(path, _DIRECTORY)
         except OSError:
-            return False
+            return []
         try:
-            return any(_is_there(tag.name, handle) and tag.is_in(handle) for tag in self._tags)
+            return [tag.name for tag in self._tags if _is_there(tag.name, handle) and tag.is_in(handle)]
         finally:
             os.close(handle)
 

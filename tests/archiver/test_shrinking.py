@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.archiver import commit
-from backup.archiver.report import SourceCounts
+from backup.archiver.dryrun import changes
+from backup.archiver.report import SourceCounts, Tally
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
 from backup.inventory.shrunk import accepting, waits
@@ -267,12 +269,164 @@ class TestWhatTheJobLeavesOut:
         assert (report.outcome, report.shrunk) == (Outcome.DONE, ())
         assert report.files < 5
 
+    @pytest.mark.parametrize(
+        ("filters", "tag"), [(Filters(tags=[Tag(b".no")]), ".no"), (Filters(exclude_caches=True), CACHE_TAG)]
+    )
+    @pytest.mark.parametrize("where", ["", "cache"])
+    def test_but_by_a_tag_that_came_since_it_left_with_the_data(
+        self, site: Site, source: Path, filters: Filters, tag: str, where: str
+    ) -> None:
+        fill(source / "cache", 30)
+        site = site.with_job(filters=filters)
+        site.backup()
+        (source / where / tag).write_text(SIGNATURE)
+        assert site.backup().shrunk
+        accept(site)
+        assert site.backup().outcome is Outcome.DONE
+
     @pytest.mark.parametrize("filters", [Filters(["elsewhere/"]), Filters(tags=[Tag(b".none")])])
     def test_but_what_left_beside_it_is(self, site: Site, source: Path, filters: Filters) -> None:
         fill(source / "cache", 30)
         site.backup()
         empty(source / "cache")
         assert site.with_job(filters=filters).backup().shrunk
+
+
+class TestASourceBelowASymlink:
+    """That symlink leads elsewhere one night, or nowhere: what it held has another real path by then."""
+
+    @pytest.fixture
+    def led(self, site: Site, source: Path, tmp_path: Path) -> Site:
+        fill(source / "nas" / "www", 30)
+        fill(source / "etc", 3)
+        (tmp_path / "srv").symlink_to(source / "nas")
+        site = site.with_job(sources=[source / "etc", tmp_path / "srv" / "www"])
+        assert site.backup().warnings == ()
+        return site
+
+    @pytest.mark.parametrize("rebuilt", [False, True])
+    @pytest.mark.parametrize("how", ["to another", "a folder now"])
+    def test_that_is_nearly_empty_there_waits(
+        self, led: Site, source: Path, tmp_path: Path, how: str, rebuilt: bool
+    ) -> None:
+        (tmp_path / "srv").unlink()
+        if how == "to another":
+            (source / "b" / "www").mkdir(parents=True)
+            (tmp_path / "srv").symlink_to(source / "b")
+        else:
+            (tmp_path / "srv" / "www").mkdir(parents=True)
+        if rebuilt:
+            new = bare(tmp_path, led)
+            new.rebuild()
+            led = new.site()
+        for night in range(2):
+            report = led.backup()
+            assert (report.outcome, report.problems) == (Outcome.PARTIAL, ())
+            assert "and held 30 files" in report.shrunk[0]
+            told = [one for one in report.warnings if "when this job last ran it led to" in one]
+            assert len(told) == (0 if night else 1)
+            assert waiting(led) == [report.snapshot]
+        accept(led)
+        assert led.backup().outcome is Outcome.DONE
+
+    def test_that_is_as_full_there_is_named_once(self, led: Site, source: Path, tmp_path: Path) -> None:
+        fill(source / "b" / "www", 30)
+        (tmp_path / "srv").unlink()
+        (tmp_path / "srv").symlink_to(source / "b")
+        report = led.backup()
+        assert (report.outcome, report.shrunk) == (Outcome.DONE, ())
+        (told,) = report.warnings
+        assert f"{source}/nas/www, and now to {source}/b/www" in told
+        assert led.backup().warnings == ()
+
+    @pytest.mark.parametrize("left", ["nothing", "a link that leads nowhere"])
+    @pytest.mark.parametrize("rebuilt", [False, True])
+    def test_of_which_nothing_is_there_is_kept(
+        self, led: Site, source: Path, tmp_path: Path, left: str, rebuilt: bool
+    ) -> None:
+        (tmp_path / "srv").unlink()
+        if left != "nothing":
+            (tmp_path / "srv").symlink_to(source / "none" / "srv")
+        if rebuilt:
+            new = bare(tmp_path, led)
+            new.rebuild()
+            led = new.site()
+        (source / "etc" / "000").unlink()
+        for _ in range(2):
+            assert [one.what for one in changes(led.job, led.inventory, Tally())].count("removed") <= 1
+            report = led.backup()
+            assert (report.outcome, report.shrunk, report.warnings) == (Outcome.PARTIAL, (), ())
+            assert os.fsencode(source / "nas" / "www") in [one.path for one in report.problems]
+            assert led.snapshots()[-1].counts[1] == (30, 300)
+            assert report.files == 32
+        (tmp_path / "srv").unlink(missing_ok=True)
+        (tmp_path / "srv").symlink_to(source / "nas")
+        report = led.backup()
+        assert (report.outcome, report.files, report.files_read) == (Outcome.DONE, 32, 30 if rebuilt else 0)
+        (tmp_path / "srv").unlink()
+        assert led.with_job(sources=[source / "etc"]).backup().files == 2, "it left with its source"
+
+    def test_that_another_source_contains_is_told_by_that(
+        self, site: Site, source: Path, tmp_path: Path
+    ) -> None:
+        fill(source / "nas" / "www", 30)
+        (tmp_path / "srv").symlink_to(source / "nas")
+        site = site.with_job(sources=[source, tmp_path / "srv" / "www"])
+        site.backup()
+        (tmp_path / "srv").unlink()
+        (source / "nas" / "www" / "000").unlink()
+        site.backup()
+        assert site.snapshots()[-1].counts[0] == (29, 290)
+
+    def test_before_its_real_path_was_recorded(self, led: Site, source: Path, tmp_path: Path) -> None:
+        with led.inventory.writing() as tx:
+            tx.exec_driver_sql("UPDATE snapshots SET roots = NULL")
+        (tmp_path / "srv").unlink()
+        (tmp_path / "srv" / "www").mkdir(parents=True)
+        assert "and held 30 files (300 B)" in led.backup().shrunk[0]
+
+
+class TestASourceOfAnotherName:
+    @pytest.fixture
+    def one(self, site: Site, source: Path) -> Site:
+        fill(source / "srv" / "www", 30)
+        fill(source / "srv" / "db", 30)
+        fill(source / "etc", 25)
+        site = site.with_job(sources=[source / "srv", source / "etc"])
+        site.backup()
+        return site
+
+    @pytest.mark.parametrize("name", ["srv/", "./srv", "etc/../srv", "link/srv", ""])
+    @pytest.mark.parametrize("roots_known", [True, False])
+    def test_is_compared_with_what_the_snapshots_have_there(
+        self, one: Site, source: Path, name: str, roots_known: bool
+    ) -> None:
+        (source / "link").symlink_to(source)
+        if not roots_known:
+            with one.inventory.writing() as tx:
+                tx.exec_driver_sql("UPDATE snapshots SET roots = NULL")
+        empty(source / "srv")
+        if not name:
+            empty(source / "etc")
+        one = one.with_job(sources=[f"{source}/{name}"])
+        for _ in range(2):
+            assert one.backup().shrunk
+
+    def test_so_is_each_part_of_it(self, one: Site, source: Path) -> None:
+        empty(source / "srv" / "db")
+        (told,) = one.with_job(sources=[source / "srv" / "www", source / "srv" / "db"]).backup().shrunk
+        assert told.startswith(f"source {source}/srv/db has")
+
+    def test_one_that_no_snapshot_had_has_lost_nothing(self, one: Site, source: Path) -> None:
+        (source / "new").mkdir()
+        assert not one.with_job(sources=[source / "new", source / "srv"]).backup().shrunk
+
+    def test_each_part_goes_by_the_filters_of_its_own_source(self, one: Site, source: Path) -> None:
+        inner, outer = os.fsencode(source / "srv" / "db"), os.fsencode(source / "srv")
+        parts = one.with_job(sources=[outer, inner], filters=Filters(["srv/*"]))
+        assert not parts.backup().shrunk, "the patterns leave out the other part"
+        empty(source / "srv" / "db")
+        assert parts.backup().shrunk
 
 
 class TestRebuilt:
