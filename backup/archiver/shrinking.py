@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.archiver.report import BackupReport, Count, Tally, is_lost
@@ -82,7 +83,7 @@ def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
     return replace(report, outcome=Outcome.PARTIAL, shrunk=told, warnings=warnings)
 
 
-class _Held(NamedTuple):
+class _Held(Struct, frozen=True):
     """What a snapshot held of a source, and at which real path; None where that was not recorded."""
 
     snapshot: Usual

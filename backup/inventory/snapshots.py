@@ -27,6 +27,7 @@ SNAPSHOTS: Final = (
 """The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
 COMPARED: Final = 7
 """With the fullest of so many usual or accepted snapshots a new one is compared."""
+_Path = bytes  # a size is called so below
 TagSets = Sequence[frozenset[str]]
 """A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
 
@@ -60,7 +61,7 @@ class Usual(Struct, frozen=True):
     counts: tuple[tuple[int, int], ...]
     files: int
     bytes: int
-    roots: tuple[bytes, ...] = ()
+    roots: tuple[_Path, ...] = ()
 
 
 class Snapshot(Struct, frozen=True):
@@ -89,7 +90,7 @@ class Snapshot(Struct, frozen=True):
     counts: tuple[tuple[int, int], ...] = ()
     lost: tuple[Lost, ...] = ()
     is_accepted: bool = False  # it and all before it are right, a person says
-    roots: tuple[bytes, ...] = ()
+    roots: tuple[_Path, ...] = ()
 
     @property
     def is_whole(self) -> bool:
