@@ -79,8 +79,8 @@ class DomainRecord(msgspec.Struct, frozen=True, array_like=True, tag=4):
 class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """A snapshot; times are microseconds since 1970, problems are (path, kind, detail).
 
-    `counts` are files and bytes of each of the sources, `roots` their real paths then; empty: not known. Bytes
-    beyond `MOST` are `MOST`.
+    `counts` are files and bytes of each of the sources, `roots` their real paths then; empty: not known.
+    Bytes beyond `MOST` are `MOST`.
     """
 
     id: str
