@@ -46,8 +46,7 @@ from backup.model import (
 from backup.protocols import Clock, NamesVersions, Progress, TakesFiles, Vault, phase
 from backup.transfer.concurrency import Concurrency, Gate
 from backup.transfer.retry import Patience
-from backup.transfer.sent import Sent
-from backup.transfer.spool import extents, leaves_of, mapped, remove
+from backup.transfer.sent import Sent, extents, leaves_of, mapped, remove
 
 PARTS_AT_ONCE = 3  # at first
 _ANEW = 2  # how often an upload that the vault gave up is begun again before that ends the run

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from backup.source import freshness
 from tests.support.doubles import ManualClock
 from tests.support.servers import Cloud, Server, directory_server, running_cloud
 
@@ -42,6 +43,14 @@ copy = 0
 [price.retrieval]
 standard = { gb = 1000, requests = 500, hours = [3, 5] }
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def minute_old() -> Iterator[None]:
+    """As if the files of each night were a minute old: else those of the night before are read again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freshness, "write_back_reach", lambda: 0)
+        yield
 
 
 @dataclass
