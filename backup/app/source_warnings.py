@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from backup.app.filters import filters_of, overrides_of
 from backup.config import Config, JobSettings
+from backup.files import other_paths
 from backup.inventory import mounts, runs
 from backup.inventory.database import Inventory
 from backup.source.filters import Filters
@@ -28,9 +29,10 @@ def linked_sources(job: JobSettings) -> Iterator[str]:
 
 def nested_state(config: Config, job: JobSettings) -> Iterator[str]:
     """A sentence if the state directory is backed up by a job."""
-    if any(_holds(source, config.state_dir, filters) for source, filters in _sources(job)):
+    held = (_held(source, config.state_dir, filters) for source, filters in _sources(job))
+    if (path := next(filter(None, held), None)) is not None:
         yield (
-            f"job {job.name} backs up the state directory {config.state_dir}: exclude it, since `rebuild` "
+            f"job {job.name} backs up the state directory {path}: exclude it, since `rebuild` "
             "needs nothing of it, and an inventory that is in use changes while it is read"
         )
 
@@ -39,10 +41,11 @@ def nested_vaults(config: Config, job: JobSettings) -> Iterator[str]:
     """A sentence for each vault on this machine that is backed up by a job: it grows with every run."""
     for vault in config.vaults:
         for source, filters in _sources(job):
-            if vault.path is not None and _holds(source, vault.path, filters):
+            held = None if vault.path is None else _held(source, vault.path, filters)
+            if held is not None:
                 yield (
                     f"job {job.name} backs up vault {vault.name}, which lies in its source {source}: "
-                    f"each run would store all runs before it again: exclude {vault.path}"
+                    f"each run would store all runs before it again: exclude {held}"
                 )
 
 
@@ -67,8 +70,12 @@ def _sources(job: JobSettings) -> Iterator[tuple[str, Filters]]:
         yield source, overrides.get(os.fsencode(source), usual)
 
 
+def _held(source: str, place: str, filters: Filters) -> str | None:
+    """The path by which a place lies in a source, of all that lead there, and nothing leaves it out."""
+    return next((one for one in (place, *other_paths(place)) if _holds(source, one, filters)), None)
+
+
 def _holds(source: str, place: str, filters: Filters) -> bool:
-    """Whether a place lies at or below a source and nothing leaves it out."""
     top, place = os.path.realpath(source), os.path.realpath(place)
     if place != top and not place.startswith(top.rstrip("/") + "/"):
         return False

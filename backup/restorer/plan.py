@@ -26,7 +26,7 @@ from backup.model import FrameRow
 from backup.restorer.asked import AskedFrames
 from backup.restorer.context import RestoreContext
 from backup.restorer.ranges import RangePlan, plan_ranges
-from backup.restorer.selection.choice import Choice, Sieve
+from backup.restorer.selection.choice import Choice, Sieve, is_below
 from backup.restorer.selection.chunk_locations import ChunkLocations
 from backup.restorer.selection.select import (
     ALL,
@@ -39,7 +39,7 @@ from backup.restorer.selection.select import (
 from backup.restorer.target.confirmed import NOTHING, Confirmed
 from backup.restorer.target.directories import told_of_target
 from backup.restorer.target.existing import Existing, compare
-from backup.restorer.target.extraneous import ExtraneousFinder, spared_below
+from backup.restorer.target.extraneous import ExtraneousFinder, met, places_of, spared_below
 from backup.safe_paths import Way
 from backup.wording import shown_path
 
@@ -182,8 +182,11 @@ def _compared(
     top: bytes,
     context: RestoreContext,
 ) -> tuple[Confirmed, Sequence[str]]:
-    spared = [*spared_below(base, top, (context.inventory.lock_directory, *context.spared))]
-    ours = _numbers_at(tx, snapshot, spared)
+    places = (context.inventory.lock_directory, *context.spared)
+    own = places_of(places)
+    spared = {*spared_below(base, top, places), *met(existing, base, selection.directories, own)}
+    spared = {one for one in spared if not any(one != other and is_below(one, other) for other in spared)}
+    ours = _numbers_at(tx, snapshot, sorted(spared))
     left_alone = [f"{shown_path(path)} is left as it is: nightvault itself uses it" for path in ours]
     stays = frozenset(chain.from_iterable(ours.values()))
     found = compare(existing, without(selection, stays), choice, context.secret.chunk_key)
@@ -199,6 +202,7 @@ def _compared(
         Sieve(choice),
         spared,
         _entered_mounts(tx, snapshot, base),
+        own,
     )
     listed = list(finder.find(rows_below(tx, snapshot, base, choice)))
     left_alone += (

@@ -13,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from backup.app.source_warnings import nested_state, nested_vaults
+from backup.config.reading import config_of
 from backup.model import Tier, VaultName
 from backup.restorer.restore import RestorePlan, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
@@ -22,6 +26,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 
+VAULTS = {"disk": "vault", "other": "apart"}
 DELETING = Choice(delete=True)
 
 
@@ -66,8 +71,9 @@ class Case:
 
     def plan(self, choice: Choice = DELETING, target: Path = Path("/"), path: bytes = b"/") -> RestorePlan:
         """Plan a restore in place, or the restore of a path elsewhere."""
+        world = replace(self.site.restore_world, spared=(str(self.site.spool),))
         with way_to(str(target)) as way:
-            return plan_restore(self.site.snapshot(), path, self.site.restore_world, choice, target=way)
+            return plan_restore(self.site.snapshot(), path, world, choice, target=way)
 
     def carry_out(self, plan: RestorePlan, target: Path = Path("/")) -> dict[str, Any]:
         """Restore, and tell what is left at the source and what was said."""
@@ -184,6 +190,59 @@ def mounted_while_it_waits(case: Case) -> dict[str, Any]:
     return case.carry_out(plan)
 
 
+def own_state(case: Case) -> dict[str, Any]:
+    """The state directory is a folder of the source, mounted where it is used, and excluded."""
+    inside = case.source / "nv"
+    inside.mkdir()
+    plant(case.source / "top")
+    (case.folder / "site").mkdir()
+    mount("--bind", inside, case.folder / "site")
+    case.back_up(patterns=[str(inside)])
+    plant(case.source / "stray")
+    plant(case.source / "new" / "stray")
+    return case.carry_out(case.plan())
+
+
+def own_state_saved(case: Case) -> dict[str, Any]:
+    """The same, and the snapshot has it: it is not written over, nor is anything in it removed."""
+    inside = case.source / "nv"
+    (case.folder / "site").mkdir()
+    inside.mkdir()
+    plant(case.source / "top")
+    mount("--bind", case.folder / "site", inside)
+    case.back_up()
+    (case.source / "top").write_text("changed")
+    plant(inside / "new")
+    before = (inside / "inventory.sqlite").stat().st_ino
+    done = case.carry_out(case.plan())
+    assert (inside / "inventory.sqlite").stat().st_ino == before
+    assert case.site.snapshots()
+    (told,) = case.plan(target=inside, path=os.fsencode(inside)).left_alone
+    assert "nightvault itself uses it" in told
+    return done | {"files": [name for name in done["files"] if "/" not in name or name == "nv/new"]}
+
+
+def told_of_nesting(case: Case) -> dict[str, Any]:
+    """A vault, and the state, that are mounts of folders inside a source: what the config is warned of."""
+    job = {"name": "all", "vault": "disk", "sources": [str(case.source)]}
+    places = {name: case.folder / name for name in ("vault", "state", "apart")}
+    for name, place in places.items():
+        place.mkdir()
+        inside = case.source / "in side" / name
+        inside.mkdir(parents=True)
+        mount("--bind", inside if name != "apart" else place, place)
+    vaults = [
+        {"name": name, "kind": "directory", "path": str(places[where])} for name, where in VAULTS.items()
+    ]
+    document = {"state": {"dir": str(places["state"])}, "vault": vaults, "job": [job]}
+    told = {}
+    for name, more in (("plain", {}), ("excluded", {"exclude": ["in side"]})):
+        config = config_of(document | {"job": [job | more]}, "nv.toml")
+        warnings = [*nested_state(config, config.jobs[0]), *nested_vaults(config, config.jobs[0])]
+        told[name] = [one.partition(", since")[0] for one in warnings]
+    return {name: [one.replace(f"{case.folder}/", "") for one in some] for name, some in told.items()}
+
+
 CASES: dict[str, Callable[[Case], dict[str, Any]]] = {
     each.__name__: each
     for each in (
@@ -198,6 +257,9 @@ CASES: dict[str, Callable[[Case], dict[str, Any]]] = {
         source_below_a_disk,
         target_is_a_disk,
         mounted_while_it_waits,
+        own_state,
+        own_state_saved,
+        told_of_nesting,
     )
 }
 

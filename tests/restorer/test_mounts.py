@@ -66,3 +66,23 @@ def test_what_is_mounted_between_the_question_and_the_removal_stays(found: dict[
     assert (after["files"], after["removed"]) == (["disk/old", "disk/stray"], 1)
     (problem,) = after["problems"]
     assert "another file system was mounted there" in problem
+
+
+def test_what_nightvault_uses_stays_by_whichever_path_it_is_met(found: dict[str, Any]) -> None:
+    excluded, saved = found["own_state"], found["own_state_saved"]
+    assert [name for name in excluded["files"] if not name.startswith("nv/")] == ["top"]
+    assert "nv/inventory.sqlite" in excluded["files"]
+    assert (excluded["removed"], excluded["problems"], excluded["left_alone"]) == (3, [], [])
+    assert (saved["files"], saved["removed"], saved["problems"]) == (["nv/new", "top"], 0, [])
+    told = [one for one in saved["left_alone"] if "itself uses it" in one]
+    assert told == ["source/nv is left as it is: nightvault itself uses it"]
+
+
+def test_a_vault_inside_a_source_by_a_mount_is_warned_of(found: dict[str, Any]) -> None:
+    told = found["told_of_nesting"]
+    assert told["plain"] == [
+        "job all backs up the state directory source/in side/state: exclude it",
+        "job all backs up vault disk, which lies in its source source: each run would store all runs "
+        "before it again: exclude source/in side/vault",
+    ]
+    assert told["excluded"] == []

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
-from backup.app.source_warnings import linked_sources
+from backup.app.source_warnings import linked_sources, nested_state, nested_vaults
 from backup.app.status_parts import UNKNOWN
 
 UNREAD = timedelta(days=180)
@@ -104,8 +104,15 @@ def never_drilled(context: DoctorContext) -> Iterator[Finding]:
 
 
 def missing_sources(context: DoctorContext) -> Iterator[Finding]:
-    """Sources that are not there, or are symlinks."""
+    """Sources that are not there, are symlinks, or hold what nightvault itself uses."""
     for job in context.config.jobs:
+        for text in (*nested_state(context.config, job), *nested_vaults(context.config, job)):
+            yield warning(
+                "source",
+                text,
+                "what a run stores is stored again by the next one",
+                f"exclude it in {context.config.path}",
+            )
         for text in linked_sources(job):
             yield warning(
                 "source",

@@ -24,6 +24,7 @@ from backup.inventory.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
 from backup.restorer.selection.alike import folded
 from backup.restorer.selection.choice import Sieve, is_below
+from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.confirmed import Confirmed, Identity
 from backup.restorer.target.existing import Existing
 from backup.restorer.target.metadata import Report, reason
@@ -34,6 +35,10 @@ _OURS: Final = b".nightvault-"
 _MARKER: Final = MARKER.encode()
 _LONGEST: Final = 4096  # bytes of a path below the target, as the kernel's
 _SHOWN_STEPS: Final = 8
+
+
+Place = tuple[int, int]
+"""Device and inode of a directory, by whichever path it is met."""
 
 
 class Listed(NamedTuple):
@@ -69,6 +74,7 @@ class ExtraneousFinder:
         sieve: Sieve,
         spared: Iterable[bytes],
         entered: Container[bytes],
+        own: Container[Place] = frozenset(),
     ) -> None:
         self.crossed: list[
             bytes
@@ -81,6 +87,7 @@ class ExtraneousFinder:
         self._sieve = sieve
         self._kept = [*spared, *(problem.path for problem in snapshot.problems)]
         self._entered = entered
+        self._own = own
         self._mounts: dict[bytes, Mount | None] = {}  # of each topmost chosen directory; None: left alone
 
     def find(self, rows: Iterable[tuple[bytes, EntryRow]]) -> Iterator[Listed]:
@@ -187,7 +194,8 @@ class ExtraneousFinder:
             if there.st_dev == trail.identity[0] and self._may_go(level.path, name, path, is_directory):
                 if not is_directory:
                     return self._listed(trail, path, there.st_ino)
-                if (inner := self._names_below(trail, name, path)) is not None:
+                is_own = _place_of(there) in self._own
+                if not is_own and (inner := self._names_below(trail, name, path)) is not None:
                     return _Level(path, iter(inner))
         except OSError:
             pass
@@ -296,6 +304,40 @@ def _way(existing: Existing, relative: bytes) -> Iterator[tuple[bytes, Mount | N
         path = b"/".join(steps[:depth])
         handle = existing.directory(path)
         yield path, None if handle is None else mount_at(handle)
+
+
+def places_of(paths: Iterable[str]) -> frozenset[Place]:
+    """The places of these directories, as far as they are there."""
+    found: set[Place] = set()
+    for path in paths:
+        with suppress(OSError):
+            found.add(_place_of(os.stat(path)))
+    return frozenset(found)
+
+
+def met(
+    existing: Existing, base: bytes, directories: Iterable[RestoreEntry], own: Container[Place]
+) -> Iterator[bytes]:
+    """Paths of a snapshot's directories in whose place one of these is, as a bind mount may put it there.
+
+    What lies below one that was met is left out.
+    """
+    top = existing.directory(b"")
+    if top is not None and _place_of(os.fstat(top)) in own:
+        yield base
+        return
+    last = None
+    for entry in directories:
+        if last is not None and is_below(entry.path, last):
+            continue
+        there = existing.stat(entry.directory, entry.name)
+        if there is not None and _place_of(there) in own:
+            last = entry.path
+            yield _join(base.rstrip(b"/") + b"/", last)
+
+
+def _place_of(found: os.stat_result) -> Place:
+    return found.st_dev, found.st_ino
 
 
 def spared_below(base: bytes, target: bytes, paths: Iterable[str]) -> Iterator[bytes]:
