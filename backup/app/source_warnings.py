@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 from backup.app.filters import filters_of, overrides_of
 from backup.config import Config, JobSettings
-from backup.files import other_paths
 from backup.inventory import mounts, runs
 from backup.inventory.database import Inventory
 from backup.source.filters import Filters
-from backup.source.roots import symlinks_among
+from backup.source.roots import other_paths, symlinks_among
 
 
 def missing_sources(job: JobSettings) -> Iterator[str]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
+from backup.files import mount_of
 from backup.source.filters import Filters
 from backup.wording import printable
+
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
 def roots_of(
@@ -56,3 +62,39 @@ def any_is_there(sources: Sequence[bytes]) -> bool:
             return True
         return True
     return False
+
+
+def other_paths(directory: str) -> Iterator[str]:
+    """Other paths of this machine that lead to a directory, as its file system is mounted in several places.
+
+    A bind mount is one of them. Source: proc(5), mountinfo.
+    """
+    real = os.path.realpath(directory)
+    with suppress(OSError):
+        handle = os.open(real, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            number, identity = mount_of(handle).partition(":")[2].strip(), os.fstat(handle)
+        finally:
+            os.close(handle)
+        with open("/proc/self/mountinfo", "rb") as lines:
+            mounts = {fields[0]: fields for fields in (line.split(b" ", 5) for line in lines)}
+        here = mounts.get(number.encode())
+        if here is None:
+            return
+        inside = _moved(real, _unescaped(here[4]), _unescaped(here[3]))
+        for mount in mounts.values():
+            path = _moved(inside, _unescaped(mount[3]), _unescaped(mount[4])) if mount[2] == here[2] else ""
+            with suppress(OSError):  # another file system may cover it
+                if path not in {"", real} and os.path.samestat(os.stat(path), identity):
+                    yield path
+
+
+def _moved(path: str, above: str, other: str) -> str:
+    """A path below one directory as it would be below another; empty if it is not below."""
+    if path != above and not path.startswith(above.rstrip("/") + "/"):
+        return ""
+    return os.path.normpath(os.path.join(other, os.path.relpath(path, above)))
+
+
+def _unescaped(field: bytes) -> str:
+    return os.fsdecode(_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), field))

@@ -71,7 +71,7 @@ class Case:
 
     def plan(self, choice: Choice = DELETING, target: Path = Path("/"), path: bytes = b"/") -> RestorePlan:
         """Plan a restore in place, or the restore of a path elsewhere."""
-        world = replace(self.site.restore_world, spared=(str(self.site.spool),))
+        world = replace(self.site.restore_world, spared=(str(self.source / "nv" / "spool"),))
         with way_to(str(target)) as way:
             return plan_restore(self.site.snapshot(), path, world, choice, target=way)
 
