@@ -8,9 +8,10 @@ several files that change together.
 
 `are_linkable` says beforehand whether a file can have a second name in another directory.
 
-A path that a person named may be a device or a pipe (/dev/null, /dev/stdout): that is written to as it is,
-never replaced. A name in a `dir_fd` is one of ours in a directory that others may write: nothing that lies
-there is followed or written to.
+A device or a pipe (/dev/null, /dev/stdout) is never replaced, and is written to only if the caller hands in
+an open one (`special`, from `safe_paths.open_special`): in a place where others write it may be theirs, and
+what is written may be a key. A name in a `dir_fd` is one of ours in a directory that others may write:
+nothing that lies there is followed or written to.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from backup.errors import LockedError, SpoolError
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-_OF_THE_SYSTEM = {"/dev", "/dev/fd", "/proc/self/fd"}
+_OF_THE_SYSTEM = {"/dev", "/dev/fd", "/dev/pts", "/proc/self/fd"}
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # of directories, on some file systems
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -41,9 +42,10 @@ def write_durably(
     mode: int = 0o600,
     dir_fd: int | None = None,
     beside: str | None = None,
+    special: int | None = None,
 ) -> None:
     """Put `data` in place of what `path` holds, durably; the arguments are those of `Draft`."""
-    with _telling_of(path), Draft(path, mode=mode, dir_fd=dir_fd, beside=beside) as draft:
+    with _telling_of(path), Draft(path, mode=mode, dir_fd=dir_fd, beside=beside, special=special) as draft:
         draft.write(data)
         draft.place()
 
@@ -73,17 +75,27 @@ class Draft:
 
     A context: what was not placed at its end is removed. `mode` is meant, whatever the umask takes away.
     Writers at the same time do not hinder each other; where there is but one, `beside` names the file that
-    a cut may leave, so that the next writer takes its place or whoever cleans up knows it.
+    a cut may leave, so that the next writer takes its place or whoever cleans up knows it. `special` is the
+    open device or pipe that the path leads to, to be written to and closed; without it, one that is there is
+    refused (`OSError`).
     """
 
     def __init__(
-        self, path: str | bytes, *, mode: int = 0o600, dir_fd: int | None = None, beside: str | None = None
+        self,
+        path: str | bytes,
+        *,
+        mode: int = 0o600,
+        dir_fd: int | None = None,
+        beside: str | None = None,
+        special: int | None = None,
     ) -> None:
         self._path, self._dir_fd = os.fsdecode(path), dir_fd
         self._temporary: str | None = None
-        if dir_fd is None and is_special(path):
-            self.file = open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb")  # noqa: SIM115 (we are a context)
+        if special is not None:
+            self.file = open(special, "wb")  # noqa: SIM115 (we are a context)
             return
+        if dir_fd is None and is_special(path):
+            raise OSError(errno.EEXIST, "a pipe or a device is there, which is not replaced", self._path)
         temporary = beside or f"{self._path}.{os.urandom(4).hex()}"
         if beside:
             with suppress(FileNotFoundError):
@@ -168,13 +180,18 @@ def is_special(path: str | bytes) -> bool:
 
     So does all that is in /dev itself: /dev/stdout may lead to a file, and must not be replaced by one.
     """
-    if os.path.dirname(os.path.abspath(os.fsdecode(path))) in _OF_THE_SYSTEM:
+    if is_of_system(path):
         return True
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def is_of_system(path: str | bytes) -> bool:
+    """Whether a path is a name in /dev itself or of an open file, where nobody but the system puts names."""
+    return os.path.dirname(os.path.abspath(os.fsdecode(path))) in _OF_THE_SYSTEM
 
 
 def mount_of(handle: int) -> str:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
+from backup.files import is_of_system, is_special
 from backup.owners import Hazard, hazard_of, user_named
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -243,6 +244,48 @@ def size_held(path: str) -> int | None:
             return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
     except FileNotFoundError:
         return None
+
+
+def special_at(path: str) -> int | None:
+    """A handle (O_PATH) of the device or pipe that a path leads to; None if it leads to none.
+
+    What is in /dev is taken as it is. Elsewhere others may have put it there: `OSError` if it, or a symlink
+    on the way to it, belongs neither to root nor to the caller.
+    """
+    if not is_special(path):
+        return None
+    if is_of_system(path):
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    with held_folder(path, follows=True) as (folder, name):
+        handle = os.open(name, _LOOK, dir_fd=folder)
+    found = os.fstat(handle)
+    if _is_trusted(found.st_uid) and not stat.S_ISREG(found.st_mode):
+        return handle
+    os.close(handle)
+    if stat.S_ISREG(found.st_mode):  # it came meanwhile
+        return None
+    whose = f"a pipe or a device of {user_named(found.st_uid)} is there"
+    raise OSError(errno.EPERM, f"{whose}: only root's and your own are written to", path)
+
+
+def open_special(path: str) -> int | None:
+    """Open the device or pipe that a path leads to, to write; None, `OSError`: as `special_at`.
+
+    It does not wait for a reader of a pipe: `OSError` if there is none.
+    """
+    found = special_at(path)
+    if found is None:
+        return None
+    try:
+        handle = os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(error.errno, "nobody reads what is there: start the reader first", path) from error
+    finally:
+        os.close(found)
+    os.set_blocking(handle, True)
+    return handle
 
 
 def _steps(path: str) -> list[str]:

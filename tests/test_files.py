@@ -10,7 +10,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from backup.files import (
     sync_directory,
     write_durably,
 )
+from backup.safe_paths import open_special
 
 
 def place(handle: int) -> str:
@@ -252,19 +255,45 @@ def test_what_a_cut_left_beside_is_taken_over_where_it_has_a_fixed_name(tmp_path
 def test_a_pipe_that_somebody_named_is_written_to(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
+    with pytest.raises(OSError, match="start the reader first"):
+        open_special(str(path))
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
     reader.start()
-    write_durably(str(path), b"bytes")
+    until = time.monotonic() + 10
+    handle = None
+    while handle is None and time.monotonic() < until:
+        with suppress(OSError):
+            handle = open_special(str(path))
+    write_durably(str(path), b"bytes", special=handle)
     reader.join(10)
     assert read == [b"bytes"]
     assert path.is_fifo()
-    write_durably("/dev/null", b"bytes")
+    write_durably("/dev/null", b"bytes", special=open_special("/dev/null"))
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize("what", ["pipe", "link", "/dev/null"])
+def test_a_pipe_or_device_that_nobody_handed_in_is_refused(tmp_path: Path, what: str) -> None:
+    """A key went into whatever pipe lay at its path."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    path = tmp_path / what
+    before = path.lstat()
+    with pytest.raises(OSError, match="a pipe or a device is there, which is not replaced"):
+        write_durably(str(path), b"secret")
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+    assert os.path.samestat(path.lstat(), before)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
 def test_standard_output_is_written_to_though_it_is_a_file(tmp_path: Path) -> None:
-    code = "from backup.files import *; write_durably('/dev/stdout', b'bytes')"
+    code = (
+        "from backup.files import *; from backup.safe_paths import *;"
+        "write_durably('/dev/stdout', b'bytes', special=open_special('/dev/stdout'))"
+    )
     before = os.readlink("/dev/stdout")
     with (tmp_path / "out").open("wb") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.safe_paths import Way, held_folder, open_plain, remove_plain
+from backup.safe_paths import Way, held_folder, open_plain, open_special, remove_plain, special_at
 
 MALLORY = 4242
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes other users' directories")
@@ -203,3 +203,37 @@ def test_the_folder_of_a_file(top: Path, make: Callable[[Path, str], int] | None
     os.chown(top / "link", MALLORY, MALLORY, follow_symlinks=False)
     with pytest.raises(OSError, match="is a symlink of"), held_folder(str(top / "link"), follows=True):
         pass
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["pipe", "linked", "through their link", "ours"])
+def test_only_our_own_pipes_are_opened(top: Path, how: str) -> None:
+    """What is written there may be a secret, and another user reads it."""
+    given(top, 0, 0o1777)
+    os.mkfifo(top / "pipe")
+    reader = os.open(top / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    (top / "link").symlink_to("pipe")
+    (top / "around").symlink_to(top)
+    path = {"pipe": top / "pipe", "through their link": top / "around/pipe"}.get(how, top / "link")
+    if how in {"pipe", "linked"}:
+        os.chown(top / "pipe", MALLORY, MALLORY)
+    if how == "through their link":
+        os.lchown(top / "around", MALLORY, MALLORY)
+    if how == "ours":
+        handle = open_special(str(path))
+        assert handle is not None
+        assert os.get_blocking(handle)
+        os.write(handle, b"bytes")
+        os.close(handle)
+        assert os.read(reader, 9) == b"bytes"
+    else:
+        with pytest.raises(OSError, match=r"only root's and your own|only those of root and of your own"):
+            open_special(str(path))
+    os.close(reader)
+
+
+def test_a_file_or_nothing_is_no_pipe(top: Path) -> None:
+    (top / "file").touch()
+    assert special_at(str(top / "file")) is None
+    assert special_at(str(top)) is None
+    assert open_special(str(top / "nothing")) is None

@@ -17,7 +17,7 @@ from backup.config import Config
 from backup.errors import NightvaultError, NoInventoryError
 from backup.files import write_durably
 from backup.protocols import Clock
-from backup.safe_paths import held_folder
+from backup.safe_paths import held_folder, open_special
 
 if TYPE_CHECKING:
     from backup.app.status_parts import Status
@@ -30,7 +30,7 @@ def write_metrics(path: str, status: Status) -> None:
     """Write the metrics to a file that somebody named, or to a device such as /dev/stdout. `OSError`."""
     from backup.app.metrics import metrics_text
 
-    write_durably(path, metrics_text(status).encode(), mode=_MODE)
+    write_durably(path, metrics_text(status).encode(), mode=_MODE, special=open_special(path))
 
 
 @contextmanager

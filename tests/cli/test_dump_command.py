@@ -69,6 +69,21 @@ def test_a_pipe_or_device_is_written_to_and_stays(server: Server, tmp_path: Path
     assert (tmp_path / "link").is_symlink()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a pipe away")
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_pipe_of_another_user_gets_nothing(server: Server, tmp_path: Path, force: tuple[str, ...]) -> None:
+    """It may have been put there by whoever wants to read the file, in /tmp say."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    os.chown(pipe, 4242, 4242)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    words = ("dump", f"latest:{server.source}/a.txt", "-o", pipe, *force, "--key", server.key_file)
+    assert "a pipe or a device of 4242 is there" in server.fails(2, *words)
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_a_tar_for_gnu_tar(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from msgspec.structs import replace
 
 from backup.credentials.identity import IdentityFiles, load_identity
-from backup.errors import IdentityError, UsageError
+from backup.errors import IdentityError, NightvaultError, UsageError
 from backup.pki.authority import Authority, create_ca
 from backup.pki.index import Reason
 from backup.pki.issuing import common_name, issue, make_csr, sign_csr
@@ -51,6 +51,19 @@ def test_request_and_certificate_make_an_identity(
     assert load_identity(IdentityFiles(out, key)).certificate == certificate
     assert common_name(certificate) == "web1"
     assert os.stat(key).st_mode & 0o777 == 0o600
+
+
+def test_a_private_key_goes_into_no_pipe(tmp_path: Path, authority: Authority) -> None:
+    """Another user had put one at its place, and read it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    os.mkfifo(out / "web1.key")
+    reader = os.open(out / "web1.key", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(NightvaultError, match=r"web1\.key: a pipe or a device is there"):
+        issue(authority, SUBJECT, directory=str(out), key_type=KeyType.P_256, days=5, now=NOW)
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+    assert os.listdir(out) == ["web1.key"]
 
 
 def test_a_key_that_is_there_is_used_again(tmp_path: os.PathLike[str]) -> None:

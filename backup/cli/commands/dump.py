@@ -33,7 +33,7 @@ from backup.cli.support.snapshot_arguments import (
     tag_option,
 )
 from backup.errors import ExitCode, TargetError, UsageError
-from backup.files import Draft, is_special
+from backup.files import Draft
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -171,16 +171,31 @@ def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
 
 
 def _check_output(output: str | None, *, force: bool) -> None:
-    """Refuse a file that exists, before anything is asked for. `UsageError`."""
+    """Refuse a file that exists, or others' pipe, before anything is asked for. `UsageError`."""
     if output is None and force:
         raise UsageError("--force goes with -o FILE")
     if output == "":
         raise UsageError("-o is empty", advice="name a file, or leave -o away for standard output")
-    if output is None or force or is_special(output) or not os.path.lexists(output):
+    if output is None or _is_special(output) or force or not os.path.lexists(output):
         return
     if os.path.isdir(output):
         raise UsageError(f"{output} is a directory", advice="give -o the name of a file in it")
     raise UsageError(f"{output} is there already", advice="--force replaces it, once the new one is whole")
+
+
+def _is_special(output: str) -> bool:
+    """Whether a device or pipe is there that may be written to. `UsageError` if it is another user's."""
+    from backup.safe_paths import special_at
+
+    try:
+        handle = special_at(output)
+    except OSError as error:
+        raise UsageError(
+            f"{output} is not written to: {error.strerror}", advice="name a place where nobody else writes"
+        ) from error
+    if handle is not None:
+        os.close(handle)
+    return handle is not None
 
 
 def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: bool) -> None:
@@ -208,8 +223,10 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    from backup.safe_paths import open_special
+
     try:
-        with Draft(output) as draft:
+        with Draft(output, special=open_special(output)) as draft:
             yield draft.file
             draft.place(replace=force)  # else not in place of a file that came meanwhile
     except OSError as error:
