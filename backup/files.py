@@ -175,6 +175,34 @@ class Draft:
             os.unlink(temporary, dir_fd=at)
 
 
+def open_small(path: str | bytes, flags: int = os.O_RDONLY) -> int:
+    """Open a file that somebody named, to read: an `opener` for `open`.
+
+    `OSError` for a pipe, which would be waited for, or a device, which may have no end. What is in /dev
+    itself was named on purpose (/dev/stdin, or a shell's pipe in /dev/fd): the caller limits what is read.
+    """
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    if is_of_system(path) and not stat.S_ISDIR(mode):
+        os.set_blocking(handle, True)
+        return handle
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "it is no regular file", path)
+
+
+def read_small(path: str | bytes, most: int) -> bytes:
+    """The bytes of a file that somebody named; `OSError` as `open_small`, or if it has more than `most`."""
+    with open(path, "rb", opener=open_small) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", path)
+    return data
+
+
 def is_special(path: str | bytes) -> bool:
     """Whether a path leads to a device, a pipe or a socket: to what is written to, but not replaced.
 

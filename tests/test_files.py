@@ -25,6 +25,8 @@ from backup.files import (
     are_linkable,
     create_durably,
     file_lock,
+    open_small,
+    read_small,
     sync_directory,
     write_durably,
 )
@@ -287,6 +289,40 @@ def test_a_pipe_or_device_that_nobody_handed_in_is_refused(tmp_path: Path, what:
     os.close(reader)
     assert os.path.samestat(path.lstat(), before)
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+@pytest.mark.parametrize("what", ["pipe", "link to a pipe", "link to /dev/zero", "directory"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, what: str) -> None:
+    """A pipe held up whoever read it, and /dev/zero took all memory."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link to a pipe").symlink_to("pipe")
+    (tmp_path / "link to /dev/zero".replace("/", ":")).symlink_to("/dev/zero")
+    with pytest.raises(OSError, match=r"it is no regular file|Is a directory"):
+        read_small(str(tmp_path / what.replace("/", ":")), 100)
+
+
+def test_a_small_file_is_read_and_so_is_what_a_shell_hands_in(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    assert read_small(str(tmp_path / "file"), 100) == b"x" * 100
+    with pytest.raises(OSError, match="more than 99 bytes"):
+        read_small(str(tmp_path / "file"), 99)
+    with pytest.raises(OSError, match="more than 99 bytes"):
+        read_small("/dev/zero", 99)
+    reading, writing = os.pipe()
+
+    def write_late() -> None:
+        time.sleep(0.1)
+        os.write(writing, b"late")
+        os.close(writing)
+
+    writer = threading.Thread(target=write_late)
+    writer.start()
+    assert read_small(f"/dev/fd/{reading}", 99) == b"late"
+    os.close(reading)
+    writer.join()
+    handle = open_small(str(tmp_path / "file"))
+    os.close(handle)
 
 
 def test_standard_output_is_written_to_though_it_is_a_file(tmp_path: Path) -> None:

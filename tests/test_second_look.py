@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from backup.cli.support.keyfiles import read_key, read_passphrase_file
+from backup.errors import RecoveryKeyError, UsageError
 from tests.support.servers import SCRIPT, TRACES, Server, directory_server
 
 
@@ -225,3 +227,31 @@ def test_the_newest_line_is_told_nothing_of(server: Server) -> None:
     shutil.rmtree(server.state)
     report = server.json("rebuild", "--from", lines, "--key", server.key_file)
     assert report["suspicions"] == []
+
+
+IDENTITY = '[identity]\ncertificate = "{pipe}"\nprivate_key = "/etc/hostname"\n'
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        (IDENTITY, ("status",)),
+        (IDENTITY, ("doctor",)),
+        ('[prices]\nfile = "{pipe}"\n', ("prices",)),
+    ],
+)
+def test_a_pipe_in_a_files_place_holds_nobody_up(
+    server: Server, section: str, words: tuple[str, ...]
+) -> None:
+    """Status, doctor and every backup with a metrics file waited until somebody wrote into it."""
+    pipe = server.folder / "pipe"
+    os.mkfifo(pipe)
+    server.config.write_text(section.format(pipe=pipe) + server.config.read_text())
+    asked = [SCRIPT, "--config", str(server.config), *words]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    assert "Traceback" not in done.stderr
+    assert "no regular file" in done.stdout + done.stderr
+    with pytest.raises(RecoveryKeyError, match="no regular file"):
+        read_key(str(pipe), None)
+    with pytest.raises(UsageError, match="no regular file"):
+        read_passphrase_file(str(pipe))

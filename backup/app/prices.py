@@ -13,6 +13,7 @@ from msgspec import Struct
 from backup.config import Config, VaultSettings
 from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
 from backup.errors import ConfigError
+from backup.files import read_small
 from backup.model import RetrievalId, Tier
 from backup.protocols import VaultTraits
 from backup.restorer.ranges import NEAR, RangePlan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from backup.restorer.restore import RestorePlan
 
 _NO_ID = RetrievalId("")
+_MOST_BYTES = 4 << 20  # of a price table
 
 
 class Quote(Struct, frozen=True):
@@ -77,8 +79,7 @@ def own_text(config: Config) -> str | None:
     """The text of the user's own file; None if none is at the default path. `ConfigError`."""
     path = own_file(config)
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return read_small(path, _MOST_BYTES).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"the price table {path} is not UTF-8 text") from error
     except OSError as error:

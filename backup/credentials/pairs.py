@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from backup.credentials.places import MOST_FILE, IdentityFiles
 from backup.errors import IdentityError, NightvaultError
-from backup.files import create_durably, sync_directory, write_durably
+from backup.files import create_durably, open_small, sync_directory, write_durably
 
 _CURRENT, _TRIAL = "current", "trial"
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
@@ -50,7 +50,7 @@ class Pairs(Struct, frozen=True):
         """The pair in use; None if no pair was renewed yet. `IdentityError` if that cannot be read."""
         path = os.path.join(self.directory, _CURRENT)
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=open_small) as file:
                 found = json.loads(file.read(MOST_FILE))
             return InUse(int(found["pair"]), str(found["replaces"]))
         except (FileNotFoundError, NotADirectoryError):
@@ -146,7 +146,7 @@ class Pairs(Struct, frozen=True):
 def digest_of(place: str) -> str:
     """The SHA-256 of a certificate's file as it is, in hex; of its name where it is no file that we read."""
     try:
-        with open(place, "rb") as file:
+        with open(place, "rb", opener=open_small) as file:
             return hashlib.sha256(file.read(MOST_FILE)).hexdigest()
     except (OSError, ValueError):
         return hashlib.sha256(os.fsencode(place)).hexdigest()

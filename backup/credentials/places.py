@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from backup.credentials.pkcs11_uri import is_pkcs11
 from backup.errors import IdentityError
+from backup.files import open_small
 
 CREDENTIAL = "credential:"
 """The beginning of the place of a secret that systemd hands over (`LoadCredential=`)."""
@@ -79,7 +80,7 @@ def first_certificate(path: str) -> bytes | None:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             found = _CERTIFICATE.search(file.read(MOST_FILE))
         return None if found is None else base64.b64decode(b"".join(found[1].split()), validate=True)
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
+from backup.files import open_small
 
 _MOST_BYTES = 64 * 1024
 _SHORTEST = 4  # what is shorter is found by chance in any text
@@ -51,7 +52,7 @@ def read_secret(place: str, environ: Mapping[str, str], *, lines: bool = False) 
     path, name = _path_of(place, environ), place.removeprefix(CREDENTIAL)
     what = f"the credential {name}" if place.startswith(CREDENTIAL) else f"the secret file {place}"
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             if path == place and os.fstat(file.fileno()).st_mode & stat.S_IROTH:
                 raise ConfigError(
                     f"{what} can be read by every user of this machine", advice=f"chmod 600 {place}"

@@ -15,7 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec import Struct
 
 from backup.credentials.identity import check_validity, load_certificates
+from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError
+from backup.files import read_small
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory
 from backup.pki.index import ISSUED_DIRECTORY, certificate_path, key_path, read_index
 from backup.pki.keys import KeyType, PrivateKey, generate_key, private_pem, signature_hash
@@ -135,8 +137,7 @@ def _read_key(directory: str, root: int) -> bytes:
     path = key_path(directory, root)
     try:
         os.stat(certificate_path(directory, root))
-        with open(path, "rb") as file:
-            return file.read()
+        return read_small(path, MOST_FILE)
     except FileNotFoundError as error:
         raise IdentityError(
             f"there is no certificate authority in {directory}", advice="make one with `nightvault ca create`"

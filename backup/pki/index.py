@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from backup.credentials.certificate import name_text, subject_values
 from backup.credentials.identity import load_certificates
 from backup.errors import IdentityError, NightvaultError
-from backup.files import file_lock, write_durably
+from backup.files import file_lock, open_small, write_durably
 
 INDEX_FILE = "index.jsonl"
 LOCK_FILE = "lock"  # for its owner alone: whoever may open a file may lock it
@@ -168,7 +168,7 @@ def load_copy(directory: str, serial: str) -> x509.Certificate:
 
 def _read(path: str) -> Index:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             head, *lines = file.read().splitlines()
         entries = [msgspec.json.decode(line, type=IndexEntry) for line in lines]
         index = Index(msgspec.json.decode(head, type=Head), entries)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.errors import IdentityError, UsageError
+from backup.files import open_small
 from backup.pki.authority import BACKDATED, Authority
 from backup.pki.files import NewFile, replace_files
 from backup.pki.index import (
@@ -116,7 +117,7 @@ def sign_crls(authorities: Sequence[Authority], *, days: int, now: datetime) -> 
 def _check_index_is_newest(index: Index, path: str, now: datetime) -> None:
     """`IdentityError` if the last list knows more than the index: a new one would let revoked servers in."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             last = x509.load_pem_x509_crl(file.read())
         number = last.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except (OSError, ValueError, x509.ExtensionNotFound):

@@ -14,7 +14,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table
 
 from backup.errors import ConfigError
-from backup.files import create_durably, write_durably
+from backup.files import create_durably, open_small, write_durably
 
 Values = Mapping[str, str]
 
@@ -79,7 +79,7 @@ def _with_its_line_ends(changed: str, text: str) -> str:
 
 def read_config(path: str) -> str:
     """The text of the file, its line ends as they are."""
-    with _told(path, "read"), open(path, encoding="utf-8", newline="") as file:
+    with _told(path, "read"), open(path, encoding="utf-8", newline="", opener=open_small) as file:
         return file.read()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.errors import UsageError
+from backup.files import read_small
 
 if TYPE_CHECKING:
     from backup.pki.authority import Authority
@@ -27,6 +28,7 @@ passphrase_option = click.option(
 
 
 MOST_DAYS = 36_500
+_MOST_BYTES = 16 << 20  # of a request, or of a list of servers
 DAYS = click.IntRange(1, MOST_DAYS)
 """Days of validity: no certificate outlives a hundred years."""
 
@@ -92,7 +94,6 @@ def read_input(path: str, what: str) -> bytes:
     try:
         if path == "-":
             return sys.stdin.buffer.read()
-        with open(path, "rb") as file:
-            return file.read()
+        return read_small(path, _MOST_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read the {what} {path}: {error.strerror}") from error

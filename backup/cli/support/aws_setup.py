@@ -34,6 +34,7 @@ from backup.app.prices import price_of, price_table
 from backup.cli.support.context import Cli
 from backup.config import Config, config_of, find_config, load_config, read_document
 from backup.errors import ConfigError, UsageError
+from backup.files import read_small
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -228,6 +229,7 @@ def _text(told: Mapping[str, object], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+_MOST_PEM = 1 << 20
 AUTHORITY = ("ca/anchor.pem", "ca/ca.pem")
 """Where the authority's certificates are, if nobody says so: the first of these that is there."""
 
@@ -242,8 +244,7 @@ def _authorities(told: object) -> Sequence[x509.Certificate]:
 def _file(path: str) -> str:
     """The text of a PEM file. `UsageError`."""
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
+        return read_small(path, _MOST_PEM).decode("ascii")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no PEM file") from error
     except OSError as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backup.errors import UsageError
-from backup.files import create_durably
+from backup.files import create_durably, open_small
 
 if TYPE_CHECKING:
     from backup.app.enrolling import Enrolment, Request
@@ -36,7 +36,7 @@ def read_text(path: str, most: int) -> str:
         if path == "-":
             text = sys.stdin.buffer.read(4 * most).decode()
         else:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", opener=open_small) as file:
                 text = file.read(most + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.errors import RecoveryKeyError, UsageError
-from backup.files import create_durably
+from backup.files import create_durably, open_small
 
 if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
@@ -41,7 +41,7 @@ def read_passphrase_file(path: str | None) -> bytes | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             passphrase = file.readline(_LARGEST).rstrip(b"\r\n")
     except OSError as error:
         named = f" {path}" if "/" in path else ""  # else somebody may have given the passphrase itself
@@ -80,7 +80,7 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
         data = sys.stdin.buffer.read(_LARGEST)
     else:
         try:
-            with open(source, "rb") as file:
+            with open(source, "rb", opener=open_small) as file:
                 data = file.read(_LARGEST + 1)
                 _warn_of_readers(source, os.fstat(file.fileno()).st_mode, data)
         except OSError as error:

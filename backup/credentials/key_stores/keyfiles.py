@@ -18,6 +18,7 @@ from backup.credentials.key_stores.mldsa_keys import read_both_form
 from backup.credentials.keys import PrivateKey
 from backup.credentials.places import MOST_FILE, Asker, IdentityFiles
 from backup.errors import IdentityError
+from backup.files import open_small
 
 _FIRST_KEY = re.compile(
     rb"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----.*?-----END (?P=kind)-----", re.DOTALL
@@ -206,7 +207,7 @@ def read_passphrase(path: str, *, named_by: str = IDENTITY) -> bytes:
 def read_file(path: str, what: str, *, named_by: str = IDENTITY) -> bytes:
     """The bytes of a small file; `IdentityError` names `what` the file should be, and where it is named."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             data = file.read(MOST_FILE + 1)
     except FileNotFoundError as error:
         raise IdentityError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from backup.app.status_parts import CertificateStatus
 from backup.config import Config
+from backup.files import open_small
 
 _MOST = 256 * 1024
 
@@ -15,7 +16,7 @@ def certificate_of(config: Config) -> CertificateStatus | None:
     from cryptography import x509
 
     try:
-        with open(config.identity.certificate, "rb") as file:
+        with open(config.identity.certificate, "rb", opener=open_small) as file:
             found = x509.load_pem_x509_certificates(file.read(_MOST))[0]
     except (OSError, ValueError, IndexError):
         return None  # `nightvault status` says what is wrong with it
