@@ -6,8 +6,6 @@ marks that are never written over, and lie under no second name even for a momen
 place, exclusively. `Draft` does what `write_durably` does for bytes that come little by little, and for
 several files that change together.
 
-`are_linkable` says beforehand whether a file can have a second name in another directory.
-
 A device or a pipe (/dev/null, /dev/stdout) is never replaced, and is written to only if the caller hands in
 an open one (`special`, from `safe_paths.open_special`): in a place where others write it may be theirs, and
 what is written may be a key. A name in a `dir_fd` is one of ours in a directory that others may write:
@@ -183,15 +181,12 @@ def open_small(path: str | bytes, flags: int = os.O_RDONLY) -> int:
     """
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return handle
-    if is_of_system(path) and not stat.S_ISDIR(mode):
+    if stat.S_ISREG(mode) or (is_of_system(path) and not stat.S_ISDIR(mode)):
         os.set_blocking(handle, True)
         return handle
     os.close(handle)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise OSError(errno.EINVAL, "it is no regular file", path)
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(number, "it is no regular file", path)
 
 
 def read_small(path: str | bytes, most: int) -> bytes:
@@ -234,7 +229,7 @@ def mount_of(handle: int) -> str:
 
 
 def are_linkable(one: str, other: str) -> bool:
-    """Whether files of one directory can be linked into the other, as far as device and mount tell."""
+    """Whether files of one directory can have a second name in the other, as far as device and mount tell."""
     here, there = _place_of(one), _place_of(other)
     return here is not None and here == there
 

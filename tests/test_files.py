@@ -298,7 +298,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, what: str) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "link to a pipe").symlink_to("pipe")
     (tmp_path / "link to /dev/zero".replace("/", ":")).symlink_to("/dev/zero")
-    with pytest.raises(OSError, match=r"it is no regular file|Is a directory"):
+    with pytest.raises(OSError, match="it is no regular file"):
         read_small(str(tmp_path / what.replace("/", ":")), 100)
 
 
@@ -321,8 +321,8 @@ def test_a_small_file_is_read_and_so_is_what_a_shell_hands_in(tmp_path: Path) ->
     assert read_small(f"/dev/fd/{reading}", 99) == b"late"
     os.close(reading)
     writer.join()
-    handle = open_small(str(tmp_path / "file"))
-    os.close(handle)
+    with pytest.raises(IsADirectoryError):
+        open_small(str(tmp_path))
 
 
 def test_standard_output_is_written_to_though_it_is_a_file(tmp_path: Path) -> None:
