@@ -1,7 +1,7 @@
 """The file systems that are mounted at given places, by what tells one from every other.
 
-That is the UUID of a disk, the export of a server, the data set of a pool. Others (memory, overlays) have
-nothing that is the same after a reboot, and are not told apart.
+That is the UUID of a disk, the export of a server, the data set of a pool, and of each the folder in it that
+is mounted. Others (memory, overlays) have nothing that is the same after a reboot, and are not told apart.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ BY_UUID: Final = "/dev/disk/by-uuid"
 _EXPORTS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "fuse.sshfs", "fuse.glusterfs"}
 )
+_NAMELESS: Final = frozenset({"tmpfs", "ramfs", "devtmpfs", "overlay", "autofs"})
+_NUMBER: Final = re.compile("[0-9]+")
 _FSID_OF_UUID: Final = frozenset({"ext2", "ext3", "ext4"})  # of others it may follow from the device's number
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
@@ -35,15 +37,23 @@ def disks_at(paths: Collection[bytes], *, mounts: str = MOUNTS, by_uuid: str = B
         for line in lines:
             place, _, rest = line.rstrip(b"\n").partition(b" - ")
             fields, (kind, device, *_) = place.split(b" "), [*rest.split(b" "), b"", b""]
-            path = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), fields[4])
+            root, path = map(_unescaped, fields[3:5])
             if path in paths:  # of several mounts at one place the last is seen
-                found[path] = _identity(path, os.fsdecode(kind), os.fsdecode(device), by_uuid)
+                name = _identity(path, os.fsdecode(kind), os.fsdecode(device), by_uuid)
+                found[path] = name and name + ("" if root == b"/" else f" at {os.fsdecode(root)}")
     return {path: name for path, name in found.items() if name}
 
 
 def are_others(before: str, now: str) -> bool:
-    """Whether these are two file systems; names of two kinds say nothing."""
-    return before.partition(" ")[0] == now.partition(" ")[0] and before != now
+    """Whether these are two file systems, or two folders of one; names of two kinds say nothing.
+
+    But a name that is gone says something: what had one was no memory. Numbers in the path of a folder are
+    not compared: a hook may mount another snapshot each night.
+    """
+    (kind, _, was), (kind_now, _, name) = before.partition(" "), now.partition(" ")
+    if kind_now == "nameless":
+        return kind != "nameless"
+    return kind == kind_now and _comparable(was) != _comparable(name)
 
 
 REPLACED: Final = (
@@ -61,10 +71,21 @@ def replaced_disks(known: Mapping[bytes, str], found: Mapping[bytes, str]) -> li
     ]
 
 
+def _comparable(name: str) -> tuple[str, str]:
+    disk, _, folder = name.partition(" at ")
+    return disk, _NUMBER.sub("0", folder)
+
+
+def _unescaped(field: bytes) -> bytes:
+    return _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), field)
+
+
 def _identity(path: bytes, kind: str, device: str, by_uuid: str) -> str:
     """The name; empty if there is none."""
     if kind in _EXPORTS:
         return f"export {device}"
+    if kind in _NAMELESS:
+        return f"nameless {kind}"
     if kind == "zfs":
         return f"pool {device.partition('@')[0]}"  # a hook mounts another snapshot of it each night
     if device.startswith("/dev/"):

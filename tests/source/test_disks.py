@@ -30,8 +30,8 @@ def told(folder: Path, *mounts: tuple[str, str, str], asked: bytes = b"/mnt/disk
         ("nfs4", "nas:/export", "export nas:/export"),
         ("fuse.sshfs", "me@nas:/", "export me@nas:/"),
         ("zfs", "tank/data@night-1", "pool tank/data"),
-        ("tmpfs", "tmpfs", ""),
-        ("overlay", "overlay", ""),
+        ("tmpfs", "tmpfs", "nameless tmpfs"),
+        ("overlay", "overlay", "nameless overlay"),
     ],
 )
 def test_each_kind_by_what_it_keeps(tmp_path: Path, kind: str, device: str, name: str) -> None:
@@ -62,3 +62,21 @@ def test_names_of_two_kinds_say_nothing() -> None:
     assert are_others("uuid a", "uuid b")
     assert not are_others("uuid a", "uuid a")
     assert not are_others("uuid a", "fsid b")
+
+
+def test_but_what_had_a_name_is_no_memory() -> None:
+    assert are_others("uuid a", "nameless tmpfs")
+    assert are_others("export nas:/", "nameless autofs")
+    assert not are_others("nameless tmpfs", "nameless overlay")
+    assert not are_others("nameless tmpfs", "uuid a")
+
+
+def test_two_folders_of_a_disk_are_two_but_for_numbers(tmp_path: Path) -> None:
+    line = LINE.replace(" / {place}", r" /@my\040data {place}")
+    (tmp_path / "mountinfo").write_text(line.format(place="/mnt/disk", kind="nfs", device="nas:/"))
+    found = disks_at({b"/mnt/disk"}, mounts=str(tmp_path / "mountinfo"))
+    assert found == {b"/mnt/disk": "export nas:/ at /@my data"}
+    assert are_others("uuid a at /@data", "uuid a at /@empty")
+    assert are_others("uuid a", "uuid a at /@empty")
+    assert are_others("uuid 1 at /@data", "uuid 2 at /@data")
+    assert not are_others("uuid a at /@data/2026-01-09", "uuid a at /@data/2026-01-10")
