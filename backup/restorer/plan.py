@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.errors import FormatError
+from backup.files import are_linkable
 from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
 from backup.format.rows import pack_u64
@@ -191,6 +192,12 @@ def _compared(
     stays = frozenset(chain.from_iterable(ours.values()))
     found = compare(existing, without(selection, stays), choice, context.secret.chunk_key)
     left_alone += found.left_alone
+    away = _unmounted(tx, snapshot, base, selection) if top == base else []
+    left_alone += (
+        f"{shown_path(path)} was a mount point when it was saved, and nothing is mounted there now: what is "
+        "restored goes to the file system around it" + (", and --delete leaves it alone" * choice.delete)
+        for path in away
+    )
     confirmed = Confirmed(found.kept | stays, found.replaced)
     if not choice.delete:
         return confirmed, left_alone
@@ -200,7 +207,7 @@ def _compared(
         _chosen(selection, base, choice),
         snapshot,
         Sieve(choice),
-        spared,
+        (*spared, *away),
         _entered_mounts(tx, snapshot, base),
         own,
     )
@@ -248,6 +255,23 @@ def _entered_mounts(tx: Transaction, snapshot: Snapshot, base: bytes) -> Collect
     job, number = snapshot.job_number, snapshot.number
     points = mounts.mount_points_below(tx, job=job, path=base)
     return {path for path in points if next(entries.entries_below(tx, job, path, number), None) is not None}
+
+
+def _unmounted(tx: Transaction, snapshot: Snapshot, base: bytes, selection: Selection) -> list[bytes]:
+    """Mount points of the snapshot on which nothing is mounted now, and where something would be written."""
+    points = [
+        one for one in _entered_mounts(tx, snapshot, ROOT) if is_below(one, base) or is_below(base, one)
+    ]
+    if not points:
+        return []
+    stem = base.rstrip(b"/") + b"/"
+    written = {stem + entry.path for entry in selection.directories}
+    return [
+        one
+        for one in sorted(points)
+        if (one in written or is_below(base, one))
+        and (not os.path.isdir(one) or are_linkable(os.fsdecode(one), os.fsdecode(os.path.dirname(one))))
+    ]
 
 
 def _why_lost(archive: Archive | None, signer_public: bytes, *, is_asked: bool) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -222,6 +223,43 @@ def own_state_saved(case: Case) -> dict[str, Any]:
     return done | {"files": [name for name in done["files"] if "/" not in name or name == "nv/new"]}
 
 
+def unmounted_since(case: Case) -> dict[str, Any]:
+    """A disk of the source is not mounted any more, and something else lies at its mount point."""
+    tmpfs(case.source / "disk", "one", "deep/two")
+    tmpfs(case.source / "here", "three")
+    plant(case.source / "top")
+    case.back_up()
+    subprocess.run(["umount", case.source / "disk"], check=True)
+    plant(case.source / "disk" / "local")
+    plant(case.source / "disk" / "deep" / "local")
+    plant(case.source / "stray")
+    disk = case.source / "disk"
+    elsewhere = case.plan(target=case.folder, path=os.fsencode(disk)).left_alone
+    assert not [one for one in elsewhere if "mount point" in one], "only in place"
+    beside = Choice(paths=(os.fsencode(case.source / "top"),))
+    assert not case.plan(beside).left_alone, "only where something is written"
+    below = case.plan(target=disk, path=os.fsencode(disk))
+    assert below.confirmed.extraneous == ()
+    assert len(below.left_alone) == 1
+    assert len(case.plan(target=disk / "deep", path=os.fsencode(disk / "deep")).left_alone) == 1
+    (told,) = case.plan(Choice()).left_alone
+    assert told.endswith("the file system around it")
+    return case.carry_out(case.plan())
+
+
+def source_unmounted_since(case: Case) -> dict[str, Any]:
+    """The disk that holds the whole source is away, and its mount point with it."""
+    tmpfs(case.source.parent)
+    plant(case.source / "top")
+    case.back_up()
+    subprocess.run(["umount", case.source.parent], check=True)
+    shutil.rmtree(case.source.parent)
+    (told,) = case.plan().left_alone
+    case.source.mkdir(parents=True)
+    plant(case.source / "local")
+    return case.carry_out(case.plan()) | {"told": told.replace(f"{case.folder}/", "")}
+
+
 def told_of_nesting(case: Case) -> dict[str, Any]:
     """A vault, and the state, that are mounts of folders inside a source: what the config is warned of."""
     job = {"name": "all", "vault": "disk", "sources": [str(case.source)]}
@@ -260,8 +298,13 @@ CASES: dict[str, Callable[[Case], dict[str, Any]]] = {
         own_state,
         own_state_saved,
         told_of_nesting,
+        unmounted_since,
+        source_unmounted_since,
     )
 }
+
+
+ON_A_DISK = {source_below_a_disk, source_unmounted_since}
 
 
 def main() -> None:
@@ -269,7 +312,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     found = {}
     for name, run in CASES.items():
-        case = Case(folder / name, "above/source" if run is source_below_a_disk else "source")
+        case = Case(folder / name, "above/source" if run in ON_A_DISK else "source")
         found[name] = run(case)
     sys.stdout.write(json.dumps(found) + "\n")
 

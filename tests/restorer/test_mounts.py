@@ -85,3 +85,23 @@ def test_a_vault_inside_a_source_by_a_mount_is_warned_of(found: dict[str, Any]) 
     assert vault.startswith("job all backs up vault disk, which lies in its source source: ")
     assert vault.endswith(": exclude source/in side/vault")
     assert told["excluded"] == []
+
+
+def test_a_disk_that_is_not_mounted_now_is_told_and_nothing_is_removed_there(found: dict[str, Any]) -> None:
+    told = "was a mount point when it was saved, and nothing is mounted there now: what is restored goes to"
+    inner, outer = found["unmounted_since"], found["source_unmounted_since"]
+    assert inner["files"] == [
+        "disk/deep/local",
+        "disk/deep/two",
+        "disk/local",
+        "disk/one",
+        "here/three",
+        "top",
+    ]
+    assert inner["removed"] == 1
+    assert (
+        f"source/disk {told} the file system around it, and --delete leaves it alone" in inner["left_alone"]
+    )
+    assert not [one for one in inner["left_alone"] if one.startswith("source/here was")]
+    assert (outer["files"], outer["removed"]) == (["local", "top"], 0)
+    assert [one.partition(" was a")[0] for one in (*outer["left_alone"], outer["told"])] == ["above", "above"]
