@@ -181,12 +181,11 @@ def open_small(path: str | bytes, flags: int = os.O_RDONLY) -> int:
     """
     handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode) or (is_of_system(path) and not stat.S_ISDIR(mode)):
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or is_of_system(path):  # `open` takes no directory
         os.set_blocking(handle, True)
         return handle
     os.close(handle)
-    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-    raise OSError(number, "it is no regular file", path)
+    raise OSError(errno.EINVAL, "it is no regular file", path)
 
 
 def read_small(path: str | bytes, most: int) -> bytes:

@@ -25,7 +25,6 @@ from backup.files import (
     are_linkable,
     create_durably,
     file_lock,
-    open_small,
     read_small,
     sync_directory,
     write_durably,
@@ -291,11 +290,10 @@ def test_a_pipe_or_device_that_nobody_handed_in_is_refused(tmp_path: Path, what:
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
 
 
-@pytest.mark.parametrize("what", ["pipe", "link to a pipe", "link to /dev/zero", "directory"])
+@pytest.mark.parametrize("what", ["pipe", "link to a pipe", "link to /dev/zero"])
 def test_what_is_no_file_is_not_read(tmp_path: Path, what: str) -> None:
     """A pipe held up whoever read it, and /dev/zero took all memory."""
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "directory").mkdir()
     (tmp_path / "link to a pipe").symlink_to("pipe")
     (tmp_path / "link to /dev/zero".replace("/", ":")).symlink_to("/dev/zero")
     with pytest.raises(OSError, match="it is no regular file"):
@@ -322,7 +320,7 @@ def test_a_small_file_is_read_and_so_is_what_a_shell_hands_in(tmp_path: Path) ->
     os.close(reading)
     writer.join()
     with pytest.raises(IsADirectoryError):
-        open_small(str(tmp_path))
+        read_small(str(tmp_path), 99)
 
 
 def test_standard_output_is_written_to_though_it_is_a_file(tmp_path: Path) -> None:

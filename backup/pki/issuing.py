@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,8 +17,12 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from backup.credentials.certificate import name_text, subject_values
-from backup.credentials.identity import load_certificates, load_private_key
+from backup.credentials.identity import load_certificates
+from backup.credentials.key_stores.keyfiles import Passphrase, read_private_key
+from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError, NightvaultError, UsageError
+from backup.files import open_small
+from backup.owners import Hazard, foreign_link, user_named
 from backup.pki.authority import Authority, CertificateContents, PublicKey, sign_certificate
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory, replace_files
 from backup.pki.index import load_copy, read_index, record
@@ -100,9 +106,11 @@ def make_csr(
     subject: Subject, *, key_type: KeyType, key_path: str, csr_path: str, passphrase_file: str | None = None
 ) -> x509.CertificateSigningRequest:
     """Write a request for `subject` to `csr_path`, for the key at `key_path`, which is made if it is
-    missing."""
-    known = os.path.exists(key_path)
-    key = load_private_key(key_path, passphrase_file) if known else generate_key(key_type)
+    missing. One that is there must be the caller's or root's, and nobody else's to read: `IdentityError`."""
+    data = _own_key(key_path)
+    known = data is not None
+    read = None if data is None else read_private_key(data, key_path, Passphrase(passphrase_file))
+    key = generate_key(key_type) if read is None else read
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise IdentityError(
             f"requests for ML-DSA keys such as {key_path} cannot be made here",
@@ -117,6 +125,32 @@ def make_csr(
         create_files([NewFile(key_path, private_pem(key), PRIVATE)])
     replace_files([NewFile(csr_path, csr.public_bytes(Encoding.PEM))])
     return csr
+
+
+def _own_key(path: str) -> bytes | None:
+    """The bytes of a key's file; None if there is none. Another user who made it has the key, too."""
+    try:
+        hazard = foreign_link(os.path.abspath(path))
+        with open(path, "rb", opener=open_small) as file:
+            found, data = os.fstat(file.fileno()), file.read(MOST_FILE)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise IdentityError(f"the private key {path} cannot be read: {error.strerror}") from error
+    if hazard is None and found.st_uid not in {0, os.geteuid()}:
+        hazard = Hazard(path, f"{path} belongs to {user_named(found.st_uid)}", "")
+    if hazard is not None:
+        raise IdentityError(
+            f"the private key {path} is not used: {hazard.why}",
+            advice="name another place: a key is made there",
+        )
+    if found.st_mode & 0o077 and stat.S_ISREG(found.st_mode):
+        raise IdentityError(
+            f"the private key {path} is not used: by its mode {stat.S_IMODE(found.st_mode):04o} others"
+            " may have read it",
+            advice=f"name another place, or if nobody has: chmod 600 {shlex.quote(path)}",
+        )
+    return data
 
 
 def sign_csr(

@@ -32,6 +32,37 @@ def test_create_tells_what_was_written_and_what_comes_next(tmp_path: Path) -> No
     assert "ca issue" in result.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("how", ["open", "theirs", "below theirs", "their link"])
+def test_a_directory_that_others_can_change_is_refused(ca: Path, tmp_path: Path, how: str) -> None:
+    """Whoever may write there puts an authority of her own in its place."""
+    place = ca
+    if how == "open":
+        ca.chmod(0o777)
+    if how == "theirs":
+        os.chown(ca, 4242, 4242)
+    if how == "below theirs":
+        (tmp_path / "hers").mkdir()
+        place = ca.rename(tmp_path / "hers" / "ca")
+        os.chown(tmp_path / "hers", 4242, 4242)
+    if how == "their link":
+        place = tmp_path / "link"
+        place.symlink_to("ca")
+        os.lchown(place, 4242, 4242)
+    for words in (
+        ("create", "--name", "Other"),
+        ("issue", "web1", "--out", tmp_path / "out"),
+        ("list",),
+        ("crl",),
+        ("revoke", "web1"),
+        ("renew-root",),
+    ):
+        result = run("ca", *words, "--dir", place)
+        assert result.exit_code != 0
+        assert f"the authority's directory {place} is not used: " in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_create_again_is_a_usage_error(ca: Path) -> None:
     result = run("ca", "create", "--dir", ca, "--name", "Backup CA")
     assert result.exit_code == 2

@@ -66,6 +66,29 @@ def test_a_private_key_goes_into_no_pipe(tmp_path: Path, authority: Authority) -
     assert os.listdir(out) == ["web1.key"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("how", ["theirs", "their link", "open", "pipe"])
+def test_a_key_that_others_may_know_is_not_used(tmp_path: Path, how: str) -> None:
+    """In /tmp another user had made one beforehand: the certificate would have been for her key."""
+    key, request = tmp_path / "k", tmp_path / "r"
+    make_csr(SUBJECT, key_type=KeyType.P_256, key_path=str(key), csr_path=str(request))
+    request.unlink()
+    if how == "theirs":
+        os.chown(key, 4242, 4242)
+    if how == "their link":
+        key.rename(tmp_path / "other")
+        key.symlink_to("other")
+        os.lchown(key, 4242, 4242)
+    if how == "open":
+        key.chmod(0o640)
+    if how == "pipe":
+        key.unlink()
+        os.mkfifo(key)
+    with pytest.raises(IdentityError, match=f"private key {key} (is not used|cannot be read)"):
+        make_csr(SUBJECT, key_type=KeyType.P_256, key_path=str(key), csr_path=str(request))
+    assert not request.exists()
+
+
 def test_a_key_that_is_there_is_used_again(tmp_path: os.PathLike[str]) -> None:
     key, request = f"{tmp_path}/k", f"{tmp_path}/r"
     first = make_csr(SUBJECT, key_type=KeyType.P_256, key_path=key, csr_path=request)

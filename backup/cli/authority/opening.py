@@ -17,8 +17,33 @@ if TYPE_CHECKING:
 
 PROMPT = "prompt"
 
+
+def _require_own(_context: click.Context, _option: click.Parameter, directory: str) -> str:
+    """Refuse an authority's directory that others can change or replace. `IdentityError`."""
+    from backup.errors import IdentityError
+    from backup.owners import hazard_of_way
+
+    path = os.path.abspath(directory)
+    try:
+        hazard = hazard_of_way(path)
+    except OSError as error:
+        raise IdentityError(f"{directory} cannot be looked at: {error.strerror}") from error
+    if hazard is not None:
+        place = "another place, where only you and root may write"
+        raise IdentityError(
+            f"the authority's directory {directory} is not used: {hazard.why}",
+            advice=hazard.command if hazard.path == path else f"{hazard.command}; or choose {place}",
+        )
+    return directory
+
+
 directory_option = click.option(
-    "--dir", "directory", required=True, metavar="DIR", help="The authority's directory."
+    "--dir",
+    "directory",
+    required=True,
+    metavar="DIR",
+    help="The authority's directory.",
+    callback=_require_own,
 )
 passphrase_option = click.option(
     "--passphrase-file",
