@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Cloud, Server, directory_server, running_cloud
+from tests.support.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree
 
 MIB = 1 << 20
@@ -52,6 +52,33 @@ def test_a_file(server: Server) -> None:
         assert dumped(server, f"{at}/{name}") == (server.source / name).read_bytes()
     assert server.json("restores") == []
     assert len(server.json("restores", "--all")) == 5
+
+
+def test_a_closed_standard_output_is_refused(server: Server) -> None:
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    words = [SCRIPT, "--config", server.config, "dump", "--key", server.key_file]
+    done = subprocess.run(
+        [*closed, *words, f"latest:{server.source}/a.txt"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr
+    assert server.json("restores", "--all") == []
+
+
+def test_paths_are_named_as_the_config_spells_a_source_behind_a_symlink(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(server.source.parent)
+    spelled = tmp_path / "link" / server.source.name
+    server.config.write_text(server.config.read_text().replace(str(server.source), str(spelled)))
+    server.backup()
+    assert dumped(server, f"latest:{spelled}/a.txt") == (server.source / "a.txt").read_bytes()
+    listed = server.json("ls", f"latest:{spelled}/deep")
+    assert listed == server.json("ls", f"latest:{server.source}/deep") != []
+    server.restore(tmp_path / "out", snapshot=f"latest:{spelled}/deep")
+    assert (tmp_path / "out" / "b.bin").exists()
+    server.restore(tmp_path / "some", f"{spelled}/a.txt")
+    assert "has no" in server.fails(2, "ls", f"latest:{spelled}/nothing")
 
 
 @pytest.mark.parametrize("linked", [False, True])

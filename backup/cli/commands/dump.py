@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.moments import at_option
+from backup.cli.support.process_setup import were_closed
 from backup.cli.support.restore_choice import chosen_paths, made_choice, tell_unmet, with_paths
 from backup.cli.support.restore_elsewhere import begin_and_ask
 from backup.cli.support.restore_output import restore_document
@@ -29,6 +30,7 @@ from backup.cli.support.snapshot_arguments import (
     chosen_job,
     job_option,
     paths_that_choose_job,
+    saved_path,
     split_snapshot_and_path,
     tag_option,
 )
@@ -99,6 +101,7 @@ def dump(
             holds = paths_that_choose_job(path, [one.glob for one in some])
             named = chosen_job(config, tx, job)
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
+            path = saved_path(tx, snapshot, path)
             _check_kind(tx, snapshot, path, as_tar=as_tar)
             choice = made_choice(
                 overwrite="always",
@@ -164,6 +167,8 @@ def _await(
 def _check_stream(cli: Cli, output: str | None, *, as_tar: bool) -> None:
     if output is not None:
         return
+    if 1 in were_closed:
+        raise UsageError("standard output is closed", advice="say where to write with -o FILE, or pipe it")
     if cli.json:
         raise UsageError("standard output is taken by --json", advice="say where to write with -o FILE")
     if as_tar and sys.stdout.isatty():

@@ -16,6 +16,7 @@ from backup.cli.support.snapshot_arguments import (
     chosen_job,
     job_option,
     paths_that_choose_job,
+    saved_path,
     split_snapshot_and_path,
     tag_option,
 )
@@ -67,6 +68,7 @@ def ls(
             paths=paths_that_choose_job(path),
             tags=tags,
         )
+        path = saved_path(tx, snapshot, path)
         owners = owners_by_number(tx)
         found = _entries(tx, snapshot, path, recursive=recursive)
         show_each(cli, (_row(cli, where, row, owners, long=long) for where, row in found))

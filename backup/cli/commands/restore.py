@@ -39,6 +39,7 @@ from backup.cli.support.snapshot_arguments import (
     chosen_job,
     job_option,
     paths_that_choose_job,
+    saved_path,
     split_snapshot_and_path,
     tag_option,
 )
@@ -114,6 +115,7 @@ def restore(
             holds = paths_that_choose_job(path, [one.glob for one in some])
             named = chosen_job(config, tx, job)
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
+            path = saved_path(tx, snapshot, path)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
         reach, progress = cli.reach(), cli.progress()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Final
+
+were_closed: Final[set[int]] = set()
+"""The standard handles that the caller closed: what is written there is lost."""
 
 
 def secure_process() -> None:
@@ -22,6 +26,7 @@ def _hold_standard_handles() -> None:
         try:
             os.fstat(number)
         except OSError:
+            were_closed.add(number)
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
     for name, way in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -10,6 +10,7 @@ import click
 from msgspec import Struct
 
 from backup.cli.support.context import Cli
+from backup.cli.support.snapshot_arguments import saved_path
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
         if magic and entry_at(tx, snapshot.job_number, one.path, snapshot.number) is None:
             globs.append(one.glob)
         else:
-            plain.append(one.path)
+            plain.append(saved_path(tx, snapshot, one.path))
     return msgspec.structs.replace(choice, paths=tuple(plain), globs=tuple(globs))
 
 

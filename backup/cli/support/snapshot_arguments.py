@@ -13,6 +13,7 @@ from backup.errors import UsageError
 if TYPE_CHECKING:
     from backup.config import Config
     from backup.inventory.connections import Transaction
+    from backup.inventory.snapshots import Snapshot
     from backup.model import JobName
 
 
@@ -65,6 +66,28 @@ def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
     if path and not path.startswith("/"):
         raise UsageError(f"the path in {words!r} must be absolute", advice=f"write {snapshot}:/{path}")
     return snapshot, os.fsencode(path) or b"/"
+
+
+def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
+    """A path as the snapshot has it: at or below a source behind a symlink, by where that leads now.
+
+    The path itself, where the snapshot has it, or does not have the other either.
+    """
+    from backup.inventory.entries import entry_at
+
+    job, number = snapshot.job_number, snapshot.number
+    if path == b"/" or entry_at(tx, job, path, number) is not None:
+        return path
+    from backup.source.roots import resolved  # rarely
+
+    path = path.rstrip(b"/")
+    for source in sorted(snapshot.sources, key=len, reverse=True):
+        stem = source.rstrip(b"/")
+        if path == stem or path.startswith(stem + b"/"):
+            other = resolved(source).rstrip(b"/") + path[len(stem) :]
+            if entry_at(tx, job, other, number) is not None:
+                return other
+    return path
 
 
 def paths_that_choose_job(path: bytes, globs: Sequence[str] = ()) -> list[bytes]:
