@@ -56,7 +56,7 @@ def test_a_file(server: Server) -> None:
 
 def test_a_closed_standard_output_is_refused(server: Server) -> None:
     closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
-    words = [SCRIPT, "--config", server.config, "dump", "--key", server.key_file]
+    words = [SCRIPT, "--config", str(server.config), "dump", "--key", str(server.key_file)]
     done = subprocess.run(
         [*closed, *words, f"latest:{server.source}/a.txt"], capture_output=True, text=True, check=False
     )
