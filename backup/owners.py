@@ -182,7 +182,10 @@ def _of_mode(
         who, letters = f"the group {_group_named(found.st_gid)}", "g"
     if not who:
         return None
-    return Hazard(path, f"{who} may write to {path}", f"chmod {letters}-w {shlex.quote(path)}")
+    command = f"chmod {letters}-w {shlex.quote(path)}"
+    if os.geteuid() not in {0, found.st_uid}:  # as a container's user whose volume has an fsGroup
+        command = f"use a directory of your own below it, or as {user_named(found.st_uid)}: {command}"
+    return Hazard(path, f"{who} may write to {path}", command)
 
 
 def _has_acl(path: str) -> bool:

@@ -37,7 +37,7 @@ class Way:
         """Without `judges`, nothing is said of `risks`: to know a group's members may take long."""
         self._judges = judges
         self._names: list[str] = []
-        self._left: list[str] = _steps(os.path.join(os.getcwd(), path))  # the next step is the last
+        self._left: list[str] = _steps(_from_root(path))  # the next step is the last
         self._links = 0
         self._risks: dict[Hazard, None] = {}
         self._made: list[tuple[int, str]] = []
@@ -63,12 +63,12 @@ class Way:
         """The directories passed that other users can change. The end is none: what is in it is theirs."""
         return tuple(self._risks)
 
-    def make(self) -> bool:
+    def make(self, mode: int = 0o700) -> bool:
         """Make what is missing, for the caller alone; whether anything was. `unmake` takes it back."""
         while self._left:
             name = self._left[-1]
             with suppress(FileExistsError):  # another process made it at this moment
-                os.mkdir(name, 0o700, dir_fd=self.handle)
+                os.mkdir(name, mode, dir_fd=self.handle)
                 self._made.append((os.dup(self.handle), name))
             self._walk()
         return bool(self._made)
@@ -286,6 +286,17 @@ def open_special(path: str) -> int | None:
         os.close(found)
     os.set_blocking(handle, True)
     return handle
+
+
+def make_folders(path: str, mode: int = 0o700) -> None:
+    """Make a directory and what is missing above it, none for others to write, by any umask. `OSError`."""
+    with Way(path, judges=False) as way:
+        way.make(mode)
+
+
+def _from_root(path: str) -> str:
+    """The path from `/`: that of a directory that was removed cannot be told, and need not."""
+    return path if path.startswith("/") else os.path.join(os.getcwd(), path)
 
 
 def _steps(path: str) -> list[str]:

@@ -136,3 +136,14 @@ def test_a_mode_is_set_without_opening_and_through_no_link(way: Path, tmp_path: 
     os.mkfifo(tmp_path / "pipe")
     set_mode(str(tmp_path / "pipe"), 0o620)  # does not wait for a writer
     assert (tmp_path / "pipe").stat().st_mode & 0o777 == 0o620
+
+
+@needs_root
+def test_the_advice_is_one_that_the_caller_can_follow(way: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user whose volume is root's, and its group's, cannot change the volume's mode."""
+    way.parent.chmod(0o2777)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = hazard_of_way(str(way.parent))
+    assert found is not None
+    told = f"use a directory of your own below it, or as root: chmod go-w {way.parent}"
+    assert found.command == told

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from backup.safe_paths import Way, held_folder, open_plain, open_special, remove_plain, special_at
+from backup.safe_paths import (
+    Way,
+    held_folder,
+    make_folders,
+    open_plain,
+    open_special,
+    remove_plain,
+    special_at,
+)
 
 MALLORY = 4242
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes other users' directories")
@@ -237,3 +245,27 @@ def test_a_file_or_nothing_is_no_pipe(top: Path) -> None:
     assert special_at(str(top / "file")) is None
     assert special_at(str(top)) is None
     assert open_special(str(top / "nothing")) is None
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_folders_are_never_for_others_to_write(top: Path, mode: int) -> None:
+    """What was above the last one had the mode of the umask."""
+    before = os.umask(0)
+    try:
+        make_folders(f"{top}/a/b/c", mode)
+    finally:
+        os.umask(before)
+    for name in ("a", "a/b", "a/b/c"):
+        assert (top / name).stat().st_mode & 0o777 == mode
+    make_folders(str(top / "a"))
+
+
+def test_an_absolute_path_needs_no_place_where_one_stands(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in a directory that was removed told its own error."""
+    (top / "gone").mkdir()
+    monkeypatch.chdir(top / "gone")
+    (top / "gone").rmdir()
+    with Way(str(top)) as way:
+        assert way.path == str(top)
+    with pytest.raises(FileNotFoundError):
+        Way("here")

@@ -229,6 +229,31 @@ def test_the_newest_line_is_told_nothing_of(server: Server) -> None:
     assert report["suspicions"] == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("how", ["theirs", "their link", "open"])
+@pytest.mark.parametrize("words", [("web", "--listen", "127.0.0.1:0"), ("web", "user", "list")])
+def test_accounts_that_another_user_made_are_not_used(
+    server: Server, tmp_path: Path, how: str, words: tuple[str, ...]
+) -> None:
+    """Whoever may write beside the state directory put a folder of her own there, with an operator in it."""
+    folder = Path(f"{server.state}-web")
+    folder.mkdir()
+    if how == "theirs":
+        os.chown(folder, 4242, 4242)
+    if how == "their link":
+        folder.rename(tmp_path / "other")
+        folder.symlink_to(tmp_path / "other")
+        os.lchown(folder, 4242, 4242)
+    if how == "open":
+        folder.chmod(0o777)
+    asked = [SCRIPT, "--config", str(server.config), *words]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode != 0
+    assert f"the directory of accounts {folder} is not used: " in done.stderr
+    if not folder.is_symlink():
+        assert not os.listdir(folder)
+
+
 IDENTITY = '[identity]\ncertificate = "{pipe}"\nprivate_key = "/etc/hostname"\n'
 
 

@@ -54,8 +54,10 @@ def _money(whole: str, value: str) -> Decimal:
 
 def _write(path: str, text: str) -> None:
     """Put the file in place of what is there, whole and on the disk."""
+    from backup.safe_paths import make_folders
+
     try:
-        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+        make_folders(os.path.dirname(path) or ".")
         write_durably(path, text.encode(), mode=0o644)
     except OSError as error:
         raise NightvaultError(

@@ -82,10 +82,12 @@ class State(Struct, frozen=True):
 
         `StateDeniedError` if one is there that others can change, or lead elsewhere.
         """
+        from backup.safe_paths import make_folders
+
         path = self.directory
         require_own(path, writes=True)
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            make_folders(path)
             with held_directory(path) as handle:
                 for path in (self.spool, self.restores, self.keys):
                     make_private(path, handle)

@@ -30,6 +30,7 @@ from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
 from backup.files import sync_directory, write_durably
 from backup.model import JobName
+from backup.safe_paths import make_folders
 from backup.schedule import CatchUp
 
 SYSTEM_UNITS: Final = "/etc/systemd/system"
@@ -166,7 +167,7 @@ def _read(path: str) -> str | None:
 def write(units: Sequence[UnitFile]) -> None:
     """Put the units in place, each whole or not at all."""
     for one in units:
-        os.makedirs(os.path.dirname(one.path), mode=0o755, exist_ok=True)
+        make_folders(os.path.dirname(one.path), 0o755)
         if os.path.islink(one.path):  # a mask: what it points to is not ours
             os.unlink(one.path)
         write_durably(one.path, one.text.encode(), mode=0o644)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from backup.errors import NightvaultError, UsageError
 from backup.files import Draft
+from backup.safe_paths import make_folders
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -26,7 +27,7 @@ class NewFile:
 def make_directory(path: str) -> None:
     """Make a directory that only its owner may enter; an existing one is left unchanged."""
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        make_folders(path)
     except OSError as error:
         raise NightvaultError(f"cannot make the directory {path}: {error.strerror}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 
 from backup.errors import LimitRefusedError
@@ -17,12 +18,15 @@ from backup.wording import size
 
 
 def room_at(target: str) -> int:
-    """Bytes that we may still write below `target`, or where it would be made."""
+    """Bytes that we may still write below `target`, or where it would be made.
+
+    Without end where that is not known: a file system in memory alone (ramfs) has no size.
+    """
     path = os.path.abspath(target)
     while not os.path.isdir(path) and path != "/":
         path = os.path.dirname(path)
     found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize
 
 
 def check_room(plan: RestorePlan, target: str) -> None:

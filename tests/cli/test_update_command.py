@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backup.cli import main
+from backup.cli.commands.update import write_profile
+from backup.errors import NightvaultError
+from backup.model import Credentials
 from tests.support.command_line import ANCHOR, PROFILE, CliAt
 from tests.support.doubles import ManualClock
 from tests.support.identities import ROLE, authority_in, issue_in
@@ -78,3 +82,24 @@ def test_the_first_failure_ends_it(tmp_path: Path, clock: ManualClock, identity:
         result = update(identity, ticking, server, tmp_path / "credentials")
     assert result.exit_code == 14
     assert not (tmp_path / "credentials").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+@pytest.mark.parametrize("whose", [0, 4242])
+def test_a_link_of_another_user_is_not_written_through(
+    tmp_path: Path, clock: ManualClock, whose: int
+) -> None:
+    """By hers at the place of the credentials file, the file that she chose was written over."""
+    other, link = tmp_path / "other", tmp_path / "credentials"
+    other.write_text("[mine]\n")
+    link.symlink_to("other")
+    os.lchown(link, whose, whose)
+    keys = Credentials("AKIAX", "secret", "token", clock.now())
+    if whose:
+        with pytest.raises(NightvaultError, match="is a symlink of 4242"):
+            write_profile(str(link), "default", keys)
+        assert other.read_text() == "[mine]\n"
+    else:
+        write_profile(str(link), "default", keys)
+        assert "AKIAX" in other.read_text()
+    assert link.is_symlink()

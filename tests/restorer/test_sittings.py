@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from backup.errors import DeniedError, IntegrityError, InterruptedRunError, Limi
 from backup.inventory.runs import Outcome, list_runs
 from backup.restorer.frame_opener import Opened
 from backup.restorer.restore import RestoreReport, cancel, deliver
+from backup.restorer.room import room_at
 from backup.restorer.target.assemble import Assembly
 from tests.restorer.sites import begun, leftovers
 from tests.support.backups import Site
@@ -159,6 +161,14 @@ def test_no_room_is_told_before_anything_is_asked_for(
         site.restore("latest", out)
     assert caught.value.exit_code == 16
     assert vault.total == 0
+
+
+def test_a_target_without_a_size_has_room(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system in memory alone (ramfs) says 0 of everything."""
+    assert 0 < room_at(str(out)) < sys.maxsize
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: nothing)
+    assert room_at(str(out)) == sys.maxsize
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ LONGEST_SLEEP = 60.0
 """The longest sleep in seconds, so that a laptop looks at the time soon after it wakes."""
 
 RETRY = timedelta(seconds=60)
+_MOST_BYTES = 16 << 20  # of a credentials file
 
 
 @click.command()
@@ -73,16 +74,17 @@ def _write(cli: Cli, path: str, profile: str, credentials: Credentials) -> datet
 def write_profile(path: str, profile: str, credentials: Credentials) -> None:
     """Replace the profile's keys in the file, whole, under a lock that other writers of ours take too."""
     from backup.credentials.serving.profile import with_profile
-    from backup.files import file_lock, write_durably
+    from backup.files import file_lock, read_small, write_durably
+    from backup.safe_paths import held_folder, make_folders
 
-    target = os.path.realpath(path)  # a link stays one
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    with file_lock(f"{target}.lock", wait=True):
-        try:
-            with open(target, "rb") as file:
-                before = file.read()
-        except FileNotFoundError:
-            before = b""
-        if b"\x00" in before:
-            raise UsageError(f"{path} is no credentials file: it holds NUL bytes")
-        write_durably(target, with_profile(before, profile, credentials))
+    try:
+        make_folders(os.path.dirname(path) or ".")
+        with held_folder(path, follows=True) as (folder, name):  # a link of ours stays one
+            here = f"/proc/self/fd/{folder}/{name}"
+            with file_lock(f"{here}.lock", wait=True):
+                before = read_small(here, _MOST_BYTES) if os.path.lexists(here) else b""
+                if b"\x00" in before:
+                    raise UsageError(f"{path} is no credentials file: it holds NUL bytes")
+                write_durably(name, with_profile(before, profile, credentials), dir_fd=folder)
+    except OSError as error:
+        raise NightvaultError(f"the credentials file {path} cannot be written: {error.strerror}") from error

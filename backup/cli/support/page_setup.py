@@ -23,8 +23,9 @@ from backup.config.shapes import NAME, NAME_SENTENCE
 from backup.config.web import WebSettings
 from backup.daemon.client import ask
 from backup.errors import ConfigError, NightvaultError, StateDeniedError, UsageError
-from backup.owners import set_mode
+from backup.owners import foreign_link, hazard_of, set_mode
 from backup.protocols import Clock
+from backup.safe_paths import make_folders
 
 if TYPE_CHECKING:
     from backup.web.guard.accounts import Accounts
@@ -51,6 +52,7 @@ def serve(
 
     settings = page_settings(config, listen=listen, behind_proxy=behind_proxy)
     config = msgspec.structs.replace(config, web=settings)
+    _require_own(config)
     context = WebContext.of(config, clock, partial(ask, config.state_dir, name=PAGE_SOCKET, seconds=5.0))
     try:
         with suppress(ConfigError):  # its unit forbids that, and has a weight instead
@@ -171,6 +173,7 @@ def accounts(config: Config) -> Iterator[Accounts]:
     from backup.web.guard.accounts import Accounts
 
     path, settings = accounts_path(config), config.web or WebSettings()
+    _require_own(config)
     _become_owner(os.path.dirname(path))
     file = Accounts(
         path,
@@ -183,12 +186,33 @@ def accounts(config: Config) -> Iterator[Accounts]:
         file.close()
 
 
+def _require_own(config: Config) -> None:
+    """Refuse a directory of accounts that others can change: they log in as anyone. `StateDeniedError`.
+
+    It may belong to the page's own user, and to whom the state directory belongs.
+    """
+    from backup.web.context import accounts_path
+
+    folder, owners = os.path.dirname(accounts_path(config)), []
+    with suppress(OSError):
+        owners.append(os.stat(config.state_dir).st_uid)
+    with suppress(KeyError):
+        owners.append(pwd.getpwnam(_USER).pw_uid)
+    hazard = None
+    with suppress(OSError):  # what cannot be looked at cannot be opened, either
+        hazard = foreign_link(folder) or hazard_of(folder, os.stat(folder), owners=owners)
+    if hazard is not None:
+        raise StateDeniedError(
+            f"the directory of accounts {folder} is not used: {hazard.why}", advice=hazard.command
+        )
+
+
 def _become_owner(folder: str) -> None:
     if os.geteuid() != 0:
         return
     try:
         if not os.path.lexists(folder):
-            os.makedirs(folder, mode=0o700)
+            make_folders(folder)
             with suppress(KeyError):
                 owner = pwd.getpwnam(_USER)
                 os.chown(folder, owner.pw_uid, owner.pw_gid)
