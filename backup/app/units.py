@@ -30,7 +30,6 @@ from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
 from backup.files import sync_directory, write_durably
 from backup.model import JobName
-from backup.safe_paths import make_folders
 from backup.schedule import CatchUp
 
 SYSTEM_UNITS: Final = "/etc/systemd/system"
@@ -166,6 +165,8 @@ def _read(path: str) -> str | None:
 
 def write(units: Sequence[UnitFile]) -> None:
     """Put the units in place, each whole or not at all."""
+    from backup.safe_paths import make_folders
+
     for one in units:
         make_folders(os.path.dirname(one.path), 0o755)
         if os.path.islink(one.path):  # a mask: what it points to is not ours
