@@ -22,7 +22,7 @@ from backup.inventory import restore_state as books
 from backup.inventory.restore_state import RestoreState
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import OVER, RetrievalStage
-from backup.model import FrameRow
+from backup.model import FrameRow, Problem, ProblemKind
 from backup.restorer.asking import GONE
 from backup.restorer.checkpoints import Checkpoints
 from backup.restorer.context import RestoreContext
@@ -35,8 +35,9 @@ from backup.restorer.session_counts import SessionCounts
 from backup.restorer.target.assemble import Assembly
 from backup.restorer.target.existing import read_back
 from backup.restorer.target.extraneous import remove_extraneous
-from backup.restorer.target.mark import Mark, enter
+from backup.restorer.target.mark import ELSEWHERE, Mark, enter, leads_to
 from backup.restorer.target.owners import Owners
+from backup.restorer.target.taken import LEFT
 from backup.restorer.target.write import Writer
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrieve import Fetcher, ReadyRange
@@ -74,7 +75,13 @@ class Session:
         owners = Owners(numeric=context.numeric_owner or choice.numeric_owner)
         report = self._counts.problems.append
         self._writer = Writer(
-            self._target, report, restore.id, owners, resumes=self._resumes, has_entered=self._has_entered
+            self._target,
+            report,
+            restore.id,
+            owners,
+            resumes=self._resumes,
+            has_entered=self._has_entered,
+            left=[problem.path for problem in self._before.problems if problem.detail == LEFT],
         )
         key, warn = context.secret.chunk_key, self._counts.warnings.append
         self._assembly = Assembly(
@@ -123,6 +130,9 @@ class Session:
             self._checkpoints.run(self._writer.finish())
             if self._plan.choice.verify:
                 self._verify()
+        place = self._before.place
+        if place is not None and not leads_to(place, self._target.handle(b"")):
+            self._counts.problems.append(Problem(place.path, ProblemKind.NOT_SET, ELSEWHERE))
 
     def _keep_what_is_done(self) -> None:
         """For the next session; what ended this one is what its reader must know."""

@@ -21,6 +21,7 @@ from backup.restorer.selection.choice import Choice
 from backup.restorer.target.directories import way_to
 from backup.restorer.target.extraneous import remove_extraneous
 from backup.restorer.target.mark import (
+    ELSEWHERE,
     bears_mark,
     leave_mark,
     made_target,
@@ -144,7 +145,9 @@ def test_a_swap_in_the_last_session_hits_neither_removing_nor_reading_back(
 
     monkeypatch.setattr("backup.restorer.session.remove_extraneous", swapped)
     report = deliver(restore, advance(restore, full.restore_world), full.restore_world)
-    assert report.outcome is Outcome.DONE, report.problems
+    assert report.outcome is Outcome.PARTIAL
+    (problem,) = report.problems
+    assert (problem.path, problem.detail) == (os.fsencode(out), ELSEWHERE)
     regular = [path for path in source.rglob("*") if path.is_file() and not path.is_symlink()]
     assert (report.removed, report.verified) == (1, len(regular))
     assert_same_tree(source, home / "moved")

@@ -31,6 +31,9 @@ from backup.safe_paths import Way, open_plain
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MOST = 256  # bytes
+ELSEWHERE = (
+    "while the restore ran it was moved, or something else took its place: what was restored lies elsewhere"
+)
 _MADE = b"it was made for that, and goes if it is given up\n"
 
 
@@ -122,6 +125,18 @@ def place_of(handle: int, path: str) -> Place:
     """The record of an open directory, of which `path` is the real path."""
     found = os.fstat(handle)
     return Place(os.fsencode(path), found.st_dev, found.st_ino)
+
+
+def leads_to(place: Place, handle: int) -> bool:
+    """Whether the recorded path leads to an open directory now, through no symlink."""
+    try:
+        there = open_plain(os.fsdecode(place.path))
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(there), os.fstat(handle))
+    finally:
+        os.close(there)
 
 
 def read_place(restore: Restore, inventory: Inventory) -> Place | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -24,6 +24,7 @@ from backup.restorer.target.metadata import Report
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.partial_files import NEW, inode
 from backup.restorer.target.special import make_special
+from backup.restorer.target.taken import LEFT, TakenDirectories
 
 __all__ = ["Report", "RestoreEntry", "Writer"]
 
@@ -33,7 +34,8 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Writer(FileMaker):
     """Writes the entries of one restore, on one thread; `resumes` a restore that was begun before.
 
-    `has_entered`: an earlier session made directories, whatever it recorded of them.
+    `has_entered`: an earlier session made directories, whatever it recorded of them. `left` are directories
+    that it left to root.
     """
 
     _target: Target
@@ -47,6 +49,7 @@ class Writer(FileMaker):
         *,
         resumes: bool = False,
         has_entered: bool = False,
+        left: Collection[bytes] = (),
     ) -> None:
         self._mark = mark
         self._owners = owners or Owners()
@@ -54,6 +57,7 @@ class Writer(FileMaker):
         self._resumes = resumes
         self._has_entered = has_entered or resumes
         self._directories: list[RestoreEntry] = []
+        self._taken = TakenDirectories(target, left)
         if not resumes:
             self._parts.clean(target.handle(b""))
 
@@ -70,6 +74,11 @@ class Writer(FileMaker):
                 self._parts.clean(handle)
             if was_there and self._stays(entry, handle):
                 return
+            if was_there:
+                made_before = self._has_entered and _is_unfinished(handle)
+                owner = self._owners.ids(entry.owner)[0]
+                if not self._taken.take(entry.path, owner, made_before=made_before):
+                    self._report(Problem(entry.path, ProblemKind.NOT_SET, LEFT))
         except OSError as error:
             self._failed(entry, error)
             return
@@ -82,9 +91,7 @@ class Writer(FileMaker):
         """
         if self._target.replaces and not entry.on_the_way:
             return False
-        found = os.fstat(handle)
-        is_unfinished = stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
-        return not (self._has_entered and is_unfinished)
+        return not (self._has_entered and _is_unfinished(handle))
 
     def takes_as_same(self, directory: bytes, name: bytes, other: bytes) -> bool:
         """Whether the file system has one entry for two names in a directory, as where case is ignored.
@@ -195,12 +202,15 @@ class Writer(FileMaker):
         if self._resumes:
             self._parts.clean(self._target.handle(b""))
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
+        self._taken.report_others({entry.path for entry in self._directories}, self._report)
         for entry in sorted(self._directories, key=lambda one: one.path, reverse=True):
             try:
                 handle = self._target.handle(entry.path)
                 if self._resumes:
                     self._parts.clean(handle)
                 systems.setdefault(os.fstat(handle).st_dev, entry.path)
+                if entry.path in self._taken.left:
+                    continue
                 self._metadata.apply(handle, entry)
                 self._metadata.lock(handle, entry)
             except OSError as error:
@@ -241,3 +251,9 @@ class Writer(FileMaker):
             raise
         self.files += 1
         return opened[0]
+
+
+def _is_unfinished(handle: int) -> bool:
+    """Whether a directory is as a restore makes one, and has it until its own owner and mode are set."""
+    found = os.fstat(handle)
+    return stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == os.geteuid()
