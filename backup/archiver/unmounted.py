@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -89,6 +90,18 @@ def roots_now(job: BackupJob, snapshots: Sequence[Snapshot]) -> Roots:
 
 def _shown(path: bytes) -> str:
     return printable(os.fsdecode(path))
+
+
+LINKED: Final = (
+    "it was a directory with content in the last snapshot, and is a symlink now: what it leads to is saved "
+    "only if it lies in a source (older snapshots have what the directory held)"
+)
+
+
+def became_link(live: LiveEntry, scanned: ScannedEntry) -> bool:
+    """Whether a directory, and no mount point, is a symlink now."""
+    was_directory = live.kind == EntryKind.DIRECTORY and not live.is_mount
+    return was_directory and stat.S_ISLNK(scanned.stat.st_mode)
 
 
 def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:

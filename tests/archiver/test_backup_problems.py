@@ -218,3 +218,19 @@ def before_opening(monkeypatch: pytest.MonkeyPatch, name: bytes, action: Callabl
         return real(handle, wanted)
 
     monkeypatch.setattr(contents, "open_file", opening)
+
+
+def test_a_directory_with_files_that_became_a_symlink_is_named(
+    site: Site, source: Path, tmp_path: Path
+) -> None:
+    for name in ("full", "empty"):
+        (source / name).mkdir()
+    (source / "full" / "file").write_text("one")
+    site.backup()
+    (source / "full").rename(tmp_path / "moved")
+    (source / "empty").rmdir()
+    for name in ("full", "empty"):
+        (source / name).symlink_to(tmp_path / "moved")
+    (warning,) = site.backup().warnings
+    assert warning.startswith(f"{source / 'full'}: it was a directory with content")
+    assert site.backup().warnings == ()
