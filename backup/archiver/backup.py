@@ -351,7 +351,7 @@ class _Backup:
         path = directory.prefix + scanned.name
         if scanned.stat.st_dev != directory.device and stat.S_ISDIR(scanned.stat.st_mode):
             self._tally.mounted.append(path)
-        if live is not None and became_link(live, scanned) and self._staged.holds(path):
+        if live is not None and became_link(self._at.job, path, live, scanned) and self._staged.holds(path):
             self._tally.warnings.append(f"{os.fsdecode(path)}: {LINKED}")
         if live is not None and is_newly_mounted(live, scanned, directory):
             if live.inode and self._staged.holds(path):  # otherwise nothing is known of its earlier state

@@ -98,10 +98,11 @@ LINKED: Final = (
 )
 
 
-def became_link(live: LiveEntry, scanned: ScannedEntry) -> bool:
-    """Whether a directory, and no mount point, is a symlink now."""
-    was_directory = live.kind == EntryKind.DIRECTORY and not live.is_mount
-    return was_directory and stat.S_ISLNK(scanned.stat.st_mode)
+def became_link(job: BackupJob, path: bytes, live: LiveEntry, scanned: ScannedEntry) -> bool:
+    """Whether a directory is a symlink now, and neither a mount point nor a source, which are told of apart."""
+    if live.kind != EntryKind.DIRECTORY or live.is_mount or not stat.S_ISLNK(scanned.stat.st_mode):
+        return False
+    return path not in map(resolved, job.sources)
 
 
 def is_unmounted(live: LiveEntry, scanned: ScannedEntry, directory: ScannedDirectory) -> bool:
