@@ -99,7 +99,7 @@ LINKED: Final = (
 
 
 def became_link(job: BackupJob, path: bytes, live: LiveEntry, scanned: ScannedEntry) -> bool:
-    """Whether a directory is a symlink now, and neither a mount point nor a source, which are told of apart."""
+    """Whether a directory is a symlink now; not of mount points and sources, which are told of apart."""
     if live.kind != EntryKind.DIRECTORY or live.is_mount or not stat.S_ISLNK(scanned.stat.st_mode):
         return False
     return path not in map(resolved, job.sources)
