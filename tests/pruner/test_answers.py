@@ -133,6 +133,20 @@ def test_a_keeper_is_not_held_up_by_inventories_that_somebody_invents(site: Site
     assert len(closely) == 21
 
 
+def test_an_older_catalog_than_the_newest_is_an_answer_to_the_keeper(site: Site, tmp_path: Path) -> None:
+    """A newer one has come since the report named that."""
+    thief = stranger(site, tmp_path / "thief")
+    forged_full(thief, site)
+    keeper = keeper_of(site, tmp_path / "keeper")
+    reports = {one.inventory: one for one in keeper.keep().inventories}
+    ours = site.inventory.id.hex()
+    asked = re.findall("--accept ([0-9a-f]{32})", reports[ours].advice)
+    forged_full(thief, site, number=700)
+    keeper.accept = asked
+    assert not {one.inventory: one for one in keeper.keep().inventories}[ours].stopped
+    thief.close()
+
+
 def test_an_answer_for_one_server_is_none_for_another(site: Site, tmp_path: Path) -> None:
     """What the report on a thief advises says nothing of what that thief stored of the server's job."""
     site.with_job(name="second").backup()
