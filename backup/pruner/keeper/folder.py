@@ -18,7 +18,7 @@ import msgspec
 
 from backup.errors import SpoolError
 from backup.files import file_lock, write_durably
-from backup.lineage import Stranger, is_named
+from backup.lineage import Stranger
 from backup.model import InventoryId, VaultName
 from backup.owners import make_private
 from backup.pruner.keeper.lineages import pair_of
@@ -101,14 +101,6 @@ class KeeperFolder:
     def answers(self, vault: VaultName) -> set[tuple[str, str]]:
         """Who asked, and about which pair (`lineages.pair_of`), where a person answered, in a vault."""
         return {(one.asker, one.pair) for one in self._answers() if one.vault == vault}
-
-    def has_answered(self, vault: VaultName, pack: str) -> bool:
-        """Whether somebody answered to that pack before."""
-        known = [(one.pair[:32], one.pack) for one in self._answers() if one.vault == vault]
-        return any(
-            is_named(InventoryId(bytes.fromhex(inventory)), bytes.fromhex(one), pack)
-            for inventory, one in known
-        )
 
     def answer(
         self, vault: VaultName, found: Sequence[tuple[str, Stranger]], who: str, now: datetime

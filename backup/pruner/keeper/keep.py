@@ -28,12 +28,18 @@ from backup.errors import (
 )
 from backup.format.keys import RecoveryKey
 from backup.inventory.stages import StepStage
-from backup.lineage import Stranger, is_named, require_one
-from backup.model import ArchiveLabel, InventoryId, Listing, PackKind, Tier
+from backup.model import InventoryId, Listing, PackKind, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.pruner.delete import Deleting, delete_all
 from backup.pruner.keeper.folder import KeeperFolder
-from backup.pruner.keeper.lineages import Lineage, lineages, require_covered, require_its_own
+from backup.pruner.keeper.lineages import (
+    Lineage,
+    lineages,
+    meant_by,
+    require_covered,
+    require_its_own,
+    was_answered,
+)
 from backup.pruner.keeper.report import InventoryReport, KeeperReport
 from backup.pruner.keeper.rules import Decision, KeeperRules, decide
 from backup.pruner.keeper.shares import refused_shares, share_of, waiting_shares
@@ -184,43 +190,14 @@ def _lineages(context: KeeperContext, folder: KeeperFolder, listing: Listing) ->
     if context.accept:
         known = lineages(listing, family, answers, has_clock=has_clock)
         for pack in context.accept:
-            meant = _meant(known, listing, pack)
-            if not meant and not folder.has_answered(context.vault.name, pack):
+            meant = meant_by(known, listing, pack)
+            if not (meant or was_answered(answers, listing, pack)):
                 raise UsageError(
                     f"nothing in vault {context.vault.name} waits for an answer on {pack}",
                     advice="give the pack id, or its first 8 digits or more, as this command names it",
                 )
             answers = folder.answer(context.vault.name, meant, context.who, context.clock.now())
     return lineages(listing, family, answers, has_clock=has_clock)
-
-
-def _meant(known: Sequence[Lineage], listing: Listing, word: str) -> list[tuple[str, Stranger]]:
-    """What a person's word answers: who asks, and each stranger of that inventory there. `UsageError`.
-
-    Any catalog of an inventory and job stands for the pair: since it was named a newer one may have come.
-    """
-    every = [(lineage.name, stranger) for lineage in known for stranger in lineage.strangers]
-    asked = {stranger.inventory_id for _, stranger in every}
-    shown = [(label.inventory_id, label.job_id, label.pack_id) for label in _catalogs(listing)]
-    shown += [(stranger.inventory_id, stranger.job_id, stranger.pack_id) for _, stranger in every]
-    named = [each for each in shown if each[0] in asked and is_named(each[0], each[2], word)]
-    require_one([(inventory, pack) for inventory, _, pack in named], word)
-    pairs = {(inventory, job) for inventory, job, _ in named}
-    inventories = {inventory for inventory, _ in pairs}
-    asks = {
-        name
-        for name, stranger in every
-        if (stranger.inventory_id, stranger.job_id) in pairs
-        or (stranger.is_mark and stranger.inventory_id in inventories)
-    }
-    return [
-        (name, stranger) for name, stranger in every if name in asks and stranger.inventory_id in inventories
-    ]
-
-
-def _catalogs(listing: Listing) -> list[ArchiveLabel]:
-    labels = [line.label for line in listing.archives if line.label is not None]
-    return [label for label in labels if label.kind is PackKind.CATALOG]
 
 
 def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> RebuildContext:

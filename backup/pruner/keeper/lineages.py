@@ -14,7 +14,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from backup.format.enrolment import HeirMark
-from backup.lineage import NO_JOB, Family, Stranger, marks_in, strangers
+from backup.lineage import NO_JOB, Family, Stranger, is_named, marks_in, require_one, strangers
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
@@ -74,8 +74,11 @@ def pair_of(stranger: Stranger) -> str:
 
 
 def _pair(catalog: ListedArchive) -> str:
-    label = catalog.label
-    return f"{label.inventory_id.hex()} {(label.job_id or NO_JOB).hex()}" if label else ""
+    return _pair_of_label(catalog.label) if catalog.label else ""
+
+
+def _pair_of_label(label: ArchiveLabel) -> str:
+    return f"{label.inventory_id.hex()} {(label.job_id or NO_JOB).hex()}"
 
 
 def lineages(
@@ -228,6 +231,42 @@ def require_its_own(lineage: Lineage) -> None:
         "wrote it, or a second machine that was rebuilt from the same state: look at it; with "
         f"`nightvault prune --delete-only --key FILE {options}` it takes no part, and deleting goes on",
     )
+
+
+def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tuple[str, Stranger]]:
+    """What a person's word answers: who asks, and each stranger of that inventory there. `UsageError`.
+
+    Any catalog of an inventory and job stands for the pair: since it was named a newer one may have come.
+    """
+    every = [(lineage.name, stranger) for lineage in known for stranger in lineage.strangers]
+    asked = {stranger.inventory_id for _, stranger in every}
+    shown = [(label.inventory_id, label.job_id, label.pack_id) for label in _catalogs(listing)]
+    shown += [(stranger.inventory_id, stranger.job_id, stranger.pack_id) for _, stranger in every]
+    named = [each for each in shown if each[0] in asked and is_named(each[0], each[2], word)]
+    require_one([(inventory, pack) for inventory, _, pack in named], word)
+    pairs = {(inventory, job) for inventory, job, _ in named}
+    inventories = {inventory for inventory, _ in pairs}
+    asks = {
+        name
+        for name, stranger in every
+        if (stranger.inventory_id, stranger.job_id) in pairs
+        or (stranger.is_mark and stranger.inventory_id in inventories)
+    }
+    return [
+        (name, stranger) for name, stranger in every if name in asks and stranger.inventory_id in inventories
+    ]
+
+
+def was_answered(answers: Collection[tuple[str, str]], listing: Listing, word: str) -> bool:
+    """Whether a person's word means what was answered to before: a step that waited is repeated."""
+    pairs = {pair for _, pair in answers}
+    named = [one for one in _catalogs(listing) if is_named(one.inventory_id, one.pack_id, word)]
+    return any(_pair_of_label(one) in pairs for one in named)
+
+
+def _catalogs(listing: Listing) -> list[ArchiveLabel]:
+    labels = [line.label for line in listing.archives if line.label is not None]
+    return [label for label in labels if label.kind is PackKind.CATALOG]
 
 
 def require_covered(lineage: Lineage, newest: State, floor: State) -> None:
