@@ -19,7 +19,7 @@ _KIND = 0o170000
 _Path = bytes  # a count is called so below
 
 LEAST_FILES: Final = 20
-"""A source that had fewer files loses nearly everything by a few of them."""
+"""A source that had fewer files loses nearly everything by a few of them: there it takes all."""
 _PART: Final = 10  # fewer than one of so many is left
 
 Count = tuple[int, int]
@@ -138,5 +138,7 @@ def _holders(tops: Sequence[bytes], path: bytes) -> list[bytes]:
 
 
 def is_lost(now: Count, before: Count, by: int) -> bool:
-    """Whether a source has lost nearly everything, by its files (0) or its bytes (1)."""
-    return before[0] >= LEAST_FILES and now[by] * _PART < before[by]
+    """Whether a source has lost nearly everything, by its files (0) or its bytes (1); or just everything."""
+    if before[0] < LEAST_FILES:
+        return now[0] == 0 < before[0]
+    return now[by] * _PART < before[by]

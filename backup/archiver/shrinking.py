@@ -14,8 +14,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.report import BackupReport, Count, Tally, is_lost
-from backup.archiver.settings import OpenBackup
+from backup.archiver.report import LEAST_FILES, BackupReport, Count, Tally, is_lost
+from backup.archiver.settings import BackupJob, OpenBackup
 from backup.format.catalog import Record, ShrunkRecord
 from backup.inventory import mounts
 from backup.inventory.connections import Transaction
@@ -25,7 +25,7 @@ from backup.inventory.shrunk import count_below, files_below, lost_of, lost_text
 from backup.inventory.snapshots import Lost, Usual
 from backup.model import EntryKind, JobName
 from backup.source.filters import Filters
-from backup.source.roots import roots_of
+from backup.source.roots import is_at_or_below, roots_of
 from backup.source.streams import TOP
 
 _A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
@@ -43,7 +43,9 @@ def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
             if tally.problems:
                 counts[index] = count_below(tx, at.row.number, tally.roots[index], staged_by=at.run.number)
             lost = look.lost(source, counts[index])
-            if lost is not None:
+            if lost is not None and not (
+                lost.files_before < LEAST_FILES and _is_given_up(job, tally.roots[index])
+            ):
                 found.append(lost)
     tally.by_source = counts
     return found
@@ -101,26 +103,33 @@ class _Look:
         self._job = at.job
         self._number = at.row.number
         self._roots = dict(zip(at.job.sources, roots, strict=True))
+        self._newest = usual[0] if usual else None
         self._held = {source: self._all_held(source, usual) for source in at.job.sources}
 
     def has_shrunk(self, source: bytes, now: Count) -> bool:
         """Whether it looks so, before it is counted again what the job leaves out by now."""
-        return any(is_lost(now, held.count, by) for by in (0, 1) for held in self._fullest(source, by))
+        return any(is_lost(now, held.count, by) for by in (0, 1) for held in self._compared(source, by))
 
     def lost(self, source: bytes, now: Count) -> Lost | None:
         """What it lost beside what the job leaves out by now; None if that is not nearly everything."""
         for by in (0, 1):
-            for held in self._fullest(source, by):
+            for held in self._compared(source, by):
                 if is_lost(now, held.count, by):
                     before = self._still_meant(source, held)
-                    if is_lost(now, before, by):
+                    is_compared = before[0] >= LEAST_FILES or held.snapshot is self._newest
+                    if is_compared and is_lost(now, before, by):
                         return Lost(source, *now, *before)
         return None
 
-    def _fullest(self, source: bytes, by: int) -> list[_Held]:
-        """The snapshot that held most files (0) or bytes (1) of a source; none if no snapshot had it."""
+    def _compared(self, source: bytes, by: int) -> list[_Held]:
+        """The snapshot that held most files (0) or bytes (1) of a source; the newest where it held few files.
+
+        Of a source of few files everything must be gone since the newest: it may have been given up before.
+        """
         found = self._held[source]
-        return [max(found, key=lambda held: held.count[by])] if found else []
+        fullest = max(found, key=lambda held: held.count[by], default=None)
+        few = [held for held in found if held.snapshot is self._newest and held.count[0] < LEAST_FILES]
+        return few if fullest is None or fullest.count[0] < LEAST_FILES else [fullest, *few]
 
     def _all_held(self, source: bytes, usual: Sequence[Usual]) -> list[_Held]:
         found = [held for one in usual if (held := self._recorded(source, one)) is not None]
@@ -188,6 +197,11 @@ class _Look:
             entry_at(self._tx, self._number, path.rstrip(b"/") + b"/" + tag, snapshot) is not None
             for tag in filters.tags_at(path)
         )
+
+
+def _is_given_up(job: BackupJob, root: bytes) -> bool:
+    """Whether a person said tonight that a disk above a source, or below it, is gone for good."""
+    return any(is_at_or_below(root, one) or is_at_or_below(one, root) for one in job.disks_gone)
 
 
 def _counts_of(snapshot: Usual) -> Mapping[bytes, Count]:

@@ -113,15 +113,36 @@ class TestANight:
         assert waiting(site) == []
 
     @pytest.mark.parametrize(
-        ("before", "left", "is_lost"), [(30, 3, False), (30, 2, True), (20, 1, True), (19, 0, False)]
+        ("before", "left", "is_lost"),
+        [
+            (30, 3, False),
+            (30, 2, True),
+            (20, 1, True),
+            (19, 1, False),
+            (19, 0, True),
+            (1, 0, True),
+            (0, 0, False),
+        ],
     )
-    def test_it_takes_nine_tenths_of_twenty_files(
+    def test_it_takes_nine_tenths_of_twenty_files_and_all_of_fewer(
         self, site: Site, source: Path, before: int, left: int, is_lost: bool
     ) -> None:
         fill(source, before)
         site.backup()
         empty(source, but=left)
         assert bool(site.backup().shrunk) is is_lost
+
+    def test_of_few_files_everything_must_be_gone_since_the_newest_night(
+        self, site: Site, source: Path
+    ) -> None:
+        fill(source, 5)
+        site.backup()
+        empty(source, but=1)
+        assert not site.backup().shrunk
+        empty(source)
+        assert "it holds 0 files (0 B), and held 1 file (10 B)" in site.backup().shrunk[0]
+        accept(site)
+        assert not site.backup().shrunk
 
     def test_or_nine_tenths_of_the_bytes(self, site: Site, source: Path) -> None:
         fill(source, 25)

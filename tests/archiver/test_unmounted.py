@@ -284,6 +284,7 @@ def restored_all(site: Site, source: Path, target: Path) -> Path:
 def test_an_emptied_folder_that_was_no_mount_point_is_let_go(site: Site, source: Path) -> None:
     (source / "cache").mkdir()
     (source / "cache" / "x").touch()
+    (source / "beside").touch()
     site.backup()
     (source / "cache" / "x").unlink()
     (source / "cache").rmdir()
@@ -394,8 +395,9 @@ def test_a_source_that_is_a_symlink_is_told(site: Site, source: Path, tmp_path: 
     assert site.backup().warnings == ()
     source.rename(tmp_path / "larger")
     source.symlink_to(tmp_path / "larger")
-    (warning,) = site.backup().warnings
+    warning, wait = site.backup().warnings
     assert warning.startswith(f"source {source} is a symlink to {tmp_path / 'larger'}: only the symlink")
+    assert wait.startswith("nothing of job job is forgotten")
 
 
 def test_a_disk_that_the_job_leaves_out_by_now_is_no_loss(site: Site, source: Path, mount: Mount) -> None:

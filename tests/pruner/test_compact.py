@@ -192,6 +192,7 @@ def test_of_two_retired_archives_with_the_same_needed_chunks_the_older_goes(chur
     churn.site.amend(records.RetiredRecord(_packs(churn)))
     (churn.source / "file 0").unlink()
     (churn.source / "quiet" / "small").unlink()
+    (churn.source / "empty").touch()  # the source has not lost everything
     churn.night()
     _forget(churn, 1)
     old, new = _packs(churn)
