@@ -93,6 +93,7 @@ def test_a_copy_of_an_old_catalog_hides_no_later_one(shared: SharedVault) -> Non
         shared.night(first, f"later {number}")
     assert oldest.label is not None
     store(shared.vault, copy, replace(oldest.label, job_id=None))
+    store(shared.vault, copy, replace(oldest.label, number=950))
     forge_unnamed(thief, first, 900)
     shared.pass_time()
     again, kinds = rebuilt(shared, first, "again")
