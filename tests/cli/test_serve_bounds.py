@@ -66,7 +66,8 @@ def test_a_thousand_silent_clients_keep_nobody_from_the_keys() -> None:
 def test_the_one_that_waits_longest_goes_and_no_other() -> None:
     with served(most=2) as server, ExitStack() as opened:
         first, second = (opened.enter_context(closing(connected(server))) for _ in range(2))
-        assert asked(first).startswith(b"HTTP/1.1 200")  # so the second waits longer now
+        for connection in (second, first):  # the second waits longer then
+            assert asked(connection).startswith(b"HTTP/1.1 200")
         third = opened.enter_context(closing(connected(server)))
         assert second.recv(1) == b""
         for connection in (first, third):
