@@ -94,7 +94,7 @@ def _wrong_vaults(status: Status) -> Iterator[Concern]:
 
 
 def _losses(status: Status) -> Iterator[Concern]:
-    """What a restore or check found lost or damaged, until it is stored anew or no snapshot needs it.
+    """Concerns about archives that are lost or damaged, until stored anew or needed by no snapshot.
 
     Not where a check of the vault tells of it: until the next one is good.
     """

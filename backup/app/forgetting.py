@@ -193,7 +193,7 @@ def _read(tx: Transaction, every: Sequence[Snapshot]) -> set[int]:
 
 
 def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait | None:
-    """What a job waits for before anything of it is forgotten."""
+    """The question that must be answered before anything of a job is forgotten; None without one."""
     if settings is not None and settings.may_shrink:
         return None
     return next((one for one in waits(tx) if one.job == job), None)

@@ -1,4 +1,4 @@
-"""What the page's group may see of the state directory: a copy of the inventory, and nothing else.
+"""Modes and owners that let the page's group see a copy of the inventory, and nothing else.
 
 Only where `[web]` is configured. The directory can be entered and listed, and the copy that
 `inventory/page_copies.py` makes can be read; the inventory itself, keys, spool and all else stay for their

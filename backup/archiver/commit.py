@@ -116,7 +116,7 @@ class Committer:
         return record, *marks
 
     def _lost(self, tally: Tally) -> list[Lost]:
-        """What sources have lost that lost nearly everything; looked at closely only where it may be so."""
+        """The sources that lost nearly everything; looked at closely only where it may be so."""
         at, job = self._at, self._at.job
         if job.only_streams or not job.sources:
             return []
@@ -131,7 +131,7 @@ class Committer:
         return lost_sources(at, tally, usual)
 
     def _look_at_disks(self, tally: Tally) -> dict[bytes, str]:
-        """What is mounted where and was not known; warns of what took the place of another."""
+        """The mounts that were not known before; warns of one that took the place of another."""
         if not tally.mounted:
             return {}
         from backup.source import disks  # few jobs have mount points

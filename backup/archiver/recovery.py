@@ -23,7 +23,7 @@ from backup.protocols import Clock, Vault
 from backup.transfer.upload import Uploader
 
 _UNFIT: Final = (FormatError, MsgspecError, ArithmeticError, ValueError, LookupError, TypeError)
-"""What is raised where a prepared record cannot be read or applied: nothing that a full disk raises."""
+"""Errors of a prepared record that cannot be read or applied; a full disk raises others."""
 
 
 def recover(

@@ -52,7 +52,7 @@ def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
 
 
 def lost_in(marks: Sequence[Record]) -> tuple[Lost, ...]:
-    """What a snapshot's marks say was lost; nothing where they accept it, too."""
+    """The losses that a snapshot's marks tell of; none where they accept them, too."""
     shrunk = [one for one in marks if isinstance(one, ShrunkRecord)]
     if any(one.accepted for one in shrunk):
         return ()
@@ -86,7 +86,7 @@ def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
 
 
 class _Held(Struct, frozen=True):
-    """What a snapshot held of a source, and at which real path; None where that was not recorded."""
+    """The files and bytes that a snapshot held of a source, and its real path; None if not recorded."""
 
     snapshot: Usual
     count: Count
@@ -111,7 +111,7 @@ class _Look:
         return any(is_lost(now, held.count, by) for by in (0, 1) for held in self._compared(source, by))
 
     def lost(self, source: bytes, now: Count) -> Lost | None:
-        """What it lost beside what the job leaves out by now; None if that is not nearly everything."""
+        """The loss, without what the job leaves out by now; None if that is not nearly everything."""
         for by in (0, 1):
             for held in self._compared(source, by):
                 if is_lost(now, held.count, by):
@@ -142,7 +142,7 @@ class _Look:
         return found
 
     def _recorded(self, source: bytes, snapshot: Usual) -> _Held | None:
-        """What a snapshot says that it held of a source, or of another of the same real path."""
+        """The counts that a snapshot records of a source, or of another with the same real path."""
         counts, roots = _counts_of(snapshot), dict(zip(snapshot.sources, snapshot.roots, strict=False))
         if source in counts:
             return _Held(snapshot, counts[source], roots.get(source))
@@ -150,7 +150,7 @@ class _Look:
         return next((_Held(snapshot, counts[one], roots[one]) for one in same), None)
 
     def _still_meant(self, source: bytes, held: _Held) -> Count:
-        """What a snapshot had of a source, without what the job leaves out by now."""
+        """The counts of a source in a snapshot, without what the job leaves out by now."""
         top = self._roots[source] if held.root is None else held.root
         snapshot = held.snapshot.number
         if held.root is None and entry_at(self._tx, self._number, top, snapshot) is None:

@@ -94,7 +94,7 @@ def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _programs(config: Config) -> Iterator[tuple[str, str]]:
-    """Who runs a program or library as the user who backs up, and its path."""
+    """Programs and libraries that run as the user who backs up: what each is for, and its path."""
     identity = config.identity
     if identity is not None and identity.pkcs11_module:
         yield "the use of the certificate", identity.pkcs11_module
