@@ -100,7 +100,7 @@ def _losses(status: Status) -> Iterator[Concern]:
     """
     checks = (run for run in status.ended if run.kind is RunKind.CHECK and run.outcome is Outcome.FAILED)
     told = {run.vault for run in checks}
-    configured = {one.name for one in status.vaults if one.kind != UNKNOWN}
+    configured = {vault.name for vault in status.vaults if vault.kind != UNKNOWN}
     for vault, count in status.losses.items():
         if vault in told:
             continue

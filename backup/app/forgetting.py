@@ -196,7 +196,7 @@ def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait |
     """The question that must be answered before anything of a job is forgotten; None without one."""
     if settings is not None and settings.may_shrink:
         return None
-    return next((one for one in waits(tx) if one.job == job), None)
+    return next((wait for wait in waits(tx) if wait.job == job), None)
 
 
 def _settings(config: Config, job: JobName) -> JobSettings | None:

@@ -97,7 +97,7 @@ def waiting_up_to(at: RunContext, snapshot: Snapshot) -> list[Snapshot]:
     """The snapshots of a job, up to one of them, that wait for an answer."""
     with at.inventory.reading() as tx:
         every = snapshots.list_snapshots(tx, job=snapshot.job, also_forgotten=True)
-    return [one for one in every if one.waits and one.number <= snapshot.number]
+    return [loss for loss in every if loss.waits and loss.number <= snapshot.number]
 
 
 def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:

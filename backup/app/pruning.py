@@ -104,7 +104,7 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
         grace=timedelta(seconds=settings.prune_grace),
         keep_runs=timedelta(seconds=config.keep_runs),
         stop=at.stop,
-        may_shrink=frozenset(one.name for one in config.jobs if one.may_shrink),
+        may_shrink=frozenset(job.name for job in config.jobs if job.may_shrink),
     )
 
 

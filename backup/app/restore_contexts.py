@@ -51,7 +51,11 @@ def restore_context(
         secret=state.read_secret(),
         key_directory=state.restores,
         askers=opened_vault.traits.requests_at_once,
-        spared=(config.state_dir, state.spool, *(os.fspath(one.path) for one in config.vaults if one.path)),
+        spared=(
+            config.state_dir,
+            state.spool,
+            *(os.fspath(vault.path) for vault in config.vaults if vault.path),
+        ),
         piece=fetched_piece(config.limits.memory),
         openers=frame_openers(config.limits.memory, cores),
         makers=file_makers(config.limits.memory, cores),

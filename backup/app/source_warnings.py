@@ -71,7 +71,7 @@ def _sources(job: JobSettings) -> Iterator[tuple[str, Filters]]:
 
 def _held(source: str, place: str, filters: Filters) -> str | None:
     """The path by which a place lies in a source, of all that lead there, and nothing leaves it out."""
-    return next((one for one in (place, *other_paths(place)) if _holds(source, one, filters)), None)
+    return next((path for path in (place, *other_paths(place)) if _holds(source, path, filters)), None)
 
 
 def _holds(source: str, place: str, filters: Filters) -> bool:

@@ -144,7 +144,7 @@ def _waits(tx: Transaction, config: Config) -> Sequence[Wait]:
         return ()
     from backup.inventory.shrunk import waits
 
-    return waits(tx, may_shrink={one.name for one in config.jobs if one.may_shrink})
+    return waits(tx, may_shrink={job.name for job in config.jobs if job.may_shrink})
 
 
 def _read(tx: Transaction, now: datetime) -> _Rows:

@@ -17,12 +17,12 @@ def unusual_in(tx: Transaction, run: Run) -> list[str]:
     made_snapshot = run.kind is RunKind.BACKUP and run.outcome in {Outcome.DONE, Outcome.PARTIAL}
     if run.job is None or not made_snapshot:
         return []
-    shrunk = [f"unusual: {one}" for one in run.report.get("shrunk") or ()]
+    shrunk = [f"unusual: {sentence}" for sentence in run.report.get("shrunk") or ()]
     night = _figures(run.report)
     if night is None:
         return shrunk
     reports = runs.reports_before(tx, run.job, run.number, limit=NIGHTS)
-    return shrunk + sentences(night, [one for one in map(_figures, reports) if one is not None])
+    return shrunk + sentences(night, [usual for usual in map(_figures, reports) if usual is not None])
 
 
 def sentences(night: Figures, before: Sequence[Figures]) -> list[str]:

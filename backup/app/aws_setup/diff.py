@@ -211,7 +211,7 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
         there = wanted.bucket.name if wanted.bucket else str(wanted.vault)
         steps.append(_delete_place(kind, there, wanted.bucket.owner if wanted.bucket else ""))
     own = wanted.setup.account
-    steps += [_delete_place(one.kind, one.name, own) for one in found.old_places if not one.holds]
+    steps += [_delete_place(place.kind, place.name, own) for place in found.old_places if not place.holds]
     return Plan(tuple(steps), left=tuple(left))
 
 

@@ -151,7 +151,7 @@ def _require_strangers(calls: AwsCalls, bucket: WantedBucket, denial: DeniedErro
             "buckets (s3:ListAllMyBuckets) sees it"
         )
         raise DeniedError(str(denial), advice=f"{doubt}; if it is yours: {denial.advice}") from denial
-    if any(one["Name"] == bucket.name for one in own):
+    if any(listed["Name"] == bucket.name for listed in own):
         raise denial
 
 
