@@ -152,14 +152,18 @@ def test_a_wrong_key_opens_nothing(site: Site, new: Bare) -> None:
         new.rebuild(Wish(trust=Trust(vault=True)))
 
 
+def copied_and_blind(site: Site, folder: Path) -> tuple[Site, Site]:
+    """A copy of the server, and the server itself, which sees nothing that the copy stores."""
+    site.inventory.close()
+    shutil.copytree(site.folder, folder / "copy")
+    copied = replace(site, folder=folder / "copy").reopen()
+    own = [archive.archive_id for archive in list_now(site.vault).archives]
+    return copied, site.reopen(Blindfolded(site.vault, own=own))
+
+
 def test_two_children_of_one_parent(site: Site, new: Bare, tmp_path: Path) -> None:
     """A copy of the server went on by itself: both are named, one is chosen, nothing is merged."""
-    site.inventory.close()
-    shutil.copytree(site.folder, tmp_path / "copy")
-    copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen(
-        Blindfolded(site.vault, own=[one.archive_id for one in list_now(site.vault).archives])
-    )
+    copied, again = copied_and_blind(site, tmp_path)
     copied.clock.sleep(3600)
     theirs, ours = copied.backup(), again.backup()
     with pytest.raises(ForkError, match="two catalogs go on from the same one") as caught:
@@ -180,12 +184,7 @@ def test_copies_that_wrote_unseen_are_named_though_a_full_catalog_came_later(
     site: Site, new: Bare, tmp_path: Path
 ) -> None:
     """Nobody asks for the deltas before it: the other copy's night is not lost without a word."""
-    site.inventory.close()
-    shutil.copytree(site.folder, tmp_path / "copy")
-    copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen(
-        Blindfolded(site.vault, own=[one.archive_id for one in list_now(site.vault).archives])
-    )
+    copied, again = copied_and_blind(site, tmp_path)
     copied.clock.sleep(3600)
     theirs, ours = copied.backup(), again.backup()
     copied.clock.sleep(3600)
@@ -206,12 +205,7 @@ def test_copies_that_wrote_unseen_are_named_though_a_full_catalog_came_later(
 
 
 def test_the_line_decides_a_fork(site: Site, new: Bare, tmp_path: Path) -> None:
-    site.inventory.close()
-    shutil.copytree(site.folder, tmp_path / "copy")
-    copied = replace(site, folder=tmp_path / "copy").reopen()
-    again = site.reopen(
-        Blindfolded(site.vault, own=[one.archive_id for one in list_now(site.vault).archives])
-    )
+    copied, again = copied_and_blind(site, tmp_path)
     copied.backup()
     ours = again.backup()
     new.rebuild(Wish(lines=[line_of(again)]))
