@@ -22,6 +22,7 @@ from backup.errors import SpoolError, UsageError
 from backup.files import file_lock, write_durably
 from backup.format.pack import parse_description
 from backup.model import ArchiveId, ListedArchive, Listing, TreeHash
+from backup.safe_paths import make_folders
 
 _JOURNAL, _LISTING = "journal.json", "listing.json"
 _OTHER = "another rebuild is at work in this state directory"
@@ -74,7 +75,7 @@ class Journal:
     def opened(cls, folder: str, vault: str) -> Iterator[Journal]:
         """The folder's journal, alone. `LockedError`; `UsageError` when it is of another vault."""
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            make_folders(folder)
             lock = file_lock(os.path.join(folder, "lock"), told=_OTHER)
         except OSError as error:
             raise SpoolError(f"{folder} cannot be made: {error.strerror}") from error

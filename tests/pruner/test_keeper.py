@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -113,6 +115,49 @@ def test_no_catalog_is_retrieved_twice(kept: Kept) -> None:
     assert report.deleted.archives == 1
     assert sorted(vault.asked) == sorted({*kept.catalogs()})
     assert not (kept.keeper.folder / "asked").exists()
+
+
+class Looking(Asked):
+    """A vault that looks, each time that it is asked for an archive, at what others might see of a folder."""
+
+    folder: Path
+    seen: ClassVar[dict[str, int]] = {}
+
+    def request_retrieval(self, *given: Any, **named: Any) -> RetrievalId:
+        for path in self.folder.rglob("*"):
+            name = path.relative_to(self.folder).parts
+            self.seen["/".join(name)] = path.lstat().st_mode & 0o7777
+        return super().request_retrieval(*given, **named)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022])
+def test_its_folder_is_for_its_owner_alone_whatever_the_umask(kept: Kept, umask: int) -> None:
+    """What lay between the state directory and the journals had the mode of the umask."""
+    kept.clock.advance(FLOOR + DAY)
+    vault = Looking(kept.vault)
+    Looking.folder, Looking.seen = kept.folder / "keepers", {}
+    place = Looking.folder / "state" / "keeper" / "cold"
+    keeper = dataclasses.replace(kept.keeper, vault=vault, folder=place)
+    before = os.umask(umask)
+    try:
+        assert keeper.only().deleted.archives == 1
+    finally:
+        os.umask(before)
+    family = "state/keeper/cold/asked/family"
+    assert {"state", "state/keeper/cold/list", family, f"{family}/lock"} <= Looking.seen.keys()
+    assert any(name.rpartition("/")[0] == "state/keeper/cold/asked" for name in Looking.seen)
+    assert {name: mode for name, mode in Looking.seen.items() if mode & 0o077} == {}
+
+
+def test_what_servers_share_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with KeeperFolder.opened(str(tmp_path / "keeper" / "cold")) as folder:
+            folder.share(InventoryId(bytes(16)))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.rglob("*")} == {0}
+    assert len(list(tmp_path.rglob("asked/*"))) == 1
 
 
 class WithoutList(FaultyVault):

@@ -24,6 +24,7 @@ from backup.owners import make_private
 from backup.pruner.keeper.lineages import pair_of
 from backup.pruner.keeper.report import InventoryReport
 from backup.rebuilder.journal import PACK
+from backup.safe_paths import make_folders
 
 _OTHER = "another `nightvault prune --delete-only` is at work in this state directory"
 
@@ -61,7 +62,7 @@ class KeeperFolder:
     def opened(cls, path: str) -> Iterator[KeeperFolder]:
         """The folder, alone, without leftovers. `LockedError`."""
         try:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            make_folders(os.path.dirname(path))
             make_private(path)
             lock = file_lock(os.path.join(path, "lock"), told=_OTHER)
         except OSError as error:
@@ -91,7 +92,7 @@ class KeeperFolder:
     def share(self, inventory_id: InventoryId) -> None:
         """Give a server's rebuilds what came down to see who follows whom: it is not retrieved twice."""
         asked = self.asked(inventory_id)
-        os.makedirs(asked, mode=0o700, exist_ok=True)
+        make_folders(asked)
         with suppress(FileNotFoundError):
             for name in os.listdir(self.family):
                 if name.endswith(PACK):
