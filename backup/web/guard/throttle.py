@@ -1,10 +1,10 @@
 """How often a login may fail: by name, and in all; nobody is locked out for good.
 
-After thirty failures within a minute, of any names, nobody logs in by a new browser until it is over.
-
 After a few failures a name rests, for a time that doubles up to five minutes; attempts meanwhile are not
-looked at. A browser in which that user has logged in before is counted by itself, so that a stranger who
-keeps guessing does not keep the owner out.
+looked at. After thirty failures within a minute, of any names, nobody logs in by a new browser until it is
+over: no more passwords than these are tried, and no more work is done for strangers. A browser in which that
+user has logged in before, or set a password by a link, is counted by itself, so that a stranger who keeps
+guessing does not keep the owner out: a link is made on the server.
 """
 
 from __future__ import annotations

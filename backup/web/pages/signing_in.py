@@ -73,7 +73,7 @@ async def show_welcome(request: Request) -> Response:
 
 
 async def welcome(request: Request) -> Response:
-    """Set a password by a link, once."""
+    """Set a password by a link, once; the browser is known from then on: no guessing keeps it out."""
     context, form = context_of(request), await read_form(request)
     link, password, now = form.get("link", "")[:128], form.get("password", ""), context.clock.now()
     name = context.accounts.user_of_link(link, now)
@@ -87,7 +87,9 @@ async def welcome(request: Request) -> Response:
     if context.accounts.use_link(link, hashed, now) is None:  # another request was quicker
         return _no_link(request)
     context.accounts.note(name, "set a password by a link", now)
-    return RedirectResponse("/login", 303)
+    answer = RedirectResponse("/login", 303)
+    set_cookie(answer, BROWSER, context.accounts.know_browser(name, now), has_tls=context.settings.has_tls)
+    return answer
 
 
 def _no_link(request: Request) -> Response:

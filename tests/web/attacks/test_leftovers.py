@@ -72,6 +72,35 @@ def test_guessing_is_slowed_down_and_the_owner_is_not_kept_out(web_page: Page) -
     assert web_page.stranger().post("/login", {"name": "ada", "password": PASSWORD}).status == 303
 
 
+def test_a_stranger_who_guesses_any_names_keeps_out_new_browsers_and_no_link(web_page: Page) -> None:
+    """Thirty failures a minute kept the owner out of a new browser, and no way was left but to wait."""
+    accounts, clock = web_page.context.accounts, web_page.context.clock
+    known, guesser, new = web_page.login(), web_page.stranger(), web_page.stranger()
+    right = {"name": NAME, "password": PASSWORD}
+    clock.sleep(60)
+    for minute in range(2):
+        guessed = [
+            guesser.post("/login", {"name": f"n{minute}-{number}", "password": "a guess"}).status
+            for number in range(31)
+        ]
+        assert guessed == [403] * 30 + [429]
+        kept_out = new.post("/login", right)
+        assert (kept_out.status, kept_out.headers["Retry-After"]) == (429, "60")
+        assert "too many attempts: wait 60 seconds" in kept_out.text
+        assert known.post("/login", right).status == 303
+        clock.sleep(60)
+    for number in range(31):
+        guesser.post("/login", {"name": f"last-{number}", "password": "a guess"})
+    accounts.add_user("lea", Role.VIEWER, None, clock.now())
+    link = accounts.make_link("lea", clock.now())
+    chosen = {"name": "lea", "password": "chosen by a link"}
+    assert new.post("/welcome", {"link": link, "password": chosen["password"]}).status == 303
+    assert web_page.stranger().post("/login", chosen).status == 429
+    assert new.post("/login", right).status == 429, "it is known as lea's, and nobody else's"
+    assert new.post("/login", chosen).status == 303
+    accounts.remove_user("lea")
+
+
 def test_a_token_reads_within_its_scope_until_it_expires(web_page: Page) -> None:
     accounts, clock = web_page.context.accounts, web_page.context.clock
     secret = accounts.add_token("mon", NAME, Scope.METRICS, clock.now() + timedelta(hours=1), clock.now())
