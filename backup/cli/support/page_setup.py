@@ -61,9 +61,9 @@ def serve(
             say("nobody may log in yet: `nightvault web user add NAME`")
         options = server_options(build(context), **_tls(settings))
         with _listening(settings.listen) as sock:
-            say(f"the page listens on {_shown(settings, sock)}")
             if os.geteuid() == 0:
                 say(_AS_ROOT)
+            say(f"the page listens on {_shown(settings, sock)}")
             run(options, sock)
     finally:
         context.close()
