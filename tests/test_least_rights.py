@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from msgspec.structs import replace as replace_setup
 
 import backup.app.vaults
@@ -21,6 +22,7 @@ from backup.app.clock import SystemClock
 from backup.emulator.core.evaluate import Asked, Policies, judge
 from backup.emulator.core.policy import Principal, parse_policy
 from tests.support.clocks import EmulatorClock
+from tests.support.emulated import REPOSITORY
 from tests.support.local_account import KEEPER_ROLE, PRUNE_ROLE, ROLES
 from tests.support.servers import Cloud, Server, replace, running_cloud
 from tests.support.trees import assert_same_tree
@@ -337,3 +339,43 @@ def test_the_bucket_policy_stops_even_who_may_do_more() -> None:
     overwriting = {key: value for key, value in safe.items() if key != "s3:if-none-match"}
     asked = Asked("s3:PutObject", OURS, "123456789012", overwriting)
     assert judge(asked, user, Policies(everything, of_resource=[policy])) is not None
+
+
+def test_an_upload_that_names_no_class_cannot_be_told_from_the_end_of_one_in_parts() -> None:
+    """So the bucket policy lets it in, which docs/aws.md says: a rule against it would end no upload."""
+    made = documents(replace_setup(SETUP, bucket=BUCKET))
+    shipped = parse_policy(json.dumps(made["bucket"]), "bucket")
+    statements = json.loads(json.dumps(made["bucket"]))["Statement"]
+    for one in statements:
+        one["Condition"].pop("Null", None)  # "no class" is another class by then
+    strict = parse_policy(json.dumps({"Statement": statements}), "strict")
+    everything = parse_policy('{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}', "admin")
+    user = Principal("123456789012", "arn:aws:iam::123456789012:user/admin", None)
+    safe = {"aws:SecureTransport": "true", "s3:if-none-match": "*", "s3:ObjectCreationOperation": "true"}
+    asked = Asked("s3:PutObject", OURS, "123456789012", safe)  # the same of both
+    assert judge(asked, user, Policies(everything, of_resource=[shipped])) is None
+    assert judge(asked, user, Policies(everything, of_resource=[strict])) is not None
+    said = " ".join((REPOSITORY / "docs" / "aws.md").read_text().split())
+    assert "an upload that names none is stored in STANDARD" in said
+
+
+def test_the_bucket_policy_on_an_emulated_aws(cloud: Cloud) -> None:
+    """Another class is refused; none is let in, as are uploads in parts, at whose end no class is named."""
+    s3, data = cloud.admin("s3"), {"Bucket": "example", "Key": "web1/data/1", "IfNoneMatch": "*"}
+    place = replace_setup(BUCKET, is_plain=True)
+    s3.create_bucket(Bucket="example", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    policy = documents(replace_setup(SETUP, bucket=place))["bucket"]
+    s3.put_bucket_policy(Bucket="example", Policy=json.dumps(policy))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.put_object(**data, Body=b"x", StorageClass="STANDARD")
+    s3.put_object(**data, Body=b"x")
+    assert "StorageClass" not in s3.head_object(Bucket="example", Key="web1/data/1"), "STANDARD"
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3.create_multipart_upload(Bucket="example", Key="web1/data/2", StorageClass="GLACIER")
+    data["Key"] = "web1/data/2"
+    upload = s3.create_multipart_upload(Bucket="example", Key=data["Key"], StorageClass="DEEP_ARCHIVE")
+    where = {"Bucket": "example", "Key": data["Key"], "UploadId": upload["UploadId"]}
+    part = s3.upload_part(**where, PartNumber=1, Body=b"y")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**data, UploadId=upload["UploadId"], MultipartUpload=parts)
+    assert s3.head_object(Bucket="example", Key=data["Key"])["StorageClass"] == "DEEP_ARCHIVE"

@@ -23,6 +23,7 @@ from backup.app.aws_setup.documents import (
     restore_policy,
 )
 from tests.support.command_line import ACCOUNT, ANCHOR, identity_settings, run, run_json
+from tests.support.emulated import REPOSITORY
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/backup/Writer"
 PRUNER = f"arn:aws:iam::{ACCOUNT}:role/backup/Pruner"
@@ -82,6 +83,9 @@ def test_what_is_an_administrators_right_is_said(config: Path) -> None:
     assert "for administrators alone" in result.stderr
     assert "for administrators alone" in run("--config", config, "aws", "policy").stdout
     assert "administrators" not in run("--config", config, "aws", "policy", "--only", "backup").stderr
+    page = " ".join((REPOSITORY / "docs" / "aws.md").read_text().split())
+    assert "Give them to nobody whom you would not make an administrator" in page
+    assert "no administrator" not in page, "for whom it was said to be"
 
 
 def test_only_prints_json_alone_for_a_file(config: Path) -> None:
