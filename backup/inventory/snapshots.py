@@ -102,6 +102,11 @@ class Snapshot(Struct, frozen=True):
         """Whether nothing of its job is deleted before somebody accepts it."""
         return bool(self.lost) and not self.is_accepted
 
+    @property
+    def tops(self) -> tuple[_Path, ...]:
+        """The paths at which it has what each of its sources held: real ones, where they are recorded."""
+        return (*self.roots, *self.sources[len(self.roots) :])
+
     def fits(self, tags: TagSets) -> bool:
         """Whether the filter lets it through."""
         having = frozenset(self.tags)

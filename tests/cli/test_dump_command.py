@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sqlite3
 import stat
 import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,16 @@ def test_paths_are_named_as_the_config_spells_a_source_behind_a_symlink(
     assert (tmp_path / "out" / "b.bin").exists()
     server.restore(tmp_path / "some", f"{spelled}/a.txt")
     assert "has no" in server.fails(2, "ls", f"latest:{spelled}/nothing")
+    (tmp_path / "link").unlink()  # as on a new machine
+    assert server.json("ls", f"latest:{spelled}/deep") == listed
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    assert server.json("ls", f"latest:{spelled}/deep") == listed
+    with closing(sqlite3.connect(server.state / "inventory.sqlite")) as database, database:
+        database.execute("UPDATE snapshots SET roots = NULL")  # as 0.1.0 left it
+    assert "has no" in server.fails(2, "ls", f"latest:{spelled}/deep")
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(server.source.parent)
+    assert server.json("ls", f"latest:{spelled}/deep") == listed
 
 
 @pytest.mark.parametrize("linked", [False, True])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.format.rows import pack_u64
@@ -221,3 +226,127 @@ def test_what_moves_while_it_is_listed_is_not_listed(
 def few_handles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are open, and are closed and opened again all the time."""
     monkeypatch.setattr("backup.restorer.target.trail.MOST_OPEN", 2)
+
+
+# A source behind a symlink.
+
+
+class Linked(Struct):
+    """A job whose source is named through a symlink; restored whole below `out`, with more beside it."""
+
+    site: Site
+    link: Path  # above the source, as the job names it
+    real: Path  # where that leads
+    out: Path
+
+    @classmethod
+    def made(cls, site: Site, source: Path, out: Path) -> Linked:
+        """Backed up and restored; each directory of the target has an `extra` that no snapshot has."""
+        real, link = source / "disk" / "srv", source / "link"
+        (real / "www" / "sub").mkdir(parents=True)
+        (real / "www" / "sub" / "page").write_text("page")
+        (real / "beside").mkdir()
+        link.symlink_to(real)
+        site = site.with_job(sources=[link / "www"])
+        site.backup()
+        site.restore("latest", out, path=b"/")
+        made = cls(site, link, real, out)
+        for folder in (out, *(one for one in out.rglob("*") if one.is_dir())):
+            (folder / "extra").mkdir()
+        return made
+
+    def there(self, path: Path) -> Path:
+        """A path of the source's machine below the target."""
+        return self.out / path.relative_to("/")
+
+    def listed(self, base: Path | str = "/", out: Path | None = None) -> set[str]:
+        """The extraneous entries of a restore with `--delete`, by their absolute paths."""
+        with way_to(str(out or self.out)) as way:
+            plan = plan_restore(
+                self.site.snapshot(),
+                os.fsencode(base),
+                self.site.restore_world,
+                Choice(delete=True),
+                target=way,
+            )
+        return {os.path.join(out or self.out, os.fsdecode(path)) for path in plan.confirmed.extraneous}
+
+
+def test_what_a_source_behind_a_symlink_does_not_have_goes(site: Site, source: Path, out: Path) -> None:
+    """Judged was what lies below the name that the job has for it, where no snapshot has anything."""
+    linked = Linked.made(site, source, out)
+    www = linked.there(linked.real / "www")
+    assert linked.listed() == {str(www / "extra"), str(www / "sub" / "extra")}
+    assert linked.listed(linked.real / "www", www) == linked.listed()
+    report = finish(linked.site, www, planned(linked.site.with_job(sources=[linked.real / "www"]), www))
+    assert (report.removed, report.problems) == (2, ())
+    assert sorted(path.name for path in www.rglob("*")) == ["page", "sub"]
+    assert (www.parent / "extra").exists()
+
+
+def test_nothing_goes_where_the_symlink_was_and_a_directory_is(site: Site, source: Path, out: Path) -> None:
+    """There are other files by now, which that job never read."""
+    linked = Linked.made(site, source, out)
+    place = linked.there(linked.link)
+    (place / "www" / "sub" / "other").mkdir(parents=True)
+    assert not [one for one in linked.listed() if one.startswith(str(place))]
+
+
+def test_nothing_goes_where_a_symlink_is_now(site: Site, source: Path, out: Path, tmp_path: Path) -> None:
+    """In place of the real directory, or of its parent: what it leads to is no part of the target."""
+    linked = Linked.made(site, source, out)
+    for place in (linked.there(linked.real / "www"), linked.there(linked.real)):
+        elsewhere = tmp_path / f"elsewhere-{place.name}"
+        place.rename(elsewhere)
+        place.symlink_to(elsewhere)
+        assert linked.listed() == set()
+        place.unlink()
+        elsewhere.rename(place)
+    assert len(linked.listed()) == 2
+
+
+def test_a_source_that_is_itself_a_symlink_has_nothing_to_be_judged(
+    site: Site, source: Path, out: Path
+) -> None:
+    linked = Linked.made(site, source, out)
+    linked.site = site.with_job(sources=[linked.link])
+    linked.site.backup()
+    place = linked.there(linked.link)
+    (place / "www").mkdir(parents=True)
+    assert linked.listed() == set()
+
+
+def test_each_snapshot_goes_by_where_its_sources_led_then(site: Site, source: Path, out: Path) -> None:
+    linked = Linked.made(site, source, out)
+    linked.real.rename(source / "moved")
+    linked.link.unlink()
+    linked.link.symlink_to(source / "moved")
+    www = linked.there(linked.real / "www")
+    assert linked.listed() == {str(www / "extra"), str(www / "sub" / "extra")}
+    linked.site.backup()
+    assert linked.listed() == set(), "the newest snapshot has nothing there, and is asked for nothing there"
+
+
+def test_a_snapshot_of_an_older_version_goes_by_the_names_of_its_sources(
+    site: Site, source: Path, out: Path
+) -> None:
+    linked = Linked.made(site, source, out)
+    with closing(sqlite3.connect(site.folder / "inventory.sqlite")) as database, database:
+        database.execute("UPDATE snapshots SET roots = NULL")
+    assert linked.listed() == set()
+    assert linked.site.snapshot().tops == (os.fsencode(linked.link / "www"),)
+
+
+@given(st.lists(st.sampled_from(["link", "disk", "srv", "www", "sub", "new"]), min_size=1, max_size=6))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_outside_the_roots_is_ever_listed(known: Linked, steps: list[str]) -> None:
+    place = known.there(known.link.parent).joinpath(*steps)
+    if not place.is_dir():
+        place.mkdir(parents=True)
+    for one in known.listed():
+        assert Path(one).is_relative_to(known.there(known.real / "www")), one
+
+
+@pytest.fixture
+def known(site: Site, source: Path, out: Path) -> Linked:
+    return Linked.made(site, source, out)

@@ -69,9 +69,10 @@ def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
 
 
 def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
-    """A path as the snapshot has it: at or below a source behind a symlink, by where that leads now.
+    """A path as the snapshot has it: at or below a source behind a symlink, by where that led then.
 
-    The path itself, where the snapshot has it, or does not have the other either.
+    By where it leads now, if that was not recorded. The path itself, where the snapshot has it, or does not
+    have the other either.
     """
     from backup.inventory.entries import entry_at
 
@@ -80,11 +81,12 @@ def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
         return path
     from backup.source.roots import resolved  # rarely
 
-    path = path.rstrip(b"/")
+    path, roots = path.rstrip(b"/"), dict(zip(snapshot.sources, snapshot.roots, strict=False))
     for source in sorted(snapshot.sources, key=len, reverse=True):
         stem = source.rstrip(b"/")
         if path == stem or path.startswith(stem + b"/"):
-            other = resolved(source).rstrip(b"/") + path[len(stem) :]
+            root = roots.get(source) or resolved(source)
+            other = root.rstrip(b"/") + path[len(stem) :]
             if entry_at(tx, job, other, number) is not None:
                 return other
     return path

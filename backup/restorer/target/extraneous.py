@@ -1,9 +1,9 @@
 """Extraneous entries: those below restored directories that the snapshot does not have (rsync's `--delete`).
 
 They are listed before the restore, and only listed ones are removed. Listed are only entries of directories
-that were chosen as a whole and lie at or below the snapshot's sources: nothing is judged that no job ever
-read. Excluded by patterns, unreadable at backup time, on other file systems, nightvault's own state, or a
-vault: these stay.
+that were chosen as a whole and lie at or below the snapshot's sources, by the real paths that those had then:
+nothing is judged that no job ever read. Excluded by patterns, unreadable at backup time, on other file
+systems, nightvault's own state, or a vault: these stay.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ExtraneousFinder:
         self.left: list[bytes] = []  # directories below the target that are other mounts, and left alone
         self._existing = existing
         self._stem = base.rstrip(b"/")
-        self._chosen = {path for path in chosen if any(is_below(path, source) for source in snapshot.sources)}
+        self._chosen = {path for path in chosen if any(is_below(path, top) for top in snapshot.tops)}
         self._sieve = sieve
         self._kept = [*spared, *(problem.path for problem in snapshot.problems)]
         self._entered = entered
