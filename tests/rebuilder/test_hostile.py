@@ -21,6 +21,7 @@ from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys
 from tests.support.catalogs import catalogs, kinds, remove, spoil
 from tests.support.doubles import Blindfolded, ManualClock
+from tests.support.keeping import keeper_of
 from tests.support.rebuilding import Bare, archive_file, bare, line_of, rows
 from tests.support.wholeness import list_now
 
@@ -191,6 +192,8 @@ def test_copies_that_wrote_unseen_are_named_though_a_full_catalog_came_later(
     replace(again, most_deltas=1).backup()
     packs = {one.archive_id: one.label.pack_id.hex() for one in list_now(site.vault).archives if one.label}
     both = [packs[ArchiveId(one.catalog)] for one in (theirs, ours)]
+    again.clock.sleep(40 * 86400)
+    assert "is there twice" in keeper_of(site, tmp_path / "keeper").only().stopped
     report = new.rebuild()
     told = [one.detail for one in report.suspicions if one.kind == "newer"]
     assert [pack for pack in both if any(pack in detail for detail in told)] == both
