@@ -97,6 +97,20 @@ def test_a_woken_server_with_low_numbers_stops_the_prune(shared: SharedVault) ->
     assert_same_tree(of_heir, shared.folder / "out heir")
 
 
+def test_a_woken_server_before_a_second_rebuild_stops_the_prune(shared: SharedVault) -> None:
+    """Its catalog's number is below all that the second heir knows, and it is from before that one's mark."""
+    first = shared.first(NIGHTS)
+    files = _take_away(first)
+    heir = replace(shared.heir(first, "heir"), most_deltas=1)
+    old = _blind(shared, first)
+    for number in range(4):
+        shared.night(heir, f"of the heir {number}")
+    _wake(shared, old, files)
+    again = shared.heir(heir, "second heir")
+    shared.night(again, "of that one")
+    _assert_stops(shared, again, "does not know")
+
+
 @pytest.mark.parametrize("shared", ["directory"], indirect=True)
 def test_a_woken_server_whose_clock_is_behind_stops_the_prune(shared: SharedVault) -> None:
     """L4: a directory's dates are those of whoever writes into it; its numbers are low as well."""
