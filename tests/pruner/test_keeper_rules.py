@@ -9,6 +9,7 @@ import pytest
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from backup.format.enrolment import HeirMark
 from backup.inventory.archives import ArchiveState
 from backup.inventory.pruning import Condemnation, StoredArchive
 from backup.inventory.shrunk import Wait
@@ -311,6 +312,29 @@ def test_catalogs_of_an_heir_count() -> None:
     (lineage,) = lineages(Listing(NOW, [FULL, DELTA, beside]), known)
     assert (lineage.inventories, lineage.newest) == (frozenset({OURS, THEIRS}), THEIRS)
     assert_stops(lineage, state(), state(), "not part of the state")
+
+
+def test_what_a_server_wrote_when_its_heir_was_at_work_counts() -> None:
+    """It is older than where the state begins, and the heir knew nothing of it."""
+    full = catalog(3, NOW - 50 * DAY, full=True)
+    known = family(BEFORE)
+    known.accept(OURS, BEFORE)
+    newest = replace(state(), applied={full.archive_id: JOB}, bases={JOB: full.archive_id})
+    for at, counts in ((NOW - 95 * DAY, False), (NOW - 70 * DAY, True)):
+        theirs = catalog(9, at, inventory=BEFORE)
+        (lineage,) = lineages(Listing(NOW, [FULL, DELTA, full, theirs]), known)
+        if counts:
+            assert_stops(lineage, newest, newest, "not part of the state")
+        else:
+            require_covered(lineage, newest, newest)
+
+
+@pytest.mark.parametrize("heir", [OURS, THEIRS])
+def test_a_mark_that_no_catalog_proves_replaces_nobody(heir: InventoryId) -> None:
+    """Anybody may leave one: a server may be named as its own heir."""
+    mark = HeirMark(OURS, heir, SIGNER, bytes(64)).to_text()
+    left = ListedArchive(ArchiveId("a mark"), mark, None, 1, None, NOW - 100 * DAY)
+    require_covered(server(FULL, DELTA, catalog(0, NOW - 95 * DAY), left), state(), state())
 
 
 def test_catalogs_of_a_job_that_was_not_rebuilt_count() -> None:
