@@ -1,3 +1,8 @@
 """nightvault: sealed, deduplicated nightly backups into cold storage."""
 
-__version__ = "0.1.0"
+try:
+    from backup.built import VERSION  # an installed wheel's: hatch_build.py
+except ImportError:
+    VERSION = "0.2.0.dev0"
+
+__version__ = VERSION

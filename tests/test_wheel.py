@@ -12,8 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from backup.cli import COMMANDS
+from hatch_build import version_of_build
 from tests.support.emulated import REPOSITORY
 
 MANY = 2_100  # small files for which a second process is worth its while
@@ -54,7 +56,38 @@ def test_what_is_in_it(wheel: Path) -> None:
         "zsh/site-functions/_nightvault",
         "fish/vendor_completions.d/nightvault.fish",
     }
+    assert version_of_build(str(REPOSITORY)).split(".d2")[0] in wheel.name
     assert not [name for name in names if "tests/" in name or "/test_" in name or name.endswith(".pyc")]
+
+
+def test_each_commit_builds_another_version(tmp_path: Path) -> None:
+    """`pip install --upgrade` of a later build takes it: packaging's order is pip's."""
+
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=ada", "-c", "user.email=ada@example.com"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    def version() -> Version:
+        return Version(version_of_build(str(tmp_path)))
+
+    source = tmp_path / "backup" / "__init__.py"
+    source.parent.mkdir()
+    source.write_text('VERSION = "0.2.0.dev0"\n')
+    assert str(version()) == "0.2.0.dev0"
+    git("init", "-q")
+    found = [version()]
+    for number in range(11):
+        git("add", ".")
+        git("commit", "-q", "-m", f"change {number}", "--allow-empty")
+        found.append(version())
+    source.write_text('VERSION = "0.2.0.dev0"  # changed\n')
+    found.append(version())
+    assert found == sorted(set(found))
+    assert found[-1] < Version("0.2.0")
+    source.write_text('VERSION = "0.2.0"\n')
+    assert version() == Version("0.2.0")
+    (tmp_path / "PKG-INFO").write_text("Metadata-Version: 2.4\nName: nightvault\nVersion: 0.2.0.dev7+gabc\n")
+    assert str(version()) == "0.2.0.dev7+gabc"
 
 
 def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ class Pruning(RuleBasedStateMachine):
     def undelete(self) -> None:
         self.world.undelete()
 
+    @rule()
+    def say_it_is_right(self) -> None:
+        self.world.say_it_is_right()
+
     @rule(days=st.sampled_from([1, 2, 5, 40]))
     def days_pass(self, days: int) -> None:
         self.world.pass_time(days * DAY)

@@ -19,6 +19,8 @@ from backup.archiver.amend import Amender, amending
 from backup.format import records
 from backup.format.pack import parse_header
 from backup.inventory.runs import JobRow, RunKind, find_job, list_jobs
+from backup.inventory.shrunk import accepting, waits
+from backup.inventory.snapshots import get_snapshot
 from backup.inventory.times import micros
 from backup.model import (
     ArchiveId,
@@ -139,6 +141,13 @@ class World(JudgedBesideOthers):
             jobs = {one.number: one for one in self._jobs()}
             for job, some in said_by_jobs(chosen, jobs):
                 amender.amend(RunKind.PRUNE, job, some, {})
+
+    def say_it_is_right(self) -> None:
+        """A person accepts each snapshot in which a source lost all of its files."""
+        with self.site.inventory.reading() as tx:
+            waiting = [(wait.job, get_snapshot(tx, wait.snapshot)) for wait in waits(tx)]
+        for job, snapshot in waiting:
+            self._amend(job, accepting(snapshot.number), kind=RunKind.MARK)
 
     def _amending(self) -> AbstractContextManager[Amender]:
         return amending(self.site.keys, self.site.world, self.site.job.sending)
@@ -316,6 +325,7 @@ class World(JudgedBesideOthers):
         self.reopen()
         self.jump(-self.skew)
         self.vault.refuses_until = None
+        self.say_it_is_right()
         for _ in range(12):
             self.pass_time(100 * DAY)
             if (
