@@ -116,19 +116,19 @@ class Committer:
         return record, *marks
 
     def _lost(self, tally: Tally) -> list[Lost]:
-        """The sources that lost nearly everything; looked at closely only where it may be so."""
+        """The sources and streams that lost nearly everything; looked at closely only where it may be so."""
         at, job = self._at, self._at.job
-        if job.only_streams or not job.sources:
-            return []
-        if tally.problems and len(job.sources) == 1:
-            tally.by_source = [(tally.files, tally.bytes)]
+        sources = () if job.only_streams else job.sources
+        if tally.problems and len(sources) == 1:
+            tally.by_source = [(tally.files - tally.streams[0], tally.bytes - tally.streams[1])]
         with at.context.inventory.reading() as tx:
             usual = usual_snapshots(tx, at.row.number)
-        if all(_is_as_full(job.sources, tally.by_source, one) for one in usual):
+        are_full = all(_is_as_full(sources, tally.by_source, one) for one in usual) if sources else True
+        if are_full and not tally.by_stream:
             return []
-        from backup.archiver.shrinking import lost_sources  # rarely
+        from backup.archiver.shrinking import lost_sources, lost_streams  # rarely
 
-        return lost_sources(at, tally, usual)
+        return [*([] if are_full else lost_sources(at, tally, usual)), *lost_streams(at, tally, usual)]
 
     def _look_at_disks(self, tally: Tally) -> dict[bytes, str]:
         """The mounts that were not known before; warns of one that took the place of another."""

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from backup.format.records import MOST
 from backup.inventory.runs import Outcome
-from backup.model import JobName, Problem, SnapshotId, VaultName
+from backup.model import KIB, JobName, Problem, SnapshotId, VaultName
 from backup.source.roots import resolved
 
 _KIND = 0o170000
@@ -20,6 +20,8 @@ _Path = bytes  # a count is called so below
 
 LEAST_FILES: Final = 20
 """A source that had fewer files loses nearly everything by a few of them: there it takes all."""
+LEAST_STREAM: Final = 64 * KIB
+"""A stream of fewer bytes (a list, the dump of an empty database) may lose most of them by chance."""
 _PART: Final = 10  # fewer than one of so many is left
 
 Count = tuple[int, int]
@@ -42,6 +44,8 @@ class Tally(Struct):
     mounted: list[_Path] = field(default_factory=list)  # where other file systems are mounted
     by_source: Sequence[Count] = ()  # files and bytes of each source; empty: not known
     roots: Sequence[_Path] = ()  # the real path of each source: where the new snapshot has what it holds
+    streams: Count = _NONE  # of `files` and `bytes`: those of streams, which are no source's
+    by_stream: dict[_Path, int] = field(default_factory=dict)  # bytes of each that this run brought
 
     def see(self, found: os.stat_result) -> None:
         """Count an entry of the sources; directories do not count as files."""
@@ -58,6 +62,11 @@ class Tally(Struct):
         self.entries += files
         self.files += files
         self.bytes += size
+
+    def see_stream(self, size: int) -> None:
+        """Count a stream of the snapshot."""
+        self.files, self.bytes = self.files + 1, self.bytes + size
+        self.streams = self.streams[0] + 1, self.streams[1] + size
 
     def limit(self) -> None:
         """Hold sizes to what a record holds: holes of sparse files may add up to more."""
@@ -142,3 +151,8 @@ def is_lost(now: Count, before: Count, by: int) -> bool:
     if before[0] < LEAST_FILES:
         return now[0] == 0 < before[0]
     return now[by] * _PART < before[by]
+
+
+def is_stream_lost(now: int, before: int) -> bool:
+    """Whether a stream has lost nearly everything, by its bytes; one that holds none is meant to."""
+    return before >= LEAST_STREAM and 0 < now * _PART < before

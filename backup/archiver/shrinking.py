@@ -1,7 +1,7 @@
 """Sources that have lost nearly everything: files and bytes of each are counted, and compared with before.
 
-A disk that is not there, and a folder that was emptied or replaced by a symlink, look like a deletion. What
-was there before is worth keeping until somebody has looked.
+Streams are compared by their bytes. A disk that is not there, and a folder that was emptied or replaced by a
+symlink, look like a deletion. What was there before is worth keeping until somebody has looked.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.report import LEAST_FILES, BackupReport, Count, Tally, is_lost
+from backup.archiver.report import LEAST_FILES, BackupReport, Count, Tally, is_lost, is_stream_lost
 from backup.archiver.settings import BackupJob, OpenBackup
 from backup.format.catalog import Record, ShrunkRecord
 from backup.inventory import mounts
 from backup.inventory.connections import Transaction
 from backup.inventory.entries import entry_at
 from backup.inventory.runs import Outcome
-from backup.inventory.shrunk import count_below, files_below, lost_of, lost_text
+from backup.inventory.shrunk import count_below, file_size, files_below, lost_of, lost_text
 from backup.inventory.snapshots import Lost, Usual
 from backup.model import EntryKind, JobName
 from backup.source.filters import Filters
@@ -48,6 +48,17 @@ def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
             ):
                 found.append(lost)
     tally.by_source = counts
+    return found
+
+
+def lost_streams(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[Lost]:
+    """The streams of this run that lost nearly everything: a dump of an emptied database ends well, too."""
+    found: list[Lost] = []
+    with at.context.inventory.reading() as tx:
+        for path, now in tally.by_stream.items():
+            before = max((file_size(tx, at.row.number, path, one.number) for one in usual), default=0)
+            if is_stream_lost(now, before):
+                found.append(Lost(path, 1, now, 1, before))
     return found
 
 

@@ -75,8 +75,7 @@ class Streams:
             if is_excluded(self._job, path):
                 self._staged.remove(path, live, is_directory=False)
                 continue
-            self._tally.files += 1
-            self._tally.bytes += live.size
+            self._tally.see_stream(live.size)
 
     def _live_below(self, directory: bytes) -> Iterator[tuple[bytes, LiveEntry]]:
         for live in map(LiveEntry._make, self._staged.live(directory)):
@@ -102,8 +101,8 @@ class Streams:
         entry = self._entry(directory, name, EntryKind.FILE, 0o600, content.size)
         self._staged.add(entry, Hint(), replaces=live, content_id=content.content_id, chunks=content.chunks)
         self._saved.add(path)
-        self._tally.files += 1
-        self._tally.bytes += content.size
+        self._tally.see_stream(content.size)
+        self._tally.by_stream[path] = content.size
         if self._job.only_streams and live is not None:
             self._tally.files -= 1
             self._tally.bytes -= live.size

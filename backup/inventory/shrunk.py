@@ -129,6 +129,15 @@ def files_below(
     return raw_rows(tx, sql, (job, *_tree(path), int(EntryKind.DIRECTORY), snapshot, snapshot))
 
 
+def file_size(tx: Transaction, job: int, path: bytes, snapshot: int) -> int:
+    """The bytes of the file that a snapshot has at a path; 0 if it has none, or a directory."""
+    directory, _, name = path.rpartition(b"/")
+    sql = f"""SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
+              WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} AND {_AT}"""  # noqa: S608
+    rows = raw_rows(tx, sql, (job, directory, name, snapshot, snapshot))
+    return max((int(size) for (size,) in rows), default=0)
+
+
 def _tree(path: bytes) -> tuple[bytes, bytes, bytes]:
     stem = path.rstrip(b"/")
     return path, stem + b"/", stem + b"0"

@@ -44,7 +44,7 @@ class Pin(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True, array_like=True):
-    """A source of which nearly everything is gone: files and bytes that it holds, and that it held."""
+    """A source or stream that lost nearly everything: files and bytes that it holds, and that it held."""
 
     source: bytes
     files: int

@@ -7,18 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.archiver.dryrun import Change, ChangeKind, changes
-from backup.archiver.report import Tally
+from backup.archiver.report import LEAST_STREAM, BackupReport, Tally, is_stream_lost
 from backup.archiver.streams import StreamFailedError
 from backup.errors import InterruptedRunError, UsageError
 from backup.inventory import runs
+from backup.inventory.entries import entry_at
 from backup.inventory.runs import Outcome
-from backup.model import ProblemKind
+from backup.inventory.shrunk import accepting, waits
+from backup.inventory.snapshots import COMPARED
+from backup.model import KIB, ProblemKind
 from backup.source.filters import Filters
 from backup.source.streams import Command, StandardInput, Stream
 from tests.support.backups import Site
+from tests.support.rebuilding import bare
 from tests.support.trees import snapshot_of
 from tests.support.wholeness import assert_nothing_left_over, assert_stored, list_now
 
@@ -208,3 +214,140 @@ def test_a_stop_ends_the_command(site: Site) -> None:
     site = replace(having(site, saying(b"dump", "sleep", "600")), stop=stop)
     with pytest.raises(InterruptedRunError):
         site.backup()
+
+
+class TestAStreamThatLostNearlyEverything:
+    @pytest.mark.parametrize(
+        ("before", "now", "is_lost"),
+        [
+            (640 * KIB, 64 * KIB, False),
+            (640 * KIB, 64 * KIB - 1, True),
+            (64 * KIB, 1, True),
+            (64 * KIB - 1, 1, False),
+            (640 * KIB, 0, False),  # which `allow_empty` allows
+            (0, 640 * KIB, False),
+        ],
+    )
+    def test_of_its_bytes_a_tenth_must_be_left(
+        self, site: Site, before: int, now: int, is_lost: bool
+    ) -> None:
+        """A dump that ended well, of a database that is nearly empty: only nothing at all was noticed."""
+        night(site, before)
+        report = night(site, now)
+        assert (report.outcome is Outcome.PARTIAL) is is_lost
+        assert bool(report.shrunk) is bool(waiting(site)) is is_lost
+        assert contents_size(site) == now, "it is in the snapshot all the same"
+
+    def test_is_told_each_night_until_somebody_answers(self, site: Site) -> None:
+        night(site, 640 * KIB)
+        for _ in range(COMPARED + 1):
+            report = night(site, 1000)
+            (told,) = report.shrunk
+            assert told == (
+                "source /.streams/dump has lost nearly everything: it holds 1 file (1000 B), "
+                "and held 1 file (640.0 KiB)"
+            )
+            assert f"`nightvault snapshots accept {report.snapshot[:8]}`" in report.warnings[-1]
+        site.amend(accepting(site.snapshots()[-1].number))
+        assert (night(site, 1000).outcome, waiting(site)) == (Outcome.DONE, [])
+        assert night(site, 640 * KIB).outcome is Outcome.DONE
+
+    def test_is_as_usual_where_the_job_may_shrink(self, site: Site) -> None:
+        night(site, 640 * KIB)
+        free = replace(site, job=replace(site.job, may_shrink=True))
+        assert (night(free, 1000).shrunk, waiting(site)) == ((), [])
+        assert not night(site, 1000).shrunk
+
+    def test_is_compared_with_the_fullest_of_seven_nights(self, site: Site) -> None:
+        for size in (640, 300, 100):
+            assert not night(site, size * KIB).shrunk
+        assert night(site, 63 * KIB).shrunk
+        site.amend(accepting(site.snapshots()[-1].number))
+        night(site, 640 * KIB)
+        for _ in range(COMPARED):
+            assert not night(site, 100 * KIB).shrunk
+        assert not night(site, 63 * KIB).shrunk
+
+    def test_is_compared_with_itself_only(self, site: Site, source: Path) -> None:
+        (source / "file").write_text("12345")
+        of = sized(b"dump", 640 * KIB), sized(b"db/dump", 640 * KIB)
+        having(site, *of).backup()
+        report = having(site, sized(b"list", 10), of[0], sized(b"db/dump", 9)).backup()
+        (told,) = report.shrunk
+        assert told.startswith("source /.streams/db/dump has")
+
+    def test_counts_in_a_run_of_standard_input_alone(self, site: Site, source: Path) -> None:
+        (source / "file").write_text("12345")
+        piped(site, b"in", b"x" * 64 * KIB).backup()
+        assert not site.backup().shrunk, "it is kept by a run without it"
+        assert piped(site, b"in", b"x" * 100).backup().shrunk
+        assert len(waiting(site)) == 1
+
+    def test_that_failed_is_yesterday_s_and_has_lost_nothing(self, site: Site, source: Path) -> None:
+        (source / "file").write_text("12345")
+        night(site, 640 * KIB)
+        report = having(site, saying(b"dump", "false")).backup()
+        assert (len(report.problems), report.shrunk) == (1, ())
+
+    def test_is_known_to_a_rebuilt_server(self, site: Site, tmp_path: Path) -> None:
+        night(site, 640 * KIB)
+        shrunk = night(site, 1000).snapshot
+        machine = bare(tmp_path, site)
+        machine.rebuild()
+        assert waiting(machine.site()) == [shrunk]
+
+
+@pytest.mark.parametrize("carried", [False, True], ids=["brought", "carried"])
+@pytest.mark.parametrize("lost", ["files", "bytes"])
+def test_streams_are_no_part_of_a_source_that_lost_nearly_everything(
+    site: Site, source: Path, lost: str, carried: bool
+) -> None:
+    """In a night with a problem they were counted as files of a job's only source, which hid the loss."""
+    for number in range(25):
+        (source / f"{number}").write_text("1")
+    (source / "large").write_bytes(bytes(50_000))
+    streams = [] if carried else [sized(name, 5_000) for name in (b"a", b"b", b"c")]
+    for name in (b"a", b"b", b"c") if carried else ():
+        piped(site, name, bytes(5_000)).backup()
+    having(site, *streams).backup()
+    if lost == "files":
+        for number in range(25):
+            (source / f"{number}").unlink()
+    else:
+        (source / "large").write_text("1")
+    report = having(site, saying(b"d", "false"), *streams).backup()
+    assert len(report.problems) == 1
+    (told,) = report.shrunk
+    held = "1 file (48.8 KiB)" if lost == "files" else "26 files (26 B)"
+    assert told.endswith(f"it holds {held}, and held 26 files (48.9 KiB)")
+
+
+@given(before=st.integers(0, 10**7), now=st.integers(0, 10**7), more=st.integers(0, 10**7))
+def test_a_stream_that_is_lost_was_large_and_is_small(before: int, now: int, more: int) -> None:
+    is_lost = is_stream_lost(now, before)
+    assert is_lost == (before >= LEAST_STREAM and 1 <= now < before / 10)
+    assert not (is_stream_lost(now + more, before) and now and not is_lost), "more is never a loss"
+
+
+def sized(name: bytes, size: int) -> Command:
+    """A dump of so many bytes, which may be none."""
+    return Command(name, ("head", "-c", str(size), "/dev/zero"), 60, allow_empty=True)
+
+
+def night(site: Site, size: int) -> BackupReport:
+    """A run of a job whose dump has so many bytes."""
+    return having(site, sized(b"dump", size)).backup()
+
+
+def waiting(site: Site) -> list[str]:
+    with site.inventory.reading() as tx:
+        return [one.snapshot for one in waits(tx)]
+
+
+def contents_size(site: Site) -> int:
+    """The size of `dump` in the newest snapshot."""
+    newest = site.snapshot()
+    with site.inventory.reading() as tx:
+        found = entry_at(tx, newest.job_number, b"/.streams/dump", newest.number)
+    assert found is not None
+    return found.size

@@ -112,3 +112,30 @@ def test_a_rebuilt_server_keeps_waiting(emptied: Server) -> None:
     assert f"nightvault snapshots accept {newest[:8]}" in forget.stderr
     assert newest in ids(emptied)
     assert len(ids(emptied)) == 2
+
+
+def test_a_dump_of_which_nearly_nothing_is_left_waits_as_well(tmp_path: Path) -> None:
+    """Its command ended well, of a database that was dropped: that night was done, and the policy went on."""
+    server, dump = directory_server(tmp_path), tmp_path / "dump"
+    command = f'\n[[job.command]]\nname = "db/shop.dump"\nrun = ["cat", "{dump}"]\n'
+    server.config.write_text(server.config.read_text() + POLICY + command)
+    server.init()
+    dump.write_bytes(bytes(range(256)) * 1000)
+    night(server)
+    there = archives(server)
+    dump.write_bytes(b"-- nothing")
+    told = night(server, exit_code=3)
+    assert (
+        "source /.streams/db/shop.dump has lost nearly everything: it holds 1 file (10 B), "
+        "and held 1 file (250.0 KiB)"
+    ) in told
+    night(server, exit_code=3)
+    assert [one["waits"] for one in server.json("snapshots")] == [False, True, True]
+    server.done("prune")
+    assert archives(server) >= there
+    assert [one["outcome"] for one in server.json("runs") if one["kind"] == "backup"].count("partial") == 2
+    (concern,) = [one for one in server.json("status", exit_code=1)["concerns"] if one["topic"] == "shrunk"]
+    assert "/.streams/db/shop.dump" in concern["text"]
+    server.done(*concern["command"].split()[1:])
+    night(server)
+    assert len(ids(server)) == 1
