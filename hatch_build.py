@@ -1,4 +1,4 @@
-"""The wheel's build: its version, and the manual pages and the shells' completions, made from the commands."""
+"""The wheel: its version, the manual pages and completions in it, made from the commands."""
 
 from __future__ import annotations
 

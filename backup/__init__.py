@@ -1,7 +1,7 @@
 """nightvault: sealed, deduplicated nightly backups into cold storage."""
 
 try:
-    from backup.built import VERSION  # an installed wheel's: hatch_build.py
+    from backup.built import VERSION  # type: ignore[import-untyped]  # made by hatch_build.py
 except ImportError:
     VERSION = "0.2.0.dev0"
 

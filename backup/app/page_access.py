@@ -51,6 +51,15 @@ def open_to_page(config: Config, group: int) -> None:
     _close_inventory(config)
 
 
+def is_open_to_page(config: Config) -> bool:
+    """Whether the state directory is as `open_to_page` leaves it: only the page's group may enter."""
+    try:
+        group, found = page_group(config), os.stat(config.state_dir)
+    except (OSError, ConfigError):
+        return False
+    return group == found.st_gid and stat.S_IMODE(found.st_mode) == 0o750
+
+
 def close_to_page(config: Config) -> None:
     """Take back what `open_to_page` allowed, once `[web]` is gone from the config."""
     _take_back(config.state_dir, 0o750, 0o700)

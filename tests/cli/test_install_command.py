@@ -219,6 +219,28 @@ def test_without_an_inventory_it_says_what_comes_first(server: Server, directory
     assert "systemctl disable --now nightvault.service" in warned
 
 
+@pytest.mark.parametrize("group", ["nightvault-web", "backup-page"])
+@pytest.mark.parametrize("options", [(), ("--unprivileged",)])
+def test_with_a_page_it_says_which_users_it_needs(
+    group: str, options: tuple[str, ...], server: Server, directory: Path
+) -> None:
+    server.init()
+    with server.config.open("a") as config:
+        config.write(f'[web]\ngroup = "{group}"\n')
+    shown = server.done("install", "--systemd", "--directory", directory, *options).stdout.splitlines()[1:]
+    add = "useradd --system --home-dir {} --shell /usr/sbin/nologin {}"
+    told = [add.format("/nonexistent", "nightvault-web")]
+    if group != "nightvault-web":
+        told.append(f"usermod --append --groups {group} nightvault-web")
+    if options:
+        told.append(add.format(server.state, "nightvault"))
+        told.append(f"usermod --append --groups {group} nightvault")
+    assert [line.strip() for line in shown][: len(told)] == told
+    assert "nightvault-web.service" in shown[-1]
+    timers = server.done("install", "--systemd", "--directory", server.folder / "t", "--timers", *options)
+    assert "nightvault-web" not in timers.stdout
+
+
 def test_a_timer_of_a_job_that_is_gone_is_named(server: Server, directory: Path) -> None:
     install(server, directory, "--timers")
     replace(server, '[[job]]\nname = "main"', '[[job]]\nname = "other"')

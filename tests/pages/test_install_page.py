@@ -11,7 +11,7 @@ from tests.support.emulated import REPOSITORY
 from tests.support.servers import directory_server
 
 PAGE = REPOSITORY / "docs" / "install.md"
-WHEEL = "nightvault-0.1.0-py3-none-any.whl"
+WHEEL = "nightvault-0.2.0-py3-none-any.whl"
 NOT_RUN = f"""\
 $ make venv
 $ .venv/bin/hatchling build -t wheel
@@ -71,7 +71,7 @@ def test_what_the_page_has_enabled_is_what_install_says(tmp_path: Path) -> None:
 def test_the_version_is_todays() -> None:
     import backup
 
-    assert f"nightvault-{backup.__version__}-" in WHEEL
+    assert f"nightvault-{backup.__version__.partition('.dev')[0]}-" in WHEEL
 
 
 def test_the_room_of_a_pack_is_what_the_config_has() -> None:

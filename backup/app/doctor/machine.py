@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
 from backup.app.enrolling import proofs
 from backup.app.opened import opened
+from backup.app.page_access import is_open_to_page
 from backup.app.runs import recipients_of
 from backup.app.state import State, parse_recipients
 from backup.config import Config
@@ -56,7 +57,8 @@ def inventory_whole(context: DoctorContext) -> Iterator[Finding]:
 def modes(context: DoctorContext) -> Iterator[Finding]:
     """Files with secrets that others may read."""
     state = State(context.config.state_dir)
-    yield from _open_to_others(state.directory, 0o700, "whoever reads it sees the names of all files")
+    if not is_open_to_page(context.config):
+        yield from _open_to_others(state.directory, 0o700, "whoever reads it sees the names of all files")
     for folder in (state.keys, os.path.join(state.directory, "identity")):
         yield from _open_to_others(folder, 0o700, "whoever reads it can pretend to be this server")
         for name in _names(folder):

@@ -142,6 +142,8 @@ def _tell_what_remains(
 
 
 _INSTEAD = frozenset({"nightvault.service", "nightvault-unprivileged.service"})
+_PAGE = "nightvault-web.service"
+_USERADD = "useradd --system --home-dir {home} --shell /usr/sbin/nologin"
 _BACKUP_TIMER = re.compile(r"nightvault-backup@.+\.timer")
 """Units that run backups, too, or for a job that is not in the config any more."""
 
@@ -151,9 +153,15 @@ def _commands(
 ) -> Iterator[str]:
     if not os.path.exists(os.path.join(config.state_dir, "keys")):
         yield "nightvault init"
+    group = config.web.group if config.web and any(unit.name == _PAGE for unit in units) else None
+    if group:
+        yield f"{_USERADD.format(home='/nonexistent')} nightvault-web"
+        if group != "nightvault-web":
+            yield f"usermod --append --groups {group} nightvault-web"
     if unprivileged:
-        home = shlex.quote(config.state_dir)
-        yield f"useradd --system --home-dir {home} --shell /usr/sbin/nologin nightvault"
+        yield f"{_USERADD.format(home=shlex.quote(config.state_dir))} nightvault"
+        if group:
+            yield f"usermod --append --groups {group} nightvault"
         theirs = [config.state_dir, *(vault.path for vault in config.vaults if vault.path)]
         yield f"chown -R nightvault: {' '.join(map(shlex.quote, theirs))}"
     if is_user:
