@@ -28,6 +28,8 @@ _ASKS = "nothing proves that it is this server"
 _UNKNOWN = "this inventory does not know"
 
 
+UNRECORDED = """SELECT 1 FROM runs WHERE outcome = 'running' AND prepared IS NOT NULL
+                UNION ALL SELECT 1 FROM archives WHERE kind = 2 AND state = 'submitted'"""
 _MARKS = "SELECT description FROM listed_archives WHERE description LIKE '%/heir-%'"
 
 
@@ -89,6 +91,15 @@ class JudgedBesideOthers(Judged):
     def doubled(self) -> bool:
         """Whether catalogs are there that another machine, or a liar, stored as this server's."""
         return any(one.inventory_id in self._lineage() for one in self._catalogs(()))
+
+    def knows_all(self, writer: bytes) -> bool:
+        """Whether the vault knows no more of what that inventory wrote than the one in use.
+
+        An old image of an ancestor goes on with it, where no heir has stored anything yet.
+        """
+        labels = [one for one in self._catalogs(()) if one.inventory_id == writer]
+        known = {row[0] for row in self._rows("SELECT pack_id FROM archives")}
+        return not self._rows(UNRECORDED) and {label.pack_id for label in labels} <= known
 
     def _lineage(self) -> set[bytes]:
         return {self.site.inventory.id, *self.site.inventory.ancestors}

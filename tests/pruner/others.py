@@ -27,7 +27,8 @@ from backup.pruner.report import PruneReport
 from backup.transfer.answers import accept_catalogs
 from tests.pruner.holding import Ground
 from tests.pruner.judged import HOUR, JOBS
-from tests.pruner.world import FILES, UNRECORDED, World
+from tests.pruner.judged_others import UNRECORDED
+from tests.pruner.world import FILES, World
 from tests.support.backups import Site
 from tests.support.checking import check
 from tests.support.doubles import Silent
@@ -208,6 +209,7 @@ class Others(World):
         other = other.with_job(sources=[self.folder / name], name=name)
         tree = snapshot_of(self.folder / name)
         report = other.backup()
+        self.trees[report.snapshot] = tree  # where no heir has stored anything yet, a rebuild goes on from it
         if self.judge_night(other, looks=looks):
             target = self.folder / f"out elsewhere {self.steps}"
             other.restore(report.snapshot, target)

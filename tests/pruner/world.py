@@ -294,7 +294,7 @@ class World(JudgedBesideOthers):
 
     def made_anew(self, bare: Bare, writer: InventoryId) -> Site:
         """Rebuild on a bare machine what that inventory wrote; it is as the inventory in use says."""
-        knows_all = not self._rows(UNRECORDED)  # else the vault knows more than we do
+        knows_all = self.knows_all(writer)
         report = bare.rebuild(Wish(inventory=writer.hex(), trust=Trust()), wait=self.wait)
         if knows_all:
             self._judge_rebuilt(bare.folder / "inventory.sqlite", report)
@@ -382,8 +382,6 @@ _NAMED_BY = """SELECT DISTINCT j.name FROM catalog_archives n JOIN catalogs c ON
 _LOST = "SELECT archive_id FROM archives WHERE state = 'lost' ORDER BY number"
 _DATA_THERE = """SELECT archive_id FROM archives WHERE kind = 1 AND archive_id IS NOT NULL
                  AND state NOT IN ('lost', 'deleted', 'deleting') ORDER BY number"""
-UNRECORDED = """SELECT 1 FROM runs WHERE outcome = 'running' AND prepared IS NOT NULL
-                UNION ALL SELECT 1 FROM archives WHERE kind = 2 AND state = 'submitted'"""
 _NEWEST_CATALOGS = """SELECT a.header FROM catalogs c JOIN archives a ON a.number = c.archive
                       WHERE a.state = 'stored' AND NOT EXISTS (
                         SELECT 1 FROM catalogs o JOIN archives b ON b.number = o.archive
