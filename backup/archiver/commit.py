@@ -140,7 +140,8 @@ class Committer:
         with self._at.context.inventory.reading() as tx:
             known = mounts.known_disks(tx, self._at.row.number)
         tally.warnings += disks.replaced_disks(known, found)
-        return {path: disk for path, disk in found.items() if known.get(path) != disk}
+        noted = {path: disks.remembered(known.get(path, ""), disk) for path, disk in found.items()}
+        return {path: disk for path, disk in noted.items() if known.get(path) != disk}
 
     def _of_shrinking(self, number: int, lost: Sequence[Lost]) -> list[Record]:
         """Records that the snapshot waits for an answer; or the answer, where the job may shrink."""

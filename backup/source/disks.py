@@ -12,13 +12,15 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
-from backup.wording import printable
+from backup.wording import shown_path
 
 MOUNTS: Final = "/proc/self/mountinfo"
 BY_UUID: Final = "/dev/disk/by-uuid"
 _EXPORTS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "fuse.sshfs", "fuse.glusterfs"}
 )
+_NOTHING: Final = "nameless"
+_OF_ONE_DISK: Final = {"uuid", "fsid"}  # which of these is known depends on udev
 _NAMELESS: Final = frozenset({"tmpfs", "ramfs", "devtmpfs", "overlay", "autofs"})
 _NUMBER: Final = re.compile("[0-9]+")
 _FSID_OF_UUID: Final = frozenset({"ext2", "ext3", "ext4"})  # of others it may follow from the device's number
@@ -39,21 +41,35 @@ def disks_at(paths: Collection[bytes], *, mounts: str = MOUNTS, by_uuid: str = B
             fields, (kind, device, *_) = place.split(b" "), [*rest.split(b" "), b"", b""]
             root, path = map(_unescaped, fields[3:5])
             if path in paths:  # of several mounts at one place the last is seen
-                name = _identity(path, os.fsdecode(kind), os.fsdecode(device), by_uuid)
-                found[path] = name and name + ("" if root == b"/" else f" at {os.fsdecode(root)}")
+                name = _identity(path, os.fsdecode(kind), device, by_uuid)
+                found[path] = name and name + ("" if root == b"/" else f" at {shown_path(root)}")
     return {path: name for path, name in found.items() if name}
 
 
-def are_others(before: str, now: str) -> bool:
-    """Whether these are two file systems, or two folders of one; names of two kinds say nothing.
+def before_it(known: str, now: str) -> str | None:
+    """The name of the file system that was at a place before another one; None if it may be the same.
 
-    But a name that is gone says something: what had one was no memory. Numbers in the path of a folder are
-    not compared: a hook may mount another snapshot each night.
+    `known` is what was remembered of that place. A name that is gone says something, too: what had one was no
+    memory.
     """
-    (kind, _, was), (kind_now, _, name) = before.partition(" "), now.partition(" ")
-    if kind_now == "nameless":
-        return kind != "nameless"
-    return kind == kind_now and _comparable(was) != _comparable(name)
+    for name in known.split("\n"):
+        kinds = {_kind(name), _kind(now)}
+        if kinds == {_NOTHING}:
+            break
+        if _kind(name) not in {_NOTHING, ""} and kinds != _OF_ONE_DISK:
+            return name if _comparable(name) != _comparable(now) else None
+    return None
+
+
+def remembered(known: str, now: str) -> str:
+    """Text on what is at a place now, and on what was there before, if nobody can tell whether it is another.
+
+    Names, each on a line, the newest first: a disk that comes after memory is compared with the disk before.
+    """
+    names = known.split("\n")
+    if _kind(now) != _NOTHING and before_it(known, now) is not None:
+        names = []
+    return "\n".join((now, *(name for name in names if _kind(name) not in {_kind(now), ""})))
 
 
 REPLACED: Final = (
@@ -65,13 +81,18 @@ REPLACED: Final = (
 def replaced_disks(known: Mapping[bytes, str], found: Mapping[bytes, str]) -> list[str]:
     """A sentence for each place at which another file system is mounted than is known."""
     return [
-        f"{printable(os.fsdecode(path))}: {REPLACED} ({printable(known[path])}, and now {printable(now)})"
+        f"{shown_path(path)}: {REPLACED} ({before}, and now {now})"
         for path, now in sorted(found.items())
-        if path in known and are_others(known[path], now)
+        if (before := before_it(known.get(path, ""), now)) is not None
     ]
 
 
+def _kind(name: str) -> str:
+    return name.partition(" ")[0]
+
+
 def _comparable(name: str) -> tuple[str, str]:
+    """A name without numbers in the path of its folder: a hook may mount another snapshot each night."""
     disk, _, folder = name.partition(" at ")
     return disk, _NUMBER.sub("0", folder)
 
@@ -80,15 +101,15 @@ def _unescaped(field: bytes) -> bytes:
     return _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8) & 0xFF]), field)
 
 
-def _identity(path: bytes, kind: str, device: str, by_uuid: str) -> str:
-    """The name; empty if there is none."""
+def _identity(path: bytes, kind: str, device: bytes, by_uuid: str) -> str:
+    """The name, on one line of text; empty if there is none."""
     if kind in _EXPORTS:
-        return f"export {device}"
+        return f"export {shown_path(_unescaped(device))}"
     if kind in _NAMELESS:
-        return f"nameless {kind}"
+        return f"{_NOTHING} {kind}"
     if kind == "zfs":
-        return f"pool {device.partition('@')[0]}"  # a hook mounts another snapshot of it each night
-    if device.startswith("/dev/"):
+        return f"pool {shown_path(device.partition(b'@')[0])}"  # a hook mounts another snapshot each night
+    if device.startswith(b"/dev/"):
         uuid = _uuid_of(device, by_uuid)
         if uuid:
             return f"uuid {uuid}"
@@ -98,7 +119,7 @@ def _identity(path: bytes, kind: str, device: str, by_uuid: str) -> str:
     return ""
 
 
-def _uuid_of(device: str, by_uuid: str) -> str:
+def _uuid_of(device: bytes, by_uuid: str) -> str:
     """The name under which udev lists a device by its UUID."""
     with suppress(OSError):
         number = os.stat(device).st_rdev

@@ -430,6 +430,13 @@ def test_another_disk_in_the_place_of_one_is_told_once(
     assert site.backup().outcome is Outcome.PARTIAL
     mount.mount()
     assert site.backup().warnings == (), "it is the one that was there"
+    disk = "nameless tmpfs"
+    assert "(uuid two, and now nameless tmpfs)" in site.backup().warnings[0]
+    assert site.backup().warnings == ()
+    disk = "uuid three"
+    (warning,) = site.backup().warnings
+    assert warning.endswith("(uuid two, and now uuid three)")
+    assert site.backup().warnings == ()
 
 
 class TestDryRun:
