@@ -210,7 +210,10 @@ class HookError(NightvaultError):
 class SpoolError(NightvaultError):
     """The spool directory cannot be written: usually a full disk."""
 
-    advice = "free some space below the state directory, then run the backup again: nothing is lost"
+    advice = (
+        "free some space below the state directory (or raise the limit of file sizes, ulimit -f), then run "
+        "the backup again: nothing is lost"
+    )
 
 
 class TargetError(NightvaultError):

@@ -196,3 +196,20 @@ def test_only_verbose_shows_a_traceback(try_out: Callable[..., Result]) -> None:
     error = errors.VaultError("refused")
     assert "Traceback" not in try_out(fail_with(error)).stderr
     assert "Traceback" in try_out(fail_with(error), "try", "-v").stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("can't start new thread"), "no more threads"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.EFBIG, "File too large", "/a"), "ulimit -f"),
+    ],
+)
+def test_limits_of_the_system_are_no_mistake_of_ours(
+    error: Exception, words: str, try_out: Callable[..., Result]
+) -> None:
+    result = try_out(fail_with(error))
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "report it" not in result.stderr

@@ -43,4 +43,5 @@ def test_the_changelog_has_releases_alone() -> None:
         assert RELEASED.get(version) == digest, (
             f"{version} was released: tell of a change in changelog.d/ ({digest})"
         )
-    assert __version__ in " ".join(titles), f"{__version__} was released, and has no section"
+    if ".dev" not in __version__:
+        assert __version__ in " ".join(titles), f"{__version__} was released, and has no section"

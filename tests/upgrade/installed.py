@@ -34,6 +34,7 @@ from tests.support.emulated import (
     RunningEmulator,
     write_accounts,
 )
+from tests.support.trees import extract_tar
 
 HERE = Path(__file__).parent
 PLACE = Path("/var/tmp/nightvault-upgrade-fixture")
@@ -124,7 +125,7 @@ def running(
 def unpacked(folder: Path) -> Iterator[Installed]:
     """The fixture of 0.1.0, fresh, in `folder`."""
     with tarfile.open(HERE / "v0.1.0.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
+        extract_tar(tar, folder)
     os.chmod(folder / "state", 0o700)
     with running(folder) as site:
         yield site

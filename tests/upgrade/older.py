@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REPOSITORY
+from tests.support.trees import extract_tar
 from tests.upgrade.installed import contents_of
 from tests.upgrade.shared import SharingServer, Snapshot
 
@@ -84,7 +85,7 @@ def program_of(commit: str, folder: Path) -> Path:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(f"commit {commit} is not here: this needs a clone with its whole history, and git")
     with tarfile.open(fileobj=BytesIO(packed)) as tar:
-        tar.extractall(folder / commit, filter="data")
+        extract_tar(tar, folder / commit)
     return folder / commit
 
 

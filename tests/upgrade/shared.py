@@ -24,6 +24,7 @@ from backup.cli import main
 from backup.format.keys import RecoveryKey, parse_key_file
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
+from tests.support.trees import extract_tar
 from tests.upgrade.installed import HERE, SOURCE, contents_of
 from tests.upgrade.padding import Padding, with_it
 
@@ -163,7 +164,7 @@ class Shared(Struct, frozen=True):
 def unpacked(folder: Path, clock: ManualClock) -> Shared:
     """The fixture in `folder`, with the padding of its packs."""
     with tarfile.open(HERE / f"{NAME}.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
+        extract_tar(tar, folder)
     for name in SERVERS:
         os.chmod(folder / "states" / name, 0o700)
     paddings = msgspec.json.decode((folder / PADDINGS).read_bytes(), type=dict[str, Padding])

@@ -23,6 +23,8 @@ from backup.log_context import about
 _MACHINE_ADVICE = {
     errno.ENOSPC: "free some space there, then run it again",
     errno.EDQUOT: "free some space there, then run it again",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f, LimitFSIZE)",
+    errno.EAGAIN: "raise the limit of processes and threads (ulimit -u, TasksMax)",
     errno.EROFS: "it lies on a file system that is mounted read-only",
     errno.EACCES: "run it as a user who may, or change the permissions",
     errno.EPERM: "run it as a user who may, or change the permissions",
@@ -80,6 +82,9 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure("machine", sentence, _MACHINE_ADVICE[error.errno], int(ExitCode.FAILED))
     if isinstance(error, MemoryError):
         return Failure("machine", "there is no more memory to be had", _MEMORY_ADVICE, int(ExitCode.FAILED))
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):  # CPython has no class for it
+        sentence = "the system lets this user start no more threads"
+        return Failure("machine", sentence, _MACHINE_ADVICE[errno.EAGAIN], int(ExitCode.FAILED))
     return None
 
 
