@@ -36,6 +36,7 @@ from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
 from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
+from backup.files import open_small
 from backup.owners import Hazard, hazard_of_way
 
 SYSTEM_CONFIG = "/etc/nightvault/config.toml"
@@ -124,9 +125,9 @@ def config_of(document: Mapping[str, Any], path: str) -> Config:
 
 
 def read_document(path: str) -> dict[str, Any]:
-    """The file as TOML, unchecked. `ConfigError`."""
+    """The file as TOML, unchecked. `ConfigError`, also for a pipe, which would be waited for."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_small) as file:
             text = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 
 from backup.daemon.board import Board
@@ -24,6 +24,8 @@ from backup.daemon.ticks import Ticks
 STOP_SECONDS = 8.0
 """How long runs may take to end: parts in flight are done by then, or are sent again after a restart."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+READ_SECONDS = 30.0
+"""How long a config may be read before that is told."""
 _HUNG_SECONDS = 600.0  # without a look for so long the daemon hangs, and systemd may begin it again
 _log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Loop:
     """Keeps a board going until `stop` is set or a signal comes. To be run in the main thread.
 
     `look_seconds`: how long a `stop` that was not a signal, or a clock that was set back, may go unseen.
+    `woken`: SIGHUPs that came before it ran.
     """
 
     board: Board
@@ -42,7 +45,11 @@ class Loop:
     systemd: Systemd = field(default_factory=Systemd)
     stop_seconds: float = STOP_SECONDS
     look_seconds: float = 0.5
+    read_seconds: float = READ_SECONDS
+    woken: SimpleQueue[int] = field(default_factory=SimpleQueue)
     _next_sign: float = field(default=0.0, init=False)
+    _reloads: SimpleQueue[None] = field(default_factory=SimpleQueue, init=False)
+    _reading_since: float | None = field(default=None, init=False)
 
     def run(self) -> bool:
         """Run tasks until asked to stop; whether all that ran then ended in time.
@@ -50,12 +57,14 @@ class Loop:
         A second signal ends the process at once.
         """
         ticks, count = Ticks(self.board.look), len(self.board.scheduled)
-        with _signals() as woken:
+        with _signals(self.woken):
             ticks.start()
+            Thread(target=self._reread, name="reload", daemon=True).start()
             _log.info("started with %d %s", count, "task" if count == 1 else "tasks")
             self.systemd.tell("READY=1", f"STATUS={self._status()}")
             while not self.stop.is_set():
-                self._heed(woken)
+                self._heed()
+                self._tell_of_long_reading()
                 ticks.reset_late()
                 self._give_sign()
             self.systemd.tell("STOPPING=1", "STATUS=stopping")
@@ -68,20 +77,45 @@ class Loop:
         _log.info("stopped")
         return ended and not left
 
-    def _heed(self, woken: SimpleQueue[int]) -> None:
+    def _heed(self) -> None:
         try:
-            number = woken.get(timeout=self.look_seconds)
+            number = self.woken.get(timeout=self.look_seconds)
         except Empty:
             return
         if number == signal.SIGHUP and not _terminal_is_gone():
-            self.systemd.reloading()
-            self.reload()
-            self.systemd.tell("READY=1")
+            self._reloads.put(None)
         else:
+            self.stop.set()  # before anything that could wait
             if number == signal.SIGHUP:
                 _leave_terminal()
             _log.info("asked to stop")
-            self.stop.set()
+
+    def _reread(self) -> None:
+        """Reload as often as asked, on a thread of its own: the disk of the file may not answer."""
+        while True:
+            self._reloads.get()
+            with suppress(Empty):
+                while True:  # one reading answers all that were asked for by now
+                    self._reloads.get_nowait()
+            self._reading_since = time.monotonic()
+            self.systemd.reloading()
+            try:
+                self.reload()
+            except Exception as error:  # noqa: BLE001  the next one may go well
+                _log.error("the config is not read again: unexpected %s: %s", type(error).__name__, error)
+                _log.debug("where it happened", exc_info=error)
+            self._reading_since = None
+            self.systemd.tell("READY=1")
+
+    def _tell_of_long_reading(self) -> None:
+        """Tell once of a reading that does not end."""
+        since = self._reading_since
+        if since is not None and time.monotonic() - since > self.read_seconds:
+            self._reading_since = None
+            _log.error(
+                "the config cannot be read: no answer from its disk in %g s; the old one stays",
+                self.read_seconds,
+            )
 
     def _give_sign(self) -> None:
         """Tell systemd that we live, as long as the board is looked at."""
@@ -128,13 +162,12 @@ def _leave_terminal() -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[SimpleQueue[int]]:
-    """A queue of SIGHUPs and of the first SIGTERM or SIGINT; the next of these has its usual effect.
+def _signals(woken: SimpleQueue[int]) -> Iterator[None]:
+    """Put SIGHUPs and the first SIGTERM or SIGINT into a queue; the next of these has its usual effect.
 
     No exception and no `Event.set` from a handler: either may strike while this thread holds a lock that a
     clean end needs. Putting into a `SimpleQueue` is safe there by its documentation.
     """
-    woken: SimpleQueue[int] = SimpleQueue()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if number != signal.SIGHUP:
@@ -146,7 +179,7 @@ def _signals() -> Iterator[SimpleQueue[int]]:
     heeded = (*_STOP_SIGNALS, signal.SIGHUP) if hangs_up else _STOP_SIGNALS
     before = {number: signal.signal(number, handle) for number in heeded}
     try:
-        yield woken
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 class Service:
     """A daemon. `reread` reads the config file anew; `told` wraps the work, to tell of crashes.
 
-    `reloaded` is told of each config that was read again.
+    `reloaded` is told of each config that was read again. `woken`: SIGHUPs that came already.
     """
 
     config: Config
@@ -48,6 +49,7 @@ class Service:
     told: Callable[[Work], Work] = lambda work: work
     reloaded: Callable[[Config], None] = lambda _: None
     stop: Event = field(default_factory=Event)
+    woken: SimpleQueue[int] = field(default_factory=SimpleQueue)
 
     def run(self) -> bool:
         """Run tasks until asked to stop; False if some run did not end in time, and the process has to."""
@@ -71,6 +73,7 @@ class Service:
                 self.stop,
                 reload=lambda: self._reload(work, board, verbs),
                 systemd=Systemd.of(self.environ),
+                woken=self.woken,
             ).run()
 
     def _reload(self, work: TaskWork, board: Board, verbs: Verbs) -> None:

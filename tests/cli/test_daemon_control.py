@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from backup.app.units import templates_folder
 from tests.support.command_line import run, run_json
-from tests.support.real_daemons import SCRIPT, RealDaemon, running
+from tests.support.real_daemons import SCRIPT, RealDaemon, following, running
 
 pytestmark = pytest.mark.usefixtures("heeding_hangups")
 
@@ -180,6 +181,9 @@ def test_the_config_is_read_again_and_one_with_mistakes_is_refused(place: Place)
         place.config.rename(place.folder / "away")
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("the old one stays: cannot read", 1)
+        os.mkfifo(place.config)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("config.toml: it is no regular file")
         (place.folder / "away").rename(place.config)
         place.write(JOBS.replace("schedule", "# schedule"))
         daemon.process.send_signal(signal.SIGHUP)
@@ -235,6 +239,27 @@ def test_the_socket_is_the_owners_and_goes_with_the_daemon(place: Place) -> None
         assert os.stat(path).st_mode & 0o777 == 0o600
         daemon.stop()
     assert not path.exists()
+
+
+HUNG_UP_EARLY = """
+import os, signal, sys
+from backup.cli import main
+from backup.cli.support.context import Cli
+read = Cli.config
+
+def config(self):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return read(self)
+
+Cli.config = config
+main(["--config", sys.argv[1], "daemon"])
+"""
+
+
+def test_a_hangup_while_it_starts_is_answered_then(place: Place) -> None:
+    with following([sys.executable, "-c", HUNG_UP_EARLY, str(place.config)]) as daemon:
+        daemon.wait_for("the config was read again: nothing has changed")
+        daemon.stop()
 
 
 def test_it_ends_when_its_terminal_is_closed(place: Place) -> None:

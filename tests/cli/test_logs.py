@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.app.priority import Priority, in_thread
+from backup.cli.support.error_stream import drain
 from backup.cli.support.logs import JournalHandler, JsonLine, TextLine, is_journal, log_to_stderr
 from backup.config import LogForm
 from backup.format.keys import RecoveryKey
@@ -115,8 +116,19 @@ def test_without_a_journal_the_level_is_told_as_systemd_reads_it(
     monkeypatch.setattr(sys, "stderr", written)
     handler = JournalHandler(str(tmp_path / "none"))
     handler.emit(record("it\nfailed", logging.ERROR))
-    handler.close()
+    assert drain(10)
     assert written.getvalue() == "<3>it\n<3>  failed\n"
+
+
+def test_nobody_waits_for_a_journal_that_takes_nothing(tmp_path: Path) -> None:
+    with journal(tmp_path) as (path, receiver):
+        handler = JournalHandler(path)
+        for number in range(1000):  # far more than a socket holds
+            handler.emit(record(f"line {number}"))
+        assert not drain(0.1)
+        for number in range(1000):
+            assert fields_of(receiver.recv(65_536))["MESSAGE"] == f"line {number}"
+        assert drain(10)
 
 
 def test_only_the_stream_that_systemd_made_counts_as_the_journal() -> None:

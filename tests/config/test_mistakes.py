@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,13 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*: Is a directory"):
         load_config(str(tmp_path))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"cannot read .*config.toml: it is no regular file"):
+        load_config(str(path))
 
 
 @pytest.mark.parametrize("value", [None, 1.5, "", "12", "MiB", "-1MiB", [], True])

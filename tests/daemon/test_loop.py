@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -37,13 +39,29 @@ executor = Executor(work, ManualClock())
 executor.board = Board(
     [task()], MemoryBook(), ManualClock(), launch=executor.launch, progress=lambda _: Figures()
 )
-ended = Loop(executor.board, executor, threading.Event(), stop_seconds=float(sys.argv[1])).run()
+def reload():
+    say("reading")
+    if "dead" in sys.argv:
+        threading.Event().wait(60)
+    if "wrong" in sys.argv:
+        raise ZeroDivisionError("by zero")
+    say("read")
+
+loop = Loop(executor.board, executor, threading.Event(), stop_seconds=float(sys.argv[1]), reload=reload)
+loop.read_seconds = 0.5
+ended = loop.run()
 say(f"ended: {ended}")
 """
 
 
-def daemon(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", DAEMON, *words], stdout=subprocess.PIPE, text=True)
+@contextmanager
+def daemon(*words: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", DAEMON, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # or a test that fails would wait for it
 
 
 def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
@@ -66,6 +84,35 @@ def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
     assert "started with 1 task" in said
     end = ["asked to stop", "job hourly: stopped on request; nothing is lost", "stopped", "ended: True"]
     assert said[-4:] == end
+
+
+def test_a_config_that_cannot_be_read_holds_up_nobody() -> None:
+    with daemon("8", "dead") as process:
+        read_until(process, "running")
+        process.send_signal(signal.SIGHUP)
+        told = "the config cannot be read: no answer from its disk in 0.5 s; the old one stays"
+        said = read_until(process, told)
+        assert "reading" in said
+        process.send_signal(signal.SIGHUP)
+        process.terminate()
+        said = read_until(process, "ended: True")
+        assert process.wait(30) == 0
+    assert "asked to stop" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("", "read"), ("wrong", "the config is not read again: unexpected ZeroDivisionError: by zero")],
+)
+def test_each_hangup_is_answered_also_after_a_mistake(word: str, told: str) -> None:
+    with daemon("8", word) as process:
+        read_until(process, "running")
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert "reading" in read_until(process, told)
+        process.terminate()
+        read_until(process, "ended: True")
+        assert process.wait(30) == 0
 
 
 def test_what_does_not_end_in_time_is_dropped() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,13 +12,17 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.daemon_log import LogWatcher
+from backup.cli.support.error_stream import drain, write_unread
 from backup.cli.support.failures import write_crash
 from backup.cli.support.logs import log_to_stderr
+from backup.cli.support.stopping import kept_hangups
 from backup.errors import ExitCode, LockedError, NightvaultError
 
 if TYPE_CHECKING:
     from backup.config import Config
     from backup.daemon.task_run import Done, TaskRun, Work
+
+_DRAIN_SECONDS = 0.5  # for who reads the log: it ends within ten seconds
 
 
 @click.command()
@@ -31,6 +34,8 @@ def daemon(cli: Cli) -> None:
     it. Another signal ends it at once. SIGHUP reads the config again. A second daemon on the same state stops
     (11).
     """
+    woken = kept_hangups()
+    write_unread()
     from contextlib import closing
 
     from backup.app.opened import opened
@@ -53,9 +58,11 @@ def daemon(cli: Cli) -> None:
             watchers=[LogWatcher()],
             told=lambda work: _crashes_told(config, work),
             reloaded=partial(_read_again, cli),
+            woken=woken,
         )
-        if not service.run():
-            _leave()
+        has_ended = service.run()
+        if not (drain(_DRAIN_SECONDS) and has_ended):
+            os._exit(ExitCode.DONE)  # although threads are busy, as `kill -9` could: all is recorded
 
 
 @contextmanager
@@ -86,12 +93,6 @@ def _read_again(cli: Cli, config: Config) -> None:
     _log_by(cli, config)
     if config.warning:
         cli.warn(f"warning: {config.warning}")
-
-
-def _leave() -> None:
-    """End the process although threads of it are busy, as `kill -9` could at any time: all is recorded."""
-    logging.shutdown()
-    os._exit(ExitCode.DONE)
 
 
 def _crashes_told(config: Config, work: Work) -> Work:

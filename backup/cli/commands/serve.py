@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.error_stream import write_unread
 from backup.cli.support.identity_flags import (
     Flags,
     identity_of,
@@ -68,6 +69,7 @@ def serve(cli: Cli, /, port: int, hop_limit: int, token_file: str | None, **give
     warn_of_expiry(cli, files, 14)
     source = source_of(cli, flags, files, options)
     source.credentials()
+    write_unread()
     logging.basicConfig(stream=sys.stderr, format="nightvault: %(message)s")
     token = None if token_file is None else secrets.token_urlsafe(48)
     with make_server(_answering(source, options.role_arn, cli.clock, token), port, hop_limit) as server:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.error_stream import write_unread
 from backup.cli.support.identity_flags import Flags, identity_of, options_of, session_flags, source_of
 from backup.errors import NightvaultError, UsageError
 
@@ -35,6 +36,8 @@ def update(cli: Cli, /, profile: str, once: bool, **given: Any) -> None:
     The file (or AWS_SHARED_CREDENTIALS_FILE) is replaced whole, under a lock, with mode 0600; everything else
     in it stays byte for byte. A renewal that fails is told and tried again. The flags are the AWS helper's.
     """
+    if not once:
+        write_unread()
     flags = Flags(**given)
     files = identity_of(cli, flags)
     options = options_of(cli, flags)

@@ -29,10 +29,12 @@ def web(context: click.Context, listen: str | None, behind_proxy: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     cli = context.ensure_object(Cli)
+    from backup.cli.support.error_stream import write_unread
     from backup.cli.support.logs import log_to_stderr
     from backup.cli.support.page_setup import serve
 
     config = cli.config()
+    write_unread()
     log_to_stderr(config.monitoring.log, quiet=cli.quiet, verbose=cli.verbose, environ=os.environ)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     serve(config, cli.clock, listen=listen, behind_proxy=behind_proxy, say=cli.say)

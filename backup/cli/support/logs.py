@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Final, TextIO
 
 from backup.cli.support import render
 from backup.cli.support.keyfiles import without_keys
@@ -107,16 +108,18 @@ class JsonLine(logging.Formatter):
 class JournalHandler(logging.Handler):
     """Sends records to systemd's journal; without it, lines with the level as systemd reads it from a stream.
 
-    The journal adds the time. Its fields make `journalctl NIGHTVAULT_JOB=main` possible.
+    The journal adds the time. Its fields make `journalctl NIGHTVAULT_JOB=main` possible. Nobody waits for a
+    journal that takes nothing.
     """
 
     def __init__(self, path: str = JOURNAL) -> None:
+        from backup.cli.support.error_stream import OUTLET  # no command needs it by a terminal
+
         super().__init__()
-        self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._path, self._outlet = path, OUTLET
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
+        """Have one record sent."""
         priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
         names = {f"NIGHTVAULT_{name.upper()}": value for name, value in names_here().items()}
         fields = {
@@ -126,17 +129,17 @@ class JournalHandler(logging.Handler):
             "LOGGER": record.name,
             **names,
         }
-        try:
-            self._socket.sendto(b"".join(_field(name, text) for name, text in fields.items()), self._path)
-        except OSError:
-            lines = told(record).replace("\n", f"\n<{priority}>  ")
-            sys.stderr.write(f"<{priority}>{lines}\n")
-            sys.stderr.flush()
+        entry = b"".join(_field(name, text) for name, text in fields.items())
+        lines = told(record).replace("\n", f"\n<{priority}>  ")
+        self._outlet.put(partial(self._send, entry, f"<{priority}>{lines}\n", sys.stderr), len(entry))
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-        super().close()
+    def _send(self, entry: bytes, instead: str, stream: TextIO) -> None:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+                journal.sendto(entry, self._path)
+        except OSError:
+            stream.write(instead)
+            stream.flush()
 
 
 def _field(name: str, text: str) -> bytes:

@@ -7,10 +7,12 @@ process that was started to ignore it, as by `nohup`, goes on ignoring it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
 from types import FrameType
 
 _STOPPING = b"\nstopping: what was sent is not lost; once more stops at once\n"
@@ -43,7 +45,20 @@ def ending_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGTERM,) if ignores else (signal.SIGTERM, signal.SIGHUP)
 
 
+def kept_hangups() -> SimpleQueue[int]:
+    """A queue into which SIGHUPs go from now on, unless this process ignores them.
+
+    For a process to which SIGHUP is no end, until it heeds them. Main thread alone may set handlers.
+    """
+    kept: SimpleQueue[int] = SimpleQueue()
+    is_heeded = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    if is_heeded and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda number, _frame: kept.put(number))
+    return kept
+
+
 def _say(text: bytes) -> None:
-    """Write past all buffers: a signal may come in the midst of a write."""
-    with suppress(OSError):
-        os.write(2, text)
+    """Write past all buffers, as a signal may come in the midst of a write; not where that would wait."""
+    with suppress(OSError, ValueError):
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, text)
