@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backup import safe_paths
 from backup.safe_paths import (
     Way,
     held_folder,
@@ -84,6 +85,21 @@ def test_what_was_made_goes_again(top: Path) -> None:
         (top / "a/other").write_text("put there meanwhile")
         way.unmake()
     assert sorted(path.name for path in top.rglob("*")) == ["a", "other"]
+
+
+def test_no_handle_is_left_open_and_what_is_missing_is_not_opened(top: Path) -> None:
+    """Instead of what is missing the last directory that is there would be opened, and written into."""
+    before = os.listdir("/proc/self/fd")
+    with Way(str(top / "a/b")) as way:
+        with pytest.raises(FileNotFoundError, match="No such file"):
+            way.open()
+        way.make()
+        os.close(way.open())
+        way.close()
+    assert os.listdir("/proc/self/fd") == before
+    with Way(str(top / "a/b")):
+        assert len(os.listdir("/proc/self/fd")) > len(before)
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("text", ["loop", "missing/../out", "file"])
@@ -238,6 +254,22 @@ def test_only_our_own_pipes_are_opened(top: Path, how: str) -> None:
         with pytest.raises(OSError, match=r"only root's and your own|only those of root and of your own"):
             open_special(str(path))
     os.close(reader)
+
+
+@needs_root
+def test_of_what_is_not_opened_no_handle_is_left(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may come in place of a pipe meanwhile: it is none, whoever it belongs to."""
+    before = os.listdir("/proc/self/fd")
+    os.mkfifo(top / "pipe")
+    os.chown(top / "pipe", MALLORY, MALLORY)
+    with pytest.raises(OSError, match=r"only root's and your own"):
+        special_at(str(top / "pipe"))
+    monkeypatch.setattr(safe_paths, "is_special", lambda _: True)
+    for owner in (0, MALLORY):
+        (top / "file").touch()
+        os.chown(top / "file", owner, owner)
+        assert special_at(str(top / "file")) is None
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_file_or_nothing_is_no_pipe(top: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from backup.source import disks
 from backup.source.filters import Filters
 from tests.archiver.reader import read_catalogs
 from tests.support.backups import Site
+from tests.support.loops import loop_device
 from tests.support.rebuilding import bare
 from tests.support.trees import Seen, assert_same_tree, on_another_disk, snapshot_of
 
@@ -437,6 +441,40 @@ def test_another_disk_in_the_place_of_one_is_told_once(
     (warning,) = site.backup().warnings
     assert warning.endswith("(uuid two, and now uuid three)")
     assert site.backup().warnings == ()
+
+
+@contextmanager
+def disk_at(place: Path, image: Path | None) -> Iterator[None]:
+    """A file system of an image, or memory, mounted at a place with a file of its own in it."""
+    with ExitStack() as stack:
+        device = "tmpfs" if image is None else stack.enter_context(loop_device(image))
+        words = ["mount", "-t", "tmpfs"] if image is None else ["mount"]
+        made = subprocess.run([*words, device, place], capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"nothing can be mounted: {made.stderr.strip()}")
+        stack.callback(lambda: subprocess.run(["umount", place], check=True))
+        (place / (image.name if image else "memory")).touch()
+        yield
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mkfs.ext4") is None, reason="needs root and mkfs.ext4")
+def test_three_real_disks_in_one_place_and_memory_between(site: Site, source: Path, tmp_path: Path) -> None:
+    """Each is named in the night in which it is first there; the third was not, as memory came before it."""
+    (place := source / "disk").mkdir()
+    images = [tmp_path / name for name in ("one", "two", "three")]
+    for image in images:
+        with image.open("wb") as file:
+            file.truncate(2 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-I", "256", image], check=True)
+    one, two, three = images
+    shown = (one, one, two, None, None, three, three, None, three)
+    for night, (disk, told) in enumerate(zip(shown, (0, 0, 1, 1, 0, 1, 0, 1, 0), strict=True)):
+        with disk_at(place, disk):
+            report = site.backup()
+        about = [text for text in report.warnings if "another file system is mounted on it" in text]
+        assert len(about) == told, (night, report.warnings)
+    report = site.backup()
+    assert [one.path for one in report.problems] == [os.fsencode(place)], "nothing is mounted: it is kept"
 
 
 class TestDryRun:
