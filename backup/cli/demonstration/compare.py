@@ -1,57 +1,64 @@
-"""Compares two trees without our own code: every byte, name, kind, mode, link target and time."""
+"""Compares a tree with what it was, without our own code: bytes, names, kinds, modes, links and times."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-_BLOCK = 1 << 20
-
-
-def differences(one: str, other: str, *, left_out: frozenset[str]) -> Iterator[str]:
-    """Sentences about what differs between two directories, but for the paths of `one` in `left_out`."""
-    yield from _entry(os.fsencode(one), os.fsencode(other), b".", frozenset(map(os.fsencode, left_out)))
+from msgspec import Struct
 
 
-def _entry(one: bytes, other: bytes, name: bytes, left_out: frozenset[bytes]) -> Iterator[str]:
-    if one in left_out:
-        return
-    try:
-        first, second = os.lstat(one), os.lstat(other)
-    except FileNotFoundError as error:
-        yield f"{os.fsdecode(name)}: {os.fsdecode(error.filename)} is not there"
-        return
-    yield from (f"{os.fsdecode(name)}: {what}" for what in _metadata(first, second))
-    if stat.S_IFMT(first.st_mode) != stat.S_IFMT(second.st_mode):
-        return
-    if stat.S_ISLNK(first.st_mode):
-        if os.readlink(one) != os.readlink(other):
-            yield f"{os.fsdecode(name)}: the link leads elsewhere"
-    elif stat.S_ISREG(first.st_mode):
-        if not _same_content(one, other):
-            yield f"{os.fsdecode(name)}: the content differs"
-    elif stat.S_ISDIR(first.st_mode):
-        for below in sorted({*os.listdir(one), *os.listdir(other)}):
-            where = os.path.join(name, below)
-            yield from _entry(os.path.join(one, below), os.path.join(other, below), where, left_out)
+class Pictured(Struct, frozen=True):
+    """An entry as it was: `content` is a file's SHA-256, or where a symlink leads."""
+
+    mode: int  # st_mode
+    mtime_ns: int
+    content: bytes
 
 
-def _same_content(one: bytes, other: bytes) -> bool:
-    """Whether two files are equal byte by byte; `filecmp` caches by size and time."""
-    with open(one, "rb") as first, open(other, "rb") as second:
-        while True:
-            some = first.read(_BLOCK)
-            if some != second.read(_BLOCK):
-                return False
-            if not some:
-                return True
+def picture(folder: str) -> dict[bytes, Pictured]:
+    """Every entry of a directory by its path below it, which begins with "."; the directory itself is one."""
+    found: dict[bytes, Pictured] = {}
+    top = os.fsencode(folder)
+    names = [b"."]
+    while names:
+        name = names.pop()
+        path = os.path.join(top, name)
+        seen = os.lstat(path)
+        content = b""
+        if stat.S_ISLNK(seen.st_mode):
+            content = os.readlink(path)
+        elif stat.S_ISREG(seen.st_mode):
+            with open(path, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        elif stat.S_ISDIR(seen.st_mode):
+            names += [os.path.join(name, below) for below in os.listdir(path)]
+        found[name] = Pictured(seen.st_mode, seen.st_mtime_ns, content)
+    return found
 
 
-def _metadata(first: os.stat_result, second: os.stat_result) -> Iterator[str]:
-    if stat.S_IFMT(first.st_mode) != stat.S_IFMT(second.st_mode):
+def differences(before: Mapping[bytes, Pictured], folder: str) -> Iterator[str]:
+    """Sentences about what is not in a directory as it was in the pictured one."""
+    after = picture(folder)
+    for name in sorted({*before, *after}):
+        first, second = before.get(name), after.get(name)
+        if second is None:
+            yield f"{os.fsdecode(name)} is not there"
+        elif first is None:
+            yield f"{os.fsdecode(name)} was not there"
+        else:
+            yield from (f"{os.fsdecode(name)}: {what}" for what in _changes(first, second))
+
+
+def _changes(first: Pictured, second: Pictured) -> Iterator[str]:
+    if stat.S_IFMT(first.mode) != stat.S_IFMT(second.mode):
         yield "another kind of entry"
-    elif stat.S_IMODE(first.st_mode) != stat.S_IMODE(second.st_mode):
-        yield f"mode {stat.S_IMODE(first.st_mode):04o} became {stat.S_IMODE(second.st_mode):04o}"
-    if first.st_mtime_ns != second.st_mtime_ns:
-        yield f"time {first.st_mtime_ns} became {second.st_mtime_ns}"
+        return
+    if stat.S_IMODE(first.mode) != stat.S_IMODE(second.mode):
+        yield f"mode {stat.S_IMODE(first.mode):04o} became {stat.S_IMODE(second.mode):04o}"
+    if first.mtime_ns != second.mtime_ns:
+        yield f"time {first.mtime_ns} became {second.mtime_ns}"
+    if first.content != second.content:
+        yield "the link leads elsewhere" if stat.S_ISLNK(first.mode) else "the content differs"
