@@ -17,6 +17,7 @@ from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
+from backup.inventory.holders import settle_dead_restores
 from backup.inventory.runs import JobRow, Outcome, Run, RunKind
 from backup.model import Problem
 from backup.protocols import Clock, Vault
@@ -39,7 +40,7 @@ def recover(
 ) -> None:
     """Finish or discard all runs of one vault before the caller's own, which is run `before`.
 
-    The caller holds the backup lock, so no other run is alive.
+    The caller holds the backup lock, so no other run is alive. Runs of restores that died are ended, too.
 
     A pack that was never submitted is deleted: nothing of it was recorded or sent.
     """
@@ -49,6 +50,10 @@ def recover(
     uploader.resume([one for one in pending if one.archive.vault == vault.name])
     with inventory.reading() as tx:
         left = runs.unfinished_commits(tx, vault_number, before=before)
+        has_open_restores = bool(runs.running_restores(tx))
+    if has_open_restores:
+        with inventory.writing() as tx:
+            settle_dead_restores(tx, inventory.lock_directory, clock.now())
     for run, job, prepared in left:
         try:
             with inventory.writing() as tx:

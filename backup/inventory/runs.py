@@ -238,6 +238,12 @@ def finish_run(
     changed(tx, sql, (outcome, micros(now), json.dumps(report), number))
 
 
+def running_restores(tx: Transaction) -> list[int]:
+    """The numbers of restores' runs without a recorded end."""
+    sql = "SELECT number FROM runs WHERE kind = {m} AND outcome = {m} ORDER BY number"
+    return [number for (number,) in raw_rows(tx, sql, (RunKind.RESTORE, Outcome.RUNNING))]
+
+
 def unnoticed(tx: Transaction) -> Sequence[Run]:
     """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
     sql = f"{_RUNS} WHERE r.noticed IS NULL AND r.outcome != {{m}} ORDER BY r.number"

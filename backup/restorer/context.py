@@ -12,6 +12,7 @@ from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
 from backup.inventory import retrievals
 from backup.inventory.database import Inventory
+from backup.inventory.holders import RESTORE
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.stages import RestoreStage
 from backup.model import MIB
@@ -69,6 +70,11 @@ class RestoreContext(Struct, frozen=True):
         return Scratch(self.key_directory, self.column)
 
 
+def lock_of(restore: Restore) -> str:
+    """The name of the lock by which a process is alone with a restore."""
+    return f"{RESTORE}{restore.id}"
+
+
 @contextmanager
 def alone_with(inventory: Inventory, restore: Restore) -> Iterator[None]:
     """Hold an open restore alone, so that nothing is asked for or written twice.
@@ -76,7 +82,7 @@ def alone_with(inventory: Inventory, restore: Restore) -> Iterator[None]:
     `LockedError` if another process works on it; `UsageError` if it is over. A restore that is over leaves no
     lock file behind.
     """
-    name = f"restore-{restore.id}"
+    name = lock_of(restore)
     with ExitStack() as held:
         try:
             held.enter_context(inventory.locked(name))

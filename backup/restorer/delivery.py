@@ -10,13 +10,17 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from backup.errors import InterruptedRunError, NightvaultError, RetrievalNotReadyError
+from backup.errors import InterruptedRunError, RetrievalNotReadyError
 from backup.inventory import restore_state as books
 from backup.inventory import retrievals, runs, snapshots
+from backup.inventory.database import Inventory
+from backup.inventory.holders import settle_dead_restores
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
+from backup.inventory.snapshots import Snapshot
 from backup.inventory.stages import RestoreStage, RetrievalStage
-from backup.restorer.context import RestoreContext, alone_with
+from backup.protocols import Clock
+from backup.restorer.context import RestoreContext, alone_with, lock_of
 from backup.restorer.given_up import warnings_of
 from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
@@ -54,8 +58,7 @@ def deliver(
             plan = fresh
         else:
             plan = plan_restore(snapshot, restore.path, context, choice, confirmed=confirmed, known=now)
-        with context.inventory.writing() as tx:
-            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), context.clock.now())
+        run = open_run(restore, snapshot, context)
         try:
             report = Session(restore, now, plan, pack_keys, before, context).run()
         except BaseException as error:
@@ -83,14 +86,27 @@ def end_restore(restore: Restore, report: RestoreReport, run: Run, context: Rest
     return report
 
 
+def open_run(restore: Restore, snapshot: Snapshot, context: RestoreContext) -> Run:
+    """Record the begin of a session, and the end of those whose process died."""
+    inventory, now = context.inventory, context.clock.now()
+    with inventory.writing() as tx:
+        settle_dead_restores(tx, inventory.lock_directory, now, but=lock_of(restore))
+        return runs.open_restore(tx, runs.find_job(tx, snapshot.job), now)
+
+
+def give_up(restore: Restore, inventory: Inventory, key_directory: str, clock: Clock) -> None:
+    """Record that a restore is cancelled, and wipe its keys; the caller is alone with it."""
+    with inventory.writing() as tx:
+        retrievals.close_restore(tx, restore.number, RestoreStage.CANCELLED, clock.now())
+    PackKeyFile(key_directory, restore.id).wipe()
+
+
 def fail_run(run: Run, error: BaseException, context: RestoreContext) -> None:
     """Record the end of a run that did not get through; a killed process cannot."""
-    if isinstance(error, NightvaultError):
-        stopped = isinstance(error, InterruptedRunError)
-    elif isinstance(error, KeyboardInterrupt):
-        stopped = True
-    else:
+    if not isinstance(error, (Exception, KeyboardInterrupt)):
         return
+    stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt, BrokenPipeError))
     outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
+    why = {"error": str(error) or type(error).__name__}
     with context.inventory.writing() as tx:
-        runs.finish_run(tx, run.number, outcome, {"error": str(error)}, context.clock.now())
+        runs.finish_run(tx, run.number, outcome, why, context.clock.now())

@@ -31,12 +31,11 @@ from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.restore_state import Place, note_place
 from backup.inventory.retrievals import Restore
-from backup.inventory.stages import RestoreStage
 from backup.model import OnCapacity, Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance
 from backup.restorer.context import RestoreContext, alone_with
-from backup.restorer.delivery import deliver
+from backup.restorer.delivery import deliver, give_up
 from backup.restorer.pack_keys import PackKeyFile, wipe_others
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready, waiting_report
@@ -135,9 +134,7 @@ def cancel(
     """
     with alone_with(inventory, restore):
         sweep(restore, inventory, keeps_target=keeps_target)
-        with inventory.writing() as tx:
-            retrievals.close_restore(tx, restore.number, RestoreStage.CANCELLED, clock.now())
-        PackKeyFile(key_directory, restore.id).wipe()
+        give_up(restore, inventory, key_directory, clock)
 
 
 def choose_on_capacity(restore: Restore, inventory: Inventory, choice: OnCapacity) -> Restore:

@@ -237,5 +237,28 @@ def test_a_large_file_that_breaks_off_ends_the_stream(
     assert result.exit_code == 1
     assert "breaks off within big" in result.stderr
     assert not is_whole(result.stdout_bytes)
-    (waiting,) = server.json("restores")
-    server.done("restore", "cancel", waiting["id"])
+    assert server.json("restores") == []
+
+
+@pytest.mark.parametrize("reader", ["gone", "full"])
+def test_a_dump_that_cannot_be_written_leaves_nothing_open(server: Server, reader: str) -> None:
+    """`dump | head`, `dump > /dev/full`: nothing can go on with it, and nothing runs."""
+    words = [
+        SCRIPT,
+        "--config",
+        server.config,
+        "dump",
+        f"latest:{server.source}/big",
+        "--key",
+        server.key_file,
+    ]
+    command = {"gone": '"$@" | head -c 10 > /dev/null; exit "${PIPESTATUS[0]}"', "full": '"$@" > /dev/full'}
+    done = subprocess.run(
+        ["bash", "-c", command[reader], "bash", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert ("No space left on device" in done.stderr) == (reader == "full")
+    assert server.json("restores") == []
+    run = server.json("runs")[0]
+    assert (run["kind"], run["outcome"]) == ("restore", "interrupted" if reader == "gone" else "failed")
+    assert "runs now" not in server.run("status").stdout

@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 
 from backup.app.clock import SystemClock
+from backup.app.opened import opened
 from backup.cli import COMMANDS
+from backup.config import load_config
+from backup.inventory.runs import open_restore
 from backup.model import MIB
 from tests.support.servers import directory_server
 
@@ -145,6 +149,46 @@ def test_a_run_that_was_killed_is_shown_as_dead(tmp_path: Path) -> None:
         ("done", False),
         ("interrupted", False),
     ]
+
+
+def test_a_restore_that_was_killed_is_settled_by_the_next_restore_or_backup(tmp_path: Path) -> None:
+    """Not while another restore is at work: nobody can tell whose run is whose."""
+    server = directory_server(tmp_path, clock=SystemClock())
+    server.init()
+    server.backup()
+    words = (
+        "restore",
+        "latest",
+        "--target",
+        tmp_path / "out",
+        "--key",
+        server.key_file,
+        "--overwrite",
+        "always",
+    )
+
+    def die() -> None:
+        with closing(opened(load_config(str(server.config)))) as inventory, inventory.writing() as tx:
+            open_restore(tx, None, SystemClock().now())
+
+    def outcomes() -> list[tuple[str, bool]]:
+        runs = server.json("runs")
+        return [(run["outcome"], run["dead"]) for run in runs if run["kind"] == "restore"]
+
+    die()
+    assert outcomes() == [("running", True)]
+    assert "its process died; the next backup" in server.run("status").stdout
+    server.done(*words)
+    assert outcomes() == [("done", False), ("interrupted", False)]
+    die()
+    with (
+        closing(opened(load_config(str(server.config)))) as inventory,
+        inventory.locked("restore-of another"),
+    ):
+        server.backup()
+        assert outcomes()[0] == ("running", False)
+    server.backup()
+    assert outcomes()[0] == ("interrupted", False)
 
 
 def test_a_run_at_a_low_limit_stops_when_asked_and_is_gone_on_with(tmp_path: Path) -> None:

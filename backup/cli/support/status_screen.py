@@ -117,7 +117,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield from task_lines(status)
     for run in status.running:
         if not _is_told(run, status):
-            yield "runs now", _running(run, status.now)
+            yield "cut off" if run.is_dead else "runs now", _running(run, status.now)
     for restore in status.restores:
         yield "restore", _restore(restore)
     for vault in status.vaults:
@@ -140,7 +140,7 @@ def _running(run: RunFacts, now: datetime) -> str:
     of = f" of job {run.job}" if run.job else ""
     since = f"{run.kind}{of} since {_time(run.started_at)}"
     if run.is_dead:
-        return f"{since}: dead, it was cut off; the next backup settles it"
+        return f"{since}: its process died; the next backup records that"
     if run.kind in {RunKind.CHECK, RunKind.DRILL}:
         return f"{since}: may wait for its vault"
     took = (now - run.started_at).total_seconds()

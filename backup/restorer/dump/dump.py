@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 from backup.errors import IntegrityError, RetrievalNotReadyError
-from backup.inventory import retrievals, runs, snapshots
+from backup.inventory import retrievals, snapshots
 from backup.inventory.restore_state import Failure, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
@@ -18,7 +18,7 @@ from backup.inventory.stages import RetrievalStage
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.restorer.context import RestoreContext, alone_with
-from backup.restorer.delivery import end_restore, fail_run
+from backup.restorer.delivery import end_restore, fail_run, give_up, open_run
 from backup.restorer.dump.streaming import Contents
 from backup.restorer.dump.tar import ending, member, padding
 from backup.restorer.pack_keys import PackKeyFile
@@ -37,8 +37,9 @@ Sink = Callable[[bytes | memoryview], object]
 def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport:
     """Stream what the restore chose into `sink`; its report names what a tar lacks.
 
-    `RetrievalNotReadyError` before the first byte unless all is ready. After any error the restore is open
-    still: the same command streams again, and asks for nothing that can still be fetched.
+    `RetrievalNotReadyError` before the first byte unless all is ready. After an error the restore of a vault
+    that waits is open still: the same command streams again, and asks for nothing that can still be fetched.
+    Of any other vault it is over.
     """
     with alone_with(context.inventory, restore):
         with context.inventory.reading() as tx:
@@ -51,13 +52,14 @@ def dump(restore: Restore, context: RestoreContext, sink: Sink) -> RestoreReport
             )
         pack_keys = PackKeyFile(context.key_directory, restore.id).read()
         plan = plan_restore(snapshot, restore.path, context, Choice.decode(restore.choice), known=known)
-        with context.inventory.writing() as tx:
-            run = runs.open_restore(tx, runs.find_job(tx, snapshot.job), context.clock.now())
+        run = open_run(restore, snapshot, context)
         try:
             failures = kept.failures if kept else {}
             report = _Dump(restore, plan, known, pack_keys, context, sink, failures).run()
         except BaseException as error:
             fail_run(run, error, context)
+            if not context.vault.traits.waits and isinstance(error, (Exception, KeyboardInterrupt)):
+                give_up(restore, context.inventory, context.key_directory, context.clock)
             raise
         return end_restore(restore, report, run, context)
 
