@@ -17,7 +17,6 @@ from backup.inventory import amendments, archives, entries, runs
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
-from backup.inventory.holders import settle_dead_restores
 from backup.inventory.runs import JobRow, Outcome, Run, RunKind
 from backup.model import Problem
 from backup.protocols import Clock, Vault
@@ -52,6 +51,8 @@ def recover(
         left = runs.unfinished_commits(tx, vault_number, before=before)
         has_open_restores = bool(runs.running_restores(tx))
     if has_open_restores:
+        from backup.inventory.holders import settle_dead_restores  # rarely
+
         with inventory.writing() as tx:
             settle_dead_restores(tx, inventory.lock_directory, clock.now())
     for run, job, prepared in left:
