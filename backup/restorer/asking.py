@@ -35,6 +35,7 @@ from backup.transfer.retrievals.look import TIMES, look
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrievals.rounds import due
 from backup.transfer.retrievals.sharing import LAST_HOUR, asking_alone, share
+from backup.wording import counted, size
 
 GONE = "its archive is gone from the vault"
 OUTPUT_LIVES = timedelta(hours=24)  # at least, after completion: Glacier developer guide, GetJobOutput
@@ -89,6 +90,8 @@ def _ask_for_planned(
                 batch, theirs = share(batch, context.inventory, context.clock.now())
             outcome = ask(store.wanted(batch), store, desk, open_ones)
         asked, shared = asked or bool(batch), shared or theirs
+        if context.unattended and batch and not traits.fetches_for_nothing:
+            context.progress.note(_told(batch, restore))
         if outcome.short is None:
             continue
         if restore.on_capacity is OnCapacity.FAIL:
@@ -98,6 +101,12 @@ def _ask_for_planned(
         context.progress.note(f"{outcome.short}: {then} the next time")
         break
     return asked, shared
+
+
+def _told(batch: Sequence[Retrieval], restore: Restore) -> str:
+    """A request that costs, where nobody watches."""
+    total = size(sum(one.left.length for one in batch))
+    return f"asked vault {restore.vault} for {counted(len(batch), 'retrieval')} of {total} ({restore.tier})"
 
 
 class RestoreRetrievals:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from backup.app.clock import SystemClock
 from backup.app.opened import opened
 from backup.app.restore_units import RestoreUnits
 from backup.app.restores import continue_restores
@@ -21,7 +22,7 @@ from backup.inventory.runs import Outcome
 from backup.model import KIB, MIB
 from backup.restorer.restore import RestoreReport
 from tests.support.doubles import ManualClock
-from tests.support.servers import Server, directory_server
+from tests.support.servers import Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree
 
 
@@ -194,3 +195,20 @@ def test_a_restore_in_place_has_no_unit(
         units.start(replace(one, target=b"/"))
     with pytest.raises(TargetError, match="cannot be started"):
         replace(units, systemctl="/nonexistent").start(one)
+
+
+def test_a_request_that_costs_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its command ended long ago, and nobody watches."""
+    with running_cloud(tmp_path) as cloud:
+        server = cloud.server(tmp_path / "server", vault="logged")
+        server.init()
+        server.backup()
+        restore = begun(server, tmp_path / "out", monkeypatch)
+        config, stop = load_config(str(server.config)), threading.Event()
+        for _ in range(2):
+            assert list(continue_restores(config, clock=SystemClock(), stop=stop)) == []
+    told = [record.message for record in caplog.records if "asked vault" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith(f"restore {restore}: asked vault cold for ")

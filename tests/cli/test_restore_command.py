@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server
+from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
 
 
@@ -201,3 +201,19 @@ def test_an_archive_that_was_cut_short_leaves_the_rest(server: Server, tmp_path:
     again = server.json(*words, "--overwrite", "if-changed")
     assert (again["files"], again["problems"]) == (len(named), [])
     assert_same_tree(tmp_path / "out", server.source)
+
+
+def test_a_restore_that_failed_says_that_it_goes_on(tmp_path: Path) -> None:
+    """The daemon asks for what is missing, and may pay for it."""
+    server = directory_server(tmp_path)
+    server.init()
+    server.backup()
+    vault = server.folder / "vault"
+    vault.rename(server.folder / "away")
+    shown = server.run("restore", "latest", "--target", tmp_path / "out", "--key", server.key_file)
+    assert shown.exit_code not in {0, 17}
+    (left,) = server.json("restores")
+    assert f"restore {left['id']} is recorded: a daemon goes on with it" in " ".join(shown.stderr.split())
+    (server.folder / "away").rename(vault)
+    server.done("restore", "cancel", left["id"])
+    assert server.json("restores") == []

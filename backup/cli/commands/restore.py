@@ -27,7 +27,7 @@ from backup.cli.support.restore_choice import (
 from backup.cli.support.restore_elsewhere import begin_and_ask
 from backup.cli.support.restore_output import show_restored, show_waiting
 from backup.cli.support.restore_terms import RetrievalTerms
-from backup.cli.support.restore_waiting import wait_until_readable
+from backup.cli.support.restore_waiting import telling_what_stays, wait_until_readable
 from backup.cli.support.retrieval_options import (
     capacity_option,
     key_options,
@@ -131,7 +131,8 @@ def restore(
             begun, plan, known = _begun(cli, plan, where, way, context, terms, yes=yes, overwrite=over)
         fresh = None if context.vault.traits.waits else plan
         del plan  # in hours of waiting it would grow old, and take memory
-        carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
+        with telling_what_stays(cli, begun):
+            carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
 
 
 def _begun(
@@ -231,7 +232,8 @@ def resume(
             return
         leave_mark(begun, context)
         notes.clear(begun.id)
-        carry_on(cli, begun, context, wait=wait)
+        with telling_what_stays(cli, begun):
+            carry_on(cli, begun, context, wait=wait)
 
 
 def _carry_on_alone(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backup.cli.support.context import Cli
 from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
+from backup.cli.support.restore_waiting import telling_what_stays
 
 if TYPE_CHECKING:
     from backup.inventory.restore_state import Place
@@ -51,7 +52,8 @@ def begin_and_ask(
         began(begun, context)
         with context.inventory.writing() as tx:
             note_elsewhere(tx, begun.number, lacks)
-        known = advance(begun, context)
+        with telling_what_stays(cli, begun):
+            known = advance(begun, context)
         if all(one.state is not RetrievalStage.FAILED for one in known):
             return Asked(begun, plan, known)
         better = plan_restore(plan.snapshot, plan.path, context, plan.choice, confirmed=plan.confirmed)

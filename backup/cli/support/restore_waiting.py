@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -15,6 +16,25 @@ if TYPE_CHECKING:
     from backup.inventory.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext
     from backup.transfer.retry import Reach
+
+
+@contextmanager
+def telling_what_stays(cli: Cli, begun: Restore) -> Iterator[None]:
+    """Say with an error that the restore stays recorded: a daemon goes on with it, and may pay for that."""
+    from backup.errors import NightvaultError, RetrievalNotReadyError
+    from backup.restorer.selection.choice import Choice
+
+    try:
+        yield
+    except RetrievalNotReadyError:  # it says so itself
+        raise
+    except NightvaultError:
+        again = "the same dump command" if Choice.decode(begun.choice).output else "a daemon"
+        cli.warn(
+            f"restore {begun.id} is recorded: {again} goes on with it, and asks for what is missing; "
+            f"`nightvault restore cancel {begun.id}` ends it"
+        )
+        raise
 
 
 def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
