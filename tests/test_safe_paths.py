@@ -117,6 +117,21 @@ def test_a_way_that_leads_nowhere(top: Path, text: str) -> None:
         Way(str(top / "loop"))
 
 
+@pytest.mark.parametrize("links", [40, 41])
+def test_as_many_symlinks_as_the_kernel_follows(top: Path, links: int) -> None:
+    (top / "0").mkdir()
+    for number in range(links):
+        (top / f"{number + 1}").symlink_to(f"{number}")
+    path = str(top / f"{links}")
+    if links > 40:
+        for follow in (Way, os.stat):
+            with pytest.raises(OSError, match="Too many levels"):
+                follow(path)
+        return
+    with Way(path) as way:
+        assert (way.path, way.exists) == (f"{top}/0", os.path.isdir(path))
+
+
 @needs_root
 def test_another_users_symlink_is_refused(top: Path) -> None:
     victim = top / "victim"

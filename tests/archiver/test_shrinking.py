@@ -160,6 +160,17 @@ class TestANight:
         empty(source, but=3)
         assert site.backup().shrunk, "the fullest of seven nights counts"
 
+    def test_the_fullest_of_an_older_version_counts_as_well(self, site: Site, source: Path) -> None:
+        """It did not record what each source held: a job's only one held all that the snapshot has."""
+        fill(source, 40)
+        site.backup()
+        empty(source, but=20)
+        site.backup()
+        with site.inventory.writing() as tx:
+            tx.exec_driver_sql("UPDATE snapshots SET counts = NULL, roots = NULL")
+        empty(source, but=3)
+        assert "and held 40 files" in site.backup().shrunk[0]
+
     def test_seven_nights_later_what_was_long_ago_is_not_asked_for(self, site: Site, source: Path) -> None:
         fill(source, 40)
         site.backup()
@@ -191,7 +202,7 @@ class TestANight:
     def test_a_run_that_died_before_its_commit_is_told_by_the_next(
         self, site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, may_shrink: bool
     ) -> None:
-        site = replace(site, job=replace(site.job, may_shrink=may_shrink))
+        site = replace(site, job=replace(site.job, may_shrink=may_shrink, tags=("kept",)))
         fill(source, 30)
         site.backup()
         empty(source)
