@@ -5,8 +5,8 @@
     helper.ending(error)                    # how it ended and what it said last
 
 A helper runs as root where somebody says `sudo nightvault restore`, so nothing that lies in the current
-directory may become code of it: Python starts with `-I`, in `/`, with hardly any environment; `backup` is
-loaded from the directory that it was loaded from here, whatever else bears that name.
+directory may become code of it: Python starts with `-I`, in `/`, with hardly any environment (and in UTF-8,
+as here); `backup` is loaded from the directory that it was loaded from here, whatever else bears that name.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def without_python(environ: Mapping[str, str]) -> dict[str, str]:
 def _isolated(code: str, module: str, *words: str, libraries: Sequence[str] = _LIBRARIES) -> list[str]:
     package = os.path.dirname(os.path.abspath(__file__))
     homes = _homes(libraries)
-    return [sys.executable, "-I", "-c", code, package, str(len(homes)), *homes, module, *words]
+    return [sys.executable, "-I", "-X", "utf8", "-c", code, package, str(len(homes)), *homes, module, *words]
 
 
 def _homes(libraries: Sequence[str]) -> list[str]:

@@ -27,6 +27,13 @@ import sys
 if not sys.flags.safe_path and sys.path and __name__ == "__main__":
     del sys.path[0]  # the directory of this file: who can write there may not write this program
 
+if sys.getfilesystemencoding() != "utf-8" and __name__ == "__main__":
+    import os  # the locale's charset would make other paths of names: begin again without it
+
+    with open("/proc/self/cmdline", "rb") as file:
+        WORDS = [os.fsencode(sys.executable), b"-X", b"utf8", *file.read().split(b"\0")[1:-1]]
+    os.execv(sys.executable, WORDS)  # noqa: S606
+
 import argparse
 import base64
 import hashlib

@@ -1,9 +1,10 @@
-"""Repairs what a caller may have left: closed standard handles, and a umask that lets anybody write."""
+"""Repairs what a caller may have left: closed standard handles, a lax umask, a charset that is not UTF-8."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 were_closed: Final[set[int]] = set()
@@ -14,6 +15,45 @@ def secure_process() -> None:
     """Open closed standard handles and tighten the umask, before any other file is opened."""
     _hold_standard_handles()
     os.umask(os.umask(0o077) | 0o002)
+
+
+def speak_utf8() -> None:
+    """Have paths and texts be UTF-8 whatever the locale; begins the program anew where they are not.
+
+    A config is UTF-8, and names on disks are bytes. Python makes one of the other by the locale's charset,
+    which cannot be changed once it runs: in ISO-8859-1 a source "größe" would be another file, and "✓" none
+    at all. A terminal of another charset is shown what it has, the rest escaped.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
+        with suppress(OSError):
+            os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *_words()])  # noqa: S606
+    charset = _terminal_charset()
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
+        if hasattr(stream, "reconfigure"):  # not what stands for a closed handle, or in a test
+            stream.reconfigure(encoding=charset if stream.isatty() else None, errors=errors)
+
+
+def _words() -> list[bytes]:
+    """The words that this interpreter was started with, as they were given."""
+    with suppress(OSError), open("/proc/self/cmdline", "rb") as file:
+        words = file.read().split(b"\0")[:-1]
+        if len(words) == len(sys.orig_argv):
+            return words[1:]
+    return [os.fsencode(word) for word in sys.orig_argv[1:]]
+
+
+def _terminal_charset() -> str | None:
+    """The charset of a locale that has one of its own; None where it is UTF-8, or says nothing (C)."""
+    if not sys.flags.utf8_mode:
+        return None
+    import locale
+
+    charset = locale.getencoding()
+    return None if charset.upper() in {"UTF-8", "ANSI_X3.4-1968", "US-ASCII"} else charset
 
 
 def _hold_standard_handles() -> None:
