@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,9 +16,9 @@ from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
-from backup.app.run_context import RunContext
+from backup.app.run_context import RunContext, attempt
 from backup.config import Config, JobSettings, VaultSettings
-from backup.errors import ConfigError, LockedError, NightvaultError, failure_report
+from backup.errors import ConfigError
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
@@ -53,7 +53,8 @@ def _compact(
     config: Config, settings: VaultSettings, context: PruneContext, min_gain: Decimal, *, only_plan: bool
 ) -> CompactReport:
     began = context.backup.clock.now()
-    try:
+    inventory, clock = context.backup.inventory, context.backup.clock
+    with nullcontext() if only_plan else attempt(inventory, clock, RunKind.COMPACT, {"vault": settings.name}):
         report = compact(
             context,
             rules_of(config, settings),
@@ -62,12 +63,6 @@ def _compact(
             min_gain=min_gain,
             only_plan=only_plan,
         )
-    except LockedError:
-        raise
-    except NightvaultError as error:
-        if not only_plan:
-            _record(context, Outcome.FAILED, {"vault": settings.name, **failure_report(error)}, began)
-        raise
     kept = [text for line in report.recovery_lines.values() for text in keep_line_of(config, line)]
     report = replace(report, warnings=[*report.warnings, *kept])
     if not only_plan:
@@ -85,7 +80,7 @@ def compact_once(
     config: Config, vault: VaultName, *, clock: Clock, progress: Progress, stop: threading.Event
 ) -> CompactReport:
     """A compaction as the daemon does it."""
-    with closing(opened(config)) as inventory:
+    with closing(opened(config)) as inventory, attempt(inventory, clock, RunKind.COMPACT, {"vault": vault}):
         at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
         return run_compact(config, config.vault(vault), prune_context(at, vault))
 

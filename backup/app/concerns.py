@@ -1,17 +1,19 @@
 """Finds the problems in a status, critical ones first; pure.
 
-Critical: a job is overdue, or its vault is not the one that it is bound to; a check found something missing
-or damaged; an archive that kept snapshots need is lost or damaged, whoever found that; a drill failed; the
-certificate has expired, or will within three days (one that lives shortly: a tenth of its life).
+Critical: a job is overdue, or its vault is not the one that it is bound to; a check or drill found something
+missing or damaged; an archive that kept snapshots need is lost or damaged, whoever found that; the
+certificate or one above it has expired, or will within three days (one that lives shortly: a tenth of its
+life); the jobs, the runs or what is lost cannot be found out.
 
-A warning: the newest backup, forget, prune, compaction or rebuild drill failed or was partial; a check
-could not look at everything; the certificate expires within 14 days (a fifth of its life), cannot be looked
-at, or is not renewed though two thirds of its life are over or renewals fail for an hour; the daemon does
-not run though something has a schedule, or waits for the clock; a date is still to come; a suspended
-process holds a lock; a restore is not gone on with, or lacks something; less is free on a disk than should
-be (a quarter of it: critical); storing costs more than it may; the last good check of a vault is too old; a
-channel does not take its messages; somebody else writes of this server's jobs, or a source has lost nearly
-everything, and nobody answered to that.
+A warning: anything else that has a schedule is overdue; the newest backup, forget, prune, compaction, check,
+drill or rebuild drill failed or was partial; the certificate expires within 14 days (a fifth of its life),
+cannot be looked at, or is not renewed though two thirds of its life are over or renewals fail for an hour;
+the daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
+suspended process holds a lock; a restore is not gone on with, or lacks something; a directory vault is not
+there; less is free on a disk than should be (a quarter of it: critical); storing costs more than it may; the
+last good check of a vault is too old; a channel does not take its messages; somebody else writes of this
+server's jobs, or a source has lost nearly everything, and nobody answered to that; a part of the status
+cannot be found out.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ from backup.app.status_parts import (
     Status,
     Topic,
 )
+from backup.app.tasks import TaskKind
 from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName
 from backup.wording import counted, size
 
 SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
@@ -44,9 +48,12 @@ def concerns_of(status: Status) -> list[Concern]:
     """Everything that is not well, the critical first."""
     found = [
         *overdue(status),
+        *_unknown(status),
         *_wrong_vaults(status),
+        *_away(status),
         *_losses(status),
         *_runs(status),
+        *_attempts(status),
         *_certificate(status.certificate, status.now),
         *_renewal(status.renewal, status.certificate, status.now),
         *_clocks(status),
@@ -64,7 +71,7 @@ def concerns_of(status: Status) -> list[Concern]:
 
 
 def overdue(status: Status) -> Iterator[Concern]:
-    """The jobs that are overdue."""
+    """All that is overdue: the jobs, and whatever else has a schedule."""
     for job in status.jobs:
         if job.is_overdue and job.overdue_from is not None:
             last = "it was never backed up" if job.last_good is None else f"last good {_shown(job.last_good)}"
@@ -72,6 +79,14 @@ def overdue(status: Status) -> Iterator[Concern]:
             if job.paused_until is not None:
                 text += f"; it is paused until {_shown(job.paused_until)}"
             yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
+    for one in status.scheduled:
+        if one.is_overdue and one.overdue_from is not None and one.kind != TaskKind.RENEWAL:
+            last = "it was never good" if one.last_good is None else f"last good {_shown(one.last_good)}"
+            text = f"{one.text} is overdue since {_shown(one.overdue_from)}: {last}"
+            if one.paused_until is not None:
+                text += f"; it is paused until {_shown(one.paused_until)}"
+            about = f"{one.kind} {one.name}"
+            yield Concern(Level.WARNING, Topic.OVERDUE, text, one.command, about=about)
 
 
 def _at_it(job: JobStatus, status: Status) -> str:
@@ -80,6 +95,23 @@ def _at_it(job: JobStatus, status: Status) -> str:
         if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
             return f"; a backup of it runs since {_shown(run.started_at)}"
     return ""
+
+
+def _unknown(status: Status) -> Iterator[Concern]:
+    """Parts of the status that could not be found out: what they would say is not known to be well."""
+    for one in status.unknown:
+        topic = Topic.COST if one.what == "money" else Topic.UNKNOWN
+        command = "nightvault prices" if one.what == "money" else "nightvault doctor"
+        yield Concern(one.level, topic, f"{one.what}: not known, because {one.why}", command, about=one.what)
+
+
+def _away(status: Status) -> Iterator[Concern]:
+    """Directory vaults that are not there, before a run fails by that and says so."""
+    told = {run.vault for run in status.ended if run.outcome is Outcome.FAILED and not run.found_damage}
+    for one in status.vaults:
+        if one.is_away and one.name not in told:
+            text = f"vault {one.name} is not there: is its disk mounted? No backup can be stored in it"
+            yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=one.name)
 
 
 def _wrong_vaults(status: Status) -> Iterator[Concern]:
@@ -98,8 +130,7 @@ def _losses(status: Status) -> Iterator[Concern]:
 
     Not where a check of the vault tells of it: until the next one is good.
     """
-    checks = (run for run in status.ended if run.kind is RunKind.CHECK and run.outcome is Outcome.FAILED)
-    told = {run.vault for run in checks}
+    told = {run.vault for run in status.ended if run.kind is RunKind.CHECK and run.found_damage}
     configured = {vault.name for vault in status.vaults if vault.kind != UNKNOWN}
     for vault, count in status.losses.items():
         if vault in told:
@@ -117,23 +148,49 @@ def _losses(status: Status) -> Iterator[Concern]:
 
 def _runs(status: Status) -> Iterator[Concern]:
     configured = {one.name for one in status.jobs}
-    drills = {one.name for one in status.drills}
     vaults = {one.name for one in status.vaults if one.kind != UNKNOWN}
     for run in status.ended:
-        if run.outcome not in {Outcome.FAILED, Outcome.PARTIAL}:
+        if not _is_bad(run):
             continue
         if run.job is not None and run.job not in configured:
             continue  # the config has it no more: it will never be done
         if run.vault is not None and run.vault not in vaults:
             continue
-        if run.drill is not None and run.drill not in drills:
+        if run.drill is not None and run.drill not in status.drills and not _is_damage_yet(run, status):
             continue
         yield Concern(_level(run), Topic.RUN, _told(run), _command(run), run.job)
 
 
+def _is_damage_yet(run: RunFacts, status: Status) -> bool:
+    """Whether a drill that has another name now found damage, and none of its grade was good since."""
+    later = (one for one in status.ended if one.kind is RunKind.DRILL and one.number > run.number)
+    made_good = any(
+        (one.vault, one.grade, one.outcome) == (run.vault, run.grade, Outcome.DONE) for one in later
+    )
+    return run.found_damage and not made_good
+
+
+def _attempts(status: Status) -> Iterator[Concern]:
+    """What the daemon could not do, and of which no run tells: an unexpected error, or a job without rows."""
+    told = {(str(run.kind), run.job or run.drill or run.vault) for run in status.ended if _is_bad(run)}
+    tried = [
+        *((str(RunKind.BACKUP), one.name, f"backup of job {one.name}", one.failed_at) for one in status.jobs),
+        *((one.kind, one.name, one.text, one.failed_at) for one in status.scheduled),
+    ]
+    for kind, name, text, at in tried:
+        if at is not None and (kind, name) not in told:
+            job = JobName(name) if kind == RunKind.BACKUP else None
+            told_text = f"{text} failed, {_shown(at)}: the daemon's log says why"
+            command = "systemctl status nightvault"
+            yield Concern(Level.WARNING, Topic.RUN, told_text, command, job, about=f"{kind} {name}")
+
+
+def _is_bad(run: RunFacts) -> bool:
+    return run.outcome in {Outcome.FAILED, Outcome.PARTIAL}
+
+
 def _level(run: RunFacts) -> Level:
-    found_damage = run.kind in {RunKind.CHECK, RunKind.DRILL} and run.outcome is Outcome.FAILED
-    return Level.CRITICAL if found_damage else Level.WARNING
+    return Level.CRITICAL if run.found_damage else Level.WARNING
 
 
 def _told(run: RunFacts) -> str:
@@ -142,9 +199,9 @@ def _told(run: RunFacts) -> str:
     what = str(run.kind).replace("-", " ")
     of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
     if run.kind is RunKind.CHECK:
-        failed = run.outcome is Outcome.FAILED
         unseen = "could not read everything" if run.reads_back else "could not look at everything"
-        how = "found something missing or damaged" if failed else unseen
+        how = "failed" if run.outcome is Outcome.FAILED else unseen
+        how = "found something missing or damaged" if run.found_damage else how
         if run.reads_back:
             what, of = "reading back", f" vault {run.vault}"
     else:
@@ -172,17 +229,35 @@ def _command(run: RunFacts) -> str:
 
 def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterator[Concern]:
     level = certificate_level(certificate, now)
-    if certificate is None or level is None:
+    if certificate is None:
         return
-    if certificate.not_after is None or certificate.not_before is None:
-        text = f"the certificate cannot be looked at: {certificate.unreadable}"
-    elif certificate.not_after < now:
-        text = f"the certificate expired on {_shown(certificate.not_after)}"
-    elif now < certificate.not_before:
-        text = f"the certificate is not valid before {_shown(certificate.not_before)}"
-    else:
-        text = f"the certificate expires on {_shown(certificate.not_after)}"
-    yield Concern(level, Topic.CERTIFICATE, text, "nightvault identity show")
+    if level is not None:
+        if certificate.not_after is None or certificate.not_before is None:
+            text = f"the certificate cannot be looked at: {certificate.unreadable}"
+        elif now < certificate.not_before:
+            text = f"the certificate is not valid before {_shown(certificate.not_before)}"
+        else:
+            text = f"the certificate {_ends(certificate.not_after, now)}"
+        yield Concern(level, Topic.CERTIFICATE, text, "nightvault identity show")
+    above = issuer_level(certificate, now)
+    if above is not None and certificate.issuer_ends is not None:
+        ends = _ends(certificate.issuer_ends, now)
+        text = (
+            f"the certificate above this server's, of {certificate.issuer}, {ends}: nobody below it gets in"
+        )
+        yield Concern(above, Topic.CERTIFICATE, text, "nightvault identity show", about="issuer")
+
+
+def _ends(end: datetime, now: datetime) -> str:
+    return f"{'expired' if end < now else 'expires'} on {_shown(end)}"
+
+
+def issuer_level(certificate: CertificateStatus, now: datetime) -> Level | None:
+    """The severity of the end of what is above a certificate; None if there is time enough, or nothing."""
+    if certificate.issuer_ends is None:
+        return None
+    left = certificate.issuer_ends - now
+    return Level.CRITICAL if left < VERY_SOON else Level.WARNING if left < SOON else None
 
 
 def _renewal(
@@ -195,8 +270,9 @@ def _renewal(
     since, late = renewal.failing_since, late_at(start, end, by_others=renewal.files)
     if since is not None and now - since >= patience(start, end):
         text = f"renewing the certificate {renewal.way} fails since {_shown(since)}: {renewal.error}"
-    elif since is None and now >= late:
+    elif now >= late:
         why = "it wrote no new files" if renewal.files else "nothing tried to: does the daemon run?"
+        why = f"it fails since {_shown(since)}: {renewal.error}" if since is not None else why
         text = f"the certificate was to be renewed {renewal.way} by {_shown(late)}; {why}"
     else:
         return
@@ -236,11 +312,11 @@ def _clocks(status: Status) -> Iterator[Concern]:
 
 def _daemon(status: Status) -> Iterator[Concern]:
     jobs = [f"job {job.name}" for job in status.jobs if job.schedule and not job.has_timer]
-    vaults = [f"the prune of vault {one.name}" for one in status.vaults if one.next_prune]
-    if status.daemon_runs is False and (jobs or vaults):
+    others = [one.text for one in status.scheduled if one.kind != TaskKind.RENEWAL]
+    if status.daemon_runs is False and (jobs or others):
         text = "the daemon does not run, so no schedule is kept"
         if any(job.has_timer for job in status.jobs):
-            text = f"the daemon does not run, and no timer is enabled for {', '.join(jobs + vaults)}"
+            text = f"the daemon does not run, and no timer is enabled for {', '.join(jobs + others)}"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
 
 

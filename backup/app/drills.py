@@ -13,18 +13,20 @@ from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.prices import Quote, price_table
 from backup.app.restore_contexts import restore_context
+from backup.app.run_context import attempt
 from backup.app.state import State
 from backup.checker.read_sample import Piece
 from backup.config import Config, DrillSettings
 from backup.driller import opening, planning, read_back
 from backup.driller.context import DrillContext
-from backup.driller.report import DrillReport
+from backup.driller.report import GRADES, DrillReport
 from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills
 from backup.inventory.database import Inventory
 from backup.inventory.readings import Grade
+from backup.inventory.runs import RunKind
 from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.transfer.retry import Reach
@@ -46,11 +48,23 @@ def drill_once(
     One that waits is gone on with, also one that was begun by hand. `MonthSpentError` if its month allows
     nothing more, `LimitRefusedError` if it has a limit and nobody knows the price.
     """
-    with metrics_after(config, clock), closing(opened(config)) as inventory:
-        context = drill_context(
-            config, inventory, config.drill(name), clock=clock, progress=progress, stop=stop
-        )
+    settings = config.drill(name)
+    told = {"drill": name, "grade": GRADES[Grade.READ_BACK], "vault": config.vault_of_drill(settings)}
+    with (
+        metrics_after(config, clock),
+        closing(opened(config)) as inventory,
+        attempt(inventory, clock, RunKind.DRILL, told) as report,
+    ):
+        context = drill_context(config, inventory, settings, clock=clock, progress=progress, stop=stop)
+        if is_opening(context):
+            report["grade"] = GRADES[Grade.OPENED]
         return step(context)
+
+
+def is_opening(context: DrillContext) -> bool:
+    """Whether a drill that opens was begun, and goes on without the key."""
+    begun = opening.find(context)
+    return begun is not None and not opening.needs_key(begun)
 
 
 def step(context: DrillContext, keys: Sequence[RecoveryKey] = ()) -> DrillReport:

@@ -15,6 +15,7 @@ from backup.model import Tier
 # Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,
 # "Understanding archive retrieval options": most of them, not all.
 _HOURS = {Tier.EXPEDITED: (1 / 60, 5 / 60), Tier.STANDARD: (3.0, 5.0), Tier.BULK: (5.0, 12.0)}
+_LIST_HOURS = 24 + 5  # a Glacier vault makes its list once a day, and delivers it in hours
 _DEEP_HOURS = {Tier.EXPEDITED: (0.0, 12.0), Tier.STANDARD: (0.0, 12.0), Tier.BULK: (0.0, 48.0)}
 
 
@@ -29,6 +30,14 @@ def hours_of(settings: VaultSettings, tier: Tier) -> tuple[float, float]:
     """The hours that a retrieval takes, least and most."""
     is_deep = settings.kind == "s3" and settings.storage_class == "DEEP_ARCHIVE"
     return (_DEEP_HOURS if is_deep else _HOURS)[tier]
+
+
+def longest_wait(settings: VaultSettings, tier: Tier) -> timedelta:
+    """How long a check, prune or drill may wait for its vault: for a list, and for what it reads of it."""
+    if settings.kind == "directory":
+        return timedelta()
+    _, hours = hours_of(settings, tier)
+    return timedelta(hours=hours + (_LIST_HOURS if settings.kind == "glacier" else 0))
 
 
 def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | None:

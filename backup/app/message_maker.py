@@ -26,7 +26,12 @@ from backup.notify import decide
 from backup.notify.letter import Letter
 from backup.notify.run_letters import LetterContext, details_of, letter_of, named
 
-WARNED_OF = frozenset({Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, Topic.VAULT, Topic.SHRUNK})
+WARNED_OF = frozenset(
+    {
+        *(Topic.CERTIFICATE, Topic.DISK, Topic.COST, Topic.CHECK, Topic.VAULT, Topic.SHRUNK),
+        Topic.UNKNOWN,
+    }
+)
 """The topics of concerns that warn: a run will fail, or something is lost, unless somebody acts."""
 
 
@@ -166,6 +171,8 @@ def exit_code_of(run: Run) -> int | None:
 def _tells_of(run: Run, unrecorded: Run) -> bool:
     """Whether a recorded run is the one that failed."""
     is_same = (run.kind, run.job) == (unrecorded.kind, unrecorded.job)
+    if run.job is None:
+        is_same = is_same and run.report.get("vault") == unrecorded.report.get("vault")
     return is_same and run.outcome is Outcome.FAILED and run.started_at >= unrecorded.started_at
 
 

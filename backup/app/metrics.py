@@ -11,7 +11,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backup.app.status_parts import DrillTimes, JobStatus, Status, VaultStatus
+from backup.app.status_parts import JobStatus, ScheduledStatus, Status, VaultStatus
 from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome
 
@@ -50,7 +50,7 @@ def metrics_text(status: Status) -> str:
     gauges = [
         *_of_jobs(status.jobs),
         *_of_proofs(status.jobs),
-        *_of_drills(status.drills),
+        *_of_scheduled(status.scheduled),
         *_of_vaults(status.vaults, status.currency),
         *_of_server(status),
     ]
@@ -126,21 +126,25 @@ def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
     )
 
 
-def _of_drills(drills: Sequence[DrillTimes]) -> Iterator[_Gauge]:
-    """When each drill of the config ended well, and from when it is overdue."""
+def _of_scheduled(several: Sequence[ScheduledStatus]) -> Iterator[_Gauge]:
+    """When all else that has a schedule was good last, and from when it is overdue."""
 
-    def times(moments: Mapping[str, datetime | None]) -> list[tuple[Mapping[str, str], str]]:
-        return [({"drill": name}, _time(when)) for name, when in moments.items() if when is not None]
+    def gauge(name: str, told: str, moments: Sequence[datetime | None]) -> _Gauge:
+        pairs = zip(several, moments, strict=True)
+        return _Gauge(name, told, [(labels(one), _time(when)) for one, when in pairs if when is not None])
 
-    yield _Gauge(
-        "drill_last_success_timestamp_seconds",
-        "When the newest drill of that name began that has ended well.",
-        times({one.name: one.last_good for one in drills}),
+    def labels(one: ScheduledStatus) -> dict[str, str]:
+        return {"task": one.kind, "name": one.name}
+
+    yield gauge(
+        "task_last_success_timestamp_seconds",
+        "When the newest prune, check, drill and so on began that has ended well.",
+        [one.last_good for one in several],
     )
-    yield _Gauge(
-        "drill_overdue_timestamp_seconds",
-        "From when the drill is overdue, unless one ends well before.",
-        times({one.name: one.overdue_from for one in drills}),
+    yield gauge(
+        "task_overdue_timestamp_seconds",
+        "From when it is overdue, unless one ends well before.",
+        [one.overdue_from for one in several],
     )
 
 

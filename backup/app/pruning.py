@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.metrics_file import refresh_metrics
+from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.prices import kind_of, price_of, price_table
 from backup.app.recovery_lines import keep_line_of
-from backup.app.run_context import RunContext
+from backup.app.run_context import RunContext, attempt
 from backup.app.runs import backup_context, read_keys, sending_to
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
-from backup.errors import InterruptedRunError, LockedError, NightvaultError, failure_report
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.stages import StepStage
@@ -47,33 +46,25 @@ class Prune(Struct, frozen=True):
         context = self.context
         if reach is not None:
             context = replace(context, backup=replace(context.backup, reach=reach))
+        if self.only_plan:
+            return prune(context, max_fee=self.max_fee, only_plan=True)
+        inventory, clock = context.backup.inventory, context.backup.clock
+        report = {"vault": context.backup.vault.name}
+        with metrics_after(self.config, clock), attempt(inventory, clock, RunKind.PRUNE, report):
+            return self._recorded(context)
+
+    def _recorded(self, context: PruneContext) -> PruneReport:
         began = context.backup.clock.now()
-        try:
-            report = prune(context, max_fee=self.max_fee, only_plan=self.only_plan)
-        except LockedError:
-            raise
-        except NightvaultError as error:
-            self._record_failure(error, began)
-            raise
-        if report.is_plan or report.state is not StepStage.DONE:
+        report = prune(context, max_fee=self.max_fee)
+        if report.state is not StepStage.DONE:
             return report
         kept = [text for line in report.recovery_lines.values() for text in keep_line_of(self.config, line)]
         report = replace(report, warnings=[*report.warnings, *kept])
-        self._record(Outcome.PARTIAL if is_partial(report) else Outcome.DONE, report.document(), began)
-        return report
-
-    def _record_failure(self, error: NightvaultError, began: datetime) -> None:
-        if self.only_plan:
-            return
-        stopped = isinstance(error, InterruptedRunError)
-        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
-        self._record(outcome, {"vault": self.context.backup.vault.name, **failure_report(error)}, began)
-
-    def _record(self, outcome: Outcome, report: dict[str, object], began: datetime) -> None:
-        backup = self.context.backup
+        outcome = Outcome.PARTIAL if is_partial(report) else Outcome.DONE
+        backup = context.backup
         with backup.inventory.writing() as tx:
-            runs.record_of_vault(tx, RunKind.PRUNE, outcome, report, began, backup.clock.now())
-        refresh_metrics(self.config, backup.clock)
+            runs.record_of_vault(tx, RunKind.PRUNE, outcome, report.document(), began, backup.clock.now())
+        return report
 
 
 def is_partial(report: PruneReport) -> bool:
@@ -120,6 +111,6 @@ def prune_once(
     config: Config, vault: VaultName, *, clock: Clock, progress: Progress, stop: threading.Event
 ) -> PruneReport:
     """One step of a prune, as the daemon does it: "waiting" while the vault makes its list."""
-    with closing(opened(config)) as inventory:
+    with closing(opened(config)) as inventory, attempt(inventory, clock, RunKind.PRUNE, {"vault": vault}):
         at = RunContext(config=config, inventory=inventory, clock=clock, progress=progress, stop=stop.is_set)
         return Prune(config, prune_context(at, vault)).step()

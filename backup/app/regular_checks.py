@@ -6,13 +6,16 @@ limit of `[restore] max_restore_cost` holds for samples, too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from fractions import Fraction
+from typing import Any
 
 from backup.app.checks import check_context, quote_sample
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.prices import price_table
+from backup.app.run_context import attempt
 from backup.checker import read_sample
 from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
@@ -20,12 +23,17 @@ from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
 from backup.config import Config, VaultSettings, parse_size
 from backup.errors import LimitRefusedError
+from backup.inventory.runs import RunKind
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 
 FREE = ("directory",)
 """Kinds of vaults that cost nothing to read."""
+
+# As in the report of a check that came to its end, so that one makes good what the other said.
+LISTS: Mapping[str, Any] = {"compared": {}, "read": None, "laws": None}
+SAMPLES: Mapping[str, Any] = {"compared": None, "read": {}, "laws": None}
 
 
 def check_once(config: Config, vault: VaultName, *, clock: Clock, progress: Progress) -> CheckReport:
@@ -34,19 +42,25 @@ def check_once(config: Config, vault: VaultName, *, clock: Clock, progress: Prog
     A sample that waits is gone on with, also one that was begun by hand.
     """
     settings = config.vault(vault)
-    with metrics_after(config, clock), closing(opened(config)) as inventory:
+    with (
+        metrics_after(config, clock),
+        closing(opened(config)) as inventory,
+        attempt(inventory, clock, RunKind.CHECK, {"vault": vault, **LISTS}) as told,
+    ):
         context = check_context(config, inventory, vault, clock=clock, progress=progress)
         run = read_sample.find_open(context)
         if run is not None:
+            told.update(SAMPLES)
             return read_sample.go_on(run, context)
         report = compare_with_vault(context)
         if report.state is not StepStage.DONE or settings.check_sample is None or report.is_grave:
             return report
-        pieces = read_sample.plan_sample(amount_of(settings.check_sample), context)
-        if not pieces:  # nothing is stored yet
-            return report
-        _hold_to_limit(config, settings, context, pieces)
-        return read_sample.go_on(read_sample.begin_reading(pieces, context), context)
+        with attempt(inventory, clock, RunKind.CHECK, {"vault": vault, **SAMPLES}):
+            pieces = read_sample.plan_sample(amount_of(settings.check_sample), context)
+            if not pieces:  # nothing is stored yet
+                return report
+            _hold_to_limit(config, settings, context, pieces)
+            return read_sample.go_on(read_sample.begin_reading(pieces, context), context)
 
 
 def amount_of(words: str) -> Amount:

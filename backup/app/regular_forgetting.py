@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app.opened import opened
-from backup.app.run_context import RunContext
+from backup.app.run_context import RunContext, attempt
 from backup.archiver.report import BackupReport
 from backup.config import Config, ForgetWhen
-from backup.errors import NightvaultError, failure_report
+from backup.errors import NightvaultError
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
@@ -80,14 +80,10 @@ def forget_job(
             stop=stop.is_set,
             reach=reach or Reach(),
         )
-        try:
+        with attempt(inventory, clock, RunKind.FORGET, {}, job):
             forgot = _forget(at, job)
-        except NightvaultError as error:
-            with suppress(NightvaultError):  # the first error is the one to report
-                _record(at, job, Outcome.FAILED, dict(failure_report(error)), began)
-            raise
         if always_record and not forgot.snapshots:
-            _record(at, job, Outcome.DONE, {"forgotten": []}, began)
+            _record(at, job, began)
         return forgot
 
 
@@ -107,11 +103,10 @@ def _forget(at: RunContext, job: JobName) -> Forgot:
     )
 
 
-def _record(
-    at: RunContext, job: JobName, outcome: Outcome, report: dict[str, object], began: datetime
-) -> None:
-    """Record that the policy was applied or not, unless its own run tells so."""
+def _record(at: RunContext, job: JobName, began: datetime) -> None:
+    """Record that the policy was applied, unless its own run tells so."""
     with at.inventory.writing() as tx:
         newest, row = runs.newest_of_kind(tx, job, RunKind.FORGET), runs.find_job(tx, job)
         if row is not None and (newest is None or newest.started_at < began):
-            runs.record_forget(tx, row, outcome, report, began, at.clock.now())
+            report: dict[str, object] = {"forgotten": []}
+            runs.record_attempt(tx, RunKind.FORGET, row, Outcome.DONE, report, began, at.clock.now())

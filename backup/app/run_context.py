@@ -1,13 +1,29 @@
-"""The context of runs that concern any vault: config, inventory, clock, stop, patience."""
+"""The context of runs that concern any vault: config, inventory, clock, stop, patience.
+
+An attempt that fails before it has a run of its own is recorded as one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from msgspec import Struct, field
 
 from backup.config import Config
+from backup.errors import (
+    InterruptedRunError,
+    LockedError,
+    MonthSpentError,
+    NightvaultError,
+    UsageError,
+    failure_report,
+)
+from backup.inventory import runs
 from backup.inventory.database import Inventory
+from backup.inventory.runs import Outcome, RunKind
+from backup.model import JobName
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
 
@@ -21,3 +37,56 @@ class RunContext(Struct, frozen=True, kw_only=True):
     progress: Progress
     stop: Callable[[], bool] = lambda: False
     reach: Reach = field(default_factory=Reach)
+
+
+@contextmanager
+def attempt(
+    inventory: Inventory,
+    clock: Clock,
+    kind: RunKind,
+    report: dict[str, Any],
+    job: JobName | None = None,
+) -> Iterator[dict[str, Any]]:
+    """If the body fails, and left no run that says so, record it as a run of that kind, with the report.
+
+    The report may be completed in the body; it names the vault or drill. An attempt that goes well ends what
+    was told of those before it. A lock, and a month that is spent, are waited for: neither is a failure.
+    """
+    began = clock.now()
+    with inventory.reading() as tx:
+        before = runs.newest_number(tx)
+    try:
+        yield report
+    except (LockedError, UsageError, MonthSpentError):
+        raise
+    except Exception as error:
+        from backup.inventory import attempts
+
+        stopped = isinstance(error, InterruptedRunError)
+        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
+        with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
+            row = None if job is None else runs.find_job(tx, job)
+            known = job is None or row is not None
+            if known and not attempts.tells_of_failure(tx, kind, report, job, after=before):
+                runs.record_attempt(tx, kind, row, outcome, report | _why(error), began, clock.now())
+        raise
+    if kind in {RunKind.CHECK, RunKind.DRILL}:
+        with suppress(NightvaultError):  # the next one does it
+            _end_others(inventory, kind, report)
+
+
+def _end_others(inventory: Inventory, kind: RunKind, report: Mapping[str, Any]) -> None:
+    """What broke off before is made good, also by a run that began before it, and has a lower number."""
+    from backup.inventory import attempts
+
+    with inventory.reading() as tx:
+        over = attempts.failed_attempts(tx, kind, report)
+    if over:
+        with inventory.writing() as tx:
+            attempts.end_attempts(tx, over)
+
+
+def _why(error: Exception) -> dict[str, Any]:
+    if isinstance(error, NightvaultError):
+        return dict(failure_report(error))
+    return {"error": f"unexpected {type(error).__name__}: {error}"}

@@ -15,7 +15,7 @@ from backup.app.malloc import share_freed_memory
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.recovery_lines import keep_line
-from backup.app.run_context import RunContext
+from backup.app.run_context import RunContext, attempt
 from backup.app.source_warnings import nested_vaults
 from backup.app.state import State, parse_recipients
 from backup.app.unusual_runs import unusual_in
@@ -33,6 +33,7 @@ from backup.format.frame import FOR_A_LINE
 from backup.format.keys import Recipient, Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory
+from backup.inventory.runs import RunKind
 from backup.memory import backup_memory
 from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
@@ -158,10 +159,14 @@ def run_job(
     """
     share_freed_memory()
     job = config.job(name)
-    what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone, tags=tags)
-    if stdin is not None:
-        what = only_stdin(what, stdin)
-    with metrics_after(config, clock), closing(opened(config)) as inventory:
+    with (
+        metrics_after(config, clock),
+        closing(opened(config)) as inventory,
+        attempt(inventory, clock, RunKind.BACKUP, {"vault": job.vault}, name),
+    ):
+        what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone, tags=tags)
+        if stdin is not None:
+            what = only_stdin(what, stdin)
         at = RunContext(
             config=config,
             inventory=inventory,

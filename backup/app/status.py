@@ -7,136 +7,224 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
-from backup.app.expected_times import expected
-from backup.app.held_restores import HeldNotes
 from backup.app.opened import opened
-from backup.app.prices import kind_of, price_table
+from backup.app.prices import price_table
 from backup.app.renewal_times import renewal_due
-from backup.app.stats import terms_of
 from backup.app.status_parts import (
-    UNKNOWN,
     CertificateStatus,
-    DiskStatus,
-    DrillTimes,
     JobStatus,
+    Level,
     RenewalStatus,
     RestoreStatus,
     RunFacts,
+    ScheduledStatus,
     Status,
     Suspended,
     Undelivered,
-    VaultStatus,
+    Unknown,
 )
-from backup.app.task_times import LastRun, due_at
-from backup.app.tasks import backup_task
+from backup.app.status_vaults import Shelf, disks_of, vaults_of
+from backup.app.task_times import LastRun, due_at, failed_at
+from backup.app.tasks import TaskKind, backup_task, scheduled_tasks
 from backup.app.units import has_timer
-from backup.config import Config, DrillSettings, JobSettings, VaultSettings
-from backup.errors import NightvaultError
-from backup.inventory import drills, messages, retrievals
+from backup.config import Config, JobSettings
+from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
+from backup.inventory import messages, retrievals
 from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
 from backup.inventory.connections import Transaction
 from backup.inventory.holders import Holder, holders, is_dead
 from backup.inventory.messages import Delivery
 from backup.inventory.proofs import Proof, proofs
-from backup.inventory.retrievals import Restore
-from backup.inventory.runs import Outcome, Run, RunKind
-from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.strangers import open_strangers
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
 from backup.retention.dates import FUTURE
-from backup.retention.stats import MONTH
 from backup.schedule import is_overdue, next_due, overdue_from
 
 if TYPE_CHECKING:
     from backup.inventory.shrunk import Wait
 
+Value = TypeVar("Value")
+Other = TypeVar("Other")
 DAEMON = "daemon"
 """The lock that the daemon holds."""
 
 
-class _Rows(Struct, frozen=True):
-    """What one consistent look at the inventory gave."""
+class _Parts:
+    """Reads the parts of a status: one that fails is noted, and takes no other with it.
 
-    created_at: datetime
+    An inventory that cannot be read at all is no part: nothing would be known.
+    """
+
+    def __init__(self) -> None:
+        self.unknown: list[Unknown] = []
+
+    def read(
+        self, what: str, part: Callable[[], Value], otherwise: Other, level: Level = Level.WARNING
+    ) -> Value | Other:
+        """The part; `otherwise` if it fails."""
+        try:
+            return part()
+        except (LockedError, InventoryDamagedError, InventoryMovedError):
+            raise
+        except NightvaultError as error:
+            self.unknown.append(Unknown(what, str(error), level))
+        except Exception as error:  # noqa: BLE001  the rest is still to be told
+            self.unknown.append(Unknown(what, f"unexpected {type(error).__name__}: {error}", level))
+        return otherwise
+
+
+class _JobRows(Struct, frozen=True):
+    """What the inventory has of all jobs."""
+
     snapshots: Mapping[JobName, queries.SnapshotDates]
     backups: Mapping[JobName, queries.BackupDates]
-    runs: Sequence[Run]
-    restores: Sequence[Restore]
-    retrievals: Mapping[int, Sequence[queries.RetrievalGroup]]
     tasks: Mapping[tuple[str, str], TaskRow]
     pauses: Mapping[JobName, Pause]
-    held: Sequence[queries.Held]
-    unverified: Mapping[VaultName, datetime]
-    good: Mapping[tuple[RunKind, VaultName], datetime]
-    undelivered: Sequence[Undelivered]
+
+
+class _Looks(Struct, frozen=True):
+    """What several parts go by: the config, the time, the newest runs, and since when things are known."""
+
+    config: Config
+    now: datetime
+    facts: Sequence[RunFacts]
+    known_since: datetime
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
-    losses: Mapping[VaultName, int]
+    held: Sequence[queries.Held]
+    good: queries.LastGood | None
+    rows: _JobRows | None
 
 
 def read_status(config: Config, now: datetime) -> Status:
-    """The status of this server."""
-    certificate = _certificate(config)
-    renewal = _renewal(config, certificate)
+    """The status of this server. What is seen for the first time is noted, if this user may do that."""
+    parts = _Parts()
+    certificate = parts.read("the certificate", lambda: _certificate(config), None)
+    renewal = parts.read("the certificate's renewal", lambda: _renewal(config, certificate), None)
     before = holders(config.state_dir)  # a run that ends, or begins, while we look is not dead
-    with closing(opened(config)) as inventory, inventory.reading() as tx:
-        return status_in(tx, config, now, before, certificate, renewal)
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            found = _status(tx, config, now, before, parts, certificate, renewal)
+            known = task_rows.all_tasks(tx)
+        if any(task.key not in known for task in scheduled_tasks(config)):
+            from backup.app.task_book import note_tasks
+
+            with suppress(NightvaultError), inventory.writing() as tx:
+                note_tasks(tx, config, min(known_since(tx, config), now))
+    return found
 
 
 def status_in(
+    tx: Transaction, config: Config, now: datetime, certificate: CertificateStatus | None = None
+) -> Status:
+    """The status as one transaction has it, for somebody who sees neither locks nor places.
+
+    No certificate or key is looked at: what is known of them is given.
+    """
+    return _status(tx, config, now, None, _Parts(), certificate, None)
+
+
+def _status(
     tx: Transaction,
     config: Config,
     now: datetime,
     before: Mapping[str, Sequence[Holder]] | None,
-    certificate: CertificateStatus | None = None,
-    renewal: RenewalStatus | None = None,
+    parts: _Parts,
+    certificate: CertificateStatus | None,
+    renewal: RenewalStatus | None,
 ) -> Status:
-    """The status as one transaction has it; `before` are the locks that were held before it began.
-
-    No certificate or key is looked at: what is known of them is given.
-    """
-    rows = _read(tx, now)
+    """The status; `before` are the locks held before the transaction began, None: nobody can see them."""
+    part, bad = parts.read, Level.CRITICAL
+    runs = part("runs", lambda: queries.newest_runs(tx), (), bad)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
     vaults = {one.name: one.vault for one in config.jobs}
-    facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in rows.runs]
-    known_since = max(rows.created_at, config_changed_at(config))
-    jobs = [_job(job, rows, facts, now, known_since) for job in config.jobs]
+    facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in runs]
+    held = part("what vaults hold", lambda: queries.held(tx), ())
+    looks = _Looks(
+        config=config,
+        now=now,
+        facts=facts,
+        known_since=known_since(tx, config),
+        proofs=part("what was proven", lambda: proofs(tx, now), {}),
+        held=held,
+        good=part("what ended well", lambda: queries.last_good(tx, now), None),
+        rows=part("dates of jobs", lambda: _rows(tx, now), None, bad),
+    )
+    scheduled = part(
+        "schedules",
+        lambda: _scheduled(tx, looks, certificate, renewal),
+        (),
+    )
+    table = part("money", lambda: price_table(config), None)
+    shelf = Shelf(held, looks.good or queries.LastGood({}), table)
     found = Status(
         now=now,
-        jobs=sorted(jobs, key=_urgency),
+        jobs=part("jobs", lambda: _jobs(looks), (), bad),
         running=[one for one in facts if one.outcome is Outcome.RUNNING],
         ended=[one for one in facts if one.outcome is not Outcome.RUNNING],
-        restores=[_restore(config, one, rows.retrievals.get(one.number, ())) for one in rows.restores],
-        vaults=_vaults(config, rows, facts, now),
+        restores=part("restores", lambda: _restores(tx, config), ()),
+        vaults=part("vaults", lambda: vaults_of(tx, config, shelf, scheduled, sees=before is not None), ()),
         certificate=certificate,
         renewal=renewal,
         daemon_runs=None if after is None else DAEMON in after,
         suspended=_suspended(after or {}),
-        currency=price_table(config).currency,
-        disks=_disks(config),
-        undelivered=rows.undelivered,
+        currency="" if table is None else table.currency,
+        disks=part("disks", lambda: disks_of(config), ()),
+        undelivered=part("messages", lambda: _undelivered(tx), ()),
         most_month=config.monitoring.max_month_cost,
         check_age=_span(config.monitoring.check_age),
-        proof=sum(rows.proofs.values(), Proof()),
-        drills=[_drill(one, tx, known_since) for one in config.drills],
-        strangers=open_strangers(tx),
-        losses=rows.losses,
-        waits=_waits(tx, config),
+        proof=sum(looks.proofs.values(), Proof()),
+        drills=[one.name for one in config.drills],
+        scheduled=scheduled,
+        strangers=part("who else writes into vaults", lambda: open_strangers(tx), ()),
+        losses=part("lost archives", lambda: _losses(tx), {}, bad),
+        waits=part("sources that lost much", lambda: _waits(tx, config), ()),
+        unknown=parts.unknown,
     )
     return replace(found, concerns=concerns_of(found))
+
+
+def _scheduled(
+    tx: Transaction, looks: _Looks, certificate: CertificateStatus | None, renewal: RenewalStatus | None
+) -> Sequence[ScheduledStatus]:
+    """What has a schedule; nothing if it is not known what ended well."""
+    config = looks.config
+    others = [one for one in scheduled_tasks(config) if one.kind is not TaskKind.BACKUP]
+    if looks.good is None or looks.rows is None or not (others or renewal):
+        return ()
+    from backup.app.scheduled import Known, read_scheduled
+
+    stored: dict[tuple[bool, str], datetime] = {}
+    for one in looks.held:
+        if one.oldest is not None:
+            key = (False, str(one.vault))
+            stored[key] = min(one.oldest, stored.get(key, one.oldest))
+    backups, snapshots = looks.rows.backups, looks.rows.snapshots
+    begun = {(True, str(name)): backups[name].first for name in snapshots if name in backups}
+    known = Known(
+        tasks=looks.rows.tasks,
+        pauses=looks.rows.pauses,
+        now=looks.now,
+        since=looks.known_since,
+        good=looks.good,
+        stored_since=stored | begun,
+        certificate=certificate,
+        renewal=renewal,
+    )
+    return read_scheduled(tx, config, known)
 
 
 def _waits(tx: Transaction, config: Config) -> Sequence[Wait]:
@@ -145,25 +233,6 @@ def _waits(tx: Transaction, config: Config) -> Sequence[Wait]:
     from backup.inventory.shrunk import waits
 
     return waits(tx, may_shrink={job.name for job in config.jobs if job.may_shrink})
-
-
-def _read(tx: Transaction, now: datetime) -> _Rows:
-    return _Rows(
-        created_at=queries.created_at(tx),
-        snapshots=queries.snapshot_dates(tx, now),
-        backups=queries.backup_dates(tx, now),
-        runs=queries.newest_runs(tx),
-        restores=retrievals.list_restores(tx, only_open=True),
-        retrievals=queries.retrieval_groups(tx),
-        tasks=task_rows.all_tasks(tx),
-        pauses=task_rows.all_pauses(tx),
-        held=queries.held(tx),
-        unverified=queries.oldest_unverified(tx),
-        good=queries.last_good(tx, now),
-        undelivered=_undelivered(tx),
-        proofs=proofs(tx, now),
-        losses=_losses(tx),
-    )
 
 
 def _losses(tx: Transaction) -> Mapping[VaultName, int]:
@@ -175,13 +244,6 @@ def _losses(tx: Transaction) -> Mapping[VaultName, int]:
     from backup.inventory.readings import bad_frames
 
     return needed_losses(tx, bad_frames(tx), partial(is_kept, kept_snapshots(tx)))
-
-
-def _drill(drill: DrillSettings, tx: Transaction, known_since: datetime) -> DrillTimes:
-    run = drills.newest_of(tx, drill.name, outcomes=[Outcome.DONE])
-    good, when = None if run is None else run.started_at, drill.when
-    begin = good or (None if when is None else next_due(when, None, known_since))
-    return DrillTimes(drill.name, good, None if when is None or begin is None else overdue_from(when, begin))
 
 
 def _undelivered(tx: Transaction) -> list[Undelivered]:
@@ -196,21 +258,13 @@ def _undelivered(tx: Transaction) -> list[Undelivered]:
     ]
 
 
-def _disks(config: Config) -> list[DiskStatus]:
-    """What is free where the state directory and directory vaults lie, as far as that can be seen."""
-    places = [("the state directory", config.state_dir)]
-    places += [(f"vault {one.name}", one.path) for one in config.vaults if one.path is not None]
-    found: dict[int, DiskStatus] = {}
-    for what, path in places:
-        with suppress(OSError):
-            disk = os.statvfs(path)
-            free = disk.f_bavail * disk.f_frsize
-            found.setdefault(os.stat(path).st_dev, DiskStatus(path, what, free, config.monitoring.min_free))
-    return list(found.values())
-
-
 def _span(seconds: int | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
+
+
+def known_since(tx: Transaction, config: Config) -> datetime:
+    """Since when that is known which nobody has recorded: the inventory was made, the config changed."""
+    return max(queries.created_at(tx), config_changed_at(config))
 
 
 def config_changed_at(config: Config) -> datetime:
@@ -226,18 +280,33 @@ def _urgency(job: JobStatus) -> tuple[bool, float, str]:
     return not job.is_overdue, job.next_at.timestamp() if job.next_at else float("inf"), job.name
 
 
-def _job(
-    job: JobSettings, rows: _Rows, facts: Sequence[RunFacts], now: datetime, known_since: datetime
-) -> JobStatus:
+def _rows(tx: Transaction, now: datetime) -> _JobRows:
+    return _JobRows(
+        queries.snapshot_dates(tx, now),
+        queries.backup_dates(tx, now),
+        task_rows.all_tasks(tx),
+        task_rows.all_pauses(tx),
+    )
+
+
+def _jobs(looks: _Looks) -> list[JobStatus]:
+    if looks.rows is None:
+        return []
+    return sorted((_job(one, looks.rows, looks) for one in looks.config.jobs), key=_urgency)
+
+
+def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
     snapshots, backups, when = rows.snapshots.get(job.name), rows.backups.get(job.name), job.when
+    now, facts = looks.now, looks.facts
     good = snapshots.newest if snapshots else None
     last = backups.newest or backups.latest if backups else None
-    since = min(backups.first if backups else known_since, now)  # when it was expected to be done at all
     ended = (one for one in facts if one.kind is RunKind.BACKUP and one.job == job.name)
     task = backup_task(job, socket.gethostname())
-    row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=now)
+    row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=looks.known_since)
+    since = min(backups.first if backups else row.known_since, now)  # when it was expected to be done at all
     pause, jitter = rows.pauses.get(job.name), task.timing.jitter
     latest = [one.latest for one in (snapshots, backups) if one is not None]
+    last_run = None if last is None else LastRun(last)
     return JobStatus(
         name=job.name,
         vault=job.vault,
@@ -245,7 +314,7 @@ def _job(
         has_policy=job.policy is not None,
         last_good=good,
         last_run=next((one for one in ended if one.outcome is not Outcome.RUNNING), None),
-        next_at=due_at(task.timing, row, None if last is None else LastRun(last), now),
+        next_at=due_at(task.timing, replace(row, known_since=min(row.known_since, now)), last_run, now),
         overdue_from=None
         if when is None
         else overdue_from(when, good or next_due(when, None, since), jitter),
@@ -253,80 +322,20 @@ def _job(
         ahead=max((one for one in latest if one > now + FUTURE), default=None),
         paused_until=pause.until if pause is not None and pause.until > now else None,
         has_timer=has_timer(job.name),
-        proof=sum((one for (_, name), one in rows.proofs.items() if name == job.name), Proof()),
+        proof=sum((one for (_, name), one in looks.proofs.items() if name == job.name), Proof()),
         bound_to=snapshots.vault if snapshots is not None else None,
+        failed_at=failed_at(row, last_run),
     )
 
 
-def _vaults(config: Config, rows: _Rows, facts: Sequence[RunFacts], now: datetime) -> list[VaultStatus]:
-    settings = {one.name: one for one in config.vaults}
-    names = dict.fromkeys([*settings, *(one.vault for one in rows.held)])
-    return [_vault(config, name, settings.get(name), rows, facts, now) for name in names]
+def _restores(tx: Transaction, config: Config) -> list[RestoreStatus]:
+    found = retrievals.list_restores(tx, only_open=True)
+    if not found:
+        return []
+    from backup.app.status_restores import restore_status
 
-
-def _vault(
-    config: Config,
-    name: VaultName,
-    settings: VaultSettings | None,
-    rows: _Rows,
-    facts: Sequence[RunFacts],
-    now: datetime,
-) -> VaultStatus:
-    held = [one for one in rows.held if one.vault == name]
-    prune = settings.prune_when if settings else None
-    prunes = (one.started_at for one in facts if one.kind is RunKind.PRUNE and one.vault == name)
-    return VaultStatus(
-        name=name,
-        kind=kind_of(settings) if settings else UNKNOWN,
-        archives=sum(one.archives for one in held),
-        bytes=sum(one.bytes for one in held),
-        month=_month(config, settings, held),
-        is_free=settings is not None and settings.kind == "directory",
-        unverified_since=rows.unverified.get(name),
-        next_prune=None if prune is None else next_due(prune, max(prunes, default=None), now),
-        checked_at=rows.good.get((RunKind.CHECK, name)),
-        rebuild_drilled_at=rows.good.get((RunKind.REBUILD_DRILL, name)),
-        stored_since=min((one.oldest for one in held if one.oldest), default=None),
-    )
-
-
-def _month(config: Config, settings: VaultSettings | None, held: Sequence[queries.Held]) -> Decimal | None:
-    """What a month of this costs, as `stats` says it; None where no price is known."""
-    if settings is None:
-        return None
-    terms, total = terms_of(config, price_table(config), settings), Decimal(0)
-    if terms.is_free:
-        return total
-    for one in held:
-        price = terms.prices[one.kind]
-        if price is None:
-            return None
-        total += price.storing(one.bytes, one.archives, MONTH, short=one.short)
-    return total
-
-
-def _restore(config: Config, one: Restore, groups: Sequence[queries.RetrievalGroup]) -> RestoreStatus:
-    from backup.app.state import State
-    from backup.restorer.report import stage
-
-    examples = [group.example for group in groups]
-    settings = next((vault for vault in config.vaults if vault.name == one.vault), None)
-    when = expected(settings, examples) if settings is not None else None
-    note = HeldNotes(State(config.state_dir).restores).read(one.id)
-    ready = [group.until for group in examples if group.state is RetrievalStage.READY and group.until]
-    return RestoreStatus(
-        id=one.id,
-        snapshot=one.snapshot,
-        vault=one.vault,
-        target=one.target,
-        stage=stage(one, examples) if one.state is RestoreStage.OPEN else str(one.state),
-        retrievals=sum(group.count for group in groups),
-        waiting=sum(group.count for group in groups if group.example.state not in SETTLED),
-        failed=sum(group.count for group in groups if group.example.state is RetrievalStage.FAILED),
-        expected_at=None if when is None else when.latest,
-        ready_until=min(ready, default=None),
-        held=note.why if note else None,
-    )
+    groups = queries.retrieval_groups(tx)
+    return [restore_status(config, one, groups.get(one.number, ())) for one in found]
 
 
 def _certificate(config: Config) -> CertificateStatus | None:
@@ -336,15 +345,13 @@ def _certificate(config: Config) -> CertificateStatus | None:
     if config.identity is None or is_pkcs11(config.identity.certificate):
         return None
     from backup.app.vaults import identity_files
-    from backup.credentials.identity import own_certificate
+    from backup.credentials.identity import own_chain
 
     try:
-        found = own_certificate(identity_files(config))
+        found, *above = own_chain(identity_files(config))
     except NightvaultError as error:
         return CertificateStatus(None, None, str(error))
-    return CertificateStatus(
-        found.not_valid_before_utc, found.not_valid_after_utc, serial=found.serial_number
-    )
+    return CertificateStatus.of(found, above)
 
 
 def _renewal(config: Config, certificate: CertificateStatus | None) -> RenewalStatus | None:

@@ -19,6 +19,8 @@ from backup.inventory.strangers import OpenStranger
 from backup.model import JobName, SnapshotId, VaultName
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from backup.inventory.shrunk import Wait
 
 UNKNOWN = "unknown"
@@ -48,6 +50,8 @@ class Topic(StrEnum):
     MESSAGES = "messages"
     VAULT = "vault"
     SHRUNK = "shrunk"
+    AWAY = "away"
+    UNKNOWN = "unknown"
 
 
 class Concern(Struct, frozen=True):
@@ -67,7 +71,8 @@ class Concern(Struct, frozen=True):
 class RunFacts(Struct, frozen=True):
     """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off.
 
-    `reads_back`: a check that read archives back.
+    `reads_back`: a check that read archives back. `found_damage`: a check or drill that found something
+    missing or damaged, and did not only break off. `grade`: of a drill, in words.
     """
 
     number: int
@@ -81,6 +86,8 @@ class RunFacts(Struct, frozen=True):
     is_dead: bool = False
     drill: str | None = None
     reads_back: bool = False
+    found_damage: bool = False
+    grade: str | None = None
 
     @classmethod
     def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
@@ -101,6 +108,8 @@ class RunFacts(Struct, frozen=True):
             is_dead,
             str(run.report["drill"]) if "drill" in run.report else None,
             run.reads_back,
+            run.found_damage,
+            str(run.report["grade"]) if "grade" in run.report else None,
         )
 
 
@@ -126,12 +135,14 @@ class JobStatus(Struct, frozen=True):
     has_timer: bool = False
     proof: Proof = NOTHING_PROVEN
     bound_to: VaultName | None = None
+    failed_at: datetime | None = None  # when the daemon's newest attempt failed, if that is the last
 
 
 class VaultStatus(Struct, frozen=True):
     """A vault with archives. `month` is what it costs, None where no price is known; 0 if it is free.
 
-    `unverified_since`: when the oldest archive was stored that no check has read anything of.
+    `unverified_since`: when the oldest archive was stored that no check has read anything of. `is_away`: it
+    is a directory that should be there, and is not.
     """
 
     name: VaultName
@@ -145,6 +156,7 @@ class VaultStatus(Struct, frozen=True):
     checked_at: datetime | None = None  # when the last check began that found nothing wrong
     stored_since: datetime | None = None  # when the first archive that it holds was stored
     rebuild_drilled_at: datetime | None = None  # when the last drill of a rebuild began that was good
+    is_away: bool = False
 
 
 class RestoreStatus(Struct, frozen=True):
@@ -164,12 +176,31 @@ class RestoreStatus(Struct, frozen=True):
 
 
 class CertificateStatus(Struct, frozen=True):
-    """This server's certificate, or why it cannot be read."""
+    """This server's certificate, or why it cannot be read.
+
+    `issuer` is the certificate of the chain above it that ends first, and `issuer_ends` is when.
+    """
 
     not_before: datetime | None
     not_after: datetime | None
     unreadable: str | None = None
     serial: int = 0
+    issuer: str | None = None
+    issuer_ends: datetime | None = None
+
+    @classmethod
+    def of(cls, found: Certificate, above: Sequence[Certificate]) -> CertificateStatus:
+        """That of a certificate, with those above it that are sent with it."""
+        from backup.credentials.certificate import name_text
+
+        first = min(above, key=lambda one: one.not_valid_after_utc, default=None)
+        return cls(
+            found.not_valid_before_utc,
+            found.not_valid_after_utc,
+            serial=found.serial_number,
+            issuer=None if first is None else name_text(first.subject),
+            issuer_ends=None if first is None else first.not_valid_after_utc,
+        )
 
 
 class RenewalStatus(Struct, frozen=True):
@@ -238,12 +269,35 @@ class Undelivered(Struct, frozen=True):
     answer: str
 
 
-class DrillTimes(Struct, frozen=True):
-    """When a drill of the config last ended well began, and from when it is overdue; None: not known."""
+class ScheduledStatus(Struct, frozen=True):
+    """Something else than a backup that has a schedule: a prune, a check, a drill, the certificate's renewal.
 
+    `kind` is that of the daemon's task, `text` how the log names it, `command` does it by hand. `last_good`
+    is when the newest began that ended well. `overdue_from` is None where nothing is stored yet that it could
+    be done with, or where nobody knows. `failed_at`: when the daemon's newest attempt failed, if no run came
+    since.
+    """
+
+    kind: str
     name: str
+    text: str
+    command: str
+    vault: VaultName | None
+    schedule: str
     last_good: datetime | None
+    next_at: datetime | None
     overdue_from: datetime | None
+    is_overdue: bool
+    paused_until: datetime | None = None
+    failed_at: datetime | None = None
+
+
+class Unknown(Struct, frozen=True):
+    """A part of a status that could not be found out, and why; `level` says how bad that is."""
+
+    what: str
+    why: str
+    level: Level = Level.WARNING
 
 
 class Status(Struct, frozen=True):
@@ -271,7 +325,9 @@ class Status(Struct, frozen=True):
     check_age: timedelta | None = None  # how old the last good check of a vault may be
     renewal: RenewalStatus | None = None
     proof: Proof = NOTHING_PROVEN  # of all archives
-    drills: Sequence[DrillTimes] = ()  # those of the config
+    drills: Sequence[str] = ()  # those of the config
+    scheduled: Sequence[ScheduledStatus] = ()  # all but the backups, which are their jobs'
+    unknown: Sequence[Unknown] = ()
     strangers: Sequence[OpenStranger] = ()  # nobody answered to them
     losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
     waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers

@@ -10,12 +10,11 @@ from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.task_times import LastRun
-from backup.app.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks import KINDS, Task, TaskKey, TaskKind, scheduled_tasks
 from backup.config import Config
 from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
 from backup.inventory.connections import Transaction
-from backup.inventory.runs import RunKind
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
 
@@ -71,10 +70,10 @@ class InventoryBook(Struct, frozen=True):
 
 def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
     """What the inventory knows of these tasks."""
-    found = ((task.key, _last(tx, task)) for task in tasks)
+    found = ((task.key, last_run_of(tx, task)) for task in tasks)
     return Seen(
         rows=rows.all_tasks(tx),
-        last={key: LastRun(run.started_at, run.outcome) for key, run in found if run is not None},
+        last={key: run for key, run in found if run is not None},
         pauses=rows.all_pauses(tx),
         newest_start=rows.newest_start(tx),
         requests=rows.all_requests(tx),
@@ -82,20 +81,28 @@ def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
     )
 
 
-_OF_VAULTS = {
-    TaskKind.COMPACT: RunKind.COMPACT,
-    TaskKind.PRUNE: RunKind.PRUNE,
-    TaskKind.CHECK: RunKind.CHECK,
-}
+def note_tasks(tx: Transaction, config: Config, since: datetime) -> None:
+    """Record since when each task is known that has a schedule, where no daemon does: it counts from then."""
+    known, rebuilt = rows.all_tasks(tx), rows.rebuilt_since(tx)
+    for task in scheduled_tasks(config):
+        if task.key not in known:
+            rows.write_task(tx, TaskRow(task.kind, task.name, known_since=min(rebuilt or since, since)))
+
+
+def last_run_of(tx: Transaction, task: Task) -> LastRun | None:
+    """The newest run that did what the task does."""
+    run = _last(tx, task)
+    return None if run is None else LastRun(run.started_at, run.outcome)
 
 
 def _last(tx: Transaction, task: Task) -> runs.Run | None:
-    if task.kind is TaskKind.BACKUP:
-        return runs.last_backup(tx, JobName(task.name))
+    kind = KINDS[task.kind].run
+    if kind is None:
+        return None
     if task.kind is TaskKind.FORGET:
         return runs.last_policy_run(tx, JobName(task.name))
     if task.kind is TaskKind.DRILL:
         return drills.newest_of(tx, task.name)
-    if task.kind in _OF_VAULTS:
-        return runs.last_of_vault(tx, _OF_VAULTS[task.kind], VaultName(task.name))
-    return None
+    if task.of_job is not None:
+        return runs.newest_of_kind(tx, JobName(task.name), kind)
+    return runs.last_of_vault(tx, kind, VaultName(task.name))

@@ -108,6 +108,11 @@ def _was_run_since(row: TaskRow, last: LastRun | None) -> bool:
     return last is not None and row.ended_at is not None and last.started_at > row.ended_at
 
 
+def failed_at(row: TaskRow, last: LastRun | None) -> datetime | None:
+    """When the newest attempt ended, if it failed and nobody ran it by hand since."""
+    return row.ended_at if row.state is TaskState.FAILED and not _was_run_since(row, last) else None
+
+
 def retry_at(timing: Timing, row: TaskRow, now: datetime) -> datetime | None:
     """When an attempt that failed is tried again; None once that was done as often as configured.
 

@@ -8,7 +8,7 @@ of their own.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ from msgspec import Struct
 from backup.app.task_times import Timing
 from backup.config import Config, ForgetWhen, JobSettings
 from backup.config.settings import DEFAULT_RETRY
+from backup.inventory.runs import Outcome, RunKind
 from backup.model import VaultName
 from backup.schedule import parse_schedule
 
@@ -37,8 +38,43 @@ class TaskKind(StrEnum):
     RENEWAL = RENEWAL
 
 
-_STORES_CATALOGS = {TaskKind.BACKUP, TaskKind.FORGET, TaskKind.COMPACT, TaskKind.PRUNE}
-_NOUNS = {TaskKind.COMPACT: "compaction", TaskKind.PRUNE: "prune", TaskKind.CHECK: "check"}
+class Kind(Struct, frozen=True):
+    """What tells the tasks of one kind from others; it stands here, and nowhere else.
+
+    `text` names one, and `command` does it by hand, with its name as {}. `run` is the kind of run that an
+    attempt is; None: it only looks whether something is to be done. It was good if it ended as one of `good`.
+    """
+
+    text: str
+    command: str
+    run: RunKind | None = None
+    of_job: bool = False
+    good: tuple[Outcome, ...] = (Outcome.DONE, Outcome.PARTIAL)
+    stores_catalogs: bool = False
+
+
+KINDS: Mapping[TaskKind, Kind] = {
+    TaskKind.BACKUP: Kind(
+        "job {}", "nightvault backup {}", RunKind.BACKUP, of_job=True, stores_catalogs=True
+    ),
+    TaskKind.FORGET: Kind(
+        "job {}: forget", "nightvault forget {}", RunKind.FORGET, of_job=True, stores_catalogs=True
+    ),
+    TaskKind.COMPACT: Kind(
+        "compaction of vault {}", "nightvault compact --vault {}", RunKind.COMPACT, stores_catalogs=True
+    ),
+    TaskKind.PRUNE: Kind(
+        "prune of vault {}", "nightvault prune --vault {}", RunKind.PRUNE, stores_catalogs=True
+    ),
+    TaskKind.CHECK: Kind(
+        "check of vault {}", "nightvault check --vault {}", RunKind.CHECK, good=(Outcome.DONE,)
+    ),
+    TaskKind.DRILL: Kind("drill {}", "nightvault drill run {}", RunKind.DRILL, good=(Outcome.DONE,)),
+    TaskKind.RESTORES: Kind("{}", "nightvault restores"),
+    TaskKind.RENEWAL: Kind("{}", "nightvault identity renew"),
+}
+"""All kinds of tasks. By this list they are recorded, told, shown, measured and overdue."""
+
 _ORDER = {kind: number for number, kind in enumerate(TaskKind)}
 TaskKey = tuple[str, str]
 
@@ -70,17 +106,17 @@ class Task(Struct, frozen=True):
     @property
     def is_exclusive(self) -> bool:
         """Whether it takes the lock of backups."""
-        return self.kind in _STORES_CATALOGS
+        return KINDS[self.kind].stores_catalogs
 
     @property
     def is_recorded(self) -> bool:
         """Whether it is remembered over restarts: not that restores or the certificate were looked at."""
-        return self.kind not in {TaskKind.RESTORES, TaskKind.RENEWAL}
+        return KINDS[self.kind].run is not None
 
     @property
     def of_job(self) -> str | None:
         """The name of its job; None for tasks of a vault."""
-        return self.name if self.kind in {TaskKind.BACKUP, TaskKind.FORGET} else None
+        return self.name if KINDS[self.kind].of_job else None
 
     @property
     def names(self) -> dict[str, str]:
@@ -90,13 +126,7 @@ class Task(Struct, frozen=True):
 
     def __str__(self) -> str:
         """As logs and messages name it."""
-        if self.vault is None:
-            return self.name
-        if self.of_job is not None:
-            return f"job {self.name}" if self.kind is TaskKind.BACKUP else f"job {self.name}: forget"
-        if self.kind is TaskKind.DRILL:
-            return f"drill {self.name}"
-        return f"{_NOUNS[self.kind]} of vault {self.name}"
+        return KINDS[self.kind].text.format(self.name)
 
 
 def scheduled_tasks(config: Config) -> list[Task]:

@@ -10,7 +10,7 @@ Every backup comes here, so what makes messages is imported only where the confi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from backup.errors import (
     failure_report,
 )
 from backup.inventory import runs
+from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.model import JobName, VaultName
@@ -63,24 +64,25 @@ def told_after(
         lost = (
             None
             if failed is None or kind is None
-            else unrecorded_run(kind, job, vault, failed, began, clock.now())
+            else unrecorded_run(kind, job, _of(vault), failed, began, clock.now())
         )
         make_messages(config, clock, unrecorded=lost)
+
+
+def _of(vault: VaultName | None) -> Mapping[str, object]:
+    return {} if vault is None else {"vault": vault}
 
 
 def unrecorded_run(
     kind: RunKind,
     job: JobName | None,
-    vault: VaultName | None,
+    about: Mapping[str, object],
     error: NightvaultError,
     began: datetime,
     now: datetime,
 ) -> Run:
-    """A run that failed, as it would be recorded; it has no number."""
-    report = failure_report(error)
-    if vault is not None:
-        report["vault"] = vault
-    return Run(0, kind, job, Outcome.FAILED, began, now, None, report)
+    """A run that failed, as it would be recorded; it has no number. `about` names its vault or drill."""
+    return Run(0, kind, job, Outcome.FAILED, began, now, None, {**about, **failure_report(error)})
 
 
 def make_messages(
@@ -98,11 +100,14 @@ def make_messages(
     """
     try:
         with closing(opened(config)) as inventory:
-            if config.notify.channel:
-                _make(config, clock, inventory, unrecorded, status, only_overdue=only_overdue)
-            else:
-                with inventory.writing() as tx:
+            with inventory.writing() as tx:
+                if config.notify.channel:
+                    _of_runs(tx, config, clock.now(), unrecorded)
+                else:
                     runs.mark_all_noticed(tx)
+            unrecorded = None  # it is a message now, whatever fails below
+            if config.notify.channel:
+                _of_concerns(config, clock, inventory, status, only_overdue=only_overdue)
     except NightvaultError as error:
         level = logging.DEBUG if isinstance(error, NoInventoryError) else logging.WARNING
         _log.log(level, "no message could be recorded: %s", error)
@@ -115,25 +120,22 @@ def make_messages(
         _log.debug("where it happened", exc_info=error)
 
 
-def _make(
-    config: Config,
-    clock: Clock,
-    inventory: Inventory,
-    unrecorded: Run | None,
-    status: Status | None,
-    *,
-    only_overdue: bool,
+def _of_runs(tx: Transaction, config: Config, now: datetime, unrecorded: Run | None) -> None:
+    from backup.app.message_maker import Maker
+
+    Maker(config, now).of_runs(tx, unrecorded)
+
+
+def _of_concerns(
+    config: Config, clock: Clock, inventory: Inventory, status: Status | None, *, only_overdue: bool
 ) -> None:
     from backup.app.message_maker import WARNED_OF, Maker
     from backup.app.status import read_status
     from backup.app.status_parts import Topic
 
-    maker = Maker(config, clock.now())
-    with inventory.writing() as tx:
-        maker.of_runs(tx, unrecorded)
     found = status or read_status(config, clock.now())
     wanted = frozenset() if only_overdue else WARNED_OF
     if status is not None:
         wanted |= {Topic.OVERDUE}
     with inventory.writing() as tx:
-        maker.of_concerns(tx, found, wanted)
+        Maker(config, clock.now()).of_concerns(tx, found, wanted)

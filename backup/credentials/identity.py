@@ -213,6 +213,12 @@ def own_certificate(files: IdentityFiles) -> x509.Certificate:
     return _certificates(files)[0][0]
 
 
+def own_chain(files: IdentityFiles) -> Sequence[x509.Certificate]:
+    """The certificate, then those above it that come with it; the key is not touched. `IdentityError`."""
+    certificates, _ = _certificates(files)
+    return [certificates[0], *_chain(files, certificates, certificates[0])]
+
+
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
     """Raise `IdentityError` if the certificate is not valid at `now`."""
     name = name_text(certificate.subject)

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
+from backup.app.metrics_file import refresh_metrics
 from backup.app.page_access import PAGE_SOCKET, close_to_page, open_to_page, page_group
 from backup.app.page_config import remove_page_config, write_page_config
 from backup.app.restore_units import RestoreUnits
@@ -81,7 +82,6 @@ class Service:
         try:
             new = self.reread()
             require_same_place(self.config, new)
-            tasks = all_tasks(new)
         except NightvaultError as error:
             _log.error("the config is not read again, and the old one stays: %s", error)
             if error.advice:
@@ -92,10 +92,13 @@ class Service:
         self.reloaded(new)
         if new.web is not None:
             _hand_to_page(new)
-        board.replace(tasks, InventoryBook(new))
+        board.replace(every_task(new), InventoryBook(new))
         _log.info("the config was read again: %s", "these have changed" if changed else "nothing has changed")
         for line in changed:
             _log.info("config: %s", line)
+        if not board.scheduled:
+            _log.warning("nothing has a schedule any more: only what is asked for is done, and open restores")
+        refresh_metrics(new, self.clock)  # what went is gone from them, too
 
 
 @contextmanager
@@ -160,13 +163,18 @@ def _hand_to_page(config: Config) -> None:
         _log.warning("the page keeps the config that it has: %s", error)
 
 
+def every_task(config: Config) -> list[Task]:
+    """The tasks of a config, with those that only look."""
+    return [*tasks_of(config), restores_task(), *renewal_tasks(config)]
+
+
 def all_tasks(config: Config) -> list[Task]:
-    """The tasks of a config. `ConfigError` if nothing has a schedule: there is nothing to wait for."""
+    """The same at a start. `ConfigError` if nothing has a schedule: there is nothing to wait for."""
     if not scheduled_tasks(config):
         raise ConfigError(
             f"{config.path}: no job has a schedule", advice='give one a line like schedule = "every 6h"'
         )
-    return [*tasks_of(config), restores_task(), *renewal_tasks(config)]
+    return every_task(config)
 
 
 def log_tasks(tasks: Sequence[Task]) -> None:

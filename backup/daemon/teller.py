@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
 from backup.app.delivering import deliver_messages
-from backup.app.tasks import TaskKind
+from backup.app.regular_checks import LISTS
+from backup.app.tasks import KINDS, Task, TaskKind
 from backup.app.telling import make_messages, unrecorded_run
 from backup.app.telling_directly import tell_directly
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
+from backup.driller.report import GRADES
 from backup.errors import LockedError, NightvaultError
-from backup.inventory.runs import Run, RunKind
+from backup.inventory.readings import Grade
+from backup.inventory.runs import Run
 from backup.inventory.tasks import TaskState
 from backup.model import JobName
 from backup.protocols import Clock
 
 _LASTS = 2  # looks: what passes by itself is not told
 _JOIN_SECONDS = 0.5
-_KINDS = {
-    TaskKind.BACKUP: RunKind.BACKUP,
-    TaskKind.FORGET: RunKind.FORGET,
-    TaskKind.COMPACT: RunKind.COMPACT,
-    TaskKind.PRUNE: RunKind.PRUNE,
-    TaskKind.DRILL: RunKind.DRILL,
-}
 _log = logging.getLogger(__name__)
 
 
@@ -109,9 +105,17 @@ class Teller:
 
 def _unrecorded(run: TaskRun, end: TaskEnd) -> Run | None:
     """The run of a task that failed, should the inventory not have it; None for any other."""
-    kind, task = _KINDS.get(run.task.kind), run.task
+    kind, task = KINDS[run.task.kind].run, run.task
     if kind is None or end.state is not TaskState.FAILED or not isinstance(end.error, NightvaultError):
         return None
     job = None if task.of_job is None else JobName(task.of_job)
-    vault = task.vault if task.of_job is None else None
-    return unrecorded_run(kind, job, vault, end.error, run.began_at, end.ended_at)
+    return unrecorded_run(kind, job, _about(task), end.error, run.began_at, end.ended_at)
+
+
+def _about(task: Task) -> Mapping[str, object]:
+    """The report's words of what the task is about."""
+    if task.of_job is not None:
+        return {}
+    if task.kind is TaskKind.DRILL:
+        return {"vault": task.vault, "drill": task.name, "grade": GRADES[Grade.READ_BACK]}
+    return {"vault": task.vault, **(LISTS if task.kind is TaskKind.CHECK else {})}

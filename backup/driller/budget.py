@@ -40,7 +40,12 @@ def left(tx: Transaction, context: DrillContext) -> int | None:
     def is_older(run: int) -> bool:
         return drills.began_later_before(tx, run, begin)
 
-    return int(context.limit * 1_000_000) - spent(drills.charges_of(tx, context.name), month, is_older)
+    return millionths_of(context.limit) - spent(drills.charges_of(tx, context.name), month, is_older)
+
+
+def millionths_of(limit: Decimal) -> int:
+    """A limit in millionths, rounded down."""
+    return int(limit * 1_000_000)
 
 
 def begin(
@@ -55,13 +60,18 @@ def begin(
     return run
 
 
-def month_spent(context: DrillContext, room: int) -> MonthSpentError:
-    """The error for a month whose limit leaves too little for any sample."""
+def month_spent(context: DrillContext, room: int) -> LimitRefusedError:
+    """The error for a month that leaves too little for any sample; if it is unspent, no month is enough."""
     limit = context.limit or Decimal(0)
+    may = f"drill {context.name} may cost {limit} {context.currency} a month"
+    if room >= millionths_of(limit):
+        return LimitRefusedError(
+            f"{may}: too little for anything of its sample, in any month",
+            advice="make its sample smaller, or raise max_cost_per_month",
+        )
     rest = max(Decimal(0), money_of(room))
     return MonthSpentError(
-        f"drill {context.name} may cost {limit} {context.currency} a month, of which {rest:.2f} is left: "
-        "too little for anything of its sample",
+        f"{may}, of which {rest:.2f} is left: too little for anything of its sample",
         advice="it goes on next month; or make its sample smaller, or raise max_cost_per_month",
     )
 

@@ -46,7 +46,9 @@ _NEEDED: Final = (
     "SELECT number FROM (SELECT number, min(started_at) FROM runs WHERE kind = 'backup' GROUP BY job)",
     "SELECT number FROM (SELECT number, max(started_at) FROM runs WHERE kind = 'backup' GROUP BY job)",
     """SELECT number FROM (SELECT number, max(started_at) FROM runs WHERE started_at <= {m}
-       GROUP BY kind, job, outcome, json_extract(report, '$.vault'))""",
+       GROUP BY kind, job, outcome, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
+                json_type(report, '$.read'), coalesce(report, '') LIKE '%"taken_%',
+                coalesce(report, '') LIKE '%"policy": null%')""",
     # A job's first good backup, which statistics leave out; its newest, by which a night is usual or not.
     f"SELECT min(number) FROM runs WHERE {_GOOD} GROUP BY job",  # noqa: S608
     f"""SELECT number FROM (

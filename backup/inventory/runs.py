@@ -64,9 +64,8 @@ class Outcome(StrEnum):
 
 
 _MADE: Final = (Outcome.DONE, Outcome.PARTIAL)  # backups that made a snapshot
-_RUNS: Final = """SELECT r.*, j.name AS job_name, j.id AS job_id, j.vault
-                  FROM runs r LEFT JOIN jobs j ON j.number = r.job"""
-_OF_VAULTS: Final = 1_000  # the newest, of all vaults, among which that of one is looked for
+RUNS: Final = """SELECT r.*, j.name AS job_name, j.id AS job_id, j.vault
+                 FROM runs r LEFT JOIN jobs j ON j.number = r.job"""
 
 
 class JobRow(Struct, frozen=True):
@@ -99,6 +98,12 @@ class Run(Struct, frozen=True):
     def reads_back(self) -> bool:
         """Whether it is a check that read archives back, and not one that compared lists."""
         return self.kind is RunKind.CHECK and self.report.get("read") is not None
+
+    @property
+    def found_damage(self) -> bool:
+        """Whether it is a check or drill that found something missing or damaged; not one that broke off."""
+        looked = self.kind in {RunKind.CHECK, RunKind.DRILL} and "findings" in self.report
+        return looked and self.outcome is Outcome.FAILED
 
 
 def find_job(tx: Transaction, name: JobName) -> JobRow | None:
@@ -191,19 +196,33 @@ def record_of_vault(
     ended: datetime,
 ) -> None:
     """Record a run of a whole vault that has ended, such as a prune; the report names the vault."""
-    run = _open(tx, kind, None, began, None)
-    finish_run(tx, run.number, outcome, report, ended)
+    record_attempt(tx, kind, None, outcome, report, began, ended)
+
+
+def record_attempt(
+    tx: Transaction,
+    kind: RunKind,
+    job: JobRow | None,
+    outcome: Outcome,
+    report: Mapping[str, Any],
+    began: datetime,
+    ended: datetime,
+) -> None:
+    """Record a run that has ended, of a job or of what the report names."""
+    finish_run(tx, _open(tx, kind, job, began, None).number, outcome, report, ended)
+
+
+def newest_number(tx: Transaction) -> int:
+    """The number of the newest run; 0 if there is none."""
+    return number_of(tx, "SELECT coalesce(max(number), 0) FROM runs", ())
 
 
 def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | None:
     """The newest run of a kind of a whole vault that ended, with any outcome."""
-    sql = f"""{_RUNS} WHERE r.kind = {{m}} AND r.job IS NULL AND r.report IS NOT NULL
-              ORDER BY r.number DESC LIMIT {{m}}"""
-    for row in records(tx, sql, (kind, _OF_VAULTS)):
-        run = _run(row)
-        if run.report.get("vault") == vault:
-            return run
-    return None
+    sql = f"""{RUNS} WHERE r.kind = {{m}} AND r.job IS NULL AND json_extract(r.report, '$.vault') = {{m}}
+              ORDER BY r.number DESC LIMIT 1"""
+    row = record_of(tx, sql, (kind, vault))
+    return run_of(row) if row else None
 
 
 def _open(
@@ -246,8 +265,8 @@ def running_restores(tx: Transaction) -> list[int]:
 
 def unnoticed(tx: Transaction) -> Sequence[Run]:
     """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
-    sql = f"{_RUNS} WHERE r.noticed IS NULL AND r.outcome != {{m}} ORDER BY r.number"
-    return [_run(row) for row in records(tx, sql, (Outcome.RUNNING,))]
+    sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != {{m}} ORDER BY r.number"
+    return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
 
 
 def mark_noticed(tx: Transaction, number: int) -> None:
@@ -262,8 +281,8 @@ def mark_all_noticed(tx: Transaction) -> None:
 
 def find_run(tx: Transaction, number: int) -> Run | None:
     """The run of that number; None if there is none."""
-    row = record_of(tx, f"{_RUNS} WHERE r.number = {{m}}", (number,))
-    return _run(row) if row else None
+    row = record_of(tx, f"{RUNS} WHERE r.number = {{m}}", (number,))
+    return run_of(row) if row else None
 
 
 def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) -> list[dict[str, Any]]:
@@ -278,8 +297,8 @@ def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) ->
 def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:
     """The newest runs, newest first."""
     of_job, values = (" WHERE j.name = {m}", (job, limit)) if job is not None else ("", (limit,))
-    rows = records(tx, f"{_RUNS}{of_job} ORDER BY r.number DESC LIMIT {{m}}", values)
-    return [_run(row) for row in rows]
+    rows = records(tx, f"{RUNS}{of_job} ORDER BY r.number DESC LIMIT {{m}}", values)
+    return [run_of(row) for row in rows]
 
 
 def unfinished_commits(
@@ -289,11 +308,11 @@ def unfinished_commits(
 
     With what each prepared: a backup its snapshot, any other its amendment.
     """
-    sql = f"""{_RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = {{m}} AND j.vault = {{m}}
+    sql = f"""{RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = {{m}} AND j.vault = {{m}}
               AND r.number < {{m}} ORDER BY r.number"""
     values = (*COMMITTING, Outcome.RUNNING, vault, 2**63 - 1 if before is None else before)
     return [
-        (_run(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
+        (run_of(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
         for row in records(tx, sql, values)
     ]
 
@@ -303,13 +322,6 @@ def prepare(tx: Transaction, run: int, record: bytes) -> None:
     changed(tx, "UPDATE runs SET prepared = {m} WHERE number = {m}", (record, run))
 
 
-def record_forget(
-    tx: Transaction, job: JobRow, outcome: Outcome, report: Mapping[str, Any], began: datetime, now: datetime
-) -> None:
-    """Record that a job's policy was applied, or could not be, where nothing was changed."""
-    finish_run(tx, _open(tx, RunKind.FORGET, job, began, None).number, outcome, report, now)
-
-
 def last_backup(tx: Transaction, job: JobName) -> Run | None:
     """The job's newest backup, with any outcome."""
     return newest_of_kind(tx, job, RunKind.BACKUP)
@@ -317,17 +329,17 @@ def last_backup(tx: Transaction, job: JobName) -> Run | None:
 
 def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
     """The job's newest run of a kind, with any outcome."""
-    sql = f"{_RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} ORDER BY r.number DESC LIMIT 1"
+    sql = f"{RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} ORDER BY r.number DESC LIMIT 1"
     row = record_of(tx, sql, (kind, job))
-    return _run(row) if row else None
+    return run_of(row) if row else None
 
 
 def last_policy_run(tx: Transaction, job: JobName) -> Run | None:
     """The newest run that applied the job's policy, with any outcome: none by name, and no undo."""
-    sql = f"""{_RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} AND coalesce(r.report, '') NOT LIKE {{m}}
+    sql = f"""{RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} AND coalesce(r.report, '') NOT LIKE {{m}}
               AND coalesce(r.report, '') NOT LIKE {{m}} ORDER BY r.number DESC LIMIT 1"""
     row = record_of(tx, sql, (RunKind.FORGET, job, '%"taken_%', '%"policy": null%'))
-    return _run(row) if row else None
+    return run_of(row) if row else None
 
 
 def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, Any]:
@@ -362,7 +374,7 @@ def longest_run(tx: Transaction) -> int:
     return int((longest or 0) / 1_000_000)
 
 
-def _run(row: Row) -> Run:
+def run_of(row: Row) -> Run:
     return Run(
         row["number"],
         RunKind(row["kind"]),

@@ -6,7 +6,7 @@ No row is made for each snapshot, archive or run: the database groups them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -38,19 +38,22 @@ SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= {m} THEN r.start
 FROM runs r JOIN jobs j ON j.number = r.job
 WHERE r.kind = 'backup' GROUP BY j.name"""
 
-# Of prunes, checks and rebuild drills those of each vault, of drills those of each name and grade; of checks
-# each sort by itself, so that none hides another's end.
+# Of what is of a vault those of each vault, of drills those of each name and grade; of checks each sort by
+# itself, so that none hides another's end. One that was stopped hides none either: it says nothing.
 NEWEST_ENDED: Final = """
     SELECT max(number) FROM runs
-    WHERE kind IN ('backup', 'forget', 'compact') AND outcome <> 'running'
+    WHERE kind IN ('backup', 'forget') AND outcome NOT IN ('running', 'interrupted')
     GROUP BY kind, job
     UNION ALL
+    SELECT max(number) FROM runs WHERE kind = 'backup' AND outcome = 'interrupted' GROUP BY job
+    UNION ALL
     SELECT max(number) FROM runs
-    WHERE kind IN ('prune', 'check', 'drill', 'rebuild-drill') AND outcome <> 'running'
+    WHERE kind IN ('compact', 'prune', 'check', 'drill', 'rebuild-drill')
+      AND outcome NOT IN ('running', 'interrupted') AND json_type(report, '$.over') IS NULL
     GROUP BY kind, job, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
              json_extract(report, '$.grade'), json_type(report, '$.read'),
              json_type(report, '$.compared'), json_type(report, '$.laws')"""
-"""The numbers of the runs whose end is shown."""
+"""The numbers of the runs whose end is shown: by job also the newest that was stopped."""
 
 _NEWEST = f"""
 SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, r.report
@@ -76,11 +79,15 @@ WHERE a.state IN {_listed(SOUND)}
   AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
 GROUP BY v.name"""  # noqa: S608
 
+# A forget by name, and one that was undone, is not what a schedule does.
 _GOOD = """
-SELECT kind, json_extract(report, '$.vault'), max(started_at) FROM runs
-WHERE (kind = 'check' AND outcome = 'done' OR kind = 'rebuild-drill' AND outcome IN ('done', 'partial'))
-  AND started_at <= {m} AND json_extract(report, '$.vault') IS NOT NULL
-GROUP BY kind, json_extract(report, '$.vault')"""
+SELECT r.kind, coalesce(json_extract(r.report, '$.drill'), j.name, json_extract(r.report, '$.vault')) AS of,
+       r.kind = 'check' AND json_type(r.report, '$.read') = 'object' AS reads, r.outcome, max(r.started_at)
+FROM runs r LEFT JOIN jobs j ON j.number = r.job
+WHERE r.kind IN ('forget', 'compact', 'prune', 'check', 'drill', 'rebuild-drill')
+  AND r.outcome IN ('done', 'partial') AND r.started_at <= {m}
+  AND NOT (r.kind = 'forget' AND (r.report LIKE '%"taken_%' OR r.report LIKE '%"policy": null%'))
+GROUP BY r.kind, of, reads, r.outcome HAVING of IS NOT NULL"""
 
 _RETRIEVALS = """
 SELECT t.restore, t.state, t.tier, count(*), max(t.requested_at), max(t.written_to), min(t.until)
@@ -189,10 +196,28 @@ def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
     return {VaultName(vault): moment(stored) for vault, stored in raw_rows(tx, _UNVERIFIED, ())}
 
 
-def last_good(tx: Transaction, now: datetime) -> Mapping[tuple[RunKind, VaultName], datetime]:
-    """When each vault's newest check that found nothing wrong began, and its newest good rebuild drill."""
-    rows = raw_rows(tx, _GOOD, (micros(now),))
-    return {(RunKind(kind), VaultName(vault)): moment(began) for kind, vault, began in rows}
+class LastGood(Struct, frozen=True):
+    """When the newest runs began that ended well: by kind, by job, vault or drill, and by what they read."""
+
+    dates: Mapping[tuple[RunKind, str, bool, Outcome], datetime]
+
+    def of(
+        self, kind: RunKind, name: str, good: Collection[Outcome], *, reads_back: bool | None = None
+    ) -> datetime | None:
+        """The newest of these that ended so; of checks those that read back, or compared lists, or both."""
+        which = (False, True) if reads_back is None else (reads_back,)
+        found = [self.dates.get((kind, name, reads, outcome)) for reads in which for outcome in good]
+        return max((one for one in found if one is not None), default=None)
+
+
+def last_good(tx: Transaction, now: datetime) -> LastGood:
+    """When what is done by schedules ended well last, not later than now; backups are not among it."""
+    return LastGood(
+        {
+            (RunKind(kind), name, bool(reads), Outcome(outcome)): moment(began)
+            for kind, name, reads, outcome, began in raw_rows(tx, _GOOD, (micros(now),))
+        }
+    )
 
 
 def retrieval_groups(tx: Transaction) -> Mapping[int, Sequence[RetrievalGroup]]:

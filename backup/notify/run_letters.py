@@ -71,10 +71,11 @@ def _ended(run: Run, kind: MessageKind) -> str:
     if kind is MessageKind.RECOVERED:
         return "works again"
     if run.outcome is Outcome.FAILED:
-        found = run.kind is RunKind.DRILL and "findings" in run.report
-        if found:
+        if not run.found_damage:
+            return "failed"
+        if run.kind is RunKind.DRILL:
             return "failed: not everything came back as it was saved"
-        return "found something missing or damaged" if run.kind is RunKind.CHECK else "failed"
+        return "found something missing or damaged"
     return {Outcome.PARTIAL: "was partial", Outcome.DONE: "is done"}.get(run.outcome, f"was {run.outcome}")
 
 

@@ -10,27 +10,69 @@ import pytest
 from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
-from backup.app.status_parts import CertificateStatus, Level, RenewalStatus, Suspended, Topic
+from backup.app.status_parts import (
+    CertificateStatus,
+    Level,
+    RenewalStatus,
+    RunFacts,
+    ScheduledStatus,
+    Suspended,
+    Topic,
+    Unknown,
+)
+from backup.app.tasks import KINDS, TaskKind
 from backup.cli.support.status_output import nagios_lines
 from backup.inventory.runs import Outcome, RunKind
 from tests.support import statuses
-from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, status, vault
+from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, scheduled, status, vault
 
 BY_HAND: dict[str, Any] = {"schedule": None, "next_at": None, "overdue_from": None}
 LATE = job(is_overdue=True, overdue_from=NOW - HOUR, last_good=NOW - 2 * DAY)
 CRITICAL, WARNING = Level.CRITICAL, Level.WARNING
 
+OTHERS = [kind for kind in TaskKind if KINDS[kind].run is not None and kind is not TaskKind.BACKUP]
+
+
+def late(kind: TaskKind) -> ScheduledStatus:
+    """A task that is overdue."""
+    return scheduled(kind, is_overdue=True, overdue_from=NOW - HOUR)
+
+
+def failed(kind: TaskKind) -> ScheduledStatus:
+    """A task whose newest attempt failed, and left no run."""
+    return scheduled(kind, failed_at=NOW - HOUR)
+
+
+def drilled(**more: Any) -> RunFacts:
+    """A drill that found damage."""
+    made = run(RunKind.DRILL, Outcome.FAILED, job=None, drill="weekly", grade="read back")
+    return replace(made, **more)
+
+
+def chained(left: timedelta) -> CertificateStatus:
+    """A certificate with one above it that ends after so long."""
+    return replace(certificate(80 * DAY), issuer="CN=company", issuer_ends=NOW + left)
+
+
 TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("all is well", {}, []),
     ("no jobs, nothing stored", {"jobs": [], "vaults": [], "ended": [], "certificate": None}, []),
-    ("a job by hand, and no daemon", {"jobs": [job(**BY_HAND)], "daemon_runs": False}, []),
+    (
+        "a job by hand, and no daemon",
+        {"jobs": [job(**BY_HAND)], "scheduled": [], "daemon_runs": False},
+        [],
+    ),
     ("nobody can tell whether the daemon runs", {"daemon_runs": None}, []),
     ("overdue", {"jobs": [job(), LATE]}, [(CRITICAL, Topic.OVERDUE)]),
     ("never backed up", {"jobs": [replace(LATE, last_good=None)]}, [(CRITICAL, Topic.OVERDUE)]),
     ("in its vault", {"jobs": [job(bound_to="cold")]}, []),
     ("bound to another vault", {"jobs": [job(bound_to="old")]}, [(CRITICAL, Topic.VAULT)]),
     ("no daemon", {"daemon_runs": False}, [(WARNING, Topic.DAEMON)]),
-    ("no daemon, but timers", {"daemon_runs": False, "jobs": [job(has_timer=True)]}, []),
+    (
+        "no daemon, but timers",
+        {"daemon_runs": False, "jobs": [job(has_timer=True)], "scheduled": []},
+        [],
+    ),
     (
         "no daemon, and not for all a timer",
         {"daemon_runs": False, "jobs": [job(has_timer=True), job(name="other")]},
@@ -38,13 +80,76 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ),
     (
         "timers prune nothing",
-        {"daemon_runs": False, "jobs": [job(has_timer=True)], "vaults": [vault(next_prune=NOW)]},
+        {"daemon_runs": False, "jobs": [job(has_timer=True)], "scheduled": [scheduled(TaskKind.PRUNE)]},
         [(WARNING, Topic.DAEMON)],
     ),
+    *(
+        (
+            f"no daemon for a {kind}",
+            {"daemon_runs": False, "jobs": [job(**BY_HAND)], "scheduled": [scheduled(kind)]},
+            [(WARNING, Topic.DAEMON)],
+        )
+        for kind in OTHERS
+    ),
+    *((f"{kind} overdue", {"scheduled": [late(kind)]}, [(WARNING, Topic.OVERDUE)]) for kind in OTHERS),
+    *((f"{kind} failed", {"scheduled": [failed(kind)]}, [(WARNING, Topic.RUN)]) for kind in OTHERS),
+    ("a job failed, and left no run", {"jobs": [job(failed_at=NOW)]}, [(WARNING, Topic.RUN)]),
     (
-        "no daemon for a prune",
-        {"daemon_runs": False, "jobs": [job(**BY_HAND)], "vaults": [vault(next_prune=NOW)]},
-        [(WARNING, Topic.DAEMON)],
+        "a job failed, and its run says so",
+        {"jobs": [job(failed_at=NOW)], "ended": [run(outcome=Outcome.FAILED)]},
+        [(WARNING, Topic.RUN)],
+    ),
+    (
+        "a check that broke off",
+        {"ended": [run(RunKind.CHECK, Outcome.FAILED, job=None, found_damage=False)]},
+        [(WARNING, Topic.RUN)],
+    ),
+    (
+        "a drill that broke off",
+        {"ended": [run(RunKind.DRILL, Outcome.FAILED, job=None, drill="weekly", found_damage=False)]},
+        [(WARNING, Topic.RUN)],
+    ),
+    (
+        "a check that broke off hides no loss",
+        {"losses": {"cold": 1}, "ended": [run(RunKind.CHECK, Outcome.FAILED, job=None, found_damage=False)]},
+        [(CRITICAL, Topic.VAULT), (WARNING, Topic.RUN)],
+    ),
+    ("a drill found damage", {"ended": [drilled()]}, [(CRITICAL, Topic.RUN)]),
+    ("of a drill that has another name now", {"ended": [drilled(drill="old")]}, [(CRITICAL, Topic.RUN)]),
+    (
+        "and one of its grade was good since",
+        {"ended": [drilled(number=9, outcome=Outcome.DONE), drilled(drill="old")]},
+        [],
+    ),
+    *(
+        (f"and one was good, {why}", {"ended": [other, drilled(drill="old")]}, [(CRITICAL, Topic.RUN)])
+        for why, other in (
+            ("before", drilled(number=5, outcome=Outcome.DONE)),
+            ("of another grade", drilled(number=9, outcome=Outcome.DONE, grade="opened")),
+            ("of another vault", drilled(number=9, outcome=Outcome.DONE, vault="dear")),
+            ("but not all of it", drilled(number=9, outcome=Outcome.INTERRUPTED)),
+        )
+    ),
+    (
+        "a drill that has another name now broke off",
+        {"ended": [drilled(drill="old", found_damage=False)]},
+        [],
+    ),
+    (
+        "part of it is not known",
+        {"unknown": [Unknown("disks", "it broke"), Unknown("jobs", "it broke", CRITICAL)]},
+        [(CRITICAL, Topic.UNKNOWN), (WARNING, Topic.UNKNOWN)],
+    ),
+    ("money is not known", {"unknown": [Unknown("money", "prices.toml: no")]}, [(WARNING, Topic.COST)]),
+    ("a vault is not there", {"vaults": [vault(is_away=True)]}, [(WARNING, Topic.AWAY)]),
+    *(
+        (f"the chain ends in {left}", {"certificate": chained(left)}, expected)
+        for left, expected in (
+            (15 * DAY, []),
+            (13 * DAY, [(WARNING, Topic.CERTIFICATE)]),
+            (2 * DAY, [(CRITICAL, Topic.CERTIFICATE)]),
+            (-DAY, [(CRITICAL, Topic.CERTIFICATE)]),
+        )
     ),
     *(
         (f"{kind} {outcome}", {"ended": [run(kind, outcome)]}, [(WARNING, Topic.RUN)])

@@ -87,8 +87,10 @@ def test_what_it_proved_is_in_status_metrics_and_drills(server: Server) -> None:
     assert 'nightvault_proven_ratio{job="main",vault="cold",grade="opened"} 0.' in text
     assert 'nightvault_last_proven_timestamp_seconds{job="main",vault="cold",grade="read_back"} 17' in text
     began = server.clock.now().timestamp()
-    assert f'nightvault_drill_last_success_timestamp_seconds{{drill="weekly"}} {began:.0f}' in text
-    late = int(text.partition('nightvault_drill_overdue_timestamp_seconds{drill="weekly"} ')[2].split()[0])
+    assert f'nightvault_task_last_success_timestamp_seconds{{task="drill",name="weekly"}} {began:.0f}' in text
+    late = int(
+        text.partition('nightvault_task_overdue_timestamp_seconds{task="drill",name="weekly"} ')[2].split()[0]
+    )
     assert timedelta(days=7) < timedelta(seconds=late - began) < timedelta(days=10)
 
 

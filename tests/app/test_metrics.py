@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.app.metrics import escaped_label, metrics_text
-from backup.app.status_parts import DrillTimes
 from backup.inventory.runs import Outcome
 from tests.support.servers import Server, directory_server
-from tests.support.statuses import DAY, HOUR, NOW, job, run, status, vault
+from tests.support.statuses import DAY, HOUR, NOW, job, run, scheduled, status, vault
 
 LINE = re.compile(r'nightvault_([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\})? (-?[0-9.]+)')
 
@@ -59,8 +58,8 @@ def test_what_they_say() -> None:
         "monthly_cost": {'vault="cold",currency="USD"': 0.72},
         "oldest_unverified_timestamp_seconds": {'vault="cold"': now - 100 * 86400},
         "certificate_expiry_timestamp_seconds": {"": now + 80 * 86400},
-        "drill_last_success_timestamp_seconds": {'drill="weekly"': now - 2 * 86400},
-        "drill_overdue_timestamp_seconds": {'drill="weekly"': now + 7 * 86400},
+        "task_last_success_timestamp_seconds": {'task="drill",name="weekly"': now - 2 * 86400},
+        "task_overdue_timestamp_seconds": {'task="drill",name="weekly"': now + 7 * 86400},
         "open_restores": {"": 0},
         "concerns": {"": 0},
     }
@@ -69,8 +68,8 @@ def test_what_they_say() -> None:
 def test_what_is_not_known_has_no_value() -> None:
     """A zero would be a date in 1970, or free."""
     never = job(last_good=None, last_run=None, next_at=None, overdue_from=None)
-    undrilled = DrillTimes("weekly", None, None)
-    made = status(jobs=[never], vaults=[vault(archives=0)], certificate=None, drills=[undrilled])
+    undrilled = scheduled(last_good=None, overdue_from=None)
+    made = status(jobs=[never], vaults=[vault(archives=0)], certificate=None, scheduled=[undrilled])
     assert set(parsed(metrics_text(made))) == {"overdue", "open_restores", "concerns"}
 
 

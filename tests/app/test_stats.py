@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.app import status
+from backup.app import status_vaults
 from backup.app.prices import price_table
 from backup.app.stats import terms_of
 from backup.config import Config, VaultSettings
@@ -72,7 +72,9 @@ def test_status_tells_the_same_cost_of_a_month(
     day = date(2026, 11, 1)
     rows = [Stored(vault.name, None, kind, day, False, count, size, 0, 0) for kind, count, size in held]
     expected = summed(Rows(stored=rows), terms_of(config, price_table(config), vault), day).month
-    found = status._month(config, vault, [Held(vault.name, *one) for one in held])
+    found = status_vaults.month_of(
+        config, price_table(config), vault, [Held(vault.name, *one) for one in held]
+    )
     assert found is not None
     assert expected is not None
     assert abs(found - expected) < Decimal("1e-9")

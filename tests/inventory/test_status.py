@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import product
 from typing import NamedTuple
 
 import pytest
@@ -24,6 +25,8 @@ from tests.support.doubles import START
 JOBS = ("job", "other")
 NOW = micros(START)
 HOUR = 3_600_000_000
+OF_VAULTS = {RunKind.COMPACT, RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL, RunKind.REBUILD_DRILL}
+ASKED = OF_VAULTS | {RunKind.FORGET}
 SORTS = ("read", "compared", "laws")
 
 
@@ -35,6 +38,7 @@ class Row(NamedTuple):
     outcome: Outcome
     hours: int
     sort: str
+    over: bool  # it broke off, and the same went well since
 
 
 ROWS = st.builds(
@@ -44,16 +48,19 @@ ROWS = st.builds(
     st.sampled_from(Outcome),
     st.integers(-5, 5),
     st.sampled_from(SORTS),
+    st.sampled_from([False, False, True]),
 )
 
 
 def values_of(row: Row, number: int, jobs: list[int]) -> dict[str, object]:
-    of_vault = row.kind in {RunKind.PRUNE, RunKind.CHECK, RunKind.DRILL}
-    report = {"vault": f"v{row.who}"} if of_vault else {}
+    of_vault = row.kind in OF_VAULTS
+    report: dict[str, object] = {"vault": f"v{row.who}"} if of_vault else {}
     if row.kind is RunKind.DRILL:
         report = {"vault": "v", "drill": f"d{row.who}", "grade": row.sort}
     if row.kind is RunKind.CHECK:
-        report |= {sort: {} if sort == row.sort else None for sort in SORTS}  # type: ignore[misc]
+        report |= {sort: {} if sort == row.sort else None for sort in SORTS}
+    if row.over:
+        report["over"] = 1
     return {
         "number": number,
         "kind": row.kind,
@@ -83,15 +90,28 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
             tx.execute(insert(schema.runs).values(**values_of(row, number, jobs)))
         found = status.newest_runs(tx)
         dates = status.backup_dates(tx, START)
+        good = status.last_good(tx, START)
     newest: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(rows, 1):
         if row.outcome is Outcome.RUNNING:
             newest[("running", number)] = number
-        elif row.kind not in {RunKind.RESTORE, RunKind.MARK}:
-            newest[(row.kind, row.who, row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else "")] = (
-                number
-            )
+        elif row.outcome is Outcome.INTERRUPTED:  # it says nothing, and hides nothing
+            if row.kind is RunKind.BACKUP:
+                newest[("interrupted", row.who)] = number
+        elif row.kind not in {RunKind.RESTORE, RunKind.MARK} and not (row.over and row.kind in OF_VAULTS):
+            sort = row.sort if row.kind in {RunKind.CHECK, RunKind.DRILL} else ""
+            newest[(row.kind, row.who, sort)] = number
     assert [one.number for one in found] == sorted(newest.values(), reverse=True)
+    for kind, who, outcome, reads in product(RunKind, (0, 1), (Outcome.DONE, Outcome.PARTIAL), (True, False)):
+        ended = [row for row in rows if (row.kind, row.who, row.outcome) == (kind, who, outcome)]
+        past = [NOW + row.hours * HOUR for row in ended if row.hours <= 0 and kind in ASKED]
+        if kind is RunKind.CHECK:
+            past = [
+                NOW + row.hours * HOUR for row in ended if row.hours <= 0 and (row.sort == "read") == reads
+            ]
+        name = f"d{who}" if kind is RunKind.DRILL else f"v{who}" if kind in OF_VAULTS else JOBS[who]
+        found_good = good.of(kind, name, [outcome], reads_back=reads if kind is RunKind.CHECK else None)
+        assert found_good == (moment(max(past)) if past else None)
     for who, name in enumerate(JOBS):
         began = [NOW + row.hours * HOUR for row in rows if row.kind is RunKind.BACKUP and row.who == who]
         assert (JobName(name) in dates) == bool(began)

@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from backup.app.status_parts import (
     CertificateStatus,
-    DrillTimes,
     JobStatus,
     RestoreStatus,
     RunFacts,
+    ScheduledStatus,
     Status,
     VaultStatus,
 )
+from backup.app.tasks import KINDS, TaskKind
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
@@ -28,7 +29,8 @@ def run(kind: RunKind = RunKind.BACKUP, outcome: Outcome = Outcome.DONE, **more:
     """A run of this night."""
     began = NOW - 3 * HOUR
     made = RunFacts(7, kind, JobName("main"), VaultName("cold"), outcome, began, began + HOUR, None)
-    return replace(made, **more)
+    finds = kind in {RunKind.CHECK, RunKind.DRILL} and outcome is Outcome.FAILED
+    return replace(made, **{"found_damage": finds, **more})
 
 
 def job(**more: Any) -> JobStatus:
@@ -59,6 +61,23 @@ def vault(**more: Any) -> VaultStatus:
         is_free=False,
         unverified_since=NOW - 100 * DAY,
         next_prune=None,
+    )
+    return replace(made, **more)
+
+
+def scheduled(kind: TaskKind = TaskKind.DRILL, name: str = "weekly", **more: Any) -> ScheduledStatus:
+    """Something else that has a schedule, and was good two days ago."""
+    made = ScheduledStatus(
+        kind=kind,
+        name=name,
+        text=KINDS[kind].text.format(name),
+        command=KINDS[kind].command.format(name),
+        vault=VaultName("cold"),
+        schedule="weekly",
+        last_good=NOW - 2 * DAY,
+        next_at=NOW + 5 * DAY,
+        overdue_from=NOW + 7 * DAY,
+        is_overdue=False,
     )
     return replace(made, **more)
 
@@ -99,6 +118,7 @@ def status(**more: Any) -> Status:
         daemon_runs=True,
         suspended=[],
         currency="USD",
-        drills=[DrillTimes("weekly", NOW - 2 * DAY, NOW + 7 * DAY)],
+        drills=["weekly"],
+        scheduled=[scheduled()],
     )
     return replace(made, **more)

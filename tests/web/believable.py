@@ -9,7 +9,14 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreStatus, Topic
+from backup.app.status_parts import (
+    CertificateStatus,
+    Concern,
+    Level,
+    RestoreStatus,
+    ScheduledStatus,
+    Topic,
+)
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.web.texts import Texts
@@ -166,6 +173,32 @@ def the_overview(name: str, *, well: bool) -> overview.Overview:
         "USD",
         NOW - 9 * DAY,
         NOW - 40 * DAY,
+        [
+            ScheduledStatus(
+                "check",
+                "cold",
+                "check of vault cold",
+                "nightvault check --vault cold",
+                VAULT,
+                "weekly",
+                NOW - 3 * DAY,
+                NOW + 4 * DAY,
+                NOW + 6 * DAY,
+                is_overdue=False,
+            ),
+            ScheduledStatus(
+                "drill",
+                "monthly",
+                "drill monthly",
+                "nightvault drill run monthly",
+                VAULT,
+                "monthly",
+                None if not well else NOW - 9 * DAY,
+                NOW + 5 * DAY,
+                NOW - 2 * DAY if not well else NOW + 30 * DAY,
+                is_overdue=not well,
+            ),
+        ],
     )
 
 

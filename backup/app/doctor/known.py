@@ -20,6 +20,8 @@ WHY: Mapping[Topic, str] = {
     Topic.CHECK: "nobody knows whether the archives are still there and whole",
     Topic.VAULT: "what has changed since the last good backup is nowhere else",
     Topic.SHRUNK: "a disk may be away, or somebody deleted what is needed; old snapshots pile up meanwhile",
+    Topic.AWAY: "no backup can be stored in it, and nothing be restored from it",
+    Topic.UNKNOWN: "what cannot be looked at is not known to be well",
     Topic.MESSAGES: "nobody is told when a backup fails",
 }
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     metavar="[SECONDS]",
     help="Show it again each 5 seconds, or so many, until Ctrl-C.",
 )
-@click.option("--overdue", "only_overdue", is_flag=True, help="Only whether a job is overdue.")
+@click.option("--overdue", "only_overdue", is_flag=True, help="Only whether anything is overdue.")
 @click.option(
     "--nagios", is_flag=True, help="Print a Nagios plugin's line; exit codes 0, 1, 2, 3 are Nagios's."
 )
@@ -70,11 +70,12 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
     if not only_overdue:
         return with_tasks(found, cli.config().state_dir)
     late = [one for one in found.jobs if one.is_overdue]
-    return replace(found, jobs=late, concerns=list(overdue(found)))
+    others = [one for one in found.scheduled if one.is_overdue]
+    return replace(found, jobs=late, scheduled=others, concerns=list(overdue(found)))
 
 
 def _notify(cli: Cli, *, only_overdue: bool) -> None:
-    """Tell of overdue jobs, and of what will fail unless only these are wanted; send what waits."""
+    """Tell of what is overdue, and of what will fail unless only that is wanted; send what waits."""
     from backup.app.telling import make_messages
     from backup.app.telling_directly import tell_directly
     from backup.cli.support.telling import send_messages

@@ -16,6 +16,7 @@ from backup.app.status_parts import (
     Level,
     RestoreStatus,
     RunFacts,
+    ScheduledStatus,
     Status,
     TaskStatus,
     VaultStatus,
@@ -51,8 +52,12 @@ def status_document(status: Status) -> dict[str, Any]:
             "not_after": certificate.not_after,
             "days_left": None if certificate.not_after is None else (certificate.not_after - status.now).days,
             "error": certificate.unreadable,
+            "issuer": certificate.issuer,
+            "issuer_ends": certificate.issuer_ends,
         },
         "renewal": None if status.renewal is None else asdict(status.renewal),
+        "scheduled": [_scheduled(one, status.now) for one in status.scheduled],
+        "unknown": [{"what": one.what, "why": one.why} for one in status.unknown],
         "disks": [asdict(one) for one in status.disks],
         "currency": status.currency,
         "proven": proof_document(status.proof),
@@ -98,6 +103,13 @@ def _job(one: JobStatus, now: datetime) -> dict[str, Any]:
         "timer": one.has_timer,
         "proven": proof_document(one.proof),
     }
+
+
+def _scheduled(one: ScheduledStatus, now: datetime) -> dict[str, Any]:
+    document = asdict(one)
+    document["task"] = document.pop("text")
+    document["overdue"] = document.pop("is_overdue")
+    return document | {"age": None if one.last_good is None else (now - one.last_good).total_seconds()}
 
 
 def _task(one: TaskStatus) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from backup.app.proven import proof_text
-from backup.app.status_parts import JobStatus, Level, RestoreStatus, RunFacts, Status, VaultStatus
+from backup.app.status_parts import (
+    JobStatus,
+    Level,
+    RestoreStatus,
+    RunFacts,
+    ScheduledStatus,
+    Status,
+    VaultStatus,
+)
 from backup.cli.support.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.support.stats_screen import money
 from backup.cli.support.tables import Column
@@ -35,6 +43,8 @@ def status_screen(status: Status) -> Group:
         parts.append(_concerns(status))
     if status.jobs:
         parts += [Text(), _jobs(status)]
+    if status.scheduled:
+        parts += [Text(), _scheduled(status)]
     lines = _grid()
     for name, text in _lines(status):
         lines.add_row(name, Text(printable(text)))
@@ -42,9 +52,9 @@ def status_screen(status: Status) -> Group:
 
 
 def overdue_screen(status: Status) -> Group:
-    """Only the jobs that are overdue, which are the concerns of this status."""
+    """Only what is overdue, which are the concerns of this status."""
     if status.is_well:
-        return Group(Text("no job is overdue"))
+        return Group(Text("nothing is overdue"))
     return Group(_concerns(status))
 
 
@@ -94,6 +104,34 @@ def _jobs(status: Status) -> Sheet:
         for one in status.jobs
     ]
     return table(columns, rows)
+
+
+def _scheduled(status: Status) -> Sheet:
+    """All else that has a schedule, in the form of the jobs."""
+    columns = [Column("also scheduled", least=14), "last good", Column("age", right=True), "next"]
+    rows = [
+        (
+            one.text,
+            _time(one.last_good) if one.last_good else "never",
+            duration((status.now - one.last_good).total_seconds()) if one.last_good else None,
+            _next_of(one, status),
+        )
+        for one in status.scheduled
+    ]
+    return table(columns, rows)
+
+
+def _next_of(one: ScheduledStatus, status: Status) -> str:
+    live = next((task for task in status.tasks or () if (task.kind, task.name) == (one.kind, one.name)), None)
+    if live is not None and live.state == "running":
+        return "runs now"
+    if one.is_overdue:
+        return "overdue"
+    if one.paused_until is not None:
+        return f"paused to {one.paused_until.astimezone():%m-%d %H:%M}"
+    if one.next_at is None:
+        return "by another program"
+    return "due now" if one.next_at <= status.now else _time(one.next_at)
 
 
 def _outcome(run: RunFacts | None) -> str | None:
@@ -180,9 +218,6 @@ def _vault(one: VaultStatus, status: Status) -> str:
     text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
     if one.unverified_since:
         text += f"; the oldest that no check has read is of {one.unverified_since.astimezone():%Y-%m-%d}"
-    if one.next_prune:
-        when = "now" if one.next_prune <= status.now else _time(one.next_prune)
-        text += f"; next prune: {when}"
     return text
 
 

@@ -17,9 +17,7 @@ def certificate_of(config: Config) -> CertificateStatus | None:
 
     try:
         with open(config.identity.certificate, "rb", opener=open_small) as file:
-            found = x509.load_pem_x509_certificates(file.read(_MOST))[0]
-    except (OSError, ValueError, IndexError):
+            found, *above = x509.load_pem_x509_certificates(file.read(_MOST))
+    except (OSError, ValueError):
         return None  # `nightvault status` says what is wrong with it
-    return CertificateStatus(
-        found.not_valid_before_utc, found.not_valid_after_utc, serial=found.serial_number
-    )
+    return CertificateStatus.of(found, above)

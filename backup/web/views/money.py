@@ -21,7 +21,7 @@ from backup.inventory import stats as queries
 from backup.inventory.archives import count_unread
 from backup.inventory.connections import Transaction
 from backup.inventory.proofs import Proof, proofs
-from backup.inventory.runs import RunKind
+from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.stats import Contents, Stored
 from backup.inventory.status import held, last_good, oldest_unverified
 from backup.model import JobName, PackKind, VaultName
@@ -194,7 +194,7 @@ def _checks(tx: Transaction, now: datetime, names: Sequence[VaultName]) -> list[
         found.append(
             CheckLine(
                 vault=name,
-                checked_at=good.get((RunKind.CHECK, name)),
+                checked_at=good.of(RunKind.CHECK, name, (Outcome.DONE,)),
                 last_read_back=proof.last_read_back,
                 unverified_since=oldest.get(name),
                 unverified_archives=unread.get(name, 0),

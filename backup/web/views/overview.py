@@ -16,6 +16,7 @@ from backup.app.stats import terms_of
 from backup.app.status import status_in
 from backup.app.status_parts import Concern, JobStatus, Level, Status, VaultStatus
 from backup.config import Config
+from backup.errors import ConfigError
 from backup.inventory import run_pages
 from backup.inventory.connections import Transaction
 from backup.inventory.proofs import Proof, proofs
@@ -77,6 +78,7 @@ def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
         month=total([one.month for one in found.vaults]),
         currency=found.currency,
         last_read_back=proof.last_read_back,
+        scheduled=found.scheduled,
         last_opened=proof.last_opened,
     )
 
@@ -86,7 +88,7 @@ def the_status(tx: Transaction, config: Config, now: datetime, daemon: DaemonSta
 
     Where locks cannot be seen it is not known whether a daemon runs that gives no answer.
     """
-    found = status_in(tx, config, now, None, certificate_of(config))
+    found = status_in(tx, config, now, certificate_of(config))
     if daemon is None:
         return found
     heard = replace(found, daemon_runs=True, waits_for_clock=daemon.waits_for_clock)
@@ -176,7 +178,10 @@ def _why(config: Config, one: VaultStatus, rows: Sequence[Held]) -> str:
         return "the config does not have this vault any more"
     if one.is_free:
         return "a directory: nobody bills it"
-    table = price_table(config)
+    try:
+        table = price_table(config)
+    except ConfigError:
+        return "the prices are not known"  # a concern says why
     terms = terms_of(config, table, settings)
     parts = []
     for held_of in (row for row in rows if row.vault == one.name):

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreStatus
+from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreStatus, ScheduledStatus
 from backup.model import JobName, VaultName
 
 
@@ -159,6 +159,7 @@ class Overview(Struct, frozen=True):
     currency: str
     last_read_back: datetime | None
     last_opened: datetime | None = None  # when what was read back was last opened with a recovery key
+    scheduled: Sequence[ScheduledStatus] = ()  # all but the backups
 
     @property
     def is_well(self) -> bool:

@@ -1,0 +1,134 @@
+"""Everything but backups that has a schedule: when it was last good, is due next, and is overdue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from backup.app.expected_times import longest_wait
+from backup.app.renewal_times import late_at
+from backup.app.status_parts import CertificateStatus, RenewalStatus, ScheduledStatus
+from backup.app.task_book import last_run_of
+from backup.app.task_times import due_at, failed_at
+from backup.app.tasks import KINDS, Task, TaskKey, TaskKind, renewal_tasks, scheduled_tasks
+from backup.config import Config
+from backup.inventory.connections import Transaction
+from backup.inventory.status import LastGood
+from backup.inventory.tasks import Pause, TaskRow
+from backup.model import JobName
+from backup.schedule import next_due, overdue_from
+
+
+class Known(Struct, frozen=True):
+    """What the times follow from besides the tasks; `stored_since` of jobs (True) and vaults, by
+    name, where anything is.
+
+    `since`: when a task counts as known that nobody has recorded.
+    """
+
+    tasks: Mapping[TaskKey, TaskRow]
+    pauses: Mapping[JobName, Pause]
+    now: datetime
+    since: datetime
+    good: LastGood
+    stored_since: Mapping[tuple[bool, str], datetime]
+    certificate: CertificateStatus | None = None
+    renewal: RenewalStatus | None = None
+
+
+def read_scheduled(tx: Transaction, config: Config, known: Known) -> list[ScheduledStatus]:
+    """What the config gives a schedule, and the certificate's renewal, in the order in which it is done."""
+    tasks = [one for one in scheduled_tasks(config) if one.kind is not TaskKind.BACKUP]
+    return [
+        *(_scheduled(tx, config, task, known) for task in tasks),
+        *(_renewal(task, known) for task in renewal_tasks(config)),
+    ]
+
+
+def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> ScheduledStatus:
+    row = known.tasks.get(task.key) or TaskRow(*task.key, known_since=known.since)
+    last, now = last_run_of(tx, task), known.now
+    good = _last_good(config, task, known)
+    late = _overdue_from(tx, config, task, good, min(row.known_since, now), known)
+    pause = known.pauses.get(JobName(task.of_job)) if task.of_job else None
+    return ScheduledStatus(
+        kind=task.kind,
+        name=task.name,
+        text=str(task),
+        command=KINDS[task.kind].command.format(task.name),
+        vault=task.vault,
+        schedule=task.timing.schedule.text if task.timing.schedule else "",
+        last_good=good,
+        next_at=due_at(task.timing, row, last, now),
+        overdue_from=late,
+        is_overdue=late is not None and late < now,
+        paused_until=pause.until if pause is not None and pause.until > now else None,
+        failed_at=failed_at(row, last),
+    )
+
+
+def _last_good(config: Config, task: Task, known: Known) -> datetime | None:
+    """When the newest that ended well began; of a check with a sample the older one of both halves."""
+    kind, good = KINDS[task.kind], known.good
+    if kind.run is None:
+        return None
+    if task.kind is not TaskKind.CHECK:
+        return good.of(kind.run, task.name, kind.good)
+    halves = [good.of(kind.run, task.name, kind.good, reads_back=False)]
+    if task.vault is not None and config.vault(task.vault).check_sample is not None:
+        halves.append(good.of(kind.run, task.name, kind.good, reads_back=True))
+    found = [one for one in halves if one is not None]
+    return min(found) if len(found) == len(halves) else None
+
+
+def _overdue_from(
+    tx: Transaction, config: Config, task: Task, good: datetime | None, since: datetime, known: Known
+) -> datetime | None:
+    """From when it is overdue; None where nothing is stored yet that it could be done with."""
+    is_job, when = task.of_job is not None, task.timing.schedule
+    stored = known.stored_since.get((is_job, task.of_job or task.vault or ""))
+    if stored is None or when is None or task.vault is None:
+        return None
+    settings = config.vault(task.vault)
+    tier = config.drill(task.name).tier if task.kind is TaskKind.DRILL else None
+    slack = task.timing.jitter + longest_wait(settings, tier or settings.tier)
+    if good is None:
+        since = min(max(since, stored), known.now)
+        return overdue_from(when, next_due(when, None, since), slack)
+    return overdue_from(when, _may_begin(tx, config, task, good), slack)
+
+
+def _may_begin(tx: Transaction, config: Config, task: Task, good: datetime) -> datetime:
+    """When the next could begin: a drill that has spent money may have to wait for another month."""
+    if task.kind is not TaskKind.DRILL or config.drill(task.name).max_cost_per_month is None:
+        return good
+    from backup.driller.money import first_of
+    from backup.inventory import drills
+
+    month = drills.month_of(good)
+    spent = any(one.cost and one.month == month for one in drills.charges_of(tx, task.name))
+    return max(good, first_of(month + 1)) if spent else good
+
+
+def _renewal(task: Task, known: Known) -> ScheduledStatus:
+    """The certificate's renewal, which goes by its life: good when this one was made."""
+    certificate, renewal = known.certificate, known.renewal
+    start = None if certificate is None else certificate.not_before
+    end = None if certificate is None else certificate.not_after
+    late = None
+    if renewal is not None and start is not None and end is not None:
+        late = late_at(start, end, by_others=renewal.files)
+    return ScheduledStatus(
+        kind=task.kind,
+        name=task.name,
+        text=str(task),
+        command=KINDS[task.kind].command,
+        vault=None,
+        schedule="by the certificate's life",
+        last_good=start,
+        next_at=None if renewal is None else renewal.due_at,
+        overdue_from=late,
+        is_overdue=late is not None and late <= known.now,
+    )
