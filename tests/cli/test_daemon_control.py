@@ -187,7 +187,9 @@ def test_the_config_is_read_again_and_one_with_mistakes_is_refused(place: Place)
         (place.folder / "away").rename(place.config)
         place.write(JOBS.replace("schedule", "# schedule"))
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for("no job has a schedule")
+        daemon.wait_for("nothing has a schedule any more")
+        assert "job slow" in place.tasks(), "the file's word holds: nothing is done by the old one"
+        assert place.tasks()["job nightly"]["next_at"] is None
         place.write('[state]\ndir = "elsewhere"\n' + JOBS)
         place.config.write_text(place.config.read_text().replace('[state]\ndir = "state"\n', ""))
         daemon.process.send_signal(signal.SIGHUP)
@@ -202,6 +204,30 @@ def test_the_config_is_read_again_and_one_with_mistakes_is_refused(place: Place)
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for('"message":"the config was read again: these have changed"')
         daemon.stop()
+
+
+def test_a_job_that_went_is_gone_from_the_metrics_at_once(place: Place) -> None:
+    """Else an alert fires for it until the next run of anything, which may be a week away."""
+    monitoring = '[monitoring]\nmetrics_file = "m.prom"\n'
+    place.write(monitoring + JOBS)
+    metrics = place.folder / "m.prom"
+    with running(place.config) as daemon:
+        daemon.wait_for("started with")
+        daemon.process.send_signal(signal.SIGHUP)
+        jobs_told(metrics, {"nightly", "slow"})
+        place.write(monitoring + JOBS.replace('"slow"', '"other"'))
+        daemon.process.send_signal(signal.SIGHUP)
+        jobs_told(metrics, {"nightly", "other"})
+        daemon.stop()
+
+
+def jobs_told(metrics: Path, jobs: set[str]) -> None:
+    """Wait until the file tells of these jobs, and of no other."""
+    deadline, found = time.monotonic() + 30, set[str]()
+    while found != jobs:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+        found = set(re.findall(r'job="([a-z]+)"', metrics.read_text() if metrics.exists() else ""))
 
 
 @pytest.mark.slow

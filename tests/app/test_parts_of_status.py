@@ -1,0 +1,249 @@
+"""No part of a status takes another with it: each is broken in turn, and all others are as before.
+
+The case that was: a table of prices with a mistake took away the status, the metrics and what is overdue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup.app import status as status_module
+from backup.app.concerns import concerns_of
+from backup.app.opened import opened
+from backup.app.status import read_status
+from backup.app.status_parts import Level, Status, Topic
+from backup.config import Config, load_config
+from backup.errors import ConfigError, InventoryDamagedError
+from backup.web.views.certificate import certificate_of
+from backup.web.views.overview import overview
+from tests.support.doubles import START, ManualClock
+from tests.support.identities import authority_in, issue_in
+from tests.support.servers import Server, directory_server
+from tests.support.told import Told, telling_server
+
+DAY = timedelta(days=1)
+DRILL = '\n[[drill]]\nname = "rehearsal"\nschedule = "daily"\nvault = "cold"\nsample = "2 files"\n'
+# What is called for a part, where, and the fields that may be missing then.
+PARTS: list[tuple[str, str, set[str]]] = [
+    ("the certificate", "backup.credentials.identity.own_chain", {"certificate"}),
+    ("money", "backup.app.status.price_table", {"vaults", "currency"}),
+    ("runs", "backup.inventory.status.newest_runs", {"running", "ended", "jobs"}),
+    ("what vaults hold", "backup.inventory.status.held", {"vaults", "scheduled"}),
+    ("what was proven", "backup.app.status.proofs", {"proof", "jobs"}),
+    ("what ended well", "backup.inventory.status.last_good", {"vaults", "scheduled"}),
+    ("dates of jobs", "backup.inventory.status.snapshot_dates", {"jobs", "scheduled", "vaults"}),
+    ("dates of jobs", "backup.inventory.tasks.all_pauses", {"jobs", "scheduled", "vaults"}),
+    ("schedules", "backup.app.scheduled.read_scheduled", {"scheduled", "vaults"}),
+    ("jobs", "backup.app.status.has_timer", {"jobs"}),
+    ("restores", "backup.inventory.retrievals.list_restores", {"restores"}),
+    ("vaults", "backup.inventory.status.oldest_unverified", {"vaults"}),
+    ("disks", "backup.app.status.disks_of", {"disks"}),
+    ("messages", "backup.inventory.messages.waiting", {"undelivered"}),
+    ("who else writes into vaults", "backup.app.status.open_strangers", {"strangers"}),
+    ("lost archives", "backup.inventory.status.has_spoiled", {"losses"}),
+    ("sources that lost much", "backup.inventory.status.any_waits", {"waits"}),
+]
+VITAL = {"runs", "dates of jobs", "jobs", "lost archives"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server with something of everything."""
+    folder = tmp_path_factory.mktemp("parts")
+    made = directory_server(folder, clock=ManualClock())
+    issued = issue_in(authority_in(str(folder / "ca"), START), str(folder / "id"), now=START)
+    identity = f'[identity]\ncertificate = "{issued.certificate_path}"\nprivate_key = "{issued.key_path}"\n'
+    made.config.write_text(made.config.read_text() + DRILL + identity)
+    made.init()
+    made.backup()
+    made.done("drill", "run")
+    config = load_config(str(made.config))
+    read_status(config, made.clock.now())  # what is new is noted
+    return made
+
+
+def config_of(server: Server) -> Config:
+    return load_config(str(server.config))
+
+
+def differing(one: Status, other: Status) -> set[str]:
+    """The fields that are not the same; what is free on a disk is others' doing."""
+    found = {name for name in Status.__struct_fields__ if getattr(one, name) != getattr(other, name)}
+    return found - ({"disks"} if len(one.disks) == len(other.disks) else set())
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("it is wrong"), OSError(5, "input/output error"), KeyError("x")]
+)
+@pytest.mark.parametrize(("what", "where", "missing"), PARTS, ids=[where for _, where, _ in PARTS])
+def test_each_part_that_breaks_leaves_the_others(
+    server: Server,
+    what: str,
+    where: str,
+    missing: set[str],
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, now = config_of(server), server.clock.now()
+    whole = read_status(config, now)
+    assert whole.unknown == []
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(where, broken)
+    found = read_status(config, now)
+    if isinstance(error, ConfigError) and what == "the certificate":  # that is what it says itself
+        assert found.certificate is not None
+        assert found.certificate.unreadable == str(error)
+        return
+    assert what in [one.what for one in found.unknown]
+    assert differing(found, whole) <= missing | {"unknown", "concerns"}
+    (concern, *_) = [one for one in found.concerns if one.about == what]
+    assert concern.level is (Level.CRITICAL if what in VITAL else Level.WARNING)
+    assert concern.topic is (Topic.COST if what == "money" else Topic.UNKNOWN)
+    assert str(error) in concern.text
+    assert concerns_of(found) == found.concerns
+
+
+def test_every_part_is_broken_here() -> None:
+    """A part that is added and not named above fails this."""
+    source = Path(status_module.__file__).read_text()
+    named = {what for what, _, _ in PARTS}
+    said = {line.split('"')[1] for line in source.splitlines() if 'part("' in line or 'parts.read("' in line}
+    said |= {line.split('"')[1] for line in source.splitlines() if line.strip().startswith('"schedules",')}
+    assert said - {"the certificate's renewal"} == named
+
+
+def test_an_inventory_that_is_damaged_is_no_part(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would be known: that is said instead of a status."""
+
+    def damaged(*_: Any) -> Any:
+        raise InventoryDamagedError("the inventory is damaged")
+
+    monkeypatch.setattr("backup.inventory.status.newest_runs", damaged)
+    with pytest.raises(InventoryDamagedError):
+        read_status(config_of(server), server.clock.now())
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Told]:
+    with telling_server(tmp_path, ManualClock()) as made:
+        made.server.backup()
+        made.hook.taken.clear()
+        yield made
+
+
+def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
+    """D16: prices are an ornament."""
+    server = told.server
+    server.config.write_text(
+        server.config.read_text() + '\n[monitoring]\nmetrics_file = "nightvault.prom"\nmax_month_cost = 5\n'
+    )
+    (server.state / "prices.toml").write_text("this is no table\n")
+    told.later(DAY)
+    document = server.json("status", exit_code=1)
+    (money,) = [one for one in document["concerns"] if one["topic"] == "cost"]
+    assert money["text"].startswith("money: not known, because ")
+    assert money["command"] == "nightvault prices"
+    assert document["jobs"][0]["overdue"]
+    assert "is overdue since" in server.run("status", "--overdue").stdout
+    assert server.run("status", "--nagios").exit_code == 2
+    server.run("status", "--overdue", "--notify")
+    assert told.kinds() == ["overdue"]
+    server.backup()
+    assert "nightvault_overdue_timestamp_seconds" in (server.folder / "nightvault.prom").read_text()
+    assert told.kinds() == ["overdue", "recovered", "warning"]
+    config = config_of(server)
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        assert overview(tx, config, server.clock.now(), None).vaults
+
+
+def test_what_was_told_is_not_told_again_when_the_status_fails(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D16: the message is a row and committed; that nothing can be recorded would be untrue."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+
+    def damaged(*_: Any) -> Any:
+        raise InventoryDamagedError("the inventory is damaged")
+
+    told.break_vault()
+    monkeypatch.setattr("backup.inventory.status.newest_runs", damaged)
+    told.server.fails(1, "backup")
+    assert [title for title in told.titles() if "backup of job main failed" in title] == [
+        "backup of job main failed"
+    ]
+    assert len(told.hook.taken) == 2
+    assert told.titles()[0] != told.titles()[1]
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(30, None), (10, Level.WARNING), (2, Level.CRITICAL), (-1, Level.CRITICAL)]
+)
+@pytest.mark.parametrize("is_in_its_file", [True, False])
+def test_a_chain_that_ends_is_told(
+    server: Server, tmp_path: Path, days: int, level: Level | None, is_in_its_file: bool
+) -> None:
+    """D9: whatever is above the certificate, and ends first; no server below it gets in then."""
+    now, before = server.clock.now(), server.config.read_text()
+    above = [authority_in(str(tmp_path / f"{life}"), now, days=life) for life in (400, days + 100)]
+    issued = issue_in(above[0], str(tmp_path / "id"), now=now, days=300)
+    chain = b"".join(Path(one.certificate_path).read_bytes() for one in above)
+    (tmp_path / "chain.pem").write_bytes(chain)
+    text = f'[identity]\ncertificate = "{issued.certificate_path}"\nprivate_key = "{issued.key_path}"\n'
+    if is_in_its_file:
+        with open(issued.certificate_path, "ab") as file:
+            file.write(chain)
+    else:
+        text += f'intermediates = "{tmp_path / "chain.pem"}"\n'
+    server.config.write_text(before.partition("[identity]")[0] + text)
+    try:
+        config = config_of(server)
+        found = read_status(config, now + 100 * DAY)
+        assert found.certificate is not None
+        assert found.certificate.issuer_ends is not None
+        assert abs(found.certificate.issuer_ends - (now + (100 + days) * DAY)) < DAY
+        told = [one for one in found.concerns if one.topic is Topic.CERTIFICATE]
+        assert [one.level for one in told] == ([level] if level else [])
+        assert all("above this server's, of" in one.text and "Backup CA" in one.text for one in told)
+        if is_in_its_file:
+            assert certificate_of(config) == found.certificate, "the page says the same"
+    finally:
+        server.config.write_text(before)
+
+
+def test_a_vault_that_is_gone_is_seen_before_a_backup_tries(tmp_path: Path) -> None:
+    made = directory_server(tmp_path, clock=ManualClock())
+    made.init()
+
+    def away() -> list[str]:
+        found = read_status(config_of(made), made.clock.now())
+        return [one.text for one in found.concerns if one.topic is Topic.AWAY]
+
+    vault, gone = tmp_path / "vault", tmp_path / "gone"
+    vault.rename(gone)
+    assert away() == [], "nothing is stored yet that could be missing"
+    gone.rename(vault)
+    made.backup()
+    assert away() == []
+    vault.rename(gone)
+    assert away() == ["vault cold is not there: is its disk mounted? No backup can be stored in it"]
+    vault.mkdir()
+    assert away(), "a mount point, and nothing is mounted"
+    before = made.config.read_text()
+    made.config.write_text(before + '[job.hooks]\nbefore = ["mount", "/backup"]\n')
+    assert away() == [], "it may be mounted by a hook"
+    made.config.write_text(before)
+    made.fails(1, "backup")
+    assert away() == [], "the run that failed says so"
+    vault.rmdir()
+    gone.rename(vault)
+    made.backup()
+    assert away() == []
