@@ -28,7 +28,7 @@ _DAILY = re.compile(r"daily\s+at\s+([0-9]{1,2}):([0-9]{2})")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
-_MINUTE = timedelta(minutes=1)
+_MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
 _TICK = timedelta(microseconds=1)
 _TIMES_AHEAD = 8
 _MOST_SET_BACK = 3  # hours by which a clock is set back: a wall time that is over may come again
@@ -111,6 +111,34 @@ def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> dateti
     if isinstance(schedule.rule, Every):
         return here if since is None else since + schedule.rule.interval
     return _first_after(schedule.rule, since or here, ZoneInfo(schedule.timezone))
+
+
+def times_between(schedule: Schedule, since: datetime, end: datetime) -> Iterator[datetime]:
+    """All times after `since`, the start of a run, and before `end`, in UTC: `next_due` again and again."""
+    since, end = since.astimezone(UTC), end.astimezone(UTC)
+    if isinstance(schedule.rule, Every):
+        while (since := next_due(schedule, since, since)) < end:
+            yield since
+        return
+    zone, last = ZoneInfo(schedule.timezone), since
+    for day in _days(schedule.rule, since.astimezone(zone).date() - _DAY):
+        for found in _moments(schedule.rule, day, zone):
+            if found >= end:
+                return
+            if found > last:
+                last = found
+                yield found
+
+
+def _moments(rule: Calendar, day: date, zone: ZoneInfo) -> Iterator[datetime]:
+    """The times of a matching day; where no clock is set on it, they are added up, which is fast."""
+    midnight = datetime.combine(day, time())
+    first = _instant(midnight, zone)
+    is_plain = _instant(midnight + _DAY, zone) - first == _DAY
+    for hour in rule.hours:
+        for minute in rule.minutes:
+            wall = timedelta(hours=hour, minutes=minute)
+            yield first + wall if is_plain else _instant(midnight + wall, zone)
 
 
 def widest_gap(schedule: Schedule, since: datetime) -> timedelta:

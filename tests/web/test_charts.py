@@ -15,6 +15,7 @@ from backup.web.charts.lines import HEIGHT, WIDTH, Series, curves, rounded_up
 from backup.web.charts.strip import CELL, Mark, Night, strip
 from backup.web.texts import safe
 from backup.wording import escape
+from tests.support.emulated import REPOSITORY
 
 NAMES = st.text(st.characters(exclude_characters="\ufffe\uffff"), max_size=40)
 VALUES = st.floats(0, 1e15, allow_nan=False)
@@ -102,3 +103,10 @@ def test_a_night_is_as_wide_as_the_others() -> None:
         strip([Night(Mark.GOOD, f"{datetime(2026, 11, day, tzinfo=UTC):%d}") for day in range(1, 31)], "x")
     )
     assert (drawn.get("viewBox") or "").split()[2] == str(30 * CELL - 3)
+
+
+def test_no_colour_fills_a_curve() -> None:
+    """A colour's rule stands later in the sheet, and would win over one of the same weight."""
+    sheet = (REPOSITORY / "backup" / "web" / "static" / "page.css").read_text()
+    (selector,) = re.findall(r"^([^\n{]*\bcurve\b[^\n{]*?) *\{ fill: none;", sheet, re.MULTILINE)
+    assert selector == "path.curve"

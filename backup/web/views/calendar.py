@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -12,12 +13,11 @@ from backup.config import Config
 from backup.inventory.connections import Transaction
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName
-from backup.schedule import delayed, next_due
+from backup.schedule import Every, Schedule, delayed, times_between
 from backup.web.views.daemon import DaemonStatus
 from backup.web.views.values.schedule import CalendarDay, Due, PauseLine, ScheduledTask, SchedulePage
 
 DAYS = 14
-_MOST_TIMES = 2_000  # of a task: every ten minutes for two weeks
 _OFTEN = 6  # times a day, from which on a task stands there once, with its count
 
 
@@ -54,50 +54,62 @@ def _days(
     now: datetime,
 ) -> list[CalendarDay]:
     today = now.astimezone().date()
-    last = today + timedelta(days=DAYS)
-    end = datetime.combine(last, time()).astimezone(UTC)
-    dues: dict[date, list[Due]] = {today + timedelta(days=n): [] for n in range(DAYS)}
+    days = [today + timedelta(days=number) for number in range(DAYS + 1)]
+    begins = [datetime.combine(day, time()).astimezone(UTC) for day in days]
+    dues: dict[date, list[Due]] = {day: [] for day in days[:-1]}
+    calendars: dict[Schedule, list[datetime]] = {}
     for task in tasks:
-        by_day: dict[date, list[datetime]] = {}
-        for at in _times(task, firsts[task.key], now, end):
-            by_day.setdefault(at.astimezone().date(), []).append(at)
-        for day, times in by_day.items():
-            if day in dues:
-                dues[day] += _dues(task, times, pauses)
+        times = _times(task, firsts[task.key], now, begins[-1], calendars)
+        for day, begin, end in zip(days, begins, begins[1:], strict=False):
+            some = times[bisect_left(times, begin) : bisect_left(times, end)]
+            if some:
+                dues[day] += _dues(task, some, pauses, first=times[0])
     return [
         CalendarDay(day, day == today, sorted(some, key=lambda due: (due.at, due.kind, due.name)))
         for day, some in dues.items()
     ]
 
 
-def _dues(task: Task, times: Sequence[datetime], pauses: Mapping[JobName, Pause]) -> list[Due]:
+def _dues(
+    task: Task, times: Sequence[datetime], pauses: Mapping[JobName, Pause], *, first: datetime
+) -> list[Due]:
+    """Of one day; a task that is due often stands there once. The very first is delayed already."""
+    timing = task.timing
     pause = pauses.get(JobName(task.name)) if task.of_job is not None else None
 
     def due(at: datetime, count: int) -> Due:
         rests = pause is not None and at < pause.until
         return Due(at, str(task.kind), task.name, str(task), is_paused=rests, count=count)
 
-    if len(times) > _OFTEN:
-        return [due(times[0], len(times))]
-    return [due(at, 1) for at in times]
+    shown = [
+        at if at == first else delayed(at, timing.jitter, timing.seed)
+        for at in (times if len(times) <= _OFTEN else times[:1])
+    ]
+    return [due(at, len(times) if len(times) > _OFTEN else 1) for at in shown]
 
 
-def _times(task: Task, first: datetime | None, now: datetime, end: datetime) -> list[datetime]:
-    """When a task is due from now up to the end; one that is due already is due now."""
-    timing = task.timing
+def _times(
+    task: Task,
+    first: datetime | None,
+    now: datetime,
+    end: datetime,
+    calendars: dict[Schedule, list[datetime]],
+) -> list[datetime]:
+    """When a task is due from now up to the end; one that is due already is due now.
+
+    `calendars` keeps the times of those schedules that many tasks may share.
+    """
     found = [] if first is None else [max(first, now)]
-    if timing.schedule is None:
-        return found
-    since = found[-1] if found else now
-    while len(found) < _MOST_TIMES:
-        at = next_due(timing.schedule, since, since)
-        if at >= end:
-            break
-        since = at
-        shown = delayed(at, timing.jitter, timing.seed)
-        if not found or shown > found[-1]:
-            found.append(shown)
-    return [at for at in found if at < end]
+    schedule, since = task.timing.schedule, found[-1] if found else now
+    if schedule is None:
+        later: list[datetime] = []
+    elif isinstance(schedule.rule, Every):
+        later = list(times_between(schedule, since, end))
+    else:
+        if schedule not in calendars:
+            calendars[schedule] = list(times_between(schedule, now, end))
+        later = calendars[schedule][bisect_right(calendars[schedule], since) :]
+    return [at for at in found if at < end] + later
 
 
 def _task(config: Config, task: Task, first: datetime | None, row: TaskRow | None) -> ScheduledTask:

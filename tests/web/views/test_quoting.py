@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,11 +12,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.cli.support.snapshot_arguments import split_snapshot_and_path
 from backup.config import Config
 from backup.inventory.connections import Transaction
-from backup.model import SnapshotId, Tier
+from backup.model import JobName, SnapshotId, Tier
 from backup.web.views import calendar, money, quoting
 from backup.web.views.commands import quoted, restore_command
 from backup.web.views.errors import BadParameterError
@@ -130,6 +132,21 @@ def test_the_slow_sums_are_made_once(
     money.money(tx, config, now)
     monkeypatch.setattr(money, "dead_archives", None)
     money.money(tx, config, now)
+
+
+def test_two_weeks_of_what_is_due_each_minute(tx: Transaction, config: Config, now: datetime) -> None:
+    """Whole, however often: each day has its count, and a page is made at once."""
+    texts = ["* * * * *", "* * * * *", "*/5 * * * *", "every 1m"]
+    jobs = [
+        replace(config.jobs[0], name=JobName(f"job {number}"), schedule=text)
+        for number, text in enumerate(texts)
+    ]
+    began = time.process_time()
+    page = calendar.schedule(tx, replace(config, jobs=jobs), now, None)
+    assert time.process_time() - began < 0.5
+    for number, count in enumerate([1440, 1440, 288, 1440]):
+        found = [sum(due.count for due in day.dues if due.name == f"job {number}") for day in page.days[1:]]
+        assert set(found) == {count}
 
 
 def test_two_weeks_of_each_schedule(tx: Transaction, config: Config, now: datetime) -> None:
