@@ -322,6 +322,17 @@ def test_streams_are_no_part_of_a_source_that_lost_nearly_everything(
     assert told.endswith(f"it holds {held}, and held 26 files (48.9 KiB)")
 
 
+def test_streams_of_an_older_version_are_no_part_of_a_source_either(site: Site, source: Path) -> None:
+    """It recorded files and bytes of the whole snapshot: a small source beside a large dump lost nothing."""
+    for number in range(25):
+        (source / f"{number}").write_text("1")
+    having(site, sized(b"dump", 500_000)).backup()
+    with site.inventory.writing() as tx:
+        tx.exec_driver_sql("UPDATE snapshots SET counts = NULL, roots = NULL")
+    report = having(site, sized(b"dump", 500_000)).backup()
+    assert (report.outcome, report.shrunk) == (Outcome.DONE, ())
+
+
 @given(before=st.integers(0, 10**7), now=st.integers(0, 10**7), more=st.integers(0, 10**7))
 def test_a_stream_that_is_lost_was_large_and_is_small(before: int, now: int, more: int) -> None:
     is_lost = is_stream_lost(now, before)
