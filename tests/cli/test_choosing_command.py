@@ -261,6 +261,33 @@ def test_delete_in_place_spares_the_state_and_the_vault(server: Server) -> None:
     server.done("snapshots")
 
 
+def test_delete_in_place_of_a_source_behind_a_symlink(server: Server, tmp_path: Path) -> None:
+    """Where that leads now; and, once a directory is there, nothing of what others keep in that."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    server.source.rename(disk / "www")
+    (disk / "beside").write_text("no source")
+    link.symlink_to(disk)
+    server.config.write_text(server.config.read_text().replace(str(server.source), str(link / "www")))
+    server.backup()
+    words = ("restore", "latest", "--in-place", "--delete", "--yes", "--key", server.key_file)
+    (disk / "www" / "stray").write_text("x")
+    assert "removed    1 entry" in server.done(*words).output
+    assert sorted(path.name for path in disk.iterdir()) == ["beside", "www"]
+    assert not (disk / "www" / "stray").exists()
+    link.unlink()
+    (link / "www").mkdir(parents=True)
+    (link / "www" / "others").write_text("x")
+    (disk / "www" / "stray").write_text("x")
+    server.done(*words)
+    assert (link / "www" / "others").exists()
+    assert not (disk / "www" / "stray").exists()
+    (disk / "www").rename(disk / "moved")
+    (disk / "www").symlink_to(link / "www")
+    server.run(*words)
+    assert (link / "www" / "others").exists()
+
+
 def test_nothing_is_removed_where_files_could_not_come(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out"
     at = f"latest:{server.source}"
