@@ -333,6 +333,19 @@ def test_streams_of_an_older_version_are_no_part_of_a_source_either(site: Site, 
     assert (report.outcome, report.shrunk) == (Outcome.DONE, ())
 
 
+def test_a_source_beside_streams_is_compared_with_its_fullest_night(site: Site, source: Path) -> None:
+    for number in range(40):
+        (source / f"{number}").write_text("1")
+    for left in (40, 20):
+        for number in range(left, 40):
+            (source / f"{number}").unlink(missing_ok=True)
+        assert not having(site, sized(b"dump", 100)).backup().shrunk
+    for number in range(3, 40):
+        (source / f"{number}").unlink(missing_ok=True)
+    (told,) = having(site, sized(b"dump", 100)).backup().shrunk
+    assert told.endswith("and held 40 files (40 B)")
+
+
 @given(before=st.integers(0, 10**7), now=st.integers(0, 10**7), more=st.integers(0, 10**7))
 def test_a_stream_that_is_lost_was_large_and_is_small(before: int, now: int, more: int) -> None:
     is_lost = is_stream_lost(now, before)
