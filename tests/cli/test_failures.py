@@ -213,3 +213,17 @@ def test_limits_of_the_system_are_no_mistake_of_ours(
     assert result.exit_code == 1
     assert words in result.stderr
     assert "report it" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        (("restore", "latest", "--target"), "nightvault restore --help"),
+        (("--json", "forget", "--keep-daily"), "nightvault forget --help"),
+        (("--config",), "nightvault --help"),
+    ],
+)
+def test_an_option_that_lacks_its_value_leads_to_its_command(words: tuple[str, ...], page: str) -> None:
+    result = CliRunner().invoke(main, [*words])
+    assert result.exit_code == 2
+    assert f"see `{page}`" in result.stderr

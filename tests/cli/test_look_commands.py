@@ -158,11 +158,17 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
     server.backup()
     monkeypatch.setattr("backup.inventory.archives.list_archives", with_long_ids())
     lines = server.on_terminal("archives")
-    assert lines[0].split() == ["vault", "kind", "size", "state", "stored", "archive", "id"]
+    assert lines[0].split() == ["vault", "kind", "size", "state", "stored", "pack"]
     assert len(lines) == 3
     assert all(len(line) <= 80 for line in lines)
-    assert all(line.rstrip().endswith(LONG_ID[:16] + "…") for line in lines[1:])
     documents = server.json("archives")
+    shown = [line.split()[-1].rstrip("…") for line in lines[1:]]
+    assert [
+        pack.startswith(start) for pack, start in zip([one["pack"] for one in documents], shown, strict=True)
+    ]
+    assert min(map(len, shown)) >= 11
+    wide = server.done("--wide", "archives").stdout
+    assert all(one["pack"] in wide for one in documents)
     assert {one["archive_id"] for one in documents} == {LONG_ID}
     assert set(documents[0]) == {
         "vault", "kind", "generation", "catalog", "state", "size", "tree_hash", "pack", "archive_id", "run",

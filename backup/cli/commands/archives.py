@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 @click.option("--vault", "name", metavar="NAME", help="Only in this vault.")
 @pass_cli
 def archives(cli: Cli, name: str | None) -> None:
-    """List the archives of this inventory, oldest first. Long ids are shortened; --json has them in full."""
+    """List the archives of this inventory, oldest first, by the ids of their packs.
+
+    `undelete` takes such an id, or how it begins; --json has the vault's own ids, too.
+    """
     from backup.app.opened import opened
-    from backup.cli.support.render import local_time, shown_archive, size, table
+    from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.archives import list_archives
 
@@ -51,12 +54,12 @@ def archives(cli: Cli, name: str | None) -> None:
             size(one.size),
             one.state,
             local_time(one.stored_at),
-            shown_archive(one.archive_id),
+            one.label.pack_id.hex(),
         )
         for one in found
     ]
-    vault, archive = Column("vault", rank=2, least=8), Column("archive id", rank=1, least=12)
-    columns = [vault, "kind", Column("size", right=True), "state", "stored", archive]
+    vault, pack = Column("vault", rank=2, least=8), Column("pack", rank=1, least=12)
+    columns = [vault, "kind", Column("size", right=True), "state", "stored", pack]
     cli.show(documents, table(columns, rows) if rows else "no archives yet")
 
 

@@ -85,7 +85,9 @@ def _cell(text: str) -> str:
 
 def _prose(text: str) -> str:
     """A text of a command's help: outside of backticks nothing in it is Markdown; options get backticks."""
-    parts = re.split(r"(`[^`]*`)", re.sub(r"(?<![\w`-])(--[a-z][a-z-]*[a-z])(?![\w`-])", r"`\1`", text))
-    return "".join(
-        part if n % 2 else re.sub(r"([*_<>\[\]])", r"\\\1", part) for n, part in enumerate(parts)
-    ).replace("docs/", "")
+    pieces = re.split(r"(`[^`]*`|(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-]))", text)
+    marked = [
+        re.sub(r"([*_<>\[\]])", r"\\\1", piece) if n % 2 == 0 else f"`{piece.strip('`')}`"
+        for n, piece in enumerate(pieces)
+    ]
+    return "".join(marked).replace("docs/", "")

@@ -65,12 +65,12 @@ def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) 
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def failure_of(error: BaseException) -> Failure | None:
-    """The failure to tell of an error; None for an unforeseen one."""
+def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | None:
+    """The failure to tell of an error; None for an unforeseen one. `words` are those of the command line."""
     if isinstance(error, NightvaultError):
         return Failure(error.kind, str(error), error.advice, int(error.exit_code))
     if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx else "nightvault"
+        path = error.ctx.command_path if error.ctx else _command_in(words)
         return Failure("usage", error.format_message(), f"see `{path} --help`", int(ExitCode.USAGE))
     if isinstance(error, click.ClickException):
         return Failure("failed", error.format_message(), "", error.exit_code)
@@ -116,7 +116,7 @@ def write_crash(error: BaseException, words: Sequence[str], directory: str | Non
 
 
 def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
-    failure = failure_of(error)
+    failure = failure_of(error, words)
     if failure is not None and any(map(_may_hold_key, words)):
         failure = _without_keys(failure, error)
     if failure is None:
@@ -135,6 +135,13 @@ def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
     except OSError:  # also when the error is that stdout cannot be written: what is buffered stays there
         _give_up_stdout()
     return failure.exit_code
+
+
+def _command_in(words: Sequence[str]) -> str:
+    """The program and the command that words begin: click names none where an option lacks its value."""
+    from backup.cli import COMMANDS
+
+    return " ".join(["nightvault", *[word for word in words if word in COMMANDS][:1]])
 
 
 def _may_hold_key(word: str) -> bool:
