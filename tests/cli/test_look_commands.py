@@ -163,9 +163,7 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
     assert all(len(line) <= 80 for line in lines)
     documents = server.json("archives")
     shown = [line.split()[-1].rstrip("…") for line in lines[1:]]
-    assert [
-        pack.startswith(start) for pack, start in zip([one["pack"] for one in documents], shown, strict=True)
-    ]
+    assert all(one["pack"].startswith(start) for one, start in zip(documents, shown, strict=True))
     assert min(map(len, shown)) >= 11
     wide = server.done("--wide", "archives").stdout
     assert all(one["pack"] in wide for one in documents)

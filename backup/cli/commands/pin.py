@@ -13,7 +13,7 @@ from backup.errors import UsageError
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="SNAPSHOT...")
 @click.option("--note", metavar="TEXT", default="", help="Why; one line.")
-@click.option("--until", metavar="TIME", help="The pin ends then: a day, or a time.")
+@click.option("--until", metavar="TIME", help="The pin ends then: a day, a time, or a span such as 30d.")
 @job_option
 @pass_cli
 def pin(cli: Cli, words: tuple[str, ...], note: str, until: str | None, job: str | None) -> None:
@@ -22,9 +22,9 @@ def pin(cli: Cli, words: tuple[str, ...], note: str, until: str | None, job: str
     A pin replaces the one before. Its note is stored in the vault, sealed.
     """
     from backup.app.marking import pinning
-    from backup.cli.support.moments import parse_moment
+    from backup.cli.support.moments import parse_until
 
-    ends = None if until is None else parse_moment(until)
+    ends = None if until is None else parse_until(until, cli.clock.now())
     if ends is not None and ends <= cli.clock.now():
         raise UsageError(f"--until {until} is past, so it would keep nothing")
     mark_snapshots(cli, words, pinning(checked_note(note), ends), job=job)

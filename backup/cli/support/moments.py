@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import click
 
+from backup.cli.support.context import Cli
 from backup.errors import UsageError
 
 _SPAN = re.compile(r"([0-9]{1,4})\s*([mhdw])")
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_WEEKDAY = re.compile(f"(last|next) ({'|'.join(calendar.day_name)})".lower())
 _UNITS = {
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
@@ -19,18 +23,40 @@ _UNITS = {
 }
 
 
-def parse_moment(text: str) -> datetime:
-    """The aware time of a text; a day alone is its last moment, so that it is included. `UsageError`."""
-    words = text.strip()
+def parse_moment(text: str, now: datetime) -> datetime:
+    """The aware time of a text; a day alone is its last moment, so that it is included. `UsageError`.
+
+    Also `yesterday`, `last monday`, `tomorrow`, `next friday`; and `3d` for a time three days ago.
+    """
+    words = " ".join(text.lower().split())
+    here = now.astimezone()
+    day = _named_day(words, here.date())
+    if day is not None:
+        return datetime.combine(day, time.max).astimezone()
+    if span := _SPAN.fullmatch(words):
+        return here - int(span[1]) * _UNITS[span[2]]
+    written = text.strip()
     try:
-        if len(words) == len("2026-11-01"):
-            return datetime.combine(date.fromisoformat(words), time.max).astimezone()
-        found = datetime.fromisoformat(words)
+        if len(written) == len("2026-11-01"):
+            return datetime.combine(date.fromisoformat(written), time.max).astimezone()
+        found = datetime.fromisoformat(written)
         return found.astimezone(found.tzinfo)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{text!r} is no point in time", advice='write "2026-11-01 03:00" or "2026-11-01T03:00+01:00"'
+            f"{text!r} is no point in time",
+            advice='write "2026-11-01 03:00" or "2026-11-01T03:00+01:00", yesterday, "last monday", or 3d',
         ) from error
+
+
+def _named_day(words: str, today: date) -> date | None:
+    """The day of words such as `yesterday` or `last monday`; None for others."""
+    if words in _DAYS:
+        return today + timedelta(days=_DAYS[words])
+    match = _WEEKDAY.fullmatch(words)
+    if match is None:
+        return None
+    ahead = ([name[:3].lower() for name in calendar.day_name].index(match[2][:3]) - today.weekday()) % 7
+    return today + timedelta(days=(ahead or 7) if match[1] == "next" else ahead - 7)
 
 
 def parse_until(text: str, now: datetime) -> datetime:
@@ -38,7 +64,7 @@ def parse_until(text: str, now: datetime) -> datetime:
     match = _SPAN.fullmatch(text.strip())
     if match is None:
         try:
-            return parse_moment(text)
+            return parse_moment(text, now)
         except UsageError as error:
             raise UsageError(
                 str(error), advice='write a span such as 3h or 2d, a day, or "2026-11-01 03:00"'
@@ -46,8 +72,8 @@ def parse_until(text: str, now: datetime) -> datetime:
     return now + int(match[1]) * _UNITS[match[2]]
 
 
-def _parsed(_ctx: click.Context, _param: click.Parameter, value: Any) -> datetime | None:
-    return None if value is None else parse_moment(value)
+def _parsed(ctx: click.Context, _param: click.Parameter, value: Any) -> datetime | None:
+    return None if value is None else parse_moment(value, ctx.ensure_object(Cli).clock.now())
 
 
 at_option = click.option(
