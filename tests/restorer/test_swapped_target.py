@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,52 @@ def test_one_that_an_older_version_began_takes_no_other_place(
             act()
     assert everything(home.parent) == before
     assert read_place(restore, full.inventory) is None
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["recorded", "begun by an older version"])
+def test_nothing_is_adopted_unattended_that_bears_no_mark(full: Site, out: Path, older: bool) -> None:
+    """Also where nobody else could have put it there; and no handle of it is left open."""
+    restore = begin(full, out)
+    if older:
+        forget_place(full, restore)
+    recorded = read_place(restore, full.inventory)
+    out.rename(out.with_name("moved"))
+    out.mkdir()
+    with pytest.raises(TargetError, match=r"does not bear its mark|another directory is in its place"):
+        enters(restore, replace(full.restore_world, unattended=True))
+    assert read_place(restore, full.inventory) == recorded
+    assert handles_at(out) == []
+
+
+def test_a_recorded_directory_without_its_mark_is_not_gone_on_with_unattended(full: Site, out: Path) -> None:
+    restore = begin(full, out)
+    (out / os.fsdecode(name_of(restore.id))).unlink()
+    with pytest.raises(TargetError, match="does not bear its mark"):
+        enters(restore, replace(full.restore_world, unattended=True))
+    assert handles_at(out) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_directory_that_is_read_only_by_now_is_not_gone_on_with_unattended(full: Site, out: Path) -> None:
+    """Told as that: it bears its mark."""
+    restore = begin(full, out)
+    if subprocess.run(["mount", "--bind", "-o", "ro", out, out], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        with pytest.raises(TargetError, match="cannot be written from here"):
+            enters(restore, replace(full.restore_world, unattended=True))
+        assert handles_at(out) == []
+    finally:
+        subprocess.run(["umount", out], check=True)
+
+
+def handles_at(place: Path) -> list[str]:
+    """The open handles of a directory."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found += [name] if os.path.samestat(os.fstat(int(name)), place.stat()) else []
+    return found
 
 
 def test_what_sessions_record_keeps_the_place(full: Site, source: Path, out: Path) -> None:
