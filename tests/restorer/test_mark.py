@@ -116,6 +116,32 @@ def test_a_mark_is_that_of_one_restore_of_one_server(tmp_path: Path, handle: int
     assert not Mark("fedcba9876543210", SECRET).is_in(handle)
 
 
+def test_a_symlink_to_the_mark_is_none(tmp_path: Path, handle: int) -> None:
+    """Who owns the directory above moves the real one away, and puts such a link into another."""
+    mark = Mark("0123456789abcdef", SECRET)
+    mark.leave(handle)
+    (path,) = tmp_path.iterdir()
+    (tmp_path / "moved").mkdir()
+    path.rename(tmp_path / "moved" / path.name)
+    path.symlink_to(tmp_path / "moved" / path.name)
+    assert not mark.is_in(handle)
+
+
+def test_where_no_mark_was_none_is_left_after_a_failure(tmp_path: Path, handle: int) -> None:
+    """It would let a restore go on unattended in a directory that bore none."""
+    mark = Mark("0123456789abcdef", SECRET)
+    for _ in range(2):
+        there = os.listdir(tmp_path)
+        with pytest.raises(IntegrityError), mark.lifted(handle):
+            assert os.listdir(tmp_path) == []
+            raise IntegrityError("a file is damaged")
+        assert os.listdir(tmp_path) == there
+        mark.leave(handle)
+    (path,) = tmp_path.iterdir()
+    opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    assert str(path.resolve()) not in opened
+
+
 def _may_not(*_given: object, **_how: object) -> None:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 

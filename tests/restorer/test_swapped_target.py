@@ -286,6 +286,7 @@ def test_what_sessions_record_keeps_the_place(full: Site, source: Path, out: Pat
     assert state.has_begun
     assert deliver(restore, advance(restore, full.restore_world), full.restore_world).outcome is Outcome.DONE
     assert_same_tree(source, out)
+    assert handles_at(out) == []
 
 
 def test_another_restore_that_begins_there_keeps_a_target_that_was_made(full: Site, out: Path) -> None:
