@@ -133,7 +133,6 @@ def test_where_no_mark_was_none_is_left_after_a_failure(tmp_path: Path, handle: 
     for _ in range(2):
         there = os.listdir(tmp_path)
         with pytest.raises(IntegrityError), mark.lifted(handle):
-            assert os.listdir(tmp_path) == []
             raise IntegrityError("a file is damaged")
         assert os.listdir(tmp_path) == there
         mark.leave(handle)
