@@ -12,6 +12,7 @@ import pytest
 
 import backup.app.vaults
 from backup.app.aws_setup import calls as set_up_calls
+from backup.app.aws_setup.documents import TAG
 from backup.app.clock import SystemClock
 from backup.config import load_config
 from tests.support import campaigns
@@ -602,3 +603,22 @@ def test_without_keys_of_an_admin(server: Server, monkeypatch: pytest.MonkeyPatc
     said = server.run(*set_up(server, "plan"))
     assert said.exit_code in (13, 14), said.output
     assert "credentials" in said.stderr
+
+
+def test_what_another_vault_of_the_config_uses_is_no_leftover(
+    emulator: RunningEmulator, server: Server
+) -> None:
+    """It carries the same tag, and --destroy would have removed it while it was empty."""
+    server.done(*set_up(server, "apply", "--yes"))
+    s3, name = admin_client(emulator, "s3"), f"another-bucket-{ACCOUNT_ID}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": "nightvault"}]})
+    assert f"bucket {name} carries the tag" in " ".join(server.run(*set_up(server, "status")).stdout.split())
+    role = f"arn:aws:iam::{ACCOUNT_ID}:role/of-another"
+    table = f'name = "ice"\nkind = "s3"\nbucket = "{name}"\nregion = "{REGION}"\nrole_arn = "{role}"\n'
+    with server.config.open("a") as config:
+        config.write(f"\n[[vault]]\n{table}")
+    words = ("--vault", "cold")
+    assert name not in server.run(*set_up(server, "status", *words)).stdout
+    server.done(*set_up(server, "destroy", "--yes", *words))
+    assert list(state_of(emulator)["buckets"]) == [name]

@@ -91,7 +91,8 @@ class WantedBucket(Struct, frozen=True):
 class Wanted(Struct, frozen=True):
     """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
 
-    `others` are vaults of the same config with roles of their own. `is_noted`: a note says that this set-up
+    `others` are vaults of the same config with roles of their own, `other_places` the buckets and Glacier
+    vaults that its other vaults name. `is_noted`: a note says that this set-up
     was about to make the vault, so that it may be ours without a tag.
     """
 
@@ -106,6 +107,7 @@ class Wanted(Struct, frozen=True):
     bucket: WantedBucket | None = None
     crl: str | None = None
     others: tuple[str, ...] = ()
+    other_places: frozenset[str] = frozenset()
     is_noted: bool = False
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:

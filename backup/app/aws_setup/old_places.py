@@ -36,14 +36,14 @@ def _buckets(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPl
     except NightvaultError as error:
         told.append(_unlisted("buckets", "s3:ListAllMyBuckets", error))
         return
-    named = wanted.bucket.name if wanted.bucket else None
+    named = wanted.other_places | {wanted.bucket.name if wanted.bucket else ""}
     names = [one["Name"] for one in listed if one.get("BucketRegion", region) == region]
 
     def is_tagged(name: str) -> bool:
         answer = calls.find("s3", "get_bucket_tagging", **in_bucket(name, wanted.setup.account)) or {}
         return {"Key": TAG, "Value": wanted.name} in answer.get("TagSet", ())
 
-    for name in _tagged([one for one in names if one != named], is_tagged, "buckets", told):
+    for name in _tagged([name for name in names if name not in named], is_tagged, "buckets", told):
         yield OldPlace(Kind.BUCKET, name, holds=holds(calls, in_bucket(name, wanted.setup.account)))
 
 
@@ -59,7 +59,12 @@ def _vaults(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPla
         answer = calls.find("glacier", "list_tags_for_vault", accountId="-", vaultName=name) or {}
         return bool(answer.get("Tags", {}).get(TAG) == wanted.name)
 
-    for name in _tagged([one for one in filled if one != wanted.vault], is_tagged, "vaults", told):
+    for name in _tagged(
+        [name for name in filled if name not in wanted.other_places | {wanted.vault}],
+        is_tagged,
+        "vaults",
+        told,
+    ):
         yield OldPlace(Kind.VAULT, name, holds=filled[name])
 
 

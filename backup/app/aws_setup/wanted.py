@@ -164,7 +164,14 @@ def wanted_of(
         vault=vault.vault,
         bucket=bucket,
         crl=options.crl,
-        others=tuple(one.name for one in config.vaults if one is not vault and _has_roles(one)),
+        others=tuple(other.name for other in config.vaults if other is not vault and _has_roles(other)),
+        other_places=frozenset(
+            place
+            for other in config.vaults
+            if other is not vault
+            for place in (other.bucket, other.vault)
+            if place
+        ),
     )
 
 
