@@ -20,6 +20,8 @@ The rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -163,6 +165,22 @@ class InterruptedRunError(NightvaultError):
     """The user or the system asked us to stop."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+@contextmanager
+def as_stopped(stop: Callable[[], bool]) -> Iterator[None]:
+    """Work that was asked to stop is interrupted, whatever error it ends with: nobody is told that it failed.
+
+    A vault that does not answer ends its request long after, by a timeout.
+    """
+    try:
+        yield
+    except (InterruptedRunError, LockedError):
+        raise
+    except NightvaultError as error:
+        if not stop():
+            raise
+        raise InterruptedRunError(f"stopped on request; meanwhile: {error}") from error
 
 
 # Bytes that are not what they should be.

@@ -43,7 +43,10 @@ class CatchUp(StrEnum):
 
 
 class Every(Struct, frozen=True):
-    """A fixed interval after the last run's start."""
+    """A fixed interval after the minute in which the last run began.
+
+    Whoever looks does so each minute: counted from the second, each interval would grow by one.
+    """
 
     interval: timedelta
 
@@ -109,7 +112,7 @@ def next_due(schedule: Schedule, last: datetime | None, now: datetime) -> dateti
         return here
     since = None if last is None else last.astimezone(UTC)
     if isinstance(schedule.rule, Every):
-        return here if since is None else since + schedule.rule.interval
+        return here if since is None else _minute_of(since) + schedule.rule.interval
     return _first_after(schedule.rule, since or here, ZoneInfo(schedule.timezone))
 
 
@@ -211,6 +214,10 @@ def after_missed(schedule: Schedule, last: datetime | None, now: datetime, slack
     if due >= oldest or isinstance(schedule.rule, Every):
         return due  # an interval after the last run is not missed: it is over
     return _first_after(schedule.rule, oldest - _TICK, ZoneInfo(schedule.timezone))
+
+
+def _minute_of(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
 
 
 def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:

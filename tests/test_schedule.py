@@ -237,9 +237,9 @@ def test_never_run() -> None:
     assert next_due(parse_schedule("0 12 * * *", "UTC"), None, now) == utc("2026-11-25T12:00")
 
 
-def test_an_interval_counts_from_the_last_start() -> None:
+def test_an_interval_counts_from_the_minute_of_the_last_start() -> None:
     every = parse_schedule("every 6h", "Europe/Berlin")
-    assert next_due(every, utc("2026-11-24T01:02:03"), utc("2026-11-24T02:00")) == utc("2026-11-24T07:02:03")
+    assert next_due(every, utc("2026-11-24T01:02:03"), utc("2026-11-24T02:00")) == utc("2026-11-24T07:02:00")
     assert parse_schedule("EVERY 30 m", "UTC").rule == Every(timedelta(minutes=30))
     assert parse_schedule("every 2d", "UTC").rule == Every(timedelta(days=2))
 

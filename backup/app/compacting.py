@@ -18,7 +18,7 @@ from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext, attempt
 from backup.config import Config, JobSettings, VaultSettings
-from backup.errors import ConfigError
+from backup.errors import ConfigError, as_stopped
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
@@ -54,7 +54,10 @@ def _compact(
 ) -> CompactReport:
     began = context.backup.clock.now()
     inventory, clock = context.backup.inventory, context.backup.clock
-    with nullcontext() if only_plan else attempt(inventory, clock, RunKind.COMPACT, {"vault": settings.name}):
+    kept_as = (
+        nullcontext() if only_plan else attempt(inventory, clock, RunKind.COMPACT, {"vault": settings.name})
+    )
+    with kept_as, as_stopped(context.stop):
         report = compact(
             context,
             rules_of(config, settings),

@@ -22,6 +22,7 @@ from backup.driller.context import DrillContext
 from backup.driller.report import GRADES, DrillReport
 from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
+from backup.errors import as_stopped
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills
 from backup.inventory.database import Inventory
@@ -54,6 +55,7 @@ def drill_once(
         metrics_after(config, clock),
         closing(opened(config)) as inventory,
         attempt(inventory, clock, RunKind.DRILL, told) as report,
+        as_stopped(stop or (lambda: False)),
     ):
         context = drill_context(config, inventory, settings, clock=clock, progress=progress, stop=stop)
         if is_opening(context):

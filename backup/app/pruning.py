@@ -19,6 +19,7 @@ from backup.app.runs import backup_context, read_keys, sending_to
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
+from backup.errors import as_stopped
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.inventory.stages import StepStage
@@ -50,7 +51,8 @@ class Prune(Struct, frozen=True):
             return prune(context, max_fee=self.max_fee, only_plan=True)
         inventory, clock = context.backup.inventory, context.backup.clock
         report = {"vault": context.backup.vault.name}
-        with metrics_after(self.config, clock), attempt(inventory, clock, RunKind.PRUNE, report):
+        recorded = attempt(inventory, clock, RunKind.PRUNE, report)
+        with metrics_after(self.config, clock), recorded, as_stopped(context.stop):
             return self._recorded(context)
 
     def _recorded(self, context: PruneContext) -> PruneReport:

@@ -13,7 +13,7 @@ from backup.app.opened import opened
 from backup.app.run_context import RunContext, attempt
 from backup.archiver.report import BackupReport
 from backup.config import Config, ForgetWhen
-from backup.errors import NightvaultError
+from backup.errors import NightvaultError, as_stopped
 from backup.inventory import runs
 from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
@@ -80,7 +80,7 @@ def forget_job(
             stop=stop.is_set,
             reach=reach or Reach(),
         )
-        with attempt(inventory, clock, RunKind.FORGET, {}, job):
+        with attempt(inventory, clock, RunKind.FORGET, {}, job), as_stopped(at.stop):
             forgot = _forget(at, job)
         if always_record and not forgot.snapshots:
             _record(at, job, began)

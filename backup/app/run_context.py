@@ -13,7 +13,6 @@ from msgspec import Struct, field
 
 from backup.config import Config
 from backup.errors import (
-    InterruptedRunError,
     LockedError,
     MonthSpentError,
     NightvaultError,
@@ -22,7 +21,7 @@ from backup.errors import (
 )
 from backup.inventory import runs
 from backup.inventory.database import Inventory
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.runs import RunKind
 from backup.model import JobName
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
@@ -62,13 +61,13 @@ def attempt(
     except Exception as error:
         from backup.inventory import attempts
 
-        stopped = isinstance(error, InterruptedRunError)
-        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
         with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
             row = None if job is None else runs.find_job(tx, job)
             known = job is None or row is not None
             if known and not attempts.tells_of_failure(tx, kind, report, job, after=before):
-                runs.record_attempt(tx, kind, row, outcome, report | _why(error), began, clock.now())
+                runs.record_attempt(
+                    tx, kind, row, runs.outcome_of(error), report | _why(error), began, clock.now()
+                )
         raise
     if kind in {RunKind.CHECK, RunKind.DRILL}:
         with suppress(NightvaultError):  # the next one does it

@@ -29,7 +29,7 @@ from backup.archiver.pipeline import Pipeline
 from backup.archiver.recovery import recover
 from backup.archiver.report import BackupReport, SourceCounts, Tally
 from backup.archiver.run_progress import RunProgress
-from backup.archiver.run_record import fail_run, open_run, with_failures, with_strangers
+from backup.archiver.run_record import open_run, recorded_end, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources
 from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
 from backup.archiver.staged_changes import StagedChanges
@@ -89,7 +89,7 @@ def _backup(
     row, run = open_run(job, context, vault)
     hooks.begun(run.number)
     context.begun(run.number)
-    try:
+    with recorded_end(context, run):
         others = require_ours(keys, context, is_backup=True)
         with open_uploader(job.sending, context) as uploader:
             recover(
@@ -118,9 +118,6 @@ def _backup(
                 level=job.level,
             )
             return with_strangers(_Backup(at, began).run(), others, context)
-    except BaseException as error:
-        fail_run(context, run, error)
-        raise
 
 
 class _Backup:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from msgspec.structs import replace
 
 from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupContext, BackupJob
-from backup.errors import ConfigError, InterruptedRunError, NightvaultError, failure_report
+from backup.errors import ConfigError, NightvaultError, as_stopped, failure_report
 from backup.format.enrolment import job_id_of
 from backup.inventory import archives, entries, runs
 from backup.inventory.runs import JobRow, Outcome, Run
@@ -31,21 +31,24 @@ def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow
         return row, runs.open_backup(tx, row, context.clock.now())
 
 
-def fail_run(context: BackupContext, run: Run, error: BaseException) -> None:
-    """Record the end of a run without a snapshot; after a kill, the next run does that."""
-    if isinstance(error, NightvaultError):
-        stopped = isinstance(error, InterruptedRunError)
-        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
-    elif isinstance(error, KeyboardInterrupt):
-        outcome = Outcome.INTERRUPTED
-    else:
-        return
+@contextmanager
+def recorded_end(context: BackupContext, run: Run) -> Iterator[None]:
+    """Record it if the body ends without a snapshot; after a kill, the next run does that."""
+    try:
+        with as_stopped(context.stop):
+            yield
+    except (NightvaultError, KeyboardInterrupt) as error:
+        _fail_run(context, run, error)
+        raise
+
+
+def _fail_run(context: BackupContext, run: Run, error: BaseException) -> None:
     with suppress(NightvaultError), context.inventory.writing() as tx:  # the first error is the one to report
         if archives.catalog_of_run(tx, run.number) is not None:
             return  # its catalog may still arrive: the next run decides
         entries.discard_staged(tx, run.number)
         report = failure_report(error) if isinstance(error, NightvaultError) else {"error": str(error)}
-        runs.finish_run(tx, run.number, outcome, report, context.clock.now())
+        runs.finish_run(tx, run.number, runs.outcome_of(error), report, context.clock.now())
 
 
 def with_failures(report: BackupReport, failed: Sequence[str], context: BackupContext) -> BackupReport:

@@ -82,9 +82,13 @@ class Executor:
         try:
             done = self.work(run)
         except LockedError as error:
+            if run.cancelled.is_set():
+                return self._failed(run, error)
             return TaskEnd(TaskState.WAITING, self.clock.now(), error=error, waits_for=str(error))
         except Exception as error:  # noqa: BLE001  one bad run must not end the daemon
             return self._failed(run, error)
+        if done.waits_for and run.cancelled.is_set():
+            return self._failed(run, InterruptedRunError(done.waits_for))
         state = TaskState.WAITING if done.waits_for else TaskState.DONE
         return TaskEnd(state, self.clock.now(), done.report, waits_for=done.waits_for)
 
@@ -97,11 +101,13 @@ class Executor:
 
     def _failed(self, run: TaskRun, error: Exception) -> TaskEnd:
         now = self.clock.now()
+        if run.cancelled.is_set():  # whatever it ended with
+            why = "" if isinstance(error, InterruptedRunError) else f"; meanwhile: {error}"
+            _log.info("%s: cancelled%s", run.task, why)
+            return TaskEnd(TaskState.CANCELLED, now, error=error)
         if isinstance(error, InterruptedRunError):
-            is_cancelled = run.cancelled.is_set()
-            how = "cancelled" if is_cancelled else "stopped on request; nothing is lost"
-            _log.info("%s: %s", run.task, how)
-            return TaskEnd(TaskState.CANCELLED if is_cancelled else TaskState.INTERRUPTED, now, error=error)
+            _log.info("%s: stopped on request; nothing is lost", run.task)
+            return TaskEnd(TaskState.INTERRUPTED, now, error=error)
         end = TaskEnd(TaskState.FAILED, now, error=error, retry_at=self.board.retry_at(run))
         if isinstance(error, NightvaultError):
             _log.error("%s: failed: %s", run.task, error)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from backup.errors import InterruptedRunError
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import (
     changed,
@@ -277,6 +278,12 @@ def mark_noticed(tx: Transaction, number: int) -> None:
 def mark_all_noticed(tx: Transaction) -> None:
     """Record that every run that has ended was looked at, where nobody is to be told."""
     changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != {m}", (Outcome.RUNNING,))
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """How a run ended that an error ended."""
+    stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt))
+    return Outcome.INTERRUPTED if stopped else Outcome.FAILED
 
 
 def find_run(tx: Transaction, number: int) -> Run | None:

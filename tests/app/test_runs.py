@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from backup.app.clock import SystemClock
+from backup.app.compacting import compact_once
 from backup.app.opened import opened
+from backup.app.pruning import prune_once
 from backup.app.restore_contexts import restore_context
 from backup.app.runs import backup_job, read_keys, recipients_of, run_job
 from backup.app.tasks import TaskKind
@@ -17,7 +20,7 @@ from backup.app.vaults import Purpose, credential_source, make_vault
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere
-from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError
+from backup.errors import ConfigError, InterruptedRunError, NoInventoryError, UsageError, VaultError
 from backup.format.enrolment import slots_of
 from backup.format.frame import FOR_A_LINE
 from backup.memory import backup_memory
@@ -77,6 +80,34 @@ def test_a_run_that_is_asked_to_stop_before_it_begins(server: Server) -> None:
     stop.set()
     with pytest.raises(InterruptedRunError):
         run_job(config_of(server), JobName("main"), clock=ManualClock(), progress=Silent(), stop=stop)
+
+
+@pytest.mark.parametrize("kind", ["backup", "prune", "compact"])
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_what_was_asked_to_stop_is_interrupted_whatever_it_ends_with(
+    server: Server, kind: str, is_stopped: bool
+) -> None:
+    """A vault that is silent ends its request long after the stop, by an error of its own."""
+    server.init()
+    server.done("backup")
+    (server.folder / "vault").rename(server.folder / "away")
+    config, stop = config_of(server), threading.Event()
+    if is_stopped:
+        stop.set()
+    ways: dict[str, Callable[[], object]] = {
+        "backup": lambda: run_job(config, JobName("main"), clock=SystemClock(), progress=Silent(), stop=stop),
+        "prune": lambda: prune_once(
+            config, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
+        ),
+        "compact": lambda: compact_once(
+            config, VaultName("cold"), clock=SystemClock(), progress=Silent(), stop=stop
+        ),
+    }
+    with pytest.raises(InterruptedRunError if is_stopped else VaultError):
+        ways[kind]()
+    newest = server.json("runs")[0]
+    assert newest["kind"] == kind
+    assert newest["outcome"] == ("interrupted" if is_stopped else "failed")
 
 
 def test_no_inventory(server: Server) -> None:

@@ -54,6 +54,20 @@ def test_an_interval_that_never_ran_is_due_at_once_and_then_after_the_interval()
     assert daemon.ran == ["hourly"] * 3
 
 
+@pytest.mark.parametrize(
+    ("words", "runs"), [("every 1m", 720), ("every 2m", 360), ("every 7m", 103), ("every 1h", 12)]
+)
+def test_an_interval_is_as_long_as_it_says(words: str, runs: int) -> None:
+    """Looks come some hundredths of a second after each full minute, and a run begins a little later."""
+    clock = ManualClock(NOON)
+    daemon = Daemon([task(schedule=words)], clock)
+    daemon.act = lambda _: clock.advance(timedelta(milliseconds=20))
+    for number in range(720):
+        clock.advance(NOON + number * MINUTE + timedelta(milliseconds=7 + number % 5) - clock.now())
+        daemon.look()
+    assert len(daemon.ran) == runs
+
+
 def test_a_calendar_job_that_never_ran_waits_for_its_time() -> None:
     clock = ManualClock(NOON)
     daemon = Daemon([NIGHTLY], clock)
@@ -324,6 +338,31 @@ def test_a_run_that_was_stopped_goes_on_after_a_restart_and_one_that_was_cancell
         daemon.start()
         go(daemon, 10)
         assert len(daemon.ran) == runs
+
+
+@pytest.mark.parametrize(
+    "ends_with", [VaultError("no answer"), LockedError("locked"), ZeroDivisionError("by zero"), "a list"]
+)
+def test_what_was_cancelled_is_cancelled_whatever_it_ends_with(ends_with: Exception | str) -> None:
+    again = task(name="nightly", schedule="daily at 02:30", retry=(minutes(10),))
+    daemon = Daemon([again], ManualClock(NOON))
+    daemon.book.ran(NIGHTLY, NOON - timedelta(days=5))
+
+    def act(run: TaskRun) -> str | None:
+        daemon.board.cancel(run)
+        if isinstance(ends_with, Exception):
+            raise ends_with
+        return ends_with
+
+    daemon.act = act
+    daemon.look()
+    daemon.act = lambda _: None
+    go(daemon, 60)
+    assert daemon.ran == ["nightly"]
+    assert daemon.book.rows[NIGHTLY.key].state is TaskState.CANCELLED
+    daemon.start()
+    go(daemon, 60)
+    assert daemon.ran == ["nightly"]
 
 
 def test_a_pause_holds_a_job_back_until_it_is_over_and_then_one_run_makes_up(
