@@ -13,6 +13,7 @@ from backup.lineage import marks_in
 from backup.model import (
     ArchiveId,
     ArchiveLabel,
+    PackId,
     Part,
     Refusal,
     TreeHash,
@@ -30,6 +31,7 @@ class Holding(FaultyVault):
         super().__init__(vault)
         self._tells_time = tells_time
         self.held: dict[str, datetime] = {}
+        self.packs: dict[str, PackId] = {}
         self.refuses_until: datetime | None = None
         self._time = now
 
@@ -43,6 +45,7 @@ class Holding(FaultyVault):
     ) -> ArchiveId:
         archive_id = super().complete_upload(upload_id, label, size, tree_hash, parts)
         self.held.setdefault(archive_id, self._time())
+        self.packs[archive_id] = label.pack_id
         return archive_id
 
     def delete_archives(self, stored: Mapping[ArchiveId, datetime | None]) -> Mapping[ArchiveId, Refusal]:

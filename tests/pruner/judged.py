@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,19 @@ class Judged:
         assert surely - self.vault.held.keys() <= self.gone_behind
         pending = self._rows("SELECT count(*) FROM uploads")[0][0]
         unknown = self.vault.held.keys() - there - self.orphans
+        unknown = {one for one in unknown if not self._was_sent_again(one, there)}
         assert pending or not unknown, f"nobody knows of them: {unknown}"
+
+    def _was_sent_again(self, archive_id: str, there: Collection[str]) -> bool:
+        """Whether its upload was done but not recorded, and was gone on with a day later or more.
+
+        A day later Glacier knows no upload that was completed; a check in between would have adopted it.
+        """
+        if self.vault.traits.lists_at_once:
+            return False
+        pack, at = self.vault.packs[archive_id], self.vault.held[archive_id]
+        again = [one for one in there if self.vault.packs.get(one) == pack and one in self.vault.held]
+        return any(self.vault.held[one] - at >= DAY for one in again)
 
     def _judge_deleted(self, before: Mapping[str, datetime], *, may: bool) -> None:
         """What went was condemned for long enough, and old enough."""
