@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 
-from backup.app.channels import make_channels
+from backup.app.channels import chosen, make_channels
 from backup.app.message_ids import message_id, run_id
 from backup.app.message_maker import Maker
 from backup.app.opened import opened
@@ -34,7 +34,10 @@ def deliver_messages(
         def note(one: Message) -> Note:
             return note_of(inventory.id, one)
 
-        return deliver(inventory, channels, note, clock, stop=stop, only_due=only_due)
+        def now_chosen(one: Message) -> list[str]:
+            return [channel.name for channel in chosen(config, one.kind, one.job)]
+
+        return deliver(inventory, channels, note, clock, stop=stop, only_due=only_due, chosen=now_chosen)
 
 
 def note_of(inventory_id: bytes, one: Message) -> Note:

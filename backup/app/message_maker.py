@@ -24,7 +24,7 @@ from backup.inventory.stages import MessageKind
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter
-from backup.notify.run_letters import LetterContext, details_of, letter_of, named
+from backup.notify.run_letters import LetterContext, by_turns, details_of, letter_of, named
 
 WARNED_OF = frozenset(
     {
@@ -58,7 +58,10 @@ class Maker(Struct, frozen=True):
         step = decide.of_run(run, messages.told_states(tx), self.now, self._today())
         self._apply(tx, step)
         if step.kind is not None:
-            self._add(tx, step.kind, step.key, letter_of(run, step.kind, at), run, at.vault)
+            letter = letter_of(run, step.kind, at)
+            if step.flapped is not None:
+                letter = by_turns(letter, step.flapped, at)
+            self._add(tx, step.kind, step.key, letter, run, at.vault)
         if run.kind is RunKind.BACKUP:
             key = f"run/{run.number or self.now.isoformat()}/{run.job}/{run.outcome}"
             self._add(tx, MessageKind.RUN, key, letter_of(run, MessageKind.RUN, at), run, at.vault)
@@ -130,8 +133,9 @@ class Maker(Struct, frozen=True):
         return self.now.astimezone(zone_of(self.config)).date()
 
     def _apply(self, tx: Transaction, step: decide.Step) -> None:
-        if step.state is not None:
-            messages.put_state(tx, step.state)
+        for state in (step.state, step.hour):
+            if state is not None:
+                messages.put_state(tx, state)
         for subject in step.ended:
             messages.drop_state(tx, subject)
 

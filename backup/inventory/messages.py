@@ -13,6 +13,7 @@ from sqlite3 import Row
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import changed, insert_row, raw_rows, records, value_of
@@ -66,10 +67,21 @@ def add(tx: Transaction, message: Message, channels: Mapping[str, datetime]) -> 
     number = value_of(tx, sql, (message.key, message.kind, message.job, message.run, *told))
     if number is None:
         return False
-    for channel, from_then_on in channels.items():
-        row = {"message": number, "channel": channel, "state": DeliveryState.WAITING, "attempts": 0}
-        insert_row(tx, "deliveries", **row, next_at=micros(from_then_on))
+    add_channels(tx, replace(message, number=number), channels)
     return True
+
+
+def add_channels(tx: Transaction, message: Message, channels: Mapping[str, datetime]) -> None:
+    """Have a message that is a row sent to each of these channels, too, from its time on."""
+    for channel, from_then_on in channels.items():
+        row = {"message": message.number, "channel": channel, "state": DeliveryState.WAITING, "attempts": 0}
+        insert_row(tx, "deliveries", **row, next_at=micros(from_then_on))
+
+
+def channels_of(tx: Transaction, message: Message) -> set[str]:
+    """The channels that a message was or is to be sent to."""
+    sql = "SELECT channel FROM deliveries WHERE message = {m}"
+    return {channel for (channel,) in raw_rows(tx, sql, (message.number,))}
 
 
 def told_states(tx: Transaction) -> dict[str, Condition]:

@@ -2,16 +2,18 @@
 
 A state (a job's backups fail, a job is overdue, the certificate expires soon) is told of when it begins, when
 it gets worse, and then once on each day on which it is seen again. That a job's backups work again is told
-once; all other states end without a word. A run that somebody stopped, or that was cut off, tells nothing:
+once; all other states end without a word. What fails and works by turns is told twice, and then once an hour,
+with a count. A run that somebody stopped, or that was cut off, tells nothing:
 the next one does, and if there is none the job is overdue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.inventory.messages import Condition
 from backup.inventory.runs import Outcome, Run, RunKind
@@ -20,17 +22,24 @@ from backup.inventory.stages import MessageKind
 SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})
 """Runs at which somebody sits."""
 
+MOST_FLAPS, FLAPS_WITHIN = 2, timedelta(hours=1)
+"""How many failures after a success are told at once within that time."""
 _LEVELS = {Outcome.PARTIAL: 0, Outcome.FAILED: 1}
 _SORTS = ("read", "compared", "laws")  # of checks: none hides another's end
 
 
 class Step(Struct, frozen=True):
-    """What follows from a run or a concern: a message or none, a state to record, states that have ended."""
+    """What follows from a run or a concern: a message or none, a state to record, states that have ended.
+
+    `hour` is to be recorded, too: of the failures in it. `flapped`: the hour before, if it had many.
+    """
 
     kind: MessageKind | None = None
     key: str = ""
     state: Condition | None = None
     ended: Sequence[str] = ()
+    hour: Condition | None = None
+    flapped: Condition | None = None
 
 
 def subject_of(run: Run) -> str:
@@ -57,7 +66,8 @@ def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) 
         made_snapshot = run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL
         ended = [overdue_subject(run.job or "")] if made_snapshot else []
         step = of_state(MessageKind.FAILED, subject, told, now, today, level=_LEVELS[run.outcome])
-        return Step(step.kind, step.key, step.state, [one for one in ended if one in told])
+        step = replace(step, ended=[one for one in ended if one in told])
+        return step if subject in told else _damped(step, subject, told, now, today)
     if run.outcome is not Outcome.DONE:
         return Step()
     subjects = [subject]
@@ -68,6 +78,18 @@ def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) 
         return Step()
     since = min(told[one].since for one in ended)
     return Step(MessageKind.RECOVERED, f"{subject}/{since.isoformat()}/recovered", None, ended)
+
+
+def _damped(step: Step, subject: str, told: Mapping[str, Condition], now: datetime, today: date) -> Step:
+    """A failure after a success, or only a count of it: two in an hour, or one where it goes on by turns."""
+    hour = told.get(f"flaps/{subject}")
+    goes_on = hour is not None and timedelta() <= now - hour.since < FLAPS_WITHIN
+    if hour is None or not goes_on:
+        flapped = hour if hour is not None and hour.level > MOST_FLAPS else None
+        new = Condition(f"flaps/{subject}", now, today, MOST_FLAPS if flapped else 1)
+        return replace(step, hour=new, flapped=flapped)
+    hour = Condition(hour.subject, hour.since, today, hour.level + 1)
+    return replace(step, hour=hour) if hour.level <= MOST_FLAPS else Step(ended=step.ended, hour=hour)
 
 
 def of_state(

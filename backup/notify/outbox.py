@@ -6,14 +6,18 @@ time.
 
 A receiver that is away is tried again after a minute, then more rarely, and its other messages wait with the
 first; one that refuses a message is tried again, too, since a wrong password can be put right, while the
-others go on. After thirty days a message is dropped. A ping tells of now, so it is dropped after six hours,
-and where a newer one of its job waits.
+others go on. After thirty days a message is dropped, if its channel was tried a hundred times since. A ping
+tells of now, so it is dropped after six hours, and where a newer one of its job waits.
+
+A clock that is wrong for one look drops nothing: what is too old is dropped only if it was put off, or tried,
+shortly before by that clock; and what is put off for longer than anything is counts as due.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -22,17 +26,22 @@ from msgspec.structs import replace
 
 from backup.errors import LockedError, NightvaultError
 from backup.inventory import messages
+from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.messages import Delivery
 from backup.inventory.stages import DeliveryState, MessageKind
-from backup.model import JobName
 from backup.notify.channel import AwayError, Channel, Note, safely
 from backup.protocols import Clock
 
 LOCK = "messages"
 BACKOFF = tuple(timedelta(minutes=one) for one in (1, 2, 5, 15, 30, 60))
 GIVE_UP = timedelta(days=30)
+LEAST_TRIES = 100
+"""How often a channel is tried in vain before a message is dropped for its age: four days of hours."""
 PING_LIFE = timedelta(hours=6)
+LONGEST_HOLD = timedelta(hours=25)
+"""Longer than quiet hours, and any pause between two tries, put a message off."""
+PING_HOLD = timedelta(hours=2)
 KEEP = timedelta(days=90)
 """How long messages are kept that wait for nothing."""
 
@@ -54,14 +63,16 @@ def deliver(
     *,
     stop: Callable[[], bool] = lambda: False,
     only_due: bool = True,
+    chosen: Callable[[messages.Message], Collection[str]] = lambda _: (),
 ) -> Flushed:
     """Send what is due, or with `only_due` False also what is held back until later, quiet hours included.
 
-    Nothing is done while another process delivers.
+    What waits for a channel that is gone goes to those that are `chosen` for its message, if they have not
+    got it: the channel may have another name now. Nothing is done while another process delivers.
     """
     try:
         with inventory.locked(LOCK):
-            return _Round(inventory, channels, note_of, clock, stop).deliver(only_due=only_due)
+            return _Round(inventory, channels, note_of, clock, stop, chosen).deliver(only_due=only_due)
     except LockedError:
         with inventory.reading() as tx:
             return Flushed(waiting=len(messages.waiting(tx)))
@@ -73,6 +84,7 @@ class _Round(Struct, frozen=True):
     note_of: Callable[[messages.Message], Note]
     clock: Clock
     stop: Callable[[], bool]
+    chosen: Callable[[messages.Message], Collection[str]]
 
     def deliver(self, *, only_due: bool) -> Flushed:
         now = self.clock.now()
@@ -80,22 +92,57 @@ class _Round(Struct, frozen=True):
             there = messages.waiting(tx)
         if not there:
             return Flushed()
-        in_vain = _in_vain(there, self.channels, now)
         with self.inventory.writing() as tx:
             messages.remove_old(tx, now - KEEP)
-            for one, why in in_vain:
+            for one in there:
+                if one.channel not in self.channels:
+                    self._hand_on(tx, one, now)
+            there = [one for one in messages.waiting(tx) if one.channel in self.channels]
+            held = self._sort_out(tx, there, now)
+        return self._send([one for one in there if one not in held], now, only_due)
+
+    def _hand_on(self, tx: Transaction, one: Delivery, now: datetime) -> None:
+        """Give what waits for a channel that is gone to those that should have it now."""
+        to = {name for name in self.chosen(one.message) if name in self.channels}
+        to -= messages.channels_of(tx, one.message)
+        messages.add_channels(tx, one.message, dict.fromkeys(sorted(to), now))
+        why = "the config does not have this channel any more"
+        if to:
+            why += f": it goes to {', '.join(sorted(to))}"
+        messages.end_delivery(tx, one, DeliveryState.DROPPED, now, why)
+
+    def _sort_out(self, tx: Transaction, there: Sequence[Delivery], now: datetime) -> list[Delivery]:
+        """Drop what makes no sense any more, put off pings that seem too old; what is not to be sent now."""
+        tries: Counter[str] = Counter()
+        newest = {}
+        for one in there:
+            tries[one.channel] = max(tries[one.channel], one.attempts)
+            if one.message.kind is MessageKind.RUN:
+                newest[one.channel, one.message.job] = one.message.number
+        held = []
+        for one in there:
+            is_ping = one.message.kind is MessageKind.RUN
+            is_old = now - one.message.created_at > (PING_LIFE if is_ping else GIVE_UP)
+            if is_ping and newest[one.channel, one.message.job] != one.message.number:
+                why = "a newer ping of the job follows"
+            elif is_old and _is_of_this_clock(one, now) and (is_ping or tries[one.channel] >= LEAST_TRIES):
+                why = "too late for a ping" if is_ping else "not to be sent for 30 days"
+            elif is_old and is_ping:
+                messages.try_later(tx, one, now, one.answer or "")
+                why = ""
+            else:
+                continue
+            held.append(one)
+            if why:
                 messages.end_delivery(tx, one, DeliveryState.DROPPED, now, why)
-        gone = {(one.message.number, one.channel) for one, _ in in_vain}
-        return self._send(
-            [one for one in there if (one.message.number, one.channel) not in gone], now, only_due
-        )
+        return held
 
     def _send(self, there: Sequence[Delivery], now: datetime, only_due: bool) -> Flushed:
         sent, left, away = 0, len(there), set[str]()
         for one in there:
             if self.stop():
                 break
-            if one.channel in away or (only_due and one.next_at > now):
+            if one.channel in away or (only_due and now < one.next_at <= now + _longest_hold(one)):
                 continue
             try:
                 answer = safely(partial(self.channels[one.channel].send, self.note_of(one.message)))
@@ -122,29 +169,10 @@ class _Round(Struct, frozen=True):
             _log.info("channel %s: %s", one.channel, error.advice)
 
 
-def _in_vain(
-    there: Sequence[Delivery], channels: Mapping[str, Channel], now: datetime
-) -> list[tuple[Delivery, str]]:
-    """The deliveries that make no sense any more, with the reason."""
-    newest = {
-        (one.channel, one.message.job): one.message.number
-        for one in there
-        if one.message.kind is MessageKind.RUN
-    }
-    return [(one, why) for one in there if (why := _why_not(one, channels, newest, now))]
+def _is_of_this_clock(one: Delivery, now: datetime) -> bool:
+    """Whether it was put off, or tried, not long ago by the clock as it is now."""
+    return abs(now - one.next_at) <= _longest_hold(one)
 
 
-def _why_not(
-    one: Delivery,
-    channels: Mapping[str, Channel],
-    newest: Mapping[tuple[str, JobName | None], int],
-    now: datetime,
-) -> str:
-    age = now - one.message.created_at
-    if one.channel not in channels:
-        return "the config does not have this channel any more"
-    if one.message.kind is MessageKind.RUN:
-        if newest[one.channel, one.message.job] != one.message.number:
-            return "a newer ping of the job follows"
-        return "too late for a ping" if age > PING_LIFE else ""
-    return "not to be sent for 30 days" if age > GIVE_UP else ""
+def _longest_hold(one: Delivery) -> timedelta:
+    return PING_HOLD if one.message.kind is MessageKind.RUN else LONGEST_HOLD

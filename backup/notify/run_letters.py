@@ -7,10 +7,13 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from backup.inventory.messages import Condition
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import MessageKind
 from backup.model import Problem, VaultName
+from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter
 from backup.wording import counted, duration, escape, local_time, shown_path, size
 
@@ -65,6 +68,13 @@ def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
         command=_command(run),
         report=run.report,
     )
+
+
+def by_turns(letter: Letter, hour: Condition, at: LetterContext) -> Letter:
+    """The letter about a failure after an hour of many, which were not told."""
+    count = counted(hour.level - MOST_FLAPS, "more failure")
+    fact = f"{count} within the hour from {local_time(hour.since, at.zone)}, and it worked in between"
+    return replace(letter, title=f"{letter.title}, by turns", facts=[*letter.facts, ("by turns", fact)])
 
 
 def _ended(run: Run, kind: MessageKind) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from backup.errors import ConfigError, NightvaultError, VaultError
 from backup.inventory.stages import MessageKind
 from backup.notify.channel import AwayError, Note, RefusedError
+from backup.notify.channels import ping
 from backup.notify.channels.by_apprise import Apprise
 from backup.notify.channels.http import Address, Login
 from backup.notify.channels.mail import Mail
@@ -219,6 +221,15 @@ class TestPing:
         start, end = server.taken
         assert urlsplit(start.path).path == f"/ping/{CHECK}/start"
         assert start.query == end.query
+
+    def test_a_receiver_that_is_silent_holds_up_no_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ping, "START_SECONDS", 0.5)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            began = time.monotonic()
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/ping"
+            with pytest.raises(AwayError, match=r"no whole answer within 0\.5 s"):
+                Ping("hc", Address({}, url)).start("run")
+            assert time.monotonic() - began < 5
 
     def test_it_is_tried_again(self, server: Receiver) -> None:
         server.away = 2

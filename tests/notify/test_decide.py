@@ -13,7 +13,7 @@ from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import MessageKind
 from backup.model import JobName
 from backup.notify import decide
-from backup.notify.decide import Step
+from backup.notify.decide import FLAPS_WITHIN, MOST_FLAPS, Step
 
 START = datetime(2026, 11, 1, 3, 0, tzinfo=UTC)
 ENDED = [outcome for outcome in Outcome if outcome is not Outcome.RUNNING]
@@ -28,13 +28,16 @@ class World:
 
     def __init__(self) -> None:
         self.told: dict[str, Condition] = {}
+        self.flapped: Condition | None = None
         self.messages: dict[str, tuple[MessageKind, date]] = {}
 
     def apply(self, step: Step, today: date) -> MessageKind | None:
         for subject in step.ended:
             del self.told[subject]
-        if step.state is not None:
-            self.told[step.state.subject] = step.state
+        for state in (step.state, step.hour):
+            if state is not None:
+                self.told[state.subject] = state
+        self.flapped = step.flapped
         if step.kind is not None:
             assert step.key not in self.messages, "a key is used once"
             self.messages[step.key] = step.kind, today
@@ -70,7 +73,37 @@ def test_of_any_history(history: list[tuple[Outcome, int]]) -> None:
             assert (kind is MessageKind.FAILED) == expected
             told_today.add((now.date(), outcome))
             is_bad = True
-    assert bool(world.told) == is_bad
+    assert bool(set(world.told) - {"flaps/backup/main"}) == is_bad
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 90)), max_size=80))
+def test_what_fails_and_works_by_turns_is_told_once_an_hour_with_its_count(
+    history: list[tuple[bool, int]],
+) -> None:
+    """Of any hour at most three failures are told; none is untold for ever: what is not told is counted."""
+    world, now, told_at, untold, was_good = World(), START, list[datetime](), 0, True
+    for number, (is_good, minutes) in enumerate(history, 1):
+        now += timedelta(minutes=minutes)
+        kind = world.see(run(number, Outcome.DONE if is_good else Outcome.FAILED), now)
+        if kind is MessageKind.FAILED and was_good:
+            told_at.append(now)
+        assert world.flapped is None or world.flapped.level - MOST_FLAPS == untold > 0
+        if world.flapped is not None or not untold:
+            untold = 0
+        untold += not is_good and kind is None and "backup/main" not in world.told
+        was_good = "backup/main" not in world.told
+    hours = [[one for one in told_at if first <= one < first + FLAPS_WITHIN] for first in told_at]
+    assert max(map(len, hours), default=0) <= MOST_FLAPS + 1
+
+
+def test_a_job_of_each_minute_that_fails_every_second_time() -> None:
+    world, now, told = World(), START, list[MessageKind | None]()
+    for number in range(24 * 60):
+        outcome = Outcome.DONE if number % 2 else Outcome.FAILED
+        told.append(world.see(run(number + 1, outcome), now + timedelta(minutes=number)))
+    assert told[:4] == [MessageKind.FAILED, MessageKind.RECOVERED] * 2
+    assert set(told[4:60]) == {None}
+    assert told.count(MessageKind.FAILED) == told.count(MessageKind.RECOVERED) == 25
 
 
 @given(histories)
@@ -95,7 +128,7 @@ def test_a_partial_backup_ends_that_it_is_overdue() -> None:
     world = World()
     world.see_overdue(START)
     assert world.see(run(1, Outcome.PARTIAL), START) is MessageKind.FAILED
-    assert list(world.told) == ["backup/main"]
+    assert set(world.told) == {"backup/main", "flaps/backup/main"}
 
 
 def test_a_failure_of_the_policy_is_another_state() -> None:

@@ -142,14 +142,65 @@ def test_it_backs_off_to_an_hour(inventory: Inventory, clock: ManualClock) -> No
 
 
 def test_after_thirty_days_it_is_given_up(inventory: Inventory, clock: ManualClock) -> None:
+    away = Taking(says=[AwayError("away")] * 10_000)
     add(inventory, clock, "a")
-    clock.advance(31 * DAY)
-    assert flush(inventory, clock, Taking()) == Flushed(0, 0)
-    assert states(inventory)["a"][0] is DeliveryState.DROPPED
+    add(inventory, clock, "behind it")
+    for _ in range(31 * 24):
+        flush(inventory, clock, away)
+        clock.advance(HOUR)
+    assert states(inventory)["a"] == (DeliveryState.DROPPED, "not to be sent for 30 days")
+    assert states(inventory)["behind it"] == (DeliveryState.DROPPED, "not to be sent for 30 days")
+    assert 719 <= away.seen <= 721
     clock.advance(90 * DAY)
     add(inventory, clock, "b")
     flush(inventory, clock, Taking())
     assert list(states(inventory)) == ["b"]
+
+
+def test_what_was_hardly_tried_is_sent_however_old(inventory: Inventory, clock: ManualClock) -> None:
+    """A machine that was off for a month; its network comes up a little later."""
+    slow = Taking(says=[AwayError("no network")] * 3)
+    add(inventory, clock, "a")
+    clock.advance(31 * DAY)
+    for _ in range(12):
+        flush(inventory, clock, slow)
+        clock.advance(MINUTE)
+    assert slow.taken == ["a"]
+
+
+@pytest.mark.parametrize("kind", [MessageKind.FAILED, MessageKind.RUN])
+@pytest.mark.parametrize("tried", [0, 1, 5, 200])
+@pytest.mark.parametrize("ahead", [7 * HOUR, 31 * DAY, 365 * DAY, -365 * DAY])
+def test_a_clock_that_is_wrong_for_one_look_drops_nothing_and_holds_nothing_back(
+    inventory: Inventory, clock: ManualClock, kind: MessageKind, tried: int, ahead: timedelta
+) -> None:
+    away = Taking(says=[AwayError("away")] * (tried + 1))
+    add(inventory, clock, "a", kind=kind)
+    step = HOUR if kind is MessageKind.FAILED else MINUTE
+    for _ in range(tried):
+        flush(inventory, clock, away)
+        clock.advance(step)
+    clock.advance(ahead)
+    flush(inventory, clock, away)
+    clock.advance(-ahead + MINUTE)
+    away.says.clear()
+    for _ in range(13 * 60):
+        flush(inventory, clock, away)
+        clock.advance(MINUTE)
+    assert away.taken == ["a"]
+
+
+def test_a_channel_with_another_name_gets_what_waited(inventory: Inventory, clock: ManualClock) -> None:
+    add(inventory, clock, "a", "old", "other")
+    old, other, new = Taking("old", says=[AwayError("away")]), Taking("other"), Taking("new")
+    assert flush(inventory, clock, old, other) == Flushed(1, 1)
+
+    def chosen(message: Message) -> list[str]:
+        return ["other", "new", "nowhere"]
+
+    assert flush(inventory, clock, other, new, chosen=chosen) == Flushed(1, 0)
+    assert flush(inventory, clock, other, new, chosen=chosen) == Flushed(0, 0)
+    assert (other.taken, new.taken) == (["a"], ["a"])
 
 
 def test_a_channel_that_the_config_has_no_more(inventory: Inventory, clock: ManualClock) -> None:
@@ -168,6 +219,8 @@ def test_pings_tell_of_now(inventory: Inventory, clock: ManualClock) -> None:
     flush(inventory, clock, channel)
     assert states(inventory)["a"] == (DeliveryState.DROPPED, "a newer ping of the job follows")
     clock.advance(7 * HOUR)
+    flush(inventory, clock, channel)
+    clock.advance(MINUTE)
     flush(inventory, clock, channel)
     assert channel.taken == []
     assert states(inventory)["b"] == (DeliveryState.DROPPED, "too late for a ping")

@@ -87,12 +87,13 @@ def post(
     secrets: Sequence[Secret],
     ca_file: str | None = None,
     tries: int = 1,
+    seconds: float | None = None,
 ) -> str:
     """POST, and return the answer on one line. `AwayError`, `RefusedError`; secrets are in neither.
 
-    `tries` are made right after one another, of requests that may be repeated.
+    `tries` are made right after one another, of requests that may be repeated; all take at most `seconds`.
     """
-    host, outer, deadline = urlsplit(url).netloc, sys.exception(), Deadline()
+    host, outer, deadline = urlsplit(url).netloc, sys.exception(), Deadline(seconds)
     about = {"User-Agent": f"nightvault/{__version__}"}
     try:
         with deadline, _pool(url, ca_file, deadline) as pool:

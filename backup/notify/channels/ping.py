@@ -17,6 +17,8 @@ from backup.notify.channels.push import cut
 from backup.notify.letter import as_text
 
 START, FAIL, LOG = "start", "fail", "log"
+START_SECONDS = 5.0
+"""How long the start of a run may take to be sent: the end of the run waits for it."""
 _MOST_BYTES = 10_000
 _TRIES = 3
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
@@ -35,9 +37,9 @@ class Ping(Struct, frozen=True):
 
     def start(self, run_id: str) -> str:
         """Tell that a run has begun. Errors are those of `send`."""
-        return self._ping(START, run_id, "")
+        return self._ping(START, run_id, "", START_SECONDS)
 
-    def _ping(self, suffix: str, run_id: str | None, text: str) -> str:
+    def _ping(self, suffix: str, run_id: str | None, text: str, seconds: float | None = None) -> str:
         url = self.address.read()
         return post(
             pinged(url.reveal(), suffix, run_id),
@@ -46,6 +48,7 @@ class Ping(Struct, frozen=True):
             secrets=[url],
             ca_file=self.address.ca_file,
             tries=_TRIES,
+            seconds=seconds,
         )
 
 
