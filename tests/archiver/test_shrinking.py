@@ -462,6 +462,16 @@ class TestASourceOfAnotherName:
         empty(source / "srv" / "db")
         assert len(parts.backup().shrunk) == 2
 
+    def test_the_newest_night_counts_also_where_it_was_a_part_of_another(
+        self, one: Site, source: Path
+    ) -> None:
+        etc = one.with_job(sources=[source / "etc"])
+        etc.backup()
+        fill(source / "etc", 300)
+        one.with_job(sources=[source]).backup()
+        empty(source / "etc", but=20)
+        assert "and held 300 files" in etc.backup().shrunk[0]
+
     def test_the_fullest_night_counts_under_any_name(self, one: Site, source: Path) -> None:
         one = one.with_job(sources=[source / "etc"])
         one.backup()

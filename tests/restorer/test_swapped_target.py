@@ -244,6 +244,22 @@ def test_one_that_an_older_version_began_takes_no_other_place(
     assert read_place(restore, full.inventory) is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes other users' directories")
+def test_one_that_an_older_version_began_takes_the_way_that_a_person_agreed_to(
+    full: Site, home: Path
+) -> None:
+    """The command asked about it: `--yes`."""
+    restore, world = begin(full, home / "restored"), full.restore_world
+    forget_place(full, restore)
+    (home / "restored" / os.fsdecode(name_of(restore.id))).unlink()
+    with pytest.raises(TargetError, match="belongs to 4242"):
+        leave_mark(restore, world)
+    with way_to(str(home / "restored")) as way:
+        leave_mark(restore, world, agreed=way)
+        assert read_place(restore, full.inventory) == place_of(way.handle, way.path)
+    assert bears_mark(restore, world.secret, read_place(restore, full.inventory))
+
+
 @pytest.mark.parametrize("is_there", [False, True], ids=["gone", "another"])
 @pytest.mark.parametrize("older", [False, True], ids=["recorded", "begun by an older version"])
 def test_nothing_is_adopted_unattended_that_bears_no_mark(
