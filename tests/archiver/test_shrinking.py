@@ -16,7 +16,7 @@ from backup.archiver.dryrun import changes
 from backup.archiver.report import SourceCounts, Tally
 from backup.inventory import runs
 from backup.inventory.runs import Outcome
-from backup.inventory.shrunk import accepting, waits
+from backup.inventory.shrunk import accepting, shrunk_records, waits
 from backup.inventory.snapshots import COMPARED
 from backup.source.filters import CACHE_TAG, Filters, Tag
 from tests.support.backups import Site
@@ -98,6 +98,20 @@ class TestANight:
         fill(source, 30)
         replace(site, job=replace(site.job, may_shrink=True)).backup()
         assert waiting(site) == []
+
+    def test_a_full_catalog_carries_each_mark_and_the_highest_answer(self, site: Site, source: Path) -> None:
+        fill(source, 30)
+        site.backup()
+        empty(source)
+        site.backup()
+        site.backup()
+        numbers = [one.number for one in site.snapshots()[1:]]
+        for answer in ([], [numbers[0]], [numbers[1]]):
+            for number in answer:
+                site.amend(accepting(number))
+            with site.inventory.reading() as tx:
+                found = [(one.snapshot, one.accepted) for one in shrunk_records(tx, 1)]
+            assert found == [*((number, False) for number in numbers), *((number, True) for number in answer)]
 
     def test_an_answer_is_of_a_snapshot_that_is_there_and_never_taken_back(
         self, site: Site, source: Path

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,48 @@ def test_a_vault_that_holds_the_target_is_left_alone_from_the_start(site: Site, 
 def test_a_vault_in_an_extraneous_directory_is_not_listed(site: Site, shared: Path) -> None:
     (shared / "a" / "mine" / "sub" / MARKER).write_text("{}")
     assert planned(site, shared, EXCLUDING).confirmed.extraneous == (b"a/mine/precious",)
+
+
+def test_a_vault_in_a_directory_of_the_snapshot_is_not_listed(site: Site, shared: Path) -> None:
+    (shared / "a" / MARKER).write_text("{}")
+    (shared / "beside").touch()
+    assert planned(site, shared, EXCLUDING).confirmed.extraneous == (b"beside",)
+
+
+@contextmanager
+def mounted(*words: Path | str) -> Iterator[None]:
+    """Something that is mounted for a while; skips the test where nothing can be."""
+    done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", words[-1]], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_is_bound_into_an_extraneous_directory_is_not_listed(
+    site: Site, shared: Path, tmp_path: Path
+) -> None:
+    """Neither a directory of the same file system, nor a file of another."""
+    (tmp_path / "hers").mkdir()
+    (tmp_path / "hers" / "file").touch()
+    (tmp_path / "memory").mkdir()
+    with mounted("-t", "tmpfs", "tmpfs", tmp_path / "memory"):
+        (tmp_path / "memory" / "file").touch()
+        mine = shared / "a" / "mine"
+        with (
+            mounted("--bind", tmp_path / "hers", mine / "sub"),
+            mounted("--bind", tmp_path / "memory" / "file", mine / "precious"),
+        ):
+            (mine / "other").touch()
+            assert planned(site, shared, EXCLUDING).confirmed.extraneous == (b"a/mine/other",)
+    listed = planned(site, shared, EXCLUDING).confirmed.extraneous
+    assert sorted(listed) == [
+        b"a/mine",
+        *(b"a/mine/" + name for name in (b"other", b"precious", b"sub", b"sub/more")),
+    ]
 
 
 def test_a_record_of_an_older_version_goes_on(site: Site, shared: Path) -> None:
