@@ -209,7 +209,7 @@ def test_a_second_server_by_the_same_name_cuts_nobody_off(
         assert "choose another name (--name)" in said
         assert state_of(emulator) == before
     second.done("setup", "aws", "--apply", "--yes", *ca, "--name", "web2")
-    assert len(state_of(emulator)["roles"]) == 6
+    assert len(state_of(emulator)["roles"]) == 5
     second.done("setup", "aws", "--destroy", "--yes", *ca, "--name", "web2")
     assert state_of(emulator) == before
 
@@ -331,7 +331,8 @@ def test_throttled_at_every_call(emulator: RunningEmulator, server: Server, mode
         server.done(*set_up(server, "apply", "--yes"))
     fault = {"operation": "*", "code": "ThrottlingException", "status": 429, "skip": 2, "count": 1}
     emulator.set_faults([{**fault, "repeat": True}])
-    server.done(*set_up(server, mode, "--yes", "--subject", "web1", "--unit", "Servers"))
+    subjects = ("--subject", "web1", "--unit", "Servers", "--prune-subject", "web1")
+    server.done(*set_up(server, mode, "--yes", *subjects))
     assert emulator.faults()[0]["met"] > 5
     emulator.set_faults([])
     if mode == "apply":

@@ -536,6 +536,25 @@ def test_a_prune_role_for_another_certificate(emulator: RunningEmulator, server:
     assert "nothing is to be done" in server.done(*set_up(server, "status", *words)).stdout
 
 
+def test_nobody_is_let_delete_unless_somebody_is_named(emulator: RunningEmulator, server: Server) -> None:
+    """Whoever takes the server over cannot delete; prunes condemn, and it is said who may do more."""
+    words = set_up(server, "plan", lets_delete=False)
+    assert "Nobody is let delete" in server.done(*words).stdout
+    server.done(*set_up(server, "apply", "--yes", lets_delete=False))
+    assert {"nightvault-backup", "nightvault-restore"} == state_of(emulator)["roles"].keys()
+    assert "prune_role_arn" not in server.config.read_text()
+    assert "nothing is to be done" in server.done(*set_up(server, "status", lets_delete=False)).stdout
+    server.init()
+    server.backup()
+    assert server.json("prune", "--dry-run")["may_delete"] is False
+    server.done(*set_up(server, "apply", "--yes"))
+    assert "nightvault-prune" in state_of(emulator)["roles"]
+    again = server.done(*set_up(server, "status", lets_delete=False)).stdout
+    assert "lets this server's own certificate delete" in " ".join(again.split())
+    server.done(*set_up(server, "apply", "--yes", lets_delete=False))
+    assert "nightvault-prune" in state_of(emulator)["roles"], "a set-up that has given it keeps it"
+
+
 def test_one_set_of_roles_for_all_servers_of_a_unit(emulator: RunningEmulator, server: Server) -> None:
     text = server.config.read_text()
     server.config.write_text(text.replace("path_style", 'prefix = "web1/"\npath_style'))

@@ -69,8 +69,10 @@ def new_server(folder: Path, emulator: RunningEmulator, kind: str) -> Server:
     return server
 
 
-def set_up(server: Server, mode: str, *words: object) -> Any:
-    """The words of `setup aws` on this server."""
+def set_up(server: Server, mode: str, *words: object, lets_delete: bool = True) -> Any:
+    """The words of `setup aws` on this server; its own certificate may delete, unless others are named."""
+    if lets_delete and not {"--prune-subject", "--subject", "--shared"} & set(words):
+        words = ("--prune-subject", "web1", *words)
     return ("setup", "aws", f"--{mode}", "--ca", server.folder / "ca" / "ca.pem", *words)
 
 

@@ -37,8 +37,9 @@ class Account(Struct, frozen=True):
 class Options(Struct, frozen=True):
     """What the command line says beside the config.
 
-    `subject` and `unit` stand for a certificate that is not on this machine; `prune_subject` is another
-    certificate that alone may assume the prune role; `shared`: the roles are for all servers of the unit.
+    `subject` and `unit` stand for a certificate that is not on this machine; `prune_subject` is the
+    certificate that alone may assume the prune role, this server's own or another; `shared`: the roles are
+    for all servers of the unit.
     """
 
     name: str = "nightvault"
@@ -89,12 +90,17 @@ def require_alone(document: Mapping[str, Any], name: str) -> None:
             )
 
 
-def missing_values(table: Mapping[str, Any], account: Account, name: str) -> dict[str, str]:
-    """The keys that a vault's table lacks: ARNs of roles that are to be made, and a bucket's name."""
+def missing_values(
+    table: Mapping[str, Any], account: Account, name: str, *, lets_delete: bool
+) -> dict[str, str]:
+    """The keys that a vault's table lacks: ARNs of roles that are to be made, and a bucket's name.
+
+    A role that deletes is among them only if somebody is to have it (`lets_delete`).
+    """
     values = {
         key: f"arn:{account.partition}:iam::{account.id}:role/{name}-{purpose}"
         for key, purpose in PURPOSES.items()
-        if key not in table
+        if key not in table and (purpose != "prune" or lets_delete)
     }
     if table.get("kind") == "s3" and "bucket" not in table:
         values["bucket"] = reserved_bucket(name, account.id, str(table.get("region", "")))
@@ -229,7 +235,7 @@ def _roles(
             )
         statements = [one for purpose in purposes for one in made[purpose]["Statement"]]
         policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
-        alone = purposes == ["prune"] and options.prune_subject
+        alone = purposes == ["prune"] and options.prune_subject not in {None, common_name}
         subject, of_unit = (options.prune_subject, None) if alone else (common_name, unit)
         name = arn.rsplit("/", 1)[-1]
         roles.append(WantedRole(" and ".join(purposes), name, arn, policy, subject, of_unit))

@@ -57,6 +57,23 @@ def warns_of_ca(plan: Plan) -> bool:
     return any(step.kind is Kind.ANCHOR and step.verb is Verb.MAKE for step in plan.steps)
 
 
+def who_deletes(wanted: Wanted) -> str:
+    """Who may delete in the vault by this set-up."""
+    first = wanted.roles[0]
+    role = next((role for role in wanted.roles if "prune" in role.purpose), None)
+    if role is None:
+        return (
+            "Nobody is let delete: prunes of this server only condemn. `nightvault prune --delete-only` on "
+            "another machine deletes (docs/who-deletes.md); --prune-subject CN lets a certificate delete."
+        )
+    if (role.common_name, role.unit) == (first.common_name, first.unit):
+        return (
+            f"Role {role.name} lets this server's own certificate delete: whoever takes the server over can "
+            "delete its backups. --prune-subject CN of another certificate keeps that off it."
+        )
+    return f"Role {role.name} lets certificate {role.common_name} delete, and not this server's own."
+
+
 def money(price: Price | None, currency: str) -> str:
     """What a set-up costs: nothing; and what storing will cost in its vault."""
     if price is None:

@@ -113,6 +113,11 @@ def _may_delete(context: DoctorContext, vault: VaultSettings) -> Iterator[Findin
         what = f"vault {vault.name}: backups and prunes have the same role, {vault.role_arn}"
         yield critical("role", what, _WHY, "give prunes a role of their own (docs/aws.md)")
         return
+    if vault.prune_role_arn is not None:
+        context.notes.append(
+            f"vault {vault.name}: this server deletes there, by {vault.prune_role_arn}; so could whoever takes "
+            "it over (docs/who-deletes.md)"
+        )
     for purpose in (Purpose.BACKUP, Purpose.RESTORE):
         role = getattr(vault, purpose.value)
         if role is None or (purpose is Purpose.RESTORE and role in {vault.role_arn, vault.prune_role_arn}):

@@ -35,7 +35,11 @@ _OPTIONS = (
         "--subject", metavar="CN", help="The certificate's common name, if it is not on this machine."
     ),
     click.option("--unit", metavar="OU", help="Its organizational unit, with --subject."),
-    click.option("--prune-subject", metavar="CN", help="Let this certificate alone assume the prune role."),
+    click.option(
+        "--prune-subject",
+        metavar="CN",
+        help="Make a role that deletes, for this certificate alone; without it nobody is let delete.",
+    ),
     click.option(
         "--shared",
         is_flag=True,

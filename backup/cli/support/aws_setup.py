@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -79,9 +80,9 @@ class SetUp:
         table = price_table(self.config)
         price = price_of(self.config, self.config.vault(self.vault))
         notes = [words.money(price, table.currency)] if self.planner is diff.to_make else []
+        if self.planner is diff.to_make:
+            notes += wrap(words.who_deletes(self.wanted), words.WIDTH)
         if words.warns_of_ca(plan):
-            from textwrap import wrap
-
             notes += wrap(words.OUTSIDE_CA, words.WIDTH)
         return notes
 
@@ -139,8 +140,13 @@ class SetUp:
         document = words.plan_document(plan, self.wanted, self.account)
         self.cli.report(
             {**document, **words.arns(found)},
-            "\n".join([*words.lines_of(plan), words.ended(plan, destroyed=self.planner is diff.to_destroy)]),
+            "\n".join([*words.lines_of(plan), *self._result(plan)]),
         )
+
+    def _result(self, plan: Plan) -> list[str]:
+        if self.planner is diff.to_destroy:
+            return [words.ended(plan, destroyed=True)]
+        return [words.ended(plan, destroyed=False), *wrap(words.who_deletes(self.wanted), words.WIDTH)]
 
     def check_config(self) -> None:
         """Raise `ConfigError` if the config could not take the ARNs: before anything is made."""
@@ -201,7 +207,8 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
         path_style=bool(table.get("path_style")),
     )
     account = account_of(calls.read("sts", "get_caller_identity"))
-    values = missing_values(table, account, name)
+    lets_delete = _text(told, "prune_subject") is not None
+    values = missing_values(table, account, name, lets_delete=lets_delete)
     config = config_of(filled(document, vault_name, values), path)
     authorities = () if mode == "destroy" else _authorities(told["authorities"])
     crl = None if mode == "destroy" else _text(told, "crl")
