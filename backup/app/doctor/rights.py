@@ -115,8 +115,8 @@ def _may_delete(context: DoctorContext, vault: VaultSettings) -> Iterator[Findin
         return
     if vault.prune_role_arn is not None:
         context.notes.append(
-            f"vault {vault.name}: this server deletes there, by {vault.prune_role_arn}; so could whoever takes "
-            "it over (docs/who-deletes.md)"
+            f"vault {vault.name}: this server deletes there, by {vault.prune_role_arn}; whoever takes "
+            "it over could, too (docs/who-deletes.md)"
         )
     for purpose in (Purpose.BACKUP, Purpose.RESTORE):
         role = getattr(vault, purpose.value)
