@@ -13,10 +13,22 @@ import urllib3
 from msgspec import Struct
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
+from backup.answers_in_time import in_time
 from backup.credentials.options import RolesAnywhereOptions
 from backup.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = in_time(urllib3.connection.HTTPConnection)
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = in_time(urllib3.connection.HTTPSConnection)
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class Connection(Struct, frozen=True):
@@ -42,11 +54,14 @@ def open_pool(options: RolesAnywhereOptions, connection: Connection) -> urllib3.
         urllib3.disable_warnings(InsecureRequestWarning)  # said once is enough
     tls: dict[str, Any] = {} if options.base_url.startswith("http://") else {"ssl_context": _tls(connection)}
     proxy = _proxy(options) if connection.proxies else None
-    if proxy is None:
-        return urllib3.PoolManager(**tls)
     try:
-        bare, headers = _without_password(proxy)
-        return urllib3.ProxyManager(bare, proxy_headers=headers, **tls)
+        if proxy is None:
+            pool = urllib3.PoolManager(**tls)
+        else:
+            bare, headers = _without_password(proxy)
+            pool = urllib3.ProxyManager(bare, proxy_headers=headers, **tls)
+        pool.pool_classes_by_scheme = _POOLS
+        return pool
     except (HTTPError, ValueError) as error:
         raise ConfigError("the proxy of HTTPS_PROXY or HTTP_PROXY is no URL of a proxy") from error
 

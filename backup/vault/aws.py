@@ -15,10 +15,12 @@ from typing import Any
 
 import boto3
 import botocore.auth
+import botocore.awsrequest
 import botocore.config
 import botocore.exceptions as boto
 import botocore.parsers
 
+from backup.answers_in_time import in_time
 from backup.errors import (
     ArchiveMissingError,
     CapacityError,
@@ -38,9 +40,12 @@ from backup.vault import s3_error_codes
 # If awscrt is installed, botocore signs with it; it does not know our bodies and would hash each part again.
 botocore.auth.AUTH_TYPE_MAPS.update(v4=botocore.auth.SigV4Auth, s3v4=botocore.auth.S3SigV4Auth)
 
+for _pool in (botocore.awsrequest.AWSHTTPConnectionPool, botocore.awsrequest.AWSHTTPSConnectionPool):
+    _pool.ConnectionCls = in_time(_pool.ConnectionCls)
+
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 180
-"""Seconds; Complete answers only when the service has put all parts together."""
+"""Seconds for each read; Complete answers only when the service has put all parts together."""
 
 _WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off (S3: 15)"
 WRONG_KEYS = (
