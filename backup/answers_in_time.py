@@ -69,4 +69,5 @@ def in_time(connection: Any) -> Any:
             super().connect()
             self.sock = _Timed(self.sock)
 
+    InTime.__name__ = InTime.__qualname__ = connection.__name__  # it is in texts of errors
     return InTime

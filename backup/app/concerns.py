@@ -318,6 +318,9 @@ def _daemon(status: Status) -> Iterator[Concern]:
         if any(job.has_timer for job in status.jobs):
             text = f"the daemon does not run, and no timer is enabled for {', '.join(jobs + others)}"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
+    if status.is_silent and not any(one.lock == "daemon" for one in status.suspended):
+        text = "the daemon gives no answer on its socket: it hangs, or could not make one (see its log)"
+        yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
 
 
 def _locks(status: Status) -> Iterator[Concern]:

@@ -303,7 +303,7 @@ class Unknown(Struct, frozen=True):
 class Status(Struct, frozen=True):
     """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
 
-    `tasks` are the daemon's own words; None: it was not asked, or gave no answer.
+    `tasks` are the daemon's own words; None: it was not asked, or gave no answer (`is_silent`).
     """
 
     now: datetime
@@ -319,6 +319,7 @@ class Status(Struct, frozen=True):
     concerns: Sequence[Concern] = ()
     tasks: Sequence[TaskStatus] | None = None
     waits_for_clock: bool = False
+    is_silent: bool = False
     disks: Sequence[DiskStatus] = ()
     undelivered: Sequence[Undelivered] = ()
     most_month: Decimal | None = None  # what storing may cost a month

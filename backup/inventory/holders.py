@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from backup.files import mount_of
 from backup.inventory.connections import Transaction
 from backup.inventory.runs import COMMITTING, Outcome, Run, RunKind, finish_run, running_restores
 
@@ -35,19 +36,43 @@ def holders(directory: str) -> Mapping[str, Sequence[Holder]] | None:
     try:
         with open(_LOCKS, encoding="ascii", errors="replace") as file:
             fields = [line.split() for line in file]
-        locks = [one for one in fields if len(one) > 5 and one[1] == "FLOCK"]
-        by_inode: dict[int, set[int]] = {}
-        for one in locks:
-            by_inode.setdefault(int(one[5].rpartition(":")[2]), set()).add(max(0, int(one[4])))
-        names = [name for name in os.listdir(directory) if name.endswith(".lock")]
-        found = {name: os.stat(os.path.join(directory, name)).st_ino for name in names}
+        by_file: dict[str, set[int]] = {}
+        for one in fields:
+            if len(one) > 5 and one[1] == "FLOCK":
+                by_file.setdefault(one[5], set()).add(max(0, int(one[4])))
+        found: dict[str, set[int]] = {}
+        for name in filter(lambda name: name.endswith(".lock"), os.listdir(directory)):
+            files = _files_in_list(os.path.join(directory, name))
+            found[name] = set().union(*(by_file.get(one, ()) for one in files))
     except (OSError, ValueError):
         return None
     return {
-        name.removesuffix(".lock"): [_holder(one) for one in sorted(by_inode[inode])]
-        for name, inode in sorted(found.items())
-        if inode in by_inode
+        name.removesuffix(".lock"): [_holder(one) for one in sorted(processes)]
+        for name, processes in sorted(found.items())
+        if processes
     }
+
+
+def _files_in_list(path: str) -> set[str]:
+    """The names that a file can have in the kernel's list of locks: device and inode.
+
+    The device there is that of the file system. A subvolume of btrfs has one of its own besides, which `stat`
+    tells. Source: proc(5), mountinfo.
+    """
+    at = os.stat(path)
+    devices = {f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}"}
+    with suppress(OSError, ValueError):
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            mount = mount_of(handle).partition(":")[2].strip()
+        finally:
+            os.close(handle)
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
+            for number, _, device, *_ in (line.split() for line in lines):
+                if number == mount:
+                    major, _, minor = device.partition(":")
+                    devices.add(f"{int(major):02x}:{int(minor):02x}")
+    return {f"{device}:{at.st_ino}" for device in devices}
 
 
 def held_locks(directory: str) -> frozenset[str] | None:
@@ -66,10 +91,9 @@ def database_holders(path: str) -> Sequence[Holder]:
         with open(_LOCKS, encoding="ascii", errors="replace") as file:
             fields = [line.split() for line in file]
         for name, hinders in ((path, _hinders_any), (f"{path}-shm", _hinders_writers)):
-            at = os.stat(name)
-            mine = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
+            at, mine = os.stat(name), _files_in_list(name)
             for one in fields:
-                if len(one) > 7 and one[1] in {"POSIX", "OFDLCK"} and one[5] == mine and hinders(one):
+                if len(one) > 7 and one[1] in {"POSIX", "OFDLCK"} and one[5] in mine and hinders(one):
                     owners = _having_open(at) if one[4] == "-1" else {max(0, int(one[4]))}
                     found |= owners - {os.getpid()}
     except (OSError, ValueError):

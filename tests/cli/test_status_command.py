@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -31,6 +31,7 @@ from backup.app.status_parts import Status
 from backup.cli import main
 from backup.cli.support.status_screen import status_screen
 from backup.config import load_config
+from backup.daemon.control import ControlServer
 from backup.inventory.connections import Connections
 from backup.inventory.locks import hold_lock
 from backup.inventory.runs import Outcome, RunKind
@@ -57,10 +58,23 @@ def server(tmp_path: Path) -> Server:
 
 @pytest.fixture
 def with_daemon(server: Server) -> Iterator[Server]:
-    """With a daemon's lock, and a backup that is done."""
+    """With a daemon's lock and socket, and a backup that is done."""
     server.backup()
-    with hold_lock(str(server.state), "daemon"):
+    with daemon_at(server):
         yield server
+
+
+@contextmanager
+def daemon_at(server: Server) -> Iterator[None]:
+    """The lock of a daemon, and its answer: it has nothing to do."""
+    answer = {"tasks": [], "waits_for_clock": False}
+    with hold_lock(str(server.state), "daemon"):
+        control = ControlServer(str(server.state), {"status": lambda _: answer})
+        control.start()
+        try:
+            yield
+        finally:
+            control.close()
 
 
 def later(server: Server, span: timedelta) -> None:
@@ -162,7 +176,7 @@ def test_overdue_alone_says_nothing_of_other_things(server: Server) -> None:
 
 def test_never_backed_up(server: Server) -> None:
     """It was expected at once; the grace of a quarter of six hours runs from there."""
-    with hold_lock(str(server.state), "daemon"):
+    with daemon_at(server):
         later(server, timedelta(hours=7, minutes=29))
         assert topics(server) == []
         later(server, timedelta(minutes=2))

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.app.status_parts import TaskStatus, Topic
+from backup.app.status_parts import Suspended, TaskStatus, Topic
 from backup.cli.support.live_tasks import with_tasks
 from backup.cli.support.task_lines import task_lines
-from backup.errors import DaemonAwayError
+from backup.errors import DaemonAwayError, StateDeniedError
 from backup.model import MIB, VaultName
+from tests.support.doubles import ManualClock
 from tests.support.statuses import NOW, status
 
 COLD = VaultName("cold")
@@ -87,7 +88,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
 
 def test_the_daemons_words_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     asked(monkeypatch, TOLD)
-    found = with_tasks(replace(status(), daemon_runs=True), "/state")
+    found = with_tasks(replace(status(), daemon_runs=True), "/state", ManualClock())
     assert found.tasks is not None
     assert [(one.text, one.phase, one.done, one.total) for one in found.tasks] == [
         ("job main", "Backing up", 1, 2)
@@ -97,11 +98,39 @@ def test_the_daemons_words_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "answer", [{}, {"tasks": [{}]}, {"tasks": [1]}, {"tasks": None}, {**TOLD, "tasks": [{"kind": 1}]},
-               DaemonAwayError("away")],
+               StateDeniedError("not yours")],
 )  # fmt: skip
-def test_a_daemon_of_another_version_or_none_changes_nothing(
+def test_a_daemon_of_another_version_or_user_changes_nothing(
     answer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked(monkeypatch, answer)
     before = replace(status(), daemon_runs=True)
-    assert with_tasks(before, "/state") == before
+    assert with_tasks(before, "/state", ManualClock()) == before
+
+
+def test_a_daemon_that_gives_no_answer_is_a_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(monkeypatch, DaemonAwayError("away"))
+    found = with_tasks(replace(status(), daemon_runs=True), "/state", ManualClock())
+    assert [one.topic for one in found.concerns] == [Topic.DAEMON]
+    assert "gives no answer on its socket" in found.concerns[0].text
+    assert found.tasks is None
+    suspended = replace(status(), daemon_runs=True, suspended=[Suspended("daemon", 1)])
+    assert [one.topic for one in with_tasks(suspended, "/state", ManualClock()).concerns] == [Topic.LOCK]
+    for unknown in (None, False):
+        before = replace(status(), daemon_runs=unknown)
+        assert with_tasks(before, "/state", ManualClock()).is_silent is False
+
+
+def test_a_daemon_that_begins_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([DaemonAwayError("no socket yet"), TOLD])
+
+    def ask(*_: object, **__: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("backup.daemon.client.ask", ask)
+    found = with_tasks(replace(status(), daemon_runs=True), "/state", ManualClock())
+    assert found.tasks is not None
+    assert not found.is_silent

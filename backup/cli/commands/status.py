@@ -68,7 +68,7 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
 
     found = read_status(cli.config(), cli.clock.now())
     if not only_overdue:
-        return with_tasks(found, cli.config().state_dir)
+        return with_tasks(found, cli.config().state_dir, cli.clock)
     late = [one for one in found.jobs if one.is_overdue]
     others = [one for one in found.scheduled if one.is_overdue]
     return replace(found, jobs=late, scheduled=others, concerns=list(overdue(found)))

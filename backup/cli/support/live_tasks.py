@@ -11,20 +11,46 @@ from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
 from backup.app.status_parts import Status, TaskStatus
-from backup.errors import NightvaultError
+from backup.errors import DaemonAwayError, NightvaultError
 from backup.model import VaultName
+from backup.protocols import Clock
 
 _SECONDS = 3.0
+_BEGINS_IN = 1.0  # seconds until a daemon that begins has its socket
 
 
-def with_tasks(status: Status, state_dir: str) -> Status:
-    """The status with the daemon's tasks; as it is if no daemon runs, or it gives no answer."""
-    from backup.daemon.client import ask
+def with_tasks(status: Status, state_dir: str, clock: Clock) -> Status:
+    """The status with the daemon's tasks; as it is if no daemon runs.
 
+    One that gives no answer is silent, unless it has just begun: then it is asked again.
+    """
     if status.daemon_runs is False:
         return status
-    with suppress(NightvaultError, KeyError, ValueError, TypeError):  # one of another version may answer
+    for pause in (_BEGINS_IN, None):
+        try:
+            return _asked(status, state_dir)
+        except DaemonAwayError:
+            if status.daemon_runs is None:  # nobody knows whether there is one
+                break
+            if pause is not None:
+                clock.sleep(pause)
+                continue
+            found = replace(status, is_silent=True)
+            return replace(found, concerns=concerns_of(found))
+    return status
+
+
+def _asked(status: Status, state_dir: str) -> Status:
+    """The status with the daemon's words; as it is if they cannot be had. `DaemonAwayError`."""
+    from backup.daemon.client import ask
+
+    try:
         answer = ask(state_dir, {"do": "status"}, seconds=_SECONDS)
+    except DaemonAwayError:
+        raise
+    except NightvaultError:
+        return status
+    with suppress(KeyError, ValueError, TypeError):  # one of another version may answer
         tasks = [_task(one) for one in answer["tasks"]]
         found = replace(status, tasks=tasks, waits_for_clock=bool(answer["waits_for_clock"]))
         return replace(found, concerns=concerns_of(found))
