@@ -112,6 +112,13 @@ def find_open(context: RestoreContext, plan: RestorePlan, target: bytes) -> Rest
         return _same_open(tx, plan, target)
 
 
+def open_beside(context: RestoreContext, target: bytes) -> list[Restore]:
+    """Open restores into the same target: of something else, or by another choice."""
+    with context.inventory.reading() as tx:
+        every = retrievals.list_restores(tx, only_open=True)
+    return [restore for restore in every if restore.target == target]
+
+
 def find_restore(inventory: Inventory, words: str) -> Restore:
     """The restore of an id or a unique prefix. `UsageError` otherwise."""
     with inventory.reading() as tx:

@@ -203,6 +203,24 @@ def test_an_archive_that_was_cut_short_leaves_the_rest(server: Server, tmp_path:
     assert_same_tree(tmp_path / "out", server.source)
 
 
+def test_another_restore_into_the_same_place_is_named(tmp_path: Path) -> None:
+    """The same command without, then with --verify: both would go on."""
+    server = directory_server(tmp_path)
+    server.init()
+    server.backup()
+    vault, away = server.folder / "vault", server.folder / "away"
+    words = ("restore", "latest", "--target", tmp_path / "out", "--key", server.key_file)
+    vault.rename(away)
+    server.run(*words)
+    (first,) = server.json("restores")
+    away.rename(vault)
+    said = " ".join(server.done(*words, "--verify").stderr.split())
+    assert f"restore {first['id']} into the same place is open, too" in said
+    again = server.done(*words)  # the very same: it goes on
+    assert "open, too" not in again.stderr
+    assert server.json("restores") == []
+
+
 def test_a_restore_that_failed_says_that_it_goes_on(tmp_path: Path) -> None:
     """The daemon asks for what is missing, and may pay for it."""
     server = directory_server(tmp_path)

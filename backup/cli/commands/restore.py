@@ -151,11 +151,16 @@ def _begun(
     A new one is recorded once its target was made and opened: where it cannot be used, nothing stays open.
     The way to the target is walked then, and never again: which directory it led to is recorded.
     """
-    from backup.restorer.restore import find_open
+    from backup.restorer.restore import find_open, open_beside
     from backup.restorer.target.mark import leave_mark, made_target, place_of, read_place
 
     begun = find_open(context, plan, target)
     if begun is None:
+        for other in open_beside(context, target):
+            cli.warn(
+                f"restore {other.id} into the same place is open, too, and this is another one; "
+                f"`nightvault restore cancel {other.id}` ends it"
+            )
         confirm_changes(cli, plan, in_place=target == b"/", yes=yes, overwrite=overwrite)
     if begun is None or read_place(begun, context.inventory) is None:
         confirm_way(cli, way, yes=yes)
