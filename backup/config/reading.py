@@ -36,7 +36,7 @@ from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
 from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
-from backup.files import open_small
+from backup.files import open_small, read_small
 from backup.owners import Hazard, hazard_of_way
 
 SYSTEM_CONFIG = "/etc/nightvault/config.toml"
@@ -49,6 +49,7 @@ _NO_RIGHT_ADVICE = (
     "run it as a user who may read the config (root, as a rule: sudo), or name another: --config"
 )
 _MOST_BYTES = 1024 * 1024
+_FILE = "file:"
 _SIZES = frozenset({"pack_size", "part_size", "exclude_larger_than", "link", "memory", "min_free"})
 _LIMITS = frozenset({"upload_limit", "download_limit"})
 _HOOKS = frozenset({"before", "after", "on_failure", "finally"})
@@ -165,6 +166,8 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
             continue
         counted = enumerate(tables, 1)
         read[key] = tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in counted)
+    written = read["encryption"].recipients if read.get("encryption") else ()
+    recipients = tuple(_recipients(written, base, mistakes))
     policies = _read_policies(document.get("retention", {}), base, mistakes)
     jobs = _with_policies(read.get("job", ()), policies, mistakes)
     if mistakes:
@@ -180,7 +183,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         inventory_url=read["inventory"].url or f"sqlite:///{read['state'].dir}/inventory.sqlite",
         identity=read.get("identity"),
         roles_anywhere=read.get("roles_anywhere"),
-        recipients=read["encryption"].recipients,
+        recipients=recipients,
         prices=read.get("prices", PricesSettings()),
         restore=read.get("restore", RestoreSettings()),
         limits=read.get("limits", LimitsSettings()),
@@ -191,6 +194,24 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
         jobs=tuple(job for job in jobs if job is not None),
         drills=read.get("drill", ()),
     )
+
+
+def _recipients(texts: Sequence[str], base: str, mistakes: list[Mistake]) -> Iterator[str]:
+    """The recipients; `file:PATH` stands for those in a file, one a line."""
+    for number, text in enumerate(texts, 1):
+        if not text.startswith(_FILE):
+            yield text
+            continue
+        path, why, found = _absolute(text.removeprefix(_FILE), base), "", list[str]()
+        try:
+            found = read_small(path, _MOST_BYTES).decode("ascii").split()
+            if hazard := hazard_of_way(path):
+                why = f"{hazard.why}: others could have backups sealed for a key of theirs; {hazard.command}"
+        except (OSError, UnicodeDecodeError) as error:
+            why = f"cannot be read: {error.strerror if isinstance(error, OSError) else 'it is no text'}"
+        if why or not found:
+            mistakes.append((f"encryption.recipients[{number}]", f"{path}: {why or 'it holds no recipient'}"))
+        yield from found
 
 
 def _read_policies(tables: object, base: str, mistakes: list[Mistake]) -> dict[str, RetentionSettings | None]:

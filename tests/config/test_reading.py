@@ -125,6 +125,26 @@ def test_recipients_are_read(tmp_path: Path) -> None:
     assert "encryption.recipients[2]: is written twice" in twice
 
 
+def test_recipients_may_lie_in_files(tmp_path: Path) -> None:
+    """They have two thousand characters; whoever may write the file would have backups sealed for himself."""
+    from backup.format.keys import RecoveryKey
+
+    one, two = (RecoveryKey(bytes([number] * 32)).recipient.to_text() for number in (1, 2))
+    file = tmp_path / "office.recipient"
+    file.write_text(f"{one}\n\n{two}\n")
+    text = '[encryption]\nrecipients = ["file:office.recipient"]'
+    assert load(tmp_path, text).recipients == (one, two)
+    file.chmod(0o666)
+    assert "others could have backups sealed for a key of theirs" in mistakes(tmp_path, text)
+    file.chmod(0o600)
+    file.write_text("\n")
+    assert "it holds no recipient" in mistakes(tmp_path, text)
+    file.write_text("nvr1wrong\n")
+    assert "encryption.recipients[1]" in mistakes(tmp_path, text)
+    file.unlink()
+    assert "office.recipient: cannot be read: No such file" in mistakes(tmp_path, text)
+
+
 def test_the_order_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, home = tmp_path / "system.toml", tmp_path / "home"
     monkeypatch.setattr("backup.config.reading.SYSTEM_CONFIG", str(system))
