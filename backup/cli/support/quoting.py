@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backup.restorer.restore import RestorePlan
 
 _FREE = {"directory"}
+_FEW_CENTS = Decimal("0.10")
 
 
 def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: RestorePlan) -> list[Quote]:
@@ -147,7 +148,8 @@ def _parts(one: Quote) -> tuple[object, ...]:
     if bill is None:
         return ("-",) * 5
     shown = (bill.retrieval, bill.requests, bill.egress, bill.copies)
-    return (*(f"{part:.2f}" for part in shown), f"{bill.total:.2f}{'*' if one.unverified else ''}")
+    digits = 4 if bill.total < _FEW_CENTS else 2  # else the parts of a few cents would be zeros
+    return (*(f"{part:.{digits}f}" for part in shown), f"{bill.total:.2f}{'*' if one.unverified else ''}")
 
 
 def _hours(one: Quote) -> str:
