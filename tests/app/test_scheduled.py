@@ -281,7 +281,6 @@ def test_a_drill_that_spent_its_month_is_overdue_only_in_the_next(
     late: list[bool] = []
     for _ in range(35):
         told.later(DAY)
-        told.server.run("backup")
         found = read_status(config_of(told), told.server.clock.now())
         (one,) = [one for one in found.scheduled if one.kind == TaskKind.DRILL]
         late.append(one.is_overdue)

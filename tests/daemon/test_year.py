@@ -31,7 +31,7 @@ from tests.support import campaigns
 from tests.support.daemons import Figures, MemoryBook, task
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-YEARS = campaigns.share("NIGHTVAULT_TEST_YEARS", 25)
+YEARS = campaigns.share("NIGHTVAULT_TEST_YEARS", 16)
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Pacific/Chatham", "Africa/Cairo"]
 RETRY = (10 * MINUTE, HOUR, 3 * HOUR)
 USUAL, UNSET = 10 * MINUTE, 12 * MINUTE  # how long a run takes; how long a clock may be unset after a start

@@ -1,0 +1,319 @@
+"""Months of a daemon, with schedules of each minute to each month: nothing starves, nothing runs twice for
+one time, and at each hour the status says what is not well, and nothing else.
+
+The daemon's board decides, over an inventory that the real status reads; gaps, pauses, long runs, failures,
+cuts and clocks that jump come by chance. That all is well is stated here a second time, in plain Python, from
+the attempts alone; times of schedules are found in another way than `schedule.py` does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from itertools import islice, pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from backup.app.status import status_in
+from backup.app.status_parts import Topic
+from backup.app.tasks import KINDS, TaskKind, tasks_of
+from backup.config import Config, load_config
+from backup.inventory import archives, runs
+from backup.inventory import tasks as rows
+from backup.inventory.driver import insert_row
+from backup.inventory.runs import Outcome
+from backup.inventory.snapshots import record_snapshot
+from backup.inventory.times import micros
+from backup.model import PackKind
+from tests.daemon.test_year import Attempt, Event, Machine, able
+from tests.inventory.made_up import Ledger, fresh_ledger, snapshot
+from tests.support import campaigns
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+LIVES = campaigns.share("NIGHTVAULT_TEST_WELL", 12)
+BEGIN = datetime(2026, 3, 20, 9, 40, tzinfo=UTC)  # clocks change in Europe nine days later
+ALL_HOURS = range(24)
+Wall = tuple[Callable[[date], bool], list[tuple[int, int]]]
+
+
+def each(step: int) -> list[tuple[int, int]]:
+    return [(hour, minute) for hour in ALL_HOURS for minute in range(0, 60, step)]
+
+
+def always(_: date) -> bool:
+    return True
+
+
+def on_weekdays(day: date) -> bool:
+    return day.weekday() < 5
+
+
+# A schedule, its days and times of day or its interval, how long one lives by it, how often it is looked at.
+SCHEDULES: dict[str, tuple[Wall | timedelta, timedelta, timedelta]] = {
+    "* * * * *": ((always, each(1)), 10 * HOUR, HOUR),
+    "*/10 * * * *": ((always, each(10)), 2 * DAY, HOUR),
+    "every 1h": (HOUR, 4 * DAY, HOUR),
+    "every 7h": (7 * HOUR, 12 * DAY, HOUR),
+    "0 9-17/2 * * 1-5": (
+        (on_weekdays, [(hour, 0) for hour in range(9, 18, 2)]),
+        14 * DAY,
+        HOUR,
+    ),
+    "30 4 * * *": ((always, [(4, 30)]), 14 * DAY, HOUR),
+    "weekly": ((lambda day: day.weekday() == 6, [(0, 0)]), 50 * DAY, 3 * HOUR),
+    "monthly": ((lambda day: day.day == 1, [(0, 0)]), 150 * DAY, 11 * HOUR),
+}
+TASKS = [kind for kind in TaskKind if KINDS[kind].run is not None]
+EVENTS = ["off", "kill", "stop", "sleep", "away", "slow", "pause", "cut after the end", "ahead"]
+Drawn = tuple[str, float, float, int]
+happenings = st.lists(
+    st.tuples(
+        st.sampled_from(EVENTS),
+        st.floats(0, 1),  # when, as a share of the life
+        st.one_of(st.floats(0.001, 0.02), st.floats(0.02, 0.2)),  # for how long, as a share of it
+        st.sampled_from([0, 0, 7, 12]),  # minutes for which the clock is not set after a start
+    ),
+    max_size=8,
+)
+
+
+def placed(drawn: Sequence[Drawn], lasts: timedelta) -> list[Event]:
+    """The events in order, to the minute; one that would begin before another has ended is left out."""
+    found: list[Event] = []
+    for kind, when, share, unset in sorted(drawn, key=lambda one: one[1]):
+        begin = BEGIN + HOUR + round(when * (lasts / MINUTE)) * MINUTE
+        end = begin + max(1, round(share * (lasts / MINUTE))) * MINUTE
+        if not found or begin > found[-1].end + found[-1].unset + MINUTE:
+            end = begin + MINUTE if kind == "kill" else end
+            found.append(Event(kind, begin, end, (unset if kind == "off" else 0) * MINUTE))
+    return found
+
+
+def times_of(words: str, zone: str, since: datetime) -> Iterator[datetime]:
+    """The times of a schedule after `since`."""
+    rule, _, _ = SCHEDULES[words]
+    if isinstance(rule, timedelta):
+        for number in range(1, 10**6):
+            yield since + number * rule
+        return
+    here, (matches, walls) = ZoneInfo(zone), rule
+    day = since.astimezone(here).date() - DAY
+    last = since
+    while True:
+        for hour, minute in walls if matches(day) else ():
+            moment = datetime.combine(day, time(hour, minute), here).astimezone(UTC)
+            if moment.astimezone(here).replace(tzinfo=None) != datetime.combine(day, time(hour, minute)):
+                moment = moment.astimezone(UTC).replace(minute=0)  # the clock is put forward over it
+            if moment > last:
+                yield moment
+                last = moment
+        day += DAY
+
+
+@cache
+def late_after(words: str, zone: str, good: datetime) -> datetime:
+    """From when it is overdue: a quarter more than the widest gap up to the eighth time after it."""
+    gap = max(later - earlier for earlier, later in pairwise([good, *islice(times_of(words, zone, good), 8)]))
+    return good + gap + max(gap / 4, 10 * MINUTE)
+
+
+@dataclass
+class Life(Machine):
+    """A machine whose daemon has one task, over an inventory that is written whenever somebody looks."""
+
+    ledger: Ledger = field(kw_only=True)
+    config: Config = field(kw_only=True)
+    words: str = field(kw_only=True)
+    zone: str = field(kw_only=True)
+    written: int = 0
+    snapshots: int = 0
+    looks: int = 0
+    stamps: list[datetime] = field(default_factory=list)  # of the attempts, by the clock of the machine
+    next_look: datetime = BEGIN
+
+    def now(self) -> datetime:
+        return self.real + self.wrong_by + (40 * DAY if self.active("ahead") else timedelta())
+
+    def _pass(self, until: datetime) -> None:
+        while len(self.stamps) < len(self.attempts):
+            self.stamps.append(self.book.last[self.of.key].started_at)
+        if self.real >= self.next_look:
+            self.look()
+            self.next_look = self.real + SCHEDULES[self.words][2]
+        jumps = [one for one in self.events if one.kind == "ahead"]  # what the board says is by another clock
+        is_near = any(one.begin <= self.real < one.end + HOUR for one in jumps)
+        near = 5 * MINUTE if is_near else 9 * HOUR
+        super()._pass(min(until, self.next_look, self.real + near))
+
+    def look(self) -> None:
+        """Ask the status, and hold it against what is stated here."""
+        if self.wrong_by:
+            return
+        self.looks += 1
+        with self.ledger.inventory.writing() as tx:
+            for number in range(self.written, len(self.attempts)):
+                if number < len(self.attempts) - 1 or self.run is None:
+                    self._write(tx, self.attempts[number], self.stamps[number])
+                    self.written = number + 1
+            for row in self.book.rows.values():
+                rows.write_task(tx, row)
+            now = self.now()
+            found = status_in(tx, self.config, now)
+        told = {one.topic for one in found.concerns} & {Topic.OVERDUE, Topic.RUN}
+        expected = {Topic.OVERDUE} if self.is_late(now) else set()
+        expected |= {Topic.RUN} if self.has_failed() else set()
+        assert told == expected, f"at {now}: {[one.text for one in found.concerns]}"
+
+    def _write(self, tx: object, one: Attempt, began: datetime) -> None:
+        """Record an attempt that has ended, as its real work would."""
+        if one.ended is None or one.outcome == "cut":
+            return
+        kind, job = KINDS[self.of.kind].run, self.of.of_job is not None
+        assert kind is not None
+        report: dict[str, object] = {} if job else {"vault": "v"}
+        report["error" if one.outcome == "failed" else "findings"] = "away" if one.outcome == "failed" else []
+        report |= {"compared": {}, "read": None, "laws": None} if self.of.kind is TaskKind.CHECK else {}
+        report |= {"drill": "drill", "grade": "read back"} if self.of.kind is TaskKind.DRILL else {}
+        row = self.ledger.job if job else None
+        runs.record_attempt(tx, kind, row, Outcome(one.outcome), report, began, began)  # type: ignore[arg-type]
+        if self.of.kind is TaskKind.BACKUP and one.outcome == "done":
+            self.snapshots += 1
+            made = snapshot(self.ledger.job, self.snapshots + 1, f"{self.snapshots + 1:016x}")
+            record_snapshot(tx, replace(made, started_at=began, finished_at=began))  # type: ignore[arg-type]
+
+    def ended(self) -> list[tuple[Attempt, datetime]]:
+        """The attempts that have an end, with the time at which they began by the machine's clock."""
+        return [
+            (one, stamp)
+            for one, stamp in zip(self.attempts, self.stamps, strict=False)
+            if one.ended is not None and one.outcome != "cut"
+        ]
+
+    def is_late(self, now: datetime) -> bool:
+        """That it is overdue, said plainly."""
+        good = [stamp for one, stamp in self.ended() if one.outcome == "done" and stamp <= now]
+        if good:
+            return late_after(self.words, self.zone, max(good)) < now
+        tried = [stamp for _, stamp in self.ended()] if self.of.kind is TaskKind.BACKUP else []
+        known = min([BEGIN, *tried, now])
+        first = (
+            known
+            if isinstance(SCHEDULES[self.words][0], timedelta)
+            else next(times_of(self.words, self.zone, known))
+        )
+        return late_after(self.words, self.zone, first) < now
+
+    def has_failed(self) -> bool:
+        """That its last attempt failed: one that was stopped says nothing; four cuts in a row do."""
+        said = [one.outcome for one, _ in self.ended() if one.outcome in {"done", "failed"}]
+        cuts = [one.outcome for one in self.attempts if one.outcome != "interrupted"]
+        return said[-1:] == ["failed"] or self._counts_as_failed(cuts)
+
+    def _counts_as_failed(self, outcomes: Sequence[str]) -> bool:
+        row = self.book.rows.get(self.of.key)
+        return row is not None and row.state is rows.TaskState.FAILED and outcomes[-4:] == ["cut"] * 4
+
+
+CONFIG = """
+[state]
+dir = "{folder}/state"
+[[vault]]
+name = "v"
+kind = "directory"
+path = "{folder}/vault"
+{of_vault}
+[[job]]
+name = "job"
+vault = "v"
+sources = ["/nowhere"]
+timezone = "{zone}"
+{of_job}
+{drill}
+"""
+
+
+def config_in(folder: str, kind: TaskKind, words: str, zone: str) -> Config:
+    of_vault = f'{kind} = "{words}"' if kind.value in {"check", "prune", "compact"} else ""
+    of_job = {
+        TaskKind.BACKUP: f'schedule = "{words}"',
+        TaskKind.FORGET: f'forget = "{words}"\nretention = {{ keep_last = 3 }}',
+    }.get(kind, "")
+    drill = f'[[drill]]\nname = "drill"\nvault = "v"\nschedule = "{words}"\nsample = "1 files"'
+    path = Path(folder) / "config.toml"
+    path.write_text(
+        CONFIG.format(
+            folder=folder, zone=zone, of_vault=of_vault, of_job=of_job, drill=drill if kind == "drill" else ""
+        )
+    )
+    return load_config(str(path))
+
+
+def something_is_stored(ledger: Ledger, kind: TaskKind) -> None:
+    """Store an archive, and a snapshot for what goes by them."""
+    with ledger.inventory.writing() as tx:
+        domain = archives.get_or_create_domain(tx, b"d" * 16, ledger.job.vault, b"r" * 16, BEGIN)
+        values = {"kind": PackKind.DATA.value, "state": archives.ArchiveState.STORED, "pack_id": b"p" * 16}
+        empty = {"header": b"", "size": 1, "tree_hash": b"", "archive_id": "a"}
+        at = micros(BEGIN - DAY)
+        insert_row(tx, "archives", domain=domain, **values, **empty, submitted_at=at, stored_at=at)
+        if kind is TaskKind.FORGET:
+            runs.record_attempt(
+                tx, runs.RunKind.BACKUP, ledger.job, Outcome.DONE, {}, BEGIN - DAY, BEGIN - DAY
+            )
+            record_snapshot(tx, replace(snapshot(ledger.job, 1, "1" * 16), started_at=BEGIN - DAY))
+
+
+def live(kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]) -> Life:
+    lasts = SCHEDULES[words][1]
+    with tempfile.TemporaryDirectory() as folder, fresh_ledger() as ledger:
+        config = config_in(folder, kind, words, zone)
+        (of,) = [one for one in tasks_of(config) if one.kind is kind and one.timing.schedule is not None]
+        assert of.timing.schedule is not None
+        zone = of.timing.schedule.timezone  # only jobs have one of their own
+        something_is_stored(ledger, kind)
+        happens = placed(drawn, lasts)
+        life = Life(of, happens, BEGIN, ledger=ledger, config=config, words=words, zone=zone)
+        life.live(BEGIN + lasts)
+    return life
+
+
+@settings(
+    max_examples=LIVES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    st.sampled_from(TASKS),
+    st.sampled_from(sorted(SCHEDULES)),
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+    happenings,
+)
+@example(TaskKind.BACKUP, "* * * * *", "UTC", [("off", 0.3, 0.08, 0)])
+@example(TaskKind.CHECK, "*/10 * * * *", "Europe/Berlin", [("away", 0.3, 0.2, 0), ("stop", 0.6, 0.01, 0)])
+@example(TaskKind.DRILL, "30 4 * * *", "UTC", [("sleep", 0.2, 0.2, 0), ("ahead", 0.7, 0.01, 0)])
+@example(TaskKind.PRUNE, "weekly", "Europe/Berlin", [("off", 0.1, 0.2, 7), ("slow", 0.5, 0.2, 0)])
+@example(TaskKind.FORGET, "monthly", "UTC", [("pause", 0.1, 0.5, 0)])
+def test_nothing_starves_or_runs_twice_and_status_is_right_at_each_hour(
+    kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]
+) -> None:
+    life = live(kind, words, zone, drawn)
+    zone = life.zone
+    assert life.looks > 5
+    jumps = any(one.kind == "ahead" for one in life.events)
+    done = [one.began for one in life.attempts if one.outcome == "done"]
+    for before, after in pairwise(done):
+        coming = next(times_of(words, zone, before))
+        assert jumps or coming <= after + MINUTE, f"twice for one time: {before}, {after}"
+    for begin, end in able(life, BEGIN, life.real):
+        # The first time after it could run, and a minute for the look; what was missed may wait for it.
+        rule = SCHEDULES[words][0]
+        latest = begin + rule if isinstance(rule, timedelta) else next(times_of(words, zone, begin))
+        assert end <= latest + 33 * MINUTE, f"it starves from {begin} to {end}"
