@@ -81,7 +81,7 @@ def overdue(status: Status) -> Iterator[Concern]:
             yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
     for one in status.scheduled:
         if one.is_overdue and one.overdue_from is not None and one.kind != TaskKind.RENEWAL:
-            last = "it was never good" if one.last_good is None else f"last good {_shown(one.last_good)}"
+            last = "it never ended well" if one.last_good is None else f"last good {_shown(one.last_good)}"
             text = f"{one.text} is overdue since {_shown(one.overdue_from)}: {last}"
             if one.paused_until is not None:
                 text += f"; it is paused until {_shown(one.paused_until)}"

@@ -160,7 +160,7 @@ def _of_vaults(vaults: Sequence[VaultStatus], currency: str) -> Iterator[_Gauge]
         [
             ({**_vault(one), "currency": currency}, f"{one.month:.6f}")
             for one in there
-            if one.month is not None
+            if one.month is not None and currency  # without a table of prices nobody knows one
         ],
     )
     yield _Gauge(

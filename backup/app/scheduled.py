@@ -50,14 +50,15 @@ def read_scheduled(tx: Transaction, config: Config, known: Known) -> list[Schedu
 def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> ScheduledStatus:
     row = known.tasks.get(task.key) or TaskRow(*task.key, known_since=known.since)
     last, now = last_run_of(tx, task), known.now
-    good = _last_good(config, task, known)
+    halves = _halves(config, task, known)
+    good = None if None in halves.values() else min(one for one in halves.values() if one is not None)
     late = _overdue_from(tx, config, task, good, min(row.known_since, now), known)
     pause = known.pauses.get(JobName(task.of_job)) if task.of_job else None
     return ScheduledStatus(
         kind=task.kind,
         name=task.name,
         text=str(task),
-        command=KINDS[task.kind].command.format(task.name),
+        command=KINDS[task.kind].command.format(task.name) + _older(halves),
         vault=task.vault,
         schedule=task.timing.schedule.text if task.timing.schedule else "",
         last_good=good,
@@ -69,18 +70,21 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> Sch
     )
 
 
-def _last_good(config: Config, task: Task, known: Known) -> datetime | None:
-    """When the newest that ended well began; of a check with a sample the older one of both halves."""
+def _halves(config: Config, task: Task, known: Known) -> dict[str, datetime | None]:
+    """When the newest began that ended well, by what its command needs more: a check may have two halves."""
     kind, good = KINDS[task.kind], known.good
-    if kind.run is None:
-        return None
-    if task.kind is not TaskKind.CHECK:
-        return good.of(kind.run, task.name, kind.good)
-    halves = [good.of(kind.run, task.name, kind.good, reads_back=False)]
-    if task.vault is not None and config.vault(task.vault).check_sample is not None:
-        halves.append(good.of(kind.run, task.name, kind.good, reads_back=True))
-    found = [one for one in halves if one is not None]
-    return min(found) if len(found) == len(halves) else None
+    assert kind.run is not None  # noqa: S101  (what a config gives a schedule is recorded)
+    if task.kind is not TaskKind.CHECK or task.vault is None:
+        return {"": good.of(kind.run, task.name, kind.good)}
+    found = {"": good.of(kind.run, task.name, kind.good, reads_back=False)}
+    if (sample := config.vault(task.vault).check_sample) is not None:
+        found[f" --read-data {sample}"] = good.of(kind.run, task.name, kind.good, reads_back=True)
+    return found
+
+
+def _older(halves: Mapping[str, datetime | None]) -> str:
+    """What the command needs more for the half that is missing, or was done longer ago."""
+    return min(halves, key=lambda one: (halves[one] is not None, halves[one] or 0))
 
 
 def _overdue_from(

@@ -58,7 +58,7 @@ KINDS: Mapping[TaskKind, Kind] = {
         "job {}", "nightvault backup {}", RunKind.BACKUP, of_job=True, stores_catalogs=True
     ),
     TaskKind.FORGET: Kind(
-        "job {}: forget", "nightvault forget {}", RunKind.FORGET, of_job=True, stores_catalogs=True
+        "forget of job {}", "nightvault forget {}", RunKind.FORGET, of_job=True, stores_catalogs=True
     ),
     TaskKind.COMPACT: Kind(
         "compaction of vault {}", "nightvault compact --vault {}", RunKind.COMPACT, stores_catalogs=True

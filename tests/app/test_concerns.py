@@ -93,6 +93,12 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ),
     *((f"{kind} overdue", {"scheduled": [late(kind)]}, [(WARNING, Topic.OVERDUE)]) for kind in OTHERS),
     *((f"{kind} failed", {"scheduled": [failed(kind)]}, [(WARNING, Topic.RUN)]) for kind in OTHERS),
+    ("a renewal that is late", {"scheduled": [late(TaskKind.RENEWAL)]}, []),
+    (
+        "no daemon for a renewal",
+        {"daemon_runs": False, "jobs": [job(**BY_HAND)], "scheduled": [scheduled(TaskKind.RENEWAL)]},
+        [],
+    ),
     ("a job failed, and left no run", {"jobs": [job(failed_at=NOW)]}, [(WARNING, Topic.RUN)]),
     (
         "a job failed, and its run says so",

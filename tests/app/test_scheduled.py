@@ -249,7 +249,9 @@ def test_a_sample_above_the_limit_is_told(told: Told, monkeypatch: pytest.Monkey
     assert text.startswith("reading back vault cold failed, ")
     assert "max_restore_cost" in text
     told.later(3 * DAY)
-    assert [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check of vault cold is overdue")]
+    late = read_status(config_of(told), told.server.clock.now()).concerns
+    (check,) = [one for one in late if one.text.startswith("check of vault cold is overdue")]
+    assert check.command == "nightvault check --vault cold --read-data 100%", "that half is missing"
     monkeypatch.undo()
     run(told, TaskKind.CHECK)
     assert told.titles()[-1] == "reading back vault cold works again"

@@ -46,7 +46,7 @@ def test_how_far_a_run_is_and_no_time_left_that_nobody_knows(figures: dict[str, 
 def test_what_runs_stands_before_what_is_queued_and_what_waits() -> None:
     check = TaskStatus("check", "cold", "check of vault cold", COLD, "waiting", waits_for="the vault's list")
     prune = TaskStatus("prune", "cold", "prune of vault cold", COLD, "queued", queued_at=NOW)
-    idle = TaskStatus("forget", "main", "job main: forget", COLD, "idle")
+    idle = TaskStatus("forget", "main", "forget of job main", COLD, "idle")
     restores = TaskStatus("restores", "restores", "restores", None, "running")
     assert [name for name, _ in lines(idle, check, prune, restores, RUNNING)] == [
         "runs now",
