@@ -339,11 +339,15 @@ def _restores(tx: Transaction, config: Config) -> list[RestoreStatus]:
 
 
 def _certificate(config: Config) -> CertificateStatus | None:
-    """The certificate in its file; None without one, or on a token, which is not touched. No key is used."""
+    """The certificate in its file, or as it was when it was last used if it is on a token; no key is used."""
     from backup.credentials.pkcs11_uri import is_pkcs11
 
-    if config.identity is None or is_pkcs11(config.identity.certificate):
+    if config.identity is None:
         return None
+    if is_pkcs11(config.identity.certificate):
+        from backup.app.token_note import noted_token
+
+        return noted_token(config)
     from backup.app.vaults import identity_files
     from backup.credentials.identity import own_chain
 

@@ -191,9 +191,9 @@ class CertificateStatus(Struct, frozen=True):
     @classmethod
     def of(cls, found: Certificate, above: Sequence[Certificate]) -> CertificateStatus:
         """That of a certificate, with those above it that are sent with it."""
-        from backup.credentials.certificate import name_text
+        from backup.credentials.certificate import first_to_end, name_text
 
-        first = min(above, key=lambda one: one.not_valid_after_utc, default=None)
+        first = first_to_end(above)
         return cls(
             found.not_valid_before_utc,
             found.not_valid_after_utc,

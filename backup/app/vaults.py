@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
+from backup.app.token_note import note_token
 from backup.config import (
     Config,
     IdentitySettings,
@@ -21,6 +23,7 @@ from backup.protocols import Clock, CredentialSource, Vault
 from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, RateLimit, RateLimits, Timetable, Window
 
 if TYPE_CHECKING:
+    from backup.credentials.identity import Identity
     from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
     from backup.vault.s3_requests import BucketRequests
@@ -158,7 +161,7 @@ def credential_source(
         )
     if role is None:
         raise ConfigError(f"{config.path}: vault {settings.name} needs a role_arn, as there is an [identity]")
-    return roles_anywhere(anywhere, role, lambda: identity_files(config), clock)
+    return roles_anywhere(anywhere, role, lambda: identity_files(config), clock, partial(note_token, config))
 
 
 def roles_anywhere(
@@ -166,8 +169,12 @@ def roles_anywhere(
     role: str,
     files: Callable[[], IdentityFiles],
     clock: Clock,
+    loaded: Callable[[Identity], None] = lambda _: None,
 ) -> RolesAnywhere:
-    """Credentials for a role; `files` says anew for each renewal where the identity is."""
+    """Credentials for a role; `files` says anew for each renewal where the identity is.
+
+    `loaded` is told of each identity that was loaded.
+    """
     from backup.credentials.identity import load_identity
     from backup.credentials.options import RolesAnywhereOptions
     from backup.credentials.rolesanywhere import RolesAnywhere
@@ -181,7 +188,13 @@ def roles_anywhere(
         session_duration=anywhere.session_duration,
         role_session_name=anywhere.role_session_name,
     )
-    return RolesAnywhere(options, load=lambda: load_identity(files()), clock=clock)
+
+    def load() -> Identity:
+        identity = load_identity(files())
+        loaded(identity)
+        return identity
+
+    return RolesAnywhere(options, load=load, clock=clock)
 
 
 def identity_files(config: Config) -> IdentityFiles:

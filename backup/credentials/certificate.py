@@ -76,6 +76,14 @@ def certificate_facts(
     )
 
 
+def first_to_end(several: Sequence[x509.Certificate]) -> x509.Certificate | None:
+    """The certificate that ends first; of several of one name the one that lasts longest counts."""
+    longest: dict[x509.Name, x509.Certificate] = {}
+    for one in sorted(several, key=lambda each: each.not_valid_after_utc):
+        longest[one.subject] = one
+    return min(longest.values(), key=lambda each: each.not_valid_after_utc, default=None)
+
+
 def name_text(name: x509.Name) -> str:
     """A name in its certificate's own order, such as `O=Example, CN=host`."""
     return ", ".join(

@@ -147,6 +147,16 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
         [(CRITICAL, Topic.UNKNOWN), (WARNING, Topic.UNKNOWN)],
     ),
     ("money is not known", {"unknown": [Unknown("money", "prices.toml: no")]}, [(WARNING, Topic.COST)]),
+    (
+        "a vault is not there, and a run says so",
+        {"vaults": [vault(is_away=True)], "ended": [run(outcome=Outcome.FAILED)]},
+        [(WARNING, Topic.RUN)],
+    ),
+    (
+        "a vault is not there, and a check found damage before",
+        {"vaults": [vault(is_away=True)], "ended": [run(RunKind.CHECK, Outcome.FAILED, job=None)]},
+        [(CRITICAL, Topic.RUN), (WARNING, Topic.AWAY)],
+    ),
     ("a vault is not there", {"vaults": [vault(is_away=True)]}, [(WARNING, Topic.AWAY)]),
     *(
         (f"the chain ends in {left}", {"certificate": chained(left)}, expected)
@@ -243,6 +253,27 @@ def test_an_overdue_job_says_if_a_backup_of_it_runs() -> None:
     for running, told in (([], False), ([at_it], True), ([replace(at_it, is_dead=True)], False)):
         (one,) = concerns_of(status(jobs=[LATE], running=running))
         assert ("a backup of it runs since" in one.text) is told
+
+
+def test_each_that_is_overdue_is_a_state_of_its_own_and_says_if_it_is_paused() -> None:
+    """A check and a prune of one vault are told of apart, and so is the end of each."""
+    two = [late(TaskKind.CHECK), replace(late(TaskKind.PRUNE), paused_until=NOW + HOUR)]
+    check, prune = concerns_of(status(scheduled=two))
+    assert check.about != prune.about
+    assert "paused" not in check.text
+    assert "; it is paused until " in prune.text
+    first, second = concerns_of(status(scheduled=[failed(TaskKind.CHECK), failed(TaskKind.PRUNE)]))
+    assert first.about != second.about
+
+
+def test_a_failure_of_one_hides_none_of_another() -> None:
+    """Neither of another kind nor of another name."""
+    ended = [run(RunKind.PRUNE, Outcome.FAILED, job=None), run(RunKind.CHECK, Outcome.FAILED, job=None)]
+    found = concerns_of(status(ended=ended, scheduled=[failed(TaskKind.DRILL)], jobs=[job(failed_at=NOW)]))
+    assert len([one for one in found if one.topic is Topic.RUN]) == 4
+    texts = " ".join(one.text for one in found)
+    assert "backup of job main failed" in texts
+    assert "drill weekly failed" in texts
 
 
 def test_archives_that_are_lost_are_counted_and_the_command_can_be_given() -> None:

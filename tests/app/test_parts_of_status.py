@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,15 @@ from backup.app.concerns import concerns_of
 from backup.app.opened import opened
 from backup.app.status import read_status
 from backup.app.status_parts import Level, Status, Topic
+from backup.app.token_note import note_token
 from backup.config import Config, load_config
+from backup.credentials.certificate import first_to_end
+from backup.credentials.identity import load_identity
+from backup.credentials.places import IdentityFiles
 from backup.errors import ConfigError, InventoryDamagedError
+from backup.pki.authority import Authority, create_ca
+from backup.pki.keys import KeyType
+from backup.pki.subjects import Subject
 from backup.web.views.certificate import certificate_of
 from backup.web.views.overview import overview
 from tests.support.doubles import START, ManualClock
@@ -184,6 +191,11 @@ def test_what_was_told_is_not_told_again_when_the_status_fails(
     assert told.titles()[0] != told.titles()[1]
 
 
+def named(folder: str, name: str, now: datetime, days: int) -> Authority:
+    """An authority of that name."""
+    return create_ca(folder, Subject(name), key_type=KeyType.P_256, days=days, passphrase=None, now=now)
+
+
 @pytest.mark.parametrize(
     ("days", "level"), [(30, None), (10, Level.WARNING), (2, Level.CRITICAL), (-1, Level.CRITICAL)]
 )
@@ -193,7 +205,7 @@ def test_a_chain_that_ends_is_told(
 ) -> None:
     """D9: whatever is above the certificate, and ends first; no server below it gets in then."""
     now, before = server.clock.now(), server.config.read_text()
-    above = [authority_in(str(tmp_path / f"{life}"), now, days=life) for life in (400, days + 100)]
+    above = [named(f"{tmp_path}/{life}", f"CA of {life} days", now, life) for life in (400, days + 100)]
     issued = issue_in(above[0], str(tmp_path / "id"), now=now, days=300)
     chain = b"".join(Path(one.certificate_path).read_bytes() for one in above)
     (tmp_path / "chain.pem").write_bytes(chain)
@@ -212,11 +224,54 @@ def test_a_chain_that_ends_is_told(
         assert abs(found.certificate.issuer_ends - (now + (100 + days) * DAY)) < DAY
         told = [one for one in found.concerns if one.topic is Topic.CERTIFICATE]
         assert [one.level for one in told] == ([level] if level else [])
-        assert all("above this server's, of" in one.text and "Backup CA" in one.text for one in told)
+        assert all(f"above this server's, of CN=CA of {days + 100} days" in one.text for one in told)
         if is_in_its_file:
             assert certificate_of(config) == found.certificate, "the page says the same"
     finally:
         server.config.write_text(before)
+
+
+def test_an_older_certificate_of_the_same_name_in_the_chain_alarms_nobody(
+    server: Server, tmp_path: Path
+) -> None:
+    """Both are there while a new one is rolled out: the one that lasts longer lets servers in."""
+    now = server.clock.now()
+    old, new = (authority_in(str(tmp_path / f"{days}"), now, days=days) for days in (5, 500))
+    assert first_to_end([new.certificate, old.certificate]) == new.certificate
+    assert first_to_end([old.certificate]) == old.certificate
+    assert first_to_end([]) is None
+
+
+def test_a_certificate_on_a_token_is_known_once_it_was_used(server: Server, tmp_path: Path) -> None:
+    """No token is touched by a status: what was loaded from one is remembered."""
+    now, before = server.clock.now(), server.config.read_text()
+    issued = issue_in(authority_in(str(tmp_path / "ca"), now), str(tmp_path / "id"), now=now, days=10)
+    used = load_identity(IdentityFiles(issued.certificate_path, issued.key_path))
+    text = '[identity]\ncertificate = "pkcs11:token=one;object=cert"\nprivate_key = "pkcs11:token=one"\n'
+    server.config.write_text(before.partition("[identity]")[0] + text)
+    try:
+        config = config_of(server)
+        note_token(load_config_with(server, before), used)
+        assert read_status(config, now).certificate is None, "it was a file then"
+        note_token(config, used)
+        found = read_status(config, now + 5 * DAY)
+        assert found.certificate is not None
+        assert found.certificate.not_after == used.certificate.not_valid_after_utc
+        assert [one.topic for one in found.concerns if one.topic is Topic.CERTIFICATE] == []
+        later = read_status(config, now + 8.5 * DAY)
+        assert [one.level for one in later.concerns if one.topic is Topic.CERTIFICATE] == [Level.WARNING]
+        server.config.write_text(server.config.read_text().replace("object=cert", "object=other"))
+        assert read_status(config_of(server), now).certificate is None, "another certificate"
+    finally:
+        server.config.write_text(before)
+
+
+def load_config_with(server: Server, text: str) -> Config:
+    """The config that this text is."""
+    path = server.folder / "other.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return load_config(str(path))
 
 
 def test_a_vault_that_is_gone_is_seen_before_a_backup_tries(tmp_path: Path) -> None:

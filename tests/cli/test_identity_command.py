@@ -36,6 +36,21 @@ def test_show_a_good_identity(config: Path) -> None:
     assert "key          EC secp256r1" in text
 
 
+def test_a_chain_that_ends_is_shown(config: Path, tmp_path: Path) -> None:
+    """From then on AWS lets no server below it in, however long its own certificate lives."""
+    made = run("ca", "create", "--dir", tmp_path / "above", "--name", "Company", "--days", "30")
+    assert made.exit_code == 0
+    (root,) = (path for path in (tmp_path / "above").glob("*.pem"))
+    with open(tmp_path / "out" / "web1.pem", "ab") as file:
+        file.write(root.read_bytes())
+    document = run_json("--config", config, "identity", "show", now=NOW + timedelta(days=26))
+    assert ["CN=Company expires in" in one for one in document["warnings"]] == [True]
+    later = NOW + timedelta(days=40)
+    document = run_json("--config", config, "identity", "show", now=later, exit_code=13)
+    assert document["usable"] is False
+    assert "the certificate above it, of CN=Company, has expired" in document["warnings"]
+
+
 def test_an_expired_identity_is_shown_with_exit_code_13(config: Path) -> None:
     later = NOW + timedelta(days=91)
     document = run_json("--config", config, "identity", "show", now=later, exit_code=13)

@@ -36,6 +36,7 @@ def identity() -> None:
 @pass_cli
 def show(cli: Cli, ca_file: str | None, warn_days: int | None) -> int:
     """Show the certificate and how long it is valid, and try its key; exit code 13 if AWS would refuse it."""
+    from backup.credentials.certificate import first_to_end, name_text
     from backup.credentials.chain import chain_problem
     from backup.credentials.identity import (
         check_validity,
@@ -63,8 +64,11 @@ def show(cli: Cli, ca_file: str | None, warn_days: int | None) -> int:
     )
     if problem is not None:
         refusals.append(f"the chain does not lead to {ca_file}: {problem}")
-    soon = expiry_warning(loaded.certificate, now, warn_days)
-    warnings = [text for text in (soon, permissions_warning(files.private_key)) if text]
+    soon, above = expiry_warning(loaded.certificate, now, warn_days), first_to_end(loaded.chain)
+    if above is not None and above.not_valid_after_utc < now:
+        refusals.append(f"the certificate above it, of {name_text(above.subject)}, has expired")
+    later = None if above is None else expiry_warning(above, now, warn_days)
+    warnings = [text for text in (soon, later, permissions_warning(files.private_key)) if text]
     chain = {} if ca_file is None else {"chain_leads_to_ca": problem is None}
     document = {
         **certificate_document(facts),
