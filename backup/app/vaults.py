@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING
 
-from backup.app.token_note import note_token
 from backup.config import (
     Config,
     IdentitySettings,
@@ -161,7 +159,13 @@ def credential_source(
         )
     if role is None:
         raise ConfigError(f"{config.path}: vault {settings.name} needs a role_arn, as there is an [identity]")
-    return roles_anywhere(anywhere, role, lambda: identity_files(config), clock, partial(note_token, config))
+
+    def loaded(identity: Identity) -> None:
+        from backup.app.token_note import note_token
+
+        note_token(config, identity)
+
+    return roles_anywhere(anywhere, role, lambda: identity_files(config), clock, loaded)
 
 
 def roles_anywhere(

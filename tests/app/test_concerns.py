@@ -120,6 +120,11 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
         {"losses": {"cold": 1}, "ended": [run(RunKind.CHECK, Outcome.FAILED, job=None, found_damage=False)]},
         [(CRITICAL, Topic.VAULT), (WARNING, Topic.RUN)],
     ),
+    (
+        "a drill found damage, and archives are lost: which ones, a check says",
+        {"losses": {"cold": 1}, "ended": [drilled()]},
+        [(CRITICAL, Topic.VAULT), (CRITICAL, Topic.RUN)],
+    ),
     ("a drill found damage", {"ended": [drilled()]}, [(CRITICAL, Topic.RUN)]),
     ("of a drill that has another name now", {"ended": [drilled(drill="old")]}, [(CRITICAL, Topic.RUN)]),
     (
@@ -364,6 +369,7 @@ def renewal(**more: Any) -> RenewalStatus:
         (4 * DAY, {}, None),
         (2.5 * DAY, {}, None),
         (2.3 * DAY, {}, "was to be renewed by ssh from ca by .*nothing tried to"),
+        (2.3 * DAY, {"failing_since": NOW - HOUR / 2, "error": "away"}, "it fails since .*: away"),
         (2.3 * DAY, {"files": True}, None),
         (1.7 * DAY, {"files": True}, "it wrote no new files"),
         (4 * DAY, {"failing_since": NOW - HOUR / 2, "error": "away"}, None),

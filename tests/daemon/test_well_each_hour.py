@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -19,7 +20,6 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from backup.app.status import status_in
 from backup.app.status_parts import Topic
@@ -27,14 +27,16 @@ from backup.app.tasks import KINDS, TaskKind, tasks_of
 from backup.config import Config, load_config
 from backup.inventory import archives, runs
 from backup.inventory import tasks as rows
+from backup.inventory.connections import Transaction
+from backup.inventory.database import Inventory, create_inventory
 from backup.inventory.driver import insert_row
-from backup.inventory.runs import Outcome
-from backup.inventory.snapshots import record_snapshot
+from backup.inventory.runs import JobRow, Outcome
+from backup.inventory.snapshots import Snapshot, record_snapshot
 from backup.inventory.times import micros
-from backup.model import PackKind
-from tests.daemon.test_year import Attempt, Event, Machine, able
-from tests.inventory.made_up import Ledger, fresh_ledger, snapshot
+from backup.model import JobName, PackKind, SnapshotId, VaultName
+from tests.daemon.machine import Attempt, Event, Machine, able
 from tests.support import campaigns
+from tests.support.backups import INVENTORY_ID
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LIVES = campaigns.share("NIGHTVAULT_TEST_WELL", 12)
@@ -128,7 +130,8 @@ def late_after(words: str, zone: str, good: datetime) -> datetime:
 class Life(Machine):
     """A machine whose daemon has one task, over an inventory that is written whenever somebody looks."""
 
-    ledger: Ledger = field(kw_only=True)
+    inventory: Inventory = field(kw_only=True)
+    job: JobRow = field(kw_only=True)
     config: Config = field(kw_only=True)
     words: str = field(kw_only=True)
     zone: str = field(kw_only=True)
@@ -157,7 +160,7 @@ class Life(Machine):
         if self.wrong_by:
             return
         self.looks += 1
-        with self.ledger.inventory.writing() as tx:
+        with self.inventory.writing() as tx:
             for number in range(self.written, len(self.attempts)):
                 if number < len(self.attempts) - 1 or self.run is None:
                     self._write(tx, self.attempts[number], self.stamps[number])
@@ -171,7 +174,7 @@ class Life(Machine):
         expected |= {Topic.RUN} if self.has_failed() else set()
         assert told == expected, f"at {now}: {[one.text for one in found.concerns]}"
 
-    def _write(self, tx: object, one: Attempt, began: datetime) -> None:
+    def _write(self, tx: Transaction, one: Attempt, began: datetime) -> None:
         """Record an attempt that has ended, as its real work would."""
         if one.ended is None or one.outcome == "cut":
             return
@@ -181,12 +184,11 @@ class Life(Machine):
         report["error" if one.outcome == "failed" else "findings"] = "away" if one.outcome == "failed" else []
         report |= {"compared": {}, "read": None, "laws": None} if self.of.kind is TaskKind.CHECK else {}
         report |= {"drill": "drill", "grade": "read back"} if self.of.kind is TaskKind.DRILL else {}
-        row = self.ledger.job if job else None
-        runs.record_attempt(tx, kind, row, Outcome(one.outcome), report, began, began)  # type: ignore[arg-type]
+        row = self.job if job else None
+        runs.record_attempt(tx, kind, row, Outcome(one.outcome), report, began, began)
         if self.of.kind is TaskKind.BACKUP and one.outcome == "done":
             self.snapshots += 1
-            made = snapshot(self.ledger.job, self.snapshots + 1, f"{self.snapshots + 1:016x}")
-            record_snapshot(tx, replace(made, started_at=began, finished_at=began))  # type: ignore[arg-type]
+            record_snapshot(tx, snapshot(self.job, self.snapshots + 1, began))
 
     def ended(self) -> list[tuple[Attempt, datetime]]:
         """The attempts that have an end, with the time at which they began by the machine's clock."""
@@ -255,32 +257,56 @@ def config_in(folder: str, kind: TaskKind, words: str, zone: str) -> Config:
     return load_config(str(path))
 
 
-def something_is_stored(ledger: Ledger, kind: TaskKind) -> None:
-    """Store an archive, and a snapshot for what goes by them."""
-    with ledger.inventory.writing() as tx:
-        domain = archives.get_or_create_domain(tx, b"d" * 16, ledger.job.vault, b"r" * 16, BEGIN)
+def snapshot(job: JobRow, number: int, at: datetime) -> Snapshot:
+    """A snapshot of that number and time."""
+    named = SnapshotId(f"{number:016x}")
+    return Snapshot(named, job.name, job.number, number, None, at, at, "host", (b"/s",), (), files=3, bytes=9)
+
+
+def stored(inventory: Inventory, kind: TaskKind) -> JobRow:
+    """A job of which an archive is stored, and a snapshot for what goes by them."""
+    at = BEGIN - DAY
+    with inventory.writing() as tx:
+        vault = archives.get_or_create_vault(tx, VaultName("v"))
+        job = runs.get_or_create_job(tx, JobName("job"), vault, b"j" * 16)
+        domain = archives.get_or_create_domain(tx, b"d" * 16, vault, b"r" * 16, BEGIN)
         values = {"kind": PackKind.DATA.value, "state": archives.ArchiveState.STORED, "pack_id": b"p" * 16}
         empty = {"header": b"", "size": 1, "tree_hash": b"", "archive_id": "a"}
-        at = micros(BEGIN - DAY)
-        insert_row(tx, "archives", domain=domain, **values, **empty, submitted_at=at, stored_at=at)
+        times = {"submitted_at": micros(at), "stored_at": micros(at)}
+        insert_row(tx, "archives", domain=domain, **values, **empty, **times)
         if kind is TaskKind.FORGET:
-            runs.record_attempt(
-                tx, runs.RunKind.BACKUP, ledger.job, Outcome.DONE, {}, BEGIN - DAY, BEGIN - DAY
-            )
-            record_snapshot(tx, replace(snapshot(ledger.job, 1, "1" * 16), started_at=BEGIN - DAY))
+            runs.record_attempt(tx, runs.RunKind.BACKUP, job, Outcome.DONE, {}, at, at)
+            record_snapshot(tx, snapshot(job, 1, at))
+    return job
 
 
 def live(kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]) -> Life:
+    """What comes of it."""
     lasts = SCHEDULES[words][1]
-    with tempfile.TemporaryDirectory() as folder, fresh_ledger() as ledger:
+    with tempfile.TemporaryDirectory() as folder:
         config = config_in(folder, kind, words, zone)
         (of,) = [one for one in tasks_of(config) if one.kind is kind and one.timing.schedule is not None]
         assert of.timing.schedule is not None
         zone = of.timing.schedule.timezone  # only jobs have one of their own
-        something_is_stored(ledger, kind)
-        happens = placed(drawn, lasts)
-        life = Life(of, happens, BEGIN, ledger=ledger, config=config, words=words, zone=zone)
-        life.live(BEGIN + lasts)
+        inventory = create_inventory(
+            f"sqlite:///{folder}/i.sqlite",
+            inventory_id=INVENTORY_ID,
+            signer_public=b"s" * 32,
+            now=BEGIN,
+            lock_directory=folder,
+        )
+        with closing(inventory):
+            life = Life(
+                of,
+                placed(drawn, lasts),
+                BEGIN,
+                inventory=inventory,
+                job=stored(inventory, kind),
+                config=config,
+                words=words,
+                zone=zone,
+            )
+            life.live(BEGIN + lasts)
     return life
 
 
