@@ -118,7 +118,7 @@ def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone:
 
     `number` is the job's.
     """
-    if gone.kind != EntryKind.DIRECTORY or is_left_out(job, path):
+    if gone.kind != EntryKind.DIRECTORY:
         return []
     found = [path] if gone.is_mount else mounts.mount_points_below(tx, job=number, path=path)
     return [one for one in found if is_missed(tx, job, number, one)]

@@ -426,6 +426,17 @@ class TestASourceBelowASymlink:
         (source / "nas" / "www" / "000").unlink()
         assert site.backup().files == 29
 
+    def test_nowhere_while_a_part_of_it_is_named_by_its_real_path(
+        self, led: Site, source: Path, tmp_path: Path
+    ) -> None:
+        """The way to that part leads through what is kept, of which the scan finds nothing else."""
+        fill(source / "nas" / "www" / "part", 3)
+        site = led.with_job(sources=[*map(os.fsdecode, led.job.sources), source / "nas" / "www" / "part"])
+        site.backup()
+        (tmp_path / "srv").unlink()
+        report = site.backup()
+        assert (report.outcome, report.files, report.shrunk) == (Outcome.PARTIAL, 36, ())
+
     def test_before_its_real_path_was_recorded(self, led: Site, source: Path, tmp_path: Path) -> None:
         with led.inventory.writing() as tx:
             tx.exec_driver_sql("UPDATE snapshots SET roots = NULL")

@@ -393,6 +393,34 @@ class TestOfANamedSourceThatPatternsSeemToLeaveOut:
             assert entry_at(tx, 1, os.fsencode(source / "media" / "disk" / "file"), 2) is None
 
 
+@pytest.mark.parametrize("becomes", ["nothing", "symlink"])
+def test_a_mount_point_that_held_nothing_is_not_missed(
+    site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    (source / "disk").mkdir(parents=True)
+    (source / "disk" / "file").touch()
+    mount = Mount(source / "disk", monkeypatch)
+    site.backup()
+    (source / "disk" / "file").unlink()
+    replace(site, job=replace(site.job, may_shrink=True)).backup()
+    mount.unmount()
+    if becomes == "symlink":
+        (source / "disk").rmdir()
+        (source / "disk").symlink_to("elsewhere")
+    report = site.backup()
+    assert (report.outcome, report.warnings) == (Outcome.DONE, ())
+
+
+def test_a_mount_point_that_is_a_symlink_now_is_told_once(site: Site, source: Path, mount: Mount) -> None:
+    site.backup()
+    mount.unmount()
+    (source / "disk").rmdir()
+    (source / "disk").symlink_to("elsewhere")
+    report = site.backup()
+    assert [one.path for one in report.problems] == [os.fsencode(source / "disk")]
+    assert report.warnings == ()
+
+
 def test_a_source_that_is_a_symlink_is_told(site: Site, source: Path, tmp_path: Path) -> None:
     """Its data was moved to a larger disk."""
     (source / "file").write_text("x")
