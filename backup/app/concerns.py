@@ -41,6 +41,8 @@ from backup.model import JobName
 from backup.wording import counted, size
 
 SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
+OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})
+"""The parts of a status without which nobody knows what is overdue."""
 _SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
 
 
@@ -67,7 +69,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_strangers(status),
         *_shrunk(status),
     ]
-    return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
+    return sorted(found, key=_urgency)
 
 
 def overdue(status: Status) -> Iterator[Concern]:
@@ -95,6 +97,16 @@ def _at_it(job: JobStatus, status: Status) -> str:
         if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
             return f"; a backup of it runs since {_shown(run.started_at)}"
     return ""
+
+
+def late_or_unknown(status: Status) -> list[Concern]:
+    """What is overdue, and what keeps it from being known; the critical first."""
+    unknown = (one for one in _unknown(status) if one.about in OF_DATES)
+    return sorted([*overdue(status), *unknown], key=_urgency)
+
+
+def _urgency(one: Concern) -> bool:
+    return one.level is not Level.CRITICAL
 
 
 def _unknown(status: Status) -> Iterator[Concern]:

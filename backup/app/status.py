@@ -121,7 +121,7 @@ def read_status(config: Config, now: datetime) -> Status:
         if any(task.key not in known for task in scheduled_tasks(config)):
             from backup.app.task_book import note_tasks
 
-            with suppress(NightvaultError), inventory.writing() as tx:
+            with suppress(NightvaultError), inventory.writing(waits=False) as tx:  # the next look may note it
                 note_tasks(tx, config, min(known_since(tx, config), now))
     return found
 

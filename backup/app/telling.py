@@ -95,8 +95,8 @@ def make_messages(
 ) -> None:
     """Make messages of runs that ended, of `unrecorded` if no run tells of it, and of what will fail.
 
-    With `status` also of the jobs that are overdue in it, or of these alone. Errors are logged, but not that
-    there is no inventory: whatever needed it has said so.
+    With `status` also of what is overdue in it, or only of that and of what cannot be found out. Errors are
+    logged, but not that there is no inventory: whatever needed it has said so.
     """
     try:
         with closing(opened(config)) as inventory:
@@ -134,7 +134,7 @@ def _of_concerns(
     from backup.app.status_parts import Topic
 
     found = status or read_status(config, clock.now())
-    wanted = frozenset() if only_overdue else WARNED_OF
+    wanted = frozenset({Topic.UNKNOWN}) if only_overdue else WARNED_OF
     if status is not None:
         wanted |= {Topic.OVERDUE}
     with inventory.writing() as tx:

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -74,6 +74,17 @@ class Transaction:
         return self._link.core()
 
 
+@contextmanager
+def _without_patience(connection: sqlite3.Connection) -> Iterator[None]:
+    """In it a lock of another process is an error at once."""
+    ((patience,),) = connection.execute("PRAGMA busy_timeout")
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(patience)}")
+
+
 class Connections:
     """The connections to one file: opened when they are needed, a few kept for later. For any thread."""
 
@@ -86,12 +97,16 @@ class Connections:
         self._generation = 0
 
     @contextmanager
-    def transaction(self, *, writes: bool = False) -> Iterator[Transaction]:
-        """A transaction that is committed at the end, or rolled back by an exception."""
+    def transaction(self, *, writes: bool = False, waits: bool = True) -> Iterator[Transaction]:
+        """A transaction that is committed at the end, or rolled back by an exception.
+
+        With `waits` False it does not begin where another process writes just now.
+        """
         link = self._take()
         is_sound = False
         try:
-            self.begin(link.connection, writes=writes)
+            with nullcontext() if waits else _without_patience(link.connection):
+                self.begin(link.connection, writes=writes)
             try:
                 yield Transaction(link)
                 self.commit(link.connection)

@@ -73,9 +73,12 @@ class Inventory(Struct, frozen=True):
         return self.ancestors[0] if self.ancestors else None
 
     @contextmanager
-    def writing(self) -> Iterator[Transaction]:
-        """A transaction that is committed at the end, or rolled back by an exception."""
-        with our_errors(self.connections.path), self.connections.transaction(writes=True) as tx:
+    def writing(self, *, waits: bool = True) -> Iterator[Transaction]:
+        """A transaction that is committed at the end, or rolled back by an exception.
+
+        With `waits` False it is a `LockedError` at once that another process writes just now.
+        """
+        with our_errors(self.connections.path), self.connections.transaction(writes=True, waits=waits) as tx:
             self.require_same_file()
             self.fence.require(tx)
             yield tx

@@ -5,6 +5,7 @@ The case that was: a table of prices with a mistake took away the status, the me
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from backup.app import status as status_module
-from backup.app.concerns import concerns_of
+from backup.app.concerns import concerns_of, late_or_unknown, overdue
 from backup.app.opened import opened
 from backup.app.status import read_status
 from backup.app.status_parts import Level, Status, Topic
@@ -24,6 +25,7 @@ from backup.credentials.certificate import first_to_end
 from backup.credentials.identity import load_identity
 from backup.credentials.places import IdentityFiles
 from backup.errors import ConfigError, InventoryDamagedError
+from backup.inventory.tasks import all_tasks
 from backup.pki.authority import Authority, create_ca
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
@@ -119,6 +121,59 @@ def test_each_part_that_breaks_leaves_the_others(
     assert concerns_of(found) == found.concerns
 
 
+@pytest.mark.parametrize(("what", "where"), [(what, where) for what, where, _ in PARTS])
+def test_what_is_overdue_is_told_or_that_nobody_knows(
+    server: Server, what: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--overdue` is all that a timer or cron asks: a part that breaks is no "nothing is overdue"."""
+    config, now = config_of(server), server.clock.now() + 60 * DAY
+    late = {one.text for one in overdue(read_status(config, now))}
+    assert len(late) == 2
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(where, broken)
+    found = read_status(config, now)
+    told = late_or_unknown(found)
+    assert {one.text for one in told} >= late or what in [one.about for one in told]
+    assert told == sorted(told, key=lambda one: one.level is not Level.CRITICAL)
+    assert {one.text for one in told} <= {one.text for one in found.concerns}
+
+
+def test_nothing_is_overdue_only_where_that_is_known(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise ConfigError("it is wrong")
+
+    told.later(60 * DAY)
+    monkeypatch.setattr("backup.app.status.has_timer", broken)
+    document = told.server.json("status", "--overdue", exit_code=1)
+    assert document["concerns"][0]["text"].startswith("jobs: not known, because ")
+    assert told.server.run("status", "--overdue", "--nagios").exit_code == 2
+    told.server.run("status", "--overdue", "--notify")
+    assert sorted(told.kinds()) == ["overdue", "warning"]
+
+
+def test_a_status_waits_for_nobody_who_writes(server: Server) -> None:
+    """A job that is seen for the first time is noted at the next look, then."""
+    before = server.config.read_text()
+    new = f'\n[[job]]\nname = "new"\nvault = "cold"\nschedule = "daily"\nsources = ["{server.source}"]\n'
+    server.config.write_text(before + new)
+    with closing(opened(config_of(server))) as inventory:
+        try:
+            with inventory.writing():
+                began = time.monotonic()
+                assert len(read_status(config_of(server), server.clock.now()).jobs) == 2
+                assert time.monotonic() - began < 10
+            with inventory.reading() as tx:
+                assert ("backup", "new") not in all_tasks(tx)
+            read_status(config_of(server), server.clock.now())
+            with inventory.reading() as tx:
+                assert ("backup", "new") in all_tasks(tx)
+        finally:
+            server.config.write_text(before)
+
+
 def test_every_part_is_broken_here() -> None:
     """A part that is added and not named above fails this."""
     source = Path(status_module.__file__).read_text()
@@ -142,6 +197,7 @@ def test_an_inventory_that_is_damaged_is_no_part(server: Server, monkeypatch: py
 @pytest.fixture
 def told(tmp_path: Path) -> Iterator[Told]:
     with telling_server(tmp_path, ManualClock()) as made:
+        made.configure("[[job]]", f"{DRILL}\n[[job]]\nretention = {{ keep_last = 5 }}")
         made.server.backup()
         made.hook.taken.clear()
         yield made
@@ -165,6 +221,8 @@ def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
     server.run("status", "--overdue", "--notify")
     assert told.kinds() == ["overdue"]
     server.backup()
+    for words in ("drill run", "prune", "compact", "check --read-data 100%", "forget main"):
+        server.done(*words.split())
     assert "nightvault_overdue_timestamp_seconds" in (server.folder / "nightvault.prom").read_text()
     assert told.kinds() == ["overdue", "recovered", "warning"]
     config = config_of(server)

@@ -62,7 +62,7 @@ def status(
 
 
 def _read(cli: Cli, *, only_overdue: bool) -> Status:
-    from backup.app.concerns import overdue
+    from backup.app.concerns import late_or_unknown
     from backup.app.status import read_status
     from backup.cli.support.live_tasks import with_tasks
 
@@ -71,7 +71,7 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
         return with_tasks(found, cli.config().state_dir, cli.clock)
     late = [one for one in found.jobs if one.is_overdue]
     others = [one for one in found.scheduled if one.is_overdue]
-    return replace(found, jobs=late, scheduled=others, concerns=list(overdue(found)))
+    return replace(found, jobs=late, scheduled=others, concerns=late_or_unknown(found))
 
 
 def _notify(cli: Cli, *, only_overdue: bool) -> None:
