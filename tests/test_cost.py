@@ -120,6 +120,8 @@ def test_figures_of_the_users_own_go_before() -> None:
     ("old", "new", "says"),
     [
         ("0.0045", "-1", "below 0"),
+        *(("0.0045", text, "no number up to 1,000,000") for text in ("nan", "inf", "1e400", "1000001")),
+        ("0.0045", "'sNaN'", "no number up to 1,000,000"),
         ("glacier/storage", "glacier/stowage", "names no figure of a price"),
         ("extends = true", "extends = true\ncurrency = 'EUR'", "currency"),
     ],
@@ -231,6 +233,7 @@ def test_more_never_costs_less(size: int, requests: int, more: int, one: Price, 
     [
         ('currency = "USD"\n', "", "currency"),
         ("egress = 0.09", "egress = -0.09", "below 0"),
+        ("egress = 0.09", "egress = inf", "no number up to 1,000,000"),
         ("egress = 0.09", 'egress = "much"', "egress"),
         ("egress = 0.09", "egrets = 0.09", "egrets"),
         ("date = 2025-07-04", "date = July", "no table of prices"),

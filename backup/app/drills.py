@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from backup.app.checks import check_context, quote_sample
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
-from backup.app.prices import Quote, price_table
+from backup.app.prices import Quote, currency_of
 from backup.app.restore_contexts import restore_context
 from backup.app.run_context import attempt
 from backup.app.state import State
@@ -22,13 +22,13 @@ from backup.driller.context import DrillContext
 from backup.driller.report import GRADES, DrillReport
 from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
-from backup.errors import as_stopped
+from backup.errors import ConfigError, as_stopped
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills
 from backup.inventory.database import Inventory
 from backup.inventory.readings import Grade
 from backup.inventory.runs import RunKind
-from backup.model import Tier, VaultName
+from backup.model import Tier
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.transfer.retry import Reach
 
@@ -110,8 +110,8 @@ def drill_context(
         jobs=drill.jobs or None,
         sample=Sample(amount.files, amount.bytes),
         limit=drill.max_cost_per_month,
-        currency=price_table(config).currency,
-        price=_price(config, vault, check.vault.traits, check.tier),
+        currency=currency_of(config),
+        price=_price(config, drill, check.vault.traits, check.tier),
         check=check,
         restore=replace(restore, vault=check.vault),
         scratch=State(config.state_dir).drills,
@@ -119,15 +119,23 @@ def drill_context(
 
 
 def _price(
-    config: Config, vault: VaultName, traits: VaultTraits, tier: Tier
+    config: Config, drill: DrillSettings, traits: VaultTraits, tier: Tier
 ) -> Callable[[Sequence[Piece]], Decimal | None]:
-    """What reading pieces costs with a tier; None if nobody knows."""
-    settings = config.vault(vault)
+    """What reading pieces costs with a tier; None if nobody knows.
+
+    A mistake in the table of prices is an error only of a drill that has a limit.
+    """
+    settings = config.vault(config.vault_of_drill(drill))
 
     def price(pieces: Sequence[Piece]) -> Decimal | None:
         if settings.kind in FREE:
             return Decimal(0)
-        quotes = quote_sample(config, settings, traits, pieces)
+        try:
+            quotes = quote_sample(config, settings, traits, pieces)
+        except ConfigError:
+            if drill.max_cost_per_month is not None:
+                raise
+            return None
         bill = next((one.bill for one in quotes if one.tier is tier), None)
         return None if bill is None else bill.total
 

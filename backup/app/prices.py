@@ -58,6 +58,17 @@ def price_table(config: Config) -> PriceTable:
     return builtin_table() if text is None else _own_table(text, own_file(config))
 
 
+def currency_of(config: Config) -> str:
+    """The currency of amounts by the table in force; that of nightvault's own where nobody knows that one.
+
+    For what costs nothing, or was done already: it does not fail for a mistake in the user's table.
+    """
+    try:
+        return price_table(config).currency
+    except ConfigError:
+        return builtin_table().currency
+
+
 @lru_cache(maxsize=4)
 def _own_table(text: str, origin: str) -> PriceTable:
     """The table of such a file; a daemon asks for the same one again and again."""

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,6 +25,8 @@ LAST_RESORT = "us-east-1"
 PLAIN = ("storage", "overhead", "minimum_days", "upload", "download", "egress", "copy")
 OPTIONAL = ("complete", "index", "minimum_size")
 OF_A_TIER = ("gb", "requests", "hours")
+MOST: Final = 1_000_000
+"""No figure is larger: an amount of money must be one that can be counted with."""
 _WHOLE = ("overhead", "minimum_days", "index")
 _OF_THE_REGION = "egress"  # from a row of any kind
 _LIKE_S3 = {"glacier": ("s3:GLACIER", ("storage", "standard.gb"))}
@@ -227,11 +229,11 @@ def _rows(
         place = found.setdefault((row.region, row.kind), {})
         for name, value in row.values():
             if value is not None:
-                _not_below_zero(value, row.kind, row.region, origin)
+                _require_figure(value, row.kind, row.region, origin)
                 place[name] = Figure(name, value, source.text, source.date)
     for one in sets:
         region, kind, name = split_key(one.key)
-        _not_below_zero(one.value, kind, region, origin)
+        _require_figure(one.value, kind, region, origin)
         amount = int(one.value) if name in _WHOLE else one.value
         text = f"set by hand in {origin}"
         found.setdefault((region, kind), {})[name] = Figure(name, amount, text, one.date)
@@ -256,9 +258,14 @@ def figure_names() -> list[str]:
     return [*PLAIN, *OPTIONAL, *(f"{tier}.{name}" for tier in Tier for name in ("gb", "requests"))]
 
 
-def _not_below_zero(value: object, kind: str, region: str, origin: str) -> None:
-    if isinstance(value, Decimal) and value < 0:
-        raise ConfigError(f"{origin}: {kind} in {region} has a price below 0")
+def _require_figure(value: object, kind: str, region: str, origin: str) -> None:
+    """Refuse what is no amount: nan, infinity, less than nothing, more than anything costs. `ConfigError`."""
+    for one in value if isinstance(value, tuple) else (value,):
+        amount = Decimal(one)
+        if amount.is_finite() and amount < 0:
+            raise ConfigError(f"{origin}: {kind} in {region} has a price below 0")
+        if not (amount.is_finite() and amount <= MOST):
+            raise ConfigError(f"{origin}: {kind} in {region} has a figure that is no number up to {MOST:,}")
 
 
 def _must_be_whole(table: PriceTable) -> None:

@@ -114,6 +114,22 @@ def test_a_month_that_is_spent_is_no_failure_of_the_daemon(
     assert not isinstance(caught.value, MonthSpentError)
 
 
+def test_a_table_of_prices_with_a_mistake_stops_only_a_drill_with_a_limit(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_drills, "FREE", ())
+    server.backup()
+
+    def wrong(*_: Any) -> Any:
+        raise ConfigError("prices.toml is no table of prices")
+
+    monkeypatch.setattr(app_drills, "quote_sample", wrong)
+    assert work(server).report.outcome is Outcome.DONE
+    replace(server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
+    with pytest.raises(ConfigError, match="no table of prices"):
+        drill_once(config_of(server), "weekly", clock=server.clock, progress=Silent())
+
+
 def priced(monkeypatch: pytest.MonkeyPatch, total: str) -> list[str | None]:
     """The price of whatever is read, which may be changed."""
     price: list[str | None] = [total]

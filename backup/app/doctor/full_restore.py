@@ -11,7 +11,7 @@ from functools import partial
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import DoctorContext, Finding, FullRestore, warning
 from backup.app.opened import opened
-from backup.app.prices import Quote, kind_of, price_of, price_table, quotes
+from backup.app.prices import Quote, currency_of, kind_of, price_of, quotes
 from backup.app.restore_contexts import LinkOrigin, link_from, restore_context
 from backup.app.silence import Silent
 from backup.config import VaultSettings
@@ -67,7 +67,7 @@ def _estimate(context: DoctorContext, name: JobName) -> FullRestore:
             tier=chosen.tier,
             hours=chosen.hours if traits.waits else None,
             cost=_cost(settings, chosen),
-            currency=price_table(config).currency,
+            currency=currency_of(config),
             is_unverified=bool(chosen.unverified),
         )
 

@@ -41,7 +41,7 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     """
     from backup.app.compacting import run_compact
     from backup.app.opened import opened
-    from backup.app.prices import price_table
+    from backup.app.prices import currency_of
     from backup.app.pruning import prune_context
     from backup.cli.support.telling import telling
     from backup.inventory.runs import RunKind
@@ -53,7 +53,7 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
         context = prune_context(at, settings.name)
         report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
-    _show(cli, report, price_table(config).currency)
+    _show(cli, report, currency_of(config))
 
 
 def _show(cli: Cli, report: CompactReport, currency: str) -> None:

@@ -110,7 +110,7 @@ def _prune(
 ) -> None:
     """One prune by this server's inventory, shown; recorded and told unless it is only a plan."""
     from backup.app.opened import opened
-    from backup.app.prices import price_table
+    from backup.app.prices import currency_of
     from backup.app.pruning import Prune, prune_context
     from backup.cli.support.telling import telling
     from backup.inventory.runs import RunKind
@@ -125,7 +125,7 @@ def _prune(
             )
         work = Prune(config, context, most, only_plan=only_plan)
         report = _asking(cli, work, wait=wait)
-    show_prune(cli, report, price_table(config).currency)
+    show_prune(cli, report, currency_of(config))
 
 
 def _asking(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
