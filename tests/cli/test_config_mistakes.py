@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import run
 from tests.support.servers import Server
 
 NUL = "\\u0000"
@@ -180,3 +181,26 @@ def test_a_source_that_is_a_symlink(server: Server, tmp_path: Path) -> None:
     server.config.write_text(text.replace(f'["{server.source}"]', f'["{tmp_path}/way/"]'))
     for command in (("config", "check"), ("backup",)):
         assert f"source {tmp_path}/way/ is a symlink to {server.source}: only" in server.done(*command).stderr
+
+
+def test_what_is_missing_or_written_otherwise_than_meant_is_a_warning(tmp_path: Path) -> None:
+    """It was fine: an empty file, a region with a slip, a page that would refuse to start."""
+    path = tmp_path / "config.toml"
+
+    def warned(text: str) -> str:
+        path.write_text(f'[state]\ndir = "{tmp_path}/state"\n{text}')
+        done = run("--config", path, "config", "check")
+        assert done.exit_code == 0, done.stderr
+        return " ".join(done.stderr.split())
+
+    assert "no [[vault]]" in warned("")
+    assert "no [[job]]" in warned("")
+    disk = f'[[vault]]\nname = "disk"\nkind = "directory"\npath = "{tmp_path}/vault"\n'
+    job = f'[[job]]\nname = "etc"\nvault = "disk"\nsources = ["{tmp_path}"]\n'
+    assert "warning: there is no" not in warned(disk + job)
+    assert "folder of monitoring.metrics_file is not there" in warned(
+        f'{disk}[monitoring]\nmetrics_file = "{tmp_path}/nowhere/nightvault.prom"\n'
+    )
+    assert "others reach 0.0.0.0:80" in warned(f'{disk}[web]\nlisten = "0.0.0.0:80"\n')
+    cold = '[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "eu-centrall-1"\nvault = "v"\n'
+    assert "knows no region eu-centrall-1; did you mean eu-central-1?" in warned(cold)

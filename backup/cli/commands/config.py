@@ -117,6 +117,7 @@ def warnings_of(read: Config) -> Iterator[str]:
     for path in (identity.private_key, identity.passphrase_file) if identity else ():
         if path and _mode(path) & (stat.S_IRWXG | stat.S_IRWXO):
             yield f"{path} can be read by others: chmod 0600 it"
+    yield from _gaps(read)
     if identity and read.roles_anywhere is None:
         yield "roles_anywhere is missing: until it is there, no vault in AWS can be used"
     for vault in read.vaults:
@@ -129,6 +130,32 @@ def warnings_of(read: Config) -> Iterator[str]:
         yield from nested_state(read, job)
         yield from nested_vaults(read, job)
         yield from _warnings_of_commands(job)
+
+
+def _gaps(read: Config) -> Iterator[str]:
+    """Warnings about what is missing, or was written otherwise than meant."""
+    from backup.app.prices import builtin_table
+    from backup.cli.support.page_setup import page_settings
+    from backup.config.shapes import suggestion
+    from backup.errors import ConfigError
+
+    if not read.vaults:
+        yield "there is no [[vault]], so nothing can be stored"
+    if not read.jobs:
+        yield "there is no [[job]], so nothing is backed up"
+    regions = builtin_table().regions
+    for vault in read.vaults:
+        if vault.region is not None and vault.region not in regions and vault.endpoint is None:
+            meant = suggestion(vault.region, regions)
+            yield f"vault {vault.name}: this program knows no region {vault.region}{meant}"
+    place = os.path.dirname(read.monitoring.metrics_file or "")
+    if place and not os.path.isdir(place):
+        yield f"the folder of monitoring.metrics_file is not there: {place}"
+    if read.web is not None:
+        try:
+            page_settings(read, listen=None, behind_proxy=False)
+        except ConfigError as error:
+            yield f"{error}; {error.advice}"
 
 
 def _warnings_of_commands(job: JobSettings) -> Iterator[str]:
@@ -160,7 +187,8 @@ def _lines(read: Config) -> Iterator[str]:
     yield f"{read.path} is fine"
     yield f"state: {read.state_dir}"
     identity = read.identity
-    yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
+    if identity or any(vault.kind != "directory" for vault in read.vaults):
+        yield f"identity: {identity.certificate}" if identity else "identity: none, boto3's own credentials"
     yield f"recipients: {len(read.recipients) or 'none here, those that init was given or made'}"
     for vault in read.vaults:
         part_size = render.size(part_size_within(vault, read.limits.memory))
