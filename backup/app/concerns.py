@@ -19,10 +19,10 @@ cannot be found out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
-from backup.app.renewal_times import late_at, patience
+from backup.app.renewal_times import SOON, VERY_SOON, certificate_bounds, late_at, patience
 from backup.app.status_parts import (
     UNKNOWN,
     CertificateStatus,
@@ -40,7 +40,6 @@ from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName
 from backup.wording import counted, size
 
-SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})
 """The parts of a status without which nobody knows what is overdue."""
 _SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
@@ -69,7 +68,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_strangers(status),
         *_shrunk(status),
     ]
-    return sorted(found, key=_urgency)
+    return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
 
 
 def overdue(status: Status) -> Iterator[Concern]:
@@ -100,13 +99,9 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 
 def late_or_unknown(status: Status) -> list[Concern]:
-    """What is overdue, and what keeps it from being known; the critical first."""
-    unknown = (one for one in _unknown(status) if one.about in OF_DATES)
-    return sorted([*overdue(status), *unknown], key=_urgency)
-
-
-def _urgency(one: Concern) -> bool:
-    return one.level is not Level.CRITICAL
+    """Those of its concerns that say what is overdue, or what keeps that from being known."""
+    unknown = [one for one in status.concerns if one.topic is Topic.UNKNOWN and one.about in OF_DATES]
+    return [one for one in status.concerns if one.topic is Topic.OVERDUE or one in unknown]
 
 
 def _unknown(status: Status) -> Iterator[Concern]:
@@ -170,7 +165,8 @@ def _runs(status: Status) -> Iterator[Concern]:
             continue
         if run.drill is not None and run.drill not in status.drills and not _is_damage_yet(run, status):
             continue
-        yield Concern(_level(run), Topic.RUN, _told(run), _command(run), run.job)
+        level = Level.CRITICAL if run.found_damage else Level.WARNING
+        yield Concern(level, Topic.RUN, _told(run), _command(run), run.job)
 
 
 def _is_damage_yet(run: RunFacts, status: Status) -> bool:
@@ -199,10 +195,6 @@ def _attempts(status: Status) -> Iterator[Concern]:
 
 def _is_bad(run: RunFacts) -> bool:
     return run.outcome in {Outcome.FAILED, Outcome.PARTIAL}
-
-
-def _level(run: RunFacts) -> Level:
-    return Level.CRITICAL if run.found_damage else Level.WARNING
 
 
 def _told(run: RunFacts) -> str:
@@ -302,11 +294,6 @@ def certificate_level(certificate: CertificateStatus | None, now: datetime) -> L
     if left < alarm or now < certificate.not_before:
         return Level.CRITICAL
     return Level.WARNING if left < warn else None
-
-
-def certificate_bounds(life: timedelta) -> tuple[timedelta, timedelta]:
-    """The time left below which a certificate of this life is a warning, and below which it is critical."""
-    return min(SOON, life / 5), min(VERY_SOON, life / 10)
 
 
 def _clocks(status: Status) -> Iterator[Concern]:

@@ -1,4 +1,4 @@
-"""When a certificate is renewed, and tried again after a failure; pure.
+"""When a certificate is renewed, tried again after a failure, and told to end soon; pure.
 
 It is due after about half of its life: between 40 % and 50 %, by chance, so that servers whose certificates
 were made together do not come together. So a certificate of seven days outlives an authority that is away for
@@ -16,6 +16,7 @@ EARLIEST, LATEST = 0.4, 0.5
 LATE, LATE_FOR_OTHERS = 2 / 3, 3 / 4  # other programs renew at two thirds themselves
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=1)
 PATIENCE = timedelta(hours=1)
+SOON, VERY_SOON = timedelta(days=14), timedelta(days=3)
 
 
 class RenewalNote(Struct, frozen=True):
@@ -53,3 +54,8 @@ def late_at(not_before: datetime, not_after: datetime, *, by_others: bool = Fals
 def patience(not_before: datetime, not_after: datetime) -> timedelta:
     """How long renewals may fail before it is a concern; less for a certificate that lives for hours."""
     return min(PATIENCE, (not_after - not_before) / 24)
+
+
+def certificate_bounds(life: timedelta) -> tuple[timedelta, timedelta]:
+    """The time left below which a certificate of this life is a warning, and below which it is critical."""
+    return min(SOON, life / 5), min(VERY_SOON, life / 10)

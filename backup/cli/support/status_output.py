@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from backup.app.concerns import certificate_bounds
+from backup.app.renewal_times import certificate_bounds
 from backup.app.status_parts import (
     Concern,
     JobStatus,
