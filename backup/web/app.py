@@ -17,7 +17,7 @@ from backup.web.guard.bounds import BodyError, Bounds
 from backup.web.guard.faults import Faults
 from backup.web.guard.gate import Gate
 from backup.web.guard.headers import SafeHeaders
-from backup.web.guard.origins import Origins
+from backup.web.guard.origins import Origins, is_loopback
 from backup.web.machines import MACHINES
 from backup.web.pages.rendering import problem
 from backup.web.pages.routes import PAGES
@@ -31,7 +31,7 @@ def build(context: WebContext) -> Starlette:
         Middleware(SafeHeaders, has_tls=settings.has_tls),
         Middleware(Faults, problem=problem, statuses=((NotThereError, 404), (BadParameterError, 400))),
         Middleware(Bounds),
-        Middleware(Origins, hosts=known_hosts(context)),
+        Middleware(Origins, hosts=known_hosts(context), local=local_name(context)),
         Middleware(
             Gate,
             accounts=context.accounts,
@@ -59,6 +59,14 @@ def known_hosts(context: WebContext) -> frozenset[str]:
     if not settings.is_unix:
         names.add(settings.listen.rpartition(":")[0].strip("[]").lower())
     return frozenset(names - {"", "0.0.0.0", "::"})  # noqa: S104  these are not names, and nobody asks for them
+
+
+def local_name(context: WebContext) -> str:
+    """`localhost:PORT` of a page that listens on this machine alone, as `ssh -L` is used; else empty."""
+    settings = context.settings
+    host, _, port = settings.listen.rpartition(":")
+    is_local = not settings.is_unix and is_loopback(host.strip("[]"))
+    return f"localhost:{port}" if is_local and port != "80" else "localhost" if is_local else ""
 
 
 async def _refused(request: Request, error: Exception) -> Response:

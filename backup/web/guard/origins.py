@@ -24,10 +24,15 @@ KNOWN = SAFE | {"POST"}
 
 
 class Origins(Struct, frozen=True):
-    """A layer around the application. `hosts`: the names that are ours, in small letters, without ports."""
+    """A layer around the application. `hosts`: the names that are ours, in small letters, without ports.
+
+    `local` is `localhost` with the very port that it listens on, where it listens on this machine alone: an
+    attacker's name server has no say in that name, and another program's page has another port.
+    """
 
     app: ASGIApp
     hosts: frozenset[str]
+    local: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse with 421 another host, with 405 another method, with 403 another site's form."""
@@ -48,6 +53,8 @@ class Origins(Struct, frozen=True):
     def _is_ours(self, named: Sequence[str]) -> bool:
         if len(named) != 1:
             return False
+        if self.local and named[0].lower() == self.local:
+            return True
         host = host_of(named[0])
         return host is not None and (host in self.hosts or is_loopback(host))
 

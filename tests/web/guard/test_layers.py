@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from backup.config.web import WebSettings
 from backup.errors import NightvaultError, UsageError
+from backup.web.app import local_name
 from backup.web.guard.bounds import LARGEST_HEAD, LONGEST_BODY, LONGEST_TARGET, BodyError, Bounds, read_form
 from backup.web.guard.faults import Faults
 from backup.web.guard.headers import HEADERS, SafeHeaders
@@ -41,6 +44,27 @@ def origins(*headers: tuple[str, str], method: str = "GET", host: str = OURS) ->
 )  # fmt: skip
 def test_only_our_own_names(host: str, status: int) -> None:
     assert origins(host=host).status == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost:8484", 200), ("LOCALHOST:8484", 200), ("localhost:8485", 421), ("localhost", 421),
+     ("localhost.:8484", 421), ("localhost:08484", 421), ("xlocalhost:8484", 421)],
+)  # fmt: skip
+def test_localhost_with_the_very_port_is_this_machine(host: str, status: int) -> None:
+    below = Below()
+    layer = Origins(below, frozenset({OURS}), "localhost:8484")
+    assert ask(layer, below, headers=[("host", host)]).status == status
+
+
+@pytest.mark.parametrize(
+    ("listen", "name"),
+    [("127.0.0.1:8484", "localhost:8484"), ("[::1]:9", "localhost:9"), ("127.0.0.1:80", "localhost"),
+     ("10.0.0.1:8484", ""), ("0.0.0.0:8484", ""), ("unix:/run/page.sock", "")],
+)  # fmt: skip
+def test_only_a_page_of_this_machine_has_a_local_name(listen: str, name: str) -> None:
+    context = SimpleNamespace(settings=WebSettings(listen=listen))
+    assert local_name(context) == name  # type: ignore[arg-type]
 
 
 def test_one_host_and_no_more() -> None:
