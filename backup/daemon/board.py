@@ -269,9 +269,10 @@ class Board:
             self._unrecorded = None
 
     def retry_at(self, run: TaskRun) -> datetime | None:
-        """When a run that failed now would be tried again."""
-        now = self._clock.now()
-        return retry_at(run.task.timing, ended(self._lines[run.task.key].row, TaskState.FAILED, now), now)
+        """When a run that failed now is tried again, or comes anyway if that is sooner; None: not again."""
+        now, timing = self._clock.now(), run.task.timing
+        row = ended(self._lines[run.task.key].row, TaskState.FAILED, now)
+        return None if retry_at(timing, row, now) is None else due_at(timing, row, None, now)
 
     # What is asked for by a person.
 

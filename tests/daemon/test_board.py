@@ -171,6 +171,27 @@ def test_a_failed_run_is_told_and_ends_nothing(
     assert daemon.ran == ["hourly", "hourly"]
 
 
+@pytest.mark.parametrize("text", ["* * * * *", "*/5 * * * *", "0,40 * * * *", "every 2m", "daily at 02:30"])
+def test_what_is_said_of_the_next_attempt_is_true(text: str) -> None:
+    """A frequent schedule comes before the retry does."""
+    of = task(name="often", schedule=text, retry=(minutes(10), minutes(60)))
+    clock, ends = ManualClock(datetime(2026, 11, 24, 2, 0, tzinfo=UTC)), Ends()
+    daemon = Daemon([of], clock, watchers=[ends])
+    fails = raises(*[VaultError("away")] * 100)
+    began: list[datetime] = []
+
+    def act(run: TaskRun) -> str | None:
+        began.append(clock.now())
+        return fails(run)
+
+    daemon.act = act
+    go(daemon, 90)
+    said = [end.retry_at for _, end in ends.told if end is not None]
+    again = [(at, then) for at, then in zip(said, began[1:], strict=False) if at is not None]
+    assert again
+    assert [at for at, _ in again] == [then for _, then in again]
+
+
 def test_a_run_that_failed_is_tried_again_as_the_policy_says_and_counts_anew_the_next_night(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
