@@ -107,3 +107,13 @@ def test_a_word_is_a_command_of_its_own(words: list[str], said: str, monkeypatch
     assert CliRunner().invoke(main, ["restore", *words]).stdout == said
     assert "restore resume  Go on with it." in CliRunner().invoke(main, ["restore", "--help"]).stdout
     assert "restore resume [OPTIONS] NUMBER" in CliRunner().invoke(main, ["restore", "resume", "-h"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("list", "snapshots or ls"), ("extract", "restore"), ("snapshot", "snapshots")]
+)
+def test_what_other_programs_call_otherwise_is_named(name: str, meant: str) -> None:
+    """`list` is no `listing`, which asks a vault for hours."""
+    result = CliRunner().invoke(main, [name])
+    assert result.exit_code == 2
+    assert f"there is no command {name!r}; did you mean {meant}?" in result.stderr
