@@ -59,15 +59,16 @@ def attempt(
     except (LockedError, UsageError, MonthSpentError):
         raise
     except Exception as error:
-        from backup.inventory import attempts
+        from backup.inventory import attempts, drills
 
         with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
             row = None if job is None else runs.find_job(tx, job)
             known = job is None or row is not None
             if known and not attempts.tells_of_failure(tx, kind, report, job, after=before):
-                runs.record_attempt(
-                    tx, kind, row, runs.outcome_of(error), report | _why(error), began, clock.now()
-                )
+                outcome, told = runs.outcome_of(error), report | _why(error)
+                runs.record_attempt(tx, kind, row, outcome, told, began, clock.now())
+                if kind is RunKind.DRILL:
+                    drills.name_broken_drill(tx, runs.newest_number(tx), report)
         raise
     if kind in {RunKind.CHECK, RunKind.DRILL}:
         with suppress(NightvaultError):  # the next one does it

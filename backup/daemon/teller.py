@@ -114,8 +114,6 @@ def _unrecorded(run: TaskRun, end: TaskEnd) -> Run | None:
 
 def _about(task: Task) -> Mapping[str, object]:
     """The report's words of what the task is about."""
-    if task.of_job is not None:
-        return {}
     if task.kind is TaskKind.DRILL:
         return {"vault": task.vault, "drill": task.name, "grade": GRADES[Grade.READ_BACK]}
     return {"vault": task.vault, **(LISTS if task.kind is TaskKind.CHECK else {})}

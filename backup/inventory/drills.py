@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from sqlite3 import Row
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -72,6 +72,14 @@ def begin_drill(
     row = {"run": run.number, "name": name, "grade": grade.value, "vault": number, "plan": plan or None}
     insert_row(tx, "drills", **row)
     return run
+
+
+def name_broken_drill(tx: Transaction, run: int, report: Mapping[str, Any]) -> None:
+    """List a run that broke off among the drills of the name in its report; none if its vault is unknown."""
+    vault = value_of(tx, "SELECT number FROM vaults WHERE name = {m}", (report["vault"],))
+    if vault is not None:
+        grade = Grade.OPENED if report["grade"] == "opened" else Grade.READ_BACK
+        insert_row(tx, "drills", run=run, name=report["drill"], grade=grade.value, vault=vault, plan=None)
 
 
 def charge(tx: Transaction, run: int, month: int, cost: int) -> None:

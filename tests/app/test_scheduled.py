@@ -194,6 +194,10 @@ def test_nothing_is_overdue_where_nothing_is_stored(tmp_path: Path) -> None:
         made.later(60 * DAY)
         late = [one for one in concerns(made, Topic.OVERDUE) if not one.startswith("job main is")]
         assert late == []
+        found = read_status(config_of(made), made.server.clock.now())
+        assert found.unknown == []
+        assert {one.overdue_from for one in found.scheduled} == {None}
+        assert len(found.scheduled) == 4
 
 
 def test_an_error_that_nobody_expected_is_a_concern_too(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +273,9 @@ def test_a_drill_that_no_month_allows_is_told(
     told.hook.taken.clear()
     run(told, TaskKind.DRILL)
     assert told.titles() == ["drill rehearsal (read back) failed"]
+    (shown,) = told.server.json("drills")["drills"]
+    assert (shown["drill"], shown["outcome"], shown["grade"]) == ("rehearsal", "failed", "read back")
+    assert "in any month" in told.server.done("drills").stdout
     (text,) = concerns(told, Topic.RUN)
     assert "too little for anything of its sample, in any month" in text
 

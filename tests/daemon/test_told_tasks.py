@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from backup.app.clock import SystemClock
+from backup.app.opened import opened
 from backup.app.task_times import Timing
 from backup.app.tasks import KINDS, Task, TaskKind
 from backup.config import load_config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.daemon.teller import Teller
 from backup.errors import VaultError
+from backup.inventory.messages import told_states
 from backup.inventory.tasks import TaskState
 from backup.model import VaultName
 from tests.support.daemons import Figures
@@ -29,6 +32,14 @@ TITLES = {
     TaskKind.PRUNE: "prune of vault cold failed",
     TaskKind.CHECK: "check of vault cold failed",
     TaskKind.DRILL: "drill weekly (read back) failed",
+}
+STATES = {
+    TaskKind.BACKUP: "backup/main",
+    TaskKind.FORGET: "forget/main",
+    TaskKind.COMPACT: "compact/cold",
+    TaskKind.PRUNE: "prune/cold",
+    TaskKind.CHECK: "check-compared/cold",
+    TaskKind.DRILL: "drill-read-back/weekly",
 }
 NAMES = {TaskKind.BACKUP: "main", TaskKind.FORGET: "main", TaskKind.DRILL: "weekly"}
 
@@ -67,6 +78,8 @@ def test_what_left_no_run_is_told_under_the_name_that_its_run_would_have(told: T
     ended(told, kind)
     told.server.done("notify", "send")
     assert told.titles() == [TITLES[kind]]
+    with closing(opened(load_config(str(told.server.config)))) as inventory, inventory.reading() as tx:
+        assert STATES[kind] in told_states(tx)
 
 
 @pytest.mark.parametrize("kind", sorted(set(TaskKind) - set(RECORDED)))

@@ -10,6 +10,7 @@ from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
 from backup.app.source_warnings import linked_sources, nested_state, nested_vaults
 from backup.app.status_parts import UNKNOWN
+from backup.app.tasks import TaskKind
 
 UNREAD = timedelta(days=180)
 """How long an archive may lie before it is a finding that nothing of it was ever read back."""
@@ -67,12 +68,18 @@ def never_read(context: DoctorContext) -> Iterator[Finding]:
 
 
 def unchecked(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults without a good check for long; where the config says how long, the status tells it."""
+    """Vaults without a good check for long; where the config says how long, or when, the status tells it."""
     if context.status is None or context.config.monitoring.check_age is not None:
         return
+    scheduled = {one.name for one in context.status.scheduled if one.kind == TaskKind.CHECK}
     for vault in context.status.vaults:
         since = vault.checked_at or vault.stored_since
-        if vault.kind == UNKNOWN or since is None or context.now - since <= UNCHECKED:
+        if (
+            vault.kind == UNKNOWN
+            or vault.name in scheduled
+            or since is None
+            or context.now - since <= UNCHECKED
+        ):
             continue
         told = "never checked" if vault.checked_at is None else f"last checked on {since:%Y-%m-%d}"
         yield warning(
