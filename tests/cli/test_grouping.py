@@ -59,6 +59,7 @@ def test_config_check_says_what_is_fine_and_what_is_not(tmp_path: Path) -> None:
     assert result.stderr == (
         f"warning: {path} can be changed by others (every user may write to {path}), and with it what is "
         f"backed up, and where to: chmod go-w {path}\n"
+        "warning: there is no [[job]], so nothing is backed up\n"
     )
     path.write_text("[[vault]]\nnmae = 3\nkind = 4")
     result = CliRunner().invoke(main, ["--config", str(path), "config", "check"])

@@ -34,7 +34,7 @@ def check(cli: Cli) -> None:
     read = cli.config(warns=False)  # it is one of the warnings here
     require_file(read.inventory_url)
     _check_files_of_patterns(read)
-    warnings = list(warnings_of(read))
+    warnings = [*warnings_of(read), *_gaps(read)]
     for vault in read.vaults:
         warnings += [f"vault {vault.name}: {one}" for one in warnings_of_vault(read, vault, cli.clock)]
     document = {
@@ -117,7 +117,6 @@ def warnings_of(read: Config) -> Iterator[str]:
     for path in (identity.private_key, identity.passphrase_file) if identity else ():
         if path and _mode(path) & (stat.S_IRWXG | stat.S_IRWXO):
             yield f"{path} can be read by others: chmod 0600 it"
-    yield from _gaps(read)
     if identity and read.roles_anywhere is None:
         yield "roles_anywhere is missing: until it is there, no vault in AWS can be used"
     for vault in read.vaults:
