@@ -132,7 +132,7 @@ def begun(timing: Timing, row: TaskRow, last: LastRun | None, now: datetime) -> 
     if schedule is None:
         is_new = row.state is not TaskState.FAILED
     else:
-        is_new = since is None or since > now or next_due(schedule, since, now) <= now
+        is_new = since is None or next_due(schedule, since, now) <= now
     goes_on = row.state in _GOES_ON and not _was_run_since(row, last)
     counts = (row.failures, row.cuts) if goes_on or not is_new else (0, 0)
     return replace(

@@ -103,8 +103,7 @@ class _Round(Struct, frozen=True):
 
     def _hand_on(self, tx: Transaction, one: Delivery, now: datetime) -> None:
         """Give what waits for a channel that is gone to those that should have it now."""
-        to = {name for name in self.chosen(one.message) if name in self.channels}
-        to -= messages.channels_of(tx, one.message)
+        to = set(self.chosen(one.message)) - messages.channels_of(tx, one.message)
         messages.add_channels(tx, one.message, dict.fromkeys(sorted(to), now))
         why = "the config does not have this channel any more"
         if to:
@@ -171,7 +170,7 @@ class _Round(Struct, frozen=True):
 
 def _is_of_this_clock(one: Delivery, now: datetime) -> bool:
     """Whether it was put off, or tried, not long ago by the clock as it is now."""
-    return abs(now - one.next_at) <= _longest_hold(one)
+    return now - one.next_at <= _longest_hold(one)
 
 
 def _longest_hold(one: Delivery) -> timedelta:

@@ -196,7 +196,7 @@ def test_a_channel_with_another_name_gets_what_waited(inventory: Inventory, cloc
     assert flush(inventory, clock, old, other) == Flushed(1, 1)
 
     def chosen(message: Message) -> list[str]:
-        return ["other", "new", "nowhere"]
+        return ["other", "new"]
 
     assert flush(inventory, clock, other, new, chosen=chosen) == Flushed(1, 0)
     assert flush(inventory, clock, other, new, chosen=chosen) == Flushed(0, 0)
@@ -233,6 +233,15 @@ def test_what_is_held_back_can_be_sent_by_hand(inventory: Inventory, clock: Manu
     channel = Taking()
     assert flush(inventory, clock, channel) == Flushed(0, 1)
     assert flush(inventory, clock, channel, only_due=False) == Flushed(1, 0)
+
+
+def test_a_stop_is_heeded_before_each_message(inventory: Inventory, clock: ManualClock) -> None:
+    channel = Taking()
+    for key in "abc":
+        add(inventory, clock, key)
+    assert flush(inventory, clock, channel, stop=lambda: len(channel.taken) == 2) == Flushed(2, 1)
+    assert flush(inventory, clock, channel) == Flushed(1, 0)
+    assert channel.taken == ["a", "b", "c"]
 
 
 def test_one_process_delivers_at_a_time(inventory: Inventory, clock: ManualClock) -> None:
