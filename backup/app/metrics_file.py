@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from backup.config import Config
 from backup.errors import NightvaultError, NoInventoryError
-from backup.files import write_durably
+from backup.files import open_small, write_durably
 from backup.protocols import Clock
 from backup.safe_paths import held_folder, open_special
 
 if TYPE_CHECKING:
     from backup.app.status_parts import Status
 
+_BEGIN = b"# HELP nightvault_"
 _MODE = 0o644  # node_exporter runs as a user of its own
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,25 @@ def refresh_metrics(config: Config, clock: Clock) -> None:
     except Exception as error:  # noqa: BLE001  a backup that is done must not fail for its metrics
         _log.error("the metrics were not written: unexpected %s: %s", type(error).__name__, error)
         _log.debug("where it happened", exc_info=error)
+
+
+def remove_metrics(path: str) -> None:
+    """Remove a metrics file that is not written any more: its values would stand there for ever.
+
+    Only one that begins as those of `metrics.py` do; what fails is logged.
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return
+        with open(path, "rb", opener=open_small) as file:
+            is_ours = file.read(len(_BEGIN)) == _BEGIN
+        if is_ours:
+            os.unlink(path)
+            _log.info("the metrics file %s is removed: the config does not name it any more", path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _log.warning("the metrics file %s is not removed: %s", path, error.strerror)
 
 
 def _replace(path: str, text: bytes) -> None:

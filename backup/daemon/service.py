@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
-from backup.app.metrics_file import refresh_metrics
+from backup.app.metrics_file import refresh_metrics, remove_metrics
 from backup.app.page_access import PAGE_SOCKET, close_to_page, open_to_page, page_group
 from backup.app.page_config import remove_page_config, write_page_config
 from backup.app.restore_units import RestoreUnits
@@ -87,7 +87,7 @@ class Service:
             if error.advice:
                 _log.info("%s", error.advice)
             return
-        changed = differences(self.config, new)
+        changed, metrics = differences(self.config, new), self.config.monitoring.metrics_file
         self.config = work.config = verbs.config = new
         self.reloaded(new)
         if new.web is not None:
@@ -98,6 +98,8 @@ class Service:
             _log.info("config: %s", line)
         if not board.scheduled:
             _log.warning("nothing has a schedule any more: only what is asked for is done, and open restores")
+        if metrics is not None and metrics != new.monitoring.metrics_file:
+            remove_metrics(metrics)
         refresh_metrics(new, self.clock)  # what went is gone from them, too
 
 

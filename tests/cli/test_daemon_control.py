@@ -218,7 +218,17 @@ def test_a_job_that_went_is_gone_from_the_metrics_at_once(place: Place) -> None:
         place.write(monitoring + JOBS.replace('"slow"', '"other"'))
         daemon.process.send_signal(signal.SIGHUP)
         jobs_told(metrics, {"nightly", "other"})
+        moved = monitoring.replace("m.prom", "moved.prom")
+        place.write(moved + JOBS)
+        daemon.process.send_signal(signal.SIGHUP)
+        jobs_told(place.folder / "moved.prom", {"nightly", "slow"})
+        assert not metrics.exists(), "a collector would find each value twice, one of them old"
+        (place.folder / "moved.prom").write_text("# of another program\n")
+        place.write(JOBS)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("metrics_file: ", 2)
         daemon.stop()
+    assert (place.folder / "moved.prom").read_text() == "# of another program\n"
 
 
 def jobs_told(metrics: Path, jobs: set[str]) -> None:
