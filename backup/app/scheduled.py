@@ -12,7 +12,7 @@ from backup.app.renewal_times import late_at
 from backup.app.status_parts import CertificateStatus, RenewalStatus, ScheduledStatus
 from backup.app.task_book import last_run_of
 from backup.app.task_times import due_at, failed_at
-from backup.app.tasks import KINDS, Task, TaskKey, TaskKind, renewal_tasks, scheduled_tasks
+from backup.app.tasks import KINDS, SAMPLE, Task, TaskKey, TaskKind, renewal_tasks, scheduled_tasks
 from backup.config import Config
 from backup.inventory.connections import Transaction
 from backup.inventory.status import LastGood
@@ -52,7 +52,10 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> Sch
     last, now = last_run_of(tx, task), known.now
     halves = _halves(config, task, known)
     good = None if None in halves.values() else min(one for one in halves.values() if one is not None)
-    late = _overdue_from(tx, config, task, good, min(row.known_since, now), known)
+    is_new = None in halves.values() and halves[""] is not None  # the sample, since it is asked for
+    seen = known.tasks.get((SAMPLE, task.name)) if is_new else row
+    since = known.since if seen is None else seen.known_since
+    late = _overdue_from(tx, config, task, good, min(since, now), known)
     pause = known.pauses.get(JobName(task.of_job)) if task.of_job else None
     return ScheduledStatus(
         kind=task.kind,

@@ -35,7 +35,7 @@ from backup.app.status_parts import (
 )
 from backup.app.status_vaults import Shelf, disks_of, vaults_of
 from backup.app.task_times import LastRun, due_at, failed_at
-from backup.app.tasks import TaskKind, backup_task, scheduled_tasks
+from backup.app.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
 from backup.app.units import has_timer
 from backup.config import Config, JobSettings
 from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
@@ -118,7 +118,7 @@ def read_status(config: Config, now: datetime) -> Status:
         with inventory.reading() as tx:
             found = _status(tx, config, now, before, parts, certificate, renewal)
             known = task_rows.all_tasks(tx)
-        if any(task.key not in known for task in scheduled_tasks(config)):
+        if any(key not in known for key in noted_keys(config)):
             from backup.app.task_book import note_tasks
 
             with suppress(NightvaultError), inventory.writing(waits=False) as tx:  # the next look may note it

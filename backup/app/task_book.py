@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.task_times import LastRun
-from backup.app.tasks import KINDS, Task, TaskKey, TaskKind, scheduled_tasks
+from backup.app.tasks import KINDS, Task, TaskKey, TaskKind, noted_keys
 from backup.config import Config
 from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
@@ -82,11 +82,11 @@ def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
 
 
 def note_tasks(tx: Transaction, config: Config, since: datetime) -> None:
-    """Record since when each task is known that has a schedule, where no daemon does: it counts from then."""
+    """Record since when all is known that has a schedule, where no daemon does: it counts from then."""
     known, rebuilt = rows.all_tasks(tx), rows.rebuilt_since(tx)
-    for task in scheduled_tasks(config):
-        if task.key not in known:
-            rows.write_task(tx, TaskRow(task.kind, task.name, known_since=min(rebuilt or since, since)))
+    for key in noted_keys(config):
+        if key not in known:
+            rows.write_task(tx, TaskRow(*key, known_since=min(rebuilt or since, since)))
 
 
 def last_run_of(tx: Transaction, task: Task) -> LastRun | None:

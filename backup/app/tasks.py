@@ -23,6 +23,8 @@ from backup.schedule import parse_schedule
 
 RESTORES = "restores"
 RENEWAL = "renewal"
+SAMPLE = "sample"
+"""No kind of task: by this name it is remembered since when a vault's checks are to read a sample back."""
 
 
 class TaskKind(StrEnum):
@@ -132,6 +134,12 @@ class Task(Struct, frozen=True):
 def scheduled_tasks(config: Config) -> list[Task]:
     """What the config gives a schedule, in the order in which it is done; restores are not among it."""
     return [task for task in tasks_of(config) if task.timing.schedule is not None]
+
+
+def noted_keys(config: Config) -> list[TaskKey]:
+    """All of which is remembered since when it is known: it counts as late from then on, if it never came."""
+    samples = [(SAMPLE, one.name) for one in config.vaults if one.check_when and one.check_sample]
+    return [*(task.key for task in scheduled_tasks(config)), *samples]
 
 
 def tasks_of(config: Config) -> list[Task]:

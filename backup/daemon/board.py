@@ -155,7 +155,8 @@ class Board:
                 line.is_by_hand = task.key in seen.requests  # asked for before a restart
             if line.row.known_since > now:  # the clock was ahead then
                 line.row = replace(line.row, known_since=now)
-            if line.row != seen.rows.get(task.key) and line.run is None and task.is_recorded:
+            is_told = task.is_recorded and not _is_only_listed(line)
+            if line.row != seen.rows.get(task.key) and line.run is None and is_told:
                 changed.append(line.row)
             line.last = last
             pause = seen.pauses.get(JobName(task.of_job)) if task.of_job else None
@@ -341,6 +342,8 @@ class Board:
             new = {task.key: task for task in tasks}
             for key, line in list(self._lines.items()):
                 if key in new:
+                    if _is_only_listed(line):
+                        line.row = replace(line.row, known_since=self._clock.now())
                     line.task = new[key]
                 elif line.run is None:
                     del self._lines[key]
@@ -354,6 +357,11 @@ class Board:
             self._stopped = True
             for run in self.runs():
                 run.stop.set()
+
+
+def _is_only_listed(line: Line) -> bool:
+    """Whether it has no schedule and was never begun: should it get one, it counts from then."""
+    return line.task.timing.schedule is None and line.row.state is TaskState.NEW
 
 
 def _was_done_meanwhile(line: Line) -> bool:

@@ -311,6 +311,49 @@ def test_a_config_that_a_tool_touches_daily_hides_nothing(told: Told) -> None:
     assert late == [0, 0, 1, 1, 1]
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_job_that_gets_a_schedule_counts_from_then(told: Told, is_restarted: bool) -> None:
+    """It was known for long, and nobody expected a backup of it."""
+    head = f'\n[[job]]\nname = "byhand"\nvault = "cold"\nsources = ["{told.server.source}"]\n'
+    before = told.server.config.read_text()
+    told.server.config.write_text(before + head)
+    board = board_of(told)
+    board.look()
+    told.later(60 * DAY)
+    told.server.backup()
+    told.server.config.write_text(before + head + 'schedule = "daily at 12:00"\n')
+    if is_restarted:
+        board = board_of(told)
+        board.look()
+    else:
+        board.replace(tasks_of(config_of(told)), InventoryBook(config_of(told)))
+    (line,) = [one for one in board.lines() if one.task.name == "byhand"]
+    assert line.next_at is not None
+    assert timedelta() < line.next_at - told.server.clock.now() < DAY
+    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("job byhand")]
+    told.later(3 * DAY)
+    assert [one for one in concerns(told, Topic.OVERDUE) if one.startswith("job byhand")]
+
+
+def test_a_sample_that_is_new_in_the_config_counts_from_then(told: Told) -> None:
+    """The list was compared all the time: no sample was late before one was asked for."""
+    read_status(config_of(told), told.server.clock.now())  # what is there is noted
+    for _ in range(30):
+        told.later(DAY)
+        told.server.backup()
+        told.server.done("check")
+    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+    replace(told.server, 'check = "daily"', 'check = "daily"\ncheck_sample = "100%"')
+    for day in range(4):
+        late = [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+        assert bool(late) is (day >= 3), (day, late)
+        told.later(DAY)
+        told.server.done("check")
+        told.server.config.touch()
+    told.server.done("check", "--read-data", "100%")
+    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+
+
 def test_failed_and_then_stopped_is_failed(told: Told) -> None:
     """D8: whoever stops a run says nothing of the failure before it."""
     told.break_vault()
