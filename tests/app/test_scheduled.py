@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,30 @@ def test_nothing_is_overdue_where_nothing_is_stored(tmp_path: Path) -> None:
         assert len(found.scheduled) == 4
 
 
+@pytest.mark.parametrize(
+    ("vault", "hours"),
+    [
+        ('kind = "glacier"\nregion = "eu-central-1"\nvault = "cold"', 29 + 5),
+        ('kind = "glacier"\nregion = "eu-central-1"\nvault = "cold"\ntier = "bulk"', 29 + 12),
+        ('kind = "s3"\nregion = "eu-central-1"\nbucket = "cold"\nstorage_class = "DEEP_ARCHIVE"', 12),
+    ],
+)
+def test_what_waits_for_a_cold_vault_is_late_later(told: Told, vault: str, hours: int) -> None:
+    """Its list is made once a day, and what is to be read comes hours after that was asked for."""
+    before = overdue_dates(told)
+    path = f'path = "{told.server.folder / "vault"}"'
+    replace(told.server, f'kind = "directory"\n{EVERY}{path}', f"{vault}\n{EVERY}")
+    after = overdue_dates(told)
+    later = {name: at - before[name] for name, at in after.items()}
+    assert set(later.values()) == {timedelta(hours=hours)}
+    assert len(later) == 5
+
+
+def overdue_dates(told: Told) -> dict[str, datetime]:
+    found = read_status(config_of(told), told.server.clock.now()).scheduled
+    return {one.text: one.overdue_from for one in found if one.overdue_from is not None}
+
+
 def test_an_error_that_nobody_expected_is_a_concern_too(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """No run tells of it: only the daemon's own memory of its tasks does."""
     monkeypatch.setattr("backup.daemon.work.compact_once", lambda *_, **__: 1 / 0)
@@ -294,6 +318,14 @@ def test_a_drill_that_spent_its_month_is_overdue_only_in_the_next(
         (one,) = [one for one in found.scheduled if one.kind == TaskKind.DRILL]
         late.append(one.is_overdue)
     assert late == [False] * 32 + [True] * 3, "from the 1st of April on it may begin, and then it is late"
+
+
+def test_a_drill_that_cost_nothing_waits_for_no_month(told: Told) -> None:
+    """Whatever its limit is."""
+    replace(told.server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
+    run(told, TaskKind.DRILL)
+    told.later(3 * DAY)
+    assert [one for one in concerns(told, Topic.OVERDUE) if one.startswith("drill rehearsal is overdue")]
 
 
 def test_a_config_that_a_tool_touches_daily_hides_nothing(told: Told) -> None:
