@@ -46,7 +46,7 @@ def test_three_figures_for_people() -> None:
     """Defect 21: seen, uploaded and stored are told apart."""
     figures = grown(files=3, done=50 * MIB, packed=20 * MIB, uploaded=10 * MIB, stored=4 * MIB)
     assert figures.long(10) == (
-        "3 files, 50.0 MiB of 100.0 MiB seen, 10.0 MiB of 20.0 MiB uploaded, 4.0 MiB stored, 5.0 MiB/s"
+        "3 files, 50.0 MiB of 100.0 MiB seen, 10.0 MiB of 20.0 MiB uploaded, 4.0 MiB stored, 1.0 MiB/s"
     )
     assert list(figures.short(10)) == [
         "seen 50.0/100.0 MiB",

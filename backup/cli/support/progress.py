@@ -73,6 +73,11 @@ class Figures:
             left = max(left, to_send * seconds / self.uploaded)
         return left
 
+    def _rate(self, seconds: float) -> str:
+        """The speed of what takes longest: of sending where something is sent, else of what was done."""
+        moved = self.uploaded if self.packed else self.done
+        return render.rate(moved, seconds) if moved else ""
+
     def long(self, seconds: float, *, is_over: bool = False) -> str:
         """All figures in one line."""
         parts = [render.counted(self.files, self.counts) if self.files else ""]
@@ -82,7 +87,7 @@ class Figures:
         if self.packed:
             parts.append(f"{_of(self.uploaded, None if is_over else self.packed)} uploaded")
         parts.append(f"{render.size(self.stored)} stored" if self.stored else "")
-        parts.append(render.rate(self.done, seconds) if self.done else "")
+        parts.append(self._rate(seconds))
         return ", ".join(part for part in parts if part)
 
     def short(self, seconds: float) -> Iterator[str]:
@@ -96,8 +101,8 @@ class Figures:
             yield f"stored {render.size(self.stored)}"
         if self.files:
             yield render.counted(self.files, self.counts)
-        if self.done:
-            yield render.rate(self.done, seconds)
+        if rate := self._rate(seconds):
+            yield rate
 
 
 def _of(some: int, whole: int | None) -> str:
