@@ -53,7 +53,7 @@ def test_three_figures_for_people() -> None:
         "uploaded 10.0/20.0 MiB",
         "stored 4.0 MiB",
         "3 files",
-        "5.0 MiB/s",
+        "1.0 MiB/s",
     ]
 
 
