@@ -114,7 +114,7 @@ def _unknown(status: Status) -> Iterator[Concern]:
 
 def _away(status: Status) -> Iterator[Concern]:
     """Directory vaults that are not there, before a run fails by that and says so."""
-    told = {run.vault for run in status.ended if run.outcome is Outcome.FAILED and not run.found_damage}
+    told = {run.vault for run in _bad_runs(status) if "vault" in (run.error or "")}
     for one in status.vaults:
         if one.is_away and one.name not in told:
             text = f"vault {one.name} is not there: is its disk mounted? No backup can be stored in it"
@@ -154,19 +154,19 @@ def _losses(status: Status) -> Iterator[Concern]:
 
 
 def _runs(status: Status) -> Iterator[Concern]:
-    configured = {one.name for one in status.jobs}
-    vaults = {one.name for one in status.vaults if one.kind != UNKNOWN}
-    for run in status.ended:
-        if not _is_bad(run):
-            continue
-        if run.job is not None and run.job not in configured:
-            continue  # the config has it no more: it will never be done
-        if run.vault is not None and run.vault not in vaults:
-            continue
-        if run.drill is not None and run.drill not in status.drills and not _is_damage_yet(run, status):
-            continue
+    for run in _bad_runs(status):
         level = Level.CRITICAL if run.found_damage else Level.WARNING
         yield Concern(level, Topic.RUN, _told(run), _command(run), run.job)
+
+
+def _bad_runs(status: Status) -> Iterator[RunFacts]:
+    """Those that failed or were partial; what the config has no more will never be done."""
+    jobs = {None, *(one.name for one in status.jobs)}
+    vaults = {None, *(one.name for one in status.vaults if one.kind != UNKNOWN)}
+    for run in status.ended:
+        is_there = run.drill in {None, *status.drills} or _is_damage_yet(run, status)
+        if _is_bad(run) and run.job in jobs and run.vault in vaults and is_there:
+            yield run
 
 
 def _is_damage_yet(run: RunFacts, status: Status) -> bool:

@@ -22,6 +22,9 @@ from backup.inventory.runs import Outcome, RunKind
 from backup.model import VaultName
 from backup.retention.stats import MONTH
 
+OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
+"""What a directory vault that holds anything has, at least one of it (`vault/layout.py`)."""
+
 
 class Shelf(Struct, frozen=True):
     """What all vaults hold, when what was good last, and the table of prices; None: nobody knows one."""
@@ -69,17 +72,19 @@ def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shel
 
 
 def _is_away(config: Config, name: VaultName) -> bool:
-    """Whether a directory vault is gone, or is an empty mount point, and no hook may be what mounts it."""
+    """Whether a directory vault is gone, or nothing of one is there, and no hook may be what mounts it.
+
+    Where nothing is mounted, or another disk, or what is mounted gives no answer any more.
+    """
     path = next((one.path for one in config.vaults if one.name == name), None)
     if path is None or any(job.hooks.before for job in config.jobs if job.vault == name):
         return False
     try:
-        with os.scandir(path) as found:
-            return next(found, None) is None
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:  # this user may not look
+        return not OF_A_VAULT.intersection(os.listdir(path))
+    except PermissionError:  # this user may not look
         return False
+    except OSError:
+        return True
 
 
 def month_of(

@@ -154,8 +154,23 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("money is not known", {"unknown": [Unknown("money", "prices.toml: no")]}, [(WARNING, Topic.COST)]),
     (
         "a vault is not there, and a run says so",
-        {"vaults": [vault(is_away=True)], "ended": [run(outcome=Outcome.FAILED)]},
+        {"vaults": [vault(is_away=True)], "ended": [run(outcome=Outcome.FAILED, error="vault cold is gone")]},
         [(WARNING, Topic.RUN)],
+    ),
+    (
+        "a vault is not there, and a run failed by something else",
+        {"vaults": [vault(is_away=True)], "ended": [run(outcome=Outcome.FAILED, error="no source is there")]},
+        [(WARNING, Topic.AWAY), (WARNING, Topic.RUN)],
+    ),
+    (
+        "a vault is not there, and a drill says so that the config does not have any more",
+        {
+            "vaults": [vault(is_away=True)],
+            "ended": [
+                run(RunKind.DRILL, Outcome.FAILED, job=None, drill="d", error="no vault", found_damage=False)
+            ],
+        },
+        [(WARNING, Topic.AWAY)],
     ),
     (
         "a vault is not there, and a check found damage before",

@@ -350,6 +350,14 @@ def test_a_vault_that_is_gone_is_seen_before_a_backup_tries(tmp_path: Path) -> N
     assert away() == ["vault cold is not there: is its disk mounted? No backup can be stored in it"]
     vault.mkdir()
     assert away(), "a mount point, and nothing is mounted"
+    (vault / "lost+found").mkdir()
+    assert away(), "another disk is"
+    (vault / "lost+found").rmdir()
+    vault.rmdir()
+    vault.symlink_to("vault")
+    assert away(), "what is there cannot be looked at"
+    vault.unlink()
+    vault.mkdir()
     before = made.config.read_text()
     made.config.write_text(before + '[job.hooks]\nbefore = ["mount", "/backup"]\n')
     assert away() == [], "it may be mounted by a hook"
