@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,22 @@ def test_a_terminal_gets_what_its_charset_has(
     charset = locale["LC_ALL"].partition(".")[2]
     text = said.decode(charset)
     assert "häkchen \\u2713.txt" in text if charset == "ISO-8859-1" else "日本" in text
+
+
+def test_a_hidden_answer_that_is_no_utf8_is_refused_in_a_sentence(config: Path, tmp_path: Path) -> None:
+    nightvault(config, UTF8, "init", "--non-interactive", "--key-file", str(tmp_path / "key"))
+    nightvault(config, UTF8, "backup")
+    words = [SCRIPT, "--config", str(config), "restore", "latest", "--target", str(tmp_path / "back")]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(SCRIPT, words, {**os.environ, **UTF8})
+    said = b""
+    while b"recovery key" not in said:
+        said += os.read(terminal, 4096)
+    os.write(terminal, "größe\n".encode("latin-1"))
+    with suppress(OSError):  # its end
+        while more := os.read(terminal, 4096):
+            said += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert b"what was typed is no UTF-8 text" in said

@@ -14,6 +14,7 @@ from backup.inventory.stages import MessageKind
 from backup.model import JobName
 from backup.notify import decide
 from backup.notify.decide import FLAPS_WITHIN, MOST_FLAPS, Step
+from backup.notify.run_letters import LetterContext, by_turns, letter_of
 
 START = datetime(2026, 11, 1, 3, 0, tzinfo=UTC)
 ENDED = [outcome for outcome in Outcome if outcome is not Outcome.RUNNING]
@@ -152,3 +153,12 @@ def test_one_sort_of_check_does_not_end_what_another_found() -> None:
 @pytest.mark.parametrize("kind", [RunKind.RESTORE, RunKind.MARK])
 def test_where_somebody_sits_nobody_is_told(kind: RunKind) -> None:
     assert World().see(run(1, Outcome.FAILED, kind), START) is None
+
+
+def test_the_letter_after_an_hour_by_turns_has_the_count() -> None:
+    at = LetterContext(host="web1", zone=UTC)
+    letter = letter_of(run(9, Outcome.FAILED), MessageKind.FAILED, at)
+    told = by_turns(letter, Condition("flaps/backup/main", START, START.date(), MOST_FLAPS + 28), at)
+    assert told.title == f"{letter.title}, by turns"
+    assert told.facts[-1][0] == "by turns"
+    assert told.facts[-1][1].startswith("28 more failures within the hour from 2026-11-01 03:00")

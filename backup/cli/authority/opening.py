@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backup.cli.support.keyfiles import typed
 from backup.errors import UsageError
 from backup.files import read_small
 
@@ -102,7 +103,7 @@ def new_passphrase(passphrase_file: str | None) -> bytes | None:
 
 def _ask(question: str, *, confirm: bool) -> bytes:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), typed():
             warnings.simplefilter("ignore")  # that there is no terminal is told in our words
             answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
     except click.Abort as error:

@@ -97,7 +97,7 @@ def add_user(cli: Cli, name: str, role: str, password_file: str | None, link: bo
 
 
 def _password(cli: Cli, path: str | None) -> str:
-    from backup.cli.support.keyfiles import read_passphrase_file
+    from backup.cli.support.keyfiles import read_passphrase_file, typed
 
     if path == "-":
         return sys.stdin.readline().rstrip("\r\n")
@@ -107,7 +107,8 @@ def _password(cli: Cli, path: str | None) -> str:
         raise UsageError(
             "nobody is there to type a password", advice="name a file with --password-file, or take --link"
         )
-    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    with typed():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
 @user.command("list")

@@ -268,8 +268,11 @@ def ask_on_terminal() -> Callable[[str], bytes] | None:
     def ask(question: str) -> bytes:
         import getpass
 
+        from backup.cli.support.keyfiles import typed
+
         try:
-            return getpass.getpass(f"{question}: ").encode()
+            with typed():
+                return getpass.getpass(f"{question}: ").encode()
         except (EOFError, OSError) as error:
             raise IdentityError(f"nobody answers: {question}") from error
 

@@ -7,7 +7,8 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -129,5 +130,17 @@ def _ask(question: str) -> bytes:
         raise RecoveryKeyError(
             f"nobody is there to give the {question}", advice="give --passphrase-file FILE"
         )
-    answer: str = click.prompt(question, hide_input=True, err=True)
+    with typed():
+        answer: str = click.prompt(question, hide_input=True, err=True)
     return answer.encode()
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """A hidden answer is read as UTF-8, whatever the terminal's charset. `UsageError` if it is not."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            "what was typed is no UTF-8 text", advice="set the terminal to UTF-8, or give it in a file"
+        ) from error
