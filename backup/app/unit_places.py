@@ -14,8 +14,6 @@ from backup.credentials.places import CREDENTIAL
 
 _STORES: Final = ("/etc/credstore.encrypted", "/etc/credstore")
 
-__STORES: Final = ("/etc/credstore.encrypted", "/etc/credstore")
-
 
 def places_of(config: Config, program: str, *, is_user: bool, usual_config: str) -> Places:
     """What of this machine's paths and devices the units must name."""

@@ -189,6 +189,28 @@ def has_timer(job: JobName) -> bool:
     return any(os.path.exists(os.path.join(folder, wanted)) for folder in folders)
 
 
+def stop(paths: Sequence[str], directory: str, *, is_user: bool) -> list[str]:
+    """Stop and disable units, with all that run by a template; what went wrong, in systemd's words.
+
+    What systemd remembers of them goes, too: that one failed, and when a timer last elapsed, by which one
+    that is installed again would believe that it missed something.
+    """
+    names = [os.path.basename(path) for path in paths]
+    single = [name for name in names if "@." not in name]
+    by_template = [name.replace("@.", "@*.") for name in names if "@." in name]
+    timers = [name for name in single if name.endswith(".timer")]
+    # Of a timer "state" is when it elapsed; of a service it would be the state directory.
+    steps = (("disable --now", single), ("stop", by_template), ("clean --what=state", timers))
+    told = [
+        ask_systemd(*words.split(), *units, is_user=is_user, directory=directory)
+        for words, units in steps
+        if units
+    ]
+    if names:
+        ask_systemd("reset-failed", *single, *by_template, is_user=is_user, directory=directory)
+    return [wrong for wrong in told if wrong]
+
+
 def remove(paths: Sequence[str]) -> None:
     """Delete units, and the links by which they were enabled."""
     for path in paths:

@@ -271,15 +271,38 @@ def test_usage(server: Server, directory: Path) -> None:
     assert not directory.exists()
 
 
-def test_systemd_is_asked_only_where_it_runs(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program, log = tmp_path / "bin" / "systemctl", tmp_path / "asked"
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's own service manager, that notes in `asked` beside this program what it is asked for."""
+    program = tmp_path / "bin" / "systemctl"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> {program.parent}/asked\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(units, "BOOTED", str(tmp_path))
+    return program
+
+
+def test_uninstall_ends_backups_that_timers_began_and_forgets_their_times(
+    server: Server, systemctl: Path
+) -> None:
+    """Such a backup went on without its unit, and one that had failed stayed in `systemctl --failed`."""
+    server.done("install", "--systemd", "--user", "--timers")
+    server.done("uninstall", "--systemd", "--user")
+    timers = "nightvault-backup@main.timer nightvault-overdue.timer"
+    single = "nightvault-backup@main.timer nightvault-overdue.service nightvault-overdue.timer"
+    asked = systemctl.with_name("asked").read_text().replace("--user --no-ask-password ", "").splitlines()
+    assert sorted(asked[1].split()) == sorted(f"disable --now {single}".split())
+    assert asked[2] == "stop nightvault-backup@*.service"
+    assert asked[3] == f"clean --what=state {timers}"
+    assert sorted(asked[4].split()) == sorted(f"reset-failed {single} nightvault-backup@*.service".split())
+
+
+def test_systemd_is_asked_only_where_it_runs(
+    server: Server, systemctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, log = systemctl, systemctl.with_name("asked")
     monkeypatch.setattr(units, "BOOTED", str(tmp_path / "none"))
     server.done("install", "--systemd", "--user")
     assert (tmp_path / "config" / "systemd" / "user" / "nightvault.service").exists()
@@ -292,6 +315,8 @@ def test_systemd_is_asked_only_where_it_runs(
     assert log.read_text().splitlines() == [
         "--user --no-ask-password daemon-reload",
         f"--user --no-ask-password disable --now {' '.join(STARTED)}",
+        "--user --no-ask-password clean --what=state nightvault-overdue.timer",
+        f"--user --no-ask-password reset-failed {' '.join(STARTED)}",
         "--user --no-ask-password daemon-reload",
     ]
     program.write_text("#!/bin/sh\necho 'no bus' >&2\nexit 1\n")

@@ -20,18 +20,14 @@ def uninstall(cli: Cli, systemd: bool, is_user: bool, directory: str | None) -> 
 
     Units that somebody changed stay (exit code 3), and so do config, keys, inventory and backups.
     """
-    from backup.app.units import ask_systemd, installed, remove, units_directory
+    from backup.app.units import ask_systemd, installed, remove, stop, units_directory
 
     if not systemd:
         raise UsageError("of which service manager?", advice="give --systemd")
     where = os.path.abspath(directory) if directory else units_directory(is_user=is_user)
     ours, changed = installed(where)
-    names = [os.path.basename(path) for path in ours]
-    to_stop = [name for name in names if "@." not in name]
-    if to_stop:
-        wrong = ask_systemd("disable", "--now", *to_stop, is_user=is_user, directory=where)
-        if wrong:
-            cli.warn(f"systemd could not stop them all: {wrong}")
+    for wrong in stop(ours, where, is_user=is_user):
+        cli.warn(f"systemd could not stop them all: {wrong}")
     remove(ours)
     if ours:
         ask_systemd("daemon-reload", is_user=is_user, directory=where)
