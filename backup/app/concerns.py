@@ -310,13 +310,15 @@ def _clocks(status: Status) -> Iterator[Concern]:
 
 
 def _daemon(status: Status) -> Iterator[Concern]:
-    jobs = [f"job {job.name}" for job in status.jobs if job.schedule and not job.has_timer]
-    others = [one.text for one in status.scheduled if one.kind != TaskKind.RENEWAL]
-    if status.daemon_runs is False and (jobs or others):
+    if status.daemon_runs is False and status.for_daemon:
         text = "the daemon does not run, so no schedule is kept"
         if any(job.has_timer for job in status.jobs):
-            text = f"the daemon does not run, and no timer is enabled for {', '.join(jobs + others)}"
+            those = ", ".join(status.for_daemon.values())
+            text = f"the daemon does not run, and no timer is enabled for {those}"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
+    if status.unread:
+        text = f"the daemon keeps no schedule of {', '.join(status.unread)}: it has not read this config"
+        yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl reload nightvault")
     if status.is_silent and not any(one.lock == "daemon" for one in status.suspended):
         text = "the daemon gives no answer on its socket: it hangs, or could not make one (see its log)"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from backup.app.tasks import TaskKind
 from backup.inventory.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.strangers import OpenStranger
@@ -332,6 +333,23 @@ class Status(Struct, frozen=True):
     strangers: Sequence[OpenStranger] = ()  # nobody answered to them
     losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
     waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
+
+    @property
+    def for_daemon(self) -> Mapping[tuple[str, str], str]:
+        """What the daemon alone does by a schedule: texts by kind and name."""
+        jobs = [one for one in self.jobs if one.schedule and not one.has_timer]
+        others = [one for one in self.scheduled if one.kind != TaskKind.RENEWAL]
+        return {
+            **{(str(TaskKind.BACKUP), one.name): f"job {one.name}" for one in jobs},
+            **{(one.kind, one.name): one.text for one in others},
+        }
+
+    @property
+    def unread(self) -> Sequence[str]:
+        """What of that the daemon does not know, or not with a schedule: it goes by another config."""
+        known = {(one.kind, one.name) for one in self.tasks or () if one.next_at or one.state != "idle"}
+        looked = bool(self.tasks) and not self.waits_for_clock
+        return [text for key, text in self.for_daemon.items() if looked and key not in known]
 
     @property
     def is_well(self) -> bool:

@@ -17,6 +17,7 @@ from backup.app.status_parts import (
     RunFacts,
     ScheduledStatus,
     Suspended,
+    TaskStatus,
     Topic,
     Unknown,
 )
@@ -41,6 +42,12 @@ def late(kind: TaskKind) -> ScheduledStatus:
 def failed(kind: TaskKind) -> ScheduledStatus:
     """A task whose newest attempt failed, and left no run."""
     return scheduled(kind, failed_at=NOW - HOUR)
+
+
+def known(kind: str, name: str, **more: Any) -> TaskStatus:
+    """A task that the daemon has."""
+    made = TaskStatus(kind, name, name, None, "idle", next_at=NOW + HOUR)
+    return replace(made, **more)
 
 
 def drilled(**more: Any) -> RunFacts:
@@ -68,6 +75,23 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
     ("in its vault", {"jobs": [job(bound_to="cold")]}, []),
     ("bound to another vault", {"jobs": [job(bound_to="old")]}, [(CRITICAL, Topic.VAULT)]),
     ("no daemon", {"daemon_runs": False}, [(WARNING, Topic.DAEMON)]),
+    *(
+        (
+            f"a daemon that knows {what}",
+            {"jobs": [job()], "scheduled": [scheduled(TaskKind.CHECK)], **more},
+            told,
+        )
+        for what, more, told in (
+            ("all", {"tasks": [known("backup", "main"), known("check", "weekly")]}, []),
+            ("no check", {"tasks": [known("backup", "main")]}, [(WARNING, Topic.DAEMON)]),
+            (
+                "no schedule of the job",
+                {"tasks": [known("backup", "main", next_at=None), known("check", "weekly")]},
+                [(WARNING, Topic.DAEMON)],
+            ),
+            ("nothing yet", {"tasks": []}, []),
+        )
+    ),
     (
         "no daemon, but timers",
         {"daemon_runs": False, "jobs": [job(has_timer=True)], "scheduled": []},
@@ -265,6 +289,12 @@ def test_each_concern_has_a_command() -> None:
     found = [one for _, parts, _ in TABLE for one in concerns_of(status(**parts))]
     assert len(found) > 20
     assert all(one.command and one.command.split()[0] in {"nightvault", "systemctl"} for one in found)
+
+
+def test_a_daemon_that_waits_for_its_clock_may_know_all() -> None:
+    parts: dict[str, Any] = {"tasks": [known("backup", "main", next_at=None)], "scheduled": []}
+    assert status(**parts).unread == ["job main"]
+    assert status(**parts, waits_for_clock=True).unread == []
 
 
 def test_an_overdue_job_says_if_a_backup_of_it_runs() -> None:

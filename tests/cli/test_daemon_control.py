@@ -231,6 +231,27 @@ def test_a_job_that_went_is_gone_from_the_metrics_at_once(place: Place) -> None:
     assert (place.folder / "moved.prom").read_text() == "# of another program\n"
 
 
+def test_a_config_that_the_daemon_has_not_read_is_a_concern(place: Place) -> None:
+    """Else all is well until a job that nobody backs up is overdue, which may take weeks."""
+    place.write(JOBS)
+    unread = "the daemon keeps no schedule of job other: it has not read this config"
+
+    def is_told() -> bool:
+        return unread in " ".join(place.screen().split())
+
+    with running(place.config) as daemon:
+        daemon.wait_for("started with")
+        assert not is_told()
+        place.write(JOBS.replace('"nightly"', '"other"'))
+        assert is_told()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("job other: new")
+        deadline = time.monotonic() + 10
+        while is_told():
+            assert time.monotonic() < deadline
+        daemon.stop()
+
+
 def jobs_told(metrics: Path, jobs: set[str]) -> None:
     """Wait until the file tells of these jobs, and of no other."""
     deadline, found = time.monotonic() + 30, set[str]()
