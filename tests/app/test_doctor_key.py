@@ -126,7 +126,7 @@ def test_a_bucket_keeps_catalogs_readable_and_is_read(
     ward = in_cloud(cloud, tmp_path, monkeypatch, vault=f"bucket-{os.urandom(4).hex()}", kind="s3")
     report = ward.examined(keys=[key_of(ward)])
     assert "key" not in kinds(report)
-    assert report.notes[1:] == [
+    assert report.notes[2:] == [
         "the recovery key opens the newest catalog of job main, read back from vault cold"
     ]
     assert "not tried, as it worked lately: an upload" in report.notes[0]
@@ -144,7 +144,8 @@ def test_a_cold_vault_is_asked_for_no_retrieval(
     ward = in_cloud(cloud, tmp_path, monkeypatch, vault="cold-one", kind="glacier")
     report = ward.examined(keys=[key_of(ward)])
     assert "key" not in kinds(report)
-    worked, note = report.notes
+    worked, deletes, note = report.notes
+    assert deletes.startswith("vault cold: this server deletes there, by ")
     assert "not tried, as it worked lately: an upload" in worked
     assert "was not read back: vault cold makes it readable for money only" in note
     jobs = cloud.admin("glacier").list_jobs(accountId="-", vaultName="cold-one")["JobList"]
