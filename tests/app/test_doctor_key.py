@@ -129,7 +129,7 @@ def test_a_bucket_keeps_catalogs_readable_and_is_read(
     assert report.notes[2:] == [
         "the recovery key opens the newest catalog of job main, read back from vault cold"
     ]
-    assert "not tried, as it worked lately: an upload" in report.notes[0]
+    assert "not tried, as it worked lately: an upload" in report.notes[1]
     assert sum("GetObject" in one for one in report.requests) == 1
     bucket = ward.config.vaults[0]
     name = f"{bucket.prefix}{newest_catalog(ward).archive_id}"
@@ -144,7 +144,7 @@ def test_a_cold_vault_is_asked_for_no_retrieval(
     ward = in_cloud(cloud, tmp_path, monkeypatch, vault="cold-one", kind="glacier")
     report = ward.examined(keys=[key_of(ward)])
     assert "key" not in kinds(report)
-    worked, deletes, note = report.notes
+    deletes, worked, note = report.notes
     assert deletes.startswith("vault cold: this server deletes there, by ")
     assert "not tried, as it worked lately: an upload" in worked
     assert "was not read back: vault cold makes it readable for money only" in note
