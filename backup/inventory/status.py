@@ -56,8 +56,9 @@ NEWEST_ENDED: Final = """
 """The numbers of the runs whose end is shown: by job also the newest that was stopped."""
 
 _NEWEST = f"""
-SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, r.report
-FROM runs r LEFT JOIN jobs j ON j.number = r.job
+SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at,
+       coalesce(r.report, CASE WHEN d.name IS NOT NULL THEN json_object('drill', d.name) END)
+FROM runs r LEFT JOIN jobs j ON j.number = r.job LEFT JOIN drills d ON d.run = r.number
 WHERE r.outcome = 'running' OR r.number IN ({NEWEST_ENDED})
 ORDER BY r.number DESC"""  # noqa: S608
 

@@ -114,6 +114,25 @@ def test_a_month_that_is_spent_is_no_failure_of_the_daemon(
     assert not isinstance(caught.value, MonthSpentError)
 
 
+def test_a_drill_that_was_left_open_runs_no_more_once_the_config_lacks_it(server: Server) -> None:
+    """It failed before it asked for anything, and would go on with the next one of its name."""
+    server.backup()
+    (server.folder / "vault").rename(server.folder / "gone")
+    server.fails(1, "drill", "run")
+    (server.folder / "gone").rename(server.folder / "vault")
+
+    def screen() -> str:
+        return " ".join(server.run("status").stdout.split())
+
+    assert "runs now drill weekly since 2026-03-01 02:00: may wait for its vault" in screen()
+    replace(server, 'name = "weekly"', 'name = "other"')
+    assert "runs now" not in screen()
+    assert "cut off drill weekly since 2026-03-01 02:00: the config does not have this drill" in screen()
+    replace(server, 'name = "other"', 'name = "weekly"')
+    server.done("drill", "run")
+    assert "drill weekly since" not in screen()
+
+
 def test_a_table_of_prices_with_a_mistake_stops_only_a_drill_with_a_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield from task_lines(status)
     for run in status.running:
         if not _is_told(run, status):
-            yield "cut off" if run.is_dead else "runs now", _running(run, status.now)
+            is_left = run.drill is not None and run.drill not in status.drills
+            yield "cut off" if run.is_dead or is_left else "runs now", _running(run, status)
     for restore in status.restores:
         yield "restore", _restore(restore)
     for vault in status.vaults:
@@ -173,15 +174,17 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "retention", f"no policy, so all snapshots are kept: {', '.join(without)}"
 
 
-def _running(run: RunFacts, now: datetime) -> str:
+def _running(run: RunFacts, status: Status) -> str:
     """A run without a recorded end: since when, or that no process works on it any more."""
-    of = f" of job {run.job}" if run.job else ""
+    of = f" of job {run.job}" if run.job else f" {run.drill}" if run.drill else ""
     since = f"{run.kind}{of} since {_time(run.started_at)}"
     if run.is_dead:
         return f"{since}: its process died; the next backup records that"
+    if run.drill is not None and run.drill not in status.drills:
+        return f"{since}: the config does not have this drill any more, so nothing goes on with it"
     if run.kind in {RunKind.CHECK, RunKind.DRILL}:
         return f"{since}: may wait for its vault"
-    took = (now - run.started_at).total_seconds()
+    took = (status.now - run.started_at).total_seconds()
     return since if took < 0 else f"{since}, for {duration(took)}"
 
 
