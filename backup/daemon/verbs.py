@@ -67,6 +67,12 @@ class Verbs:
         found = [run for run in self.board.runs() if name in {run.id, run.task.name, run.number}]
         if not found and (task := self.board.withdraw(name)) is not None:
             return {"run": None, "number": None, "task": str(task)}
+        waiting = [one for one in self.board.lines() if one.waits_for and one.task.name == name]
+        if not found and waiting:
+            raise UsageError(
+                f"{waiting[0].task} does not run: it waits: {waiting[0].waits_for}",
+                advice="it goes on by itself: take its schedule out of the config if it should not",
+            )
         if len(found) != 1:
             running = ", ".join(_named(run) for run in self.board.runs()) or "nothing"
             several = "several are named" if found else "no run is named"

@@ -127,6 +127,17 @@ def test_what_was_asked_for_and_has_not_begun_is_taken_back() -> None:
         verbs.cancel({"run": "nightly"})
 
 
+def test_what_waits_is_told_to_wait_when_it_is_to_be_cancelled() -> None:
+    """It is among what `status` shows; that nothing runs would help nobody."""
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    daemon.book.ran(NIGHTLY, NOON - minutes(5 * 24 * 60))
+    finds_another(daemon, 2)
+    daemon.look()
+    assert state(daemon, "nightly") == "waiting"
+    with pytest.raises(UsageError, match="job nightly does not run: it waits: another"):
+        Verbs(None, daemon.board, daemon.clock).cancel({"run": "nightly"})  # type: ignore[arg-type]
+
+
 def test_nothing_is_promised_after_a_stop() -> None:
     daemon = Daemon([NIGHTLY], ManualClock(NOON))
     daemon.look()
