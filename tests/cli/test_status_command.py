@@ -92,7 +92,12 @@ def topics(server: Server) -> list[tuple[str, str]]:
 
 def test_all_is_well(with_daemon: Server) -> None:
     text = with_daemon.done("status").stdout
+    assert text.startswith("all is well so far (2026-03-01 02:00 ")
+    assert "not yet    vault cold was never checked: `nightvault check --vault cold`" in text
+    with_daemon.done("check")
+    text = with_daemon.done("status").stdout
     assert text.startswith("all is well (2026-03-01 02:00 ")
+    assert "not yet" not in text
     assert re.search(r"^main +cold +2026-03-01 02:00 +0 s +done +2026-03-01 08:00", text, re.MULTILINE)
     assert "daemon     runs" in text
     assert "no policy, so all snapshots are kept: main" in text
@@ -105,6 +110,20 @@ def test_all_is_well(with_daemon: Server) -> None:
     (vault,) = document["vaults"]
     (ours,) = with_daemon.json("stats")["vaults"]
     assert (vault["archives"], vault["bytes"]) == (ours["archives"], ours["bytes"])
+
+
+def test_what_nobody_looks_after_is_not_well_without_a_word(server: Server) -> None:
+    """Nothing is wrong with what was never tried."""
+    text = server.config.read_text()
+    server.config.write_text(text.replace('schedule = "every 6h"\n', ""))
+    said = server.done("status").stdout
+    assert said.startswith("all is well so far (")
+    assert "not yet    job main was never backed up: `nightvault backup main`" in said
+    assert "job main has no schedule: it is backed up by hand alone" in said
+    server.backup()
+    assert "was never backed up" not in server.done("status").stdout
+    server.config.write_text(text.partition("[[job]]")[0])
+    assert "the config has no job, so nothing is backed up" in server.run("status").stdout
 
 
 def test_without_the_daemon_it_works_and_says_so(server: Server) -> None:

@@ -111,7 +111,7 @@ def status(**more: Any) -> Status:
         now=NOW,
         jobs=[job()],
         running=[],
-        ended=[run()],
+        ended=[run(), run(RunKind.CHECK, job=None)],
         restores=[],
         vaults=[vault()],
         certificate=certificate(80 * DAY),

@@ -46,7 +46,8 @@ def status_screen(status: Status) -> Group:
     if status.scheduled:
         parts += [Text(), _scheduled(status)]
     lines = _grid()
-    for name, text in _lines(status):
+    not_yet = (("not yet", sentence) for sentence in _not_yet(status))
+    for name, text in (*not_yet, *_lines(status)):
         lines.add_row(name, Text(printable(text)))
     return Group(*parts, Text(), lines)
 
@@ -61,7 +62,7 @@ def overdue_screen(status: Status) -> Group:
 def headline(status: Status) -> str:
     """The answer in a few words: all is well, or how many concerns there are."""
     if status.is_well:
-        return "all is well"
+        return "all is well so far" if any(_not_yet(status)) else "all is well"
     of_level = [sum(one.level is level for one in status.concerns) for level in Level]
     warnings, critical = counted(of_level[0], "warning"), f"{of_level[1]} critical"
     told = [text for text, count in ((critical, of_level[1]), (warnings, of_level[0])) if count]
@@ -149,6 +150,22 @@ def _next(job: JobStatus, status: Status) -> str:
     if job.next_at is None:
         return "by hand"
     return "due now" if job.next_at <= status.now else _time(job.next_at)
+
+
+def _not_yet(status: Status) -> Iterator[str]:
+    """Sentences on what is not wrong, and not looked after either, with the command that begins it."""
+    if not status.jobs:
+        yield "the config has no job, so nothing is backed up"
+    at_work = {run.job for run in status.running if run.kind is RunKind.BACKUP and not run.is_dead}
+    for job in status.jobs:
+        if job.last_good is None and not job.is_overdue and job.name not in at_work:
+            yield f"job {job.name} was never backed up: `nightvault backup {job.name}`"
+        if job.schedule is None and not job.has_timer:
+            yield f"job {job.name} has no schedule: it is backed up by hand alone"
+    checked = {run.vault for run in status.ended if run.kind is RunKind.CHECK}
+    for vault in status.vaults:
+        if vault.archives and vault.name not in checked:
+            yield f"vault {vault.name} was never checked: `nightvault check --vault {vault.name}`"
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:
