@@ -13,7 +13,7 @@ import time
 from typing import Any, Final
 
 ANSWER_SECONDS = 180.0
-"""How long may be waited for an answer, besides what its size needs."""
+"""Seconds that may be waited for an answer, besides what its size needs."""
 LEAST_RATE: Final = 256
 """Bytes a second below which a line counts as dead."""
 

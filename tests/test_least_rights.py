@@ -346,8 +346,8 @@ def test_an_upload_that_names_no_class_cannot_be_told_from_the_end_of_one_in_par
     made = documents(replace_setup(SETUP, bucket=BUCKET))
     shipped = parse_policy(json.dumps(made["bucket"]), "bucket")
     statements = json.loads(json.dumps(made["bucket"]))["Statement"]
-    for one in statements:
-        one["Condition"].pop("Null", None)  # "no class" is another class by then
+    for statement in statements:
+        statement["Condition"].pop("Null", None)  # "no class" is another class by then
     strict = parse_policy(json.dumps({"Statement": statements}), "strict")
     everything = parse_policy('{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}', "admin")
     user = Principal("123456789012", "arn:aws:iam::123456789012:user/admin", None)

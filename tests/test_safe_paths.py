@@ -264,8 +264,8 @@ def test_what_is_in_dev_is_taken_as_it_is() -> None:
     assert handle is not None
     os.write(handle, b"bytes")
     assert os.read(read, 9) == b"bytes"
-    for one in (handle, read, write):
-        os.close(one)
+    for descriptor in (handle, read, write):
+        os.close(descriptor)
 
 
 @needs_root

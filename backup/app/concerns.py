@@ -80,14 +80,14 @@ def overdue(status: Status) -> Iterator[Concern]:
             if job.paused_until is not None:
                 text += f"; it is paused until {_shown(job.paused_until)}"
             yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
-    for one in status.scheduled:
-        if one.is_overdue and one.overdue_from is not None and one.kind != TaskKind.RENEWAL:
-            last = "it never ended well" if one.last_good is None else f"last good {_shown(one.last_good)}"
-            text = f"{one.text} is overdue since {_shown(one.overdue_from)}: {last}"
-            if one.paused_until is not None:
-                text += f"; it is paused until {_shown(one.paused_until)}"
-            about = f"{one.kind} {one.name}"
-            yield Concern(Level.WARNING, Topic.OVERDUE, text, one.command, about=about)
+    for task in status.scheduled:
+        if task.is_overdue and task.overdue_from is not None and task.kind != TaskKind.RENEWAL:
+            last = "it never ended well" if task.last_good is None else f"last good {_shown(task.last_good)}"
+            text = f"{task.text} is overdue since {_shown(task.overdue_from)}: {last}"
+            if task.paused_until is not None:
+                text += f"; it is paused until {_shown(task.paused_until)}"
+            about = f"{task.kind} {task.name}"
+            yield Concern(Level.WARNING, Topic.OVERDUE, text, task.command, about=about)
 
 
 def _at_it(job: JobStatus, status: Status) -> str:
@@ -106,19 +106,19 @@ def late_or_unknown(status: Status) -> list[Concern]:
 
 def _unknown(status: Status) -> Iterator[Concern]:
     """Parts of the status that could not be found out: what they would say is not known to be well."""
-    for one in status.unknown:
-        topic = Topic.COST if one.what == "money" else Topic.UNKNOWN
-        command = "nightvault prices" if one.what == "money" else "nightvault doctor"
-        yield Concern(one.level, topic, f"{one.what}: not known, because {one.why}", command, about=one.what)
+    for gap in status.unknown:
+        topic = Topic.COST if gap.what == "money" else Topic.UNKNOWN
+        command = "nightvault prices" if gap.what == "money" else "nightvault doctor"
+        yield Concern(gap.level, topic, f"{gap.what}: not known, because {gap.why}", command, about=gap.what)
 
 
 def _away(status: Status) -> Iterator[Concern]:
     """Directory vaults that are not there, before a run fails by that and says so."""
     told = {run.vault for run in _bad_runs(status) if "vault" in (run.error or "")}
-    for one in status.vaults:
-        if one.is_away and one.name not in told:
-            text = f"vault {one.name} is not there: is its disk mounted? No backup can be stored in it"
-            yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=one.name)
+    for vault in status.vaults:
+        if vault.is_away and vault.name not in told:
+            text = f"vault {vault.name} is not there: is its disk mounted? No backup can be stored in it"
+            yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=vault.name)
 
 
 def _wrong_vaults(status: Status) -> Iterator[Concern]:
@@ -161,8 +161,8 @@ def _runs(status: Status) -> Iterator[Concern]:
 
 def _bad_runs(status: Status) -> Iterator[RunFacts]:
     """Those that failed or were partial; what the config has no more will never be done."""
-    jobs = {None, *(one.name for one in status.jobs)}
-    vaults = {None, *(one.name for one in status.vaults if one.kind != UNKNOWN)}
+    jobs = {None, *(job.name for job in status.jobs)}
+    vaults = {None, *(vault.name for vault in status.vaults if vault.kind != UNKNOWN)}
     for run in status.ended:
         is_there = run.drill in {None, *status.drills} or _is_damage_yet(run, status)
         if _is_bad(run) and run.job in jobs and run.vault in vaults and is_there:
@@ -179,11 +179,11 @@ def _is_damage_yet(run: RunFacts, status: Status) -> bool:
 
 
 def _attempts(status: Status) -> Iterator[Concern]:
-    """What the daemon could not do, and of which no run tells: an unexpected error, or a job without rows."""
+    """Work that the daemon could not do and no run tells of: unexpected errors, jobs without rows."""
     told = {(str(run.kind), run.job or run.drill or run.vault) for run in status.ended if _is_bad(run)}
     tried = [
-        *((str(RunKind.BACKUP), one.name, f"backup of job {one.name}", one.failed_at) for one in status.jobs),
-        *((one.kind, one.name, one.text, one.failed_at) for one in status.scheduled),
+        *((str(RunKind.BACKUP), job.name, f"backup of job {job.name}", job.failed_at) for job in status.jobs),
+        *((task.kind, task.name, task.text, task.failed_at) for task in status.scheduled),
     ]
     for kind, name, text, at in tried:
         if at is not None and (kind, name) not in told:
@@ -319,7 +319,7 @@ def _daemon(status: Status) -> Iterator[Concern]:
     if status.unread:
         text = f"the daemon keeps no schedule of {', '.join(status.unread)}: it has not read this config"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl reload nightvault")
-    if status.is_silent and not any(one.lock == "daemon" for one in status.suspended):
+    if status.is_silent and not any(holder.lock == "daemon" for holder in status.suspended):
         text = "the daemon gives no answer on its socket: it hangs, or could not make one (see its log)"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
 

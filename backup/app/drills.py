@@ -121,7 +121,7 @@ def drill_context(
 def _price(
     config: Config, drill: DrillSettings, traits: VaultTraits, tier: Tier
 ) -> Callable[[Sequence[Piece]], Decimal | None]:
-    """What reading pieces costs with a tier; None if nobody knows.
+    """The price of reading pieces with a tier; None if nobody knows.
 
     A mistake in the table of prices is an error only of a drill that has a limit.
     """

@@ -33,7 +33,7 @@ def hours_of(settings: VaultSettings, tier: Tier) -> tuple[float, float]:
 
 
 def longest_wait(settings: VaultSettings, tier: Tier) -> timedelta:
-    """How long a check, prune or drill may wait for its vault: for a list, and for what it reads of it."""
+    """The longest that a check, prune or drill may wait for its vault: for a list, and for what it reads."""
     if settings.kind == "directory":
         return timedelta()
     _, hours = hours_of(settings, tier)

@@ -139,12 +139,12 @@ def _of_scheduled(several: Sequence[ScheduledStatus]) -> Iterator[_Gauge]:
     yield gauge(
         "task_last_success_timestamp_seconds",
         "When the newest prune, check, drill and so on began that has ended well.",
-        [one.last_good for one in several],
+        [task.last_good for task in several],
     )
     yield gauge(
         "task_overdue_timestamp_seconds",
         "From when it is overdue, unless one ends well before.",
-        [one.overdue_from for one in several],
+        [task.overdue_from for task in several],
     )
 
 

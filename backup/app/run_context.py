@@ -76,7 +76,7 @@ def attempt(
 
 
 def _end_others(inventory: Inventory, kind: RunKind, report: Mapping[str, Any]) -> None:
-    """What broke off before is made good, also by a run that began before it, and has a lower number."""
+    """A part that broke off before is made good, also by a run that began before it, with a lower number."""
     from backup.inventory import attempts
 
     with inventory.reading() as tx:

@@ -22,7 +22,7 @@ from backup.schedule import next_due, overdue_from
 
 
 class Known(Struct, frozen=True):
-    """What the times follow from besides the tasks; `stored_since` of jobs (True) and vaults, by
+    """All that the times follow from besides the tasks; `stored_since` of jobs (True) and vaults, by
     name, where anything is.
 
     `since`: when a task counts as known that nobody has recorded.
@@ -39,8 +39,8 @@ class Known(Struct, frozen=True):
 
 
 def read_scheduled(tx: Transaction, config: Config, known: Known) -> list[ScheduledStatus]:
-    """What the config gives a schedule, and the certificate's renewal, in the order in which it is done."""
-    tasks = [one for one in scheduled_tasks(config) if one.kind is not TaskKind.BACKUP]
+    """All that the config gives a schedule, and the certificate's renewal, in the order of doing."""
+    tasks = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
     return [
         *(_scheduled(tx, config, task, known) for task in tasks),
         *(_renewal(task, known) for task in renewal_tasks(config)),
@@ -86,7 +86,7 @@ def _halves(config: Config, task: Task, known: Known) -> dict[str, datetime | No
 
 
 def _older(halves: Mapping[str, datetime | None]) -> str:
-    """What the command needs more for the half that is missing, or was done longer ago."""
+    """More words of the command, for the half that is missing, or was done longer ago."""
     return min(halves, key=lambda one: (halves[one] is not None, halves[one] or 0))
 
 
@@ -115,7 +115,7 @@ def _may_begin(tx: Transaction, config: Config, task: Task, good: datetime) -> d
     from backup.inventory import drills
 
     month = drills.month_of(good)
-    spent = any(one.cost and one.month == month for one in drills.charges_of(tx, task.name))
+    spent = any(charge.cost and charge.month == month for charge in drills.charges_of(tx, task.name))
     return max(good, first_of(month + 1)) if spent else good
 
 

@@ -87,7 +87,7 @@ class _Parts:
 
 
 class _JobRows(Struct, frozen=True):
-    """What the inventory has of all jobs."""
+    """The rows that the inventory has of all jobs."""
 
     snapshots: Mapping[JobName, queries.SnapshotDates]
     backups: Mapping[JobName, queries.BackupDates]
@@ -96,7 +96,7 @@ class _JobRows(Struct, frozen=True):
 
 
 class _Looks(Struct, frozen=True):
-    """What several parts go by: the config, the time, the newest runs, and since when things are known."""
+    """The facts that several parts go by: config, time, the newest runs, and since when things are known."""
 
     config: Config
     now: datetime
@@ -187,7 +187,7 @@ def _status(
         most_month=config.monitoring.max_month_cost,
         check_age=_span(config.monitoring.check_age),
         proof=sum(looks.proofs.values(), Proof()),
-        drills=[one.name for one in config.drills],
+        drills=[drill.name for drill in config.drills],
         scheduled=scheduled,
         strangers=part("who else writes into vaults", lambda: open_strangers(tx), ()),
         losses=part("lost archives", lambda: _losses(tx), {}, bad),
@@ -200,18 +200,18 @@ def _status(
 def _scheduled(
     tx: Transaction, looks: _Looks, certificate: CertificateStatus | None, renewal: RenewalStatus | None
 ) -> Sequence[ScheduledStatus]:
-    """What has a schedule; nothing if it is not known what ended well."""
+    """All that has a schedule; nothing if it is not known what ended well."""
     config = looks.config
-    others = [one for one in scheduled_tasks(config) if one.kind is not TaskKind.BACKUP]
+    others = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
     if looks.good is None or looks.rows is None or not (others or renewal):
         return ()
     from backup.app.scheduled import Known, read_scheduled
 
     stored: dict[tuple[bool, str], datetime] = {}
-    for one in looks.held:
-        if one.oldest is not None:
-            key = (False, str(one.vault))
-            stored[key] = min(one.oldest, stored.get(key, one.oldest))
+    for share in looks.held:
+        if share.oldest is not None:
+            key = (False, str(share.vault))
+            stored[key] = min(share.oldest, stored.get(key, share.oldest))
     backups, snapshots = looks.rows.backups, looks.rows.snapshots
     begun = {(True, str(name)): backups[name].first for name in snapshots if name in backups}
     known = Known(
@@ -292,7 +292,7 @@ def _rows(tx: Transaction, now: datetime) -> _JobRows:
 def _jobs(looks: _Looks) -> list[JobStatus]:
     if looks.rows is None:
         return []
-    return sorted((_job(one, looks.rows, looks) for one in looks.config.jobs), key=_urgency)
+    return sorted((_job(job, looks.rows, looks) for job in looks.config.jobs), key=_urgency)
 
 
 def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:

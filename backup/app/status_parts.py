@@ -336,17 +336,17 @@ class Status(Struct, frozen=True):
 
     @property
     def for_daemon(self) -> Mapping[tuple[str, str], str]:
-        """What the daemon alone does by a schedule: texts by kind and name."""
+        """All that the daemon alone does by a schedule: texts by kind and name."""
         jobs = [one for one in self.jobs if one.schedule and not one.has_timer]
         others = [one for one in self.scheduled if one.kind != TaskKind.RENEWAL]
         return {
-            **{(str(TaskKind.BACKUP), one.name): f"job {one.name}" for one in jobs},
+            **{(str(TaskKind.BACKUP), job.name): f"job {job.name}" for job in jobs},
             **{(one.kind, one.name): one.text for one in others},
         }
 
     @property
     def unread(self) -> Sequence[str]:
-        """What of that the daemon does not know, or not with a schedule: it goes by another config."""
+        """The part of it that the daemon does not know, or not with a schedule: it goes by another config."""
         known = {(one.kind, one.name) for one in self.tasks or () if one.next_at or one.state != "idle"}
         looked = bool(self.tasks) and not self.waits_for_clock
         return [text for key, text in self.for_daemon.items() if looked and key not in known]

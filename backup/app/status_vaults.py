@@ -23,11 +23,11 @@ from backup.model import VaultName
 from backup.retention.stats import MONTH
 
 OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
-"""What a directory vault that holds anything has, at least one of it (`vault/layout.py`)."""
+"""Folders of which a directory vault that holds anything has at least one (`vault/layout.py`)."""
 
 
 class Shelf(Struct, frozen=True):
-    """What all vaults hold, when what was good last, and the table of prices; None: nobody knows one."""
+    """The contents of all vaults, when what was good last, and prices; None where nobody knows one."""
 
     held: Sequence[queries.Held]
     good: queries.LastGood
@@ -39,9 +39,9 @@ def vaults_of(
 ) -> list[VaultStatus]:
     """The vaults of the config, and those that hold something; `sees`: their places can be looked at."""
     unverified = queries.oldest_unverified(tx)
-    settings = {one.name: one for one in config.vaults}
-    prunes = {one.name: one.next_at for one in scheduled if one.kind == TaskKind.PRUNE}
-    names = dict.fromkeys([*settings, *(one.vault for one in shelf.held)])
+    settings = {vault.name: vault for vault in config.vaults}
+    prunes = {task.name: task.next_at for task in scheduled if task.kind == TaskKind.PRUNE}
+    names = dict.fromkeys([*settings, *(share.vault for share in shelf.held)])
     found = [_vault(config, name, settings.get(name), shelf) for name in names]
     return [
         replace(
@@ -55,19 +55,19 @@ def vaults_of(
 
 
 def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shelf: Shelf) -> VaultStatus:
-    held, good = [one for one in shelf.held if one.vault == name], shelf.good
+    held, good = [share for share in shelf.held if share.vault == name], shelf.good
     return VaultStatus(
         name=name,
         kind=kind_of(settings) if settings else UNKNOWN,
-        archives=sum(one.archives for one in held),
-        bytes=sum(one.bytes for one in held),
+        archives=sum(share.archives for share in held),
+        bytes=sum(share.bytes for share in held),
         month=month_of(config, shelf.table, settings, held),
         is_free=settings is not None and settings.kind == "directory",
         unverified_since=None,
         next_prune=None,
         checked_at=good.of(RunKind.CHECK, name, (Outcome.DONE,)),
         rebuild_drilled_at=good.of(RunKind.REBUILD_DRILL, name, (Outcome.DONE, Outcome.PARTIAL)),
-        stored_since=min((one.oldest for one in held if one.oldest), default=None),
+        stored_since=min((share.oldest for share in held if share.oldest), default=None),
     )
 
 
@@ -76,7 +76,7 @@ def _is_away(config: Config, name: VaultName) -> bool:
 
     Where nothing is mounted, or another disk, or what is mounted gives no answer any more.
     """
-    path = next((one.path for one in config.vaults if one.name == name), None)
+    path = next((vault.path for vault in config.vaults if vault.name == name), None)
     if path is None or any(job.hooks.before for job in config.jobs if job.vault == name):
         return False
     try:
@@ -90,24 +90,24 @@ def _is_away(config: Config, name: VaultName) -> bool:
 def month_of(
     config: Config, table: PriceTable | None, settings: VaultSettings | None, held: Sequence[queries.Held]
 ) -> Decimal | None:
-    """What a month of this costs, as `stats` says it; None where no price is known."""
+    """The cost of a month of this, as `stats` says it; None where no price is known."""
     if settings is not None and settings.kind == "directory":
         return Decimal(0)
     if settings is None or table is None:
         return None
     terms, total = terms_of(config, table, settings), Decimal(0)
-    for one in held:
-        price = terms.prices[one.kind]
+    for share in held:
+        price = terms.prices[share.kind]
         if price is None:
             return None
-        total += price.storing(one.bytes, one.archives, MONTH, short=one.short)
+        total += price.storing(share.bytes, share.archives, MONTH, short=share.short)
     return total
 
 
 def disks_of(config: Config) -> list[DiskStatus]:
-    """What is free where the state directory and directory vaults lie, as far as that can be seen."""
+    """The free space where the state directory and directory vaults lie, as far as it can be seen."""
     places = [("the state directory", config.state_dir)]
-    places += [(f"vault {one.name}", one.path) for one in config.vaults if one.path is not None]
+    places += [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
     found: dict[int, DiskStatus] = {}
     for what, path in places:
         with suppress(OSError):

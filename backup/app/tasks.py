@@ -41,7 +41,7 @@ class TaskKind(StrEnum):
 
 
 class Kind(Struct, frozen=True):
-    """What tells the tasks of one kind from others; it stands here, and nowhere else.
+    """All that tells the tasks of one kind from others; it stands here, and nowhere else.
 
     `text` names one, and `command` does it by hand, with its name as {}. `run` is the kind of run that an
     attempt is; None: it only looks whether something is to be done. It was good if it ended as one of `good`.
@@ -138,7 +138,7 @@ def scheduled_tasks(config: Config) -> list[Task]:
 
 def noted_keys(config: Config) -> list[TaskKey]:
     """All of which is remembered since when it is known: it counts as late from then on, if it never came."""
-    samples = [(SAMPLE, one.name) for one in config.vaults if one.check_when and one.check_sample]
+    samples = [(SAMPLE, vault.name) for vault in config.vaults if vault.check_when and vault.check_sample]
     return [*(task.key for task in scheduled_tasks(config)), *samples]
 
 

@@ -35,7 +35,7 @@ def note_token(config: Config, identity: Identity) -> None:
 
 
 def noted_token(config: Config) -> CertificateStatus | None:
-    """What is remembered; None if the certificate that the config names was never used."""
+    """The dates that are remembered; None if the certificate that the config names was never used."""
     from backup.app.status_parts import CertificateStatus
 
     with suppress(OSError, msgspec.MsgspecError), open(_path(config), "rb") as file:

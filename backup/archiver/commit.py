@@ -123,7 +123,7 @@ class Committer:
             tally.by_source = [(tally.files - tally.streams[0], tally.bytes - tally.streams[1])]
         with at.context.inventory.reading() as tx:
             usual = usual_snapshots(tx, at.row.number)
-        are_full = all(_is_as_full(sources, tally.by_source, one) for one in usual) if sources else True
+        are_full = all(_is_as_full(sources, tally.by_source, night) for night in usual) if sources else True
         if are_full and not tally.by_stream:
             return []
         from backup.archiver.shrinking import lost_sources, lost_streams  # rarely

@@ -56,7 +56,7 @@ def lost_streams(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
     found: list[Lost] = []
     with at.context.inventory.reading() as tx:
         for path, now in tally.by_stream.items():
-            before = max((file_size(tx, at.row.number, path, one.number) for one in usual), default=0)
+            before = max((file_size(tx, at.row.number, path, night.number) for night in usual), default=0)
             if is_stream_lost(now, before):
                 found.append(Lost(path, 1, now, 1, before))
     return found

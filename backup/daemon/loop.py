@@ -25,7 +25,7 @@ STOP_SECONDS = 8.0
 """How long runs may take to end: parts in flight are done by then, or are sent again after a restart."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 READ_SECONDS = 30.0
-"""How long a config may be read before that is told."""
+"""Seconds that a config may be read before that is told."""
 _HUNG_SECONDS = 600.0  # without a look for so long the daemon hangs, and systemd may begin it again
 _log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ class Chosen(Struct, frozen=True):
 
 
 def plan(context: DrillContext, grade: Grade) -> Chosen | None:
-    """What is read next; None if nothing is stored yet. `MonthSpentError` if the month allows nothing of it,
+    """The pieces read next; None if nothing is stored yet. `MonthSpentError` if the month allows none,
     `LimitRefusedError` if no month does.
 
     Of a sample that is too dear half is tried, and so on; then smaller files.

@@ -37,17 +37,17 @@ def holders(directory: str) -> Mapping[str, Sequence[Holder]] | None:
         with open(_LOCKS, encoding="ascii", errors="replace") as file:
             fields = [line.split() for line in file]
         by_file: dict[str, set[int]] = {}
-        for one in fields:
-            if len(one) > 5 and one[1] == "FLOCK":
-                by_file.setdefault(one[5], set()).add(max(0, int(one[4])))
+        for field in fields:
+            if len(field) > 5 and field[1] == "FLOCK":
+                by_file.setdefault(field[5], set()).add(max(0, int(field[4])))
         found: dict[str, set[int]] = {}
         for name in filter(lambda name: name.endswith(".lock"), os.listdir(directory)):
             files = _files_in_list(os.path.join(directory, name))
-            found[name] = set().union(*(by_file.get(one, ()) for one in files))
+            found[name] = set().union(*(by_file.get(file, ()) for file in files))
     except (OSError, ValueError):
         return None
     return {
-        name.removesuffix(".lock"): [_holder(one) for one in sorted(processes)]
+        name.removesuffix(".lock"): [_holder(process) for process in sorted(processes)]
         for name, processes in sorted(found.items())
         if processes
     }

@@ -281,7 +281,7 @@ def mark_all_noticed(tx: Transaction) -> None:
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """How a run ended that an error ended."""
+    """The outcome of a run that an error ended."""
     stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt))
     return Outcome.INTERRUPTED if stopped else Outcome.FAILED
 

@@ -23,13 +23,13 @@ SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})
 """Runs at which somebody sits."""
 
 MOST_FLAPS, FLAPS_WITHIN = 2, timedelta(hours=1)
-"""How many failures after a success are told at once within that time."""
+"""So many failures after a success are told at once within that time."""
 _LEVELS = {Outcome.PARTIAL: 0, Outcome.FAILED: 1}
 _SORTS = ("read", "compared", "laws")  # of checks: none hides another's end
 
 
 class Step(Struct, frozen=True):
-    """What follows from a run or a concern: a message or none, a state to record, states that have ended.
+    """The consequences of a run or a concern: a message or none, a state to record, states that have ended.
 
     `hour` is to be recorded, too: of the failures in it. `flapped`: the hour before, if it had many.
     """
@@ -66,7 +66,7 @@ def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) 
         made_snapshot = run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL
         ended = [overdue_subject(run.job or "")] if made_snapshot else []
         step = of_state(MessageKind.FAILED, subject, told, now, today, level=_LEVELS[run.outcome])
-        step = replace(step, ended=[one for one in ended if one in told])
+        step = replace(step, ended=[run for run in ended if run in told])
         return step if subject in told else _damped(step, subject, told, now, today)
     if run.outcome is not Outcome.DONE:
         return Step()

@@ -37,7 +37,7 @@ LOCK = "messages"
 BACKOFF = tuple(timedelta(minutes=one) for one in (1, 2, 5, 15, 30, 60))
 GIVE_UP = timedelta(days=30)
 LEAST_TRIES = 100
-"""How often a channel is tried in vain before a message is dropped for its age: four days of hours."""
+"""So often a channel is tried in vain before a message is dropped for its age: four days of hours."""
 PING_LIFE = timedelta(hours=6)
 LONGEST_HOLD = timedelta(hours=25)
 """Longer than quiet hours, and any pause between two tries, put a message off."""
@@ -94,12 +94,12 @@ class _Round(Struct, frozen=True):
             return Flushed()
         with self.inventory.writing() as tx:
             messages.remove_old(tx, now - KEEP)
-            for one in there:
-                if one.channel not in self.channels:
-                    self._hand_on(tx, one, now)
-            there = [one for one in messages.waiting(tx) if one.channel in self.channels]
+            for other in there:
+                if other.channel not in self.channels:
+                    self._hand_on(tx, other, now)
+            there = [message for message in messages.waiting(tx) if message.channel in self.channels]
             held = self._sort_out(tx, there, now)
-        return self._send([one for one in there if one not in held], now, only_due)
+        return self._send([other for other in there if other not in held], now, only_due)
 
     def _hand_on(self, tx: Transaction, one: Delivery, now: datetime) -> None:
         """Give what waits for a channel that is gone to those that should have it now."""
@@ -114,26 +114,28 @@ class _Round(Struct, frozen=True):
         """Drop what makes no sense any more, put off pings that seem too old; what is not to be sent now."""
         tries: Counter[str] = Counter()
         newest = {}
-        for one in there:
-            tries[one.channel] = max(tries[one.channel], one.attempts)
-            if one.message.kind is MessageKind.RUN:
-                newest[one.channel, one.message.job] = one.message.number
+        for other in there:
+            tries[other.channel] = max(tries[other.channel], other.attempts)
+            if other.message.kind is MessageKind.RUN:
+                newest[other.channel, other.message.job] = other.message.number
         held = []
-        for one in there:
-            is_ping = one.message.kind is MessageKind.RUN
-            is_old = now - one.message.created_at > (PING_LIFE if is_ping else GIVE_UP)
-            if is_ping and newest[one.channel, one.message.job] != one.message.number:
+        for other in there:
+            is_ping = other.message.kind is MessageKind.RUN
+            is_old = now - other.message.created_at > (PING_LIFE if is_ping else GIVE_UP)
+            if is_ping and newest[other.channel, other.message.job] != other.message.number:
                 why = "a newer ping of the job follows"
-            elif is_old and _is_of_this_clock(one, now) and (is_ping or tries[one.channel] >= LEAST_TRIES):
+            elif (
+                is_old and _is_of_this_clock(other, now) and (is_ping or tries[other.channel] >= LEAST_TRIES)
+            ):
                 why = "too late for a ping" if is_ping else "not to be sent for 30 days"
             elif is_old and is_ping:
-                messages.try_later(tx, one, now, one.answer or "")
+                messages.try_later(tx, other, now, other.answer or "")
                 why = ""
             else:
                 continue
-            held.append(one)
+            held.append(other)
             if why:
-                messages.end_delivery(tx, one, DeliveryState.DROPPED, now, why)
+                messages.end_delivery(tx, other, DeliveryState.DROPPED, now, why)
         return held
 
     def _send(self, there: Sequence[Delivery], now: datetime, only_due: bool) -> Flushed:

@@ -105,7 +105,7 @@ def _ask_for_planned(
 
 def _told(batch: Sequence[Retrieval], restore: Restore) -> str:
     """A request that costs, where nobody watches."""
-    total = size(sum(one.left.length for one in batch))
+    total = size(sum(retrieval.left.length for retrieval in batch))
     return f"asked vault {restore.vault} for {counted(len(batch), 'retrieval')} of {total} ({restore.tier})"
 
 

@@ -112,9 +112,9 @@ def test_each_part_that_breaks_leaves_the_others(
         assert found.certificate is not None
         assert found.certificate.unreadable == str(error)
         return
-    assert what in [one.what for one in found.unknown]
+    assert what in [gap.what for gap in found.unknown]
     assert differing(found, whole) <= missing | {"unknown", "concerns"}
-    (concern, *_) = [one for one in found.concerns if one.about == what]
+    (concern, *_) = [concern for concern in found.concerns if concern.about == what]
     assert concern.level is (Level.CRITICAL if what in VITAL else Level.WARNING)
     assert concern.topic is (Topic.COST if what == "money" else Topic.UNKNOWN)
     assert str(error) in concern.text
@@ -127,7 +127,7 @@ def test_what_is_overdue_is_told_or_that_nobody_knows(
 ) -> None:
     """`--overdue` is all that a timer or cron asks: a part that breaks is no "nothing is overdue"."""
     config, now = config_of(server), server.clock.now() + 60 * DAY
-    late = {one.text for one in overdue(read_status(config, now))}
+    late = {concern.text for concern in overdue(read_status(config, now))}
     assert len(late) == 2
 
     def broken(*_: Any, **__: Any) -> Any:
@@ -138,7 +138,7 @@ def test_what_is_overdue_is_told_or_that_nobody_knows(
     told = late_or_unknown(found)
     assert {one.text for one in told} >= late or what in [one.about for one in told]
     assert told == sorted(told, key=lambda one: one.level is not Level.CRITICAL)
-    assert {one.text for one in told} <= {one.text for one in found.concerns}
+    assert {one.text for one in told} <= {concern.text for concern in found.concerns}
 
 
 def test_nothing_is_overdue_only_where_that_is_known(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
     (server.state / "prices.toml").write_text("this is no table\n")
     told.later(DAY)
     document = server.json("status", exit_code=1)
-    (money,) = [one for one in document["concerns"] if one["topic"] == "cost"]
+    (money,) = [concern for concern in document["concerns"] if concern["topic"] == "cost"]
     assert money["text"].startswith("money: not known, because ")
     assert money["command"] == "nightvault prices"
     assert document["jobs"][0]["overdue"]
@@ -280,7 +280,7 @@ def test_a_chain_that_ends_is_told(
         assert found.certificate is not None
         assert found.certificate.issuer_ends is not None
         assert abs(found.certificate.issuer_ends - (now + (100 + days) * DAY)) < DAY
-        told = [one for one in found.concerns if one.topic is Topic.CERTIFICATE]
+        told = [concern for concern in found.concerns if concern.topic is Topic.CERTIFICATE]
         assert [one.level for one in told] == ([level] if level else [])
         assert all(f"above this server's, of CN=CA of {days + 100} days" in one.text for one in told)
         if is_in_its_file:
@@ -315,9 +315,11 @@ def test_a_certificate_on_a_token_is_known_once_it_was_used(server: Server, tmp_
         found = read_status(config, now + 5 * DAY)
         assert found.certificate is not None
         assert found.certificate.not_after == used.certificate.not_valid_after_utc
-        assert [one.topic for one in found.concerns if one.topic is Topic.CERTIFICATE] == []
+        assert [concern.topic for concern in found.concerns if concern.topic is Topic.CERTIFICATE] == []
         later = read_status(config, now + 8.5 * DAY)
-        assert [one.level for one in later.concerns if one.topic is Topic.CERTIFICATE] == [Level.WARNING]
+        assert [concern.level for concern in later.concerns if concern.topic is Topic.CERTIFICATE] == [
+            Level.WARNING
+        ]
         server.config.write_text(server.config.read_text().replace("object=cert", "object=other"))
         assert read_status(config_of(server), now).certificate is None, "another certificate"
     finally:
@@ -338,7 +340,7 @@ def test_a_vault_that_is_gone_is_seen_before_a_backup_tries(tmp_path: Path) -> N
 
     def away() -> list[str]:
         found = read_status(config_of(made), made.clock.now())
-        return [one.text for one in found.concerns if one.topic is Topic.AWAY]
+        return [concern.text for concern in found.concerns if concern.topic is Topic.AWAY]
 
     vault, gone = tmp_path / "vault", tmp_path / "gone"
     vault.rename(gone)

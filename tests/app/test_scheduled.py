@@ -97,7 +97,7 @@ def test_there_is_one_list_of_all_kinds() -> None:
 
 
 def test_the_config_here_schedules_every_kind(told: Told) -> None:
-    assert {one.kind for one in scheduled_tasks(config_of(told))} == set(RECORDED)
+    assert {task.kind for task in scheduled_tasks(config_of(told))} == set(RECORDED)
 
 
 @pytest.mark.parametrize("kind", RECORDED)
@@ -126,7 +126,7 @@ def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
     about = concerns(told, Topic.RUN)
     assert len(about) == 1
     assert " failed, " in about[0]
-    levels = [one["level"] for one in told.server.json("status", exit_code=1)["concerns"]]
+    levels = [concern["level"] for concern in told.server.json("status", exit_code=1)["concerns"]]
     assert Level.CRITICAL not in levels, "nothing is known to be damaged"
     monkeypatch.undo()
     moved.rename(keys)
@@ -149,7 +149,9 @@ def test_what_never_came_is_overdue_everywhere(told: Told, kind: TaskKind) -> No
     config, now = config_of(told), told.server.clock.now()
     text = KINDS[kind].text.format(name)
     found = read_status(config, now)
-    (concern,) = [one for one in found.concerns if one.text.startswith(f"{text} is overdue since")]
+    (concern,) = [
+        concern for concern in found.concerns if concern.text.startswith(f"{text} is overdue since")
+    ]
     assert concern.level is (Level.CRITICAL if kind is TaskKind.BACKUP else Level.WARNING)
     assert text in told.server.run("status", "--overdue").stdout
     assert text in told.server.run("status", "--nagios").stdout
@@ -161,13 +163,13 @@ def test_what_never_came_is_overdue_everywhere(told: Told, kind: TaskKind) -> No
     else:
         assert f'nightvault_task_overdue_timestamp_seconds{{task="{kind}",name="{name}"}} ' in metrics
         (shown,) = [
-            one for one in told.server.json("status", exit_code=1)["scheduled"] if one["kind"] == kind
+            task for task in told.server.json("status", exit_code=1)["scheduled"] if task["kind"] == kind
         ]
         assert (shown["overdue"], shown["name"]) == (True, name)
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         page = overview(tx, config, now, None)
-        assert [one for one in page.problems if one.text == concern.text]
-        assert {one.kind for one in page.scheduled} == set(RECORDED) - {TaskKind.BACKUP}
+        assert [problem for problem in page.problems if problem.text == concern.text]
+        assert {task.kind for task in page.scheduled} == set(RECORDED) - {TaskKind.BACKUP}
 
 
 @pytest.mark.parametrize("kind", RECORDED)
@@ -176,10 +178,10 @@ def test_it_is_well_again_once_it_was_done(told: Told, kind: TaskKind) -> None:
     run(told, TaskKind.BACKUP)
     run(told, kind)
     text = KINDS[kind].text.format(NAMES.get(kind, "cold"))
-    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith(f"{text} is")]
+    assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith(f"{text} is")]
     if kind is not TaskKind.BACKUP:
         found = read_status(config_of(told), told.server.clock.now())
-        (one,) = [one for one in found.scheduled if one.kind == kind]
+        (one,) = [task for task in found.scheduled if task.kind == kind]
         assert one.last_good == told.server.clock.now()
         assert one.next_at is not None
         assert one.next_at > told.server.clock.now()
@@ -192,11 +194,11 @@ def test_nothing_is_overdue_where_nothing_is_stored(tmp_path: Path) -> None:
         made.configure('kind = "directory"\n', f'kind = "directory"\n{EVERY}')
         made.configure("[[job]]", f"{DRILL}\n[[job]]")
         made.later(60 * DAY)
-        late = [one for one in concerns(made, Topic.OVERDUE) if not one.startswith("job main is")]
+        late = [concern for concern in concerns(made, Topic.OVERDUE) if not concern.startswith("job main is")]
         assert late == []
         found = read_status(config_of(made), made.server.clock.now())
         assert found.unknown == []
-        assert {one.overdue_from for one in found.scheduled} == {None}
+        assert {task.overdue_from for task in found.scheduled} == {None}
         assert len(found.scheduled) == 4
 
 
@@ -251,13 +253,15 @@ def test_a_drill_that_goes_on_makes_good_what_broke_off(told: Told, monkeypatch:
     real = read_sample.go_on
     monkeypatch.setattr(read_sample, "go_on", lambda *_: 1 / 0)
     run(told, TaskKind.DRILL)
-    assert [one for one in concerns(told, Topic.RUN) if one.startswith("drill rehearsal failed, ")]
+    assert [
+        concern for concern in concerns(told, Topic.RUN) if concern.startswith("drill rehearsal failed, ")
+    ]
     monkeypatch.setattr(read_sample, "go_on", real)
     told.server.clock.sleep(60)
     run(told, TaskKind.DRILL)
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         done, attempt = sorted(
-            (one for one in runs.list_runs(tx) if one.kind == "drill"), key=lambda one: one.number
+            (run for run in runs.list_runs(tx) if run.kind == "drill"), key=lambda one: one.number
         )
     assert (done.outcome, attempt.outcome) == (Outcome.DONE, Outcome.FAILED)
     assert concerns(told, Topic.RUN) == []
@@ -278,13 +282,13 @@ def test_a_sample_above_the_limit_is_told(told: Told, monkeypatch: pytest.Monkey
     assert "max_restore_cost" in text
     told.later(3 * DAY)
     late = read_status(config_of(told), told.server.clock.now()).concerns
-    (check,) = [one for one in late if one.text.startswith("check of vault cold is overdue")]
+    (check,) = [concern for concern in late if concern.text.startswith("check of vault cold is overdue")]
     assert check.command == "nightvault check --vault cold --read-data 100%", "that half is missing"
     monkeypatch.undo()
     run(told, TaskKind.CHECK)
     assert told.titles()[-1] == "reading back vault cold works again"
     assert concerns(told, Topic.RUN) == []
-    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+    assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("check")]
 
 
 @pytest.mark.parametrize("limit", ["0.00", "0.01"])
@@ -321,7 +325,7 @@ def test_a_drill_that_spent_its_month_is_overdue_only_in_the_next(
     for _ in range(35):
         told.later(DAY)
         found = read_status(config_of(told), told.server.clock.now())
-        (one,) = [one for one in found.scheduled if one.kind == TaskKind.DRILL]
+        (one,) = [task for task in found.scheduled if task.kind == TaskKind.DRILL]
         late.append(one.is_overdue)
     assert late == [False] * 32 + [True] * 3, "from the 1st of April on it may begin, and then it is late"
 
@@ -331,7 +335,11 @@ def test_a_drill_that_cost_nothing_waits_for_no_month(told: Told) -> None:
     replace(told.server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
     run(told, TaskKind.DRILL)
     told.later(3 * DAY)
-    assert [one for one in concerns(told, Topic.OVERDUE) if one.startswith("drill rehearsal is overdue")]
+    assert [
+        concern
+        for concern in concerns(told, Topic.OVERDUE)
+        if concern.startswith("drill rehearsal is overdue")
+    ]
 
 
 def test_a_config_that_a_tool_touches_daily_hides_nothing(told: Told) -> None:
@@ -345,7 +353,9 @@ def test_a_config_that_a_tool_touches_daily_hides_nothing(told: Told) -> None:
         told.server.config.touch()
         told.server.run("status", "--overdue")
         told.later(DAY)
-        late.append(sum(one.startswith("job new is overdue") for one in concerns(told, Topic.OVERDUE)))
+        late.append(
+            sum(concern.startswith("job new is overdue") for concern in concerns(told, Topic.OVERDUE))
+        )
     assert late == [0, 0, 1, 1, 1]
 
 
@@ -365,12 +375,12 @@ def test_a_job_that_gets_a_schedule_counts_from_then(told: Told, is_restarted: b
         board.look()
     else:
         board.replace(tasks_of(config_of(told)), InventoryBook(config_of(told)))
-    (line,) = [one for one in board.lines() if one.task.name == "byhand"]
+    (line,) = [line for line in board.lines() if line.task.name == "byhand"]
     assert line.next_at is not None
     assert timedelta() < line.next_at - told.server.clock.now() < DAY
-    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("job byhand")]
+    assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("job byhand")]
     told.later(3 * DAY)
-    assert [one for one in concerns(told, Topic.OVERDUE) if one.startswith("job byhand")]
+    assert [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("job byhand")]
 
 
 def test_a_sample_that_is_new_in_the_config_counts_from_then(told: Told) -> None:
@@ -380,16 +390,16 @@ def test_a_sample_that_is_new_in_the_config_counts_from_then(told: Told) -> None
         told.later(DAY)
         told.server.backup()
         told.server.done("check")
-    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+    assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("check")]
     replace(told.server, 'check = "daily"', 'check = "daily"\ncheck_sample = "100%"')
     for day in range(4):
-        late = [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+        late = [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("check")]
         assert bool(late) is (day >= 3), (day, late)
         told.later(DAY)
         told.server.done("check")
         told.server.config.touch()
     told.server.done("check", "--read-data", "100%")
-    assert not [one for one in concerns(told, Topic.OVERDUE) if one.startswith("check")]
+    assert not [concern for concern in concerns(told, Topic.OVERDUE) if concern.startswith("check")]
 
 
 def test_failed_and_then_stopped_is_failed(told: Told) -> None:
@@ -404,7 +414,7 @@ def test_failed_and_then_stopped_is_failed(told: Told) -> None:
         now = told.server.clock.now()
         runs.finish_run(tx, runs.open_backup(tx, row, now).number, Outcome.INTERRUPTED, {}, now)
     found = read_status(config, told.server.clock.now())
-    assert [one.text.partition(",")[0] for one in found.concerns if one.topic is Topic.RUN] == [
+    assert [concern.text.partition(",")[0] for concern in found.concerns if concern.topic is Topic.RUN] == [
         "backup of job main failed"
     ]
     (job,) = found.jobs
@@ -442,7 +452,9 @@ def test_a_compaction_of_one_vault_hides_none_of_another(told: Told) -> None:
             kind = KINDS[TaskKind.COMPACT].run
             assert kind is not None
             runs.record_of_vault(tx, kind, outcome, {"vault": vault}, now, now)
-    assert [one.partition(",")[0] for one in concerns(told, Topic.RUN)] == ["compact of vault cold failed"]
+    assert [concern.partition(",")[0] for concern in concerns(told, Topic.RUN)] == [
+        "compact of vault cold failed"
+    ]
 
 
 def test_the_daemon_s_memory_says_what_failed(told: Told) -> None:

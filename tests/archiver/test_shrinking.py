@@ -105,12 +105,12 @@ class TestANight:
         empty(source)
         site.backup()
         site.backup()
-        numbers = [one.number for one in site.snapshots()[1:]]
+        numbers = [snapshot.number for snapshot in site.snapshots()[1:]]
         for answer in ([], [numbers[0]], [numbers[1]]):
             for number in answer:
                 site.amend(accepting(number))
             with site.inventory.reading() as tx:
-                found = [(one.snapshot, one.accepted) for one in shrunk_records(tx, 1)]
+                found = [(record.snapshot, record.accepted) for record in shrunk_records(tx, 1)]
             assert found == [*((number, False) for number in numbers), *((number, True) for number in answer)]
 
     def test_an_answer_is_of_a_snapshot_that_is_there_and_never_taken_back(

@@ -365,7 +365,7 @@ def night(site: Site, size: int) -> BackupReport:
 
 def waiting(site: Site) -> list[str]:
     with site.inventory.reading() as tx:
-        return [one.snapshot for one in waits(tx)]
+        return [wait.snapshot for wait in waits(tx)]
 
 
 def contents_size(site: Site) -> int:

@@ -417,7 +417,7 @@ def test_a_mount_point_that_is_a_symlink_now_is_told_once(site: Site, source: Pa
     (source / "disk").rmdir()
     (source / "disk").symlink_to("elsewhere")
     report = site.backup()
-    assert [one.path for one in report.problems] == [os.fsencode(source / "disk")]
+    assert [problem.path for problem in report.problems] == [os.fsencode(source / "disk")]
     assert report.warnings == ()
 
 
@@ -502,7 +502,9 @@ def test_three_real_disks_in_one_place_and_memory_between(site: Site, source: Pa
         about = [text for text in report.warnings if "another file system is mounted on it" in text]
         assert len(about) == told, (night, report.warnings)
     report = site.backup()
-    assert [one.path for one in report.problems] == [os.fsencode(place)], "nothing is mounted: it is kept"
+    assert [problem.path for problem in report.problems] == [os.fsencode(place)], (
+        "nothing is mounted: it is kept"
+    )
 
 
 class TestDryRun:

@@ -44,7 +44,7 @@ def test_a_chain_that_ends_is_shown(config: Path, tmp_path: Path) -> None:
     with open(tmp_path / "out" / "web1.pem", "ab") as file:
         file.write(root.read_bytes())
     document = run_json("--config", config, "identity", "show", now=NOW + timedelta(days=26))
-    assert ["CN=Company expires in" in one for one in document["warnings"]] == [True]
+    assert ["CN=Company expires in" in warning for warning in document["warnings"]] == [True]
     later = NOW + timedelta(days=40)
     document = run_json("--config", config, "identity", "show", now=later, exit_code=13)
     assert document["usable"] is False

@@ -166,7 +166,7 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
     assert all(one["pack"].startswith(start) for one, start in zip(documents, shown, strict=True))
     assert min(map(len, shown)) >= 11
     wide = server.done("--wide", "archives").stdout
-    assert all(one["pack"] in wide for one in documents)
+    assert all(document["pack"] in wide for document in documents)
     assert {one["archive_id"] for one in documents} == {LONG_ID}
     assert set(documents[0]) == {
         "vault", "kind", "generation", "catalog", "state", "size", "tree_hash", "pack", "archive_id", "run",

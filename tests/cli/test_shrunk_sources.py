@@ -130,11 +130,13 @@ def test_a_dump_of_which_nearly_nothing_is_left_waits_as_well(tmp_path: Path) ->
         "and held 1 file (250.0 KiB)"
     ) in told
     night(server, exit_code=3)
-    assert [one["waits"] for one in server.json("snapshots")] == [False, True, True]
+    assert [snapshot["waits"] for snapshot in server.json("snapshots")] == [False, True, True]
     server.done("prune")
     assert archives(server) >= there
-    assert [one["outcome"] for one in server.json("runs") if one["kind"] == "backup"].count("partial") == 2
-    (concern,) = [one for one in server.json("status", exit_code=1)["concerns"] if one["topic"] == "shrunk"]
+    assert [run["outcome"] for run in server.json("runs") if run["kind"] == "backup"].count("partial") == 2
+    (concern,) = [
+        concern for concern in server.json("status", exit_code=1)["concerns"] if concern["topic"] == "shrunk"
+    ]
     assert "/.streams/db/shop.dump" in concern["text"]
     server.done(*concern["command"].split()[1:])
     night(server)

@@ -111,11 +111,13 @@ def test_a_daemon_of_another_version_or_user_changes_nothing(
 def test_a_daemon_that_gives_no_answer_is_a_concern(monkeypatch: pytest.MonkeyPatch) -> None:
     asked(monkeypatch, DaemonAwayError("away"))
     found = with_tasks(replace(status(), daemon_runs=True), "/state", ManualClock())
-    assert [one.topic for one in found.concerns] == [Topic.DAEMON]
+    assert [concern.topic for concern in found.concerns] == [Topic.DAEMON]
     assert "gives no answer on its socket" in found.concerns[0].text
     assert found.tasks is None
     suspended = replace(status(), daemon_runs=True, suspended=[Suspended("daemon", 1)])
-    assert [one.topic for one in with_tasks(suspended, "/state", ManualClock()).concerns] == [Topic.LOCK]
+    assert [concern.topic for concern in with_tasks(suspended, "/state", ManualClock()).concerns] == [
+        Topic.LOCK
+    ]
     for unknown in (None, False):
         before = replace(status(), daemon_runs=unknown)
         assert with_tasks(before, "/state", ManualClock()).is_silent is False

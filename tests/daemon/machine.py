@@ -94,8 +94,8 @@ class Machine:
             attempt.outcome = "interrupted"
             self._record(Outcome.INTERRUPTED)
             raise InterruptedRunError("asked to stop")
-        away = [one for one in self.events if one.kind == "away"]
-        if any(one.begin < self.real and one.end > attempt.began for one in away):
+        away = [event for event in self.events if event.kind == "away"]
+        if any(event.begin < self.real and event.end > attempt.began for event in away):
             attempt.outcome = "failed"
             self._record(Outcome.FAILED)
             raise VaultError("away")
@@ -109,8 +109,8 @@ class Machine:
         self.book.last[self.of.key] = LastRun(self.book.last[self.of.key].started_at, outcome)
 
     def active(self, *kinds: str) -> Event | None:
-        here = [one for one in self.events if one.begin <= self.real < one.end]
-        return next((one for one in here if one.kind in kinds), None)
+        here = [event for event in self.events if event.begin <= self.real < event.end]
+        return next((event for event in here if event.kind in kinds), None)
 
     def live(self, until: datetime) -> None:
         """Let time pass."""
@@ -164,7 +164,7 @@ class Machine:
     def _pass(self, until: datetime) -> None:
         """Go to the next moment that matters: all else the board says itself."""
         line = self.board.lines()[0]
-        bounds = [edge for one in self.events for edge in (one.begin, one.end) if edge > self.real]
+        bounds = [edge for event in self.events for edge in (event.begin, event.end) if edge > self.real]
         moments = [until, self.real + 9 * HOUR, *bounds[:1], *([self.ends] if self.ends else [])]
         if line.next_at is not None and self.run is None and not line.paused_until:
             moments.append(line.next_at)
@@ -180,8 +180,8 @@ class Cut(BaseException):
 
 def able(machine: Machine, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
     """The spans between two moments in which nothing kept the machine from working."""
-    kept = [(one.begin, one.end + one.unset) for one in machine.events if one.kind != "slow"]
-    kept += [(one.began, one.ended or one.began) for one in machine.attempts]
+    kept = [(event.begin, event.end + event.unset) for event in machine.events if event.kind != "slow"]
+    kept += [(attempt.began, attempt.ended or attempt.began) for attempt in machine.attempts]
     if machine.run is not None:  # the year ends before it
         kept.append((machine.attempts[-1].began, machine.real))
     spans, since = [], begin

@@ -73,7 +73,7 @@ def within(seconds: float, is_so: Callable[[], bool]) -> None:
 
 
 def outcomes(config: Path) -> list[str]:
-    return [one["outcome"] for one in run_json("--config", config, "runs")]
+    return [run["outcome"] for run in run_json("--config", config, "runs")]
 
 
 @pytest.mark.slow

@@ -150,8 +150,10 @@ class Life(Machine):
         if self.real >= self.next_look:
             self.look()
             self.next_look = self.real + SCHEDULES[self.words][2]
-        jumps = [one for one in self.events if one.kind == "ahead"]  # what the board says is by another clock
-        is_near = any(one.begin <= self.real < one.end + HOUR for one in jumps)
+        jumps = [
+            event for event in self.events if event.kind == "ahead"
+        ]  # what the board says is by another clock
+        is_near = any(jump.begin <= self.real < jump.end + HOUR for jump in jumps)
         near = 5 * MINUTE if is_near else 9 * HOUR
         super()._pass(min(until, self.next_look, self.real + near))
 
@@ -169,10 +171,10 @@ class Life(Machine):
                 rows.write_task(tx, row)
             now = self.now()
             found = status_in(tx, self.config, now)
-        told = {one.topic for one in found.concerns} & {Topic.OVERDUE, Topic.RUN}
+        told = {concern.topic for concern in found.concerns} & {Topic.OVERDUE, Topic.RUN}
         expected = {Topic.OVERDUE} if self.is_late(now) else set()
         expected |= {Topic.RUN} if self.has_failed() else set()
-        assert told == expected, f"at {now}: {[one.text for one in found.concerns]}"
+        assert told == expected, f"at {now}: {[concern.text for concern in found.concerns]}"
 
     def _write(self, tx: Transaction, one: Attempt, began: datetime) -> None:
         """Record an attempt that has ended, as its real work would."""
@@ -215,7 +217,7 @@ class Life(Machine):
     def has_failed(self) -> bool:
         """That its last attempt failed: one that was stopped says nothing; four cuts in a row do."""
         said = [one.outcome for one, _ in self.ended() if one.outcome in {"done", "failed"}]
-        cuts = [one.outcome for one in self.attempts if one.outcome != "interrupted"]
+        cuts = [attempt.outcome for attempt in self.attempts if attempt.outcome != "interrupted"]
         return said[-1:] == ["failed"] or self._counts_as_failed(cuts)
 
     def _counts_as_failed(self, outcomes: Sequence[str]) -> bool:
@@ -285,7 +287,7 @@ def live(kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]) -> Life:
     lasts = SCHEDULES[words][1]
     with tempfile.TemporaryDirectory() as folder:
         config = config_in(folder, kind, words, zone)
-        (of,) = [one for one in tasks_of(config) if one.kind is kind and one.timing.schedule is not None]
+        (of,) = [task for task in tasks_of(config) if task.kind is kind and task.timing.schedule is not None]
         assert of.timing.schedule is not None
         zone = of.timing.schedule.timezone  # only jobs have one of their own
         inventory = create_inventory(
@@ -333,8 +335,8 @@ def test_nothing_starves_or_runs_twice_and_status_is_right_at_each_hour(
     life = live(kind, words, zone, drawn)
     zone = life.zone
     assert life.looks > 5
-    jumps = any(one.kind == "ahead" for one in life.events)
-    done = [one.began for one in life.attempts if one.outcome == "done"]
+    jumps = any(event.kind == "ahead" for event in life.events)
+    done = [attempt.began for attempt in life.attempts if attempt.outcome == "done"]
     for before, after in pairwise(done):
         coming = next(times_of(words, zone, before))
         assert jumps or coming <= after + MINUTE, f"twice for one time: {before}, {after}"

@@ -25,7 +25,7 @@ def record(tx: Transaction, kind: RunKind, report: dict[str, Any], outcome: Outc
 
 def test_what_broke_off_is_made_good_by_the_same_alone() -> None:
     with fresh_ledger() as ledger, ledger.inventory.writing() as tx:
-        lists, samples = (record(tx, RunKind.CHECK, one | {"error": "away"}) for one in (LISTS, SAMPLES))
+        lists, samples = (record(tx, RunKind.CHECK, part | {"error": "away"}) for part in (LISTS, SAMPLES))
         drill = record(tx, RunKind.DRILL, DRILL | {"error": "away"})
         record(tx, RunKind.CHECK, LISTS | {"findings": {"missing": 1}})
         record(tx, RunKind.CHECK, LISTS | {"error": "stopped"}, Outcome.INTERRUPTED)

@@ -17,16 +17,16 @@ from backup.inventory.holders import held_locks, holders
 def fresh(tmp_path: Path) -> Iterator[list[Path]]:
     """Two file systems on which the same file has the same inode."""
     made = [tmp_path / "a", tmp_path / "b"]
-    for one in made:
-        one.mkdir()
-        if os.system(f"mount -t tmpfs tmpfs {one} 2>/dev/null"):
+    for unit in made:
+        unit.mkdir()
+        if os.system(f"mount -t tmpfs tmpfs {unit} 2>/dev/null"):
             pytest.skip("nothing can be mounted here")
-        (one / "daemon.lock").touch()
+        (unit / "daemon.lock").touch()
     try:
         yield made
     finally:
-        for one in made:
-            assert os.system(f"umount {one}") == 0
+        for unit in made:
+            assert os.system(f"umount {unit}") == 0
 
 
 def test_the_lock_of_another_file_system_is_not_ones_own(fresh: list[Path]) -> None:
@@ -46,7 +46,7 @@ def test_ones_own_lock_is_found_by_any_way_to_it(tmp_path: Path) -> None:
         for way in ("state", "link"):
             found = holders(str(tmp_path / way))
             assert found is not None
-            assert [one.process for one in found["backup"]] == [os.getpid()]
+            assert [holder.process for holder in found["backup"]] == [os.getpid()]
     assert held_locks(str(tmp_path / "state")) == frozenset()
 
 

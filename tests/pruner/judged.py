@@ -109,7 +109,7 @@ class Judged:
         assert surely - self.vault.held.keys() <= self.gone_behind
         pending = self._rows("SELECT count(*) FROM uploads")[0][0]
         unknown = self.vault.held.keys() - there - self.orphans
-        unknown = {one for one in unknown if not self._was_sent_again(one, there)}
+        unknown = {archive_id for archive_id in unknown if not self._was_sent_again(archive_id, there)}
         assert pending or not unknown, f"nobody knows of them: {unknown}"
 
     def _was_sent_again(self, archive_id: str, there: Collection[str]) -> bool:
@@ -120,8 +120,8 @@ class Judged:
         if self.vault.traits.lists_at_once:
             return False
         pack, at = self.vault.packs[archive_id], self.vault.held[archive_id]
-        again = [one for one in there if self.vault.packs.get(one) == pack and one in self.vault.held]
-        return any(self.vault.held[one] - at >= DAY for one in again)
+        again = [other for other in there if self.vault.packs.get(other) == pack and other in self.vault.held]
+        return any(self.vault.held[archive_id] - at >= DAY for archive_id in again)
 
     def _judge_deleted(self, before: Mapping[str, datetime], *, may: bool) -> None:
         """What went was condemned for long enough, and old enough."""

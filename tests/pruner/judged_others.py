@@ -97,7 +97,7 @@ class JudgedBesideOthers(Judged):
 
         An old image of an ancestor goes on with it, where no heir has stored anything yet.
         """
-        labels = [one for one in self._catalogs(()) if one.inventory_id == writer]
+        labels = [label for label in self._catalogs(()) if label.inventory_id == writer]
         known = {row[0] for row in self._rows("SELECT pack_id FROM archives")}
         return not self._rows(UNRECORDED) and {label.pack_id for label in labels} <= known
 

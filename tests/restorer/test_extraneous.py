@@ -295,7 +295,7 @@ class Linked(Struct):
         site.backup()
         site.restore("latest", out, path=b"/")
         made = cls(site, link, real, out)
-        for folder in (out, *(one for one in out.rglob("*") if one.is_dir())):
+        for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
             (folder / "extra").mkdir()
         return made
 
@@ -333,7 +333,7 @@ def test_nothing_goes_where_the_symlink_was_and_a_directory_is(site: Site, sourc
     linked = Linked.made(site, source, out)
     place = linked.there(linked.link)
     (place / "www" / "sub" / "other").mkdir(parents=True)
-    assert not [one for one in linked.listed() if one.startswith(str(place))]
+    assert not [path for path in linked.listed() if path.startswith(str(place))]
 
 
 def test_nothing_goes_where_a_symlink_is_now(site: Site, source: Path, out: Path, tmp_path: Path) -> None:
@@ -387,8 +387,8 @@ def test_nothing_outside_the_roots_is_ever_listed(known: Linked, steps: list[str
     place = known.there(known.link.parent).joinpath(*steps)
     if not place.is_dir():
         place.mkdir(parents=True)
-    for one in known.listed():
-        assert Path(one).is_relative_to(known.there(known.real / "www")), one
+    for path in known.listed():
+        assert Path(path).is_relative_to(known.there(known.real / "www")), path
 
 
 @pytest.fixture

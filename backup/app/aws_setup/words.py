@@ -58,7 +58,7 @@ def warns_of_ca(plan: Plan) -> bool:
 
 
 def who_deletes(wanted: Wanted) -> str:
-    """Who may delete in the vault by this set-up."""
+    """A sentence on who may delete in the vault by this set-up."""
     first = wanted.roles[0]
     role = next((role for role in wanted.roles if "prune" in role.purpose), None)
     if role is None:

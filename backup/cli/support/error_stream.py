@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MOST_WAITING: Final = 1 * MIB
-"""How many bytes may wait to be written."""
+"""Bytes that may wait to be written."""
 _LAST_SECONDS: Final = 5.0  # for the reader of a command that ends
 _log = logging.getLogger(__name__)
 

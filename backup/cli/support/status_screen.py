@@ -112,12 +112,12 @@ def _scheduled(status: Status) -> Sheet:
     columns = [Column("also scheduled", least=14), "last good", Column("age", right=True), "next"]
     rows = [
         (
-            one.text,
-            _time(one.last_good) if one.last_good else "never",
-            duration((status.now - one.last_good).total_seconds()) if one.last_good else None,
-            _next_of(one, status),
+            task.text,
+            _time(task.last_good) if task.last_good else "never",
+            duration((status.now - task.last_good).total_seconds()) if task.last_good else None,
+            _next_of(task, status),
         )
-        for one in status.scheduled
+        for task in status.scheduled
     ]
     return table(columns, rows)
 

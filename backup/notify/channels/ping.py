@@ -18,7 +18,7 @@ from backup.notify.letter import as_text
 
 START, FAIL, LOG = "start", "fail", "log"
 START_SECONDS = 5.0
-"""How long the start of a run may take to be sent: the end of the run waits for it."""
+"""Seconds that the start of a run may take to be sent: the end of the run waits for it."""
 _MOST_BYTES = 10_000
 _TRIES = 3
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
