@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 LONGEST = (
+    "tests/systemd/test_machine.py",
     "tests/scenarios/test_ten_years.py",
     "tests/pruner/test_model.py",
     "tests/daemon/test_kills.py",
