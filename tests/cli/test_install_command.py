@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -239,6 +240,30 @@ def test_with_a_page_it_says_which_users_it_needs(
     assert "nightvault-web.service" in shown[-1]
     timers = server.done("install", "--systemd", "--directory", server.folder / "t", "--timers", *options)
     assert "nightvault-web" not in timers.stdout
+
+
+def test_what_runs_is_restarted_where_its_unit_has_changed(server: Server, directory: Path) -> None:
+    """A daemon goes by what it began with: the page, credentials and paths come to it by a restart alone."""
+    server.init()
+    words = ("install", "--systemd", "--directory", directory)
+    assert "try-restart" not in server.done(*words).stdout
+    assert "try-restart" not in server.done(*words).stdout
+    with server.config.open("a") as config:
+        config.write("[web]\n")
+    shown = server.done(*words).stdout.splitlines()
+    assert shown[-2].strip() == "systemctl try-restart nightvault.service"
+    assert shown[-1].strip().startswith("systemctl enable --now nightvault.service")
+
+
+def test_a_user_that_is_there_is_not_made_again(
+    server: Server, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.init()
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: None)
+    assert (
+        "useradd"
+        not in server.done("install", "--systemd", "--directory", directory, "--unprivileged").stdout
+    )
 
 
 def test_a_timer_of_a_job_that_is_gone_is_named(server: Server, directory: Path) -> None:

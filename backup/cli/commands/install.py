@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -143,27 +144,40 @@ def _tell_what_remains(
 
 _INSTEAD = frozenset({"nightvault.service", "nightvault-unprivileged.service"})
 _PAGE = "nightvault-web.service"
-_USERADD = "useradd --system --home-dir {home} --shell /usr/sbin/nologin"
 _BACKUP_TIMER = re.compile(r"nightvault-backup@.+\.timer")
 """Units that run backups, too, or for a job that is not in the config any more."""
+
+
+def _made(user: str, home: str) -> Iterator[str]:
+    """The command that makes a user, if this machine has none of that name."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        yield f"useradd --system --home-dir {shlex.quote(home)} --shell /usr/sbin/nologin {user}"
 
 
 def _commands(
     config: Config, units: Sequence[UnitFile], scope: str, *, is_user: bool, unprivileged: bool
 ) -> Iterator[str]:
+    from backup.app.units import Standing
+
     if not os.path.exists(os.path.join(config.state_dir, "keys")):
         yield "nightvault init"
     group = config.web.group if config.web and any(unit.name == _PAGE for unit in units) else None
     if group:
-        yield f"{_USERADD.format(home='/nonexistent')} nightvault-web"
+        yield from _made("nightvault-web", "/nonexistent")
         if group != "nightvault-web":
             yield f"usermod --append --groups {group} nightvault-web"
     if unprivileged:
-        yield f"{_USERADD.format(home=shlex.quote(config.state_dir))} nightvault"
+        yield from _made("nightvault", config.state_dir)
         if group:
             yield f"usermod --append --groups {group} nightvault"
         theirs = [config.state_dir, *(vault.path for vault in config.vaults if vault.path)]
         yield f"chown -R nightvault: {' '.join(map(shlex.quote, theirs))}"
     if is_user:
         yield "loginctl enable-linger    # so that they run while you are not logged in"
-    yield f"{scope} enable --now {' '.join(one.name for one in units if one.is_started)}"
+    started = [unit for unit in units if unit.is_started]
+    replaced = [unit.name for unit in started if unit.standing not in {Standing.NEW, Standing.SAME}]
+    if replaced:  # what runs goes by what it began with: credentials, groups, paths
+        yield f"{scope} try-restart {' '.join(replaced)}"
+    yield f"{scope} enable --now {' '.join(unit.name for unit in started)}"
