@@ -95,6 +95,8 @@ def backup_memory(memory: int = DEFAULT_MEMORY, cores: int = 2) -> BackupMemory:
     """
     memory = max(memory, LEAST_MEMORY)
     frame = min(FRAME, LEAST_FRAME + max(0, memory - _GROWS_FROM) // _GROWTH)
+    if frame < FRAME:  # else the next byte of a frame would take more than came
+        memory -= max(0, memory - _GROWS_FROM) % _GROWTH
     rest = memory - _always(frame)
     one_more = FRAMES_OF_A_WORKER * frame
     for_workers = min(max(0, cores - 2) * one_more, rest // 4)

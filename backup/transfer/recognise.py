@@ -79,7 +79,7 @@ def missing_vault(inventory: Inventory, vault: VaultName, location: str) -> Vaul
             advice="`nightvault init` makes it; if it was there before, find out what became of it first",
         )
     is_in_aws = "://" in location
-    found_by = "compare bucket, account and region" if is_in_aws else "mount its disk"
+    found_by = "compare its name, account and region with the config" if is_in_aws else "mount its disk"
     return VaultMissingError(
         f"vault {vault} was {known}, and is not there: {location}",
         advice=f"{found_by}, or find out what became of it; if it is gone for good, "

@@ -15,7 +15,7 @@ import pytest
 from backup.daemon.ticks import Ticks
 
 DAEMON = """
-import logging, sys, threading
+import logging, signal, sys, threading
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.loop import Loop
@@ -39,6 +39,8 @@ executor = Executor(work, ManualClock())
 executor.board = Board(
     [task()], MemoryBook(), ManualClock(), launch=executor.launch, progress=lambda _: Figures()
 )
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below nohup
+
 def reload():
     say("reading")
     if "dead" in sys.argv:

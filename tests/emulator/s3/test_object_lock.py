@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tests.support.clocks import EmulatorClock
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.s3_clients import S3Talker, client, new_bucket, new_bucket_name, refused
 
@@ -27,9 +28,9 @@ def configuration(**kept: Any) -> dict[str, Any]:
     return {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": kept}}
 
 
-def in_hours(hours: int) -> datetime:
-    """A time from now on, to the second."""
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours)
+def in_hours(emulator: RunningEmulator, hours: int) -> datetime:
+    """A time from now on, to the second, by the emulator's clock: other tests advance it."""
+    return EmulatorClock(emulator).now().replace(microsecond=0) + timedelta(hours=hours)
 
 
 def put(s3: Any, bucket: str) -> str:
@@ -74,14 +75,14 @@ def test_a_bucket_that_gets_it_later(s3: Any, bucket: str) -> None:
     assert s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"] == good
 
 
-def test_the_default_retention(s3: Any, locked: str, raw: S3Talker) -> None:
+def test_the_default_retention(s3: Any, locked: str, raw: S3Talker, emulator: RunningEmulator) -> None:
     """Each new version has it; a plain deletion still adds a marker; without a checksum nothing is stored."""
     lock = configuration(Mode="COMPLIANCE", Days=2)
     s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=lock)
     version = put(s3, locked)
     head = s3.head_object(Bucket=locked, Key=KEY)
     assert head["ObjectLockMode"] == "COMPLIANCE"
-    assert abs(head["ObjectLockRetainUntilDate"] - in_hours(48)) < timedelta(seconds=30)
+    assert abs(head["ObjectLockRetainUntilDate"] - in_hours(emulator, 48)) < timedelta(seconds=30)
     assert "ObjectLockLegalHoldStatus" not in head
     assert delete(s3, locked, version) == (403, "AccessDenied")
     assert delete(s3, locked, version, BypassGovernanceRetention=True) == (403, "AccessDenied")
@@ -96,14 +97,14 @@ def test_the_default_retention(s3: Any, locked: str, raw: S3Talker) -> None:
     assert raw.ask("PUT", f"/{locked}/other", b"abc").status == 400
 
 
-def test_retention_of_a_version(s3: Any, locked: str) -> None:
+def test_retention_of_a_version(s3: Any, locked: str, emulator: RunningEmulator) -> None:
     """COMPLIANCE only grows; GOVERNANCE is shortened, and deleted, by a bypass."""
     version = put(s3, locked)
     there = {"Bucket": locked, "Key": KEY}
     assert refused(s3.get_object_retention, **there) == (404, "NoSuchObjectLockConfiguration")
 
     def given(mode: str, hours: int) -> dict[str, Any]:
-        return {**there, "Retention": {"Mode": mode, "RetainUntilDate": in_hours(hours)}}
+        return {**there, "Retention": {"Mode": mode, "RetainUntilDate": in_hours(emulator, hours)}}
 
     retain, bypass = s3.put_object_retention, {"BypassGovernanceRetention": True}
     assert refused(retain, **given("GOVERNANCE", -1)) == (400, "InvalidArgument")
@@ -119,7 +120,7 @@ def test_retention_of_a_version(s3: Any, locked: str) -> None:
         assert refused(retain, **given(mode, hours), **bypass) == (403, "AccessDenied")
     retain(**given("COMPLIANCE", 9))
     kept = s3.get_object_retention(**there)["Retention"]
-    assert (kept["Mode"], abs(kept["RetainUntilDate"] - in_hours(9)) < timedelta(seconds=30)) == (
+    assert (kept["Mode"], abs(kept["RetainUntilDate"] - in_hours(emulator, 9)) < timedelta(seconds=30)) == (
         "COMPLIANCE",
         True,
     )
