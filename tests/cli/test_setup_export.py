@@ -34,7 +34,8 @@ def server(tmp_path: Path, emulator: RunningEmulator, request: pytest.FixtureReq
 
 
 def exported(server: Server, *words: object) -> None:
-    server.done("setup", "export", "--ca", server.folder / "ca" / "ca.pem", *words)
+    ca = server.folder / "ca" / "ca.pem"
+    server.done("setup", "export", "--ca", ca, "--prune-subject", "web1", *words)
 
 
 def applied(server: Server, emulator: RunningEmulator) -> Mapping[str, Any]:

@@ -90,7 +90,8 @@ def test_the_exported_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ki
             named = server.config.read_text().replace("path_style", 'bucket = "our-own-name"\npath_style')
             server.config.write_text(named)
         text, script = server.config.read_text(), tmp_path / "set-up.sh"
-        server.done("setup", "export", "--ca", server.folder / "ca" / "ca.pem", "--cli", script)
+        words = ("--ca", server.folder / "ca" / "ca.pem", "--prune-subject", "web1", "--cli", script)
+        server.done("setup", "export", *words)
         before = state_of(emulator)
         environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
         environment |= {"PATH": f"{os.path.dirname(program)}:/bin", "HOME": str(tmp_path)}
