@@ -100,8 +100,8 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 def late_or_unknown(status: Status) -> list[Concern]:
     """Those of its concerns that say what is overdue, or what keeps that from being known."""
-    unknown = [one for one in status.concerns if one.topic is Topic.UNKNOWN and one.about in OF_DATES]
-    return [one for one in status.concerns if one.topic is Topic.OVERDUE or one in unknown]
+    unknown = [each for each in status.concerns if each.topic is Topic.UNKNOWN and each.about in OF_DATES]
+    return [each for each in status.concerns if each.topic is Topic.OVERDUE or each in unknown]
 
 
 def _unknown(status: Status) -> Iterator[Concern]:

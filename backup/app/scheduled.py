@@ -51,7 +51,7 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> Sch
     row = known.tasks.get(task.key) or TaskRow(*task.key, known_since=known.since)
     last, now = last_run_of(tx, task), known.now
     halves = _halves(config, task, known)
-    good = None if None in halves.values() else min(one for one in halves.values() if one is not None)
+    good = None if None in halves.values() else min(half for half in halves.values() if half is not None)
     is_new = None in halves.values() and halves[""] is not None  # the sample, since it is asked for
     seen = known.tasks.get((SAMPLE, task.name)) if is_new else row
     since = known.since if seen is None else seen.known_since

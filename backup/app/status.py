@@ -335,7 +335,7 @@ def _restores(tx: Transaction, config: Config) -> list[RestoreStatus]:
     from backup.app.status_restores import restore_status
 
     groups = queries.retrieval_groups(tx)
-    return [restore_status(config, one, groups.get(one.number, ())) for one in found]
+    return [restore_status(config, each, groups.get(each.number, ())) for each in found]
 
 
 def _certificate(config: Config) -> CertificateStatus | None:

@@ -337,17 +337,17 @@ class Status(Struct, frozen=True):
     @property
     def for_daemon(self) -> Mapping[tuple[str, str], str]:
         """All that the daemon alone does by a schedule: texts by kind and name."""
-        jobs = [one for one in self.jobs if one.schedule and not one.has_timer]
-        others = [one for one in self.scheduled if one.kind != TaskKind.RENEWAL]
+        jobs = [job for job in self.jobs if job.schedule and not job.has_timer]
+        others = [task for task in self.scheduled if task.kind != TaskKind.RENEWAL]
         return {
             **{(str(TaskKind.BACKUP), job.name): f"job {job.name}" for job in jobs},
-            **{(one.kind, one.name): one.text for one in others},
+            **{(task.kind, task.name): task.text for task in others},
         }
 
     @property
     def unread(self) -> Sequence[str]:
         """The part of it that the daemon does not know, or not with a schedule: it goes by another config."""
-        known = {(one.kind, one.name) for one in self.tasks or () if one.next_at or one.state != "idle"}
+        known = {(task.kind, task.name) for task in self.tasks or () if task.next_at or task.state != "idle"}
         looked = bool(self.tasks) and not self.waits_for_clock
         return [text for key, text in self.for_daemon.items() if looked and key not in known]
 

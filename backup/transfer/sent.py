@@ -1,4 +1,4 @@
-"""What uploads read and count: parts of spool files, mapped or hashed again, and the bytes that went up."""
+"""Parts of spool files as uploads read them, mapped or hashed again; and the count of bytes that went up."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def unchecked(context: DoctorContext) -> Iterator[Finding]:
     """Vaults without a good check for long; where the config says how long, or when, the status tells it."""
     if context.status is None or context.config.monitoring.check_age is not None:
         return
-    scheduled = {one.name for one in context.status.scheduled if one.kind == TaskKind.CHECK}
+    scheduled = {task.name for task in context.status.scheduled if task.kind == TaskKind.CHECK}
     for vault in context.status.vaults:
         since = vault.checked_at or vault.stored_since
         if (

@@ -234,7 +234,7 @@ def require_its_own(lineage: Lineage) -> None:
 
 
 def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tuple[str, Stranger]]:
-    """What a person's word answers: who asks, and each stranger of that inventory there. `UsageError`.
+    """The pairs that a person's word answers: who asks, and each stranger of that inventory. `UsageError`.
 
     Any catalog of an inventory and job stands for the pair: since it was named a newer one may have come.
     """
