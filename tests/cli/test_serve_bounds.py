@@ -49,6 +49,13 @@ def asked(connection: socket.socket, request: bytes = GET) -> bytes:
     return bytes(found)
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not is_so() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert is_so()
+
+
 def test_a_thousand_silent_clients_keep_nobody_from_the_keys() -> None:
     threads = threading.active_count()
     with served() as server, ExitStack() as silent:
@@ -57,10 +64,7 @@ def test_a_thousand_silent_clients_keep_nobody_from_the_keys() -> None:
         with closing(connected(server)) as connection:
             assert asked(connection).startswith(b"HTTP/1.1 200")
             assert asked(connection).endswith(b"keys")  # and once more by the same connection
-        until = time.monotonic() + 20
-        while threading.active_count() > threads + 66 and time.monotonic() < until:
-            time.sleep(0.02)
-        assert threading.active_count() <= threads + 66
+        wait_until(lambda: threading.active_count() <= threads + 66)
 
 
 def test_the_one_that_waits_longest_goes_and_no_other() -> None:
@@ -68,6 +72,7 @@ def test_the_one_that_waits_longest_goes_and_no_other() -> None:
         first, second = (opened.enter_context(closing(connected(server))) for _ in range(2))
         for connection in (second, first):  # the second waits longer then
             assert asked(connection).startswith(b"HTTP/1.1 200")
+            wait_until(lambda: len(server._waiting) == 2)  # a moment after the reply was read
         third = opened.enter_context(closing(connected(server)))
         assert second.recv(1) == b""
         for connection in (first, third):
