@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
+from backup.app.prices import MEND, money_unknown
 from backup.app.pruning import prune_context
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext, attempt
@@ -41,9 +42,11 @@ def run_compact(
     reckon with.
     """
     if context.price is None and (settings.kind != "directory" or min_gain):
+        unknown = money_unknown(config)
         raise ConfigError(
-            f"there is no price for vault {settings.name}, so no gain can be reckoned",
-            advice="add its prices to your own table: docs/prices.md",
+            f"there is no price for vault {settings.name}, so no gain can be reckoned"
+            + (f": {unknown}" if unknown else ""),
+            advice=MEND if unknown else "add its prices to your own table: docs/prices.md",
         )
     with metrics_after(config, context.backup.clock):
         return _compact(config, settings, context, min_gain, only_plan=only_plan)

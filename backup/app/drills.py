@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from backup.app.checks import check_context, quote_sample
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
-from backup.app.prices import Quote, currency_of
+from backup.app.prices import MEND, Quote, currency_of, money_unknown
 from backup.app.restore_contexts import restore_context
 from backup.app.run_context import attempt
 from backup.app.state import State
@@ -22,7 +22,7 @@ from backup.driller.context import DrillContext
 from backup.driller.report import GRADES, DrillReport
 from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
-from backup.errors import ConfigError, as_stopped
+from backup.errors import LimitRefusedError, as_stopped
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills
 from backup.inventory.database import Inventory
@@ -123,19 +123,21 @@ def _price(
 ) -> Callable[[Sequence[Piece]], Decimal | None]:
     """The price of reading pieces with a tier; None if nobody knows.
 
-    A mistake in the table of prices is an error only of a drill that has a limit.
+    `LimitRefusedError` of a drill with a limit if there is a mistake in the table of prices.
     """
     settings = config.vault(config.vault_of_drill(drill))
 
     def price(pieces: Sequence[Piece]) -> Decimal | None:
         if settings.kind in FREE:
             return Decimal(0)
-        try:
-            quotes = quote_sample(config, settings, traits, pieces)
-        except ConfigError:
-            if drill.max_cost_per_month is not None:
-                raise
-            return None
+        unknown = None if drill.max_cost_per_month is None else money_unknown(config)
+        if unknown is not None:
+            raise LimitRefusedError(
+                f"nobody knows what drill {drill.name} would cost, and whether that stays below "
+                f"max_cost_per_month, {drill.max_cost_per_month}: {unknown}",
+                advice=f"{MEND}; or give the drill no limit",
+            )
+        quotes = quote_sample(config, settings, traits, pieces)
         bill = next((one.bill for one in quotes if one.tier is tier), None)
         return None if bill is None else bill.total
 

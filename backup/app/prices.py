@@ -58,15 +58,30 @@ def price_table(config: Config) -> PriceTable:
     return builtin_table() if text is None else _own_table(text, own_file(config))
 
 
-def currency_of(config: Config) -> str:
-    """The currency of amounts by the table in force; that of nightvault's own where nobody knows that one.
-
-    For what costs nothing, or was done already: it does not fail for a mistake in the user's table.
-    """
+def known_table(config: Config) -> PriceTable | None:
+    """The table in force; None with a mistake in the user's: whatever sets no limit to costs goes on."""
     try:
-        return price_table(config).currency
+        return price_table(config)
     except ConfigError:
-        return builtin_table().currency
+        return None
+
+
+def money_unknown(config: Config) -> str | None:
+    """The sentence that says why nobody knows what anything costs; None if that is known."""
+    try:
+        price_table(config)
+    except ConfigError as error:
+        return f"money: not known, because {error}"
+    return None
+
+
+MEND = "`nightvault prices` names the mistake: mend the table, or move it away"
+"""What to do where nobody knows what anything costs."""
+
+
+def currency_of(config: Config) -> str:
+    """The currency of amounts by the table in force; that of nightvault's own where nobody knows that one."""
+    return (known_table(config) or builtin_table()).currency
 
 
 @lru_cache(maxsize=4)
@@ -105,8 +120,9 @@ def kind_of(vault: VaultSettings) -> str:
 
 
 def price_of(config: Config, vault: VaultSettings) -> Price | None:
-    """The price of a vault; None if it is free, or not in the table."""
-    return None if vault.kind == "directory" else price_table(config).find(vault.region, kind_of(vault))
+    """The price of a vault; None if it is free, or not in the table, or nobody knows the table."""
+    table = None if vault.kind == "directory" else known_table(config)
+    return None if table is None else table.find(vault.region, kind_of(vault))
 
 
 def gap_for(price: Price | None, tier: Tier) -> int:

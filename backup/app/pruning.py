@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
-from backup.app.prices import kind_of, price_of, price_table
+from backup.app.prices import builtin_table, kind_of, known_table, price_of
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext, attempt
 from backup.app.runs import backup_context, read_keys, sending_to
@@ -93,7 +93,7 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
         sending=sending_to(config, vault),
         deleting=make_vault(config, vault, Purpose.PRUNE, at.clock, stop=at.stop) if may_delete else None,
         price=price_of(config, settings),
-        catalog_price=_catalog_price(config, settings),
+        catalog_price=catalog_price(config, settings),
         grace=timedelta(seconds=settings.prune_grace),
         keep_runs=timedelta(seconds=config.keep_runs),
         stop=at.stop,
@@ -101,12 +101,15 @@ def prune_context(at: RunContext, vault: VaultName) -> PruneContext:
     )
 
 
-def _catalog_price(config: Config, settings: VaultSettings) -> Price | None:
-    """The price of catalogs, which a bucket keeps in a class of their own."""
+def catalog_price(config: Config, settings: VaultSettings) -> Price | None:
+    """The price of catalogs, which a bucket keeps in a class of their own.
+
+    With a mistake in the user's table it is nightvault's own: how long they are billed at least counts.
+    """
     if settings.kind == "directory":
         return None
     kind = f"s3:{settings.catalog_class}" if settings.kind == "s3" else kind_of(settings)
-    return price_table(config).find(settings.region, kind)
+    return (known_table(config) or builtin_table()).find(settings.region, kind)
 
 
 def prune_once(

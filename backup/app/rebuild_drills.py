@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backup.app.prices import Quote, price_table, priced, tiers_of
+from backup.app.prices import Quote, known_table, priced, tiers_of
 from backup.app.rebuilds import check_keys
 from backup.app.stats import terms_of
 from backup.app.vaults import Purpose, make_vault
@@ -103,7 +103,7 @@ def _kept(report: RebuildDrillReport) -> dict[str, object]:
 
 def rebuild_quotes(config: Config, settings: VaultSettings, catalogs: Catalogs, clock: Clock) -> list[Quote]:
     """What a real rebuild from these catalogs would take and cost, for each tier that they need."""
-    terms = terms_of(config, price_table(config), settings)
+    terms = terms_of(config, known_table(config), settings)
     price, kind = terms.prices[PackKind.CATALOG], terms.classes[PackKind.CATALOG]
     traits = make_vault(config, settings.name, Purpose.RESTORE, clock).traits
     load = Load(

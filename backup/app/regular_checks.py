@@ -14,7 +14,7 @@ from typing import Any
 from backup.app.checks import check_context, quote_sample
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
-from backup.app.prices import price_table
+from backup.app.prices import MEND, currency_of, money_unknown
 from backup.app.run_context import attempt
 from backup.checker import read_sample
 from backup.checker.check import compare_with_vault
@@ -82,7 +82,12 @@ def _hold_to_limit(
     if bill is not None and bill.total <= limit:
         return
     what, limited = f"reading {settings.check_sample} of vault {settings.name}", f"max_restore_cost, {limit}"
-    cost = "" if bill is None else f"{bill.total} {price_table(config).currency}"
+    cost = "" if bill is None else f"{bill.total} {currency_of(config)}"
+    if unknown := money_unknown(config):
+        raise LimitRefusedError(
+            f"nobody knows what {what} would cost, and whether that is below {limited}: {unknown}",
+            advice=MEND,
+        )
     raise LimitRefusedError(
         f"{what} would cost {cost}, more than {limited}"
         if cost

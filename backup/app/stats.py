@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from msgspec import Struct
 
-from backup.app.prices import kind_of, price_table
+from backup.app.prices import kind_of, known_table, money_unknown
 from backup.config import Config, VaultSettings, part_size_within
 from backup.cost import PriceTable
 from backup.inventory import pruning
@@ -27,12 +27,21 @@ _OTHER_PART_SIZE = 32 * MIB
 
 
 class Statistics(Struct, frozen=True):
-    """All that was found: rows of the inventory, and the terms of each vault that has any."""
+    """All that was found: rows of the inventory, and the terms of each vault that has any.
+
+    `table` is None where nobody knows the prices, and `unknown` says why then.
+    """
 
     now: datetime
     rows: Rows
     terms: Mapping[VaultName, Terms]
-    table: PriceTable
+    table: PriceTable | None
+    unknown: str | None = None
+
+    @property
+    def currency(self) -> str:
+        """The currency of amounts; there are none where nobody knows it."""
+        return "" if self.table is None else self.table.currency
 
     @property
     def today(self) -> date:
@@ -92,9 +101,10 @@ def statistics_in(
         shared=queries.shared(tx),
         dead=(dead or dead_archives)(tx),
     )
-    table = price_table(config)
+    table = known_table(config)
     chosen = rows.only(vault, job)
-    return Statistics(now, chosen, _terms_of(config, table, (name for name, _ in chosen.parts)), table)
+    terms = _terms_of(config, table, (name for name, _ in chosen.parts))
+    return Statistics(now, chosen, terms, table, money_unknown(config))
 
 
 def dead_archives(tx: Transaction) -> list[queries.Stored]:
@@ -111,7 +121,7 @@ def dead_archives(tx: Transaction) -> list[queries.Stored]:
     return [one for number, one in every.items() if number not in needed]
 
 
-def _terms_of(config: Config, table: PriceTable, names: Iterable[VaultName]) -> dict[VaultName, Terms]:
+def _terms_of(config: Config, table: PriceTable | None, names: Iterable[VaultName]) -> dict[VaultName, Terms]:
     settings = {one.name: one for one in config.vaults}
     return {
         name: terms_of(config, table, settings[name]) if name in settings else _not_in_config(name)
@@ -119,13 +129,14 @@ def _terms_of(config: Config, table: PriceTable, names: Iterable[VaultName]) -> 
     }
 
 
-def terms_of(config: Config, table: PriceTable, vault: VaultSettings) -> Terms:
-    """The terms of a vault: a bucket keeps catalogs in a class of their own."""
+def terms_of(config: Config, table: PriceTable | None, vault: VaultSettings) -> Terms:
+    """The terms of a vault: a bucket keeps catalogs in a class of their own. None: no price is known."""
     data = kind_of(vault)
     catalogs = f"s3:{vault.catalog_class}" if vault.kind == "s3" else data
     classes = {PackKind.DATA: data, PackKind.CATALOG: catalogs}
     is_free = vault.kind == "directory"
-    prices = {kind: None if is_free else table.find(vault.region, name) for kind, name in classes.items()}
+    known = None if is_free else table
+    prices = {kind: known.find(vault.region, name) if known else None for kind, name in classes.items()}
     part_size = part_size_within(vault, config.limits.memory)
     return Terms(vault.name, vault.kind, vault.region, is_free, classes, prices, part_size, vault.endpoint)
 

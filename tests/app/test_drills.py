@@ -138,15 +138,12 @@ def test_a_table_of_prices_with_a_mistake_stops_only_a_drill_with_a_limit(
 ) -> None:
     monkeypatch.setattr(app_drills, "FREE", ())
     server.backup()
-
-    def wrong(*_: Any) -> Any:
-        raise ConfigError("prices.toml is no table of prices")
-
-    monkeypatch.setattr(app_drills, "quote_sample", wrong)
+    (server.state / "prices.toml").write_text("this is no table\n")
     assert work(server).report.outcome is Outcome.DONE
     replace(server, 'sample = "2 files"', 'sample = "2 files"\nmax_cost_per_month = 0.05')
-    with pytest.raises(ConfigError, match="no table of prices"):
+    with pytest.raises(LimitRefusedError, match=r"0\.05: money: not known, because ") as told:
         drill_once(config_of(server), "weekly", clock=server.clock, progress=Silent())
+    assert "`nightvault prices` names the mistake" in (told.value.advice or "")
 
 
 def priced(monkeypatch: pytest.MonkeyPatch, total: str) -> list[str | None]:

@@ -30,7 +30,9 @@ from backup.pki.authority import Authority, create_ca
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
 from backup.web.views.certificate import certificate_of
+from backup.web.views.money import money
 from backup.web.views.overview import overview
+from backup.web.views.quoting import quote
 from tests.support.doubles import START, ManualClock
 from tests.support.identities import authority_in, issue_in
 from tests.support.servers import Server, directory_server
@@ -212,9 +214,9 @@ def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
     (server.state / "prices.toml").write_text("this is no table\n")
     told.later(DAY)
     document = server.json("status", exit_code=1)
-    (money,) = [concern for concern in document["concerns"] if concern["topic"] == "cost"]
-    assert money["text"].startswith("money: not known, because ")
-    assert money["command"] == "nightvault prices"
+    (unknown,) = [concern for concern in document["concerns"] if concern["topic"] == "cost"]
+    assert unknown["text"].startswith("money: not known, because ")
+    assert unknown["command"] == "nightvault prices"
     assert document["jobs"][0]["overdue"]
     assert "is overdue since" in server.run("status", "--overdue").stdout
     assert server.run("status", "--nagios").exit_code == 2
@@ -225,9 +227,14 @@ def test_a_price_table_with_a_mistake_takes_nothing_away(told: Told) -> None:
         server.done(*words.split())
     assert "nightvault_overdue_timestamp_seconds" in (server.folder / "nightvault.prom").read_text()
     assert told.kinds() == ["overdue", "recovered", "warning"]
-    config = config_of(server)
+    config, snapshot = config_of(server), server.json("snapshots")[0]["id"]
     with closing(opened(config)) as inventory, inventory.reading() as tx:
-        assert overview(tx, config, server.clock.now(), None).vaults
+        now = server.clock.now()
+        assert overview(tx, config, now, None).vaults
+        page = money(tx, config, now)
+        assert (page.prices_of, page.currency) == (None, "")
+        assert page.prices_from.startswith("money: not known, because ")
+        assert quote(tx, config, now, snapshot, [b"/"]).prices_of is None
 
 
 def test_what_was_told_is_not_told_again_when_the_status_fails(

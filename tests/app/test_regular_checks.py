@@ -118,3 +118,17 @@ def test_a_sample_costs_no_more_than_a_restore_may(
             check(server)
     else:
         assert check(server).read is not None
+
+
+def test_a_limit_refuses_a_sample_while_the_table_of_prices_has_a_mistake(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled(server, "100%")
+    server.backup()
+    monkeypatch.setattr(regular_checks, "FREE", ())
+    (server.state / "prices.toml").write_text("nonsense")
+    assert check(server).read is not None
+    server.config.write_text(server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")
+    with pytest.raises(LimitRefusedError, match=r"max_restore_cost, 0\.5: money: not known") as refused:
+        check(server)
+    assert "`nightvault prices`" in (refused.value.advice or "")

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.servers import Cloud, Server, directory_server, running_cloud
+from backup.app.prices import price_of
+from backup.app.pruning import catalog_price
+from backup.config import load_config
+from tests.support.servers import Cloud, Server, directory_server, replace, running_cloud
 
 PRICES = """\
 date = 2026-11-01
@@ -183,3 +186,67 @@ def test_what_is_not_verified_for_the_region_is_marked_and_counts(server: Server
     )
     (listed,) = server.json("restores")
     server.done("restore", "cancel", listed["id"])
+
+
+def test_a_table_with_a_mistake_takes_nothing_away(priced: Server, tmp_path: Path) -> None:
+    """Prices are an ornament: what shows them says that they are not known, and why."""
+    (tmp_path / "mine.toml").write_text("nonsense")
+    reason = "money: not known, because "
+    words = ("restore", "latest", "--target", tmp_path / "out")
+    for shown in (
+        ("stats",),
+        ("stats", "--by", "job"),
+        (*words, "--dry-run"),
+        ("check", "--read-data", "100%", "--dry-run"),
+    ):
+        assert reason in " ".join(priced.done(*shown).stdout.split()), shown
+    told = priced.json("stats")
+    assert (told["prices"], told["currency"], told["vaults"][0]["month"]) == (None, None, None)
+    assert told["vaults"][0]["archives"]
+    told = plan(priced, tmp_path)
+    assert (told["prices"], told["currency"]) == (None, None)
+    assert [(quote["cost"], quote["hours"]) for quote in told["quotes"]] == [
+        (None, [0.02, 0.09]),
+        (None, [3, 5]),
+        (None, [5, 12]),
+    ]
+    assert priced.run("prune", "--dry-run").exit_code in {0, 17}
+    begun = priced.run(*words, "--key", priced.key_file)
+    assert begun.exit_code == 17, begun.output
+    assert reason in begun.stderr
+    (listed,) = priced.json("restores")
+    priced.done("restore", "cancel", listed["id"])
+
+
+def test_a_limit_refuses_what_costs_while_the_table_has_a_mistake(priced: Server, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("nonsense")
+    words = ("restore", "latest", "--target", tmp_path / "out", "--key", priced.key_file)
+    what_to_do = "`nightvault prices` names the mistake: mend the table, or move it away"
+    before = len(priced.json("restores", "--all"))
+    for refused in ((*words, "--max-cost", "100"), ("check", "--read-data", "100%", "--max-cost", "100")):
+        said = priced.fails(16, *refused)
+        assert "stays below 100: money: not known, because " in said
+        assert what_to_do in said
+    priced.config.write_text(priced.config.read_text() + "[restore]\nmax_restore_cost = 50\n")
+    assert "stays below 50" in priced.fails(16, *words)
+    assert len(priced.json("restores", "--all")) == before
+    for command in ("prune --max-fee 5", "compact"):
+        said = priced.fails(2, *command.split())
+        assert "money: not known, because " in said, command
+        assert what_to_do in said
+    assert "no table of prices" in priced.fails(2, "prices")
+
+
+def test_a_catalog_is_billed_for_its_days_whatever_the_table_says(tmp_path: Path) -> None:
+    """Else a prune would delete it too early, and pay for that, as nobody knew its class."""
+    server = directory_server(tmp_path)
+    bucket = 'kind = "s3"\nbucket = "nightvault-1"\nregion = "eu-central-1"\ncatalog_class = "STANDARD_IA"'
+    replace(server, f'kind = "directory"\npath = "{tmp_path / "vault"}"', bucket)
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "prices.toml").write_text("nonsense")
+    config = load_config(str(server.config))
+    (settings,) = config.vaults
+    found = catalog_price(config, settings)
+    assert found is not None
+    assert found.minimum_days == 30
+    assert price_of(config, settings) is None

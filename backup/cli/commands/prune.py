@@ -110,7 +110,7 @@ def _prune(
 ) -> None:
     """One prune by this server's inventory, shown; recorded and told unless it is only a plan."""
     from backup.app.opened import opened
-    from backup.app.prices import currency_of
+    from backup.app.prices import MEND, currency_of, money_unknown
     from backup.app.pruning import Prune, prune_context
     from backup.cli.support.telling import telling
     from backup.inventory.runs import RunKind
@@ -119,9 +119,11 @@ def _prune(
     with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
         context = prune_context(at, settings.name)
         if most and settings.kind != "directory" and context.price is None:
+            unknown = money_unknown(config)
             raise UsageError(
-                f"there is no price for vault {settings.name}, so nothing can be held to --max-fee",
-                advice="add its prices to your own table: docs/prices.md",
+                f"there is no price for vault {settings.name}, so nothing can be held to --max-fee"
+                + (f": {unknown}" if unknown else ""),
+                advice=MEND if unknown else "add its prices to your own table: docs/prices.md",
             )
         work = Prune(config, context, most, only_plan=only_plan)
         report = _asking(cli, work, wait=wait)

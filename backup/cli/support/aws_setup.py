@@ -31,7 +31,7 @@ from backup.app.aws_setup.wanted import (
     vault_table,
     wanted_of,
 )
-from backup.app.prices import price_of, price_table
+from backup.app.prices import currency_of, price_of
 from backup.cli.support.context import Cli
 from backup.config import Config, config_of, find_config, load_config, read_document
 from backup.errors import ConfigError, UsageError
@@ -77,9 +77,8 @@ class SetUp:
         return [head, f"as {self.account.caller}", *words.lines_of(plan), words.summary(plan)]
 
     def _notes(self, plan: Plan) -> list[str]:
-        table = price_table(self.config)
         price = price_of(self.config, self.config.vault(self.vault))
-        notes = [words.money(price, table.currency)] if self.planner is diff.to_make else []
+        notes = [words.money(price, currency_of(self.config))] if self.planner is diff.to_make else []
         if self.planner is diff.to_make:
             notes += wrap(words.who_deletes(self.wanted), words.WIDTH)
         if words.warns_of_ca(plan):

@@ -37,14 +37,13 @@ def show_plan(
     cli: Cli, config: Config, settings: VaultSettings, plan: RestorePlan, found: Sequence[Quote]
 ) -> None:
     """The dry run: what would be written, and for each tier what would be asked for and paid."""
-    from backup.app.prices import price_table
     from backup.cli.support.render import counted, path_document, shown_path, size
     from backup.restorer.given_up import lacks
 
     for sentence in lacks(plan.snapshot, plan.path, plan.choice):
         cli.warn(f"warning: {sentence}")
     count = plan.selection.names
-    prices = None if settings.kind in _FREE else price_table(config)
+    is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
     first = found[0] if found else None
     asked = [(plan.archives[one.archive].archive_id, one.extent) for one in (first.ranges if first else ())]
     document = {
@@ -53,9 +52,9 @@ def show_plan(
         "bytes": plan.selection.bytes,
         "retrieved": plan.retrieved,
         "retrievals": [{"archive": name, "start": one.start, "end": one.end} for name, one in asked],
-        "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
+        "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
-        "quotes": [quote_document(one, is_free=prices is None) for one in found],
+        "quotes": [quote_document(one, is_free=is_free) for one in found],
         "kept": len(plan.confirmed.kept),
         "replaced": plan.confirmed.replaced,
         "removed": [path_document(path) for path in plan.confirmed.extraneous],
@@ -68,10 +67,10 @@ def show_plan(
         return
     requests = f"{counted(first.load.requests, 'retrieval')} from {counted(first.load.archives, 'archive')}"
     lines.append(f"would retrieve {size(first.load.retrieved)} in {requests}")
-    if prices is None:
+    if is_free:
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
-    cli.show(document, _told(lines, quote_table(found), terms_text(prices, settings, found)))
+    cli.show(document, _told(lines, quote_table(found), terms_text(config, settings, found)))
 
 
 def _at_target(plan: RestorePlan) -> list[str]:
@@ -92,8 +91,25 @@ def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
     return Group(*map(Text, lines), quoted, Text(terms))
 
 
-def terms_text(prices: PriceTable, settings: VaultSettings, found: Sequence[Quote]) -> str:
-    """The line that tells the prices behind the figures."""
+def _prices_for(config: Config, settings: VaultSettings) -> PriceTable | None:
+    """The table that a vault's prices are from; None if it is free, or nobody knows them."""
+    from backup.app.prices import known_table
+
+    return None if settings.kind in _FREE else known_table(config)
+
+
+def prices_document(prices: PriceTable | None) -> dict[str, Any] | None:
+    """The origin of prices as JSON; None where there are none, or nobody knows them."""
+    return None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin}
+
+
+def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) -> str:
+    """The line that tells the prices behind the figures, or why there are none."""
+    from backup.app.prices import known_table, money_unknown
+
+    prices = known_table(config)
+    if prices is None:
+        return f"{money_unknown(config)}"
     made = f"the price table of {prices.date} ({prices.origin})"
     if found[0].bill is None:
         return f"{made} has no prices for {settings.region}, kind {_kind(settings)}: see `nightvault prices`"
@@ -191,23 +207,22 @@ def limit_of(words: str | None, config: Config) -> Decimal | None:
 
 def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:
     """The dry run of a check that reads: for each tier what would be asked for and paid."""
-    from backup.app.prices import price_table
     from backup.cli.support.render import counted, size
 
-    prices = None if settings.kind in _FREE else price_table(config)
+    is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
     load = found[0].load
     document = {
         "retrieved": load.retrieved,
-        "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
+        "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
-        "quotes": [quote_document(one, is_free=prices is None) for one in found],
+        "quotes": [quote_document(one, is_free=is_free) for one in found],
     }
     requests = f"{counted(load.requests, 'retrieval')} from {counted(load.archives, 'archive')}"
     lines = [f"would read {size(load.retrieved)} in {requests}"]
-    if prices is None:
+    if is_free:
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
-    cli.show(document, _told(lines, quote_table(found), terms_text(prices, settings, found)))
+    cli.show(document, _told(lines, quote_table(found), terms_text(config, settings, found)))
 
 
 def hold_to_limit(
@@ -222,13 +237,23 @@ def hold_to_limit(
 ) -> None:
     """Refuse what costs more with `tier` than the limit, or has no known price. `LimitRefusedError`.
 
-    Figures that are not verified for the region count as the others do; `say` is told of them.
+    Figures that are not verified for the region count as the others do; `say` is told of them, and where
+    nobody knows any price.
     """
-    if limit is None or settings.kind in _FREE or not any(one.ranges for one in found):
+    if settings.kind in _FREE or not any(one.ranges for one in found):
         return
-    from backup.app.prices import price_table
+    from backup.app.prices import MEND, known_table, money_unknown
 
-    prices = price_table(config)
+    prices = known_table(config)
+    if prices is None and limit is not None:
+        raise LimitRefusedError(
+            f"nobody knows whether this {what} stays below {limit}: {money_unknown(config)}",
+            advice=f"{MEND}; or give no limit",
+        )
+    if prices is None and say is not None:
+        say(f"{money_unknown(config)}")
+    if prices is None or limit is None:
+        return
     chosen = next((one for one in found if one.tier is tier), None)
     if chosen is None or chosen.bill is None:
         terms = f"{settings.region} and kind {_kind(settings)} with {tier}"

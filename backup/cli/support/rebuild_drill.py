@@ -66,14 +66,14 @@ def run_drill(
 def _show(
     cli: Cli, config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
 ) -> None:
-    from backup.app.prices import price_table
-    from backup.cli.support.quoting import quote_document
+    from backup.app.prices import known_table
+    from backup.cli.support.quoting import prices_document, quote_document
 
     is_free = settings.kind == "directory"
-    prices = None if is_free else price_table(config)
+    prices = None if is_free else known_table(config)
     document = {
         **report.document(),
-        "prices": None if prices is None else {"date": prices.date.isoformat(), "file": prices.origin},
+        "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
         "quotes": [quote_document(one, is_free=is_free) for one in quotes],
     }
@@ -85,7 +85,6 @@ def _show(
 def _screen(
     config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
 ) -> Group | str:
-    from backup.app.prices import price_table
     from backup.cli.support.quoting import quote_table, terms_text
 
     lines = _fitted([*_lines(report), *_cost(report, settings)])
@@ -94,7 +93,7 @@ def _screen(
     from rich.console import Group
     from rich.text import Text
 
-    terms = terms_text(price_table(config), settings, quotes)
+    terms = terms_text(config, settings, quotes)
     return Group(*map(Text, lines), quote_table(quotes), Text(terms))
 
 

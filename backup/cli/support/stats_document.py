@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from backup.cli.support.quoting import prices_document
 from backup.model import JobName, PackKind, VaultName
 from backup.retention.nights import Amount, Night
 from backup.retention.stats import MONTH, months_of
@@ -23,8 +24,8 @@ def stats_document(found: Statistics) -> dict[str, Any]:
     """Everything, whatever the screen shows of it."""
     return {
         "as_of": found.now,
-        "prices": {"date": found.table.date.isoformat(), "file": found.table.origin},
-        "currency": found.table.currency,
+        "prices": prices_document(found.table),
+        "currency": found.currency or None,
         "vaults": [_vault(found, name) for name in found.terms],
         "jobs": [_job(found, vault, job) for vault, job in found.rows.parts],
         "months": [_month(one) for one in months_of(found.rows.stored)],

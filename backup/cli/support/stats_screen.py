@@ -78,7 +78,7 @@ def _costs(found: Statistics, terms: Terms, one: Summary) -> Iterator[tuple[str,
     if terms.is_free:
         yield "costs", "nothing: the vault is a directory"
         return
-    currency = found.table.currency
+    currency = found.currency
     mark = "*" if any(each.unverified for each in one.classes) else ""
     later = f", {money(one.month_in_a_year, currency, mark)} in a year at this pace" if one.pace else ""
     yield "costs a month", f"{money(one.month, currency, mark)} now{later}"
@@ -102,7 +102,7 @@ def _minimum(found: Statistics, one: Summary) -> Iterator[tuple[str, str]]:
     if minimum.last is not None:
         yield "minimum duration", f"runs still for {_shown(minimum.running)}"
         yield "  free to delete", f"the first from {minimum.first}, all from {minimum.last} on"
-        yield "  deleted today", f"{money(minimum.early, found.table.currency)} for the rest"
+        yield "  deleted today", f"{money(minimum.early, found.currency)} for the rest"
 
 
 def jobs_sheet(found: Statistics) -> Sheet:
@@ -132,7 +132,7 @@ def jobs_sheet(found: Statistics) -> Sheet:
 def _a_month(found: Statistics, vault: VaultName, one: Summary) -> str | None:
     if found.terms[vault].is_free or one.month is None:
         return None
-    return money(one.month, found.table.currency)
+    return money(one.month, found.currency)
 
 
 def months_sheet(found: Statistics) -> Sheet:
@@ -203,8 +203,11 @@ def notes(found: Statistics) -> Iterator[str]:
     """The prices behind the figures, and those that are not verified for a vault's region."""
     if all(one.is_free for one in found.terms.values()):
         return
+    if found.table is None:
+        yield found.unknown or ""
+        return
     made = f"the price table of {found.table.date} ({found.table.origin})"
-    yield f"{found.table.currency} by {made}, without tax"
+    yield f"{found.currency} by {made}, without tax"
     for vault, terms in found.terms.items():
         if terms.endpoint is not None:
             yield f"these are AWS's prices, and vault {vault} is at {terms.endpoint}"

@@ -13,7 +13,6 @@ from threading import Lock
 
 from msgspec import Struct
 
-from backup.app.prices import price_table
 from backup.app.stats import Statistics, dead_archives, statistics_in
 from backup.config import Config
 from backup.inventory import run_pages
@@ -76,15 +75,15 @@ def money(tx: Transaction, config: Config, now: datetime) -> MoneyPage:
     """What everything costs and why, and what was proven of it."""
     slow = _KEPT.of(tx, config.inventory_url)
     found = statistics_in(tx, config, now, dead=lambda _: slow.dead, versions=lambda _: slow.versions)
-    table = price_table(config)
+    table = found.table
     names = sorted({vault for vault, _ in found.rows.parts})
     vaults = [_vault(found, name) for name in names]
     return MoneyPage(
         now=now,
         today=found.today,
-        currency=table.currency,
-        prices_of=table.date,
-        prices_from=table.origin,
+        currency=found.currency,
+        prices_of=None if table is None else table.date,
+        prices_from=found.unknown or "" if table is None else table.origin,
         month=total([one.month for one in vaults]),
         month_in_a_year=total([one.month_in_a_year for one in vaults]),
         vaults=vaults,

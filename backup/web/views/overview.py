@@ -11,12 +11,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
-from backup.app.prices import price_table
+from backup.app.prices import known_table
 from backup.app.stats import terms_of
 from backup.app.status import status_in
 from backup.app.status_parts import Concern, JobStatus, Level, Status, VaultStatus
 from backup.config import Config
-from backup.errors import ConfigError
 from backup.inventory import run_pages
 from backup.inventory.connections import Transaction
 from backup.inventory.proofs import Proof, proofs
@@ -178,9 +177,8 @@ def _why(config: Config, one: VaultStatus, rows: Sequence[Held]) -> str:
         return "the config does not have this vault any more"
     if one.is_free:
         return "a directory: nobody bills it"
-    try:
-        table = price_table(config)
-    except ConfigError:
+    table = known_table(config)
+    if table is None:
         return "the prices are not known"  # a concern says why
     terms = terms_of(config, table, settings)
     parts = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from backup.app.prices import price_table
+from backup.app.prices import known_table
 from backup.app.stats import terms_of
 from backup.config import Config
 from backup.format.rows import unpack_u32
@@ -54,7 +54,7 @@ def class_of(config: Config, vault: str, kind: int) -> str:
     settings = next((one for one in config.vaults if one.name == vault), None)
     if settings is None:
         return "unknown"
-    return terms_of(config, price_table(config), settings).classes[PackKind(kind)]
+    return terms_of(config, known_table(config), settings).classes[PackKind(kind)]
 
 
 def _place(vault: str, name: str, chunks: Sequence[HeldChunk], ready: Ready) -> Place:

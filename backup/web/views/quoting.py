@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backup.app.prices import Quote, gap_for, kind_of, load_of, price_of, price_table, priced, tiers_where
+from backup.app.prices import Quote, gap_for, kind_of, known_table, load_of, price_of, priced, tiers_where
 from backup.config import Config, VaultSettings
 from backup.cost import Price
 from backup.format.rows import unpack_u32
@@ -50,7 +50,7 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
     settings = next((one for one in config.vaults if one.name == vault), None)
     frames = [] if chosen.is_too_much else queries.wanted_frames(tx, chosen.chunks)
     held = [_held(one) for one in frames]
-    table = price_table(config)
+    table = known_table(config)
     is_free = settings is not None and settings.kind == "directory"
     found = _quotes(config, settings, frames) if settings is not None and frames and not is_free else []
     names = chosen.paths or wanted
@@ -65,8 +65,8 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
         is_free=not chosen.is_too_much and (is_free or not frames),
         is_too_much=chosen.is_too_much,
         limit=MOST_ENTRIES,
-        currency=table.currency,
-        prices_of=None if is_free else table.date,
+        currency="" if table is None else table.currency,
+        prices_of=None if is_free or table is None else table.date,
         places=summed(config, held, readable(tx, now, held)),
         command=restore_command(of.id, names),
         dry_run_command=restore_command(of.id, names, dry_run=True),

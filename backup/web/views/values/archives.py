@@ -130,12 +130,12 @@ class DrillLine(Struct, frozen=True):
 
 
 class MoneyPage(Struct, frozen=True):
-    """Archives and money; `as_of` is when these sums were made: they change with the newest run alone."""
+    """Archives and money; `prices_of` is None where nobody knows the prices, `prices_from` says why then."""
 
     now: datetime
     today: date
     currency: str
-    prices_of: date
+    prices_of: date | None
     prices_from: str
     month: Decimal | None
     month_in_a_year: Decimal | None
