@@ -144,6 +144,12 @@ def _is_finding(result: Result) -> bool:
     return result.is_missing or result.is_damaged
 
 
+def _is_opened(result: Result) -> bool:
+    return (
+        result.size > 0 and result.opened == result.frames and not (_is_finding(result) or result.is_unread)
+    )
+
+
 class _Reader:
     """One step of one check."""
 
@@ -256,8 +262,20 @@ class _Reader:
             seconds=took,
         )
         with self._context.inventory.writing() as tx:
+            self._record_opened(tx, known, now)
             runs.finish_run(tx, self._run, report.outcome, self._summary(report), now)
         return report
+
+    def _record_opened(self, tx: Transaction, known: Sequence[Reading], now: datetime) -> None:
+        """Record as opened the pieces of which a key opened every frame, and its chunks have their names."""
+        pieces: dict[int, list[ByteRange]] = {
+            one.archive: [] for one in known if one.result and one.result.opened
+        }
+        for one in known:
+            if one.archive in pieces and one.result and _is_opened(one.result):
+                pieces[one.archive].append(ByteRange(one.start, one.end))
+        for archive, opened in pieces.items():
+            readings.record_opened(tx, self._run, archive, opened, self._context.tier, now)
 
     def _finding(self, one: Reading) -> Finding | None:
         result, archive = one.result, self._archives[one.archive]

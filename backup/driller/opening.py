@@ -24,7 +24,7 @@ from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory import drills, packed, readings, retrievals, runs, snapshots
+from backup.inventory import drills, retrievals, runs, snapshots
 from backup.inventory.connections import Transaction
 from backup.inventory.drills import Drill
 from backup.inventory.readings import Grade
@@ -32,7 +32,8 @@ from backup.inventory.restore_state import note_place, read_progress
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome
 from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage, StepStage
-from backup.model import ByteRange, JobName, Problem, SnapshotId
+from backup.model import JobName, Problem, SnapshotId
+from backup.restorer.delivery import record_opened
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.restore import (
     advance,
@@ -44,7 +45,7 @@ from backup.restorer.restore import (
     is_ready,
 )
 from backup.restorer.selection.choice import Choice
-from backup.restorer.selection.select import Selection, frames_by_archive, select_entries
+from backup.restorer.selection.select import Selection, select_entries
 from backup.restorer.target.mark import place_of, read_place
 
 _ALL = b"/"
@@ -275,18 +276,10 @@ class _Opening:
         return compared, selection
 
     def _record(self, tx: Transaction, selection: Selection, compared: Compared) -> None:
-        """Record as opened the frames of which every file that was restored is as it was saved."""
-        bad: set[tuple[int, int]] = set()
-        for file in selection.files:
-            if not all(one.path in compared.good for one in file.entry.names):
-                chunks = [selection.locations[number] for number in file.chunks]
-                bad |= {(one.archive, one.frame) for one in chunks}
-        now = self._context.clock.now()
-        for archive, frames in frames_by_archive(selection.locations).items():
-            rows = [row for row in packed.frame_rows(tx, archive) if row.number in frames]
-            good = [row for row in rows if (archive, row.number) not in bad]
-            pieces = [ByteRange(row.offset, row.offset + row.sealed_length) for row in good]
-            readings.record_opened(tx, self._run, archive, pieces, self._context.check.tier, now)
+        """Record as opened what came back as it was saved."""
+        every = {name.path for file in selection.files for name in file.entry.names}
+        tier, now = self._context.check.tier, self._context.clock.now()
+        record_opened(tx, self._run, selection, every - compared.good, tier, now)
 
     def _report(self) -> DrillReport:
         with self._context.inventory.reading() as tx:

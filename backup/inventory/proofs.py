@@ -1,7 +1,8 @@
 """What of each job's archives was ever proven by reading it back, and when last: sums made by the database.
 
-Read back: retrieved, and found as it was stored. Opened: a drill restored all that lies in it, and found it
-as it was saved; that counts as read back, too. What is known to be lost or damaged is in no sum.
+Read back: retrieved, and found as it was stored. Opened: by a drill, a verified restore or a check with the
+recovery key, and found as it was saved; that counts as read back, too. What is known to be lost or damaged is
+in no sum.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ READ_COLUMNS: Final = (
 
 
 class Grade(IntEnum):
-    """How a piece of an archive was proven; also of a catalog's records. Checks only read back."""
+    """How a piece of an archive was proven; also of a catalog's records."""
 
     READ_BACK = 1
-    OPENED = 2  # a drill restored all that lies in it, and found it as it was saved
+    OPENED = 2  # with the recovery key, and all that lies in it was as it was saved
 
 
 class Result(msgspec.Struct):
@@ -155,7 +155,7 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
 def record_opened(
     tx: Transaction, run: int, archive: int, pieces: Sequence[ByteRange], tier: Tier, now: datetime
 ) -> None:
-    """Record pieces that a drill has opened; neighbours are made one."""
+    """Record pieces that were opened with the recovery key; neighbours are made one."""
     joined: list[ByteRange] = []
     for one in sorted(pieces, key=lambda piece: piece.start):
         if joined and joined[-1].end == one.start:

@@ -6,19 +6,22 @@ there, whatever ended this one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, RetrievalNotReadyError
+from backup.inventory import packed, readings, retrievals, runs, snapshots
 from backup.inventory import restore_state as books
-from backup.inventory import retrievals, runs, snapshots
+from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.holders import settle_dead_restores
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.stages import RestoreStage, RetrievalStage
+from backup.model import ByteRange, Tier
 from backup.protocols import Clock
 from backup.restorer.context import RestoreContext, alone_with, lock_of
 from backup.restorer.given_up import warnings_of
@@ -26,6 +29,7 @@ from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
 from backup.restorer.selection.choice import Choice
+from backup.restorer.selection.select import Selection, frames_by_archive
 from backup.restorer.session import Session
 from backup.restorer.target.confirmed import Confirmed
 
@@ -64,11 +68,21 @@ def deliver(
         except BaseException as error:
             fail_run(run, error, context)
             raise
-        return end_restore(restore, report, run, context)
+        return end_restore(restore, report, run, context, read_back=plan.selection if choice.verify else None)
 
 
-def end_restore(restore: Restore, report: RestoreReport, run: Run, context: RestoreContext) -> RestoreReport:
-    """Record how the session ended, and the restore too if that was the last."""
+def end_restore(
+    restore: Restore,
+    report: RestoreReport,
+    run: Run,
+    context: RestoreContext,
+    *,
+    read_back: Selection | None = None,
+) -> RestoreReport:
+    """Record how the session ended, and the restore too if that was the last.
+
+    What was `read_back` from the target counts as opened from then on, as the recovery key gave its keys.
+    """
     now = context.clock.now()
     took = max(0.0, (now - run.started_at).total_seconds())
     report = replace(report, seconds=report.seconds + took)
@@ -80,10 +94,31 @@ def end_restore(restore: Restore, report: RestoreReport, run: Run, context: Rest
     with context.inventory.writing() as tx:
         if is_over:
             retrievals.close_restore(tx, restore.number, RestoreStage.DONE, now)
+            if read_back is not None:
+                bad = {problem.path for problem in report.problems}
+                record_opened(tx, run.number, read_back, bad, restore.tier, now)
         runs.finish_run(tx, run.number, outcome, report.document(), now)
     if is_over:
         PackKeyFile(context.key_directory, restore.id).wipe()
     return report
+
+
+def record_opened(
+    tx: Transaction, run: int, selection: Selection, bad: Collection[bytes], tier: Tier, now: datetime
+) -> None:
+    """Record as opened the frames of which every file that was restored is as it was saved: not in `bad`."""
+    spoilt: set[tuple[int, int]] = set()
+    for file in selection.files if bad else ():
+        if any(name.path in bad for name in file.entry.names):
+            chunks = [selection.locations[number] for number in file.chunks]
+            spoilt |= {(chunk.archive, chunk.frame) for chunk in chunks}
+    for archive, frames in frames_by_archive(selection.locations).items():
+        good = [
+            ByteRange(row.offset, row.offset + row.sealed_length)
+            for row in packed.frame_rows(tx, archive)
+            if row.number in frames and (archive, row.number) not in spoilt
+        ]
+        readings.record_opened(tx, run, archive, good, tier, now)
 
 
 def open_run(restore: Restore, snapshot: Snapshot, context: RestoreContext) -> Run:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from backup.archiver.backup import run_backup
 from backup.checker import read_sample
+from backup.checker.read_sample import Piece
 from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
 from backup.errors import LockedError, RecoveryKeyError, UnreachableError, UsageError, VaultError
 from backup.format.keys import RecoveryKey
 from backup.inventory import readings, runs
-from backup.model import MIB, ArchiveId
+from backup.inventory.readings import Grade
+from backup.model import MIB, ArchiveId, ByteRange
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, recovery_key
@@ -27,6 +32,7 @@ from tests.support.checking import (
     corrupt,
     kinds,
     needing,
+    proof_of,
     query,
     state_of,
 )
@@ -75,6 +81,77 @@ def test_with_a_key_it_is_opened_and_named_anew(site: Site) -> None:
     assert back is not None
     assert back.opened_frames == back.frames > 0
     assert back.chunks == query(site, "SELECT count(*) FROM chunks")[0][0] > 0
+    proof = proof_of(site)
+    assert (proof.opened, proof.last_opened) == (proof.bytes, site.clock.now())
+
+
+def test_what_is_compared_only_is_not_opened(site: Site, clock: ManualClock) -> None:
+    read(site)
+    assert (proof_of(site).share(Grade.READ_BACK), proof_of(site).opened) == (1.0, 0)
+    read(site, keys=[recovery_key()])
+    opened = proof_of(site)
+    clock.advance(timedelta(days=1))
+    read(site)
+    assert (proof_of(site).opened, proof_of(site).last_opened) == (opened.bytes, opened.last_opened)
+
+
+def of_several_frames(site: Site, source: Path) -> tuple[int, int, int]:
+    """The number and the size of an archive that holds several frames, and where the last of them begins."""
+    (source / "of several frames").write_bytes(random.Random(3).randbytes(7 * MIB))
+    replace(site, job=replace(site.job, pack_size=16 * MIB, part_size=8 * MIB)).backup()
+    sql = """SELECT a.number, a.size, max(f."offset") FROM frames f JOIN archives a ON a.number = f.archive
+             GROUP BY a.number HAVING count(*) > 1"""
+    ((number, size, last),) = query(site, sql)
+    return number, size, last
+
+
+def test_of_an_archive_with_a_bad_frame_the_others_are_opened(
+    site: Site, source: Path, tmp_path: Path
+) -> None:
+    archive, size, last = of_several_frames(site, source)
+    ((bad,),) = query(site, "SELECT archive_id FROM archives WHERE number = ?", archive)
+    corrupt(archive_file(tmp_path / "vault", bad), 2000)
+    world, end = check_world(site, keys=[recovery_key()]), ByteRange(last // MIB * MIB, size)
+    pieces = [
+        Piece(archive, size, 0, last, ByteRange(0, last // MIB * MIB + MIB)),
+        Piece(archive, size, last, size - 1, end),
+        Piece(archive, size, size - 1, size, end),
+    ]
+    report = read_sample.go_on(read_sample.begin_reading(pieces, world), world)
+    assert kinds(report) == {"damaged": 1}
+    assert query(site, 'SELECT start, "end" FROM readings WHERE proven = 2') == [(last, size)], "also the end"
+
+
+def test_what_was_read_before_the_key_was_given_is_not_opened(site: Site, source: Path) -> None:
+    """The key is given with the command that reads; the sample went on without it, or was begun so."""
+    archive, size, last = of_several_frames(site, source)
+    middle = last // MIB * MIB
+    pieces = [
+        Piece(archive, size, 0, last, ByteRange(0, middle + MIB)),
+        Piece(archive, size, last, size, ByteRange(middle, size)),
+    ]
+    without = check_world(site, vault=FaultyVault(site.vault, Fault("fetch", PowerCut("cut"), skip=1)))
+    run = read_sample.begin_reading(pieces, without)
+    with pytest.raises(PowerCut):
+        read_sample.go_on(run, without)
+    report = read_sample.go_on(run, check_world(site, keys=[recovery_key()]))
+    assert (report.state, report.findings) == ("done", ())
+    assert query(site, 'SELECT proven, start, "end" FROM readings ORDER BY start') == [
+        (1, 0, last),
+        (2, last, size),
+    ]
+
+
+def test_a_key_that_opens_some_of_it_proves_those(site: Site, source: Path) -> None:
+    """Recipients change: what the key does not open is read back, and no more."""
+    other = RecoveryKey.from_seed(b"y" * 32)
+    site = replace(site, keys=replace(site.keys, recipients=(other.recipient,)))
+    (source / "for the other").write_bytes(os.urandom(MIB))
+    run_backup(site.job, site.keys, site.world, accept_recipients=True)
+    report = read(site, keys=[recovery_key()])
+    assert set(kinds(report)) == {"sealed"}
+    proof = proof_of(site)
+    assert 0 < proof.opened < proof.read_back == proof.bytes
 
 
 def test_a_wrong_key_is_told_before_anything_is_asked_for(site: Site) -> None:

@@ -105,6 +105,8 @@ def test_reading_back(server: Server, tmp_path: Path) -> None:
     assert "never read  0 B of" in said.stdout
     document = server.json("check", "--read-data", "100%", "--key", server.key_file)
     assert document["read"]["opened_frames"] == document["read"]["frames"] > 0
+    proven = server.json("status", exit_code=1)["proven"]
+    assert proven["opened"] == proven["bytes"], "by the key that was given"
     assert server.json("runs")[0]["report"]["read"]["whole_archives"] == 2
     assert "would read" in server.done("check", "--read-data", "1%", "--dry-run").stdout
     assert len(server.json("runs")) == 3

@@ -218,6 +218,8 @@ def test_another_restore_into_the_same_place_is_named(tmp_path: Path) -> None:
     assert f"restore {first['id']} into the same place is open, too" in said
     again = server.done(*words)  # the very same: it goes on
     assert "open, too" not in again.stderr
+    (job,) = server.json("status", exit_code=1)["jobs"]
+    assert job["proven"]["last_opened"], "what was read back was opened with the recovery key"
     assert server.json("restores") == []
 
 

@@ -19,13 +19,12 @@ from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
 from backup.errors import LockedError, RecoveryKeyError, SpoolError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory.proofs import Proof, proofs
 from backup.inventory.readings import Grade
 from backup.inventory.runs import Outcome
 from backup.model import MIB, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key
-from tests.support.checking import archive_file, archive_ids, corrupt, query
+from tests.support.checking import archive_file, archive_ids, corrupt, proof_of, query
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, cut_at
 from tests.support.drilling import by_megabyte, drill_world, recorded
 from tests.support.emulated import RunningEmulator
@@ -45,11 +44,6 @@ def opens(site: Site, context: DrillContext, keys: list[RecoveryKey] | None = No
             return report
         site.wait()
     raise AssertionError(f"it waits for ever for {report.waits_for}")
-
-
-def proof_of(site: Site) -> Proof:
-    with site.inventory.reading() as tx:
-        return sum(proofs(tx, site.clock.now()).values(), Proof())
 
 
 def assert_nothing_left(site: Site) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.inventory.retrievals import Restore
 from backup.model import MIB, Tier
@@ -15,6 +16,7 @@ from backup.restorer.restore import RestoreReport, advance, begin_restore, deliv
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.target.directories import Target, way_to
 from tests.support.backups import Site
+from tests.support.checking import proof_of, query
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 from tests.support.trees import assert_same_tree, snapshot_of
 
@@ -158,3 +160,39 @@ def test_reading_back_finds_what_a_bad_disk_did(
     report = finish(full, begin(full, out, Choice(verify=True)))
     assert [(one.path, "read back" in one.detail) for one in report.problems] == [(b"large", True)]
     assert report.verified == report.files - 3 - 1  # two symlinks and a FIFO have no content
+    assert proof_of(full).opened < frames_of_data(full), "of its frames nothing counts"
+
+
+def frames_of_data(site: Site) -> int:
+    """Bytes of all frames that hold files."""
+    sql = "SELECT sum(f.sealed_length) FROM frames f JOIN archives a ON a.number = f.archive WHERE a.kind = 1"
+    return int(query(site, sql)[0][0])
+
+
+def test_what_was_read_back_counts_as_opened(full: Site, out: Path) -> None:
+    finish(full, begin(full, out / "first", Choice()))
+    assert proof_of(full).last_opened is None, "it was not compared"
+    finish(full, begin(full, out / "second", Choice(verify=True)))
+    proof = proof_of(full)
+    assert (proof.opened, proof.last_opened) == (frames_of_data(full), full.clock.now())
+
+
+def test_what_was_kept_counts_for_nothing(full: Site, out: Path) -> None:
+    """It was compared with names of chunks, and nothing of it came from the vault."""
+    full.restore("latest", out)
+    (out / "large").unlink()
+    again = Choice(overwrite=Overwrite.IF_CHANGED, verify=True)
+    finish(full, begin(full, out, again))
+    assert 0 < proof_of(full).opened < frames_of_data(full)
+
+
+def test_the_last_session_counts_what_earlier_ones_brought(framed: Site, out: Path) -> None:
+    restore = begin(framed, out, Choice(verify=True))
+    framed = replace(framed, checkpoint=MIB)
+    cut = framed.reopen(FaultyVault(framed.vault, Fault("fetch", PowerCut("in the middle"), skip=3)))
+    with pytest.raises(PowerCut):
+        finish(cut, restore)
+    assert proof_of(cut).last_opened is None
+    site = cut.reopen(framed.vault)
+    assert finish(site, restore).problems == ()
+    assert proof_of(site).opened == frames_of_data(site)

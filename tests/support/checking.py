@@ -13,6 +13,7 @@ from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
 from backup.format.keys import RecoveryKey
+from backup.inventory.proofs import Proof, proofs
 from backup.model import MIB
 from backup.protocols import Vault
 from tests.support.backups import Site
@@ -52,6 +53,12 @@ def kinds(report: CheckReport) -> dict[str, int]:
     for one in report.findings:
         found[one.kind] = found.get(one.kind, 0) + 1
     return found
+
+
+def proof_of(site: Site) -> Proof:
+    """What was ever proven of all that the site stores."""
+    with site.inventory.reading() as tx:
+        return sum(proofs(tx, site.clock.now()).values(), Proof())
 
 
 def query(site: Site, text: str, *values: object) -> list[tuple[Any, ...]]:
