@@ -10,8 +10,9 @@ Every backup comes here, so what makes messages is imported only where the confi
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ from backup.protocols import Clock
 if TYPE_CHECKING:
     from backup.app.status_parts import Status
 
+_PAUSE = 0.1
+"""Seconds between two looks at whether another process still writes."""
 _log = logging.getLogger(__name__)
 
 
@@ -92,32 +95,57 @@ def make_messages(
     unrecorded: Run | None = None,
     status: Status | None = None,
     only_overdue: bool = False,
-) -> None:
+    patience: float | None = None,
+) -> bool:
     """Make messages of runs that ended, of `unrecorded` if no run tells of it, and of what will fail.
 
-    With `status` also of what is overdue in it, or only of that and of what cannot be found out. Errors are
-    logged, but not that there is no inventory: whatever needed it has said so.
+    With `status` also of what is overdue in it, or only of that and of what cannot be found out. `patience`:
+    for how many seconds to wait while another process writes, None: as long as the inventory does. Errors are
+    logged, but not that there is no inventory: whatever needed it has said so. False if another
+    process wrote for longer than that: then the messages that wait cannot be sent, either.
     """
     try:
         with closing(opened(config)) as inventory:
-            with inventory.writing() as tx:
+            with _writing(inventory, patience) as tx:
                 if config.notify.channel:
                     _of_runs(tx, config, clock.now(), unrecorded)
                 else:
                     runs.mark_all_noticed(tx)
             unrecorded = None  # it is a message now, whatever fails below
             if config.notify.channel:
-                _of_concerns(config, clock, inventory, status, only_overdue=only_overdue)
+                _of_concerns(config, clock, inventory, status, only_overdue=only_overdue, patience=patience)
     except NightvaultError as error:
         level = logging.DEBUG if isinstance(error, NoInventoryError) else logging.WARNING
+        if isinstance(error, LockedError):
+            _log.log(level, "no message could be recorded now, the next who looks does that: %s", error)
+            return False
         _log.log(level, "no message could be recorded: %s", error)
-        if not isinstance(error, LockedError):  # the next one makes what this one could not
-            from backup.app.telling_directly import tell_directly
+        from backup.app.telling_directly import tell_directly
 
-            tell_directly(config, clock, error, unrecorded)
+        tell_directly(config, clock, error, unrecorded)
     except Exception as error:  # noqa: BLE001  a backup that is done must not fail for its message
         _log.error("no message could be made: unexpected %s: %s", type(error).__name__, error)
         _log.debug("where it happened", exc_info=error)
+    return True
+
+
+@contextmanager
+def _writing(inventory: Inventory, patience: float | None) -> Iterator[Transaction]:
+    """A transaction that writes. `LockedError` if another process writes for that many seconds."""
+    with ExitStack() as stack:
+        if patience is None:
+            yield stack.enter_context(inventory.writing())
+            return
+        until = time.monotonic() + patience
+        tx = None
+        while tx is None:
+            try:
+                tx = stack.enter_context(inventory.writing(waits=False))
+            except LockedError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_PAUSE)
+        yield tx
 
 
 def _of_runs(tx: Transaction, config: Config, now: datetime, unrecorded: Run | None) -> None:
@@ -127,7 +155,13 @@ def _of_runs(tx: Transaction, config: Config, now: datetime, unrecorded: Run | N
 
 
 def _of_concerns(
-    config: Config, clock: Clock, inventory: Inventory, status: Status | None, *, only_overdue: bool
+    config: Config,
+    clock: Clock,
+    inventory: Inventory,
+    status: Status | None,
+    *,
+    only_overdue: bool,
+    patience: float | None,
 ) -> None:
     from backup.app.message_maker import WARNED_OF, Maker
     from backup.app.status import read_status
@@ -137,5 +171,5 @@ def _of_concerns(
     wanted = frozenset({Topic.UNKNOWN}) if only_overdue else WARNED_OF
     if status is not None:
         wanted |= {Topic.OVERDUE}
-    with inventory.writing() as tx:
+    with _writing(inventory, patience) as tx:
         Maker(config, clock.now()).of_concerns(tx, found, wanted)

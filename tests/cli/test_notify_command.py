@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -112,6 +115,24 @@ def test_a_job_that_is_overdue_is_told_by_a_timer(told: Told) -> None:
     assert told.kinds() == ["overdue", "overdue", "recovered"]
     told.server.done("status", "--overdue", "--notify")
     assert len(told.kinds()) == 3
+
+
+def test_a_timer_waits_for_nobody_who_writes(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """It answers from what can be read; the next look tells."""
+    told.server.backup()
+    told.later(4 * DAY)
+    with closing(sqlite3.connect(told.server.state / "inventory.sqlite", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for words in (("--overdue",), ("--nagios",)):
+            began = time.monotonic()
+            found = told.server.run("status", *words, "--notify")
+            assert time.monotonic() - began < 30, "not the minute for which a run waits"
+            assert "job main is overdue since" in found.stdout
+            assert "no message could be recorded now, the next who looks does that" in caplog.text
+        writer.execute("ROLLBACK")
+    assert told.titles() == []
+    told.server.run("status", "--overdue", "--notify")
+    assert told.titles() == ["backup of job main is overdue"]
 
 
 def test_a_state_that_is_not_mounted_is_told_by_the_timer_once_a_day(

@@ -14,6 +14,9 @@ from backup.errors import ExitCode, LockedError, NightvaultError, UsageError
 if TYPE_CHECKING:
     from backup.app.status_parts import Status
 
+_PATIENCE = 3.0
+"""For how many seconds another process may write to the inventory while somebody is to be told."""
+
 
 @click.command()
 @click.option(
@@ -75,7 +78,10 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
 
 
 def _notify(cli: Cli, *, only_overdue: bool) -> None:
-    """Tell of what is overdue, and of what will fail unless only that is wanted; send what waits."""
+    """Tell of what is overdue, and of what will fail unless only that is wanted; send what waits.
+
+    Where another process writes to the inventory and does not end, the next look tells: this one answers.
+    """
     from backup.app.telling import make_messages
     from backup.app.telling_directly import tell_directly
     from backup.cli.support.telling import send_messages
@@ -87,8 +93,8 @@ def _notify(cli: Cli, *, only_overdue: bool) -> None:
         if not isinstance(error, LockedError):
             tell_directly(config, cli.clock, error, None)
         return
-    make_messages(config, cli.clock, status=found, only_overdue=only_overdue)
-    send_messages(cli, config)
+    if make_messages(config, cli.clock, status=found, only_overdue=only_overdue, patience=_PATIENCE):
+        send_messages(cli, config)
 
 
 def _exit_code(found: Status) -> int:
