@@ -132,7 +132,7 @@ def test_a_timer_waits_for_nobody_who_writes(told: Told, caplog: pytest.LogCaptu
         writer.execute("ROLLBACK")
     assert told.titles() == []
     told.server.run("status", "--overdue", "--notify")
-    assert told.titles() == ["backup of job main is overdue"]
+    assert told.kinds() == ["overdue"]
 
 
 def test_a_state_that_is_not_mounted_is_told_by_the_timer_once_a_day(
