@@ -144,7 +144,7 @@ class Board:
 
     def _take_in(self, seen: Seen, now: datetime) -> None:
         """Bring the lines up to what the book says, and record what it does not know or could not be told."""
-        changed = []
+        changed, answered = list[TaskRow](), list[TaskKey]()
         for task in self._tasks:
             line = self._lines.get(task.key)
             last = seen.last.get(task.key)
@@ -153,6 +153,9 @@ class Board:
                 known = seen.rows.get(task.key) or TaskRow(task.kind, task.name, known_since=since)
                 line = self._lines[task.key] = Line(task, found_at_start(known, last, now))
                 line.is_by_hand = task.key in seen.requests  # asked for before a restart
+                if line.is_by_hand and known.state is TaskState.RUNNING:  # and begun
+                    line.is_by_hand = line.row.state is TaskState.INTERRUPTED
+                    answered += [] if line.is_by_hand else [task.key]
             if line.row.known_since > now:  # the clock was ahead then
                 line.row = replace(line.row, known_since=now)
             is_told = task.is_recorded and not _is_only_listed(line)
@@ -161,7 +164,7 @@ class Board:
             line.last = last
             pause = seen.pauses.get(JobName(task.of_job)) if task.of_job else None
             self._note_pause(line, pause.until if pause else None, now)
-        self._record(*changed)
+        self._record(*changed, answered=answered)
 
     def _note_pause(self, line: Line, until: datetime | None, now: datetime) -> None:
         paused = until if until is not None and until > now else None
@@ -225,24 +228,31 @@ class Board:
         line = self._lines[run.task.key]
         is_new = not line.waits_for
         if run.task.is_recorded:
-            self._record(line.row, answered=[run.task.key] if run.is_by_hand else ())
+            self._record(line.row)
         return is_new
 
     def record_end(
         self, run: TaskRun, state: TaskState, waits_for: str = "", *, locked: bool = False
     ) -> bool:
-        """Record how a run ended; whether what it waits for is new. With `locked` it never began."""
+        """Record how a run ended; whether what it waits for is new. With `locked` it never began.
+
+        What was asked for by hand is not lost, whatever schedule and pause say: not before it began, nor
+        where it is cut off.
+        """
         with self._lock:
             line = self._lines[run.task.key]
             before, line.before = line.before, None
             is_new, line.waits_for = waits_for != line.waits_for, waits_for
             line.row = before if locked and before is not None else ended(line.row, state, self._clock.now())
-            # So that it is not lost, whatever its schedule says.
-            line.is_by_hand = locked and run.is_by_hand and not run.cancelled.is_set()
+            is_asked = run.is_by_hand and not run.cancelled.is_set()  # `cancel` has answered what it ends
+            is_kept = is_asked and (locked or state is TaskState.INTERRUPTED)
+            line.is_by_hand = line.is_by_hand or is_kept  # it may be asked for again while it is cancelled
             if waits_for:
                 line.not_before = self._monotonic() + (LOCK_SECONDS if locked else VAULT_SECONDS)
         if run.task.is_recorded:
-            self._record(line.row, asked=[run.task.key] if line.is_by_hand else ())
+            key = run.task.key
+            answered = [key] if is_asked and not is_kept else []
+            self._record(line.row, asked=[key] if is_kept else [], answered=answered)
         return is_new
 
     def release(self, run: TaskRun) -> None:
@@ -285,13 +295,14 @@ class Board:
                 return
             run.cancel()
             line.row = ended(line.row, TaskState.CANCELLED, self._clock.now())
+            answered = [run.task.key] if run.is_by_hand and not line.is_by_hand else []
         if run.task.is_recorded:
-            self._record(line.row)
+            self._record(line.row, answered=answered)
 
     def put(self, key: TaskKey) -> bool:
         """Queue a task now, whatever its schedule and pause say; False if it runs, or was asked for already.
 
-        `DaemonAwayError` after a stop.
+        While a run of it is cancelled it is queued for then. `DaemonAwayError` after a stop.
         """
         with self._lock:
             if self._stopped:
@@ -299,7 +310,8 @@ class Board:
             line = self._lines.get(key)
             if line is None:
                 raise NightvaultError("the daemon cannot look into the inventory now", advice="see its log")
-            if line.run is not None or (line.is_by_hand and line.queued_at is not None):
+            is_running = line.run is not None and not line.run.cancelled.is_set()
+            if is_running or (line.is_by_hand and line.queued_at is not None):
                 return False
         self._record(asked=[key])  # before it can begin, which records the opposite
         with self._lock:
@@ -313,7 +325,7 @@ class Board:
         """Take back what was asked for by hand and has not begun; None if there is no such thing."""
         with self._lock:
             for line in self.lines():
-                if line.is_by_hand and line.run is None and line.task.name == name:
+                if line.is_by_hand and line.task.name == name:
                     line.queued_at, line.is_by_hand, line.waits_for = None, False, ""
                     break
             else:

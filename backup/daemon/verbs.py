@@ -47,7 +47,11 @@ class Verbs:
         """Queue the backup of a job, before all that has a schedule."""
         job = self.config.job(_text(request, "job"))
         self.board.look()  # or a daemon that has just begun would not know it
-        return {"job": job.name, "queued": self.board.put((TaskKind.BACKUP, job.name))}
+        key = (TaskKind.BACKUP, job.name)
+        queued = self.board.put(key)
+        ending = [run for run in self.board.runs() if run.task.key == key and run.cancelled.is_set()]
+        after = (ending[0].number or ending[0].id) if queued and ending else None
+        return {"job": job.name, "queued": queued, "after": after}
 
     def pause(self, request: Mapping[str, object]) -> dict[str, Any]:
         """Let the schedules of a job rest until a time."""
@@ -65,7 +69,8 @@ class Verbs:
         """Ask a run to end for good, named by id, number, job or vault; or take a request back."""
         name = _text(request, "run")
         found = [run for run in self.board.runs() if name in {run.id, run.task.name, run.number}]
-        if not found and (task := self.board.withdraw(name)) is not None:
+        is_ending = all(run.cancelled.is_set() for run in found)
+        if is_ending and (task := self.board.withdraw(name)) is not None:
             return {"run": None, "number": None, "task": str(task)}
         waiting = [one for one in self.board.lines() if one.waits_for and one.task.name == name]
         if not found and waiting:

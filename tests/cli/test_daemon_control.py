@@ -82,7 +82,7 @@ class Place:
     def begin_slow(self, daemon: RealDaemon) -> None:
         """Have the slow job begin, and wait until its hook runs."""
         daemon.wait_for("started with")
-        assert self("run", "slow") == {"job": "slow", "queued": True}
+        assert self("run", "slow") == {"job": "slow", "queued": True, "after": None}
         deadline = time.monotonic() + 30
         while not (self.folder / "at").exists():
             assert time.monotonic() < deadline
@@ -102,7 +102,7 @@ def place(tmp_path: Path) -> Place:
 def test_what_is_asked_for_runs_at_once_and_status_tells_how_far_it_is(place: Place) -> None:
     with running(place.config) as daemon:
         place.begin_slow(daemon)
-        assert place("run", "slow") == {"job": "slow", "queued": False}
+        assert place("run", "slow") == {"job": "slow", "queued": False, "after": None}
         assert place("run", "nightly")["queued"]
         slow, nightly = (place.tasks()[f"job {name}"] for name in ("slow", "nightly"))
         assert (slow["state"], nightly["state"]) == ("running", "queued")
@@ -133,6 +133,38 @@ def test_a_run_is_cancelled_and_not_gone_on_with(place: Place) -> None:
         assert place.tasks()["job slow"]["last"] == "cancelled"
         daemon.stop()
     assert [one["outcome"] for one in place("runs")] == ["interrupted"]
+
+
+def test_what_is_asked_for_while_its_run_is_cancelled_begins_after_it(place: Place) -> None:
+    place.hook("")  # so the run does not end at once
+    with running(place.config) as daemon:
+        place.begin_slow(daemon)
+        number = place.tasks()["job slow"]["number"]
+        place("cancel", "slow")
+        said = run("--config", place.config, "run", "slow", now=datetime.now(UTC))
+        assert (
+            f"job slow is queued: it begins once run {number}, which was cancelled, has ended" in said.stdout
+        )
+        screen = place.screen()
+        assert re.search("runs now +job slow .*\nqueued +job slow +\n", screen), screen
+        (place.folder / "go").touch()
+        daemon.wait_for("job slow: cancelled")
+        daemon.wait_for("job slow: done in")
+        daemon.stop()
+    assert [one["outcome"] for one in place("runs")] == ["done", "interrupted"]
+
+
+def test_a_run_by_hand_of_a_paused_job_goes_on_after_a_kill(place: Place) -> None:
+    place("pause", "slow", "--until", "3h")
+    with running(place.config) as daemon:
+        place.begin_slow(daemon)
+        daemon.kill()
+    (place.folder / "go").touch()
+    with running(place.config) as daemon:
+        daemon.wait_for("job slow: done in")
+        assert place.tasks()["job slow"]["state"] == "paused"
+        daemon.stop()
+    assert [one["outcome"] for one in place("runs")] == ["done", "interrupted"]
 
 
 def test_a_pause_is_there_with_and_without_a_daemon(place: Place) -> None:

@@ -55,6 +55,10 @@ def test_what_runs_stands_before_what_is_queued_and_what_waits() -> None:
     ]
 
 
+def test_what_was_asked_for_while_its_run_is_cancelled_is_queued_beside_it() -> None:
+    assert [name for name, _ in lines(replace(RUNNING, queued_at=NOW))] == ["runs now", "queued"]
+
+
 TOLD = {
     "tasks": [
         {

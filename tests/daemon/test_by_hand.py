@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from backup.app.task_times import Timing
 from backup.app.tasks import Task, TaskKind
 from backup.daemon.task_run import TaskRun
 from backup.daemon.verbs import Verbs
-from backup.errors import DaemonAwayError, LockedError, UsageError
+from backup.errors import DaemonAwayError, InterruptedRunError, LockedError, UsageError, VaultError
 from backup.inventory.tasks import Pause, TaskRow, TaskState
 from backup.model import JobName
 from tests.support.daemons import COLD, Daemon, MemoryBook, minutes, task
@@ -34,6 +35,17 @@ def finds_another(daemon: Daemon, times: int) -> None:
             raise LockedError("another backup is running")
 
     daemon.act = act
+
+
+class Jobs:
+    """A config that has one job."""
+
+    def __init__(self, of: Task) -> None:
+        self._of = of
+
+    def job(self, name: str) -> Task:
+        assert name == self._of.name
+        return self._of
 
 
 def go(daemon: Daemon, ticks: int) -> None:
@@ -94,9 +106,6 @@ def test_what_waited_for_another_backup_that_did_its_work_waits_no_more() -> Non
 
 
 def test_a_run_that_was_cancelled_and_hangs_does_not_go_on_after_a_restart() -> None:
-    class Cut(BaseException):
-        """The end of the process."""
-
     daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
     daemon.book.ran(NIGHTLY, NOON - minutes(5 * 24 * 60))
 
@@ -111,6 +120,156 @@ def test_a_run_that_was_cancelled_and_hangs_does_not_go_on_after_a_restart() -> 
     go(daemon, 60)
     assert daemon.ran == ["nightly"]
     assert daemon.book.rows[NIGHTLY.key].state is TaskState.CANCELLED
+
+
+class Cut(BaseException):
+    """The end of the process."""
+
+
+def cut_off(daemon: Daemon, times: int) -> None:
+    """The process ends in the middle of the first so many runs."""
+    left = [times]
+
+    def act(_: TaskRun) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Cut
+
+    daemon.act = act
+
+
+def paused(daemon: Daemon, of: Task) -> None:
+    daemon.book.pauses[JobName(of.name)] = Pause(JobName(of.name), NOON, NOON + minutes(9000))
+
+
+@pytest.mark.parametrize("leaves_record", [True, False])
+@pytest.mark.parametrize("of", [NIGHTLY, UNSCHEDULED], ids=["with a schedule", "without"])
+def test_a_run_by_hand_that_is_killed_goes_on_although_its_job_is_paused(
+    of: Task, leaves_record: bool
+) -> None:
+    """A pause holds back schedules, and nothing that somebody asked for."""
+    daemon = Daemon([of], ManualClock(NOON), leaves_record=leaves_record)
+    paused(daemon, of)
+    cut_off(daemon, 2)
+    daemon.look()
+    assert daemon.ran == []
+    with pytest.raises(Cut):
+        daemon.board.put(of.key)
+    daemon.start()
+    with pytest.raises(Cut):
+        daemon.look()
+    daemon.start()
+    go(daemon, 60)
+    assert (len(daemon.ran), daemon.book.requests) == (3, set())
+    assert daemon.book.rows[of.key].state is TaskState.DONE
+    daemon.start()
+    go(daemon, 60)
+    assert len(daemon.ran) == 3, "once"
+
+
+def test_a_run_by_hand_that_a_stop_ends_goes_on_although_its_job_is_paused() -> None:
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    paused(daemon, NIGHTLY)
+
+    def act(_: TaskRun) -> None:
+        if len(daemon.ran) == 1:
+            daemon.board.stop()
+            raise InterruptedRunError("asked to stop")
+
+    daemon.act = act
+    daemon.look()
+    daemon.board.put(NIGHTLY.key)
+    assert daemon.ran == ["nightly"]
+    daemon.start()
+    go(daemon, 60)
+    assert (len(daemon.ran), daemon.book.requests) == (2, set())
+
+
+def test_a_run_by_hand_that_kills_the_process_each_time_does_not_go_on_for_ever() -> None:
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    paused(daemon, NIGHTLY)
+    cut_off(daemon, 99)
+    daemon.look()
+    with pytest.raises(Cut):
+        daemon.board.put(NIGHTLY.key)
+    for _ in range(20):
+        daemon.start()
+        with suppress(Cut):
+            go(daemon, 10)
+    assert (len(daemon.ran), daemon.book.requests) == (4, set())
+    assert daemon.book.rows[NIGHTLY.key].state is TaskState.FAILED
+
+
+def test_a_run_by_hand_whose_end_was_not_recorded_any_more_is_not_done_twice() -> None:
+    """The process ended between the end of the backup and that of the task."""
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    paused(daemon, NIGHTLY)
+
+    def act(run: TaskRun) -> None:
+        daemon.book.ran(run.task, NOON)
+        raise Cut
+
+    daemon.act = act
+    daemon.look()
+    with pytest.raises(Cut):
+        daemon.board.put(NIGHTLY.key)
+    daemon.start()
+    go(daemon, 60)
+    assert (daemon.ran, daemon.book.requests) == (["nightly"], set())
+
+
+@pytest.mark.parametrize("is_by_hand", [True, False])
+@pytest.mark.parametrize("is_paused", [True, False])
+@pytest.mark.parametrize("ends_as", [InterruptedRunError("asked to stop"), VaultError("away"), None])
+def test_what_is_asked_for_while_its_run_is_cancelled_is_done_after_it(
+    is_by_hand: bool, is_paused: bool, ends_as: Exception | None
+) -> None:
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    daemon.book.ran(NIGHTLY, NOON - minutes(60 if is_by_hand else 5 * 24 * 60))
+    verbs, answers = Verbs(Jobs(NIGHTLY), daemon.board, daemon.clock), []  # type: ignore[arg-type]
+
+    def act(run: TaskRun) -> None:
+        if len(daemon.ran) > 1:
+            return
+        if is_paused:
+            paused(daemon, NIGHTLY)
+        answers.append(verbs.run({"job": "nightly"}))
+        verbs.cancel({"run": "nightly"})
+        answers.extend(verbs.run({"job": "nightly"}) for _ in range(2))
+        assert daemon.book.requests == {NIGHTLY.key}, "also after the end of this process"
+        assert daemon.ran == ["nightly"], "one after the other"
+        assert run.cancelled.is_set()
+        if ends_as is not None:
+            raise ends_as
+
+    daemon.act = act
+    daemon.look()
+    if is_by_hand:
+        assert daemon.board.put(NIGHTLY.key)
+    assert [(answer["queued"], answer["after"] is not None) for answer in answers] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+    go(daemon, 60)
+    assert (daemon.ran, daemon.book.requests) == (["nightly"] * 2, set())
+
+
+def test_what_is_asked_for_while_its_run_is_cancelled_is_taken_back_by_another_cancel() -> None:
+    daemon = Daemon([NIGHTLY], ManualClock(NOON), leaves_record=False)
+    daemon.book.ran(NIGHTLY, NOON - minutes(5 * 24 * 60))
+    verbs, told = Verbs(Jobs(NIGHTLY), daemon.board, daemon.clock), []  # type: ignore[arg-type]
+
+    def act(_: TaskRun) -> None:
+        told.append(verbs.cancel({"run": "nightly"})["run"] is None)
+        verbs.run({"job": "nightly"})
+        told.extend(verbs.cancel({"run": "nightly"})["run"] is None for _ in range(2))
+
+    daemon.act = act
+    daemon.look()
+    go(daemon, 60)
+    assert told == [False, True, False]
+    assert (daemon.ran, daemon.book.requests) == (["nightly"], set())
 
 
 def test_what_was_asked_for_and_has_not_begun_is_taken_back() -> None:

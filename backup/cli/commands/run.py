@@ -13,8 +13,8 @@ from backup.cli.support.context import Cli, pass_cli
 def run(cli: Cli, job: str) -> None:
     """Have the daemon back up JOB now, whatever its schedule, and come back at once.
 
-    It runs before all that is queued; `nightvault status` shows how far it is. Without a daemon (15)
-    `nightvault backup JOB` does it here.
+    It runs before all that is queued; `nightvault status` shows how far it is. While a run of it is
+    cancelled it is queued for then. Without a daemon (15) `nightvault backup JOB` does it here.
     """
     from backup.daemon.client import ask
     from backup.errors import DaemonAwayError
@@ -26,4 +26,6 @@ def run(cli: Cli, job: str) -> None:
     except DaemonAwayError as error:
         raise DaemonAwayError(str(error), advice=f"without it: `nightvault backup {name}`") from error
     queued = f"job {name} is queued: `nightvault status` shows how far it is"
+    if answer.get("after") is not None:  # a daemon of an earlier version does not say it
+        queued = f"job {name} is queued: it begins once run {answer['after']}, which was cancelled, has ended"
     cli.report(answer, queued if answer["queued"] else f"job {name} runs or is queued already")

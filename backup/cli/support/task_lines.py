@@ -15,7 +15,7 @@ def task_lines(status: Status) -> Iterator[tuple[str, str]]:
         if one.state == "running":
             yield "runs now", _running(one, status)
     for one in tasks:
-        if one.state == "queued":
+        if one.state == "queued" or (one.state == "running" and one.queued_at is not None):
             yield "queued", one.text
     for one in tasks:
         if one.waits_for and one.state != "running":
