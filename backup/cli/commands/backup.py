@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.failures import failure_of
+from backup.cli.support.failures import failure_of, worst_of
 from backup.cli.support.keep_options import tags_of
 from backup.cli.support.problems import problem_document
 from backup.cli.support.stopping import stop_on_signals
@@ -162,15 +162,15 @@ def _run_all(
                 if len(chosen) == 1:
                     raise
                 documents.append(_failed(cli, job, error))
-                worst = error.exit_code if worst in {ExitCode.DONE, ExitCode.PARTIAL} else worst
+                worst = worst_of([worst, error.exit_code])
                 if stop.is_set():
                     break
                 continue
             forgotten = None if forgot is None or forgot.has_failed else list(forgot.snapshots)
             documents.append(report_document(report) | {"forgotten": forgotten})
             is_partial = report.outcome is Outcome.PARTIAL or (forgot is not None and forgot.has_failed)
-            if worst is ExitCode.DONE and is_partial:
-                worst = ExitCode.PARTIAL
+            if is_partial:
+                worst = worst_of([worst, ExitCode.PARTIAL])
     return documents, worst
 
 

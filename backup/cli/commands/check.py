@@ -12,8 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.cli.support.accepting import accept, accept_option
-from backup.cli.support.check_output import show_check
-from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.check_output import check_result, show_check
+from backup.cli.support.choosing_vault import (
+    Result,
+    choose_vault,
+    choose_vaults,
+    in_vaults,
+    vaults_option,
+)
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.retrieval_options import (
     keys_option,
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from backup.checker.read_sample import Piece
     from backup.checker.report import CheckReport
     from backup.checker.sample import Amount
-    from backup.config import Config
+    from backup.config import Config, VaultSettings
     from backup.transfer.retry import Reach
 
 _MOST_SHOWN = 20
@@ -42,7 +48,7 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 
 
 @click.command()
-@vault_option
+@vaults_option
 @click.option(
     "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
 )
@@ -76,7 +82,8 @@ def check(
 
     That is free, but hours away where the vault is cold: the same command given again goes on where it is.
     With --read-data archives are retrieved and read instead, those that were never read first, so that in
-    time everything is; without a key what is sealed is compared, not opened.
+    time everything is; without a key what is sealed is compared, not opened. It reads one vault: where there
+    are several, say which.
 
     Archives that are gone or damaged are marked so: the next backup stores again what they held. Exit code 1
     says that something is missing or damaged, 3 that some of it could not be looked at, 17 that it waits:
@@ -96,9 +103,15 @@ def check(
                 "--key, --tier, --max-cost, --anew and --dry-run go with --read-data",
                 advice="comparing with the vault's list costs nothing and reads nothing",
             )
-        vault = choose_vault(config, vault_name).name
-        accept(cli, config, vault, accepted)
-        show_check(cli, _compare(cli, config, vault, wait=wait))
+        vaults = choose_vaults(config, vault_name)
+        if accepted:
+            vaults = [choose_vault(config, vault_name)]
+            accept(cli, config, vaults[0].name, accepted)
+
+        def compare(settings: VaultSettings, stays: bool) -> Result:
+            return check_result(cli, _compare(cli, config, settings.name, wait=stays))
+
+        in_vaults(cli, vaults, compare, wait=wait)
         return
     if accepted:
         raise UsageError("--accept goes with a comparison, not with --read-data")

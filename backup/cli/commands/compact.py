@@ -9,18 +9,19 @@ import click
 
 from backup.cli.support.amending import amending
 from backup.cli.support.amounts import parse_amount
-from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.choosing_vault import Result, choose_vaults, in_vaults, vaults_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backup.config import VaultSettings
     from backup.pruner.compact import CompactReport
 
 
 @click.command()
-@vault_option
+@vaults_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done; retire nothing.")
 @click.option(
     "--min-gain",
@@ -47,24 +48,28 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     from backup.inventory.runs import RunKind
 
     config = cli.config()
-    settings = choose_vault(config, vault_name)
     least = parse_amount("--min-gain", min_gain)
-    told = nullcontext() if dry_run else telling(cli, config, RunKind.COMPACT, vault=settings.name)
-    with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
-        context = prune_context(at, settings.name)
-        report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
-    _show(cli, report, currency_of(config))
+
+    def work(settings: VaultSettings, _stays: bool) -> Result:
+        told = nullcontext() if dry_run else telling(cli, config, RunKind.COMPACT, vault=settings.name)
+        with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+            context = prune_context(at, settings.name)
+            report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
+        return _result(cli, report, currency_of(config))
+
+    in_vaults(cli, choose_vaults(config, vault_name), work)
 
 
-def _show(cli: Cli, report: CompactReport, currency: str) -> None:
+def _result(cli: Cli, report: CompactReport, currency: str) -> Result:
     from backup.cli.support.render import printable
 
+    def remark() -> None:
+        for warning in report.warnings:
+            cli.warn(f"warning: {warning}")
+
     text = printable("\n".join(_lines(report, currency)))
-    (cli.show if report.warnings else cli.report)(report.document(), text)
-    for warning in report.warnings:
-        cli.warn(f"warning: {warning}")
-    if report.warnings:
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+    code = ExitCode.PARTIAL if report.warnings else ExitCode.DONE
+    return Result(report.document(), code, text, remark)
 
 
 def _lines(report: CompactReport, currency: str) -> Iterator[str]:
@@ -73,7 +78,7 @@ def _lines(report: CompactReport, currency: str) -> Iterator[str]:
 
     yield f"compaction of vault {report.vault}" + (", a plan: nothing was done" if report.is_plan else "")
     if not report.chosen:
-        yield "  nothing is worth it: what is stored is needed, or storing it anew would cost more"
+        yield "  nothing is worth it: what is stored is needed, or would cost more stored anew"
         return
     whole = sum(one.archive.size for one in report.chosen)
     retired = "to retire" if report.is_plan else "retired"

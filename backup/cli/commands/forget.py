@@ -10,7 +10,7 @@ import click
 
 from backup.cli.support.amending import amending
 from backup.cli.support.context import Cli, pass_cli
-from backup.cli.support.failures import failure_of
+from backup.cli.support.failures import failure_of, worst_of
 from backup.cli.support.keep_options import keep_options, policy_of
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
@@ -138,15 +138,15 @@ def _run(
         try:
             for plan, done in forget_in(at, vault, planner):
                 documents[plan.job.name] = _told(cli, plan, done)
-                if done.warnings and worst is ExitCode.DONE:
-                    worst = ExitCode.PARTIAL
+                if done.warnings:
+                    worst = worst_of([worst, ExitCode.PARTIAL])
         except NightvaultError as error:
             if len(vaults) == 1 or isinstance(error, InterruptedRunError):
                 raise
             failed = [plan for plan in plans if plan.vault == vault and plan.job.name not in documents]
             names = ", ".join(plan.job.name for plan in failed)
             cli.warn(f"nightvault: {names}: {error}" + (f"\n  {error.advice}" if error.advice else ""))
-            worst = error.exit_code if worst in {ExitCode.DONE, ExitCode.PARTIAL} else worst
+            worst = worst_of([worst, error.exit_code])
             found = failure_of(error)
             documents |= {plan.job.name: _document(plan, None, found) for plan in failed}
     for plan in plans:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
@@ -10,11 +12,18 @@ import click
 from backup.cli.support.accepting import accept, accept_option, who_answers
 from backup.cli.support.amending import amending
 from backup.cli.support.amounts import parse_amount
-from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.choosing_vault import (
+    Result,
+    choose_vault,
+    choose_vaults,
+    in_vaults,
+    vaults_option,
+)
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.delete_only import DeleteOnly
 from backup.cli.support.delete_only import delete_only as delete_for_servers
-from backup.cli.support.prune_output import show_prune
+from backup.cli.support.keyfiles import read_keys
+from backup.cli.support.prune_output import prune_result
 from backup.cli.support.retrieval_options import (
     keys_option,
     passphrase_files_option,
@@ -22,26 +31,25 @@ from backup.cli.support.retrieval_options import (
     wait_option,
 )
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
-from backup.errors import LockedError, UsageError
+from backup.errors import LockedError, NightvaultError, UsageError
 from backup.inventory.stages import StepStage
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from backup.app.pruning import Prune
     from backup.config import Config, VaultSettings
+    from backup.model import VaultName
     from backup.pruner.report import PruneReport
     from backup.transfer.retry import Reach
 
 
 @click.command()
-@vault_option
+@vaults_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done; condemn and delete nothing.")
 @click.option(
     "--max-fee",
     "max_fee",
     metavar="MONEY",
-    help="Delete before the minimum duration is over what costs no more than this together.",
+    help="Delete before the minimum duration is over what costs no more than this together, in all vaults.",
 )
 @click.option(
     "--delete-only",
@@ -80,7 +88,8 @@ def prune(
 
     A cold vault needs hours for its list: the same command given again goes on where it is. Exit code 17 says
     that it waits, 3 that the vault refused without a day, 1 that something stopped it: nothing was deleted
-    then.
+    then. All vaults of the config are pruned, also if one of them fails: the exit code is that of the first
+    failure, else 3, else 17.
 
     It also removes the records of runs and restores that are older than `keep_runs` (400 days) and that
     nothing needs.
@@ -90,53 +99,96 @@ def prune(
     --keep-within, by the vault's dates. What looks like an attack is told, with exit code 3.
     """
     config = cli.config()
-    settings = choose_vault(config, vault_name)
+    vaults = [choose_vault(config, vault_name)] if accepted else choose_vaults(config, vault_name)
     if delete_only:
         if max_fee is not None:
             raise UsageError("--max-fee is for prunes by an inventory: --delete-only waits for the vault")
-        wish = DeleteOnly(
-            settings.name, key_files, passphrase_files, keep_within, tier, dry_run, wait, accepted
-        )
-        delete_for_servers(cli, wish)
+        keys = read_keys(key_files, passphrase_files)
+        wish = DeleteOnly(keys, keep_within, tier, dry_run, accepted)
+
+        def delete(settings: VaultSettings, stays: bool) -> Result:
+            return delete_for_servers(cli, wish, settings, stays=stays)
+
+        in_vaults(cli, vaults, delete, wait=wait)
         return
     if key_files or passphrase_files or keep_within or tier:
         raise UsageError("--key, --passphrase-file, --keep-within and --tier go with --delete-only")
-    accept(cli, config, settings.name, accepted)
-    _prune(cli, config, settings, parse_amount("--max-fee", max_fee), only_plan=dry_run, wait=wait)
+    accept(cli, config, vaults[0].name, accepted)
+    most = parse_amount("--max-fee", max_fee)
+    if most:
+        _require_prices(config, vaults)
+    in_vaults(cli, vaults, _Prunes(cli, config, most, only_plan=dry_run).prune, wait=wait)
 
 
-def _prune(
-    cli: Cli, config: Config, settings: VaultSettings, most: Decimal, *, only_plan: bool, wait: bool
-) -> None:
-    """One prune by this server's inventory, shown; recorded and told unless it is only a plan."""
-    from backup.app.opened import opened
-    from backup.app.prices import MEND, currency_of, money_unknown
-    from backup.app.pruning import Prune, prune_context
-    from backup.cli.support.telling import telling
-    from backup.inventory.runs import RunKind
+def _require_prices(config: Config, vaults: Sequence[VaultSettings]) -> None:
+    """`UsageError` before anything is done if what deleting early costs in one of them is not known."""
+    from backup.app.prices import MEND, money_unknown, price_of
 
-    told = nullcontext() if only_plan else telling(cli, config, RunKind.PRUNE, vault=settings.name)
-    with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
-        context = prune_context(at, settings.name)
-        if most and settings.kind != "directory" and context.price is None:
+    for settings in vaults:
+        if settings.kind != "directory" and price_of(config, settings) is None:
             unknown = money_unknown(config)
             raise UsageError(
                 f"there is no price for vault {settings.name}, so nothing can be held to --max-fee"
                 + (f": {unknown}" if unknown else ""),
                 advice=MEND if unknown else "add its prices to your own table: docs/prices.md",
             )
-        work = Prune(config, context, most, only_plan=only_plan)
-        report = _asking(cli, work, wait=wait)
-    show_prune(cli, report, currency_of(config))
 
 
-def _asking(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
-    """The report of a prune; what a person must answer is asked on a terminal, once."""
+class _Prunes:
+    """Prunes by this server's inventory, of one vault after the other, held to one amount together."""
+
+    def __init__(self, cli: Cli, config: Config, most: Decimal, *, only_plan: bool) -> None:
+        self._cli = cli
+        self._config = config
+        self._left = most
+        self._only_plan = only_plan
+        self._may_have_paid: VaultName | None = None
+
+    def prune(self, settings: VaultSettings, stays: bool) -> Result:
+        """One prune; recorded and told unless it is only a plan."""
+        from backup.app.opened import opened
+        from backup.app.prices import currency_of
+        from backup.app.pruning import Prune, prune_context
+        from backup.cli.support.telling import telling
+        from backup.inventory.runs import RunKind
+
+        cli, config = self._cli, self._config
+        if self._may_have_paid:
+            cli.say(
+                f"vault {settings.name}: nothing is deleted early, since it is not known what the prune of "
+                f"vault {self._may_have_paid} paid before it failed"
+            )
+        told = nullcontext() if self._only_plan else telling(cli, config, RunKind.PRUNE, vault=settings.name)
+        with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+            work = Prune(config, prune_context(at, settings.name), self._left, only_plan=self._only_plan)
+            with self._held(settings):
+                report = _until_done(cli, work, wait=stays)
+        self._left -= report.deleted.fee or 0
+        return prune_result(cli, report, currency_of(config))
+
+    @contextmanager
+    def _held(self, settings: VaultSettings) -> Iterator[None]:
+        """Once a prune has failed that may have paid, nothing more is paid."""
+        from backup.pruner.listed import PruneStoppedError
+
+        try:
+            yield
+        except (LockedError, PruneStoppedError):
+            raise  # nothing was deleted
+        except NightvaultError:
+            if self._left and settings.kind != "directory" and not self._only_plan:
+                self._left = Decimal(0)
+                self._may_have_paid = settings.name
+            raise
+
+
+def _step(cli: Cli, work: Prune, reach: Reach | None = None) -> PruneReport:
+    """A step of a prune; what a person must answer is asked on a terminal, once."""
     from backup.pruner.listed import PruneStoppedError
     from backup.transfer.answers import accept_catalogs
 
     try:
-        return _until_done(cli, work, wait=wait)
+        return work.step(reach)
     except PruneStoppedError as stop:
         if not (stop.accept and cli.can_ask):
             raise
@@ -150,7 +202,7 @@ def _asking(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
         backup = work.context.backup
         now = cli.clock.now()
         accept_catalogs(backup.inventory, backup.vault.name, stop.accept, who_answers(), now)
-    return _until_done(cli, work, wait=wait)
+    return work.step(reach)
 
 
 def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
@@ -158,11 +210,11 @@ def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
 
     While it waits the lock is free: backups go on, and one that runs just then is waited for, too.
     """
-    first = work.step()
+    first = _step(cli, work)
 
     def look_again(reach: Reach) -> PruneReport:
         try:
-            return work.step(reach)
+            return _step(cli, work, reach)
         except LockedError:
             return first
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
+from backup.cli.support.choosing_vault import Result, show_result
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
 from backup.inventory.stages import StepStage
@@ -19,25 +18,28 @@ _MOST_SHOWN = 20
 
 def show_check(cli: Cli, report: CheckReport) -> None:
     """Tell the outcome of a check; ends the command with 1, 3 or 17 if it was not well or is not over."""
+    show_result(cli, check_result(cli, report))
+
+
+def check_result(cli: Cli, report: CheckReport) -> Result:
+    """The outcome of a check: 1, 3 or 17 if it was not well or is not over."""
     from backup.cli.support.render import path_document
 
     document = report.document()
     document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]
     if report.state is not StepStage.DONE:
         text = (
-            f"the check waits for {report.waits_for}\n"
+            f"the check of vault {report.vault} waits for {report.waits_for}\n"
             "next: give the same command again in some hours, or now with --wait"
         )
-        cli.report(document, text)
-        raise click.exceptions.Exit(int(ExitCode.WAITING))
-    is_well = not (report.is_grave or report.is_partial)
-    (cli.report if is_well else cli.show)(document, "\n".join(_lines(report)))
-    _tell_findings(cli, report.findings)
-    _tell_affected(cli, report.affected)
-    if report.is_grave:
-        raise click.exceptions.Exit(int(ExitCode.FAILED))
-    if report.is_partial:
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+        return Result(document, ExitCode.WAITING, text)
+    code = ExitCode.FAILED if report.is_grave else ExitCode.PARTIAL if report.is_partial else ExitCode.DONE
+
+    def remark() -> None:
+        _tell_findings(cli, report.findings)
+        _tell_affected(cli, report.affected)
+
+    return Result(document, code, "\n".join(_lines(report)), remark)
 
 
 def _lines(report: CheckReport) -> list[str]:

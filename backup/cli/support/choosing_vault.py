@@ -1,14 +1,18 @@
-"""The vault that a command works with: the one that is named, or the only one that it can be."""
+"""The vaults that a command works with: the one that is named, the only one that it can be, or all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from backup.cli.support.context import Cli
-from backup.errors import UsageError
+from backup.cli.support.failures import failure_of, worst_of
+from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
+from backup.log_context import about
 
 if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 
 vault_option = click.option(
     "--vault", "vault_name", metavar="NAME", help="Which vault; the config's only one by default."
+)
+vaults_option = click.option(
+    "--vault", "vault_name", metavar="NAME", help="This vault alone; all of the config by default."
 )
 
 
@@ -34,6 +41,80 @@ def choose_vault(
             raise UsageError("which vault? " + ", ".join(names), advice=advice)
         name = names[0]
     return config.vault(name)
+
+
+def choose_vaults(config: Config, name: str | None) -> Sequence[VaultSettings]:
+    """The vault called `name`, or all of the config without a name. `UsageError` if there is none."""
+    return config.vaults if name is None and config.vaults else [choose_vault(config, name)]
+
+
+class Result(Struct, frozen=True):
+    """What a command did, in one vault: document, exit code, text (a rich renderable), remarks on stderr."""
+
+    document: dict[str, Any]
+    exit_code: ExitCode
+    text: object
+    remark: Callable[[], None] = lambda: None
+
+
+def show_result(cli: Cli, result: Result) -> None:
+    """Show what a command did; ends it with the exit code."""
+    if cli.json:
+        cli.show(result.document)
+    _show_to_people(cli, result)
+    if result.exit_code is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(result.exit_code))
+
+
+def in_vaults(
+    cli: Cli,
+    vaults: Sequence[VaultSettings],
+    work: Callable[[VaultSettings, bool], Result],
+    *,
+    wait: bool = False,
+) -> None:
+    """Work in one vault after the other; if one fails, the others are done all the same.
+
+    `work` is told whether it stays until its vault has answered: with `wait` it does, once all were asked.
+    Ends the command with the worst exit code; the document is a list if there are several vaults.
+    """
+    if len(vaults) == 1:
+        show_result(cli, work(vaults[0], wait))
+        return
+    done: dict[str, tuple[dict[str, Any], ExitCode]] = {}
+    queue = deque((settings, False) for settings in vaults)
+    while queue:
+        settings, stays = queue.popleft()
+        try:
+            with about(vault=settings.name):
+                result = work(settings, stays)
+        except NightvaultError as error:
+            done[settings.name] = _failed(cli, settings.name, error), error.exit_code
+            if isinstance(error, InterruptedRunError):
+                break
+            continue
+        if result.exit_code is ExitCode.WAITING and wait and not stays:
+            queue.append((settings, True))
+            continue
+        _show_to_people(cli, result)
+        done[settings.name] = result.document, result.exit_code
+    cli.show([done[settings.name][0] for settings in vaults if settings.name in done])
+    if (worst := worst_of(code for _, code in done.values())) is not ExitCode.DONE:
+        raise click.exceptions.Exit(int(worst))
+
+
+def _show_to_people(cli: Cli, result: Result) -> None:
+    if not cli.json:
+        is_well = result.exit_code in {ExitCode.DONE, ExitCode.WAITING}
+        (cli.report if is_well else cli.show)(None, result.text)
+    result.remark()
+
+
+def _failed(cli: Cli, name: str, error: NightvaultError) -> dict[str, Any]:
+    """Tell that one of several vaults failed; the entry for it in the JSON document."""
+    told = str(error) if f"vault {name}" in str(error) else f"vault {name}: {error}"
+    cli.error(f"nightvault: {told}" + (f"\n  {error.advice}" if error.advice else ""))
+    return {"vault": name, "error": failure_of(error)}
 
 
 def open_vault(cli: Cli, name: str) -> Vault:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import click
 from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.cli.support.accepting import who_answers
+from backup.cli.support.choosing_vault import Result
 from backup.cli.support.context import Cli
-from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.stopping import stop_on_signals
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode
 from backup.inventory.stages import StepStage
-from backup.model import Tier, VaultName
+from backup.model import Tier
 
 if TYPE_CHECKING:
+    from backup.config import VaultSettings
+    from backup.format.keys import RecoveryKey
     from backup.pruner.keeper.report import InventoryReport, KeeperReport, Share
     from backup.transfer.retry import Reach
 
@@ -33,29 +34,24 @@ that you trust:
 class DeleteOnly(Struct, frozen=True):
     """What the command line says."""
 
-    vault: VaultName
-    key_files: Sequence[str]
-    passphrase_files: Sequence[str]
+    keys: Sequence[RecoveryKey]
     keep_within: str | None
     tier: str | None
     dry_run: bool
-    wait: bool
     accepted: Sequence[str] = ()
 
 
-def delete_only(cli: Cli, wish: DeleteOnly) -> None:
-    """Delete what servers condemned. Ends the command with 17 if it waits, with 3 if somebody must look."""
+def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: bool) -> Result:
+    """Delete what servers condemned in a vault: 17 if that waits, 3 if somebody must look."""
     from backup.app.keeping import keeper_context
     from backup.pruner.keeper.keep import keep
 
-    config = cli.config()
-    keys = read_keys(tuple(wish.key_files), tuple(wish.passphrase_files))
     progress = cli.progress()
     with stop_on_signals() as stop:
         context = keeper_context(
-            config,
-            wish.vault,
-            keys,
+            cli.config(),
+            settings.name,
+            wish.keys,
             clock=cli.clock,
             progress=progress,
             stop=stop.is_set,
@@ -74,28 +70,29 @@ def delete_only(cli: Cli, wish: DeleteOnly) -> None:
             step,
             cli=cli,
             progress=progress,
-            stays=wish.wait or config.vault(wish.vault).kind == "directory",
+            stays=stays or settings.kind == "directory",
             title=lambda report: f"Waiting for {report.waits_for}",
             hint=SAME_COMMAND_GOES_ON,
         )
-    _show(cli, report)
+    return _result(cli, report)
 
 
-def _show(cli: Cli, report: KeeperReport) -> None:
+def _result(cli: Cli, report: KeeperReport) -> Result:
     from backup.cli.support.render import printable
 
     if report.state is not StepStage.DONE:
         text = (
-            f"the deletion waits for {report.waits_for}\n"
+            f"the deletion in vault {report.vault} waits for {report.waits_for}\n"
             "next: give the same command again in some hours, or now with --wait"
         )
-        cli.report(report.document(), text)
-        raise click.exceptions.Exit(int(ExitCode.WAITING))
-    (cli.show if report.is_partial else cli.report)(report.document(), printable("\n".join(_lines(report))))
-    for one in report.inventories:
-        _tell(cli, one)
-    if report.is_partial:
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+        return Result(report.document(), ExitCode.WAITING, text)
+
+    def remark() -> None:
+        for inventory in report.inventories:
+            _tell(cli, inventory)
+
+    code = ExitCode.PARTIAL if report.is_partial else ExitCode.DONE
+    return Result(report.document(), code, printable("\n".join(_lines(report))), remark)
 
 
 def _lines(report: KeeperReport) -> Iterator[str]:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -86,6 +86,14 @@ def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | Non
         sentence = "the system lets this user start no more threads"
         return Failure("machine", sentence, _MACHINE_ADVICE[errno.EAGAIN], int(ExitCode.FAILED))
     return None
+
+
+def worst_of(codes: Iterable[ExitCode]) -> ExitCode:
+    """The exit code of a command that did several things: the first failure's, else partial, else waiting."""
+    some = list(codes)
+    mild = (ExitCode.PARTIAL, ExitCode.WAITING, ExitCode.DONE)
+    failures = [code for code in some if code not in mild]
+    return failures[0] if failures else next((code for code in mild if code in some), ExitCode.DONE)
 
 
 def write_crash(error: BaseException, words: Sequence[str], directory: str | None) -> str | None:

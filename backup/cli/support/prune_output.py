@@ -8,8 +8,7 @@ from decimal import Decimal
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
-import click
-
+from backup.cli.support.choosing_vault import Result
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
 from backup.inventory.stages import StepStage
@@ -33,11 +32,8 @@ _WORDS = {
 }
 
 
-def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
-    """Tell the outcome of a prune, money in `currency`.
-
-    Ends the command with 17 if it waits for the vault, with 3 if it needs an admin's eye.
-    """
+def prune_result(cli: Cli, report: PruneReport, currency: str) -> Result:
+    """The outcome of a prune, money in `currency`: 17 if it waits for the vault, 3 if somebody must look."""
     from rich.console import Group as Screen
     from rich.text import Text
 
@@ -46,24 +42,24 @@ def show_prune(cli: Cli, report: PruneReport, currency: str) -> None:
 
     if report.state is not StepStage.DONE:
         text = (
-            f"the prune waits for {report.waits_for}; nothing was done yet\n"
+            f"the prune of vault {report.vault} waits for {report.waits_for}; nothing was done yet\n"
             "next: give the same command again in some hours, or now with --wait"
         )
-        cli.report(report.document(), text)
-        raise click.exceptions.Exit(int(ExitCode.WAITING))
+        return Result(report.document(), ExitCode.WAITING, text)
     lines = Text(printable("\n".join(_lines(report, currency))))
     notes = [printable(line) for note in _notes(report) for line in wrap(note, _WIDTH)]
     screen: list[RenderableType] = [lines]
     if report.waiting or report.condemned_groups:
         screen += [Text(), _table(report, currency)]
-    is_well = not is_partial(report)
-    (cli.report if is_well else cli.show)(report.document(), Screen(*screen))
-    for note in notes:
-        cli.say(note)
-    for warning in (*report.held, *report.warnings):
-        cli.warn(f"warning: {warning}")
-    if not is_well:
-        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+    def remark() -> None:
+        for note in notes:
+            cli.say(note)
+        for warning in (*report.held, *report.warnings):
+            cli.warn(f"warning: {warning}")
+
+    code = ExitCode.PARTIAL if is_partial(report) else ExitCode.DONE
+    return Result(report.document(), code, Screen(*screen), remark)
 
 
 def _lines(report: PruneReport, currency: str) -> Iterator[str]:
@@ -201,7 +197,7 @@ def _notes(report: PruneReport) -> Iterator[str]:
     refusals = {one.detail for one in report.waiting if one.why == "refused"}
     yield from (f"refused before: {one}" for one in sorted(refusals))
     if report.condemned.archives and not report.is_plan:
-        yield "until their grace ends, `nightvault undelete` takes them back"
+        yield f"until their grace ends, `nightvault undelete --vault {report.vault}` takes them back"
     if "duration" in reasons and report.may_delete:
         yield "what waits for its minimum duration costs the same, kept or deleted; --max-fee M deletes early"
     yield from _of_lists(report)
@@ -222,7 +218,7 @@ def _of_lists(report: PruneReport) -> Iterator[str]:
     if None in untils:
         yield (
             f"the list of vault {report.vault} does not show all that was stored days ago: `nightvault check "
-            f"{report.vault}` says what it lacks; after the next backup the vault makes a new one"
+            f"--vault {report.vault}` says what it lacks; after the next backup the vault makes a new one"
         )
 
 
