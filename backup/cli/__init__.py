@@ -16,7 +16,7 @@ from backup.cli.support.completing import COMPLETE_VARIABLE
 from backup.cli.support.context import Cli
 from backup.cli.support.failures import run_to_exit_code
 from backup.cli.support.grouping import LazyCommand, LazyGroup
-from backup.cli.support.process_setup import secure_process, speak_utf8
+from backup.cli.support.process_setup import know_the_zone, secure_process, speak_utf8
 
 # Rows make hundreds of thousands of objects and no cycles: with Python's default thresholds, looking for
 # cycles among them takes a tenth of a backup's CPU. The first is more than all imports make (100,000), else
@@ -147,6 +147,8 @@ class Main(LazyGroup):
             atexit.register(gc.freeze)
             speak_utf8()
             secure_process()
+            if told := know_the_zone():
+                click.echo(f"warning: {told}", err=True)
             leave_out_current_directory()
         words = list(sys.argv[1:] if args is None else args)
         if COMPLETE_VARIABLE in os.environ:

@@ -213,3 +213,29 @@ def test_a_run_at_a_low_limit_stops_when_asked_and_is_gone_on_with(tmp_path: Pat
     assert server.backup()["outcome"] == "done"
     place = server.restore(tmp_path / "out")
     assert (place / "large").read_bytes() == (server.source / "large").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("zone", "is_told"),
+    [
+        ("XXX-24:30", True),
+        ("XXX24", True),
+        ("XXX0YYY-25,M3.2.0,M11.1.0", True),
+        ("XXX-167", True),
+        ("XXX-23:59", False),
+        ("Pacific/Kiritimati", False),
+    ],
+)
+def test_a_time_zone_that_is_a_day_from_utc_ends_nothing(tmp_path: Path, zone: str, is_told: bool) -> None:
+    """Python knows no such zone, and cannot tell a time in it: it is told in UTC."""
+    server = directory_server(tmp_path, clock=SystemClock())
+    server.config.write_text(server.config.read_text().replace('"every 6h"', '"daily"'))
+    server.init()
+    server.backup()
+    given = {**os.environ, "TZ": zone}
+    for words in (["status"], ["runs"], ["pause", "main", "--until", "tomorrow"]):
+        command = [SCRIPT, "--config", str(server.config), *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=given, timeout=60, check=False)
+        assert done.returncode in {0, 1}, done.stderr
+        assert (f"TZ={zone} is a day or more from UTC" in done.stderr) is is_told
+        assert "offset must be" not in done.stdout + done.stderr

@@ -1,12 +1,14 @@
-"""Repairs what a caller may have left: closed standard handles, a lax umask, a charset that is not UTF-8."""
+"""Repairs what a caller may have left: closed standard handles, a lax umask, another charset, an odd zone."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import suppress
 from typing import Final
 
+_DAY = 24 * 60 * 60
 were_closed: Final[set[int]] = set()
 """The standard handles that the caller closed: what is written there is lost."""
 
@@ -35,6 +37,20 @@ def speak_utf8() -> None:
     ):
         if hasattr(stream, "reconfigure"):  # not what stands for a closed handle, or in a test
             stream.reconfigure(encoding=charset if stream.isatty() else None, errors=errors)
+
+
+def know_the_zone() -> str | None:
+    """Have local times be UTC where Python knows none; the sentence that says so.
+
+    A zone of POSIX may be up to seven days from UTC (TZ=XXX-24:30), one of Python less than a day.
+    """
+    if max(abs(time.timezone), abs(time.altzone)) < _DAY:
+        return None
+    found = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    what = "this machine's time zone" if found is None else f"the time zone TZ={found}"
+    return f"{what} is a day or more from UTC, which no place on earth is: times are told in UTC"
 
 
 def _words() -> list[bytes]:
