@@ -95,6 +95,8 @@ def test_the_spool_is_in_no_backup(server: Server) -> None:
     (server.state / "spool" / "left").write_bytes(b"pack")
     text = server.config.read_text().replace(str(server.source), str(server.folder))
     server.config.write_text(text.replace("sources = [", f'exclude = ["{server.folder}/vault"]\nsources = ['))
+    with server.config.open("a") as config:
+        config.write("exclude_own = false\n")
     server.done("backup")
     found = {one["path"] for one in server.json("find", "*")}
     assert f"{server.state}/keys/signer" in found

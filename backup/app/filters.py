@@ -7,15 +7,32 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from backup.app.state import State
-from backup.config import JobSettings, SourceSettings
+from backup.config import Config, JobSettings, SourceSettings
 from backup.source.filters import Filters, Tag
 from backup.source.patterns import Pattern, read_patterns
 
 
-def own_directories(state: State) -> tuple[tuple[int, int], ...]:
-    """Device and inode of the spool, and of where drills restore to: a run would store what was just made."""
+def own_places(config: Config, job: JobSettings) -> dict[str, str]:
+    """What nightvault itself uses for a job, by paths: its state, and the vault that the job stores into."""
+    vault = config.vault(job.vault)
+    of_vault = {} if vault.path is None else {vault.path: f"vault {vault.name}"}
+    return {config.state_dir: "the state directory"} | of_vault
+
+
+def own_directories(
+    config: Config, job: JobSettings, saved: Collection[str] = ()
+) -> tuple[tuple[int, int], ...]:
+    """Device and inode of what a job never saves, or not unless its source names it.
+
+    Of `own_places` those go on that the job has `saved` so far. The spool, and where drills restore to, are
+    never saved: a run would store what was just made.
+    """
+    state = State(config.state_dir)
+    places = (
+        () if job.exclude_own is False else (path for path in own_places(config, job) if path not in saved)
+    )
     own: list[tuple[int, int]] = []
-    for path in (state.spool, state.drills):
+    for path in (state.spool, state.drills, *places):
         with suppress(OSError):  # whoever needs it will say so
             found = os.stat(path)
             own.append((found.st_dev, found.st_ino))

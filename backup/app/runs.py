@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.recovery_lines import keep_line
 from backup.app.run_context import RunContext, attempt
-from backup.app.source_warnings import nested_vaults
+from backup.app.source_warnings import own_in_sources, saved_own
 from backup.app.state import State, parse_recipients
 from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
@@ -83,15 +84,15 @@ def read_signer(state: State, inventory: Inventory) -> Signer:
     return signer
 
 
-def backup_job(config: Config, job: JobSettings) -> BackupJob:
-    """The job as the archiver takes it, from its settings.
+def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) -> BackupJob:
+    """The job as the archiver takes it, from its settings; `saved` as of `saved_own`.
 
     `ConfigError` if it runs commands, as root, by the word of a file that others can change.
     """
     vault, memory = config.vault(job.vault), config.limits.memory
     if job.command:
         config.require_own(f"the commands of job {job.name}")
-    own = own_directories(State(config.state_dir))
+    own = own_directories(config, job, saved)
     return BackupJob(
         name=job.name,
         sources=tuple(os.fsencode(source) for source in job.paths),
@@ -164,7 +165,8 @@ def run_job(
         closing(opened(config)) as inventory,
         attempt(inventory, clock, RunKind.BACKUP, {"vault": job.vault}, name),
     ):
-        what = replace(backup_job(config, job), reread=reread, disks_gone=disks_gone, tags=tags)
+        saved = saved_own(config, job, inventory)
+        what = replace(backup_job(config, job, saved), reread=reread, disks_gone=disks_gone, tags=tags)
         if stdin is not None:
             what = only_stdin(what, stdin)
         at = RunContext(
@@ -183,7 +185,7 @@ def run_job(
         with inventory.reading() as tx:
             run = runs.find_run(tx, report.run)
             unusual = unusual_in(tx, run) if run is not None else []
-    nested = () if stdin is not None else nested_vaults(config, job)
+    nested = () if stdin is not None else own_in_sources(config, job, saved)
     return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
 
 

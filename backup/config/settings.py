@@ -218,6 +218,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     exclude_if_present: tuple[_Tag, ...] = ()
     exclude_larger_than: Annotated[int, Meta(ge=0)] | None = None
     exclude_caches: bool = False
+    exclude_own: bool | None = None  # None: what the newest snapshot has of it, and nothing more
     one_file_system: bool = False
     hooks: HooksSettings = HooksSettings()
     schedule: str | None = None

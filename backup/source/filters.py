@@ -105,7 +105,7 @@ class Filters:
         """The reason why this entry of an absolute directory is excluded; None if it stays."""
         mode = found.st_mode
         if self._own and stat.S_ISDIR(mode) and (found.st_dev, found.st_ino) in self._own:
-            return LeftOut(_join(directory, name), Reason.OWN, "packs of nightvault that are being made")
+            return LeftOut(_join(directory, name), Reason.OWN, "nightvault itself uses it")
         if not self.looks:
             return None
         if self._any:

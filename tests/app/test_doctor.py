@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.doctor import examine
+from backup.app.doctor import examine, jobs
 from backup.app.doctor import vaults as vault_checks
 from backup.app.doctor.checks import ASKING, LOCAL
 from backup.app.doctor.deadline import failure_of
@@ -44,7 +44,18 @@ def test_a_healthy_server_has_no_finding(ward: Ward) -> None:
     document = ward.server.json("doctor", "--fix")
     assert document["findings"] == document["fixed"] == document["requests"] == []
     assert document["looked_at"] == [*LOCAL, *ASKING]
-    assert document["notes"] == ["the recovery key was not tried: give it with --key FILE, from a stick"]
+    disk, key = document["notes"]
+    assert disk.startswith(
+        f"vault cold lies on one file system with the source {ward.server.source} and the state"
+    )
+    assert key == "the recovery key was not tried: give it with --key FILE, from a stick"
+
+
+def test_a_vault_on_a_disk_of_its_own_is_no_note(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is told by the device that it lies on."""
+    elsewhere = str(ward.server.folder / "vault")
+    monkeypatch.setattr(jobs, "device_of", lambda path: 2 if path == elsewhere else 1)
+    assert not [note for note in ward.examined().notes if "file system" in note]
 
 
 Change = Callable[[Server], None]

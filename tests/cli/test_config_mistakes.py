@@ -18,28 +18,6 @@ def add(server: Server, *lines: str) -> None:
         file.write("\n".join(lines) + "\n")
 
 
-def test_a_vault_in_a_source(server: Server) -> None:
-    """Defect 22: each run would store all runs before it again; both commands say so."""
-    text = server.config.read_text()
-    server.config.write_text(text.replace(f'["{server.source}"]', f'["{server.folder}"]'))
-    told = server.done("config", "check").stderr
-    assert f"backs up vault cold, which lies in its source {server.folder}" in told
-    assert f"backs up the state directory {server.state}" in told
-    told = server.run("backup").stderr
-    assert "backs up vault cold" in told
-    add(server, 'exclude = ["/vault", "vault/", "state/"]')
-    for words in (["config", "check"], ["backup"]):
-        assert "backs up" not in server.done(*words).stderr
-
-
-def test_a_vault_in_a_source_through_a_symlink(server: Server, tmp_path: Path) -> None:
-    """Defect 22: a place is what it leads to, not how it is written."""
-    (tmp_path / "way").symlink_to(tmp_path)
-    text = server.config.read_text()
-    server.config.write_text(text.replace(f'["{server.source}"]', f'["{tmp_path}/way/"]'))
-    assert "backs up vault cold" in server.done("config", "check").stderr
-
-
 def test_sources_that_are_missing(server: Server) -> None:
     """Defect 22: a mistyped source is named before the first night."""
     text = server.config.read_text()

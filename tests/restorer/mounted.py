@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.app.source_warnings import nested_state, nested_vaults
+from backup.app.source_warnings import own_in_sources
 from backup.config.reading import config_of
 from backup.model import Tier, VaultName
 from backup.restorer.restore import RestorePlan, advance, begin_restore, deliver, plan_restore
@@ -276,8 +276,8 @@ def told_of_nesting(case: Case) -> dict[str, Any]:
     told = {}
     for name, more in (("plain", {}), ("excluded", {"exclude": ["in side"]})):
         config = config_of(document | {"job": [job | more]}, "nv.toml")
-        warnings = [*nested_state(config, config.jobs[0]), *nested_vaults(config, config.jobs[0])]
-        told[name] = [one.partition(", since")[0] for one in warnings]
+        warnings = own_in_sources(config, config.jobs[0], list(map(str, places.values())))
+        told[name] = [one.partition(" `")[0] for one in warnings]
     return {name: [one.replace(f"{case.folder}/", "") for one in some] for name, some in told.items()}
 
 

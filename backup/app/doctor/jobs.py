@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
-from backup.app.source_warnings import linked_sources, nested_state, nested_vaults
+from backup.app.source_warnings import linked_sources, own_in_sources, saved_own
 from backup.app.status_parts import UNKNOWN
 from backup.app.tasks import TaskKind
 
@@ -113,12 +113,12 @@ def never_drilled(context: DoctorContext) -> Iterator[Finding]:
 def missing_sources(context: DoctorContext) -> Iterator[Finding]:
     """Sources that are not there, are symlinks, or hold what nightvault itself uses."""
     for job in context.config.jobs:
-        for text in (*nested_state(context.config, job), *nested_vaults(context.config, job)):
+        for text in own_in_sources(context.config, job, saved_own(context.config, job)):
             yield warning(
                 "source",
                 text,
                 "what a run stores is stored again by the next one",
-                f"exclude it in {context.config.path}",
+                f"set exclude_own in {context.config.path}",
             )
         for text in linked_sources(job):
             yield warning(
@@ -135,6 +135,33 @@ def missing_sources(context: DoctorContext) -> Iterator[Finding]:
                     "it may have been renamed, or its disk is not mounted: it is not backed up",
                     f"change sources in {context.config.path}, or mount it",
                 )
+
+
+def one_disk(context: DoctorContext) -> Iterator[Finding]:
+    """Vaults that lie on one file system with their sources: a note, as another vault may be elsewhere."""
+    for vault in context.config.vaults:
+        device = None if vault.path is None else device_of(vault.path)
+        if device is None:
+            continue
+        sources = [path for job in context.config.jobs if job.vault == vault.name for path in job.paths]
+        beside = [path for path in dict.fromkeys(sources) if device_of(path) == device]
+        if not beside:
+            continue
+        shown = f"the source {beside[0]}" if len(beside) == 1 else f"{len(beside)} sources ({beside[0]}, …)"
+        state = " and the state directory" if device_of(context.config.state_dir) == device else ""
+        context.notes.append(
+            f"vault {vault.name} lies on one file system with {shown}{state}: a disk that fails takes all of "
+            "it. Keep a vault elsewhere, too"
+        )
+    yield from ()
+
+
+def device_of(path: str) -> int | None:
+    """The file system that a path lies on; None if it is not there."""
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
 
 
 def precious_left_out(context: DoctorContext) -> Iterator[Finding]:

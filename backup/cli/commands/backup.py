@@ -178,8 +178,11 @@ def _job_of(config: Config, job: JobSettings, options: _RunOptions) -> BackupJob
     """The job as the archiver takes it, with the options of this run."""
     from backup.app import backup_job
     from backup.app.runs import only_stdin
+    from backup.app.source_warnings import saved_own
 
-    made = replace(backup_job(config, job), reread=options.reread, disks_gone=options.disks_gone)
+    made = replace(
+        backup_job(config, job, saved_own(config, job)), reread=options.reread, disks_gone=options.disks_gone
+    )
     return made if options.stdin is None else only_stdin(made, options.stdin)
 
 

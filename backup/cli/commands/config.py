@@ -104,8 +104,8 @@ def warnings_of(read: Config) -> Iterator[str]:
     from backup.app.source_warnings import (
         linked_sources,
         missing_sources,
-        nested_state,
-        nested_vaults,
+        own_in_sources,
+        saved_own,
     )
     from backup.config import warnings_of_limits
 
@@ -126,8 +126,7 @@ def warnings_of(read: Config) -> Iterator[str]:
     for job in read.jobs:
         yield from missing_sources(job)
         yield from linked_sources(job)
-        yield from nested_state(read, job)
-        yield from nested_vaults(read, job)
+        yield from own_in_sources(read, job, saved_own(read, job))
         yield from _warnings_of_commands(job)
 
 
