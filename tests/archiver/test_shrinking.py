@@ -126,6 +126,22 @@ class TestANight:
         site.amend(accepting(1))
         assert waiting(site) == []
 
+    def test_each_job_waits_for_an_answer_of_its_own(self, site: Site, source: Path) -> None:
+        fill(source, 30)
+        jobs = [site, site.with_job(name="another")]
+        for each in jobs:
+            each.backup()
+        empty(source)
+        shrunk = [each.backup() for each in jobs]
+        with site.inventory.reading() as tx:
+            found = [(wait.job, wait.snapshot) for wait in waits(tx)]
+            assert found == [(report.job, report.snapshot) for report in reversed(shrunk)], "by their names"
+            assert [wait.job for wait in waits(tx, may_shrink=[site.job.name])] == ["another"]
+            for wait in waits(tx):
+                assert len(shrunk_records(tx, wait.job_number)) == 1
+        accept(site)
+        assert waiting(site) == [shrunk[1].snapshot]
+
     @pytest.mark.parametrize(
         ("before", "left", "is_lost"),
         [

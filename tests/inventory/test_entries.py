@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from backup.errors import InventoryDamagedError
-from backup.inventory import entries, schema
+from backup.inventory import archives, entries, runs, schema, shrunk
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.driver import raw_rows
 from backup.inventory.entries import EntryRow, LiveEntry, StagedEntry
-from backup.model import EntryKind, Hint, Owner
+from backup.model import EntryKind, Hint, JobName, Owner, VaultName
 from tests.inventory.made_up import Ledger, columns, fresh_ledger, ledger_of
 
 
@@ -229,6 +229,49 @@ def test_live_below_takes_no_namesakes(ledger: Ledger) -> None:
             rows[path].number for path in (b"/a/b", b"/a/b/c")
         }
         assert len(entries.live_below(tx, ledger.job.number, b"/")) == len(paths)
+
+
+def test_what_a_source_holds_is_counted_as_snapshots_and_runs_have_it(ledger: Ledger) -> None:
+    """Not what another job has there, nor what another run has staged: each file has a size of its own."""
+    job, folder = ledger.job.number, EntryKind.DIRECTORY
+    with ledger.inventory.writing() as tx:
+        vault = archives.get_or_create_vault(tx, VaultName("v"))
+        other = Ledger(
+            ledger.inventory, runs.get_or_create_job(tx, JobName("other"), vault, b"o" * 16), ledger.numbers
+        )
+        paths = (b"/", b"/a", b"/a/b", b"/a-", b"/a0")
+        entries.add_directories(tx, job, {path: number for number, path in enumerate(paths, 1)})
+        entries.add_directories(tx, other.job.number, {b"/a": 6})
+    night, after, staging, others = ledger.run(), ledger.run(), ledger.run(), other.run()
+    with ledger.inventory.writing() as tx:
+        files = [ledger.entry(number, b"x", size=10**number) for number in range(1, 7)]
+        inner = ledger.entry(2, b"b")._replace(kind=folder)
+        entries.stage(tx, night.number, added=columns([*files, inner]))
+        entries.apply_staged(tx, night.number, 1)
+        entries.stage(tx, after.number, added=columns([ledger.entry(2, b"y", size=3)]), removed=[3])
+        entries.apply_staged(tx, after.number, 2)
+        new = [ledger.entry(3, b"z", size=4), ledger.entry(3, b"c")._replace(kind=folder)]
+        beside = [ledger.entry(2, b"v", size=5), ledger.entry(5, b"w", size=5), ledger.entry(6, b"w", size=5)]
+        entries.stage(tx, staging.number, added=columns([*new, beside[2]]), removed=[2])
+        entries.stage(tx, others.number, added=columns(beside[:2]), removed=[1, 4, 5, 6])
+    with ledger.inventory.reading() as tx:
+        counted = [shrunk.count_below(tx, job, b"/a", snapshot=number) for number in range(4)]
+        assert counted == [(0, 0), (2, 1_100), (2, 103), (2, 103)]
+        assert shrunk.count_below(tx, job, b"/a") == (2, 103)
+        assert shrunk.count_below(tx, job, b"/a", staged_by=staging.number) == (2, 7)
+        assert shrunk.count_below(tx, job, b"/a/b", snapshot=1) == (1, 1_000)
+        assert shrunk.count_below(tx, job, b"/", snapshot=1) == (5, 111_110)
+        assert shrunk.count_below(tx, other.job.number, b"/a") == (1, 10**6)
+        kind = int(EntryKind.FILE)
+        first = [(b"/a", b"x", kind, 100), (b"/a/b", b"x", kind, 1_000)]
+        then = [(b"/a", b"x", kind, 100), (b"/a", b"y", kind, 3)]
+        for number, expected in enumerate([[], first, then, then]):
+            assert sorted(shrunk.files_below(tx, job, b"/a", number)) == expected
+        sizes = [shrunk.file_size(tx, job, b"/a/b/x", number) for number in range(3)]
+        assert sizes == [0, 1_000, 0]
+        assert [shrunk.file_size(tx, job, b"/a/x", 1), shrunk.file_size(tx, job, b"/a/y", 2)] == [100, 3]
+        assert shrunk.file_size(tx, job, b"/a/z", 2) == 0
+        assert shrunk.file_size(tx, other.job.number, b"/a/x", 1) == 10**6
 
 
 def test_owners_are_told_apart_by_number_and_name(inventory: Inventory) -> None:
