@@ -26,6 +26,7 @@ from backup.restorer.target.mark import Mark, place_of
 from backup.restorer.target.trail import Trail
 from backup.vault.marker import MARKER
 from tests.support.backups import Site
+from tests.support.trees import on_another_disk
 
 
 def planned(site: Site, out: Path, choice: Choice | None = None) -> RestorePlan:
@@ -245,6 +246,112 @@ def test_a_trail_whose_way_back_leads_elsewhere(tmp_path: Path, few_handles: Non
         (tmp_path / "d" / MARKER).write_text("{}")
         assert (trail.is_vault, trail.has_vault()) == (False, True)
     os.close(handle)
+
+
+def test_a_trail_that_was_lost_goes_on_from_the_top(tmp_path: Path, few_handles: None) -> None:
+    deep(tmp_path, 5)
+    with trail_in(tmp_path) as trail:
+        trail.go(b"d/d/d/d/d")
+        (tmp_path / "d/d/d").rename(tmp_path / "moved")
+        (tmp_path / "d/d/z").mkdir()
+        (tmp_path / "z").mkdir()
+        trail.go(b"d/d/z")
+        assert trail.identity[1] == (tmp_path / "d/d/z").stat().st_ino
+
+
+def test_a_trail_goes_into_directories_alone(tmp_path: Path) -> None:
+    """A FIFO in the place of one would be waited for."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with trail_in(tmp_path) as trail:
+        for name in (b"file", b"link", b"none"):
+            with pytest.raises(OSError, match=r"directory|symbolic"):
+                trail.down(name)
+        assert trail.identity[1] == tmp_path.stat().st_ino
+
+
+def test_a_trail_leaves_no_handles(
+    tmp_path: Path, few_handles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep(tmp_path, 6)
+    before = len(os.listdir("/proc/self/fd"))
+    with trail_in(tmp_path) as trail:
+        for _ in range(2):
+            trail.go(b"d/d/d/d/d/d")
+            trail.up()
+            trail.up()
+            trail.down(b"d")
+            assert len(os.listdir("/proc/self/fd")) == before + 3, "the top, this one, and that above"
+            trail.go(b"d")
+        trail.go(b"d/d/d/d/d")
+        (tmp_path / "d/d/d").rename(tmp_path / "moved")
+        trail.up()
+        trail.up()
+        assert not trail.up()
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        trail.go(b"moved/d")
+        with monkeypatch.context() as patch:
+            patch.setattr("backup.restorer.target.trail.mount_of", lambda handle: os.listdir(b"/none"))
+            with pytest.raises(FileNotFoundError):
+                trail.down(b"d")
+        assert len(os.listdir("/proc/self/fd")) == before + 3
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("why", ["refused", "on another disk"])
+def test_a_trail_has_no_way_back(
+    tmp_path: Path, few_handles: None, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """To where it may not go, or to the same inode of another disk."""
+    deep(tmp_path, 4)
+    real = os.open
+
+    def refuse(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == b"..":
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    with trail_in(tmp_path) as trail:
+        trail.go(b"d/d/d")
+        found = os.fstat
+        with monkeypatch.context() as patch:
+            if why == "refused":
+                patch.setattr(os, "open", refuse)
+            else:
+                patch.setattr(os, "fstat", lambda handle: on_another_disk(found(handle)))
+            assert trail.up()
+            assert not trail.up()
+        assert trail.identity[1] == tmp_path.stat().st_ino
+
+
+def test_a_trail_names_each_mount_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep(tmp_path, 5)
+    steps = [tmp_path.joinpath(*["d"] * depth).stat().st_ino for depth in range(6)]
+    mounts = dict(zip(steps, ("top", "first", "first", "second", "second", "top"), strict=True))
+    monkeypatch.setattr(
+        "backup.restorer.target.trail.mount_of", lambda handle: mounts[os.fstat(handle).st_ino]
+    )
+    with trail_in(tmp_path) as trail:
+        trail.go(b"d/d/d/d/d")
+        assert list(trail.mount_points()) == [b"d", b"d/d/d", b"d/d/d/d/d"]
+        assert trail.mount == (tmp_path.stat().st_dev, "top")
+        trail.go(b"d/d")
+        assert list(trail.mount_points()) == [b"d"]
+
+
+def test_a_marker_that_leads_nowhere_is_one(tmp_path: Path) -> None:
+    (tmp_path / MARKER).symlink_to("nowhere")
+    with trail_in(tmp_path) as trail:
+        assert (trail.is_vault, trail.has_vault()) == (True, True)
+
+
+@contextmanager
+def trail_in(place: Path) -> Iterator[Trail]:
+    handle = os.open(place, os.O_RDONLY)
+    with Trail(handle) as trail:
+        os.close(handle)
+        yield trail
 
 
 def test_what_moves_while_it_is_listed_is_not_listed(
