@@ -6,7 +6,7 @@ import msgspec
 
 from backup.format.rows import pack_u64
 from backup.restorer.selection.choice import Choice, Output, Overwrite
-from backup.restorer.target.confirmed import Confirmed
+from backup.restorer.target.confirmed import NOTHING, Confirmed
 
 
 def test_the_confirmed_comparison_keeps_its_bytes() -> None:
@@ -14,6 +14,9 @@ def test_the_confirmed_comparison_keeps_its_bytes() -> None:
     confirmed = Confirmed(frozenset({1, 2}), 3, (b"a/b",))
     assert Confirmed.decode(stored) == confirmed
     assert confirmed.encode() == stored
+    whole = Confirmed(frozenset({7}), 1, (b"a/b", b"a"), (b"a",), pack_u64([1, 2, 3, 1, 2, 4]))
+    assert Confirmed.decode(whole.encode()) == whole
+    assert Confirmed.decode(b"") == NOTHING, "a restore that an older version began without one"
 
 
 def test_a_choice_keeps_its_bytes() -> None:
