@@ -12,7 +12,7 @@ import calendar
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -136,12 +136,12 @@ def times_between(schedule: Schedule, since: datetime, end: datetime) -> Iterato
 def _moments(rule: Calendar, day: date, zone: ZoneInfo) -> Iterator[datetime]:
     """The times of a matching day; where no clock is set on it, they are added up, which is fast."""
     midnight = datetime.combine(day, time())
-    first = _instant(midnight, zone)
-    is_plain = _instant(midnight + _DAY, zone) - first == _DAY
+    first = instant(midnight, zone)
+    is_plain = instant(midnight + _DAY, zone) - first == _DAY
     for hour in rule.hours:
         for minute in rule.minutes:
             wall = timedelta(hours=hour, minutes=minute)
-            yield first + wall if is_plain else _instant(midnight + wall, zone)
+            yield first + wall if is_plain else instant(midnight + wall, zone)
 
 
 def widest_gap(schedule: Schedule, since: datetime) -> timedelta:
@@ -230,7 +230,7 @@ def _first_after(rule: Calendar, since: datetime, zone: ZoneInfo) -> datetime:
         if day > first or hour >= first_hour
         for minute in rule.minutes
     )
-    return next(due for wall in walls if (due := _instant(wall, zone)) > since)
+    return next(due for wall in walls if (due := instant(wall, zone)) > since)
 
 
 def _days(rule: Calendar, first: date) -> Iterator[date]:
@@ -245,13 +245,18 @@ def _days(rule: Calendar, first: date) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """The moment, in UTC, at which a wall clock first shows `local`, or the first minute after it."""
+def instant(local: datetime, zone: tzinfo | None) -> datetime:
+    """The moment, in UTC, at which a wall clock first shows `local`, or the first minute after it.
+
+    `zone` None: this machine's.
+    """
     while True:
         moment = local.replace(tzinfo=zone).astimezone(UTC)  # fold 0: the first of two
         if moment.astimezone(zone).replace(tzinfo=None, fold=0) == local:
             return moment
-        local += _MINUTE  # skipped by the clock; no zone has skipped more than a day
+        local = (
+            local.replace(second=0, microsecond=0) + _MINUTE
+        )  # skipped by the clock; no zone has skipped more than a day
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+
+from backup.schedule import instant
 
 
 class QuietHours(Struct, frozen=True):
@@ -29,7 +31,7 @@ class QuietHours(Struct, frozen=True):
         if not self._is_quiet(local.time()):
             return now
         day = local.date() if local.time() < self.end else local.date() + timedelta(days=1)
-        return max(now, datetime.combine(day, self.end, self.zone).astimezone(UTC))
+        return max(now, instant(datetime.combine(day, self.end), self.zone))
 
     def _is_quiet(self, at: time) -> bool:
         if self.begin < self.end:

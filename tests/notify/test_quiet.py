@@ -71,3 +71,10 @@ def test_over_midnight() -> None:
 def test_none() -> None:
     assert QuietHours.parse("none", ZONES[0]) is None
     assert QuietHours.parse("08:00-08:00", ZONES[0]) is None
+
+
+def test_an_end_that_no_clock_shows_is_the_first_time_after_it() -> None:
+    quiet = QuietHours.parse("22:00-02:15", ZoneInfo("Europe/Berlin"))
+    assert quiet is not None
+    night = datetime(2026, 3, 28, 23, 0, tzinfo=UTC)
+    assert quiet.allowed_from(night) == datetime(2026, 3, 29, 1, 0, tzinfo=UTC), "03:00 there"

@@ -24,7 +24,7 @@ def pause(cli: Cli, job: str, words: str) -> None:
     from backup.daemon.client import ask
     from backup.errors import DaemonAwayError
 
-    config, until = cli.config(), parse_until(words, cli.clock.now())
+    config, until = cli.config(), parse_until(words, cli.clock.now(), cli.say)
     name = config.job(job).name
     try:
         ask(config.state_dir, {"do": "pause", "job": name, "until": until.isoformat()})

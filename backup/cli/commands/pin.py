@@ -24,7 +24,7 @@ def pin(cli: Cli, words: tuple[str, ...], note: str, until: str | None, job: str
     from backup.app.marking import pinning
     from backup.cli.support.moments import parse_until
 
-    ends = None if until is None else parse_until(until, cli.clock.now())
+    ends = None if until is None else parse_until(until, cli.clock.now(), cli.say)
     if ends is not None and ends <= cli.clock.now():
         raise UsageError(f"--until {until} is past, so it would keep nothing")
     mark_snapshots(cli, words, pinning(checked_note(note), ends), job=job)

@@ -114,7 +114,7 @@ def rebuild(
         trust=Trust(_fingerprint(signer), trust_vault),
         tier=Tier(tier) if tier else config.vault(name).tier,
         deep=deep,
-        before=parse_moment(before, cli.clock.now()) if before else None,
+        before=parse_moment(before, cli.clock.now(), cli.say) if before else None,
         accepted=accepted,
     )
     if dry_run and (set_aside or deep):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -23,29 +24,46 @@ _UNITS = {
 }
 
 
-def parse_moment(text: str, now: datetime) -> datetime:
+Say = Callable[[str], None]
+
+
+def parse_moment(text: str, now: datetime, say: Say | None = None) -> datetime:
     """The aware time of a text; a day alone is its last moment, so that it is included. `UsageError`.
 
-    Also `yesterday`, `last monday`, `tomorrow`, `next friday`; and `3d` for a time three days ago.
+    Also `yesterday`, `last monday`, `tomorrow`, `next friday`; and `3d` for a time three days ago. A time
+    that no clock here shows is the first one after it that does; `say` is told of that.
     """
     words = " ".join(text.lower().split())
     here = now.astimezone()
     day = _named_day(words, here.date())
     if day is not None:
-        return datetime.combine(day, time.max).astimezone()
+        return _here(datetime.combine(day, time.max), say)
     if span := _SPAN.fullmatch(words):
         return here - int(span[1]) * _UNITS[span[2]]
     written = text.strip()
     try:
         if len(written) == len("2026-11-01"):
-            return datetime.combine(date.fromisoformat(written), time.max).astimezone()
+            return _here(datetime.combine(date.fromisoformat(written), time.max), say)
         found = datetime.fromisoformat(written)
-        return found.astimezone(found.tzinfo)
+        return _here(found, say) if found.tzinfo is None else found
     except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{text!r} is no point in time",
             advice='write "2026-11-01 03:00" or "2026-11-01T03:00+01:00", yesterday, "last monday", or 3d',
         ) from error
+
+
+def _here(wall: datetime, say: Say | None) -> datetime:
+    """The moment at which this machine's clock shows that, or the first time after it."""
+    from backup.schedule import instant
+
+    found = instant(wall, None).astimezone()
+    if say is not None and found.replace(tzinfo=None) != wall:
+        say(
+            f"{wall:%Y-%m-%d %H:%M} does not exist here, as the clock is put forward over it: "
+            f"{found:%Y-%m-%d %H:%M} is taken"
+        )
+    return found
 
 
 def _named_day(words: str, today: date) -> date | None:
@@ -59,12 +77,12 @@ def _named_day(words: str, today: date) -> date | None:
     return today + timedelta(days=(ahead or 7) if match[1] == "next" else ahead - 7)
 
 
-def parse_until(text: str, now: datetime) -> datetime:
+def parse_until(text: str, now: datetime, say: Say | None = None) -> datetime:
     """The aware time of a text that may also be a span from now on, such as 3h or 2d. `UsageError`."""
     match = _SPAN.fullmatch(text.strip())
     if match is None:
         try:
-            return parse_moment(text, now)
+            return parse_moment(text, now, say)
         except UsageError as error:
             raise UsageError(
                 str(error), advice='write a span such as 3h or 2d, a day, or "2026-11-01 03:00"'
@@ -73,7 +91,8 @@ def parse_until(text: str, now: datetime) -> datetime:
 
 
 def _parsed(ctx: click.Context, _param: click.Parameter, value: Any) -> datetime | None:
-    return None if value is None else parse_moment(value, ctx.ensure_object(Cli).clock.now())
+    cli = ctx.ensure_object(Cli)
+    return None if value is None else parse_moment(value, cli.clock.now(), cli.say)
 
 
 at_option = click.option(

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from backup.schedule import instant
 from backup.web.context import context_of, user_of
 from backup.web.guard.bounds import BodyError, read_form
 from backup.web.pages.rendering import problem
@@ -43,7 +44,7 @@ def _until(form: dict[str, str], now: datetime) -> str:
         return (now + timedelta(hours=int(hours))).isoformat()
     try:
         until = datetime.fromisoformat(text[:40])
-        return (until if until.tzinfo is not None else until.astimezone()).isoformat()
+        return (until if until.tzinfo is not None else instant(until, None)).isoformat()
     except (ValueError, OverflowError, OSError) as error:
         raise BodyError("until must be a time such as 2026-11-26T08:00") from error
 

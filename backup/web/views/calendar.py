@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from backup.app.task_book import read_tasks
 from backup.app.task_times import due_at
@@ -13,7 +13,7 @@ from backup.config import Config
 from backup.inventory.connections import Transaction
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName
-from backup.schedule import Every, Schedule, delayed, times_between
+from backup.schedule import Every, Schedule, delayed, instant, times_between
 from backup.web.views.daemon import DaemonStatus
 from backup.web.views.values.schedule import CalendarDay, Due, PauseLine, ScheduledTask, SchedulePage
 
@@ -55,7 +55,7 @@ def _days(
 ) -> list[CalendarDay]:
     today = now.astimezone().date()
     days = [today + timedelta(days=number) for number in range(DAYS + 1)]
-    begins = [datetime.combine(day, time()).astimezone(UTC) for day in days]
+    begins = [instant(datetime.combine(day, time()), None) for day in days]
     dues: dict[date, list[Due]] = {day: [] for day in days[:-1]}
     calendars: dict[Schedule, list[datetime]] = {}
     for task in tasks:
