@@ -40,6 +40,7 @@ class ExitCode(IntEnum):
     AWAY = 15
     LIMIT = 16
     WAITING = 17
+    BEGINS_ANEW = 75
     INTERRUPTED = 130
 
 

@@ -24,7 +24,8 @@ _MARK: Final = (
 )
 _DIGEST: Final = re.compile(r"# `systemctl edit`, which makes a file beside it\. sha256:([0-9a-f]{64})\n")
 _OF_USERS: Final = """
-Type ExecStart Restart RestartSec RestartPreventExitStatus SuccessExitStatus KillSignal WatchdogSec
+Type ExecStart Restart RestartSec RestartPreventExitStatus RestartForceExitStatus SuccessExitStatus
+KillSignal WatchdogSec
 TimeoutStartSec TimeoutStopSec Nice IOSchedulingClass UMask NoNewPrivileges RestrictAddressFamilies
 RestrictNamespaces RestrictRealtime LockPersonality MemoryDenyWriteExecute SystemCallArchitectures
 SystemCallFilter SystemCallErrorNumber Description Conflicts WantedBy

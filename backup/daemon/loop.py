@@ -26,6 +26,8 @@ STOP_SECONDS = 8.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 READ_SECONDS = 30.0
 """Seconds that a config may be read before that is told."""
+RENEW_SECONDS = 86_400.0
+"""How long a daemon that is to begin anew waits for a moment in which nothing runs."""
 _HUNG_SECONDS = 600.0  # without a look for so long the daemon hangs, and systemd may begin it again
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Loop:
     """Keeps a board going until `stop` is set or a signal comes. To be run in the main thread.
 
     `look_seconds`: how long a `stop` that was not a signal, or a clock that was set back, may go unseen.
-    `woken`: SIGHUPs that came before it ran.
+    `woken`: SIGHUPs that came before it ran. `begins_anew`: it ended for another to begin, as SIGUSR1 asked.
     """
 
     board: Board
@@ -47,6 +49,8 @@ class Loop:
     look_seconds: float = 0.5
     read_seconds: float = READ_SECONDS
     woken: SimpleQueue[int] = field(default_factory=SimpleQueue)
+    begins_anew: bool = field(default=False, init=False)
+    _renew_by: float | None = field(default=None, init=False)
     _next_sign: float = field(default=0.0, init=False)
     _reloads: SimpleQueue[None] = field(default_factory=SimpleQueue, init=False)
     _reading_since: float | None = field(default=None, init=False)
@@ -64,6 +68,7 @@ class Loop:
             self.systemd.tell("READY=1", f"STATUS={self._status()}")
             while not self.stop.is_set():
                 self._heed()
+                self._renew()
                 self._tell_of_long_reading()
                 ticks.reset_late()
                 self._give_sign()
@@ -84,11 +89,20 @@ class Loop:
             return
         if number == signal.SIGHUP and not _terminal_is_gone():
             self._reloads.put(None)
+        elif number == signal.SIGUSR1:
+            self._renew_by = time.monotonic() + RENEW_SECONDS
+            _log.info("asked to begin anew: as soon as nothing runs")
         else:
             self.stop.set()  # before anything that could wait
             if number == signal.SIGHUP:
                 _leave_terminal()
             _log.info("asked to stop")
+
+    def _renew(self) -> None:
+        """End for a new daemon to begin, as a new version asks it to: between runs if it can."""
+        if self._renew_by is not None and (not self.board.runs() or time.monotonic() > self._renew_by):
+            self.begins_anew = True
+            self.stop.set()
 
     def _reread(self) -> None:
         """Reload as often as asked, on a thread of its own: the disk of the file may not answer."""
@@ -163,20 +177,20 @@ def _leave_terminal() -> None:
 
 @contextmanager
 def _signals(woken: SimpleQueue[int]) -> Iterator[None]:
-    """Put SIGHUPs and the first SIGTERM or SIGINT into a queue; the next of these has its usual effect.
+    """Put SIGHUP, SIGUSR1, the first SIGTERM or SIGINT into a queue; the next of these has its usual effect.
 
     No exception and no `Event.set` from a handler: either may strike while this thread holds a lock that a
     clean end needs. Putting into a `SimpleQueue` is safe there by its documentation.
     """
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGHUP:
+        if number in _STOP_SIGNALS:
             for one in _STOP_SIGNALS:
                 signal.signal(one, signal.SIG_DFL)
         woken.put(number)
 
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    heeded = (*_STOP_SIGNALS, signal.SIGHUP) if hangs_up else _STOP_SIGNALS
+    heeded = (*_STOP_SIGNALS, signal.SIGUSR1, *([signal.SIGHUP] if hangs_up else []))
     before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield

@@ -51,9 +51,13 @@ class Service:
     reloaded: Callable[[Config], None] = lambda _: None
     stop: Event = field(default_factory=Event)
     woken: SimpleQueue[int] = field(default_factory=SimpleQueue)
+    begins_anew: bool = field(default=False, init=False)
 
     def run(self) -> bool:
-        """Run tasks until asked to stop; False if some run did not end in time, and the process has to."""
+        """Run tasks until asked to stop; False if some run did not end in time, and the process has to.
+
+        `begins_anew` then says whether another daemon is to begin in its place, as SIGUSR1 asks.
+        """
         work = TaskWork(self.config, self.clock, RestoreUnits.of(self.environ))
         teller = Teller(lambda: self.config, self.clock)
         page = PageWatcher(lambda: self.config)
@@ -68,14 +72,17 @@ class Service:
         verbs = Verbs(self.config, board, self.clock)
         log_tasks(board.scheduled)
         with _listening(self.config.state_dir, verbs, page), teller.sending():
-            return Loop(
+            loop = Loop(
                 board,
                 executor,
                 self.stop,
                 reload=lambda: self._reload(work, board, verbs),
                 systemd=Systemd.of(self.environ),
                 woken=self.woken,
-            ).run()
+            )
+            has_ended = loop.run()
+        self.begins_anew = loop.begins_anew
+        return has_ended
 
     def _reload(self, work: TaskWork, board: Board, verbs: Verbs) -> None:
         """Read the config again, and go on by it; one with mistakes is refused, and the old one stays."""

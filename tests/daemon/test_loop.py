@@ -16,9 +16,11 @@ from backup.daemon.ticks import Ticks
 
 DAEMON = """
 import logging, signal, sys, threading
+import backup.daemon.loop
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.loop import Loop
+from backup.daemon.task_run import Done
 from backup.errors import InterruptedRunError
 from tests.support.daemons import Figures, MemoryBook, task
 from tests.support.doubles import ManualClock
@@ -29,6 +31,9 @@ say = logging.info  # whole lines: what two threads print may be mixed
 
 def work(run):
     say("running")
+    if "brief" in sys.argv:
+        sys.stdin.readline()
+        return Done()
     assert run.stop.wait(20)
     if "stubborn" in sys.argv:
         say("going on")
@@ -51,7 +56,11 @@ def reload():
 
 loop = Loop(executor.board, executor, threading.Event(), stop_seconds=float(sys.argv[1]), reload=reload)
 loop.read_seconds = 0.5
+if "impatient" in sys.argv:
+    backup.daemon.loop.RENEW_SECONDS = 0.2
 ended = loop.run()
+if loop.begins_anew:
+    say("begins anew")
 say(f"ended: {ended}")
 """
 
@@ -59,7 +68,7 @@ say(f"ended: {ended}")
 @contextmanager
 def daemon(*words: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", DAEMON, *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -86,6 +95,32 @@ def test_a_signal_is_a_clean_stop(number: signal.Signals) -> None:
     assert "started with 1 task" in said
     end = ["asked to stop", "job hourly: stopped on request; nothing is lost", "stopped", "ended: True"]
     assert said[-4:] == end
+
+
+def test_who_is_to_begin_anew_waits_for_what_runs() -> None:
+    with daemon("8", "brief") as process:
+        read_until(process, "running")
+        process.send_signal(signal.SIGUSR1)
+        read_until(process, "asked to begin anew: as soon as nothing runs")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        said = read_until(process, "ended: True")
+        assert process.wait(30) == 0
+    assert said[-3:] == ["stopped", "begins anew", "ended: True"]
+    assert not any("stopped on request" in line for line in said)
+
+
+def test_a_run_without_an_end_holds_up_the_next_daemon_for_a_day_alone() -> None:
+    with daemon("8", "impatient") as process:
+        read_until(process, "running")
+        process.send_signal(signal.SIGUSR1)
+        said = read_until(process, "ended: True")
+        assert process.wait(30) == 0
+    assert "job hourly: stopped on request; nothing is lost" in said
+    assert "begins anew" in said
 
 
 def test_a_config_that_cannot_be_read_holds_up_nobody() -> None:

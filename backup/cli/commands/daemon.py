@@ -31,8 +31,9 @@ def daemon(cli: Cli) -> None:
     """Do what has a schedule (backups, forgets, prunes, compactions, checks), until SIGTERM or Ctrl-C.
 
     Then what runs has 8 seconds to end; what it stored by then is not lost, and the next start goes on with
-    it. Another signal ends it at once. SIGHUP reads the config again. A second daemon on the same state stops
-    (11).
+    it. Another signal ends it at once. SIGHUP reads the config again. SIGUSR1 ends it as soon as nothing runs
+    (75), for systemd to begin it anew, as packages do after an upgrade. A second daemon on the same state
+    stops (11).
     """
     woken = kept_hangups()
     write_unread()
@@ -61,8 +62,11 @@ def daemon(cli: Cli) -> None:
             woken=woken,
         )
         has_ended = service.run()
+        code = ExitCode.BEGINS_ANEW if service.begins_anew else ExitCode.DONE
         if not (drain(_DRAIN_SECONDS) and has_ended):
-            os._exit(ExitCode.DONE)  # although threads are busy, as `kill -9` could: all is recorded
+            os._exit(code)  # although threads are busy, as `kill -9` could: all is recorded
+    if code:
+        raise click.exceptions.Exit(int(code))
 
 
 @contextmanager
