@@ -297,6 +297,13 @@ class Progress(Protocol):
         """Begin a phase; `total` bytes are expected, None if unknown; `counts` is the noun for `files`."""
         ...
 
+    def expect(self, total: int | None, *, sends: bool = False) -> None:
+        """Say how much the phase is expected to see, once it is known; from any thread.
+
+        Of one that `sends`, the speed is that of sending: what is only looked at has none.
+        """
+        ...
+
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:

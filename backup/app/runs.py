@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
-from collections.abc import Collection
-from contextlib import AbstractContextManager, closing, nullcontext
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from msgspec.structs import replace
 
@@ -28,7 +31,7 @@ from backup.archiver.report import BackupReport
 from backup.archiver.settings import BackupContext, BackupJob, Keys, Sending
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.cores import usable_cores
-from backup.errors import ConfigError, InventoryDamagedError
+from backup.errors import ConfigError, InventoryDamagedError, NightvaultError
 from backup.format.enrolment import slots
 from backup.format.frame import FOR_A_LINE
 from backup.format.keys import Recipient, Signer
@@ -38,11 +41,14 @@ from backup.inventory.runs import RunKind
 from backup.memory import backup_memory
 from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
+from backup.source.scan import scan
 from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 
 if TYPE_CHECKING:
     from backup.app.start_pings import StartPings
+
+_COUNTING = 0.2  # of one core, of what counts a job's sources beside its first backup
 
 
 def recipients_of(config: Config) -> tuple[str, ...]:
@@ -139,6 +145,71 @@ def _hooks(config: Config, job: JobSettings) -> Hooks:
     return Hooks(commands, environment)
 
 
+class BackupProgress:
+    """A `Progress` of a backup: its speed is that of sending; without a `total` the sources are counted."""
+
+    def __init__(self, job: BackupJob, progress: Progress) -> None:
+        self._job = job
+        self._inner = progress
+        self._stop = threading.Event()
+        self._counting: threading.Thread | None = None
+        self.advance = progress.advance
+        self.note = progress.note
+        self.expect = progress.expect
+        self.finish = progress.finish
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._counting is not None:
+            self._counting.join()
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether the sources are, or were, counted."""
+        return self._counting is not None
+
+    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
+        """Begin the phase; what it will see is counted if nobody knows."""
+        self._inner.start(title, total, counts=counts)
+        self._inner.expect(total, sends=True)
+        if total is None and self._counting is None and not self._job.only_streams:
+            self._counting = threading.Thread(target=self._count, name="expected-bytes", daemon=True)
+            self._counting.start()
+
+    def _count(self) -> None:
+        with suppress(NightvaultError, OSError, RecursionError):
+            total = bytes_in(self._job, self._stop.wait)
+            if total is not None:
+                self._inner.expect(total, sends=True)
+
+
+def bytes_in(job: BackupJob, pause: Callable[[float], bool]) -> int | None:
+    """The size of all files in a job's sources; None if a `pause` between two directories says to stop.
+
+    What cannot be looked at is left out: the backup tells of it.
+    """
+    total, began = 0, time.monotonic()
+    found = scan(job.sources, filters=job.filters, overrides=job.overrides, report=lambda _: None)
+    for directory in found:
+        for entry in directory.entries:
+            if stat.S_ISREG(entry.stat.st_mode):
+                total += entry.stat.st_size
+        took = time.monotonic() - began
+        if pause(took * (1 - _COUNTING) / _COUNTING):
+            found.close()
+            return None
+        began = time.monotonic()
+    return total
+
+
 def run_job(
     config: Config,
     name: JobName,
@@ -169,16 +240,17 @@ def run_job(
         what = replace(backup_job(config, job, saved), reread=reread, disks_gone=disks_gone, tags=tags)
         if stdin is not None:
             what = only_stdin(what, stdin)
+        shown = BackupProgress(what, progress)
         at = RunContext(
             config=config,
             inventory=inventory,
             clock=clock,
-            progress=progress,
+            progress=shown,
             stop=stop.is_set,
             reach=reach or Reach(),
         )
         keys, context = read_keys(config, inventory), backup_context(at, job.vault)
-        with _pings(config, name, inventory, stop) as pings:
+        with shown, _pings(config, name, inventory, stop) as pings:
             if pings is not None:
                 context = replace(context, begun=pings.send)
             report = run_backup(what, keys, context, accept_recipients=accept_recipients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from backup.app.prices import builtin_prices
+from backup.checker.report import GRAVE, UNREAD, Affected, CheckReport, Finding
 from backup.cli.demonstration.local_aws import REGION
+from backup.cli.support.check_output import next_steps
+from backup.inventory.stages import StepStage
+from backup.model import VaultName
 from tests.support.doubles import ManualClock
 from tests.support.servers import HurryingClock, Server, directory_server, running_cloud
 from tests.support.trees import assert_same_tree
@@ -128,6 +133,36 @@ def test_a_damaged_archive(server: Server) -> None:
     assert result.exit_code == 1
     assert f"damaged: {bad[:8]}" in result.stderr
     assert [one["state"] for one in server.json("archives") if one["archive_id"] == bad] == ["damaged"]
+    assert result.stderr.splitlines()[-1] == (
+        "next: `nightvault backup`: it stores again what is still on this machine"
+    )
+    shutil.rmtree(server.source)
+    server.source.mkdir()
+    (server.source / "another").write_text("x")
+    server.run("backup")
+    told = server.run("check").stderr
+    assert "next: find out what deleted or changed it: what only older snapshots had is gone" in told
+    assert "next: `nightvault backup`" not in told
+
+
+@pytest.mark.parametrize("kind", sorted(GRAVE | UNREAD))
+def test_each_kind_of_finding_says_what_follows(kind: str) -> None:
+    report = CheckReport(StepStage.DONE, VaultName("cold"), findings=(Finding(kind, "id", "why"),))
+    (step,) = next_steps(report)
+    assert "nightvault " in step or "the same command" in step or "what the finding advises" in step
+
+
+def test_findings_that_want_nothing_say_nothing() -> None:
+    for kind in ("found-again", "confirmed", "adopted", "orphan", "duplicate", "other-inventory", "foreign"):
+        report = CheckReport(StepStage.DONE, VaultName("cold"), findings=(Finding(kind, "id", "why"),))
+        assert list(next_steps(report)) == []
+
+
+def test_what_another_vault_lacks_is_no_work_for_a_backup() -> None:
+    findings = tuple(Finding(kind, "id", "why") for kind in ("other-vault", "missing"))
+    report = CheckReport(StepStage.DONE, VaultName("cold"), findings=findings, affected=Affected(3, 9, 3))
+    (step,) = next_steps(report)
+    assert step.startswith("put the right disk or bucket in place")
 
 
 def test_reading_a_cold_vault(tmp_path: Path) -> None:

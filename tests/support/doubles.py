@@ -87,6 +87,9 @@ class Silent:
         """A phase begins."""
         self.phases.append(title)
 
+    def expect(self, total: int | None, *, sends: bool = False) -> None:
+        """Keep nothing of it."""
+
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:

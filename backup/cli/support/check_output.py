@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from backup.cli.support.choosing_vault import Result, show_result
@@ -38,6 +38,8 @@ def check_result(cli: Cli, report: CheckReport) -> Result:
     def remark() -> None:
         _tell_findings(cli, report.findings)
         _tell_affected(cli, report.affected)
+        for line in next_steps(report):
+            cli.say(f"next: {line}")
 
     return Result(document, code, "\n".join(_lines(report)), remark)
 
@@ -104,6 +106,44 @@ def _tell_findings(cli: Cli, findings: Sequence[Finding]) -> None:
             cli.warn(f"{kind}: … and {len(some) - _MOST_SHOWN} more; --json has them all")
 
 
+_REPEATS = "the same command again"
+
+
+def next_steps(report: CheckReport) -> Iterator[str]:
+    """What to do about each kind of finding that wants something done, the most urgent first."""
+    kinds = {finding.kind for finding in report.findings}
+    if "other-vault" in kinds:
+        yield (
+            f"put the right disk or bucket in place, then {_REPEATS}; if it is this one from now on: "
+            f"`nightvault vaults accept {report.vault}`"
+        )
+    if "newer-catalog" in kinds:
+        yield "what the finding advises; no backup is made until then (docs/check.md)"
+    if "not-its-own" in kinds:
+        yield f"find out who it is; then `nightvault check --vault {report.vault} --accept PACK-ID`"
+    if "law" in kinds:
+        yield "`nightvault rebuild --set-aside --key FILE`: the inventory is made anew from the vault"
+    if "other-vault" not in kinds:
+        yield from _about_losses(report, kinds)
+    if "sealed" in kinds:
+        yield f"{_REPEATS}, also with the other recovery key: `nightvault key status` shows for whom they are"
+    if "unread" in kinds:
+        yield f"{_REPEATS}, later: what could not be read now is read first then"
+
+
+def _about_losses(report: CheckReport, kinds: Collection[str]) -> Iterator[str]:
+    affected = report.affected
+    if affected.live_files or "unnamed" in kinds:
+        yield "`nightvault backup`: it stores again what is still on this machine"
+    if affected.files > affected.live_files:
+        yield (
+            "find out what deleted or changed it: what only older snapshots had is gone unless the archive "
+            "comes back; everything else in them can be restored"
+        )
+    elif not affected.files and {"missing", "differs", "damaged", "lost"} & set(kinds):
+        yield "`nightvault backup`: no file needs it, and a catalog that is gone is stored anew"
+
+
 def _tell_affected(cli: Cli, affected: Affected) -> None:
     """Tell which snapshots and files cannot be restored whole, and what to do."""
     from backup.cli.support.render import counted, shown_id, shown_path, size
@@ -119,5 +159,3 @@ def _tell_affected(cli: Cli, affected: Affected) -> None:
         cli.warn(f"affected: {shown_path(path)}")
     if affected.files > len(affected.paths):
         cli.warn(f"affected: … and {affected.files - len(affected.paths)} more")
-    if affected.live_files:
-        cli.say("next: `nightvault backup`: it stores again what is still on this machine")

@@ -20,6 +20,7 @@ from backup.app.silence import Silent
 from backup.cli.support import render
 
 Monotonic = Callable[[], float]
+_LEAST_SENT = 1024**2  # bytes of a backup from which its speed says something
 _log = logging.getLogger(__name__)
 
 
@@ -36,8 +37,12 @@ class Figures:
 
     def __init__(self, title: str = "", total: int | None = None, counts: str = "file") -> None:
         self.title, self.counts = title, counts
-        self._expected = total
+        self._expected, self._sends = total, False
         self.files = self.done = self.packed = self.uploaded = self.stored = 0
+
+    def expect(self, total: int | None, *, sends: bool) -> None:
+        """Take the expected bytes, and whether the speed is that of sending alone."""
+        self._expected, self._sends = total, sends
 
     def add(self, *, files: int, done: int, packed: int, uploaded: int, stored: int) -> None:
         """Add to the figures."""
@@ -74,9 +79,12 @@ class Figures:
         return left
 
     def _rate(self, seconds: float) -> str:
-        """The speed of what takes longest: of sending where something is sent, else of what was done."""
-        moved = self.uploaded if self.packed else self.done
-        return render.rate(moved, seconds) if moved else ""
+        """The speed of what takes longest: of sending where something is sent, else of what was done.
+
+        A backup that sends next to nothing has none: what is unchanged is not read.
+        """
+        moved = self.uploaded if self.packed or self._sends else self.done
+        return render.rate(moved, seconds) if moved > (_LEAST_SENT if self._sends else 0) else ""
 
     def long(self, seconds: float, *, is_over: bool = False) -> str:
         """All figures in one line."""
@@ -142,6 +150,9 @@ class Counting(ABC):
                 self._stop_beating = threading.Event()
                 beat = threading.Thread(target=self._beat, args=[self._stop_beating], daemon=True)
                 beat.start()
+
+    def expect(self, total: int | None, *, sends: bool = False) -> None:
+        self.figures.expect(total, sends=sends)
 
     def advance(
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
