@@ -390,11 +390,12 @@ HOLE = 3 * MIB
 
 @pytest.fixture
 def sparse(site: Site, source: Path, out: Path) -> Path:
-    """A restored file: data, a hole, zeros that are data, and a hole again."""
+    """A restored file: data, a hole, zeros that are data, data, a hole, data, and a hole."""
     with (source / "sparse").open("wb") as file:
         os.pwrite(file.fileno(), b"x" * MIB, 0)
         os.pwrite(file.fileno(), bytes(MIB) + b"y" * MIB, MIB + HOLE)
-        file.truncate(3 * MIB + 2 * HOLE)
+        os.pwrite(file.fileno(), b"w" * MIB, 3 * MIB + 2 * HOLE)
+        file.truncate(4 * MIB + 3 * HOLE)
     site.backup()
     site.restore("latest", out)
     return out / "sparse"
@@ -417,7 +418,8 @@ def punched(path: Path) -> None:
         file.truncate(0)
         os.pwrite(file.fileno(), b"x" * MIB, 0)
         os.pwrite(file.fileno(), b"y" * MIB, 2 * MIB + HOLE)
-        file.truncate(3 * MIB + 2 * HOLE)
+        os.pwrite(file.fileno(), b"w" * MIB, 3 * MIB + 2 * HOLE)
+        file.truncate(4 * MIB + 3 * HOLE)
 
 
 @pytest.mark.parametrize(
@@ -426,11 +428,13 @@ def punched(path: Path) -> None:
         (written(), True),
         (written((MIB, bytes(HOLE))), True),
         (written((MIB + HOLE - 4096, bytes(4096)), (3 * MIB + HOLE, bytes(4096))), True),
+        (written((3 * MIB + 2 * HOLE - 4096, bytes(4096))), True),
         (punched, True),
         (written((MIB, b"z")), False),
         (written((MIB, bytes(HOLE - 1) + b"z")), False),
         (written((MIB + HOLE - 1, b"z")), False),
         (written((3 * MIB + 2 * HOLE - 1, b"z")), False),
+        (written((4 * MIB + 3 * HOLE - 1, b"z")), False),
         (written((MIB - 1, b"z")), False),
         (written((MIB + HOLE, b"z")), False),
         (written((3 * MIB + HOLE - 1, b"z")), False),
