@@ -1,11 +1,17 @@
-"""The system's clock."""
+"""The system's clock, and what to do where it and a vault's differ."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import MAXYEAR, UTC, datetime
+from typing import TYPE_CHECKING
 
-from backup.errors import ClockError
+from backup.errors import ClockError, NightvaultError
+
+if TYPE_CHECKING:
+    from backup.config import VaultSettings
 
 
 class SystemClock:
@@ -27,3 +33,25 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Sleep for so many seconds."""
         time.sleep(seconds)
+
+
+def of_emulator(settings: VaultSettings) -> str:
+    """What else may be the cause where a vault's clock is another one; empty of a vault in AWS."""
+    if settings.endpoint is None or "amazonaws.com" in settings.endpoint:
+        return ""
+    return (
+        f"if {settings.endpoint} is nightvault's emulator, its clock was stepped (`emulator advance`, "
+        '`--speed`), and this machine\'s is right: docs/emulator.md, "Time"'
+    )
+
+
+@contextmanager
+def naming_emulator(settings: VaultSettings) -> Iterator[None]:
+    """If the body fails as two clocks differ, let the advice name the emulator's, where it may be one."""
+    try:
+        yield
+    except NightvaultError as error:
+        more = of_emulator(settings)
+        if more and str(error).startswith("this machine's clock says "):
+            error.advice = f"{error.advice}; {more}" if error.advice else more
+        raise

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from backup.app.amending import Amended, VaultAmender, amending_vault
+from backup.app.clock import naming_emulator
 from backup.app.run_context import RunContext
 from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError
@@ -129,7 +130,8 @@ def forget_in(at: RunContext, vault: VaultName, planner: Planner) -> Iterator[tu
     take new nights for old ones.
     """
     with amending_vault(at, vault) as amender:
-        _require_same_time(amender, at)
+        with naming_emulator(at.config.vault(vault)):
+            _require_same_time(amender, at)
         with at.inventory.reading() as tx:
             plans = [plan for plan in planner(tx) if plan.vault == vault and plan.goes]
         refuse_refused(plans)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.app.clock import naming_emulator
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.prices import builtin_table, kind_of, known_table, price_of
@@ -47,6 +48,10 @@ class Prune(Struct, frozen=True):
         context = self.context
         if reach is not None:
             context = replace(context, backup=replace(context.backup, reach=reach))
+        with naming_emulator(self.config.vault(context.backup.vault.name)):
+            return self._step(context)
+
+    def _step(self, context: PruneContext) -> PruneReport:
         if self.only_plan:
             return prune(context, max_fee=self.max_fee, only_plan=True)
         inventory, clock = context.backup.inventory, context.backup.clock

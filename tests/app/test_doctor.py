@@ -354,6 +354,9 @@ def test_a_clock_that_is_off_is_told_by_the_vaults_own(
 
     monkeypatch.setattr(vault_checks, "make_vault", lambda *_: Elsewhen())
     assert "clock" in asked(bucket)[0]
+    report = examine(load_config(str(bucket.config)), bucket.clock, seconds=5)
+    (found,) = [finding for finding in report.findings if finding.check == "clock"]
+    assert "is nightvault's emulator, its clock was stepped" in found.why
 
 
 def test_it_never_hangs(bucket: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
+from backup.app.clock import of_emulator
 from backup.app.doctor.deadline import failure_of, within
 from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
 from backup.app.opened import opened
@@ -72,7 +73,8 @@ def vault_there(context: DoctorContext) -> Iterator[Finding]:
             apart = abs(state.at - context.now)
             what = f"this machine's clock and that of vault {vault.name} differ by {_span(apart)}"
             why = "AWS refuses signatures that are five minutes off, and prunes stop"
-            yield critical("clock", what, why, "timedatectl set-ntp true")
+            stepped = of_emulator(vault)
+            yield critical("clock", what, f"{why}; {stepped}" if stepped else why, "timedatectl set-ntp true")
 
 
 def _missing(context: DoctorContext, vault: VaultName, location: str) -> Finding:

@@ -43,6 +43,7 @@ class DeleteOnly(Struct, frozen=True):
 
 def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: bool) -> Result:
     """Delete what servers condemned in a vault: 17 if that waits, 3 if somebody must look."""
+    from backup.app.clock import naming_emulator
     from backup.app.keeping import keeper_context
     from backup.pruner.keeper.keep import keep
 
@@ -62,7 +63,8 @@ def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: b
         )
 
         def step(reach: Reach) -> KeeperReport:
-            return keep(replace(context, reach=reach), only_plan=wish.dry_run)
+            with naming_emulator(settings):
+                return keep(replace(context, reach=reach), only_plan=wish.dry_run)
 
         report = wait_until(
             lambda report: report.state is StepStage.DONE,
