@@ -10,10 +10,10 @@ drill or rebuild drill failed or was partial; the certificate expires within 14 
 cannot be looked at, or is not renewed though two thirds of its life are over or renewals fail for an hour;
 the daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
 suspended process holds a lock; a restore is not gone on with, or lacks something; a directory vault is not
-there; less is free on a disk than should be (a quarter of it: critical); storing costs more than it may; the
-last good check of a vault is too old; a channel does not take its messages; somebody else writes of this
-server's jobs, or a source has lost nearly everything, and nobody answered to that; a part of the status
-cannot be found out.
+there, or one in AWS is not set up; less is free on a disk than should be (a quarter of it: critical); storing
+costs more than it may; the last good check of a vault is too old; a channel does not take its messages;
+somebody else writes of this server's jobs, or a source has lost nearly everything, and nobody answered to
+that; a part of the status cannot be found out.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from backup.wording import counted, size
 
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})
 """The parts of a status without which nobody knows what is overdue."""
+_SET_UP = "nightvault setup aws --plan"
 _SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
 
 
@@ -113,9 +114,11 @@ def _unknown(status: Status) -> Iterator[Concern]:
 
 
 def _away(status: Status) -> Iterator[Concern]:
-    """Directory vaults that are not there, before a run fails by that and says so."""
+    """Vaults that are not there, or not set up yet, before a run fails by that and says so."""
     told = {run.vault for run in _bad_runs(status) if "vault" in (run.error or "")}
     for vault in status.vaults:
+        if vault.not_set_up:
+            yield Concern(Level.WARNING, Topic.VAULT, vault.not_set_up, _SET_UP, about=vault.name)
         if vault.is_away and vault.name not in told:
             text = f"vault {vault.name} is not there: is its disk mounted? No backup can be stored in it"
             yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=vault.name)
@@ -147,9 +150,7 @@ def _losses(status: Status) -> Iterator[Concern]:
             f"{counted(count, 'archive')} of vault {vault} {are} lost or damaged, and kept snapshots need "
             f"what is in {'it' if count == 1 else 'them'}"
         )
-        command = (
-            f"nightvault check --vault {vault}" if vault in configured else "nightvault check --inventory"
-        )
+        command = f"nightvault check --{f'vault {vault}' if vault in configured else 'inventory'}"
         yield Concern(Level.CRITICAL, Topic.VAULT, text, command, about=f"{vault} archives")
 
 
@@ -351,8 +352,7 @@ def _disks(disks: Sequence[DiskStatus]) -> Iterator[Concern]:
 
 
 def _costs(status: Status) -> Iterator[Concern]:
-    known = [one.month for one in status.vaults if one.month is not None]
-    total = sum(known, Decimal(0))
+    total = sum((vault.month for vault in status.vaults if vault.month is not None), Decimal(0))
     if status.most_month is not None and total > status.most_month:
         text = (
             f"storing costs {total:.2f} {status.currency} a month, more than the limit of "

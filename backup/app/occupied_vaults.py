@@ -24,9 +24,11 @@ def has_inventory(config: Config) -> bool:
 def refuse_occupied(config: Config, clock: Clock, *, unknown: Callable[[str], None] | None = None) -> None:
     """`OccupiedVaultError` if a vault of the config holds backups.
 
-    A vault that cannot be looked at is an error, or told to `unknown` with a sentence.
+    A vault that cannot be looked at is an error, or told to `unknown` with a sentence. One that is not set up
+    in AWS yet is left out, unless there is no other.
     """
-    for settings in config.vaults:
+    there = [settings for settings in config.vaults if not config.gaps_of(settings)]
+    for settings in there or config.vaults:
         try:
             found = _what_it_holds(make_vault(config, settings.name, Purpose.BACKUP, clock))
         except NightvaultError as error:

@@ -37,6 +37,7 @@ _LISTS: Final[Mapping[str, str]] = {"vault": _VAULT, "job": _JOB}
 _WHOLE: Final = ("web", "retention", "drill")
 _FILES: Final = frozenset({"dir", "file", "path", "certificate", "private_key", "accounts"})
 _NO_KEY: Final = "/nonexistent"  # a config with a certificate needs a key and roles
+_NO_BUCKET: Final = "none-yet"  # of a vault that is not set up yet
 _NO_ROLE: Final = "arn:aws:iam::000000000000:role/none"
 _ANY_SOURCE: Final = "/"
 
@@ -73,6 +74,9 @@ def _for_page(whole: Mapping[str, Any], base: str) -> dict[str, Any]:
             found[name] = [_only(one, keys, base) for one in whole[name]]
     for job in found.get("job", ()):
         job["sources"] = [_ANY_SOURCE]  # a config needs some; the page shows those of snapshots
+    for vault in found.get("vault", ()):
+        if vault.get("kind") == "s3":
+            vault.setdefault("bucket", _NO_BUCKET)
     _with_identity(found, whole, base)
     return found
 

@@ -105,10 +105,12 @@ def _create(config: Config, state: State, clock: Clock) -> Inventory:
 def create_vaults(config: Config, clock: Clock) -> list[str]:
     """Create the vaults of the config that do not exist, record the identity of each; returns their names.
 
-    `VaultMissingError` for one that was known and is gone, `OtherVaultError` if another one is in its place.
+    One that is not set up in AWS yet is left out. `VaultMissingError` for one that was known and is gone,
+    `OtherVaultError` if another one is in its place.
     """
     with closing(opened(config)) as inventory:
-        for settings in config.vaults:
+        there = [settings for settings in config.vaults if not config.gaps_of(settings)]
+        for settings in there:
             vault, patience = (
                 make_vault(config, settings.name, Purpose.BACKUP, clock),
                 Patience(clock, limit=FIRST_CONTACT),
@@ -116,7 +118,7 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
             _refuse_gone(inventory, vault)
             vault.create()
             recognise(inventory, vault, patience)
-    return [settings.name for settings in config.vaults]
+    return [settings.name for settings in there]
 
 
 def _refuse_gone(inventory: Inventory, vault: Vault) -> None:

@@ -32,6 +32,9 @@ ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
 """The variable with the endpoint of Roles Anywhere, if the config has none; named as boto3's are."""
 
 
+SET_UP = "`nightvault setup aws --plan` shows what it lacks, `--apply` makes that (docs/aws.md)"
+
+
 class Purpose(Enum):
     """The purpose a vault is opened for; each may have a role of its own, with the least rights."""
 
@@ -67,6 +70,14 @@ def make_vault(
         requests = bucket_requests(config, settings, purpose, clock)
         return S3Vault(settings.name, requests.client, requests.bucket, clock, limits)
     return _glacier(config, settings, purpose, clock, limits)
+
+
+def not_set_up(config: Config, settings: VaultSettings) -> str:
+    """A sentence if the vault is not set up in AWS yet, so that nothing can be done in it; else ""."""
+    gaps = config.gaps_of(settings)
+    if not gaps:
+        return ""
+    return f"vault {settings.name} is not set up in AWS yet: the config has no {' and no '.join(gaps)} of it"
 
 
 def _rate_limit(
@@ -144,21 +155,24 @@ def _glacier(
 def credential_source(
     config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
 ) -> CredentialSource:
-    """Roles Anywhere with the identity of the config; without one, or for S3 elsewhere, boto3's own chain."""
+    """Roles Anywhere with the identity of the config; without one, or for S3 elsewhere, boto3's own chain.
+
+    `ConfigError` for a vault that is not set up in AWS yet.
+    """
+    if gaps := not_set_up(config, settings):
+        raise ConfigError(gaps, advice=SET_UP)
     elsewhere = settings.kind == "s3" and settings.role_arn is None
     if config.identity is None or elsewhere:
         from backup.credentials.boto import DefaultChain
 
         return DefaultChain()
     anywhere = config.roles_anywhere
-    role = getattr(settings, purpose.value) or settings.role_arn
+    role = getattr(settings, purpose.value) or settings.role_arn or ""
     if anywhere is None:
         raise ConfigError(
             f"{config.path}: vault {settings.name} needs [roles_anywhere] beside [identity]",
             advice="docs/aws.md tells where its ARNs come from",
         )
-    if role is None:
-        raise ConfigError(f"{config.path}: vault {settings.name} needs a role_arn, as there is an [identity]")
 
     def loaded(identity: Identity) -> None:
         from backup.app.token_note import note_token

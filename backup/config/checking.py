@@ -146,11 +146,10 @@ def _check_vault(
         if name in written:
             kinds = " or ".join(kind for kind, keys in _KIND_KEYS.items() if name in keys)
             yield name, f"is for vaults of kind {kinds}"
-    needed = list(_REQUIRED_KEYS[vault.kind])
-    in_aws = vault.kind == "glacier" or (vault.kind == "s3" and vault.endpoint is None)
-    if in_aws and has_identity:
-        needed.append("role_arn")
-    missing = [key for key in needed if getattr(vault, key) is None]
+    in_aws = vault.is_in_aws
+    filled_in = {"bucket"} if in_aws and has_identity else set()  # by `setup aws`
+    missing = [key for key in _REQUIRED_KEYS[vault.kind] if getattr(vault, key) is None]
+    missing = [key for key in missing if key not in filled_in]
     yield from ((key, f"is missing: kind {vault.kind} needs it") for key in missing)
     if in_aws and vault.region and not _AWS_REGION.fullmatch(vault.region):
         yield "region", "must look like eu-central-1"

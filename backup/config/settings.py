@@ -127,6 +127,11 @@ class VaultSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keep_within: str | None = None
 
     @property
+    def is_in_aws(self) -> bool:
+        """Whether it is in AWS itself: not a directory, nor a bucket of another service."""
+        return self.kind == "glacier" or (self.kind == "s3" and self.endpoint is None)
+
+    @property
     def prune_when(self) -> Schedule | None:
         """The parsed schedule of prunes, in this machine's time zone; None: by hand only."""
         return None if self.prune is None else parse_schedule(self.prune, local_zone())
@@ -308,6 +313,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def vault(self, name: str) -> VaultSettings:
         """The vault of that name; `UsageError` when there is none."""
         return _named(self.vaults, name, "vault", self.path)
+
+    def gaps_of(self, vault: VaultSettings) -> tuple[str, ...]:
+        """The keys of a vault that `setup aws` fills in, as far as it lacks them: none once it is set up."""
+        if self.identity is None or not vault.is_in_aws:
+            return ()
+        keys = ("bucket", "role_arn") if vault.kind == "s3" else ("role_arn",)
+        return tuple(key for key in keys if getattr(vault, key) is None)
 
     def job(self, name: str) -> JobSettings:
         """The job of that name; `UsageError` when there is none."""

@@ -154,7 +154,6 @@ from tests.config.config_texts import (
         (GLACIER + 'endpoint = "http://example.org"', "vault[1].endpoint: must be https://HOST"),
         (GLACIER + 'endpoint = "http://127.0.0.1:80@example.org"', "vault[1].endpoint: must be https://HOST"),
         (GLACIER + 'endpoint = "ftp://example.org"', "vault[1].endpoint: must be https://HOST"),
-        (IDENTITY + GLACIER.replace("role_arn", "prune_role_arn"), "vault[1].role_arn: is missing"),
         ("[roles_anywhere]" + IDENTITY.partition("[roles_anywhere]")[2], "identity: is missing"),
         (
             IDENTITY.replace("trust-anchor/", "trustanchor/"),

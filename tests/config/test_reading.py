@@ -83,8 +83,21 @@ def test_a_bucket_has_what_its_kind_needs(tmp_path: Path) -> None:
     assert (vault.pack_size, vault.part_size) == (64 * MIB, 32 * MIB)
     elsewhere = BUCKET.replace("eu-central-1", "fr-par") + 'endpoint = "https://s3.fr-par.example"'
     assert load(tmp_path, IDENTITY + elsewhere).vault("frozen").role_arn is None
-    with pytest.raises(ConfigError, match="role_arn: is missing"):
-        load(tmp_path, IDENTITY + BUCKET)
+
+
+def test_a_vault_that_is_not_set_up_in_aws_yet_is_none_of_the_mistakes(tmp_path: Path) -> None:
+    nameless = BUCKET.replace('bucket = "some-bucket"\n', "")
+    assert nameless != BUCKET
+    config = load(tmp_path, IDENTITY + nameless)
+    assert config.gaps_of(config.vault("frozen")) == ("bucket", "role_arn")
+    role = f'role_arn = "arn:aws:iam::{"1" * 12}:role/x"\n'
+    config = load(tmp_path, IDENTITY + BUCKET + role)
+    assert config.gaps_of(config.vault("frozen")) == ()
+    config = load(tmp_path, IDENTITY + BUCKET + f"prune_{role}")
+    assert config.gaps_of(config.vault("frozen")) == ("role_arn",)
+    for text in (nameless, IDENTITY + nameless + 'endpoint = "https://s3.example"'):
+        with pytest.raises(ConfigError, match="bucket: is missing"):
+            load(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def warnings_of(read: Config) -> Iterator[str]:
         own_in_sources,
         saved_own,
     )
+    from backup.app.vaults import SET_UP, not_set_up
     from backup.config import warnings_of_limits
 
     if read.warning:
@@ -120,6 +121,8 @@ def warnings_of(read: Config) -> Iterator[str]:
     if identity and read.roles_anywhere is None:
         yield "roles_anywhere is missing: until it is there, no vault in AWS can be used"
     for vault in read.vaults:
+        if told := not_set_up(read, vault):
+            yield f"{told}; {SET_UP}"
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
         yield from warnings_of_limits(vault)
@@ -197,7 +200,10 @@ def _lines(read: Config) -> Iterator[str]:
 
 def _location(vault: VaultSettings) -> str:
     if vault.kind == "s3":
-        return f"s3://{vault.bucket}/{vault.prefix} in {vault.region}, {vault.storage_class}"
+        place = (
+            "a bucket without a name yet" if vault.bucket is None else f"s3://{vault.bucket}/{vault.prefix}"
+        )
+        return f"{place} in {vault.region}, {vault.storage_class}"
     return vault.path if vault.path is not None else f"{vault.vault} in {vault.region}"
 
 

@@ -55,7 +55,7 @@ def init(
     Where a vault holds backups already, it stops: a server that lost its state runs `nightvault rebuild`.
     """
     from backup.app.occupied_vaults import has_inventory, refuse_occupied
-    from backup.app.setup import create_vaults, initialise
+    from backup.app.setup import initialise
 
     config = cli.config()
     is_there = has_inventory(config)
@@ -78,7 +78,7 @@ def init(
         _tell(cli, config, made, created=created, written=written)
     if new_key is None and key_file is not None:
         cli.say("no recovery key was made: this server has its recipients already")
-    vaults = [] if no_vaults else create_vaults(config, cli.clock)
+    vaults = [] if no_vaults else _make_vaults(cli, config)
     document = {
         "created": created,
         "inventory": made.inventory_id.hex(),
@@ -95,6 +95,18 @@ def init(
         cli.say("      `nightvault key accept` here; backups can begin before that: `nightvault backup`")
     else:
         cli.say("next: `nightvault backup`")
+
+
+def _make_vaults(cli: Cli, config: Config) -> list[str]:
+    """Make the vaults that are set up; the names of these."""
+    from backup.app.setup import create_vaults
+    from backup.app.vaults import not_set_up
+
+    made = create_vaults(config, cli.clock)
+    for settings in config.vaults:
+        if told := not_set_up(config, settings):
+            cli.warn(f"warning: {told}; give `nightvault init` again once it is")
+    return made
 
 
 def _propose_policy(cli: Cli, config: Config) -> None:
