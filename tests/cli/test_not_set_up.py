@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.clock import SystemClock
 from tests.support.emulated import REGION
+from tests.support.real_daemons import running
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree
 
@@ -97,3 +99,16 @@ def test_where_there_is_no_other_vault_init_makes_nothing(server: Server) -> Non
     assert ICE in server.fails(2, "init", "--non-interactive", "--key-file", server.key_file)
     assert not server.key_file.exists()
     assert not (server.state / "inventory.sqlite").exists()
+
+
+def test_the_daemon_does_the_rest_and_says_so(server: Server) -> None:
+    text = server.config.read_text()
+    server.config.write_text(text.replace('vault = "ice"', 'vault = "ice"\nschedule = "daily at 02:30"'))
+    server.clock = SystemClock()
+    server.init()
+    with running(server.config) as daemon:
+        daemon.wait_for(f"warning: {ICE}; `nightvault setup aws --plan`")
+        server.done("run", "cold")
+        daemon.wait_for(ICE, 2)
+        daemon.wait_for("job main: snapshot")
+    assert [one["job"] for one in server.json("snapshots")] == ["main"]

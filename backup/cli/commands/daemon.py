@@ -49,6 +49,7 @@ def daemon(cli: Cli) -> None:
     with closing(opened(config)):
         pass  # no inventory: say so now, not each minute
     _log_by(cli, config)
+    _tell_not_set_up(cli, config)
     with _alone(config.state_dir):  # the inventory is open while something is done, no longer
         service = Service(
             config,
@@ -97,6 +98,16 @@ def _read_again(cli: Cli, config: Config) -> None:
     _log_by(cli, config)
     if config.warning:
         cli.warn(f"warning: {config.warning}")
+    _tell_not_set_up(cli, config)
+
+
+def _tell_not_set_up(cli: Cli, config: Config) -> None:
+    """Name the vaults for which each task will fail; the others' go on."""
+    from backup.app.vaults import SET_UP, not_set_up
+
+    for settings in config.vaults:
+        if told := not_set_up(config, settings):
+            cli.warn(f"warning: {told}; {SET_UP}")
 
 
 def _crashes_told(config: Config, work: Work) -> Work:
