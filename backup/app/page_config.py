@@ -36,7 +36,7 @@ _TABLES: Final[Mapping[str, str]] = {
 _LISTS: Final[Mapping[str, str]] = {"vault": _VAULT, "job": _JOB}
 _WHOLE: Final = ("web", "retention", "drill")
 _FILES: Final = frozenset({"dir", "file", "path", "certificate", "private_key", "accounts"})
-_NO_KEY: Final = "/nonexistent"  # a config with a certificate needs a key and roles
+_NO_KEY: Final = "/nonexistent"  # a config with a certificate needs a key
 _NO_BUCKET: Final = "none-yet"  # of a vault that is not set up yet
 _NO_ROLE: Final = "arn:aws:iam::000000000000:role/none"
 _ANY_SOURCE: Final = "/"
@@ -74,10 +74,11 @@ def _for_page(whole: Mapping[str, Any], base: str) -> dict[str, Any]:
             found[name] = [_only(one, keys, base) for one in whole[name]]
     for job in found.get("job", ()):
         job["sources"] = [_ANY_SOURCE]  # a config needs some; the page shows those of snapshots
-    for vault in found.get("vault", ()):
-        if vault.get("kind") == "s3":
-            vault.setdefault("bucket", _NO_BUCKET)
     _with_identity(found, whole, base)
+    if "identity" not in found:
+        for vault in found.get("vault", ()):
+            if vault.get("kind") == "s3":
+                vault.setdefault("bucket", _NO_BUCKET)
     return found
 
 
@@ -87,8 +88,8 @@ def _with_identity(found: dict[str, Any], whole: Mapping[str, Any], base: str) -
     if not certificate or ":" in certificate.partition("/")[0]:
         return
     found["identity"] = _placed({"certificate": certificate}, base) | {"private_key": _NO_KEY}
-    for vault in found.get("vault", ()):
-        if vault.get("kind") != "directory":
+    for vault, written in zip(found.get("vault", ()), whole.get("vault", ()), strict=True):
+        if "role_arn" in written:  # else it is not set up yet, which the page says
             vault["role_arn"] = _NO_ROLE
 
 

@@ -117,3 +117,17 @@ def test_every_setting_is_given_or_kept_back_on_purpose(written: Path) -> None:
         "identity",
     }
     assert tomlkit.parse(tomlkit.dumps(document)) == document
+
+
+@pytest.mark.parametrize("certificate", ["web1.pem", "pkcs11:token=web1"])
+def test_a_vault_that_is_not_set_up_yet_is_no_mistake_there(tmp_path: Path, certificate: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[state]\ndir = "state"\n[identity]\ncertificate = "{certificate}"\nprivate_key = "web1.key"\n'
+        '[[vault]]\nname = "ice"\nkind = "s3"\nregion = "eu-central-1"\n'
+    )
+    (tmp_path / "state").mkdir()
+    write_page_config(load_config(str(path)))
+    config = load_config(str(tmp_path / "state" / PAGE_CONFIG))
+    (vault,) = config.vaults
+    assert config.gaps_of(vault) == (("bucket", "role_arn") if config.identity else ())
