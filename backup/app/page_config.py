@@ -75,10 +75,7 @@ def _for_page(whole: Mapping[str, Any], base: str) -> dict[str, Any]:
     for job in found.get("job", ()):
         job["sources"] = [_ANY_SOURCE]  # a config needs some; the page shows those of snapshots
     _with_identity(found, whole, base)
-    if "identity" not in found:
-        for vault in found.get("vault", ()):
-            if vault.get("kind") == "s3":
-                vault.setdefault("bucket", _NO_BUCKET)
+    _with_buckets(found)
     return found
 
 
@@ -91,6 +88,13 @@ def _with_identity(found: dict[str, Any], whole: Mapping[str, Any], base: str) -
     for vault, written in zip(found.get("vault", ()), whole.get("vault", ()), strict=True):
         if "role_arn" in written:  # else it is not set up yet, which the page says
             vault["role_arn"] = _NO_ROLE
+
+
+def _with_buckets(found: Mapping[str, Any]) -> None:
+    """Name the buckets that have no name yet: without a certificate a config needs one."""
+    for vault in found.get("vault", ()) if "identity" not in found else ():
+        if vault.get("kind") == "s3":
+            vault.setdefault("bucket", _NO_BUCKET)
 
 
 def _only(table: Mapping[str, Any], keys: str, base: str) -> dict[str, Any]:
