@@ -10,10 +10,10 @@ drill or rebuild drill failed or was partial; the certificate expires within 14 
 cannot be looked at, or is not renewed though two thirds of its life are over or renewals fail for an hour;
 the daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
 suspended process holds a lock; a restore is not gone on with, or lacks something; a directory vault is not
-there, or one in AWS is not set up; less is free on a disk than should be (a quarter of it: critical); storing
-costs more than it may; the last good check of a vault is too old; a channel does not take its messages;
-somebody else writes of this server's jobs, or a source has lost nearly everything, and nobody answered to
-that; a part of the status cannot be found out.
+there, does not answer, or is not set up in AWS; less is free on a disk than should be (a quarter of it:
+critical); storing costs more than it may; the last good check of a vault is too old; a channel does not take
+its messages; somebody else writes of this server's jobs, or a source has lost nearly everything, and nobody
+answered to that; a part of the status cannot be found out.
 """
 
 from __future__ import annotations
@@ -119,7 +119,13 @@ def _away(status: Status) -> Iterator[Concern]:
     for vault in status.vaults:
         if vault.not_set_up:
             yield Concern(Level.WARNING, Topic.VAULT, vault.not_set_up, _SET_UP, about=vault.name)
-        if vault.is_away and vault.name not in told:
+        if vault.is_silent:
+            text = (
+                f"vault {vault.name} does not answer: it is on a mount whose server is gone, as it seems. No "
+                "backup can be stored in it, and whoever looks at it hangs"
+            )
+            yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=vault.name)
+        elif vault.is_away and vault.name not in told:
             text = f"vault {vault.name} is not there: is its disk mounted? No backup can be stored in it"
             yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=vault.name)
 

@@ -143,7 +143,8 @@ class VaultStatus(Struct, frozen=True):
     """A vault with archives. `month` is what it costs, None where no price is known; 0 if it is free.
 
     `unverified_since`: when the oldest archive was stored that no check has read anything of. `is_away`: it
-    is a directory that should be there, and is not. `not_set_up`: a sentence, "" of one that is.
+    is a directory that should be there, and is not. `is_silent`: its mount does not answer. `not_set_up`: a
+    sentence, "" of one that is.
     """
 
     name: VaultName
@@ -158,6 +159,7 @@ class VaultStatus(Struct, frozen=True):
     stored_since: datetime | None = None  # when the first archive that it holds was stored
     rebuild_drilled_at: datetime | None = None  # when the last drill of a rebuild began that was good
     is_away: bool = False
+    is_silent: bool = False
     not_set_up: str = ""
 
 

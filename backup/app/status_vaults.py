@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from collections.abc import Sequence
-from contextlib import suppress
 from decimal import Decimal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.answers_in_time import Place, look_at
 from backup.app.prices import kind_of
 from backup.app.stats import terms_of
 from backup.app.status_parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultStatus
@@ -35,10 +35,27 @@ class Shelf(Struct, frozen=True):
     table: PriceTable | None
 
 
+class Places:
+    """Places of this machine, each looked at once: one that does not answer takes some seconds."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Place] = {}
+
+    def at(self, path: str) -> Place:
+        """What is there."""
+        if path not in self._seen:
+            self._seen[path] = look_at(path)
+        return self._seen[path]
+
+
 def vaults_of(
-    tx: Transaction, config: Config, shelf: Shelf, scheduled: Sequence[ScheduledStatus], *, sees: bool
+    tx: Transaction,
+    config: Config,
+    shelf: Shelf,
+    scheduled: Sequence[ScheduledStatus],
+    places: Places | None,
 ) -> list[VaultStatus]:
-    """The vaults of the config, and those that hold something; `sees`: their places can be looked at."""
+    """The vaults of the config, and those that hold something; `places` None: they cannot be looked at."""
     unverified = queries.oldest_unverified(tx)
     settings = {vault.name: vault for vault in config.vaults}
     prunes = {task.name: task.next_at for task in scheduled if task.kind == TaskKind.PRUNE}
@@ -49,7 +66,8 @@ def vaults_of(
             one,
             unverified_since=unverified.get(one.name),
             next_prune=prunes.get(one.name),
-            is_away=sees and bool(one.archives) and _is_away(config, one.name),
+            is_away=places is not None and bool(one.archives) and _is_away(config, one.name, places),
+            is_silent=places is not None and _is_silent(config, one.name, places),
         )
         for one in found
     ]
@@ -73,20 +91,28 @@ def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shel
     )
 
 
-def _is_away(config: Config, name: VaultName) -> bool:
+def _path(config: Config, name: VaultName) -> str | None:
+    return next((vault.path for vault in config.vaults if vault.name == name), None)
+
+
+def _is_silent(config: Config, name: VaultName, places: Places) -> bool:
+    """Whether a directory vault is on a mount that does not answer, whoever mounted it."""
+    path = _path(config, name)
+    return path is not None and places.at(path).is_silent
+
+
+def _is_away(config: Config, name: VaultName, places: Places) -> bool:
     """Whether a directory vault is gone, or nothing of one is there, and no hook may be what mounts it.
 
     Where nothing is mounted, or another disk, or what is mounted gives no answer any more.
     """
-    path = next((vault.path for vault in config.vaults if vault.name == name), None)
+    path = _path(config, name)
     if path is None or any(job.hooks.before for job in config.jobs if job.vault == name):
         return False
-    try:
-        return not OF_A_VAULT.intersection(os.listdir(path))
-    except PermissionError:  # this user may not look
+    there = places.at(path)
+    if there.error in {errno.EACCES, errno.EPERM}:  # this user may not look
         return False
-    except OSError:
-        return True
+    return there.is_silent or there.error is not None or not OF_A_VAULT & there.names
 
 
 def month_of(
@@ -106,14 +132,13 @@ def month_of(
     return total
 
 
-def disks_of(config: Config) -> list[DiskStatus]:
+def disks_of(config: Config, places: Places) -> list[DiskStatus]:
     """The free space where the state directory and directory vaults lie, as far as it can be seen."""
-    places = [("the state directory", config.state_dir)]
-    places += [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
+    paths = [("the state directory", config.state_dir)]
+    paths += [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
     found: dict[int, DiskStatus] = {}
-    for what, path in places:
-        with suppress(OSError):
-            disk = os.statvfs(path)
-            free = disk.f_bavail * disk.f_frsize
-            found.setdefault(os.stat(path).st_dev, DiskStatus(path, what, free, config.monitoring.min_free))
+    for what, path in paths:
+        there = places.at(path)
+        if there.disk is not None:
+            found.setdefault(there.disk, DiskStatus(path, what, there.free, config.monitoring.min_free))
     return list(found.values())

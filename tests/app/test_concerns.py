@@ -202,6 +202,14 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
         [(CRITICAL, Topic.RUN), (WARNING, Topic.AWAY)],
     ),
     ("a vault is not there", {"vaults": [vault(is_away=True)]}, [(WARNING, Topic.AWAY)]),
+    (
+        "a vault does not answer",
+        {
+            "vaults": [vault(is_away=True, is_silent=True)],
+            "ended": [run(outcome=Outcome.FAILED, error="vault cold is gone")],
+        },
+        [(WARNING, Topic.AWAY), (WARNING, Topic.RUN)],
+    ),
     *(
         (f"the chain ends in {left}", {"certificate": chained(left)}, expected)
         for left, expected in (

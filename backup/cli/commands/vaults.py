@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from backup.answers_in_time import look_at
 from backup.cli.support.choosing_vault import open_vault
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
-from backup.errors import NightvaultError, UsageError
+from backup.errors import NightvaultError, UnreachableError, UsageError
 
 
 @click.command(cls=CommandWithSubcommands)
@@ -36,6 +37,8 @@ def vaults(cli: Cli) -> None:
         ours = {"name": settings.name, "kind": settings.kind, "archives": count, "bytes": stored}
         start = (settings.name, count, size(stored))
         try:
+            if settings.path is not None and look_at(settings.path).is_silent:
+                raise UnreachableError(f"{settings.path} does not answer", advice="`findmnt` shows its mount")
             state = open_vault(cli, settings.name).state()
         except NightvaultError as error:
             failure = error

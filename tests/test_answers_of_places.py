@@ -1,0 +1,95 @@
+"""Places that may not answer: nobody waits long for a dead mount, and what is there is seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backup import answers_in_time
+from backup.answers_in_time import look_at
+from backup.app.clock import SystemClock
+from tests.support.dead_mounts import beside_dead_mount
+from tests.support.servers import directory_server
+
+SCRIPT = str(Path(sys.executable).parent / "nightvault")
+
+
+def test_no_command_that_looks_waits_for_a_dead_mount(tmp_path: Path) -> None:
+    server = directory_server(tmp_path, clock=SystemClock())
+    link = tmp_path / "link"
+    link.symlink_to("vault")
+    (tmp_path / "vault").mkdir()
+    server.config.write_text(server.config.read_text().replace(f'"{tmp_path / "vault"}"', f'"{link}"'))
+    server.init()
+    server.backup()
+    start = [SCRIPT, "--config", str(server.config)]
+    commands = ("status", "status --nagios", "status --overdue --notify", "vaults")
+    answers = beside_dead_mount(tmp_path / "vault", [[*start, *words.split()] for words in commands])
+    assert [answer.code for answer in answers] == [1, 1, 0, 15]
+    shown = [" ".join(answer.output.split()) for answer in answers]
+    assert "vault cold does not answer" in shown[0]
+    assert "is not there" not in shown[0]
+    assert "last good" in shown[0], "all else is told"
+    assert "vault cold does not answer" in shown[1]
+    assert f"{link} does not answer" in shown[3]
+    assert "does not answer" not in server.run("status").stdout
+
+
+def test_a_dead_source_holds_up_no_status(tmp_path: Path) -> None:
+    server = directory_server(tmp_path, clock=SystemClock())
+    server.init()
+    server.backup()
+    (answer,) = beside_dead_mount(server.source, [[SCRIPT, "--config", str(server.config), "status"]])
+    assert answer.code == 1
+    assert "free" in answer.output
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything counts as mounted from elsewhere."""
+    monkeypatch.setattr(answers_in_time, "_mounts", lambda: {"/": "nfs4"})
+
+
+def test_another_process_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "\udce4", "line\nbreak"):
+        (tmp_path / name).write_text("")
+    here = look_at(str(tmp_path))
+    gone = look_at(str(tmp_path / "nothing"))
+    assert here.names == {"a", "\udce4", "line\nbreak"}
+    assert here.disk == os.stat(tmp_path).st_dev
+    assert gone.error == 2
+    monkeypatch.setattr(answers_in_time, "_mounts", lambda: {"/": "nfs4"})
+    there = look_at(str(tmp_path), 60)
+    assert (there.names, there.disk, there.error) == (here.names, here.disk, None)
+    assert look_at(str(tmp_path / "nothing"), 60) == gone
+
+
+@pytest.mark.usefixtures("remote")
+def test_one_that_looks_in_vain_is_enough(tmp_path: Path) -> None:
+    """So that a timer of each hour does not fill the memory over a week-end."""
+    words = [sys.executable, "-c", "input()", "nightvault-look-at-place", str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as stuck:
+        while f"{tmp_path}" not in Path(f"/proc/{stuck.pid}/cmdline").read_text():
+            time.sleep(0.01)
+        assert look_at(str(tmp_path), 0.2).is_silent
+        stuck.communicate(b"\n")
+    assert not look_at(str(tmp_path), 60).is_silent
+
+
+@pytest.mark.parametrize(
+    ("path", "is_remote"),
+    [("mnt/x", True), ("mnt", True), ("x", False), ("way/x", True), ("way", True), ("round", False)],
+)
+def test_the_way_to_a_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, is_remote: bool
+) -> None:
+    """Also by links; what is there is not asked."""
+    (tmp_path / "way").symlink_to("mnt/below")
+    (tmp_path / "round").symlink_to("round")
+    monkeypatch.setattr(answers_in_time, "_mounts", lambda: {"/": "ext4", str(tmp_path / "mnt"): "nfs4"})
+    assert answers_in_time._may_be_silent(str(tmp_path / path)) is is_remote
