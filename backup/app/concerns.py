@@ -114,19 +114,14 @@ def _unknown(status: Status) -> Iterator[Concern]:
 
 
 def _away(status: Status) -> Iterator[Concern]:
-    """Vaults that are not there, or not set up yet, before a run fails by that and says so."""
+    """Vaults that are not there, or not set up yet, before a run fails by that."""
     told = {run.vault for run in _bad_runs(status) if "vault" in (run.error or "")}
     for vault in status.vaults:
         if vault.not_set_up:
             yield Concern(Level.WARNING, Topic.VAULT, vault.not_set_up, _SET_UP, about=vault.name)
-        if vault.is_silent:
-            text = (
-                f"vault {vault.name} does not answer: it is on a mount whose server is gone, as it seems. No "
-                "backup can be stored in it, and whoever looks at it hangs"
-            )
-            yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=vault.name)
-        elif vault.is_away and vault.name not in told:
-            text = f"vault {vault.name} is not there: is its disk mounted? No backup can be stored in it"
+        if vault.is_silent or (vault.is_away and vault.name not in told):
+            how = "does not answer: it hangs." if vault.is_silent else "is not there: is its disk mounted?"
+            text = f"vault {vault.name} {how} No backup can be stored in it"
             yield Concern(Level.WARNING, Topic.AWAY, text, "nightvault vaults", about=vault.name)
 
 
@@ -195,9 +190,8 @@ def _attempts(status: Status) -> Iterator[Concern]:
     for kind, name, text, at in tried:
         if at is not None and (kind, name) not in told:
             job = JobName(name) if kind == RunKind.BACKUP else None
-            told_text = f"{text} failed, {_shown(at)}: the daemon's log says why"
-            command = "systemctl status nightvault"
-            yield Concern(Level.WARNING, Topic.RUN, told_text, command, job, about=f"{kind} {name}")
+            about, why = f"{kind} {name}", f"{text} failed, {_shown(at)}: the daemon's log says why"
+            yield Concern(Level.WARNING, Topic.RUN, why, "systemctl status nightvault", job, about=about)
 
 
 def _is_bad(run: RunFacts) -> bool:

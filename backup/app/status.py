@@ -33,7 +33,7 @@ from backup.app.status_parts import (
     Undelivered,
     Unknown,
 )
-from backup.app.status_vaults import Places, Shelf, disks_of, vaults_of
+from backup.app.status_vaults import Shelf, disks_of, vaults_of
 from backup.app.task_times import LastRun, due_at, failed_at
 from backup.app.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
 from backup.app.units import has_timer
@@ -169,8 +169,6 @@ def _status(
         (),
     )
     table = part("money", lambda: price_table(config), None)
-    places = Places()
-    seen = None if before is None else places  # who sees no locks sees no places, either
     shelf = Shelf(held, looks.good or queries.LastGood({}), table)
     found = Status(
         now=now,
@@ -178,13 +176,13 @@ def _status(
         running=[one for one in facts if one.outcome is Outcome.RUNNING],
         ended=[one for one in facts if one.outcome is not Outcome.RUNNING],
         restores=part("restores", lambda: _restores(tx, config), ()),
-        vaults=part("vaults", lambda: vaults_of(tx, config, shelf, scheduled, seen), ()),
+        vaults=part("vaults", lambda: vaults_of(tx, config, shelf, scheduled, sees=before is not None), ()),
         certificate=certificate,
         renewal=renewal,
         daemon_runs=None if after is None else DAEMON in after,
         suspended=_suspended(after or {}),
         currency="" if table is None else table.currency,
-        disks=part("disks", lambda: disks_of(config, places), ()),
+        disks=part("disks", lambda: disks_of(config, shelf.places), ()),
         undelivered=part("messages", lambda: _undelivered(tx), ()),
         most_month=config.monitoring.max_month_cost,
         check_age=_span(config.monitoring.check_age),

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from backup import answers_in_time
-from backup.answers_in_time import look_at
 from backup.app.clock import SystemClock
+from backup.app.status_vaults import look_at, may_be_silent
 from tests.support.dead_mounts import beside_dead_mount
 from tests.support.servers import directory_server
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
+REMOTE = {"/": "nfs4"}  # everything counts as mounted from elsewhere
 
 
 def test_no_command_that_looks_waits_for_a_dead_mount(tmp_path: Path) -> None:
@@ -49,13 +49,7 @@ def test_a_dead_source_holds_up_no_status(tmp_path: Path) -> None:
     assert "free" in answer.output
 
 
-@pytest.fixture
-def remote(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything counts as mounted from elsewhere."""
-    monkeypatch.setattr(answers_in_time, "_mounts", lambda: {"/": "nfs4"})
-
-
-def test_another_process_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_sees_the_same(tmp_path: Path) -> None:
     for name in ("a", "\udce4", "line\nbreak"):
         (tmp_path / name).write_text("")
     here = look_at(str(tmp_path))
@@ -63,33 +57,29 @@ def test_another_process_sees_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     assert here.names == {"a", "\udce4", "line\nbreak"}
     assert here.disk == os.stat(tmp_path).st_dev
     assert gone.error == 2
-    monkeypatch.setattr(answers_in_time, "_mounts", lambda: {"/": "nfs4"})
-    there = look_at(str(tmp_path), 60)
+    there = look_at(str(tmp_path), 60, REMOTE)
     assert (there.names, there.disk, there.error) == (here.names, here.disk, None)
-    assert look_at(str(tmp_path / "nothing"), 60) == gone
+    assert look_at(str(tmp_path / "nothing"), 60, REMOTE) == gone
 
 
-@pytest.mark.usefixtures("remote")
 def test_one_that_looks_in_vain_is_enough(tmp_path: Path) -> None:
     """So that a timer of each hour does not fill the memory over a week-end."""
     words = [sys.executable, "-c", "input()", "nightvault-look-at-place", str(tmp_path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as stuck:
         while f"{tmp_path}" not in Path(f"/proc/{stuck.pid}/cmdline").read_text():
             time.sleep(0.01)
-        assert look_at(str(tmp_path), 0.2).is_silent
+        assert look_at(str(tmp_path), 0.2, REMOTE).is_silent
         stuck.communicate(b"\n")
-    assert not look_at(str(tmp_path), 60).is_silent
+    assert not look_at(str(tmp_path), 60, REMOTE).is_silent
 
 
 @pytest.mark.parametrize(
     ("path", "is_remote"),
     [("mnt/x", True), ("mnt", True), ("x", False), ("way/x", True), ("way", True), ("round", False)],
 )
-def test_the_way_to_a_mount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, is_remote: bool
-) -> None:
+def test_the_way_to_a_mount(tmp_path: Path, path: str, is_remote: bool) -> None:
     """Also by links; what is there is not asked."""
     (tmp_path / "way").symlink_to("mnt/below")
     (tmp_path / "round").symlink_to("round")
-    monkeypatch.setattr(answers_in_time, "_mounts", lambda: {"/": "ext4", str(tmp_path / "mnt"): "nfs4"})
-    assert answers_in_time._may_be_silent(str(tmp_path / path)) is is_remote
+    mounts = {"/": "ext4", str(tmp_path / "mnt"): "nfs4"}
+    assert may_be_silent(str(tmp_path / path), mounts) is is_remote
