@@ -67,6 +67,14 @@ def _nights(seed: int, bad: tuple[int, ...], unusual: str) -> list[overview.Nigh
     return found
 
 
+def _sizes(seed: int, newest: datetime, size: int) -> list[tuple[datetime, int]]:
+    """Thirty nights up to a size, as real ones are: up and down, with a fall when somebody tidies up."""
+    rolled, shares = random.Random(seed), [1.0]
+    for night in range(29):
+        shares.append(shares[-1] * rolled.uniform(0.93, 1.05) * (1.6 if night == 8 + 3 * seed else 1))
+    return [(newest - DAY * n, int(size * shares[n])) for n in range(29, -1, -1)]
+
+
 def job(name: str, seed: int, *, well: bool = True, running: bool = False) -> overview.JobCard:
     """A job at a glance."""
     size, began = (83, 31, 412, 6)[seed % 4] * 10**9, NOW.replace(hour=1, minute=12)
@@ -107,7 +115,7 @@ def job(name: str, seed: int, *, well: bool = True, running: bool = False) -> ov
         212_480 // (seed + 1),
         size,
         6 * 10**9,
-        [(began - DAY * n, int(size * (1 - 0.006 * n - 0.0004 * (n % 5)))) for n in range(29, -1, -1)],
+        _sizes(seed, began, size),
         _nights(seed, () if well else (28, 29), "thirty times as many files as usual were new"),
         live if running else None,
     )

@@ -18,7 +18,12 @@ from tests.support.browsers import browser, set_screen
 from tests.support.emulated import REPOSITORY
 from tests.web.shown_pages import all_pages, html_of, strangers
 
-LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (360, "light")}
+LOOKS = {
+    "light": (1280, "light"),
+    "dark": (1280, "dark"),
+    "phone": (390, "light"),
+    "phone-dark": (390, "dark"),
+}
 _HIGHEST = 4_000
 README = {"overview-bad": "light", "browse": "dark", "quote": "light"}
 PAGE = {"archives": "light", "run-failed": "light", "changes": "light", "schedule": "dark"}
@@ -34,7 +39,7 @@ def main(folder: str, *names: str) -> None:
             html = html_of(pages[name], stale=name == "problem", known=name not in strangers())
             for look, (width, scheme) in LOOKS.items():
                 set_screen(chromium, width, 800, scheme=scheme)
-                chromium.get(page_in(Path(work), html))
+                show(chromium, page_in(Path(work), html))
                 take(chromium, os_folder / f"{name}-{look}.png", width, scheme)
 
 
@@ -43,7 +48,7 @@ def for_docs() -> None:
     with tempfile.TemporaryDirectory() as work, browser(Path(work)) as chromium:
         for name, scheme in {**README, **PAGE}.items():
             set_screen(chromium, 1100, 800, scheme=scheme)
-            chromium.get(page_in(Path(work), html_of(all_pages()[name])))
+            show(chromium, page_in(Path(work), html_of(all_pages()[name])))
             height = int(chromium.execute_script("return document.documentElement.scrollHeight"))
             set_screen(chromium, 1100, min(1300, height), scheme=scheme)
             taken = chromium.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 72})
@@ -55,9 +60,15 @@ def for_docs() -> None:
 def phone(chromium: Chrome, work: Path) -> None:
     """The overview on a phone, on a good day."""
     set_screen(chromium, 360, 780)
-    chromium.get(page_in(work, html_of(all_pages()["overview"])))
+    show(chromium, page_in(work, html_of(all_pages()["overview"])))
     taken = chromium.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 72})
     (REPOSITORY / "docs" / "pictures" / "page-phone.webp").write_bytes(base64.b64decode(taken["data"]))
+
+
+def show(chromium: Chrome, address: str) -> None:
+    """Show a page as one that its server keeps up to date, which a file is not."""
+    chromium.get(address)
+    chromium.execute_script("document.querySelector('[data-ended]')?.remove()")
 
 
 def page_in(work: Path, html: str) -> str:

@@ -84,6 +84,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
     return {
         "overview": Shown("overview.html", "overview", glance(the_overview(name, well=True), ENGLISH)),
         "overview-bad": Shown("overview.html", "overview", glance(the_overview(name, well=False), ENGLISH)),
+        "help": Shown("help.html", "overview", {}),
         "runs": Shown("runs.html", "runs", {"it": the_run_page, **forms}),
         "run": Shown("run.html", "runs", {"it": detail, "report": list(report_rows(detail.report))}),
         "run-failed": Shown("run.html", "runs", {"it": failed, "report": list(report_rows(failed.report))}),
@@ -97,6 +98,8 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
                     [snapshot("www", n, name) for n in range(30, 16, -1)],
                     False,
                     16,
+                    has_forgotten=True,
+                    shows_forgotten=False,
                 )
             },
         ),
@@ -135,6 +138,7 @@ def all_pages(name: str = "www") -> dict[str, Shown]:
                     places(),
                     older.id,
                     older.id,
+                    [names.Name(folder), names.Name(b"/home")],
                 )
             },
         ),

@@ -8,16 +8,18 @@ from urllib.parse import quote_from_bytes
 
 import pytest
 
+from backup.app.status_parts import Topic
+from tests.support.emulated import REPOSITORY
 from tests.support.pages import Client, Page, running_page
-from tests.support.servers import directory_server
+from tests.support.servers import Server, directory_server
 from tests.web.markup import Document, read
 
 HOSTILE = b"\xff<b>&\"'\xe2\x80\xaegnp\n%41+ .txt"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A page over three nights, one of which failed; a name in it is hostile."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server with three nights, one of which failed; a name in it is hostile."""
     server = directory_server(tmp_path_factory.mktemp("server"))
     server.init()
     (server.source / "docs").mkdir()
@@ -27,6 +29,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     server.backup()
     (server.source / "docs" / "plan.txt").write_text("two, longer")
     server.backup()
+    return server
+
+
+@pytest.fixture(scope="module")
+def served(server: Server) -> Iterator[Page]:
+    """A page over them."""
     with running_page(server) as page:
         yield page
 
@@ -53,7 +61,7 @@ def links(document: Document, begin: str) -> list[str]:
 def test_every_page_of_the_navigation_answers(ada: Client) -> None:
     where = dict.fromkeys(links(page_of(ada, "/"), "/"))
     assert {"/archives", "/schedule", "/runs", "/nights", "/browse", "/search"} <= where.keys()
-    for one in where:
+    for one in dict.fromkeys(address.partition("#")[0] for address in where):
         assert page_of(ada, one).all("h1")
 
 
@@ -64,6 +72,39 @@ def test_a_price_and_a_command_for_what_is_chosen(ada: Client) -> None:
     snapshot = links(page_of(ada, "/browse"), "/browse?")[0].replace("/browse", "/quote")
     missing = page_of(ada, f"{snapshot}&path={quote_from_bytes(b'/none')}&pick=%252Fnor%2525this")
     assert "The snapshot does not have" in missing.with_id("main").text
+
+
+def test_browsing_begins_where_the_sources_are(server: Server, ada: Client) -> None:
+    """And leads up to the root from there."""
+    first = links(page_of(ada, "/browse"), "/browse?")[0]
+    folder = page_of(ada, first)
+    assert folder.all("h1")[0].text == str(server.source)
+    root = page_of(ada, f"{first}&path=/")
+    assert root.all("h1")[0].text == "/"
+
+
+def test_forgotten_snapshots_are_behind_a_switch(server: Server, ada: Client) -> None:
+    shown = links(page_of(ada, "/nights?job=main"), "/browse?")
+    with_forgotten = page_of(ada, "/nights?job=main&forgotten=1")
+    assert links(with_forgotten, "/browse?") == shown, "none is forgotten yet"
+    oldest = shown[-1].partition("snapshot=")[2]
+    server.done("forget", oldest)
+    hidden = page_of(ada, "/nights?job=main")
+    assert links(hidden, "/browse?") == shown[:-1]
+    (switch,) = [one for one in links(hidden, "/nights?") if "forgotten" in one]
+    assert links(page_of(ada, switch), "/browse?") == shown
+    server.done("forget", "--undo", oldest)
+
+
+def test_each_concern_leads_to_what_it_means(ada: Client) -> None:
+    explained = page_of(ada, "/help")
+    for topic in Topic:
+        assert explained.with_id(topic).text.strip()
+    pages = {code.text.partition("#")[0] for code in explained.all("code")}
+    assert all((REPOSITORY / page).is_file() for page in pages)
+    overview = links(page_of(ada, "/"), "/help#")
+    assert overview
+    assert {one.partition("#")[2] for one in overview} <= set(Topic)
 
 
 def test_a_viewer_is_offered_nothing_to_start(served: Page) -> None:

@@ -53,7 +53,8 @@ async def show_nights(request: Request) -> Response:
     job = asked.text("job") or await context.reading.view(newest_job, context.config)
     if job is None:
         return await framed(request, "nights.html", here="nights", it=None)
-    found = await context.reading.view(snapshot_page, job, before=asked.number("before"))
+    forgotten = asked.text("forgotten") is not None
+    found = await context.reading.view(snapshot_page, job, before=asked.number("before"), forgotten=forgotten)
     return await framed(request, "nights.html", here="nights", it=found)
 
 

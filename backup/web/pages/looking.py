@@ -28,7 +28,7 @@ async def show_directory(request: Request) -> Response:
         context.config,
         context.clock.now(),
         snapshot,
-        asked.path("path") or b"/",
+        asked.path("path"),
         after=asked.text("after"),
     )
     return await framed(request, "browse.html", here="browse", it=found)

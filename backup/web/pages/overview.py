@@ -22,4 +22,10 @@ async def show(request: Request) -> Response:
     return await framed(request, "overview.html", here="overview", **shown(found, texts()))
 
 
-OVERVIEW = (Route("/", show, name="overview"),)
+@answered
+async def explain(request: Request) -> Response:
+    """What each kind of concern means, and which page of the documentation tells more."""
+    return await framed(request, "help.html", here="overview")
+
+
+OVERVIEW = (Route("/", show, name="overview"), Route("/help", explain, name="help"))

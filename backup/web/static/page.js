@@ -5,6 +5,14 @@
   const typing = (at) => at.closest("input, select, textarea, [contenteditable]");
 
   // copying a command
+  for (const code of all(".command code")) {  // a line is never broken within --option
+    const words = code.textContent.split(" ").map((word) => {
+      const span = document.createElement("span");
+      span.textContent = word;
+      return span;
+    });
+    code.replaceChildren(...words.flatMap((span, at) => (at ? [" ", span] : [span])));
+  }
   for (const button of all("[data-copy]")) {
     button.hidden = false;
     const told = button.textContent;

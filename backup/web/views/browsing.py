@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 
 from backup.config import Config
@@ -12,6 +13,7 @@ from backup.inventory.entry_versions import Version
 from backup.inventory.snapshot_pages import Kept, kept_by_job
 from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind, Owner
+from backup.source.streams import TOP
 from backup.web.views.errors import NotThereError
 from backup.web.views.parameters import cursor, cursor_of, path_of
 from backup.web.views.places import places_of
@@ -28,14 +30,18 @@ def directory(
     config: Config,
     now: datetime,
     snapshot: str,
-    path: bytes = ROOT,
+    path: bytes | None = ROOT,
     *,
     after: str | None = None,
 ) -> DirectoryPage:
-    """A part of a directory of a snapshot; a path that is no directory is a page of that entry alone."""
-    path = path_of(path)
+    """A part of a directory of a snapshot; a path that is no directory is a page of that entry alone.
+
+    Without a path it is the deepest directory that holds all of the sources.
+    """
     name = _after(after)
     of = the_snapshot(tx, snapshot)
+    begins = path is None
+    path = _above_sources(tx, of) if path is None else path_of(path)
     owners = owners_by_number(tx)
     itself = None if path == ROOT else queries.version_at(tx, of.job_number, path, of.number)
     if path != ROOT and itself is None:
@@ -58,7 +64,20 @@ def directory(
         places=places_of(tx, config, now, lists.values()),
         older=older,
         newer=newer,
+        sources=[Name(top) for top in of.tops if top != path] if begins else [],
     )
+
+
+def _above_sources(tx: Transaction, of: Snapshot) -> bytes:
+    """The deepest directory of a snapshot that holds all that was saved: sources, and streams."""
+    has_streams = queries.version_at(tx, of.job_number, TOP, of.number) is not None
+    path = os.path.commonpath(of.tops) if of.tops and not has_streams else ROOT
+    while path != ROOT:
+        found = queries.version_at(tx, of.job_number, path, of.number)
+        if found is not None and found.kind == EntryKind.DIRECTORY:
+            break
+        path = os.path.dirname(path)
+    return path
 
 
 def _line(itself: Version | None, owners: dict[int, Owner]) -> EntryLine | None:

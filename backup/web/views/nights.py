@@ -13,7 +13,7 @@ from backup.inventory.entries import ROOT
 from backup.inventory.entry_versions import Version
 from backup.inventory.entry_versions import changes as differences
 from backup.inventory.runs import all_job_names, find_run
-from backup.inventory.snapshot_pages import Kept, kept_by_job, snapshots_before
+from backup.inventory.snapshot_pages import Kept, kept_by_job, snapshots_before, snapshots_of
 from backup.inventory.snapshots import Snapshot
 from backup.web.views.errors import BadParameterError
 from backup.web.views.parameters import cursor, cursor_of, number_of, path_of
@@ -25,10 +25,13 @@ A_PAGE = 100
 SNAPSHOTS_A_PAGE = 100
 
 
-def snapshot_page(tx: Transaction, job: str, *, before: str | int | None = None) -> SnapshotPage:
-    """Some snapshots of a job, newest first, those with numbers below `before`."""
+def snapshot_page(
+    tx: Transaction, job: str, *, before: str | int | None = None, forgotten: bool = True
+) -> SnapshotPage:
+    """Some snapshots of a job, newest first, those with numbers below `before`; `forgotten` ones, too."""
     of, below = the_job(tx, job), number_of(before, "before")
-    found = snapshots_before(tx, of.number, before=below, limit=SNAPSHOTS_A_PAGE + 1)
+    every = snapshots_before(tx, of.number, before=below, limit=SNAPSHOTS_A_PAGE + 1)
+    found = every if forgotten else _kept_before(tx, of.number, below)
     shown = found[:SNAPSHOTS_A_PAGE]
     return SnapshotPage(
         job=of.name,
@@ -36,7 +39,16 @@ def snapshot_page(tx: Transaction, job: str, *, before: str | int | None = None)
         snapshots=[snapshot_line(one) for one in shown],
         is_first=below is None,
         next_before=shown[-1].number if len(found) > len(shown) else None,
+        has_forgotten=any(one.forgotten_at for one in every),
+        shows_forgotten=forgotten,
     )
+
+
+def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]:
+    """The newest kept snapshots with lower numbers: a page of them, and one more."""
+    kept = kept_by_job(tx, job).get(job, Kept([])).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
+    rows = snapshots_of(tx, [one.id for one in kept])
+    return [rows[one.id] for one in reversed(kept)]
 
 
 def changes(

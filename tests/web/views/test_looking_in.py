@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -15,6 +17,7 @@ from backup.web.views import browsing, nights, run_pages, searching, versions
 from backup.web.views.errors import BadParameterError, NotThereError
 from backup.web.views.values.names import Kind
 from backup.web.views.values.nights import Change
+from backup.web.views.values.snapshot_line import SnapshotLine
 from tests.support.seeded_inventories import HUGE, snapshot_id
 from tests.support.seeded_pages import SNAPSHOTS
 
@@ -200,3 +203,30 @@ def test_a_run_with_its_problems_and_what_it_stored(tx: Transaction) -> None:
         run_pages.one_run(tx, "999999")
     with pytest.raises(BadParameterError):
         run_pages.one_run(tx, "x")
+
+
+def test_browsing_begins_at_the_sources(tx: Transaction, config: Config, now: datetime) -> None:
+    snapshot = get_snapshot(tx, MIDDLE)
+    page = browsing.directory(tx, config, now, MIDDLE, None)
+    assert page.path.raw == os.path.commonpath(snapshot.tops)
+    assert page.entries
+    assert list(browsing.directory(tx, config, now, MIDDLE).sources) == [], "of the root that was asked for"
+
+
+def test_nights_without_what_is_forgotten_page_by_page(tx: Transaction) -> None:
+    job = get_snapshot(tx, MIDDLE).job
+    every, kept = (list(nights_of(tx, job, forgotten=also)) for also in (True, False))
+    assert [one for one in every if one.forgotten_at is None] == kept
+    assert nights.snapshot_page(tx, job).has_forgotten == any(one.forgotten_at for one in every[:100])
+
+
+def nights_of(tx: Transaction, job: str, *, forgotten: bool) -> Iterator[SnapshotLine]:
+    """All of a job's snapshots, page by page."""
+    before = None
+    while True:
+        page = nights.snapshot_page(tx, job, before=before, forgotten=forgotten)
+        assert (page.is_first, page.shows_forgotten) == (before is None, forgotten)
+        yield from page.snapshots
+        before = page.next_before
+        if before is None:
+            return

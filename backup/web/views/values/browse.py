@@ -50,7 +50,7 @@ class DirectoryPage(Struct, frozen=True):
     """A part of a directory of a snapshot, by name. `next_after` asks for the next page, None at the end.
 
     `count` are its entries in all, None if there are more than were counted. `places` is where the contents
-    of the entries on this page lie.
+    of the entries on this page lie. `sources` are the job's, where the page is the first of a snapshot.
     """
 
     snapshot: SnapshotLine
@@ -64,6 +64,7 @@ class DirectoryPage(Struct, frozen=True):
     places: Sequence[Place]
     older: SnapshotId | None
     newer: SnapshotId | None
+    sources: Sequence[Name] = ()
 
 
 class VersionLine(Struct, frozen=True):

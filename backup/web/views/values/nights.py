@@ -22,13 +22,18 @@ class Change(StrEnum):
 
 
 class SnapshotPage(Struct, frozen=True):
-    """Some snapshots of a job, newest first. `next_before` asks for the next page, None at the end."""
+    """Some snapshots of a job, newest first. `next_before` asks for the next page, None at the end.
+
+    `has_forgotten`: some of these, or of those between them, are forgotten; `shows_forgotten`: they are here.
+    """
 
     job: JobName
     jobs: Sequence[JobName]
     snapshots: Sequence[SnapshotLine]
     is_first: bool
     next_before: int | None
+    has_forgotten: bool = False
+    shows_forgotten: bool = True
 
 
 class ChangeLine(Struct, frozen=True):
