@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ from backup.app.state import State
 from backup.config import Config, JobSettings, SourceSettings
 from backup.source.filters import Filters, Tag
 from backup.source.patterns import Pattern, read_patterns
+from backup.source.roots import is_at_or_below, resolved
 
 
 def own_places(config: Config, job: JobSettings) -> dict[str, str]:
@@ -39,10 +41,28 @@ def own_directories(
     return tuple(own)
 
 
-def filters_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> Filters:
-    """The filters for all sources of a job. `ConfigError` names a file or pattern that cannot be used."""
+def own_patterns(config: Config, job: JobSettings) -> list[Pattern]:
+    """Patterns of what a job is told to leave out: by them what it saved so far is no loss, but left out."""
+    if not job.exclude_own:
+        return []
+    sources = [resolved(os.fsencode(path)) for path in job.paths]
+    places = [os.path.realpath(path) for path in own_places(config, job)]
+    return [
+        Pattern(re.sub(r"([^\w/.-])", r"\\\1", place) + "/", "exclude_own")
+        for place in places
+        if any(is_at_or_below(os.fsencode(place), source) for source in sources)
+    ]
+
+
+def filters_of(
+    job: JobSettings, own: Collection[tuple[int, int]] = (), last: Sequence[Pattern] = ()
+) -> Filters:
+    """The filters for all sources of a job; `last` are patterns that count more than its own.
+
+    `ConfigError` names a file or pattern that cannot be used.
+    """
     return Filters(
-        _patterns(job, ""),
+        [*_patterns(job, ""), *last],
         exclude_caches=job.exclude_caches,
         one_file_system=job.one_file_system,
         tags=_tags(job, ""),
@@ -51,7 +71,9 @@ def filters_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> Filte
     )
 
 
-def overrides_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> dict[bytes, Filters]:
+def overrides_of(
+    job: JobSettings, own: Collection[tuple[int, int]] = (), last: Sequence[Pattern] = ()
+) -> dict[bytes, Filters]:
     """The filters of sources that have settings of their own: lists add to the job's, values replace them."""
     found = {}
     for number, source in enumerate(job.source, 1):
@@ -59,7 +81,7 @@ def overrides_of(job: JobSettings, own: Collection[tuple[int, int]] = ()) -> dic
         caches, one_system = source.exclude_caches, source.one_file_system
         larger = source.exclude_larger_than
         found[os.fsencode(source.path)] = Filters(
-            [*_patterns(job, ""), *_patterns(source, above)],
+            [*_patterns(job, ""), *_patterns(source, above), *last],
             exclude_caches=job.exclude_caches if caches is None else caches,
             one_file_system=job.one_file_system if one_system is None else one_system,
             tags=[*_tags(job, ""), *_tags(source, above)],

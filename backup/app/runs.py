@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from msgspec.structs import replace
 
 from backup import __version__
-from backup.app.filters import filters_of, overrides_of, own_directories
+from backup.app.filters import filters_of, overrides_of, own_directories, own_patterns
 from backup.app.malloc import share_freed_memory
 from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
@@ -98,12 +98,12 @@ def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) ->
     vault, memory = config.vault(job.vault), config.limits.memory
     if job.command:
         config.require_own(f"the commands of job {job.name}")
-    own = own_directories(config, job, saved)
+    own, left = own_directories(config, job, saved), own_patterns(config, job)
     return BackupJob(
         name=job.name,
         sources=tuple(os.fsencode(source) for source in job.paths),
-        filters=filters_of(job, own),
-        overrides=overrides_of(job, own),
+        filters=filters_of(job, own, left),
+        overrides=overrides_of(job, own, left),
         hooks=_hooks(config, job),
         pack_size=vault.pack_size,
         part_size=part_size_within(vault, memory),
