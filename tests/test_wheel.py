@@ -55,6 +55,12 @@ def test_what_is_in_it(wheel: Path) -> None:
         "bash-completion/completions/nightvault",
         "zsh/site-functions/_nightvault",
         "fish/vendor_completions.d/nightvault.fish",
+        "nightvault/config.example.toml",
+        "nightvault/docs/aws.md",
+        "nightvault/hooks/snapshot.sh",
+        "nightvault/iam/s3/backup.json",
+        "nightvault/monitoring/nightvault.rules.yml",
+        "nightvault/nightvault-extract.py",
     }
     assert version_of_build(str(REPOSITORY)).split(".d2")[0] in wheel.name
     assert not [name for name in names if "tests/" in name or "/test_" in name or name.endswith(".pyc")]
@@ -97,6 +103,8 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
     site = Path(sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)}))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
+    (data,) = site.glob("*.data")
+    (data / "data" / "share").rename(place / "share")  # as an installer does
     # The libraries of this environment, without its editable nightvault: a plain path is read for no .pth.
     (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
     environment = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -120,6 +128,12 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
     ).stdout
     assert found.strip() == str(site / "backup" / "__init__.py")
     assert nightvault("--version").startswith("nightvault, version ")
+    example = place / "share" / "nightvault" / "config.example.toml"
+    assert nightvault("config", "example") == example.read_text()
+    refused = subprocess.run(
+        [*program, "status"], cwd=home, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, f"copy {example} there" in refused.stderr) == (2, True), refused.stderr
 
     (home / "source").mkdir()
     (home / "source" / "a.txt").write_text("alpha")

@@ -82,6 +82,22 @@ def show(cli: Cli, only_set: bool) -> None:
     cli.show(found, "\n".join(lines(read.path, tables, origins)))
 
 
+@config.command()
+def example() -> None:
+    """Print the example config: every key, what it means, and what holds without it.
+
+    `nightvault config example > /etc/nightvault/config.toml` is a beginning.
+    """
+    from backup.errors import NightvaultError
+    from backup.installed import shared
+
+    path = shared("config.example.toml")
+    if path is None:
+        raise NightvaultError("this installation lacks its example config", advice="install nightvault again")
+    with open(path, encoding="utf-8") as file:
+        click.echo(file.read(), nl=False)
+
+
 def _check_files_of_patterns(read: Config) -> None:
     """Read the files of patterns of every job; `ConfigError` names those that a run would refuse."""
     from backup.app.filters import filters_of, overrides_of

@@ -13,6 +13,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.retrieval_options import keys_option, passphrase_files_option
 from backup.errors import ExitCode
+from backup.installed import with_places
 
 if TYPE_CHECKING:
     from backup.app.doctor import Finding, FullRestore
@@ -93,7 +94,7 @@ def doctor(
 def _lines(one: Finding) -> list[str]:
     """A finding as lines that fit the terminal."""
     begins = (f"{one.level:<8} ", "         why: ", "         do:  ")
-    texts = zip(begins, (one.what, one.why, one.command), strict=True)
+    texts = zip(begins, (one.what, one.why, with_places(one.command)), strict=True)
     return [line for begin, text in texts for line in _wrapped(begin, text)]
 
 

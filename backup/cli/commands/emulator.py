@@ -69,8 +69,10 @@ def emulator(
         from backup.emulator.core.settings import read_settings
         from backup.emulator.server import EmulatorOptions, serve
     except ImportError as error:
+        from backup.installed import how_to_add
+
         raise UsageError(
-            "the emulator's libraries are not installed", advice="install nightvault[emulator]"
+            "the emulator's libraries are not installed", advice=how_to_add("emulator")
         ) from error
     try:
         options = EmulatorOptions(

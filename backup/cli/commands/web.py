@@ -46,9 +46,10 @@ def _require_packages() -> None:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
+        from backup.installed import how_to_add
+
         raise ConfigError(
-            f"the page needs packages that are not installed: {error.name}",
-            advice='install them: `pip install "nightvault[web]"`',
+            f"the page needs packages that are not installed: {error.name}", advice=how_to_add("web")
         ) from error
 
 

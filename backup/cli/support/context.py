@@ -109,7 +109,9 @@ class Cli:
 
     def _remark(self, text: str, level: int) -> None:
         from backup.cli.support import render
+        from backup.installed import with_places
 
+        text = with_places(text)
         if self.is_logged:
             logging.getLogger(__name__).log(level, "%s", text)
             return

@@ -23,6 +23,7 @@ from backup.credentials.key_stores.keyfiles import NO_PASSPHRASE, Passphrase, fu
 from backup.credentials.keys import has_signed
 from backup.credentials.pkcs11_uri import Pkcs11Uri
 from backup.errors import IdentityError
+from backup.installed import how_to_add
 
 DEFAULT_MODULE = "p11-kit-proxy.so"
 
@@ -195,7 +196,7 @@ def _slots(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[Any]:
         import pkcs11
     except ImportError as error:
         raise IdentityError(
-            "keys on tokens need the library python-pkcs11", advice="install nightvault[pkcs11]"
+            "keys on tokens need the library python-pkcs11", advice=how_to_add("pkcs11")
         ) from error
     module = access.module or uri.module_path or DEFAULT_MODULE
     with _LOCK:

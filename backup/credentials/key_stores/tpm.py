@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from backup.credentials.key_stores.keyfiles import NO_PASSPHRASE, Passphrase
 from backup.credentials.keys import has_signed
 from backup.errors import IdentityError
+from backup.installed import how_to_add
 
 HANDLE = "handle:"
 TSS2_PEM = b"-----BEGIN TSS2 PRIVATE KEY-----"
@@ -142,7 +143,8 @@ def _opened(tcti: str | None) -> Iterator[Any]:
         from tpm2_pytss import ESAPI, TSS2_Exception
     except ImportError as error:
         raise IdentityError(
-            "keys in a TPM need the library tpm2-pytss", advice="install nightvault[tpm] and libtss2"
+            "keys in a TPM need the library tpm2-pytss",
+            advice=f"{how_to_add('tpm')}; it needs libtss2-dev, pkg-config and gcc",
         ) from error
     try:
         with warnings.catch_warnings():

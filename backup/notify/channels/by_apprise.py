@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from backup.errors import ConfigError
+from backup.installed import how_to_add
 from backup.inventory.stages import MessageKind
 from backup.notify.channel import Note, RefusedError
 from backup.notify.letter import as_text
@@ -48,7 +49,7 @@ class Apprise(Struct, frozen=True):
         except ImportError as error:
             raise ConfigError(
                 "channels of kind apprise need the library apprise, which is not installed",
-                advice="pip install 'nightvault[notify]'",
+                advice=how_to_add("notify"),
             ) from error
         addresses = read_secret(self.url_file, self.environ, lines=True)
         there = [line.strip() for line in addresses.reveal().split("\n") if line.strip()]
