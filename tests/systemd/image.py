@@ -168,9 +168,8 @@ def _build_wheel(folder: Path) -> None:
 
 def _put_debian_together(root: Path, work: Path) -> None:
     """A minimal Debian in the folder `root`, with the libraries in an environment of its own."""
-    options = work / "apt.conf"  # proxies, certificates and the like: as on this machine
-    dumped = _run("apt-config", "dump").splitlines()
-    options.write_text("\n".join(line for line in dumped if line.startswith("Acquire::")) + "\n")
+    options = work / "apt.conf"
+    options.write_text(apt_settings())
     environment = f"""
 python3 -m venv /opt/nightvault
 cd /opt/nightvault/bin
@@ -188,11 +187,17 @@ ln -s /opt/nightvault/bin/nightvault /usr/local/bin/nightvault
         *("mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"),
         *(f"--include={','.join(PACKAGES)}", f"--aptopt={options}"),
         *(f"--customize-hook={hook}" for hook in hooks),
-        *(SUITE, root, _mirror()),
+        *(SUITE, root, mirror()),
     )
 
 
-def _mirror() -> str:
+def apt_settings() -> str:
+    """How apt reaches its mirrors: proxies, certificates and the like, as on this machine."""
+    dumped = _run("apt-config", "dump").splitlines()
+    return "\n".join(line for line in dumped if line.startswith("Acquire::")) + "\n"
+
+
+def mirror() -> str:
     """The address of Debian's packages, as apt of this machine has it."""
     form = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
     for line in _run("apt-get", "indextargets", "--format", form, "Created-By: Packages").splitlines():
