@@ -13,6 +13,7 @@ from functools import cache
 from backup import __version__
 
 _SYSTEM = "/usr/share/nightvault"
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _NAMED = re.compile(
     r"(?<![\w/.-])(?:docs/[a-z-]+\.md|config\.example\.toml|deploy/(?=hooks|iam|monitoring|nightvault-extract))"
 )
@@ -20,17 +21,15 @@ _NAMED = re.compile(
 
 def shared(name: str) -> str | None:
     """The path of an installed file such as "docs/aws.md", or of the checkout; None if there is none."""
-    for folder in (share(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))):
-        if folder is not None and os.path.exists(path := os.path.join(folder, name)):
-            return path
-    return None
+    path = os.path.join(share() or _CHECKOUT, name)
+    return path if os.path.exists(path) else None
 
 
 @cache
 def share() -> str | None:
     """The folder of the files that were installed, by its shortest name; None in a checkout."""
     folder = os.path.join(sys.prefix, "share", "nightvault")
-    if not os.path.isdir(folder):
+    if os.path.isdir(os.path.join(_CHECKOUT, "deploy")) or not os.path.isdir(folder):
         return None
     return _SYSTEM if os.path.realpath(_SYSTEM) == os.path.realpath(folder) else folder
 

@@ -50,7 +50,7 @@ def test_the_codes_are_those_of_the_documentation() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "DONE": 0, "FAILED": 1, "USAGE": 2, "PARTIAL": 3, "NO_INVENTORY": 10, "LOCKED": 11,
         "RECOVERY_KEY": 12, "IDENTITY": 13, "DENIED": 14, "AWAY": 15, "LIMIT": 16, "WAITING": 17,
-        "INTERRUPTED": 130,
+        "BEGINS_ANEW": 75, "INTERRUPTED": 130,
     }  # fmt: skip
 
 

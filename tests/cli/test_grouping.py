@@ -118,3 +118,31 @@ def test_what_other_programs_call_otherwise_is_named(name: str, meant: str) -> N
     result = CliRunner().invoke(main, [name])
     assert result.exit_code == 2
     assert f"there is no command {name!r}; did you mean {meant}?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("ls latest /etc", "`nightvault ls latest:/etc`"),
+        ("dump latest /etc/fstab", "`nightvault dump latest:/etc/fstab`"),
+        ("forget --prune", "`nightvault prune` does"),
+        ("init --repo /x", "a [[vault]] of the config"),
+        ("init --repo=/x", "a [[vault]] of the config"),
+        ("backup -r /x", "a [[vault]] of the config"),
+        ("check --repair", "stores again what a check found lost"),
+        ("key add", "`nightvault key generate` makes a key"),
+        ("backup --exclude x", "`exclude` of its [[job]]"),
+        ("snapshots --host web1", "--job NAME"),
+    ],
+)
+def test_words_of_other_programs_get_the_sentence_that_helps(words: str, meant: str) -> None:
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 2
+    assert meant in result.stderr
+
+
+@pytest.mark.parametrize("words", ["ls latest:/ /etc", "ls a b c", "forget --nope", "diff latest /etc /x /y"])
+def test_what_nobody_else_says_gets_the_help_alone(words: str) -> None:
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("  see `nightvault ")

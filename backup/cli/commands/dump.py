@@ -92,6 +92,11 @@ def dump(
 
     terms = RetrievalTerms.taken_from(given)
     name, path = split_snapshot_and_path(words)
+    if len(paths) == 1 and not as_tar and ":" not in words:
+        raise UsageError(
+            f"of which path of snapshot {words}?",
+            advice=f"it follows a colon: `nightvault dump {words}:{paths[0]}`; for a directory say --tar",
+        )
     _check_stream(cli, output, as_tar=as_tar)
     _check_output(output, force=force)
     config = cli.config()

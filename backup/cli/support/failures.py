@@ -70,8 +70,12 @@ def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | Non
     if isinstance(error, NightvaultError):
         return Failure(error.kind, str(error), error.advice, int(error.exit_code))
     if isinstance(error, click.UsageError):
+        from backup.cli.support.foreign_words import what_to_do
+
         path = error.ctx.command_path if error.ctx else _command_in(words)
-        return Failure("usage", error.format_message(), f"see `{path} --help`", int(ExitCode.USAGE))
+        meant = what_to_do(words)
+        advice = f"{meant}; see `{path} --help`" if meant else f"see `{path} --help`"
+        return Failure("usage", error.format_message(), advice, int(ExitCode.USAGE))
     if isinstance(error, click.ClickException):
         return Failure("failed", error.format_message(), "", error.exit_code)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):

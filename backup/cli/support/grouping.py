@@ -38,21 +38,6 @@ class LazyCommand:
         return command
 
 
-_CALLED_ELSEWHERE = {
-    "list": "snapshots or ls",
-    "cat": "dump",
-    "mount": "web (it looks inside), or dump --tar",
-    "extract": "restore",
-    "create": "backup",
-    "delete": "forget",
-    "info": "stats",
-    "repair": "check, or rebuild",
-    "copy": "inventory backup, or another [[vault]]",
-    "self-update": "pip install --upgrade (docs/operations.md)",
-}
-"""Commands of restic and borg, and what does that here."""
-
-
 class LazyGroup(click.Group):
     """A group that imports a command when it is used; its help imports nothing."""
 
@@ -77,7 +62,11 @@ class LazyGroup(click.Group):
         if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
 
-            close = _CALLED_ELSEWHERE.get(name) or " ".join(difflib.get_close_matches(name, self._table, n=1))
+            from backup.cli.support.foreign_words import COMMANDS_ELSEWHERE
+
+            close = COMMANDS_ELSEWHERE.get(name) or " ".join(
+                difflib.get_close_matches(name, self._table, n=1)
+            )
             meant = f"; did you mean {close}?" if close else ""
             raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
         return super().resolve_command(ctx, args)
