@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from backup.model import MIB
 from tests.support.servers import Server, directory_server
 
 
@@ -54,6 +56,7 @@ def test_a_new_job_leaves_out_state_and_vault(above: Server) -> None:
 
 def test_a_job_that_saved_them_goes_on_and_is_told(above: Server) -> None:
     says(above, "false")
+    (above.state / "large").write_bytes(os.urandom(3 * MIB))
     assert "backs up" not in above.done("backup").stderr, "it was said to be meant"
     text = above.config.read_text()
     above.config.write_text(text.replace("exclude_own = false\n", ""))

@@ -109,3 +109,35 @@ def test_nothing_scrolls_sideways(chromium: Chrome, tmp_path: Path) -> None:
             set_screen(chromium, width, 800)
             wide = chromium.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width, f"{key} is {wide} wide at {width}"
+
+
+@pytest.mark.parametrize(("page", "rows"), [("runs", 13), ("nights", 14)])
+def test_a_phone_begins_with_ten_rows(chromium: Chrome, tmp_path: Path, page: str, rows: int) -> None:
+    def seen() -> int:
+        shown = "[...document.querySelectorAll('tbody tr')].filter(row => row.checkVisibility())"
+        return int(chromium.execute_script(f"return {shown}.length"))
+
+    shown(chromium, tmp_path, html_of(all_pages()[page]))
+    for width, count in ((1280, rows), (390, 10)):
+        set_screen(chromium, width, 800)
+        assert seen() == count
+    chromium.execute_script("document.querySelector('.rest input').click()")
+    assert seen() == rows
+
+
+def test_no_line_of_a_command_ends_within_an_option(chromium: Chrome, tmp_path: Path) -> None:
+    """`--` at the end of a line, and the option's name on the next, is no command any more."""
+    shown(chromium, tmp_path, html_of(all_pages()["quote"]))
+    for width in (390, 1280):
+        set_screen(chromium, width, 800)
+        heights = chromium.execute_script(
+            "return [...document.querySelectorAll('.command code span')]"
+            ".filter(word => word.textContent.startsWith('--')).map(word => word.offsetHeight)"
+        )
+        assert heights
+        assert max(heights) < 30, "in pixels: more than one line"
+    commands = chromium.execute_script(
+        "return [...document.querySelectorAll('.command code')].map(code => code.textContent)"
+    )
+    assert commands
+    assert all(" --target " in command for command in commands)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
+from msgspec.structs import replace
 
 from backup.config import Config
 from backup.inventory import entries
@@ -211,6 +212,18 @@ def test_browsing_begins_at_the_sources(tx: Transaction, config: Config, now: da
     assert page.path.raw == os.path.commonpath(snapshot.tops)
     assert page.entries
     assert list(browsing.directory(tx, config, now, MIDDLE).sources) == [], "of the root that was asked for"
+
+
+def test_browsing_begins_beside_a_source_that_is_a_file(
+    tx: Transaction, config: Config, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = replace(get_snapshot(tx, MIDDLE), roots=(HUGE + b"/Report-00000000.pdf",), sources=(b"/x",))
+    monkeypatch.setattr(browsing, "the_snapshot", lambda *_: alone)
+    assert browsing.directory(tx, config, now, MIDDLE, None).path.raw == HUGE
+    both = replace(alone, roots=(HUGE, b"/srv/data"), sources=(b"/x", b"/y"))
+    monkeypatch.setattr(browsing, "the_snapshot", lambda *_: both)
+    page = browsing.directory(tx, config, now, MIDDLE, None)
+    assert (page.path.raw, [source.raw for source in page.sources]) == (b"/srv", [HUGE, b"/srv/data"])
 
 
 def test_nights_without_what_is_forgotten_page_by_page(tx: Transaction) -> None:
