@@ -281,10 +281,13 @@ def _urgency(job: JobStatus) -> tuple[bool, float, str]:
 
 
 def _rows(tx: Transaction, now: datetime) -> _JobRows:
+    """The rows of all jobs; nothing is known since before the inventory: no clock was set then."""
+    made, tasks = queries.created_at(tx), task_rows.all_tasks(tx)
+    known = {key: replace(row, known_since=max(row.known_since, made)) for key, row in tasks.items()}
     return _JobRows(
         queries.snapshot_dates(tx, now),
         queries.backup_dates(tx, now),
-        task_rows.all_tasks(tx),
+        known,
         task_rows.all_pauses(tx),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
@@ -15,13 +15,17 @@ from backup.config import Config
 from backup.inventory import drills, runs
 from backup.inventory import tasks as rows
 from backup.inventory.connections import Transaction
+from backup.inventory.status import created_at
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Seen(Struct, frozen=True):
     """One look: rows and newest runs by task, pauses by job, and when the newest run of all began.
 
+    Where nothing ever ran that is when the inventory was made: no clock that is set shows an earlier time.
     `rebuilt_since`: when the rebuild began of an inventory that knows no task yet.
     """
 
@@ -75,7 +79,7 @@ def read_tasks(tx: Transaction, tasks: Sequence[Task]) -> Seen:
         rows=rows.all_tasks(tx),
         last={key: run for key, run in found if run is not None},
         pauses=rows.all_pauses(tx),
-        newest_start=rows.newest_start(tx),
+        newest_start=max(created_at(tx), rows.newest_start(tx) or _LONG_AGO),
         requests=rows.all_requests(tx),
         rebuilt_since=rows.rebuilt_since(tx),
     )

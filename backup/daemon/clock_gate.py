@@ -1,4 +1,4 @@
-"""Waits for a clock that is not set yet: one that shows a time before the newest run in the inventory.
+"""Waits for a clock that is not set yet: one that shows a time before the newest run, or the inventory.
 
 A machine without a battery begins in 1970, and is set once the network is there. That is waited for, for a
 quarter of an hour at most: else the clock is right, and was ahead when that run began.
@@ -34,8 +34,8 @@ class ClockGate:
         if self._since is None:
             self._since = self.monotonic()
             _log.warning(
-                "this machine's clock shows %s, but the newest run began at %s: waiting for it to be set, "
-                "for 15 minutes at most",
+                "this machine's clock shows %s, but the newest run began, or the inventory was made, at "
+                "%s: waiting for it to be set, for 15 minutes at most",
                 _shown(now),
                 _shown(newest),
             )

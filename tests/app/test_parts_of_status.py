@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from backup.app.concerns import concerns_of, late_or_unknown, overdue
 from backup.app.opened import opened
 from backup.app.status import read_status
 from backup.app.status_parts import Level, Status, Topic
+from backup.app.task_book import InventoryBook
 from backup.app.token_note import note_token
 from backup.config import Config, load_config
 from backup.credentials.certificate import first_to_end
 from backup.credentials.identity import load_identity
 from backup.credentials.places import IdentityFiles
 from backup.errors import ConfigError, InventoryDamagedError
-from backup.inventory.tasks import all_tasks
+from backup.inventory.status import created_at
+from backup.inventory.tasks import TaskRow, all_tasks, write_task
 from backup.pki.authority import Authority, create_ca
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
@@ -377,3 +379,23 @@ def test_a_vault_that_is_gone_is_seen_before_a_backup_tries(tmp_path: Path) -> N
     gone.rename(vault)
     made.backup()
     assert away() == []
+
+
+def test_nothing_is_known_since_before_there_was_an_inventory(server: Server) -> None:
+    """A machine without a battery begins in 1970: what it saw first then is not overdue since."""
+    before, now = server.config.read_text(), server.clock.now()
+    new = f'\n[[job]]\nname = "new"\nvault = "cold"\nschedule = "daily"\nsources = ["{server.source}"]\n'
+    server.config.write_text(before + new)
+    try:
+        config, long_ago = config_of(server), datetime(1970, 1, 1, tzinfo=UTC)
+        with closing(opened(config)) as inventory, inventory.writing() as tx:
+            write_task(tx, TaskRow("backup", "new", long_ago))
+        (job,) = [job for job in read_status(config, now).jobs if job.name == "new"]
+        assert not job.is_overdue
+        (job,) = [job for job in read_status(config, now + 9 * DAY).jobs if job.name == "new"]
+        assert job.is_overdue
+        with closing(opened(config)) as inventory, inventory.reading() as tx:
+            made = created_at(tx)
+            assert (InventoryBook(config).read([]).newest_start or long_ago) >= made
+    finally:
+        server.config.write_text(before)
