@@ -80,6 +80,12 @@ def test_status_doctor_and_config_check_name_it(server: Server) -> None:
     assert ICE in " ".join(server.run("doctor").output.split())
 
 
+def test_policies_for_a_bucket_without_a_name(server: Server) -> None:
+    made = server.done("aws", "policy", "--vault", "ice")
+    assert "arn:aws:s3:::BUCKET-NAME/data/*" in made.stdout
+    assert "to be filled in by hand: ACCOUNT-ID, TRUST-ANCHOR-ID, BUCKET-NAME" in made.stderr
+
+
 def test_a_vault_without_a_role_is_not_asked_by_other_keys(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

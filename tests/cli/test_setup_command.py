@@ -298,16 +298,6 @@ def test_own_keys_that_aws_does_not_know_and_none(
         assert "identity show" not in told
 
 
-def test_two_vaults_without_roles_in_one_config(emulator: RunningEmulator, server: Server) -> None:
-    text = server.config.read_text()
-    more = '[[vault]]\nname = "second"\nkind = "glacier"\nregion = "eu-central-1"\nvault = "v"\n\n[[job]]'
-    server.config.write_text(text.replace("[[job]]", more, 1))
-    told = server.fails(2, *set_up(server, "apply", "--yes", "--vault", "cold"))
-    assert "vault second of this config is in AWS, too" in told
-    assert "a config of its own" in told
-    assert state_of(emulator) == EMPTY
-
-
 READ_ONLY = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 DETACH = f"aws iam detach-role-policy --role-name nightvault-restore --policy-arn {READ_ONLY}"
 TAKE_OFF = "aws iam delete-role-policy --role-name nightvault-backup --policy-name more"

@@ -103,6 +103,18 @@ def of_another_server(wanted: Wanted, found: Found) -> Iterator[str]:
             )
 
 
+def cut_off(wanted: Wanted, found: Found) -> Iterator[str]:
+    """Sentences on the vaults that this set-up is not for, and that have roles of it."""
+    for vault, arns in wanted.others.items():
+        ours = [role.name for role in found.roles.values() if role.is_ours and role.arn in arns]
+        if ours:
+            roles = " and ".join(sorted(ours))
+            yield (
+                f"vault {vault} of this config has {roles} of the same set-up, and would be cut off: leave "
+                "--vault out, and all is removed"
+            )
+
+
 def subjects(trust: Document) -> set[str]:
     """The names and units that a trust policy asks for."""
     policy = json.loads(json.dumps(trust))

@@ -13,6 +13,7 @@ from typing import Any
 from backup.app.aws_setup.beside import (
     beside,
     commands,
+    cut_off,
     kept_by,
     kept_places,
     of_another_server,
@@ -39,6 +40,9 @@ from backup.app.aws_setup.model import (
 )
 from backup.app.aws_setup.places import place_obstacles, steps_of_place
 
+MOST_POLICY = 10_240
+"""Characters of a role's inline policies; IAM counts no blanks."""
+
 
 def to_make(wanted: Wanted, found: Found) -> Plan:
     """The steps that make a set-up as it should be; none if it is."""
@@ -58,11 +62,22 @@ def to_make(wanted: Wanted, found: Found) -> Plan:
     ]
     obstacles += [
         f"vault {other} of this config has roles, too: [roles_anywhere] is for all vaults of a config, and "
-        f"this set-up would cut {other} off; give each vault a config of its own"
+        f"this set-up would cut {other} off; leave --vault out, and it is for all of them"
         for other in wanted.others
     ]
+    obstacles += _too_long(wanted)
     obstacles += place_obstacles(wanted, found.place)
     return Plan(tuple(steps), tuple(obstacles), tuple(beside(wanted, found)))
+
+
+def _too_long(wanted: Wanted) -> Iterator[str]:
+    for role in wanted.roles:
+        length = len(json.dumps(role.policy, separators=(",", ":")))
+        if length > MOST_POLICY:
+            yield (
+                f"the policy of role {role.name} has {length:,} characters, and IAM takes {MOST_POLICY:,}: "
+                "give some vaults roles of their own (role_arn, restore_role_arn, prune_role_arn)"
+            )
 
 
 def _anchor(wanted: Wanted, found: Found) -> Iterator[Step]:
@@ -183,7 +198,7 @@ def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
 
 def to_destroy(wanted: Wanted, found: Found) -> Plan:
     """The steps that remove all with the tag; a vault or bucket that holds something is left, and named."""
-    if obstacles := tuple(of_another_server(wanted, found)):
+    if obstacles := (*of_another_server(wanted, found), *cut_off(wanted, found)):
         return Plan((), obstacles)
     name, place, left = wanted.name, found.place, [*unseen(found), *kept_places(wanted, found)]
     steps = [step for one in found.profiles for step in _delete_profile(name, one.id, enabled=one.enabled)]

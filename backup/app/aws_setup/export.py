@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from backup.app.aws_setup.diff import to_make
@@ -27,33 +27,70 @@ from backup.app.aws_setup.model import (
     in_bucket,
 )
 from backup.app.aws_setup.places import BLOCKED, LIFECYCLE
+from backup.errors import UsageError
 
 _ANCHOR_OF_TERRAFORM = "aws_rolesanywhere_trust_anchor.nightvault.arn"
 _ANCHOR_OF_FORMATION = {"Fn::GetAtt": ["TrustAnchor", "TrustAnchorArn"]}
 _DAYS = LIFECYCLE["Rules"][0]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
 
 
-def terraform(wanted: Wanted) -> Mapping[str, str]:
-    """The files of a Terraform module, by their names."""
-    files = {"main.tf": "\n".join(_blocks(wanted)), "ca.pem": wanted.certificates}
+def terraform(*parts: Wanted) -> Mapping[str, str]:
+    """The files of a Terraform module, by their names; `parts` are the vaults of one set-up. `UsageError`."""
+    wanted = parts[0]
+    _require_one_region(parts)
+    labels = _labels(wanted)
+    files = {"main.tf": "\n".join(_blocks(parts)), "ca.pem": wanted.certificates}
     for role in wanted.roles:
-        files[f"{label(role)}.json"] = _json(role.policy)
-        files[f"{label(role)}-trust.json"] = _json(wanted.trust_of(role, UNKNOWN_ANCHOR))
-    if wanted.bucket is not None:
-        files["bucket.json"] = _json(wanted.bucket.policy)
+        files[f"{labels[role.name]}.json"] = _json(role.policy)
+        files[f"{labels[role.name]}-trust.json"] = _json(wanted.trust_of(role, UNKNOWN_ANCHOR))
+    for number, part in enumerate(_with_places(parts), 1):
+        if part.bucket is not None:
+            files[f"bucket{_number(number)}.json"] = _json(part.bucket.policy)
     return files
 
 
-def label(role: WantedRole) -> str:
-    """A role's name in Terraform and in file names."""
-    return role.purpose.replace(" ", "_")
+def _labels(wanted: Wanted) -> Mapping[str, str]:
+    """The roles' names in Terraform and in file names: their purposes, numbered where several have one."""
+    found: dict[str, str] = {}
+    for role in wanted.roles:
+        label = role.purpose.replace(" ", "_")
+        number = 1
+        while f"{label}{_number(number)}" in found.values():
+            number += 1
+        found[role.name] = f"{label}{_number(number)}"
+    return found
+
+
+def _number(number: int) -> str:
+    """How a name ends that several things have: of the first by nothing."""
+    return "" if number == 1 else f"_{number}"
+
+
+def _with_places(parts: Sequence[Wanted]) -> Sequence[Wanted]:
+    """The parts, one for each vault or bucket: several may be in one bucket."""
+    places: dict[tuple[str | None, str | None], Wanted] = {}
+    for part in parts:
+        places.setdefault((part.vault, part.bucket.name if part.bucket else None), part)
+    return list(places.values())
+
+
+def _require_one_region(parts: Sequence[Wanted]) -> None:
+    for part in parts:
+        if part.setup.region != part.region:
+            place = f"bucket {part.bucket.name}" if part.bucket else f"vault {part.vault}"
+            raise UsageError(
+                f"{place} is to be in {part.setup.region}, and trust anchor and profile in {part.region}: "
+                "Terraform and CloudFormation make all in one region",
+                advice="`nightvault setup aws --apply` and `setup export --cli` make it in several",
+            )
 
 
 def _json(document: Document) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _blocks(wanted: Wanted) -> Iterator[str]:
+def _blocks(parts: Sequence[Wanted]) -> Iterator[str]:
+    wanted = parts[0]
     tags = f"  tags = {{ {_text(TAG)} = {_text(wanted.name)} }}"
     yield f"""\
 # Made by `nightvault setup export --terraform`; `nightvault setup aws --apply` does the same.
@@ -75,9 +112,10 @@ resource "aws_rolesanywhere_trust_anchor" "nightvault" {{
   }}
 }}
 """
+    labels = _labels(wanted)
     for role in wanted.roles:
-        yield _role_blocks(role, tags)
-    roles = ", ".join(f"aws_iam_role.{label(role)}.arn" for role in wanted.roles)
+        yield _role_blocks(role, labels[role.name], tags)
+    roles = ", ".join(f"aws_iam_role.{name}.arn" for name in labels.values())
     yield f"""\
 resource "aws_rolesanywhere_profile" "nightvault" {{
   name                     = {_text(wanted.name)}
@@ -88,11 +126,11 @@ resource "aws_rolesanywhere_profile" "nightvault" {{
 {tags}
 }}
 """
-    yield from _place_blocks(wanted, tags)
+    for number, part in enumerate(_with_places(parts), 1):
+        yield from _place_blocks(part, _number(number), tags)
 
 
-def _role_blocks(role: WantedRole, tags: str) -> str:
-    name = label(role)
+def _role_blocks(role: WantedRole, name: str, tags: str) -> str:
     trust = f'replace(file("${{path.module}}/{name}-trust.json"), "{UNKNOWN_ANCHOR}", {_ANCHOR_OF_TERRAFORM})'
     return f"""\
 resource "aws_iam_role" "{name}" {{
@@ -111,11 +149,11 @@ resource "aws_iam_role_policy" "{name}" {{
 """
 
 
-def _place_blocks(wanted: Wanted, tags: str) -> Iterator[str]:
+def _place_blocks(wanted: Wanted, end: str, tags: str) -> Iterator[str]:
     keep = "  lifecycle {\n    prevent_destroy = true\n  }"
     if wanted.bucket is None:
         yield f"""\
-resource "aws_glacier_vault" "nightvault" {{
+resource "aws_glacier_vault" "nightvault{end}" {{
   name = {_text(str(wanted.vault))}
 {tags}
 {keep}
@@ -125,24 +163,24 @@ resource "aws_glacier_vault" "nightvault" {{
     blocked = "\n".join(f"  {_snake(name)} = {json.dumps(value)}" for name, value in BLOCKED.items())
     yield f"""\
 {_NAMESPACE if wanted.bucket.is_reserved else ""}\
-resource "aws_s3_bucket" "nightvault" {{
+resource "aws_s3_bucket" "nightvault{end}" {{
   bucket = {_text(wanted.bucket.name)}
 {tags}
 {keep}
 }}
 
-resource "aws_s3_bucket_public_access_block" "nightvault" {{
-  bucket = aws_s3_bucket.nightvault.id
+resource "aws_s3_bucket_public_access_block" "nightvault{end}" {{
+  bucket = aws_s3_bucket.nightvault{end}.id
 {blocked}
 }}
 
-resource "aws_s3_bucket_policy" "nightvault" {{
-  bucket = aws_s3_bucket.nightvault.id
-  policy = file("${{path.module}}/bucket.json")
+resource "aws_s3_bucket_policy" "nightvault{end}" {{
+  bucket = aws_s3_bucket.nightvault{end}.id
+  policy = file("${{path.module}}/bucket{end}.json")
 }}
 
-resource "aws_s3_bucket_lifecycle_configuration" "nightvault" {{
-  bucket = aws_s3_bucket.nightvault.id
+resource "aws_s3_bucket_lifecycle_configuration" "nightvault{end}" {{
+  bucket = aws_s3_bucket.nightvault{end}.id
   rule {{
     id     = "end-incomplete-uploads"
     status = "Enabled"
@@ -156,13 +194,13 @@ resource "aws_s3_bucket_lifecycle_configuration" "nightvault" {{
 }}
 """
     if wanted.bucket.versioning:
-        yield """\
-resource "aws_s3_bucket_versioning" "nightvault" {
-  bucket = aws_s3_bucket.nightvault.id
-  versioning_configuration {
+        yield f"""\
+resource "aws_s3_bucket_versioning" "nightvault{end}" {{
+  bucket = aws_s3_bucket.nightvault{end}.id
+  versioning_configuration {{
     status = "Enabled"
-  }
-}
+  }}
+}}
 """
 
 
@@ -181,8 +219,10 @@ def _text(text: str) -> str:
     return json.dumps(text).replace("${", "$${").replace("%{", "%%{")
 
 
-def cloudformation(wanted: Wanted) -> Mapping[str, Any]:
-    """The template. CloudFormation makes no Glacier vaults: `nightvault init` does."""
+def cloudformation(*parts: Wanted) -> Mapping[str, Any]:
+    """The template. CloudFormation makes no Glacier vaults: `nightvault init` does. `UsageError`."""
+    wanted = parts[0]
+    _require_one_region([part for part in parts if part.bucket is not None])
     tags = [{"Key": TAG, "Value": wanted.name}]
     source = {
         "SourceType": "CERTIFICATE_BUNDLE",
@@ -191,7 +231,9 @@ def cloudformation(wanted: Wanted) -> Mapping[str, Any]:
     anchor = {"Name": wanted.name, "Enabled": True, "Source": source, "Tags": tags}
     resources: dict[str, Any] = {"TrustAnchor": _kept("AWS::RolesAnywhere::TrustAnchor", anchor)}
     names = {
-        role.name: "".join(word.title() for word in role.purpose.split()) + "Role" for role in wanted.roles
+        name: "".join(word.title() for word in label.split("_") if not word.isdigit())
+        + f"Role{''.join(word for word in label.split('_') if word.isdigit())}"
+        for name, label in _labels(wanted).items()
     }
     for role in wanted.roles:
         resources[names[role.name]] = {
@@ -207,8 +249,9 @@ def cloudformation(wanted: Wanted) -> Mapping[str, Any]:
         "Tags": tags,
     }
     resources["Profile"] = {"Type": "AWS::RolesAnywhere::Profile", "Properties": profile}
-    if wanted.bucket is not None:
-        resources |= _bucket_resources(wanted, tags)
+    buckets = [part for part in _with_places(parts) if part.bucket is not None]
+    for number, part in enumerate(buckets, 1):
+        resources |= _bucket_resources(part, "" if number == 1 else str(number), tags)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "Made by nightvault setup export --cloudformation",
@@ -242,7 +285,7 @@ def _role_properties(wanted: Wanted, role: WantedRole, tags: list[dict[str, str]
     }
 
 
-def _bucket_resources(wanted: Wanted, tags: list[dict[str, str]]) -> Mapping[str, Any]:
+def _bucket_resources(wanted: Wanted, end: str, tags: list[dict[str, str]]) -> Mapping[str, Any]:
     bucket = wanted.bucket
     assert bucket is not None  # noqa: S101
     rule = {
@@ -259,10 +302,10 @@ def _bucket_resources(wanted: Wanted, tags: list[dict[str, str]]) -> Mapping[str
     }
     if bucket.versioning:
         properties["VersioningConfiguration"] = {"Status": "Enabled"}
-    policy = {"Bucket": {"Ref": "Bucket"}, "PolicyDocument": bucket.policy}
+    policy = {"Bucket": {"Ref": f"Bucket{end}"}, "PolicyDocument": bucket.policy}
     return {
-        "Bucket": _kept("AWS::S3::Bucket", properties),
-        "BucketPolicy": {"Type": "AWS::S3::BucketPolicy", "Properties": policy},
+        f"Bucket{end}": _kept("AWS::S3::Bucket", properties),
+        f"BucketPolicy{end}": {"Type": "AWS::S3::BucketPolicy", "Properties": policy},
     }
 
 
@@ -294,26 +337,36 @@ known=$(aws s3api create-bucket --generate-cli-skeleton input)
 """
 
 
-def script(wanted: Wanted) -> str:
+def script(*parts: Wanted) -> str:
     """A script for bash and the AWS CLI; the ARNs for the config are printed at its end.
 
     A CLI that does not know the namespace of a bucket's name is refused before anything is made; one that
     does not know a new bucket's tags gives them by a second call.
     """
-    parts = [_SCRIPT.replace("@REGION@", shlex.quote(wanted.region))]
-    if wanted.bucket is not None:
-        parts.append(_NAMESPACE_CHECK if wanted.bucket.is_reserved else _TAGS_CHECK)
-    parts += [_command(step, wanted.setup.account) for step in to_make(wanted, Found()).steps]
-    parts.append('echo "trust_anchor_arn = \\"$anchor\\""\necho "profile_arn = \\"$profile\\""\n')
-    return "\n".join(parts)
+    wanted, done = parts[0], list[Step]()
+    texts = [_SCRIPT.replace("@REGION@", shlex.quote(wanted.region))]
+    buckets = [part.bucket for part in parts if part.bucket is not None]
+    if any(bucket.is_reserved for bucket in buckets):
+        texts.append(_NAMESPACE_CHECK)
+    elif buckets:
+        texts.append(_TAGS_CHECK)
+    for part in parts:
+        for step in to_make(part, Found()).steps:
+            if step not in done:
+                done.append(step)
+                region = part.setup.region if step.service in ("s3", "glacier") else wanted.region
+                texts.append(_command(step, wanted.setup.account, "" if region == wanted.region else region))
+    texts.append('echo "trust_anchor_arn = \\"$anchor\\""\necho "profile_arn = \\"$profile\\""\n')
+    return "\n".join(texts)
 
 
-def _command(step: Step, account: str) -> str:
+def _command(step: Step, account: str, region: str) -> str:
     service = "s3api" if step.service == "s3" else step.service
-    call = _call(service, step.operation, step.parameters)
+    more = f" --region {shlex.quote(region)}" if region else ""
+    call = _call(service, step.operation, step.parameters) + more
     words = f"# {step.verb} {step.kind} {step.name}: {step.words}\n"
     if step.operation == "create_bucket" and "BucketNamespace" not in step.parameters:
-        two = _in_two_calls(step, account)
+        two = _in_two_calls(step, account, more)
         return f"{words}if [[ $known == *Tags* ]]; then\n{call} > /dev/null\nelse\n{two}fi\n"
     if step.verb is Verb.MAKE and step.kind in (Kind.ANCHOR, Kind.PROFILE):
         name, member = ("anchor", "trustAnchor") if step.kind is Kind.ANCHOR else ("profile", "profile")
@@ -326,7 +379,7 @@ def _call(service: str, operation: str, parameters: Mapping[str, Any]) -> str:
     return f"call {service} {operation.replace('_', '-')} {text}"
 
 
-def _in_two_calls(step: Step, owner: str) -> str:
+def _in_two_calls(step: Step, owner: str, more: str) -> str:
     """A bucket made, and then tagged, for a CLI that does not know the tags of a new one."""
     configuration = dict(step.parameters["CreateBucketConfiguration"])
     where = in_bucket(step.parameters["Bucket"], owner)
@@ -334,4 +387,4 @@ def _in_two_calls(step: Step, owner: str) -> str:
     given = {"Bucket": step.parameters["Bucket"]}
     given |= {"CreateBucketConfiguration": configuration} if configuration else {}
     calls = (_call("s3api", "create_bucket", given), _call("s3api", "put_bucket_tagging", tagging))
-    return "".join(f"{call} > /dev/null\n" for call in calls)
+    return "".join(f"{call}{more} > /dev/null\n" for call in calls)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from backup.app.aws_setup.documents import AwsSetup, Document, trust_policy
+
+T = TypeVar("T")
 
 POLICY = "nightvault"
 """The name of each role's inline policy."""
@@ -91,9 +93,10 @@ class WantedBucket(Struct, frozen=True):
 class Wanted(Struct, frozen=True):
     """All that a set-up of a name wants; `certificates` and `crl` are in PEM, `vault` is a Glacier vault.
 
-    `others` are vaults of the same config with roles of their own, `other_places` the buckets and Glacier
-    vaults that its other vaults name. `is_noted`: a note says that this set-up
-    was about to make the vault, so that it may be ours without a tag.
+    A config with several vaults has one for each, that differ by their place; the roles are of all. `others`
+    are vaults of the config that it is not for, with the roles that they name, `other_places` the buckets and
+    Glacier vaults of all but this one. `deletes_by`: the role that deletes in this vault. `is_noted`: a note
+    says that this set-up was about to make the vault, so that it may be ours without a tag.
     """
 
     name: str
@@ -106,8 +109,9 @@ class Wanted(Struct, frozen=True):
     vault: str | None = None
     bucket: WantedBucket | None = None
     crl: str | None = None
-    others: tuple[str, ...] = ()
+    others: Mapping[str, Collection[str]] = field(default_factory=dict)
     other_places: frozenset[str] = frozenset()
+    deletes_by: str | None = None
     is_noted: bool = False
 
     def trust_of(self, role: WantedRole, anchor_arn: str) -> Document:
@@ -228,3 +232,20 @@ class Plan(Struct, frozen=True):
     steps: Sequence[Step]
     obstacles: Sequence[str] = ()
     left: Sequence[str] = ()
+
+
+def together(plans: Sequence[Plan]) -> Plan:
+    """The plans of a set-up's vaults as one: what several of them do is done once."""
+    return Plan(
+        _once(step for plan in plans for step in plan.steps),
+        _once(obstacle for plan in plans for obstacle in plan.obstacles),
+        _once(left for plan in plans for left in plan.left),
+    )
+
+
+def _once(values: Iterable[T]) -> tuple[T, ...]:
+    found: list[T] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return tuple(found)

@@ -16,6 +16,7 @@ from backup.app.aws_setup.model import Wanted, WantedBucket, WantedRole
 from backup.config import Config, VaultSettings
 from backup.credentials.certificate import TAG_VALUE
 from backup.errors import ConfigError, UsageError
+from backup.model import VaultName
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -58,14 +59,15 @@ def account_of(answer: Mapping[str, Any]) -> Account:
     return Account(str(answer["Account"]), arn.split(":")[1], arn)
 
 
-def vault_table(document: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
-    """The [[vault]] in AWS that is named, or the only one there is, unchecked. `UsageError`."""
+def vault_tables(document: Mapping[str, Any], name: str | None) -> Sequence[Mapping[str, Any]]:
+    """The [[vault]] in AWS that is named, or all there are, unchecked. `UsageError`."""
     tables = document.get("vault", [])
     usable = [one for one in tables if isinstance(one, dict) and one.get("kind") in ("glacier", "s3")]
     if name is not None:
         usable = [one for one in usable if one.get("name") == name]
-    if len(usable) == 1:
-        return usable[0]
+    in_aws = [one for one in usable if _is_in_aws(one)]
+    if in_aws or len(usable) == 1:
+        return in_aws or usable
     if not usable:
         raise UsageError(
             f"the config has no vault {name} in AWS" if name else "the config has no vault in AWS",
@@ -76,65 +78,75 @@ def vault_table(document: Mapping[str, Any], name: str | None) -> Mapping[str, A
     )
 
 
-def require_alone(document: Mapping[str, Any], name: str) -> None:
-    """`UsageError` if another vault in AWS waits for roles: one certificate's set-up is for one vault."""
-    for other in document.get("vault", []):
-        in_aws = isinstance(other, dict) and (
-            other.get("kind") == "glacier" or (other.get("kind") == "s3" and "endpoint" not in other)
-        )
-        if in_aws and other.get("name") != name and "role_arn" not in other:
-            raise UsageError(
-                f"vault {other.get('name')} of this config is in AWS, too, and has no roles yet: "
-                "[roles_anywhere] is for all vaults of a config, so a set-up is for one vault",
-                advice="give each vault in AWS a config of its own",
-            )
+def _is_in_aws(table: Mapping[str, Any]) -> bool:
+    """Whether a set-up is for it without being asked: a bucket of another service has no role."""
+    return table.get("kind") == "glacier" or "endpoint" not in table or "role_arn" in table
 
 
 def missing_values(
-    table: Mapping[str, Any], account: Account, name: str, *, lets_delete: bool
-) -> dict[str, str]:
-    """The keys that a vault's table lacks: ARNs of roles that are to be made, and a bucket's name.
+    document: Mapping[str, Any],
+    tables: Sequence[Mapping[str, Any]],
+    account: Account,
+    name: str,
+    *,
+    lets_delete: bool,
+) -> Mapping[str, Mapping[str, str]]:
+    """The keys that each vault's table lacks: ARNs of roles that are to be made, and a bucket's name.
 
-    A role that deletes is among them only if somebody is to have it (`lets_delete`).
+    One role for each purpose is for all vaults that name none. A role that deletes is among them only if
+    somebody is to have it (`lets_delete`).
     """
-    values = {
-        key: f"arn:{account.partition}:iam::{account.id}:role/{name}-{purpose}"
-        for key, purpose in PURPOSES.items()
-        if key not in table and (purpose != "prune" or lets_delete)
-    }
-    if table.get("kind") == "s3" and "bucket" not in table:
-        values["bucket"] = reserved_bucket(name, account.id, str(table.get("region", "")))
-    return values
+    taken = {one.get("bucket") for one in document.get("vault", []) if isinstance(one, dict)}
+    found: dict[str, dict[str, str]] = {}
+    for table in tables:
+        vault = str(table.get("name"))
+        values = {
+            key: f"arn:{account.partition}:iam::{account.id}:role/{name}-{purpose}"
+            for key, purpose in PURPOSES.items()
+            if key not in table and (purpose != "prune" or lets_delete)
+        }
+        if table.get("kind") == "s3" and "bucket" not in table:
+            region = str(table.get("region", ""))
+            bucket = reserved_bucket(name, account.id, region)
+            if bucket in taken:
+                bucket = reserved_bucket(f"{name}-{vault.replace('_', '-')}", account.id, region)
+            taken.add(bucket)
+            values["bucket"] = bucket
+        found[vault] = values
+    return found
 
 
 def reserved_bucket(name: str, account: str, region: str) -> str:
     """A bucket's name in the account-regional namespace, which nobody else can take."""
     bucket = f"{name.lower()}-{account}-{region}-an"
     if len(bucket) > LONGEST_BUCKET:
-        raise UsageError(f"the bucket's name {bucket} would be too long", advice="choose a shorter --name")
+        raise UsageError(
+            f"the bucket's name {bucket} would be too long",
+            advice="choose a shorter --name, or write `bucket` into the config",
+        )
     return bucket
 
 
-def filled(document: Mapping[str, Any], vault: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """The document with values for a vault that lacks them."""
+def filled(document: Mapping[str, Any], values: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The document with values for the vaults that lack them, by their names."""
     changed: dict[str, Any] = copy.deepcopy(dict(document))
     for table in changed["vault"]:
-        if table.get("name") == vault:
-            table.update(values)
+        table.update(values.get(table.get("name"), {}))
     return changed
 
 
 def wanted_of(
     config: Config,
-    vault: VaultSettings,
+    vaults: Sequence[VaultSettings],
     account: Account,
     options: Options,
     *,
-    made_up: Collection[str] = (),
-) -> Wanted:
-    """The set-up of one vault. `ConfigError` or `UsageError` where something is missing for it.
+    made_up: Mapping[str, Collection[str]],
+) -> Sequence[Wanted]:
+    """The set-up of these vaults: for each what it wants, with the roles of all of them.
 
-    `made_up` are the keys that the config's own file does not have.
+    `made_up` are the keys by vault that the config's own file does not have. `ConfigError` or `UsageError`
+    where something is missing.
     """
     if config.identity is None:
         raise ConfigError(
@@ -146,46 +158,81 @@ def wanted_of(
             "--shared needs the unit (OU) that the servers' certificates have in common",
             advice="give it by --subject and --unit; `nightvault ca issue --unit` puts it into a certificate",
         )
-    setup = replace(_setup(config, vault, account), is_shared=options.shared)
-    if options.shared and vault.vault == common_name:
-        setup = replace(setup, vault=OWN_NAME)
-    made = documents(setup)
-    roles = tuple(_roles(vault, account, made, None if options.shared else common_name, unit, options))
-    unnamed = {getattr(vault, key) for key in made_up if key in PURPOSES}
-    roles = tuple(replace(role, is_named=role.arn not in unnamed) for role in roles)
     anywhere = config.roles_anywhere
-    bucket = None
-    if setup.bucket is not None:
-        name = setup.bucket.name
-        owner = account.id if vault.account_id == "-" else vault.account_id
-        bucket = WantedBucket(name, setup.region, made["bucket"], options.versioning, owner)
-    return Wanted(
+    region = anywhere.region if anywhere else str(vaults[0].region)
+    setups = {vault.name: _setup(config, vault, account, region) for vault in vaults}
+    if options.shared:
+        setups = {name: _shared(setup, common_name) for name, setup in setups.items()}
+    made = {name: documents(setup) for name, setup in setups.items()}
+    subject = (None if options.shared else common_name, unit)
+    roles = _roles(vaults, account, made, subject, options)
+    named = {
+        getattr(vault, key) for vault in vaults for key in PURPOSES if key not in made_up.get(vault.name, ())
+    }
+    roles = [replace(role, is_named=role.arn in named) for role in roles]
+    everything = Wanted(
         name=options.name,
-        setup=setup,
-        region=anywhere.region if anywhere else setup.region,
+        setup=setups[vaults[0].name],
+        region=region,
         certificates=options.certificates,
-        roles=roles,
+        roles=tuple(roles),
         seconds=anywhere.session_duration if anywhere else 3600,
         takes_session_names=bool(anywhere and anywhere.role_session_name),
-        vault=vault.vault,
-        bucket=bucket,
         crl=options.crl,
-        others=tuple(other.name for other in config.vaults if other is not vault and _has_roles(other)),
-        other_places=frozenset(
-            place
-            for other in config.vaults
-            if other is not vault
-            for place in (other.bucket, other.vault)
-            if place
-        ),
+        others=_roles_of_others(config, vaults),
     )
+    return [
+        replace(
+            everything,
+            setup=setups[vault.name],
+            vault=vault.vault,
+            bucket=_bucket(vault, vaults, setups[vault.name], made, options),
+            deletes_by=vault.prune_role_arn,
+            other_places=_other_places(config, vault),
+        )
+        for vault in vaults
+    ]
 
 
-def _has_roles(vault: VaultSettings) -> bool:
-    return any(getattr(vault, key) is not None for key in PURPOSES)
+def _shared(setup: AwsSetup, common_name: str) -> AwsSetup:
+    """The same for all servers of a unit, each of which has its own part."""
+    setup = replace(setup, is_shared=True)
+    return replace(setup, vault=OWN_NAME) if setup.vault == common_name else setup
 
 
-def _setup(config: Config, vault: VaultSettings, account: Account) -> AwsSetup:
+def _bucket(
+    vault: VaultSettings,
+    vaults: Sequence[VaultSettings],
+    setup: AwsSetup,
+    made: Mapping[VaultName, Mapping[str, Any]],
+    options: Options,
+) -> WantedBucket | None:
+    """The bucket of a vault; its policy is for all vaults that are in it, each below a prefix."""
+    if setup.bucket is None:
+        return None
+    inside = [one for one in vaults if one.bucket == vault.bucket]
+    statements = [statement for one in inside for statement in made[one.name]["bucket"]["Statement"]]
+    policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
+    owner = setup.account if vault.account_id == "-" else vault.account_id
+    return WantedBucket(setup.bucket.name, setup.region, policy, options.versioning, owner)
+
+
+def _roles_of_others(config: Config, vaults: Sequence[VaultSettings]) -> Mapping[str, Collection[str]]:
+    """The ARNs of the roles that the other vaults of the config name, by vault."""
+    found = {
+        other.name: {arn for key in PURPOSES if (arn := getattr(other, key)) is not None}
+        for other in config.vaults
+        if other not in vaults
+    }
+    return {name: arns for name, arns in found.items() if arns}
+
+
+def _other_places(config: Config, vault: VaultSettings) -> frozenset[str]:
+    others = [other for other in config.vaults if other is not vault]
+    return frozenset(place for other in others for place in (other.bucket, other.vault) if place)
+
+
+def _setup(config: Config, vault: VaultSettings, account: Account, region: str) -> AwsSetup:
     bucket = None
     if vault.kind == "s3":
         endpoint = vault.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or ""
@@ -193,7 +240,6 @@ def _setup(config: Config, vault: VaultSettings, account: Account) -> AwsSetup:
         bucket = BucketSetup(
             str(vault.bucket), vault.prefix, vault.storage_class, vault.catalog_class, is_plain
         )
-    region = config.roles_anywhere.region if config.roles_anywhere else vault.region
     arns: Sequence[str] = sorted({arn for key in PURPOSES if (arn := getattr(vault, key)) is not None})
     return AwsSetup(
         partition=account.partition,
@@ -208,37 +254,39 @@ def _setup(config: Config, vault: VaultSettings, account: Account) -> AwsSetup:
 
 
 def _roles(
-    vault: VaultSettings,
+    vaults: Sequence[VaultSettings],
     account: Account,
-    made: Mapping[str, Any],
-    common_name: str | None,
-    unit: str | None,
+    made: Mapping[VaultName, Mapping[str, Any]],
+    subject: tuple[str | None, str | None],
     options: Options,
 ) -> list[WantedRole]:
-    """A role for each ARN of the config; one ARN for several purposes gets the statements of all."""
-    by_arn: dict[str, list[str]] = {}
+    """A role for each ARN of the config; one for several purposes or vaults gets the statements of all."""
+    uses: dict[str, list[tuple[str, VaultName]]] = {}
     for key, purpose in PURPOSES.items():
-        arn = getattr(vault, key)
-        if arn is not None:
-            by_arn.setdefault(arn, []).append(purpose)
-    if options.prune_subject is not None and ["prune"] not in by_arn.values():
-        raise UsageError(
-            f"--prune-subject needs a prune role of its own; {vault.name} has one role for several purposes",
-            advice="name another role in prune_role_arn, or leave it out",
-        )
+        for vault in vaults:
+            if (arn := getattr(vault, key)) is not None:
+                uses.setdefault(arn, []).append((purpose, vault.name))
+    purposes_of = {arn: list(dict.fromkeys(purpose for purpose, _ in some)) for arn, some in uses.items()}
+    for vault in vaults if options.prune_subject is not None else ():
+        if purposes_of.get(str(vault.prune_role_arn)) != ["prune"]:
+            raise UsageError(
+                f"--prune-subject needs a prune role of its own; {vault.name} has one role for several "
+                "purposes",
+                advice="name another role in prune_role_arn, or leave it out",
+            )
     roles = []
-    for arn, purposes in by_arn.items():
+    for arn, purposes in purposes_of.items():
         if arn.split(":")[4] != account.id:
             raise ConfigError(
                 f"role {arn} is in another account than the credentials, {account.id}",
                 advice="set up with credentials of that account, or correct the ARN",
             )
-        statements = [one for purpose in purposes for one in made[purpose]["Statement"]]
+        statements = [one for purpose, name in uses[arn] for one in made[name][purpose]["Statement"]]
         policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
-        alone = purposes == ["prune"] and options.prune_subject not in {None, common_name}
-        subject, of_unit = (options.prune_subject, None) if alone else (common_name, unit)
+        alone = purposes == ["prune"] and options.prune_subject not in {None, subject[0]}
+        common_name, unit = (options.prune_subject, None) if alone else subject
         name = arn.rsplit("/", 1)[-1]
-        roles.append(WantedRole(" and ".join(purposes), name, arn, policy, subject, of_unit))
+        roles.append(WantedRole(" and ".join(purposes), name, arn, policy, common_name, unit))
     return roles
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
 from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted
@@ -60,7 +60,7 @@ def warns_of_ca(plan: Plan) -> bool:
 def who_deletes(wanted: Wanted) -> str:
     """A sentence on who may delete in the vault by this set-up."""
     first = wanted.roles[0]
-    role = next((role for role in wanted.roles if "prune" in role.purpose), None)
+    role = next((role for role in wanted.roles if role.arn == wanted.deletes_by), None)
     if role is None:
         return (
             "Nobody is let delete: prunes of this server only condemn. `nightvault prune --delete-only` on "
@@ -74,11 +74,22 @@ def who_deletes(wanted: Wanted) -> str:
     return f"Role {role.name} lets certificate {role.common_name} delete, and not this server's own."
 
 
-def money(price: Price | None, currency: str) -> str:
-    """What a set-up costs: nothing; and what storing will cost in its vault."""
-    if price is None:
-        return "costs: the set-up nothing; what storing costs here is not known"
-    return f"costs: the set-up nothing; storing {price.storage.normalize():f} {currency} a GB and month"
+def of_each(sentences: Mapping[str, str]) -> Sequence[str]:
+    """A sentence on each vault, with its name where they differ."""
+    if len(set(sentences.values())) == 1:
+        return [next(iter(sentences.values()))]
+    return [f"Vault {vault}: {sentence}" for vault, sentence in sentences.items()]
+
+
+def money(prices: Mapping[str, Price | None], currency: str) -> Iterator[str]:
+    """What a set-up costs: nothing; and what storing will cost in its vaults."""
+    for vault, price in prices.items():
+        where = f" in vault {vault}" if len(prices) > 1 else ""
+        if price is None:
+            yield f"costs: the set-up nothing; what storing costs {where.strip() or 'here'} is not known"
+        else:
+            cost = f"{price.storage.normalize():f} {currency} a GB and month"
+            yield f"costs: the set-up nothing; storing{where} {cost}"
 
 
 def plan_document(plan: Plan, wanted: Wanted, account: Account) -> Mapping[str, object]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PURPOSE_OF_SETUP = "permissions of the person who sets this up, for administrators alone"
 PARTS = ("trust-anchor", "trust", "backup", "restore", "prune", "keeper", "bucket", "profile")
+UNKNOWN_BUCKET = "BUCKET-NAME"
 UNKNOWN_NAME = "SERVER-NAME"  # a trust policy with it lets nobody in until it is replaced
 ROLE_NAME = "nightvault"  # chosen where the config names no role
 
@@ -111,7 +112,7 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
     region = str(vault.region)
     bucket = None
     if vault.kind == "s3":
-        bucket = BucketSetup(str(vault.bucket), vault.prefix, vault.storage_class, vault.catalog_class)
+        bucket = BucketSetup(vault.bucket or UNKNOWN_BUCKET, vault.prefix, vault.storage_class, vault.catalog_class)
     own_vault = told.shared and vault.vault == common_name
     return AwsSetup(
         partition=partition,
@@ -161,7 +162,7 @@ def _certificate_tags(cli: Cli, config: Config) -> tuple[str, str | None]:
 
 def _missing(shown: Mapping[str, Document]) -> list[str]:
     text = json.dumps(shown)
-    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", UNKNOWN_NAME) if word in text]
+    return [word for word in ("ACCOUNT-ID", "TRUST-ANCHOR-ID", UNKNOWN_NAME, UNKNOWN_BUCKET) if word in text]
 
 
 def _purposes(vault: VaultSettings) -> Mapping[str, str]:
@@ -173,7 +174,7 @@ def _purposes(vault: VaultSettings) -> Mapping[str, str]:
         "restore": f"permissions of {vault.restore_role_arn or backup}",
         "prune": f"permissions of {vault.prune_role_arn or backup}, if it is to delete at all",
         "keeper": "permissions of whoever deletes elsewhere (prune --delete-only), by another trust policy",
-        "bucket": f"policy of bucket {vault.bucket}",
+        "bucket": f"policy of bucket {vault.bucket or UNKNOWN_BUCKET}",
         "profile": "input of CreateProfile",
     }
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.support.choosing_vault import vault_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ConfigError, ExitCode, IdentityError, UsageError, VaultError
 
 if TYPE_CHECKING:
-    from backup.app.aws_setup.model import Found
     from backup.cli.support.aws_setup import SetUp
 
 _OPTIONS = (
-    vault_option,
+    click.option(
+        "--vault", "vault_name", metavar="NAME", help="This vault alone; all in AWS of the config by default."
+    ),
     click.option(
         "--name",
         default="nightvault",
@@ -73,7 +73,7 @@ def setup() -> None:
 def setup_aws(
     cli: Cli, /, *, plan: bool, apply: bool, destroy: bool, status: bool, yes: bool, **told: object
 ) -> None:
-    """Make the trust anchor, roles, profile, and vault or bucket that this config needs in AWS.
+    """Make the trust anchor, roles, profile, and the vaults and buckets that this config needs in AWS.
 
     With your own credentials, as the AWS CLI finds them; they are not stored. What was made is found again by
     a tag, so that a set-up that was cut short is given again, and nothing is made twice.
@@ -113,15 +113,15 @@ def _apply(cli: Cli, made: SetUp, *, yes: bool) -> None:
         made.say(plan)
         if not yes and not cli.confirm("Do this?"):
             raise UsageError("nothing was changed")
-    found = made.carry_out(plan)
-    _write_config(cli, made, found)
+    made.carry_out(plan)
+    _write_config(cli, made)
     _try(cli, made)
-    made.report(found)
+    made.report()
 
 
-def _write_config(cli: Cli, made: SetUp, found: Found) -> None:
+def _write_config(cli: Cli, made: SetUp) -> None:
     try:
-        copy = made.write_config(found)
+        copy = made.write_config()
     except ConfigError as error:
         advice = "AWS is set up: give the command again, and the config gets them"
         raise ConfigError(str(error), advice=advice) from error
@@ -145,8 +145,8 @@ def _destroy(cli: Cli, made: SetUp, *, yes: bool) -> None:
         made.say(plan)
         if not yes and not cli.confirm("Remove this? Backups by it end at once."):
             raise UsageError("nothing was changed")
-    found = made.carry_out(plan)
-    made.report(found)
+    made.carry_out(plan)
+    made.report()
 
 
 @setup.command("export")

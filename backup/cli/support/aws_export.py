@@ -24,16 +24,16 @@ def write_exports(
     script: str | None,
 ) -> None:
     """Write what was asked for. `UsageError` where it cannot be written."""
-    wanted = read_set_up(cli, "export", told).wanted
+    parts = [part.wanted for part in read_set_up(cli, "export", told).parts]
     written: dict[str, str] = {}
     if terraform is not None:
-        written |= {os.path.join(terraform, name): text for name, text in module_of(wanted).items()}
+        written |= {os.path.join(terraform, name): text for name, text in module_of(*parts).items()}
     if cloudformation is not None:
-        written[cloudformation] = json.dumps(template_of(wanted), indent=2) + "\n"
-        if wanted.bucket is None:
+        written[cloudformation] = json.dumps(template_of(*parts), indent=2) + "\n"
+        if any(part.bucket is None for part in parts):
             cli.say("CloudFormation makes no Glacier vaults: `nightvault init` makes it")
     if script is not None:
-        written[script] = script_of(wanted)
+        written[script] = script_of(*parts)
     for path, text in written.items():
         _write(path, text, mode=0o755 if path == script else 0o644)
     cli.report({"files": sorted(written)}, "\n".join(sorted(written)))

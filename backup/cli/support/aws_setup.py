@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -16,19 +17,19 @@ from backup.app.aws_setup.carry_out import Planner, carry_out
 from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_values
 from backup.app.aws_setup.given import authorities_in, bundle, checked_crl
 from backup.app.aws_setup.look import look
-from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted
+from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted, together
 from backup.app.aws_setup.note import note_of
 from backup.app.aws_setup.old_places import with_old_places
 from backup.app.aws_setup.sessions import try_sessions
 from backup.app.aws_setup.wanted import (
+    PURPOSES,
     Account,
     Options,
     account_of,
     check_own_certificate,
     filled,
     missing_values,
-    require_alone,
-    vault_table,
+    vault_tables,
     wanted_of,
 )
 from backup.app.prices import currency_of, price_of
@@ -42,25 +43,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
+class Part:
+    """One vault of a set-up: what is wanted with it, how AWS is asked there, and what was found."""
+
+    vault: str
+    wanted: Wanted
+    calls: AwsCalls
+    found: Found = field(default_factory=Found)
+
+
+@dataclass(slots=True)
 class SetUp:
-    """A set-up that was looked at: what is wanted, what is there, and how to get from one to the other."""
+    """A set-up that was looked at: what is wanted, what is there, and how to get from one to the other.
+
+    Trust anchor, profile and roles are those of all its parts; each has a vault or bucket of its own.
+    """
 
     cli: Cli
     path: str
     config: Config
-    vault: str
-    values: Mapping[str, str]
+    values: Mapping[str, Mapping[str, str]]
     account: Account
-    wanted: Wanted
-    calls: AwsCalls
+    parts: Sequence[Part]
     planner: Planner
-    found: Found
     text: str
     is_thorough: bool = False
 
+    @property
+    def wanted(self) -> Wanted:
+        """What all parts want: trust anchor, profile and roles."""
+        return self.parts[0].wanted
+
     def plan(self) -> Plan:
         """The steps from here."""
-        return self.planner(self.wanted, self.found)
+        return together([self.planner(part.wanted, part.found) for part in self.parts])
 
     def show(self, plan: Plan) -> None:
         """The plan as the command's result."""
@@ -77,43 +93,63 @@ class SetUp:
         return [head, f"as {self.account.caller}", *words.lines_of(plan), words.summary(plan)]
 
     def _notes(self, plan: Plan) -> list[str]:
-        price = price_of(self.config, self.config.vault(self.vault))
-        notes = [words.money(price, currency_of(self.config))] if self.planner is diff.to_make else []
+        notes: list[str] = []
         if self.planner is diff.to_make:
-            notes += wrap(words.who_deletes(self.wanted), words.WIDTH)
+            prices = {part.vault: price_of(self.config, self.config.vault(part.vault)) for part in self.parts}
+            notes += words.money(prices, currency_of(self.config))
+            notes += self._who_deletes()
         if words.warns_of_ca(plan):
             notes += wrap(words.OUTSIDE_CA, words.WIDTH)
         return notes
 
-    def carry_out(self, plan: Plan) -> Found:
+    def _who_deletes(self) -> list[str]:
+        sentences = {part.vault: words.who_deletes(part.wanted) for part in self.parts}
+        return [line for sentence in words.of_each(sentences) for line in wrap(sentence, words.WIDTH)]
+
+    def carry_out(self, plan: Plan) -> None:
         """Do it, each step told when it is done."""
 
         def tell(step: Step) -> None:
             self.cli.say(f"done: {step.verb} {step.kind} {step.name}")
 
-        found = self.found
-        if plan.steps:
-            found = carry_out(
-                *(self.calls, self.wanted, self.found, self.planner),
-                clock=self.cli.clock,
-                look_again=self.look,
-                begin=self._note,
-                tell=tell,
-            )
-        if found.place is None or found.place.is_ours:
-            self._remove_note()
-        return found
+        before: Found | None = None
+        for part in self.parts:
+            if before is not None:
+                part.found = _with_what_is_shared(part.found, before)
+            if plan.steps:
+                part.found = carry_out(
+                    *(part.calls, part.wanted, part.found, self.planner),
+                    clock=self.cli.clock,
+                    look_again=partial(self._look, part),
+                    begin=partial(self._note, part.wanted),
+                    tell=tell,
+                )
+            if part.found.place is None or part.found.place.is_ours:
+                self._remove_note(part.wanted)
+            before = part.found
 
-    def look(self) -> Found:
-        """What is there; what the config does not name any more is looked for unless something is made."""
+    def look(self) -> None:
+        """Look what is there, for each part."""
+        for part in self.parts:
+            part.found = self._look(part)
+
+    def _look(self, part: Part) -> Found:
+        """What is there; what the config does not name any more is looked for unless something is made.
+
+        That is looked for once in each region.
+        """
         anywhere = self.config.roles_anywhere
         known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
-        found = look(self.calls, self.wanted, known=frozenset(known))
-        return with_old_places(self.calls, self.wanted, found) if self.is_thorough else found
+        found = look(part.calls, part.wanted, known=frozenset(known))
+        region = part.wanted.setup.region
+        is_first = part is next(one for one in self.parts if one.wanted.setup.region == region)
+        if self.is_thorough and is_first:
+            return with_old_places(part.calls, part.wanted, found)
+        return found
 
-    def _note(self, step: Step) -> None:
+    def _note(self, wanted: Wanted, step: Step) -> None:
         """Note a vault before it is made."""
-        note = note_of(self.path, self.wanted)
+        note = note_of(self.path, wanted)
         if note is None or (step.verb, step.kind) != (Verb.MAKE, Kind.VAULT):
             return
         try:
@@ -124,8 +160,8 @@ class SetUp:
                 f"{step.name} has its tag, --destroy will not know it"
             )
 
-    def _remove_note(self) -> None:
-        note = note_of(self.path, self.wanted)
+    def _remove_note(self, wanted: Wanted) -> None:
+        note = note_of(self.path, wanted)
         if note is None:
             return
         try:
@@ -133,38 +169,40 @@ class SetUp:
         except OSError as error:
             self.cli.warn(f"cannot remove {note.path}, which is of no use any more: {error.strerror}")
 
-    def report(self, found: Found) -> None:
+    def report(self) -> None:
         """What is there now."""
-        plan = self.planner(self.wanted, found)
+        plan = self.plan()
         document = words.plan_document(plan, self.wanted, self.account)
         self.cli.report(
-            {**document, **words.arns(found)},
+            {**document, **words.arns(self.parts[0].found)},
             "\n".join([*words.lines_of(plan), *self._result(plan)]),
         )
 
     def _result(self, plan: Plan) -> list[str]:
         if self.planner is diff.to_destroy:
             return [words.ended(plan, destroyed=True)]
-        return [words.ended(plan, destroyed=False), *wrap(words.who_deletes(self.wanted), words.WIDTH)]
+        return [words.ended(plan, destroyed=False), *self._who_deletes()]
 
     def check_config(self) -> None:
         """Raise `ConfigError` if the config could not take the ARNs: before anything is made."""
         unknown = {"trust_anchor_arn": "", "profile_arn": ""}
-        old, new = self._changed({**unknown, **words.arns(self.found)})
+        old, new = self._changed({**unknown, **words.arns(self.parts[0].found)})
         if new != old:
             check_writable(self.path)
 
-    def write_config(self, found: Found) -> str | None:
+    def write_config(self) -> str | None:
         """Put what is known now into the config; the path of the old one's copy, None if nothing changed."""
-        old, new = self._changed(words.arns(found))
+        old, new = self._changed(words.arns(self.parts[0].found))
         if old != self.text:
             raise ConfigError(f"the config {self.path} was changed meanwhile: the ARNs were not put into it")
         return replace_config(self.path, old, new, self.cli.clock.now())
 
     def _changed(self, arns: Mapping[str, str]) -> tuple[str, str]:
         """The config's text as it is, and with these ARNs."""
-        old = read_config(self.path)
-        return old, with_values(old, self.vault, self.values, {"region": self.wanted.region, **arns})
+        old = changed = read_config(self.path)
+        for vault, values in self.values.items():
+            changed = with_values(changed, vault, values, {"region": self.wanted.region, **arns})
+        return old, changed
 
     def try_sessions(self) -> None:
         """Get credentials for each role that is this certificate's, by the config as it is now."""
@@ -173,15 +211,28 @@ class SetUp:
         arns = {ours.arn} | {
             role.arn for role in others if (role.common_name, role.unit) == (ours.common_name, ours.unit)
         }
-        vault = config.vault(self.vault)
-        try_sessions(config, vault, self.cli.clock, arns=arns, waits=self.cli.say)
+        for part in self.parts:
+            vault = config.vault(part.vault)
+            try_sessions(config, vault, self.cli.clock, arns=arns, waits=self.cli.say)
+            arns -= {getattr(vault, key) for key in PURPOSES}
+
+
+def _with_what_is_shared(found: Found, before: Found) -> Found:
+    """The findings of a part, once the one before it was done: a list may show a change late."""
+    return replace(
+        found,
+        anchors=before.anchors,
+        profiles=before.profiles,
+        crls=before.crls,
+        roles=before.roles,
+    )
 
 
 def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     """Read the config, ask AWS who we are, and look what is there."""
     read = read_set_up(cli, mode, told)
     read.is_thorough = mode != "apply"
-    read.found = read.look()
+    read.look()
     return read
 
 
@@ -189,13 +240,33 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
     """Read the config and ask AWS who we are; nothing is looked at."""
     path = os.path.abspath(find_config(cli.config_path, os.environ))
     text, document = read_config(path), read_document(path)
-    table = vault_table(document, _text(told, "vault_name"))
-    name, vault_name = str(told["name"]), str(table.get("name"))
-    require_alone(document, vault_name)
+    tables = vault_tables(document, _text(told, "vault_name"))
     anywhere = document.get("roles_anywhere")
     anywhere = anywhere if isinstance(anywhere, dict) else {}
-    region = str(anywhere.get("region") or table.get("region") or "")
-    calls = AwsCalls(
+    region = str(anywhere.get("region") or tables[0].get("region") or "")
+    calls = [_calls_of(cli, table, anywhere, region) for table in tables]
+    account = account_of(calls[0].read("sts", "get_caller_identity"))
+    lets_delete = _text(told, "prune_subject") is not None
+    name = str(told["name"])
+    values = missing_values(document, tables, account, name, lets_delete=lets_delete)
+    config = config_of(filled(document, values), path)
+    authorities = () if mode == "destroy" else _authorities(told["authorities"])
+    crl = None if mode == "destroy" else _text(told, "crl")
+    options = _options(told, authorities, None if crl is None else checked_crl(crl, _file(crl), authorities))
+    if authorities and options.subject is None:
+        check_own_certificate(config, authorities)
+    wanted = wanted_of(config, [config.vault(vault) for vault in values], account, options, made_up=values)
+    parts = [
+        Part(vault, _noted(path, one), its_calls)
+        for vault, one, its_calls in zip(values, wanted, calls, strict=True)
+    ]
+    planner = diff.to_destroy if mode == "destroy" else diff.to_make
+    return SetUp(cli, path, config, values, account, parts, planner, text)
+
+
+def _calls_of(cli: Cli, table: Mapping[str, Any], anywhere: Mapping[str, Any], region: str) -> AwsCalls:
+    """How AWS is asked for one vault, and for the rest."""
+    return AwsCalls(
         region,
         {
             "rolesanywhere": _text(anywhere, "endpoint"),
@@ -205,29 +276,26 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
         vault_region=str(table.get("region") or region),
         path_style=bool(table.get("path_style")),
     )
-    account = account_of(calls.read("sts", "get_caller_identity"))
-    lets_delete = _text(told, "prune_subject") is not None
-    values = missing_values(table, account, name, lets_delete=lets_delete)
-    config = config_of(filled(document, vault_name, values), path)
-    authorities = () if mode == "destroy" else _authorities(told["authorities"])
-    crl = None if mode == "destroy" else _text(told, "crl")
-    options = Options(
-        name=name,
+
+
+def _options(told: Mapping[str, object], authorities: Sequence[x509.Certificate], crl: str | None) -> Options:
+    """What the command line says."""
+    return Options(
+        name=str(told["name"]),
         certificates=bundle(authorities),
-        crl=None if crl is None else checked_crl(crl, _file(crl), authorities),
+        crl=crl,
         subject=_text(told, "subject"),
         unit=_text(told, "unit"),
         prune_subject=_text(told, "prune_subject"),
         versioning=bool(told["versioning"]),
         shared=bool(told["shared"]),
     )
-    if authorities and options.subject is None:
-        check_own_certificate(config, authorities)
-    wanted = wanted_of(config, config.vault(vault_name), account, options, made_up=values)
+
+
+def _noted(path: str, wanted: Wanted) -> Wanted:
+    """The same, with whether a note says that its vault was about to be made."""
     note = note_of(path, wanted)
-    wanted = replace(wanted, is_noted=note is not None and note.is_there())
-    planner = diff.to_destroy if mode == "destroy" else diff.to_make
-    return SetUp(cli, path, config, vault_name, values, account, wanted, calls, planner, Found(), text)
+    return replace(wanted, is_noted=note is not None and note.is_there())
 
 
 def _text(told: Mapping[str, object], key: str) -> str | None:
