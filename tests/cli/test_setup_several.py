@@ -79,10 +79,28 @@ def test_from_nothing_to_backups_in_all_and_back(
         assert_same_tree(server.restore(out, snapshot=snapshot["id"]), server.source)
 
 
-def test_nothing_is_left_of_it(emulator: RunningEmulator, server: Server) -> None:
+def test_each_step_is_done_once_and_nothing_is_left(emulator: RunningEmulator, server: Server) -> None:
+    steps = server.json(*set_up(server, "plan"))["steps"]
+    assert done(server, "apply") == [f"{step['verb']} {step['kind']} {step['name']}" for step in steps]
+    assert "what carried the tag is gone" in server.done(*set_up(server, "destroy", "--yes")).stdout
+    assert state_of(emulator) == EMPTY
+
+
+def done(server: Server, mode: str) -> list[str]:
+    """The steps that a command says it has done."""
+    told = server.done(*set_up(server, mode, "--yes")).stderr
+    return [line.removeprefix("done: ") for line in told.splitlines() if line.startswith("done: ")]
+
+
+def test_what_is_removed_is_removed_once(emulator: RunningEmulator, server: Server) -> None:
     server.done(*set_up(server, "apply", "--yes"))
-    told = server.done(*set_up(server, "destroy", "--yes")).stdout
-    assert "what carried the tag is gone" in told
+    s3 = admin_client(emulator, "s3")
+    tag = {"Key": "nightvault:setup", "Value": "nightvault"}
+    where = {"LocationConstraint": REGION, "Tags": [tag]}
+    s3.create_bucket(Bucket="one-of-before", CreateBucketConfiguration=where)
+    removed = [one for one in done(server, "destroy") if one.startswith("delete")]
+    assert "delete bucket one-of-before" in removed
+    assert len(removed) == len(set(removed))
     assert state_of(emulator) == EMPTY
 
 

@@ -112,7 +112,8 @@ def _setup(cli: Cli, config: Config, vault: VaultSettings, told: GivenValues) ->
     region = str(vault.region)
     bucket = None
     if vault.kind == "s3":
-        bucket = BucketSetup(vault.bucket or UNKNOWN_BUCKET, vault.prefix, vault.storage_class, vault.catalog_class)
+        name = vault.bucket or UNKNOWN_BUCKET
+        bucket = BucketSetup(name, vault.prefix, vault.storage_class, vault.catalog_class)
     own_vault = told.shared and vault.vault == common_name
     return AwsSetup(
         partition=partition,
