@@ -13,7 +13,7 @@ from backup.app.aws_setup.calls import AwsCalls
 from backup.config import load_config
 from tests.support.aws_admin import admin_client
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator
-from tests.support.servers import Server
+from tests.support.servers import HurryingClock, Server
 from tests.support.setting_up import EMPTY, become, emulated_account, new_server, set_up, state_of
 from tests.support.trees import assert_same_tree
 
@@ -98,9 +98,12 @@ def test_what_is_removed_is_removed_once(emulator: RunningEmulator, server: Serv
     tag = {"Key": "nightvault:setup", "Value": "nightvault"}
     where = {"LocationConstraint": REGION, "Tags": [tag]}
     s3.create_bucket(Bucket="one-of-before", CreateBucketConfiguration=where)
+    assert isinstance(server.clock, HurryingClock)
+    sleeps = server.clock.sleeps
     removed = [one for one in done(server, "destroy") if one.startswith("delete")]
     assert "delete bucket one-of-before" in removed
     assert len(removed) == len(set(removed))
+    assert server.clock.sleeps == sleeps, "nothing was tried that could not be"
     assert state_of(emulator) == EMPTY
 
 
