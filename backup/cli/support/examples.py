@@ -48,6 +48,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "install": ("nightvault install --systemd --print", "nightvault install --systemd"),
     "uninstall": ("nightvault uninstall --systemd", "nightvault uninstall --systemd --user"),
     "config check": ("nightvault config check", "nightvault --config new.toml config check"),
+    "config example": (
+        "nightvault config example | less",
+        "nightvault config example > /etc/nightvault/config.toml",
+    ),
     "config show": ("nightvault config show", "nightvault config show --set  # only what the file sets"),
     "ls": ("nightvault ls latest:/etc", "nightvault ls -l latest~1:/srv/www"),
     "find": ("nightvault find '*.key'", "nightvault find /etc/fstab --snapshot latest"),
