@@ -49,7 +49,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "uninstall": ("nightvault uninstall --systemd", "nightvault uninstall --systemd --user"),
     "config check": ("nightvault config check", "nightvault --config new.toml config check"),
     "config example": (
-        "nightvault config example | less",
+        "nightvault config example",
         "nightvault config example > /etc/nightvault/config.toml",
     ),
     "config show": ("nightvault config show", "nightvault config show --set  # only what the file sets"),
