@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -144,8 +145,12 @@ def _moments(rule: Calendar, day: date, zone: ZoneInfo) -> Iterator[datetime]:
             yield first + wall if is_plain else instant(midnight + wall, zone)
 
 
+@lru_cache(maxsize=256)
 def widest_gap(schedule: Schedule, since: datetime) -> timedelta:
-    """The longest time between two of: a run that began at `since`, and the next eight times after it."""
+    """The longest time between two of: a run that began at `since`, and the next eight times after it.
+
+    Each look at a status asks for the same ones until there is another good run.
+    """
     times = [since.astimezone(UTC), *_next_times(schedule, since)]
     return max(later - earlier for earlier, later in pairwise(times))
 

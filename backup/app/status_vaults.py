@@ -64,11 +64,12 @@ class Places:
 
     def __init__(self) -> None:
         self._seen: dict[str, Place] = {}
+        self._mounts = kinds_of_mounts()
 
     def at(self, path: str) -> Place:
         """What is there."""
         if path not in self._seen:
-            self._seen[path] = look_at(path)
+            self._seen[path] = look_at(path, mounts=self._mounts)
         return self._seen[path]
 
 
