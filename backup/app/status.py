@@ -306,7 +306,8 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
     ended = (one for one in facts if one.kind is RunKind.BACKUP and one.job == job.name)
     task = backup_task(job, socket.gethostname())
     row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=looks.known_since)
-    since = min(backups.first if backups else row.known_since, now)  # when it was expected to be done at all
+    first = backups.first if backups else now
+    since = min(first if first < now else row.known_since, now)  # when it was expected to be done at all
     pause, jitter = rows.pauses.get(job.name), task.timing.jitter
     latest = [one.latest for one in (snapshots, backups) if one is not None]
     last_run = None if last is None else LastRun(last)

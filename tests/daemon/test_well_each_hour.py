@@ -362,6 +362,12 @@ def live(kind: TaskKind, words: str, zone: str, drawn: Sequence[Drawn]) -> Life:
 @example(TaskKind.DRILL, "30 4 * * *", "UTC", [("sleep", 0.2, 0.2, 0), ("ahead", 0.7, 0.01, 0)])
 @example(TaskKind.BACKUP, "every 7h", "UTC", [("ahead", 0.3, 0.02, 0), ("off", 0.5, 0.01, 7)])
 @example(TaskKind.BACKUP, "30 4 * * *", "Australia/Lord_Howe", [("off", 0.0, 0.02, 12)])  # before the first
+@example(
+    TaskKind.BACKUP,
+    "30 4 * * *",
+    "Europe/Berlin",
+    [("ahead", 0.0, 0.1539089737390653, 0), ("ahead", 0.17486558401692734, 0.04437407834189511, 0)],
+)  # also when the first one ran
 @example(TaskKind.PRUNE, "weekly", "Europe/Berlin", [("off", 0.1, 0.2, 7), ("slow", 0.5, 0.2, 0)])
 @example(TaskKind.FORGET, "monthly", "UTC", [("pause", 0.1, 0.5, 0)])
 def test_nothing_starves_or_runs_twice_and_status_is_right_at_each_hour(
