@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ from backup.app.state import State
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.cores import usable_cores
+from backup.errors import TargetError
 from backup.inventory import runs
 from backup.inventory.database import Inventory
 from backup.memory import fetched_piece, file_makers, frame_openers
@@ -21,6 +23,7 @@ from backup.model import MIB, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.context import RestoreContext
 from backup.transfer.retry import Reach
+from backup.wording import shown_path
 
 TO_FETCH = timedelta(hours=12)
 """The time in which a round of retrievals is fetched: half of the day that outputs last at least."""
@@ -62,6 +65,40 @@ def restore_context(
         round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
         reach=reach or Reach(),
     )
+
+
+def refuse_own(config: Config, *places: bytes) -> None:
+    """`TargetError` if a place is nightvault's own, or lies in what is: the state, or a vault's directory.
+
+    What a restore replaces or removes there would be backups, keys, or the inventory. Places are compared by
+    device and inode, so another way to the same directory counts, too; they need not be there yet.
+    """
+    own: dict[tuple[int, int], str] = {}
+    vaults = [(vault.path, f"vault {vault.name}") for vault in config.vaults if vault.path]
+    for directory, what in [(config.state_dir, "the state directory"), *vaults]:
+        with suppress(OSError):
+            own.setdefault(_place(directory), f"{what}, {directory}")
+    for place in places:
+        path = os.path.realpath(place)
+        for step in (path, *_above(path)):
+            with suppress(OSError, KeyError):
+                told = f"{'is' if step == path else 'lies in'} {own[_place(step)]}"
+                raise TargetError(
+                    f"{shown_path(place)} {told}: nothing is restored into what nightvault itself uses",
+                    advice="choose another --target",
+                )
+
+
+def _place(path: str | bytes) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, up to the root."""
+    while (up := os.path.dirname(path)) != path:
+        yield up
+        path = up
 
 
 class LinkOrigin(StrEnum):

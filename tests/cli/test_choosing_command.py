@@ -251,7 +251,7 @@ def test_delete_in_place_spares_the_state_and_the_vault(server: Server) -> None:
         file.write(
             f'exclude = ["/{server.state.relative_to("/")}", "/{server.folder.relative_to("/")}/vault"]\n'
         )
-    server.config.write_text(server.config.read_text().replace(str(server.source), str(server.folder)))
+    save_all_of(server)
     server.backup()
     (server.folder / "stray").write_text("x")
     server.done("restore", "latest", "--in-place", "--delete", "--yes", "--key", server.key_file)
@@ -347,6 +347,44 @@ def test_another_vault_below_the_target_is_not_removed(server: Server, tmp_path:
     assert all((vault / "archives" / "aa" / "an archive").exists() for vault in vaults)
 
 
+@pytest.mark.parametrize("delete", [False, True])
+@pytest.mark.parametrize(
+    "place", ["vault", "vault/archives", "vault/new/deep", "state", "state/keys", "link/x"]
+)
+def test_nothing_is_restored_into_what_is_its_own(server: Server, place: str, delete: bool) -> None:
+    """With --delete such a restore once removed all archives of the vault, and said that all went well."""
+    (server.folder / "link").symlink_to(server.folder / "vault" / "archives")
+    into, held = server.folder / place, files_below(server.folder)
+    assert server.state == server.folder / "state"
+    words = ("restore", f"latest:{server.source}", "--target", into, "--key", server.key_file)
+    told = server.fails(1, *words, *(["--delete", "--yes"] if delete else []))
+    what = "the state directory" if place.startswith("state") else "vault cold"
+    how = "is" if place in {"vault", "state"} else "lies in"
+    assert f"{into} {how} {what}, " in told.replace("\n", " ")
+    assert server.fails(1, *words, "--dry-run")
+    assert server.fails(
+        1, "dump", f"latest:{server.source}/a.txt", "-o", into / "f", "--key", server.key_file
+    )
+    assert files_below(server.folder) == held
+
+
+def save_all_of(server: Server) -> None:
+    """Let the job save the server's whole folder, its own state and vault, too."""
+    text = server.config.read_text().replace(
+        f'"{server.source}"]', f'"{server.folder}"]\nexclude_own = false'
+    )
+    server.config.write_text(text)
+
+
+def test_nothing_is_restored_in_place_into_what_is_its_own(server: Server) -> None:
+    save_all_of(server)
+    server.backup()
+    held = files_below(server.folder / "vault")
+    words = ("restore", f"latest:{server.folder}/vault/archives", "--in-place", "--delete", "--yes")
+    assert "is vault cold" in server.fails(1, *words, "--key", server.key_file)
+    assert files_below(server.folder / "vault") == held
+
+
 def test_hard_links_that_became_copies_are_told(server: Server, tmp_path: Path) -> None:
     os.link(server.source / "a.txt", server.source / "deep" / "linked")
     server.backup()
@@ -362,7 +400,7 @@ def test_hard_links_that_became_copies_are_told(server: Server, tmp_path: Path) 
 
 def test_a_restore_in_place_leaves_its_own_state_and_vault_alone(server: Server) -> None:
     """After a disaster a whole machine is restored over the state that was rebuilt for it."""
-    server.config.write_text(server.config.read_text().replace(str(server.source), str(server.folder)))
+    save_all_of(server)
     server.backup()
     kept = (server.state / "inventory.sqlite").stat().st_ino
     (server.state).chmod(0o711)

@@ -87,6 +87,7 @@ def dump(
     damaged files.
     """
     from backup.app.opened import opened
+    from backup.app.restore_contexts import refuse_own
     from backup.inventory.snapshots import find_snapshot
     from backup.restorer.dump.dump import dump as stream
 
@@ -100,6 +101,8 @@ def dump(
     _check_stream(cli, output, as_tar=as_tar)
     _check_output(output, force=force)
     config = cli.config()
+    if output is not None:
+        refuse_own(config, os.fsencode(os.path.abspath(output)))
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             some = chosen_paths(path, paths)

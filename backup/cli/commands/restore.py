@@ -98,7 +98,7 @@ def restore(
     be restored: they are named.
     """
     from backup.app.opened import opened
-    from backup.app.restore_contexts import restore_context
+    from backup.app.restore_contexts import refuse_own, restore_context
     from backup.cli.support.quoting import quotes_of, show_plan
     from backup.inventory.runs import vault_of_job
     from backup.inventory.snapshots import find_snapshot
@@ -110,6 +110,7 @@ def restore(
     path, some = _chosen(path, paths, in_place=in_place)
     where = _target_directory(target, in_place=in_place)
     config = cli.config()
+    refuse_own(config, *([os.path.dirname(named.path) for named in some] if in_place else [where]))
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             holds = paths_that_choose_job(path, [one.glob for one in some])
