@@ -111,11 +111,20 @@ def test_a_word_is_a_command_of_its_own(words: list[str], said: str, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("list", "snapshots or ls"), ("extract", "restore"), ("snapshot", "snapshots")]
+    ("words", "meant"),
+    [
+        ("list", "snapshots or ls"),
+        ("extract", "restore"),
+        ("snapshot", "snapshots"),
+        ("verify", "check, or check --read-data"),
+        ("help", "`nightvault --help`"),
+        ("help backup", "`nightvault backup --help`"),
+    ],
 )
-def test_what_other_programs_call_otherwise_is_named(name: str, meant: str) -> None:
+def test_what_other_programs_call_otherwise_is_named(words: str, meant: str) -> None:
     """`list` is no `listing`, which asks a vault for hours."""
-    result = CliRunner().invoke(main, [name])
+    name = words.split(maxsplit=1)[0]
+    result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 2
     assert f"there is no command {name!r}; did you mean {meant}?" in result.stderr
 
@@ -133,12 +142,28 @@ def test_what_other_programs_call_otherwise_is_named(name: str, meant: str) -> N
         ("key add", "`nightvault key generate` makes a key"),
         ("backup --exclude x", "`exclude` of its [[job]]"),
         ("snapshots --host web1", "--job NAME"),
+        ("-V", "`nightvault --version`"),
+        ("backup -n", "--dry-run"),
+        ("ca init", "`nightvault ca create`"),
+        ("prune disk", "`nightvault prune --vault disk`"),
+        ("check disk", "`nightvault check --vault disk`"),
+        ("stats disk", "`nightvault stats --vault disk`"),
+        ("compact disk", "`nightvault compact --vault disk`"),
+        ("backup --job data", "`nightvault backup JOB`"),
+        ("snapshots --since 1d", "--at TIME"),
+        ("runs --since 1d", "--limit N"),
+        ("snapshots --jsn", "Did you mean --json?"),
     ],
 )
 def test_words_of_other_programs_get_the_sentence_that_helps(words: str, meant: str) -> None:
     result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 2
     assert meant in result.stderr
+
+
+@pytest.mark.parametrize("words", ["runs --since 1d", "backup --job data", "stats --foo"])
+def test_an_option_is_proposed_only_where_one_is_near(words: str) -> None:
+    assert "mean" not in CliRunner().invoke(main, words.split()).stderr
 
 
 @pytest.mark.parametrize("words", ["ls latest:/ /etc", "ls a b c", "forget --nope", "diff latest /etc /x /y"])

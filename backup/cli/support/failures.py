@@ -73,9 +73,10 @@ def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | Non
         from backup.cli.support.foreign_words import what_to_do
 
         path = error.ctx.command_path if error.ctx else _command_in(words)
-        meant = what_to_do(words)
+        message = _message_of(error)
+        meant = what_to_do(words, message)
         advice = f"{meant}; see `{path} --help`" if meant else f"see `{path} --help`"
-        return Failure("usage", error.format_message(), advice, int(ExitCode.USAGE))
+        return Failure("usage", message, advice, int(ExitCode.USAGE))
     if isinstance(error, click.ClickException):
         return Failure("failed", error.format_message(), "", error.exit_code)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -90,6 +91,17 @@ def failure_of(error: BaseException, words: Sequence[str] = ()) -> Failure | Non
         sentence = "the system lets this user start no more threads"
         return Failure("machine", sentence, _MACHINE_ADVICE[errno.EAGAIN], int(ExitCode.FAILED))
     return None
+
+
+def _message_of(error: click.UsageError) -> str:
+    """Click's sentence; of the options it proposes, none that is alike by its dashes alone."""
+    if isinstance(error, click.NoSuchOption):
+        import difflib
+
+        names = [name.lstrip("-") for name in error.possibilities or ()]
+        near = difflib.get_close_matches(error.option_name.lstrip("-"), names, cutoff=0.7)
+        return error.message + (f" Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else "")
+    return error.format_message()
 
 
 def worst_of(codes: Iterable[ExitCode]) -> ExitCode:

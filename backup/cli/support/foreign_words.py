@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 COMMANDS_ELSEWHERE = {
@@ -13,35 +14,63 @@ COMMANDS_ELSEWHERE = {
     "delete": "forget",
     "info": "stats",
     "repair": "check, or rebuild",
+    "verify": "check, or check --read-data",
     "copy": "inventory backup, or another [[vault]]",
     "self-update": "pip install --upgrade (docs/operations.md)",
 }
 """Commands of restic and borg, and what does that here."""
 
 _PLACE = "where backups go is a [[vault]] of the config, which holds for every command"
+_DRY_RUN = "it is written out: --dry-run"
 _OPTIONS_ELSEWHERE = {
     "--repo": _PLACE,
     "--repository": _PLACE,
     "-r": _PLACE,
     "--password-file": "what opens backups is a recovery key: --key FILE",
+    "-V": "it is `nightvault --version`",
     "--host": "snapshots belong to jobs: --job NAME; each job is of this server",
     "backup --exclude": "what a job leaves out is `exclude` of its [[job]] in the config",
+    "backup --job": "the job is an argument: `nightvault backup JOB`",
     "backup --one-file-system": "write one_file_system = true into the [[job]]",
     "check --repair": "the next `nightvault backup` stores again what a check found lost and is still here",
     "forget --prune": "forget deletes nothing in the vault; `nightvault prune` does, what was forgotten",
     "ls --recursive": "`nightvault find` looks through all of a snapshot",
     "prune --max-unused": "`nightvault compact` makes room within archives",
+    "runs --since": "the newest runs come first: --limit N shows the last N",
+    "snapshots --since": "all are listed, oldest first, those of one job with --job NAME; "
+    "`nightvault ls latest --at TIME` looks into the newest one of a time",
+    **dict.fromkeys(
+        (f"{command} -n" for command in ("backup", "check", "compact", "forget", "prune", "restore")),
+        _DRY_RUN,
+    ),
 }
 """Options of theirs, of every command or of one, and what does that here."""
+_OF_A_VAULT = frozenset({"check", "compact", "prune", "stats"})
+"""Commands that take a vault's name as an option, and no arguments."""
 
 
-def what_to_do(words: Sequence[str]) -> str:
-    """What a command line of restic or borg would be here, in a sentence; "" if it has nothing of theirs."""
+def meant_by(command: str, following: Sequence[str]) -> str:
+    """The command here that does what one elsewhere does; "" if none is known."""
+    if command == "help":
+        return f"`nightvault {' '.join([*following[:1], '--help'])}`"
+    return COMMANDS_ELSEWHERE.get(command, "")
+
+
+def what_to_do(words: Sequence[str], refusal: str = "") -> str:
+    """What a command line of restic or borg would be here, in a sentence; "" if it has nothing of theirs.
+
+    `refusal` is the sentence with which the words were refused.
+    """
     from backup.cli import COMMANDS
 
     command = next((word for word in words if word in COMMANDS), "")
     if command == "key" and {"add", "passwd", "change-passphrase"} & set(words):
         return "recipients in the config say whose keys open backups; `nightvault key generate` makes a key"
+    if command == "ca" and "'init'" in refusal:
+        return "`nightvault ca create` makes an authority"
+    extra = re.search(r"unexpected extra argument \((\S+)\)", refusal)
+    if command in _OF_A_VAULT and extra:
+        return f"the vault is an option: `nightvault {command} --vault {extra[1]}`"
     for word in words:
         name = word.partition("=")[0]
         found = _OPTIONS_ELSEWHERE.get(f"{command} {name}") or _OPTIONS_ELSEWHERE.get(name)

@@ -62,11 +62,9 @@ class LazyGroup(click.Group):
         if name not in self._table and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
 
-            from backup.cli.support.foreign_words import COMMANDS_ELSEWHERE
+            from backup.cli.support.foreign_words import meant_by
 
-            close = COMMANDS_ELSEWHERE.get(name) or " ".join(
-                difflib.get_close_matches(name, self._table, n=1)
-            )
+            close = meant_by(name, args[1:]) or " ".join(difflib.get_close_matches(name, self._table, n=1))
             meant = f"; did you mean {close}?" if close else ""
             raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
         return super().resolve_command(ctx, args)
