@@ -161,7 +161,7 @@ def _check_vault(
     yield from check_limits(vault)
     for key, text in (("prune", vault.prune), ("compact", vault.compact), ("check", vault.check)):
         try:
-            parse_schedule(text or "weekly", "UTC")
+            parse_schedule("weekly" if text is None else text, "UTC")
         except ConfigError as error:
             yield key, str(error)
     yield from _check_sample(vault)
@@ -223,7 +223,7 @@ def _check_times(schedule: str | None, timezone: str | None, jitter: int = 0) ->
         yield "timezone", str(error)
         zone = "UTC"
     try:
-        parsed = parse_schedule(schedule or "every 1d", zone)
+        parsed = parse_schedule("every 1d" if schedule is None else schedule, zone)
     except ConfigError as error:
         yield "schedule", str(error)
         return

@@ -32,7 +32,7 @@ from backup.config.settings import (
     SourceSettings,
     StateSettings,
 )
-from backup.config.shapes import NAME, NAME_SENTENCE, suggestion
+from backup.config.shapes import NAME, NAME_SENTENCE, suggestion, written_as
 from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
 from backup.credentials.places import CREDENTIAL
 from backup.errors import ConfigError
@@ -43,7 +43,7 @@ SYSTEM_CONFIG = "/etc/nightvault/config.toml"
 USER_CONFIG = ".config/nightvault/config.toml"
 
 _NO_CONFIG_ADVICE = (
-    "copy config.example.toml there and change it, or name a file with --config; then `nightvault init`"
+    "`nightvault config example > FILE` begins one; or name a file: --config; then `nightvault init`"
 )
 _NO_RIGHT_ADVICE = (
     "run it as a user who may read the config (root, as a rule: sudo), or name another: --config"
@@ -135,7 +135,7 @@ def read_document(path: str) -> dict[str, Any]:
     if len(text) > _MOST_BYTES:
         raise ConfigError(f"{path} is far too large to be a config file", advice="name the right file")
     try:
-        return tomllib.loads(text.decode())
+        return tomllib.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: line {line} is not UTF-8 text") from error
@@ -253,7 +253,7 @@ def _with_policies(
 def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes: list[Mistake]) -> Any:
     """A table as `kind`, converted key by key so that each mistake is told; None if there was any."""
     if not isinstance(table, dict):
-        mistakes.append((key, "must be a table"))
+        mistakes.append((key, f"must be a table, written as {written_as(key)}"))
         return None
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     before = len(mistakes)
@@ -266,7 +266,7 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
         try:
             prepared = _prepare(kind, name, value, base)
             if nested is not None and not (isinstance(value, str) and str in _parts(fields[name].type)):
-                _check_shape(fields[name].type, prepared, f"[[{key.partition('[')[0]}.{name}]]")
+                _check_shape(fields[name].type, prepared, written_as(f"{key}.{name}[1]"))
                 attribute = fields[name].name
                 values[attribute] = _read_nested(nested, prepared, f"{key}.{name}", base, mistakes)
                 continue
@@ -296,7 +296,7 @@ def _check_shape(kind: Any, value: object, written: str) -> None:
     if wants_list and isinstance(value, dict):
         raise ValueError(f"must be written as {written}")
     if not wants_list and isinstance(value, list):
-        raise ValueError("must be a table")
+        raise ValueError(f"must be a table, written as {written[1:-1]}")
 
 
 def _read_nested(

@@ -49,7 +49,11 @@ _Bucket = Annotated[
     str, _shape("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "must be 3 to 63 small letters, digits, dots and hyphens")
 ]
 _Prefix = Annotated[
-    str, _shape("|([A-Za-z0-9!_.*'()-]+/)+", "must be letters, digits and !_.*'()- and end with a slash")
+    str,
+    _shape(
+        "|([A-Za-z0-9!_.*'()-]+/)+",
+        "must be letters, digits and !_.*'()- and end with a slash; it must not begin with a slash",
+    ),
 ]
 _CLASSES = "GLACIER|DEEP_ARCHIVE|GLACIER_IR|STANDARD|STANDARD_IA|ONEZONE_IA|[A-Z][A-Z0-9_]{1,63}"
 _Class = Annotated[str, _shape(_CLASSES, "must be a class in capitals, such as DEEP_ARCHIVE")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -22,6 +23,12 @@ Command = Annotated[tuple[Plain, ...], Meta(min_length=1, description="must name
 _HTTP = r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?"  # plain, so on this machine only
 _SERVICE = rf"(https://[^/@\s]+|{_HTTP})(/\S*)?"
 Endpoint = Annotated[str, shape(_SERVICE, "must be https://HOST, or http://127.0.0.1 (localhost, [::1])")]
+
+
+def written_as(key: str) -> str:
+    """How the table of a key such as `job[1].hooks` is written: `[job.hooks]`; of `vault[1]`: `[[vault]]`."""
+    name = re.sub(r"\[\d+\]", "", key)
+    return f"[[{name}]]" if key.endswith("]") else f"[{name}]"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -174,7 +174,7 @@ def test_the_order_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     own.unlink()
     with pytest.raises(ConfigError, match=f"looked for {system} and {own}") as caught:
         find_config(None, {"HOME": str(home)})
-    assert "config.example.toml" in caught.value.advice
+    assert "`nightvault config example > FILE`" in caught.value.advice
 
 
 @pytest.mark.parametrize(("option", "environ"), [("/nope", {}), (None, {"NIGHTVAULT_CONFIG": "/nope"})])
@@ -237,3 +237,9 @@ def test_a_key_may_lie_in_a_token_or_tpm(tmp_path: Path, place: str) -> None:
     assert found is not None
     assert found.private_key == place
     assert found.certificate.startswith("/")
+
+
+def test_the_mark_that_editors_of_windows_write_first_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(DIRECTORY + JOB, encoding="utf-8-sig")
+    assert [job.name for job in load_config(str(path)).jobs] == ["etc"]
