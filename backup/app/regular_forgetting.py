@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,6 +20,8 @@ from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
+
+_EMPTIED: Final = "it leaves out all of a source, and only older snapshots still have its files"
 
 
 class Forgot(Struct, frozen=True):
@@ -68,6 +71,7 @@ def forget_job(
 ) -> Forgot:
     """Forget what the policy of a job does not keep; an error is recorded as a failed run.
 
+    Nothing goes while the job leaves out all of a source: only older snapshots have its files.
     `always_record`: that it ran is recorded even if nothing went.
     """
     began = clock.now()
@@ -89,9 +93,14 @@ def forget_job(
 
 def _forget(at: RunContext, job: JobName) -> Forgot:
     from backup.app.forgetting import forget_in, plan_by_policy  # few backups are followed by it
+    from backup.app.source_warnings import wholly_left_out
 
     with at.inventory.reading() as tx:
         plan = plan_by_policy(at.config, tx, job, at.clock.now())
+        emptied = wholly_left_out(tx, at.config.job(job))
+    if emptied:
+        told = f"nothing was forgotten by the policy of job {job}: {_EMPTIED}"
+        return Forgot(job, warnings=(told,), has_failed=True)
     if not plan.goes:
         return Forgot(job, warnings=plan.warnings)
     done = list(forget_in(at, plan.vault, lambda tx: [plan_by_policy(at.config, tx, job, at.clock.now())]))

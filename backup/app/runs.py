@@ -20,7 +20,7 @@ from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.recovery_lines import keep_line
 from backup.app.run_context import RunContext, attempt
-from backup.app.source_warnings import own_in_sources, saved_own
+from backup.app.source_warnings import own_in_sources, saved_own, wholly_left_out
 from backup.app.state import State, parse_recipients
 from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
@@ -37,7 +37,7 @@ from backup.format.frame import FOR_A_LINE
 from backup.format.keys import Recipient, Signer
 from backup.inventory import runs
 from backup.inventory.database import Inventory
-from backup.inventory.runs import RunKind
+from backup.inventory.runs import Outcome, RunKind
 from backup.memory import backup_memory
 from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
@@ -254,11 +254,25 @@ def run_job(
             if pings is not None:
                 context = replace(context, begun=pings.send)
             report = run_backup(what, keys, context, accept_recipients=accept_recipients)
+        if stdin is None:
+            report = _with_wholly_left_out(report, job, at)
         with inventory.reading() as tx:
             run = runs.find_run(tx, report.run)
             unusual = unusual_in(tx, run) if run is not None else []
     nested = () if stdin is not None else own_in_sources(config, job, saved)
     return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
+
+
+def _with_wholly_left_out(report: BackupReport, job: JobSettings, at: RunContext) -> BackupReport:
+    """The report as partial, also in the run's record, where the job leaves out all of a source."""
+    with at.inventory.reading() as tx:
+        told = wholly_left_out(tx, job)
+    if not told:
+        return report
+    report = replace(report, outcome=Outcome.PARTIAL, warnings=[*report.warnings, *told])
+    with at.inventory.writing() as tx:
+        runs.finish_run(tx, report.run, report.outcome, report.document(), at.clock.now())
+    return report
 
 
 def _pings(

@@ -1,11 +1,13 @@
-"""Warnings about sources of jobs: missing ones, symlinks, our state and vault in them; unknown disks."""
+"""Warnings about sources: missing, symlinks, all left out, our state and vault in them; unknown disks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from itertools import takewhile
+from typing import Final
 
 from backup.app.filters import filters_of, overrides_of, own_places
 from backup.app.opened import opened
@@ -15,8 +17,13 @@ from backup.inventory import entries, mounts, runs, snapshots
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.snapshots import Snapshot
-from backup.source.filters import Filters
+from backup.model import EntryKind
+from backup.source.filters import Filters, LeftOut
 from backup.source.roots import is_at_or_below, other_paths, resolved, symlinks_among
+from backup.source.streams import TOP
+from backup.wording import counted, printable
+
+_A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
 
 
 def missing_sources(job: JobSettings) -> Iterator[str]:
@@ -30,6 +37,73 @@ def linked_sources(job: JobSettings) -> Iterator[str]:
     """A sentence for each source of a job that is a symlink."""
     for text in symlinks_among([os.fsencode(source) for source in job.paths]):
         yield f"job {job.name}: {text}"
+
+
+def wholly_left_out(tx: Transaction, job: JobSettings) -> list[str]:
+    """A sentence for each source of which the newest snapshot has no file, as the config leaves out all.
+
+    The files are those of the newest kept snapshot that has some. None for a job that may shrink.
+    """
+    known = [one for one in snapshots.list_snapshots(tx, job=job.name) if one.counts]
+    if job.may_shrink or not known:
+        return []
+    told: list[str] = []
+    for source, filters in _sources(job):
+        if _files_of(known[-1], source) != 0:
+            continue
+        full = next((one for one in reversed(known) if _files_of(one, source)), None)
+        why = None if full is None else _why_all_left_out(tx, full, source, filters)
+        if full is not None and why is not None:
+            files = counted(_files_of(full, source) or 0, "file")
+            told.append(
+                f"job {job.name} leaves out all of its source {printable(source)} ({why.detail}): of the "
+                f"{files} that snapshot {full.id[:8]} has of it none is saved any more. Change what the job "
+                "leaves out; if it is meant, take the source out of the job, or set `may_shrink = true`"
+            )
+    return told
+
+
+def _files_of(snapshot: Snapshot, source: str) -> int | None:
+    """The number of files that a snapshot holds of a source; None if it does not know that."""
+    trees = (one for one in snapshot.sources if not one.startswith(TOP + b"/"))
+    counts = dict(zip(trees, snapshot.counts, strict=False))
+    found = counts.get(os.fsencode(source))
+    return None if found is None else found[0]
+
+
+def _why_all_left_out(tx: Transaction, full: Snapshot, source: str, filters: Filters) -> LeftOut | None:
+    """What leaves out the first file that a snapshot has of a source; None if any is not left out."""
+    from backup.inventory.shrunk import files_below  # few backups need it
+
+    top = dict(zip(full.sources, full.tops, strict=False))[os.fsencode(source)]
+    leaving_out_directory = _directories_left_out(top, filters)
+    first: LeftOut | None = None
+    for directory, name, kind, length in files_below(tx, full.job_number, top, full.number):
+        mode = stat.S_IFREG if kind == EntryKind.FILE else stat.S_IFLNK
+        found = os.stat_result((mode, 0, 0, 0, 0, 0, length, 0, 0, 0))
+        why = leaving_out_directory(directory) or filters.leaving_out(directory, name, found)
+        if why is None:
+            return None
+        first = first or why
+    return first
+
+
+def _directories_left_out(top: bytes, filters: Filters) -> Callable[[bytes], LeftOut | None]:
+    """Tells what leaves out a directory at or below `top`, or one above it; each is looked at once."""
+    known: dict[bytes, LeftOut | None] = {top: None}
+
+    def leaving_out(path: bytes) -> LeftOut | None:
+        steps: list[tuple[bytes, bytes, bytes]] = []
+        while path not in known:
+            above, _, name = path.rpartition(b"/")
+            steps.append((path, above or b"/", name))
+            path = above or b"/"
+        why = known[path]
+        for step, above, name in reversed(steps):
+            why = known[step] = why or filters.leaving_out(above, name, _A_DIRECTORY)
+        return why
+
+    return leaving_out
 
 
 def saved_own(config: Config, job: JobSettings, inventory: Inventory | None = None) -> tuple[str, ...]:

@@ -114,3 +114,60 @@ def test_by_a_schedule_it_is_known_when_it_ran(server: Server) -> None:
     server.done("forget", "--undo", gone)
     server.done("forget", gone)
     assert last_start(config, TaskKind.FORGET, MAIN) == before
+
+
+@pytest.mark.parametrize("pattern", ["*", "/**", "{source}/*"])
+def test_nothing_goes_while_the_patterns_leave_out_all_of_a_source(server: Server, pattern: str) -> None:
+    before = ids(server)
+    text = server.config.read_text()
+    exclude = f'exclude = ["{pattern.format(source=server.source)}"]\n'
+    server.config.write_text(text.replace("\n[job.retention]", f"\n{exclude}[job.retention]"))
+    for _ in range(3):
+        report = server.json("backup", exit_code=3)[0]
+        assert (report["files"], report["outcome"], report["forgotten"]) == (0, "partial", None)
+        told = " ".join(report["warnings"])
+        assert f"job main leaves out all of its source {server.source} (" in told
+        assert f"4 files that snapshot {before[-1][:8]} has of it" in told
+        assert "nothing was forgotten by the policy of job main" in told
+        backup = server.json("runs", "--limit", "1")[0]
+        assert (backup["kind"], backup["outcome"]) == ("backup", "partial")
+        advance(server)
+    forgot = forget_job(
+        load_config(str(server.config)),
+        MAIN,
+        clock=server.clock,
+        progress=Silent(),
+        stop=threading.Event(),
+    )
+    assert (forgot.snapshots, forgot.has_failed) == ((), True)
+    assert "leaves out all of its source" in server.run("backup").stderr
+    assert set(before) <= set(ids(server))
+    server.config.write_text(text)
+    report = server.backup()
+    assert report["outcome"] == "done"
+    assert set(before) & set(ids(server)) == set(), "it goes on as soon as the source is saved again"
+
+
+def test_a_job_that_may_shrink_may_leave_out_all_of_a_source(server: Server) -> None:
+    text = server.config.read_text()
+    leaves = '\nexclude = ["*"]\nmay_shrink = true\n[job.retention]'
+    server.config.write_text(text.replace("\n[job.retention]", leaves))
+    report = server.backup()
+    assert (report["files"], report["outcome"], len(report["forgotten"])) == (0, "done", 2)
+
+
+def test_an_empty_source_is_not_left_out_by_patterns_that_leave_out_other_files(tmp_path: Path) -> None:
+    server = directory_server(tmp_path)
+    server.init()
+    with_policy(server, 'exclude = ["*.tmp", "b.*"]')
+    other = server.folder / "other"
+    other.mkdir()
+    (other / "a.txt").write_text("alpha")
+    text = server.config.read_text()
+    server.config.write_text(text.replace("sources = [", f'sources = ["{other}", '))
+    server.backup()
+    (other / "a.txt").unlink()
+    (other / "new.tmp").write_text("of a program")
+    told = " ".join(server.json("backup", exit_code=3)[0]["warnings"])
+    assert "unusual: source" in told, "it is a loss"
+    assert "leaves out all" not in told
