@@ -37,6 +37,11 @@ def meant_by(
     chosen: list[Snapshot] = []
     every = snapshots.list_snapshots(tx, also_forgotten=True)
     for word in words:
+        if word == "latest" and word not in known:
+            raise UsageError(
+                "name a snapshot by its id: what is the latest changes with each backup",
+                advice="`nightvault snapshots` lists them",
+            )
         may_be_id = _ID.fullmatch(word.lower()) is not None
         found = [one for one in every if may_be_id and one.id.startswith(word.lower())]
         if word in known and found:

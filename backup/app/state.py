@@ -28,7 +28,7 @@ from backup.format.enrolment import EnrolmentKey
 from backup.format.keys import ChunkSecret, Recipient, Signer
 from backup.owners import held_directory, make_private
 
-_COPY = "bring it back from a copy of the state directory"
+_COPY = "bring it back from a copy of the state directory, or `nightvault rebuild --set-aside --key FILE`"
 
 
 class SignedEnrolment(Struct, frozen=True):

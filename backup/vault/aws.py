@@ -49,7 +49,8 @@ READ_TIMEOUT = 180
 
 _WRONG_CLOCK = "set this machine's clock: AWS refuses requests signed more than 5 minutes off (S3: 15)"
 WRONG_KEYS = (
-    "check the role, the profile and the trust anchor; `nightvault identity show` checks the certificate"
+    "check the role, the profile and the trust anchor; `nightvault identity show` checks the certificate;"
+    " without [identity] check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
 NOT_AWS = "something that is not AWS answered: check proxies, name resolution and the vault's endpoint"
 _NO_PERMISSION = (

@@ -54,6 +54,7 @@ def test_a_damaged_key_is_named(made: State, text: str) -> None:
     with pytest.raises(InventoryDamagedError, match="chunk-secret is damaged") as caught:
         made.read_secret()
     assert "copy of the state directory" in caught.value.advice
+    assert "`nightvault rebuild --set-aside --key FILE`" in caught.value.advice
 
 
 @pytest.mark.parametrize("line", ["zz zz", "00", "00 11 22"])

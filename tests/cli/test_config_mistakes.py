@@ -182,3 +182,12 @@ def test_what_is_missing_or_written_otherwise_than_meant_is_a_warning(tmp_path: 
     assert "others reach 0.0.0.0:80" in warned(f'{disk}[web]\nlisten = "0.0.0.0:80"\n')
     cold = '[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "eu-centrall-1"\nvault = "v"\n'
     assert "knows no region eu-centrall-1; did you mean eu-central-1?" in warned(cold)
+
+
+def test_files_that_are_not_there_are_warned_of(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[identity]\ncertificate = "a.crt"\nprivate_key = "a.key"\n[prices]\nfile = "p.toml"\n')
+    told = run("--config", str(config), "config", "check").stderr
+    names = {"identity.certificate": "a.crt", "identity.private_key": "a.key", "prices.file": "p.toml"}
+    for key, name in names.items():
+        assert f"warning: {key}: there is no file {tmp_path / name}" in told

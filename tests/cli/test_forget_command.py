@@ -147,6 +147,8 @@ def test_undo(server: Server, tmp_path: Path) -> None:
     every = ids(server)
     server.done("forget", "--keep-last", "1")
     assert "which snapshots?" in server.fails(2, "forget", "--undo")
+    assert "not both" in server.fails(2, "forget", "--undo", "main", "--all")
+    assert "name a snapshot by its id" in server.fails(2, "forget", "latest")
     assert "is not forgotten" in server.fails(2, "forget", "--undo", every[-1])
     assert server.json("forget", "--undo", "--dry-run", every[0])["taken_back"] == [every[0]]
     assert ids(server) == every[-1:]

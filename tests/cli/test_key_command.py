@@ -68,6 +68,12 @@ def test_of_a_key_with_a_passphrase_no_readers_are_named(server: Server) -> None
     assert "chmod" not in shown.stderr
 
 
+def test_a_passphrase_file_that_is_not_there_is_named_for_a_key_without_one_too(server: Server) -> None:
+    server.done("key", "generate", "--out", server.folder / "one.key")
+    words = ("key", "show", server.folder / "one.key", "--passphrase-file", server.folder / "nope")
+    assert f"cannot read the passphrase file {server.folder / 'nope'}" in server.fails(2, *words)
+
+
 def test_generate_and_show(server: Server, tmp_path: Path) -> None:
     made = generate(server, "one.key")
     assert made["recipient"].startswith("nvr1")

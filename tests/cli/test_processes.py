@@ -97,7 +97,10 @@ def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
             [SCRIPT, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 1
-    assert done.stderr.startswith("nightvault: No space left on device")
+    assert done.stderr.startswith(
+        "nightvault: standard output cannot be written: No space left on device\n"
+        "  what the command did is done; free some space"
+    )
     assert "Exception ignored" not in done.stderr
 
 

@@ -165,6 +165,7 @@ def _gaps(read: Config) -> Iterator[str]:
         if vault.region is not None and vault.region not in regions and vault.endpoint is None:
             meant = suggestion(vault.region, regions)
             yield f"vault {vault.name}: this program knows no region {vault.region}{meant}"
+    yield from _missing_files(read)
     place = os.path.dirname(read.monitoring.metrics_file or "")
     if place and not os.path.isdir(place):
         yield f"the folder of monitoring.metrics_file is not there: {place}"
@@ -173,6 +174,17 @@ def _gaps(read: Config) -> Iterator[str]:
             page_settings(read, listen=None, behind_proxy=False)
         except ConfigError as error:
             yield f"{error}; {error.advice}"
+
+
+def _missing_files(read: Config) -> Iterator[str]:
+    """Warnings about files of the identity and of prices that are not there."""
+    keys = {"prices.file": read.prices.file}
+    if read.identity is not None:
+        names = ("certificate", "private_key", "intermediates", "passphrase_file", "pkcs11_module")
+        keys |= {f"identity.{name}": getattr(read.identity, name) for name in names}
+    for key, path in keys.items():
+        if path and os.path.isabs(path) and not os.path.lexists(path):
+            yield f"{key}: there is no file {path}"
 
 
 def _warnings_of_commands(job: JobSettings) -> Iterator[str]:

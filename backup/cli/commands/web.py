@@ -103,7 +103,7 @@ def _password(cli: Cli, path: str | None) -> str:
     if path == "-":
         return sys.stdin.readline().rstrip("\r\n")
     if path is not None:
-        return (read_passphrase_file(path) or b"").decode(errors="replace")
+        return (read_passphrase_file(path, "password file") or b"").decode(errors="replace")
     if not cli.can_ask:
         raise UsageError(
             "nobody is there to type a password", advice="name a file with --password-file, or take --link"

@@ -141,6 +141,9 @@ def write_crash(error: BaseException, words: Sequence[str], directory: str | Non
 
 def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
     failure = failure_of(error, words)
+    if failure is not None and isinstance(error, OSError) and _is_of_printing(error):
+        sentence = f"standard output cannot be written: {failure.message}"
+        failure = replace(failure, message=sentence, advice=f"what the command did is done; {failure.advice}")
     if failure is not None and any(map(_may_hold_key, words)):
         failure = _without_keys(failure, error)
     if failure is None:
@@ -194,6 +197,15 @@ def _print(failure: Failure, error: BaseException, cli: Cli, *, json: bool) -> N
         cli.error(f"nightvault: {failure.message}" + (f"\n  {failure.advice}" if failure.advice else ""))
     if json:
         click.echo(render.json_line({"error": failure}))
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether an error that names no file was raised while something was printed."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    module = at.tb_frame.f_globals.get("__name__") if at is not None else None
+    return error.filename is None and module in {"click.utils", "rich.console", __name__}
 
 
 def _give_up_stdout() -> None:

@@ -26,7 +26,9 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
     from backup.app.opened import opened
     from backup.app.taking_back import cannot_come_back
 
-    if every == bool(words or jobs):
+    if every and (words or jobs):
+        raise UsageError("--all and a name: not both", advice=f"leave one away: {' '.join((*words, *jobs))}")
+    if not (every or words or jobs):
         raise UsageError(
             "which snapshots? name them or their jobs, or say --all",
             advice="`nightvault snapshots --forgotten` lists what can come back",

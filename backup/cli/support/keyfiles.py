@@ -37,7 +37,7 @@ def without_keys(text: str) -> str:
     return _KEY.sub("NVK1-…", text)
 
 
-def read_passphrase_file(path: str | None) -> bytes | None:
+def read_passphrase_file(path: str | None, what: str = "passphrase file") -> bytes | None:
     """The first line of a file, without its end; None for no file."""
     if path is None:
         return None
@@ -46,9 +46,9 @@ def read_passphrase_file(path: str | None) -> bytes | None:
             passphrase = file.readline(_LARGEST).rstrip(b"\r\n")
     except OSError as error:
         named = f" {path}" if "/" in path else ""  # else somebody may have given the passphrase itself
-        raise UsageError(f"cannot read the passphrase file{named}: {error.strerror}") from error
+        raise UsageError(f"cannot read the {what}{named}: {error.strerror}") from error
     if not passphrase:
-        raise UsageError(f"the passphrase file {path} is empty")
+        raise UsageError(f"the {what} {path} is empty")
     return passphrase
 
 
@@ -91,8 +91,12 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
                 ) from error
             raise RecoveryKeyError(f"cannot read the key file {source}: {error.strerror}") from error
 
+    given = read_passphrase_file(
+        passphrase_file
+    )  # also of a key that needs none: one that is not there is told
+
     def passphrase() -> bytes:
-        return read_passphrase_file(passphrase_file) or _ask("passphrase of the key file")
+        return given or _ask("passphrase of the key file")
 
     return parse_key_file(data, passphrase)
 
