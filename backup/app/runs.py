@@ -20,7 +20,7 @@ from backup.app.metrics_file import metrics_after
 from backup.app.opened import opened
 from backup.app.recovery_lines import keep_line
 from backup.app.run_context import RunContext, attempt
-from backup.app.source_warnings import own_in_sources, saved_own, wholly_left_out
+from backup.app.source_warnings import own_as_sources, own_in_sources, saved_own, wholly_left_out
 from backup.app.state import State, parse_recipients
 from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
@@ -259,7 +259,7 @@ def run_job(
         with inventory.reading() as tx:
             run = runs.find_run(tx, report.run)
             unusual = unusual_in(tx, run) if run is not None else []
-    nested = () if stdin is not None else own_in_sources(config, job, saved)
+    nested = () if stdin is not None else (*own_in_sources(config, job, saved), *own_as_sources(config, job))
     return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
 
 

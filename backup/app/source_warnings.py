@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from itertools import takewhile
+from itertools import combinations, takewhile
 from typing import Final
 
 from backup.app.filters import filters_of, overrides_of, own_places
@@ -161,6 +161,46 @@ def own_in_sources(config: Config, job: JobSettings, saved: Collection[str]) -> 
             f"job {job.name} backs up {words}{why}. `exclude_own = true` in the job leaves it out from now "
             "on, `false` says that it is meant"
         )
+
+
+def own_as_sources(config: Config, job: JobSettings) -> Iterator[str]:
+    """A sentence for each source that is the state directory, or is or lies in the vault of its job.
+
+    None where `exclude_own = false` says that it is meant.
+    """
+    vault = config.vault(job.vault)
+    for source in job.paths if job.exclude_own is not False else ():
+        if _is_same(source, config.state_dir):
+            yield (
+                f"source {printable(source)} of job {job.name} is the state directory: `rebuild` needs "
+                "nothing of it, and an inventory that is in use changes while it is read; name another source"
+            )
+        if vault.path is None:
+            continue
+        is_vault, real = _is_same(source, vault.path), os.path.realpath(source)
+        if is_vault or is_at_or_below(os.fsencode(real), os.fsencode(os.path.realpath(vault.path))):
+            where = "is" if is_vault else "lies in"
+            yield (
+                f"source {printable(source)} {where} the vault that job {job.name} is stored into: each run "
+                "stores what the one before stored; name another source"
+            )
+
+
+def nested_places(config: Config) -> Iterator[str]:
+    """A sentence for each two of the state directory and the vaults that are one directory, or lie so."""
+    vaults = [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
+    every = [("the state directory", config.state_dir), *vaults]
+    for (name, path), (other, place) in combinations(every, 2):
+        real, there = os.path.realpath(path), os.path.realpath(place)
+        if real == there or _is_same(path, place):
+            told = f"{name} and {other} are one directory, {printable(path)}"
+        elif is_at_or_below(os.fsencode(real), os.fsencode(there)):
+            told = f"{name} ({printable(path)}) lies in {other} ({printable(place)})"
+        elif is_at_or_below(os.fsencode(there), os.fsencode(real)):
+            told = f"{other} ({printable(place)}) lies in {name} ({printable(path)})"
+        else:
+            continue
+        yield f"{told}: what removes or loses one takes the other, too; give each a directory of its own"
 
 
 def _held_in_sources(job: JobSettings, place: str) -> Iterator[tuple[str, str]]:

@@ -113,3 +113,64 @@ def test_the_vault_of_another_job_is_saved(server: Server, tmp_path: Path) -> No
     assert "backs up" not in told
     shown = server.json("ls", "-r", "--job", "copy", f"latest:{server.folder / 'vault'}")
     assert any("archives" in entry["path"] for entry in shown)
+
+
+def words_of(server: Server) -> list[str]:
+    """What a backup, `config check` and `doctor` say."""
+    results = [server.run("backup"), server.done("config", "check"), server.run("doctor", "--offline")]
+    return [" ".join((done.stderr + done.stdout).split()) for done in results]
+
+
+@pytest.mark.parametrize("value", ["", "true"])
+def test_a_source_that_is_the_vault_or_the_state_is_told_at_each_run(server: Server, value: str) -> None:
+    vault, linked = server.folder / "vault", server.folder / "way"
+    server.backup()
+    linked.symlink_to(server.folder)
+    saves(server, server.source, linked / "vault", vault / "archives", server.state)
+    (vault / "archives").mkdir(exist_ok=True)
+    if value:
+        says(server, value)
+    end = "that job main is stored into: each run stores what the one before stored; name another source"
+    for text in (*words_of(server), words_of(server)[0]):
+        assert f"source {linked}/vault is the vault {end}" in text
+        assert f"source {vault}/archives lies in the vault {end}" in text
+        assert f"source {server.state} of job main is the state directory: " in text
+        assert f"source {server.source} " not in text
+
+
+def test_a_source_that_is_the_vault_is_meant_where_the_job_says_so(server: Server) -> None:
+    saves(server, server.folder / "vault", server.state)
+    says(server, "false")
+    for text in words_of(server):
+        assert "name another source" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "vault", "told"),
+    [
+        (
+            "vault/state",
+            "vault",
+            "the state directory ({top}/vault/state) lies in vault cold ({top}/vault): ",
+        ),
+        ("state", "state/in", "vault cold ({top}/state/in) lies in the state directory ({top}/state): "),
+        ("vault", "link", "the state directory and vault cold are one directory, {top}/vault: "),
+        ("state", "other/in", "vault cold ({top}/other/in) lies in vault other ({top}/other): "),
+        ("state", "other2", None),
+    ],
+)
+def test_state_and_vaults_in_each_other_are_told(
+    tmp_path: Path, state: str, vault: str, told: str | None
+) -> None:
+    server = directory_server(tmp_path / "server")
+    top = server.folder
+    (top / "vault").mkdir(exist_ok=True)
+    (top / "link").symlink_to("vault")
+    text = server.config.read_text().replace(f'"{top}/state"', f'"{top}/{state}"')
+    text = text.replace(f'path = "{top}/vault"', f'path = "{top}/{vault}"')
+    other = f'[[vault]]\nname = "other"\nkind = "directory"\npath = "{top}/other"\n'
+    server.config.write_text(other + text)
+    said = [server.done("config", "check").stderr, server.run("doctor", "--offline").stdout]
+    for words in (" ".join(one.split()) for one in said):
+        assert (told is not None) == ("give each a directory of its own" in words)
+        assert told is None or told.format(top=top) in words

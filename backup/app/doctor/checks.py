@@ -49,6 +49,7 @@ LOCAL: Mapping[str, Check] = {
     "left out": jobs.precious_left_out,
     "databases": databases.without_dump,
     "full restore": full_restore.expected,
+    "places": jobs.places_apart,
     "one disk": jobs.one_disk,
 }
 """Checks that ask no vault, by what they look at."""

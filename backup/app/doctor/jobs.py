@@ -8,7 +8,13 @@ from datetime import timedelta
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
-from backup.app.source_warnings import linked_sources, own_in_sources, saved_own
+from backup.app.source_warnings import (
+    linked_sources,
+    nested_places,
+    own_as_sources,
+    own_in_sources,
+    saved_own,
+)
 from backup.app.status_parts import UNKNOWN
 from backup.app.tasks import TaskKind
 
@@ -120,6 +126,13 @@ def missing_sources(context: DoctorContext) -> Iterator[Finding]:
                 "what a run stores is stored again by the next one",
                 f"set exclude_own in {context.config.path}",
             )
+        for text in own_as_sources(context.config, job):
+            yield warning(
+                "source",
+                text,
+                "the vault grows by it each night, and nothing of it helps after a loss",
+                f"change sources in {context.config.path}",
+            )
         for text in linked_sources(job):
             yield warning(
                 "source",
@@ -135,6 +148,17 @@ def missing_sources(context: DoctorContext) -> Iterator[Finding]:
                     "it may have been renamed, or its disk is not mounted: it is not backed up",
                     f"change sources in {context.config.path}, or mount it",
                 )
+
+
+def places_apart(context: DoctorContext) -> Iterator[Finding]:
+    """The state directory and vaults of which one lies in another."""
+    for text in nested_places(context.config):
+        yield warning(
+            "places",
+            text,
+            "a vault is all that is left when the state is lost, or another vault",
+            f"change the paths in {context.config.path}",
+        )
 
 
 def one_disk(context: DoctorContext) -> Iterator[Finding]:

@@ -120,6 +120,8 @@ def warnings_of(read: Config) -> Iterator[str]:
     from backup.app.source_warnings import (
         linked_sources,
         missing_sources,
+        nested_places,
+        own_as_sources,
         own_in_sources,
         saved_own,
     )
@@ -142,10 +144,12 @@ def warnings_of(read: Config) -> Iterator[str]:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
         yield from warnings_of_limits(vault)
+    yield from nested_places(read)
     for job in read.jobs:
         yield from missing_sources(job)
         yield from linked_sources(job)
         yield from own_in_sources(read, job, saved_own(read, job))
+        yield from own_as_sources(read, job)
         yield from _warnings_of_commands(job)
 
 
