@@ -130,10 +130,6 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
     assert nightvault("--version").startswith("nightvault, version ")
     example = place / "share" / "nightvault" / "config.example.toml"
     assert nightvault("config", "example") == example.read_text()
-    refused = subprocess.run(
-        [*program, "status"], cwd=home, env=environment, capture_output=True, text=True, check=False
-    )
-    assert (refused.returncode, f"copy {example} there" in refused.stderr) == (2, True), refused.stderr
 
     (home / "source").mkdir()
     (home / "source" / "a.txt").write_text("alpha")
@@ -149,6 +145,10 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
     assert "vaults ready: disk" in nightvault(
         "init", "--non-interactive", "--key-file", home / "recovery.key"
     )
+    refused = subprocess.run(
+        [*program, "notify", "test"], cwd=home, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, f"{example} shows some" in refused.stderr) == (2, True), refused.stderr
     report = json.loads(nightvault("--json", "backup"))[0]
     assert (report["files"], report["bytes"]) == (MANY + 1, 5)
     assert report["warnings"] == [], "the second process works there, too"

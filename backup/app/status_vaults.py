@@ -26,7 +26,6 @@ from backup.app.prices import kind_of
 from backup.app.stats import terms_of
 from backup.app.status_parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultStatus
 from backup.app.tasks import TaskKind
-from backup.app.vaults import not_set_up
 from backup.config import Config, VaultSettings
 from backup.cost import PriceTable
 from backup.inventory import status as queries
@@ -116,7 +115,7 @@ def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shel
         next_prune=None,
         checked_at=good.of(RunKind.CHECK, name, (Outcome.DONE,)),
         rebuild_drilled_at=good.of(RunKind.REBUILD_DRILL, name, (Outcome.DONE, Outcome.PARTIAL)),
-        not_set_up=not_set_up(config, settings) if settings else "",
+        not_set_up=config.not_set_up(settings) if settings else "",
         stored_since=min((share.oldest for share in held if share.oldest), default=None),
     )
 

@@ -72,14 +72,6 @@ def make_vault(
     return _glacier(config, settings, purpose, clock, limits)
 
 
-def not_set_up(config: Config, settings: VaultSettings) -> str:
-    """A sentence if the vault is not set up in AWS yet, so that nothing can be done in it; else ""."""
-    gaps = config.gaps_of(settings)
-    if not gaps:
-        return ""
-    return f"vault {settings.name} is not set up in AWS yet: the config has no {' and no '.join(gaps)} of it"
-
-
 def _rate_limit(
     limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None
 ) -> AnyRateLimit:
@@ -159,7 +151,7 @@ def credential_source(
 
     `ConfigError` for a vault that is not set up in AWS yet.
     """
-    if gaps := not_set_up(config, settings):
+    if gaps := config.not_set_up(settings):
         raise ConfigError(gaps, advice=SET_UP)
     elsewhere = settings.kind == "s3" and settings.role_arn is None
     if config.identity is None or elsewhere:

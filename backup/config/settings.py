@@ -325,6 +325,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         keys = ("bucket", "role_arn") if vault.kind == "s3" else ("role_arn",)
         return tuple(key for key in keys if getattr(vault, key) is None)
 
+    def not_set_up(self, vault: VaultSettings) -> str:
+        """A sentence if the vault is not set up in AWS yet, so that nothing can be done in it; else ""."""
+        lacks = " and no ".join(self.gaps_of(vault))
+        return lacks and f"vault {vault.name} is not set up in AWS yet: the config has no {lacks} of it"
+
     def job(self, name: str) -> JobSettings:
         """The job of that name; `UsageError` when there is none."""
         return _named(self.jobs, name, "job", self.path)

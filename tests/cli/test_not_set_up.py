@@ -114,6 +114,7 @@ def test_the_daemon_does_the_rest_and_says_so(server: Server) -> None:
     server.init()
     with running(server.config) as daemon:
         daemon.wait_for(f"warning: {ICE}; `nightvault setup aws --plan`")
+        daemon.wait_for("started with")  # it listens from then on
         server.done("run", "cold")
         daemon.wait_for(ICE, 2)
         daemon.wait_for("job main: snapshot")

@@ -143,7 +143,7 @@ def test_a_life_by_apt(builder: Builder, folder: Path, distribution: str) -> Non
     (root / "etc/nightvault/config.toml").write_text(CONFIG)
     run_in(root, "mkdir /srv/vault; nightvault init --non-interactive --key-file /root/recovery.key")
     run_in(root, "nightvault backup; test -x /usr/share/nightvault/nightvault-extract.py")
-    advised = run_in(root, "nightvault --config /nowhere.toml status", code=2)
+    advised = run_in(root, "nightvault notify test", code=2)
     assert "/usr/share/nightvault/config.example.toml" in advised
 
     builder.commit()

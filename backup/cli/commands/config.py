@@ -125,7 +125,7 @@ def warnings_of(read: Config) -> Iterator[str]:
         own_in_sources,
         saved_own,
     )
-    from backup.app.vaults import SET_UP, not_set_up
+    from backup.app.vaults import SET_UP
     from backup.config import warnings_of_limits
 
     if read.warning:
@@ -139,7 +139,7 @@ def warnings_of(read: Config) -> Iterator[str]:
     if identity and read.roles_anywhere is None:
         yield "roles_anywhere is missing: until it is there, no vault in AWS can be used"
     for vault in read.vaults:
-        if told := not_set_up(read, vault):
+        if told := read.not_set_up(vault):
             yield f"{told}; {SET_UP}"
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"

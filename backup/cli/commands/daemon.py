@@ -103,10 +103,10 @@ def _read_again(cli: Cli, config: Config) -> None:
 
 def _tell_not_set_up(cli: Cli, config: Config) -> None:
     """Name the vaults for which each task will fail; the others' go on."""
-    from backup.app.vaults import SET_UP, not_set_up
+    from backup.app.vaults import SET_UP
 
     for settings in config.vaults:
-        if told := not_set_up(config, settings):
+        if told := config.not_set_up(settings):
             cli.warn(f"warning: {told}; {SET_UP}")
 
 

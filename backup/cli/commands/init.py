@@ -100,11 +100,10 @@ def init(
 def _make_vaults(cli: Cli, config: Config) -> list[str]:
     """Make the vaults that are set up; the names of these."""
     from backup.app.setup import create_vaults
-    from backup.app.vaults import not_set_up
 
     made = create_vaults(config, cli.clock)
     for settings in config.vaults:
-        if told := not_set_up(config, settings):
+        if told := config.not_set_up(settings):
             cli.warn(f"warning: {told}; give `nightvault init` again once it is")
     return made
 
