@@ -36,7 +36,7 @@ class SystemClock:
 
 
 def of_emulator(settings: VaultSettings) -> str:
-    """What else may be the cause where a vault's clock is another one; empty of a vault in AWS."""
+    """A sentence: the vault's clock may be that of a stepped emulator; "" for a vault in AWS."""
     if settings.endpoint is None or "amazonaws.com" in settings.endpoint:
         return ""
     return (

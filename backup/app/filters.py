@@ -15,7 +15,7 @@ from backup.source.roots import is_at_or_below, resolved
 
 
 def own_places(config: Config, job: JobSettings) -> dict[str, str]:
-    """What nightvault itself uses for a job, by paths: its state, and the vault that the job stores into."""
+    """Paths of nightvault's own, each with its name: the state, and the directory vault of the job."""
     vault = config.vault(job.vault)
     of_vault = {} if vault.path is None else {vault.path: f"vault {vault.name}"}
     return {config.state_dir: "the state directory"} | of_vault

@@ -76,7 +76,7 @@ def money_unknown(config: Config) -> str | None:
 
 
 MEND = "`nightvault prices` names the mistake: mend the table, or move it away"
-"""What to do where nobody knows what anything costs."""
+"""The advice where prices cannot be read."""
 
 
 def currency_of(config: Config) -> str:

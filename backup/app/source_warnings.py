@@ -72,7 +72,7 @@ def _files_of(snapshot: Snapshot, source: str) -> int | None:
 
 
 def _why_all_left_out(tx: Transaction, full: Snapshot, source: str, filters: Filters) -> LeftOut | None:
-    """What leaves out the first file that a snapshot has of a source; None if any is not left out."""
+    """The pattern that leaves out the first file of a source in a snapshot; None if one file stays in."""
     from backup.inventory.shrunk import files_below  # few backups need it
 
     top = dict(zip(full.sources, full.tops, strict=False))[os.fsencode(source)]

@@ -66,7 +66,7 @@ class Places:
         self._mounts = kinds_of_mounts()
 
     def at(self, path: str) -> Place:
-        """What is there."""
+        """Return the facts of the place."""
         if path not in self._seen:
             self._seen[path] = look_at(path, mounts=self._mounts)
         return self._seen[path]
@@ -205,7 +205,7 @@ def look_at(path: str, seconds: float = PLACE_SECONDS, mounts: Mapping[str, str]
 
 
 def _seen(path: str) -> Place:
-    """What is seen of a place that answers."""
+    """The facts of a place whose file system answers."""
     names, error, disk, free = frozenset[str](), None, None, 0
     try:
         names = frozenset(os.listdir(path))
@@ -262,7 +262,7 @@ def _is_looked_at(path: str) -> bool:
 
 
 def _answer_of_another(path: str, until: float) -> bytes | None:
-    """What another process says that looks at the path; None if it does not until then."""
+    """The answer of a helper process that looks at the path; None if it gives none in time."""
     reading, writing = os.pipe()
     try:
         try:

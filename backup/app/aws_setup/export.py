@@ -62,7 +62,7 @@ def _labels(wanted: Wanted) -> Mapping[str, str]:
 
 
 def _number(number: int) -> str:
-    """How a name ends that several things have: of the first by nothing."""
+    """The suffix that keeps names apart: "" for the first, a number for the next."""
     return "" if number == 1 else f"_{number}"
 
 

@@ -82,7 +82,7 @@ def of_each(sentences: Mapping[str, str]) -> Sequence[str]:
 
 
 def money(prices: Mapping[str, Price | None], currency: str) -> Iterator[str]:
-    """What a set-up costs: nothing; and what storing will cost in its vaults."""
+    """Sentences on money: a set-up is free; storing in its vaults costs so much."""
     for vault, price in prices.items():
         where = f" in vault {vault}" if len(prices) > 1 else ""
         if price is None:

@@ -71,7 +71,7 @@ class SetUp:
 
     @property
     def wanted(self) -> Wanted:
-        """What all parts want: trust anchor, profile and roles."""
+        """The shared part of all set-ups: trust anchor, profile and roles."""
         return self.parts[0].wanted
 
     def plan(self) -> Plan:
@@ -170,7 +170,7 @@ class SetUp:
             self.cli.warn(f"cannot remove {note.path}, which is of no use any more: {error.strerror}")
 
     def report(self) -> None:
-        """What is there now."""
+        """Return what AWS has now."""
         plan = self.plan()
         document = words.plan_document(plan, self.wanted, self.account)
         self.cli.report(
