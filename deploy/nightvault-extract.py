@@ -1022,7 +1022,9 @@ class Extractor:
         for inventory, ranks in self.ranks.items():
             believed = {signer for signer, rank in ranks.items() if rank == 0} or set(ranks)
             if len(believed) > 1:
-                warn(f"keys vouch for {len(believed)} signers of inventory {inventory.hex()}: say --signer")
+                warn(
+                    f"keys have enrolled {len(believed)} signers of inventory {inventory.hex()}: say --signer"
+                )
                 believed.clear()
             found[inventory] = believed
         return found

@@ -78,7 +78,7 @@ def test_a_key_that_was_given_up_vouches_for_nobody(shelf: Shelf) -> None:
     assert ours.snapshot in listed
     assert forged not in listed
     only_old = extract(*shelf.words(OLD), "--list", shelf.archives, code=1)
-    assert "keys vouch for 2 signers" in only_old
+    assert "keys have enrolled 2 signers" in only_old
     meant = fingerprint_of(shelf.site.keys.signer.public).hex()
     listed = extract(*shelf.words(OLD, NEW), "--list", "--signer", meant, shelf.archives, code=3)
     assert ours.snapshot in listed

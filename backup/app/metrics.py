@@ -115,13 +115,13 @@ def _of_proofs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
 
     yield _Gauge(
         "proven_ratio",
-        "The share of a job's archives that was ever proven by reading it back, 0 to 1.",
+        "The share of a job's archives that was ever read back or opened, 0 to 1.",
         [(labels(job, grade), f"{job.proof.share(grade) or 0:.6f}") for job, grade in there],
     )
     last = [(job, grade, job.proof.last(grade)) for job, grade in there]
     yield _Gauge(
         "last_proven_timestamp_seconds",
-        "When something of a job's archives was last proven.",
+        "When something of a job's archives was last read back or opened.",
         [(labels(job, grade), _time(when)) for job, grade, when in last if when is not None],
     )
 

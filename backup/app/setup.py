@@ -73,7 +73,7 @@ def enrol_here(
     signer_public: bytes,
     ancestors: Sequence[InventoryId],
 ) -> None:
-    """Have a recovery key that is at hand vouch for this server, in both versions."""
+    """Have a recovery key that is at hand enrol this server, in both versions."""
     recipient = key.recipient.id
     state.add_enrolment(recipient, key.enrolment_tag(inventory_id, signer_public))
     signature = enrol_signature(key, inventory_id, signer_public, ancestors)

@@ -108,7 +108,7 @@ def _facts(run: Run, at: LetterContext) -> Iterator[tuple[str, str]]:
     if isinstance(report.get("bytes_uploaded"), int):
         yield "uploaded", size(report["bytes_uploaded"])
     if at.proven:
-        yield "proven", at.proven
+        yield "tested", at.proven
     if at.last_good is not None and run.kind is RunKind.BACKUP and run.outcome is Outcome.FAILED:
         yield "last good", local_time(at.last_good, at.zone)
 

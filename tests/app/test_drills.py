@@ -77,7 +77,7 @@ def test_what_it_proved_is_in_status_metrics_and_drills(server: Server) -> None:
         assert proven["last_read_back"].startswith("2026-03-01")
         assert proven["last_opened"].startswith("2026-03-01")
     screen = server.run("status").stdout
-    assert "proven" in screen
+    assert "tested" in screen
     assert "opened 2026-03-01" in screen
     assert all(len(line) <= 80 for line in server.run("drills").stdout.splitlines())
     told = server.json("drills")
@@ -254,4 +254,4 @@ def test_a_letter_tells_what_was_proven(tmp_path: Path) -> None:
     with telling_server(tmp_path, ManualClock()) as told:
         told.server.backup()
         facts = told.server.json("notify", "report")["facts"]
-        assert ["proven", "read back never, opened never"] in [list(one) for one in facts]
+        assert ["tested", "read back never, opened never"] in [list(one) for one in facts]

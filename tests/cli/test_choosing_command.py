@@ -171,7 +171,7 @@ def test_overwrite(server: Server, tmp_path: Path) -> None:
     assert server.json("restore", at, "--target", out, "--overwrite", "if-changed", "--dry-run")["files"] == 0
     text = restore(server, "--overwrite", "if-changed", "--verify", target=out, snapshot=at)
     assert "  kept       5 entries\n" in text
-    assert "  read back  1 entry\n" in text
+    assert "  compared   1 entry\n" in text
     assert_same_tree(out, server.source)
 
 

@@ -169,7 +169,7 @@ def _names(folder: str) -> list[str]:
 
 
 def enrolment(context: DoctorContext) -> Iterator[Finding]:
-    """Recipients whose recovery key has not vouched for this server.
+    """Recipients whose recovery key has not enrolled this server.
 
     That none proves who follows whom is noted, and is no finding: nothing waits for it.
     """

@@ -30,7 +30,7 @@ from backup.vault.s3_keys import retrieval_id_of
 from backup.wording import size
 
 LARGEST = 64 * MIB
-"""The largest catalog that is read back: a look should be quick, and egress is paid for."""
+"""The largest catalog that is read back: a look should be quick, and traffic is paid for."""
 _PIECE = 16 * MIB
 
 

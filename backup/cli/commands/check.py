@@ -52,7 +52,7 @@ _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
 @click.option(
     "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
 )
-@click.option("--read-data", "amount", metavar="1%|5GiB", help="Retrieve this much, and verify it.")
+@click.option("--read-data", "amount", metavar="1%|5GiB", help="Read back this much.")
 @accept_option("A catalog that others stored takes no part in this server's jobs; may be repeated.")
 @keys_option("A recovery key: opens what is read.")
 @passphrase_files_option

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def drill() -> None:
-    """Rehearse restores: a sample is retrieved and proven, before anybody needs it."""
+    """Rehearse restores: a sample is read back or opened, before anybody needs it."""
 
 
 @drill.command()
@@ -44,9 +44,9 @@ def run(
 ) -> None:
     """Run a drill of the config; without NAME the only one.
 
-    A sample of archives is retrieved and compared with what was stored: it can be read back. With --key files
-    are restored instead, and compared with the inventory and with the source where that is unchanged: they
-    open. A drill never costs more than its max_cost_per_month. From a cold vault the same command given again
+    A sample of archives is read back: retrieved, and compared with what was stored. With --key files are
+    opened instead: restored, and compared with the inventory, and with the source where that is unchanged.
+    A drill never costs more than its max_cost_per_month. From a cold vault the same command given again
     goes on where it is, and so does the daemon; the key is not needed again.
 
     Exit code 1 says that something is not as it was saved, 3 that some of it could not be read now, 16 that

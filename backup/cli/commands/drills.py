@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def drills(cli: Cli, limit: int) -> None:
     """List drills and what they found; and when something of each job was last read back and opened.
 
-    Read back: it was retrieved, and is as it was stored. Opened: it was restored with the recovery key, and
-    is as it was saved. The share is of all archives of the job, that were ever proven so.
+    Read back: it was read from the vault, and its hashes are those that were stored. Opened: it was decrypted
+    with a recovery key, and is as it was saved. The shares are of all archives of the job.
     """
     from rich.console import Group
     from rich.text import Text

@@ -114,8 +114,8 @@ def enroll(
 ) -> None:
     """Enrol a server's signer; prints what `key accept` needs, which holds no secret.
 
-    It shows for whom the recovery key is to vouch, and asks: compare that with `nightvault key status` on
-    the server. A request that names ancestors, of a server that was rebuilt, wants `--heir-of`.
+    It shows which server is to be enrolled, and asks: compare that with `nightvault key status` on that
+    server. A request that names ancestors, of a server that was rebuilt, wants `--heir-of`.
     """
     if (file is None) == (requests is None):
         raise UsageError("name one file with a request, or give --requests FILE for many")
@@ -140,7 +140,7 @@ def _enroll_one(
     passphrase_words = ("--passphrase-file", passphrase_file) if passphrase_file is not None else ()
     require_heir(asked, heir_of, ("nightvault", "key", "enroll", file, *key_words, *passphrase_words))
     made = enrol(asked, read_key(key_file, passphrase_file))
-    require_yes(cli, "Does the server print the same, and is the key to vouch for it?", yes=yes)
+    require_yes(cli, "Does the server print the same, and is it to be enrolled?", yes=yes)
     document = made.document()
     cli.show(document, json.dumps(document))
     _say_key(cli, made)
@@ -159,7 +159,7 @@ def _enroll_all(
         show_request(cli, each, asks=not yes)
     made = enrol_all(asked, read_key(key_file, passphrase_file))
     servers = counted(len(made), "server")
-    require_yes(cli, f"Do they print the same, and is the key to vouch for {servers}?", yes=yes)
+    require_yes(cli, f"Do they print the same, and are {servers} to be enrolled?", yes=yes)
     write_enrolments(out, made)
     whose = [{"inventory": each.inventory_id.hex(), "signer": each.fingerprint} for each in asked.values()]
     cli.report({"out": out, "enrolled": whose}, f"the enrolments of {servers} are in {out}")
@@ -188,9 +188,8 @@ def accept(cli: Cli, file: str) -> None:
     recipient = found.recipient.hex()
     signed = found.signed if is_ours else None
     document = {"recipient": recipient, "signed": signed is not None}
-    cli.show(
-        document | _of_key(signed.key if signed else None), f"recipient {recipient} vouches for this signer"
-    )
+    done = f"the recovery key of recipient {recipient} has enrolled this server"
+    cli.show(document | _of_key(signed.key if signed else None), done)
     if signed is not None:
         _say_key(cli, found)
     elif found.signed is not None:

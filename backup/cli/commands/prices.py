@@ -120,13 +120,13 @@ def _show(cli: Cli, known: PriceTable, chosen: Sequence[Price]) -> None:
     }
     cli.say(f"prices of {known.date} in {known.currency}, {known.origin}; retrieval per GB + 1,000 requests")
     days, retrieval = Column("days", rank=1), Column("retrieval", folds=True)
-    columns = ["region", "kind", "GB-month", days, "egress", retrieval]
+    columns = ["region", "kind", "GB-month", days, "traffic", retrieval]
     rows: list[tuple[object, ...]] = []
     for one in chosen:
         marks = {figure.name: "*" for figure in one.figures if figure.as_in}
         storage = f"{one.storage}{marks.get('storage', '')}"
-        egress = f"{one.egress}{marks.get('egress', '')}"
-        rows.append((one.region, one.kind, storage, one.minimum_days, egress, _tiers(one, marks)))
+        traffic = f"{one.egress}{marks.get('egress', '')}"
+        rows.append((one.region, one.kind, storage, one.minimum_days, traffic, _tiers(one, marks)))
     cli.show(document, table(columns, rows))
     if any(figure.as_in for one in chosen for figure in one.figures):
         cli.say("* not verified for its region: `nightvault prices verify` says whose it is")

@@ -290,9 +290,7 @@ def _tell_next_steps(cli: Cli, config: Config, report: RebuildReport) -> None:
         )
     if report.not_enrolled:
         count = counted(len(report.not_enrolled), "recipient")
-        cli.say(
-            f"{count} whose key was not given must vouch for the new inventory: `nightvault key request`,"
-        )
+        cli.say(f"{count} whose key was not given must enrol the new inventory: `nightvault key request`,")
         cli.say("`key enroll` where the key is, `key accept`; each backup says so until then")
 
 

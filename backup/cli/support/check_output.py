@@ -87,10 +87,12 @@ def _read_lines(read: ReadBack) -> list[str]:
     lines = [f"read {size(read.bytes)} in {where}: {counted(read.frames, 'frame')} compared"]
     if read.opened_frames:
         opened, chunks = counted(read.opened_frames, "frame"), counted(read.chunks, "chunk")
-        lines.append(f"  opened      {opened}, {chunks} verified by name")
+        lines.append(f"  opened      {opened}, {chunks} compared by name")
     else:
-        lines.append("  not opened  no key was given: that frames open, and to what, is not proven")
-    lines.append(f"  never read  {size(read.never_read)} of {size(read.stored_bytes)} by any check yet")
+        lines.append("  not opened  no recovery key was given: frames were read back, not decrypted")
+    stored = size(read.stored_bytes)
+    nothing = f"nothing: checks have read all {stored}"
+    lines.append(f"  never read  {f'{size(read.never_read)} of {stored}' if read.never_read else nothing}")
     return lines
 
 

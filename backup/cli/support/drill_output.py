@@ -46,7 +46,7 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
 
 
 def _lines(report: DrillReport) -> Iterator[str]:
-    """What was proven, at what cost, and the verdict."""
+    """What was read back or opened, at what cost, and the verdict."""
     from backup.cli.support.render import counted, size
     from backup.driller.money import money_of
 

@@ -1,4 +1,4 @@
-"""Shows and asks, for `nightvault key`, before a recovery key vouches for a server."""
+"""Shows and asks, for `nightvault key`, before a recovery key enrols a server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_text(path: str, most: int) -> str:
 
 
 def show_request(cli: Cli, request: Request, *, asks: bool) -> None:
-    """Show for whom a recovery key is to vouch; even with --quiet if a person is asked about it."""
+    """Show which server a recovery key is to enrol; even with --quiet if a person is asked about it."""
     tell = cli.warn if asks else cli.say
     tell(whose_lines(request.inventory_id, request.fingerprint, request.ancestors))
     if not request.signature:

@@ -113,7 +113,7 @@ def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) 
     made = f"the price table of {prices.date} ({prices.origin})"
     if found[0].bill is None:
         return f"{made} has no prices for {settings.region}, kind {_kind(settings)}: see `nightvault prices`"
-    told = f"{prices.currency} by {made}, without tax; 100 GB of egress a month are free, and not deducted"
+    told = f"{prices.currency} by {made}, without tax; 100 GB of traffic a month are free, and not deducted"
     notes = _not_verified(settings, found)
     if settings.endpoint is not None:
         notes.append(f"these are AWS's prices, and this vault is at {settings.endpoint}")
@@ -143,7 +143,7 @@ def quote_table(found: Sequence[Quote]) -> Sheet:
     from backup.cli.support.tables import Column
 
     ranks = {"archives": 5, "ranges": 4, "retrieves": 0, "per byte": 7}
-    ranks |= {"retrieval": 1, "requests": 2, "egress": 1, "copies": 3}
+    ranks |= {"retrieval": 1, "requests": 2, "traffic": 1, "copies": 3}
     columns = [Column(title, rank=rank) for title, rank in ranks.items()]
     rows: list[tuple[object, ...]] = []
     for one in found:

@@ -33,7 +33,11 @@ _OPTIONS = [
         "terminal. if-changed goes by size and time.",
     ),
     click.option("--delete", is_flag=True, help="Remove what is not in the snapshot; asks, or needs --yes."),
-    click.option("--verify", is_flag=True, help="Read back what was written; if-changed compares contents."),
+    click.option(
+        "--verify",
+        is_flag=True,
+        help="Read what was written from the disk, and compare it; if-changed compares contents.",
+    ),
     click.option(
         "--yes",
         is_flag=True,

@@ -180,7 +180,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "vault", _vault(vault, status)
     for job in status.jobs:
         if job.proof.bytes:
-            yield "proven", f"{job.name}: {proof_text(job.proof)}"
+            yield "tested", f"{job.name}: {proof_text(job.proof)}"
     if status.certificate is not None and status.certificate.not_after is not None:
         yield "certificate", _days_left(status.certificate.not_after, status.now)
     for disk in status.disks:
