@@ -108,6 +108,19 @@ class Machine:
             stand_in.unlink()
             stand_in.symlink_to(AWS_OF_DEBIAN)
 
+    def connect_to_itself(self) -> None:
+        """Let `ssh` and `scp` to a root elsewhere lead to this machine, where root is at home in its HOME."""
+        ssh = 'shift\ncd "$HOME" && exec sh -c "$*"\n'
+        scp = (
+            "for word; do\n"
+            "case $word in root@*:/*) word=${word#*:} ;; root@*:*) word=$HOME/${word#*:} ;; esac\n"
+            'set -- "$@" "$word"; shift\ndone\nexec cp -- "$@"\n'
+        )
+        for name, text in (("ssh", ssh), ("scp", scp)):
+            program = self.folder / "bin" / name
+            program.write_text(f"#!/bin/sh\n{text}")
+            program.chmod(0o755)
+
     def connect(self, emulator: RunningEmulator) -> None:
         """Let the AWS of this machine be an emulator, of which its administrator has the keys."""
         self.environment |= {
