@@ -15,7 +15,7 @@ from backup.archiver.settings import Keys
 from backup.format.keys import Recipient, RecoveryKey
 from backup.format.line import RecoveryLine
 from backup.inventory.database import open_inventory
-from backup.inventory.runs import find_job
+from backup.inventory.runs import list_jobs
 from backup.model import InventoryId
 from backup.protocols import Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
@@ -95,11 +95,18 @@ def bare(tmp_path: Path, site: Site, name: str = "bare") -> Bare:
 
 def line_of(site: Site) -> RecoveryLine:
     """The line that the site's last run ended with."""
+    (line,) = (line for line in lines_of(site) if line.job == site.job.name)
+    return line
+
+
+def lines_of(site: Site) -> list[RecoveryLine]:
+    """The line of each job that stores into the site's vault, as its last run ended with it."""
     with site.inventory.reading() as tx:
-        job = find_job(tx, site.job.name)
-        assert job is not None
-        text = recovery_line(read_chain(tx, job.number, site.inventory), job, site.vault.name)
-    return RecoveryLine.from_text(text)
+        jobs = list(list_jobs(tx, site.vault.name))
+        texts = [
+            recovery_line(read_chain(tx, job.number, site.inventory), job, site.vault.name) for job in jobs
+        ]
+    return [RecoveryLine.from_text(text) for text in texts if text]
 
 
 def rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
