@@ -114,7 +114,7 @@ class Machine:
         scp = (
             "for word; do\n"
             "case $word in root@*:/*) word=${word#*:} ;; root@*:*) word=$HOME/${word#*:} ;; esac\n"
-            'set -- "$@" "$word"; shift\ndone\nexec cp -- "$@"\n'
+            'set -- "$@" "$word"; shift\ndone\nexec cp "$@"\n'
         )
         for name, text in (("ssh", ssh), ("scp", scp)):
             program = self.folder / "bin" / name

@@ -20,7 +20,7 @@ from tests.support.servers import Server, directory_server
 
 DOCS = REPOSITORY / "docs"
 PAGE = DOCS / "operations.md"
-BESIDE = ("watching", "doctor", "trouble", "monitoring", "certificates", "prune", "who-deletes")
+BESIDE = ("first-week", "watching", "doctor", "trouble", "monitoring", "certificates", "prune", "who-deletes")
 PAGES = [PAGE, *(DOCS / f"{name}.md" for name in BESIDE)]
 COMMANDS = re.compile(r"`(?:[0-9* ]+ )?(nightvault [^`]+)`")
 
