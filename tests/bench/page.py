@@ -98,7 +98,7 @@ def page(config: Path, *, nice: int = 0) -> Iterator[Running]:
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout
-        assert "listens" in process.stdout.readline()
+        assert any("listens" in line for line in process.stdout)  # after a warning that it runs as root
         yield Running(process, port, cookies)
     finally:
         process.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -155,29 +155,37 @@ def warnings_of(read: Config) -> Iterator[str]:
 
 def _gaps(read: Config) -> Iterator[str]:
     """Warnings about what is missing, or was written otherwise than meant."""
-    from backup.app.prices import builtin_table
-    from backup.cli.support.page_setup import page_settings
-    from backup.config.shapes import suggestion
-    from backup.errors import ConfigError
-
     if not read.vaults:
         yield "there is no [[vault]], so nothing can be stored"
     if not read.jobs:
         yield "there is no [[job]], so nothing is backed up"
-    regions = builtin_table().regions
-    for vault in read.vaults:
-        if vault.region is not None and vault.region not in regions and vault.endpoint is None:
-            meant = suggestion(vault.region, regions)
-            yield f"vault {vault.name}: this program knows no region {vault.region}{meant}"
+    yield from _unknown_regions([vault for vault in read.vaults if vault.region and vault.endpoint is None])
     yield from _missing_files(read)
     place = os.path.dirname(read.monitoring.metrics_file or "")
     if place and not os.path.isdir(place):
         yield f"the folder of monitoring.metrics_file is not there: {place}"
     if read.web is not None:
+        from backup.cli.support.page_setup import page_settings
+        from backup.errors import ConfigError
+
         try:
             page_settings(read, listen=None, behind_proxy=False)
         except ConfigError as error:
             yield f"{error}; {error.advice}"
+
+
+def _unknown_regions(vaults: Sequence[VaultSettings]) -> Iterator[str]:
+    """Warnings about regions of Amazon that the table of prices does not have."""
+    if not vaults:
+        return
+    from backup.app.prices import builtin_table
+    from backup.config.shapes import suggestion
+
+    regions = builtin_table().regions
+    for vault in vaults:
+        if vault.region is not None and vault.region not in regions:
+            meant = suggestion(vault.region, regions)
+            yield f"vault {vault.name}: this program knows no region {vault.region}{meant}"
 
 
 def _missing_files(read: Config) -> Iterator[str]:
