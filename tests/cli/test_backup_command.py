@@ -51,6 +51,20 @@ def test_the_report_for_people(server: Server) -> None:
     assert len(lines) == 7
 
 
+def test_a_terminal_shows_the_recovery_line_once_a_day(server: Server) -> None:
+    """After that its files are named; a pipe has it always, and a terminal where no file could take it."""
+    kept = server.state / "recovery-lines.txt"
+    assert RecoveryLine.from_text(server.on_terminal("backup")[-1]).job == "main"
+    assert "".join(server.on_terminal("backup")).endswith(f"  recovery  its line is in {kept}; shown once a day")
+    assert RecoveryLine.from_text(server.done("backup").stdout.splitlines()[-1]).number == 3
+    kept.unlink()
+    kept.mkdir()
+    assert RecoveryLine.from_text(server.on_terminal("backup")[-1]).number == 4
+    kept.rmdir()
+    server.clock.sleep(24 * 3600)
+    assert RecoveryLine.from_text(server.on_terminal("backup")[-1]).number == 5
+
+
 def test_the_report_for_scripts(server: Server) -> None:
     (report,) = server.json("backup")
     assert set(report) == {

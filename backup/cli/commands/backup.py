@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import closing
@@ -234,7 +235,7 @@ def _run(
     with telling(cli, config, RunKind.BACKUP, job=job.name):
         report, forgot = _run_and_forget(cli, config, job, stop, options)
         if not cli.json:
-            _tell(cli, report, forgot)
+            _tell(cli, config, report, forgot)
     return report, forgot
 
 
@@ -266,7 +267,7 @@ def _run_and_forget(
     )
 
 
-def _tell(cli: Cli, report: BackupReport, forgot: Forgot | None) -> None:
+def _tell(cli: Cli, config: Config, report: BackupReport, forgot: Forgot | None) -> None:
     from backup.cli.support.render import counted, duration, shown_id, shown_path, size
 
     for problem in report.problems[:_MOST_SHOWN]:
@@ -292,10 +293,41 @@ def _tell(cli: Cli, report: BackupReport, forgot: Forgot | None) -> None:
         text = (*text, f"  forgot    {counted(len(forgot.snapshots), 'older snapshot')}, by the policy")
     cli.report(None, "\n".join(text))
     if report.recovery_line:
-        cli.report(None, "  recovery line, to be kept off this server:")
-        cli.report(None, report.recovery_line)
+        cli.report(None, _line_text(cli, config, report))
     if any(not problem.is_warning for problem in report.problems):
         cli.warn("some entries could not be read; where an older version is known, the snapshot keeps it")
+
+
+def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
+    """The recovery line; on a terminal that has seen one of the job today, only the files that hold it."""
+    from backup.app.recovery_lines import line_files
+    from backup.cli.support.render import shown_path
+
+    is_kept = not any("recovery line" in warning for warning in report.warnings)
+    if sys.stdout.isatty() and is_kept and _backed_up_today(cli, config, report):
+        files = " and ".join(shown_path(os.fsencode(path)) for path in line_files(config))
+        return f"  recovery  its line is in {files}; shown once a day"
+    return f"  recovery line, to be kept off this server:\n{report.recovery_line}"
+
+
+def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
+    """Whether an earlier backup of the job has ended well on this day, as the clock here has it."""
+    from backup.app.opened import opened
+    from backup.inventory.run_pages import run_rows
+    from backup.inventory.runs import Outcome, RunKind, find_job
+    from backup.inventory.times import moment
+
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        job = find_job(tx, report.job)
+        earlier = [
+            row
+            for outcome in (Outcome.DONE, Outcome.PARTIAL)
+            for row in run_rows(
+                tx, job=job and job.number, kind=RunKind.BACKUP, outcome=outcome, before=report.run, limit=1
+            )
+        ]
+    today = cli.clock.now().astimezone().date()
+    return any(moment(row.started_at).astimezone().date() == today for row in earlier)
 
 
 def report_document(report: BackupReport) -> dict[str, Any]:
