@@ -9,7 +9,7 @@ A warning: anything else that has a schedule is overdue; the newest backup, forg
 drill or rebuild drill failed or was partial; the certificate expires within 14 days (a fifth of its life),
 cannot be looked at, or is not renewed though two thirds of its life are over or renewals fail for an hour;
 the daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
-suspended process holds a lock; a restore is not gone on with, or lacks something; a directory vault is not
+suspended process holds a lock; a restore does not go on, or lacks something; a directory vault is not
 there, does not answer, or is not set up in AWS; less is free on a disk than should be (a quarter of it:
 critical); storing costs more than it may; the last good check of a vault is too old; a channel does not take
 its messages; somebody else writes of this server's jobs, or a source has lost nearly everything, and nobody
@@ -274,10 +274,10 @@ def _renewal(
     start, end = certificate.not_before, certificate.not_after or certificate.not_before
     since, late = renewal.failing_since, late_at(start, end, by_others=renewal.files)
     if since is not None and now - since >= patience(start, end):
-        text = f"renewing the certificate {renewal.way} fails since {_shown(since)}: {renewal.error}"
+        text = f"renewing the certificate {renewal.way} has failed since {_shown(since)}: {renewal.error}"
     elif now >= late:
         why = "it wrote no new files" if renewal.files else "nothing tried to: does the daemon run?"
-        why = f"it fails since {_shown(since)}: {renewal.error}" if since is not None else why
+        why = f"it has failed since {_shown(since)}: {renewal.error}" if since is not None else why
         text = f"the certificate was to be renewed {renewal.way} by {_shown(late)}; {why}"
     else:
         return
@@ -334,7 +334,7 @@ def _locks(status: Status) -> Iterator[Concern]:
 def _restores(status: Status) -> Iterator[Concern]:
     for one in status.restores:
         if one.held:
-            text = f"restore {one.id[:8]} is not gone on with: {one.held}"
+            text = f"restore {one.id[:8]} does not go on: {one.held}"
             yield Concern(Level.WARNING, Topic.RESTORE, text, "nightvault restores")
         elif one.failed:
             text = f"restore {one.id[:8]}: the vault could not make {one.failed} of {one.retrievals} readable"

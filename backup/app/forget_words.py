@@ -39,14 +39,14 @@ def meant_by(
     for word in words:
         if word == "latest" and word not in known:
             raise UsageError(
-                "name a snapshot by its id: what is the latest changes with each backup",
+                "name a snapshot by its id: which one is the latest changes with each backup",
                 advice="`nightvault snapshots` lists them",
             )
         may_be_id = _ID.fullmatch(word.lower()) is not None
         found = [one for one in every if may_be_id and one.id.startswith(word.lower())]
         if word in known and found:
             raise UsageError(
-                f"{word} is a job, and snapshot {found[0].id} begins so, too",
+                f"{word} is a job, and the id of snapshot {found[0].id} begins with it, too",
                 advice=f"say --job {word} for the job, or give more digits of the snapshot",
             )
         if word in known or not may_be_id:
@@ -54,14 +54,14 @@ def meant_by(
         else:
             chosen.append(_one(word, found, undo=undo))
     if named and chosen:
-        raise UsageError("jobs and snapshots in one command: which of both?", advice="give two commands")
+        raise UsageError("jobs and snapshots in one command: which of the two?", advice="give two commands")
     return Meant(tuple(dict.fromkeys(named)), tuple({one.id: one for one in chosen}.values()))
 
 
 def _one(word: str, found: Sequence[Snapshot], *, undo: bool) -> Snapshot:
     if not found:
         raise UsageError(
-            f"{word!r} is no job, and no snapshot's id begins so",
+            f"{word!r} is no job, and no snapshot's id begins with it",
             advice="`nightvault snapshots` lists both"
             + (", with --forgotten what can come back" if undo else ""),
         )

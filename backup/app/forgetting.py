@@ -112,7 +112,7 @@ def refuse_refused(plans: Sequence[JobPlan]) -> None:
     if refused:
         raise UsageError(
             "nothing was forgotten, since some of these have to stay: " + "; ".join(refused),
-            advice="leave them away; `nightvault unpin`, `nightvault restores` and `nightvault snapshots "
+            advice="leave them out; `nightvault unpin`, `nightvault restores` and `nightvault snapshots "
             "accept` end what keeps one",
         )
 

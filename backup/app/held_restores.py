@@ -16,7 +16,7 @@ _SUFFIX = ".held"
 
 
 class Held(Struct, frozen=True):
-    """The reason why a restore is not gone on with, and what to do."""
+    """The reason why a restore does not go on, and what to do."""
 
     why: str
     advice: str
@@ -35,7 +35,7 @@ class HeldNotes:
         return None
 
     def note(self, restore_id: str, error: NightvaultError) -> bool:
-        """Note why a restore is not gone on with; returns whether that is news."""
+        """Note why a restore does not go on; returns whether that is news."""
         held = Held(str(error), error.advice)
         if self.read(restore_id) == held:
             return False

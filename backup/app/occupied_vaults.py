@@ -38,9 +38,9 @@ def refuse_occupied(config: Config, clock: Clock, *, unknown: Callable[[str], No
             continue
         if found is not None:
             raise OccupiedVaultError(
-                f"vault {settings.name} is not empty ({found}), and here is no inventory that knows of it",
+                f"vault {settings.name} is not empty ({found}), and there is no inventory here that knows it",
                 advice="if this server lost its state: `nightvault rebuild --key FILE` brings it back. "
-                "If these are another server's, or shall stay apart: `nightvault init --new-history`",
+                "If these are another server's, or are to stay apart: `nightvault init --new-history`",
             )
 
 

@@ -83,6 +83,6 @@ class RestoreUnits(Struct, frozen=True):
 
 def _refused(restore: Restore, why: str) -> TargetError:
     return TargetError(
-        f"restore {restore.id} is not gone on with by the daemon: {why}",
+        f"the daemon does not go on with restore {restore.id}: {why}",
         advice=f"`nightvault restore resume {restore.id} --wait`, as the user that began it",
     )

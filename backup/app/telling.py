@@ -117,7 +117,7 @@ def make_messages(
     except NightvaultError as error:
         level = logging.DEBUG if isinstance(error, NoInventoryError) else logging.WARNING
         if isinstance(error, LockedError):
-            _log.log(level, "no message could be recorded now, the next who looks does that: %s", error)
+            _log.log(level, "no message could be recorded now, whoever looks next does that: %s", error)
             return False
         _log.log(level, "no message could be recorded: %s", error)
         from backup.app.telling_directly import tell_directly

@@ -109,7 +109,7 @@ def _send(
             response.close()  # the next request comes only in about an hour
     except SSLError as error:
         raise UnreachableError(
-            f"{options.host} does not prove to be IAM Roles Anywhere: {error}",
+            f"{options.host} does not prove that it is IAM Roles Anywhere: {error}",
             advice="its TLS certificate is not one that this machine trusts: is something intercepting TLS?",
         ) from error
     except HTTPError as error:

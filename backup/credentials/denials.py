@@ -82,7 +82,7 @@ _MEANINGS = (
     ),
     _Meaning(
         "expired",
-        "AWS holds that something has expired",
+        "AWS says that something has expired",
         "`nightvault identity show` tells the certificate's dates",
     ),
     _Meaning(

@@ -41,7 +41,7 @@ class TaskRun(Struct, frozen=True):
         return next((one["run"] for one in self.log_names if "run" in one), None)
 
     def cancel(self) -> None:
-        """Ask it to end for good: it is not gone on with."""
+        """Ask it to end for good: nothing goes on with it."""
         self.cancelled.set()
         self.stop.set()
 

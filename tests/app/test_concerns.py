@@ -422,11 +422,11 @@ def renewal(**more: Any) -> RenewalStatus:
         (4 * DAY, {}, None),
         (2.5 * DAY, {}, None),
         (2.3 * DAY, {}, "was to be renewed by ssh from ca by .*nothing tried to"),
-        (2.3 * DAY, {"failing_since": NOW - HOUR / 2, "error": "away"}, "it fails since .*: away"),
+        (2.3 * DAY, {"failing_since": NOW - HOUR / 2, "error": "away"}, "it has failed since .*: away"),
         (2.3 * DAY, {"files": True}, None),
         (1.7 * DAY, {"files": True}, "it wrote no new files"),
         (4 * DAY, {"failing_since": NOW - HOUR / 2, "error": "away"}, None),
-        (4 * DAY, {"failing_since": NOW - HOUR, "error": "away"}, "fails since .*: away"),
+        (4 * DAY, {"failing_since": NOW - HOUR, "error": "away"}, "has failed since .*: away"),
     ],
 )
 def test_a_renewal_that_fails_is_told_long_before_the_certificate_expires(

@@ -115,7 +115,7 @@ def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
     told.break_vault()
     keys = told.server.state / "keys"
     moved = keys.with_name("moved")
-    keys.rename(moved)  # some need nothing of the vault while nothing is to be done
+    keys.rename(moved)  # some need nothing of the vault while there is nothing to do
     if kind is TaskKind.FORGET:
         monkeypatch.setattr("backup.app.forgetting.plan_by_policy", failing)
     run(told, kind)

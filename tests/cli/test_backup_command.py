@@ -55,7 +55,8 @@ def test_a_terminal_shows_the_recovery_line_once_a_day(server: Server) -> None:
     """After that its files are named; a pipe has it always, and a terminal where no file could take it."""
     kept = server.state / "recovery-lines.txt"
     assert RecoveryLine.from_text(server.on_terminal("backup")[-1]).job == "main"
-    assert "".join(server.on_terminal("backup")).endswith(f"  recovery  its line is in {kept}; shown once a day")
+    shown = "".join(server.on_terminal("backup"))
+    assert shown.endswith(f"  recovery  its line is in {kept}; shown once a day")
     assert RecoveryLine.from_text(server.done("backup").stdout.splitlines()[-1]).number == 3
     kept.unlink()
     kept.mkdir()

@@ -71,7 +71,8 @@ def test_a_second_daemon_on_one_state_stops(config: Path, tmp_path: Path) -> Non
             assert line, "it ended"
         second = run("--config", config, "daemon")
         assert second.exit_code == 11
-        assert f"a daemon runs already with {tmp_path / 'state'}: process {process.pid}" in second.stderr
+        with_which = f"with {tmp_path / 'state'}: process {process.pid}"
+        assert f"a daemon is already running {with_which}" in second.stderr
         assert "wait until" not in second.stderr
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)

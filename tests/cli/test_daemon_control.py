@@ -172,7 +172,7 @@ def test_a_pause_is_there_with_and_without_a_daemon(place: Place) -> None:
     with running(place.config) as daemon:
         daemon.wait_for("job nightly: is paused")
         assert place.tasks()["job nightly"]["paused_until"] == first["until"]
-        assert "paused to" in place.screen()
+        assert "paused until" in place.screen()
         assert place("resume", "nightly") == {"job": "nightly", "was_paused": True}
         assert place("resume", "nightly") == {"job": "nightly", "was_paused": False}
         daemon.wait_for("job nightly: goes on after its pause")

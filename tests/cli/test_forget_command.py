@@ -95,9 +95,9 @@ def test_by_name(server: Server, tmp_path: Path) -> None:
     assert [one["snapshot"] for one in found["jobs"][0]["forgotten"]] == [every[0], every[2]]
     assert ids(server) == [every[1], *every[3:]]
     assert "forgotten already" in server.fails(2, "forget", every[0])
-    assert "is no job, and no snapshot's id begins so" in server.fails(2, "forget", "0badc0ffee")
-    assert "which of both" in server.fails(2, "forget", "main", every[1])
-    assert "which of both" in server.fails(2, "forget", every[1], "--keep-last", "1")
+    assert "is no job, and no snapshot's id begins with it" in server.fails(2, "forget", "0badc0ffee")
+    assert "which of the two" in server.fails(2, "forget", "main", every[1])
+    assert "which of the two" in server.fails(2, "forget", every[1], "--keep-last", "1")
     for command in ("ls", "diff latest", "restore --target out", "dump"):
         told = server.fails(2, *command.split(), f"{every[0][:8]}")
         assert f"forget --undo {every[0][:8]}" in told
@@ -196,7 +196,7 @@ def test_a_name_that_is_both(tmp_path: Path) -> None:
     made.config.write_text(made.config.read_text().replace('name = "main"', f'name = "{name}"'))
     for _ in range(2):
         made.done("backup", name)
-    assert "is a job, and snapshot" in made.fails(2, "forget", name)
+    assert "is a job, and the id of snapshot" in made.fails(2, "forget", name)
     assert made.json("forget", "--job", name, "--keep-last", "1")["jobs"][0]["job"] == name
     assert made.json("forget", first[:9])["jobs"][0]["forgotten"][0]["snapshot"] == first
 

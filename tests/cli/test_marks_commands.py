@@ -61,8 +61,8 @@ def test_tag(server: Server) -> None:
     assert server.json("tag", first, "--add", "x")["amended"] == []
     assert server.json("tag", "latest", "--set", "y,z")["snapshots"][0]["snapshot"] == third
     assert server.json("tag", second, "--set", "")["snapshots"][0]["tags"] == []
-    assert "which of both" in server.fails(2, "tag", first)
-    assert "which of both" in server.fails(2, "tag", first, "--set", "a", "--add", "b")
+    assert "which of the two" in server.fails(2, "tag", first)
+    assert "which of the two" in server.fails(2, "tag", first, "--set", "a", "--add", "b")
     assert "is no tag" in server.fails(2, "tag", first, "--add", HOSTILE)
     assert "64 tags at most" in server.fails(2, "tag", first, "--add", ",".join(map(str, range(64))))
     run = server.json("runs", "--limit", "1")[0]

@@ -57,7 +57,7 @@ def test_condemned_and_days_later_deleted(server: Server, clock: ManualClock, tm
     assert done["dropped"] == would["dropped"], "the plan says which snapshots will be gone for good"
     assert condemned not in stored(server)
     assert not list((tmp_path / "vault").rglob(f"*{condemned}*"))
-    assert "nothing is to be done" in server.done("prune").stdout
+    assert "there is nothing to do" in server.done("prune").stdout
     assert_same_tree(server.restore(tmp_path / "out"), server.source)
     assert server.done("check").exit_code == server.done("check", "--inventory").exit_code == 0
 

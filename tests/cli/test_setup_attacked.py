@@ -223,7 +223,7 @@ def test_a_config_that_somebody_else_changes_meanwhile(
         at(patch, "create_profile", lambda: server.config.write_text(changed))
         said = server.fails(2, *set_up(server, "apply", "--yes"))
     assert "was changed meanwhile: the ARNs were not put into it" in said
-    assert "AWS is set up: give the command again" in said
+    assert "AWS is set up: run the command again" in said
     assert server.config.read_text() == changed
     state = state_of(emulator)
     server.done(*set_up(server, "apply", "--yes"))
@@ -249,7 +249,7 @@ def test_a_cut_while_the_config_is_written(
     state = state_of(emulator)
     server.done(*set_up(server, "apply", "--yes"))
     assert state_of(emulator) == state
-    assert "nothing is to be done" in shown(server, "status")
+    assert "there is nothing to do" in shown(server, "status")
     assert "profile_arn" in server.config.read_text()
 
 
@@ -336,7 +336,7 @@ def test_throttled_at_every_call(emulator: RunningEmulator, server: Server, mode
     assert emulator.faults()[0]["met"] > 5
     emulator.set_faults([])
     if mode == "apply":
-        assert "nothing is to be done" in shown(server, "status")
+        assert "there is nothing to do" in shown(server, "status")
         server.done(*set_up(server, "destroy", "--yes"))
     assert state_of(emulator) == EMPTY
 

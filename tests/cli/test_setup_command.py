@@ -61,7 +61,7 @@ def test_from_nothing_to_a_backup_and_back(
     assert "# what we back up, and where" in server.config.read_text()
     (copy,) = [path for path in server.folder.iterdir() if path.name.startswith("config.toml.")]
     assert copy.read_text() == old
-    assert "nothing is to be done" in server.done(*set_up(server, "status")).stdout
+    assert "there is nothing to do" in server.done(*set_up(server, "status")).stdout
     server.init()
     server.backup()
     assert_same_tree(server.restore(tmp_path / "out"), server.source)
@@ -314,7 +314,7 @@ def test_policies_of_others_on_our_roles_are_shown_and_left(
     iam.put_role_policy(RoleName="nightvault-backup", PolicyName="more", PolicyDocument=more)
     for mode in ("plan", "status"):
         shown = server.done(*set_up(server, mode)).stdout
-        assert "nothing is to be done" in shown
+        assert "there is nothing to do" in shown
         assert {f"    {DETACH}", f"    {TAKE_OFF}"} <= set(shown.splitlines())
     whole = state_of(emulator)["roles"]
     server.done(*set_up(server, "apply", "--yes"))
@@ -523,17 +523,17 @@ def test_a_prune_role_for_another_certificate(emulator: RunningEmulator, server:
     roles = state_of(emulator)["roles"]
     assert '"aws:PrincipalTag/x509Subject/CN": "admin-token"' in roles["nightvault-prune"]["trust"]
     assert '"aws:PrincipalTag/x509Subject/CN": "web1"' in roles["nightvault-backup"]["trust"]
-    assert "nothing is to be done" in server.done(*set_up(server, "status", *words)).stdout
+    assert "there is nothing to do" in server.done(*set_up(server, "status", *words)).stdout
 
 
 def test_nobody_is_let_delete_unless_somebody_is_named(emulator: RunningEmulator, server: Server) -> None:
     """Whoever takes the server over cannot delete; prunes condemn, and it is said who may do more."""
     words = set_up(server, "plan", lets_delete=False)
-    assert "Nobody is let delete" in server.done(*words).stdout
+    assert "Nobody may delete" in server.done(*words).stdout
     server.done(*set_up(server, "apply", "--yes", lets_delete=False))
     assert {"nightvault-backup", "nightvault-restore"} == state_of(emulator)["roles"].keys()
     assert "prune_role_arn" not in server.config.read_text()
-    assert "nothing is to be done" in server.done(*set_up(server, "status", lets_delete=False)).stdout
+    assert "there is nothing to do" in server.done(*set_up(server, "status", lets_delete=False)).stdout
     server.init()
     server.backup()
     assert server.json("prune", "--dry-run")["may_delete"] is False

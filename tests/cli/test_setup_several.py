@@ -69,7 +69,7 @@ def test_from_nothing_to_backups_in_all_and_back(
     assert set(state["vaults"]) == {"glass"}
     (profile,) = state["profiles"]
     assert len(profile["roleArns"]) == 3
-    assert "nothing is to be done" in server.done(*set_up(server, "status")).stdout
+    assert "there is nothing to do" in server.done(*set_up(server, "status")).stdout
     server.init()
     assert {one["outcome"] for one in server.json("backup")} == {"done"}
     found = server.json("doctor", exit_code=1)["findings"]
@@ -238,7 +238,7 @@ def test_two_vaults_in_one_bucket(emulator: RunningEmulator, tmp_path: Path) -> 
     (policy,) = [one["policy"] for one in state_of(emulator)["buckets"].values()]
     for keys in ("a/data/*", "b/data/*"):
         assert f"both-of-them/{keys}" in policy
-    assert "nothing is to be done" in server.done(*set_up(server, "status")).stdout
+    assert "there is nothing to do" in server.done(*set_up(server, "status")).stdout
     server.init()
     assert {one["outcome"] for one in server.json("backup")} == {"done"}
     export(server, "--terraform", tmp_path / "tf")

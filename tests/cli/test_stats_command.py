@@ -353,7 +353,7 @@ def test_money_on_the_screen(billed: tuple[Server, dict[str, int]]) -> None:
     text = server.done("stats").stdout
     cents = Decimal(document["vaults"][0]["month"]).quantize(Decimal("0.01"), rounding="ROUND_CEILING")
     assert f"{cents} EUR now" in text
-    assert "runs still for" in text
+    assert "not over yet for" in text
     assert "these are AWS's prices, and vault cold is at http://127.0.0.1:" in text
     assert "* as in" not in text
 

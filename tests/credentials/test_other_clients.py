@@ -136,7 +136,7 @@ def test_the_environments_bundles_count(tls: Tls, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_server_that_nobody_vouches_for_is_not_told_anything(tls: Tls) -> None:
-    with pytest.raises(UnreachableError, match="does not prove to be"):
+    with pytest.raises(UnreachableError, match="does not prove that it is"):
         ours(tls, Connection()).credentials()
     assert ours(tls, Connection(verify=False)).credentials().session_token
 

@@ -304,7 +304,7 @@ def test_an_untrusted_tls_certificate(
     server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
     with server.running():
         options = RolesAnywhereOptions(ANCHOR, PROFILE, ROLE, endpoint=server.url.replace("http:", "https:"))
-        with pytest.raises(UnreachableError, match="does not prove to be IAM Roles Anywhere"):
+        with pytest.raises(UnreachableError, match="does not prove that it is IAM Roles Anywhere"):
             RolesAnywhere(options, load=lambda: signer, clock=clock).credentials()
     assert server.seen == []
 

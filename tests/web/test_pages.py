@@ -97,7 +97,7 @@ def test_reassurance_comes_first() -> None:
     assert [one.text for one in well.all("h1")] == ["All is well"]
     assert [one.text for one in bad.all("h1")] == ["Not all is well"]
     assert "3 of 4 jobs have a good backup in time." in bad.with_id("main").text
-    assert "All 4 jobs have a good backup in time." in well.with_id("main").text
+    assert "Each of the 4 jobs has a good backup in time." in well.with_id("main").text
     headings = [one.text for one in bad.all("h2")]
     assert headings.index("What to look at") < headings.index("Jobs")
     assert "nightvault backup db" in [one.text for one in bad.all("code")]

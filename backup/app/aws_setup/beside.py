@@ -52,7 +52,7 @@ def kept_by(role: FoundRole) -> str | None:
         return None
     return (
         f"role {role.name}: it has {policies}, and IAM deletes no role that has policies; take them off, and "
-        "give the command again"
+        "run the command again"
     )
 
 

@@ -170,8 +170,8 @@ def _explained(error: DeniedError, operation: str, parameters: Mapping[str, Any]
     if missing is None:
         return DeniedError(str(error), advice=_OWN_KEYS) if error.advice == WRONG_KEYS else error
     if missing.is_forbidden:
-        advice = "a policy denies it expressly: only who may change that policy can help"
+        advice = "a policy denies it expressly: only somebody who may change that policy can help"
     else:
         statement = json.dumps(missing.statement, indent=2)
-        advice = f"{missing.who} lacks this statement; send it to who can grant it:\n{statement}"
+        advice = f"{missing.who} lacks this statement; send it to somebody who can grant it:\n{statement}"
     return DeniedError(str(error), advice=advice)

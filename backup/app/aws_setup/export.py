@@ -312,7 +312,7 @@ def _bucket_resources(wanted: Wanted, end: str, tags: list[dict[str, str]]) -> M
 _SCRIPT = """\
 #!/usr/bin/env bash
 # Made by `nightvault setup export --cli`: the calls that `nightvault setup aws --apply` makes, for an account
-# in which nothing of it is there yet. It is for one go: given again, it would make things twice.
+# in which nothing of it is there yet. Run it once: a second time it would make things twice.
 set -euo pipefail
 export AWS_DEFAULT_REGION=@REGION@ AWS_PAGER=
 

@@ -38,7 +38,7 @@ def line_of(step: Step) -> str:
 def summary(plan: Plan) -> str:
     """How many things are made, changed and deleted."""
     if not plan.steps:
-        return "nothing is to be done"
+        return "there is nothing to do"
     counts = {verb: sum(step.verb is verb for step in plan.steps) for verb in Verb}
     return ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
 
@@ -63,7 +63,7 @@ def who_deletes(wanted: Wanted) -> str:
     role = next((role for role in wanted.roles if role.arn == wanted.deletes_by), None)
     if role is None:
         return (
-            "Nobody is let delete: prunes of this server only condemn. `nightvault prune --delete-only` on "
+            "Nobody may delete: prunes of this server only condemn. `nightvault prune --delete-only` on "
             "another machine deletes (docs/who-deletes.md); --prune-subject CN lets a certificate delete."
         )
     if (role.common_name, role.unit) == (first.common_name, first.unit):

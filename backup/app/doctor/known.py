@@ -11,7 +11,7 @@ WHY: Mapping[Topic, str] = {
     Topic.OVERDUE: "what has changed since the last good backup is nowhere else",
     Topic.RUN: "what failed is missing from the vault, or was not looked at",
     Topic.CLOCK: "schedules, retention and AWS's signatures go by the clock",
-    Topic.DAEMON: "nobody begins backups, prunes and checks",
+    Topic.DAEMON: "nothing begins backups, prunes and checks",
     Topic.CERTIFICATE: "without a valid certificate AWS gives no credentials, and no backup is stored",
     Topic.LOCK: "no backup can begin while the lock is held",
     Topic.RESTORE: "what was retrieved expires, and is paid for again",

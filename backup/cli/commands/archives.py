@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def archives(cli: Cli, name: str | None) -> None:
     """List the archives of this inventory, oldest first, by the ids of their packs.
 
-    `undelete` takes such an id, or how it begins; --json has the vault's own ids, too.
+    `undelete` takes such an id, or its first digits; --json has the vault's own ids, too.
     """
     from backup.app.opened import opened
     from backup.cli.support.render import local_time, size, table

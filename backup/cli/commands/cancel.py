@@ -13,7 +13,7 @@ from backup.cli.support.context import Cli, pass_cli
 def cancel(cli: Cli, run: str) -> None:
     """Have the daemon end RUN: the number that `nightvault status` shows, its id, or its job or vault.
 
-    What it stored is not stored again. It is not gone on with: the next one comes by the schedule. What
+    What it stored is not stored again. Nothing goes on with it: the next one comes by the schedule. What
     `nightvault run` asked for and has not begun is taken back.
     """
     from backup.daemon.client import ask

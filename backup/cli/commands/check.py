@@ -80,7 +80,7 @@ def check(
 ) -> None:
     """Check that backups are still there: compare the inventory with the vault's own list.
 
-    That is free, but hours away where the vault is cold: the same command given again goes on where it is.
+    That is free, but hours away where the vault is cold: the same command, run again, goes on where it is.
     With --read-data archives are retrieved and read instead, those that were never read first, so that in
     time everything is; without a key what is sealed is compared, not opened. It reads one vault: where there
     are several, say which.

@@ -38,7 +38,7 @@ WARN_DAYS = 14
     "--warn-days",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Warn of expiry so many days before (14, at most a fifth of its life).",
+    help="Warn this many days before it expires (14, at most a fifth of its life).",
 )
 @pass_cli
 def credential_process(cli: Cli, /, no_cache: bool, warn_days: int | None, **given: Any) -> None:

@@ -83,7 +83,7 @@ def _alone(state_dir: str) -> Iterator[None]:
             there = (holders(state_dir) or {}).get("daemon", ())
             which = ", ".join(str(one.process) for one in there)
             raise LockedError(
-                f"a daemon runs already with {state_dir}{f': process {which}' if which else ''}",
+                f"a daemon is already running with {state_dir}{f': process {which}' if which else ''}",
                 advice="`nightvault status` shows what it does; one is enough. To run another in its place, "
                 "end it first: `systemctl stop nightvault`, or SIGTERM",
             ) from error

@@ -46,11 +46,11 @@ def run(
 
     A sample of archives is read back: retrieved, and compared with what was stored. With --key files are
     opened instead: restored, and compared with the inventory, and with the source where that is unchanged.
-    A drill never costs more than its max_cost_per_month. From a cold vault the same command given again
+    A drill never costs more than its max_cost_per_month. From a cold vault the same command, run again,
     goes on where it is, and so does the daemon; the key is not needed again.
 
     Exit code 1 says that something is not as it was saved, 3 that some of it could not be read now, 16 that
-    the month's money does not do, 17 that it waits: come again.
+    the month's money is not enough, 17 that it waits: come again.
     """
     from backup.app.drills import drill_context, step
     from backup.app.opened import opened

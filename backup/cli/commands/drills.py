@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--limit", type=click.IntRange(1, 1_000_000), default=20, metavar="N", help="So many drills, the newest."
+    "--limit", type=click.IntRange(1, 1_000_000), default=20, metavar="N", help="The newest N drills."
 )
 @pass_cli
 def drills(cli: Cli, limit: int) -> None:

@@ -188,7 +188,7 @@ def _check_output(output: str | None, *, force: bool) -> None:
     if output is None and force:
         raise UsageError("--force goes with -o FILE")
     if output == "":
-        raise UsageError("-o is empty", advice="name a file, or leave -o away for standard output")
+        raise UsageError("-o is empty", advice="name a file, or leave -o out for standard output")
     if output is None or _is_special(output) or force or not os.path.lexists(output):
         return
     if os.path.isdir(output):

@@ -62,7 +62,7 @@ def emulator(
     """Run a local Glacier, S3 and Roles Anywhere until SIGTERM or Ctrl-C.
 
     When it listens it prints one line of JSON with its URLs on standard output. For clients that list a
-    vault or delete it at once: --speed 10000 --set inventory_at_once=true.
+    vault or delete it at once: `--speed 10000 --set inventory_at_once=true`.
     """
     try:
         from backup.emulator.core.errors import EmulatorError
@@ -114,7 +114,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
 def advance(cli: Cli, duration: float, admin: str) -> None:
     """Step a running emulator's clock: by 4h, 30m, 2d, 1d12h, or by seconds."""
     answer = _post(admin, "clock", {"advance_seconds": duration})
-    cli.show(answer, f"the emulator's clock went on by {duration:g} s: it is {answer['now']}")
+    cli.show(answer, f"the emulator's clock was moved on by {duration:g} s, to {answer['now']}")
 
 
 @emulator.subcommand("inventory")

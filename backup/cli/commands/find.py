@@ -55,7 +55,7 @@ def find(
 ) -> None:
     """Find entries by name, or by path if PATTERN has a slash: `*`, `?`, `[…]`, `**` for any directories.
 
-    A pattern is the whole name: '*report*' finds what only contains it.
+    A pattern must match the whole name: '*report*' also finds names that only contain it.
     """
     from backup.app.opened import opened
     from backup.cli.support.streamed import show_each
@@ -63,7 +63,7 @@ def find(
     from backup.source.globs import of_name_or_path
 
     if newest and oldest:
-        raise UsageError("--newest and --oldest: which of both?")
+        raise UsageError("--newest and --oldest: which of the two?")
     test = of_name_or_path(pattern, ignores_case=ignore_case)
     config = cli.config()
     with closing(opened(config)) as inventory, inventory.reading() as tx:

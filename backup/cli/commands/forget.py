@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[JOB | SNAPSHOT]...")
-@click.option("--job", "jobs", metavar="NAME", multiple=True, help="This job, also if a snapshot begins so.")
+@click.option(
+    "--job",
+    "jobs",
+    metavar="NAME",
+    multiple=True,
+    help="This job, even if a snapshot's id begins with its name.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be forgotten, and change nothing.")
 @click.option("--undo", is_flag=True, help="Take forgotten snapshots back: those named, or a job's.")
 @click.option("--all", "every", is_flag=True, help="With --undo: all that can come back.")
@@ -188,4 +194,5 @@ def _show(cli: Cli, documents: Sequence[dict[str, Any]], freed: Sequence[Freed],
 
 def _only_with_policy(policy: Policy | None, words: Sequence[str], what: str) -> None:
     if policy is not None:
-        raise UsageError(f"--keep-… and {what}: which of both?", advice=f"leave one away: {' '.join(words)}")
+        which = f"--keep-… and {what}: which of the two?"
+        raise UsageError(which, advice=f"leave one out: {' '.join(words)}")

@@ -31,7 +31,7 @@ def identity() -> None:
 @click.option(
     "--warn-days",
     type=click.IntRange(min=0),
-    help="Warn of expiry so many days before; else 14, at most a fifth of its life.",
+    help="Warn this many days before it expires; else 14, at most a fifth of its life.",
 )
 @pass_cli
 def show(cli: Cli, ca_file: str | None, warn_days: int | None) -> int:

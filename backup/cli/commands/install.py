@@ -47,7 +47,7 @@ def install(
     """Write systemd units, with the paths of this machine and of the config filled in.
 
     Nothing is started: the commands for that are printed. Units that somebody changed are not replaced.
-    Give the command again after a change of paths, devices or schedules in the config.
+    Run the command again after a change of paths, devices or schedules in the config.
     """
     from backup.app.unit_places import places_of
     from backup.app.units import Kind, planned, units_directory

@@ -137,7 +137,7 @@ def _document(one: Delivery) -> dict[str, Any]:
 def send(cli: Cli) -> None:
     """Send now what waits, also what quiet hours or a failed attempt hold back.
 
-    Exit code 1 if something waits still.
+    Exit code 1 if something still waits.
     """
     from backup.app.delivering import deliver_messages
     from backup.cli.support.render import counted

@@ -86,7 +86,7 @@ def prune(
     prune, once `prune_grace` (3 days) and the vault's minimum duration are over, and only if a list of the
     vault and the snapshots of that moment agree. Until then `undelete` takes it back.
 
-    A cold vault needs hours for its list: the same command given again goes on where it is. Exit code 17 says
+    A cold vault needs hours for its list: the same command, run again, goes on where it is. Exit code 17 says
     that it waits, 3 that the vault refused without a day, 1 that something stopped it: nothing was deleted
     then. All vaults of the config are pruned, also if one of them fails: the exit code is that of the first
     failure, else 3, else 17.
@@ -195,7 +195,7 @@ def _step(cli: Cli, work: Prune, reach: Reach | None = None) -> PruneReport:
         cli.warn(str(stop))
         cli.say(stop.advice)
         if not cli.confirm(
-            "Is nothing wanted that only these catalogs hold, and shall deleting go on without them?",
+            "Is nothing needed that only these catalogs hold, and should deleting go on without them?",
             option=None,
         ):
             raise

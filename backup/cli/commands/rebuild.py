@@ -96,7 +96,7 @@ def rebuild(
     """Make the inventory anew from the catalogs in the vault.
 
     All that is needed is the config with its vault and identity, and the recovery key. A cold vault takes
-    hours for its list and hours for the catalogs: the same command given again goes on where it is. Exit code
+    hours for its list and hours for the catalogs: the same command, run again, goes on where it is. Exit code
     17 says that it waits: come again; 3 that the inventory is there, but something is missing in the vault,
     or newer than it. With --dry-run, 1 says that the rebuilt inventory would differ from the one in use.
     """
@@ -162,7 +162,7 @@ def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
     for one in moved:
         cli.say(f"moved out of the way: {one.aside}")
     if count := waiting_restores(config):
-        cli.say(f"with it went {counted(count, 'open restore')}: give the restore's command again afterwards")
+        cli.say(f"with it went {counted(count, 'open restore')}: run the restore's command again afterwards")
     return moved
 
 
@@ -236,7 +236,7 @@ def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
     if report.state is not StepStage.DONE:
         text = (
             f"the rebuild waits for {report.waits_for}\n"
-            "next: give the same command again in some hours, or now with --wait"
+            "next: run the same command again in some hours, or now with --wait"
         )
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))
@@ -285,7 +285,7 @@ def _tell_next_steps(cli: Cli, config: Config, report: RebuildReport) -> None:
         cli.say("shows them: the next backup asks for it")
     if report.missing_recipients:
         cli.warn(
-            f"{counted(report.missing_recipients, 'recipient')} of before not known here: name all of them "
+            f"{counted(report.missing_recipients, 'recipient')} of before are not known here: name all "
             f"in [encryption] recipients of {config.path} before the next backup"
         )
     if report.not_enrolled:

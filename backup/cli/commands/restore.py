@@ -93,7 +93,7 @@ def restore(
 
     A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell.
 
-    From a vault that must make archives readable first, the same command given again later goes on where it
+    From a vault that must make archives readable first, the same command, run again later, goes on where it
     is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
     be restored: they are named.
     """
@@ -222,9 +222,9 @@ def resume(
         begun = find_restore(inventory, restore_id)
         if begun.state is not RestoreStage.OPEN:
             advice = "what it could not bring: the restore command again, with --overwrite if-changed"
-            raise UsageError(f"restore {begun.id} is {begun.state} already", advice=advice)
+            raise UsageError(f"restore {begun.id} is already {begun.state}", advice=advice)
         if Choice.decode(begun.choice).output:
-            raise UsageError(f"restore {begun.id} is a dump", advice="give the same dump command again")
+            raise UsageError(f"restore {begun.id} is a dump", advice="run the same dump command again")
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, OnCapacity(on_capacity))
         context = restore_context(

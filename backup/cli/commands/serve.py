@@ -52,7 +52,7 @@ HEAD_SECONDS = 15.0  # from a connection's beginning, or its last answer, to the
     "--token-file",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Hand out keys as containers get them, to who can read FILE: a new token is written to it (0600).",
+    help="Hand out keys as containers get them, to those who can read FILE: it gets a new token (0600).",
 )
 @pass_cli
 def serve(cli: Cli, /, port: int, hop_limit: int, token_file: str | None, **given: Any) -> None:

@@ -38,7 +38,7 @@ _OPTIONS = (
     click.option(
         "--prune-subject",
         metavar="CN",
-        help="Make a role that deletes, for this certificate alone; without it nobody is let delete.",
+        help="Make a role that deletes, for this certificate alone; without it nobody may delete.",
     ),
     click.option(
         "--shared",
@@ -76,14 +76,14 @@ def setup_aws(
     """Make the trust anchor, roles, profile, and the vaults and buckets that this config needs in AWS.
 
     With your own credentials, as the AWS CLI finds them; they are not stored. What was made is found again by
-    a tag, so that a set-up that was cut short is given again, and nothing is made twice.
+    a tag, so that one that was cut short can be run again, and nothing is made twice.
     """
     from backup.cli.support.aws_setup import open_set_up
 
     given = {"plan": plan, "apply": apply, "destroy": destroy, "status": status}
     modes = [name for name, is_given in given.items() if is_given]
     if len(modes) != 1:
-        what = "say what to do" if not modes else "say one thing to do, nothing was changed"
+        what = "say what to do" if not modes else "name one thing to do; nothing was changed"
         raise UsageError(what, advice="one of --plan, --apply, --status, --destroy")
     (mode,) = modes
     made = open_set_up(cli, mode, told)
@@ -123,7 +123,7 @@ def _write_config(cli: Cli, made: SetUp) -> None:
     try:
         copy = made.write_config()
     except ConfigError as error:
-        advice = "AWS is set up: give the command again, and the config gets them"
+        advice = "AWS is set up: run the command again, and the config gets them"
         raise ConfigError(str(error), advice=advice) from error
     if copy is not None:
         cli.say(f"the ARNs are in {made.path} now; the old one is {copy}")

@@ -25,7 +25,7 @@ _PATIENCE = 3.0
     flag_value=5,
     type=click.IntRange(1, 3600),
     metavar="[SECONDS]",
-    help="Show it again each 5 seconds, or so many, until Ctrl-C.",
+    help="Show it again every 5 seconds, or as often as given, until Ctrl-C.",
 )
 @click.option("--overdue", "only_overdue", is_flag=True, help="Only whether anything is overdue.")
 @click.option(
@@ -146,6 +146,6 @@ def _watch(cli: Cli, seconds: int, *, only_overdue: bool) -> int:
     with console.screen() as screen:
         while True:
             found = _read(cli, only_overdue=only_overdue)
-            at = f"{found.now.astimezone():%Y-%m-%d %H:%M:%S}, again each {seconds} s; Ctrl-C ends"
+            at = f"{found.now.astimezone():%Y-%m-%d %H:%M:%S}, again every {seconds} s; Ctrl-C ends"
             screen.update(Group(shown(found), Text(), Text(at, style="dim")))
             cli.clock.sleep(seconds)

@@ -33,7 +33,7 @@ def tag(
     from backup.app.marking import tagging
 
     if bool(instead) == bool(add or remove):
-        raise UsageError("--set, or --add and --remove: which of both?", advice="say one of them")
+        raise UsageError("--set, or --add and --remove: which of the two?", advice="say one of them")
     change = tagging(
         add=_read("--add", add),
         remove=_read("--remove", remove),

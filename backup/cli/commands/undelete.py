@@ -74,6 +74,6 @@ def _tell(cli: Cli, vault: VaultName, done: TakenUp) -> None:
     elif done.gone:
         cli.report(document, f"vault {vault}: nothing was taken up again")
     else:
-        cli.report(document, f"no archive in vault {vault} is condemned: nothing is to be taken back")
+        cli.report(document, f"no archive in vault {vault} is condemned: there is nothing to take back")
     for text in warnings:
         cli.warn(f"warning: {text}")

@@ -20,7 +20,7 @@ def unlock(cli: Cli, force: bool) -> None:
 
     With --force the lock of backups is taken from a process that is suspended or hangs, and cannot be ended:
     it records nothing more, whenever it goes on. What it had sent is finished by the next backup. The lock
-    `inventory` is that of who writes to the database, for a moment each time; it is not taken away.
+    `inventory` is that of whoever writes to the database, for a moment each time; it is not taken away.
     """
     from backup.app.opened import opened
     from backup.cli.support.render import printable, table

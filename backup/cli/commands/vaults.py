@@ -70,7 +70,7 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
     """Accept a vault that has taken the place of another one: a new disk, a new bucket.
 
     What this inventory stored in the one before counts as lost where the new one does not hold it: the next
-    backup stores anew what is needed now, and a full catalog. Snapshots of what is no more on this machine
+    backup stores anew what is needed now, and a full catalog. Snapshots of what is gone from this machine
     stay incomplete. A vault that is not there is made; a directory without a sound marker gets a new one.
     """
     from backup.app.opened import opened
@@ -82,9 +82,7 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
         found = look_at_vault(config, inventory, name, cli.clock)
         document = {"vault": found.vault, "location": found.location, "before": found.before}
         if found.is_known:
-            text = (
-                f"vault {name} ({found.location}) is the one that this inventory knows: nothing is to be done"
-            )
+            text = f"vault {name} ({found.location}) is the one that this inventory knows: nothing to do"
             cli.show({**document, "accepted": False, "identity": found.before, "missing": 0}, text)
             return
         cli.say(

@@ -30,7 +30,7 @@ def check_result(cli: Cli, report: CheckReport) -> Result:
     if report.state is not StepStage.DONE:
         text = (
             f"the check of vault {report.vault} waits for {report.waits_for}\n"
-            "next: give the same command again in some hours, or now with --wait"
+            "next: run the same command again in some hours, or now with --wait"
         )
         return Result(document, ExitCode.WAITING, text)
     code = ExitCode.FAILED if report.is_grave else ExitCode.PARTIAL if report.is_partial else ExitCode.DONE

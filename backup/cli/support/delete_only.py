@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backup.transfer.retry import Reach
 
 _LOOK = """\
-is it what you told the server to do? Then nothing is to be done; it is told until the floor is over.
+is it what you told the server to do? Then there is nothing to do; it is told until the floor is over.
 If not, the server may be in strange hands: docs/who-deletes.md. To look, on a machine
 that you trust:
   nightvault rebuild --inventory {inventory} --key FILE
@@ -85,7 +85,7 @@ def _result(cli: Cli, report: KeeperReport) -> Result:
     if report.state is not StepStage.DONE:
         text = (
             f"the deletion in vault {report.vault} waits for {report.waits_for}\n"
-            "next: give the same command again in some hours, or now with --wait"
+            "next: run the same command again in some hours, or now with --wait"
         )
         return Result(report.document(), ExitCode.WAITING, text)
 

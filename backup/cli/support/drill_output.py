@@ -27,7 +27,7 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
     if report.state is not StepStage.DONE:
         text = (
             f"drill {report.name} waits for {report.waits_for}\n"
-            "next: give the same command again in some hours, or now with --wait; the daemon goes on, too"
+            "next: run the same command again in some hours, or now with --wait; the daemon goes on, too"
         )
         cli.report(document, text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))

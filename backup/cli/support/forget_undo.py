@@ -27,7 +27,7 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
     from backup.app.taking_back import cannot_come_back
 
     if every and (words or jobs):
-        raise UsageError("--all and a name: not both", advice=f"leave one away: {' '.join((*words, *jobs))}")
+        raise UsageError("--all and a name: not both", advice=f"leave one out: {' '.join((*words, *jobs))}")
     if not (every or words or jobs):
         raise UsageError(
             "which snapshots? name them or their jobs, or say --all",

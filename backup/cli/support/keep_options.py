@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
 _COUNTS = {
-    "last": "The newest so many snapshots.",
-    **{name: f"Of each of the last so many periods that have one, {name}." for name in _PERIODS},
+    "last": "The newest N snapshots.",
+    **{name: f"The newest of each of the last N periods that have one, {name}." for name in _PERIODS},
 }
 _SPANS = {
-    "within": "All of this time before the newest, as 30d, 13w, 1y6m.",
+    "within": "All within this time before the newest, as 30d, 13w, 1y6m.",
     **{f"within-{name}": f"The newest of each period within this time, {name}." for name in _PERIODS},
 }
 

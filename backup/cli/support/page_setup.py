@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _LISTEN = re.compile(r"unix:/[^\x00]+|(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _USER = "nightvault-web"
 _AS_ROOT = (
-    "warning: this page runs as root: who breaks into it has all rights here. For longer than a first look"
-    f" let systemd run it as the user {_USER}: docs/web.md"
+    "warning: this page runs as root: whoever breaks into it has all rights here. For longer than a first"
+    f" look let systemd run it as the user {_USER}: docs/web.md"
 )
 _BEHIND_BACKUPS = Priority(nice=19)
 
@@ -79,7 +79,7 @@ def page_settings(config: Config, *, listen: str | None, behind_proxy: bool) -> 
     if behind_proxy:
         settings = msgspec.structs.replace(settings, behind_proxy=True)
     if (settings.certificate is None) != (settings.private_key is None):
-        raise ConfigError("web: TLS needs certificate and private_key both")
+        raise ConfigError("web: TLS needs both certificate and private_key")
     if settings.user_header is not None and not settings.is_unix:
         raise ConfigError(
             "web.user_header: whoever reaches the port could send that header",

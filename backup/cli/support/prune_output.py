@@ -43,7 +43,7 @@ def prune_result(cli: Cli, report: PruneReport, currency: str) -> Result:
     if report.state is not StepStage.DONE:
         text = (
             f"the prune of vault {report.vault} waits for {report.waits_for}; nothing was done yet\n"
-            "next: give the same command again in some hours, or now with --wait"
+            "next: run the same command again in some hours, or now with --wait"
         )
         return Result(report.document(), ExitCode.WAITING, text)
     lines = Text(printable("\n".join(_lines(report, currency))))
@@ -85,7 +85,7 @@ def _lines(report: PruneReport, currency: str) -> Iterator[str]:
     if report.old_runs is not None and (report.old_runs.runs or report.old_runs.restores):
         lines.append(_line("old runs", _removed(report.old_runs, is_plan=report.is_plan)))
     waits = "; what waits is below" if report.waiting else ": all that is stored is needed"
-    yield from lines or [f"  nothing is to be done{waits}"]
+    yield from lines or [f"  there is nothing to do{waits}"]
 
 
 def _one_or(group: Group, words: str, of_one: str, of_many: str) -> str:

@@ -55,7 +55,7 @@ def run_drill(
     if report.waits:
         text = (
             f"the drill waits for {report.rebuilt.waits_for}\n"
-            "next: give the same command again in some hours, or now with --wait"
+            "next: run the same command again in some hours, or now with --wait"
         )
         cli.report(report.document(), text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))

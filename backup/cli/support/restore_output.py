@@ -41,7 +41,7 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
     by = f"({usual} with {begun.tier}){expected_text(when, cli.clock.now())}"
     lines = [
         f"restore {begun.id} waits for {report.waiting} of {asked} {by}",
-        f"next: give the same command again after that; or `nightvault restore resume {begun.id} --wait` now",
+        f"next: run the same command again after that; or `nightvault restore resume {begun.id} --wait` now",
     ]
     document = restore_document(report) | {"expected_at": None if when is None else when.latest}
     cli.report(document, "\n".join(lines))

@@ -66,7 +66,7 @@ def _shown(amount: Amount) -> str:
 
 
 def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f", a ratio of {ratio:.2f}"
+    return "" if ratio is None else f", a ratio of {ratio:.2f} to 1"
 
 
 def _costs(found: Statistics, terms: Terms, one: Summary) -> Iterator[tuple[str, str]]:
@@ -100,7 +100,7 @@ def _minimum(found: Statistics, one: Summary) -> Iterator[tuple[str, str]]:
     """How much cannot be deleted without paying for the rest of its minimum duration."""
     minimum = one.minimum
     if minimum.last is not None:
-        yield "minimum duration", f"runs still for {_shown(minimum.running)}"
+        yield "minimum duration", f"not over yet for {_shown(minimum.running)}"
         yield "  free to delete", f"the first from {minimum.first}, all from {minimum.last} on"
         yield "  deleted today", f"{money(minimum.early, found.currency)} for the rest"
 

@@ -129,7 +129,7 @@ def _next_of(one: ScheduledStatus, status: Status) -> str:
     if one.is_overdue:
         return "overdue"
     if one.paused_until is not None:
-        return f"paused to {one.paused_until.astimezone():%m-%d %H:%M}"
+        return f"paused until {one.paused_until.astimezone():%m-%d %H:%M}"
     if one.next_at is None:
         return "by another program"
     return "due now" if one.next_at <= status.now else _time(one.next_at)
@@ -146,7 +146,7 @@ def _next(job: JobStatus, status: Status) -> str:
     if job.is_overdue:
         return "overdue"
     if job.paused_until is not None:
-        return f"paused to {job.paused_until.astimezone():%m-%d %H:%M}"
+        return f"paused until {job.paused_until.astimezone():%m-%d %H:%M}"
     if job.next_at is None:
         return "by hand"
     return "due now" if job.next_at <= status.now else _time(job.next_at)

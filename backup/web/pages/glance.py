@@ -121,7 +121,7 @@ def verdict(it: Overview, said: Texts) -> Verdict:
 def _covered(good: int, all_: int, said: Texts) -> Markup:
     if good == all_:
         return said.count(
-            "The job has a good backup in time.", "All %(n)s jobs have a good backup in time.", all_
+            "The job has a good backup in time.", "Each of the %(n)s jobs has a good backup in time.", all_
         )
     return said.say("%(good)s of %(all)s jobs have a good backup in time.", good=good, all=all_)
 
