@@ -319,11 +319,12 @@ def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
 
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         job = find_job(tx, report.job)
+        number = job.number if job else None
         earlier = [
             row
             for outcome in (Outcome.DONE, Outcome.PARTIAL)
             for row in run_rows(
-                tx, job=job and job.number, kind=RunKind.BACKUP, outcome=outcome, before=report.run, limit=1
+                tx, job=number, kind=RunKind.BACKUP, outcome=outcome, before=report.run, limit=1
             )
         ]
     today = cli.clock.now().astimezone().date()
