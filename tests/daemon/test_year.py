@@ -22,7 +22,7 @@ from tests.support import campaigns
 from tests.support.daemons import task
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-YEARS = campaigns.share("NIGHTVAULT_TEST_YEARS", 16)
+YEARS = campaigns.share("NIGHTVAULT_TEST_YEARS", 10)
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Pacific/Chatham", "Africa/Cairo"]
 RETRY = (10 * MINUTE, HOUR, 3 * HOUR)
 UNSET = 12 * MINUTE  # how long a clock may be unset after a start

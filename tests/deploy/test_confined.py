@@ -20,6 +20,7 @@ from tests.support.unmeasured import unmeasured
 pytestmark = [
     pytest.mark.skipif(not can_confine(), reason="needs systemd-analyze and libseccomp"),
     pytest.mark.slow,
+    pytest.mark.real,
 ]
 TRIES = """\
 import mmap, os, socket

@@ -32,7 +32,7 @@ from tests.upgrade.shared import SharingServer, recovery_key
 
 PROGRAMS = (RELEASE, LATER)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")
