@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfoNotFoundError
 import pytest
 import tzlocal
 
-from backup.cli.commands.config import warnings_of
+from backup.cli.support.config_warnings import warnings_of
 from backup.config import (
     find_config,
     load_config,

@@ -1,0 +1,76 @@
+"""About what storing so much costs a month, and a restore of everything, by kind of vault; pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec import Struct
+
+from backup.app.prices import builtin_table, priced, tiers_where
+from backup.cost import Load, PriceTable
+from backup.model import MIB, Tier
+from backup.transfer.retrieve import PIECE
+
+CLASSES = ("DEEP_ARCHIVE", "GLACIER", "GLACIER_IR", "STANDARD_IA", "STANDARD")
+"""The classes of S3 that are proposed, the coldest first."""
+
+_COPY_DAYS = 7  # `retrieval_days` by default
+_MONTH = 30
+
+
+class Restore(Struct, frozen=True):
+    """A restore of everything with one tier: its cost, and the hours until the vault can be read."""
+
+    tier: Tier
+    cost: Decimal
+    hours: tuple[float, float]
+
+
+class Estimate(Struct, frozen=True):
+    """The cost of keeping so much in a kind of vault for a month; restores, the slowest first.
+
+    `days`: the minimum duration that is billed. `is_unverified`: figures are of another region.
+    """
+
+    kind: str
+    month: Decimal
+    days: int
+    restores: tuple[Restore, ...]
+    is_unverified: bool
+
+    @property
+    def cheapest(self) -> Restore:
+        """The restore that costs least."""
+        return min(self.restores, key=lambda one: one.cost)
+
+    @property
+    def quickest(self) -> Restore:
+        """The restore that is ready first, by the hours that it takes at most; expedited ones are for few."""
+        usual = [one for one in self.restores if one.tier is not Tier.EXPEDITED] or list(self.restores)
+        return min(usual, key=lambda one: one.hours[1])
+
+
+def estimate(region: str, kind: str, size: int, table: PriceTable | None = None) -> Estimate | None:
+    """The estimate for so many bytes, stored as they are; None for what the table has no prices of."""
+    price = (table or builtin_table()).find(region, kind)
+    if price is None:
+        return None
+    pack = (224 if kind == "glacier" else 64) * MIB
+    archives = max(1, -(-size // pack))
+    waits = kind in {"glacier", "s3:GLACIER", "s3:DEEP_ARCHIVE"}
+    days = _COPY_DAYS if waits and kind != "glacier" else 0
+    load = Load(archives, archives, size, size, size, max(archives, -(-size // PIECE)))
+    found = [
+        priced(tier, load, (), price, kind, copy_days=days) for tier in tiers_where(price, kind, waits=waits)
+    ]
+    return Estimate(
+        kind=kind,
+        month=price.storing(size, archives, _MONTH),
+        days=price.minimum_days,
+        restores=tuple(
+            Restore(one.tier, one.bill.total, one.hours or (0.0, 0.0))
+            for one in found
+            if one.bill is not None
+        ),
+        is_unverified=any(figure.as_in for figure in price.figures),
+    )

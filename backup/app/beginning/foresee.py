@@ -1,0 +1,58 @@
+"""What the doctor will name once the config is in use, so that nothing it says is news."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from backup.app.beginning.answers import Answers
+from backup.app.beginning.measure import is_missing
+from backup.app.doctor import databases, jobs, machine
+from backup.app.doctor.finding import Check, DoctorContext
+from backup.config import Config
+from backup.protocols import Clock
+
+_KNOWN_BEFORE: tuple[Check, ...] = (
+    jobs.no_policy,
+    jobs.missing_sources,
+    jobs.precious_left_out,
+    databases.without_dump,
+    machine.recovery_lines,
+)
+"""Checks that need nothing but the config."""
+
+
+class Foreseen(Struct, frozen=True):
+    """A finding to come: its kind, as the doctor's `check`, and what it says or when."""
+
+    check: str
+    what: str
+
+
+def foreseen(answers: Answers, config: Config, clock: Clock) -> Iterator[Foreseen]:
+    """The findings of a doctor who comes right after the first backup, as far as they follow from answers."""
+    context = DoctorContext(config, clock, None)
+    for check in _KNOWN_BEFORE:
+        yield from (Foreseen(one.check, one.what) for one in check(context))
+    if answers.recipient is not None:
+        yield Foreseen("enrolment", "the recovery key has not enrolled this server, until it has")
+        if answers.first_backup:
+            yield Foreseen("warnings", "the first backup warned of that")
+    elif os.path.dirname(answers.key_file) in _looked_into(config):
+        files = " and ".join(filter(None, (answers.key_file, answers.sheet)))
+        yield Foreseen("recovery-key", f"the recovery key lies on this server ({files}), until you move it")
+    if answers.schedule is not None or answers.check is not None:
+        yield Foreseen("daemon", "the daemon does not run, until `nightvault install --systemd`")
+    if answers.where.is_set_up and answers.authority is None:
+        yield Foreseen("vault", "the vault is not set up in AWS, until `setup aws --apply`")
+    if answers.where.is_set_up and is_missing(answers.certificate):
+        yield Foreseen("certificate", f"the certificate is not there: {answers.certificate}")
+    if not answers.first_backup or (answers.where.is_set_up and answers.authority is None):
+        yield Foreseen("never-run", "nothing was backed up, until `nightvault backup`")
+
+
+def _looked_into(config: Config) -> set[str]:
+    """The directories into which the doctor looks for a recovery key."""
+    return {os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd()}

@@ -1,0 +1,118 @@
+"""What a machine has to be backed up: folders that usually matter, and about how much is in them.
+
+A thread counts, and whoever asks takes what it has after so long: neither a huge disk nor a server of files
+that does not answer keeps anybody waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from msgspec import Struct
+
+SECONDS: Final = 2.0
+"""How long sizes are counted at most, all folders together."""
+
+USUAL: Final = ("/etc", "/home", "/root", "/srv", "/var/www", "/opt", "/usr/local", "/var/mail")
+"""Folders that are proposed where they hold anything."""
+
+DATABASES: Final = {
+    "/var/lib/postgresql": ("PostgreSQL", "pg_dumpall"),
+    "/var/lib/pgsql": ("PostgreSQL", "pg_dumpall"),
+    "/var/lib/mysql": ("MySQL or MariaDB", "mysqldump"),
+    "/var/lib/mongodb": ("MongoDB", "mongodump"),
+}
+"""Folders of databases, whose files change while they are read: a command's dump is what can be restored."""
+
+_OURS: Final = frozenset({"nightvault"})
+
+
+class Measured(Struct, frozen=True):
+    """About how much a folder holds; not all of it was counted unless `is_whole`."""
+
+    path: str
+    bytes: int
+    files: int
+    is_whole: bool
+
+
+class _Count:
+    """What was counted of one folder so far."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.bytes, self.files, self.is_whole = path, 0, 0, False
+
+    def taken(self) -> Measured:
+        """The count as it is now."""
+        return Measured(self.path, self.bytes, self.files, self.is_whole)
+
+
+def measure(paths: Sequence[str], seconds: float = SECONDS) -> list[Measured]:
+    """About how much each of the paths holds, after so many seconds at most. Symlinks are not followed."""
+    counts = [_Count(path) for path in paths]
+    ends = time.monotonic() + seconds
+    thread = threading.Thread(target=_count_all, args=(counts, ends), daemon=True)
+    thread.start()
+    thread.join(seconds + 0.1)
+    return [one.taken() for one in counts]
+
+
+def usual_folders(
+    home: str, *, is_root: bool, listed: Callable[[str], Iterable[str]] = os.listdir
+) -> list[str]:
+    """The folders that are proposed: those that hold anything but this program; a user's are their home."""
+    if not is_root:
+        return [home]
+    return [path for path in USUAL if set(_names(path, listed)) - _OURS]
+
+
+def is_missing(path: str) -> bool:
+    """Whether a path names no file; what is in a token or TPM is not looked for."""
+    return os.path.isabs(path) and not os.path.lexists(path)
+
+
+def databases_here(listed: Callable[[str], Iterable[str]] = os.listdir) -> list[str]:
+    """The folders of databases that this machine has."""
+    return [path for path in DATABASES if _names(path, listed)]
+
+
+def _names(path: str, listed: Callable[[str], Iterable[str]]) -> list[str]:
+    try:
+        return list(listed(path))
+    except OSError:
+        return []
+
+
+def _count_all(counts: Sequence[_Count], ends: float) -> None:
+    """Count one folder after the other; each may take its share of the time that is left."""
+    for place, one in enumerate(counts):
+        left = ends - time.monotonic()
+        with suppress(OSError):
+            one.is_whole = _count(one, time.monotonic() + left / (len(counts) - place))
+
+
+def _count(into: _Count, ends: float) -> bool:
+    """Whether everything below the path was counted in time; what cannot be listed is passed over."""
+    top = os.lstat(into.path)
+    if not os.path.isdir(into.path):
+        into.bytes, into.files = top.st_size, 1
+        return True
+    folders = [into.path]
+    while folders:
+        if time.monotonic() > ends:
+            return False
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if time.monotonic() > ends:
+                    return False
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    into.files += 1
+                    into.bytes += entry.stat(follow_symlinks=False).st_size
+    return True

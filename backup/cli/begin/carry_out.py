@@ -1,0 +1,183 @@
+"""Does what was shown: writes the config, then runs the commands as if they had been typed."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass, field
+from random import SystemRandom
+from typing import Any
+
+import click
+
+from backup.app.beginning.answers import Answers, Where
+from backup.app.beginning.sheet import asked_groups, sheet, wrong_groups
+from backup.cli.begin.next_steps import cold_drill
+from backup.cli.begin.question import Facts, yes_or_no
+from backup.cli.begin.screen import Screen
+from backup.cli.begin.summary import drill_words, folded
+from backup.cli.support.context import Cli
+from backup.errors import ConfigError, ExitCode, TargetError, UsageError
+from backup.files import create_durably
+
+_PRIVATE = 0o700
+
+
+def write_config(path: str, text: str) -> None:
+    """Make the config, which must not be there, and its directory. `ConfigError`."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=_PRIVATE, exist_ok=True)
+        create_durably(path, text.encode())
+    except FileExistsError as error:
+        raise already_there(path) from error
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", advice="nothing was written") from error
+
+
+def already_there(path: str) -> UsageError:
+    """The refusal to write over a config."""
+    return UsageError(
+        f"there is a config already: {path}",
+        advice="`nightvault config check` says whether it is fine, `nightvault doctor` what it lacks; it is "
+        "never written over",
+    )
+
+
+@dataclass
+class Doer:
+    """Runs the commands one after the other; `screen` is None where nobody can be asked anything."""
+
+    cli: Cli
+    root: click.Command
+    answers: Answers
+    facts: Facts
+    named: Sequence[str]
+    screen: Screen | None
+    say: Callable[[str], None]
+    commands: Sequence[tuple[str, ...]]
+    finished: set[tuple[str, ...]] = field(default_factory=set)
+    worst: int = int(ExitCode.DONE)
+
+    def run(self) -> bool:
+        """Run the commands that were shown; whether a backup was made."""
+        made = False
+        for words in self.commands:
+            if words[:3] == ("setup", "aws", "--apply") and not self._may("Make this in AWS now?", "yes"):
+                raise UsageError(
+                    "AWS was not set up", advice=f"the config is there: {self.facts.place.config}"
+                )
+            if words[0] == "drill":
+                self._drill(words if self.has_key else drill_words(self.answers)[:3])
+                continue
+            code = self._call(words)
+            self.finished.add(words)
+            self.worst = self.worst or code
+            if code not in {ExitCode.DONE, ExitCode.PARTIAL}:
+                return made
+            if words[0] == "init":
+                self._prove_the_key()
+            made = made or words[0] == "backup"
+        return made
+
+    @property
+    def has_key(self) -> bool:
+        """Whether `init` made the key: a server that has recipients already gets none."""
+        return self.answers.recipient is None and os.path.exists(self.answers.key_file)
+
+    def _call(self, words: tuple[str, ...]) -> int:
+        """A command in this process, by the program's own way in; its exit code."""
+        self.say("\n" + folded("$ ", self.named, words))
+        inner = copy.copy(self.cli)
+        inner.config_path, inner.json = self.facts.place.config, False
+        how: dict[str, Any] = {"standalone_mode": False, "obj": inner}
+        with redirect_stdout(sys.stderr) if self.cli.json else nullcontext():
+            code = self.root.main(list(words), **how)
+        return code if isinstance(code, int) else int(ExitCode.DONE)
+
+    def _may(self, question: str, default: str) -> bool:
+        """Ask, where somebody can be asked; else it is as the file of answers was meant."""
+        while self.screen is not None:
+            typed = self.screen.ask(f"{question} [{default}]") or default
+            try:
+                return yes_or_no(typed)
+            except UsageError as error:
+                self.screen.say(str(error))
+        return True
+
+    def _prove_the_key(self) -> None:
+        """Write the sheet, and have some of its groups typed back."""
+        answers = self.answers
+        if not self.has_key:
+            return
+        from backup.cli.support.keyfiles import read_key
+
+        key = read_key(answers.key_file, None)
+        if answers.sheet is not None:
+            text = sheet(key, host=self.facts.place.host, vault=self._vault(), day=self.facts.now.date())
+            try:
+                create_durably(answers.sheet, text.encode())
+            except OSError as error:
+                raise TargetError(f"cannot write the sheet {answers.sheet}: {error.strerror}") from error
+            self.say(
+                f"the sheet is {answers.sheet}: print it now (lp {shlex.quote(answers.sheet)}), or fetch "
+                f"it and "
+                f"{answers.key_file} from the machines where they are to be kept (scp)"
+            )
+        if self.screen is None:
+            self.say("nobody has shown yet that the recovery key was kept")
+            return
+        asked = asked_groups(SystemRandom())
+        names = ", ".join(map(str, asked))
+        while True:
+            typed = self.screen.ask(f"From what you keep, type the groups {names} (of 14):")
+            if typed in {"?", "help"}:
+                self.screen.say(
+                    "The key is NVK1 and 14 groups of four characters. Look at the copy that you will "
+                    "have when this "
+                    f"server is gone, and type its groups {names}. Ctrl-C ends here: config and keys are "
+                    f"whole."
+                )
+                continue
+            wrong = wrong_groups(key, asked, typed)
+            if wrong is None:
+                self.screen.say(f"those are not {len(asked)} groups of four characters")
+            elif wrong:
+                self.screen.say(f"group {' and '.join(map(str, wrong))} is not as on the sheet")
+            else:
+                self.screen.say("right: the key was kept")
+                return
+
+    def _vault(self) -> str:
+        answers = self.answers
+        if answers.where is Where.DISK:
+            return f"the directory {answers.path}"
+        if answers.where is Where.S3:
+            return f"the bucket {answers.bucket} at {answers.endpoint}"
+        return f"AWS, region {answers.region}"
+
+    def _drill(self, words: tuple[str, ...]) -> None:
+        """A drill that is free is made; else its price is shown, and somebody asked."""
+        if not self.answers.where.is_set_up:
+            self.worst = self.worst or self._call(words)
+            return
+        self._call(words)
+        if self.screen is not None and self._may("Ask for this file now, at this price?", "no"):
+            code = self._call(drill_words(self.answers))
+            if code == ExitCode.DONE:
+                return
+            self.worst = self.worst or (0 if code == ExitCode.WAITING else code)
+        self.say("A drill of one file:")
+        for line in cold_drill(self.answers, self.named):
+            self.say(line)
+
+
+def gone_after(doer: Doer) -> str:
+    """What is there, for somebody who went away after the config was written, and how to go on."""
+    config = doer.facts.place.config
+    left = [words for words in doer.commands if words not in doer.finished]
+    lines = "\n".join(folded("  ", doer.named, words) for words in left)
+    return f"stopped: the config {config} is whole, and so is all that was done. To go on:\n{lines}"

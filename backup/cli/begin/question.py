@@ -1,0 +1,125 @@
+"""What a question of `begin` is, and what is known of this machine when it is asked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backup.app.beginning.answers import Answers, Place
+from backup.app.beginning.document import config_text
+from backup.app.beginning.measure import Measured, measure
+from backup.config import Config, config_of
+from backup.errors import ConfigError, UsageError
+
+NONE = "none"
+YES, NO = "yes", "no"
+
+
+@dataclass
+class Facts:
+    """This machine, as far as questions depend on it; sizes are measured when they are asked for."""
+
+    place: Place
+    home: str
+    is_root: bool
+    now: datetime
+    environ: Mapping[str, str]
+    folders: Sequence[str] = ()
+    databases: Sequence[str] = ()
+    sizes: dict[str, Measured] = field(default_factory=dict)
+
+    def measured(self, paths: Sequence[str]) -> list[Measured]:
+        """About how much is in each of the paths."""
+        unknown = [path for path in paths if path not in self.sizes]
+        if unknown:
+            self.sizes |= {one.path: one for one in measure(unknown)}
+        return [self.sizes[path] for path in paths]
+
+    def total(self, answers: Answers) -> tuple[int, bool]:
+        """About how many bytes are to be backed up, and whether all of them were counted."""
+        found = self.measured(answers.sources)
+        return sum(one.bytes for one in found), all(one.is_whole for one in found)
+
+
+Words = Callable[[Answers, Facts], str]
+
+
+def nothing(_answers: Answers, _facts: Facts) -> str:
+    """No text."""
+    return ""
+
+
+def always(_answers: Answers, _facts: Facts) -> bool:
+    """Whatever was answered."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, by the name that it has in a file of answers.
+
+    `lead` is shown before it, `note` once it is answered. `read` makes the answer part of the answers, or
+    raises `UsageError`; then those `keys` of the config that follows must be without mistake. Where
+    `confirms`, another answer than the default is shown as the new default first.
+    """
+
+    name: str
+    title: str
+    help: str
+    default: Words
+    read: Callable[[Answers, str, Facts], Answers]
+    applies: Callable[[Answers, Facts], bool] = always
+    lead: Words = nothing
+    note: Words = nothing
+    keys: tuple[str, ...] = ()
+    confirms: bool = False
+
+    def answered(self, answers: Answers, text: str, facts: Facts) -> Answers:
+        """The answers with this one. `UsageError` says what is wrong with it."""
+        made = self.read(answers, text, facts)
+        for sentence in _mistakes(made, facts.place, self.keys):
+            raise UsageError(f"{text!r} {sentence}")
+        return made
+
+
+def _mistakes(answers: Answers, place: Place, keys: tuple[str, ...]) -> list[str]:
+    """The config's own sentences about these keys; those of questions that are still to come say nothing."""
+    if not keys:
+        return []
+    try:
+        config_of(tomllib.loads(config_text(answers, place)), place.config)
+    except ConfigError as error:
+        lines = [line.strip().removeprefix(f"{place.config}: ") for line in str(error).splitlines()]
+        split = [line.partition(": ") for line in lines]
+        return [sentence for key, _, sentence in split if key.startswith(keys)]
+    return []
+
+
+def config_from(answers: Answers, place: Place) -> Config:
+    """The config that follows from answers. `ConfigError`."""
+    return config_of(tomllib.loads(config_text(answers, place)), place.config)
+
+
+def one_of(text: str, choices: Sequence[str]) -> str:
+    """The choice that a text names, by its word, the beginning of one, or its number. `UsageError`."""
+    words = text.strip().lower()
+    if words.isdecimal() and 1 <= int(words) <= len(choices):
+        return choices[int(words) - 1]
+    fitting = [one for one in choices if one.lower() == words] or [
+        one for one in choices if words and one.lower().startswith(words)
+    ]
+    if len(fitting) != 1:
+        raise UsageError(f"{text!r} is none of {', '.join(choices)}")
+    return fitting[0]
+
+
+def yes_or_no(text: str) -> bool:
+    """Whether a text says yes. `UsageError`."""
+    return one_of(text, (YES, NO)) == YES
+
+
+def is_none(text: str) -> bool:
+    """Whether a text says that there is none."""
+    return text.strip().lower() == NONE

@@ -1,0 +1,95 @@
+"""What would be written and done, shown before it is: the config, the commands, what is doubtful."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from backup.app.beginning.answers import DRILL, Answers, Where
+from backup.app.beginning.document import config_text
+from backup.app.beginning.foresee import Foreseen, foreseen
+from backup.app.vaults import warnings_of_vault
+from backup.cli.begin.question import Facts, config_from
+from backup.cli.begin.screen import Screen
+from backup.cli.support.config_warnings import gaps_of, warnings_of
+from backup.config import Config
+from backup.protocols import Clock
+
+_WIDEST = 76
+
+
+class Summary(Struct, frozen=True):
+    """The config's text, the commands that follow, warnings of `config check`, findings of the doctor."""
+
+    text: str
+    commands: tuple[tuple[str, ...], ...]
+    warnings: tuple[str, ...]
+    findings: tuple[Foreseen, ...]
+
+
+def summary_of(answers: Answers, facts: Facts, clock: Clock) -> Summary:
+    """What follows from answers. `ConfigError`."""
+    config = config_from(answers, facts.place)
+    return Summary(
+        text=config_text(answers, facts.place),
+        commands=tuple(commands_of(answers)),
+        warnings=(*warnings_of(config), *gaps_of(config), *_of_bucket(answers, config, clock)),
+        findings=tuple(foreseen(answers, config, clock)),
+    )
+
+
+def _of_bucket(answers: Answers, config: Config, clock: Clock) -> list[str]:
+    """What a service that is no AWS says of the bucket, if it answers."""
+    if answers.where is not Where.S3:
+        return []
+    (vault,) = config.vaults
+    return [f"vault {vault.name}: {one}" for one in warnings_of_vault(config, vault, clock)]
+
+
+def commands_of(answers: Answers) -> Iterator[tuple[str, ...]]:
+    """The commands that are run, in their order."""
+    can_be_used = answers.authority is not None or not answers.where.is_set_up
+    if answers.authority is not None:
+        yield ("setup", "aws", "--plan", "--ca", answers.authority)
+        yield ("setup", "aws", "--apply", "--ca", answers.authority, "--yes")
+    key = () if answers.recipient is not None else ("--key-file", answers.key_file)
+    yield ("init", "--non-interactive", *(() if can_be_used else ("--no-vaults",)), *key)
+    if answers.first_backup and can_be_used:
+        yield ("backup",)
+        yield drill_words(answers, *(("--dry-run",) if answers.where.is_set_up else ()))
+
+
+def drill_words(answers: Answers, *more: str) -> tuple[str, ...]:
+    """The command of a drill of one file; with the key, where it was made here."""
+    key = () if answers.recipient is not None else ("--key", answers.key_file)
+    return ("drill", "run", DRILL, *more, *key)
+
+
+def show(screen: Screen, made: Summary, facts: Facts, named: Sequence[str]) -> None:
+    """Show it, within the terminal's width; `named` are the words that name the config to a command."""
+    screen.say(f"\n{facts.place.config} would be:\n")
+    screen.say("\n".join(f"  {line}" if line else "" for line in made.text.rstrip().splitlines()))
+    screen.say("\nThen these are run:\n")
+    for words in made.commands:
+        screen.say(folded("  ", named, words))
+    if made.warnings:
+        screen.say("\n`nightvault config check` would warn:")
+        for text in made.warnings:
+            screen.say(f"- {text}")
+    if made.findings:
+        screen.say("\n`nightvault doctor` would name, until it is mended:")
+        for one in made.findings:
+            screen.say(f"- {one.what}")
+
+
+def folded(begin: str, named: Sequence[str], words: Sequence[str]) -> str:
+    """A command as it is typed, in lines of a terminal that can be copied together."""
+    lines, indent = [begin], " " * (len(begin) + 4)
+    for word in map(shlex.quote, ["nightvault", *named, *words]):
+        if lines[-1].strip() and len(lines[-1]) + len(word) > _WIDEST:
+            lines[-1] += "\\"
+            lines.append(indent)
+        lines[-1] += f"{word} "
+    return "\n".join(line.rstrip() for line in lines)
