@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,13 @@ def emulated(machine: Machine) -> Iterator[RunningEmulator]:
         machine.environment |= {"AWS_ACCESS_KEY_ID": ADMIN_KEY, "AWS_SECRET_ACCESS_KEY": ADMIN_SECRET}
         machine.environment |= {"AWS_DEFAULT_REGION": "eu-central-1"}
         yield emulator
+
+
+def free_port() -> int:
+    """A port that nothing listens on, for an emulator that the page itself starts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def write_config(machine: Machine, vault: str) -> None:

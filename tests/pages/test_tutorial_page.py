@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,12 @@ from msgspec.structs import replace
 
 from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, blocks_of
-from tests.pages.scenes import run
+from tests.pages.scenes import free_port, run
 from tests.support.emulated import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 PAGE = REPOSITORY / "docs" / "tutorial.md"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_every_command_of_the_page(tmp_path: Path) -> None:
