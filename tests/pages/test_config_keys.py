@@ -6,14 +6,17 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Struct
 
+from backup.config import load_config
 from backup.config.retention import RetentionSettings
 from backup.config.settings import LISTS, SECTIONS
+from tests.pages.page import blocks_of
 from tests.support.emulated import REPOSITORY
 
 EXAMPLE = re.sub(
@@ -82,6 +85,18 @@ def test_the_page_explains_each_key() -> None:
     there = set(re.findall(r"`(?:\[+[\w.]+\.)?(\w+)\]*`", PAGE)) | {"from"}
     missing = [f"{table}.{key}" for table, key in ALL if key not in there]
     assert not missing, f"docs/configuration.md lacks {', '.join(missing)}: {WHAT_TO_DO}"
+
+
+def test_the_page_begins_with_a_whole_config(tmp_path: Path) -> None:
+    """Then come vaults and jobs, which each reader wants first."""
+    block = next(one for one in blocks_of(REPOSITORY / "docs" / "configuration.md") if one.language == "toml")
+    path = tmp_path / "config.toml"
+    path.write_text(block.text)
+    config = load_config(str(path))
+    assert [job.schedule is not None for job in config.jobs] == [True]
+    assert config.jobs[0].retention is not None
+    sections = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    assert sections[:2] == ["[[vault]]", "[[job]]"]
 
 
 def test_the_page_has_no_other_keys() -> None:
