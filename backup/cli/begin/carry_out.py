@@ -66,10 +66,6 @@ class Doer:
         """Run the commands that were shown; whether a backup was made."""
         made = False
         for words in self.commands:
-            if words[:3] == ("setup", "aws", "--apply") and not self._may("Make this in AWS now?", "yes"):
-                raise UsageError(
-                    "AWS was not set up", advice=f"the config is there: {self.facts.place.config}"
-                )
             if words[0] == "drill":
                 self._drill(words if self.has_key else drill_words(self.answers)[:3])
                 continue
@@ -175,8 +171,8 @@ class Doer:
             self.say(line)
 
 
-def gone_after(doer: Doer) -> str:
-    """What is there, for somebody who went away after the config was written, and how to go on."""
+def how_to_go_on(doer: Doer) -> str:
+    """What is there, where not everything that follows the config was done, and the commands left."""
     config = doer.facts.place.config
     left = [words for words in doer.commands if words not in doer.finished]
     lines = "\n".join(folded("  ", doer.named, words) for words in left)

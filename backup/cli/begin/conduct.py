@@ -12,7 +12,7 @@ import click
 from backup.app.beginning.answers import Answers, Place
 from backup.app.beginning.measure import databases_here, usual_folders
 from backup.cli.begin.answers_file import answers_in
-from backup.cli.begin.carry_out import Doer, already_there, gone_after, write_config
+from backup.cli.begin.carry_out import Doer, already_there, how_to_go_on, write_config
 from backup.cli.begin.course import COURSE, NOTHING_YET
 from backup.cli.begin.next_steps import next_steps
 from backup.cli.begin.question import Facts, yes_or_no
@@ -45,7 +45,7 @@ def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: b
     try:
         if answers_file is not None:
             answers = answers_in(answers_file, COURSE, NOTHING_YET, facts)
-            made = summary_of(answers, facts, cli.clock)
+            made = summary_of(answers, facts, cli.clock, asks=False)
         else:
             answers, made = _asked(cli, screen, facts, named)
     except (LeftError, KeyboardInterrupt):
@@ -97,7 +97,7 @@ def _asked(cli: Cli, screen: Screen, facts: Facts, named: tuple[str, ...]) -> tu
     answers = walk.run()
     while True:
         try:
-            made = summary_of(answers, facts, cli.clock)
+            made = summary_of(answers, facts, cli.clock, asks=True)
             show(screen, made, facts, named)
             typed = screen.ask(_GO_ON) or "yes"
         except NightvaultError as error:
@@ -136,12 +136,10 @@ def _do(
     try:
         backed_up = doer.run()
     except (LeftError, InterruptedRunError, KeyboardInterrupt, click.Abort):
-        shown.say(gone_after(doer))
+        shown.say(how_to_go_on(doer))
         return int(ExitCode.INTERRUPTED)
     except NightvaultError:
-        cli.warn(
-            f"the config is written: {facts.place.config}; the commands above go on where this one failed"
-        )
+        shown.say(how_to_go_on(doer))
         raise
     say("")
     for line in next_steps(answers, facts, named, backed_up=backed_up):

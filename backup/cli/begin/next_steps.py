@@ -89,5 +89,7 @@ def _enrol(ours: Callable[..., str]) -> Iterator[str]:
 
 def _key(answers: Answers) -> Iterator[str]:
     files = " and ".join(filter(None, (answers.key_file, answers.sheet)))
-    yield f"Take {files} off this server: keep the key in two places, and remove it here."
-    yield "It alone opens the backups."
+    yield (
+        f"Take {files} off this server: keep the key in two places, and remove it here. It alone opens the "
+        "backups."
+    )

@@ -29,12 +29,12 @@ class Summary(Struct, frozen=True):
     findings: tuple[Foreseen, ...]
 
 
-def summary_of(answers: Answers, facts: Facts, clock: Clock) -> Summary:
-    """What follows from answers. `ConfigError`."""
+def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> Summary:
+    """What follows from answers; commands that ask do so only if somebody `asks`. `ConfigError`."""
     config = config_from(answers, facts.place)
     return Summary(
         text=config_text(answers, facts.place),
-        commands=tuple(commands_of(answers)),
+        commands=tuple(commands_of(answers, asks=asks)),
         warnings=(*warnings_of(config), *gaps_of(config), *_of_bucket(answers, config, clock)),
         findings=tuple(foreseen(answers, config, clock)),
     )
@@ -48,12 +48,11 @@ def _of_bucket(answers: Answers, config: Config, clock: Clock) -> list[str]:
     return [f"vault {vault.name}: {one}" for one in warnings_of_vault(config, vault, clock)]
 
 
-def commands_of(answers: Answers) -> Iterator[tuple[str, ...]]:
+def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
     """The commands that are run, in their order."""
     can_be_used = answers.authority is not None or not answers.where.is_set_up
     if answers.authority is not None:
-        yield ("setup", "aws", "--plan", "--ca", answers.authority)
-        yield ("setup", "aws", "--apply", "--ca", answers.authority, "--yes")
+        yield ("setup", "aws", "--apply", "--ca", answers.authority, *(() if asks else ("--yes",)))
     key = () if answers.recipient is not None else ("--key-file", answers.key_file)
     yield ("init", "--non-interactive", *(() if can_be_used else ("--no-vaults",)), *key)
     if answers.first_backup and can_be_used:
@@ -74,14 +73,17 @@ def show(screen: Screen, made: Summary, facts: Facts, named: Sequence[str]) -> N
     screen.say("\nThen these are run:\n")
     for words in made.commands:
         screen.say(folded("  ", named, words))
+    is_set_up_here = any(words[0] == "setup" for words in made.commands)
     if made.warnings:
-        screen.say("\n`nightvault config check` would warn:")
+        until = ", until `setup aws` has run" if is_set_up_here else ""
+        screen.say(f"\n`nightvault config check` would warn{until}:")
         for text in made.warnings:
             screen.say(f"- {text}")
     if made.findings:
         screen.say("\n`nightvault doctor` would name, until it is mended:")
         for one in made.findings:
             screen.say(f"- {one.what}")
+    screen.say()
 
 
 def folded(begin: str, named: Sequence[str], words: Sequence[str]) -> str:
