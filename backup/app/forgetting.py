@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.amending import Amended, VaultAmender, amending_vault
 from backup.app.clock import naming_emulator
@@ -29,7 +30,7 @@ from backup.inventory.shrunk import Wait, waits
 from backup.inventory.snapshots import Snapshot
 from backup.inventory.times import micros
 from backup.model import JobName, SnapshotId, VaultName
-from backup.retention.forget import ForgetPlan, plan_chosen, plan_forget
+from backup.retention.forget import LEFT_OUT, ForgetPlan, plan_chosen, plan_forget
 from backup.retention.history import Candidate
 from backup.retention.policy import Policy, decide, unknown_tags
 from backup.transfer.recognise import compare_clocks
@@ -45,6 +46,7 @@ class JobPlan(Struct, frozen=True):
     snapshots: Mapping[int, Snapshot]
     plan: ForgetPlan
     warnings: tuple[str, ...] = ()
+    leaves_out: bool = False  # all of a source, so that the policy takes nothing
 
     @property
     def goes(self) -> list[Snapshot]:
@@ -69,7 +71,13 @@ def jobs_with_policy(config: Config, tx: Transaction, *, any_job: bool = False) 
 def plan_by_policy(
     config: Config, tx: Transaction, job: JobName, now: datetime, *, instead: Policy | None = None
 ) -> JobPlan:
-    """The plan by the job's policy, or by one given `instead`. `UsageError` without a policy."""
+    """The plan by the job's policy, or by one given `instead`. `UsageError` without a policy.
+
+    The job's policy takes nothing while the job leaves out all of a source: only older snapshots have its
+    files.
+    """
+    from backup.app.source_warnings import wholly_left_out
+
     settings = _settings(config, job)
     policy = instead or (settings.policy if settings else None)
     if policy is None:
@@ -82,11 +90,20 @@ def plan_by_policy(
     candidates = [candidate_of(one, now) for one in every]
     decisions = decide(policy, candidates, now=now, zone=zone)
     wait = _wait(tx, job, settings)
-    plan = plan_forget(candidates, decisions, read_by_restores=_read(tx, every), waits=wait is not None)
+    emptied = instead is None and settings is not None and bool(wholly_left_out(tx, settings))
+    plan = plan_forget(
+        candidates,
+        decisions,
+        read_by_restores=_read(tx, every),
+        waits=wait is not None,
+        leaves_out=emptied,
+    )
     unknown = unknown_tags(policy, candidates)
     warnings = [f"no snapshot of job {job} is tagged {', '.join(unknown)}"] if unknown and candidates else []
     warnings += [f"{wait.text()}: `{wait.command}`"] if wait else []
-    return _job_plan(tx, row, zone, policy, every, plan, warnings)
+    if emptied:
+        warnings.append(f"nothing was forgotten by the policy of job {job}, since {LEFT_OUT}")
+    return replace(_job_plan(tx, row, zone, policy, every, plan, warnings), leaves_out=emptied)
 
 
 def plan_by_name(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from datetime import datetime
-from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,8 +19,6 @@ from backup.inventory.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
-
-_EMPTIED: Final = "it leaves out all of a source, and only older snapshots still have its files"
 
 
 class Forgot(Struct, frozen=True):
@@ -93,14 +90,11 @@ def forget_job(
 
 def _forget(at: RunContext, job: JobName) -> Forgot:
     from backup.app.forgetting import forget_in, plan_by_policy  # few backups are followed by it
-    from backup.app.source_warnings import wholly_left_out
 
     with at.inventory.reading() as tx:
         plan = plan_by_policy(at.config, tx, job, at.clock.now())
-        emptied = wholly_left_out(tx, at.config.job(job))
-    if emptied:
-        told = f"nothing was forgotten by the policy of job {job}: {_EMPTIED}"
-        return Forgot(job, warnings=(told,), has_failed=True)
+    if plan.leaves_out:
+        return Forgot(job, warnings=plan.warnings, has_failed=True)
     if not plan.goes:
         return Forgot(job, warnings=plan.warnings)
     done = list(forget_in(at, plan.vault, lambda tx: [plan_by_policy(at.config, tx, job, at.clock.now())]))

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 
 from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.runs import read_signer, recipients_of
 from backup.app.state import SignedEnrolment, State, parse_recipients
+from backup.app.status_vaults import kinds_of_mounts
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
-from backup.errors import NoInventoryError
+from backup.errors import NightvaultError, NoInventoryError, VaultError
 from backup.format.enrolment import enrol as enrol_signature
 from backup.format.enrolment import enrolment_key
 from backup.format.keys import Recipient, RecoveryKey
 from backup.inventory.database import Inventory, create_inventory, require_file
 from backup.inventory.identities import used_identity
 from backup.inventory.locks import hold_lock
-from backup.model import InventoryId
+from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import missing_vault, recognise
 from backup.transfer.retry import FIRST_CONTACT, Patience
+from backup.wording import printable
+
+_OF_THE_KERNEL = frozenset(
+    {"cgroup", "cgroup2", "debugfs", "devpts", "proc", "securityfs", "sysfs", "tracefs"}
+)
 
 
 class Installation(Struct, frozen=True):
@@ -111,14 +117,46 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
     with closing(opened(config)) as inventory:
         there = [settings for settings in config.vaults if not config.gaps_of(settings)]
         for settings in there:
-            vault, patience = (
-                make_vault(config, settings.name, Purpose.BACKUP, clock),
-                Patience(clock, limit=FIRST_CONTACT),
-            )
-            _refuse_gone(inventory, vault)
-            vault.create()
-            recognise(inventory, vault, patience)
+            vault = make_vault(config, settings.name, Purpose.BACKUP, clock)
+            with naming(settings.name):
+                _refuse_gone(inventory, vault)
+                if settings.path is not None:
+                    _refuse_no_directory(settings.path)
+                vault.create()
+                recognise(inventory, vault, Patience(clock, limit=FIRST_CONTACT))
     return [settings.name for settings in there]
+
+
+@contextmanager
+def naming(vault: VaultName) -> Iterator[None]:
+    """Have our errors name the vault, where several were to be made."""
+    try:
+        yield
+    except NightvaultError as error:
+        if not str(error).startswith(f"vault {vault}"):
+            error.args = (f"vault {vault}: {error}",)
+        raise
+
+
+def _refuse_no_directory(path: str) -> None:
+    """Refuse a vault's path that can never be a directory; `VaultError` says what is in its way."""
+    step = os.path.abspath(path)
+    while not os.path.lexists(step):
+        step = os.path.dirname(step)
+    if os.path.exists(step) and not os.path.isdir(step):
+        raise VaultError(
+            f"{printable(step)} is no directory",
+            advice="set path in its [[vault]] to a directory, or to where one can be made",
+        )
+    mounts = kinds_of_mounts()
+    place = os.path.realpath(step)
+    while place not in mounts and place != "/":
+        place = os.path.dirname(place)
+    if mounts.get(place) in _OF_THE_KERNEL:
+        raise VaultError(
+            f"{printable(path)} lies in {place}, which the kernel makes up: no file can be kept there",
+            advice="set path in its [[vault]] to a directory on a disk",
+        )
 
 
 def _refuse_gone(inventory: Inventory, vault: Vault) -> None:

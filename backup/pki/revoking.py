@@ -75,17 +75,28 @@ def _mark(entry: IndexEntry, chosen: set[str], reason: Reason, now: datetime) ->
     return msgspec.structs.replace(entry, revoked_at=now.replace(microsecond=0), reason=reason)
 
 
+def shown_serial(entry: IndexEntry) -> str:
+    """Return a serial as certificates show it: an even number of hex digits."""
+    return entry.serial.zfill(len(entry.serial) + len(entry.serial) % 2)
+
+
+def _begins_with(entry: IndexEntry, digits: str) -> bool:
+    """Whether a serial begins with these digits, with or without zeros before it."""
+    return shown_serial(entry).startswith(digits) or entry.serial.startswith(digits.lstrip("0") or "-")
+
+
 def _chosen(index: Index, which: str, *, every: bool, now: datetime) -> Sequence[IndexEntry]:
     named = [one for one in index.entries if one.name == which and one.state(now) is CertificateState.VALID]
     if named and (every or len(named) == 1):
         return named
     if named:
         raise UsageError(
-            f"{which} has {len(named)} valid certificates: {', '.join(one.serial[:12] for one in named)}",
+            f"{which} has {len(named)} valid certificates: "
+            f"{', '.join(shown_serial(one)[:12] for one in named)}",
             advice="name one by its serial, or revoke them all: --all",
         )
-    digits = which.lower().removeprefix("0x").replace(":", "").lstrip("0")
-    found = [one for one in index.entries if _SERIAL.fullmatch(digits) and one.serial.startswith(digits)]
+    digits = which.lower().removeprefix("0x").replace(":", "")
+    found = [one for one in index.entries if _SERIAL.fullmatch(digits) and _begins_with(one, digits)]
     if len(found) == 1:
         return found
     what = f"{len(found)} certificates begin with" if found else "no valid certificate has"

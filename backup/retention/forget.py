@@ -5,8 +5,8 @@
 
 Whatever a policy or a user says, these stay: a snapshot that an open restore reads, one that is pinned, and
 the job's last whole snapshot (the newest at all if none is whole); all of them while the job waits for an
-answer to a source that lost nearly everything. A policy is overruled in silence but for
-the reason; what a user named is refused.
+answer to a source that lost nearly everything; and, of a policy, all of them while the job leaves out all
+of a source. A policy is overruled in silence but for the reason; what a user named is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from backup.retention.history import Candidate
 from backup.retention.policy import Decision
 
 WAITS = "nothing is forgotten before somebody has looked at what a source lost"
+LEFT_OUT = "the job leaves out all of a source, and only older snapshots still have its files"
 READ = "an open restore reads it"
 PINNED = "it is pinned"
 LAST_WHOLE = "the last whole snapshot: always kept"
@@ -53,12 +54,17 @@ def plan_forget(
     *,
     read_by_restores: Collection[int] = (),
     waits: bool = False,
+    leaves_out: bool = False,
 ) -> ForgetPlan:
-    """The plan for a policy's decisions on all of these snapshots, which are not forgotten yet."""
+    """The plan for a policy's decisions on all of these snapshots, which are not forgotten yet.
+
+    Nothing goes of a job that `waits` for an answer, or that `leaves_out` all of a source.
+    """
+    held = WAITS if waits else LEFT_OUT if leaves_out else ""
     every = {one.number: one for one in candidates}
     kept = {one.number: one.reasons for one in decisions if one.is_kept}
     for number in every.keys() - kept.keys():
-        protected = WAITS if waits else _protected(every[number], read_by_restores)
+        protected = held or _protected(every[number], read_by_restores)
         if protected:
             kept[number] = (protected,)
     last = _last(every.values(), kept)

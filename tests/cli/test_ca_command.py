@@ -12,6 +12,7 @@ import pytest
 from backup.cli.authority.records import entry_document
 from backup.credentials.identity import IdentityFiles, load_identity
 from backup.pki.index import IndexEntry
+from backup.pki.revoking import shown_serial
 from tests.support.command_line import NOW, run, run_json
 
 
@@ -83,6 +84,12 @@ def test_issue_makes_an_identity(ca: Path, tmp_path: Path) -> None:
     assert document["serial"] == str(int(document["serial_hex"], 16))
     identity = load_identity(IdentityFiles(document["files"]["certificate"], document["files"]["key"]))
     assert str(identity.certificate.serial_number) == document["serial"]
+
+
+def test_issue_names_the_files_as_they_will_be_on_the_server(ca: Path, tmp_path: Path) -> None:
+    told = run("ca", "issue", "web1", "--dir", ca, "--out", tmp_path / "out").stderr
+    assert 'certificate = "/etc/nightvault/web1.pem"' in told
+    assert 'private_key = "/etc/nightvault/web1.key"' in told
 
 
 def test_a_name_that_aws_refuses_is_told_before_a_file_that_is_there(ca: Path, tmp_path: Path) -> None:
@@ -188,8 +195,11 @@ def test_list_revoke_and_crl(ca: Path, tmp_path: Path) -> None:
         ("web2", "valid"),
     ]
     assert listed["crl"] == {"number": 0, "signed_at": None, "valid_until": None}
-    revoked = run("ca", "revoke", "web1", "--dir", ca, "--reason", "key-compromise")
+    serial = listed["certificates"][0]["serial_hex"]
+    assert serial in run("ca", "list", "--dir", ca).stdout
+    revoked = run("ca", "revoke", serial[:8], "--dir", ca, "--reason", "key-compromise")
     assert revoked.exit_code == 0
+    assert serial in revoked.stdout
     assert "AWS does not know it yet" in revoked.stderr
     crl = run_json("ca", "crl", "--dir", ca)
     assert crl["lists"] == [{"root": 1, "file": f"{ca}/crl.pem", "certificates": 1}]
@@ -286,3 +296,4 @@ def test_a_listed_serial_has_an_even_number_of_digits_as_elsewhere() -> None:
         not_after=NOW + timedelta(days=1),
     )
     assert entry_document(entry, NOW)["serial_hex"] == "09b72858"
+    assert shown_serial(entry) == "09b72858"

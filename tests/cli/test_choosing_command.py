@@ -102,6 +102,7 @@ def test_a_symlink_on_the_way_is_not_followed_and_not_replaced(server: Server, t
         (("--include", "!"), "--include"),
         (("--include", "*.pdf"), "--include '*.pdf'"),
         (("--include", "*.txt", "--exclude", "*"), "is left"),
+        (("--exclude", "*"), "is left: all of it is excluded, by --exclude '*'"),
     ],
 )
 def test_what_names_nothing(server: Server, tmp_path: Path, words: tuple[str, ...], said: str) -> None:

@@ -76,3 +76,9 @@ def test_failures_to_start(tmp_path: Path, words: tuple[str, ...], said: str) ->
     ended = _run("emulator", "--state", str(tmp_path / "state"), "--accounts", str(accounts), *words)
     assert ended.returncode == 1
     assert said in ended.stderr
+
+
+def test_what_names_the_running_one_is_told() -> None:
+    ended = _run("emulator", "advance", "1h")
+    assert ended.returncode == 2
+    assert "NIGHTVAULT_EMULATOR_ADMIN" in ended.stderr

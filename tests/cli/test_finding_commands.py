@@ -101,6 +101,12 @@ def test_find_in_two_jobs(history: tuple[Server, list[dict[str, Any]]]) -> None:
     assert "job " not in server.done("find", "c.txt", "--snapshot", deep).stdout
 
 
+def test_h_beside_other_letters_of_ls_is_no_help(history: tuple[Server, list[dict[str, Any]]]) -> None:
+    server, _ = history
+    assert server.done("ls", "-lh", "latest").stdout == server.done("ls", "-l", "latest").stdout
+    assert server.done("ls", "-h").stdout.startswith("Usage: nightvault ls ")
+
+
 def test_versions_of_one_file(history: tuple[Server, list[dict[str, Any]]]) -> None:
     server, reports = history
     told = server.json("versions", server.source / "notes.txt")
@@ -109,6 +115,7 @@ def test_versions_of_one_file(history: tuple[Server, list[dict[str, Any]]]) -> N
     assert [one["change"] for one in server.json("versions", server.source / "going")] == ["new", "back"]
     text = server.done("versions", server.source / "notes.txt").stdout.splitlines()
     assert [line.split()[0] for line in text[1:]] == [one["snapshot"][:8] for one in reports[:2]]
+    assert text[0].split() == ["first", "since", "last", "size", "modified", "change"]
     assert max(map(len, text)) <= 80
     said = server.fails(2, "versions", server.source / "note.txt")
     assert f"did you mean {server.source}/notes.txt, " in said

@@ -169,6 +169,19 @@ def test_a_new_inventory_forgets_who_vouched_for_the_old_one(server: Server) -> 
     assert State(str(server.state)).read_enrolments() == {}
 
 
+@pytest.mark.parametrize(
+    ("path", "said"), [("{here}/file", "{here}/file is no directory"), ("/proc/v", "/proc/v lies in /proc")]
+)
+def test_a_second_vault_that_cannot_be_is_named(server: Server, path: str, said: str) -> None:
+    (server.folder / "file").touch()
+    second = '[[vault]]\nname = "second"\nkind = "directory"\npath = "{}"\n'
+    with server.config.open("a") as file:
+        file.write(second.format(path.format(here=server.folder)))
+    told = server.fails(1, "init", "--non-interactive", "--key-file", server.key_file)
+    assert f"nightvault: vault second: {said.format(here=server.folder)}" in told
+    assert "set path in its [[vault]]" in told
+
+
 def test_vaults_can_come_later(server: Server, tmp_path: Path) -> None:
     assert server.json("init", "--no-vaults", "--key-file", server.key_file)["vaults"] == []
     assert not (tmp_path / "vault").exists()

@@ -140,6 +140,12 @@ def test_nothing_goes_while_the_patterns_leave_out_all_of_a_source(server: Serve
         stop=threading.Event(),
     )
     assert (forgot.snapshots, forgot.has_failed) == ((), True)
+    for words in (["forget"], ["forget", "main", "--dry-run"]):
+        by_hand = server.run(*words)
+        assert by_hand.exit_code == 3
+        assert (
+            "nothing was forgotten by the policy of job main, since the job leaves out all" in by_hand.stderr
+        )
     assert "leaves out all of its source" in server.run("backup").stderr
     assert set(before) <= set(ids(server))
     server.config.write_text(text)

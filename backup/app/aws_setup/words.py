@@ -18,9 +18,12 @@ OUTSIDE_CA = (
 
 
 def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
-    """Each step as a line with its sign, and its meaning below."""
+    """Each thing as a line with its sign, and below it what is done, step by step."""
+    above: Step | None = None
     for step in plan.steps:
-        yield line_of(step)
+        if above is None or not is_of_same(above, step):
+            yield line_of(step)
+        above = step
         yield from wrap(step.words, width, initial_indent="      ", subsequent_indent="      ")
     for obstacle in plan.obstacles:
         yield from wrap(f"! {obstacle}", width, subsequent_indent="  ")
@@ -28,6 +31,11 @@ def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
         sentence, *commands = left.split("\n")
         yield from wrap(f"= {sentence}", width, subsequent_indent="  ")
         yield from (f"    {command}" for command in commands)  # whole, so that they can be copied
+
+
+def is_of_same(step: Step, after: Step) -> bool:
+    """Whether a step goes on with the same thing: as one that was just made, or another change of it."""
+    return (step.kind, step.name) == (after.kind, after.name) and after.verb in {step.verb, Verb.CHANGE}
 
 
 def line_of(step: Step) -> str:

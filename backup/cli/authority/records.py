@@ -39,6 +39,7 @@ def list_issued(cli: Cli, directory: str, *, every: bool) -> None:
     """List the certificates that were issued, the next to expire first."""
     from backup.cli.support.tables import Column, Sheet
     from backup.pki.index import CertificateState, read_index
+    from backup.pki.revoking import shown_serial
 
     require_authority(directory)
     index, now = read_index(directory), cli.clock.now()
@@ -55,7 +56,9 @@ def list_issued(cli: Cli, directory: str, *, every: bool) -> None:
         Column("subject", rank=2, least=20),
         Column("serial", least=12, rank=1),
     ]
-    rows = [[one.name, _state(one, now), _day(one.not_after), one.subject, one.serial] for one in chosen]
+    rows = [
+        [one.name, _state(one, now), _day(one.not_after), one.subject, shown_serial(one)] for one in chosen
+    ]
     cli.show(document, Sheet(columns, rows) if rows else "no certificate was issued that is valid now")
     if (until := index.head.crl_until) is not None:
         was = "ended" if until < now else "ends"
@@ -77,11 +80,12 @@ def revoke(cli: Cli, which: str, directory: str, reason: str, *, every: bool) ->
     """
     from backup.pki.index import Reason
     from backup.pki.revoking import revoke as revoke_entries
+    from backup.pki.revoking import shown_serial
 
     require_authority(directory)
     now = cli.clock.now()
     revoked = revoke_entries(directory, which, every=every, reason=Reason(reason), now=now)
-    lines = [f"revoked      {one.subject}, serial {one.serial}" for one in revoked]
+    lines = [f"revoked      {one.subject}, serial {shown_serial(one)}" for one in revoked]
     cli.show({"revoked": [entry_document(one, now) for one in revoked]}, "\n".join(lines))
     cli.say(f"AWS does not know it yet: run `nightvault ca crl --dir {directory}`, import the list")
 
@@ -122,12 +126,12 @@ def crl(cli: Cli, directory: str, days: int, passphrase_file: str | None) -> Non
 
 def entry_document(entry: IndexEntry, now: datetime) -> dict[str, object]:
     """An issued certificate as JSON."""
+    from backup.pki.revoking import shown_serial
+
     return {
         "name": entry.name,
         "subject": entry.subject,
-        "serial_hex": entry.serial.zfill(
-            len(entry.serial) + len(entry.serial) % 2
-        ),  # as `identity show` has it
+        "serial_hex": shown_serial(entry),
         "state": entry.state(now),
         "not_before": entry.not_before,
         "not_after": entry.not_after,

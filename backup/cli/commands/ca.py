@@ -130,8 +130,10 @@ def issue(
     _tell_issued(cli, issued, is_batch=batch is not None)
     _say_if_shortened(cli, _facts(cli, issued[0].certificate), days)
     if batch is None:
-        cli.say("next: bring both files to the server, and name them in [identity] of its config:")
-        cli.say(f'      certificate = "{issued[0].certificate_path}", private_key = "{issued[0].key_path}"')
+        there = os.path.join("/etc/nightvault", os.path.basename(issued[0].certificate_path))
+        key = os.path.join("/etc/nightvault", os.path.basename(issued[0].key_path))
+        cli.say("next: bring both files to the server, and name them in [identity] of its config, such as:")
+        cli.say(f'      certificate = "{there}"\n      private_key = "{key}"')
     else:
         cli.say("next: bring each server its two files, and name them in [identity] of its config")
 

@@ -22,8 +22,9 @@ admin_option = click.option(
     "--admin",
     metavar="URL",
     envvar="NIGHTVAULT_EMULATOR_ADMIN",
+    show_envvar=True,
     required=True,
-    help="The emulator's admin URL, as it printed it; also in $NIGHTVAULT_EMULATOR_ADMIN.",
+    help="The emulator's admin URL, as it printed it.",
 )
 
 

@@ -64,7 +64,8 @@ def forget(
 
     A forgotten snapshot is not listed any more and keeps no archive. Nothing is deleted: --undo takes it back
     until archives are deleted that only it needed. With --keep-… another policy counts this once. Snapshots
-    that are named are forgotten whatever the policy says; never a pinned one, nor a job's last whole one.
+    that are named are forgotten whatever the policy says; never a pinned one, nor a job's last whole one. The
+    policy of a job that leaves out all of a source takes nothing (exit code 3).
     """
     policy = policy_of(keep)
     if schedule is not None:
@@ -107,6 +108,8 @@ def _forget(
             freed = freed_by(config, tx, goes, vaults_of(plans), cli.clock.now())
         if dry_run:
             _show(cli, [_told(cli, plan) for plan in plans], freed, is_dry=True)
+            if any(plan.leaves_out for plan in plans):
+                raise click.exceptions.Exit(int(ExitCode.PARTIAL))
             return
         with telling(cli, config), amending(cli, config, inventory) as at:
             documents, worst = _run(cli, at, plans, planner)
@@ -139,7 +142,8 @@ def _run(
     from backup.app.forgetting import forget_in, vaults_of
 
     documents: dict[JobName, dict[str, Any]] = {}
-    worst, vaults = ExitCode.DONE, vaults_of(plans)
+    vaults = vaults_of(plans)
+    worst = ExitCode.PARTIAL if any(plan.leaves_out for plan in plans) else ExitCode.DONE
     for vault in vaults:
         try:
             for plan, done in forget_in(at, vault, planner):

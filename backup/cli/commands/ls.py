@@ -40,12 +40,21 @@ _FILE_TYPES = {
 }
 
 
-@click.command()
+class _Ls(click.Command):
+    """A command whose `-h` asks for help only where it stands alone; `ls -lh` is as elsewhere."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `-h` alone as `--help`."""
+        return super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
+
+
+@click.command(cls=_Ls, context_settings={"help_option_names": ["--help"]})
 @click.argument("words", metavar="SNAPSHOT[:PATH]")
 @job_option
 @tag_option
 @at_option
 @click.option("-l", "--long", is_flag=True, help="With mode, owner, size and time.")
+@click.option("-h", "is_for_people", is_flag=True, hidden=True, expose_value=False)  # sizes are so anyway
 @click.option("-r", "--recursive", is_flag=True, help="And all below.")
 @pass_cli
 def ls(

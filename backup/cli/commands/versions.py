@@ -64,7 +64,7 @@ def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -
         )
         for document, (one, known, _) in zip(documents, kept, strict=True)
     ]
-    titles = ["first", "from", Column("last", rank=2), Column("size", right=True), "modified", "change"]
+    titles = ["first", "since", Column("last", rank=2), Column("size", right=True), "modified", "change"]
     job = [Column("job", rank=1, least=8)] if several else []
     return table([*job, *titles], rows)
 

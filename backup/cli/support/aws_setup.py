@@ -109,8 +109,13 @@ class SetUp:
     def carry_out(self, plan: Plan) -> None:
         """Do it, each step told when it is done."""
 
+        told: list[Step] = []
+
         def tell(step: Step) -> None:
-            self.cli.say(f"done: {step.verb} {step.kind} {step.name}")
+            more = f": {step.words}" if told and words.is_of_same(told[-1], step) else ""
+            line = f"done: {step.verb} {step.kind} {step.name}{more}"
+            self.cli.say("\n".join(wrap(line, words.WIDTH, subsequent_indent="      ")))
+            told.append(step)
 
         before: Found | None = None
         for part in self.parts:

@@ -127,7 +127,17 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
 
 
 def tell_unmet(cli: Cli, plan: RestorePlan) -> None:
-    """Warn of patterns and paths that match nothing, and of what is left alone at the target."""
+    """Warn of patterns and paths that match nothing, and of what is left alone at the target.
+
+    `UsageError` if patterns leave nothing to restore.
+    """
+    some, chosen = plan.selection, plan.choice
+    if chosen.exclude and not some.names and not some.directories:
+        raise UsageError(
+            f"nothing of snapshot {plan.snapshot.id[:8]} is left: all of it is excluded, by "
+            + ", ".join(f"--exclude {pattern!r}" for pattern in chosen.exclude),
+            advice="leave a pattern out, or let one that begins with ! take something back",
+        )
     for option in plan.selection.unmet:
         cli.warn(f"{option} names nothing in snapshot {plan.snapshot.id[:8]}")
     for sentence in plan.left_alone[:_SHOWN]:

@@ -10,6 +10,8 @@ from markupsafe import Markup
 from backup.web.texts import Texts, safe
 from backup.wording import duration, shown_path, size
 
+_LEAST_SHOWN = Decimal("0.0001")
+
 
 class Words:
     """What the templates of one page need to say values; `zone` None is this machine's."""
@@ -66,6 +68,8 @@ class Words:
 
     def money(self, amount: Decimal, currency: str) -> str:
         """An amount: cents, or as many places as a small amount needs to be seen."""
+        if 0 < amount < _LEAST_SHOWN:
+            return f"< {_LEAST_SHOWN} {currency}"
         places = 2 if amount == 0 or abs(amount) >= Decimal("0.01") else 4
         return f"{amount:,.{places}f} {currency}"
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from backup.app.prices import Quote, gap_for, kind_of, known_table, load_of, price_of, priced, tiers_where
 from backup.config import Config, VaultSettings
 from backup.cost import Price
+from backup.cost.prices import Figure
 from backup.format.rows import unpack_u32
 from backup.inventory import browsing as queries
 from backup.inventory.browsing import HeldChunk, WantedFrame
@@ -142,9 +143,18 @@ def _tier(one: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQuote
         egress=bill.egress if bill else None,
         copies=bill.copies if bill else None,
         hours=one.hours,
-        unverified=[f"{figure.name} is taken from {figure.as_in}" for figure in one.unverified],
+        unverified=[_borrowed(figure) for figure in one.unverified],
         command=restore_command(snapshot, paths, tier=one.tier),
     )
+
+
+def _borrowed(figure: Figure) -> str:
+    """The sentence that says whose price was taken, in place of one that nobody has looked up here."""
+    tier, _, unit = figure.name.rpartition(".")
+    what = {"gb": "a GB", "requests": "1,000 requests", "hours": "the hours"}.get(
+        unit, unit.replace("_", " ")
+    )
+    return f"{what}{f' of tier {tier}' if tier else ''}: as in {figure.as_in}, not verified for this region"
 
 
 def _held(one: WantedFrame) -> HeldChunk:
