@@ -143,12 +143,12 @@ def _tier(one: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQuote
         egress=bill.egress if bill else None,
         copies=bill.copies if bill else None,
         hours=one.hours,
-        unverified=[_borrowed(figure) for figure in one.unverified],
+        unverified=[borrowed(figure) for figure in one.unverified],
         command=restore_command(snapshot, paths, tier=one.tier),
     )
 
 
-def _borrowed(figure: Figure) -> str:
+def borrowed(figure: Figure) -> str:
     """The sentence that says whose price was taken, in place of one that nobody has looked up here."""
     tier, _, unit = figure.name.rpartition(".")
     what = {"gb": "a GB", "requests": "1,000 requests", "hours": "the hours"}.get(
