@@ -96,8 +96,8 @@ def line_of(line: str) -> Text:
     return text
 
 
-def drawn(parts: list[str]) -> str:
-    """The picture."""
+def drawn(parts: list[str], name: str = "demo") -> str:
+    """The picture of what a command prints."""
     console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
     with console.file:
         for number, part in enumerate(parts):
@@ -106,7 +106,7 @@ def drawn(parts: list[str]) -> str:
             for line in part.splitlines():
                 if not PASSED_OVER.search(line):
                     console.print(line_of(line), no_wrap=True)
-        svg = console.export_svg(title="nightvault demo", theme=THEME, code_format=FORM, unique_id="demo")
+        svg = console.export_svg(title=f"nightvault {name}", theme=THEME, code_format=FORM, unique_id=name)
     return svg.replace("\u00a0", "&#160;")
 
 

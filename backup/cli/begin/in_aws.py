@@ -70,7 +70,7 @@ def _lines(number: int, one: Estimate) -> Iterator[str]:
     days = f"{one.days} days" if one.days else "-"
     yield f"  {name:<15} {_money(one.month):>8}{star} {_restore(one.cheapest)} {days}"
     if one.quickest.tier is not one.cheapest.tier:
-        yield f"  {'':<15} {'':>8}  {_restore(one.quickest)}"
+        yield f"  {'':<15} {'':>8}  {_restore(one.quickest)}".rstrip()
 
 
 def _restore(one: Restore) -> str:
