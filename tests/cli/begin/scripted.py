@@ -25,11 +25,17 @@ class Scripted(Screen):
         super().__init__(self.shown)
         self._typed = iter(typed)
         self.prompts: list[str] = []
+        self.heights: list[int] = []
+
+    def prompt(self, prompt: str) -> None:
+        """Show a question; how many lines were shown for it is in `heights`."""
+        self.prompts.append(prompt)
+        self.say(f"{prompt} ")
+        self.heights.append(self.shown.getvalue().count("\n") - sum(self.heights))
 
     def ask(self, prompt: str) -> str:
         """The next line."""
-        self.prompts.append(prompt)
-        self.say(f"{prompt} ")
+        self.prompt(prompt)
         for line in self._typed:
             return line
         raise LeftError("stopped")

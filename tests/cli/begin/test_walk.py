@@ -100,8 +100,7 @@ class Typist(Scripted):
 
     def ask(self, prompt: str) -> str:
         """The line for this question."""
-        self.prompts.append(prompt)
-        self.say(f"{prompt} ")
+        self.prompt(prompt)
         (name,) = [one.name for one in COURSE if prompt.partition(" [")[0] == one.title]
         self.asked.append(name)
         waiting = self._first.get(name, [])
@@ -127,6 +126,14 @@ def test_going_away_at_any_question_leaves_the_walk(way: str, folder: Path) -> N
 def test_these_ways_meet_every_question(folder: Path) -> None:
     met = {name for way in WAYS for name in asked_on(way, folder)[0]}
     assert met == {question.name for question in COURSE} == set(WRONG)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_question_with_all_that_belongs_to_it_fits_a_small_terminal(way: str, folder: Path) -> None:
+    screen = Typist(typed_for(WAYS[way], folder))
+    walk_of(screen, folder).run()
+    assert max(screen.heights) <= 23
+    assert max(map(len, screen.shown.getvalue().splitlines())) <= 80
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -1,0 +1,73 @@
+"""What `begin` tells to do afterwards: commands that can be typed as they stand, each on its machine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from backup.app.beginning.answers import Answers, Tell, Where
+from backup.cli.begin.next_steps import cold_drill, next_steps
+from backup.cli.begin.summary import commands_of, folded
+from backup.format.keys import RecoveryKey
+from tests.cli.begin.scripted import facts
+from tests.support.command_words import parsed
+
+DISK = Answers(
+    sources=("/etc",), path="/mnt/b", schedule="daily at 02:30", key_file="/mnt/key", sheet="/mnt/s"
+)
+AWS = replace(
+    DISK,
+    where=Where.AWS,
+    storage_class="DEEP_ARCHIVE",
+    certificate="/etc/nightvault/web 1.pem",
+    private_key="/etc/nightvault/web 1.key",
+    tell=Tell.NTFY,
+)
+RECIPIENT = RecoveryKey.from_seed(b"\7" * 32).recipient.to_text()
+WAYS = {
+    "disk": DISK,
+    "aws elsewhere": AWS,
+    "aws here": replace(AWS, authority="/root/ca/ca.pem"),
+    "glacier": replace(AWS, where=Where.GLACIER, recipient=RECIPIENT),
+}
+
+
+def told(answers: Answers, folder: Path, *, backed_up: bool) -> str:
+    """Everything that is said, its lines joined that belong together."""
+    named = ("--config", "/etc/night vault.toml")
+    lines = [*next_steps(answers, facts(folder), named, backed_up=backed_up), *cold_drill(answers, named)]
+    shown = [folded("  server$ ", named, words) for words in commands_of(answers, asks=False)]
+    return "\n".join([*shown, *lines]).replace("\\\n", " ")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backed_up", [True, False], ids=["backed up", "not yet"])
+def test_each_command_is_as_the_program_takes_it(way: str, backed_up: bool, tmp_path: Path) -> None:
+    text = told(WAYS[way], tmp_path, backed_up=backed_up)
+    commands = [line.split("$ ", 1) for line in text.splitlines() if "$ nightvault " in line]
+    assert len(commands) > 3
+    for _machine, command in commands:
+        words = shlex.split(command.partition(" > ")[0], comments=True)
+        assert words.pop(0) == "nightvault"
+        assert parsed(words), command
+
+
+def test_aws_is_set_up_by_an_admin_and_the_certificate_signed_by_the_authority(tmp_path: Path) -> None:
+    """In this order: what the server asks for, signs elsewhere, sets up elsewhere, and only then does."""
+    lines = told(AWS, tmp_path, backed_up=False).splitlines()
+    given = [line.split("$ ", 1) for line in lines if "$ " in line]
+    order = [(machine.strip(), " ".join(shlex.split(command)[:3])) for machine, command in given]
+    assert order[1:9] == [
+        ("server", "nightvault identity csr"),
+        ("authority", "nightvault ca create"),
+        ("authority", "scp web1.example.org:server.csr ."),
+        ("authority", "nightvault ca sign"),
+        ("authority", "scp server.pem web1.example.org:/etc/nightvault/web 1.pem"),
+        ("admin", f"scp web1.example.org:{tmp_path}/config.toml ."),
+        ("admin", "nightvault --config config.toml"),
+        ("admin", "nightvault --config config.toml"),
+    ]
+    assert "setup aws" not in "\n".join(line for line in lines if "server$" in line)
