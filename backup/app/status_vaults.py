@@ -14,7 +14,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
@@ -70,6 +70,13 @@ class Places:
         if path not in self._seen:
             self._seen[path] = look_at(path, mounts=self._mounts)
         return self._seen[path]
+
+    def mount_of(self, path: str) -> str:
+        """The place where the file system of a path is mounted, by its words: links are not followed."""
+        place = os.path.abspath(path)
+        while place not in self._mounts and place != "/":
+            place = os.path.dirname(place)
+        return place
 
 
 class Shelf(Struct, frozen=True):
@@ -159,6 +166,39 @@ def month_of(
             return None
         total += price.storing(share.bytes, share.archives, MONTH, short=share.short)
     return total
+
+
+def silent_places(config: Config, places: Places | None = None) -> dict[str, str]:
+    """The sources and directory vaults whose mounts do not answer, each with what it is.
+
+    A mount that is silent once is not asked again.
+    """
+    looked, dead = places or Places(), set[str]()
+    named = [(path, f"the source {path} of job {job.name}") for job in config.jobs for path in job.paths]
+    named += [(one.path, f"vault {one.name} ({one.path})") for one in config.vaults if one.path is not None]
+    found: dict[str, str] = {}
+    for path, what in named:
+        mount = looked.mount_of(path)
+        if mount in dead or looked.at(path).is_silent:
+            dead.add(mount)
+            found[path] = what
+    return found
+
+
+def without(config: Config, silent: Collection[str]) -> Config:
+    """The config without places whose mounts do not answer, and without the jobs of such vaults."""
+    vaults = tuple(vault for vault in config.vaults if vault.path not in silent)
+    names = {vault.name for vault in vaults}
+    jobs = tuple(
+        replace(
+            job,
+            sources=tuple(path for path in job.sources if path not in silent),
+            source=tuple(one for one in job.source if one.path not in silent),
+        )
+        for job in config.jobs
+        if job.vault in names
+    )
+    return replace(config, vaults=vaults, jobs=jobs)
 
 
 def disks_of(config: Config, places: Places) -> list[DiskStatus]:

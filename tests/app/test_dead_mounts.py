@@ -28,15 +28,18 @@ def test_no_command_that_looks_waits_for_a_dead_mount(tmp_path: Path) -> None:
     server.init()
     server.backup()
     start = [SCRIPT, "--config", str(server.config)]
-    commands = ("status", "status --nagios", "status --overdue --notify", "vaults")
+    commands = ("status", "status --nagios", "status --overdue --notify", "vaults", "config check", "doctor")
     answers = beside_dead_mount(tmp_path / "vault", [[*start, *words.split()] for words in commands])
-    assert [answer.code for answer in answers] == [1, 1, 0, 15]
+    assert [answer.code for answer in answers] == [1, 1, 0, 15, 0, 1]
     shown = [" ".join(answer.output.split()) for answer in answers]
     assert "vault cold does not answer" in shown[0]
     assert "is not there" not in shown[0]
     assert "last good" in shown[0], "all else is told"
     assert "vault cold does not answer" in shown[1]
     assert f"{link} does not answer" in shown[3]
+    assert f"vault cold ({link}) does not answer" in shown[4]
+    assert shown[5].count("vault cold does not answer") == 1
+    assert "is not there" not in shown[5]
     assert "does not answer" not in server.run("status").stdout
 
 
@@ -44,9 +47,14 @@ def test_a_dead_source_holds_up_no_status(tmp_path: Path) -> None:
     server = directory_server(tmp_path, clock=SystemClock())
     server.init()
     server.backup()
-    (answer,) = beside_dead_mount(server.source, [[SCRIPT, "--config", str(server.config), "status"]])
-    assert answer.code == 1
-    assert "free" in answer.output
+    start = [SCRIPT, "--config", str(server.config)]
+    commands = ([*start, *words.split()] for words in ("status", "config check", "doctor"))
+    answers = beside_dead_mount(server.source, list(commands))
+    assert [answer.code for answer in answers] == [1, 0, 1]
+    assert "free" in answers[0].output
+    for answer in answers[1:]:
+        assert f"the source {server.source} of job main does not answer" in " ".join(answer.output.split())
+    assert "job main has no policy" in answers[2].output, "all else is looked at"
 
 
 def test_another_process_sees_the_same(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "no inventory": ("inventory", moved("state/inventory.sqlite")),
     "not enrolled": ("enrolment", moved("state/keys/enrolments")),
     "no recipient": ("enrolment", moved("state/keys/recipients")),
+    "keys gone": ("keys", moved("state/keys")),
     "a newer schema": ("schema", (schema("9999"), schema(HEAD))),
     "no job": ("jobs", (without_jobs, with_jobs)),
 }
@@ -179,6 +180,13 @@ def test_what_is_said_without_recipient_and_without_job(ward: Ward) -> None:
         "[encryption] here",
         "the config has no job": f"add [[job]] to {ward.server.config}",
     }
+
+
+def test_keys_that_are_gone_are_rebuilt_and_not_made_anew(ward: Ward) -> None:
+    shutil.rmtree(ward.server.state / "keys")
+    (told,) = [one.command for one in ward.findings() if one.check == "keys"]
+    assert "nightvault rebuild --set-aside --key FILE" in told
+    assert not any("key generate" in one.command for one in ward.findings())
 
 
 def test_the_last_check_counts_and_the_config_may_say_how_long(ward: Ward) -> None:

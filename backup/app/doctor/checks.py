@@ -19,9 +19,10 @@ from backup.app.doctor import (
     rights,
     vaults,
 )
-from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore, warning
+from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore, critical, warning
 from backup.app.status import read_status
 from backup.app.status_parts import Level
+from backup.app.status_vaults import silent_places, without
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.format.keys import RecoveryKey
@@ -92,14 +93,25 @@ def examine(
     What worked lately is tried only if `fresh`.
     """
     chosen = _chosen(offline=offline, has_key=bool(keys))
-    context = DoctorContext(config, clock, None, seconds, keys, is_fresh=fresh)
+    silent = silent_places(config)
+    context = DoctorContext(without(config, silent), clock, None, seconds, keys, is_fresh=fresh)
     with suppress(NightvaultError):  # why is a finding of its own
         context.status = read_status(config, clock.now())
-    found = [one for name, check in chosen.items() for one in _findings(name, check, context)]
+    if silent:
+        chosen.pop("jobs")  # some were left out
+    dead = {vault.path for vault in config.vaults} if context.status else set()  # its concerns name vaults
+    found = [_unanswered(what) for path, what in silent.items() if path not in dead]
+    found += [one for name, check in chosen.items() for one in _findings(name, check, context)]
     context.notes += _of_key(context, offline=offline)
     distinct = list(dict.fromkeys(found))
     distinct.sort(key=lambda one: one.level is not Level.CRITICAL)
     return Report(distinct, list(chosen), context.requests, context.notes, context.restores)
+
+
+def _unanswered(what: str) -> Finding:
+    """A place whose mount is dead: nothing that lies there is looked at."""
+    why = "nothing there can be backed up, stored or restored, and who looks at it may hang"
+    return critical("mount", f"{what} does not answer", why, "mount it again, or find out what became of it")
 
 
 def _chosen(*, offline: bool, has_key: bool) -> dict[str, Check]:

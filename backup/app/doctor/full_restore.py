@@ -27,8 +27,9 @@ LONG = timedelta(days=7)
 
 def expected(context: DoctorContext) -> Iterator[Finding]:
     """Full restores that the config refuses, or slows down; what each would take is kept."""
+    vaults = {one.name for one in context.config.vaults}
     for job in context.status.jobs if context.status else ():
-        if job.last_good is None:
+        if job.last_good is None or job.vault not in vaults:
             continue
         try:
             what = f"plan a restore of job {job.name}"

@@ -12,7 +12,7 @@ from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
 from backup.app.enrolling import proofs
 from backup.app.opened import opened
 from backup.app.page_access import is_open_to_page
-from backup.app.runs import recipients_of
+from backup.app.runs import read_signer, recipients_of
 from backup.app.state import State, parse_recipients
 from backup.config import Config
 from backup.credentials.identity import permissions_warning
@@ -153,12 +153,12 @@ def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _small_files(folder: str) -> Iterator[str]:
-    for name in _names(folder)[:_MOST_FILES]:
-        path = os.path.join(folder, name)
-        with suppress(OSError):
-            found = os.lstat(path)
-            if stat.S_ISREG(found.st_mode) and 0 < found.st_size <= _LARGEST:
-                yield path
+    """The first small files of a folder; the folders in it are not touched: one may be a dead mount."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name)[:_MOST_FILES]:
+            with suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and 0 < entry.stat().st_size <= _LARGEST:
+                    yield entry.path
 
 
 def _names(folder: str) -> list[str]:
@@ -173,6 +173,10 @@ def enrolment(context: DoctorContext) -> Iterator[Finding]:
 
     That none proves who follows whom is noted, and is no finding: nothing waits for it.
     """
+    lost = _lost_keys(context)
+    if lost is not None:
+        yield critical("keys", str(lost), "without its own keys this server can back up nothing", lost.advice)
+        return
     recipients = parse_recipients(recipients_of(context.config))
     enrolled = State(context.config.state_dir).read_enrolments()
     for one in recipients:
@@ -188,10 +192,24 @@ def enrolment(context: DoctorContext) -> Iterator[Finding]:
             "no enrolment proves from which inventory this one was rebuilt: run `nightvault key request` "
             "here, `nightvault key enroll` where the recovery key is, and `nightvault key accept` here"
         )
-    if not recipients:
+    if not recipients and context.status is not None:  # without an inventory `init` or `rebuild` is next
         why = "nothing can be sealed, so nothing is backed up"
         do = "nightvault key generate --out FILE elsewhere, and name its recipient in [encryption] here"
         yield critical("enrolment", "there is no recipient", why, do)
+
+
+def _lost_keys(context: DoctorContext) -> NightvaultError | None:
+    """Our error if an inventory is there, and the keys that it was made with are gone or others."""
+    if context.status is None:
+        return None
+    state = State(context.config.state_dir)
+    try:
+        with closing(opened(context.config)) as inventory:
+            read_signer(state, inventory)
+        state.read_secret()
+    except NightvaultError as error:
+        return error
+    return None
 
 
 def _proves_ancestors(config: Config) -> bool:

@@ -13,14 +13,6 @@ if TYPE_CHECKING:
 
 def warnings_of(read: Config) -> Iterator[str]:
     """Warnings about what is no mistake but doubtful, such as files that others can read or change."""
-    from backup.app.source_warnings import (
-        linked_sources,
-        missing_sources,
-        nested_places,
-        own_as_sources,
-        own_in_sources,
-        saved_own,
-    )
     from backup.app.vaults import SET_UP
     from backup.config import warnings_of_limits
 
@@ -40,12 +32,31 @@ def warnings_of(read: Config) -> Iterator[str]:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
         yield from warnings_of_limits(vault)
-    yield from nested_places(read)
-    for job in read.jobs:
+    yield from _warnings_of_places(read)
+
+
+def _warnings_of_places(read: Config) -> Iterator[str]:
+    """Warnings about sources and vaults; those on a dead mount are named, and not looked at."""
+    from backup.app.source_warnings import (
+        linked_sources,
+        missing_sources,
+        nested_places,
+        own_as_sources,
+        own_in_sources,
+        saved_own,
+    )
+    from backup.app.status_vaults import silent_places, without
+
+    silent = silent_places(read)
+    for what in silent.values():
+        yield f"{what} does not answer: its mount may be dead, and nothing more is looked at there"
+    answering = without(read, silent)
+    yield from nested_places(answering)
+    for job in answering.jobs:
         yield from missing_sources(job)
         yield from linked_sources(job)
-        yield from own_in_sources(read, job, saved_own(read, job))
-        yield from own_as_sources(read, job)
+        yield from own_in_sources(answering, job, saved_own(answering, job))
+        yield from own_as_sources(answering, job)
         yield from _warnings_of_commands(job)
 
 
