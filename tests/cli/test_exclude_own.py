@@ -123,18 +123,19 @@ def words_of(server: Server) -> list[str]:
 
 @pytest.mark.parametrize("value", ["", "true"])
 def test_a_source_that_is_the_vault_or_the_state_is_told_at_each_run(server: Server, value: str) -> None:
-    vault, linked = server.folder / "vault", server.folder / "way"
+    linked = server.folder / "way"
+    vault, state = linked / "vault", linked / server.state.name
     server.backup()
     linked.symlink_to(server.folder)
-    saves(server, server.source, linked / "vault", vault / "archives", server.state)
+    saves(server, server.source, vault, vault / "archives", state)
     (vault / "archives").mkdir(exist_ok=True)
     if value:
         says(server, value)
     end = "that job main is stored into: each run stores what the one before stored; name another source"
     for text in (*words_of(server), words_of(server)[0]):
-        assert f"source {linked}/vault is the vault {end}" in text
+        assert f"source {vault} is the vault {end}" in text
         assert f"source {vault}/archives lies in the vault {end}" in text
-        assert f"source {server.state} of job main is the state directory: " in text
+        assert f"source {state} of job main is the state directory: " in text
         assert f"source {server.source} " not in text
 
 
