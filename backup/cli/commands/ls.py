@@ -54,7 +54,9 @@ class _Ls(click.Command):
 @tag_option
 @at_option
 @click.option("-l", "--long", is_flag=True, help="With mode, owner, size and time.")
-@click.option("-h", "is_for_people", is_flag=True, hidden=True, expose_value=False)  # sizes are so anyway
+@click.option(
+    "-h", "is_for_people", is_flag=True, hidden=True, expose_value=False, help="Sizes are so anyway."
+)
 @click.option("-r", "--recursive", is_flag=True, help="And all below.")
 @pass_cli
 def ls(
