@@ -28,6 +28,7 @@ GC_THRESHOLDS = (250_000, 20, 50)
 # function `a_b` of `backup/cli/commands/a_b.py`; its two examples are in `support/examples.py`.
 SECTIONS = {
     "Every day": {
+        "begin": "Write the first config by questions, and begin.",
         "init": "Set up the state directory, inventory and keys.",
         "backup": "Back up one job, several or all.",
         "status": "Show whether all is well.",
@@ -166,5 +167,5 @@ class Main(LazyGroup):
 def main() -> None:
     """Sealed, deduplicated nightly backups into cold storage.
 
-    Begin with `nightvault init`; `nightvault COMMAND --help` tells more of each command.
+    Begin with `nightvault begin`; `nightvault COMMAND --help` tells more of each command.
     """

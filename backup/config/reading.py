@@ -43,7 +43,7 @@ SYSTEM_CONFIG = "/etc/nightvault/config.toml"
 USER_CONFIG = ".config/nightvault/config.toml"
 
 _NO_CONFIG_ADVICE = (
-    "`nightvault config example > FILE` begins one; or name a file: --config; then `nightvault init`"
+    "`nightvault begin` writes one, `nightvault config example > FILE` begins one; or name a file: --config"
 )
 _NO_RIGHT_ADVICE = (
     "run it as a user who may read the config (root, as a rule: sudo), or name another: --config"

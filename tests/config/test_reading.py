@@ -175,6 +175,7 @@ def test_the_order_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match=f"looked for {system} and {own}") as caught:
         find_config(None, {"HOME": str(home)})
     assert "`nightvault config example > FILE`" in caught.value.advice
+    assert "`nightvault begin` writes one" in caught.value.advice
 
 
 @pytest.mark.parametrize(("option", "environ"), [("/nope", {}), (None, {"NIGHTVAULT_CONFIG": "/nope"})])

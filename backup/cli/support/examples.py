@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "begin": (
+        "nightvault begin",
+        "nightvault begin --answers answers.toml --dry-run  # what would be written",
+    ),
     "init": (
         "nightvault init --key-file recovery.key  # makes the recovery key, too",
         "nightvault init --recipient nvr1…  # the key was made on another machine",
