@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,11 +42,14 @@ class Ended(Struct, frozen=True):
 
 @dataclass
 class Machine:
-    """A machine below `folder`; `answers` are typed where the terminal shows a text that matches."""
+    """A machine below `folder`; `answers` are typed where the terminal shows a text that matches.
+
+    One that is a function is called with that text.
+    """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
-    answers: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str | Callable[[str], str]] = field(default_factory=dict)
 
     @classmethod
     def create(cls, folder: Path) -> Machine:
@@ -173,7 +176,8 @@ class Machine:
                 for pattern, answer in self.answers.items():
                     if re.search(pattern, shown):
                         asked = len(read)
-                        os.write(ours, answer.encode() + b"\n")
+                        text = answer if isinstance(answer, str) else answer(shown)
+                        os.write(ours, text.encode() + b"\n")
                         break
             else:
                 raise AssertionError(

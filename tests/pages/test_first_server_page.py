@@ -5,6 +5,7 @@ One machine is server and desk; its AWS is the emulator.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,15 @@ CONFIG = "toml"
 SERVER, DESK, TOMORROW = "*On the server", "*On the desk", "Tomorrow"
 CONFIG_FILE = "/etc/nightvault/config.toml"
 PASSPHRASE = "correct horse battery"
+_TYPED = r"\s+(?:> )?$"
+ANSWERS = {
+    rf"be backed up\?\s+\[[^\]]*\]{_TYPED}": "/etc /srv",
+    rf"Where to\?\s+\[[^\]]*\]{_TYPED}": "aws",
+    rf"Which region\?\s+\[[^\]]*\]{_TYPED}": "eu-central-1",
+    rf"Into which file\?\s+\[[^\]]*\]{_TYPED}": "recovery.key",
+    rf"\?[^?]*\[[^\]]*\]{_TYPED}": "",
+}
+"""What the page's table says; Enter for all else."""
 DAEMON = """\
 nightvault daemon > daemon.log 2>&1 &
 for _ in $(seq 150); do test -s /mnt/back/fstab && break; sleep 0.2; done
@@ -43,7 +53,10 @@ STOPPED = "kill %1\nwait\n"
 def placed(page: Path, blocks: Sequence[Block]) -> list[Block]:
     """The blocks, each in the directory where whoever is on that machine would be."""
     lines = page.read_text().splitlines()
-    where = {SERVER: 'cd "$HOME"', DESK: 'cd "$DESK"'}
+    where = {
+        SERVER: 'unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY\ncd "$HOME"',  # an admin's are not there
+        DESK: 'export AWS_ACCESS_KEY_ID=$PAGE_KEY AWS_SECRET_ACCESS_KEY=$PAGE_SECRET\ncd "$DESK"',
+    }
     done = []
     for block in blocks:
         text = block.text
@@ -63,6 +76,13 @@ def server_and_desk(folder: Path) -> Machine:
     return machine
 
 
+def groups_typed(shown: str, key: Path) -> str:
+    """The groups of the recovery key that are asked for, as somebody reads them off the sheet."""
+    (asked,) = re.findall(r"type the groups ([\d, ]+)", shown)
+    groups = key.read_text().strip().splitlines()[-1].split("-")[1:]
+    return " ".join(groups[int(number) - 1] for number in asked.split(","))
+
+
 def test_nothing_on_the_page_is_left_out() -> None:
     blocks = [*blocks_of(PAGE), *blocks_of(WEEK)]
     assert {block.language for block in blocks} == {RUN, SHOWN, CONFIG}
@@ -71,7 +91,13 @@ def test_nothing_on_the_page_is_left_out() -> None:
 
 def test_from_a_certificate_through_the_first_week(tmp_path: Path) -> None:
     machine = server_and_desk(tmp_path)
-    machine.answers = {r"\[y/N\]: ?$": "y", r"(?i)(?:passphrase|repeat|again|confirm)[^\n]*: ?$": PASSPHRASE}
+    key = tmp_path / "home" / "recovery.key"
+    machine.answers = {
+        r"\[y/N\]: ?$": "y",
+        r"(?i)(?:passphrase|repeat|again|confirm)[^\n]*: ?$": PASSPHRASE,
+        rf"type the groups [\d, ]+\(of 14\):{_TYPED}": lambda shown: groups_typed(shown, key),
+        **ANSWERS,
+    }
     accounts = write_accounts(
         tmp_path / "accounts.toml", account_id=ACCOUNT, keys=[StaticKey(ADMIN_KEY, ADMIN_SECRET)]
     )

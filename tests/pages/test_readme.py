@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.machine import Machine
 from tests.pages.page import RUN, SHOWN, Block, blocks_of
 from tests.pages.scenes import run, two_nights
 from tests.support.emulated import REPOSITORY
@@ -15,14 +14,15 @@ from tests.support.emulated import REPOSITORY
 pytestmark = pytest.mark.slow
 
 PAGE = REPOSITORY / "README.md"
-FIRST, NIGHT = "Begin", "At 3 a.m."
+NIGHT = "At 3 a.m."
 NOT_RUN = [
     "# apt install ./nightvault_0.2.0-1~deb13_amd64.deb",
     "$ make demo",
     "$ make test",
     "$ make venv && . .venv/bin/activate",
+    "# nightvault begin",
 ]
-LINES, COLUMNS = 78, 110
+LINES, COLUMNS = 72, 110
 
 
 def part(section: str) -> list[Block]:
@@ -31,7 +31,7 @@ def part(section: str) -> list[Block]:
 
 def test_nothing_on_the_page_is_left_out() -> None:
     blocks = blocks_of(PAGE)
-    assert {block.section for block in blocks if block.language == RUN} == {FIRST, NIGHT}
+    assert {block.section for block in blocks if block.language == RUN} == {NIGHT}
     shown = "".join(block.text for block in blocks if block.language == SHOWN).splitlines()
     assert [line.partition("   ")[0] for line in shown] == NOT_RUN
     assert {block.language for block in blocks} == {RUN, SHOWN}
@@ -42,13 +42,6 @@ def test_it_is_short() -> None:
     lines = [line for line in PAGE.read_text().splitlines() if not line.startswith("![")]
     assert len(lines) <= LINES
     assert max(map(len, lines)) <= COLUMNS
-
-
-def test_the_first_backup(tmp_path: Path) -> None:
-    machine = Machine.create(tmp_path)
-    ended = run(machine, part(FIRST))
-    assert ended.failures == [], (ended.failures, ended.output)
-    assert any((machine.work / "restored").iterdir())
 
 
 def test_at_3_am(tmp_path: Path) -> None:
