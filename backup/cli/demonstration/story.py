@@ -99,7 +99,7 @@ class DemoReport(Struct, frozen=True):
             "where to look next:",
             f"  {self.program} --config {config} snapshots",
             f"  {self.program} --config {config} ls -l latest",
-            "  README.md for your first real backup, docs/aws.md for what AWS must be told",
+            "  docs/first-server.md, which leads to a real server; `begin` asks, and writes its config",
         ]
 
 
