@@ -17,7 +17,6 @@ from backup.config import load_config
 from backup.errors import ExitCode
 from backup.inventory.database import open_inventory
 from tests.support.clocks import EmulatorClock
-from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION, RunningEmulator
 from tests.support.forgetting import DAY, forget
 from tests.support.servers import OnTerminal, Server, directory_server, fill
@@ -27,14 +26,9 @@ COMMANDS = [("prune",), ("prune", "--dry-run"), ("compact",), ("compact", "--dry
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def server(tmp_path: Path, clock: ManualClock) -> Server:
+def server(tmp_path: Path) -> Server:
     """One with two directories, `cold` of job main and `near` of job other."""
-    made = directory_server(tmp_path, clock=clock)
+    made = directory_server(tmp_path)
     vault = f'[[vault]]\nname = "near"\nkind = "directory"\npath = "{tmp_path / "near"}"\n'
     job = f'[[job]]\nname = "other"\nvault = "near"\nsources = ["{made.source}"]\n'
     made.config.write_text(made.config.read_text() + vault + job)
@@ -47,12 +41,16 @@ def three_nights(server: Server) -> None:
     server.done("backup")
     only = server.source / "only the second"
     only.write_bytes(os.urandom(200_000))
-    server.clock.sleep(DAY.total_seconds())
+    later(server)
     server.done("backup")
     only.unlink()
-    server.clock.sleep(DAY.total_seconds())
+    later(server)
     server.done("backup")
     forget_in_both(server, 1, 2)
+
+
+def later(server: Server, days: int = 1) -> None:
+    server.clock.sleep(days * DAY.total_seconds())
 
 
 def forget_in_both(server: Server, *numbers: int) -> None:
@@ -66,16 +64,12 @@ def mostly_dead(server: Server) -> None:
     large.write_bytes(os.urandom(3_000_000))
     server.done("backup")
     large.unlink()
-    server.clock.sleep(DAY.total_seconds())
+    later(server)
     server.done("backup")
     forget_in_both(server, 1)
 
 
-def unplug(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).rename(tmp_path / "unplugged")
-
-
-def test_prune_makes_room_in_all(server: Server, clock: ManualClock) -> None:
+def test_prune_makes_room_in_all(server: Server) -> None:
     three_nights(server)
     plan = server.json("prune", "--dry-run")
     assert [(one["vault"], one["plan"], one["condemned"]["archives"]) for one in plan] == [
@@ -89,7 +83,7 @@ def test_prune_makes_room_in_all(server: Server, clock: ManualClock) -> None:
         one["report"]["vault"] for one in server.json("runs") if one["kind"] == "prune" and one["job"] is None
     ]
     assert sorted(told) == ["cold", "near"], "each is a run of its own"
-    clock.advance(4 * DAY)
+    later(server, 4)
     assert [one["deleted"]["archives"] for one in server.json("prune")] == [1, 1]
     assert [one["deleted"]["archives"] for one in server.json("prune")] == [0, 0]
 
@@ -126,24 +120,22 @@ def test_compact_retires_in_all(server: Server) -> None:
     assert [one["archives"] for one in server.json("compact")] == [0, 0]
 
 
-@pytest.mark.parametrize(
-    "words", [("prune",), ("prune", "--dry-run"), ("compact",), ("check",)], ids=" ".join
-)
 @pytest.mark.parametrize(("gone", "left"), [("cold", "near"), ("near", "cold")])
 def test_one_that_is_away_does_not_keep_the_others(
-    server: Server, tmp_path: Path, words: tuple[str, ...], gone: str, left: str
+    server: Server, tmp_path: Path, gone: str, left: str
 ) -> None:
     """Whether it is the first or the last: it is told, with the exit code that it has alone."""
     mostly_dead(server)
     (tmp_path / {"cold": "vault", "near": "near"}[gone]).rename(tmp_path / "unplugged")
-    alone = server.json(*words, "--vault", gone, exit_code=1)["error"]
-    found = {one["vault"]: one for one in server.json(*words, exit_code=1)}
-    assert found[gone] == {"vault": gone, "error": alone}
-    assert "error" not in found[left]
-    assert alone["kind"] == "vault-missing"
-    said = server.fails(1, *words)
-    assert f"nightvault: vault {gone}" in said
-    assert alone["advice"] in said
+    for words in (("prune", "--dry-run"), ("compact",), ("check",), ("prune",)):
+        alone = server.json(*words, "--vault", gone, exit_code=1)["error"]
+        found = {one["vault"]: one for one in server.json(*words, exit_code=1)}
+        assert found[gone] == {"vault": gone, "error": alone}
+        assert "error" not in found[left]
+        assert alone["kind"] == "vault-missing"
+        said = server.fails(1, *words)
+        assert f"nightvault: vault {gone}" in said
+        assert alone["advice"] in said
 
 
 def test_beside_a_backup_all_are_locked(server: Server) -> None:
@@ -163,15 +155,15 @@ def test_an_answer_is_about_one_vault(server: Server) -> None:
     assert "which vault? cold, near" in server.fails(2, "undelete", "--all")
 
 
-def test_a_keeper_deletes_in_all(server: Server, clock: ManualClock, tmp_path: Path) -> None:
+def test_a_keeper_deletes_in_all(server: Server, tmp_path: Path) -> None:
     text = server.config.read_text().replace("[[vault]]", '[[vault]]\ndeletes = "elsewhere"')
     server.config.write_text(text)
     three_nights(server)
     server.done("prune")
-    clock.advance(4 * DAY)
+    later(server, 4)
     server.done("prune")
-    clock.advance(40 * DAY)
-    keeper = Server(tmp_path / "keeper", clock)
+    later(server, 40)
+    keeper = Server(tmp_path / "keeper", server.clock)
     keeper.folder.mkdir()
     keeper.config.write_text(text.replace(str(server.state), str(keeper.state)))
     words = ("prune", "--delete-only", "--key", server.key_file, "--keep-within", "20d")
@@ -241,7 +233,6 @@ def test_cold_vaults_are_asked_before_one_is_waited_for(
     server = in_aws(tmp_path, emulator, "glacier")
     server.done("backup")
     emulator.make_inventories()
-    began = server.clock.now()
     for words in (("prune",), ("check",)):
         found = server.json(*words, exit_code=17)
         assert [one["state"] for one in found] == ["waiting", "waiting"]
@@ -251,7 +242,7 @@ def test_cold_vaults_are_asked_before_one_is_waited_for(
     server.clock.sleep(12 * 3600)
     assert [one["state"] for one in server.json("check")] == ["done", "done"]
     assert [one["state"] for one in server.json("prune", "--wait")] == ["done", "done"]
-    server.clock.sleep(2 * DAY.total_seconds())
+    later(server, 2)
     server.done("backup", "--reread")
     emulator.make_inventories()
     began = server.clock.now()
@@ -259,37 +250,35 @@ def test_cold_vaults_are_asked_before_one_is_waited_for(
     assert server.clock.now() - began < timedelta(hours=7), "the hours of one list, not of two"
 
 
-def test_a_fee_is_for_all_together(
-    tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def to_pay_for(tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """One whose vaults hold each an archive that was condemned days ago, and is billed for months yet."""
     become(monkeypatch, emulator)
     server = in_aws(tmp_path, emulator, "s3")
     server.done("prices", "--set", f"{REGION}/s3:GLACIER/storage=1000")
     three_nights(server)
     server.done("prune")
-    server.clock.sleep(4 * DAY.total_seconds())
-    both = fees(server.json("prune", "--dry-run", "--max-fee", "1000"))
+    later(server, 4)
+    return server
+
+
+def test_a_fee_is_for_all_together(to_pay_for: Server) -> None:
+    both = fees(to_pay_for.json("prune", "--dry-run", "--max-fee", "1000"))
     assert all(fee > 0 for fee in both)
     most = f"{max(both) + min(both) / 2:.2f}"
-    assert fees(server.json("prune", "--dry-run", "--max-fee", most)) == [both[0], 0]
-    paid = [fees(server.json("prune", "--max-fee", most)) for _ in range(3)]
+    assert fees(to_pay_for.json("prune", "--dry-run", "--max-fee", most)) == [both[0], 0]
+    paid = [fees(to_pay_for.json("prune", "--max-fee", most)) for _ in range(3)]
     assert [[fee > 0 for fee in some] for some in paid] == [[True, False], [False, True], [False, False]]
 
 
 def test_after_a_prune_that_failed_nothing_more_is_paid(
-    tmp_path: Path, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+    to_pay_for: Server, emulator: RunningEmulator
 ) -> None:
     """It may have deleted early before it failed."""
-    become(monkeypatch, emulator)
-    server = in_aws(tmp_path, emulator, "s3")
-    server.done("prices", "--set", f"{REGION}/s3:GLACIER/storage=1000")
-    three_nights(server)
-    server.done("prune")
-    server.clock.sleep(4 * DAY.total_seconds())
     emulator.set_faults(
         [{"operation": "s3:DeleteObjects", "code": "MalformedXML", "status": 400, "count": 1000}]
     )
-    first, second = server.json("prune", "--max-fee", "1000", exit_code=1)
+    first, second = to_pay_for.json("prune", "--max-fee", "1000", exit_code=1)
     assert "error" in first
     assert fees([second]) == [0]
 
