@@ -6,10 +6,12 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
+from backup.app.aws_setup.wanted import subject_of
 from backup.app.beginning.answers import DRILL, Answers, Tell
 from backup.app.beginning.measure import is_missing
-from backup.cli.begin.question import Facts
+from backup.cli.begin.question import Facts, config_from
 from backup.cli.begin.summary import drill_words, folded
+from backup.errors import NightvaultError
 
 
 def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_up: bool) -> Iterator[str]:
@@ -21,7 +23,7 @@ def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_u
     waits_for_aws = answers.where.is_set_up and answers.authority is None
     if waits_for_aws:
         yield from _certificate(answers, facts)
-        yield from _set_up(facts)
+        yield from _set_up(answers, facts)
         yield "Then the first backup, and a drill of one file, which says first what it costs:"
         yield ours("init")
     elif not backed_up:
@@ -68,15 +70,24 @@ def _certificate(answers: Answers, facts: Facts) -> Iterator[str]:
     yield f"  authority$ scp server.pem {host}:{shlex.quote(answers.certificate)}"
 
 
-def _set_up(facts: Facts) -> Iterator[str]:
+def _common_name(answers: Answers, facts: Facts) -> str:
+    """Whose certificate the roles are for: as the one that is there says, else as it will be made."""
+    try:
+        return subject_of(config_from(answers, facts.place))[0]
+    except NightvaultError:
+        return facts.place.host
+
+
+def _set_up(answers: Answers, facts: Facts) -> Iterator[str]:
     """How an admin sets AWS up, away from the server."""
     host, config = shlex.quote(facts.place.host), shlex.quote(facts.place.config)
+    subject = shlex.quote(_common_name(answers, facts))
     name = os.path.basename(config)
     yield "AWS (admin: where you have administrator access to it, and ca/ca.pem of the authority):"
     yield f"  admin$ scp {host}:{config} ."
     for mode in ("--plan", "--apply"):
         yield f"  admin$ nightvault --config {name} setup aws {mode} --ca ca/ca.pem \\"
-        yield f"            --subject {host}"
+        yield f"            --subject {subject}"
     yield f"  admin$ scp {name} {host}:{config}"
 
 

@@ -14,6 +14,7 @@ from backup.cli.begin.summary import commands_of, folded
 from backup.format.keys import RecoveryKey
 from tests.cli.begin.scripted import facts
 from tests.support.command_words import parsed
+from tests.support.identities import authority_in, issue_in
 
 DISK = Answers(
     sources=("/etc",), path="/mnt/b", schedule="daily at 02:30", key_file="/mnt/key", sheet="/mnt/s"
@@ -71,3 +72,14 @@ def test_aws_is_set_up_by_an_admin_and_the_certificate_signed_by_the_authority(t
         ("admin", "nightvault --config config.toml"),
     ]
     assert "setup aws" not in "\n".join(line for line in lines if "server$" in line)
+
+
+def test_the_roles_are_for_the_certificate_that_is_there(tmp_path: Path) -> None:
+    """Its name is often another than the machine's, and AWS lets in the certificate's."""
+    issued = issue_in(authority_in(str(tmp_path / "ca")), str(tmp_path / "out"), name="web1.backup")
+    files = {"certificate": issued.certificate_path, "private_key": issued.key_path}
+    answers = replace(AWS, region="eu-central-1", tell=Tell.NOBODY, **files)
+    text = told(answers, tmp_path, backed_up=False)
+    assert text.count("--subject web1.backup\n") == 2
+    assert "--subject web1.example.org" not in text
+    assert "identity csr" not in text
