@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -155,3 +156,68 @@ def test_it_works_where_there_is_nothing_else(wheel: Path, tmp_path: Path) -> No
     restore = ("restore", "latest", "--target", home / "out", "--key", home / "recovery.key")
     assert json.loads(nightvault("--json", *restore))["warnings"] == []
     assert Path(f"{home}/out{home}/source/a.txt").read_text() == "alpha"
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wheels of all that it needs, of uv and of pipx, by the hashes of the pins."""
+    folder = tmp_path_factory.mktemp("libraries")
+    pins = folder / "pins.txt"
+    pins.write_text(runpy.run_path(str(REPOSITORY / "deploy/packages/build.py"))["pins"]())
+    asked = ("-r", pins, "-r", REPOSITORY / "tests/constraints-installers.txt", "-d", folder)
+    pip(
+        "download",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        *asked,
+    )
+    return folder
+
+
+def pip(*words: object) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["uv", "pipx"])
+def test_installed_as_a_tool(wheel: Path, libraries: Path, tmp_path: Path, program: str) -> None:
+    """By uv and by pipx, with an extra; by uv twice, as a newer build is put in its place."""
+    tools = tmp_path / "tools"
+    pip("install", "--no-index", "--find-links", libraries, "--target", tools, program)
+    local = ["--no-index", "--find-links", str(libraries)]
+    environ = {"HOME": str(tmp_path), "PYTHONPATH": str(tools)}
+    environ["PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}"
+    environ["UV_TOOL_DIR"] = environ["PIPX_HOME"] = str(tmp_path / "made")
+    environ["UV_TOOL_BIN_DIR"] = environ["PIPX_BIN_DIR"] = str(tmp_path / "bin")
+    environ["PIPX_MAN_DIR"] = str(tmp_path / "man")
+    commands: dict[str, list[object]] = {
+        "uv": [tools / "bin/uv", "tool", "install", "--offline", *local, f"--python={sys.executable}"],
+        "pipx": [
+            *(sys.executable, "-m", "pipx", "install", f"--python={sys.executable}", "--backend=pip"),
+            f"--pip-args={' '.join(local)}",
+        ],
+    }
+    install = commands[program]
+
+    def run(*words: object) -> str:
+        told = list(map(str, words))
+        done = subprocess.run(told, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(*install, f"{wheel}[web]")
+    if program == "uv":
+        run(*install, "--force", f"{wheel}[web]")
+    environ["PYTHONPATH"] = ""
+    version = wheel.name.split("-")[1]
+    assert run(tmp_path / "bin/nightvault", "--version") == f"nightvault, version {version}\n"
+    assert run("nightvault", "config", "example") == (REPOSITORY / "config.example.toml").read_text()
+    (pages,) = (tmp_path / "made").rglob("share/man/man1")
+    assert (pages / "nightvault-restore.1").exists()
+    if program == "pipx":
+        assert (tmp_path / "man/man1/nightvault-restore.1").is_symlink()

@@ -138,14 +138,14 @@ def _needs() -> set[str]:
     return set(found) - {"nightvault"}
 
 
-def _pins() -> str:
+def pins() -> str:
     """The lines of constraints.txt for these libraries, with their hashes."""
     needed = _needs()
     blocks = re.split(r"\n(?=\S)", (TOP / "constraints.txt").read_text())
-    pins = [block.rstrip("\n") for block in blocks if re.split(r"[= ;]", block, maxsplit=1)[0] in needed]
-    if len(pins) != len(needed):
+    found = [block.rstrip("\n") for block in blocks if re.split(r"[= ;]", block, maxsplit=1)[0] in needed]
+    if len(found) != len(needed):
         raise SystemExit(f"constraints.txt lacks some of: {', '.join(sorted(needed))}")
-    return "\n".join(pins) + "\n"
+    return "\n".join(found) + "\n"
 
 
 def _environment(root: Path, distribution: Distribution, machine: str, wheel: Path) -> None:
@@ -153,8 +153,8 @@ def _environment(root: Path, distribution: Distribution, machine: str, wheel: Pa
     prefix = root / PREFIX
     libraries = prefix / "lib" / f"python{distribution.python}" / "site-packages"
     libraries.mkdir(parents=True)
-    pins = root / "pins"
-    pins.write_text(_pins())
+    file = root / "pins"
+    file.write_text(pins())
     tags = [f"manylinux_2_{minor}" for minor in range(distribution.glibc, 4, -1)] + ["manylinux2014"]
     platforms = [word for tag in tags for word in ("--platform", f"{tag}_{MACHINES[machine]}")]
     pip = [
@@ -162,10 +162,10 @@ def _environment(root: Path, distribution: Distribution, machine: str, wheel: Pa
         "--no-compile", "--only-binary=:all:", "--implementation", "cp", "--python-version",
         distribution.python, *platforms, "--target", str(libraries), "--upgrade",
     ]  # fmt: skip
-    subprocess.run([*pip, "--require-hashes", "-r", str(pins)], check=True)
+    subprocess.run([*pip, "--require-hashes", "-r", str(file)], check=True)
     program = f"nightvault=={wheel.name.split('-')[1]}"
     subprocess.run([*pip, "--no-index", "--find-links", str(wheel.parent), program], check=True)
-    pins.unlink()
+    file.unlink()
     shutil.rmtree(libraries / "bin")
     shutil.move(libraries / "share", prefix / "share")
     (prefix / "bin").mkdir()

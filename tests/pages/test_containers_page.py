@@ -23,7 +23,7 @@ def lines_of_page() -> list[str]:
 
 def test_the_commands_of_the_page_are_commands_of_ours() -> None:
     """What stands behind the image's name is what the entry point gets."""
-    runs = [shlex.split(line) for line in lines_of_page() if line.startswith("podman run")]
+    runs = [shlex.split(line) for line in lines_of_page() if line.startswith(("podman run", "docker run"))]
     assert len(runs) == 4
     for words in runs:
         image = max(place for place, word in enumerate(words) if word == "nightvault")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,23 @@ def _check_what_is_known(site: Installed, vault: str) -> None:
 def _check_laws(site: Installed) -> None:
     found = site.document("check", "--inventory", allowed=(0, 1))
     assert "law" not in {one["kind"] for one in found["findings"]}, found
+
+
+def test_what_the_changelog_says_of_an_upgrade_from_0_1_0(site: Installed) -> None:
+    """A copy of the inventory first; a config that holds; what ends otherwise than it did."""
+    site.run("config", "check")
+    site.document("status", allowed=(1,))
+    (copy,) = (site.folder / "state/copies").iterdir()
+    with closing(sqlite3.connect(f"file:{copy}?immutable=1", uri=True)) as old:
+        assert old.execute("select version_num from alembic_version").fetchone() == ("0005",)
+    snapshot, target = expected()["ids"]["in-glacier"][-1], str(site.folder / "asked")
+    site.run("restore", snapshot, "--target", target, "--key", str(site.key), allowed=(17,))
+    checked = site.document("check", allowed=(1, 17))
+    assert {each["vault"] for each in checked} == set(VAULTS)
+    written = site.folder / "hosts"
+    dump = ("dump", f"{expected()['ids']['on-disk'][-1]}:{SOURCE}/etc/hosts", "--key", str(site.key))
+    site.run(*dump, "-o", str(written))
+    site.run(*dump, "-o", str(written), allowed=(2,))
+    site.run(*dump, "-o", str(written), "--force")
+    found = site.document("doctor", allowed=(0, 1, 2, 3))
+    assert found
