@@ -45,7 +45,7 @@ class _RunOptions(Struct, frozen=True):
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--dry-run", is_flag=True, help="Show what would be read; change nothing.")
 @click.option(
-    "--list", "listed", is_flag=True, help="With --dry-run: list every entry, and why one is left out."
+    "--list", "listed", is_flag=True, help="With --dry-run: list what is new, changed or left out, and why."
 )
 @click.option("--reread", is_flag=True, help="Read files that seem unchanged, too; nothing is stored twice.")
 @click.option(

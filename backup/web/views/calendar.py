@@ -11,6 +11,8 @@ from backup.app.task_times import due_at
 from backup.app.tasks import Task, TaskKind, tasks_of
 from backup.config import Config
 from backup.inventory.connections import Transaction
+from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.status import newest_runs
 from backup.inventory.tasks import Pause, TaskRow
 from backup.model import JobName
 from backup.schedule import Every, Schedule, delayed, instant, times_between
@@ -35,12 +37,16 @@ def schedule(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
         )
         for task in tasks
     }
+    newest = _backups(tx)
     return SchedulePage(
         now=now,
         as_of=daemon.as_of if daemon else None,
         zone=now.astimezone().tzname() or "UTC",
         days=_days(tasks, firsts, pauses, now),
-        tasks=[_task(config, task, firsts[task.key], seen.rows.get(task.key)) for task in tasks],
+        tasks=[
+            _task(config, task, firsts[task.key], seen.rows.get(task.key), newest.get(task.name))
+            for task in tasks
+        ],
         pauses=[PauseLine(job, one.since, one.until) for job, one in sorted(pauses.items())],
         live=[one for one in daemon.tasks if one.state != "idle"] if daemon else [],
         waits_for_clock=daemon.waits_for_clock if daemon else False,
@@ -112,8 +118,23 @@ def _times(
     return [at for at in found if at < end] + later
 
 
-def _task(config: Config, task: Task, first: datetime | None, row: TaskRow | None) -> ScheduledTask:
+def _backups(tx: Transaction) -> dict[str, str]:
+    """How the newest backup of each job ended, whoever began it."""
+    ended: dict[str, str] = {}
+    for run in newest_runs(tx):  # the newest first
+        if run.kind is RunKind.BACKUP and run.job is not None and run.outcome is not Outcome.RUNNING:
+            ended.setdefault(run.job, str(run.outcome))
+    return ended
+
+
+def _task(
+    config: Config, task: Task, first: datetime | None, row: TaskRow | None, by_hand: str | None
+) -> ScheduledTask:
+    """A task; of a backup that the daemon has not run yet the last is what others ran, `by_hand`."""
     when = task.timing.schedule
+    last = str(row.state) if row else "new"
+    if last == "new" and task.kind is TaskKind.BACKUP and by_hand:
+        last = by_hand
     return ScheduledTask(
         kind=str(task.kind),
         name=task.name,
@@ -121,6 +142,6 @@ def _task(config: Config, task: Task, first: datetime | None, row: TaskRow | Non
         vault=task.vault,
         schedule=None if when is None else when.text,
         next_at=first,
-        last=str(row.state) if row else "new",
+        last=last,
         can_run=task.kind is TaskKind.BACKUP and any(job.name == task.name for job in config.jobs),
     )

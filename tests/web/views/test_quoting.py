@@ -159,3 +159,4 @@ def test_two_weeks_of_each_schedule(tx: Transaction, config: Config, now: dateti
     assert set(often) == {4}
     assert all(due.at >= now for day in page.days for due in day.dues)
     assert [one.can_run for one in page.tasks] == [True, True]
+    assert "new" not in {one.last for one in page.tasks}, "what was backed up by hand is told, too"
