@@ -139,6 +139,9 @@ def _vault(answers: Answers) -> Table:
 def _job(answers: Answers) -> Table:
     values: dict[str, Any] = {"name": JOB, "vault": VAULT, "sources": list(answers.sources)}
     comments = {"name": "What is backed up."}
+    if secret := [path for path in (answers.key_file, answers.sheet) if path and _is_saved(answers, path)]:
+        values["exclude"] = secret
+        comments["exclude"] = "The recovery key leaves this server by other ways."
     if answers.schedule is not None:
         values["schedule"] = answers.schedule
         comments["schedule"] = "When the daemon runs it, in this machine's time zone."
@@ -152,6 +155,12 @@ def _job(answers: Answers) -> Table:
         made.add(tomlkit.nl())
         made.add("retention", policy)
     return made
+
+
+def _is_saved(answers: Answers, path: str) -> bool:
+    """Whether a file of the recovery key, if it is made here, lies in what is backed up."""
+    below = [source.rstrip("/") + "/" for source in answers.sources]
+    return answers.recipient is None and path.startswith(tuple(below))
 
 
 def _drill(answers: Answers) -> Table:

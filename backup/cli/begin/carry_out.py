@@ -142,7 +142,7 @@ class Doer:
             if wrong is None:
                 self.screen.say(f"those are not {len(asked)} groups of four characters")
             elif wrong:
-                self.screen.say(f"group {' and '.join(map(str, wrong))} is not as on the sheet")
+                self.screen.say(f"not as on the sheet: group {', '.join(map(str, wrong))}")
             else:
                 self.screen.say("right: the key was kept")
                 return

@@ -10,6 +10,7 @@ import click
 
 from backup.cli.support.render import printable
 from backup.errors import NightvaultError
+from backup.installed import with_places
 
 _WIDEST = 80
 _TYPED = 30  # cells that are left for an answer
@@ -33,7 +34,7 @@ class Screen:
 
     def say(self, text: str = "") -> None:
         """A text, each of its lines wrapped by itself, below the blanks that it begins with."""
-        for line in text.splitlines() or [""]:
+        for line in with_places(text).splitlines() or [""]:
             self._line(line)
 
     def _line(self, line: str) -> None:

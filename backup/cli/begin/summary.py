@@ -87,11 +87,22 @@ def show(screen: Screen, made: Summary, facts: Facts, named: Sequence[str]) -> N
 
 
 def folded(begin: str, named: Sequence[str], words: Sequence[str]) -> str:
+    """A command of this program as it is typed; `named` are the words that name its config."""
+    return typed(begin, ("nightvault", *named, *words))
+
+
+def typed(begin: str, words: Sequence[str]) -> str:
     """A command as it is typed, in lines of a terminal that can be copied together."""
     lines, indent = [begin], " " * (len(begin) + 4)
-    for word in map(shlex.quote, ["nightvault", *named, *words]):
-        if lines[-1].strip() and len(lines[-1]) + len(word) > _WIDEST:
+    parts: list[str] = []
+    for word in words:  # an option stays beside its value
+        if parts and parts[-1].startswith("--") and " " not in parts[-1] and not word.startswith("-"):
+            parts[-1] += f" {shlex.quote(word)}"
+        else:
+            parts.append(shlex.quote(word))
+    for part in parts:
+        if lines[-1].strip() and len(lines[-1]) + len(part) > _WIDEST:
             lines[-1] += "\\"
             lines.append(indent)
-        lines[-1] += f"{word} "
+        lines[-1] += f"{part} "
     return "\n".join(line.rstrip() for line in lines)

@@ -76,7 +76,8 @@ class Walk:
         before, default = self.answers, given or question.default(self.answers, self.facts)
         self._show(question, question.answered(before, given, self.facts) if given else before)
         while True:
-            typed = self.screen.ask(f"{question.title} [{default}]" if default else question.title)
+            again = " (as before)" if given and default == given else ""
+            typed = self.screen.ask(f"{question.title} [{default}]{again}" if default else question.title)
             if typed in BACK:
                 self.answers = before
                 return None

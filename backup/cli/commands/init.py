@@ -93,7 +93,7 @@ def init(
     if made.enrolled < len(made.recipients):
         cli.say("next: `nightvault key request` here, `nightvault key enroll` where the recovery key is,")
         cli.say("      `nightvault key accept` here; backups can begin before that: `nightvault backup`")
-    else:
+    elif not all(map(config.not_set_up, config.vaults)):
         cli.say("next: `nightvault backup`")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,28 @@ def told(answers: Answers, folder: Path, *, backed_up: bool) -> str:
     """Everything that is said, its lines joined that belong together."""
     named = ("--config", "/etc/night vault.toml")
     lines = [*next_steps(answers, facts(folder), named, backed_up=backed_up), *cold_drill(answers, named)]
-    shown = [folded("  server$ ", named, words) for words in commands_of(answers, asks=False)]
+    shown = [folded("  ", named, words) for words in commands_of(answers, asks=False)]
     return "\n".join([*shown, *lines]).replace("\\\n", " ")
+
+
+def given(text: str) -> list[tuple[str, str]]:
+    """Each command, with the heading of the machine that it is given on."""
+    machine, found = "On this server:", []
+    for line in text.splitlines():
+        if line.startswith("  "):
+            found.append((machine, line.strip()))
+        elif line.startswith("On "):
+            machine = line
+    return found
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("backed_up", [True, False], ids=["backed up", "not yet"])
 def test_each_command_is_as_the_program_takes_it(way: str, backed_up: bool, tmp_path: Path) -> None:
     text = told(WAYS[way], tmp_path, backed_up=backed_up)
-    commands = [line.split("$ ", 1) for line in text.splitlines() if "$ nightvault " in line]
+    commands = [command for _, command in given(text) if command.startswith("nightvault ")]
     assert len(commands) > 3
-    for _machine, command in commands:
+    for command in commands:
         words = shlex.split(command.partition(" > ")[0], comments=True)
         assert words.pop(0) == "nightvault"
         assert parsed(words), command
@@ -58,20 +70,28 @@ def test_each_command_is_as_the_program_takes_it(way: str, backed_up: bool, tmp_
 
 def test_aws_is_set_up_by_an_admin_and_the_certificate_signed_by_the_authority(tmp_path: Path) -> None:
     """In this order: what the server asks for, signs elsewhere, sets up elsewhere, and only then does."""
-    lines = told(AWS, tmp_path, backed_up=False).splitlines()
-    given = [line.split("$ ", 1) for line in lines if "$ " in line]
-    order = [(machine.strip(), " ".join(shlex.split(command)[:3])) for machine, command in given]
-    assert order[1:9] == [
-        ("server", "nightvault identity csr"),
-        ("authority", "nightvault ca create"),
-        ("authority", "scp web1.example.org:server.csr ."),
-        ("authority", "nightvault ca sign"),
-        ("authority", "scp server.pem web1.example.org:/etc/nightvault/web 1.pem"),
-        ("admin", f"scp web1.example.org:{tmp_path}/config.toml ."),
-        ("admin", "nightvault --config config.toml"),
-        ("admin", "nightvault --config config.toml"),
+    commands = given(told(AWS, tmp_path, backed_up=False))
+    order = [
+        (machine.split(",")[0].split(":")[0], " ".join(shlex.split(line)[:3])) for machine, line in commands
     ]
-    assert "setup aws" not in "\n".join(line for line in lines if "server$" in line)
+    assert order[1:9] == [
+        ("On this server", "nightvault identity csr"),
+        ("On the authority", "nightvault ca create"),
+        ("On the authority", "scp web1.example.org:server.csr ."),
+        ("On the authority", "nightvault ca sign"),
+        ("On the authority", "scp server.pem web1.example.org:/etc/nightvault/web 1.pem"),
+        ("On an admin's machine", f"scp web1.example.org:{tmp_path}/config.toml ."),
+        ("On an admin's machine", "nightvault --config config.toml"),
+        ("On an admin's machine", "nightvault --config config.toml"),
+    ]
+    assert not [line for machine, line in commands if "setup aws" in line and "admin" not in machine]
+
+
+def test_lines_that_are_copied_together_are_one_command(tmp_path: Path) -> None:
+    """Each line of a command but its last one ends in a backslash."""
+    shown = "\n".join(next_steps(AWS, facts(tmp_path), (), backed_up=False)).splitlines()
+    for line, following in pairwise(shown):
+        assert line.endswith("\\") == following.startswith("      "), line
 
 
 def test_the_roles_are_for_the_certificate_that_is_there(tmp_path: Path) -> None:
@@ -80,6 +100,6 @@ def test_the_roles_are_for_the_certificate_that_is_there(tmp_path: Path) -> None
     files = {"certificate": issued.certificate_path, "private_key": issued.key_path}
     answers = replace(AWS, region="eu-central-1", tell=Tell.NOBODY, **files)
     text = told(answers, tmp_path, backed_up=False)
-    assert text.count("--subject web1.backup\n") == 2
+    assert text.count("--subject web1.backup\n") == 2, text
     assert "--subject web1.example.org" not in text
     assert "identity csr" not in text

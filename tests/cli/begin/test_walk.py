@@ -165,7 +165,7 @@ def test_one_can_go_back_from_each_question_and_finds_ones_answer(way: str, fold
     assert screen.asked == [names[0], names[0], *there_and_back]
     for name in names[1:-1]:
         prompts = [prompt for one, prompt in zip(screen.asked, screen.prompts, strict=True) if one == name]
-        assert prompts[-1].endswith(f"[{typed[name]}]") if typed.get(name) else "[" in prompts[-1]
+        assert prompts[-1].endswith(f"[{typed[name]}] (as before)") if typed.get(name) else "[" in prompts[-1]
     assert "this is the first question" in screen.shown.getvalue()
 
 
