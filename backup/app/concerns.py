@@ -23,6 +23,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from backup.app.renewal_times import SOON, VERY_SOON, certificate_bounds, late_at, patience
+from backup.app.run_concerns import attempts, bad_runs, failed_runs, shown
 from backup.app.status_parts import (
     UNKNOWN,
     CertificateStatus,
@@ -31,19 +32,16 @@ from backup.app.status_parts import (
     JobStatus,
     Level,
     RenewalStatus,
-    RunFacts,
     Status,
     Topic,
 )
 from backup.app.tasks import TaskKind
-from backup.inventory.runs import Outcome, RunKind
-from backup.model import JobName
+from backup.inventory.runs import RunKind
 from backup.wording import counted, size
 
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})
 """The parts of a status without which nobody knows what is overdue."""
 _SET_UP = "nightvault setup aws --plan"
-_SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
 
 
 def concerns_of(status: Status) -> list[Concern]:
@@ -54,8 +52,8 @@ def concerns_of(status: Status) -> list[Concern]:
         *_wrong_vaults(status),
         *_away(status),
         *_losses(status),
-        *_runs(status),
-        *_attempts(status),
+        *failed_runs(status),
+        *attempts(status),
         *_certificate(status.certificate, status.now),
         *_renewal(status.renewal, status.certificate, status.now),
         *_clocks(status),
@@ -76,17 +74,17 @@ def overdue(status: Status) -> Iterator[Concern]:
     """All that is overdue: the jobs, and whatever else has a schedule."""
     for job in status.jobs:
         if job.is_overdue and job.overdue_from is not None:
-            last = "it was never backed up" if job.last_good is None else f"last good {_shown(job.last_good)}"
-            text = f"job {job.name} is overdue since {_shown(job.overdue_from)}: {last}{_at_it(job, status)}"
+            last = "it was never backed up" if job.last_good is None else f"last good {shown(job.last_good)}"
+            text = f"job {job.name} is overdue since {shown(job.overdue_from)}: {last}{_at_it(job, status)}"
             if job.paused_until is not None:
-                text += f"; it is paused until {_shown(job.paused_until)}"
+                text += f"; it is paused until {shown(job.paused_until)}"
             yield Concern(Level.CRITICAL, Topic.OVERDUE, text, f"nightvault backup {job.name}", job.name)
     for task in status.scheduled:
         if task.is_overdue and task.overdue_from is not None and task.kind != TaskKind.RENEWAL:
-            last = "it never ended well" if task.last_good is None else f"last good {_shown(task.last_good)}"
-            text = f"{task.text} is overdue since {_shown(task.overdue_from)}: {last}"
+            last = "it never ended well" if task.last_good is None else f"last good {shown(task.last_good)}"
+            text = f"{task.text} is overdue since {shown(task.overdue_from)}: {last}"
             if task.paused_until is not None:
-                text += f"; it is paused until {_shown(task.paused_until)}"
+                text += f"; it is paused until {shown(task.paused_until)}"
             about = f"{task.kind} {task.name}"
             yield Concern(Level.WARNING, Topic.OVERDUE, text, task.command, about=about)
 
@@ -95,7 +93,7 @@ def _at_it(job: JobStatus, status: Status) -> str:
     """That a backup of the job runs now, as the first one may for days."""
     for run in status.running:
         if run.kind is RunKind.BACKUP and run.job == job.name and not run.is_dead:
-            return f"; a backup of it runs since {_shown(run.started_at)}"
+            return f"; a backup of it runs since {shown(run.started_at)}"
     return ""
 
 
@@ -115,7 +113,7 @@ def _unknown(status: Status) -> Iterator[Concern]:
 
 def _away(status: Status) -> Iterator[Concern]:
     """Vaults that are not there, or not set up yet, before a run fails by that."""
-    told = {run.vault for run in _bad_runs(status) if "vault" in (run.error or "")}
+    told = {run.vault for run in bad_runs(status) if "vault" in (run.error or "")}
     for vault in status.vaults:
         if vault.not_set_up:
             yield Concern(Level.WARNING, Topic.VAULT, vault.not_set_up, _SET_UP, about=vault.name)
@@ -155,83 +153,6 @@ def _losses(status: Status) -> Iterator[Concern]:
         yield Concern(Level.CRITICAL, Topic.VAULT, text, command, about=f"{vault} archives")
 
 
-def _runs(status: Status) -> Iterator[Concern]:
-    for run in _bad_runs(status):
-        level = Level.CRITICAL if run.found_damage else Level.WARNING
-        yield Concern(level, Topic.RUN, _told(run), _command(run), run.job)
-
-
-def _bad_runs(status: Status) -> Iterator[RunFacts]:
-    """Those that failed or were partial; what the config has no more will never be done."""
-    jobs = {None, *(job.name for job in status.jobs)}
-    vaults = {None, *(vault.name for vault in status.vaults if vault.kind != UNKNOWN)}
-    for run in status.ended:
-        is_there = run.drill in {None, *status.drills} or _is_damage_yet(run, status)
-        if _is_bad(run) and run.job in jobs and run.vault in vaults and is_there:
-            yield run
-
-
-def _is_damage_yet(run: RunFacts, status: Status) -> bool:
-    """Whether a drill that has another name now found damage, and none of its grade was good since."""
-    later = (one for one in status.ended if one.kind is RunKind.DRILL and one.number > run.number)
-    made_good = any(
-        (one.vault, one.grade, one.outcome) == (run.vault, run.grade, Outcome.DONE) for one in later
-    )
-    return run.found_damage and not made_good
-
-
-def _attempts(status: Status) -> Iterator[Concern]:
-    """Work that the daemon could not do and no run tells of: unexpected errors, jobs without rows."""
-    told = {(str(run.kind), run.job or run.drill or run.vault) for run in status.ended if _is_bad(run)}
-    tried = [
-        *((str(RunKind.BACKUP), job.name, f"backup of job {job.name}", job.failed_at) for job in status.jobs),
-        *((task.kind, task.name, task.text, task.failed_at) for task in status.scheduled),
-    ]
-    for kind, name, text, at in tried:
-        if at is not None and (kind, name) not in told:
-            job = JobName(name) if kind == RunKind.BACKUP else None
-            about, why = f"{kind} {name}", f"{text} failed, {_shown(at)}: the daemon's log says why"
-            yield Concern(Level.WARNING, Topic.RUN, why, "systemctl status nightvault", job, about=about)
-
-
-def _is_bad(run: RunFacts) -> bool:
-    return run.outcome in {Outcome.FAILED, Outcome.PARTIAL}
-
-
-def _told(run: RunFacts) -> str:
-    if run.drill is not None:
-        return _told_of_drill(run)
-    what = str(run.kind).replace("-", " ")
-    of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
-    if run.kind is RunKind.CHECK:
-        unseen = "could not read everything" if run.reads_back else "could not look at everything"
-        how = "failed" if run.outcome is Outcome.FAILED else unseen
-        how = "found something missing or damaged" if run.found_damage else how
-        if run.reads_back:
-            what, of = "reading back", f" vault {run.vault}"
-    else:
-        how = "failed" if run.outcome is Outcome.FAILED else "was partial"
-    why = f": {run.error}" if run.error else ""
-    return f"{what}{of} {how}, {_shown(run.started_at)} (run {run.number}){why}"
-
-
-def _told_of_drill(run: RunFacts) -> str:
-    how = "failed" if run.outcome is Outcome.FAILED else "could not read everything"
-    why = f": {run.error}" if run.error else ""
-    return f"drill {run.drill} {how}, {_shown(run.started_at)} (run {run.number}){why}"
-
-
-def _command(run: RunFacts) -> str:
-    if run.kind is RunKind.DRILL:
-        return "nightvault drills"
-    if run.kind is RunKind.CHECK:
-        data = f" --read-data {_SAMPLE}" if run.reads_back else ""
-        return f"nightvault check --vault {run.vault}{data}" if run.vault else "nightvault check --inventory"
-    if run.kind is RunKind.REBUILD_DRILL:
-        return f"nightvault rebuild --dry-run --vault {run.vault} --key FILE"
-    return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
-
-
 def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterator[Concern]:
     level = certificate_level(certificate, now)
     if certificate is None:
@@ -240,7 +161,7 @@ def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterat
         if certificate.not_after is None or certificate.not_before is None:
             text = f"the certificate cannot be looked at: {certificate.unreadable}"
         elif now < certificate.not_before:
-            text = f"the certificate is not valid before {_shown(certificate.not_before)}"
+            text = f"the certificate is not valid before {shown(certificate.not_before)}"
         else:
             text = f"the certificate {_ends(certificate.not_after, now)}"
         yield Concern(level, Topic.CERTIFICATE, text, "nightvault identity show")
@@ -254,7 +175,7 @@ def _certificate(certificate: CertificateStatus | None, now: datetime) -> Iterat
 
 
 def _ends(end: datetime, now: datetime) -> str:
-    return f"{'expired' if end < now else 'expires'} on {_shown(end)}"
+    return f"{'expired' if end < now else 'expires'} on {shown(end)}"
 
 
 def issuer_level(certificate: CertificateStatus, now: datetime) -> Level | None:
@@ -274,11 +195,11 @@ def _renewal(
     start, end = certificate.not_before, certificate.not_after or certificate.not_before
     since, late = renewal.failing_since, late_at(start, end, by_others=renewal.files)
     if since is not None and now - since >= patience(start, end):
-        text = f"renewing the certificate {renewal.way} has failed since {_shown(since)}: {renewal.error}"
+        text = f"renewing the certificate {renewal.way} has failed since {shown(since)}: {renewal.error}"
     elif now >= late:
         why = "it wrote no new files" if renewal.files else "nothing tried to: does the daemon run?"
-        why = f"it has failed since {_shown(since)}: {renewal.error}" if since is not None else why
-        text = f"the certificate was to be renewed {renewal.way} by {_shown(late)}; {why}"
+        why = f"it has failed since {shown(since)}: {renewal.error}" if since is not None else why
+        text = f"the certificate was to be renewed {renewal.way} by {shown(late)}; {why}"
     else:
         return
     yield Concern(Level.WARNING, Topic.CERTIFICATE, text, "nightvault identity renew", about="renewal")
@@ -304,7 +225,7 @@ def _clocks(status: Status) -> Iterator[Concern]:
     for job in status.jobs:
         if job.ahead is not None:
             text = (
-                f"job {job.name} has a date that is still to come, {_shown(job.ahead)}: this machine's clock "
+                f"job {job.name} has a date that is still to come, {shown(job.ahead)}: this machine's clock "
                 "was ahead then, or is behind now"
             )
             yield Concern(Level.WARNING, Topic.CLOCK, text, f"nightvault runs --job {job.name}", job.name)
@@ -316,7 +237,8 @@ def _daemon(status: Status) -> Iterator[Concern]:
         if any(job.has_timer for job in status.jobs):
             those = ", ".join(status.for_daemon.values())
             text = f"the daemon does not run, and no timer is enabled for {those}"
-        yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl status nightvault")
+        command = "systemctl status nightvault" if status.has_unit else "nightvault install --systemd"
+        yield Concern(Level.WARNING, Topic.DAEMON, text, command)
     if status.unread:
         text = f"the daemon keeps no schedule of {', '.join(status.unread)}: it has not read this config"
         yield Concern(Level.WARNING, Topic.DAEMON, text, "systemctl reload nightvault")
@@ -368,7 +290,7 @@ def _checks(status: Status) -> Iterator[Concern]:
         if status.check_age is None or one.kind == UNKNOWN or since is None:
             continue
         if status.now - since > status.check_age:
-            told = "was never checked" if one.checked_at is None else f"was last checked {_shown(since)}"
+            told = "was never checked" if one.checked_at is None else f"was last checked {shown(since)}"
             text = f"vault {one.name} {told}: monitoring.check_age is {status.check_age.days} days"
             command = f"nightvault check --vault {one.name}"
             yield Concern(Level.WARNING, Topic.CHECK, text, command, about=one.name)
@@ -376,7 +298,7 @@ def _checks(status: Status) -> Iterator[Concern]:
 
 def _undelivered(status: Status) -> Iterator[Concern]:
     for one in status.undelivered:
-        text = f"channel {one.channel}: {counted(one.messages, 'message')} not sent since {_shown(one.since)}"
+        text = f"channel {one.channel}: {counted(one.messages, 'message')} not sent since {shown(one.since)}"
         text += f": {one.answer}" if one.answer else ""
         yield Concern(Level.WARNING, Topic.MESSAGES, text, "nightvault notify test", about=one.channel)
 
@@ -384,7 +306,7 @@ def _undelivered(status: Status) -> Iterator[Concern]:
 def _strangers(status: Status) -> Iterator[Concern]:
     """Others that write of this server's jobs, until a person answers; nothing is deleted meanwhile."""
     for one in status.strangers:
-        text = f"{one.text()}, since {_shown(one.seen_at)}: nothing is deleted there until somebody answers"
+        text = f"{one.text()}, since {shown(one.seen_at)}: nothing is deleted there until somebody answers"
         command = f"nightvault check --vault {one.vault} --accept {one.pack}"
         yield Concern(Level.WARNING, Topic.VAULT, text, command, about=f"{one.vault} {one.pack}")
 
@@ -393,8 +315,3 @@ def _shrunk(status: Status) -> Iterator[Concern]:
     """Sources that lost nearly everything, until a person answers."""
     for one in status.waits:
         yield Concern(Level.WARNING, Topic.SHRUNK, one.text(), one.command, one.job, about=one.job)
-
-
-def _shown(moment: datetime) -> str:
-    """A time in this machine's zone."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -31,7 +31,7 @@ def proof_text(one: Proof) -> str:
 def _told(when: datetime | None, share: float | None) -> str:
     if when is None:
         return "never"
-    return f"{when.astimezone():%Y-%m-%d} ({percent(share)} ever)"
+    return f"{when.astimezone():%Y-%m-%d} ({percent(share)} of what is stored, ever)"
 
 
 def percent(share: float | None) -> str:

@@ -36,7 +36,7 @@ from backup.app.status_parts import (
 from backup.app.status_vaults import Shelf, disks_of, vaults_of
 from backup.app.task_times import LastRun, due_at, failed_at
 from backup.app.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
-from backup.app.units import has_timer
+from backup.app.units import has_daemon_unit, has_timer
 from backup.config import Config, JobSettings
 from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
 from backup.inventory import messages, retrievals
@@ -191,6 +191,7 @@ def _status(
         scheduled=scheduled,
         strangers=part("who else writes into vaults", lambda: open_strangers(tx), ()),
         losses=part("lost archives", lambda: _losses(tx), {}, bad),
+        has_unit=has_daemon_unit(),
         waits=part("sources that lost much", lambda: _waits(tx, config), ()),
         unknown=parts.unknown,
     )

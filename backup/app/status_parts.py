@@ -59,6 +59,7 @@ class Concern(Struct, frozen=True):
     """Something that is not well; `command` shows more, or is what to do.
 
     `about` tells it from others of its topic, and is the same as long as it lasts: a job, a vault, a path.
+    `kind`: of a run that was not well.
     """
 
     level: Level
@@ -67,6 +68,7 @@ class Concern(Struct, frozen=True):
     command: str | None = None
     job: JobName | None = None
     about: str = ""
+    kind: RunKind | None = None
 
 
 class RunFacts(Struct, frozen=True):
@@ -336,6 +338,7 @@ class Status(Struct, frozen=True):
     strangers: Sequence[OpenStranger] = ()  # nobody answered to them
     losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
     waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
+    has_unit: bool = True  # whether systemd has a unit of the daemon
 
     @property
     def for_daemon(self) -> Mapping[tuple[str, str], str]:

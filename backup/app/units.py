@@ -38,6 +38,7 @@ USER_UNITS: Final = "systemd/user"
 _PATIENCE: Final = 60.0  # seconds
 _PAGE: Final = "nightvault-web.service"
 _DAEMONS: Final = frozenset({"nightvault.service", "nightvault-unprivileged.service"})
+_SHIPPED: Final = ("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _OVERDUE: Final = ("nightvault-overdue.service", "nightvault-overdue.timer")
 
 
@@ -187,6 +188,12 @@ def has_timer(job: JobName) -> bool:
     wanted = os.path.join("timers.target.wants", f"nightvault-backup@{job}.timer")
     folders = (SYSTEM_UNITS, units_directory(is_user=True))
     return any(os.path.exists(os.path.join(folder, wanted)) for folder in folders)
+
+
+def has_daemon_unit() -> bool:
+    """Whether a unit of the daemon is installed: the machine's, or one of this user."""
+    folders = (SYSTEM_UNITS, *_SHIPPED, units_directory(is_user=True))
+    return any(os.path.exists(os.path.join(folder, name)) for folder in folders for name in _DAEMONS)
 
 
 def stop(paths: Sequence[str], directory: str, *, is_user: bool) -> list[str]:

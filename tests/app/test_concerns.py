@@ -344,6 +344,22 @@ def test_archives_that_are_lost_are_counted_and_the_command_can_be_given() -> No
     assert two.command == "nightvault check --inventory"
 
 
+def test_a_daemon_without_a_unit_is_to_be_installed() -> None:
+    parts: dict[str, Any] = {"daemon_runs": False}
+    (with_unit,) = concerns_of(status(**parts))
+    (without,) = concerns_of(status(**parts, has_unit=False))
+    assert with_unit.command == "systemctl status nightvault"
+    assert without.command == "nightvault install --systemd"
+
+
+def test_a_prune_that_failed_is_made_good_by_a_prune() -> None:
+    ended = [run(RunKind.PRUNE, Outcome.FAILED, job=None), run(RunKind.COMPACT, Outcome.FAILED, job=None)]
+    assert [one.command for one in concerns_of(status(ended=ended))] == [
+        "nightvault prune --vault cold",
+        "nightvault compact --vault cold",
+    ]
+
+
 def test_what_failed_says_why() -> None:
     ended = [run(outcome=Outcome.FAILED, error="no space left for /spool")]
     (one,) = concerns_of(status(ended=ended))

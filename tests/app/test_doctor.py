@@ -8,22 +8,25 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from backup.app.beginning.sheet import sheet
 from backup.app.doctor import examine, jobs
 from backup.app.doctor import vaults as vault_checks
 from backup.app.doctor.checks import ASKING, LOCAL
 from backup.app.doctor.deadline import failure_of
 from backup.app.doctor.finding import critical
-from backup.app.doctor.known import WHY
+from backup.app.doctor.known import OF_RUNS, WHY
 from backup.app.doctor.mending import mend
 from backup.app.status_parts import Topic
 from backup.config import load_config
 from backup.errors import DeniedError
+from backup.format.keys import RecoveryKey
 from backup.inventory.database import HEAD
+from backup.inventory.runs import RunKind
 from backup.model import VaultState
 from tests.support.doubles import ManualClock
 from tests.support.scratch_server import Answer, ScratchServer
@@ -125,6 +128,7 @@ def with_jobs(server: Server) -> None:
 
 NEVER = '\n[[job]]\nname = "new"\nvault = "cold"\nsources = ["/etc"]\nretention = { keep_daily = 7 }\n'
 KEY = "NVK1-ABCD-EFGH-JKLM"
+SHEET = sheet(RecoveryKey.from_seed(bytes(32)), host="web1", vault="AWS", day=date(2026, 12, 1))
 TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "no policy": ("retention", config("[job.retention]\nkeep_daily = 7\n", "# no policy\n")),
     "no second place": ("recovery-lines", config("recovery_file = ", "# recovery_file = ")),
@@ -134,6 +138,8 @@ TABLE: dict[str, tuple[str, tuple[Change, Change]]] = {
     "a key beside the config": ("recovery-key", file("keep.txt", f"my key: {KEY}-NPQR\n")),
     "a key in the state": ("recovery-key", file("state/old.key", KEY.lower())),
     "a key at home": ("recovery-key", file("../home/notes", f"\n\n{KEY}\n")),
+    "a sheet at home": ("recovery-key", file("../home/a-sheet.txt", SHEET)),
+    "a key as typed": ("recovery-key", file("typed", "NVK1" + " abcd" * 14)),
     "state for all": ("mode", mode("state", 0o755, 0o700)),
     "signer for all": ("mode", mode("state/keys/signer", 0o644, 0o600)),
     "old archives": ("never-read", (later, earlier)),
@@ -252,6 +258,7 @@ def test_what_cannot_be_mended_remains() -> None:
 
 def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(ward: Ward) -> None:
     assert set(WHY) == set(Topic)
+    assert set(OF_RUNS) == set(RunKind)
     replace(ward.server, "[job.retention]", 'schedule = "every 6h"\n[job.retention]')
     assert "daemon" in ward.found()
 

@@ -40,7 +40,7 @@ def foreseen(answers: Answers, config: Config, clock: Clock) -> Iterator[Foresee
         yield Foreseen("enrolment", "the recovery key has not enrolled this server, until it has")
         if answers.first_backup:
             yield Foreseen("warnings", "the first backup warned of that")
-    elif os.path.dirname(answers.key_file) in _looked_into(config):
+    elif os.path.dirname(answers.key_file) in machine.key_places(config):
         files = " and ".join(filter(None, (answers.key_file, answers.sheet)))
         yield Foreseen("recovery-key", f"the recovery key lies on this server ({files}), until you move it")
     if answers.schedule is not None or answers.check is not None:
@@ -51,8 +51,3 @@ def foreseen(answers: Answers, config: Config, clock: Clock) -> Iterator[Foresee
         yield Foreseen("certificate", f"the certificate is not there: {answers.certificate}")
     if not answers.first_backup or (answers.where.is_set_up and answers.authority is None):
         yield Foreseen("never-run", "nothing was backed up, until `nightvault backup`")
-
-
-def _looked_into(config: Config) -> set[str]:
-    """The directories into which the doctor looks for a recovery key."""
-    return {os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd()}

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.status_parts import Topic
+from backup.inventory.runs import RunKind
 
 WHY: Mapping[Topic, str] = {
     Topic.OVERDUE: "what has changed since the last good backup is nowhere else",
-    Topic.RUN: "what failed is missing from the vault, or was not looked at",
+    Topic.RUN: "what it was to do is not done",
     Topic.CLOCK: "schedules, retention and AWS's signatures go by the clock",
     Topic.DAEMON: "nothing begins backups, prunes and checks",
     Topic.CERTIFICATE: "without a valid certificate AWS gives no credentials, and no backup is stored",
@@ -25,9 +26,23 @@ WHY: Mapping[Topic, str] = {
     Topic.MESSAGES: "nobody is told when a backup fails",
 }
 
+OF_RUNS: Mapping[RunKind, str] = {
+    RunKind.BACKUP: "what was to be saved is missing from the vault",
+    RunKind.RESTORE: "what was to come back is not all there",
+    RunKind.CHECK: "what it could not read or found otherwise may be missing when it is needed",
+    RunKind.FORGET: "old snapshots are kept, and what is stored for them is paid for",
+    RunKind.MARK: "the mark is not in the vault: a rebuild would not know it",
+    RunKind.PRUNE: "what no snapshot needs stays in the vault, and is paid for; no backup is harmed",
+    RunKind.COMPACT: "what little is needed of stays in the vault, and is paid for; no backup is harmed",
+    RunKind.REBUILD_DRILL: "nobody knows whether this server could be rebuilt from the vault",
+    RunKind.DRILL: "nobody knows whether a restore would bring everything back",
+}
+"""Why it matters that a run of that kind was not well."""
+
 
 def concerns(context: DoctorContext) -> Iterator[Finding]:
     """Each concern of the status."""
     for one in context.status.concerns if context.status else ():
         command = one.command or "nightvault status"
-        yield Finding(str(one.topic), one.level, one.text, WHY[one.topic], command)
+        why = WHY[one.topic] if one.kind is None else OF_RUNS[one.kind]
+        yield Finding(str(one.topic), one.level, one.text, why, command)

@@ -20,7 +20,12 @@ from backup.errors import InventoryNewerError, NightvaultError
 from backup.inventory.invariants import first_damage
 from backup.owners import Hazard, hazard_of_way, set_mode
 
-_KEY = re.compile(rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}", re.IGNORECASE)
+_KEY = re.compile(
+    rb"NVK1-[0-9A-Z]{4}-[0-9A-Z]{4}"  # as it is kept and shown
+    rb"|NVK1\s+1:\s*[0-9A-Z]{4}\s+2:\s*[0-9A-Z]{4}"  # a sheet of `begin`, with numbered groups
+    rb"|NVK1(?:\s+[0-9A-Z]{4}){14}",  # as it may be typed
+    re.IGNORECASE,
+)
 _LARGEST, _MOST_FILES = 64 * 1024, 500
 _LARGEST_INVENTORY = 256 * 1024**2
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -139,17 +144,20 @@ def _chmod(path: str, mode: int) -> Callable[[], str]:
 def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
     """A recovery key that this server can read: it is for the day when the server is lost or taken.
 
-    Looks into small files beside the config, in the state directory, in the home and the current directory.
+    Looks into small files of `key_places`, for a key file and for the sheet that `begin` wrote beside it.
     """
-    config = context.config
-    places = (os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd())
-    for path in dict.fromkeys(one for place in places for one in _small_files(place)):
+    for path in dict.fromkeys(one for place in key_places(context.config) for one in _small_files(place)):
         with suppress(OSError), open(path, "rb") as file:
             if _KEY.search(file.read(_LARGEST)):
                 why = "whoever takes over the server can read every backup; with the disk the key is gone"
                 yield critical(
                     "recovery-key", f"{path} holds a recovery key", why, f"move {path} to another machine"
                 )
+
+
+def key_places(config: Config) -> tuple[str, ...]:
+    """The directories that the doctor looks into: of the config, the state, the home, the current one."""
+    return os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd()
 
 
 def _small_files(folder: str) -> Iterator[str]:
