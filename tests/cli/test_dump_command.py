@@ -215,7 +215,7 @@ def dump_twice(cloud: Cloud, server: Server) -> None:
     assert "waits for the vault" in result.stderr
     (waiting,) = server.json("restores")
     assert waiting["target"] == {"path": "/dev/stdout"}
-    assert "give the same dump command" in server.fails(2, "restore", "resume", waiting["id"])
+    assert "run the same dump command" in server.fails(2, "restore", "resume", waiting["id"])
     cloud.emulator.advance(6 * 3600)
     assert server.done(*words).stdout_bytes == (server.source / "deep" / "b.bin").read_bytes()
     assert server.json("restores") == []

@@ -128,7 +128,7 @@ def test_a_timer_waits_for_nobody_who_writes(told: Told, caplog: pytest.LogCaptu
             found = told.server.run("status", *words, "--notify")
             assert time.monotonic() - began < 30, "not the minute for which a run waits"
             assert "job main is overdue since" in found.stdout
-            assert "no message could be recorded now, the next who looks does that" in caplog.text
+            assert "no message could be recorded now, whoever looks next does that" in caplog.text
         writer.execute("ROLLBACK")
     assert told.titles() == []
     told.server.run("status", "--overdue", "--notify")

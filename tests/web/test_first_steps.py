@@ -68,7 +68,7 @@ def test_a_page_of_root_says_so_and_how_it_gets_a_user_of_its_own(one_backup: Se
     if os.geteuid():
         assert "root" not in said
         return
-    assert "warning: this page runs as root: who breaks into it has all rights here." in said
+    assert "warning: this page runs as root: whoever breaks into it has all rights here." in said
     assert "as the user nightvault-web: docs/web.md" in said
 
 
