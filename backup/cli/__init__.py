@@ -15,7 +15,7 @@ from backup import __version__
 from backup.cli.support.completing import COMPLETE_VARIABLE
 from backup.cli.support.context import Cli
 from backup.cli.support.failures import run_to_exit_code
-from backup.cli.support.grouping import LazyCommand, LazyGroup
+from backup.cli.support.grouping import HIDDEN, LazyCommand, LazyGroup
 from backup.cli.support.process_setup import know_the_zone, secure_process, speak_utf8
 
 # Rows make hundreds of thousands of objects and no cycles: with Python's default thresholds, looking for
@@ -86,10 +86,7 @@ SECTIONS = {
     },
     "AWS keys for other programs": {
         "credential-process": "Print AWS keys, for any tool's credential_process.",
-        "serve": "Hand out AWS keys as an EC2 instance's metadata does.",
-        "update": "Keep a profile of ~/.aws/credentials fresh.",
-        "sign-string": "Sign a test string with the identity.",
-        "read-certificate-data": "Show a certificate, or those on tokens.",
+        "aws-keys": "Serve AWS keys, keep a profile fresh, try an identity.",
     },
     "Trying out": {
         "demo": "Show a backup and restore on this machine alone.",
@@ -100,6 +97,14 @@ SECTIONS = {
         "version": "Print the version.",
     },
 }
+
+OLD_NAMES = {
+    "serve": "aws-keys serve",
+    "update": "aws-keys update",
+    "sign-string": "aws-keys sign-string",
+    "read-certificate-data": "aws-keys read-certificate-data",
+}
+"""Names by which scripts and units may call a command, and its name by now; no help shows them."""
 
 
 def _command(name: str, summary: str, section: str) -> LazyCommand:
@@ -112,7 +117,7 @@ COMMANDS = {
     name: _command(name, summary, section)
     for section, commands in SECTIONS.items()
     for name, summary in commands.items()
-}
+} | {name: _command(name, f"The same as `nightvault {now}`.", HIDDEN) for name, now in OLD_NAMES.items()}
 
 
 def leave_out_current_directory() -> None:

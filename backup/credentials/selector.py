@@ -95,7 +95,7 @@ def choose(found: Iterable[TokenCertificate], selector: Selector, *, latest: boo
     if not meant:
         raise IdentityError(
             "no certificate on a token fits --cert-selector",
-            advice="`nightvault read-certificate-data --cert-selector …` lists them",
+            advice="`nightvault aws-keys read-certificate-data --cert-selector …` lists them",
         )
     if len(meant) > 1 and not latest:
         raise IdentityError(

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from backup.cli import COMMANDS, SECTIONS, main
+from backup.cli import COMMANDS, OLD_NAMES, SECTIONS, main
 from backup.cli.support.completing import lookup_of, plain_metavar
 from backup.cli.support.examples import EXAMPLES
 from backup.cli.support.grouping import walk
@@ -24,7 +24,9 @@ def everything() -> dict[str, click.Command]:
 
 ALL = everything()
 LEAVES = {
-    path: one for path, one in ALL.items() if not isinstance(one, click.Group) or one.invoke_without_command
+    path: one
+    for path, one in ALL.items()
+    if path not in OLD_NAMES and (not isinstance(one, click.Group) or one.invoke_without_command)
 }
 
 
@@ -44,7 +46,16 @@ def test_the_help_shows_every_command_in_its_group() -> None:
 
 
 def test_no_command_is_in_two_groups() -> None:
-    assert len(COMMANDS) == sum(map(len, SECTIONS.values()))
+    assert len(COMMANDS) - len(OLD_NAMES) == sum(map(len, SECTIONS.values()))
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
+def test_an_old_name_is_the_same_command_and_no_help_shows_it(old: str, new: str) -> None:
+    one, other = ALL[old], ALL[new]
+    assert one.callback is other.callback
+    assert one.params == other.params
+    assert help_of(*old.split()).splitlines()[2:8] == help_of(*new.split()).splitlines()[2:8]
+    assert not any(line.startswith(f"  {old} ") for line in help_of().splitlines())
 
 
 @pytest.mark.parametrize("path", LEAVES)

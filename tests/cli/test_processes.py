@@ -17,7 +17,7 @@ import pytest
 
 from backup.app.clock import SystemClock
 from backup.app.opened import opened
-from backup.cli import COMMANDS
+from backup.cli import COMMANDS, OLD_NAMES
 from backup.config import load_config
 from backup.inventory.runs import open_restore
 from backup.model import MIB
@@ -61,7 +61,9 @@ def test_the_help_has_a_line_for_every_command() -> None:
     text = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
     words = " ".join(text.split())  # long lines are folded
     for name, command in COMMANDS.items():
-        assert f"  {name} " in text
+        assert (f"  {name} " in text) is (name not in OLD_NAMES)
+        if name in OLD_NAMES:
+            continue
         assert command.help in words
 
 

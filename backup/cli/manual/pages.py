@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from backup.cli import COMMANDS, main
 from backup.cli.support.examples import EXAMPLES
-from backup.cli.support.grouping import walk
+from backup.cli.support.grouping import HIDDEN, walk
 
 
 class Option(Struct, frozen=True):
@@ -41,8 +41,9 @@ class Page(Struct, frozen=True):
 
 def all_pages() -> list[Page]:
     """The program, then every command and subcommand, in the order of `nightvault --help`."""
-    pages = [_page("", main, "", main.short_help or "", list(COMMANDS))]
-    for name, lazy in COMMANDS.items():
+    shown = {name: lazy for name, lazy in COMMANDS.items() if lazy.section != HIDDEN}
+    pages = [_page("", main, "", main.short_help or "", list(shown))]
+    for name, lazy in shown.items():
         commands = list(walk(name, lazy.load()))
         for path, command in commands:
             below = [one for one, _ in commands if one.rpartition(" ")[0] == path]

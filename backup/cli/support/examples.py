@@ -192,15 +192,21 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "nightvault credential-process",
         "nightvault credential-process --session-duration 900",
     ),
-    "serve": ("nightvault serve --port 9911", "nightvault serve --token-file /run/nightvault/token"),
-    "update": ("nightvault update --profile backup --once", "nightvault update --profile backup"),
-    "sign-string": (
-        "nightvault sign-string --certificate web1.pem --private-key web1.key",
-        "nightvault sign-string --format text",
+    "aws-keys serve": (
+        "nightvault aws-keys serve --port 9911",
+        "nightvault aws-keys serve --token-file /run/nightvault/token",
     ),
-    "read-certificate-data": (
-        "nightvault read-certificate-data --certificate web1.pem",
-        "nightvault read-certificate-data --cert-selector file://selector.json",
+    "aws-keys update": (
+        "nightvault aws-keys update --profile backup --once",
+        "nightvault aws-keys update --profile backup",
+    ),
+    "aws-keys sign-string": (
+        "nightvault aws-keys sign-string --certificate a.pem --private-key a.key",
+        "nightvault aws-keys sign-string --format text",
+    ),
+    "aws-keys read-certificate-data": (
+        "nightvault aws-keys read-certificate-data --certificate web1.pem",
+        "nightvault aws-keys read-certificate-data --cert-selector file://one.json",
     ),
     "demo": ("nightvault demo --source /usr/share/doc", "nightvault demo --vault s3"),
     "emulator": (

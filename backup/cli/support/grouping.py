@@ -19,6 +19,10 @@ _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--wide"})
 _WITH_VALUE = frozenset({"--config", "--patience"})
 
 
+HIDDEN = ""
+"""The section of commands that work, and that no help or completion shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
     """The place of a command (`module:attribute`), its one line of help, and the group that shows it."""
@@ -44,11 +48,12 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, table: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._table = table
+        self._shown = {name: one for name, one in table.items() if one.section != HIDDEN}
         self.params.extend(_global_options(shown=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """The names, in the table's order."""
-        return list(self._table)
+        return list(self._shown)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command of that name, imported now."""
@@ -73,15 +78,15 @@ class LazyGroup(click.Group):
         """The names that begin so; nothing is imported for it. Options only where one is begun."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
-        found = {name: one.help for name, one in self._table.items() if name.startswith(incomplete)}
+        found = {name: one.help for name, one in self._shown.items() if name.startswith(incomplete)}
         return [CompletionItem(name, help=text) for name, text in found.items()]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """One line a command, from the table, in its groups."""
-        width = max(map(len, self._table))
-        for section in dict.fromkeys(one.section for one in self._table.values()):
+        width = max(map(len, self._shown))
+        for section in dict.fromkeys(one.section for one in self._shown.values()):
             rows = [
-                (name.ljust(width), one.help) for name, one in self._table.items() if one.section == section
+                (name.ljust(width), one.help) for name, one in self._shown.items() if one.section == section
             ]
             with formatter.section(section):
                 formatter.write_dl(rows)

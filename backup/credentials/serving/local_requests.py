@@ -50,7 +50,7 @@ def reply_with_keys(source: CredentialSource, clock: Clock, first: Mapping[str, 
         credentials = source.credentials()
     except NightvaultError as error:
         log.warning("no keys to hand out: %s", error)
-        return Reply(500, "no credentials: the log of nightvault serve tells why")
+        return Reply(500, "no credentials: the log of `nightvault aws-keys serve` tells why")
     document = {
         **first,
         "AccessKeyId": credentials.access_key_id,

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from backup.cli import COMMANDS
+from backup.cli import COMMANDS, OLD_NAMES
 from backup.cli.manual import markdown, roff
 from backup.cli.manual.__main__ import write
 from backup.cli.manual.pages import Page, all_pages
@@ -31,7 +31,7 @@ def test_the_pages_of_the_documentation_are_up_to_date() -> None:
 def test_every_command_and_every_option_is_in_both() -> None:
     pages = "\n".join(markdown.files_of(PAGES).values())
     manual = "\n".join(roff.files_of(PAGES).values())
-    for name, lazy in COMMANDS.items():
+    for name, lazy in ((name, lazy) for name, lazy in COMMANDS.items() if name not in OLD_NAMES):
         for path, command in walk(name, lazy.load()):
             assert re.search(rf"^##+ {path}$", pages, re.MULTILINE), path
             for param in command.params:
@@ -42,7 +42,10 @@ def test_every_command_and_every_option_is_in_both() -> None:
 
 
 def test_the_manual_has_a_page_for_each_command() -> None:
-    assert set(roff.files_of(PAGES)) == {"nightvault.1", *(f"nightvault-{name}.1" for name in COMMANDS)}
+    assert set(roff.files_of(PAGES)) == {
+        "nightvault.1",
+        *(f"nightvault-{name}.1" for name in COMMANDS if name not in OLD_NAMES),
+    }
 
 
 def test_the_manual_names_every_exit_code() -> None:
