@@ -227,6 +227,9 @@ def test_whoever_turns_away_has_no_recipient(server: Server) -> None:
     terminal.wait_for("Did you write it down")
     assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.text
+    assert terminal.text.splitlines()[-1] == "nightvault: interrupted", "on a line of its own"
+    told = [line for line in terminal.text.splitlines() if "NVK1-" not in line and "nvr1" not in line]
+    assert max(map(len, told)) <= 80
     server.fails(2, "init")  # a key is still to be made
     server.init()
     assert server.json("key", "status")["recipients"][0]["enrolled"] is True

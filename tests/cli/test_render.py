@@ -20,6 +20,31 @@ from backup.cli.support.terminal import TerminalBar
 from backup.model import SnapshotId, Tier
 
 
+class _Terminal(io.StringIO):
+    """A text that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("short", "short"),
+        ("nightvault: one two three four", "nightvault: one two\n  three four"),
+        ("  next: `nightvault key accept FILE` now", "  next:\n  `nightvault key accept FILE`\n  now"),
+        ("one\n  two three four five six", "one\n  two three four\n  five six"),
+        ("NVK1-" + "A" * 40, "NVK1-" + "A" * 40),
+    ],
+)
+def test_messages_fit_a_terminal_and_are_whole_in_a_pipe(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert render.wrapped(text, _Terminal()) == shown
+    assert render.wrapped(text, io.StringIO()) == text
+
+
 @pytest.mark.parametrize(
     ("count", "shown"),
     [

@@ -119,7 +119,8 @@ class Cli:
             from backup.cli.support.keyfiles import without_keys
 
             text = without_keys(text)
-        click.echo(render.printable(text), err=True)
+        shown = render.printable(text)
+        click.echo(shown if self.wide else render.wrapped(shown, sys.stderr), err=True)
 
     @property
     def is_logged(self) -> bool:

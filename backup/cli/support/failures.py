@@ -194,6 +194,8 @@ def _print(failure: Failure, error: BaseException, cli: Cli, *, json: bool) -> N
     ):  # a group without its command: click's message is the help
         click.echo(failure.message, err=True)
     else:
+        if failure.kind == "interrupted" and sys.stderr.isatty():
+            click.echo(err=True)  # the line above ends with the terminal's ^C, or with a question
         cli.error(f"nightvault: {failure.message}" + (f"\n  {failure.advice}" if failure.advice else ""))
     if json:
         click.echo(render.json_line({"error": failure}))

@@ -18,6 +18,8 @@ __all__ = ["counted", "duration", "local_time", "printable", "shown_path", "size
 
 _CONTROLS = re.compile("[\x7f-\x9f]")  # in JSON as they are, and commands to a terminal
 _LONG_ID = 40
+_COMMAND = re.compile("`[^`]{1,60}`")
+_HELD = "\x00"  # a blank at which no line is broken: it is in no text that is shown
 _WIDE = 10_000  # columns of a pipe: never break a line for it
 
 
@@ -73,6 +75,44 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title:
 
     cells = [[_cell(value) for value in row] for row in rows]
     return Sheet([column_of(one) for one in columns], cells, title)
+
+
+def wrapped(text: str, stream: IO[str]) -> str:
+    """The text with lines that fit the terminal behind a stream; as it is where that is none.
+
+    Lines are broken between words, with the indent of their line, and no command in backticks is broken: each
+    can be copied. What a sentence of the program begins, `nightvault: `, goes on two columns further in.
+    """
+    if not stream.isatty():
+        return text
+    width = _width_of(stream)
+    return "\n".join(_folded(line, width) for line in text.split("\n"))
+
+
+def _folded(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    import textwrap
+
+    indent = " " * (len(line) - len(line.lstrip()) + 2 * line.startswith("nightvault: "))
+    held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), line)
+    pieces = textwrap.wrap(
+        held, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(pieces).replace(_HELD, " ")
+
+
+def _width_of(stream: IO[str]) -> int:
+    """The columns of a terminal, or what COLUMNS says of it; 80 if nobody knows."""
+    import os
+
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and 0 < int(told) < _WIDE:
+        return int(told)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def print_rich(renderable: Any, stream: IO[str], *, wide: bool = False) -> None:
