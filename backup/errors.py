@@ -114,7 +114,7 @@ class InventoryNewerError(NightvaultError):
 class InventoryMovedError(NightvaultError):
     """The inventory was set aside or replaced under a process that had it open."""
 
-    advice = "give the command again: it opens what is there now; what was stored is not stored again"
+    advice = "run the command again: it opens what is there now; what was stored is not stored again"
 
 
 class LockedError(NightvaultError):
@@ -223,7 +223,7 @@ class NoSourceError(SourceError):
 class HookError(NightvaultError):
     """A user's command around a run failed, or took too long."""
 
-    advice = "what it wrote was shown or logged as it came; docs/files.md tells how hooks are run"
+    advice = "mend the command: the message has its last lines, the log has all of them (docs/files.md)"
 
 
 class SpoolError(NightvaultError):

@@ -87,7 +87,7 @@ def cannot_come_back(lost: Sequence[Snapshot]) -> UsageError:
     named = ", ".join(f"{one.id[:8]} of job {one.job}" for one in lost)
     return UsageError(
         f"archives that only they needed were deleted, or will be, since it was forgotten: {named}",
-        advice="it cannot come back; leave it away",
+        advice="it cannot come back; leave it out",
     )
 
 

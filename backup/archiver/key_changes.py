@@ -21,7 +21,7 @@ def unenrolled(keys: Keys) -> Iterator[str]:
     for one in keys.recipients:
         if one.id not in vouching:
             yield (
-                f"the recovery key of recipient {one.id.hex()} has not vouched for this server: a rebuild "
+                f"the recovery key of recipient {one.id.hex()} has not enrolled this server: a rebuild "
                 "with that key alone cannot tell its catalogs from forged ones; run `nightvault key request` "
                 "here, `nightvault key enroll` where the key is, `nightvault key accept` here"
             )

@@ -65,7 +65,7 @@ SECTIONS = {
     "Keeping house": {
         "check": "Check that what was stored is still there.",
         "drill": "Rehearse a restore now: read back, or open.",
-        "drills": "List drills, and what was ever proven.",
+        "drills": "List drills, and what was read back and opened.",
         "forget": "Forget what policies do not keep; take it back.",
         "prune": "Delete from a vault what no kept snapshot needs.",
         "undelete": "Take back archives that a prune has condemned.",

@@ -150,7 +150,7 @@ def require_file(url: str) -> None:
         raise ConfigError(
             f"inventory.url: {found['driver']} cannot be used yet: the locks that keep two runs "
             "apart are files of this machine, so hosts that share a database would write over one another",
-            advice="write sqlite:////PATH with a path on this machine, or leave url away; each host has an "
+            advice="write sqlite:////PATH with a path on this machine, or leave url out; each host has an "
             "inventory of its own",
         )
     if driver not in {"", "pysqlite"} or not found["path"] or found["options"]:

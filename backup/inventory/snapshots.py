@@ -294,7 +294,7 @@ def _not_after(
 ) -> list[Snapshot]:
     if not is_latest:
         raise UsageError(
-            f"{words!r} and a point in time: which of both?", advice="write latest, or leave --at away"
+            f"{words!r} and a point in time: which of the two?", advice="write latest, or leave --at out"
         )
     found = [one for one in candidates if one.started_at <= at]
     if candidates and not found:

@@ -383,7 +383,7 @@ class TrustedCatalogs:
             if len(signers) > 1 and not self._trust.vault:
                 names = " and ".join(sorted(fingerprint_of(one).hex() for one in signers))
                 raise TwoSignersError(
-                    f"two signers are vouched for in inventory {inventory_id.hex()}: {names}",
+                    f"two signers are enrolled in inventory {inventory_id.hex()}: {names}",
                     advice="somebody may have a recovery key that you gave up: leave that key out, or say "
                     "whom you believe with --signer FINGERPRINT, as `nightvault key status` showed it",
                 )

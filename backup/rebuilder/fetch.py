@@ -72,7 +72,7 @@ class CatalogFetcher:
             return kept
         store = JournalListings(self._journal)
         request = ask_for_listing(store, self._vault, self._clock, self._patience)
-        again = "give the same command again: it asks anew"
+        again = "run the same command again: it asks anew"
         return bring_listing(store, request, self._vault, self._clock, self._patience, again=again)
 
     # Archives.

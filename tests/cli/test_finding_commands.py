@@ -166,7 +166,7 @@ def test_a_point_in_time(history: tuple[Server, list[dict[str, Any]]], tmp_path:
         assert [one["size"] for one in server.json("ls", at, "--at", moment)] == [size]
     assert "there is no snapshot as old" in server.fails(2, "ls", at, "--at", "1999-01-01 03:00")
     assert "no point in time" in server.fails(2, "ls", at, "--at", "someday")
-    assert "which of both" in server.fails(2, "ls", reports[0]["snapshot"], "--at", first)
+    assert "which of the two" in server.fails(2, "ls", reports[0]["snapshot"], "--at", first)
 
 
 def test_long_lists(history: tuple[Server, list[dict[str, Any]]]) -> None:

@@ -157,7 +157,7 @@ def fake_systemctl(machine: Machine, code: int = 0, says: str = "") -> str:
 
 def test_the_daemon_writes_nothing_where_nobody_would_find_it(machine: Machine) -> None:
     """Defect 14: it said that the restore was done, and what it wrote lay in a /tmp that went with it."""
-    said = machine.run_daemon(lambda log: "not gone on with" in log)
+    said = machine.run_daemon(lambda log: "does not go on unattended" in log)
     assert "restore resume" in said
     assert "done" not in said
     told = machine.told()

@@ -83,7 +83,7 @@ def test_no_other_place_is_written_to_unattended(
     for act in (lambda: require_mark(restore, alone), lambda: deliver(restore, known, alone)):
         with pytest.raises(TargetError) as caught:
             act()
-        assert f"restore {restore.id} is not gone on with unattended" in str(caught.value)
+        assert f"restore {restore.id} does not go on unattended" in str(caught.value)
         assert "restore resume" in caught.value.advice
     assert (sorted(out.iterdir()) if out.is_dir() else out.exists()) == before
     assert bears_mark(replace(restore, target=os.fsencode(aside)), full.restore_world.secret)

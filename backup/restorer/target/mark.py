@@ -281,8 +281,8 @@ def _require_safe(restore: Restore, context: RestoreContext, way: Way, handle: i
         raise unmarked(restore)
     if way.risks:
         raise TargetError(
-            f"restore {restore.id} is not gone on with: {way.risks[0].why}, on the way to {way.path}",
-            advice="give the restore command again, with --yes if you trust them",
+            f"restore {restore.id} does not go on: {way.risks[0].why}, on the way to {way.path}",
+            advice="run the restore command again, with --yes if you trust them",
         )
 
 
@@ -327,6 +327,6 @@ def unmarked(restore: Restore) -> TargetError:
 
 def _refused(restore: Restore, why: str) -> TargetError:
     return TargetError(
-        f"restore {restore.id} is not gone on with unattended: {why}",
+        f"restore {restore.id} does not go on unattended: {why}",
         advice=f"as the user that began it: `nightvault restore resume {restore.id} --wait`",
     )
