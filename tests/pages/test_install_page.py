@@ -24,7 +24,7 @@ $ .venv/bin/hatchling build -t wheel
 # /opt/nightvault/bin/pip install {WHEEL}
 # ln -s /opt/nightvault/bin/nightvault /usr/local/bin/nightvault
 # nightvault version
-$ sudo apt install pipx
+$ uv tool install ./{WHEEL}
 $ pipx install ./{WHEEL}
 # pipx install --global ./{WHEEL}
 # mkdir -p /usr/local/share/man/man1

@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 LONGEST = (
     "tests/systemd/test_machine.py",
+    "tests/systemd/test_packages.py",
+    "tests/systemd/test_container_files.py",
     "tests/scenarios/test_ten_years.py",
     "tests/pruner/test_model.py",
     "tests/daemon/test_kills.py",
