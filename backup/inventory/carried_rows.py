@@ -14,6 +14,7 @@ from backup.inventory.row_pairing import (
     DELETED,
     EARLIER,
     HELD,
+    HELD_TWICE,
     LATER,
     LOST,
     NO_CATALOG,
@@ -53,14 +54,7 @@ _VAULTS = Pairing(
     ("name",),
     "u.name",
     "used.vaults u JOIN main.vaults b ON b.name = u.name",
-    [
-        Field(
-            "identity",
-            "u.identity",
-            "b.identity",
-            when(("u.identity IS NULL OR b.identity IS NULL", NOT_ASKED)),
-        )
-    ],
+    same("identity", why=when(("u.identity IS NULL OR b.identity IS NULL", NOT_ASKED))),
     Only("used.vaults u WHERE u.name = :vault AND u.name NOT IN (SELECT name FROM main.vaults)"),
     Only("main.vaults b WHERE b.name NOT IN (SELECT name FROM used.vaults)"),
     "b.name",
@@ -283,7 +277,8 @@ _CATALOGS = Pairing(
         Field("generation", "p.generation", "q.generation"),
         Field("parent", "p.parent", "q.parent"),
         Field("domain", "x.id", "y.id"),
-        *same("header", "size", "tree_hash", "archive_id"),
+        *same("header", "size", "tree_hash"),
+        *same("archive_id", why=HELD_TWICE),
         _STATE,
     ],
     Only(

@@ -62,3 +62,15 @@ def _text(why: str) -> str:
 def when(*cases: tuple[str, str]) -> str:
     """SQL that gives the reason of the first condition that holds; NULL if none does."""
     return "CASE " + " ".join(f"WHEN {condition} THEN {_text(why)}" for condition, why in cases) + " END"
+
+
+HELD_TWICE = when(
+    (
+        (
+            "u.archive_id IS NOT NULL AND b.archive_id IS NOT NULL AND u.header = b.header "
+            "AND u.size = b.size AND u.tree_hash = b.tree_hash"
+        ),
+        "the vault holds it twice, since the answer to its first upload was lost: either is whole",
+    )
+)
+"""Why the ids of one catalog may differ, which a signed header names in both archives."""
