@@ -105,8 +105,9 @@ def test_what_is_in_a_package(builder: Builder, folder: Path, distribution: Any,
     else:
         assert package.name.endswith(f"-1.{distribution.suffix}.{BUILD['MACHINES'][machine]}.rpm")
         assert f"python(abi) = {python}" in printed("rpm", "-qp", "--requires", package)
-        subprocess.run(["rpm2archive", package], check=True)
-        subprocess.run(["tar", "-C", root, "-xzf", f"{package}.tgz"], check=True)
+        with (folder / "archive.tgz").open("wb") as file:
+            subprocess.run(["rpm2archive", package], stdout=file, check=True)
+        subprocess.run(["tar", "-C", root, "-xzf", folder / "archive.tgz"], check=True)
     libraries = list((root / f"opt/nightvault/lib/python{python}/site-packages").rglob("*.so"))
     assert len(libraries) > 15
     assert {path.read_bytes()[18:20] for path in libraries} == {ELF[machine].to_bytes(2, "little")}
