@@ -14,9 +14,8 @@ from backup.app.beginning.answers import Place
 from backup.app.beginning.measure import Measured
 from backup.cli.begin.course import COURSE, NOTHING_YET
 from backup.cli.begin.question import Facts
-from backup.cli.begin.screen import Screen
 from backup.cli.begin.summary import commands_of, folded
-from backup.cli.begin.walk import Walk
+from backup.cli.begin.walk import Screen, Walk
 from tests.pages.recording import drawn
 from tests.support.emulated import REPOSITORY
 

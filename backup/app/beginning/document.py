@@ -92,22 +92,26 @@ def _channel(answers: Answers, place: Place) -> dict[str, Any]:
     """The keys of the channel."""
     if answers.tell is not Tell.MAIL:
         return {"name": str(answers.tell), "kind": str(answers.tell), "url": answers.tell_to}
-    host, _, port = (
-        answers.mail_host.rpartition(":") if _has_port(answers.mail_host) else (answers.mail_host, "", "")
-    )
-    is_local = host in _LOCAL
+    host, port = _host_and_port(answers.mail_host)
     values: dict[str, Any] = {"name": "mail", "kind": "smtp", "host": host}
-    values["port"] = int(port) if port else 25 if is_local else 587
-    values["security"] = "none" if is_local else "starttls"
+    values["port"] = int(port) if port else 25 if is_local(host) else 587
+    values["security"] = "none" if is_local(host) else "starttls"
     values |= {"from": f"nightvault@{place.host}", "to": [answers.tell_to]}
     if answers.mail_user:
         values |= {"user": answers.mail_user, "password_file": answers.mail_password_file}
     return values
 
 
-def _has_port(host: str) -> bool:
-    head, colon, port = host.rpartition(":")
-    return bool(colon) and port.isdecimal() and (":" not in head or head.endswith("]"))
+def is_local(mail_host: str) -> bool:
+    """Whether mail is given to this machine, which asks for no user and no TLS."""
+    return _host_and_port(mail_host)[0].lower() in _LOCAL
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    """The host and the port, "" for none, of HOST or HOST:PORT; an address of IPv6 is in brackets."""
+    host, colon, port = text.rpartition(":")
+    has_port = bool(colon) and port.isdecimal() and (":" not in host or host.endswith("]"))
+    return (host, port) if has_port else (text, "")
 
 
 def _vault(answers: Answers) -> Table:

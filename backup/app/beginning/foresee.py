@@ -31,7 +31,7 @@ class Foreseen(Struct, frozen=True):
     what: str
 
 
-def foreseen(answers: Answers, config: Config, clock: Clock) -> Iterator[Foreseen]:
+def foreseen(answers: Answers, config: Config, clock: Clock, *, is_root: bool) -> Iterator[Foreseen]:
     """The findings of a doctor who comes right after the first backup, as far as they follow from answers."""
     context = DoctorContext(config, clock, None)
     for check in _KNOWN_BEFORE:
@@ -44,10 +44,16 @@ def foreseen(answers: Answers, config: Config, clock: Clock) -> Iterator[Foresee
         files = " and ".join(filter(None, (answers.key_file, answers.sheet)))
         yield Foreseen("recovery-key", f"the recovery key lies on this server ({files}), until you move it")
     if answers.schedule is not None or answers.check is not None:
-        yield Foreseen("daemon", "the daemon does not run, until `nightvault install --systemd`")
+        command = " ".join(("nightvault", *daemon_words(is_root=is_root)))
+        yield Foreseen("daemon", f"the daemon does not run, until `{command}`")
     if answers.where.is_set_up and answers.authority is None:
         yield Foreseen("vault", "the vault is not set up in AWS, until `setup aws --apply`")
     if answers.where.is_set_up and is_missing(answers.certificate):
         yield Foreseen("certificate", f"the certificate is not there: {answers.certificate}")
     if not answers.first_backup or (answers.where.is_set_up and answers.authority is None):
         yield Foreseen("never-run", "nothing was backed up, until `nightvault backup`")
+
+
+def daemon_words(*, is_root: bool) -> tuple[str, ...]:
+    """The command that starts the daemon."""
+    return ("install", "--systemd", *(() if is_root else ("--user",)))

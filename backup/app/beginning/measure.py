@@ -15,6 +15,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from backup.errors import UsageError
+
 SECONDS: Final = 2.0
 """How long sizes are counted at most, all folders together."""
 
@@ -29,6 +31,7 @@ DATABASES: Final = {
 }
 """Folders of databases, whose files change while they are read: a command's dump is what can be restored."""
 
+_NO_DISKS: Final = ("/proc", "/sys", "/dev")
 _OURS: Final = frozenset({"nightvault"})
 
 
@@ -74,6 +77,37 @@ def usual_folders(
 def is_missing(path: str) -> bool:
     """Whether a path names no file; what is in a token or TPM is not looked for."""
     return os.path.isabs(path) and not os.path.lexists(path)
+
+
+def can_be_made(path: str) -> None:
+    """`UsageError` unless a path is there and may be written to, or can be made below what is there."""
+    above = path
+    while not _is_there(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise UsageError(f"{above} is there, and is no directory")
+    if any(is_below(above, one) for one in _NO_DISKS):
+        raise UsageError(f"{above} keeps no files: name a place on a disk")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"you may not write into {above}")
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is this folder, or lies in it, as both are written."""
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is such a path. `UsageError` for one that never can be."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):
+            raise UsageError(f"{path} is a symlink to what is not there") from error
+        return False
+    except OSError as error:
+        raise UsageError(f"there can be no such path: {error.strerror}") from error
+    return True
 
 
 def databases_here(listed: Callable[[str], Iterable[str]] = os.listdir) -> list[str]:

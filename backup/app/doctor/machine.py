@@ -157,7 +157,10 @@ def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
 
 def key_places(config: Config) -> tuple[str, ...]:
     """The directories that the doctor looks into: of the config, the state, the home, the current one."""
-    return os.path.dirname(config.path), config.state_dir, os.path.expanduser("~"), os.getcwd()
+    places = [os.path.dirname(config.path), config.state_dir, os.path.expanduser("~")]
+    with suppress(FileNotFoundError):  # the current one was removed
+        places.append(os.getcwd())
+    return tuple(places)
 
 
 def _small_files(folder: str) -> Iterator[str]:

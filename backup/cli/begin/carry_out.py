@@ -16,10 +16,10 @@ import click
 
 from backup.app.beginning.answers import Answers, Where
 from backup.app.beginning.sheet import asked_groups, sheet, wrong_groups
-from backup.cli.begin.next_steps import cold_drill
+from backup.cli.begin.next_steps import cold_drill, take_away
 from backup.cli.begin.question import Facts, yes_or_no
-from backup.cli.begin.screen import Screen
 from backup.cli.begin.summary import drill_words, folded
+from backup.cli.begin.walk import Screen
 from backup.cli.support.context import Cli
 from backup.errors import ConfigError, ExitCode, TargetError, UsageError
 from backup.files import create_durably
@@ -42,8 +42,9 @@ def already_there(path: str) -> UsageError:
     """The refusal to write over a config."""
     return UsageError(
         f"there is a config already: {path}",
-        advice="`nightvault config check` says whether it is fine, `nightvault doctor` what it lacks; it is "
-        "never written over",
+        advice="it is never written over. To go on with it: `nightvault init --key-file FILE` (again at "
+        "will), then `nightvault backup`; `nightvault config check` says whether it is fine, `nightvault "
+        "doctor` what it lacks. To answer anew, move it away",
     )
 
 
@@ -82,7 +83,7 @@ class Doer:
     @property
     def has_key(self) -> bool:
         """Whether `init` made the key: a server that has recipients already gets none."""
-        return self.answers.recipient is None and os.path.exists(self.answers.key_file)
+        return bool(self.answers.key_file) and os.path.exists(self.answers.key_file)
 
     def _call(self, words: tuple[str, ...]) -> int:
         """A command in this process, by the program's own way in; its exit code."""
@@ -119,9 +120,8 @@ class Doer:
             except OSError as error:
                 raise TargetError(f"cannot write the sheet {answers.sheet}: {error.strerror}") from error
             self.say(
-                f"the sheet is {answers.sheet}: print it now (lp {shlex.quote(answers.sheet)}), or fetch "
-                f"it and "
-                f"{answers.key_file} from the machines where they are to be kept (scp)"
+                f"the sheet is {answers.sheet}: print it now (lp {shlex.quote(answers.sheet)}), or fetch it "
+                f"and {answers.key_file} from the machines where they are to be kept (scp)"
             )
         if self.screen is None:
             self.say("nobody has shown yet that the recovery key was kept")
@@ -132,17 +132,16 @@ class Doer:
             typed = self.screen.ask(f"From what you keep, type the groups {names} (of 14):")
             if typed in {"?", "help"}:
                 self.screen.say(
-                    "The key is NVK1 and 14 groups of four characters. Look at the copy that you will "
-                    "have when this "
-                    f"server is gone, and type its groups {names}. Ctrl-C ends here: config and keys are "
-                    f"whole."
+                    "The key is NVK1 and 14 groups of four characters. Look at the copy that you will have "
+                    f"when this server is gone, and type its groups {names}. Ctrl-C ends here: config and "
+                    "keys are whole."
                 )
                 continue
             wrong = wrong_groups(key, asked, typed)
             if wrong is None:
-                self.screen.say(f"those are not {len(asked)} groups of four characters")
+                self.screen.say(f"those are not {len(asked)} groups of four characters; ? helps")
             elif wrong:
-                self.screen.say(f"not as on the sheet: group {', '.join(map(str, wrong))}")
+                self.screen.say(f"not as in the key: group {', '.join(map(str, wrong))}; ? helps")
             else:
                 self.screen.say("right: the key was kept")
                 return
@@ -175,5 +174,10 @@ def how_to_go_on(doer: Doer) -> str:
     """What is there, where not everything that follows the config was done, and the commands left."""
     config = doer.facts.place.config
     left = [words for words in doer.commands if words not in doer.finished]
-    lines = "\n".join(folded("  ", doer.named, words) for words in left)
-    return f"stopped: the config {config} is whole, and so is all that was done. To go on:\n{lines}"
+    lines = [
+        f"stopped: the config {config} is whole, and so is all that was done. It may be edited. To go on:"
+    ]
+    lines += [folded("  ", doer.named, words) for words in left]
+    if doer.has_key:
+        lines += take_away(doer.answers)
+    return "\n".join(lines)

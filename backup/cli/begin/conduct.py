@@ -10,20 +10,19 @@ from collections.abc import Callable, Mapping
 import click
 
 from backup.app.beginning.answers import Answers, Place
-from backup.app.beginning.measure import databases_here, usual_folders
-from backup.cli.begin.answers_file import answers_in
+from backup.app.beginning.measure import can_be_made, databases_here, usual_folders
+from backup.app.state import State
 from backup.cli.begin.carry_out import Doer, already_there, how_to_go_on, write_config
-from backup.cli.begin.course import COURSE, NOTHING_YET
+from backup.cli.begin.course import COURSE, NOTHING_YET, answers_in
 from backup.cli.begin.next_steps import next_steps
 from backup.cli.begin.question import Facts, yes_or_no
-from backup.cli.begin.screen import LeftError, Screen
 from backup.cli.begin.summary import Summary, show, summary_of
-from backup.cli.begin.walk import BACK, Walk
+from backup.cli.begin.walk import BACK, LeftError, Screen, Walk
 from backup.cli.support.context import Cli
 from backup.config import SYSTEM_CONFIG
 from backup.config.reading import USER_CONFIG
 from backup.config.settings import DEFAULT_STATE_DIR
-from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
+from backup.errors import ConfigError, ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 _NOTHING = "stopped: nothing was written"
 _GO_ON = "Write it, and run these? (yes, no; < goes back) [yes]"
@@ -34,6 +33,8 @@ def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: b
     path, is_usual = config_place(cli.config_path, os.environ)
     if os.path.lexists(path):
         raise already_there(path)
+    if not dry_run:
+        _must_be_possible(path)
     asks = answers_file is None
     if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
@@ -57,6 +58,14 @@ def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: b
     if not (asks or cli.quiet):
         show(screen, made, facts, named)
     return _do(cli, root, answers, made, facts, named, screen if asks else None)
+
+
+def _must_be_possible(path: str) -> None:
+    """`ConfigError` where no config can be written, before anybody answers twenty questions."""
+    try:
+        can_be_made(path)
+    except UsageError as error:
+        raise ConfigError(f"cannot write the config {path}: {error}", advice="give --config FILE") from error
 
 
 def config_place(explicit: str | None, environ: Mapping[str, str]) -> tuple[str, bool]:
@@ -86,13 +95,26 @@ def facts_of(cli: Cli, path: str) -> Facts:
         environ=os.environ,
         folders=usual_folders(home, is_root=is_root),
         databases=databases_here(),
+        has_key=_knows_its_key(state),
     )
+
+
+def _knows_its_key(state: str) -> bool:
+    try:
+        return bool(State(state).read_recipients())
+    except NightvaultError:  # `init` tells it
+        return False
 
 
 def _asked(cli: Cli, screen: Screen, facts: Facts, named: tuple[str, ...]) -> tuple[Answers, Summary]:
     """The answers of a person who has seen what follows from them, and said yes."""
     if not facts.is_root:
         screen.say("note: you are not root: files that you may not read will not be saved")
+    if facts.has_key:
+        screen.say(
+            f"note: {facts.place.state} is of a server that was set up before: it goes on, with the recovery "
+            "key that was made then"
+        )
     walk = Walk(screen, facts, COURSE, NOTHING_YET)
     answers = walk.run()
     while True:

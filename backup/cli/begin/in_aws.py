@@ -136,7 +136,7 @@ def can_be_set_up(answers: Answers, facts: Facts) -> bool:
 def _authority(answers: Answers, text: str, _facts: Facts) -> Answers:
     if text.strip().lower() == ELSEWHERE:
         return replace(answers, authority=None)
-    path = absolute(text)
+    path = absolute(text if text.strip().startswith(("/", "~")) else os.path.join(_here(), text.strip()))
     try:
         pem = read_small(path, _MOST_PEM).decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -148,8 +148,17 @@ def _authority(answers: Answers, text: str, _facts: Facts) -> Answers:
 
 def _usual_authority(_answers: Answers, facts: Facts) -> str:
     beside = os.path.dirname(facts.place.config)
-    places = ("ca/anchor.pem", "ca/ca.pem", os.path.join(beside, "ca/ca.pem"), os.path.join(beside, "ca.pem"))
-    return next((os.path.abspath(one) for one in places if os.path.exists(one)), ELSEWHERE)
+    folders = (os.path.join(_here(), "ca"), os.path.join(beside, "ca"), beside)
+    places = [os.path.join(one, name) for one in folders for name in ("anchor.pem", "ca.pem")]
+    return next((one for one in places if os.path.exists(one)), ELSEWHERE)
+
+
+def _here() -> str:
+    """The directory in which somebody is; / where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
 
 
 IN_AWS = (
@@ -168,10 +177,8 @@ IN_AWS = (
         help=(
             "DEEP_ARCHIVE is right for what is restored after a disaster only. GLACIER is ready in hours for "
             "less money, GLACIER_IR at once for more. What is deleted sooner than it is kept at least is "
-            "billed "
-            "until then. Catalogs stay in STANDARD, so that looking costs next to nothing. Other services "
-            "have "
-            "few classes, mostly STANDARD alone."
+            "billed until then. Catalogs stay in STANDARD, so that looking costs next to nothing. Other "
+            "services have few classes, mostly STANDARD alone."
         ),
         applies=is_where(Where.AWS, Where.S3),
         lead=_prices,
@@ -194,8 +201,8 @@ IN_AWS = (
         title="This server's certificate?",
         help=(
             "With it the server gets keys for AWS that last an hour; no key of AWS is stored. `nightvault "
-            "ca` "
-            "makes an authority, off the server; docs/aws.md has the commands, and so has the end of this."
+            "ca` makes an authority, off the server; docs/aws.md has the commands, and so has the end of "
+            "this."
         ),
         applies=is_where(Where.AWS, Where.GLACIER),
         default=_usual_certificate,
@@ -218,11 +225,10 @@ SET_UP = Question(
     name="set_up_by",
     title="Set AWS up from here, now? The authority's certificate:",
     help=(
-        "Somebody's own credentials for AWS were found here. With them `nightvault setup aws` can make "
-        "the trust "
-        "anchor, roles, profile and bucket now; it shows them first. It needs the authority's certificate "
-        "(ca.pem, no secret). Answer elsewhere to do it on an admin's machine: a server should not have an "
-        "admin's credentials."
+        "Somebody's own credentials for AWS were found here. With them `nightvault setup aws` can make the "
+        "trust anchor, roles, profile and bucket now; it shows them first. It needs the authority's "
+        "certificate (ca.pem, no secret). Answer elsewhere to do it on an admin's machine: a server should "
+        "not have an admin's credentials."
     ),
     applies=can_be_set_up,
     default=_usual_authority,

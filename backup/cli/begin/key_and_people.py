@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from backup.app.beginning.answers import Answers, Tell
+from backup.app.beginning.answers import Answers, Tell, Where
+from backup.app.beginning.document import is_local
+from backup.app.beginning.measure import can_be_made, is_below
 from backup.cli.begin.question import NONE, Facts, Question, is_none, one_of, yes_or_no
 from backup.cli.begin.what_and_where import absolute, constant
 from backup.errors import UsageError
@@ -31,7 +33,7 @@ def _recovery_key(answers: Answers, text: str, _facts: Facts) -> Answers:
     return replace(answers, recipient=words)
 
 
-def _new_file(text: str) -> str:
+def _new_file(answers: Answers, text: str, facts: Facts) -> str:
     """The path of a file that can be made. `UsageError`."""
     path = absolute(text)
     folder = os.path.dirname(path)
@@ -39,26 +41,29 @@ def _new_file(text: str) -> str:
         raise UsageError(f"{path} is there already, and a key is never written over")
     if not os.path.isdir(folder):
         raise UsageError(f"the directory {folder} is not there")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"you may not write into {folder}")
+    can_be_made(path)
+    if path == facts.place.config:
+        raise UsageError(f"{path} is to be the config")
+    if answers.where is Where.DISK and is_below(path, answers.path):
+        raise UsageError(f"{path} lies in the vault: whoever has that disk could read every backup")
     return path
 
 
-def _key_file(answers: Answers, text: str, _facts: Facts) -> Answers:
-    return replace(answers, key_file=_new_file(text))
+def _key_file(answers: Answers, text: str, facts: Facts) -> Answers:
+    return replace(answers, key_file=_new_file(answers, text, facts))
 
 
-def _sheet(answers: Answers, text: str, _facts: Facts) -> Answers:
+def _sheet(answers: Answers, text: str, facts: Facts) -> Answers:
     if is_none(text):
         return replace(answers, sheet=None)
-    path = _new_file(text)
+    path = _new_file(answers, text, facts)
     if path == answers.key_file:
         raise UsageError(f"{path} is the key's own file")
     return replace(answers, sheet=path)
 
 
-def _is_made_here(answers: Answers, _facts: Facts) -> bool:
-    return answers.recipient is None
+def _is_made_here(answers: Answers, facts: Facts) -> bool:
+    return answers.recipient is None and not facts.has_key
 
 
 def _tell(answers: Answers, text: str, _facts: Facts) -> Answers:
@@ -68,7 +73,15 @@ def _tell(answers: Answers, text: str, _facts: Facts) -> Answers:
 def _to(answers: Answers, text: str, _facts: Facts) -> Answers:
     if not text.strip():
         raise UsageError("there is no default: give an address")
-    return replace(answers, tell_to=text.strip())
+    place = text.strip()
+    try:
+        parts = urlsplit(place)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(f"{place!r} is no address: {error}") from error
+    if answers.tell is Tell.NTFY and not parts.path.strip("/"):
+        raise UsageError(f"{place!r} names no topic: https://HOST/TOPIC")
+    return replace(answers, tell_to=place)
 
 
 def _host(answers: Answers, text: str, _facts: Facts) -> Answers:
@@ -88,7 +101,7 @@ def _is_mail(answers: Answers, _facts: Facts) -> bool:
 
 
 def _is_other_host(answers: Answers, _facts: Facts) -> bool:
-    return answers.tell is Tell.MAIL and not answers.mail_host.startswith(("localhost", "127.0.0.1", "[::1]"))
+    return answers.tell is Tell.MAIL and not is_local(answers.mail_host)
 
 
 def _now(answers: Answers, text: str, _facts: Facts) -> Answers:
@@ -100,22 +113,27 @@ def _can_begin(answers: Answers, _facts: Facts) -> bool:
     return not answers.where.is_set_up or answers.authority is not None
 
 
-def _in_home(name: str) -> Callable[[Answers, Facts], str]:
-    return lambda _answers, facts: os.path.join(facts.home, name)
+def _free_key_file(_answers: Answers, facts: Facts) -> str:
+    """A file at home that is not there, and whose sheet is not."""
+    names = ("nightvault-recovery.key", *(f"nightvault-recovery-{number}.key" for number in range(2, 100)))
+    paths = [os.path.join(facts.home, name) for name in names]
+    return next((one for one in paths if not any(map(os.path.lexists, (one, _sheet_of(one))))), "")
+
+
+def _sheet_of(key_file: str) -> str:
+    return f"{os.path.splitext(key_file)[0]}-sheet.txt"
 
 
 KEY_AND_PEOPLE = (
     Question(
         name="recovery_key",
         title="Where is the recovery key made?",
+        applies=lambda _answers, facts: not facts.has_key,
         help=(
             f"It alone opens the backups; the server needs only its public half. {HERE}: it is made now, "
-            f"into a "
-            "file that you take off the server. Or make it on another machine (`nightvault key generate`) "
-            "and "
-            "give what that prints, nvr1…, or file:PATH of a file that holds it; three commands at the "
-            "end let "
-            "that key vouch for this server."
+            "into a file that you take off the server. Or make it on another machine (`nightvault key "
+            "generate`) and give what that prints, nvr1…, or file:PATH of a file that holds it; three "
+            "commands at the end let that key vouch for this server."
         ),
         default=constant(HERE),
         read=_recovery_key,
@@ -126,11 +144,11 @@ KEY_AND_PEOPLE = (
         title="Into which file?",
         help=(
             "Best on a stick that is mounted now. It is made with mode 0600, and never written over. "
-            "Anywhere "
-            "else, move it to another machine afterwards: until then `nightvault doctor` reminds you."
+            "Anywhere else, move it to another machine afterwards: until then `nightvault doctor` reminds "
+            "you."
         ),
         applies=_is_made_here,
-        default=_in_home("nightvault-recovery.key"),
+        default=_free_key_file,
         read=_key_file,
     ),
     Question(
@@ -138,21 +156,19 @@ KEY_AND_PEOPLE = (
         title="A sheet to print, into which file?",
         help=(
             "The key in 14 numbered groups, and what it is for: paper outlives sticks. You are asked for "
-            "some of "
-            f"the groups once it is printed or copied. {NONE}: no sheet; you are asked all the same."
+            f"some of the groups once it is printed or copied. {NONE}: no sheet; you are asked all the same."
         ),
         applies=_is_made_here,
-        default=lambda answers, _facts: f"{os.path.splitext(answers.key_file)[0]}-sheet.txt",
+        default=lambda answers, _facts: _sheet_of(answers.key_file),
         read=_sheet,
     ),
     Question(
         name="tell",
         title="Who is told when something is wrong?",
         help=(
-            "mail: by a mail server. ntfy: to a phone. webhook: any address that takes JSON. ping: a "
-            "service that "
-            "raises an alarm when a night is missing, such as healthchecks. nobody: only `nightvault status` "
-            "tells. docs/notify.md has more."
+            "mail: by a mail server. ntfy: to a phone. webhook: any address that takes JSON. ping: a service "
+            "that raises an alarm when a night is missing, such as healthchecks. nobody: only `nightvault "
+            "status` tells. docs/notify.md has more."
         ),
         lead=lambda _answers, _facts: f"  {', '.join(Tell)}",
         default=constant(Tell.NOBODY),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from backup.app.aws_setup.wanted import subject_of
 from backup.app.beginning.answers import DRILL, Answers, Tell
+from backup.app.beginning.foresee import daemon_words
 from backup.app.beginning.measure import is_missing
 from backup.cli.begin.question import Facts, config_from
 from backup.cli.begin.summary import drill_words, folded, typed
@@ -40,7 +41,7 @@ def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_u
         yield from _enrol(named)
     if answers.schedule is not None or answers.check is not None:
         yield "The daemon, which keeps the schedules:"
-        yield ours("install", "--systemd")
+        yield ours(*daemon_words(is_root=facts.is_root))
     if answers.tell is not Tell.NOBODY:
         yield "To see whether somebody is told:"
         yield ours("notify", "test")
@@ -48,8 +49,7 @@ def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_u
         yield "Nobody is told when something is wrong, but by `nightvault status`: docs/notify.md."
     yield "To see what is easily forgotten:"
     yield ours("doctor")
-    if answers.recipient is None:
-        yield from _key(answers)
+    yield from take_away(answers)
 
 
 def cold_drill(answers: Answers, named: Sequence[str]) -> Iterator[str]:
@@ -118,7 +118,10 @@ def _enrol(named: Sequence[str]) -> Iterator[str]:
     yield folded(_SHELL, named, ("key", "accept", "enrolment.json"))
 
 
-def _key(answers: Answers) -> Iterator[str]:
+def take_away(answers: Answers) -> Iterator[str]:
+    """What becomes of the key that was made here, if one was."""
+    if not answers.key_file:
+        return
     files = " and ".join(filter(None, (answers.key_file, answers.sheet)))
     yield (
         f"Take {files} off this server: keep the key in two places, and remove it here. It alone opens the "

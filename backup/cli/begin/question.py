@@ -19,7 +19,10 @@ YES, NO = "yes", "no"
 
 @dataclass
 class Facts:
-    """This machine, as far as questions depend on it; sizes are measured when they are asked for."""
+    """This machine, as far as questions depend on it; sizes are measured when they are asked for.
+
+    `has_key`: the state directory of a server that was here before knows its recovery key's public half.
+    """
 
     place: Place
     home: str
@@ -28,6 +31,7 @@ class Facts:
     environ: Mapping[str, str]
     folders: Sequence[str] = ()
     databases: Sequence[str] = ()
+    has_key: bool = False
     sizes: dict[str, Measured] = field(default_factory=dict)
 
     def measured(self, paths: Sequence[str]) -> list[Measured]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -12,12 +13,14 @@ from backup.app.beginning.document import config_text
 from backup.app.beginning.foresee import Foreseen, foreseen
 from backup.app.vaults import warnings_of_vault
 from backup.cli.begin.question import Facts, config_from
-from backup.cli.begin.screen import Screen
+from backup.cli.begin.walk import Screen
 from backup.cli.support.config_warnings import gaps_of, warnings_of
 from backup.config import Config
 from backup.protocols import Clock
 
 _WIDEST = 76
+SECONDS = 10.0
+"""How long a service is waited for that is to say what it knows of a bucket."""
 
 
 class Summary(Struct, frozen=True):
@@ -36,16 +39,32 @@ def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> S
         text=config_text(answers, facts.place),
         commands=tuple(commands_of(answers, asks=asks)),
         warnings=(*warnings_of(config), *gaps_of(config), *_of_bucket(answers, config, clock)),
-        findings=tuple(foreseen(answers, config, clock)),
+        findings=tuple(foreseen(answers, config, clock, is_root=facts.is_root)),
     )
 
 
 def _of_bucket(answers: Answers, config: Config, clock: Clock) -> list[str]:
-    """What a service that is no AWS says of the bucket, if it answers."""
+    """What a service that is no AWS says of the bucket, if it answers soon."""
     if answers.where is not Where.S3:
         return []
     (vault,) = config.vaults
-    return [f"vault {vault.name}: {one}" for one in warnings_of_vault(config, vault, clock)]
+    found: list[str] = []
+    failed: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            found.extend(warnings_of_vault(config, vault, clock))
+        except Exception as error:  # noqa: BLE001  raised below, by whoever asked
+            failed.append(error)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(SECONDS)
+    if looking.is_alive():
+        found = [f"{answers.endpoint} has not answered in {SECONDS:g} s: check the address and the network"]
+    elif failed:
+        raise failed[0]
+    return [f"vault {vault.name}: {one}" for one in found]
 
 
 def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
@@ -53,7 +72,7 @@ def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
     can_be_used = answers.authority is not None or not answers.where.is_set_up
     if answers.authority is not None:
         yield ("setup", "aws", "--apply", "--ca", answers.authority, *(() if asks else ("--yes",)))
-    key = () if answers.recipient is not None else ("--key-file", answers.key_file)
+    key = ("--key-file", answers.key_file) if answers.key_file else ()
     yield ("init", "--non-interactive", *(() if can_be_used else ("--no-vaults",)), *key)
     if answers.first_backup and can_be_used:
         yield ("backup",)
@@ -62,7 +81,7 @@ def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
 
 def drill_words(answers: Answers, *more: str) -> tuple[str, ...]:
     """The command of a drill of one file; with the key, where it was made here."""
-    key = () if answers.recipient is not None else ("--key", answers.key_file)
+    key = ("--key", answers.key_file) if answers.key_file else ()
     return ("drill", "run", DRILL, *more, *key)
 
 

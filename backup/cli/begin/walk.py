@@ -1,16 +1,21 @@
-"""The questions asked on a terminal: a default by Enter, help by `?`, a way back by `<`."""
+"""The terminal as `begin` uses it, and questions on it: Enter for a default, `?` for help, `<` to go back."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
+import click
 from msgspec import Struct
 
 from backup.app.beginning.answers import Answers
 from backup.cli.begin.question import Facts, Question
-from backup.cli.begin.screen import Screen
+from backup.cli.support.render import printable
 from backup.errors import NightvaultError
+from backup.installed import with_places
 
 BACK = ("<", "back")
 HELP = ("?", "help")
@@ -18,14 +23,65 @@ _HOW = (
     "Enter takes what is in brackets, ? explains, < goes back, Ctrl-C ends. Nothing is written before you "
     "have seen all of it and said yes."
 )
+_WIDEST = 80
+_TYPED = 30  # cells that are left for an answer
+_LONGEST = 400  # of a line that is shown: a recipient has 2,000 characters
+
+
+class LeftError(NightvaultError):
+    """Somebody went away in the middle: Ctrl-C, the end of the input, a signal."""
+
+
+class Screen:
+    """A person at a terminal. Questions go to standard error, where a bar is drawn, too."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    @property
+    def width(self) -> int:
+        """The cells of a line that may be used."""
+        return min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns) - 1
+
+    def say(self, text: str = "") -> None:
+        """A text, each of its lines wrapped by itself, below the blanks that it begins with."""
+        for line in with_places(text).splitlines() or [""]:
+            self._line(line)
+
+    def _line(self, line: str) -> None:
+        plain = printable(line)
+        if len(plain) > _LONGEST:
+            plain = plain[:_LONGEST] + "…"
+        if len(plain) > self.width:
+            blanks = len(plain) - len(plain.lstrip(" "))
+            indent = "  " if plain.startswith("- ") else " " * (blanks + 4 if blanks else 0)
+            wrapper = textwrap.TextWrapper(self.width, subsequent_indent=indent, break_on_hyphens=False)
+            wrapper.break_long_words = len(plain) > _LONGEST  # a path or a command is to be copied
+            plain = wrapper.fill(plain)
+        click.echo(plain, file=self._stream)
+
+    def ask(self, prompt: str) -> str:
+        """A line that somebody types, without blanks around it. `LeftError` if nobody does any more."""
+        shown = printable(prompt)
+        if len(shown) > self.width - _TYPED:  # so that there is room to type
+            self.say(shown)
+            shown = ">"
+        click.echo(f"{shown} ", nl=False, file=self._stream)
+        try:
+            return input().strip()
+        except UnicodeDecodeError:
+            self.say("this was no text that could be read; type it again")
+            return self.ask(prompt)
+        except (KeyboardInterrupt, EOFError) as error:
+            click.echo(file=self._stream)
+            raise LeftError("stopped") from error
 
 
 class Step(Struct, frozen=True):
-    """A question that was answered, with the answers before it and the text that was given."""
+    """A question that was answered, with the answers before it."""
 
     question: Question
     before: Answers
-    text: str
 
 
 @dataclass(slots=True)
@@ -37,24 +93,24 @@ class Walk:
     course: Sequence[Question]
     answers: Answers
     done: list[Step] = field(default_factory=list)
+    typed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Answers:
         """Ask everything that is still to be asked; the answers. `LeftError` if somebody goes away."""
         if not self.done:
             self.screen.say(_HOW)
-        return self._on(given="")
+        return self._on()
 
     def back(self) -> Answers:
         """Ask the last question again, and all after it."""
-        return self._on(given=self._undo())
+        self._undo()
+        return self._on()
 
-    def _on(self, given: str) -> Answers:
-        """Ask from here on; `given` is what was answered before to the next question."""
+    def _on(self) -> Answers:
+        """Ask from here on."""
         while (question := self._next()) is not None:
-            text = self._ask(question, given)
-            given = ""
-            if text is None:
-                given = self._undo()
+            if not self._ask(question):
+                self._undo()
         return self.answers
 
     def _next(self) -> Question | None:
@@ -62,25 +118,23 @@ class Walk:
         place = self.course.index(self.done[-1].question) + 1 if self.done else 0
         return next((one for one in self.course[place:] if one.applies(self.answers, self.facts)), None)
 
-    def _undo(self) -> str:
-        """Take the last answer back; its text, "" where there is none."""
+    def _undo(self) -> None:
+        """Take the last answer back."""
         if not self.done:
             self.screen.say("this is the first question")
-            return ""
-        last = self.done.pop()
-        self.answers = last.before
-        return last.text
+            return
+        self.answers = self.done.pop().before
 
-    def _ask(self, question: Question, given: str) -> str | None:
-        """Ask until there is a right answer; None to go back."""
-        before, default = self.answers, given or question.default(self.answers, self.facts)
-        self._show(question, question.answered(before, given, self.facts) if given else before)
+    def _ask(self, question: Question) -> bool:
+        """Ask until there is a right answer; False to go back. What was typed before is the default."""
+        before = self.answers
+        default, shown = self._proposed(question)
+        self._show(question, shown)
         while True:
-            again = " (as before)" if given and default == given else ""
+            again = " (as before)" if default == self.typed.get(question.name) else ""
             typed = self.screen.ask(f"{question.title} [{default}]{again}" if default else question.title)
             if typed in BACK:
-                self.answers = before
-                return None
+                return False
             if typed in HELP:
                 self.screen.say(question.help)
                 continue
@@ -90,15 +144,26 @@ class Walk:
             except NightvaultError as error:
                 self.screen.say(f"{error}" + (f"; {error.advice}" if error.advice else ""))
                 continue
+            if typed:
+                self.typed[question.name] = typed
             if question.confirms and text != default:
                 default = text
                 self._show(question, made)
                 continue
             self.answers = made
-            self.done.append(Step(question, before, text))
+            self.done.append(Step(question, before))
             if note := question.note(made, self.facts):
                 self.screen.say(note)
-            return text
+            return True
+
+    def _proposed(self, question: Question) -> tuple[str, Answers]:
+        """What Enter would answer, and the answers that are shown with the question."""
+        if given := self.typed.get(question.name):
+            try:
+                return given, question.answered(self.answers, given, self.facts)
+            except NightvaultError:  # it does not go with what was answered since
+                del self.typed[question.name]
+        return question.default(self.answers, self.facts), self.answers
 
     def _show(self, question: Question, answers: Answers) -> None:
         self.screen.say()

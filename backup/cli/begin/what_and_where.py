@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from backup.app.beginning.answers import Answers, Where
-from backup.app.beginning.measure import DATABASES, Measured
+from backup.app.beginning.measure import DATABASES, Measured, can_be_made, is_below
 from backup.app.source_warnings import nested_places, own_as_sources
 from backup.cli.begin.question import Facts, Question, config_from, one_of, yes_or_no
 from backup.cli.support.render import size
@@ -45,15 +46,17 @@ def _sources(answers: Answers, text: str, facts: Facts) -> Answers:
         raise UsageError(f"a quote is not closed: {text}") from error
     chosen = list(facts.folders) if any(word[:1] in "+-" for word in words) else []
     for word in words:
-        path = os.path.abspath(os.path.expanduser(word.removeprefix("+").removeprefix("-")))
+        path = os.path.expanduser(word[1:] if word[:1] in "+-" else word)
+        if not os.path.isabs(path):
+            raise UsageError(f"{word!r} must be an absolute path")
+        path = os.path.normpath(path)
         if word.startswith("-"):
             if path not in chosen:
                 raise UsageError(f"{path} is not among {shlex.join(chosen)}")
             chosen.remove(path)
-        elif not os.path.isabs(os.path.expanduser(word.removeprefix("+"))):
-            raise UsageError(f"{word!r} must be an absolute path")
         elif not os.path.lexists(path):
-            raise UsageError(f"{path} is not there")
+            hint = "; write a blank between two, no comma" if re.search(r"[,;]", path) else ""
+            raise UsageError(f"{path} is not there{hint}")
         elif path not in chosen:
             chosen.append(path)
     if not chosen:
@@ -89,13 +92,9 @@ def is_where(*kinds: Where) -> Callable[[Answers, Facts], bool]:
 
 def _path(answers: Answers, text: str, facts: Facts) -> Answers:
     made = replace(answers, path=absolute(text))
-    if os.path.lexists(made.path) and not os.path.isdir(made.path):
-        raise UsageError(f"{made.path} is there, and is no directory")
-    above = made.path
-    while not os.path.isdir(above):
-        above = os.path.dirname(above)
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"you may not write into {above}")
+    can_be_made(made.path)
+    if is_below(facts.place.config, made.path) or is_below(made.path, facts.place.config):
+        raise UsageError(f"the config is to be {facts.place.config}: name another directory")
     try:
         config = config_from(made, facts.place)
     except NightvaultError:  # its mistakes are told by their keys
@@ -107,9 +106,13 @@ def _path(answers: Answers, text: str, facts: Facts) -> Answers:
 
 def absolute(text: str) -> str:
     """The path that somebody typed. `UsageError` for none."""
-    if not text.strip() or "\0" in text:
+    words = text.strip()
+    path = os.path.expanduser(words)
+    if not words or "\0" in words:
         raise UsageError("name a path")
-    return os.path.abspath(os.path.expanduser(text.strip()))
+    if not os.path.isabs(path):
+        raise UsageError(f"{words!r} must be an absolute path")
+    return os.path.normpath(path)
 
 
 def _beside(answers: Answers, _facts: Facts) -> str:
@@ -162,10 +165,9 @@ WHAT_AND_WHERE = (
         title="What is to be backed up?",
         help=(
             "Directories and files, with blanks between them. +/data adds one to what is proposed, -/opt "
-            "takes "
-            "one away. A database is saved best as a dump: once the config is there, add a "
-            "[[job.command]] to "
-            "it, as `nightvault config example` shows (pg_dumpall, mysqldump), and leave its directory out."
+            "takes one away. A database is saved best as a dump: once the config is there, add a "
+            "[[job.command]] to it, as `nightvault config example` shows (pg_dumpall, mysqldump), and leave "
+            "its directory out."
         ),
         lead=_found,
         default=lambda _answers, facts: shlex.join(facts.folders),

@@ -122,10 +122,9 @@ WHEN_AND_KEEP = (
         title="Which snapshots are kept?",
         help=(
             f"{STANDARD}: all of 30 days, then 8 weekly, 12 monthly, 3 yearly. short: all of 14 days, 4 "
-            f"weekly. "
-            f"{ALL}: none is ever forgotten. Or rules of your own: daily=7 weekly=4 within=30d; another "
-            f"policy "
-            "is drawn first. docs/retention.md has more. Forgotten ones come back until a prune deletes them."
+            f"weekly. {ALL}: none is ever forgotten. Or rules of your own: daily=7 weekly=4 within=30d; "
+            "another policy is drawn first. docs/retention.md has more. Forgotten ones come back until a "
+            "prune deletes them."
         ),
         lead=_picture,
         default=lambda answers, _facts: keep_words(answers.keep),

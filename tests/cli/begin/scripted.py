@@ -10,8 +10,7 @@ from pathlib import Path
 from backup.app.beginning.answers import Answers, Place
 from backup.cli.begin.course import COURSE, NOTHING_YET
 from backup.cli.begin.question import Facts
-from backup.cli.begin.screen import LeftError, Screen
-from backup.cli.begin.walk import Walk
+from backup.cli.begin.walk import LeftError, Screen, Walk
 from tests.support.servers import fill
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.cli.begin.answers_file import answers_in
-from backup.cli.begin.course import COURSE, NOTHING_YET
+from backup.cli.begin.course import COURSE, NOTHING_YET, answers_in
 from backup.errors import NightvaultError, UsageError
 from tests.cli.begin.scripted import facts, walked
 

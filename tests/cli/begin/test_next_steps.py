@@ -103,3 +103,10 @@ def test_the_roles_are_for_the_certificate_that_is_there(tmp_path: Path) -> None
     assert text.count("--subject web1.backup\n") == 2, text
     assert "--subject web1.example.org" not in text
     assert "identity csr" not in text
+
+
+def test_who_is_not_root_starts_a_daemon_of_their_own(tmp_path: Path) -> None:
+    person = facts(tmp_path)
+    person.is_root = False
+    told_last = list(next_steps(DISK, person, (), backed_up=True))
+    assert "  nightvault install --systemd --user" in told_last

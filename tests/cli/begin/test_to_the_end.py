@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from backup.app.clock import SystemClock
+from backup.cli import main
 from tests.support.emulated import RunningEmulator
 from tests.support.servers import HurryingClock, Server, fill
 from tests.support.setting_up import become, emulated_account
@@ -82,8 +84,8 @@ def test_a_walk_on_a_terminal_ends_with_a_backup_and_a_drill(server: Server) -> 
     terminal.answer("yes")
     terminal.wait_for("type the groups")
     terminal.answer("AAAA BBBB CCCC DDDD")
-    terminal.wait_for("not as on the sheet")
-    terminal.answer(typed_back(terminal.text.split("not as on the sheet")[0], sheet))
+    terminal.wait_for("not as in the key")
+    terminal.answer(typed_back(terminal.text.split("not as in the key")[0], sheet))
     terminal.wait_for("right: the key was kept")
     assert terminal.end() == 0, terminal.text
     assert "opened 1 file" in terminal.text
@@ -147,6 +149,44 @@ def test_begin_alone_makes_a_first_cold_backup_by_certificate(
     assert "opened 1 file" in server.done(*words, "--wait").stdout
 
 
+def test_a_person_sets_aws_up_on_a_terminal(server: Server, emulator: RunningEmulator) -> None:
+    """`setup aws` shows and asks by itself; the price of a drill is shown before anything is asked for."""
+    server.done("ca", "create", "--dir", server.folder / "ca", "--name", "Test CA", "--organization", "Test")
+    server.done(
+        *("ca", "issue", "web1", "--dir", server.folder / "ca", "--out", server.folder),
+        *("--organization", "Test", "--unit", "Servers"),
+    )
+    terminal = Terminal("--config", server.config, "begin", LC_ALL="C", HOME=server.folder)
+    for asked, answer in (
+        ("backed up?", str(server.source)),
+        ("Where to? [aws]", ""),
+        ("Which region?", "eu-central-1"),
+        ("storage class? [DEEP_ARCHIVE]", ""),
+        ("certificate? ", str(server.folder / "web1.pem")),
+        ("Its private key?", ""),
+        ("When?", ""),
+        ("snapshots are kept?", ""),
+        ("vault checked?", ""),
+        ("key made?", ""),
+        ("Into which file?", str(server.key_file)),
+        ("A sheet to print", ""),
+        ("Who is told", ""),
+        ("Set AWS up from here", str(server.folder / "ca" / "ca.pem")),
+        ("restore of one file?", ""),
+        ("run these?", ""),
+        ("Do this? [y/N]", "y"),
+    ):
+        terminal.wait_for(asked)
+        terminal.answer(answer)
+    terminal.wait_for("type the groups", 60)
+    terminal.answer(typed_back(terminal.text, server.folder / "recovery-sheet.txt"))
+    terminal.wait_for("at this price?", 60)
+    assert "would read" in terminal.text
+    assert terminal.end_with("no") == 0, terminal.text
+    assert "Give the same command again 12 hours later" in terminal.text
+    assert [one["kind"] for one in server.json("runs")] == ["backup"]
+
+
 def test_without_a_terminal_it_says_what_it_needs(server: Server) -> None:
     told = server.fails(2, "begin")
     assert "`nightvault begin` asks on a terminal, and this is none\n  give --answers FILE" in told
@@ -159,7 +199,32 @@ def test_a_config_that_is_there_is_never_written_over(server: Server) -> None:
     assert f"there is a config already: {server.config}" in told
     assert "`nightvault config check`" in told
     assert "`nightvault doctor`" in told
+    assert "`nightvault init --key-file FILE`" in told
     assert server.config.read_text() == "# mine\n"
+
+
+def test_where_no_config_can_be_nobody_is_asked(server: Server) -> None:
+    server.source.joinpath("file").touch()
+    below = server.source / "file" / "config.toml"
+    result = CliRunner().invoke(main, ["--config", str(below), "begin"])
+    assert result.exit_code == 2
+    assert (
+        f"cannot write the config {below}: {server.source}/file is there, and is no directory"
+        in result.stderr
+    )
+
+
+def test_a_server_that_lost_its_config_goes_on_with_its_key(server: Server) -> None:
+    """Nobody is asked for another key, and none is spoken of."""
+    answers = into_a_directory(server)
+    first = server.json("begin", "--answers", write_answers(server, **answers))
+    server.config.rename(server.folder / "old.toml")
+    again = {name: value for name, value in answers.items() if name != "key_file"}
+    told = server.done("begin", "--answers", write_answers(server, **again))
+    assert len(server.json("snapshots")) == 2
+    assert str(server.key_file) in str(first["commands"])
+    assert "--key" not in told.output
+    assert "off this server" not in told.stderr.partition("To see what is easily")[2]
 
 
 def test_where_there_is_no_config_the_message_names_begin(server: Server) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from backup.app.beginning.answers import Answers
 from backup.cli.begin.course import COURSE, NOTHING_YET
-from backup.cli.begin.screen import LeftError
-from backup.cli.begin.walk import Walk
+from backup.cli.begin.walk import LeftError, Walk
 from backup.format.keys import RecoveryKey
 from tests.cli.begin.scripted import Scripted, facts, walked
 
@@ -31,10 +30,17 @@ WAYS: Mapping[str, Mapping[str, str]] = {
 """What is typed where Enter would not do, by the kind of place; together they meet every question."""
 
 WRONG: Mapping[str, Sequence[tuple[str, str]]] = {
-    "sources": (("etc", "absolute"), ("/no/such", "is not there"), ("'/etc", "quote"), ("-/x", "not among")),
+    "sources": (
+        ("etc", "absolute"), ("-", "absolute"), ("/etc,/home", "no comma"),
+        ("/no/such", "is not there"), ("'/etc", "quote"), ("-/x", "not among"),
+    ),
     "where": (("tape", "none of disk, aws"), ("9", "none of"), ("0", "none of")),
     "path": (
         ("{folder}/web1.pem", "no directory"), ("{folder}/state", "one directory"), ("\0", "name a path"),
+        ("{folder}/web1.pem/vault", "no directory"), ("{folder}/dead/vault", "is not there"),
+        ("vault", "absolute path"), ("/proc/vault", "keeps no files"),
+        ("/" + "n" * 300, "too long"),
+        ("{folder}/config.toml/x", "the config is to be"),
     ),
     "endpoint": (("http://s3.example.net", "must be https://"), ("", "must be https://")),
     "bucket": (("Nope", "3 to 63"), ("", "3 to 63")),
@@ -57,8 +63,11 @@ WRONG: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "key_file": (
         ("{folder}/web1.pem", "never written over"), ("/no/such/key", "not there"), ("\0", "name a path"),
+        ("/dev/key", "keeps no files"), ("{folder}/config.toml", "is to be the config"),
     ),
-    "sheet": (("{folder}/key", "own file"), ("{folder}/web1.pem", "never written over")),
+    "sheet": (
+        ("no", "absolute path"), ("{folder}/key", "own file"), ("{folder}/web1.pem", "never written over"),
+    ),
     "tell": (("everybody", "none of"),),
     "tell_to": (("", "no default"), ("nonsense", "must be")),
     "mail_server": (("mail example", "name of a host"), ("mail.example.org:99999", "65535")),
@@ -75,6 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("walk")
     (made / "web1.pem").write_text("no certificate")
     (made / "web1.key").write_text("")
+    (made / "dead").symlink_to("nowhere")
     return made
 
 
@@ -211,6 +221,42 @@ def test_after_the_last_question_one_goes_back_and_changes_another_answer(tmp_pa
     walk = Walk(screen, facts(tmp_path), COURSE, NOTHING_YET)
     assert walk.run().sheet == str(tmp_path / "k-sheet.txt")
     assert walk.back().sheet is None
+
+
+def test_who_goes_back_several_questions_finds_all_that_was_typed(tmp_path: Path) -> None:
+    """But for an answer that does not go with what is answered now."""
+    vault, key = str(tmp_path / "vault"), str(tmp_path / "vault.key")
+    typed = ["", "disk", vault, "weekly", "", "weekly", "", key, *["<"] * 6, vault, *[""] * 4]
+    screen = Scripted(typed)
+    with pytest.raises(LeftError):
+        Walk(screen, facts(tmp_path), COURSE, NOTHING_YET).run()
+    assert "When? [weekly] (as before)" in screen.prompts[-5:]
+    assert screen.prompts[-1] == f"Into which file? [{key}] (as before)"
+    (tmp_path / "vault").mkdir()
+    inside = str(tmp_path / "vault" / "key")
+    typed = ["", "disk", str(tmp_path / "other"), *[""] * 4, inside, *["<"] * 6, vault, *[""] * 4]
+    screen = Scripted(typed)
+    with pytest.raises(LeftError):
+        Walk(screen, facts(tmp_path), COURSE, NOTHING_YET).run()
+    assert screen.prompts[-1] == f"Into which file? [{tmp_path}/nightvault-recovery.key]"
+
+
+def test_the_key_goes_neither_into_the_vault_nor_over_another(tmp_path: Path) -> None:
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "nightvault-recovery-sheet.txt").touch()
+    typed = ["", "disk", str(tmp_path / "vault"), *[""] * 4, str(tmp_path / "vault" / "key"), *[""] * 4]
+    answers, screen = walked(facts(tmp_path), typed)
+    assert "lies in the vault" in screen.shown.getvalue()
+    assert answers.key_file == str(tmp_path / "nightvault-recovery-2.key")
+
+
+def test_an_address_that_nothing_can_be_sent_to_is_asked_again(tmp_path: Path) -> None:
+    wrong = ["https://ntfy.example.net", "https://ntfy.example.net:99999/t", "https://[::1/t"]
+    typed = ["", "disk", str(tmp_path / "v"), *[""] * 6, "ntfy", *wrong, "https://ntfy.example.net/t", ""]
+    answers, screen = walked(facts(tmp_path), typed)
+    for sentence in ("names no topic", "Port out of range", "Invalid IPv6"):
+        assert sentence in screen.shown.getvalue()
+    assert answers.tell_to == "https://ntfy.example.net/t"
 
 
 def test_what_a_month_costs_is_shown_for_what_was_found(tmp_path: Path) -> None:

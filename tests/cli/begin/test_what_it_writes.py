@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backup.cli.begin import summary
 from backup.format.keys import RecoveryKey
 from tests.cli.begin.scripted import NOW
 from tests.support.doubles import ManualClock
@@ -131,3 +135,33 @@ def test_the_doctor_has_nothing_to_add(tmp_path: Path, chosen: dict[str, Any]) -
     found = server.json("doctor", "--offline", exit_code=1)["findings"]
     assert {one["check"] for one in found} <= {one["check"] for one in told["findings"]}
     assert {"database", "recovery-lines"} <= {one["check"] for one in found}
+
+
+def test_a_service_that_does_not_answer_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summary, "SECONDS", 0.2)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = Server(tmp_path, ManualClock(NOW))
+    fill(server.source)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        chosen = {"where": "s3", "endpoint": address, "bucket": "example"}
+        begun = time.monotonic()
+        told = server.json("begin", "--dry-run", "--answers", write_answers(server, chosen))
+        assert time.monotonic() - begun < 5
+    assert f"{address} has not answered in 0.2 s" in told["warnings"][0]
+
+
+def test_where_the_current_directory_was_removed_nothing_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path, ManualClock(NOW))
+    fill(server.source)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    chosen = {"where": "disk", "path": "vault"}
+    told = server.json("begin", "--dry-run", "--answers", write_answers(server, chosen))
+    assert "recovery-key" in {one["check"] for one in told["findings"]}
