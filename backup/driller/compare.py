@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from backup.checker.report import Finding
-from backup.driller.report import Opened
+from backup.driller.report import MOST_NAMED, Opened
 from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT
 from backup.inventory.snapshots import Snapshot
@@ -84,6 +84,7 @@ class _Comparison:
     def run(self) -> Compared:
         """Look at everything."""
         good: set[bytes] = set()
+        names: list[str] = []
         files = size = links = with_source = directories = 0
         for file in self._selection.files:
             for one in file.entry.names:
@@ -95,6 +96,8 @@ class _Comparison:
                 if is_whole:
                     with_source += self._compare_source(one)
                 files, size = files + 1, size + one.size
+                if len(names) < MOST_NAMED:
+                    names.append(f"/{shown_path(one.path)}")
                 if len(self._found) == before:
                     good.add(one.path)
             links += self._links(file.entry)
@@ -103,7 +106,7 @@ class _Comparison:
             directories += 1
         for each in self._selection.problems:
             self._tell("not-restored", each.path, each.detail)
-        return Compared(Opened(files, size, directories, links, with_source), self._found, good)
+        return Compared(Opened(files, size, directories, links, with_source, names), self._found, good)
 
     def _tell(self, kind: str, path: bytes, detail: str) -> None:
         self._found.append(Finding(kind, f"/{shown_path(path)}", detail))

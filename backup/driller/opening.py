@@ -21,7 +21,7 @@ from backup.checker.verify_slice import pack_keys
 from backup.driller import budget, planning, scratch
 from backup.driller.compare import Compared, compare
 from backup.driller.context import DrillContext
-from backup.driller.report import DrillReport, Opened
+from backup.driller.report import MOST_NAMED, DrillReport, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
 from backup.inventory import drills, retrievals, runs, snapshots
@@ -303,6 +303,7 @@ def _sum(several: Sequence[Opened]) -> Opened:
         directories=sum(one.directories for one in several),
         hard_links=sum(one.hard_links for one in several),
         with_source=sum(one.with_source for one in several),
+        names=[name for one in several for name in one.names][:MOST_NAMED],
     )
 
 

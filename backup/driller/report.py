@@ -20,6 +20,8 @@ GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "open
 """The words of both grades; part of the JSON interface."""
 DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored"})
 """Kinds of findings on what was restored and is not as it was saved."""
+MOST_NAMED = 3
+"""How many of the files that were opened are named."""
 _MOST_KEPT = 100
 
 
@@ -27,7 +29,7 @@ class Opened(Struct, frozen=True):
     """Counts of what was restored and compared with the inventory.
 
     `with_source` of the files were compared with the source, too; `hard_links` are further names of files
-    that lead to the same inode, as they should.
+    that lead to the same inode, as they should. `names` are the first few files, as paths to be shown.
     """
 
     files: int = 0
@@ -35,6 +37,7 @@ class Opened(Struct, frozen=True):
     directories: int = 0
     hard_links: int = 0
     with_source: int = 0
+    names: Sequence[str] = ()
 
 
 class DrillReport(Struct, frozen=True):

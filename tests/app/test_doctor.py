@@ -311,6 +311,8 @@ def test_a_bucket_is_asked_a_handful_of_times(bucket: Server, cloud: Cloud) -> N
     assert len(requests) == 10  # three of them sessions; one stands for two looks, another for an upload
     assert sum(one.startswith("CreateSession for ") for one in requests) == 3
     assert bucket.json("doctor", "--offline", exit_code=1)["requests"] == []
+    assert "requests that were sent" not in bucket.run("doctor").output
+    assert "requests that were sent: CreateSession" in bucket.run("-v", "doctor").output
 
 
 def test_denials_and_settings_of_a_bucket(bucket: Server) -> None:

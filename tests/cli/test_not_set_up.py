@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.aws_setup.wanted import subject_of
 from backup.app.clock import SystemClock
+from backup.config import load_config
+from backup.errors import IdentityError
 from tests.support.emulated import REGION
 from tests.support.real_daemons import running
 from tests.support.servers import Server, directory_server
@@ -77,7 +80,17 @@ def test_status_doctor_and_config_check_name_it(server: Server) -> None:
     checked = server.done("config", "check")
     assert ICE in checked.stderr
     assert "a bucket without a name yet" in checked.stdout
-    assert ICE in " ".join(server.run("doctor").output.split())
+    told = " ".join(server.run("doctor").output.split())
+    assert told.count("vault ice is not set up") == 1
+    assert "vault ice: vault ice" not in told
+
+
+def test_a_certificate_that_is_elsewhere_is_told_by_its_name(server: Server) -> None:
+    certificate = server.folder.parent / server.folder.name / "identity" / "web1.pem"
+    certificate.unlink()
+    with pytest.raises(IdentityError) as caught:
+        subject_of(load_config(str(server.config)))
+    assert caught.value.advice.endswith("give --subject CN")
 
 
 def test_policies_for_a_bucket_without_a_name(server: Server) -> None:

@@ -73,6 +73,8 @@ def test_files_are_opened_until_all_were(linked: Site, source: Path) -> None:
         report = opens(linked, drill_world(linked, files=5))
         assert (report.outcome, report.findings) == (Outcome.DONE, ())
         assert report.opened is not None
+        assert len(report.opened.names) == min(3, report.opened.files)
+        assert all(os.path.isfile(name) or os.path.islink(name) for name in report.opened.names)
         assert report.opened.files >= 5
         assert_nothing_left(linked)
         proof = proof_of(linked)

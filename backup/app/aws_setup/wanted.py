@@ -15,7 +15,7 @@ from backup.app.aws_setup.given import check_issuer
 from backup.app.aws_setup.model import Wanted, WantedBucket, WantedRole
 from backup.config import Config, VaultSettings
 from backup.credentials.certificate import TAG_VALUE
-from backup.errors import ConfigError, UsageError
+from backup.errors import ConfigError, IdentityError, UsageError
 from backup.model import VaultName
 
 if TYPE_CHECKING:
@@ -338,7 +338,12 @@ def subject_of(config: Config) -> tuple[str, str | None]:
     from backup.credentials.certificate import subject_values
     from backup.credentials.identity import own_certificate
 
-    certificate = own_certificate(identity_files(config))
+    try:
+        certificate = own_certificate(identity_files(config))
+    except IdentityError as error:
+        other = f"{error.advice}; or, for a certificate that is not here, " if error.advice else ""
+        error.advice = f"{other}give --subject CN"
+        raise
     names = subject_values(certificate, NameOID.COMMON_NAME)
     units = subject_values(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
     if not names:

@@ -44,10 +44,14 @@ def line_of(step: Step) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """How many things are made, changed and deleted."""
+    """How many things are made, changed and deleted; what is made is not changed, too."""
     if not plan.steps:
         return "there is nothing to do"
-    counts = {verb: sum(step.verb is verb for step in plan.steps) for verb in Verb}
+    made = {(step.kind, step.name) for step in plan.steps if step.verb is Verb.MAKE}
+    steps = [
+        step for step in plan.steps if step.verb is not Verb.CHANGE or (step.kind, step.name) not in made
+    ]
+    counts = {verb: sum(step.verb is verb for step in steps) for verb in Verb}
     return ", ".join(f"{count} to {verb}" for verb, count in counts.items() if count)
 
 

@@ -54,6 +54,9 @@ def roles_open(context: DoctorContext) -> Iterator[Finding]:
 def vault_there(context: DoctorContext) -> Iterator[Finding]:
     """That each vault can be reached and is there, and that its clock is ours."""
     for vault in context.config.vaults:
+        if context.status is not None and context.config.not_set_up(vault):
+            context.away.add(vault.name)  # the status says so
+            continue
         if vault.kind != "directory":
             context.requests.append(f"a look at vault {vault.name}")
         try:
@@ -63,7 +66,12 @@ def vault_there(context: DoctorContext) -> Iterator[Finding]:
             if not isinstance(error, DeniedError):
                 context.away.add(vault.name)
             why = "nothing can be stored in it, or restored from it"
-            yield critical("vault", f"vault {vault.name}: {error}", why, error.advice or "nightvault vaults")
+            what = (
+                str(error)
+                if str(error).startswith(f"vault {vault.name} ")
+                else f"vault {vault.name}: {error}"
+            )
+            yield critical("vault", what, why, error.advice or "nightvault vaults")
             continue
         context.states[vault.name] = state
         if not state.exists:

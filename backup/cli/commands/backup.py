@@ -307,7 +307,15 @@ def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
     if sys.stdout.isatty() and is_kept and _backed_up_today(cli, config, report):
         files = " and ".join(shown_path(os.fsencode(path)) for path in line_files(config))
         return f"  recovery  its line is in {files}; shown once a day"
-    return f"  recovery line, to be kept off this server:\n{report.recovery_line}"
+    second = config.recovery_file
+    kept = (
+        f"is in {shown_path(os.fsencode(second))}, too"
+        if second
+        else "copy it, or set recovery_file in [state]"
+    )
+    return (
+        f"  recovery line, to be kept off this server ({kept}; docs/first-week.md):\n{report.recovery_line}"
+    )
 
 
 def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:

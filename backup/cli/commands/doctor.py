@@ -54,9 +54,9 @@ def doctor(
     """Look for what is easily forgotten: what it is, why it matters, and the command that mends it.
 
     Exit code 0: nothing was found; 1: something was. It stores nothing, and sends some requests to
-    each vault, which it names at the end: among them deletions of nothing, an upload that is given up, and
-    a retrieval of nothing. The last two are left out if backups and restores did the same within the last
-    week: give --fresh after a change of policies.
+    each vault, which `nightvault -v doctor` names at the end: among them deletions of nothing, an upload
+    that is given up, and a retrieval of nothing. The last two are left out if backups and restores did the
+    same within the last week: give --fresh after a change of policies.
     It also tells what a restore of everything would take and cost.
     """
     from backup.app.doctor import examine
@@ -84,7 +84,7 @@ def doctor(
     for note in report.notes:
         lines += _wrapped("note     ", note)
     cli.show(document, "\n".join(lines))
-    if report.requests:
+    if report.requests and cli.verbose:
         cli.say(f"requests that were sent: {'; '.join(report.requests)}")
     if not fix and any(one.fix is not None for one in mended.left):
         cli.say("some of it can be mended by `nightvault doctor --fix`")
@@ -94,7 +94,7 @@ def doctor(
 def _lines(one: Finding) -> list[str]:
     """A finding as lines that fit the terminal."""
     begins = (f"{one.level:<8} ", "         why: ", "         do:  ")
-    texts = zip(begins, (one.what, one.why, with_places(one.command)), strict=True)
+    texts = zip(begins, map(with_places, (one.what, one.why, one.command)), strict=True)
     return [line for begin, text in texts for line in _wrapped(begin, text)]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from backup.inventory.database import Inventory
     from backup.inventory.retrievals import Restore, Retrieval
 
+_NONE_OPEN = "no open restores; `nightvault restores --all` lists those that have ended, too"
+
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Also those that are finished or cancelled.")
@@ -35,6 +37,7 @@ def restores(cli: Cli, everything: bool) -> None:
     settings = {vault.name: vault for vault in config.vaults}
     with closing(opened(config)) as inventory:
         found = _with_retrievals(inventory, everything=everything)
+        has_ended = not found and not everything and bool(_with_retrievals(inventory, everything=True))
         documents = [
             _document(one, known, settings.get(one.vault)) | _held(one, config.state_dir, inventory)
             for one, known in found
@@ -54,7 +57,7 @@ def restores(cli: Cli, everything: bool) -> None:
         Column("fetch until", rank=3),
         Column("below", folds=True),
     ]
-    cli.show(documents, table(columns, rows) if rows else "no restores")
+    cli.show(documents, table(columns, rows) if rows else _NONE_OPEN if has_ended else "no restores")
     for told in documents:
         if told["held"]:
             cli.warn(f"{told['held']}\n  next: {told['next']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,11 @@ def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
         numbers = numbers_of_jobs(tx, series, chosen_job(config, tx, job))
         kept = [row for number in numbers for row in _history(tx, series[number], number, wanted)]
         if not kept:
-            raise _not_found(tx, series, numbers, wanted)
+            error = _not_found(tx, series, numbers, wanted)
+            if not os.path.isabs(path):
+                name = shlex.quote(os.path.basename(path.rstrip("/")) or path)
+                error.advice = f"`nightvault find {name}` looks for the name everywhere; or {error.advice}"
+            raise error
     documents = [
         {**version_document(one, known), "change": _change(before, one)} for one, known, before in kept
     ]

@@ -81,11 +81,12 @@ class Cli:
         `render.path_document`.
         """
         from backup.cli.support import render
+        from backup.installed import with_places
 
         if self.json:
             click.echo(render.json_line(document))
         elif isinstance(text, str):
-            click.echo(render.printable(text))
+            click.echo(render.printable(with_places(text)))
         elif text is not None:
             render.print_rich(text, sys.stdout, wide=self.wide)
 

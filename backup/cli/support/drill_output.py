@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.support.context import Cli
+from backup.cli.support.waiting import daemon_runs
 from backup.errors import ExitCode
 from backup.inventory.stages import StepStage
 
@@ -25,9 +26,10 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
     document = report.document()
     document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]
     if report.state is not StepStage.DONE:
+        too = "; the daemon goes on, too" if daemon_runs(cli) else ""
         text = (
             f"drill {report.name} waits for {report.waits_for}\n"
-            "next: run the same command again in some hours, or now with --wait; the daemon goes on, too"
+            f"next: run the same command again in some hours, or now with --wait{too}"
         )
         cli.report(document, text)
         raise click.exceptions.Exit(int(ExitCode.WAITING))
@@ -61,6 +63,9 @@ def _lines(report: DrillReport) -> Iterator[str]:
     if report.opened is not None:
         opened = report.opened
         yield f"drill {report.name}: opened {counted(opened.files, 'file')}, {size(opened.bytes)}, {cost}"
+        yield from (f"  {name}" for name in opened.names)
+        if opened.names and opened.files > len(opened.names):
+            yield f"  … and {opened.files - len(opened.names):,} more"
     verdict = "all of it is as it was stored" if report.opened is None else "all of it is as it was saved"
     if report.is_grave:
         verdict = "it failed: something is not as it was saved, see below"

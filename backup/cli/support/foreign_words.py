@@ -15,6 +15,16 @@ COMMANDS_ELSEWHERE = {
     "info": "stats",
     "repair": "check, or rebuild",
     "verify": "check, or check --read-data",
+    "test": "check, or drill run",
+    "umount": "nothing: `mount` is not there, web looks inside",
+    "history": "runs",
+    "log": "runs, or journalctl -u nightvault",
+    "files": "ls, or find",
+    "server-gone": "rebuild (docs/server-gone.md)",
+    "disaster": "rebuild (docs/server-gone.md)",
+    "cost": "stats, prices, or --dry-run of what would cost",
+    "quote": "restore --dry-run, or check --dry-run",
+    "cache": "nothing: the inventory in the state directory is all that is kept here",
     "copy": "inventory backup, or another [[vault]]",
     "self-update": "pip install --upgrade (docs/operations.md)",
 }
@@ -36,6 +46,8 @@ _OPTIONS_ELSEWHERE = {
     "forget --prune": "forget deletes nothing in the vault; `nightvault prune` does, what was forgotten",
     "ls --recursive": "`nightvault find` looks through all of a snapshot",
     "prune --max-unused": "`nightvault compact` makes room within archives",
+    "restore -t": "it is written out: --target DIR",
+    "snapshots --latest": "the newest one comes last; `nightvault ls latest` looks into it",
     "runs --since": "the newest runs come first: --limit N shows the last N",
     "snapshots --since": "all are listed, oldest first, those of one job with --job NAME; "
     "`nightvault ls latest --at TIME` looks into the newest one of a time",
@@ -47,6 +59,15 @@ _OPTIONS_ELSEWHERE = {
 """Options of theirs, of every command or of one, and what does that here."""
 _OF_A_VAULT = frozenset({"check", "compact", "prune", "stats"})
 """Commands that take a vault's name as an option, and no arguments."""
+
+_REFUSED = {
+    ("ca", "'init'"): "`nightvault ca create` makes an authority",
+    ("key", "'list'"): "`nightvault key status` shows whose keys open backups",
+    ("drill", "'list'"): "`nightvault drills` lists them",
+    ("check", "'--read-data' requires"): "say how much, such as --read-data 5%",
+    ("pause", ""): "such as `nightvault pause JOB --until 1d`",
+}
+"""What is meant by a command, where the sentence that refuses its words has that part."""
 
 
 def meant_by(command: str, following: Sequence[str]) -> str:
@@ -66,8 +87,9 @@ def what_to_do(words: Sequence[str], refusal: str = "") -> str:
     command = next((word for word in words if word in COMMANDS), "")
     if command == "key" and {"add", "passwd", "change-passphrase"} & set(words):
         return "recipients in the config say whose keys open backups; `nightvault key generate` makes a key"
-    if command == "ca" and "'init'" in refusal:
-        return "`nightvault ca create` makes an authority"
+    for (refused, part), meant in _REFUSED.items():
+        if command == refused and part in refusal:
+            return meant
     extra = re.search(r"unexpected extra argument \((\S+)\)", refusal)
     if command in _OF_A_VAULT and extra:
         return f"the vault is an option: `nightvault {command} --vault {extra[1]}`"

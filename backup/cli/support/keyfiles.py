@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
 
 _LARGEST = 64 * 1024
+_TRIES = 3
 _KEY = re.compile(r"NVK1-[0-9A-Za-z][0-9A-Za-z\s-]*", re.IGNORECASE)
 KEY_WAS_SEEN = (
     "give --key FILE, or --key - and the key on standard input: what is in a command's words can be seen by "
@@ -76,8 +77,8 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
     from backup.format.keys import parse_key_file
 
     if source is None:
-        data = _typed()
-    elif source == "-":
+        return _typed_key(passphrase_file)
+    if source == "-":
         data = sys.stdin.buffer.read(_LARGEST)
     else:
         try:
@@ -119,6 +120,23 @@ def read_keys(sources: Sequence[str], passphrase_files: Sequence[str]) -> list[R
         return [read_key(None, passphrase_files[0] if passphrase_files else None)]
     each = passphrase_files if len(passphrase_files) > 1 else [*passphrase_files, None][:1] * len(sources)
     return [read_key(source, file) for source, file in zip(sources, each, strict=True)]
+
+
+def _typed_key(passphrase_file: str | None) -> RecoveryKey:
+    """The key that somebody types; what is no key is asked for again, three times in all."""
+    from backup.format.keys import RecoveryKey
+
+    read_passphrase_file(passphrase_file)  # a typed key needs none; one that is not there is told
+    tries = 1
+    while True:
+        text = _typed().decode()
+        try:
+            return RecoveryKey.from_text(text)
+        except RecoveryKeyError as error:
+            if tries == _TRIES:
+                raise
+            click.echo(f"{error}; type it again", err=True)
+            tries += 1
 
 
 def _typed() -> bytes:

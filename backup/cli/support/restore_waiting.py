@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from backup.cli.support.context import Cli
-from backup.cli.support.waiting import expected_text, wait_until
+from backup.cli.support.waiting import daemon_runs, expected_text, wait_until
 
 if TYPE_CHECKING:
     from backup.app.expected_times import Expected
@@ -77,5 +77,6 @@ def wait_until_readable(
         progress=context.progress,
         stays=wait or not context.vault.traits.waits,
         title=title,
-        hint=f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on, and so does the daemon",
+        hint=f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on"
+        + (", and so does the daemon" if daemon_runs(cli) else ""),
     )

@@ -52,6 +52,13 @@ def wait_until(
     return found
 
 
+def daemon_runs(cli: Cli) -> bool:
+    """Whether a daemon of this config runs, which goes on with what waits; False where nobody can tell."""
+    from backup.inventory.holders import holders
+
+    return "daemon" in (holders(cli.config().state_dir) or {})
+
+
 def _sleep(clock: Clock, progress: Progress, seconds: float) -> None:
     """Sleep, and let the progress be told now and then meanwhile."""
     while seconds > 0:

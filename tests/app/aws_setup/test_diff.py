@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from backup.app.aws_setup.absorb import after
 from backup.app.aws_setup.diff import to_destroy, to_make
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
-from backup.app.aws_setup.model import Found, FoundPlace, Plan, Step, Wanted, WantedBucket, WantedRole
+from backup.app.aws_setup.model import Found, FoundPlace, Plan, Step, Verb, Wanted, WantedBucket, WantedRole
+from backup.app.aws_setup.words import summary
 
 ANYWHERE = "arn:aws:rolesanywhere:eu-central-1:123456789012"
 ARNS = tuple(f"arn:aws:iam::123456789012:role/n-{purpose}" for purpose in ("backup", "restore", "prune"))
@@ -110,6 +111,17 @@ def test_what_holds_something_or_is_not_ours_is_left(wanted: Wanted) -> None:
     stranger = replace(whole, roles={**whole.roles, "n-prune": role})
     assert to_make(wanted, stranger).obstacles
     assert "n-prune" not in {step.name for step in to_destroy(wanted, stranger).steps}
+
+
+@pytest.mark.parametrize("wanted", [OF_VAULT, OF_BUCKET], ids=["vault", "bucket"])
+def test_what_is_made_is_not_counted_as_changed(wanted: Wanted) -> None:
+    plan = to_make(wanted, Found())
+    made = sum(step.verb is Verb.MAKE for step in plan.steps)
+    assert made < len(plan.steps)
+    assert summary(plan) == f"{made} to make"
+    whole = carried_out(to_make, wanted, Found(), 100)
+    shorter = to_make(replace(wanted, seconds=wanted.seconds - 1), whole)
+    assert summary(shorter) == "1 to change"
 
 
 def test_who_loses_access_is_said() -> None:
