@@ -51,6 +51,7 @@ def test_from_nothing_to_a_backup_and_back(
     old = server.config.read_text()
     shown = server.done(*set_up(server, "plan")).stdout
     assert "make trust anchor nightvault" in shown
+    assert "CreateBucket" not in shown, "the set-up makes the bucket, and no role on the server"
     assert "raise an alert" in shown
     assert state_of(emulator) == EMPTY
     assert server.config.read_text() == old

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import click
 import pytest
 
 import backup.installed
+from backup.app.aws_setup.words import wrap as in_lines
 from backup.cli.support.context import Cli
 from backup.cli.support.drill_output import show_drill
 from backup.driller.report import DrillReport
@@ -15,6 +18,7 @@ from backup.inventory.locks import hold_lock
 from backup.inventory.readings import Grade
 from backup.inventory.stages import StepStage
 from backup.model import VaultName
+from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server
 from tests.support.terminals import Terminal
 
@@ -110,3 +114,28 @@ def test_a_key_that_was_typed_wrong_is_asked_for_again(server: Server, tmp_path:
         terminal.text = terminal.text.rpartition("type it again")[2]
     terminal.wait_for("recovery key (NVK1-…): ")
     assert terminal.end_with("NVK1") == 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "upgrade"),
+    [("deb", ["configure", ""], ["configure", "0.1.0"]), ("rpm", ["1"], ["2"])],
+)
+def test_a_package_says_what_is_next_only_when_it_is_new(
+    tmp_path: Path, kind: str, first: list[str], upgrade: list[str]
+) -> None:
+    """Its script, without the parts of it that change this machine."""
+    text = (REPOSITORY / "deploy" / "packages" / kind / "postinstall").read_text()
+    (said,) = re.findall(r"^if [^\n]*\n\techo[^\n]*\nfi$", text, re.MULTILINE)
+    script = tmp_path / "postinstall"
+    script.write_text(f"set -e\n{said}\n")
+
+    def told(words: list[str]) -> str:
+        return subprocess.run(["sh", script, *words], check=True, capture_output=True, text=True).stdout
+
+    assert told(first) == "next: `nightvault begin` on the machine to be backed up\n"
+    assert told(upgrade) == ""
+
+
+def test_a_plan_breaks_no_name() -> None:
+    lines = in_lines("prunes of this server only condemn, see docs/who-deletes.md", 55)
+    assert lines == ["prunes of this server only condemn, see", "docs/who-deletes.md"]

@@ -253,6 +253,10 @@ def _setup(config: Config, vault: VaultSettings, account: Account, region: str) 
     )
 
 
+_MADE_BY_SET_UP = "MakeTheBucket"
+"""The statement by which `init` may make a bucket: a set-up makes it, with its tag and settings."""
+
+
 def _roles(
     vaults: Sequence[VaultSettings],
     account: Account,
@@ -281,7 +285,8 @@ def _roles(
                 f"role {arn} is in another account than the credentials, {account.id}",
                 advice="set up with credentials of that account, or correct the ARN",
             )
-        statements = [one for purpose, name in uses[arn] for one in made[name][purpose]["Statement"]]
+        stated = [one for purpose, name in uses[arn] for one in made[name][purpose]["Statement"]]
+        statements = [one for one in stated if one["Sid"] != _MADE_BY_SET_UP]
         policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
         alone = purposes == ["prune"] and options.prune_subject not in {None, subject[0]}
         common_name, unit = (options.prune_subject, None) if alone else subject

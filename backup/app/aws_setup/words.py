@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from textwrap import wrap
+from functools import partial
+from textwrap import wrap as wrap_words
 
 from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted
 from backup.app.aws_setup.wanted import Account
 from backup.cost import Price
 
 WIDTH = 80
+wrap = partial(wrap_words, break_long_words=False, break_on_hyphens=False)
+"""The lines of a sentence; no path or name is broken."""
 _SIGNS = {Verb.MAKE: "+", Verb.CHANGE: "~", Verb.DELETE: "-"}
 OUTSIDE_CA = (
     "A trust anchor for an authority outside AWS is also what an intruder would make to stay: common "

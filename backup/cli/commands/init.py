@@ -88,7 +88,7 @@ def init(
         "vaults": vaults,
         "key_file": written,
     }
-    cli.report(document, f"vaults ready: {', '.join(vaults)}" if vaults else None)
+    cli.report(document, f"vaults ready: {', '.join(vaults)}" if vaults else None, wraps=True)
     _propose_policy(cli, config)
     if made.enrolled < len(made.recipients):
         cli.say("next: `nightvault key request` here, `nightvault key enroll` where the recovery key is,")

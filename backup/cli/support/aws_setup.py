@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -81,7 +80,7 @@ class SetUp:
     def show(self, plan: Plan) -> None:
         """The plan as the command's result."""
         document = words.plan_document(plan, self.wanted, self.account)
-        self.cli.show(document, "\n".join([*self._lines(plan), *self._notes(plan)]))
+        self.cli.show(document, "\n".join([*self._lines(plan), *self._notes(plan)]), wraps=True)
 
     def say(self, plan: Plan) -> None:
         """The plan as a remark, before a question."""
@@ -99,12 +98,12 @@ class SetUp:
             notes += words.money(prices, currency_of(self.config))
             notes += self._who_deletes()
         if words.warns_of_ca(plan):
-            notes += wrap(words.OUTSIDE_CA, words.WIDTH)
+            notes += words.wrap(words.OUTSIDE_CA, words.WIDTH)
         return notes
 
     def _who_deletes(self) -> list[str]:
         sentences = {part.vault: words.who_deletes(part.wanted) for part in self.parts}
-        return [line for sentence in words.of_each(sentences) for line in wrap(sentence, words.WIDTH)]
+        return [line for sentence in words.of_each(sentences) for line in words.wrap(sentence, words.WIDTH)]
 
     def carry_out(self, plan: Plan) -> None:
         """Do it, each step told when it is done."""
@@ -114,7 +113,7 @@ class SetUp:
         def tell(step: Step) -> None:
             more = f": {step.words}" if told and words.is_of_same(told[-1], step) else ""
             line = f"done: {step.verb} {step.kind} {step.name}{more}"
-            self.cli.say("\n".join(wrap(line, words.WIDTH, subsequent_indent="      ")))
+            self.cli.say("\n".join(words.wrap(line, words.WIDTH, subsequent_indent="      ")))
             told.append(step)
 
         before: Found | None = None
@@ -181,6 +180,7 @@ class SetUp:
         self.cli.report(
             {**document, **words.arns(self.parts[0].found)},
             "\n".join([*words.lines_of(plan), *self._result(plan)]),
+            wraps=True,
         )
 
     def _result(self, plan: Plan) -> list[str]:

@@ -74,11 +74,11 @@ class Cli:
         """The state directory if the config was read already; reads nothing."""
         return None if self._config is None else self._config.state_dir
 
-    def show(self, document: object, text: object = None) -> None:
+    def show(self, document: object, text: object = None, *, wraps: bool = False) -> None:
         """The command's result: `document` as a line of JSON with --json, else `text` (a rich renderable).
 
         `document` may hold dataclasses, structs, datetimes and enums; bytes paths go through
-        `render.path_document`.
+        `render.path_document`. Sentences are to be broken between words: `wraps`.
         """
         from backup.cli.support import render
         from backup.installed import with_places
@@ -86,14 +86,15 @@ class Cli:
         if self.json:
             click.echo(render.json_line(document))
         elif isinstance(text, str):
-            click.echo(render.printable(with_places(text)))
+            shown = render.printable(with_places(text))
+            click.echo(render.wrapped(shown, sys.stdout) if wraps and not self.wide else shown)
         elif text is not None:
             render.print_rich(text, sys.stdout, wide=self.wide)
 
-    def report(self, document: object, text: object = None) -> None:
+    def report(self, document: object, text: object = None, *, wraps: bool = False) -> None:
         """Like `show`, but for success: with --quiet only a script is told."""
         if self.json or not self.quiet:
-            self.show(document, text)
+            self.show(document, text, wraps=wraps)
 
     def say(self, text: str) -> None:
         """A remark, unless --quiet."""

@@ -31,7 +31,7 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
             f"drill {report.name} waits for {report.waits_for}\n"
             f"next: run the same command again in some hours, or now with --wait{too}"
         )
-        cli.report(document, text)
+        cli.report(document, text, wraps=True)
         raise click.exceptions.Exit(int(ExitCode.WAITING))
     is_well = report.outcome is Outcome.DONE
     (cli.report if is_well else cli.show)(document, "\n".join(_lines(report)))

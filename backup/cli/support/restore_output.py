@@ -44,7 +44,7 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
         f"next: run the same command again after that; or `nightvault restore resume {begun.id} --wait` now",
     ]
     document = restore_document(report) | {"expected_at": None if when is None else when.latest}
-    cli.report(document, "\n".join(lines))
+    cli.report(document, "\n".join(lines), wraps=True)
     raise click.exceptions.Exit(int(ExitCode.WAITING))
 
 
