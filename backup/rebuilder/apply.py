@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from backup.errors import ConfigError, FormatError, NewerFormatError
+from backup.errors import FormatError, NewerFormatError
 from backup.format import records
 from backup.format.catalog import Record, unpack_u64
 from backup.format.header import Header
@@ -30,7 +30,7 @@ from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
 from backup.rebuilder.catalog_file import CatalogFile
 from backup.rebuilder.floor import Floor
-from backup.rebuilder.members import Chain, Member, NewerCatalogError
+from backup.rebuilder.members import Chain, Member, NewerCatalogError, OtherNameError
 from backup.rebuilder.spoiled_snapshots import Spoiled
 
 _ROWS_A_BATCH: Final = 20_000
@@ -265,10 +265,7 @@ class Applier:
         if vault.name != self._vault and self._is_delta:
             self._odd["another vault's name"] += 1
         elif vault.name != self._vault:
-            raise ConfigError(
-                f"what is in this vault was stored under the name {vault.name}, not {self._vault}",
-                advice=f'write name = "{vault.name}" in its [[vault]], then run it again',
-            )
+            raise OtherNameError(vault.name, self._vault)
         elif vault.identity and record_ranges.is_text(vault.identity):
             self.written_into = vault.identity
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from backup.errors import (
     FormatError,
+    NightvaultError,
     RetrievalExpiredError,
     RetrievalNotReadyError,
     SpoolError,
@@ -71,7 +72,12 @@ class CatalogFetcher:
         if kept is not None and traits.waits and not traits.keeps_metadata_hot:  # else a new one is as quick
             return kept
         store = JournalListings(self._journal)
-        request = ask_for_listing(store, self._vault, self._clock, self._patience)
+        try:
+            request = ask_for_listing(store, self._vault, self._clock, self._patience)
+        except NightvaultError:
+            if traits.lists_at_once:  # a lost answer is of no worth then
+                self._journal.ask_listing(None)
+            raise
         again = "run the same command again: it asks anew"
         return bring_listing(store, request, self._vault, self._clock, self._patience, again=again)
 

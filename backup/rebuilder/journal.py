@@ -4,7 +4,8 @@
     <state>/rebuild/listing.json   the listing, once it came
     <state>/rebuild/<name>.pack    a catalog, once all of it came
 
-Nothing in here is secret or believed: losing it costs the requests. Two rebuilds at once are kept apart.
+Nothing in here is secret or believed: losing it costs the requests. Two rebuilds at once are kept apart, and
+the rebuilds of two vaults. One that requested nothing and brought nothing leaves no folder.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class _Document(msgspec.Struct):
     vault: str
     listing: Asked | None = None
     retrievals: dict[str, Asked] = {}
+    told_name: str = ""  # the vault's name as its catalogs have it, which the user was told to write
 
 
 class _Line(msgspec.Struct):
@@ -80,7 +82,12 @@ class Journal:
         except OSError as error:
             raise SpoolError(f"{folder} cannot be made: {error.strerror}") from error
         with lock:
-            yield cls(folder, _read(folder, vault))
+            journal = cls(folder, _read(folder, vault))
+            try:
+                yield journal
+            finally:
+                if _is_empty(folder, journal._document):
+                    journal._remove()
 
     @property
     def listing(self) -> Asked | None:
@@ -97,6 +104,11 @@ class Journal:
         """When the vault was first asked for something; None before that."""
         asked = [self._document.listing, *self._document.retrievals.values()]
         return min((one.asked_at for one in asked if one and one.asked_at), default=None)
+
+    def tell_name(self, name: str) -> None:
+        """Let the same rebuild go on under the name that the user is told to give the vault."""
+        self._document.told_name = name
+        self.save()
 
     def ask_listing(self, asked: Asked | None) -> None:
         """Remember, or forget, a request for a listing."""
@@ -142,6 +154,13 @@ class Journal:
         """The rebuild is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _remove(self) -> None:
+        with suppress(OSError):
+            for name in (_JOURNAL, _LISTING, f"{_JOURNAL}.new", f"{_LISTING}.new", "lock"):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.folder, name))
+            os.rmdir(self.folder)
+
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self.folder, name)
         try:
@@ -153,13 +172,22 @@ class Journal:
 def _read(folder: str, vault: str) -> _Document:
     with suppress(FileNotFoundError, ValueError), open(os.path.join(folder, _JOURNAL), "rb") as file:
         document = msgspec.json.decode(file.read(), type=_Document)
-        if document.vault != vault:
+        if _is_empty(folder, document):
+            return _Document(vault)
+        if vault not in {document.vault, document.told_name}:
             raise UsageError(
                 f"a rebuild from vault {document.vault} was begun in {folder}",
                 advice=f"finish it, or remove {folder} to begin anew",
             )
         return document
     return _Document(vault)
+
+
+def _is_empty(folder: str, document: _Document) -> bool:
+    """Whether nothing was requested, or may have been, and nothing is here that came."""
+    if document.listing is not None or document.retrievals:
+        return False
+    return not any(name == _LISTING or name.endswith(PACK) for name in os.listdir(folder))
 
 
 def _listed(line: _Line) -> ListedArchive:

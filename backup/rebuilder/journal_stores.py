@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from backup.errors import NightvaultError
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock
 from backup.rebuilder.journal import Asked, Journal
@@ -57,6 +58,7 @@ class JournalRetrievals:
         self._brought = brought
         self._clock = clock
         self._tier = tier
+        self._before = frozenset(journal.retrievals)
 
     def _noted(self) -> list[tuple[Want, Asked]]:
         asked = self._journal.retrievals
@@ -112,7 +114,7 @@ class JournalRetrievals:
         ]
 
     def answered(self, answers: Sequence[Answer[Want]]) -> None:
-        """Note the ids; what was refused is missing."""
+        """Note the ids; what was refused is missing. What the vault cannot have taken is forgotten."""
         for answer in answers:
             name = answer.record.name
             if answer.retrieval_id is not None:
@@ -121,5 +123,12 @@ class JournalRetrievals:
             elif answer.refused is not None:
                 self._brought.missing[name] = str(answer.refused)
                 del self._journal.retrievals[name]
+            elif name not in self._before and not _may_be_taken(answer.error):
+                del self._journal.retrievals[name]
         if answers:
             self._journal.save()
+
+
+def _may_be_taken(error: BaseException | None) -> bool:
+    """Whether the vault may have taken a request without an answer; with no error, it was not sent."""
+    return error is not None and (not isinstance(error, NightvaultError) or error.retryable)

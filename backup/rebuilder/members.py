@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backup.errors import FormatError, NewerFormatError, NightvaultError
+from backup.errors import ConfigError, FormatError, NewerFormatError, NightvaultError
 from backup.format.header import CatalogFeature, CatalogFields, Header
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, TreeHash
 
@@ -25,6 +25,19 @@ class TwoSignersError(NightvaultError):
 
 class OlderStateError(NightvaultError):
     """The vault does not show what the recovery line names."""
+
+
+class OtherNameError(ConfigError):
+    """The catalogs know their vault by another name than the config."""
+
+    kind = "config"
+
+    def __init__(self, name: str, called: str) -> None:
+        super().__init__(
+            f"what is in this vault was stored under the name {name}, not {called}",
+            advice=f'write name = "{name}" in its [[vault]], then run it again',
+        )
+        self.name = name
 
 
 class QuestionError(NightvaultError):

@@ -41,7 +41,7 @@ from backup.rebuilder.floor import acceptance
 from backup.rebuilder.found import FoundJob
 from backup.rebuilder.intake import WaitsError
 from backup.rebuilder.journal import Journal
-from backup.rebuilder.members import NewerCatalogError, OlderStateError
+from backup.rebuilder.members import NewerCatalogError, OlderStateError, OtherNameError
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
 from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
@@ -65,6 +65,9 @@ def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:
             return RebuildReport(StepStage.WAITING, context.vault.name, waits_for=str(wait))
         except (OlderStateError, NothingToRebuildError):
             journal.forget_listing()  # a newer list may show more
+            raise
+        except OtherNameError as error:
+            journal.tell_name(error.name)
             raise
         if not context.keeps_what_came:
             journal.clear()

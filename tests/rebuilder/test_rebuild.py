@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from backup.errors import NightvaultError
+from backup import errors
+from backup.errors import ConfigError, NightvaultError, UnreachableError, UsageError
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId
+from backup.protocols import Vault
 from backup.rebuilder.context import Wish
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.catalogs import catalogs, remove
@@ -123,3 +126,57 @@ def test_what_was_rebuilt_from_a_full_catalog_alone_goes_on(
     assert rows(last.folder)["entries"] == rows(new.folder)["entries"]
     assert rows(last.folder)["snapshots"] == rows(new.folder)["snapshots"]
     again.close()
+
+
+_REFUSALS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, NightvaultError) and not error.retryable
+]
+
+
+class _Refusing:
+    """A vault of which one request fails."""
+
+    def __init__(self, vault: Vault, name: str, refused: str, error: NightvaultError) -> None:
+        self._vault, self.name, self._refused, self._error = vault, name, refused, error
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._refused:
+            raise self._error
+        return getattr(self._vault, name)
+
+
+@pytest.mark.parametrize("refused", ["request_listing", "request_retrieval"])
+def test_a_start_that_fails_leaves_nothing(site: Site, tmp_path: Path, refused: str) -> None:
+    new = bare(tmp_path, site)
+    wish = Wish(lines=[line_of(site)]) if refused == "request_retrieval" else None
+    for error in _REFUSALS:
+        vault = cast("Vault", _Refusing(site.vault, "mistyped", refused, error("no")))
+        with pytest.raises(NightvaultError):
+            new.act(wish, vault=vault)
+        assert not (new.folder / "rebuild").exists(), error
+    assert new.rebuild(wish).state == "done", "under another name, too"
+
+
+def test_a_request_that_may_be_taken_is_kept_for_its_vault(site: Site, tmp_path: Path) -> None:
+    new = bare(tmp_path, site)
+    wish = Wish(lines=[line_of(site)])
+    away = _Refusing(site.vault, "other", "request_retrieval", UnreachableError("no answer"))
+    with pytest.raises(UnreachableError):
+        new.act(wish, vault=cast("Vault", away))
+    with pytest.raises(UsageError, match="a rebuild from vault other was begun"):
+        new.act(wish)
+
+
+def test_it_goes_on_under_the_name_that_it_asks_for(site: Site, tmp_path: Path) -> None:
+    new = bare(tmp_path, site)
+    for _ in range(2):
+        with pytest.raises(ConfigError) as told:
+            new.act(vault=cast("Vault", _Refusing(site.vault, "mistyped", "", NightvaultError(""))))
+        assert f'name = "{site.vault.name}"' in told.value.advice
+    came = sorted((new.folder / "rebuild").glob("*.pack"))
+    assert came
+    with pytest.raises(UsageError, match="was begun in"):
+        new.act(vault=cast("Vault", _Refusing(site.vault, "third", "", NightvaultError(""))))
+    assert new.rebuild().state == "done"
