@@ -88,8 +88,8 @@ class NoInventoryError(NightvaultError):
 
     exit_code = ExitCode.NO_INVENTORY
     advice = (
-        "on a new server run `nightvault init`. If it was here and is lost, do not: "
-        "`nightvault rebuild --key FILE` brings it back from the vault (docs/server-gone.md)"
+        "if it was here and is lost, do not run `nightvault init`: `nightvault rebuild --key FILE` brings it "
+        "back from the vault (docs/server-gone.md). Only on a new server: run `nightvault init`"
     )
 
 

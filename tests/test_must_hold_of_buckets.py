@@ -107,6 +107,15 @@ def test_no_such_bucket(server: Server, cloud: Cloud, tmp_path: Path) -> None:
     assert f"vault cold is not there: s3://{bucket_of(tmp_path)}/" in said
     assert "`nightvault init` makes it" in said
     assert f"there is no bucket {bucket_of(tmp_path)} yet" in server.done("config", "check").stderr
+    lost = server.state.rename(tmp_path / "lost")
+    assert "if it was here and is lost, do not run `nightvault init`: " in server.fails(10, "backup")
+    said = server.fails(1, "rebuild", "--key", server.key_file)
+    assert f"there is no bucket {bucket_of(tmp_path)}" in said
+    assert "check the bucket's name" in said
+    assert "init" not in said
+    assert not (server.state / "rebuild").exists()
+    shutil.rmtree(server.state)
+    lost.rename(server.state)
     server.done("init")
     assert_well(server, tmp_path / "out")
 

@@ -113,7 +113,8 @@ def _check_identity(config: Config) -> Iterator[Mistake]:
     if exchange is None:
         return
     if config.identity is None:
-        yield "identity", "is missing: [roles_anywhere] needs a certificate and its private key"
+        what = "is missing: [roles_anywhere] needs a certificate and its private key"
+        yield "identity", f"{what}; with AWS keys instead, leave out both sections"
     anchor = exchange.trust_anchor_arn.split(":")
     for key in ("trust_anchor_arn", "profile_arn"):
         _, _, _, region, account, _ = getattr(exchange, key).split(":")

@@ -68,7 +68,7 @@ _PATH_LISTS = frozenset({"exclude_file", "iexclude_file"})
 _TYPE_WORDS = {"int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
 
 
-def find_config(explicit: str | None, environ: Mapping[str, str]) -> str:
+def find_config(explicit: str | None, environ: Mapping[str, str], *, advice: str = _NO_CONFIG_ADVICE) -> str:
     """The config file to read: `--config`, `$NIGHTVAULT_CONFIG`, the system's, the user's, in this order.
 
     `ConfigError` when there is none; a file that was asked for by name is never passed over.
@@ -77,13 +77,13 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> str:
         if path and _is_there(path):
             return path
         if path or (path is not None and path is explicit):
-            raise ConfigError(f"there is no config file {path} (from {origin})", advice=_NO_CONFIG_ADVICE)
+            raise ConfigError(f"there is no config file {path} (from {origin})", advice=advice)
     home = environ.get("HOME") or os.path.expanduser("~")
     places = (SYSTEM_CONFIG, os.path.join(home, USER_CONFIG))
     for path in places:
         if _is_there(path):
             return path
-    raise ConfigError(f"there is no config file: looked for {' and '.join(places)}", advice=_NO_CONFIG_ADVICE)
+    raise ConfigError(f"there is no config file: looked for {' and '.join(places)}", advice=advice)
 
 
 def _is_there(path: str) -> bool:

@@ -35,11 +35,12 @@ MOST_NAMES = 5
 
 
 class Issued(Struct, frozen=True):
-    """An issued certificate, with its path and that of its key."""
+    """An issued certificate, with its path and that of its key, and the one whose file it took."""
 
     certificate: x509.Certificate
     certificate_path: str
     key_path: str
+    replaced: x509.Certificate | None = None
 
 
 def issue(
@@ -79,10 +80,10 @@ def issue_all(
 def _check_place(directory: str, name: str) -> None:
     """`UsageError` if the files of another server are where those of `name` go, as of `a_b` and `a b`."""
     path = os.path.join(directory, f"{file_stem(name)}.pem")
-    try:
-        there = subject_values(load_certificates(path)[0], NameOID.COMMON_NAME)
-    except NightvaultError:
-        return  # nothing, or nothing of use
+    known = certificate_at(path)
+    if known is None:
+        return
+    there = subject_values(known, NameOID.COMMON_NAME)
     if there != [name]:
         raise UsageError(
             f"{path} is the certificate of {', '.join(there) or 'nobody'}: that of {name!r} would replace it",
@@ -90,9 +91,17 @@ def _check_place(directory: str, name: str) -> None:
         )
 
 
+def certificate_at(path: str) -> x509.Certificate | None:
+    """The certificate in a file; None if there is none that can be read."""
+    try:
+        return load_certificates(path)[0]
+    except NightvaultError:
+        return None
+
+
 def _write_pair(directory: str, subject: Subject, key: PrivateKey, certificate: x509.Certificate) -> Issued:
     stem = os.path.join(directory, file_stem(subject.common_name))
-    issued = Issued(certificate, f"{stem}.pem", f"{stem}.key")
+    issued = Issued(certificate, f"{stem}.pem", f"{stem}.key", certificate_at(f"{stem}.pem"))
     replace_files(
         [
             NewFile(issued.key_path, private_pem(key), PRIVATE),

@@ -136,7 +136,7 @@ _MISSING: tuple[tuple[str, type[VaultError], str], ...] = (
     (
         "vault not found",
         VaultMissingError,
-        "check the vault's name, region and account; `nightvault init` makes it",
+        "check the vault's name, region and account",
     ),
     (
         "the archive id was not found",

@@ -388,7 +388,7 @@ class DirectoryVault:
         if not os.path.isdir(self._path):
             raise VaultMissingError(
                 f"cannot {doing}: there is no directory {self._path}",
-                advice=f"mount the disk that holds {self._path}; for a new vault run `nightvault init`",
+                advice=f"mount the disk that holds {self._path}, or correct the path",
             )
         with dirfd.failing_as_vault(doing, self._path), self._directory() as root:
             yield root

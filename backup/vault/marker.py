@@ -51,7 +51,7 @@ def read_marker(root: Root, name: VaultName) -> Marker:
             raise _unmarked(root, name, "is missing, and archives are there") from error
         raise VaultMissingError(
             f"there is no vault in {root.path}: it has no {MARKER}",
-            advice=f"mount the disk that belongs at {root.path}; for a new vault run `nightvault init`",
+            advice=f"mount the disk that belongs at {root.path}, or correct the path",
         ) from error
     with suppress(msgspec.DecodeError):
         if msgspec.json.decode(data, type=_Kind).layout != LAYOUT:

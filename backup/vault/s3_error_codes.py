@@ -26,10 +26,7 @@ ELSEWHERE = frozenset(
 """S3's codes for a bucket in another region, which it may name in a header."""
 
 _OF_S3: dict[str, tuple[type[NightvaultError], str]] = {
-    "NoSuchBucket": (
-        VaultMissingError,
-        "check the bucket's name, region and account; `nightvault init` makes it",
-    ),
+    "NoSuchBucket": (VaultMissingError, "check the bucket's name, region and account"),
     "InvalidObjectState": (RetrievalNotReadyError, "its class must be retrieved from before it can be read"),
     "BadDigest": (IntegrityError, _CHANGED),
     "XAmzContentSHA256Mismatch": (IntegrityError, _CHANGED),

@@ -114,7 +114,7 @@ class BucketRequests:
                     raise
                 return listed
         except VaultMissingError as error:
-            advice = "check the bucket's name, region and account; `nightvault init` makes it"
+            advice = "check the bucket's name, region and account"
             what = f"cannot {doing}: there is no bucket {self.bucket.name}"
             raise VaultMissingError(what, advice=advice) from error
 

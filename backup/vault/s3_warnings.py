@@ -64,7 +64,8 @@ def _whereabouts(requests: BucketRequests, look: Look) -> Iterator[str]:
     try:
         head = requests.require(f"look at {requests.bucket.description}")
     except VaultMissingError:
-        yield f"there is no bucket {requests.bucket.name} yet: `nightvault init` makes it"
+        name = requests.bucket.name
+        yield f"there is no bucket {name} yet: if the name is right, `nightvault init` makes it"
         return
     except NightvaultError as error:
         yield f"{error}{'; ' * bool(error.advice)}{error.advice}"

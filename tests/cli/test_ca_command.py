@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from datetime import timedelta
@@ -84,6 +85,20 @@ def test_issue_makes_an_identity(ca: Path, tmp_path: Path) -> None:
     assert document["serial"] == str(int(document["serial_hex"], 16))
     identity = load_identity(IdentityFiles(document["files"]["certificate"], document["files"]["key"]))
     assert str(identity.certificate.serial_number) == document["serial"]
+
+
+def test_a_certificate_that_is_replaced_is_named_with_how_to_revoke_it(ca: Path, tmp_path: Path) -> None:
+    words = ("ca", "issue", "web1", "--dir", ca, "--out", tmp_path)
+    first = run("--json", *words)
+    assert "replaced" not in first.stderr
+    serial = json.loads(first.stdout)["serial_hex"]
+    said = run(*words).stderr
+    assert f"{tmp_path}/web1.pem had serial {serial}, valid until " in said
+    (command,) = [line.split() for line in said.splitlines() if "nightvault ca revoke" in line]
+    assert run(*command[1:]).stdout.endswith(f"serial {serial}\n")
+    csr, out = tmp_path / "web1.csr", tmp_path / "web1.pem"
+    run("identity", "csr", "--name", "web1", "--key", tmp_path / "web1.key", "--out", csr)
+    assert f"{out} had serial " in run("ca", "sign", csr, "--dir", ca, "--out", out).stderr
 
 
 def test_issue_names_the_files_as_they_will_be_on_the_server(ca: Path, tmp_path: Path) -> None:

@@ -62,7 +62,17 @@ def test_from_nothing_to_a_backup_and_back(
     assert "# what we back up, and where" in server.config.read_text()
     (copy,) = [path for path in server.folder.iterdir() if path.name.startswith("config.toml.")]
     assert copy.read_text() == old
-    assert "there is nothing to do" in server.done(*set_up(server, "status")).stdout
+    assert "there is nothing to do" in (shown := server.done(*set_up(server, "status")).stdout)
+    assert "would write" not in shown
+    whole = server.config.read_text()
+    server.config.write_text(old)
+    shown = server.done(*set_up(server, "plan")).stdout
+    assert config.roles_anywhere is not None
+    assert "would write into the config: " in shown
+    assert f'trust_anchor_arn = "{config.roles_anywhere.trust_anchor_arn}"' in shown
+    assert server.config.read_text() == old
+    server.done(*set_up(server, "apply", "--yes"))
+    assert server.config.read_text() == whole
     server.init()
     server.backup()
     assert_same_tree(server.restore(tmp_path / "out"), server.source)

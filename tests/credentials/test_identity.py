@@ -183,6 +183,8 @@ def test_each_mistake_has_its_sentence(
     with pytest.raises(IdentityError, match=why) as caught:
         load_identity(files)
     assert caught.value.exit_code is ExitCode.IDENTITY
+    lost = content is None and name != "passphrase_file"
+    assert ("issue a new certificate (docs/certificates.md)" in caught.value.advice) is lost
     assert "needless" not in str(caught.value)
 
 

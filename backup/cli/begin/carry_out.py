@@ -160,13 +160,15 @@ class Doer:
             self.worst = self.worst or self._call(words)
             return
         self._call(words)
+        failed = False
         if self.screen is not None and self._may("Ask for this file now, at this price?", "no"):
             code = self._call(drill_words(self.answers))
             if code == ExitCode.DONE:
                 return
-            self.worst = self.worst or (0 if code == ExitCode.WAITING else code)
+            failed = code != ExitCode.WAITING
+            self.worst = self.worst or (code if failed else 0)
         self.say("A drill of one file:")
-        for line in cold_drill(self.answers, self.named):
+        for line in cold_drill(self.answers, self.named, failed=failed):
             self.say(line)
 
 

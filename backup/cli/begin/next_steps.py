@@ -52,10 +52,13 @@ def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_u
     yield from take_away(answers)
 
 
-def cold_drill(answers: Answers, named: Sequence[str]) -> Iterator[str]:
-    """How a drill is asked for; later and again, where the vault must be asked and paid."""
+def cold_drill(answers: Answers, named: Sequence[str], *, failed: bool = False) -> Iterator[str]:
+    """How a drill is asked for; later and again, where the vault must be asked and paid.
+
+    One that `failed` has asked for nothing that comes later.
+    """
     yield folded(_SHELL, named, drill_words(answers))
-    if answers.is_cold:
+    if answers.is_cold and not failed:
         hours = 12 if answers.storage_class == "DEEP_ARCHIVE" else 5
         yield f"Give the same command again {hours} hours later: then the file is there, and compared."
     if answers.where.is_set_up:

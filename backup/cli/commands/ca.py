@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,8 @@ def issue(
         now=cli.clock.now(),
     )
     _tell_issued(cli, issued, is_batch=batch is not None)
+    for one in issued:
+        _say_replaced(cli, one.replaced, one.certificate_path, directory)
     _say_if_shortened(cli, _facts(cli, issued[0].certificate), days)
     if batch is None:
         there = os.path.join("/etc/nightvault", os.path.basename(issued[0].certificate_path))
@@ -201,7 +204,7 @@ def sign(
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from backup.pki.files import NewFile, replace_files
-    from backup.pki.issuing import sign_csr
+    from backup.pki.issuing import certificate_at, sign_csr
 
     request = read_input(csr, "request")
     authority = open_authority(directory, passphrase_file)
@@ -212,9 +215,11 @@ def sign(
     if out == "-":
         click.echo(data.decode(), nl=False)
         return
+    replaced = certificate_at(out)
     replace_files([NewFile(out, data)])
     facts = _facts(cli, certificate)
     _tell(cli, facts, {"certificate": out})
+    _say_replaced(cli, replaced, out, directory)
     _say_if_shortened(cli, facts, days)
     cli.say(f"next: bring {out} to the server, and name it in [identity] of its config as certificate")
 
@@ -237,3 +242,15 @@ def _tell(cli: Cli, facts: CertificateFacts, written: dict[str, str]) -> None:
 def _say_if_shortened(cli: Cli, facts: CertificateFacts, days: int) -> None:
     if facts.days_left < days - 1:
         cli.say(f"it ends with the authority, after {facts.days_left} days instead of {days}")
+
+
+def _say_replaced(cli: Cli, replaced: Certificate | None, path: str, directory: str) -> None:
+    """Name the certificate whose file was overwritten: it opens AWS for as long as it is valid."""
+    if replaced is None:
+        return
+    facts = _facts(cli, replaced)
+    if facts.days_left < 0:
+        return
+    cli.say(f"replaced: {path} had serial {facts.serial_hex}, valid until {facts.not_after:%Y-%m-%d}.")
+    cli.say("      If its key may be in other hands, revoke it once the server has the new one:")
+    cli.say(f"      nightvault ca revoke {facts.serial_hex} --dir {shlex.quote(directory)}")

@@ -80,7 +80,10 @@ class SetUp:
     def show(self, plan: Plan) -> None:
         """The plan as the command's result."""
         document = words.plan_document(plan, self.wanted, self.account)
-        self.cli.show(document, "\n".join([*self._lines(plan), *self._notes(plan)]), wraps=True)
+        lines = self.config_lines() if self.planner is diff.to_make else []
+        into = [f"would write into the config: {', '.join(lines)}"] if lines else []
+        document = {**document, "config_lines": lines}
+        self.cli.show(document, "\n".join([*self._lines(plan), *into, *self._notes(plan)]), wraps=True)
 
     def say(self, plan: Plan) -> None:
         """The plan as a remark, before a question."""
@@ -187,6 +190,12 @@ class SetUp:
         if self.planner is diff.to_destroy:
             return [words.ended(plan, destroyed=True)]
         return [words.ended(plan, destroyed=False), *self._who_deletes()]
+
+    def config_lines(self) -> Sequence[str]:
+        """The lines that `write_config` would put into the config, as far as they are known now."""
+        old, new = self._changed(words.arns(self.parts[0].found))
+        known = {line.strip() for line in old.splitlines()}
+        return [line.strip() for line in new.splitlines() if line.strip() and line.strip() not in known]
 
     def check_config(self) -> None:
         """Raise `ConfigError` if the config could not take the ARNs: before anything is made."""

@@ -17,6 +17,14 @@ if TYPE_CHECKING:  # heavy: imported where a command needs them
     from backup.transfer.retry import Reach
 
 
+_BRING_BACK = frozenset({"rebuild", "restore", "snapshots", "status"})
+"""Commands that somebody gives who has lost a server."""
+_LOST = (
+    "in place of a server that is lost, do not give `nightvault begin`: docs/server-gone.md says what its "
+    "config needs. On a new server `nightvault begin` writes one; or name a file: --config"
+)
+
+
 class Cli:
     """One run of the program; JSON documents and tables go to stdout, all other text to stderr."""
 
@@ -50,7 +58,10 @@ class Cli:
         if self._config is None:
             from backup.config import find_config, load_config
 
-            self._config = load_config(find_config(self.config_path, os.environ))
+            context = click.get_current_context(silent=True)
+            is_for_lost = context is not None and context.command.name in _BRING_BACK
+            more = {"advice": _LOST} if is_for_lost else {}
+            self._config = load_config(find_config(self.config_path, os.environ, **more))
             if warns and self._config.warning:
                 self.warn(f"warning: {self._config.warning}")
         return self._config

@@ -35,6 +35,7 @@ KEY_CLASSES = (
 
 IDENTITY = "[identity]"
 """Where the config names the files of the identity."""
+_ISSUED = frozenset({"certificate", "private key"})
 
 
 class Passphrase(Struct, frozen=True):
@@ -210,9 +211,13 @@ def read_file(path: str, what: str, *, named_by: str = IDENTITY) -> bytes:
         with open(path, "rb", opener=open_small) as file:
             data = file.read(MOST_FILE + 1)
     except FileNotFoundError as error:
-        raise IdentityError(
-            f"the {what} {path} is missing", advice=f"check the path in {named_by}"
-        ) from error
+        advice = f"check the path in {named_by}"
+        if named_by == IDENTITY and what in _ISSUED:
+            advice += (
+                "; if it is lost, issue a new certificate (docs/certificates.md), or use AWS keys: without "
+                "[identity] and [roles_anywhere]"
+            )
+        raise IdentityError(f"the {what} {path} is missing", advice=advice) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such name can be"
         raise IdentityError(f"the {what} {path!s} cannot be read: {reason}") from error

@@ -45,6 +45,12 @@ def told(answers: Answers, folder: Path, *, backed_up: bool) -> str:
     return "\n".join([*shown, *lines]).replace("\\\n", " ")
 
 
+def test_only_a_drill_that_may_wait_is_given_again_later() -> None:
+    later = "Give the same command again 12 hours later"
+    assert later in "\n".join(cold_drill(AWS, ()))
+    assert later not in "\n".join(cold_drill(AWS, (), failed=True))
+
+
 def given(text: str) -> list[tuple[str, str]]:
     """Each command, with the heading of the machine that it is given on."""
     machine, found = "On this server:", []

@@ -230,6 +230,11 @@ def test_a_server_that_lost_its_config_goes_on_with_its_key(server: Server) -> N
 def test_where_there_is_no_config_the_message_names_begin(server: Server) -> None:
     assert "`nightvault begin` writes one" in server.fails(2, "init")
     assert "`nightvault begin` writes one" in server.fails(2, "backup")
+    for words in ("rebuild", "restore latest --target out", "snapshots", "status"):
+        said = server.fails(2, *words.split())
+        assert (
+            "in place of a server that is lost, do not give `nightvault begin`: docs/server-gone.md" in said
+        )
 
 
 def test_going_away_leaves_nothing_and_says_so(server: Server) -> None:
