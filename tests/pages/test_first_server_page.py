@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 PAGE = REPOSITORY / "docs" / "first-server.md"
 NOT_RUN = """\
-# apt install ./nightvault_0.2.0-1~deb13_amd64.deb
+# apt install ./nightvault_*.deb
 # nightvault install --systemd
 # systemctl enable --now nightvault.service nightvault-overdue.timer
 # systemctl reload nightvault

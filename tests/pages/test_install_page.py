@@ -13,7 +13,7 @@ from tests.support.servers import directory_server
 PAGE = REPOSITORY / "docs" / "install.md"
 WHEEL = "nightvault-0.2.0-py3-none-any.whl"
 NOT_RUN = f"""\
-# apt install ./nightvault_0.2.0-1~deb13_amd64.deb
+# apt install ./nightvault_*.deb
 # nightvault version
 $ make packages PACKAGES_ARGS="--key backups@example.org"
 # cp nightvault.gpg /usr/share/keyrings/
