@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -112,6 +113,7 @@ def folded(begin: str, named: Sequence[str], words: Sequence[str]) -> str:
 
 def typed(begin: str, words: Sequence[str]) -> str:
     """A command as it is typed, in lines of a terminal that can be copied together."""
+    widest = min(_WIDEST, shutil.get_terminal_size((_WIDEST + 4, 24)).columns - 4)
     lines, indent = [begin], " " * (len(begin) + 4)
     parts: list[str] = []
     for word in words:  # an option stays beside its value
@@ -120,7 +122,7 @@ def typed(begin: str, words: Sequence[str]) -> str:
         else:
             parts.append(shlex.quote(word))
     for part in parts:
-        if lines[-1].strip() and len(lines[-1]) + len(part) > _WIDEST:
+        if lines[-1].strip() and len(lines[-1]) + len(part) > widest:
             lines[-1] += "\\"
             lines.append(indent)
         lines[-1] += f"{part} "

@@ -116,3 +116,12 @@ def test_who_is_not_root_starts_a_daemon_of_their_own(tmp_path: Path) -> None:
     person.is_root = False
     told_last = list(next_steps(DISK, person, (), backed_up=True))
     assert "  nightvault install --systemd --user" in told_last
+
+
+def test_a_command_can_be_copied_from_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it goes on in the next line, it says so, and no line is broken by the terminal."""
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = folded("$ ", ("--config", "/etc/config.toml"), ("init", "--key-file", "/mnt/key")).splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
+    assert all(line.endswith("\\") for line in lines[:-1])
