@@ -50,7 +50,10 @@ def _new_file(answers: Answers, text: str, facts: Facts) -> str:
 
 
 def _key_file(answers: Answers, text: str, facts: Facts) -> Answers:
-    return replace(answers, key_file=_new_file(answers, text, facts))
+    words = text.strip()
+    if words and not words.startswith(("/", "~")):  # beside whoever types it
+        words = os.path.abspath(words)
+    return replace(answers, key_file=_new_file(answers, words, facts))
 
 
 def _sheet(answers: Answers, text: str, facts: Facts) -> Answers:
