@@ -92,12 +92,11 @@ class Cli:
         `render.path_document`. Sentences are to be broken between words: `wraps`.
         """
         from backup.cli.support import render
-        from backup.installed import with_places
 
         if self.json:
             click.echo(render.json_line(document))
         elif isinstance(text, str):
-            shown = render.printable(with_places(text))
+            shown = render.printable(_with_places(text))
             click.echo(render.wrapped(shown, sys.stdout) if wraps and not self.wide else shown)
         elif text is not None:
             render.print_rich(text, sys.stdout, wide=self.wide)
@@ -122,9 +121,8 @@ class Cli:
 
     def _remark(self, text: str, level: int) -> None:
         from backup.cli.support import render
-        from backup.installed import with_places
 
-        text = with_places(text)
+        text = _with_places(text)
         if self.is_logged:
             logging.getLogger(__name__).log(level, "%s", text)
             return
@@ -182,3 +180,12 @@ class Cli:
 
 
 pass_cli = click.make_pass_decorator(Cli, ensure=True)
+
+
+def _with_places(text: str) -> str:
+    """The text with paths that exist here; most texts name no installed file."""
+    if not any(word in text for word in ("docs/", "deploy/", "config.example")):
+        return text
+    from backup.installed import with_places
+
+    return with_places(text)
