@@ -46,9 +46,8 @@ def test_the_report_for_people(server: Server) -> None:
     assert lines[2].startswith("  read      3 files, 74.2 KiB; new 74.")
     assert " in 2 archives" in lines[3]
     assert lines[4].startswith("  took      ")
-    assert lines[5] == (
-        "  recovery line, to be kept off this server (copy it, or set recovery_file in [state]; "
-        "docs/first-week.md):"
+    assert (
+        lines[5] == "  recovery line, to be kept off this server (copy it, or set recovery_file in [state]):"
     )
     assert RecoveryLine.from_text(lines[6]).job == "main"
     assert len(lines) == 7

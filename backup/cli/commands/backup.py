@@ -313,9 +313,7 @@ def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
         if second
         else "copy it, or set recovery_file in [state]"
     )
-    return (
-        f"  recovery line, to be kept off this server ({kept}; docs/first-week.md):\n{report.recovery_line}"
-    )
+    return f"  recovery line, to be kept off this server ({kept}):\n{report.recovery_line}"
 
 
 def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
