@@ -107,7 +107,7 @@ def test_resume_and_cancel(server: Server, cloud: Cloud, tmp_path: Path) -> None
 
     assert server.json("restore", "cancel", two) == {"restore": two, "state": "cancelled"}
     assert f"restore {two} is cancelled already" in server.fails(2, "restore", "cancel", two)
-    assert f"restore {two} is cancelled already" in server.fails(2, "restore", "resume", two)
+    assert f"restore {two} is already cancelled" in server.fails(2, "restore", "resume", two)
     assert "no restore 'zz'" in server.fails(2, "restore", "resume", "zz")
 
     assert server.json("restore", "resume", one[:6], exit_code=17)["outcome"] == "running"

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from backup.cli.support.render import wrapped
 from tests.support.emulated import REPOSITORY
 from tests.support.setting_up import become, emulated_account, new_server
 
@@ -27,15 +28,23 @@ SESSION = (
 )
 
 
+class _Terminal(io.StringIO):
+    """What `render.wrapped` takes for a terminal, as wide as COLUMNS says."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def recorded(folder: Path) -> list[tuple[str, str]]:
     """The commands of the session, and what each says on an empty account."""
     said = []
     with pytest.MonkeyPatch.context() as patch, emulated_account(folder / "aws") as emulator:
         become(patch, emulator)
+        patch.setenv("COLUMNS", str(WIDTH))
         server = new_server(folder / "web1", emulator, "s3")
         for shown, words in SESSION:
             result = server.done("setup", "aws", "--ca", server.folder / "ca" / "ca.pem", *words)
-            said.append((f"nightvault setup aws {shown}", result.stdout))
+            said.append((f"nightvault setup aws {shown}", wrapped(result.stdout, _Terminal())))
     return said
 
 

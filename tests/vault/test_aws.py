@@ -72,7 +72,12 @@ ANSWERS: list[tuple[str, str, type[NightvaultError], str]] = [
     ("PolicyEnforcedException", "denied by current data retrieval policy", CapacityError, "--tier bulk"),
     ("LimitExceededException", "too many", VaultError, "limit"),
     ("NoLongerSupportedException", "no", VaultError, "S3"),
-    ("ResourceNotFoundException", f"Vault not found for ARN: {ARN}", VaultMissingError, "nightvault init"),
+    (
+        "ResourceNotFoundException",
+        f"Vault not found for ARN: {ARN}",
+        VaultMissingError,
+        "name, region and account",
+    ),
     ("ResourceNotFoundException", "The archive ID was not found: a", ArchiveMissingError, "check"),
     ("ResourceNotFoundException", "The job ID was not found: a", RetrievalExpiredError, ""),
     (
