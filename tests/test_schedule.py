@@ -128,13 +128,13 @@ def test_next_due_is_what_stepping_through_the_minutes_finds(line: str, zone: st
         assert found == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.one_of(cron_lines, st.just("every 7h")), st.sampled_from((*ZONES, "Pacific/Apia")), moments)
 @example("*/20 * * * *", "Europe/Berlin", utc("2026-10-24T10:00"))
 @example("*/20 * * * *", "Australia/Lord_Howe", utc("2026-10-03T01:00"))
 @example("0 12 * * *", "Pacific/Apia", utc("2011-12-29T01:00"))  # which skipped a day
 def test_all_times_are_those_that_come_one_after_the_other(line: str, zone: str, since: datetime) -> None:
-    schedule, end = parse_schedule(line, zone), since + timedelta(days=3)
+    schedule, end = parse_schedule(line, zone), since + timedelta(days=2)
     expected, at = [], since
     while (at := next_due(schedule, at, at)) < end:
         expected.append(at)
