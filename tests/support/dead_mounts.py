@@ -38,7 +38,7 @@ class Answer(Struct, frozen=True):
 
 
 def beside_dead_mount(path: Path, commands: Sequence[Sequence[str]]) -> list[Answer]:
-    """The answers of commands, given at the same moment, while this folder is a dead mount; skips without FUSE."""
+    """The answers of commands, given at once, while this folder is a dead mount; skips without FUSE."""
     words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", __name__]
     try:
         done = subprocess.run(
