@@ -21,7 +21,7 @@ GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "open
 DEVIATIONS = frozenset({"content", "metadata", "hard-link", "not-restored"})
 """Kinds of findings on what was restored and is not as it was saved."""
 MOST_NAMED = 3
-"""How many of the files that were opened are named."""
+"""The number of opened files that are named at most."""
 _MOST_KEPT = 100
 
 

@@ -47,7 +47,7 @@ def line_of(step: Step) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """How many things are made, changed and deleted; what is made is not changed, too."""
+    """The numbers of things made, changed and deleted; what is made does not count as changed."""
     if not plan.steps:
         return "there is nothing to do"
     made = {(step.kind, step.name) for step in plan.steps if step.verb is Verb.MAKE}

@@ -89,7 +89,7 @@ class Answers(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """Where the config will be, and what its paths follow from: its state directory, this machine's name."""
+    """The config's path to be, and what other paths follow from: its state directory, this machine's name."""
 
     config: str
     state: str

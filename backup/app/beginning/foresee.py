@@ -1,4 +1,4 @@
-"""What the doctor will name once the config is in use, so that nothing it says is news."""
+"""Findings of the doctor foretold from a config that is not in use yet, so that nothing it says is news."""
 
 from __future__ import annotations
 

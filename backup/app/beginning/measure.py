@@ -1,4 +1,4 @@
-"""What a machine has to be backed up: folders that usually matter, and about how much is in them.
+"""Folders of a machine that usually matter to a backup, and about how much is in them.
 
 A thread counts, and whoever asks takes what it has after so long: neither a huge disk nor a server of files
 that does not answer keeps anybody waiting.
@@ -18,7 +18,7 @@ from msgspec import Struct
 from backup.errors import UsageError
 
 SECONDS: Final = 2.0
-"""How long sizes are counted at most, all folders together."""
+"""Seconds that sizes are counted at most, all folders together."""
 
 USUAL: Final = ("/etc", "/home", "/root", "/srv", "/var/www", "/opt", "/usr/local", "/var/mail")
 """Folders that are proposed where they hold anything."""
@@ -45,7 +45,7 @@ class Measured(Struct, frozen=True):
 
 
 class _Count:
-    """What was counted of one folder so far."""
+    """The count of one folder so far."""
 
     def __init__(self, path: str) -> None:
         self.path, self.bytes, self.files, self.is_whole = path, 0, 0, False

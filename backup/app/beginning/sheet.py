@@ -9,7 +9,7 @@ from random import Random
 from backup.format.keys import RecoveryKey
 
 ASKED = 4
-"""How many groups are typed back: 20 bits each, which nobody guesses."""
+"""The number of groups that are typed back: 20 bits each, which nobody guesses."""
 
 _A_LINE = 5
 _LOOK_ALIKE = str.maketrans({"O": "0", "I": "1", "L": "1"})
@@ -48,7 +48,7 @@ def asked_groups(random: Random) -> list[int]:
 
 
 def wrong_groups(key: RecoveryKey, asked: Sequence[int], typed: str) -> list[int] | None:
-    """Which of the groups were typed wrong; None where it is not that many groups of four."""
+    """The numbers of the groups that were typed wrong; None where it is not that many groups of four."""
     plain = "".join(typed.upper().split()).replace("-", "").translate(_LOOK_ALIKE)
     if len(plain) != 4 * len(asked):
         return None

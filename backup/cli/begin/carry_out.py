@@ -173,7 +173,7 @@ class Doer:
 
 
 def how_to_go_on(doer: Doer) -> str:
-    """What is there, where not everything that follows the config was done, and the commands left."""
+    """A text on what is there and the commands left, where not all that follows the config was done."""
     config = doer.facts.place.config
     left = [words for words in doer.commands if words not in doer.finished]
     lines = [

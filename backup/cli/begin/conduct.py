@@ -80,7 +80,7 @@ def config_place(explicit: str | None, environ: Mapping[str, str]) -> tuple[str,
 
 
 def facts_of(cli: Cli, path: str) -> Facts:
-    """What is known of this machine."""
+    """The facts of this machine that questions depend on."""
     home, is_root = os.path.expanduser("~"), os.geteuid() == 0
     state = os.path.join(os.path.dirname(path), "state")
     if path == SYSTEM_CONFIG:

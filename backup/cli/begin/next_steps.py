@@ -1,4 +1,4 @@
-"""What is left to do once `begin` has ended, in its order, and on which machine."""
+"""The commands that are left once `begin` has ended, in their order, and the machine of each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def next_steps(answers: Answers, facts: Facts, named: Sequence[str], *, backed_u
 
 
 def cold_drill(answers: Answers, named: Sequence[str], *, failed: bool = False) -> Iterator[str]:
-    """How a drill is asked for; later and again, where the vault must be asked and paid.
+    """The command of a drill; later and again, where the vault must be asked and paid.
 
     One that `failed` has asked for nothing that comes later.
     """
@@ -66,7 +66,7 @@ def cold_drill(answers: Answers, named: Sequence[str], *, failed: bool = False) 
 
 
 def _certificate(answers: Answers, facts: Facts) -> Iterator[str]:
-    """How the certificate is made, with a key that never leaves the server."""
+    """The commands that make the certificate, with a key that never leaves the server."""
     if not is_missing(answers.certificate):
         return
     host, who = facts.place.host, ("--organization", "Example")
@@ -101,7 +101,7 @@ def _common_name(answers: Answers, facts: Facts) -> str:
 
 
 def _set_up(answers: Answers, facts: Facts) -> Iterator[str]:
-    """How an admin sets AWS up, away from the server."""
+    """The commands by which an admin sets AWS up, away from the server."""
     there, name = f"{facts.place.host}:{facts.place.config}", os.path.basename(facts.place.config)
     roles = ("--ca", "ca/ca.pem", "--subject", _common_name(answers, facts))
     yield f"{_ADMIN} --plan shows what --apply makes."
@@ -122,7 +122,7 @@ def _enrol(named: Sequence[str]) -> Iterator[str]:
 
 
 def take_away(answers: Answers) -> Iterator[str]:
-    """What becomes of the key that was made here, if one was."""
+    """A sentence on the key that was made here, if one was."""
     if not answers.key_file:
         return
     files = " and ".join(filter(None, (answers.key_file, answers.sheet)))

@@ -1,4 +1,4 @@
-"""What a question of `begin` is, and what is known of this machine when it is asked."""
+"""A question of `begin`, and the facts of this machine that it is asked with."""
 
 from __future__ import annotations
 

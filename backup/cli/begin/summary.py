@@ -1,4 +1,4 @@
-"""What would be written and done, shown before it is: the config, the commands, what is doubtful."""
+"""A summary shown before anything is done: the config, the commands, what is doubtful."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backup.protocols import Clock
 
 _WIDEST = 76
 SECONDS = 10.0
-"""How long a service is waited for that is to say what it knows of a bucket."""
+"""Seconds that a service gets to say what it knows of a bucket."""
 
 
 class Summary(Struct, frozen=True):
@@ -34,7 +34,7 @@ class Summary(Struct, frozen=True):
 
 
 def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> Summary:
-    """What follows from answers; commands that ask do so only if somebody `asks`. `ConfigError`."""
+    """The summary of answers; commands that ask do so only if somebody `asks`. `ConfigError`."""
     config = config_from(answers, facts.place)
     return Summary(
         text=config_text(answers, facts.place),
@@ -45,7 +45,7 @@ def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> S
 
 
 def _of_bucket(answers: Answers, config: Config, clock: Clock) -> list[str]:
-    """What a service that is no AWS says of the bucket, if it answers soon."""
+    """Warnings of a service that is no AWS about the bucket, if it answers soon."""
     if answers.where is not Where.S3:
         return []
     (vault,) = config.vaults

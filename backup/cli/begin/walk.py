@@ -157,7 +157,7 @@ class Walk:
             return True
 
     def _proposed(self, question: Question) -> tuple[str, Answers]:
-        """What Enter would answer, and the answers that are shown with the question."""
+        """The answer of Enter, and the answers that are shown with the question."""
         if given := self.typed.get(question.name):
             try:
                 return given, question.answered(self.answers, given, self.facts)

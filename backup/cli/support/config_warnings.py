@@ -1,4 +1,4 @@
-"""What is no mistake in a config but doubtful: as `config check` and `begin` tell it."""
+"""Warnings about a config that has no mistake, as `config check` and `begin` tell them."""
 
 from __future__ import annotations
 

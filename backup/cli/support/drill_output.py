@@ -48,7 +48,7 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
 
 
 def _lines(report: DrillReport) -> Iterator[str]:
-    """What was read back or opened, at what cost, and the verdict."""
+    """Lines on what was read back or opened, at what cost, and the verdict."""
     from backup.cli.support.render import counted, size
     from backup.driller.money import money_of
 

@@ -67,7 +67,7 @@ _REFUSED = {
     ("check", "'--read-data' requires"): "say how much, such as --read-data 5%",
     ("pause", ""): "such as `nightvault pause JOB --until 1d`",
 }
-"""What is meant by a command, where the sentence that refuses its words has that part."""
+"""Sentences on what is meant by a command, by a part of the sentence that refuses its words."""
 
 
 def meant_by(command: str, following: Sequence[str]) -> str:

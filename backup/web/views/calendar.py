@@ -119,7 +119,7 @@ def _times(
 
 
 def _backups(tx: Transaction) -> dict[str, str]:
-    """How the newest backup of each job ended, whoever began it."""
+    """The outcome of the newest backup of each job, whoever began it."""
     ended: dict[str, str] = {}
     for run in newest_runs(tx):  # the newest first
         if run.kind is RunKind.BACKUP and run.job is not None and run.outcome is not Outcome.RUNNING:
