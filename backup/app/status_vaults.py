@@ -38,8 +38,12 @@ OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
 """Folders of which a directory vault that holds anything has at least one (`vault/layout.py`)."""
 PLACE_SECONDS = 5.0
 """Seconds in which a mount has to answer."""
-_LOCAL: Final = re.compile("btrfs|erofs|ext[234]|f2fs|jfs|overlay|ramfs|reiserfs|squashfs|tmpfs|vfat|xfs|zfs")
+_LOCAL: Final = re.compile(
+    "bpf|btrfs|cgroup2?|debugfs|devpts|devtmpfs|efivarfs|erofs|exfat|ext[234]|f2fs|hugetlbfs|iso9660|jfs"
+    "|mqueue|nsfs|overlay|proc|pstore|ramfs|reiserfs|securityfs|squashfs|sysfs|tmpfs|tracefs|udf|vfat|xfs|zfs"
+)
 """File systems of this machine's own: to look at them takes no other process."""
+_KERNELS: Final = ("/proc/", "/sys/", "/dev/")
 _MARK: Final = "nightvault-look-at-place"
 _LOOK: Final = """\
 import json, os, sys
@@ -63,6 +67,7 @@ class Places:
 
     def __init__(self) -> None:
         self._seen: dict[str, Place] = {}
+        self._dead: set[str] = set()
         self._mounts = kinds_of_mounts()
 
     def at(self, path: str) -> Place:
@@ -71,7 +76,38 @@ class Places:
             self._seen[path] = look_at(path, mounts=self._mounts)
         return self._seen[path]
 
-    def mount_of(self, path: str) -> str:
+    def ask(self, paths: Collection[str]) -> None:
+        """Look at all of these at the same time, so that several dead ones take no longer than one."""
+        asked = [path for path in paths if path not in self._seen and may_be_silent(path, self._mounts)]
+        threads = [threading.Thread(target=self.at, args=[path], daemon=True) for path in asked]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def is_silent(self, path: str) -> bool:
+        """Whether a path is on a mount that does not answer; one that is silent once is not asked again."""
+        mount = self._mount_of(path)
+        if mount not in self._dead and not self.at(path).is_silent:
+            return False
+        if not is_local(self._mounts.get(mount, "ext4")):  # else a link leads to what is silent
+            self._dead.add(mount)
+        return True
+
+    def silent_below(self, path: str) -> list[str]:
+        """The mounts below a directory that do not answer: whoever walks through it would hang there."""
+        above = os.path.join(os.path.realpath(path), "")
+        found = [place for place, kind in self._mounts.items() if not is_local(kind)]
+        below = [place for place in found if place.startswith(above) and not place.startswith(_KERNELS)]
+        self.ask(below)
+        silent = [place for place in below if self.is_silent(place)]
+        return [os.path.join(path, place.removeprefix(above)) for place in silent]
+
+    def mounted_in(self, folder: str) -> list[str]:
+        """The places in a folder, itself among them, where something is mounted; none of them is asked."""
+        return sorted(place for place in self._mounts if place == folder or os.path.dirname(place) == folder)
+
+    def _mount_of(self, path: str) -> str:
         """The place where the file system of a path is mounted, by its words: links are not followed."""
         place = os.path.abspath(path)
         while place not in self._mounts and place != "/":
@@ -169,19 +205,17 @@ def month_of(
 
 
 def silent_places(config: Config, places: Places | None = None) -> dict[str, str]:
-    """The sources and directory vaults whose mounts do not answer, each with what it is.
-
-    A mount that is silent once is not asked again.
-    """
-    looked, dead = places or Places(), set[str]()
+    """The sources, mounts below them, and directory vaults that do not answer, each with what it is."""
+    looked = places or Places()
     named = [(path, f"the source {path} of job {job.name}") for job in config.jobs for path in job.paths]
     named += [(one.path, f"vault {one.name} ({one.path})") for one in config.vaults if one.path is not None]
-    found: dict[str, str] = {}
-    for path, what in named:
-        mount = looked.mount_of(path)
-        if mount in dead or looked.at(path).is_silent:
-            dead.add(mount)
-            found[path] = what
+    looked.ask([path for path, _ in named])
+    found = {path: what for path, what in named if looked.is_silent(path)}
+    for job in config.jobs:
+        for source in job.paths:
+            if source not in found:
+                below = looked.silent_below(source)
+                found |= {path: f"{path} in the source {source} of job {job.name}" for path in below}
     return found
 
 
@@ -261,7 +295,7 @@ def may_be_silent(path: str, kinds: Mapping[str, str]) -> bool:
     """Whether the way to a path leads over a mount that is not this machine's own; nothing is asked."""
     rest, here = os.path.abspath(path).split("/")[1:], "/"
     for _ in range(400):
-        if not _LOCAL.fullmatch(kinds.get(here, "ext4")):
+        if not is_local(kinds.get(here, "ext4")):
             return True
         if not rest:
             return False
@@ -277,6 +311,11 @@ def may_be_silent(path: str, kinds: Mapping[str, str]) -> bool:
         joined = os.path.normpath(os.path.join(here, target, *rest))
         rest, here = joined.split("/")[1:], "/"
     return False
+
+
+def is_local(kind: str) -> bool:
+    """Whether a kind of file system always answers: it needs no server, and no process."""
+    return _LOCAL.fullmatch(kind) is not None
 
 
 def kinds_of_mounts() -> dict[str, str]:

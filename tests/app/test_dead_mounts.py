@@ -43,18 +43,41 @@ def test_no_command_that_looks_waits_for_a_dead_mount(tmp_path: Path) -> None:
     assert "does not answer" not in server.run("status").stdout
 
 
-def test_a_dead_source_holds_up_no_status(tmp_path: Path) -> None:
+def test_a_dead_source_or_mount_in_one_holds_nothing_up(tmp_path: Path) -> None:
     server = directory_server(tmp_path, clock=SystemClock())
     server.init()
     server.backup()
-    start = [SCRIPT, "--config", str(server.config)]
-    commands = ([*start, *words.split()] for words in ("status", "config check", "doctor"))
-    answers = beside_dead_mount(server.source, list(commands))
-    assert [answer.code for answer in answers] == [1, 0, 1]
-    assert "free" in answers[0].output
-    for answer in answers[1:]:
-        assert f"the source {server.source} of job main does not answer" in " ".join(answer.output.split())
-    assert "job main has no policy" in answers[2].output, "all else is looked at"
+    link, other, above = tmp_path / "link", tmp_path / "other", tmp_path / "above.toml"
+    link.symlink_to("source")
+    other.mkdir()
+    text, named = server.config.read_text(), f'["{server.source}"]'
+    assert named in text
+    server.config.write_text(text.replace(named, f'["{link}", "{other}"]'))
+    above.write_text(text.replace(named, f'["{tmp_path}"]'))
+    commands = [
+        [SCRIPT, "--config", str(config), *words.split()]
+        for config in (server.config, above)
+        for words in ("status", "config check", "doctor")
+    ]
+    commands += [_begin(tmp_path, path) for path in (server.source / "vault", other)]
+    answers = beside_dead_mount(server.source, commands)
+    assert [answer.code for answer in answers] == [1, 0, 1, 1, 0, 1, 2, 0]
+    shown = [" ".join(answer.output.split()) for answer in answers]
+    assert "free" in shown[0]
+    for text in shown[1:3]:
+        assert f"the source {link} of job main does not answer" in text
+        assert f"the source {other} of job main does not" not in text, "it is on another mount"
+    for text in (*shown[4:6], shown[7]):
+        assert f"{server.source} in the source {tmp_path} of job" in text
+    assert "job main has no policy" in shown[2], "all else is looked at"
+    assert f"path: {server.source}/vault does not answer" in shown[6]
+
+
+def _begin(folder: Path, vault: Path) -> list[str]:
+    answers = folder / f"to-{vault.name}.toml"
+    answers.write_text(f'sources = ["{folder}"]\nwhere = "disk"\npath = "{vault}"\nkey_file = "{folder}/k"\n')
+    config = folder / "etc" / "config.toml"
+    return [SCRIPT, "--config", str(config), "begin", "--dry-run", "--answers", str(answers)]
 
 
 def test_another_process_sees_the_same(tmp_path: Path) -> None:

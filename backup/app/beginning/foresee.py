@@ -11,6 +11,7 @@ from backup.app.beginning.answers import Answers
 from backup.app.beginning.measure import is_missing
 from backup.app.doctor import databases, jobs, machine
 from backup.app.doctor.finding import Check, DoctorContext
+from backup.app.status_vaults import Places, silent_places
 from backup.config import Config
 from backup.protocols import Clock
 
@@ -31,9 +32,11 @@ class Foreseen(Struct, frozen=True):
     what: str
 
 
-def foreseen(answers: Answers, config: Config, clock: Clock, *, is_root: bool) -> Iterator[Foreseen]:
+def foreseen(
+    answers: Answers, config: Config, clock: Clock, places: Places, *, is_root: bool
+) -> Iterator[Foreseen]:
     """The findings of a doctor who comes right after the first backup, as far as they follow from answers."""
-    context = DoctorContext(config, clock, None)
+    context = DoctorContext(config, clock, None, silent=silent_places(config, places))
     for check in _KNOWN_BEFORE:
         yield from (Foreseen(one.check, one.what) for one in check(context))
     if answers.recipient is not None:

@@ -1,7 +1,7 @@
 """Folders of a machine that usually matter to a backup, and about how much is in them.
 
-A thread counts, and whoever asks takes what it has after so long: neither a huge disk nor a server of files
-that does not answer keeps anybody waiting.
+A thread counts, and whoever asks takes what it has after so long: a huge disk keeps nobody waiting. A mount
+that does not answer is left out: whoever looks at it may not even be killed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 
+from backup.app.status_vaults import Places
 from backup.errors import UsageError
 
 SECONDS: Final = 2.0
@@ -55,23 +56,26 @@ class _Count:
         return Measured(self.path, self.bytes, self.files, self.is_whole)
 
 
-def measure(paths: Sequence[str], seconds: float = SECONDS) -> list[Measured]:
-    """About how much each of the paths holds, after so many seconds at most. Symlinks are not followed."""
-    counts = [_Count(path) for path in paths]
+def measure(paths: Sequence[str], seconds: float = SECONDS, places: Places | None = None) -> list[Measured]:
+    """About how much each of the paths holds, after so many seconds at most. Symlinks are not followed.
+
+    What is mounted below them and does not answer is not counted, as whoever looks there never comes back.
+    """
+    counts, places = [_Count(path) for path in paths], places or Places()
+    silent = {mount for path in paths for mount in places.silent_below(path)}
     ends = time.monotonic() + seconds
-    thread = threading.Thread(target=_count_all, args=(counts, ends), daemon=True)
+    thread = threading.Thread(target=_count_all, args=(counts, ends, silent), daemon=True)
     thread.start()
     thread.join(seconds + 0.1)
     return [one.taken() for one in counts]
 
 
-def usual_folders(
-    home: str, *, is_root: bool, listed: Callable[[str], Iterable[str]] = os.listdir
-) -> list[str]:
+def usual_folders(home: str, places: Places, *, is_root: bool) -> list[str]:
     """The folders that are proposed: those that hold anything but this program; a user's are their home."""
     if not is_root:
-        return [home]
-    return [path for path in USUAL if set(_names(path, listed)) - _OURS]
+        return [] if places.at(home).is_silent else [home]
+    places.ask(USUAL)
+    return [path for path in USUAL if places.at(path).names - _OURS]
 
 
 def is_missing(path: str) -> bool:
@@ -110,28 +114,27 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def databases_here(listed: Callable[[str], Iterable[str]] = os.listdir) -> list[str]:
+def databases_here(places: Places) -> list[str]:
     """The folders of databases that this machine has."""
-    return [path for path in DATABASES if _names(path, listed)]
+    return [path for path in DATABASES if places.at(path).names]
 
 
-def _names(path: str, listed: Callable[[str], Iterable[str]]) -> list[str]:
-    try:
-        return list(listed(path))
-    except OSError:
-        return []
+def unanswered(home: str, places: Places, *, is_root: bool) -> list[str]:
+    """The folders that would be proposed, had what is mounted there answered."""
+    return [path for path in ((*USUAL, *DATABASES) if is_root else (home,)) if places.at(path).is_silent]
 
 
-def _count_all(counts: Sequence[_Count], ends: float) -> None:
+def _count_all(counts: Sequence[_Count], ends: float, silent: Collection[str]) -> None:
     """Count one folder after the other; each may take its share of the time that is left."""
     for place, one in enumerate(counts):
         left = ends - time.monotonic()
         with suppress(OSError):
-            one.is_whole = _count(one, time.monotonic() + left / (len(counts) - place))
+            one.is_whole = _count(one, time.monotonic() + left / (len(counts) - place), silent)
 
 
-def _count(into: _Count, ends: float) -> bool:
+def _count(into: _Count, ends: float, silent: Collection[str]) -> bool:
     """Whether everything below the path was counted in time; what cannot be listed is passed over."""
+    is_whole = True
     top = os.lstat(into.path)
     if not os.path.isdir(into.path):
         into.bytes, into.files = top.st_size, 1
@@ -144,9 +147,11 @@ def _count(into: _Count, ends: float) -> bool:
             for entry in entries:
                 if time.monotonic() > ends:
                     return False
-                if entry.is_dir(follow_symlinks=False):
+                if entry.path in silent:
+                    is_whole = False
+                elif entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     into.files += 1
                     into.bytes += entry.stat(follow_symlinks=False).st_size
-    return True
+    return is_whole

@@ -94,7 +94,8 @@ def examine(
     """
     chosen = _chosen(offline=offline, has_key=bool(keys))
     silent = silent_places(config)
-    context = DoctorContext(without(config, silent), clock, None, seconds, keys, is_fresh=fresh)
+    answering = without(config, silent)
+    context = DoctorContext(answering, clock, None, seconds, keys, is_fresh=fresh, silent=silent)
     with suppress(NightvaultError):  # why is a finding of its own
         context.status = read_status(config, clock.now())
     if silent:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.filters import filters_of, overrides_of
@@ -28,7 +28,7 @@ def without_dump(context: DoctorContext) -> Iterator[Finding]:
     for job in context.config.jobs:
         if job.command or job.hooks.before:
             continue  # somebody has thought of it
-        for kind, tool, path in _found(job):
+        for kind, tool, path in _found(job, context.silent):
             yield warning(
                 "database",
                 f"job {job.name} reads the files of {kind} in {path} while they may change",
@@ -37,13 +37,13 @@ def without_dump(context: DoctorContext) -> Iterator[Finding]:
             )
 
 
-def _found(job: JobSettings) -> Iterator[tuple[str, str, str]]:
+def _found(job: JobSettings, silent: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """Kind, tool and folder of each database, one of a kind in a folder."""
     ends, left = time.monotonic() + _SECONDS, [_MOST_DIRECTORIES]
     filters, overrides = filters_of(job), overrides_of(job)
     for source in job.paths:
         filtered = overrides.get(os.fsencode(source), filters)
-        for folder, names in _walk(source, filtered, _DEPTH, left):
+        for folder, names in _walk(source, filtered, _DEPTH, left, silent):
             if time.monotonic() > ends:
                 return
             found = [sign for name, sign in _SIGNS.items() if name in names]
@@ -51,8 +51,13 @@ def _found(job: JobSettings) -> Iterator[tuple[str, str, str]]:
             yield from ((*sign, folder) for sign in [*found, *([_SQLITE] if wal else [])])
 
 
-def _walk(folder: str, filters: Filters, depth: int, left: list[int]) -> Iterator[tuple[str, set[str]]]:
-    """Folders with the names in them that are not left out; what cannot be read is passed over."""
+def _walk(
+    folder: str, filters: Filters, depth: int, left: list[int], silent: Collection[str]
+) -> Iterator[tuple[str, set[str]]]:
+    """Folders with the names in them that are not left out.
+
+    What cannot be read is passed over, and so are mounts that do not answer.
+    """
     left[0] -= 1
     if depth < 0 or left[0] < 0:
         return
@@ -60,6 +65,8 @@ def _walk(folder: str, filters: Filters, depth: int, left: list[int]) -> Iterato
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.path in silent:
+                    continue
                 raw = os.fsencode(entry.name)
                 if filters.leaving_out(os.fsencode(folder), raw, entry.stat(follow_symlinks=False)):
                     continue
@@ -72,4 +79,4 @@ def _walk(folder: str, filters: Filters, depth: int, left: list[int]) -> Iterato
     if "PG_VERSION" in names:  # its folders have the sign, too
         return
     for path in below:
-        yield from _walk(path, filters, depth - 1, left)
+        yield from _walk(path, filters, depth - 1, left, silent)

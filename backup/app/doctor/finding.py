@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -65,9 +65,9 @@ class DoctorContext:
 
     `requests` are those that were sent, in words: each check that sends one adds it. `notes` tell what was
     tried, or was not, and `restores` what a restore of everything would take: none of these is a finding.
-    `is_fresh`: what worked lately is tried, too. `away` are vaults that are not there, or cannot be reached,
-    and `denied` roles that give no credentials: they are asked nothing more. `states` of vaults, and whether
-    buckets `keep_versions`, are asked for once.
+    `is_fresh`: what worked lately is tried, too. `silent` are places whose mounts do not answer. `away` are
+    vaults that are not there, or cannot be reached, and `denied` roles that give no credentials: they are
+    asked nothing more. `states` of vaults, and whether buckets `keep_versions`, are asked for once.
     """
 
     config: Config
@@ -76,6 +76,7 @@ class DoctorContext:
     seconds: float = 20.0
     keys: Sequence[RecoveryKey] = ()
     is_fresh: bool = False
+    silent: Collection[str] = ()
     requests: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     restores: list[FullRestore] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
@@ -194,7 +194,7 @@ def precious_left_out(context: DoctorContext) -> Iterator[Finding]:
         filters, overrides = filters_of(job), overrides_of(job)
         for source in job.paths:
             filtered = overrides.get(os.fsencode(source), filters)
-            for path in _precious_below(source):
+            for path in _precious_below(source, context.silent):
                 directory, name = os.path.split(os.fsencode(path))
                 if left_out := filtered.leaving_out(directory, name, os.lstat(path)):
                     yield warning(
@@ -205,12 +205,16 @@ def precious_left_out(context: DoctorContext) -> Iterator[Finding]:
                     )
 
 
-def _precious_below(source: str) -> Iterator[str]:
+def _precious_below(source: str, silent: Collection[str]) -> Iterator[str]:
     """The precious things in the homes that a source holds: root's, and those in /home."""
-    homes = [os.path.join("/home", name) for name in _directories("/home")]
+
+    def has(folder: str) -> bool:
+        is_held = folder == source or folder.startswith(f"{source.rstrip('/')}/")
+        return is_held and folder not in silent
+
+    homes = [os.path.join("/home", name) for name in _directories("/home")] if has("/home") else []
     for home in ("/root", *homes, source):
-        inside = home == source or home.startswith(f"{source.rstrip('/')}/")
-        for name in _PRECIOUS if inside else ():
+        for name in _PRECIOUS if has(home) else ():
             path = os.path.join(home, name)
             if os.path.lexists(path):
                 yield path

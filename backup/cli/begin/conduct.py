@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 import click
 
 from backup.app.beginning.answers import Answers, Place
-from backup.app.beginning.measure import can_be_made, databases_here, usual_folders
+from backup.app.beginning.measure import can_be_made, databases_here, unanswered, usual_folders
 from backup.app.state import State
+from backup.app.status_vaults import Places
 from backup.cli.begin.carry_out import Doer, already_there, how_to_go_on, write_config
 from backup.cli.begin.course import COURSE, NOTHING_YET, answers_in
 from backup.cli.begin.next_steps import next_steps
 from backup.cli.begin.question import Facts, yes_or_no
 from backup.cli.begin.summary import Summary, show, summary_of
 from backup.cli.begin.walk import BACK, LeftError, Screen, Walk
+from backup.cli.begin.what_and_where import answering
 from backup.cli.support.context import Cli
 from backup.config import SYSTEM_CONFIG
 from backup.config.reading import USER_CONFIG
@@ -31,7 +33,7 @@ _GO_ON = "Write it, and run these? (yes, no; < goes back) [yes]"
 def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: bool) -> int:
     """Ask or read, show, do; the exit code."""
     path, is_usual = config_place(cli.config_path, os.environ)
-    if os.path.lexists(path):
+    if os.path.lexists(answering(path)):
         raise already_there(path)
     if not dry_run:
         _must_be_possible(path)
@@ -42,6 +44,8 @@ def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: b
         )
     screen = Screen(sys.stderr)
     facts = facts_of(cli, path)
+    for folder in unanswered(facts.home, facts.places, is_root=facts.is_root):
+        cli.warn(f"{folder} does not answer, and is not proposed: its mount may be dead")
     named = () if is_usual else ("--config", path)
     try:
         if answers_file is not None:
@@ -53,6 +57,8 @@ def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: b
         cli.warn(_NOTHING)
         return int(ExitCode.INTERRUPTED)
     if dry_run:
+        for text in () if asks or cli.json else made.warnings:
+            cli.warn(text)
         cli.show(_document(made, path), made.text.rstrip())
         return int(ExitCode.DONE)
     if not (asks or cli.quiet):
@@ -81,7 +87,7 @@ def config_place(explicit: str | None, environ: Mapping[str, str]) -> tuple[str,
 
 def facts_of(cli: Cli, path: str) -> Facts:
     """The facts of this machine that questions depend on."""
-    home, is_root = os.path.expanduser("~"), os.geteuid() == 0
+    home, is_root, places = os.path.expanduser("~"), os.geteuid() == 0, Places()
     state = os.path.join(os.path.dirname(path), "state")
     if path == SYSTEM_CONFIG:
         state = DEFAULT_STATE_DIR
@@ -93,9 +99,10 @@ def facts_of(cli: Cli, path: str) -> Facts:
         is_root=is_root,
         now=cli.clock.now().astimezone(),
         environ=os.environ,
-        folders=usual_folders(home, is_root=is_root),
-        databases=databases_here(),
+        folders=usual_folders(home, places, is_root=is_root),
+        databases=databases_here(places),
         has_key=_knows_its_key(state),
+        places=places,
     )
 
 

@@ -149,7 +149,8 @@ def _authority(answers: Answers, text: str, _facts: Facts) -> Answers:
 def _usual_authority(_answers: Answers, facts: Facts) -> str:
     beside = os.path.dirname(facts.place.config)
     folders = (os.path.join(_here(), "ca"), os.path.join(beside, "ca"), beside)
-    places = [os.path.join(one, name) for one in folders for name in ("anchor.pem", "ca.pem")]
+    there = [one for one in folders if not facts.places.is_silent(one)]
+    places = [os.path.join(one, name) for one in there for name in ("anchor.pem", "ca.pem")]
     return next((one for one in places if os.path.exists(one)), ELSEWHERE)
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from backup.app.beginning.answers import Answers, Place
 from backup.app.beginning.document import config_text
 from backup.app.beginning.measure import Measured, measure
+from backup.app.status_vaults import Places
 from backup.config import Config, config_of
 from backup.errors import ConfigError, UsageError
 
@@ -33,12 +34,13 @@ class Facts:
     databases: Sequence[str] = ()
     has_key: bool = False
     sizes: dict[str, Measured] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
 
     def measured(self, paths: Sequence[str]) -> list[Measured]:
         """About how much is in each of the paths."""
         unknown = [path for path in paths if path not in self.sizes]
         if unknown:
-            self.sizes |= {one.path: one for one in measure(unknown)}
+            self.sizes |= {one.path: one for one in measure(unknown, places=self.places)}
         return [self.sizes[path] for path in paths]
 
     def total(self, answers: Answers) -> tuple[int, bool]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from backup.app.beginning.answers import DRILL, Answers, Where
 from backup.app.beginning.document import config_text
 from backup.app.beginning.foresee import Foreseen, foreseen
+from backup.app.status_vaults import Places
 from backup.app.vaults import warnings_of_vault
 from backup.cli.begin.question import Facts, config_from
 from backup.cli.begin.walk import Screen
@@ -35,12 +36,12 @@ class Summary(Struct, frozen=True):
 
 def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> Summary:
     """The summary of answers; commands that ask do so only if somebody `asks`. `ConfigError`."""
-    config = config_from(answers, facts.place)
+    config, places = config_from(answers, facts.place), Places()
     return Summary(
         text=config_text(answers, facts.place),
         commands=tuple(commands_of(answers, asks=asks)),
-        warnings=(*warnings_of(config), *gaps_of(config), *_of_bucket(answers, config, clock)),
-        findings=tuple(foreseen(answers, config, clock, is_root=facts.is_root)),
+        warnings=(*warnings_of(config, places), *gaps_of(config), *_of_bucket(answers, config, clock)),
+        findings=tuple(foreseen(answers, config, clock, places, is_root=facts.is_root)),
     )
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from backup.app.beginning.answers import Answers, Where
 from backup.app.beginning.measure import DATABASES, Measured, can_be_made, is_below
 from backup.app.source_warnings import nested_places, own_as_sources
+from backup.app.status_vaults import look_at
 from backup.cli.begin.question import Facts, Question, config_from, one_of, yes_or_no
 from backup.cli.support.render import size
 from backup.errors import NightvaultError, UsageError
@@ -54,7 +55,7 @@ def _sources(answers: Answers, text: str, facts: Facts) -> Answers:
             if path not in chosen:
                 raise UsageError(f"{path} is not among {shlex.join(chosen)}")
             chosen.remove(path)
-        elif not os.path.lexists(path):
+        elif not os.path.lexists(answering(path)):
             hint = "; write a blank between two, no comma" if re.search(r"[,;]", path) else ""
             raise UsageError(f"{path} is not there{hint}")
         elif path not in chosen:
@@ -112,7 +113,14 @@ def absolute(text: str) -> str:
         raise UsageError("name a path")
     if not os.path.isabs(path):
         raise UsageError(f"{words!r} must be an absolute path")
-    return os.path.normpath(path)
+    return answering(os.path.normpath(path))
+
+
+def answering(path: str) -> str:
+    """The path. `UsageError` where a mount on the way to it does not answer."""
+    if look_at(path).is_silent:
+        raise UsageError(f"{path} does not answer: its mount may be dead; mount it again, or name another")
+    return path
 
 
 def _beside(answers: Answers, _facts: Facts) -> str:
@@ -135,12 +143,8 @@ def _beside(answers: Answers, _facts: Facts) -> str:
 def _free(_answers: Answers, facts: Facts) -> str:
     """A mounted disk, if there is one."""
     for above in ("/mnt", "/media"):
-        try:
-            names = sorted(os.listdir(above))
-        except OSError:
-            continue
-        for path in (above, *(os.path.join(above, name) for name in names)):
-            if os.path.ismount(path):
+        for path in facts.places.mounted_in(above):
+            if not facts.places.is_silent(path):
                 return os.path.join(path, "nightvault")
     return "/srv/nightvault" if facts.is_root else os.path.join(facts.home, "nightvault-vault")
 

@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from backup.app.status_vaults import Places
     from backup.config import Config, JobSettings, VaultSettings
 
 
-def warnings_of(read: Config) -> Iterator[str]:
-    """Warnings about what is no mistake but doubtful, such as files that others can read or change."""
+def warnings_of(read: Config, places: Places | None = None) -> Iterator[str]:
+    """Warnings about what is no mistake but doubtful, such as files that others can read or change.
+
+    `places`: those of the config that were looked at already.
+    """
     from backup.app.vaults import SET_UP
     from backup.config import warnings_of_limits
 
@@ -32,10 +36,10 @@ def warnings_of(read: Config) -> Iterator[str]:
         if identity is None and vault.role_arn is not None:
             yield f"vault {vault.name}: role_arn is not used without [identity]"
         yield from warnings_of_limits(vault)
-    yield from _warnings_of_places(read)
+    yield from _warnings_of_places(read, places)
 
 
-def _warnings_of_places(read: Config) -> Iterator[str]:
+def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
     """Warnings about sources and vaults; those on a dead mount are named, and not looked at."""
     from backup.app.source_warnings import (
         linked_sources,
@@ -47,7 +51,7 @@ def _warnings_of_places(read: Config) -> Iterator[str]:
     )
     from backup.app.status_vaults import silent_places, without
 
-    silent = silent_places(read)
+    silent = silent_places(read, places)
     for what in silent.values():
         yield f"{what} does not answer: its mount may be dead, and nothing more is looked at there"
     answering = without(read, silent)

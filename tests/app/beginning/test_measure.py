@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.beginning.measure import databases_here, is_missing, measure, usual_folders
+from backup.app.beginning.measure import (
+    databases_here,
+    is_missing,
+    measure,
+    unanswered,
+    usual_folders,
+)
+from backup.app.status_vaults import Place, Places
 
 
 def test_files_are_counted_and_links_are_not_followed(tmp_path: Path) -> None:
@@ -50,7 +57,7 @@ def test_what_is_too_much_is_told_as_far_as_it_was_counted(tmp_path: Path) -> No
 
 
 def test_folders_that_hold_something_are_proposed() -> None:
-    """Not one that is empty, not there, or has this program alone; a user's home only to that user."""
+    """Not one that is empty, not there, has this program alone, or does not answer; a home to its user."""
     there = {
         "/etc": ["fstab"],
         "/srv": [],
@@ -59,14 +66,17 @@ def test_folders_that_hold_something_are_proposed() -> None:
         "/var/lib/mysql": ["ibdata1"],
     }
 
-    def listed(path: str) -> list[str]:
-        if path not in there:
-            raise FileNotFoundError(path)
-        return there[path]
+    class Made(Places):
+        def at(self, path: str) -> Place:
+            return Place(frozenset(there.get(path, ())), is_silent=path in {"/var/www", "/home/eve"})
 
-    assert usual_folders("/root", is_root=True, listed=listed) == ["/etc", "/home"]
-    assert usual_folders("/home/ada", is_root=False, listed=listed) == ["/home/ada"]
-    assert databases_here(listed) == ["/var/lib/mysql"]
+    made = Made()
+    assert usual_folders("/root", made, is_root=True) == ["/etc", "/home"]
+    assert usual_folders("/home/ada", made, is_root=False) == ["/home/ada"]
+    assert usual_folders("/home/eve", made, is_root=False) == []
+    assert databases_here(made) == ["/var/lib/mysql"]
+    assert unanswered("/root", made, is_root=True) == ["/var/www"]
+    assert unanswered("/home/eve", made, is_root=False) == ["/home/eve"]
 
 
 def test_tokens_are_no_missing_files(tmp_path: Path) -> None:
