@@ -82,3 +82,18 @@ def test_what_names_the_running_one_is_told() -> None:
     ended = _run("emulator", "advance", "1h")
     assert ended.returncode == 2
     assert "NIGHTVAULT_EMULATOR_ADMIN" in ended.stderr
+
+
+@pytest.mark.parametrize("words", [["demo"], ["emulator", "--state", "state", "--accounts", "accounts.toml"]])
+def test_without_its_libraries_it_says_how_to_add_them(words: list[str], tmp_path: Path) -> None:
+    without = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); sys.modules['uvicorn'] = None; {COMMAND[-1]}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", without, *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the emulator's libraries are not installed" in done.stderr
+    assert "-py3-none-any.whl[emulator]" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -43,8 +43,10 @@ def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
     Starts the emulator on a free loopback port, makes a certificate authority and a certificate, and gets
     temporary credentials with it. Exit code 0 only if everything came back as it was.
     """
+    from backup.cli.demonstration.local_aws import require_emulator
     from backup.cli.demonstration.story import run_demo
 
+    require_emulator()
     if not os.path.isdir(source):
         raise UsageError(f"{source} is not a directory")
     work = os.path.abspath(directory)

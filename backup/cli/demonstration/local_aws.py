@@ -7,8 +7,10 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-from backup.errors import NightvaultError
+from backup.errors import NightvaultError, UsageError
+from backup.installed import how_to_add
 from backup.second_process import isolated_words, without_python
 
 ACCOUNT = "123456789012"
@@ -16,6 +18,14 @@ REGION = "eu-central-1"
 ADMIN_KEY, ADMIN_SECRET = "AKIADEMONSTRATION000", "of-the-demo-alone"
 _LIBRARIES = ("cryptography", "starlette", "uvicorn", "h11")
 _SPEED = 7200  # a retrieval of four hours takes two seconds
+
+
+def require_emulator() -> None:
+    """Raise `UsageError` where the libraries of the emulator are not installed."""
+    if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
+        raise UsageError(
+            f"the emulator's libraries are not installed: {', '.join(missing)}", advice=how_to_add("emulator")
+        )
 
 
 def write_accounts(path: str) -> None:
