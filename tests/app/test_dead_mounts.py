@@ -69,6 +69,8 @@ def test_a_dead_source_or_mount_in_one_holds_nothing_up(tmp_path: Path) -> None:
         assert f"the source {other} of job main does not" not in text, "it is on another mount"
     for text in (*shown[4:6], shown[7]):
         assert f"{server.source} in the source {tmp_path} of job" in text
+    assert "no backup is made before it does" in shown[7]
+    assert (tmp_path / "k").exists(), "all else is done"
     assert "job main has no policy" in shown[2], "all else is looked at"
     assert f"path: {server.source}/vault does not answer" in shown[6]
 
@@ -77,7 +79,7 @@ def _begin(folder: Path, vault: Path) -> list[str]:
     answers = folder / f"to-{vault.name}.toml"
     answers.write_text(f'sources = ["{folder}"]\nwhere = "disk"\npath = "{vault}"\nkey_file = "{folder}/k"\n')
     config = folder / "etc" / "config.toml"
-    return [SCRIPT, "--config", str(config), "begin", "--dry-run", "--answers", str(answers)]
+    return [SCRIPT, "--config", str(config), "begin", "--answers", str(answers)]
 
 
 def test_another_process_sees_the_same(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
@@ -11,7 +11,6 @@ from backup.app.beginning.answers import Answers
 from backup.app.beginning.measure import is_missing
 from backup.app.doctor import databases, jobs, machine
 from backup.app.doctor.finding import Check, DoctorContext
-from backup.app.status_vaults import Places, silent_places
 from backup.config import Config
 from backup.protocols import Clock
 
@@ -33,10 +32,15 @@ class Foreseen(Struct, frozen=True):
 
 
 def foreseen(
-    answers: Answers, config: Config, clock: Clock, places: Places, *, is_root: bool
+    answers: Answers, config: Config, clock: Clock, silent: Mapping[str, str], *, is_root: bool
 ) -> Iterator[Foreseen]:
-    """The findings of a doctor who comes right after the first backup, as far as they follow from answers."""
-    context = DoctorContext(config, clock, None, silent=silent_places(config, places))
+    """The findings of a doctor who comes right after the first backup, as far as they follow from answers.
+
+    `silent` are the places whose mounts do not answer, each with what it is.
+    """
+    for what in silent.values():
+        yield Foreseen("mount", f"{what} does not answer: no backup is made before it does")
+    context = DoctorContext(config, clock, None, silent=silent)
     for check in _KNOWN_BEFORE:
         yield from (Foreseen(one.check, one.what) for one in check(context))
     if answers.recipient is not None:

@@ -157,12 +157,12 @@ def _do(
     screen: Screen | None,
 ) -> int:
     """Write and run; what is left to do."""
-    write_config(facts.place.config, made.text)
-    cli.say(f"written: {facts.place.config}")
     shown = Screen(sys.stderr)
     say: Callable[[str], None] = (lambda _text: None) if cli.quiet else shown.say
     doer = Doer(cli, root, answers, facts, named, screen, say, made.commands)
+    write_config(facts.place.config, made.text)
     try:
+        cli.say(f"written: {facts.place.config}")
         backed_up = doer.run()
     except (LeftError, InterruptedRunError, KeyboardInterrupt, click.Abort):
         shown.say(how_to_go_on(doer))

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.app.beginning.answers import DRILL, Answers, Where
 from backup.app.beginning.document import config_text
 from backup.app.beginning.foresee import Foreseen, foreseen
-from backup.app.status_vaults import Places
+from backup.app.status_vaults import Places, silent_places
 from backup.app.vaults import warnings_of_vault
 from backup.cli.begin.question import Facts, config_from
 from backup.cli.begin.walk import Screen
@@ -35,13 +36,18 @@ class Summary(Struct, frozen=True):
 
 
 def summary_of(answers: Answers, facts: Facts, clock: Clock, *, asks: bool) -> Summary:
-    """The summary of answers; commands that ask do so only if somebody `asks`. `ConfigError`."""
+    """The summary of answers; commands that ask do so only if somebody `asks`. `ConfigError`.
+
+    Where a mount does not answer, there is no first backup: it could wait there, and nobody could end it.
+    """
     config, places = config_from(answers, facts.place), Places()
+    if silent := silent_places(config, places):
+        answers = replace(answers, first_backup=False)
     return Summary(
         text=config_text(answers, facts.place),
         commands=tuple(commands_of(answers, asks=asks)),
         warnings=(*warnings_of(config, places), *gaps_of(config), *_of_bucket(answers, config, clock)),
-        findings=tuple(foreseen(answers, config, clock, places, is_root=facts.is_root)),
+        findings=tuple(foreseen(answers, config, clock, silent, is_root=facts.is_root)),
     )
 
 

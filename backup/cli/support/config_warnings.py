@@ -53,7 +53,10 @@ def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
 
     silent = silent_places(read, places)
     for what in silent.values():
-        yield f"{what} does not answer: its mount may be dead, and nothing more is looked at there"
+        yield (
+            f"{what} does not answer: its mount may be dead, and nothing more is looked at there; a backup "
+            "may wait there without end"
+        )
     answering = without(read, silent)
     yield from nested_places(answering)
     for job in answering.jobs:
