@@ -12,6 +12,8 @@ from tests.support.servers import directory_server
 
 PAGE = REPOSITORY / "docs" / "install.md"
 WHEEL = "nightvault-0.2.0-py3-none-any.whl"
+OLDER = "nightvault-0.1.0-py3-none-any.whl"
+"""What an upgrade is taken back to, in docs/operations.md."""
 NOT_RUN = f"""\
 # apt install ./nightvault_*.deb
 # nightvault version
@@ -76,6 +78,9 @@ def test_the_version_is_todays() -> None:
     import backup
 
     assert f"nightvault-{backup.__version__.partition('.dev')[0]}-" in WHEEL
+    for name in ("install", "operations", "tutorial"):
+        wheels = re.findall(r"nightvault-[\d.]+-py3-none-any\.whl", (PAGE.parent / f"{name}.md").read_text())
+        assert set(wheels) - {OLDER} == {WHEEL}, name
 
 
 def test_the_room_of_a_pack_is_what_the_config_has() -> None:
