@@ -76,11 +76,13 @@ def main() -> None:
     parser.add_argument("--key", help="sign an apt repository with this key of gpg; without it none is made")
     given = parser.parse_args()
     to: Path = given.to
+    if given.key:
+        _can_sign(given.key)
     os.umask(0o022)
     environ = {**os.environ, "SOURCE_DATE_EPOCH": _time_of_commit()}
     os.environ.update(environ)
     to.mkdir(parents=True, exist_ok=True)
-    wheel = _wheel(to)
+    wheel = _wheel(to / "work" / "wheel")
     made = []
     for distribution in DISTRIBUTIONS:
         if given.distribution and distribution.name not in given.distribution:
@@ -100,6 +102,20 @@ def main() -> None:
         _repository(to / "apt", [path for path in made if path.suffix == ".deb"], given.key)
 
 
+def _can_sign(key: str) -> None:
+    """End at once, not after all packages, where a repository cannot be made or signed."""
+    for tool, package in (("apt-ftparchive", "apt-utils"), ("gpg", "gpg")):
+        if shutil.which(tool) is None:
+            raise SystemExit(f"a repository (--key) needs {tool}: install Debian's {package}")
+    listed = subprocess.run(
+        ["gpg", "--batch", "--list-secret-keys", "--", key], capture_output=True, check=False
+    )
+    if listed.returncode:
+        raise SystemExit(
+            f"gpg has no secret key {key!r} (--key): `gpg --list-secret-keys` shows those it has"
+        )
+
+
 def _time_of_commit() -> str:
     given = os.environ.get("SOURCE_DATE_EPOCH")
     return given or _output("git", "-C", str(TOP), "log", "-1", "--format=%ct")
@@ -109,9 +125,8 @@ def _output(*command: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def _wheel(to: Path) -> Path:
-    """Build the program's wheel."""
-    folder = to / "wheel"
+def _wheel(folder: Path) -> Path:
+    """Build the program's wheel; it goes into the packages alone."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
@@ -168,6 +183,10 @@ def _environment(root: Path, distribution: Distribution, machine: str, wheel: Pa
     file.unlink()
     shutil.rmtree(libraries / "bin")
     shutil.move(libraries / "share", prefix / "share")
+    for record in libraries.glob("*.dist-info/RECORD"):
+        # Scripts are gone; their hashes differed with the path of the Python that builds.
+        lines = record.read_bytes().splitlines(keepends=True)
+        record.write_bytes(b"".join(line for line in lines if not line.startswith(b"../")))
     (prefix / "bin").mkdir()
     (prefix / "bin" / "python").symlink_to(f"/usr/bin/python{distribution.python}")
     (prefix / "pyvenv.cfg").write_text(

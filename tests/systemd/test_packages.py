@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import faulthandler
 import filecmp
 import os
@@ -108,12 +109,17 @@ def test_what_is_in_a_package(builder: Builder, folder: Path, distribution: Any,
         with (folder / "archive.tgz").open("wb") as file:
             subprocess.run(["rpm2archive", package], stdout=file, check=True)
         subprocess.run(["tar", "-C", root, "-xzf", folder / "archive.tgz"], check=True)
-    libraries = list((root / f"opt/nightvault/lib/python{python}/site-packages").rglob("*.so"))
+    site = root / f"opt/nightvault/lib/python{python}/site-packages"
+    libraries = list(site.rglob("*.so"))
     assert len(libraries) > 15
     assert {path.read_bytes()[18:20] for path in libraries} == {ELF[machine].to_bytes(2, "little")}
     made_for = {tag for path in libraries for tag in re.findall(r"\.(cpython-\d+|abi3)", path.name)}
     assert made_for == {f"cpython-{python.replace('.', '')}", "abi3"}
     assert os.readlink(root / "opt/nightvault/bin/python") == f"/usr/bin/python{python}"
+    records = [path.read_text().splitlines() for path in site.glob("*.dist-info/RECORD")]
+    assert len(records) > 30
+    listed = [row[0] for record in records for row in csv.reader(record)]
+    assert [name for name in listed if not (site / name).is_file()] == [], "scripts hold the builder's paths"
 
 
 @pytest.mark.parametrize("distribution", LIVES)
