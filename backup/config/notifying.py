@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -104,7 +105,8 @@ def check_notify(
         key = f"notify.channel[{number}]"
         if channel.name in names[: number - 1]:
             yield f"{key}.name", f"another channel is named {channel.name}"
-        yield from ((f"{key}.{name}", sentence) for name, sentence in _check_channel(channel))
+        found = (*_check_channel(channel), *_check_url(channel))
+        yield from ((f"{key}.{name}", sentence) for name, sentence in found)
     if notify.timezone is not None:
         yield from _check_zone(notify.timezone)
     for key, named in jobs:
@@ -142,6 +144,21 @@ def _check_channel(channel: ChannelSettings) -> Iterator[Mistake]:
         yield "user", 'a password needs security = "starttls" or "tls"'
     if channel.kind == "ping" and channel.told is not None:
         yield "told", "is not for pings: they tell how each backup ends"
+
+
+def _check_url(channel: ChannelSettings) -> Iterator[Mistake]:
+    if channel.url is None:
+        return
+    try:
+        parts = urlsplit(channel.url)
+        _ = parts.port
+    except ValueError as error:
+        yield "url", f"is no address: {error}"
+        return
+    if not parts.hostname:
+        yield "url", "names no host: https://HOST/…"
+    if channel.kind == "ntfy" and not parts.path.strip("/"):
+        yield "url", "names no topic: https://HOST/TOPIC"
 
 
 def _given(channel: ChannelSettings) -> set[str]:

@@ -68,6 +68,15 @@ def test_what_can_be_written(tmp_path: Path) -> None:
             channel(MAIL.replace("b@example.org", "b@x\\nBcc: c@x")),
             "notify.channel[1].to[1]: must be addresses",
         ),
+        (
+            channel('name = "x"\nkind = "ping"\nurl = "https://h:99999/x"'),
+            "notify.channel[1].url: is no address",
+        ),
+        (
+            channel('name = "x"\nkind = "webhook"\nurl = "https://:80/x"'),
+            "notify.channel[1].url: names no host",
+        ),
+        (channel('name = "x"\nkind = "ntfy"\nurl = "https://h/"'), "notify.channel[1].url: names no topic"),
         (channel('name = "x"\nkind = "ntfy"'), "notify.channel[1].url: give either url or"),
         (
             channel('name = "x"\nkind = "ntfy"\nurl = "https://a/b"\nurl_file = "c"'),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -76,15 +75,7 @@ def _tell(answers: Answers, text: str, _facts: Facts) -> Answers:
 def _to(answers: Answers, text: str, _facts: Facts) -> Answers:
     if not text.strip():
         raise UsageError("there is no default: give an address")
-    place = text.strip()
-    try:
-        parts = urlsplit(place)
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"{place!r} is no address: {error}") from error
-    if answers.tell is Tell.NTFY and not parts.path.strip("/"):
-        raise UsageError(f"{place!r} names no topic: https://HOST/TOPIC")
-    return replace(answers, tell_to=place)
+    return replace(answers, tell_to=text.strip())
 
 
 def _host(answers: Answers, text: str, _facts: Facts) -> Answers:

@@ -251,10 +251,15 @@ def test_the_key_goes_neither_into_the_vault_nor_over_another(tmp_path: Path) ->
 
 
 def test_an_address_that_nothing_can_be_sent_to_is_asked_again(tmp_path: Path) -> None:
-    wrong = ["https://ntfy.example.net", "https://ntfy.example.net:99999/t", "https://[::1/t"]
+    wrong = [
+        "https://ntfy.example.net",
+        "https://:80/t",
+        "https://ntfy.example.net:99999/t",
+        "https://[::1/t",
+    ]
     typed = ["", "disk", str(tmp_path / "v"), *[""] * 6, "ntfy", *wrong, "https://ntfy.example.net/t", ""]
     answers, screen = walked(facts(tmp_path), typed)
-    for sentence in ("names no topic", "Port out of range", "Invalid IPv6"):
+    for sentence in ("names no topic", "names no host", "Port out of range", "Invalid IPv6"):
         assert sentence in screen.shown.getvalue()
     assert answers.tell_to == "https://ntfy.example.net/t"
 
