@@ -10,10 +10,7 @@ directories in a place of somebody else: they follow no link of others. No mode 
 from __future__ import annotations
 
 import errno
-import grp
 import os
-import pwd
-import shlex
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -164,7 +161,7 @@ def _of_owner(path: str, found: os.stat_result, owners: Collection[int] = ()) ->
     if found.st_uid in {0, os.geteuid(), *owners}:
         return None
     option = "-h " if stat.S_ISLNK(found.st_mode) else ""
-    command = f"chown {option}{user_named(os.geteuid())} {shlex.quote(path)}"
+    command = f"chown {option}{user_named(os.geteuid())} {_quoted(path)}"
     return Hazard(path, f"{path} belongs to {user_named(found.st_uid)}", command)
 
 
@@ -177,15 +174,21 @@ def _of_mode(
     if found.st_mode & stat.S_IWOTH:
         who, letters = "every user", "go"
     elif found.st_mode & stat.S_IWGRP and _has_acl(path):
-        return Hazard(path, f"an ACL lets others write to {path}", f"setfacl -b {shlex.quote(path)}")
+        return Hazard(path, f"an ACL lets others write to {path}", f"setfacl -b {_quoted(path)}")
     elif found.st_mode & stat.S_IWGRP and not _is_alone(found.st_gid, {0, os.geteuid(), *owners}):
         who, letters = f"the group {_group_named(found.st_gid)}", "g"
     if not who:
         return None
-    command = f"chmod {letters}-w {shlex.quote(path)}"
+    command = f"chmod {letters}-w {_quoted(path)}"
     if os.geteuid() not in {0, found.st_uid}:  # as a container's user whose volume has an fsGroup
         command = f"use a directory of your own below it, or as {user_named(found.st_uid)}: {command}"
     return Hazard(path, f"{who} may write to {path}", command)
+
+
+def _quoted(path: str) -> str:
+    import shlex  # every command loads this module, and hardly one finds a hazard
+
+    return shlex.quote(path)
 
 
 def _has_acl(path: str) -> bool:
@@ -197,6 +200,9 @@ def _has_acl(path: str) -> bool:
 
 def _is_alone(gid: int, owners: Collection[int]) -> bool:
     """Whether a group has no members but these users. One that this machine does not know may have others."""
+    import grp
+    import pwd
+
     try:
         names = grp.getgrgid(gid).gr_mem
     except KeyError:
@@ -208,6 +214,8 @@ def _is_alone(gid: int, owners: Collection[int]) -> bool:
 
 def user_named(uid: int) -> str:
     """A user's name, else the number."""
+    import pwd
+
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -215,6 +223,8 @@ def user_named(uid: int) -> str:
 
 
 def _group_named(gid: int) -> str:
+    import grp
+
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

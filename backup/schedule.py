@@ -9,7 +9,6 @@ counts at the first minute that does.
 from __future__ import annotations
 
 import calendar
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -204,6 +203,8 @@ def delayed(due: datetime, jitter: timedelta, seed: str) -> datetime:
     """
     if jitter <= timedelta():
         return due
+    import hashlib  # OpenSSL, which most commands need not load
+
     words = f"{seed}\0{due.astimezone(UTC).isoformat()}".encode("utf-8", "surrogatepass")
     share = int.from_bytes(hashlib.sha256(words).digest()[:8]) / 2**64
     return due + share * jitter

@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from backup.app.state import State
 from backup.config import Config, JobSettings, SourceSettings
 from backup.source.filters import Filters, Tag
 from backup.source.patterns import Pattern, read_patterns
@@ -29,6 +28,8 @@ def own_directories(
     Of `own_places` those go on that the job has `saved` so far. The spool, and where drills restore to, are
     never saved: a run would store what was just made.
     """
+    from backup.app.state import State
+
     state = State(config.state_dir)
     places = (
         () if job.exclude_own is False else (path for path in own_places(config, job) if path not in saved)

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from backup.app.opened import opened
 from backup.app.runs import read_signer, recipients_of
+from backup.app.silent_mounts import kinds_of_mounts
 from backup.app.state import SignedEnrolment, State, parse_recipients
-from backup.app.status_vaults import kinds_of_mounts
 from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.errors import NightvaultError, NoInventoryError, VaultError

@@ -7,21 +7,20 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from itertools import combinations, takewhile
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from backup.app.filters import filters_of, overrides_of, own_places
-from backup.app.opened import opened
 from backup.config import Config, JobSettings
 from backup.errors import NightvaultError
-from backup.inventory import entries, mounts, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.snapshots import Snapshot
 from backup.model import EntryKind
 from backup.source.filters import Filters, LeftOut
 from backup.source.roots import is_at_or_below, other_paths, resolved, symlinks_among
-from backup.source.streams import TOP
 from backup.wording import counted, printable
+
+if TYPE_CHECKING:
+    from backup.inventory.connections import Transaction
+    from backup.inventory.database import Inventory
+    from backup.inventory.snapshots import Snapshot
 
 _A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
 
@@ -44,6 +43,8 @@ def wholly_left_out(tx: Transaction, job: JobSettings) -> list[str]:
 
     The files are those of the newest kept snapshot that has some. None for a job that may shrink.
     """
+    from backup.inventory import snapshots
+
     known = [one for one in snapshots.list_snapshots(tx, job=job.name) if one.counts]
     if job.may_shrink or not known:
         return []
@@ -65,6 +66,8 @@ def wholly_left_out(tx: Transaction, job: JobSettings) -> list[str]:
 
 def _files_of(snapshot: Snapshot, source: str) -> int | None:
     """The number of files that a snapshot holds of a source; None if it does not know that."""
+    from backup.source.streams import TOP
+
     trees = (one for one in snapshot.sources if not one.startswith(TOP + b"/"))
     counts = dict(zip(trees, snapshot.counts, strict=False))
     found = counts.get(os.fsencode(source))
@@ -116,6 +119,9 @@ def saved_own(config: Config, job: JobSettings, inventory: Inventory | None = No
     places = [place for place in own_places(config, job) if any(_held_in_sources(job, place))]
     if not places:
         return ()
+    from backup.app.opened import opened
+    from backup.inventory import snapshots
+
     if inventory is None:
         try:
             inventory = opened(config)
@@ -135,6 +141,8 @@ def saved_own(config: Config, job: JobSettings, inventory: Inventory | None = No
 
 def _is_saved(tx: Transaction, path: str, snapshot: Snapshot, job: JobSettings) -> bool:
     """Whether a snapshot has entries in a directory, but for those that lead to sources within."""
+    from backup.inventory import entries
+
     real = os.fsencode(os.path.realpath(path))
     sources = [resolved(os.fsencode(source)) for source in job.paths]
     leading = {source[len(real) + 1 :].split(b"/")[0] for source in sources if is_at_or_below(source, real)}
@@ -223,6 +231,8 @@ def unknown_disks(
     inventory: Inventory, jobs: Sequence[JobSettings], paths: Collection[bytes]
 ) -> Iterator[str]:
     """A sentence for each path that was given up and held no disk in the last snapshot of any of the jobs."""
+    from backup.inventory import mounts, runs
+
     with inventory.reading() as tx:
         known = [row.number for job in jobs if (row := runs.find_job(tx, job.name))]
         disks = [disk for job in known for disk in mounts.mount_points_below(tx, job=job, path=b"/")]

@@ -135,7 +135,7 @@ def read_document(path: str) -> dict[str, Any]:
     if len(text) > _MOST_BYTES:
         raise ConfigError(f"{path} is far too large to be a config file", advice="name the right file")
     try:
-        return tomllib.loads(text.decode("utf-8-sig"))
+        return tomllib.loads(text.removeprefix(b"\xef\xbb\xbf").decode())
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: line {line} is not UTF-8 text") from error

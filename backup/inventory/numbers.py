@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.driver import changed, number_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Counter = Literal["entries", "chunks", "directories", "owners", "archives"]
 

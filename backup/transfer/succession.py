@@ -26,7 +26,7 @@ from backup.errors import (
 from backup.format.enrolment import EnrolmentKey, HeirMark
 from backup.format.header import LARGEST_HEADER, read_header, verify_header
 from backup.format.pack import parse_description
-from backup.inventory import compared, identities, lost, strangers
+from backup.inventory import identities, lost, strangers
 from backup.inventory.archives import ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
@@ -334,7 +334,8 @@ def build_on_what_is_shown(
     For a run beside which somebody else may delete: it stores anew what is missing. Where lists take hours it
     goes by the newest that was fetched, and asks for a newer one.
     """
-    from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing  # hardly ever needed
+    from backup.inventory import compared  # hardly ever needed, as what follows
+    from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
 
     with inventory.reading() as tx:
         stored = compared.stored_numbers(tx, vault.name) if vault.traits.lists_at_once else None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.clock import SystemClock
-from backup.app.status_vaults import look_at, may_be_silent
+from backup.app.silent_mounts import look_at, may_be_silent
 from tests.support.dead_mounts import beside_dead_mount
 from tests.support.servers import directory_server
 

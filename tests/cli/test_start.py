@@ -39,9 +39,12 @@ BACKUP_NEEDS_NOT = (
     ),
     *(f"backup.app.{name}" for name in ("status", "status_parts", "metrics", "prices")),
 )
+_LIBRARIES = ("cryptography", "blake3", "zstandard", "pyfastcdc")
 LOOKING_NEEDS_NOT = (
     *(f"backup.{name}" for name in ("archiver", "restorer", "transfer", "vault", "cost", "notify")),
-    *("cryptography", "blake3", "zstandard", "pyfastcdc"),
+    *_LIBRARIES,
+    "hashlib",
+    "logging",
 )
 
 
@@ -77,9 +80,10 @@ def imported(server: Server, *words: str) -> set[str]:
         (("ls", "latest"), LOOKING_NEEDS_NOT, 67),
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 70),
         (("runs",), LOOKING_NEEDS_NOT, 62),
+        (("config", "check"), ("backup.restorer", "backup.app.status_parts", *_LIBRARIES), 72),
         (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 130),
     ],
-    ids=["backup", "ls", "find", "runs", "status"],
+    ids=["backup", "ls", "find", "runs", "config check", "status"],
 )
 def test_only_what_it_needs_is_imported(
     server: Server, words: tuple[str, ...], needs_not: tuple[str, ...], most: int

@@ -20,9 +20,9 @@ from backup.app.doctor import (
     vaults,
 )
 from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore, critical, warning
+from backup.app.silent_mounts import silent_places, without
 from backup.app.status import read_status
 from backup.app.status_parts import Level
-from backup.app.status_vaults import silent_places, without
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.format.keys import RecoveryKey

@@ -21,7 +21,7 @@ def vaults(cli: Cli) -> None:
     A cold vault counts its archives once a day ("it counts", "as of"); a dash means that it does not tell.
     """
     from backup.app.opened import opened
-    from backup.app.status_vaults import look_at
+    from backup.app.silent_mounts import look_at
     from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.archives import vault_totals

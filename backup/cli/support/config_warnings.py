@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backup.app.status_vaults import Places
+    from backup.app.silent_mounts import Places
     from backup.config import Config, JobSettings, VaultSettings
 
 
@@ -41,6 +41,7 @@ def warnings_of(read: Config, places: Places | None = None) -> Iterator[str]:
 
 def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
     """Warnings about sources and vaults; those on a dead mount are named, and not looked at."""
+    from backup.app.silent_mounts import silent_places, without
     from backup.app.source_warnings import (
         linked_sources,
         missing_sources,
@@ -49,7 +50,6 @@ def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
         own_in_sources,
         saved_own,
     )
-    from backup.app.status_vaults import silent_places, without
 
     silent = silent_places(read, places)
     for what in silent.values():

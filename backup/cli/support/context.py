@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -109,22 +108,24 @@ class Cli:
     def say(self, text: str) -> None:
         """A remark, unless --quiet."""
         if not self.quiet:
-            self._remark(text, logging.INFO)
+            self._remark(text, "INFO")
 
     def warn(self, text: str) -> None:
         """A remark that is shown even with --quiet."""
-        self._remark(text, logging.WARNING)
+        self._remark(text, "WARNING")
 
     def error(self, text: str) -> None:
         """The words for what ended a command, or a part of it."""
-        self._remark(text, logging.ERROR)
+        self._remark(text, "ERROR")
 
-    def _remark(self, text: str, level: int) -> None:
+    def _remark(self, text: str, level: str) -> None:
         from backup.cli.support import render
 
         text = _with_places(text)
         if self.is_logged:
-            logging.getLogger(__name__).log(level, "%s", text)
+            import logging
+
+            logging.getLogger(__name__).log(getattr(logging, level), "%s", text)
             return
         if "NVK1-" in text.upper():  # a recovery key that somebody gave in the wrong place
             from backup.cli.support.keyfiles import without_keys

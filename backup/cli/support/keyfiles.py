@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -105,6 +104,8 @@ def read_key(source: str | None, passphrase_file: str | None) -> RecoveryKey:
 def _warn_of_readers(path: str, mode: int, data: bytes) -> None:
     """Say that others may read a key; not of one that has a passphrase."""
     if mode & 0o077 and stat.S_ISREG(mode) and holds_key(data.decode(errors="replace")):
+        import shlex
+
         click.echo(
             f"warning: {path} has the mode {stat.S_IMODE(mode):04o}: others may read this recovery key, and"
             f" with it every backup; chmod 600 {shlex.quote(path)}, and see docs/security.md if they did",

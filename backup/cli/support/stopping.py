@@ -12,8 +12,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 _STOPPING = b"\nstopping: what was sent is not lost; once more stops at once\n"
 
@@ -50,6 +53,8 @@ def kept_hangups() -> SimpleQueue[int]:
 
     For a process to which SIGHUP is no end, until it heeds them. Main thread alone may set handlers.
     """
+    from queue import SimpleQueue
+
     kept: SimpleQueue[int] = SimpleQueue()
     is_heeded = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     if is_heeded and threading.current_thread() is threading.main_thread():

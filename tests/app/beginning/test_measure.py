@@ -15,7 +15,7 @@ from backup.app.beginning.measure import (
     unanswered,
     usual_folders,
 )
-from backup.app.status_vaults import Place, Places
+from backup.app.silent_mounts import Place, Places
 
 
 def test_files_are_counted_and_links_are_not_followed(tmp_path: Path) -> None:
