@@ -152,7 +152,12 @@ class Doer:
             return f"the directory {answers.path}"
         if answers.where is Where.S3:
             return f"the bucket {answers.bucket} at {answers.endpoint}"
-        return f"AWS, region {answers.region}"
+        from backup.config import load_config
+
+        made = load_config(self.facts.place.config).vaults[0]  # `setup aws` has written into it
+        what = f"the bucket {made.bucket}" if made.bucket else f"the Glacier vault {made.vault}"
+        account = made.role_arn.split(":")[4] if made.role_arn else "that of this server's certificate"
+        return f"{what},\nAWS region {made.region}, account {account}"
 
     def _drill(self, words: tuple[str, ...]) -> None:
         """A drill that is free is made; else its price is shown, and somebody asked."""

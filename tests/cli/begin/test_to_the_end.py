@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from backup.app.clock import SystemClock
 from backup.cli import main
+from backup.config import load_config
 from tests.support.emulated import RunningEmulator
 from tests.support.servers import HurryingClock, Server, fill
 from tests.support.setting_up import become, emulated_account
@@ -179,7 +180,10 @@ def test_a_person_sets_aws_up_on_a_terminal(server: Server, emulator: RunningEmu
         terminal.wait_for(asked)
         terminal.answer(answer)
     terminal.wait_for("type the groups", 60)
-    terminal.answer(typed_back(terminal.text, server.folder / "recovery-sheet.txt"))
+    sheet = server.folder / "recovery-sheet.txt"
+    bucket = load_config(str(server.config)).vaults[0].bucket
+    assert f"in the bucket {bucket},\nAWS region eu-central-1, account 1" in sheet.read_text()
+    terminal.answer(typed_back(terminal.text, sheet))
     terminal.wait_for("at this price?", 60)
     assert "would read" in terminal.text
     assert terminal.end_with("no") == 0, terminal.text
