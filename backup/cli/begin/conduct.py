@@ -43,11 +43,11 @@ def begin(cli: Cli, root: click.Command, answers_file: str | None, *, dry_run: b
             "`nightvault begin` asks on a terminal, and this is none", advice="give --answers FILE"
         )
     screen = Screen(sys.stderr)
-    facts = facts_of(cli, path)
-    for folder in unanswered(facts.home, facts.places, is_root=facts.is_root):
-        cli.warn(f"{folder} does not answer, and is not proposed: its mount may be dead")
     named = () if is_usual else ("--config", path)
     try:
+        facts = facts_of(cli, path)
+        for folder in unanswered(facts.home, facts.places, is_root=facts.is_root):
+            cli.warn(f"{folder} does not answer, and is not proposed: its mount may be dead")
         if answers_file is not None:
             answers = answers_in(answers_file, COURSE, NOTHING_YET, facts)
             made = summary_of(answers, facts, cli.clock, asks=False)
