@@ -10,6 +10,7 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -163,6 +164,21 @@ def test_a_life_by_apt(editions: Sequence[Edition], folder: Path, distribution: 
     back_up(root, 5 if distribution == "debian12" else 4)
     run_in(root, "nightvault restore latest --target /root/out --key /root/recovery.key")
     run_in(root, "diff -r /etc/apt /root/out/etc/apt")
+
+
+def test_a_repository_that_cannot_be_made_ends_the_build_before_it_begins(folder: Path) -> None:
+    words: list[str | Path] = [
+        sys.executable,
+        REPOSITORY / "deploy/packages/build.py",
+        "--key",
+        "x",
+        "--to",
+        folder / "made",
+    ]
+    done = subprocess.run(words, env={"PATH": str(folder)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "a repository (--key) needs apt-ftparchive: install Debian's apt-utils\n"
+    assert not (folder / "made").exists()
 
 
 @pytest.mark.skipif(
