@@ -127,7 +127,7 @@ KEY_AND_PEOPLE = (
             f"It alone opens the backups; the server needs only its public half. {HERE}: it is made now, "
             "into a file that you take off the server. Or make it on another machine (`nightvault key "
             "generate`) and give what that prints, nvr1…, or file:PATH of a file that holds it; three "
-            "commands at the end let that key vouch for this server."
+            "commands at the end enrol this server with that key."
         ),
         default=constant(HERE),
         read=_recovery_key,
