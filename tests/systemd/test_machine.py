@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,6 +56,10 @@ def test_a_machine_with_systemd(machine: Machine) -> None:
     _all_of((*with_daemon.CASES, *with_other_units.CASES), machine)
 
 
+@pytest.mark.skipif(
+    os.environ.get("NIGHTVAULT_TEST_PACKAGES") != "all",
+    reason="takes eight minutes: with NIGHTVAULT_TEST_PACKAGES=all",
+)
 def test_a_package_on_a_machine(machine_with_packages: Machine) -> None:
     """Another one, on which the program is installed, upgraded amid a run, removed and purged by apt."""
     _all_of(with_package.CASES, machine_with_packages)
