@@ -256,7 +256,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _packed(content: bytes) -> bytes:
-    return gzip.compress(content, 9, mtime=0)
+    packed = gzip.compress(content, 9, mtime=0)
+    return packed[:9] + b"\xff" + packed[10:]  # "unknown system": versions of Python write different ones
 
 
 def _version(distribution: Distribution, wheel: Path) -> str:
