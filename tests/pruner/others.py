@@ -167,7 +167,7 @@ class Others(World):
         """It backs up; it may look at a list first, and prune afterwards.
 
         Without an heir of it both would write under one name: then what it stored is removed by hand, and it
-        itself, too.
+        itself, too. Where lists are late, a new one is fetched: older ones show what was removed.
         """
         if self.image is None:
             return
@@ -185,6 +185,9 @@ class Others(World):
         if not has_heir:
             self.elsewhere.remove(self.elsewhere.held.keys() - before)
             self.image = None
+            if not self.vault.traits.lists_at_once:
+                self.wait_for_list()
+                self._compare()
 
     def _goes_on(self, other: Site, which: int, *, looks: bool, prunes: bool) -> None:
         """A night of another machine of this server; perhaps it forgets and prunes."""
