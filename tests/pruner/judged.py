@@ -185,13 +185,21 @@ class Judged:
             wanted -= {chunk for _, chunk, _, state in rows if state == "stored"}
         return {archive_id for _, chunk, archive_id, _ in rows if chunk in wanted and archive_id}
 
+    def _unneeded(self) -> set[str]:
+        """Data that the vault has, and of which nothing kept needs a chunk."""
+        rows = self._rows("SELECT archive_id FROM archives WHERE archive_id IS NOT NULL AND kind = 1")
+        return ({row[0] for row in rows} & self.vault.held.keys()) - self._needed()
+
+    def _may_come_true(self) -> bool:
+        """Whether some of that is young: a run that was cut off stored it, and its next one may name it."""
+        old = self.clock.now() - self.skew - max(self.vault.traits.minimum_storage, DEFAULT_GRACE)
+        return any(self.vault.held[archive_id] >= old for archive_id in self._unneeded())
+
     def _judge_drained(self) -> None:
         states = self._rows("SELECT archive_id, kind, state FROM archives WHERE archive_id IS NOT NULL")
         left = {"stored", "unconfirmed", "retired", "deleted", "lost", "damaged"}
         assert {state for _, _, state in states} <= left
-        needed = self._needed()
-        data = {one for one, kind, _ in states if kind == 1 and one in self.vault.held}
-        assert data <= needed, "nothing needs it, and it is still there"
+        assert not self._unneeded(), "nothing needs it, and it is still there"
         retired = {one for one, _, state in states if state == "retired"}
         assert retired <= self._needed(alone=True), "what is needed of it lies elsewhere too"
         for (count,) in self._rows(_FULLS):

@@ -341,9 +341,8 @@ class World(JudgedBesideOthers):
                 self._compare()
             report = self.prune_to_the_end()
             self.judge()
-            if report.state == "done" and not (
-                report.condemned.archives or report.deleted.archives or report.waiting
-            ):
+            has_work = report.condemned.archives or report.deleted.archives or report.waiting
+            if report.state == "done" and not (has_work or self._may_come_true()):
                 break
         self._judge_drained()
 
