@@ -92,12 +92,12 @@ class JudgedBesideOthers(Judged):
         """Whether catalogs are there that another machine, or a liar, stored as this server's."""
         return any(one.inventory_id in self._lineage() for one in self._catalogs(()))
 
-    def knows_all(self, writer: bytes) -> bool:
-        """Whether the vault knows no more of what that inventory wrote than the one in use.
+    def knows_all(self, *writers: bytes) -> bool:
+        """Whether the vault knows no more of what these inventories wrote than the one in use.
 
         An old image of an ancestor goes on with it, where no heir has stored anything yet.
         """
-        labels = [label for label in self._catalogs(()) if label.inventory_id == writer]
+        labels = [label for label in self._catalogs(()) if label.inventory_id in writers]
         known = {row[0] for row in self._rows("SELECT pack_id FROM archives")}
         return not self._rows(UNRECORDED) and {label.pack_id for label in labels} <= known
 

@@ -290,15 +290,16 @@ class World(JudgedBesideOthers):
     def made_anew(self, bare: Bare, writer: InventoryId) -> Site:
         """Rebuild on a bare machine what that inventory wrote; it is as the inventory in use says.
 
-        An old image may have gone on from where that inventory had, before any heir stored something: then
-        the recovery lines of the server in use say which way is meant.
+        An old image may have gone on from where that inventory, or an ancestor, had, before any heir stored
+        something of a job: then the recovery lines of the server in use say which way is meant.
         """
         knows_all = self.knows_all(writer)
         wish = Wish(inventory=writer.hex(), trust=Trust())
         try:
             report = bare.rebuild(wish, wait=self.wait)
         except ForkError:
-            assert not knows_all, "asks which way is meant, and there is one"
+            every = self.knows_all(writer, *self._lineage())
+            assert not every, "asks which way is meant, and there is one"
             report = bare.rebuild(replace(wish, lines=lines_of(self.site)), wait=self.wait)
             knows_all = not self._rows(UNRECORDED)
         if knows_all:
