@@ -103,6 +103,22 @@ def test_a_run_that_fails_in_the_middle(site: Site, source: Path, tmp_path: Path
     assert (tmp_path / "log.errors").read_text().splitlines() == ["", "away", "away"]
 
 
+def test_what_an_error_says_is_never_a_part_of_a_command(site: Site, source: Path, tmp_path: Path) -> None:
+    """It may hold what others chose, such as a name or a service's answer. It comes as a variable, and no
+    word of a command is looked at."""
+    made = tmp_path / "made"
+    text = f"'; touch {made}; $(touch {made}) `touch {made}` \"|& {{error}} $NIGHTVAULT_ERROR %s"
+    site.vault = FaultyVault(site.vault, Fault("begin_upload", UnreachableError(text), count=1000))
+    (source / "file").write_bytes(b"x")
+    words = ("$NIGHTVAULT_ERROR", "{error}", "{}", "%s", "$(id)")
+    script = f"printf '%s\\0' \"$NIGHTVAULT_ERROR\" \"$@\" > {tmp_path}/said"
+    command = Command(("/bin/sh", "-c", script, "sh", *words), 20)
+    with pytest.raises(UnreachableError):
+        hooked(site, {Hook.ON_FAILURE: [command]}).backup()
+    assert (tmp_path / "said").read_text().split("\0")[:-1] == [text, *words]
+    assert not made.exists()
+
+
 def test_a_run_that_finds_the_lock_taken_runs_none(site: Site, source: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     hooked(site, noting(log))

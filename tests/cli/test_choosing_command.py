@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -397,6 +398,55 @@ def test_hard_links_that_became_copies_are_told(server: Server, tmp_path: Path) 
     (out / "copy").rename(out / "a.txt")
     told = restore(server, "--overwrite", "if-changed", target=out, snapshot=at)
     assert "2 names are hard links in the snapshot, and files of their own at the target" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [
+        (("--exclude", "a.txt"), {"deep/er/third", "deep/linked"}),
+        (("--exclude", "linked"), {"a.txt", "deep/er/third"}),
+        (("--exclude", "er/"), {"a.txt", "deep/linked"}),
+        (("**/thir*",), {"deep/er/third"}),
+    ],
+)
+def test_hard_links_of_which_some_are_chosen(
+    server: Server, tmp_path: Path, words: tuple[str, ...], there: set[str]
+) -> None:
+    """Whichever name is left out, the others have the content, and are one file."""
+    names = {"a.txt", "deep/linked", "deep/er/third"}
+    for name in names - {"a.txt"}:
+        os.link(server.source / "a.txt", server.source / name)
+    server.backup()
+    out, at = tmp_path / "out", f"latest:{server.source}"
+    restore(server, *words, target=out, snapshot=at)
+    assert files_below(out) & names == there
+    assert {(out / name).read_text() for name in there} == {"alpha\n"}
+    assert {(out / name).stat().st_nlink for name in there} == {len(there)}
+    tar = tmp_path / "out.tar"
+    server.done("dump", at, *words, "--tar", "-o", tar, "--key", server.key_file)
+    with tarfile.open(tar) as members:
+        found = [one for one in members.getmembers() if one.name in names]
+        contents = {one.name: members.extractfile(one) for one in found}
+    assert {one.name for one in found} == there
+    assert [one.islnk() for one in found] == [False] + [True] * (len(there) - 1)
+    assert {one.linkname for one in found[1:]} <= {found[0].name}
+    assert None not in contents.values()
+
+
+def test_hard_links_of_which_some_are_there_and_stay(server: Server, tmp_path: Path) -> None:
+    """`--overwrite never`: what is new is one file, and what was there is none of it."""
+    for name in ("deep/linked", "deep/er/third"):
+        os.link(server.source / "a.txt", server.source / name)
+    server.backup()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.txt").write_text("mine")
+    restore(server, "--overwrite", "never", target=out, snapshot=f"latest:{server.source}")
+    assert (out / "a.txt").read_text() == "mine"
+    linked, third = out / "deep" / "linked", out / "deep" / "er" / "third"
+    assert linked.read_text() == "alpha\n"
+    assert linked.samefile(third)
+    assert linked.stat().st_nlink == 2
 
 
 def test_a_restore_in_place_leaves_its_own_state_and_vault_alone(server: Server) -> None:

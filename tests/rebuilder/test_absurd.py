@@ -152,6 +152,46 @@ def test_what_else_is_out_of_range_is_left_out(victim: Victim, kind: type, field
     )
 
 
+def entries_of(stream: list[Any]) -> dict[bytes, records.EntryRecord]:
+    """The entries of a catalog, by name; `link` lies in `new`."""
+    return {one.name: one for one in stream if isinstance(one, records.EntryRecord)}
+
+
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+def test_two_entries_of_one_name_spoil_their_snapshot_alone(victim: Victim, kind: str) -> None:
+    """A directory and, by the same name, what leads out of it; or a file, and one with more rights."""
+
+    def twist(stream: list[Any]) -> list[Any]:
+        found = entries_of(stream)
+        name, like = (b"new", found[b"link"]) if kind == "symlink" else (b"third", found[b"third"])
+        where = found[b"new"].directory
+        twin = msgspec.structs.replace(like, number=10**6, directory=where, name=name, mode=0o4755)
+        return [*stream, twin]
+
+    victim.begin_anew()
+    assert victim.forged_night(twist)
+    listed, told = survive(victim)
+    assert listed == victim.old
+    assert any("two entries have one number or name" in one for one in told), told
+
+
+def test_the_order_of_names_means_nothing(victim: Victim) -> None:
+    """Files before the directories that hold them, and the last name first."""
+
+    def twist(stream: list[Any]) -> list[Any]:
+        entries = iter([one for one in stream if isinstance(one, records.EntryRecord)][::-1])
+        return [next(entries) if isinstance(one, records.EntryRecord) else one for one in stream]
+
+    victim.begin_anew()
+    assert victim.forged_night(twist)
+    listed, told = survive(victim)
+    assert (len(listed), told) == (3, [])
+    place = victim.server.restore(victim.target())
+    assert_same_tree(victim.server.source, place)
+    names = [one["path"] for one in victim.server.json("ls", "-r", "latest")]
+    assert names == list(dict.fromkeys(names))
+
+
 def test_states_and_kinds_of_a_later_version_are_read(victim: Victim) -> None:
     """Defect 12, forward: a later version knows more kinds of problems, states and records."""
     victim.begin_anew()

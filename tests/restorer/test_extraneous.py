@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.format.rows import pack_u64
-from backup.model import Tier
+from backup.model import ProblemKind, Tier
 from backup.restorer.restore import RestorePlan, RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
 from backup.restorer.target.confirmed import Confirmed
@@ -25,6 +25,7 @@ from backup.restorer.target.directories import way_to
 from backup.restorer.target.mark import Mark, place_of
 from backup.restorer.target.trail import Trail
 from backup.vault.marker import MARKER
+from tests.restorer.sites import sql
 from tests.support.backups import Site
 from tests.support.trees import on_another_disk
 
@@ -167,6 +168,58 @@ def test_what_is_bound_into_an_extraneous_directory_is_not_listed(
         b"a/mine",
         *(b"a/mine/" + name for name in (b"other", b"precious", b"sub", b"sub/more")),
     ]
+
+
+def test_what_could_not_be_listed_when_it_was_saved_stays(
+    site: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot holds the directory, and nothing of what was in it."""
+    for name in ("closed", "open"):
+        (source / name / "sub").mkdir(parents=True)
+        (source / name / "sub" / "x").write_text("1")
+    broken = (source / "closed").stat().st_ino
+    real = os.listdir
+
+    def listing(handle: int) -> list[str]:
+        if os.stat(handle).st_ino == broken:
+            raise OSError(5, "Input/output error")
+        return real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", listing)
+        assert [one.path for one in site.backup().problems] == [os.fsencode(source / "closed")]
+    shutil.copytree(source, out)
+    (out / "closed" / "new").write_text("2")
+    (out / "open" / "new").write_text("2")
+    report = finish(site, out, planned(site, out))
+    assert (report.removed, report.problems) == (1, ())
+    assert [(out / name).exists() for name in ("closed/sub/x", "closed/new", "open/new")] == [True, True, False]
+
+
+@pytest.mark.parametrize("spoiled", ["entry", "directory", "archive"])
+def test_nothing_goes_where_the_list_of_the_snapshot_is_not_whole(
+    site: Site, source: Path, out: Path, spoiled: str
+) -> None:
+    """Of one place it cannot be told what was there: what it does not name elsewhere may be just that."""
+    (source / "a").mkdir()
+    (source / "a" / "x").write_text("1")
+    (source / "b").write_text("2")
+    site.backup()
+    shutil.copytree(source, out)
+    (out / "stray").write_text("3")
+    path = os.fsencode(source)
+    texts = {
+        "entry": ("UPDATE entries SET kind = 99 WHERE name = ?", b"b"),
+        "directory": ("UPDATE directories SET path = ? WHERE path = ?", path + b"/../x", path + b"/a"),
+        "archive": ("UPDATE archives SET state = 'lost' WHERE kind = ?", 1),
+    }
+    text, *values = texts[spoiled]
+    sql(site, text, *values)
+    report = finish(site, out, planned(site, out))
+    assert report.removed == 0
+    assert {one.kind for one in report.problems} == {ProblemKind.DAMAGED}
+    assert sorted(path.name for path in out.rglob("*")) == ["a", "b", "stray", "x"]
+    assert "not everything could be restored: nothing is removed" in site.progress.notes
 
 
 def test_a_record_of_an_older_version_goes_on(site: Site, shared: Path) -> None:

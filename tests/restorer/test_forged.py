@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,35 @@ def test_a_symlink_and_a_file_behind_it(full: Site, source: Path, out: Path, tmp
     problems = {problem.path for problem in report.problems}
     assert {b"link/small-1", b"dangling"} <= problems
     assert (out / "link").is_symlink()
+
+
+@pytest.mark.parametrize("first", ["directory", "symlink"])
+def test_a_directory_and_a_symlink_of_one_name(
+    site: Site, source: Path, out: Path, tmp_path: Path, first: str
+) -> None:
+    """Versions that overlap, as an intruder's catalog may have them: a way out of the target, and into it."""
+    outside = tmp_path / "outside"
+
+    def make(kind: str) -> None:
+        if kind == "directory":
+            (source / "way").mkdir()
+            (source / "way" / "in").write_text("content")
+        else:
+            (source / "way").symlink_to(outside)
+
+    outside.mkdir(mode=0o700)
+    make(first)
+    site.backup()
+    shutil.rmtree(source / "way") if first == "directory" else (source / "way").unlink()
+    make("symlink" if first == "directory" else "directory")
+    site.backup()
+    sql(site, "UPDATE entries SET removed_in = NULL")
+    report = site.restore("latest", out)
+    assert [(one.path, one.kind) for one in report.problems] == [(b"way", ProblemKind.NOT_SET)]
+    assert report.outcome is Outcome.PARTIAL
+    assert (out / "way" / "in").read_text() == "content"
+    assert list(outside.iterdir()) == []
+    assert outside.stat().st_mode & 0o7777 == 0o700
 
 
 @pytest.mark.parametrize(("text", "values"), BROKEN_ROWS.values(), ids=BROKEN_ROWS.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import stat
 import struct
 from pathlib import Path
@@ -82,6 +83,19 @@ def test_owners_and_acls_by_name_where_there_are_any(tmp_path: Path, numeric: bo
     assert (found.st_uid, found.st_gid) == (daemon, STRANGER)
     lines = parse(xattr(tmp_path / "out" / "f", ACCESS))
     assert [line.id for line in lines if line.tag in {2, 8}] == [daemon, STRANGER]
+
+
+@as_root
+def test_a_name_goes_before_a_number_that_is_anothers_here(bench: Bench) -> None:
+    """Else that account would own a program that runs with the rights of somebody else."""
+    theirs, saved = pwd.getpwnam("bin"), Owner(2, 2, "daemon", "daemon")
+    assert (theirs.pw_uid, theirs.pw_gid) == (saved.uid, saved.gid)
+    extra = Extra(xattrs=((b"security.capability", CAPABILITY),))
+    bench.file(b"a", b"content", mode=0o6755, owner=saved, extra=extra)
+    found = (bench.place / "a").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1, 1, 0o6755)
+    assert xattr(bench.place / "a", b"security.capability") == CAPABILITY
+    assert not bench.problems
 
 
 def test_an_acl_agrees_with_its_mode(bench: Bench) -> None:
