@@ -111,7 +111,7 @@ def test_what_an_error_says_is_never_a_part_of_a_command(site: Site, source: Pat
     site.vault = FaultyVault(site.vault, Fault("begin_upload", UnreachableError(text), count=1000))
     (source / "file").write_bytes(b"x")
     words = ("$NIGHTVAULT_ERROR", "{error}", "{}", "%s", "$(id)")
-    script = f"printf '%s\\0' \"$NIGHTVAULT_ERROR\" \"$@\" > {tmp_path}/said"
+    script = r"""printf '%s\0' "$NIGHTVAULT_ERROR" "$@" """ + f"> {tmp_path}/said"
     command = Command(("/bin/sh", "-c", script, "sh", *words), 20)
     with pytest.raises(UnreachableError):
         hooked(site, {Hook.ON_FAILURE: [command]}).backup()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,17 +18,19 @@ from backup.checker import read_sample
 from backup.checker.sample import Amount
 from backup.errors import OtherVaultError
 from backup.format import records
+from backup.format.header import parse_header
 from backup.inventory import identities
 from backup.model import ArchiveId, ByteRange, InventoryId, Listing, ListingId, Tier, VaultIdentity, VaultName
 from backup.rebuilder.catalog_file import read_catalog_file
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys
-from tests.support.checking import archive_ids, check, check_world, kinds, query, state_of
+from tests.support.checking import archive_file, archive_ids, check, check_world, kinds, query, state_of
 from tests.support.doubles import Fault, FaultyVault, ManualClock, PowerCut
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.places import Place, buckets, directories, glacier_vaults, grow, site_at, with_vault
 from tests.support.rebuilding import bare
+from tests.support.rigs import s3_client
 from tests.support.trees import assert_same_tree
 
 pytestmark = pytest.mark.no_cover  # many variants of what other tests reach, too
@@ -122,6 +126,80 @@ def test_what_it_costs(site: Site) -> None:
     assert looked["newest_catalogs"] == asked
     assert looked["state"] == looked["add_identity"] == 0
     assert not counting.calls["fetch_listing"]
+
+
+CLAIMS = {
+    **dict.fromkeys(("encryption", "algorithm", "cipher", "sealing", "checksums", "compression"), "none"),
+    **dict.fromkeys(("recipients", "signers", "features"), ()),
+}
+
+
+def claim_in_directory(top: Path) -> None:
+    """Say in every file that is not sealed, and in some that others would read, that nothing is sealed."""
+    for path in top.rglob("*.json"):
+        path.chmod(0o600)
+        path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | CLAIMS))
+    for name in ("config", "config.json", "nightvault.toml"):
+        (top / name).write_bytes(msgspec.json.encode(CLAIMS))
+
+
+def claim_in_bucket(client: Any, bucket: str) -> None:
+    """The same by tags of the bucket, metadata and tags of its objects, and objects of its own."""
+    tags = {"TagSet": [{"Key": name, "Value": "none"} for name in CLAIMS]}
+    client.put_bucket_tagging(Bucket=bucket, Tagging=tags)
+    for found in client.list_objects_v2(Bucket=bucket)["Contents"]:
+        where = {"Bucket": bucket, "Key": found["Key"]}
+        client.copy_object(
+            **where,
+            CopySource=where,
+            MetadataDirective="REPLACE",
+            Metadata=dict.fromkeys(CLAIMS, "none"),
+            StorageClass=found["StorageClass"],
+        )
+        client.put_object_tagging(**where, Tagging=tags)
+    for name in ("config", "config.json", "nightvault.toml"):
+        client.put_object(Bucket=bucket, Key=f"web1/{name}", Body=msgspec.json.encode(CLAIMS))
+
+
+@pytest.mark.parametrize("place", ["directory", "s3"], indirect=True)
+def test_nothing_that_a_vault_says_decides_how_and_for_whom_is_sealed(
+    site: Site, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each byte of it may be another's: the config says for whom, and how is said nowhere."""
+    location = site.vault.state().location
+    before = set(archive_ids(site, "archive_id IS NOT NULL"))
+    client = None
+    if isinstance(site.vault, DirectoryVault):
+        claim_in_directory(Path(location))
+    else:
+        client = s3_client(request.getfixturevalue("emulator").s3_url)
+        claim_in_bucket(client, location.split("/")[2])
+    secrets = [os.urandom(5000), os.urandom(5000)]
+    (tmp_path / "source" / "secret").write_bytes(secrets[0])
+    site.backup()
+    new = bare(tmp_path, site)
+    assert new.rebuild().state == "done"
+    site.inventory.close()
+    again = new.site()
+    meant = {recipient.id for recipient in site.keys.recipients}
+    assert {recipient.id for recipient in again.keys.recipients} == meant
+    (tmp_path / "source" / "another").write_bytes(secrets[1])
+    again.backup()
+    stored = set(archive_ids(again, "archive_id IS NOT NULL")) - before
+    assert len(stored) >= 4
+    for archive_id in stored:
+        if client is None:
+            data = archive_file(Path(location), archive_id).read_bytes()
+        else:
+            found = client.get_object(Bucket=location.split("/")[2], Key=f"web1/{archive_id}")
+            data = found["Body"].read()
+        assert not [secret for secret in (*secrets, b"another") if secret in data]
+        header = parse_header(data)
+        assert {stanza.recipient_id for stanza in header.stanzas} == meant
+        assert header.fields.signer_public == site.keys.signer.public
+    assert not again.restore("latest", tmp_path / "out").problems
+    assert_same_tree(tmp_path / "source", tmp_path / "out")
+    again.close()
 
 
 def test_a_cut_while_an_identity_is_left(place: Place, tmp_path: Path, clock: ManualClock) -> None:

@@ -425,12 +425,13 @@ def test_hard_links_of_which_some_are_chosen(
     tar = tmp_path / "out.tar"
     server.done("dump", at, *words, "--tar", "-o", tar, "--key", server.key_file)
     with tarfile.open(tar) as members:
-        found = [one for one in members.getmembers() if one.name in names]
-        contents = {one.name: members.extractfile(one) for one in found}
-    assert {one.name for one in found} == there
-    assert [one.islnk() for one in found] == [False] + [True] * (len(there) - 1)
-    assert {one.linkname for one in found[1:]} <= {found[0].name}
-    assert None not in contents.values()
+        first, *more = [member for member in members.getmembers() if member.name in names]
+        content = members.extractfile(first)
+        assert content is not None
+        assert content.read() == b"alpha\n"
+    assert {first.name, *(member.name for member in more)} == there
+    assert first.isreg()
+    assert all(member.islnk() and member.linkname == first.name for member in more)
 
 
 def test_hard_links_of_which_some_are_there_and_stay(server: Server, tmp_path: Path) -> None:

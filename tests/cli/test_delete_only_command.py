@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support.doubles import ManualClock
-from tests.support.forgetting import DAY, three_nights
-from tests.support.servers import Server, directory_server
+from tests.support.forgetting import DAY, forget, three_nights
+from tests.support.servers import Server, assert_well, directory_server
 
 
 @pytest.fixture
@@ -63,6 +65,43 @@ def test_what_was_given_up_is_deleted_after_the_floor_of_the_config(
     assert server.json("prune")["deleted_elsewhere"] == 1
     assert not list((keeper.state / "keeper").rglob("*.sqlite*"))
     assert not (keeper.state / "inventory.sqlite").exists()
+
+
+def test_after_months_another_machine_goes_on_where_nobody_did(
+    server: Server, keeper: Server, clock: ManualClock, tmp_path: Path
+) -> None:
+    """What it knew is gone with it, and none of it is needed: the vault tells what nothing needs, and since
+    when. Meanwhile the server goes on, and says what waits, and for whom."""
+    words = ("prune", "--delete-only", "--key", keeper.key_file)
+    assert keeper.json(*words)["inventories"][0]["deleted"]["archives"] == 0
+    shutil.rmtree(keeper.state)
+    clock.advance(120 * DAY)
+    only = server.source / "only the fourth"
+    only.write_bytes(os.urandom(100_000))
+    server.backup()
+    only.unlink()
+    clock.advance(DAY)
+    server.backup()
+    forget(server, 3, 4)
+    server.done("prune")
+    clock.advance(5 * DAY)
+    (waiting,) = server.json("prune")["waiting"]
+    assert (waiting["why"], waiting["archives"]) == ("others", 2)
+    assert "who may delete" in server.done("prune").stdout
+    assert server.json("stats")["vaults"][0]["condemned"]["archives"] == 2
+    clock.advance(5 * DAY)
+    for deleted in (1, 0):
+        (found,) = keeper.json(*words)["inventories"]
+        assert (found["deleted"]["archives"], found["stopped"]) == (deleted, "")
+        waiting = [(share["why"], share["archives"]) for share in found["waiting"]]
+        assert waiting == [("held", 1)], "given up this month"
+        shutil.rmtree(keeper.state)
+    assert_well(server, tmp_path / "out")
+    clock.advance(20 * DAY)
+    assert keeper.json(*words)["inventories"][0]["deleted"]["archives"] == 1
+    assert server.json("prune")["deleted_elsewhere"] == 2
+    server.done("check")
+    assert_well(server, tmp_path / "later")
 
 
 def test_what_is_not_as_it_should_be_ends_with_3_and_a_way_out(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
@@ -17,9 +19,12 @@ from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
 from tests.support.emulated import RunningEmulator
+from tests.support.nights import DAY, Nights
 from tests.support.other_processes import start_ready
 from tests.support.rebuilding import Bare, bare, rows
 from tests.support.rigs import glacier_client
+from tests.support.trees import assert_same_tree
+from tests.support.wholeness import list_now
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +59,55 @@ def test_at_every_call(site: Site, tmp_path: Path, after: bool) -> None:
                 "restores",
                 "spool",
             ]
+
+
+def listed(vault: DirectoryVault) -> set[str]:
+    """The archives that it holds now."""
+    return {archive.archive_id for archive in list_now(vault).archives}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_whatever_a_cut_prune_left_each_snapshot_that_the_vault_names_comes_back(
+    tmp_path: Path, after: bool
+) -> None:
+    """What tells of a snapshot, and what holds it, are never apart: neither comes without the other."""
+    (tmp_path / "nights").mkdir()
+    nights = Nights(tmp_path / "nights")
+    for _ in range(6):
+        nights.night()
+    nights.forget(1, 2, 3, 4)
+    nights.site.prune()
+    nights.clock.advance(4 * DAY)
+    kept = listed(nights.vault)
+    nights.site.close()
+    seen = set()
+    for number in itertools.count():
+        folder = tmp_path / f"prune {number}"
+        shutil.copytree(nights.folder, folder)
+        vault = DirectoryVault(VaultName("disk"), str(folder / "vault"), nights.clock)
+        site = Site.attach(folder / "state", vault, [nights.source], clock=nights.clock)
+        try:
+            replace(site, vault=FaultyVault(vault, cut_at(number, after=after))).prune()
+        except PowerCut:
+            pass
+        else:
+            assert number >= 5, "too few calls for a test of cuts"
+            break
+        finally:
+            seen.add(gone := len(kept - listed(vault)))
+            new = Bare(folder / "bare", vault, site)
+            assert new.rebuild().state == "done"
+            site.prune()
+            assert gone <= len(kept - listed(vault)) == 2, "the next one ends what was decided"
+            site.close()
+            back = new.site()
+            assert [snapshot.number for snapshot in back.snapshots()] == [5, 6]
+            for snapshot in back.snapshots():
+                out = folder / "out" / snapshot.id
+                assert not back.restore(snapshot.id, out).problems
+                assert_same_tree(nights.trees[snapshot.number], out)
+            back.close()
+    assert seen == {0, 2}, "it was cut before deletions and after them"
 
 
 def test_in_glacier_nothing_is_asked_for_twice(

@@ -75,7 +75,7 @@ def test_a_directory_and_a_symlink_of_one_name(
     site.backup()
     sql(site, "UPDATE entries SET removed_in = NULL")
     report = site.restore("latest", out)
-    assert [(one.path, one.kind) for one in report.problems] == [(b"way", ProblemKind.NOT_SET)]
+    assert [(problem.path, problem.kind) for problem in report.problems] == [(b"way", ProblemKind.NOT_SET)]
     assert report.outcome is Outcome.PARTIAL
     assert (out / "way" / "in").read_text() == "content"
     assert list(outside.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import pwd
 import stat
@@ -88,12 +89,13 @@ def test_owners_and_acls_by_name_where_there_are_any(tmp_path: Path, numeric: bo
 @as_root
 def test_a_name_goes_before_a_number_that_is_anothers_here(bench: Bench) -> None:
     """Else that account would own a program that runs with the rights of somebody else."""
-    theirs, saved = pwd.getpwnam("bin"), Owner(2, 2, "daemon", "daemon")
-    assert (theirs.pw_uid, theirs.pw_gid) == (saved.uid, saved.gid)
+    known, another = pwd.getpwnam("daemon"), pwd.getpwnam("bin")
+    saved = Owner(another.pw_uid, another.pw_gid, "daemon", "daemon")
     extra = Extra(xattrs=((b"security.capability", CAPABILITY),))
     bench.file(b"a", b"content", mode=0o6755, owner=saved, extra=extra)
     found = (bench.place / "a").stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1, 1, 0o6755)
+    assert (found.st_uid, found.st_gid) == (known.pw_uid, grp.getgrnam("daemon").gr_gid)
+    assert stat.S_IMODE(found.st_mode) == 0o6755
     assert xattr(bench.place / "a", b"security.capability") == CAPABILITY
     assert not bench.problems
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -17,18 +18,30 @@ from typing import Any
 import pytest
 
 from backup.errors import ArchiveMissingError, DeniedError, ThrottledError, UnreachableError, VaultError
-from backup.model import ArchiveId, ByteRange, Refusal, Tier
+from backup.format import records
+from backup.inventory.runs import Outcome
+from backup.inventory.times import micros
+from backup.model import MIB, ArchiveId, ByteRange, Refusal, Tier
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.s3 import S3Vault
 from tests.support.archives import store
+from tests.support.backups import Site
+from tests.support.checking import check, kinds, query
+from tests.support.clocks import EmulatorClock
 from tests.support.doubles import Fault, FaultyVault
 from tests.support.emulated import REGION, RunningEmulator
-from tests.support.rigs import KEPT_DAYS, Rig, s3_vault
+from tests.support.rigs import KEPT_DAYS, Rig, s3_client, s3_vault
+from tests.support.trees import assert_same_tree
 from tests.vault.scripted_s3 import Answer, ScriptedS3, refusal
 
 KEYS = [ArchiveId(f"data/{'a' * 32}/{number:032x}") for number in range(2500)]
+
+
+def is_empty(client: Any, where: dict[str, Any], prefix: str) -> bool:
+    """Whether a bucket shows no key that begins so."""
+    return not client.list_objects_v2(**where, Prefix=prefix)["KeyCount"]
 
 
 def is_there(vault: Vault, archive_id: ArchiveId) -> bool:
@@ -352,6 +365,88 @@ def test_all_denied_without_a_reason_is_a_missing_permission() -> None:
 def test_some_denied_without_a_reason_are_refused() -> None:
     s3 = answered(deleted(FIRST), failed(SECOND, "AccessDenied", "Access Denied"))
     assert list(s3.vault().delete_archives(dict.fromkeys([FIRST, SECOND]))) == [SECOND]
+
+
+@pytest.fixture
+def nightly(bucket: S3Vault, emulator: RunningEmulator, tmp_path: Path) -> Iterator[Site]:
+    """Three nights in a bucket; what only the second had is condemned, and its grace is over."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "stays").write_bytes(b"s" * 100_000)
+    clock, size = EmulatorClock(emulator), 8 * MIB
+    vault = s3_vault(
+        s3_client(emulator.s3_url),
+        bucket.state().location.split("/")[2],
+        prefix="p/",
+        storage_class="STANDARD",
+        clock=clock,
+    )
+    site = Site.create(
+        tmp_path / "site", vault, [tmp_path / "source"], clock=clock, part_size=size, pack_size=size
+    )
+    for night in range(3):
+        (tmp_path / "source" / f"only {night}").write_bytes(os.urandom(50_000))
+        site.backup()
+        if night == 1:
+            (tmp_path / "source" / "only 1").unlink()
+        emulator.advance(24 * 3600)
+    site.amend(records.ForgottenRecord([1, 2], micros(clock.now())))
+    assert site.prune().condemned.archives == 1
+    emulator.advance(5 * 24 * 3600)
+    yield site
+    site.close()
+
+
+def test_a_lock_that_is_switched_on_beneath_a_server(
+    nightly: Site, emulated_s3: Any, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """What it stored before and what it stores now: nothing seems gone that is not, none is billed unseen."""
+    where = {"Bucket": nightly.vault.state().location.split("/")[2]}
+    versioning = {"Status": "Enabled"}
+    emulated_s3.put_bucket_versioning(**where, VersioningConfiguration=versioning)
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 40}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    emulated_s3.put_object_lock_configuration(**where, ObjectLockConfiguration=lock)
+    ((condemned,),) = query(nightly, "SELECT archive_id FROM archives WHERE state = 'condemned'")
+    until = datetime.fromisoformat(emulator.now()).replace(microsecond=0) + timedelta(days=30)
+    kept = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+    emulated_s3.put_object_retention(**where, Key=f"p/{condemned}", Retention=kept)
+    report = nightly.prune()
+    assert [(group.archives, group.until) for group in report.refused] == [(1, until)]
+    assert (report.deleted.archives, report.dropped) == (0, {})
+    assert "DeleteMarkers" not in emulated_s3.list_object_versions(**where)
+    assert nightly.backup().outcome is Outcome.DONE
+    emulator.advance(31 * 24 * 3600)
+    report = nightly.prune()
+    assert (report.deleted.archives, report.refused) == (1, [])
+    found = emulated_s3.list_object_versions(**where)
+    assert "DeleteMarkers" not in found
+    assert f"p/{condemned}" not in {version["Key"] for version in found["Versions"]}
+    assert not nightly.restore("latest", tmp_path / "out").problems
+    assert_same_tree(tmp_path / "source", tmp_path / "out")
+
+
+def test_a_lifecycle_that_is_switched_on_beneath_a_server(
+    nightly: Site, emulated_s3: Any, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """It deletes what is needed: the next check tells, and the backup after it stores all that anew."""
+    where = {"Bucket": nightly.vault.state().location.split("/")[2]}
+    rule = {
+        "ID": "tidy",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "p/data/"},
+        "Expiration": {"Days": 1},
+    }
+    emulated_s3.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration={"Rules": [rule]})
+    emulator.advance(2 * 24 * 3600)
+    emulated_s3.delete_bucket_lifecycle(**where)
+    assert is_empty(emulated_s3, where, "p/data/")
+    assert kinds(check(nightly)) == {"missing": 2}
+    report = nightly.backup()
+    assert (report.outcome, report.files_again, report.bytes_new) == (Outcome.DONE, 3, 200_000)
+    assert not nightly.restore("latest", tmp_path / "out").problems
+    assert_same_tree(tmp_path / "source", tmp_path / "out")
+    assert nightly.prune().deleted_elsewhere == 1
+    assert kinds(check(nightly)) == {}
 
 
 LOCKED = {"x-amz-version-id": "v1", "x-amz-object-lock-mode": "COMPLIANCE"}
