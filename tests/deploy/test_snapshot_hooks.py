@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.snapshots import HOOKS, KINDS, Machine
+from tests.support import campaigns
 
 pytestmark = pytest.mark.slow
 
 FOREIGN = {"before-upgrade"}
+EVERY = campaigns.share("NIGHTVAULT_TEST_HOOK_CUTS", 2)
 
 
 @pytest.fixture(params=KINDS)
@@ -87,9 +89,9 @@ def test_before_twice_leaves_one_of_today(machine: Machine) -> None:
 @pytest.mark.parametrize("how", ["fails", "fails late", "killed", "stopped"])
 def test_cut_at_every_command_of_before(machine: Machine, how: str) -> None:
     """Whatever goes wrong, `finally` leaves nothing, and so does a failure that is not a kill by itself."""
-    at, met = 0, True
+    at, met = 1 - EVERY, True
     while met:
-        at += 1
+        at += EVERY
         machine.change(calls=[], met=False, cut={"at": at, "how": how})
         ran = machine.run("before")
         met = machine.state["met"]
@@ -105,10 +107,10 @@ def test_cut_at_every_command_of_before(machine: Machine, how: str) -> None:
 @pytest.mark.parametrize("how", ["fails", "killed"])
 def test_cut_at_every_command_of_finally_and_a_new_night(machine: Machine, how: str) -> None:
     """What a cut left is taken down by the next night's `before`, which then makes its own."""
-    at, met = 0, True
+    at, met = 1 - EVERY, True
     machine.done("before")
     while met:
-        at += 1
+        at += EVERY
         machine.change(calls=[], met=False, cut={"at": at, "how": how})
         machine.run("finally")
         met = machine.state["met"]
