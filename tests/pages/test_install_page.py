@@ -11,8 +11,8 @@ from tests.support.emulated import REPOSITORY
 from tests.support.servers import directory_server
 
 PAGE = REPOSITORY / "docs" / "install.md"
-WHEEL = "nightvault-0.2.0-py3-none-any.whl"
-OLDER = "nightvault-0.1.0-py3-none-any.whl"
+WHEEL = "nightvault-0.3.0-py3-none-any.whl"
+OLDER = "nightvault-0.2.0-py3-none-any.whl"
 """What an upgrade is taken back to, in docs/operations.md."""
 NOT_RUN = f"""\
 # apt install ./nightvault_*.deb
