@@ -36,9 +36,11 @@ if sys.getfilesystemencoding() != "utf-8" and __name__ == "__main__":
 
 import argparse
 import base64
+import grp
 import hashlib
 import hmac
 import os
+import pwd
 import re
 import stat
 import struct
@@ -1286,19 +1288,25 @@ class Extractor:
         """Owner, attributes, mode, times of what this run made, each by itself; what is refused is named.
 
         setuid and setgid go only with their owner: else they would lend the rights of whoever runs this.
+        Neither they nor capabilities are given where user or group has another name here than it had.
         """
-        uid, gid = self.books.owners[entry.owner][:2]
+        uid, gid, *names = self.books.owners[entry.owner]
+        strange = "; ".join(strangers(uid, gid, *names[:2]))
         if os.geteuid() == 0:
             self._attempt(path, lambda: os.chown(inode, real_id(uid), real_id(gid)))
         for name, value in extra[4]:
-            self._attempt(path, os.setxattr, inode, name, value)
+            if strange and name == b"security.capability":
+                self._problem(path, ExtractError(f"without its capabilities, as {strange}"))
+            else:
+                self._attempt(path, os.setxattr, inode, name, value)
         found = os.stat(inode)
         mode = entry.mode
-        lent = stat.S_ISUID if found.st_uid != uid else 0
+        lent = stat.S_ISUID if found.st_uid != uid or strange else 0
         if found.st_gid != gid or (lent and entry.kind != DIRECTORY):
             lent |= stat.S_ISGID
         if mode & lent:
-            self._problem(path, ExtractError("without setuid and setgid, as its owner could not be set"))
+            why = strange or "its owner could not be set"
+            self._problem(path, ExtractError(f"without setuid and setgid, as {why}"))
         if entry.kind != SYMLINK:
             self._attempt(path, lambda: os.chmod(inode, permissions(mode) & ~lent))
         self._attempt(path, lambda: os.utime(inode, ns=(entry.mtime, entry.mtime)))
@@ -1312,6 +1320,17 @@ class Extractor:
 def joined(place: tuple[bytes, bytes]) -> bytes:
     """Directory and name as one path below the target."""
     return b"/".join(one for one in place if one)
+
+
+def strangers(uid: int, gid: int, user: object = "", group: object = "") -> Iterator[str]:
+    """Of a saved owner, a sentence for user and group if another name has that number here."""
+    for kind, number, name, found in (("user", uid, user, pwd.getpwuid), ("group", gid, group, grp.getgrgid)):
+        try:
+            here = found(number)[0]
+        except (KeyError, OverflowError, TypeError):
+            continue
+        if name and name != here:
+            yield f"{kind} {number} is {here!r} here and was {name!r}"
 
 
 def real_id(number: int) -> int:

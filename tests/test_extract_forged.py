@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import importlib.util
 import os
+import pwd
 import shutil
 import stat
 import struct
@@ -31,6 +33,8 @@ PAYLOAD = b"#!/bin/sh\nid\n"
 TOP, DOOR, DEEP, LONG = 1, 2, 3, 4
 DIRECTORIES = {TOP: b"/", DOOR: b"/door", DEEP: b"/door/" + b"d/" * 2000, LONG: b"/" + b"n" * 300}
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
@@ -54,7 +58,8 @@ class Forged:
         self.extractor.blake3 = None
         self.extractor.chunk = lambda number: {0: PAYLOAD}[number]
         self.books = self.extractor.books
-        self.books.apply([6, 1, os.geteuid(), os.getegid(), "us", "us"])
+        user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+        self.books.apply([6, 1, os.geteuid(), os.getegid(), user, group])
         for number, path in DIRECTORIES.items():
             self.books.apply([7, number, path])
 
@@ -178,6 +183,24 @@ def test_setuid_goes_with_its_owner_only(forged: Forged, capfd: pytest.CaptureFi
     assert stat.S_IMODE((forged.target / "ours").stat().st_mode) == 0o6755
     assert stat.S_IMODE((forged.target / "nobody's").stat().st_mode) == 0o755
     assert "without setuid and setgid" in capfd.readouterr().err
+
+
+@as_root
+@pytest.mark.parametrize(("user", "group"), [("gone", "daemon"), ("daemon", "gone")])
+def test_a_number_that_is_anothers_here_gets_neither_setuid_nor_capabilities(
+    forged: Forged, capfd: pytest.CaptureFixture[str], user: str, group: str
+) -> None:
+    forged.books.apply([6, 2, 1, 1, user, group])
+    forged.books.apply([6, 3, 1, 1, "daemon", "daemon"])
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+    for name, owner in ((b"stranger", 2), (b"known", 3)):
+        forged.entry(name, mode=0o6755, owner=owner, xattrs=[[b"security.capability", capability]])
+    assert forged.write() == 2
+    stranger, known = forged.target / "stranger", forged.target / "known"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (stranger, known)] == [0o755, 0o6755]
+    assert [os.listxattr(path) for path in (stranger, known)] == [[], ["security.capability"]]
+    told = capfd.readouterr().err
+    assert told.count("1 is 'daemon' here and was 'gone'") == 2
 
 
 ABSURD: dict[str, dict[str, Any]] = {

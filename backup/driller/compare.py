@@ -23,7 +23,8 @@ from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.files import RestoreFile
 from backup.restorer.selection.select import Selection
 from backup.restorer.target.existing import Existing, holds
-from backup.restorer.target.owners import Owners
+from backup.restorer.target.metadata import CAPABILITY, lends_rights, withheld
+from backup.restorer.target.owners import Owners, Strangers
 from backup.restorer.target.special import KINDS
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.flags import KEPT, read_flags
@@ -140,9 +141,9 @@ class _Comparison:
         if stat.S_IFMT(found.st_mode) != KINDS.get(one.kind, _kind(one.kind)):
             yield "it is of another kind"
             return
-        mode = stat.S_IMODE(found.st_mode)
-        if mode != one.mode and (self._is_root or (mode ^ one.mode) & ~(stat.S_ISUID | stat.S_ISGID)):
-            yield f"its mode is {mode:04o} instead of {one.mode:04o}"
+        mode, wanted = stat.S_IMODE(found.st_mode), one.mode & ~withheld(one, one.mode, self._strangers(one))
+        if mode != wanted and (self._is_root or (mode ^ wanted) & ~(stat.S_ISUID | stat.S_ISGID)):
+            yield f"its mode is {mode:04o} instead of {wanted:04o}"
         uid, gid = self._owners.ids(one.owner)
         if self._is_root and (found.st_uid, found.st_gid) != (uid, gid):
             yield f"its owner is {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
@@ -150,6 +151,9 @@ class _Comparison:
             yield "its time is another one"
         if one.kind in {EntryKind.FILE, EntryKind.DIRECTORY} and self._is_readable(one):
             yield from self._attributes(one)
+
+    def _strangers(self, one: RestoreEntry) -> Strangers:
+        return self._owners.strangers(one.owner) if lends_rights(one) else Strangers()
 
     def _attributes(self, one: RestoreEntry) -> Iterator[str]:
         handle = self._open(one)
@@ -161,6 +165,8 @@ class _Comparison:
             os.close(handle)
         extra = one.extra or Extra()
         want, there = self._wanted(extra), self._there(have)
+        if any(self._strangers(one)):
+            want.pop(CAPABILITY, None)
         for name in sorted(want.keys() | there.keys()):
             if want.get(name) != there.get(name):
                 yield f"its {os.fsdecode(name)} is not what was saved"

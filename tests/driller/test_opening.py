@@ -254,6 +254,15 @@ def test_each_deviation_is_found(
     assert_nothing_left(linked)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root restores owners")
+def test_a_right_that_is_kept_from_a_stranger_is_no_deviation(linked: Site) -> None:
+    """The drill of a machine that has other accounts than the one that saved."""
+    with linked.inventory.writing() as tx:
+        tx.exec_driver_sql("UPDATE owners SET user = 'gone'")
+    report = opens(linked, drill_world(linked, size=100 * MIB))
+    assert (report.outcome, report.findings) == (Outcome.DONE, ())
+
+
 def test_the_source_may_differ(linked: Site, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other bytes with the same size and time: told, and no failure of what was saved."""
     with linked.inventory.writing() as tx:

@@ -108,6 +108,9 @@ def test_a_plain_file_has_one_name_and_nothing_beside_owner_mode_and_times() -> 
         (b"d", row(b"noted", extra=noted)),
         (b"d", row(b"directory", kind=EntryKind.DIRECTORY)),
         (b"d", row(b"linked")),
+        (b"d", row(b"setuid", mode=0o4755)),
+        (b"d", row(b"setgid", mode=0o2755)),
+        (b"d", row(b"sticky", mode=0o1755)),
     )
-    linked = made.only(range(4), {3: made[3]._replace(links=(made[0],))})
-    assert [*linked.are_plain] == [1, 0, 0, 0]
+    linked = made.only(range(7), {3: made[3]._replace(links=(made[0],))})
+    assert [*linked.are_plain] == [1, 0, 0, 0, 0, 0, 1]

@@ -100,6 +100,59 @@ def test_a_name_goes_before_a_number_that_is_anothers_here(bench: Bench) -> None
     assert not bench.problems
 
 
+@as_root
+@pytest.mark.parametrize("kind", [EntryKind.FILE, EntryKind.FIFO, EntryKind.DIRECTORY])
+@pytest.mark.parametrize(("user", "group"), [("gone", "daemon"), ("daemon", "gone"), ("gone", "gone")])
+def test_an_unknown_name_whose_number_is_anothers_here_lends_no_rights(
+    bench: Bench, kind: EntryKind, user: str, group: str
+) -> None:
+    saved = Owner(1, 1, user, group)
+    extra = None if kind is EntryKind.FIFO else Extra(xattrs=((b"security.capability", CAPABILITY),))
+    entry = wanted(b"a", kind, mode=0o6755, owner=saved, extra=extra)
+    if kind is EntryKind.FILE:
+        bench.file(b"a", b"content", mode=0o6755, owner=saved, extra=extra)
+    elif kind is EntryKind.FIFO:
+        bench.writer.special(entry)
+    else:
+        bench.writer.directory(entry)
+        bench.writer.finish()
+    found = (bench.place / "a").stat()
+    assert (found.st_uid, found.st_gid) == (1, 1)
+    is_kept = kind is EntryKind.DIRECTORY  # setuid means nothing there, and setgid goes with the group
+    kept = (0o4000 | 0o2000 * (group == "daemon")) * is_kept
+    assert stat.S_IMODE(found.st_mode) == 0o755 | kept
+    assert os.listxattr(bench.place / "a") == []
+    names = (("user", user), ("group", group))
+    why = "; ".join(
+        f"no {what} gone is known here, and 1 is daemon" for what, name in names if name == "gone"
+    )
+    told = [f"security.capability: it is left off, as {why}"] if extra else []
+    told += [] if kept == 0o6000 else [f"mode: setuid and setgid are left off, as {why}"]
+    assert [problem.detail for problem in bench.problems] == told
+
+
+@as_root
+@pytest.mark.parametrize(
+    "saved", [Owner(1, 1), Owner(STRANGER, STRANGER, "gone", "gone"), Owner(1, 1, "daemon")]
+)
+def test_a_number_that_is_nobodys_here_or_had_no_name_keeps_all(bench: Bench, saved: Owner) -> None:
+    extra = Extra(xattrs=((b"security.capability", CAPABILITY),))
+    bench.file(b"a", b"content", mode=0o6755, owner=saved, extra=extra)
+    assert stat.S_IMODE((bench.place / "a").stat().st_mode) == 0o6755
+    assert xattr(bench.place / "a", b"security.capability") == CAPABILITY
+    assert not bench.problems
+
+
+@as_root
+def test_numeric_owners_keep_all(tmp_path: Path) -> None:
+    target, problems = Target(str(tmp_path / "out")), list[Problem]()
+    writer = Writer(target, problems.append, "0123456789abcdef", Owners(numeric=True))
+    writer.special(wanted(b"f", EntryKind.FIFO, mode=0o6755, owner=Owner(1, 1, "gone", "gone")))
+    target.close()
+    assert stat.S_IMODE((tmp_path / "out" / "f").stat().st_mode) == 0o6755
+    assert not problems
+
+
 def test_an_acl_agrees_with_its_mode(bench: Bench) -> None:
     value = acl(Line(2, 6, STRANGER))
     bench.file(b"a", b"content", mode=0o660, extra=Extra(xattrs=((ACCESS, value),)))

@@ -17,7 +17,7 @@ from backup.restorer.restore import plan_restore
 from backup.restorer.target.directories import Target
 from backup.restorer.target.unnamed import UnnamedFiles
 from backup.restorer.target.write import Writer
-from tests.restorer.sites import LARGE
+from tests.restorer.sites import LARGE, sql
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, snapshot_of
 
@@ -54,6 +54,19 @@ def test_nothing_of_the_restore_is_left_in_the_state(full: Site, out: Path) -> N
 def test_the_whole_snapshot_goes_below_the_target(full: Site, source: Path, out: Path) -> None:
     full.restore("latest", out, path=b"/")
     assert_same_tree(source, Path(str(out) + str(source)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_small_file_lends_no_rights_to_a_stranger_here(full: Site, out: Path) -> None:
+    """Small files are made in batches, by numbers alone: not those with setuid or setgid."""
+    sql(full, "UPDATE owners SET user = 'gone', uid = 1, gid = 1")
+    report = full.restore("latest", out)
+    small = (out / "sub" / "deep" / "small-3").stat()
+    assert (stat.S_IMODE(small.st_mode), small.st_uid) == (0o711, 1)
+    (problem,) = report.problems
+    assert problem.path.endswith(b"small-3")
+    why = "no user gone is known here, and 1 is daemon"
+    assert problem.detail == f"mode: setuid and setgid are left off, as {why}"
 
 
 def test_a_directory_within(full: Site, source: Path, out: Path) -> None:

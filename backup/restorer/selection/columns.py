@@ -23,6 +23,8 @@ _EXTRA, _SIZE = 2, 7  # positions in a row
 _EXTRAS, _SIZES = struct.Struct("<8xI42x"), struct.Struct("<30xq16x")  # of a row that field alone
 _KIND_AT: Final = 12  # bytes from the beginning of a row
 _ARE_FILES: Final = bytes(kind == EntryKind.FILE for kind in range(256))
+_MODE_AT: Final = 15  # of the byte with setuid and setgid
+_LEND_NO_RIGHTS: Final = bytes(not bits & 0o6000 >> 8 for bits in range(256))
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 
@@ -99,9 +101,17 @@ class Entries(Sequence[RestoreEntry]):
 
     @property
     def are_plain(self) -> bytearray:
-        """Of each entry, in order: 1 for a file with a single name and only owner, mode and times, or 0."""
+        """Of each entry, in order: 1 for a file with a single name and only owner, mode and times, or 0.
+
+        One with setuid or setgid is none: it depends on its owner's name, which `NewFiles` do not have.
+        """
         kinds = memoryview(self._rows.values)[_KIND_AT :: _ROW.size]
         marks = bytearray(kinds).translate(_ARE_FILES)
+        lend_none = bytearray(memoryview(self._rows.values)[_MODE_AT :: _ROW.size]).translate(_LEND_NO_RIGHTS)
+        at = lend_none.find(0)
+        while at >= 0:
+            marks[at] = 0
+            at = lend_none.find(0, at + 1)
         if self.has_extras:
             for key, extra in enumerate(self.extras):
                 if extra:

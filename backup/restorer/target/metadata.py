@@ -2,8 +2,9 @@
 
 The order matters: changing the owner clears setuid and capabilities, a mode may deny us the rest, every
 step changes times, and nothing can be set once an inode is immutable. What cannot be set is reported and
-never grants more than the entry did: setuid is set only with its user, setgid with its group, and where an
-ACL is lost the mode grants no more than mode and ACL did together.
+never grants more than the entry did: setuid is set only with its user, setgid with its group, neither of
+them nor capabilities where a stranger would own the program, and where an ACL is lost the mode grants no more
+than mode and ACL did together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT, mode_without
 from backup.model import FURTHEST_NS, EntryKind, Extra, Problem, ProblemKind
 from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.owners import Owners
+from backup.restorer.target.owners import Owners, Strangers
 from backup.source.flags import KEPT, LAYOUT, LOCKS, NAMES, read_flags, write_flags
 
 Report = Callable[[Problem], None]
@@ -26,6 +27,9 @@ _REFUSED = (OSError, OverflowError)
 _COARSEST_NS = 2_000_000_000  # FAT stores even seconds: smaller differences are not reported
 _NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS}
 _NOTHING = Extra()
+_LENT_MODE = stat.S_ISUID | stat.S_ISGID
+CAPABILITY = b"security.capability"
+_NO_STRANGERS = Strangers()
 
 
 class Metadata:
@@ -65,9 +69,10 @@ class Metadata:
         """
         inode: int | bytes = b"/proc/self/fd/%d" % handle if opens_nothing else handle
         has_user, has_group = self._own(inode, entry, found)
-        mode = entry.mode if ours and self._is_plain(entry) else self._xattrs(inode, entry)
+        strangers = self._owners.strangers(entry.owner) if lends_rights(entry) else _NO_STRANGERS
+        mode = entry.mode if ours and self._is_plain(entry) else self._xattrs(inode, entry, strangers)
         if entry.kind is not EntryKind.SYMLINK:
-            mode = self._without_lent_rights(entry, mode, has_user=has_user, has_group=has_group)
+            mode = self._without_lent_rights(entry, mode, strangers, has_user=has_user, has_group=has_group)
             self._setting(entry, "mode", lambda: os.chmod(inode, mode))
         times = (entry.mtime_ns, entry.mtime_ns)
         return mode if self._setting(entry, "times", lambda: os.utime(inode, ns=times)) else None
@@ -127,10 +132,12 @@ class Metadata:
             return has_user, has_group
         return True, True
 
-    def _xattrs(self, inode: int | bytes, entry: RestoreEntry) -> int:
+    def _xattrs(self, inode: int | bytes, entry: RestoreEntry, strangers: Strangers) -> int:
         """Set xattrs and ACLs; returns the mode that goes with what was set."""
         extra = entry.extra or _NOTHING
         want = dict(extra.xattrs)
+        if any(strangers) and want.pop(CAPABILITY, None) is not None:
+            self._tell(entry, f"{_shown(CAPABILITY)}: it is left off, as {_both(strangers)}")
         mode = entry.mode
         self._drop_acls(inode, entry, {ACCESS, DEFAULT} - want.keys())
         for name, value in want.items():
@@ -161,8 +168,13 @@ class Metadata:
         if not lent and entry.extra is None and entry.kind is EntryKind.FILE:
             self._without_acls = entry.directory
 
-    def _without_lent_rights(self, entry: RestoreEntry, mode: int, *, has_user: bool, has_group: bool) -> int:
-        """The mode, without setuid and setgid where owner or group could not be restored."""
+    def _without_lent_rights(
+        self, entry: RestoreEntry, mode: int, strangers: Strangers, *, has_user: bool, has_group: bool
+    ) -> int:
+        """The mode, without setuid and setgid where owner or group could not be restored or is strange."""
+        if strange := withheld(entry, mode, strangers):
+            self._tell(entry, f"mode: setuid and setgid are left off, as {_both(strangers)}")
+            mode &= ~strange
         lent = (0 if has_user else stat.S_ISUID) | (0 if has_group else stat.S_ISGID)
         if not has_user and entry.kind is not EntryKind.DIRECTORY:
             lent |= stat.S_ISGID  # its group may now change the program
@@ -192,6 +204,18 @@ class Metadata:
 
     def _tell(self, entry: RestoreEntry, detail: str) -> None:
         self._report(Problem(entry.path, ProblemKind.NOT_SET, detail))
+
+
+def lends_rights(entry: RestoreEntry) -> bool:
+    """Whether running this, or making files in it, goes with rights of its owner, or with capabilities."""
+    return entry.mode & _LENT_MODE != 0 or CAPABILITY in dict((entry.extra or _NOTHING).xattrs)
+
+
+def withheld(entry: RestoreEntry, mode: int, strangers: Strangers) -> int:
+    """The bits of `mode` that would lend rights of, or to, an account here that the entry never had."""
+    if entry.kind is EntryKind.DIRECTORY:
+        return mode & stat.S_ISGID if strangers.group else 0
+    return mode & _LENT_MODE if any(strangers) else 0
 
 
 def reason(error: Exception) -> str:
@@ -250,6 +274,10 @@ def _flipped(handle: int, have: int, flag: int) -> int:
 
 def _flag_names(flags: int) -> str:
     return ", ".join(name for flag, name in NAMES.items() if flags & flag)
+
+
+def _both(strangers: Strangers) -> str:
+    return "; ".join(filter(None, strangers))
 
 
 def _shown(name: bytes) -> str:

@@ -1,13 +1,25 @@
-"""Maps saved owners to numeric ids of this machine: by name if it is known here, else the saved number."""
+"""Maps saved owners to numeric ids of this machine: by name if it is known here, else the saved number.
+
+That number may be the one of another account here. A file goes to it all the same, but no right that a
+program lends to whoever runs it: `strangers` tells which owners are such.
+"""
 
 from __future__ import annotations
 
 import functools
 import grp
 import pwd
+from typing import NamedTuple
 
 from backup.format.acl import NAMED_USER, renumbered
 from backup.model import Extra, Owner
+
+
+class Strangers(NamedTuple):
+    """Of an owner, whose user and whose group are another's here: a sentence about each, empty where not."""
+
+    user: str = ""
+    group: str = ""
 
 
 class Owners:
@@ -21,6 +33,17 @@ class Owners:
         if self._numeric:
             return owner.uid, owner.gid
         return _uid(owner.user, owner.uid), _gid(owner.group, owner.gid)
+
+    def strangers(self, owner: Owner) -> Strangers:
+        """Which of its names are unknown here while the saved number is the one of another account."""
+        if self._numeric:
+            return Strangers()
+        user = _user_at(owner.uid) if owner.user and _uid(owner.user, -1) < 0 else ""
+        group = _group_at(owner.gid) if owner.group and _gid(owner.group, -1) < 0 else ""
+        return Strangers(
+            user and f"no user {owner.user} is known here, and {owner.uid} is {user}",
+            group and f"no group {owner.group} is known here, and {owner.gid} is {group}",
+        )
 
     def acl(self, value: bytes, extra: Extra) -> bytes:
         """An ACL with this machine's ids. `FormatError` if the value is no ACL."""
@@ -47,3 +70,17 @@ def _gid(name: str, saved: int) -> int:
         return grp.getgrnam(name).gr_gid if name else saved
     except (KeyError, ValueError):
         return saved
+
+
+def _user_at(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):  # OverflowError: no number of a user
+        return ""
+
+
+def _group_at(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except (KeyError, OverflowError):
+        return ""
