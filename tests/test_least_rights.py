@@ -19,8 +19,8 @@ from msgspec.structs import replace as replace_setup
 import backup.app.vaults
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.app.clock import SystemClock
-from backup.emulator.core.evaluate import Asked, Policies, judge
-from backup.emulator.core.policy import Principal, parse_policy
+from backup.emulator.core.access.evaluate import Asked, Policies, judge
+from backup.emulator.core.access.policy import Principal, parse_policy
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import REPOSITORY
 from tests.support.local_account import KEEPER_ROLE, PRUNE_ROLE, ROLES

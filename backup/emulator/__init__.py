@@ -1,5 +1,5 @@
-"""A local AWS on loopback: the Glacier vault service, S3 and IAM Roles Anywhere, written from AWS's documents
-alone.
+"""A local AWS on loopback: the Glacier vault service, S3 and IAM Roles Anywhere, written from AWS's
+documents alone.
 
 Nothing else of this project is imported here, so that a mistake in our own tree hash, signer or certificate
 code cannot agree with itself.
@@ -10,9 +10,10 @@ the services share and imports none of them; `duties.py` tells its store what ea
 passes.
 
 A request goes the same way in Glacier and S3: `service.py` finds the operation (`operations.py`),
-authenticates (`authenticate.py`) and authorises (`authorise.py`) the caller, and runs the operation on a
-`Call` in a transaction, after `core/settle.py` has done everything that is due by the emulator's clock.
-`core/endpoint.py` sends the answer, or what a planned fault makes of it. A new operation is a function and a
-line in `operations.py`; S3's error codes are in `core/s3_errors.py`, those of the other services in
-`core/errors.py`. Begin reading with `glacier/service.py`.
+authenticates (`core/access/authenticate.py`, S3's `s3/request/authenticate.py`) and authorises
+(`authorise.py`) the caller, and runs the operation on a `Call` in a transaction, after
+`core/state/settle.py` has done everything that is due by the emulator's clock. `core/http/endpoint.py` sends
+the answer, or what a planned fault makes of it. A new operation is a function and a line in `operations.py`;
+S3's error codes are in `core/s3_errors.py`, those of the other services in `core/errors.py`. Begin reading
+with `glacier/service.py`.
 """

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from backup.emulator.core.errors import EmulatorError
-from backup.emulator.core.settings import read_settings
+from backup.emulator.core.state.settings import read_settings
 
 from .server import EmulatorOptions, serve
 

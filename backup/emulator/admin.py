@@ -16,11 +16,11 @@ from starlette.routing import Route
 
 from backup.emulator.billing.bill import bill_document, bill_of
 from backup.emulator.core.errors import DISK_ERRORS, describe_disk
-from backup.emulator.core.faults import FaultPlan, parse_faults
-from backup.emulator.core.messages import list_messages
-from backup.emulator.core.settings import SettingsInForce, changed, is_address
-from backup.emulator.core.settle import settle
-from backup.emulator.core.store import Store
+from backup.emulator.core.http.faults import FaultPlan, parse_faults
+from backup.emulator.core.state.messages import list_messages
+from backup.emulator.core.state.settings import SettingsInForce, changed, is_address
+from backup.emulator.core.state.settle import settle
+from backup.emulator.core.state.store import Store
 from backup.emulator.core.wire import date_ms, vault_arn
 from backup.emulator.glacier.inventories import make_inventories
 from backup.emulator.glacier.operations import NAMES

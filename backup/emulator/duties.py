@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from backup.emulator.core.store import Duties
+from backup.emulator.core.state.store import Duties
 from backup.emulator.glacier.inventories import make_due_inventories, next_inventory_ms
 from backup.emulator.glacier.jobs import complete_due_jobs, expire_jobs, next_end_ms
 from backup.emulator.glacier.uploads import expire_uploads
-from backup.emulator.s3.lifecycle import apply_lifecycles
-from backup.emulator.s3.multipart import forget_completed
+from backup.emulator.s3.objects.lifecycle import apply_lifecycles
+from backup.emulator.s3.uploads.multipart import forget_completed
 
 DUTIES = Duties(
     next_ms=(next_end_ms, next_inventory_ms),

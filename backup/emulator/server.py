@@ -17,15 +17,15 @@ from msgspec import Struct, field
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.endpoint import Scope, Send
+from backup.emulator.core.access.accounts_file import AccountsFile
 from backup.emulator.core.errors import DISK_ERRORS, EmulatorError, describe_disk
-from backup.emulator.core.faults import FaultPlan, read_faults
-from backup.emulator.core.protocol import EmulatorProtocol
-from backup.emulator.core.receive import Receive
-from backup.emulator.core.settings import Settings, SettingsInForce
-from backup.emulator.core.store import Store
-from backup.emulator.core.webhook import Webhook
+from backup.emulator.core.http.endpoint import Scope, Send
+from backup.emulator.core.http.faults import FaultPlan, read_faults
+from backup.emulator.core.http.protocol import EmulatorProtocol
+from backup.emulator.core.http.receive import Receive
+from backup.emulator.core.state.settings import Settings, SettingsInForce
+from backup.emulator.core.state.store import Store
+from backup.emulator.core.state.webhook import Webhook
 from backup.emulator.glacier.service import GlacierService
 from backup.emulator.iam.service import IamService
 from backup.emulator.rolesanywhere.control import ControlService

@@ -142,7 +142,7 @@ def main(folder: str | None, mib: int) -> None:
             rate, path = upload(talker, data, parts)
             print(f"multipart upload                {rate:6.0f} MB/s   {rate / passes:.2f} of it")
             leaf = [hashlib.sha256(data[at : at + MIB]).digest() for at in range(0, PART, MIB)]
-            from backup.emulator.core.treehash import root
+            from backup.emulator.core.http.treehash import root
 
             total = {"x-amz-archive-size": str(parts * PART), "x-amz-sha256-tree-hash": root(leaf * parts)}
             archive = talker.ask("POST", path, headers=total).headers["x-amz-archive-id"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backup.emulator.core.accounts_file import AccountsFile, read_accounts
+from backup.emulator.core.access.accounts_file import AccountsFile, read_accounts
 from backup.emulator.core.errors import EmulatorError
 from tests.emulator.authority import ANCHOR_ARN, PROFILE_ARN, ROLE_ARN, TRUST, issue_ca, issue_leaf, revoke
 from tests.support.emulated import ACCOUNT_ID, StaticKey, write_accounts

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.emulator.core.sink import BUFFER_BYTES, BUFFERS, KEPT, KEPT_SECONDS
+from backup.emulator.core.http.sink import BUFFER_BYTES, BUFFERS, KEPT, KEPT_SECONDS
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, client
 from tests.support.s3_clients import client as s3_client

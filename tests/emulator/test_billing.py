@@ -17,7 +17,7 @@ import pytest
 
 from backup.cost import parse_prices
 from backup.emulator.billing.prices import all_rows, row_of
-from backup.emulator.core.schema import STEPS
+from backup.emulator.core.state.schema import STEPS
 from backup.model import Tier
 from tests.support import emulator_clients, s3_clients
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.emulator.core.clock import DAY_MS, SHORTEST_LIFE_MS, ClockState, EmulatorClock, real_now_ms
+from backup.emulator.core.state.clock import DAY_MS, SHORTEST_LIFE_MS, ClockState, EmulatorClock, real_now_ms
 from tests.support.emulated import RunningEmulator, write_accounts
 
 

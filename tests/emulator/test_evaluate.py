@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from backup.emulator.core.evaluate import Asked, Policies, judge
-from backup.emulator.core.policy import Policy, Principal, parse_policy
+from backup.emulator.core.access.evaluate import Asked, Policies, judge
+from backup.emulator.core.access.policy import Policy, Principal, parse_policy
 
 OURS, OTHERS = "123456789012", "999999999999"
 ROLE = f"arn:aws:iam::{OURS}:role/backup"

@@ -15,7 +15,7 @@ import urllib3
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
 from backup.emulator.core.errors import EmulatorError
-from backup.emulator.core.faults import Fault, FaultPlan, parse_fault, read_faults
+from backup.emulator.core.http.faults import Fault, FaultPlan, parse_fault, read_faults
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.support.emulator_clients import (
     MIB,

@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 from backup.emulator.core.errors import describe_disk
-from backup.emulator.core.store import Store
+from backup.emulator.core.state.store import Store
 from tests.support.emulated import (
     ACCESS_KEY_ID,
     REGION,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.emulator.core.clock import DAY_MS
-from backup.emulator.core.meter import Place
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.state.clock import DAY_MS
+from backup.emulator.core.state.meter import Place
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.glacier.archives import Piece, add_archive
 from backup.emulator.glacier.inventories import (
     as_csv,

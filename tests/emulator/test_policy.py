@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from backup.emulator.core.conditions import Condition, arn_matches, matches
+from backup.emulator.core.access.conditions import Condition, arn_matches, matches
+from backup.emulator.core.access.policy import Policy, parse_policy
 from backup.emulator.core.errors import EmulatorError
-from backup.emulator.core.policy import Policy, parse_policy
 
 VAULT = "arn:aws:glacier:eu-central-1:123456789012:vaults/photos"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.access.accounts_file import AccountsFile
 from backup.emulator.core.errors import EmulatorError, ServiceError
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.store import Store
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.state.store import Store
 from backup.emulator.core.wire import Answer, Inbound
 from backup.emulator.rolesanywhere.sessions import REMARKS, SessionService
 from backup.emulator.rolesanywhere.subject import read_subject

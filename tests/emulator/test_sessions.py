@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.access.accounts_file import AccountsFile
 from backup.emulator.core.errors import ServiceError
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.store import Store
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.state.store import Store
 from backup.emulator.core.wire import Inbound
 from backup.emulator.rolesanywhere.session_request import verify_request
 from backup.emulator.rolesanywhere.sessions import SessionService

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import urllib3
 
-from backup.emulator.core.settings import Settings, changed, from_text
+from backup.emulator.core.state.settings import Settings, changed, from_text
 from tests.support.emulated import RunningEmulator
 from tests.support.emulator_clients import Talker
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup.emulator.core.sigv4 import (
+from backup.emulator.core.access.sigv4 import (
     EMPTY_SHA256,
     Authorization,
     MalformedAuthorization,

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from backup.emulator.core.sink import BUFFER_BYTES
+from backup.emulator.core.http.sink import BUFFER_BYTES
 from tests.emulator.authority import issue, name
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, Talker, tree_hash

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.emulator.core import settle
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.protocol import _HeadFirst
-from backup.emulator.core.settings import Settings, SettingsInForce
-from backup.emulator.core.sigv4 import derived_key
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.access.accounts_file import AccountsFile
+from backup.emulator.core.access.sigv4 import derived_key
+from backup.emulator.core.http.protocol import _HeadFirst
+from backup.emulator.core.state import settle
+from backup.emulator.core.state.settings import Settings, SettingsInForce
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.duties import DUTIES
 from backup.emulator.server import EmulatorOptions, application
 from tests.support.emulated import write_accounts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.emulator.core.treehash import (
+from backup.emulator.core.http.treehash import (
     LEAF_BYTES,
     TreeHasher,
     is_megabyte_aligned,

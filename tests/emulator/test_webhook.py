@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backup.emulator.core.settings import Settings, changed
+from backup.emulator.core.state.settings import Settings, changed
 from tests.support.emulated import RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, Talker, arn_of, new_vault_name, pattern
 

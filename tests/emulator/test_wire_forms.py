@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
-from backup.emulator.core.treehash import root
+from backup.emulator.core.http.treehash import root
 from tests.support import campaigns
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator, write_accounts
 from tests.support.emulator_clients import MIB, Reply, Talker, new_vault_name, pattern, tree_hash

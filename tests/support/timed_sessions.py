@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from backup.emulator.core.accounts_file import AccountsFile
+from backup.emulator.core.access.accounts_file import AccountsFile
 from backup.emulator.core.errors import ServiceError
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.store import Store
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.state.store import Store
 from backup.emulator.core.wire import Answer, Inbound, session_error
 from backup.emulator.rolesanywhere.sessions import SessionService
 from backup.protocols import Clock

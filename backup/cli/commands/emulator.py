@@ -67,7 +67,7 @@ def emulator(
     """
     try:
         from backup.emulator.core.errors import EmulatorError
-        from backup.emulator.core.settings import read_settings
+        from backup.emulator.core.state.settings import read_settings
         from backup.emulator.server import EmulatorOptions, serve
     except ImportError as error:
         from backup.installed import how_to_add

@@ -15,9 +15,9 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from backup.emulator.core.clock import DAY_MS
-from backup.emulator.core.meter import LOOK, Place
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.clock import DAY_MS
+from backup.emulator.core.state.meter import LOOK, Place
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import EPOCH
 
 from .prices import CURRENCY, Row, row_of

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from backup.emulator.core.access.policy import Policy, parse_policy
 from backup.emulator.core.errors import EmulatorError, invalid, not_found
-from backup.emulator.core.json_body import json_object, required_text
-from backup.emulator.core.policy import Policy, parse_policy
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.http.json_body import json_object, required_text
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
 from .call import Call, find_vault

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from backup.emulator.core.errors import bad_signature, invalid, missing
-from backup.emulator.core.meter import Place, begin_storing, end_storing
-from backup.emulator.core.store import Transaction
-from backup.emulator.core.treehash import root, split
+from backup.emulator.core.http.treehash import root, split
+from backup.emulator.core.state.meter import Place, begin_storing, end_storing
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, new_archive_id
 
 from .call import Call, decimal, find_vault
 from .inventories import mark_changed
 
 if TYPE_CHECKING:
-    from backup.emulator.core.receive import Received
+    from backup.emulator.core.http.receive import Received
 
 UPLOAD_LIMIT = 4 * 1024**3
 

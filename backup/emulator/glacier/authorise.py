@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 
-from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.callers import Caller
-from backup.emulator.core.clock import DAY_MS
-from backup.emulator.core.conditions import Context
+from backup.emulator.core.access.accounts import Accounts
+from backup.emulator.core.access.callers import Caller
+from backup.emulator.core.access.conditions import Context
+from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.identities import common_context, refusal
+from backup.emulator.core.access.policy import Policy
 from backup.emulator.core.errors import denied
-from backup.emulator.core.evaluate import Asked
-from backup.emulator.core.identities import common_context, refusal
-from backup.emulator.core.policy import Policy
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.clock import DAY_MS
+from backup.emulator.core.state.store import Transaction
 
 from .access_policies import parsed, read_access_policy
 from .call import Call

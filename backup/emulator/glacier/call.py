@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from backup.emulator.core.errors import invalid, missing, not_found
-from backup.emulator.core.meter import Place
-from backup.emulator.core.settings import Settings
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.state.meter import Place
+from backup.emulator.core.state.settings import Settings
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Inbound, vault_arn
 
 DESCRIPTION_LIMIT = 1024

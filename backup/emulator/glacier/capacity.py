@@ -11,7 +11,7 @@ import secrets
 from datetime import timedelta
 
 from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import EPOCH, Answer, date_ms, json_answer
 
 from .call import Call

@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from backup.emulator.core.clock import DAY_MS, NEVER_MS
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.clock import DAY_MS, NEVER_MS
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import compact, date_s
 
 OVERHEAD_BYTES = 32 * 1024  # counted by the service for every archive

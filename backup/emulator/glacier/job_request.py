@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from backup.emulator.core.errors import ServiceError, invalid, missing
-from backup.emulator.core.json_body import json_object, text
+from backup.emulator.core.http.json_body import json_object, text
 from backup.emulator.core.wire import parse_date
 
 DESCRIPTION_LIMIT = 1024

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from backup.emulator.core.clock import DAY_MS, NEVER_MS, ClockState
 from backup.emulator.core.errors import invalid, not_found
-from backup.emulator.core.messages import put_message, topics_of
-from backup.emulator.core.meter import count
-from backup.emulator.core.store import Transaction
-from backup.emulator.core.treehash import LEAF_BYTES, is_megabyte_aligned, is_tree_aligned, root, split
+from backup.emulator.core.http.treehash import LEAF_BYTES, is_megabyte_aligned, is_tree_aligned, root, split
+from backup.emulator.core.state.clock import DAY_MS, NEVER_MS, ClockState
+from backup.emulator.core.state.messages import put_message, topics_of
+from backup.emulator.core.state.meter import count
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms, json_answer, new_id, vault_arn
 
 from .archives import drop_unused_pieces, read_pieces

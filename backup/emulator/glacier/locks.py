@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 import sqlite3
 
-from backup.emulator.core.clock import DAY_MS
 from backup.emulator.core.errors import denied, invalid, not_found
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.clock import DAY_MS
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms, json_answer
 
 from .access_policies import wanted_policy

@@ -5,8 +5,8 @@ Source: Amazon Glacier's price page: upload and retrieval requests cost, all oth
 
 from __future__ import annotations
 
-from backup.emulator.core.meter import count
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.meter import count
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 
 from .call import Call

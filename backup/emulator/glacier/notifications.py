@@ -1,4 +1,4 @@
-"""The notification configuration of a vault; the messages themselves are in `core/messages.py`.
+"""The notification configuration of a vault; the messages themselves are in `core/state/messages.py`.
 
 Source: Developer Guide (api-vault-notifications-put, -get, -delete).
 """
@@ -6,8 +6,8 @@ Source: Developer Guide (api-vault-notifications-put, -get, -delete).
 from __future__ import annotations
 
 from backup.emulator.core.errors import invalid, not_found
-from backup.emulator.core.json_body import json_object, required_text, strings
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.http.json_body import json_object, required_text, strings
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
 from .call import Call, find_vault

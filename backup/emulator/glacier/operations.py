@@ -12,8 +12,8 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from backup.emulator.core.errors import ServiceError
-from backup.emulator.core.receive import Received
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.http.receive import Received
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 
 from .access_policies import delete_access_policy, get_access_policy, set_access_policy

@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Iterable
 
 from backup.emulator.core.errors import invalid
-from backup.emulator.core.store import Transaction
-from backup.emulator.core.treehash import is_tree_aligned
+from backup.emulator.core.http.treehash import is_tree_aligned
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, Extent
 
 from .archives import Piece, read_pieces

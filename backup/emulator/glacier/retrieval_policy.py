@@ -7,10 +7,10 @@ of all Standard retrievals in progress, each spread over the time that it takes.
 
 from __future__ import annotations
 
-from backup.emulator.core.clock import DAY_MS
 from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
-from backup.emulator.core.json_body import json_object, text
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.http.json_body import json_object, text
+from backup.emulator.core.state.clock import DAY_MS
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
 from .call import Call

@@ -8,17 +8,17 @@ import re
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.authenticate import authenticate
-from backup.emulator.core.callers import claimed_key
-from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.access.accounts_file import AccountsFile
+from backup.emulator.core.access.authenticate import authenticate
+from backup.emulator.core.access.callers import claimed_key
+from backup.emulator.core.access.sigv4 import query_pairs
 from backup.emulator.core.errors import MESSAGE_BY_CODE, ServiceError, invalid, missing
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.receive import BRIEF_BYTES, Body, Receive, receive_file
-from backup.emulator.core.settings import SettingsInForce
-from backup.emulator.core.settle import at_settled, in_turn
-from backup.emulator.core.sigv4 import query_pairs
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.http.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.http.receive import BRIEF_BYTES, Body, Receive, receive_file
+from backup.emulator.core.state.settings import SettingsInForce
+from backup.emulator.core.state.settle import at_settled, in_turn
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, glacier_error
 
 from .archives import UPLOAD_LIMIT, check_linear_hash, content_length

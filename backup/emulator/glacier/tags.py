@@ -9,8 +9,8 @@ from __future__ import annotations
 import unicodedata
 
 from backup.emulator.core.errors import ServiceError, invalid, missing
-from backup.emulator.core.json_body import json_object, strings
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.http.json_body import json_object, strings
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, json_answer
 
 from .call import Call, find_vault

@@ -8,17 +8,17 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from backup.emulator.core.clock import DAY_MS, ClockState
 from backup.emulator.core.errors import invalid, not_found
-from backup.emulator.core.store import Transaction
-from backup.emulator.core.treehash import root, split
+from backup.emulator.core.http.treehash import root, split
+from backup.emulator.core.state.clock import DAY_MS, ClockState
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms, json_answer, new_id, vault_arn
 
 from .archives import Piece, add_archive, check_payload, content_length, stored
 from .call import Call, decimal, find_vault
 
 if TYPE_CHECKING:
-    from backup.emulator.core.receive import Received
+    from backup.emulator.core.http.receive import Received
 
 MIB = 1024 * 1024
 PART_SIZES = {MIB << power for power in range(13)}

@@ -6,8 +6,8 @@ import re
 import sqlite3
 
 from backup.emulator.core.errors import ServiceError, invalid
-from backup.emulator.core.schema import TABLES_OF_VAULT
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.schema import TABLES_OF_VAULT
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, date_ms, json_answer, vault_arn
 
 from .call import Call, find_vault

@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from backup.emulator.core.callers import Caller
+from backup.emulator.core.access.callers import Caller
+from backup.emulator.core.access.managed import MANAGED, attached_to
+from backup.emulator.core.access.policy import Policy, parse_policy
 from backup.emulator.core.errors import EmulatorError, ServiceError
-from backup.emulator.core.managed import MANAGED, attached_to
-from backup.emulator.core.policy import Policy, parse_policy
-from backup.emulator.core.settings import Settings
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.settings import Settings
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import date_s
 
 from .query import Node, members, query_error

@@ -6,18 +6,18 @@ import hashlib
 
 from msgspec import Struct
 
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.authenticate import authenticate
-from backup.emulator.core.callers import Caller
-from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.access.accounts_file import AccountsFile
+from backup.emulator.core.access.authenticate import authenticate
+from backup.emulator.core.access.callers import Caller
+from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.identities import common_context, refusal
 from backup.emulator.core.errors import ServiceError, denied
-from backup.emulator.core.evaluate import Asked
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.identities import common_context, refusal
-from backup.emulator.core.receive import Body, Receive
-from backup.emulator.core.settings import SettingsInForce
-from backup.emulator.core.settle import at_settled
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.http.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.http.receive import Body, Receive
+from backup.emulator.core.state.settings import SettingsInForce
+from backup.emulator.core.state.settle import at_settled
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound
 
 from .query import Node, answer, error_answer, parameters, query_error

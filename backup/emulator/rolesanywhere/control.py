@@ -14,18 +14,18 @@ from urllib.parse import unquote
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.authenticate import authenticate
-from backup.emulator.core.callers import Caller
-from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.access.accounts_file import AccountsFile
+from backup.emulator.core.access.authenticate import authenticate
+from backup.emulator.core.access.callers import Caller
+from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.identities import common_context, refusal
+from backup.emulator.core.access.sigv4 import query_pairs
 from backup.emulator.core.errors import ServiceError, denied
-from backup.emulator.core.evaluate import Asked
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.identities import common_context, refusal
-from backup.emulator.core.receive import Body, Receive
-from backup.emulator.core.settle import at_settled
-from backup.emulator.core.sigv4 import query_pairs
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.http.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.http.receive import Body, Receive
+from backup.emulator.core.state.settle import at_settled
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, date_ms, json_answer, session_error
 
 from .control_call import ControlCall

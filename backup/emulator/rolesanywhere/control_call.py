@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from backup.emulator.core.callers import Caller
+from backup.emulator.core.access.callers import Caller
 
 
 class ControlCall(Struct, frozen=True):

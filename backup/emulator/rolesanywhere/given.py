@@ -11,9 +11,9 @@ from typing import Any
 
 from cryptography import x509
 
-from backup.emulator.core.certificates import check_anchor
+from backup.emulator.core.access.certificates import check_anchor
+from backup.emulator.core.access.policy import parse_policy
 from backup.emulator.core.errors import EmulatorError, ServiceError
-from backup.emulator.core.policy import parse_policy
 
 from .session_request import invalid_parameter
 

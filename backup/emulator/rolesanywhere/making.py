@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.store import Transaction
 
 from . import given as members
 from .control_call import ControlCall

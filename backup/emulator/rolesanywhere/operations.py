@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.store import Transaction
 
 from . import making
 from .control_call import ControlCall

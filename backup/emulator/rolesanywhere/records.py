@@ -15,9 +15,9 @@ from cryptography import x509
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from backup.emulator.core.accounts import Accounts, Profile, TrustAnchor
+from backup.emulator.core.access.accounts import Accounts, Profile, TrustAnchor
 from backup.emulator.core.errors import ServiceError, not_found
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.store import Transaction
 
 KINDS = {"trust-anchor": "trustAnchor", "profile": "profile", "crl": "crl", "subject": "subject"}
 """The kinds of records as ARNs have them, and as members of answers do."""

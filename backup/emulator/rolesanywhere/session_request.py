@@ -14,15 +14,14 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from msgspec import Struct
 
-from backup.emulator.core.certificates import (
+from backup.emulator.core.access.certificates import (
     algorithm_label,
     certificate_from_header,
     chain_from_header,
     check_leaf,
     is_signed_by,
 )
-from backup.emulator.core.errors import ServiceError, denied
-from backup.emulator.core.sigv4 import (
+from backup.emulator.core.access.sigv4 import (
     Authorization,
     MalformedAuthorization,
     canonical_request,
@@ -32,6 +31,7 @@ from backup.emulator.core.sigv4 import (
     skew_message,
     string_to_sign,
 )
+from backup.emulator.core.errors import ServiceError, denied
 from backup.emulator.core.wire import Inbound
 
 PAST, FUTURE = timedelta(minutes=15), timedelta(minutes=5)

@@ -20,15 +20,15 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from backup.emulator.core.accounts import Accounts, Profile, Role, TrustAnchor
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.certificates import check_path
-from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.access.accounts import Accounts, Profile, Role, TrustAnchor
+from backup.emulator.core.access.accounts_file import AccountsFile
+from backup.emulator.core.access.certificates import check_path
+from backup.emulator.core.access.identities import find_role
 from backup.emulator.core.errors import ServiceError, denied, not_found
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.identities import find_role
-from backup.emulator.core.receive import Body, Receive
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.http.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.http.receive import Body, Receive
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound, date_s, json_answer, session_error
 
 from .records import CREDENTIALS, Record, find, find_anchor, find_profile, save

@@ -5,9 +5,10 @@ Source: Service Authorization Reference (actions for Amazon S3).
 
 from __future__ import annotations
 
-from .buckets import wants_lock
+from backup.emulator.s3.buckets.buckets import wants_lock
+from backup.emulator.s3.buckets.object_lock import bypasses
+
 from .call import S3Call
-from .object_lock import bypasses
 
 ACTIONS = {
     "ListBuckets": "s3:ListAllMyBuckets",

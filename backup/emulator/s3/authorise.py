@@ -7,22 +7,20 @@ read and change a bucket's policy even if it denies that.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.callers import Caller
-from backup.emulator.core.conditions import Context
-from backup.emulator.core.evaluate import Asked
-from backup.emulator.core.identities import common_context, refusal
-from backup.emulator.core.policy import Policy, parse_policy
+from backup.emulator.core.access.accounts import Accounts
+from backup.emulator.core.access.callers import Caller
+from backup.emulator.core.access.conditions import Context
+from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.identities import common_context, refusal
+from backup.emulator.core.access.policy import Policy
 from backup.emulator.core.s3_errors import S3Error
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.store import Transaction
+from backup.emulator.s3.buckets.buckets import has_tags
+from backup.emulator.s3.buckets.public_access import block_of, is_public, parsed
+from backup.emulator.s3.uploads.copying import source_call
 
 from .actions import actions_of
-from .buckets import has_tags
 from .call import S3Call
-from .copying import source_call
-from .public_access import block_of, is_public
 
 POLICY_OPERATIONS = ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy")
 _CREATING = ("PutObject", "CopyObject", "CompleteMultipartUpload", "CreateMultipartUpload", "UploadPart")
@@ -90,12 +88,6 @@ def judge(
 def _keeps_out_others(call: S3Call, tx: Transaction, policy: Policy) -> bool:
     """Whether the bucket's policy is public, and its access block lets in nobody of another account then."""
     return is_public(policy) and block_of(tx, call.at.id).access
-
-
-@lru_cache(maxsize=64)
-def parsed(text: str) -> Policy:
-    """A bucket's policy as a value."""
-    return parse_policy(text, "Policy")
 
 
 def _context(call: S3Call, caller: Caller, tx: Transaction) -> Context:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
-from backup.emulator.core.meter import Place
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
-from backup.emulator.core.settings import Settings
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.state.meter import Place
+from backup.emulator.core.state.settings import Settings
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Inbound, date_ms
 
 CLASSES = (

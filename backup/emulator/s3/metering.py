@@ -6,8 +6,8 @@ archive class costs as in STANDARD until the request that completes it; DELETE a
 
 from __future__ import annotations
 
-from backup.emulator.core.meter import LOOK, Place, count
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.meter import LOOK, Place, count
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 
 from .call import S3Call

@@ -8,11 +8,11 @@ from enum import StrEnum
 from msgspec import Struct
 
 from backup.emulator.core.s3_errors import S3Error
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
+from backup.emulator.s3.request.receive import Stored
 
 from .call import S3Call
-from .receive import Stored
 
 Serve = Callable[[S3Call, Transaction], Answer]
 

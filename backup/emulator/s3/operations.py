@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
-
-from .acls import get_acl, put_acl
-from .attributes import delete_tagging, get_attributes, get_tagging, put_tagging
-from .buckets import create_bucket, delete_bucket, get_location, head_bucket, list_buckets
-from .complete import complete_upload
-from .copying import copy_object, upload_part_copy
-from .documents import (
+from backup.emulator.s3.buckets.acls import get_acl, put_acl
+from backup.emulator.s3.buckets.buckets import (
+    create_bucket,
+    delete_bucket,
+    get_location,
+    head_bucket,
+    list_buckets,
+)
+from backup.emulator.s3.buckets.documents import (
     delete_encryption,
     delete_lifecycle,
     delete_plain,
@@ -28,9 +30,7 @@ from .documents import (
     put_plain,
     put_policy,
 )
-from .listing import list_objects, list_objects_v2
-from .multipart import abort_upload, check_part, create_upload, list_parts, list_uploads, upload_part
-from .object_lock import (
+from backup.emulator.s3.buckets.object_lock import (
     get_legal_hold,
     get_lock_configuration,
     get_retention,
@@ -38,19 +38,38 @@ from .object_lock import (
     put_legal_hold,
     put_retention,
 )
-from .objects import check_new_object, delete_object, get_object, head_object, put_object
-from .operation import Operation, Place, Streamed
-from .restore import restore_object
-from .unset_settings import (
+from backup.emulator.s3.buckets.unset_settings import (
     delete_absent,
     get_absent,
     get_configuration,
     get_empty,
     get_policy_status,
 )
+from backup.emulator.s3.objects.attributes import delete_tagging, get_attributes, get_tagging, put_tagging
+from backup.emulator.s3.objects.listing import list_objects, list_objects_v2
+from backup.emulator.s3.objects.objects import (
+    check_new_object,
+    delete_object,
+    get_object,
+    head_object,
+    put_object,
+)
+from backup.emulator.s3.objects.restore import restore_object
+from backup.emulator.s3.objects.versioning import get_versioning, put_versioning
+from backup.emulator.s3.objects.versions import list_versions
+from backup.emulator.s3.uploads.complete import complete_upload
+from backup.emulator.s3.uploads.copying import copy_object, upload_part_copy
+from backup.emulator.s3.uploads.multipart import (
+    abort_upload,
+    check_part,
+    create_upload,
+    list_parts,
+    list_uploads,
+    upload_part,
+)
+
+from .operation import Operation, Place, Streamed
 from .unsupported import UNSUPPORTED, VERSION
-from .versioning import get_versioning, put_versioning
-from .versions import list_versions
 
 PREFIX = "s3:"
 _UPLOADED_PART = ("uploadId", "partNumber")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.emulator.core.meter import end_storing
-from backup.emulator.core.store import Transaction
+from backup.emulator.core.state.meter import end_storing
+from backup.emulator.core.state.store import Transaction
 
 
 def remove_objects(tx: Transaction, ids: Sequence[int]) -> None:

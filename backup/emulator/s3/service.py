@@ -9,32 +9,32 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.emulator.core.accounts import Accounts
-from backup.emulator.core.accounts_file import AccountsFile
-from backup.emulator.core.callers import claimed_key
-from backup.emulator.core.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.access.accounts import Accounts
+from backup.emulator.core.access.accounts_file import AccountsFile
+from backup.emulator.core.access.callers import claimed_key
+from backup.emulator.core.access.sigv4 import query_pairs
 from backup.emulator.core.errors import DiskFailed, ServiceError
-from backup.emulator.core.faults import FaultPlan
-from backup.emulator.core.receive import BRIEF_BYTES, Body, Receive
+from backup.emulator.core.http.endpoint import Exchange, Scope, Send, inbound_of
+from backup.emulator.core.http.faults import FaultPlan
+from backup.emulator.core.http.receive import BRIEF_BYTES, Body, Receive
 from backup.emulator.core.s3_errors import MESSAGE_BY_CODE, S3Error
-from backup.emulator.core.settings import SettingsInForce
-from backup.emulator.core.settle import at_settled, in_turn
-from backup.emulator.core.sigv4 import query_pairs
-from backup.emulator.core.store import Store, Transaction
+from backup.emulator.core.state.settings import SettingsInForce
+from backup.emulator.core.state.settle import at_settled, in_turn
+from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Answer, Inbound
+from backup.emulator.s3.buckets.buckets import check_region
+from backup.emulator.s3.objects.deleting import delete_objects
+from backup.emulator.s3.request.address import read_address
+from backup.emulator.s3.request.authenticate import Admitted, authenticate
+from backup.emulator.s3.request.parameters import check_headers
+from backup.emulator.s3.request.receive import check_small, receive_object
 
 from .actions import LOCKS, action_of
-from .address import read_address
-from .authenticate import Admitted, authenticate
 from .authorise import authorise, authorise_body, judge
-from .buckets import check_region
 from .call import S3Call, check_version, find_bucket
-from .deleting import delete_objects
 from .metering import meter_request
 from .operation import Operation, Streamed
 from .operations import BRIEF, PREFIX, find_operation
-from .parameters import check_headers
-from .receive import check_small, receive_object
 from .xml import DECLARATION, element
 
 SMALL_BODY = 4 * 1024 * 1024

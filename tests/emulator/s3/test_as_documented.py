@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from awscrt import checksums as crt
 
-from backup.emulator.s3.receive import NEED_A_DIGEST
+from backup.emulator.s3.request.receive import NEED_A_DIGEST
 from tests.support.emulated import ACCOUNT_ID, RunningEmulator, StaticKey, write_accounts
 from tests.support.s3_clients import (
     DOCUMENTS,

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from backup.emulator.s3.operation import Operation
 from backup.emulator.s3.operations import OPERATIONS
-from backup.emulator.s3.parameters import NEVER, TAKEN
+from backup.emulator.s3.request.parameters import NEVER, TAKEN
 from tests.support.emulated import REGION
 from tests.support.emulator_clients import Reply
 from tests.support.s3_clients import DOCUMENTS, S3Talker, new_bucket_name
