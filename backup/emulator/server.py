@@ -23,9 +23,9 @@ from backup.emulator.core.http.endpoint import Scope, Send
 from backup.emulator.core.http.faults import FaultPlan, read_faults
 from backup.emulator.core.http.protocol import EmulatorProtocol
 from backup.emulator.core.http.receive import Receive
+from backup.emulator.core.state.messages import Webhook
 from backup.emulator.core.state.settings import Settings, SettingsInForce
 from backup.emulator.core.state.store import Store
-from backup.emulator.core.state.webhook import Webhook
 from backup.emulator.glacier.service import GlacierService
 from backup.emulator.iam.service import IamService
 from backup.emulator.rolesanywhere.control import ControlService

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from backup.emulator.core.access.callers import Caller
-from backup.emulator.core.access.managed import MANAGED, attached_to
+from backup.emulator.core.access.identities import MANAGED, attached_to
 from backup.emulator.core.access.policy import Policy, parse_policy
 from backup.emulator.core.errors import EmulatorError, ServiceError
 from backup.emulator.core.state.settings import Settings

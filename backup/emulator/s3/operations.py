@@ -46,7 +46,7 @@ from backup.emulator.s3.buckets.unset_settings import (
     get_policy_status,
 )
 from backup.emulator.s3.objects.attributes import delete_tagging, get_attributes, get_tagging, put_tagging
-from backup.emulator.s3.objects.listing import list_objects, list_objects_v2
+from backup.emulator.s3.objects.listing import list_objects, list_objects_v2, list_versions
 from backup.emulator.s3.objects.objects import (
     check_new_object,
     delete_object,
@@ -56,7 +56,6 @@ from backup.emulator.s3.objects.objects import (
 )
 from backup.emulator.s3.objects.restore import restore_object
 from backup.emulator.s3.objects.versioning import get_versioning, put_versioning
-from backup.emulator.s3.objects.versions import list_versions
 from backup.emulator.s3.uploads.complete import complete_upload
 from backup.emulator.s3.uploads.copying import copy_object, upload_part_copy
 from backup.emulator.s3.uploads.multipart import (

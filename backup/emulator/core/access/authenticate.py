@@ -19,18 +19,21 @@ from backup.emulator.core.wire import Inbound
 
 from .accounts import Accounts
 from .callers import Caller, Secret, find_secret
-from .presigned import is_presigned, lifetime_seconds, parse_presigned, without_signature
 from .sigv4 import (
     Authorization,
     MalformedAuthorization,
     canonical_request,
     hmac_signature,
+    is_presigned,
+    lifetime_seconds,
     parse_authorization,
+    parse_presigned,
     query_pairs,
     request_time,
     skew_message,
     stamp,
     string_to_sign,
+    without_signature,
 )
 
 SKEW = timedelta(minutes=5)

@@ -1,8 +1,13 @@
-"""Roles and their policies, from the accounts file or made by IAM; what is known of a request's caller."""
+"""Roles and their policies, from the accounts file or made by IAM, with those that AWS manages; what is known
+of a request's caller.
+
+Source of the managed policies: AWS Managed Policy Reference Guide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from backup.emulator.core.errors import EmulatorError
@@ -12,7 +17,6 @@ from backup.emulator.core.wire import Inbound, date_ms
 from .accounts import Accounts, Role
 from .callers import Caller
 from .evaluate import Asked, Policies, judge
-from .managed import MANAGED, attached_to
 from .policy import Policy, parse_policy
 
 INSTANT_PER_SECOND = 1000
@@ -95,3 +99,30 @@ def common_context(
     if kind == "User":
         context["aws:username"] = caller.arn.rsplit("/", 1)[-1]
     return context
+
+
+def _allow(*actions: str) -> str:
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+_LAMBDA = "s3-object-lambda"
+
+MANAGED: Mapping[str, str] = {
+    f"arn:aws:iam::aws:policy/{name}": text
+    for name, text in {
+        "AdministratorAccess": _allow("*"),
+        "AmazonS3FullAccess": _allow("s3:*", f"{_LAMBDA}:*"),
+        "AmazonS3ReadOnlyAccess": _allow(
+            *("s3:Get*", "s3:List*", "s3:Describe*", f"{_LAMBDA}:Get*", f"{_LAMBDA}:List*")
+        ),
+        "AmazonGlacierFullAccess": _allow("glacier:*"),
+    }.items()
+}
+"""Documents of the policies that AWS manages, by ARN."""
+
+
+def attached_to(role: str, tx: Transaction) -> list[str]:
+    """The ARNs of the policies that are attached to a role, in order."""
+    found = "SELECT policy FROM attached_policies WHERE role = ? ORDER BY policy"
+    return [row["policy"] for row in tx.db.execute(found, (role,))]

@@ -1,7 +1,8 @@
-"""ListObjects and ListObjectsV2.
+"""ListObjects, ListObjectsV2 and ListObjectVersions.
 
-Source: S3 API Reference (ListObjects, ListObjectsV2). Keys come in the order of their UTF-8 bytes; a common
-prefix counts as one result and stands where its first key would.
+Source: S3 API Reference (ListObjects, ListObjectsV2, ListObjectVersions). Keys come in the order of their
+UTF-8 bytes, of each the newest version first; a common prefix counts as one result and stands where its first
+key would.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backup.emulator.core.s3_errors import invalid_argument
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 from backup.emulator.s3.buckets.buckets import owner_id
 from backup.emulator.s3.buckets.documents import xml_answer
-from backup.emulator.s3.call import S3Call, from_token, iso_date, to_token
+from backup.emulator.s3.call import S3Call, find_version, from_token, is_version, iso_date, to_token
 from backup.emulator.s3.xml import Node, document, encoded
 
 from .restore import is_restored, is_restoring
+from .versioning import NULL, number_of
 
 PAGE = 1000
 ATTRIBUTES = "x-amz-optional-object-attributes"
@@ -237,3 +240,55 @@ def _restore_status(row: sqlite3.Row, now_ms: int) -> list[Node] | None:
     if is_restored(row, now_ms):
         return [("IsRestoreInProgress", False), ("RestoreExpiryDate", iso_date(row["restore_expiry_ms"]))]
     return None
+
+
+def list_versions(call: S3Call, tx: Transaction) -> Answer:
+    """A page of versions behind the two markers."""
+    query, encoding = call.query, call.query.get("encoding-type")
+    key_marker, version_marker = query.get("key-marker", ""), query.get("version-id-marker", "")
+    if version_marker and not key_marker:
+        message = "A version-id marker cannot be specified without a key marker."
+        raise invalid_argument(message, "version-id-marker", version_marker)
+    below = _below(call, tx, key_marker, version_marker) if version_marker else None
+    page, common = read_common(call, tx, key_marker.encode(), every=True, below=below)
+    last = page.rows[-1] if page.rows and bytes(page.rows[-1]["key"]) == page.last else None
+    nodes: list[Node] = [
+        *common,
+        ("KeyMarker", encoded(key_marker, encoding)),
+        ("VersionIdMarker", version_marker),
+        ("NextKeyMarker", encoded(page.last.decode(), encoding) if page.is_truncated else None),
+        ("NextVersionIdMarker", last["version"] if page.is_truncated and last is not None else None),
+        *_versions(call, tx, page),
+    ]
+    return xml_answer(document("ListVersionsResult", nodes))
+
+
+def _below(call: S3Call, tx: Transaction, key: str, version: str) -> int:
+    """The number behind which the page begins. It stands in the id, since the version may be deleted by now;
+    of `null` it is that of the row, and all of the key's versions are listed where that is gone."""
+    if not is_version(version):
+        raise invalid_argument("Invalid version id specified", "version-id-marker", version)
+    if version != NULL:
+        return number_of(version)
+    row = find_version(replace(call, key=key, query={"versionId": version}), tx)
+    return EVERY if row is None else int(row["id"])
+
+
+def _versions(call: S3Call, tx: Transaction, page: Page) -> Iterator[Node]:
+    check_attributes(call)
+    for row in page.rows:
+        first: tuple[Node, ...] = (("VersionId", row["version"]), ("IsLatest", bool(row["is_latest"])))
+        if row["is_marker"]:
+            yield "DeleteMarker", _marker(call, row, first)
+        else:
+            yield "Version", described(call, tx, row, first=first)
+    yield from prefixes_of(call, page)
+
+
+def _marker(call: S3Call, row: sqlite3.Row, first: tuple[Node, ...]) -> list[Node]:
+    return [
+        ("Key", encoded(bytes(row["key"]).decode(), call.query.get("encoding-type"))),
+        *first,
+        ("LastModified", iso_date(row["created_ms"])),
+        ("Owner", [("ID", owner_id(call.at.account_id))]),
+    ]

@@ -16,24 +16,22 @@ from msgspec import Struct
 
 from backup.emulator.core.access.accounts import Accounts
 from backup.emulator.core.access.callers import Caller, Secret, find_secret
-from backup.emulator.core.access.presigned import (
-    is_presigned,
-    lifetime_seconds,
-    parse_presigned,
-    without_signature,
-)
 from backup.emulator.core.access.sigv4 import (
     UNRESERVED,
     Authorization,
     MalformedAuthorization,
     canonical_request,
     hmac_signature,
+    is_presigned,
+    lifetime_seconds,
     parse_authorization,
+    parse_presigned,
     query_pairs,
     request_time,
     signing_key,
     stamp,
     string_to_sign,
+    without_signature,
 )
 from backup.emulator.core.s3_errors import S3Error
 from backup.emulator.core.state.store import Transaction
