@@ -43,7 +43,8 @@ from backup.inventory import messages, retrievals
 from backup.inventory import status as queries
 from backup.inventory import tasks as task_rows
 from backup.inventory.connections import Transaction
-from backup.inventory.holders import Holder, holders, is_dead
+from backup.inventory.ended_runs import is_dead
+from backup.inventory.holders import Holder, holders
 from backup.inventory.messages import Delivery
 from backup.inventory.proofs import Proof, proofs
 from backup.inventory.runs import Outcome, RunKind

@@ -51,7 +51,7 @@ def recover(
         left = runs.unfinished_commits(tx, vault_number, before=before)
         has_open_restores = bool(runs.running_restores(tx))
     if has_open_restores:
-        from backup.inventory.holders import settle_dead_restores  # rarely
+        from backup.inventory.ended_runs import settle_dead_restores  # rarely
 
         with inventory.writing() as tx:
             settle_dead_restores(tx, inventory.lock_directory, clock.now())

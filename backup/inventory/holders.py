@@ -6,16 +6,13 @@ Those of the state directory, by name, and those of SQLite, by which one process
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
 from backup.files import mount_of
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import COMMITTING, Outcome, Run, RunKind, finish_run, running_restores
 
 RESTORE: Final = "restore-"
 """The locks of restores begin so; their ids follow."""
@@ -134,27 +131,3 @@ def _holder(process: int) -> Holder:
         return Holder(process)
     command = b" ".join(words).decode("utf-8", "replace")
     return Holder(process, command, is_suspended=state in ([b"T"], [b"t"]))
-
-
-def settle_dead_restores(tx: Transaction, directory: str, now: datetime, *, but: str = "") -> None:
-    """Record the end of restores' runs that no process works on any more; `but` is the caller's lock.
-
-    Where another restore is at work, nobody can tell whose run is whose: a later call settles them.
-    """
-    open_runs = running_restores(tx)
-    held = held_locks(directory) if open_runs else None
-    if held is not None and not any(name.startswith(RESTORE) and name != but for name in held):
-        for number in open_runs:
-            finish_run(tx, number, Outcome.INTERRUPTED, {"error": "the process died"}, now)
-
-
-def is_dead(run: Run, held: Collection[str] | None) -> bool:
-    """Whether a run without a recorded end has no process any more.
-
-    False for checks and drills: one that waits for its vault is open without a process.
-    """
-    if run.outcome is not Outcome.RUNNING or held is None:
-        return False
-    if run.kind in COMMITTING:
-        return "backup" not in held
-    return run.kind is RunKind.RESTORE and not any(name.startswith(RESTORE) for name in held)

@@ -16,9 +16,9 @@ from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
 from backup.inventory.drills import month_of
 from backup.inventory.driver import changed, raw_rows, row_of
+from backup.inventory.ended_runs import NEWEST_ENDED
 from backup.inventory.runs import LONGEST_RUN, RESTORES_MEASURED
 from backup.inventory.stages import RestoreStage
-from backup.inventory.status import NEWEST_ENDED
 from backup.inventory.times import micros
 
 ENOUGH_BACKUPS: Final = 40

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final
 
 from msgspec import Struct
 
@@ -16,6 +15,7 @@ from backup.cost import SMALLEST
 from backup.inventory.archives import SOUND, THERE, ArchiveState
 from backup.inventory.connections import Transaction
 from backup.inventory.driver import number_of, raw_rows
+from backup.inventory.ended_runs import NEWEST_ENDED
 from backup.inventory.retrievals import Retrieval
 from backup.inventory.runs import Outcome, Run, RunKind
 from backup.inventory.stages import RetrievalStage
@@ -37,23 +37,6 @@ _BACKUPS = """
 SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= {m} THEN r.started_at END), max(r.started_at)
 FROM runs r JOIN jobs j ON j.number = r.job
 WHERE r.kind = 'backup' GROUP BY j.name"""
-
-# Of what is of a vault those of each vault, of drills those of each name and grade; of checks each sort by
-# itself, so that none hides another's end. One that was stopped hides none either: it says nothing.
-NEWEST_ENDED: Final = """
-    SELECT max(number) FROM runs
-    WHERE kind IN ('backup', 'forget') AND outcome NOT IN ('running', 'interrupted')
-    GROUP BY kind, job
-    UNION ALL
-    SELECT max(number) FROM runs WHERE kind = 'backup' AND outcome = 'interrupted' GROUP BY job
-    UNION ALL
-    SELECT max(number) FROM runs
-    WHERE kind IN ('compact', 'prune', 'check', 'drill', 'rebuild-drill')
-      AND outcome NOT IN ('running', 'interrupted') AND json_type(report, '$.over') IS NULL
-    GROUP BY kind, job, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
-             json_extract(report, '$.grade'), json_type(report, '$.read'),
-             json_type(report, '$.compared'), json_type(report, '$.laws')"""
-"""The numbers of the runs whose end is shown: by job also the newest that was stopped."""
 
 _NEWEST = f"""
 SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at,

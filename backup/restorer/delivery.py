@@ -16,7 +16,7 @@ from backup.inventory import packed, readings, retrievals, runs, snapshots
 from backup.inventory import restore_state as books
 from backup.inventory.connections import Transaction
 from backup.inventory.database import Inventory
-from backup.inventory.holders import settle_dead_restores
+from backup.inventory.ended_runs import settle_dead_restores
 from backup.inventory.retrievals import Restore, Retrieval
 from backup.inventory.runs import Outcome, Run
 from backup.inventory.snapshots import Snapshot

@@ -40,7 +40,8 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
 
     from backup.app.opened import opened
     from backup.cli.support.render import printable
-    from backup.inventory.holders import held_locks, is_dead
+    from backup.inventory.ended_runs import is_dead
+    from backup.inventory.holders import held_locks
     from backup.inventory.runs import list_runs
 
     config = cli.config()
