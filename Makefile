@@ -57,8 +57,9 @@ quick-test: $(STAMP) ## what is not marked slow
 coverage: ## quick-test, measured: at least 90 % (Python 3.12 or newer measures at little cost)
 	@$(MAKE) quick-test PYTEST_ARGS="--cov $(PYTEST_ARGS)"
 
-reference: $(STAMP) ## docs/commands/ from the commands: after each change of a command or an option
+reference: $(STAMP) ## docs/commands/ from the commands, the table of rooms from the packages: after each change of one
 	$(BIN)/python -m backup.cli.manual markdown docs/commands
+	$(BIN)/python -m tests.pages.rooms
 
 texts: $(STAMP) ## the catalogue of the page's texts, for translators: after each change of one
 	$(BIN)/python -m tests.web.catalogue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from backup.inventory.schema import METADATA
+from backup.inventory.store.schema import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

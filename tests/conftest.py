@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from backup import second_process
-from backup.archiver.settings import Keys
+from backup.catalogs.context import Keys
 from backup.format.keys import RecoveryKey
-from backup.inventory.database import Inventory, create_inventory
+from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support import (

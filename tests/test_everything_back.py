@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from backup.format.enrolment import enrol, slots
 from backup.format.header import HeaderFields, seal_header
 from backup.format.keys import Signer, plain_key_file
-from backup.inventory import runs
+from backup.inventory.records import runs
 from backup.model import InventoryId, PackKind, VaultName
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import Trust

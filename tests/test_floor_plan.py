@@ -28,9 +28,9 @@ def test_the_emulator_is_held_apart_from_everything_else() -> None:
 
 
 BY_HAND = {
-    "archiver/packing.py",  # a pack grows in its place, and counts only once a row names it
+    "catalogs/packing.py",  # a pack grows in its place, and counts only once a row names it
     "files.py",
-    "inventory/building.py",  # SQLite wrote the file
+    "inventory/rebuilt/building.py",  # SQLite wrote the file
     "restorer/pack_keys.py",  # keys are wiped where they lie
     "restorer/target/partial_files.py",  # thousands of files, synced together by their file system
     "vault/layout.py",  # an upload's data are written in pieces, in their place

@@ -23,7 +23,7 @@ from backup.app.stats import read_statistics, terms_of
 from backup.config import Config, VaultSettings
 from backup.cost import Bill
 from backup.format import records
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.model import MIB, PackKind, Tier, VaultName
 from backup.protocols import Vault
 from backup.restorer.restore import plan_restore

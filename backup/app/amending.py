@@ -12,9 +12,9 @@ from backup.app.metrics_file import metrics_after
 from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext
 from backup.app.runs import backup_context, read_keys, sending_to
-from backup.archiver.amend import Amender, amending
+from backup.catalogs.amend import Amender, amending
 from backup.format.catalog import Record
-from backup.inventory.runs import JobRow, RunKind
+from backup.inventory.records.runs import JobRow, RunKind
 from backup.model import JobName, VaultName
 from backup.protocols import Vault
 

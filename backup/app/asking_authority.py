@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import IO
 
-from backup.archiver.hooks import passed_on
+from backup.catalogs.hooks import passed_on
 from backup.config import RenewSettings
 from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError

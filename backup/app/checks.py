@@ -14,7 +14,7 @@ from backup.config import Config, VaultSettings
 from backup.cost import Load
 from backup.format.keys import RecoveryKey
 from backup.format.treehash import aligned_pieces
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from backup.memory import fetched_piece
 from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits

@@ -20,8 +20,8 @@ from backup.app.recovery_lines import keep_line_of
 from backup.app.run_context import RunContext, attempt
 from backup.config import Config, JobSettings, VaultSettings
 from backup.errors import ConfigError, as_stopped
-from backup.inventory import runs
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.pruner.compact import CompactReport, JobRules, compact

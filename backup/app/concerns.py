@@ -36,7 +36,7 @@ from backup.app.status_parts import (
     Topic,
 )
 from backup.app.tasks import TaskKind
-from backup.inventory.runs import RunKind
+from backup.inventory.records.runs import RunKind
 from backup.wording import counted, size
 
 OF_DATES = frozenset({"jobs", "dates of jobs", "schedules", "what ended well", "what vaults hold"})

@@ -12,10 +12,10 @@ from backup.app.message_maker import Maker
 from backup.app.opened import opened
 from backup.config import Config
 from backup.errors import UsageError
-from backup.inventory import runs
-from backup.inventory.messages import Message
-from backup.inventory.runs import Outcome, Run
-from backup.inventory.stages import MessageKind
+from backup.inventory.records import runs
+from backup.inventory.records.messages import Message
+from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.store.stages import MessageKind
 from backup.notify.channel import Note
 from backup.notify.decide import SILENT
 from backup.notify.letter import Letter

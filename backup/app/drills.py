@@ -24,10 +24,10 @@ from backup.driller.sample import Sample
 from backup.driller.scratch import sweep
 from backup.errors import LimitRefusedError, as_stopped
 from backup.format.keys import RecoveryKey
-from backup.inventory import drills
-from backup.inventory.database import Inventory
-from backup.inventory.readings import Grade
-from backup.inventory.runs import RunKind
+from backup.inventory.records import drills
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.database import Inventory
 from backup.model import Tier
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.transfer.retry import Reach

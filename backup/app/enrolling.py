@@ -27,7 +27,7 @@ from backup.format.enrolment import (
 )
 from backup.format.enrolment import enrol as enrol_signature
 from backup.format.keys import RecoveryKey, fingerprint_of
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from backup.model import InventoryId
 
 _REQUEST: Final = "nightvault enrolment request"

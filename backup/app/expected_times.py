@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from backup.config import VaultSettings
-from backup.inventory.retrievals import Retrieval
-from backup.inventory.stages import RetrievalStage
+from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.store.stages import RetrievalStage
 from backup.model import Tier
 
 # Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,

@@ -10,9 +10,10 @@ from msgspec import Struct
 from backup.app.known_jobs import known_job
 from backup.config import Config
 from backup.errors import UsageError
-from backup.inventory import runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import snapshots
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import runs
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 
 _ID = re.compile(r"[0-9a-f]{1,16}")

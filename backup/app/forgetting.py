@@ -23,12 +23,13 @@ from backup.app.run_context import RunContext
 from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError
 from backup.format.records import ForgottenRecord
-from backup.inventory import retrievals, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import JobRow, RunKind
-from backup.inventory.shrunk import Wait, waits
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.times import micros
+from backup.inventory.content import snapshots
+from backup.inventory.content.shrunk import Wait, waits
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import retrievals, runs
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
 from backup.model import JobName, SnapshotId, VaultName
 from backup.retention.forget import LEFT_OUT, ForgetPlan, plan_chosen, plan_forget
 from backup.retention.history import Candidate

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from backup.app.prices import price_of
 from backup.config import Config
-from backup.inventory import need
-from backup.inventory.connections import Transaction
-from backup.inventory.need import ArchiveUse
+from backup.inventory.content import need
+from backup.inventory.content.need import ArchiveUse
+from backup.inventory.store.connections import Transaction
 from backup.model import SnapshotId, VaultName
 
 

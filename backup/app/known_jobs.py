@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from backup.config import Config
 from backup.errors import UsageError
-from backup.inventory import runs
-from backup.inventory.connections import Transaction
+from backup.inventory.records import runs
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 
 

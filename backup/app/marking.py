@@ -12,12 +12,13 @@ from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.marks import MOST_TAGS
 from backup.format.records import MarksRecord
-from backup.inventory import runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import RunKind
-from backup.inventory.shrunk import accepting
-from backup.inventory.snapshots import Pin, Snapshot
-from backup.inventory.times import micros
+from backup.inventory.content import snapshots
+from backup.inventory.content.shrunk import accepting
+from backup.inventory.content.snapshots import Pin, Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
 from backup.model import SnapshotId
 
 

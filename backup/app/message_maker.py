@@ -15,12 +15,13 @@ from backup.app.status_parts import Concern, Level, Status, Topic
 from backup.app.unusual_runs import unusual_in
 from backup.config import Config
 from backup.errors import ExitCode
-from backup.inventory import messages, runs, snapshots
-from backup.inventory import status as queries
-from backup.inventory.connections import Transaction
-from backup.inventory.messages import Message
-from backup.inventory.runs import Outcome, Run, RunKind
-from backup.inventory.stages import MessageKind
+from backup.inventory.content import snapshots
+from backup.inventory.questions import status as queries
+from backup.inventory.records import messages, runs
+from backup.inventory.records.messages import Message
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import MessageKind
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter

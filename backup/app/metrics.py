@@ -12,8 +12,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from backup.app.status_parts import JobStatus, ScheduledStatus, Status, VaultStatus
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Outcome
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Outcome
 
 RESULTS: Mapping[Outcome, int] = {
     Outcome.DONE: 0,

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from backup.config import Config
 from backup.errors import StateDeniedError
-from backup.inventory.database import Inventory, open_inventory
+from backup.inventory.store.database import Inventory, open_inventory
 from backup.owners import Hazard, foreign_link, hazard_of, user_named
 
 _OF_AN_INSTALLATION = ("inventory.sqlite", os.path.join("keys", "signer"))

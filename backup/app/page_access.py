@@ -1,8 +1,8 @@
 """Modes and owners that let the page's group see a copy of the inventory, and nothing else.
 
 Only where `[web]` is configured. The directory can be entered and listed, and the copy that
-`inventory/page_copies.py` makes can be read; the inventory itself, keys, spool and all else stay for their
-owner alone.
+`inventory/pages/page_copies.py` makes can be read; the inventory itself, keys, spool and all else stay for
+their owner alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import suppress
 
 from backup.config import Config
 from backup.errors import ConfigError, NightvaultError
-from backup.inventory.database import sqlite_path
-from backup.inventory.page_copies import remove_page_copy
+from backup.inventory.pages.page_copies import remove_page_copy
+from backup.inventory.store.database import sqlite_path
 from backup.owners import set_mode
 
 PAGE_SOCKET = "page.sock"

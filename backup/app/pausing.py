@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from backup.app.task_book import InventoryBook
 from backup.config import Config
 from backup.errors import UsageError
-from backup.inventory.tasks import Pause
+from backup.inventory.records.tasks import Pause
 from backup.model import JobName
 
 LONGEST = timedelta(days=366)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from backup.inventory.connections import Transaction
-from backup.inventory.proofs import NOTHING_PROVEN, Proof, proofs
-from backup.inventory.readings import Grade
+from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof, proofs
+from backup.inventory.records.readings import Grade
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 
 _GRADES = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}

@@ -21,9 +21,9 @@ from backup.app.vaults import Purpose, make_vault
 from backup.config import Config, VaultSettings
 from backup.cost import Price
 from backup.errors import as_stopped
-from backup.inventory import runs
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.stages import StepStage
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.stages import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 from backup.pruner.context import PruneContext

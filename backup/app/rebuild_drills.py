@@ -23,10 +23,10 @@ from backup.errors import (
     failure_report,
 )
 from backup.format.keys import RecoveryKey
-from backup.inventory import runs
-from backup.inventory.database import Inventory
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.same_rows import Catalogs
+from backup.inventory.rebuilt.same_rows import Catalogs
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.database import Inventory
 from backup.model import PackKind, VaultName
 from backup.protocols import Clock, Progress
 from backup.rebuilder.context import Wish

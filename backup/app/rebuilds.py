@@ -11,8 +11,8 @@ from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.errors import NightvaultError, RecoveryKeyError, UnmarkedVaultError, VaultMissingError
 from backup.format.keys import Recipient, RecoveryKey
-from backup.inventory.building import refuse_existing
-from backup.inventory.database import require_file, sqlite_path
+from backup.inventory.rebuilt.building import refuse_existing
+from backup.inventory.store.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish

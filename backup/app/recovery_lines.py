@@ -8,7 +8,7 @@ import stat
 
 from msgspec.structs import replace
 
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.config import Config
 from backup.errors import UsageError
 from backup.files import write_durably

@@ -23,8 +23,8 @@ from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
 from backup.config import Config, VaultSettings, parse_size
 from backup.errors import LimitRefusedError
-from backup.inventory.runs import RunKind
-from backup.inventory.stages import StepStage
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.stages import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 

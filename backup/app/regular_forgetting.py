@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from backup.app.opened import opened
 from backup.app.run_context import RunContext, attempt
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.config import Config, ForgetWhen
 from backup.errors import NightvaultError, as_stopped
-from backup.inventory import runs
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach

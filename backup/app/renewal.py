@@ -47,7 +47,7 @@ from backup.credentials.pairs import Pairs, digest_of
 from backup.credentials.places import IdentityFiles
 from backup.errors import ConfigError, IdentityError, NightvaultError
 from backup.files import write_durably
-from backup.inventory.locks import hold_lock
+from backup.inventory.store.locks import hold_lock
 from backup.protocols import Clock
 
 TryOut = Callable[[IdentityFiles], str | None]

@@ -11,9 +11,9 @@ from backup.app.vaults import Purpose, make_vault
 from backup.checker.check import compare_with_vault
 from backup.config import Config
 from backup.errors import UnmarkedVaultError
-from backup.inventory import identities
-from backup.inventory.archives import ArchiveState, vault_totals
-from backup.inventory.database import Inventory
+from backup.inventory.content import identities
+from backup.inventory.content.archives import ArchiveState, vault_totals
+from backup.inventory.store.database import Inventory
 from backup.model import VaultIdentity, VaultName
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.recognise import Meeting, adopt, meet

@@ -16,8 +16,8 @@ from backup.app.vaults import Purpose, make_vault
 from backup.config import Config
 from backup.cores import usable_cores
 from backup.errors import TargetError
-from backup.inventory import runs
-from backup.inventory.database import Inventory
+from backup.inventory.records import runs
+from backup.inventory.store.database import Inventory
 from backup.memory import fetched_piece, file_makers, frame_openers
 from backup.model import MIB, VaultName
 from backup.protocols import Clock, Progress

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from backup.errors import TargetError
-from backup.inventory.retrievals import Restore
+from backup.inventory.records.retrievals import Restore
 
 LINKS = "nightvault-restores"
 """The last part of the directory's path: `RuntimeDirectory=` of the daemon's unit."""

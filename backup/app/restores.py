@@ -21,10 +21,10 @@ from backup.app.silence import Silent
 from backup.app.state import State
 from backup.config import Config
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
-from backup.inventory import retrievals
-from backup.inventory.database import Inventory
-from backup.inventory.retrievals import Restore
-from backup.inventory.runs import Outcome
+from backup.inventory.records import retrievals
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.database import Inventory
 from backup.log_context import about
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready

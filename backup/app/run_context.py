@@ -19,9 +19,9 @@ from backup.errors import (
     UsageError,
     failure_report,
 )
-from backup.inventory import runs
-from backup.inventory.database import Inventory
-from backup.inventory.runs import RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.database import Inventory
 from backup.model import JobName
 from backup.protocols import Clock, Progress
 from backup.transfer.retry import Reach
@@ -59,7 +59,7 @@ def attempt(
     except (LockedError, UsageError, MonthSpentError):
         raise
     except Exception as error:
-        from backup.inventory import attempts, drills
+        from backup.inventory.records import attempts, drills
 
         with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
             row = None if job is None else runs.find_job(tx, job)
@@ -77,7 +77,7 @@ def attempt(
 
 def _end_others(inventory: Inventory, kind: RunKind, report: Mapping[str, Any]) -> None:
     """A part that broke off before is made good, also by a run that began before it, with a lower number."""
-    from backup.inventory import attempts
+    from backup.inventory.records import attempts
 
     with inventory.reading() as tx:
         over = attempts.failed_attempts(tx, kind, report)

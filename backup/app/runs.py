@@ -25,19 +25,19 @@ from backup.app.state import State, parse_recipients
 from backup.app.unusual_runs import unusual_in
 from backup.app.vaults import Purpose, make_vault
 from backup.archiver.backup import run_backup
-from backup.archiver.hooks import Command as HookCommand
-from backup.archiver.hooks import Hook, Hooks, passed_on
-from backup.archiver.report import BackupReport
-from backup.archiver.settings import BackupContext, BackupJob, Keys, Sending
+from backup.catalogs.context import BackupContext, BackupJob, Keys, Sending
+from backup.catalogs.hooks import Command as HookCommand
+from backup.catalogs.hooks import Hook, Hooks, passed_on
+from backup.catalogs.report import BackupReport
 from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
 from backup.cores import usable_cores
 from backup.errors import ConfigError, InventoryDamagedError, NightvaultError
 from backup.format.enrolment import slots
 from backup.format.frame import FOR_A_LINE
 from backup.format.keys import Recipient, Signer
-from backup.inventory import runs
-from backup.inventory.database import Inventory
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.database import Inventory
 from backup.memory import backup_memory
 from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress

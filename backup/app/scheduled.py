@@ -14,9 +14,9 @@ from backup.app.task_book import last_run_of
 from backup.app.task_times import due_at, failed_at
 from backup.app.tasks import KINDS, SAMPLE, Task, TaskKey, TaskKind, renewal_tasks, scheduled_tasks
 from backup.config import Config
-from backup.inventory.connections import Transaction
-from backup.inventory.status import LastGood
-from backup.inventory.tasks import Pause, TaskRow
+from backup.inventory.questions.status import LastGood
+from backup.inventory.records.tasks import Pause, TaskRow
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 from backup.schedule import next_due, overdue_from
 
@@ -112,7 +112,7 @@ def _may_begin(tx: Transaction, config: Config, task: Task, good: datetime) -> d
     if task.kind is not TaskKind.DRILL or config.drill(task.name).max_cost_per_month is None:
         return good
     from backup.driller.money import first_of
-    from backup.inventory import drills
+    from backup.inventory.records import drills
 
     month = drills.month_of(good)
     spent = any(charge.cost and charge.month == month for charge in drills.charges_of(tx, task.name))

@@ -13,8 +13,8 @@ from backup.app.state import State
 from backup.config import Config
 from backup.errors import LockedError, NightvaultError
 from backup.files import sync_directory
-from backup.inventory.database import require_file, sqlite_path
-from backup.inventory.locks import exclusive_opening, hold_lock
+from backup.inventory.store.database import require_file, sqlite_path
+from backup.inventory.store.locks import exclusive_opening, hold_lock
 from backup.protocols import Clock
 
 _KEY_FILES = ("signer", "chunk-secret", "enrolments", "signed-enrolments")

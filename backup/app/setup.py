@@ -18,9 +18,9 @@ from backup.errors import NightvaultError, NoInventoryError, VaultError
 from backup.format.enrolment import enrol as enrol_signature
 from backup.format.enrolment import enrolment_key
 from backup.format.keys import Recipient, RecoveryKey
-from backup.inventory.database import Inventory, create_inventory, require_file
-from backup.inventory.identities import used_identity
-from backup.inventory.locks import hold_lock
+from backup.inventory.content.identities import used_identity
+from backup.inventory.store.database import Inventory, create_inventory, require_file
+from backup.inventory.store.locks import hold_lock
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import missing_vault, recognise

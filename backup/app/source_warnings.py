@@ -18,9 +18,9 @@ from backup.source.roots import is_at_or_below, other_paths, resolved, symlinks_
 from backup.wording import counted, printable
 
 if TYPE_CHECKING:
-    from backup.inventory.connections import Transaction
-    from backup.inventory.database import Inventory
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
+    from backup.inventory.store.database import Inventory
 
 _A_DIRECTORY: Final = os.stat_result((stat.S_IFDIR, *[0] * 9))
 
@@ -43,7 +43,7 @@ def wholly_left_out(tx: Transaction, job: JobSettings) -> list[str]:
 
     The files are those of the newest kept snapshot that has some. None for a job that may shrink.
     """
-    from backup.inventory import snapshots
+    from backup.inventory.content import snapshots
 
     known = [one for one in snapshots.list_snapshots(tx, job=job.name) if one.counts]
     if job.may_shrink or not known:
@@ -76,7 +76,7 @@ def _files_of(snapshot: Snapshot, source: str) -> int | None:
 
 def _why_all_left_out(tx: Transaction, full: Snapshot, source: str, filters: Filters) -> LeftOut | None:
     """The pattern that leaves out the first file of a source in a snapshot; None if one file stays in."""
-    from backup.inventory.shrunk import files_below  # few backups need it
+    from backup.inventory.content.shrunk import files_below  # few backups need it
 
     top = dict(zip(full.sources, full.tops, strict=False))[os.fsencode(source)]
     leaving_out_directory = _directories_left_out(top, filters)
@@ -120,7 +120,7 @@ def saved_own(config: Config, job: JobSettings, inventory: Inventory | None = No
     if not places:
         return ()
     from backup.app.opened import opened
-    from backup.inventory import snapshots
+    from backup.inventory.content import snapshots
 
     if inventory is None:
         try:
@@ -141,7 +141,7 @@ def saved_own(config: Config, job: JobSettings, inventory: Inventory | None = No
 
 def _is_saved(tx: Transaction, path: str, snapshot: Snapshot, job: JobSettings) -> bool:
     """Whether a snapshot has entries in a directory, but for those that lead to sources within."""
-    from backup.inventory import entries
+    from backup.inventory.content import entries
 
     real = os.fsencode(os.path.realpath(path))
     sources = [resolved(os.fsencode(source)) for source in job.paths]
@@ -231,7 +231,8 @@ def unknown_disks(
     inventory: Inventory, jobs: Sequence[JobSettings], paths: Collection[bytes]
 ) -> Iterator[str]:
     """A sentence for each path that was given up and held no disk in the last snapshot of any of the jobs."""
-    from backup.inventory import mounts, runs
+    from backup.inventory.content import mounts
+    from backup.inventory.records import runs
 
     with inventory.reading() as tx:
         known = [row.number for job in jobs if (row := runs.find_job(tx, job.name))]

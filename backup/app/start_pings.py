@@ -14,7 +14,7 @@ from backup.app.channels import chosen, make_channel
 from backup.app.message_ids import run_id
 from backup.config import Config
 from backup.errors import NightvaultError
-from backup.inventory.stages import MessageKind
+from backup.inventory.store.stages import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Pings, safely
 

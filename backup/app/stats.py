@@ -10,11 +10,11 @@ from msgspec import Struct
 from backup.app.prices import kind_of, known_table, money_unknown
 from backup.config import Config, VaultSettings, part_size_within
 from backup.cost import PriceTable
-from backup.inventory import pruning
-from backup.inventory import stats as queries
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.need import kept_snapshots
+from backup.inventory.content import pruning
+from backup.inventory.content.need import kept_snapshots
+from backup.inventory.questions import stats as queries
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import MIB, JobName, PackKind, VaultName
 from backup.pruner.needed import needed_archives
 from backup.retention.nights import nights_of

@@ -39,23 +39,23 @@ from backup.app.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
 from backup.app.units import has_daemon_unit, has_timer
 from backup.config import Config, JobSettings
 from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
-from backup.inventory import messages, retrievals
-from backup.inventory import status as queries
-from backup.inventory import tasks as task_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.ended_runs import is_dead
-from backup.inventory.holders import Holder, holders
-from backup.inventory.messages import Delivery
-from backup.inventory.proofs import Proof, proofs
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.strangers import open_strangers
-from backup.inventory.tasks import Pause, TaskRow
+from backup.inventory.content.strangers import open_strangers
+from backup.inventory.questions import status as queries
+from backup.inventory.questions.proofs import Proof, proofs
+from backup.inventory.records import messages, retrievals
+from backup.inventory.records import tasks as task_rows
+from backup.inventory.records.ended_runs import is_dead
+from backup.inventory.records.messages import Delivery
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.records.tasks import Pause, TaskRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.holders import Holder, holders
 from backup.model import JobName, VaultName
 from backup.retention.dates import FUTURE
 from backup.schedule import is_overdue, next_due, overdue_from
 
 if TYPE_CHECKING:
-    from backup.inventory.shrunk import Wait
+    from backup.inventory.content.shrunk import Wait
 
 Value = TypeVar("Value")
 Other = TypeVar("Other")
@@ -232,7 +232,7 @@ def _scheduled(
 def _waits(tx: Transaction, config: Config) -> Sequence[Wait]:
     if not queries.any_waits(tx):
         return ()
-    from backup.inventory.shrunk import waits
+    from backup.inventory.content.shrunk import waits
 
     return waits(tx, may_shrink={job.name for job in config.jobs if job.may_shrink})
 
@@ -241,9 +241,9 @@ def _losses(tx: Transaction) -> Mapping[VaultName, int]:
     """The lost and damaged archives that kept snapshots need; entries are read only if there are any."""
     if not queries.has_spoiled(tx):
         return {}
-    from backup.inventory.lost import needed_losses
-    from backup.inventory.need import is_kept, kept_snapshots
-    from backup.inventory.readings import bad_frames
+    from backup.inventory.content.lost import needed_losses
+    from backup.inventory.content.need import is_kept, kept_snapshots
+    from backup.inventory.records.readings import bad_frames
 
     return needed_losses(tx, bad_frames(tx), partial(is_kept, kept_snapshots(tx)))
 

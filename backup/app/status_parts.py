@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from backup.app.tasks import TaskKind
-from backup.inventory.proofs import NOTHING_PROVEN, Proof
-from backup.inventory.runs import Outcome, Run, RunKind
-from backup.inventory.strangers import OpenStranger
+from backup.inventory.content.strangers import OpenStranger
+from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
+from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from backup.inventory.shrunk import Wait
+    from backup.inventory.content.shrunk import Wait
 
 UNKNOWN = "unknown"
 """The kind of a vault that the config does not have any more."""

@@ -9,9 +9,9 @@ from backup.app.held_restores import HeldNotes
 from backup.app.state import State
 from backup.app.status_parts import RestoreStatus
 from backup.config import Config
-from backup.inventory import status as queries
-from backup.inventory.retrievals import Restore
-from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.questions import status as queries
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage
 from backup.restorer.report import stage
 
 

@@ -16,9 +16,9 @@ from backup.app.status_parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultS
 from backup.app.tasks import TaskKind
 from backup.config import Config, VaultSettings
 from backup.cost import PriceTable
-from backup.inventory import status as queries
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.questions import status as queries
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.connections import Transaction
 from backup.model import VaultName
 from backup.retention.stats import MONTH
 

@@ -14,11 +14,12 @@ from backup.app.amending import Amended, VaultAmender, amending_vault
 from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
-from backup.inventory import need, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.runs import JobRow, RunKind
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import need, snapshots
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import SnapshotId
 
 

@@ -12,11 +12,11 @@ from backup.app.opened import opened
 from backup.app.task_times import LastRun
 from backup.app.tasks import KINDS, Task, TaskKey, TaskKind, noted_keys
 from backup.config import Config
-from backup.inventory import drills, runs
-from backup.inventory import tasks as rows
-from backup.inventory.connections import Transaction
-from backup.inventory.status import created_at
-from backup.inventory.tasks import Pause, TaskRow
+from backup.inventory.questions.status import created_at
+from backup.inventory.records import drills, runs
+from backup.inventory.records import tasks as rows
+from backup.inventory.records.tasks import Pause, TaskRow
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName, VaultName
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

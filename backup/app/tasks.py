@@ -17,7 +17,7 @@ from msgspec import Struct
 from backup.app.task_times import Timing
 from backup.config import Config, ForgetWhen, JobSettings
 from backup.config.settings import DEFAULT_RETRY
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import VaultName
 from backup.schedule import parse_schedule
 

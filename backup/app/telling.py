@@ -26,10 +26,10 @@ from backup.errors import (
     UsageError,
     failure_report,
 )
-from backup.inventory import runs
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
 

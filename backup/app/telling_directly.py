@@ -20,8 +20,8 @@ from backup.app.channels import chosen, make_channel, zone_of
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.files import write_durably
-from backup.inventory.runs import Run
-from backup.inventory.stages import MessageKind
+from backup.inventory.records.runs import Run
+from backup.inventory.store.stages import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Note, safely
 from backup.notify.letter import Letter

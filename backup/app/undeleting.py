@@ -11,11 +11,12 @@ from backup.app.amending import Amended, amending_vault
 from backup.app.run_context import RunContext
 from backup.errors import UsageError
 from backup.format.records import TakenUpRecord
-from backup.inventory import pruning, runs
-from backup.inventory.archives import ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.pruning import StoredArchive
-from backup.inventory.runs import JobRow, RunKind
+from backup.inventory.content import pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
 from backup.model import VaultName
 from backup.protocols import Vault
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backup.inventory import runs
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.store.connections import Transaction
 from backup.retention.unusual import NIGHTS, Direction, Figure, Figures, Unusual, judge_figures
 from backup.wording import counted, size
 

@@ -21,7 +21,7 @@ from backup.archiver.readers import Readers
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.rows import pack_u32
-from backup.inventory.entries import LiveEntry
+from backup.inventory.content.entries import LiveEntry
 from backup.model import MIB, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes

@@ -16,22 +16,14 @@ from functools import partial
 
 from backup.archiver.ahead import ReadAhead
 from backup.archiver.books import Books
-from backup.archiver.catalogs import PackContents
-from backup.archiver.commit import Committer
 from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
-from backup.archiver.delta import Delta
 from backup.archiver.foreseen import earlier_chunks
-from backup.archiver.hooks import Hook, HookRun
 from backup.archiver.links import Links
-from backup.archiver.opening import confirm_unlisted, open_spool, open_uploader, require_domain, require_ours
 from backup.archiver.pipeline import Pipeline
-from backup.archiver.recovery import recover
-from backup.archiver.report import BackupReport, SourceCounts, Tally
 from backup.archiver.run_progress import RunProgress
 from backup.archiver.run_record import open_run, recorded_end, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources
-from backup.archiver.settings import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
@@ -46,12 +38,26 @@ from backup.archiver.unmounted import (
     lost_mounts,
     roots_now,
 )
+from backup.catalogs.catalogs import PackContents
+from backup.catalogs.commit import Committer
+from backup.catalogs.context import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
+from backup.catalogs.delta import Delta
+from backup.catalogs.hooks import Hook, HookRun
+from backup.catalogs.recovery import recover
+from backup.catalogs.report import BackupReport, SourceCounts, Tally
+from backup.catalogs.run_setup import (
+    confirm_unlisted,
+    open_spool,
+    open_uploader,
+    require_domain,
+    require_ours,
+)
 from backup.errors import InterruptedRunError
-from backup.inventory import entries, packed, snapshots
-from backup.inventory.entries import LiveEntry
-from backup.inventory.lost import directories_with, to_store_anew
-from backup.inventory.numbers import NumberSupply
-from backup.inventory.times import micros
+from backup.inventory.content import entries, packed, snapshots
+from backup.inventory.content.entries import LiveEntry
+from backup.inventory.content.lost import directories_with, to_store_anew
+from backup.inventory.content.numbers import NumberSupply
+from backup.inventory.store.times import micros
 from backup.model import ChunkId, EntryKind, Pack, PackKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.source.roots import symlinks_among

@@ -9,9 +9,9 @@ from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from backup.archiver.report import Tally
-from backup.archiver.settings import BackupJob
-from backup.inventory.entries import LiveEntry
+from backup.catalogs.context import BackupJob
+from backup.catalogs.report import Tally
+from backup.inventory.content.entries import LiveEntry
 from backup.model import EntryKind, Hint, Owner
 from backup.source.metadata import ctime_of, inode_of, kind_of, mtime_of
 from backup.source.roots import is_at_or_below, resolved, roots_of

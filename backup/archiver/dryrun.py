@@ -12,15 +12,16 @@ from msgspec import Struct, field
 
 from backup.archiver.compare import differing, is_to_read
 from backup.archiver.links import Links
-from backup.archiver.report import Tally
-from backup.archiver.settings import BackupJob
 from backup.archiver.unmounted import Roots, is_missed, is_unmounted, lost_mounts, roots_now
-from backup.inventory import entries, runs
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.entries import LiveEntry
-from backup.inventory.runs import JobRow
-from backup.inventory.snapshots import list_snapshots
+from backup.catalogs.context import BackupJob
+from backup.catalogs.report import Tally
+from backup.inventory.content import entries
+from backup.inventory.content.entries import LiveEntry
+from backup.inventory.content.snapshots import list_snapshots
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import Owner
 from backup.source.scan import LeaveOut, scan
 from backup.source.scanned import ScannedDirectory, ScannedEntry

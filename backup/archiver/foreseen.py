@@ -16,8 +16,8 @@ from itertools import accumulate, islice, pairwise, takewhile
 from typing import Final
 
 from backup.format.chunker import Chunker
-from backup.inventory import packed
-from backup.inventory.connections import Transaction
+from backup.inventory.content import packed
+from backup.inventory.store.connections import Transaction
 from backup.model import ChunkId
 from backup.source.read import LARGEST_WINDOW
 

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from backup.archiver.ahead import Failed, ReadAhead, Then
 from backup.archiver.contents import Content
 from backup.format.catalog import decode_extra
-from backup.inventory.entries import LiveEntry
+from backup.inventory.content.entries import LiveEntry
 from backup.source.read import same_version
 from backup.source.scanned import ScannedDirectory, ScannedEntry
 

@@ -19,14 +19,14 @@ from itertools import accumulate, chain
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from backup.archiver.packing import OpenPack
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
 from backup.buffers import Buffers
+from backup.catalogs.packing import OpenPack
 from backup.format.chunk_columns import ChunkColumns
 from backup.format.chunker import MINIMUM
 from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME
-from backup.inventory.numbers import Numbers
-from backup.inventory.packed import KnownChunk
+from backup.inventory.content.numbers import Numbers
+from backup.inventory.content.packed import KnownChunk
 from backup.model import MIB, Buffer, ChunkId, Pack
 
 FRAMES_OF_A_PACK = 8  # at least, or what is left at its end is much of it

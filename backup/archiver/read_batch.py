@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from backup.inventory.entries import LiveEntry
+from backup.inventory.content.entries import LiveEntry
 from backup.source.columns import StatusColumns
 from backup.source.scanned import ScannedEntry
 from backup.source.small import MOST_DIRECTORIES, MOST_NAMES

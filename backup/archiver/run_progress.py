@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backup.archiver.contents import Contents
-from backup.archiver.report import Tally
+from backup.catalogs.report import Tally
 from backup.protocols import Progress
 from backup.transfer.upload import Uploader
 

@@ -8,13 +8,14 @@ from contextlib import contextmanager, suppress
 
 from msgspec.structs import replace
 
-from backup.archiver.report import BackupReport
-from backup.archiver.settings import BackupContext, BackupJob
+from backup.catalogs.context import BackupContext, BackupJob
+from backup.catalogs.report import BackupReport
 from backup.errors import ConfigError, NightvaultError, as_stopped, failure_report
 from backup.format.enrolment import job_id_of
-from backup.inventory import archives, entries, runs
-from backup.inventory.runs import JobRow, Outcome, Run
-from backup.inventory.strangers import OpenStranger, mark_told
+from backup.inventory.content import archives, entries
+from backup.inventory.content.strangers import OpenStranger, mark_told
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow, Outcome, Run
 
 
 def open_run(job: BackupJob, context: BackupContext, vault: int) -> tuple[JobRow, Run]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
-from backup.archiver.settings import BackupJob
+from backup.catalogs.context import BackupJob
 from backup.source.extent import are_many
 from backup.source.scan import Report, scan
 from backup.source.scanned import ScannedDirectory

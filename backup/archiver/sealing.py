@@ -22,8 +22,8 @@ from typing import Any, Self
 
 from msgspec import Struct, field
 
-from backup.archiver.packing import OpenPack
 from backup.buffers import Buffers
+from backup.catalogs.packing import OpenPack
 from backup.format.chunker import MINIMUM
 from backup.format.frame import SMALL_FILES_FRAME, FrameCodec, SealedFrame
 from backup.model import KIB, MIB, Buffer, ChunkId, FrameRow, Pack

@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from backup.archiver.ahead import SmallFiles
 from backup.archiver.books import Books
-from backup.archiver.delta import Delta
+from backup.catalogs.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
-from backup.inventory import domains, entries
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.entries import LiveEntry, StagedEntry
-from backup.inventory.looks import looks_in
-from backup.inventory.lost import NOTHING_LOST, LostChunks
-from backup.inventory.numbers import NumberSupply
+from backup.inventory.content import domains, entries
+from backup.inventory.content.entries import LiveEntry, StagedEntry
+from backup.inventory.content.looks import looks_in
+from backup.inventory.content.lost import NOTHING_LOST, LostChunks
+from backup.inventory.content.numbers import NumberSupply
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import ContentId, Entry, EntryKind, Hint, Owner
 from backup.source.columns import StatusColumns
 from backup.source.metadata import owner_of

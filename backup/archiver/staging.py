@@ -14,7 +14,7 @@ from backup.archiver.compare import hint_of
 from backup.archiver.contents import Content
 from backup.archiver.links import Links
 from backup.archiver.staged_changes import StagedChanges
-from backup.inventory.entries import LiveEntry
+from backup.inventory.content.entries import LiveEntry
 from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind
 from backup.source.attributes import extra_of
 from backup.source.freshness import is_fresh, surely_old

@@ -13,11 +13,11 @@ from typing import Final
 
 from backup.archiver.compare import is_excluded
 from backup.archiver.contents import Content, Contents
-from backup.archiver.report import Tally
-from backup.archiver.settings import BackupJob
 from backup.archiver.staged_changes import StagedChanges
+from backup.catalogs.context import BackupJob
+from backup.catalogs.report import Tally
 from backup.errors import NightvaultError
-from backup.inventory.entries import LiveEntry
+from backup.inventory.content.entries import LiveEntry
 from backup.model import Entry, EntryKind, Hint, Problem, ProblemKind
 from backup.source.metadata import owner_of
 from backup.source.read import FileUnreadableError

@@ -10,11 +10,11 @@ from typing import Final
 from msgspec import Struct
 
 from backup.archiver.compare import is_left_out, leads_to_source
-from backup.archiver.settings import BackupJob
-from backup.inventory import entries, mounts
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import LiveEntry
-from backup.inventory.snapshots import Snapshot
+from backup.catalogs.context import BackupJob
+from backup.inventory.content import entries, mounts
+from backup.inventory.content.entries import LiveEntry
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, Problem, ProblemKind
 from backup.source.roots import is_at_or_below, resolved
 from backup.source.scanned import ScannedDirectory, ScannedEntry

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from backup.checker.report import Affected, AffectedSnapshot
-from backup.inventory import entries, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.lost import LostChunks
-from backup.inventory.need import is_kept, kept_snapshots
+from backup.inventory.content import entries, snapshots
+from backup.inventory.content.lost import LostChunks
+from backup.inventory.content.need import is_kept, kept_snapshots
+from backup.inventory.store.connections import Transaction
 
 MOST_PATHS = 20
 

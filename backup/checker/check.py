@@ -20,13 +20,15 @@ from backup.checker.unnamed import find_unnamed
 from backup.errors import LockedError, VaultMissingError
 from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
-from backup.inventory import archives, compared, readings, retrievals, runs, strangers
-from backup.inventory.archives import ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.lost import lost_chunks, mark, spoiled_archives
-from backup.inventory.retrievals import ListedRow, ListingRow
-from backup.inventory.stages import StepStage
-from backup.inventory.times import moment
+from backup.inventory.content import archives, strangers
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.lost import lost_chunks, mark, spoiled_archives
+from backup.inventory.questions import compared
+from backup.inventory.records import readings, retrievals, runs
+from backup.inventory.records.retrievals import ListedRow, ListingRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import StepStage
+from backup.inventory.store.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, field
 
 from backup.format.keys import ChunkSecret, RecoveryKey
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.readings import Reading
+from backup.inventory.records.readings import Reading
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE

@@ -1,6 +1,6 @@
 """Checks the inventory's invariants: no vault is asked, nothing is changed, memory stays small.
 
-The database checks rows by `inventory/invariants.py`. Here: each version's content id follows from its
+The database checks rows by `inventory/store/invariants.py`. Here: each version's content id follows from its
 chunks, these lie in stored archives, and each job's catalogs make a whole chain that names all that its
 entries need.
 """
@@ -19,17 +19,18 @@ from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.naming import content_id
 from backup.format.rows import unpack_u32
-from backup.inventory import archives, entries, packed, runs, snapshots
-from backup.inventory.archives import SOUND, Archive, ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.entries import ContentRow
-from backup.inventory.invariants import INVARIANTS, Violation, database_faults, violations
-from backup.inventory.lost import lost_chunks, sound_locations, unnamed_copies
-from backup.inventory.need import is_kept, kept_snapshots
-from backup.inventory.packed import ChunkLocation
-from backup.inventory.readings import bad_frames
-from backup.inventory.stages import StepStage
+from backup.inventory.content import archives, entries, packed, snapshots
+from backup.inventory.content.archives import SOUND, Archive, ArchiveState
+from backup.inventory.content.entries import ContentRow
+from backup.inventory.content.lost import lost_chunks, sound_locations, unnamed_copies
+from backup.inventory.content.need import is_kept, kept_snapshots
+from backup.inventory.content.packed import ChunkLocation
+from backup.inventory.records import runs
+from backup.inventory.records.readings import bad_frames
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.invariants import INVARIANTS, Violation, database_faults, violations
+from backup.inventory.store.stages import StepStage
 from backup.model import Generation, PackId
 from backup.protocols import Clock, Progress, phase
 

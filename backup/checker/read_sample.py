@@ -32,13 +32,14 @@ from backup.errors import (
     VaultError,
 )
 from backup.format.pack import PackKeys
-from backup.inventory import archives, packed, readings, runs
-from backup.inventory.archives import Archive
-from backup.inventory.connections import Transaction
-from backup.inventory.lost import lost_chunks
-from backup.inventory.readings import Reading, Result
-from backup.inventory.runs import Outcome, Run
-from backup.inventory.stages import ReadingStage, StepStage
+from backup.inventory.content import archives, packed
+from backup.inventory.content.archives import Archive
+from backup.inventory.content.lost import lost_chunks
+from backup.inventory.records import readings, runs
+from backup.inventory.records.readings import Reading, Result
+from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import ReadingStage, StepStage
 from backup.model import ByteRange
 from backup.protocols import phase
 from backup.transfer.recognise import require_same

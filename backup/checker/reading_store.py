@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from backup.checker.context import CheckContext
 from backup.checker.sample import Slice, frames_in
 from backup.errors import ArchiveMissingError, ArchiveShortError, NightvaultError
-from backup.inventory import archives, packed, readings
-from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.lost import mark
-from backup.inventory.readings import Reading, Result
-from backup.inventory.stages import ReadingStage
+from backup.inventory.content import archives, packed
+from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.content.lost import mark
+from backup.inventory.records import readings
+from backup.inventory.records.readings import Reading, Result
+from backup.inventory.store.stages import ReadingStage
 from backup.model import RetrievalState
 from backup.transfer.retrievals.desk import Answer, Pending, Seen, Verdict, Wanted
 from backup.transfer.retrievals.once import new_token

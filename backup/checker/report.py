@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from backup.as_parts import parts_of
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import StepStage
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.stages import StepStage
 from backup.model import JobName, SnapshotId, VaultName
 
 GRAVE = frozenset(

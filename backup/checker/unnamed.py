@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backup.checker.report import Finding
-from backup.inventory import archives, runs
-from backup.inventory.connections import Transaction
-from backup.inventory.lost import replacements, spoiled_archives
+from backup.inventory.content import archives
+from backup.inventory.content.lost import replacements, spoiled_archives
+from backup.inventory.records import runs
+from backup.inventory.store.connections import Transaction
 from backup.model import VaultName
 
 

@@ -11,10 +11,10 @@ from backup.format.keys import RecoveryKey
 from backup.format.naming import chunk_id
 from backup.format.pack import PackKeys, derive_keys, open_header, parse_header
 from backup.format.treehash import TreeHasher
-from backup.inventory import packed
-from backup.inventory.archives import Archive
-from backup.inventory.database import Inventory
-from backup.inventory.readings import Reading, Result
+from backup.inventory.content import packed
+from backup.inventory.content.archives import Archive
+from backup.inventory.records.readings import Reading, Result
+from backup.inventory.store.database import Inventory
 from backup.model import ByteRange, ChunkRow, FrameRow, RetrievalId
 from backup.transfer.retrieve import Fetcher, ReadyRange
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from backup.config.shapes import NAME, NAME_SENTENCE, shape
 from backup.credentials.places import CREDENTIAL
-from backup.inventory.stages import MessageKind
+from backup.inventory.store.stages import MessageKind
 
 TOLD = tuple(str(kind) for kind in MessageKind if kind is not MessageKind.RUN)
 KINDS = ("smtp", "ntfy", "gotify", "webhook", "ping", "apprise")

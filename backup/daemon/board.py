@@ -24,7 +24,7 @@ from backup.app.tasks import Task, TaskKey, TaskKind
 from backup.daemon.clock_gate import ClockGate
 from backup.daemon.task_run import FollowedProgress, TaskRun
 from backup.errors import DaemonAwayError, NightvaultError
-from backup.inventory.tasks import TaskRow, TaskState
+from backup.inventory.records.tasks import TaskRow, TaskState
 from backup.model import JobName
 from backup.protocols import Clock
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from backup.daemon.board import Board
 from backup.daemon.task_run import TaskEnd, TaskRun, Watcher, Work
 from backup.errors import InterruptedRunError, LockedError, NightvaultError
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.tasks import TaskState
 from backup.log_context import about
 from backup.protocols import Clock
 

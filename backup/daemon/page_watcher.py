@@ -19,8 +19,8 @@ from backup.app.opened import opened
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.errors import NightvaultError
-from backup.inventory.database import sqlite_path
-from backup.inventory.page_copies import PageCopier, page_copy
+from backup.inventory.pages.page_copies import PageCopier, page_copy
+from backup.inventory.store.database import sqlite_path
 
 _JOIN_SECONDS = 0.5
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from backup.app.tasks import Task
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.tasks import TaskState
 from backup.protocols import Progress
 
 

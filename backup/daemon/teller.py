@@ -22,9 +22,9 @@ from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.driller.report import GRADES
 from backup.errors import LockedError, NightvaultError
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Run
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Run
+from backup.inventory.records.tasks import TaskState
 from backup.model import JobName
 from backup.protocols import Clock
 

@@ -20,7 +20,7 @@ from backup.app.restore_units import RestoreUnits
 from backup.app.restores import continue_restores
 from backup.app.runs import run_job
 from backup.app.tasks import TaskKind
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun
 from backup.errors import MonthSpentError, NightvaultError

@@ -10,11 +10,11 @@ from backup.checker.read_sample import Piece
 from backup.driller.context import DrillContext
 from backup.driller.money import first_of, millionths, money_of, spent
 from backup.errors import LimitRefusedError, MonthSpentError
-from backup.inventory import drills
-from backup.inventory.connections import Transaction
-from backup.inventory.drills import month_of
-from backup.inventory.readings import Grade, Reading
-from backup.inventory.runs import Run
+from backup.inventory.records import drills
+from backup.inventory.records.drills import month_of
+from backup.inventory.records.readings import Grade, Reading
+from backup.inventory.records.runs import Run
+from backup.inventory.store.connections import Transaction
 from backup.model import ByteRange
 
 

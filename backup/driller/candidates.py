@@ -13,14 +13,15 @@ from backup.driller.scratch import DEEPEST
 from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.format.rows import unpack_u32
-from backup.inventory import entries, readings, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.driver import raw_rows
-from backup.inventory.entries import ROOT
-from backup.inventory.packed import largest_chunk
-from backup.inventory.proofs import archives_of
-from backup.inventory.readings import Grade
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import entries, snapshots
+from backup.inventory.content.entries import ROOT
+from backup.inventory.content.packed import largest_chunk
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.questions.proofs import archives_of
+from backup.inventory.records import readings, runs
+from backup.inventory.records.readings import Grade
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import raw_rows
 from backup.model import EntryKind, JobName
 
 _FRAMES = """SELECT c.number, c.frame, f."offset" FROM chunks c

@@ -17,7 +17,7 @@ from backup.checker.report import Finding
 from backup.driller.report import MOST_NAMED, Opened
 from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content.snapshots import Snapshot
 from backup.model import MIB, EntryKind, Extra, Problem
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.files import RestoreFile

@@ -10,7 +10,7 @@ from msgspec import Struct
 from backup.checker.context import CheckContext
 from backup.checker.read_sample import Piece
 from backup.driller.sample import Sample
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from backup.model import JobName
 from backup.protocols import Clock, Vault
 from backup.restorer.context import RestoreContext

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from backup.inventory.drills import Charge
+from backup.inventory.records.drills import Charge
 
 MILLIONTHS = 1_000_000
 

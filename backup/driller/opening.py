@@ -24,14 +24,15 @@ from backup.driller.context import DrillContext
 from backup.driller.report import MOST_NAMED, DrillReport, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory import drills, retrievals, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.drills import Drill
-from backup.inventory.readings import Grade
-from backup.inventory.restore_state import note_place, read_progress
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage, StepStage
+from backup.inventory.content import snapshots
+from backup.inventory.records import drills, retrievals, runs
+from backup.inventory.records.drills import Drill
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.restore_state import note_place, read_progress
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage, StepStage
 from backup.model import JobName, Problem, SnapshotId
 from backup.restorer.delivery import record_opened
 from backup.restorer.plan import RestorePlan, plan_restore

@@ -14,9 +14,9 @@ from backup.driller import budget, candidates
 from backup.driller.context import DrillContext
 from backup.driller.sample import Candidate, Sample, choose_files
 from backup.errors import IntegrityError
-from backup.inventory import packed
-from backup.inventory.connections import Transaction
-from backup.inventory.readings import Grade
+from backup.inventory.content import packed
+from backup.inventory.records.readings import Grade
+from backup.inventory.store.connections import Transaction
 from backup.model import ByteRange, FrameRow, JobName
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.ranges import RangePlan, plan_ranges

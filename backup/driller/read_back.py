@@ -11,11 +11,11 @@ from backup.checker.report import CheckReport
 from backup.driller import budget, planning
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
-from backup.inventory import drills
-from backup.inventory.connections import Transaction
-from backup.inventory.readings import Grade, Reading
-from backup.inventory.runs import Run
-from backup.inventory.stages import StepStage
+from backup.inventory.records import drills
+from backup.inventory.records.readings import Grade, Reading
+from backup.inventory.records.runs import Run
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import StepStage
 
 
 def step(context: DrillContext) -> DrillReport:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from backup.as_parts import parts_of
 from backup.checker.report import Affected, CheckReport, Finding, ReadBack
 from backup.driller.money import money_of
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import StepStage
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.stages import StepStage
 from backup.model import JobName, VaultName
 
 GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}

@@ -15,9 +15,9 @@ from datetime import date, datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.inventory.messages import Condition
-from backup.inventory.runs import Outcome, Run, RunKind
-from backup.inventory.stages import MessageKind
+from backup.inventory.records.messages import Condition
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.store.stages import MessageKind
 
 SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})
 """Runs at which somebody sits."""

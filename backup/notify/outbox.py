@@ -25,11 +25,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.errors import LockedError, NightvaultError
-from backup.inventory import messages
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.messages import Delivery
-from backup.inventory.stages import DeliveryState, MessageKind
+from backup.inventory.records import messages
+from backup.inventory.records.messages import Delivery
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import DeliveryState, MessageKind
 from backup.notify.channel import AwayError, Channel, Note, safely
 from backup.protocols import Clock
 

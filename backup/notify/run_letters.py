@@ -9,9 +9,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.inventory.messages import Condition
-from backup.inventory.runs import Outcome, Run, RunKind
-from backup.inventory.stages import MessageKind
+from backup.inventory.records.messages import Condition
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.inventory.store.stages import MessageKind
 from backup.model import Problem, VaultName
 from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter

@@ -16,13 +16,14 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, field
 
-from backup.archiver.amend import Amender, amending
+from backup.catalogs.amend import Amender, amending
 from backup.format import records
-from backup.inventory import compaction, pruning, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import RunKind
-from backup.inventory.shrunk import waits
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import compaction, pruning, snapshots
+from backup.inventory.content.shrunk import waits
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName, VaultName
 from backup.pruner.context import PruneContext
 from backup.retention.compact import Compaction, CompactRules, Partly, plan_compact

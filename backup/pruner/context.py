@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from msgspec import Struct
 
-from backup.archiver.settings import BackupContext, Keys, Sending
+from backup.catalogs.context import BackupContext, Keys, Sending
 from backup.cost import Price
 from backup.model import JobName, PackKind
 from backup.protocols import Vault

@@ -9,15 +9,16 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.opening import successors
-from backup.inventory import pruning, runs
-from backup.inventory.archives import ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.need import kept_snapshots
-from backup.inventory.pruning import StoredArchive
-from backup.inventory.retrievals import ListingRow
-from backup.inventory.shrunk import Wait, waits
-from backup.inventory.times import moment
+from backup.catalogs.run_setup import successors
+from backup.inventory.content import pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.need import kept_snapshots
+from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.content.shrunk import Wait, waits
+from backup.inventory.records import runs
+from backup.inventory.records.retrievals import ListingRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import moment
 from backup.model import PackKind
 from backup.pruner.context import PruneContext
 from backup.pruner.listed import Shown, read_listing

@@ -11,9 +11,9 @@ from itertools import islice
 from msgspec import Struct
 
 from backup.errors import InterruptedRunError
-from backup.inventory import pruning
-from backup.inventory.archives import ArchiveState
-from backup.inventory.pruning import StoredArchive
+from backup.inventory.content import pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.pruning import StoredArchive
 from backup.model import ArchiveId, Refusal
 from backup.protocols import Progress, Vault
 from backup.pruner.context import PruneContext

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from backup.inventory.pruning import StoredArchive
+from backup.inventory.content.pruning import StoredArchive
 from backup.pruner.delete import Deleted
 from backup.pruner.prices import Prices
 from backup.pruner.report import Group

@@ -10,12 +10,13 @@ from msgspec import Struct
 from backup.errors import NightvaultError
 from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
-from backup.inventory import compared, pruning, strangers
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.pruning import StoredArchive
-from backup.inventory.retrievals import ListedRow, ListingRow
-from backup.inventory.times import moment
+from backup.inventory.content import pruning, strangers
+from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.questions import compared
+from backup.inventory.records.retrievals import ListedRow, ListingRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.times import moment
 from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks

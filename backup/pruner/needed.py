@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from backup.inventory import pruning
-from backup.inventory.connections import Transaction
-from backup.inventory.need import Kept, archive_uses, needed_chunks, stored_elsewhere
+from backup.inventory.content import pruning
+from backup.inventory.content.need import Kept, archive_uses, needed_chunks, stored_elsewhere
+from backup.inventory.store.connections import Transaction
 from backup.model import VaultName
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from backup.cost import Price, shortfall
-from backup.inventory.pruning import StoredArchive
+from backup.inventory.content.pruning import StoredArchive
 from backup.model import PackKind
 from backup.retention.prune import PrunedArchive
 

@@ -9,18 +9,19 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from backup.archiver.amend import Amender, amending
+from backup.catalogs.amend import Amender, amending
 from backup.format import records
 from backup.format.catalog import Record
-from backup.inventory import lost, pruning, runs
-from backup.inventory.archives import ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.old_runs import find_old_runs, remove_old_runs
-from backup.inventory.packed import index_chunks
-from backup.inventory.retrievals import ListingRow
-from backup.inventory.runs import JobRow, RunKind
-from backup.inventory.stages import StepStage
-from backup.inventory.times import micros
+from backup.inventory.content import lost, pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.packed import index_chunks
+from backup.inventory.records import runs
+from backup.inventory.records.old_runs import find_old_runs, remove_old_runs
+from backup.inventory.records.retrievals import ListingRow
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import StepStage
+from backup.inventory.store.times import micros
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider, Found

@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from backup.inventory.old_runs import OldRuns
-from backup.inventory.stages import StepStage
+from backup.inventory.records.old_runs import OldRuns
+from backup.inventory.store.stages import StepStage
 from backup.model import VaultName
 
 

@@ -21,10 +21,10 @@ from backup.format import records
 from backup.format.catalog import Record, unpack_u64
 from backup.format.header import Header
 from backup.format.keys import ChunkSecret, Recipient, RecoveryKey, Signer, domain_id_of
-from backup.inventory import schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, Builder
-from backup.inventory.snapshots import pack_counts, pack_roots
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.snapshots import pack_counts, pack_roots
+from backup.inventory.rebuilt.building import ADDED, CHUNKS, DIRECTORY, NUMBER, REMOVED, Builder
+from backup.inventory.store import schema
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
 from backup.rebuilder.apply_archives import VAULT, ArchiveApplier

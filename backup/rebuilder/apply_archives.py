@@ -10,10 +10,10 @@ from typing import Final
 from backup.errors import FormatError
 from backup.format import records
 from backup.format.catalog import unpack_chunks, unpack_frames, unpack_u32
-from backup.inventory import schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.building import Builder
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.rebuilt.building import Builder
+from backup.inventory.store import schema
+from backup.inventory.store.times import micros
 from backup.rebuilder import record_ranges
 
 VAULT: Final = 1

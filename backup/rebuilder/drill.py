@@ -20,16 +20,16 @@ from backup.as_parts import parts_of
 from backup.errors import FormatError, NightvaultError, SpoolError
 from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
-from backup.inventory.archives import SOUND
-from backup.inventory.compared import covers_until
-from backup.inventory.copies import database_size
-from backup.inventory.database import Inventory, sqlite_path
-from backup.inventory.driver import raw_rows
-from backup.inventory.holders import held_locks
-from backup.inventory.locks import BACKUP
-from backup.inventory.same_rows import Catalogs, Comparison, catalogs_in, compare
-from backup.inventory.stages import StepStage
-from backup.inventory.unknowable_rows import UNKNOWABLE
+from backup.inventory.content.archives import SOUND
+from backup.inventory.questions.compared import covers_until
+from backup.inventory.rebuilt.same_rows import Catalogs, Comparison, catalogs_in, compare
+from backup.inventory.rebuilt.unknowable_rows import UNKNOWABLE
+from backup.inventory.store.copies import database_size
+from backup.inventory.store.database import Inventory, sqlite_path
+from backup.inventory.store.driver import raw_rows
+from backup.inventory.store.holders import held_locks
+from backup.inventory.store.locks import BACKUP
+from backup.inventory.store.stages import StepStage
 from backup.model import MIB, InventoryId, PackKind, VaultName
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.context import RebuildContext, Wish

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from backup.format import records
 from backup.format.catalog import Record
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.model import ArchiveId, Generation, InventoryId
 from backup.rebuilder.members import Candidate
 

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 
 from backup.errors import DeniedError, FormatError
 from backup.format.keys import ChunkSecret, Recipient, Signer
-from backup.inventory import compared, schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.building import Builder, building
-from backup.inventory.stages import StepStage
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.questions import compared
+from backup.inventory.rebuilt.building import Builder, building
+from backup.inventory.store import schema
+from backup.inventory.store.stages import StepStage
+from backup.inventory.store.times import micros
 from backup.model import (
     ArchiveId,
     Generation,

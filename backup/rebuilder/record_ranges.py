@@ -16,7 +16,7 @@ from backup.format import records
 from backup.format.catalog import decode_extra, unpack_u64
 from backup.format.holes import Layout
 from backup.format.marks import MOST_TAGS, note_fault, tag_fault
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.model import EntryKind, Extra, PackKind
 
 MOST_NUMBERS: Final = 2**48  # of entries, snapshots and catalogs: what follows them can still be counted

@@ -26,10 +26,10 @@ from backup.format.pack import (
     parse_trailer,
     verify_header,
 )
-from backup.inventory import schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.building import Builder
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.rebuilt.building import Builder
+from backup.inventory.store import schema
+from backup.inventory.store.times import micros
 from backup.model import (
     MIB,
     ByteRange,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.inventory import packed
-from backup.inventory.connections import Transaction
-from backup.inventory.packed import ChunkLocation
-from backup.inventory.retrievals import Retrieval
-from backup.inventory.stages import RetrievalStage
+from backup.inventory.content import packed
+from backup.inventory.content.packed import ChunkLocation
+from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.stages import RetrievalStage
 from backup.model import ByteRange
 
 

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from backup.errors import ArchiveMissingError, NightvaultError
-from backup.inventory import archives, lost, retrievals
-from backup.inventory.archives import ArchiveState
-from backup.inventory.restore_state import (
+from backup.inventory.content import archives, lost
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records import retrievals
+from backup.inventory.records.restore_state import (
     RestoreState,
     again,
     note_failures,
@@ -24,8 +25,8 @@ from backup.inventory.restore_state import (
     read_progress,
     retrievals_changed,
 )
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.stages import SETTLED, UNDER_WAY, RetrievalStage
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.stages import SETTLED, UNDER_WAY, RetrievalStage
 from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.context import RestoreContext, alone_with
 from backup.transfer.recognise import meet

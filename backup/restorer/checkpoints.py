@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from msgspec import Struct
 
-from backup.inventory import restore_state as books
-from backup.inventory.database import Inventory
-from backup.inventory.restore_state import RestoreState
-from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.records import restore_state as books
+from backup.inventory.records.restore_state import RestoreState
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.database import Inventory
 from backup.model import KIB
 from backup.restorer.target.write import Writer
 

@@ -10,11 +10,11 @@ from msgspec import Struct, field
 
 from backup.errors import LockedError, UsageError
 from backup.format.keys import ChunkSecret
-from backup.inventory import retrievals
-from backup.inventory.database import Inventory
-from backup.inventory.holders import RESTORE
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.stages import RestoreStage
+from backup.inventory.records import retrievals
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.holders import RESTORE
+from backup.inventory.store.stages import RestoreStage
 from backup.model import MIB
 from backup.protocols import Clock, Progress, Vault
 from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch

@@ -12,15 +12,16 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, RetrievalNotReadyError
-from backup.inventory import packed, readings, retrievals, runs, snapshots
-from backup.inventory import restore_state as books
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.ended_runs import settle_dead_restores
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome, Run
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.stages import RestoreStage, RetrievalStage
+from backup.inventory.content import packed, snapshots
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import readings, retrievals, runs
+from backup.inventory.records import restore_state as books
+from backup.inventory.records.ended_runs import settle_dead_restores
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import RestoreStage, RetrievalStage
 from backup.model import ByteRange, Tier
 from backup.protocols import Clock
 from backup.restorer.context import RestoreContext, alone_with, lock_of

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from backup.inventory import archives, retrievals, snapshots
-from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.restore_state import RestoreState, read_progress
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.stages import RetrievalStage
+from backup.inventory.content import archives, snapshots
+from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import retrievals
+from backup.inventory.records.restore_state import RestoreState, read_progress
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import RetrievalStage
 from backup.restorer.asking import GONE
 from backup.restorer.selection.choice import Choice, is_below
 from backup.wording import counted, shown_path

@@ -15,14 +15,14 @@ from backup.files import are_linkable
 from backup.format.frame import DIGEST_SIZE, check_frame
 from backup.format.pack import parse_header, verify_header
 from backup.format.rows import pack_u64
-from backup.inventory import archives, entries, mounts, packed
-from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import ROOT
-from backup.inventory.lost import sound_locations
-from backup.inventory.packed import ChunkLocation
-from backup.inventory.retrievals import Retrieval
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import archives, entries, mounts, packed
+from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.content.entries import ROOT
+from backup.inventory.content.lost import sound_locations
+from backup.inventory.content.packed import ChunkLocation
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.store.connections import Transaction
 from backup.model import FrameRow
 from backup.restorer.asked import AskedFrames
 from backup.restorer.context import RestoreContext

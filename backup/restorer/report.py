@@ -7,9 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import OVER, SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.stages import OVER, SETTLED, RestoreStage, RetrievalStage
 from backup.model import Problem
 
 

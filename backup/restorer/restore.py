@@ -26,11 +26,11 @@ from backup.errors import (
 )
 from backup.format.keys import RecoveryKey
 from backup.format.pack import open_header, parse_header
-from backup.inventory import retrievals
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.restore_state import Place, note_place
-from backup.inventory.retrievals import Restore
+from backup.inventory.records import retrievals
+from backup.inventory.records.restore_state import Place, note_place
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import OnCapacity, Tier
 from backup.protocols import Clock
 from backup.restorer.asking import advance

@@ -7,10 +7,10 @@ import sys
 from contextlib import suppress
 
 from backup.errors import LimitRefusedError
-from backup.inventory import entries, snapshots
-from backup.inventory.database import Inventory
-from backup.inventory.entries import ROOT
-from backup.inventory.retrievals import Restore
+from backup.inventory.content import entries, snapshots
+from backup.inventory.content.entries import ROOT
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.store.database import Inventory
 from backup.restorer.plan import RestorePlan
 from backup.restorer.target.mark import left_place, name_of, remove_mark
 from backup.safe_paths import remove_plain

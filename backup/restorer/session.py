@@ -18,10 +18,10 @@ from backup.errors import (
     VaultError,
 )
 from backup.format.pack import derive_keys
-from backup.inventory import restore_state as books
-from backup.inventory.restore_state import RestoreState
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.stages import OVER, RetrievalStage
+from backup.inventory.records import restore_state as books
+from backup.inventory.records.restore_state import RestoreState
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.stages import OVER, RetrievalStage
 from backup.model import FrameRow, Problem, ProblemKind
 from backup.restorer.asking import GONE
 from backup.restorer.checkpoints import Checkpoints

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from backup.inventory.restore_state import RestoreState
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import OVER, RetrievalStage
+from backup.inventory.records.restore_state import RestoreState
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.stages import OVER, RetrievalStage
 from backup.model import Problem
 from backup.protocols import Progress
 from backup.restorer.plan import RestorePlan

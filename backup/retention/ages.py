@@ -18,7 +18,7 @@ from backup.retention.nights import Amount
 
 if TYPE_CHECKING:
     from backup.cost import Price
-    from backup.inventory.stats import Stored
+    from backup.inventory.questions.stats import Stored
 
 AGE_STEPS = (0, 30, 90, 180, 365, 730)
 """Ages in days at which a class of age begins; the last has no end."""

@@ -18,7 +18,7 @@ from backup.model import JobName, PackKind, VaultName
 from backup.retention.unusual import BYTES_FLOOR, FILES_FLOOR, Direction, Unusual, judge_all
 
 if TYPE_CHECKING:
-    from backup.inventory.stats import BackupRun
+    from backup.inventory.questions.stats import BackupRun
 
 WINDOW = 30
 """Days that make the pace."""

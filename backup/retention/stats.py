@@ -24,7 +24,7 @@ from backup.retention.ages import Age, Minimum, ages_of, minimum_of
 from backup.retention.nights import Amount, Amounts, Night, pace_of
 
 if TYPE_CHECKING:
-    from backup.inventory.stats import Contents, Retrieved, Shared, Stored, Uploads
+    from backup.inventory.questions.stats import Contents, Retrieved, Shared, Stored, Uploads
 
 MONTH = 30
 """Days of a month that is billed, and of those whose requests are counted."""

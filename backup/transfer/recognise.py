@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from backup.errors import NightvaultError, OtherVaultError, VaultMissingError
-from backup.inventory import identities
-from backup.inventory.database import Inventory
-from backup.inventory.identities import Evidence
+from backup.inventory.content import identities
+from backup.inventory.content.identities import Evidence
+from backup.inventory.store.database import Inventory
 from backup.model import PackKind, VaultIdentity, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.retry import Patience

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backup.files import spool_errors
 from backup.format.treehash import combine, leaf_hashes
-from backup.inventory.archives import Archive
+from backup.inventory.content.archives import Archive
 from backup.model import MIB, ByteRange
 from backup.protocols import Progress
 from backup.safe_paths import held_folder, open_held, size_held

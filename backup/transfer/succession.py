@@ -26,12 +26,12 @@ from backup.errors import (
 from backup.format.enrolment import EnrolmentKey, HeirMark
 from backup.format.header import LARGEST_HEADER, read_header, verify_header
 from backup.format.pack import parse_description
-from backup.inventory import identities, lost, strangers
-from backup.inventory.archives import ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.identities import KnownCatalog
-from backup.inventory.strangers import OpenStranger
+from backup.inventory.content import identities, lost, strangers
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.identities import KnownCatalog
+from backup.inventory.content.strangers import OpenStranger
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.lineage import Stranger, heirs_by_marks, marks_in
 from backup.lineage import strangers as strangers_among
 from backup.model import ArchiveLabel, ByteRange, ListedArchive, Tier, VaultName
@@ -41,7 +41,7 @@ from backup.transfer.retry import Patience
 from backup.wording import counted
 
 if TYPE_CHECKING:
-    from backup.inventory.retrievals import ListedRow
+    from backup.inventory.records.retrievals import ListedRow
 
 MOST_NAMED = 20
 """Of so many others a message tells."""
@@ -334,7 +334,7 @@ def build_on_what_is_shown(
     For a run beside which somebody else may delete: it stores anew what is missing. Where lists take hours it
     goes by the newest that was fetched, and asks for a newer one.
     """
-    from backup.inventory import compared  # hardly ever needed, as what follows
+    from backup.inventory.questions import compared  # hardly ever needed, as what follows
     from backup.transfer.retrievals.listing import newest_kept_head, see_to_listing
 
     with inventory.reading() as tx:

@@ -28,9 +28,9 @@ from msgspec.structs import replace
 from backup.errors import ArchiveTakenError, IntegrityError, NightvaultError, UploadExpiredError
 from backup.format.crc64 import crc64
 from backup.format.treehash import combine, part_size_for
-from backup.inventory import archives
-from backup.inventory.archives import Archive, CatalogPosition, PendingUpload
-from backup.inventory.database import Inventory
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive, CatalogPosition, PendingUpload
+from backup.inventory.store.database import Inventory
 from backup.model import (
     MIB,
     ArchiveId,

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from backup.config import Config
 from backup.config.web import WebSettings
-from backup.inventory.page_copies import page_copy
+from backup.inventory.pages.page_copies import page_copy
 from backup.protocols import Clock
 from backup.web.daemon_desk import Ask, DaemonDesk
 from backup.web.guard.accounts import Accounts

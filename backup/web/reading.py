@@ -10,8 +10,8 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from backup.errors import LockedError
-from backup.inventory.connections import Transaction
-from backup.inventory.page_reads import PageReads
+from backup.inventory.pages.page_reads import PageReads
+from backup.inventory.store.connections import Transaction
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

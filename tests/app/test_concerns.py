@@ -23,7 +23,7 @@ from backup.app.status_parts import (
 )
 from backup.app.tasks import KINDS, TaskKind
 from backup.cli.support.status_output import nagios_lines
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from tests.support import statuses
 from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, scheduled, status, vault
 

@@ -25,8 +25,8 @@ from backup.app.status_parts import Topic
 from backup.config import load_config
 from backup.errors import DeniedError
 from backup.format.keys import RecoveryKey
-from backup.inventory.database import HEAD
-from backup.inventory.runs import RunKind
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.database import HEAD
 from backup.model import VaultState
 from tests.support.doubles import ManualClock
 from tests.support.scratch_server import Answer, ScratchServer

@@ -14,8 +14,9 @@ import pytest
 from backup.app.doctor import Report, recovery
 from backup.app.opened import opened
 from backup.format.keys import RecoveryKey, parse_key_file
-from backup.inventory import archives, runs
-from backup.inventory.archives import Archive
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive
+from backup.inventory.records import runs
 from backup.model import JobName
 from tests.support.servers import Cloud, running_cloud
 from tests.support.wards import Ward, healthy_ward

@@ -10,8 +10,8 @@ import pytest
 
 from backup.app.doctor.nights import RECENT
 from backup.app.opened import opened
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import MIB, JobName
 from backup.retention.unusual import LEAST_NIGHTS
 from tests.support.doubles import ManualClock

@@ -14,8 +14,8 @@ from backup.app.doctor import full_restore
 from backup.app.opened import opened
 from backup.app.restore_contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
 from backup.cli.demonstration.local_aws import REGION
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import KIB, MIB, JobName
 from tests.support.servers import Cloud, replace, running_cloud
 from tests.support.wards import Ward, healthy_ward

@@ -22,7 +22,7 @@ from backup.config import Config, load_config
 from backup.daemon.task_run import TaskRun
 from backup.daemon.work import TaskWork
 from backup.errors import ConfigError, LimitRefusedError, MonthSpentError
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import Tier
 from tests.support.daemons import Figures, last_start
 from tests.support.doubles import ManualClock, Silent

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.app.runs import BackupProgress, backup_job, bytes_in
-from backup.archiver.settings import BackupJob
+from backup.catalogs.context import BackupJob
 from backup.cli.support.progress import Followed, PlainLines
 from backup.config import load_config
 from backup.model import MIB, JobName

@@ -23,10 +23,11 @@ from backup.app.vaults import make_vault
 from backup.config import load_config
 from backup.errors import LockedError, UsageError
 from backup.format.records import CondemnedRecord
-from backup.inventory import archives, retrievals, runs, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.runs import RunKind
+from backup.inventory.content import archives, snapshots
+from backup.inventory.records import retrievals, runs
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import JobName, PackKind, SnapshotId, Tier, VaultName
 from backup.protocols import Vault
 from backup.retention.policy import Policy

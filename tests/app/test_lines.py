@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from backup.app.runs import run_job
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.config import Config, load_config
 from backup.format.line import RecoveryLine, find_lines
 from backup.model import JobName

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from backup.app.task_times import NEAR, Timing, begun, due_at, ended
-from backup.inventory.tasks import TaskRow, TaskState
+from backup.inventory.records.tasks import TaskRow, TaskState
 from backup.schedule import next_due, parse_schedule
 
 MINUTE = timedelta(minutes=1)

@@ -26,8 +26,8 @@ from backup.credentials.certificate import first_to_end
 from backup.credentials.identity import load_identity
 from backup.credentials.places import IdentityFiles
 from backup.errors import ConfigError, InventoryDamagedError
-from backup.inventory.status import created_at
-from backup.inventory.tasks import TaskRow, all_tasks, write_task
+from backup.inventory.questions.status import created_at
+from backup.inventory.records.tasks import TaskRow, all_tasks, write_task
 from backup.pki.authority import Authority, create_ca
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
@@ -46,21 +46,21 @@ DRILL = '\n[[drill]]\nname = "rehearsal"\nschedule = "daily"\nvault = "cold"\nsa
 PARTS: list[tuple[str, str, set[str]]] = [
     ("the certificate", "backup.credentials.identity.own_chain", {"certificate"}),
     ("money", "backup.app.status.price_table", {"vaults", "currency"}),
-    ("runs", "backup.inventory.status.newest_runs", {"running", "ended", "jobs"}),
-    ("what vaults hold", "backup.inventory.status.held", {"vaults", "scheduled"}),
+    ("runs", "backup.inventory.questions.status.newest_runs", {"running", "ended", "jobs"}),
+    ("what vaults hold", "backup.inventory.questions.status.held", {"vaults", "scheduled"}),
     ("what was proven", "backup.app.status.proofs", {"proof", "jobs"}),
-    ("what ended well", "backup.inventory.status.last_good", {"vaults", "scheduled"}),
-    ("dates of jobs", "backup.inventory.status.snapshot_dates", {"jobs", "scheduled", "vaults"}),
-    ("dates of jobs", "backup.inventory.tasks.all_pauses", {"jobs", "scheduled", "vaults"}),
+    ("what ended well", "backup.inventory.questions.status.last_good", {"vaults", "scheduled"}),
+    ("dates of jobs", "backup.inventory.questions.status.snapshot_dates", {"jobs", "scheduled", "vaults"}),
+    ("dates of jobs", "backup.inventory.records.tasks.all_pauses", {"jobs", "scheduled", "vaults"}),
     ("schedules", "backup.app.scheduled.read_scheduled", {"scheduled", "vaults"}),
     ("jobs", "backup.app.status.has_timer", {"jobs"}),
-    ("restores", "backup.inventory.retrievals.list_restores", {"restores"}),
-    ("vaults", "backup.inventory.status.oldest_unverified", {"vaults"}),
+    ("restores", "backup.inventory.records.retrievals.list_restores", {"restores"}),
+    ("vaults", "backup.inventory.questions.status.oldest_unverified", {"vaults"}),
     ("disks", "backup.app.status.disks_of", {"disks"}),
-    ("messages", "backup.inventory.messages.waiting", {"undelivered"}),
+    ("messages", "backup.inventory.records.messages.waiting", {"undelivered"}),
     ("who else writes into vaults", "backup.app.status.open_strangers", {"strangers"}),
-    ("lost archives", "backup.inventory.status.has_spoiled", {"losses"}),
-    ("sources that lost much", "backup.inventory.status.any_waits", {"waits"}),
+    ("lost archives", "backup.inventory.questions.status.has_spoiled", {"losses"}),
+    ("sources that lost much", "backup.inventory.questions.status.any_waits", {"waits"}),
 ]
 VITAL = {"runs", "dates of jobs", "jobs", "lost archives"}
 
@@ -193,7 +193,7 @@ def test_an_inventory_that_is_damaged_is_no_part(server: Server, monkeypatch: py
     def damaged(*_: Any) -> Any:
         raise InventoryDamagedError("the inventory is damaged")
 
-    monkeypatch.setattr("backup.inventory.status.newest_runs", damaged)
+    monkeypatch.setattr("backup.inventory.questions.status.newest_runs", damaged)
     with pytest.raises(InventoryDamagedError):
         read_status(config_of(server), server.clock.now())
 
@@ -249,7 +249,7 @@ def test_what_was_told_is_not_told_again_when_the_status_fails(
         raise InventoryDamagedError("the inventory is damaged")
 
     told.break_vault()
-    monkeypatch.setattr("backup.inventory.status.newest_runs", damaged)
+    monkeypatch.setattr("backup.inventory.questions.status.newest_runs", damaged)
     told.server.fails(1, "backup")
     assert [title for title in told.titles() if "backup of job main failed" in title] == [
         "backup of job main failed"

@@ -22,7 +22,7 @@ from backup.app.vaults import identity_files
 from backup.config import load_config
 from backup.credentials.identity import IdentityFiles, load_identity
 from backup.errors import ConfigError, DeniedError, IdentityError, LockedError, UnreachableError
-from backup.inventory.locks import hold_lock
+from backup.inventory.store.locks import hold_lock
 from backup.pki.authority import CertificateContents, create_ca, open_ca, sign_certificate
 from backup.pki.index import Reason, read_index
 from backup.pki.issuing import make_csr, sign_csr

@@ -17,8 +17,8 @@ from backup.app.restores import continue_restores
 from backup.cli.support.context import Cli
 from backup.config import load_config
 from backup.errors import InterruptedRunError, TargetError
-from backup.inventory import retrievals
-from backup.inventory.runs import Outcome
+from backup.inventory.records import retrievals
+from backup.inventory.records.runs import Outcome
 from backup.model import KIB, MIB
 from backup.restorer.restore import RestoreReport
 from tests.support.doubles import ManualClock

@@ -25,9 +25,9 @@ from backup.daemon.executor import Executor
 from backup.daemon.teller import Teller
 from backup.daemon.work import TaskWork
 from backup.errors import VaultError
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
-from backup.inventory.tasks import TaskState
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
+from backup.inventory.records.tasks import TaskState
 from backup.web.views.overview import overview
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock

@@ -15,8 +15,8 @@ from backup.app import status_vaults
 from backup.app.prices import price_table
 from backup.app.stats import terms_of
 from backup.config import Config, VaultSettings
-from backup.inventory.stats import Stored
-from backup.inventory.status import Held
+from backup.inventory.questions.stats import Stored
+from backup.inventory.questions.status import Held
 from backup.model import MIB, PackKind, VaultName
 from backup.retention.stats import Rows, summed
 

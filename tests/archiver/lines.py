@@ -8,13 +8,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.pipeline import ChunkRun, Pipeline
 from backup.archiver.sealing import MOST_CHUNKS
+from backup.catalogs.packing import OpenPack, Spool
 from backup.format.frame import SMALL_FILES_FRAME
 from backup.format.naming import chunk_id
 from backup.format.treehash import tree_hash
-from backup.inventory.packed import KnownChunk
+from backup.inventory.content.packed import KnownChunk
 from backup.model import MIB, ChunkId, Pack, PackKind
 from tests.archiver.reader import open_pack
 from tests.support.backups import INVENTORY_ID, recovery_key, server_keys

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from backup.inventory import archives, packed, runs, schema
-from backup.inventory.database import Inventory
+from backup.inventory.content import archives, packed
+from backup.inventory.records import runs
+from backup.inventory.store import schema
+from backup.inventory.store.database import Inventory
 from tests.archiver.reader import OpenedCatalog, Rebuilt
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at

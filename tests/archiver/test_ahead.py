@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver import ahead, readers
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
 from backup.source.columns import StatusColumns

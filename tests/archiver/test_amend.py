@@ -13,9 +13,10 @@ from backup.errors import LockedError, UsageError
 from backup.format import records
 from backup.format.catalog import encode_record
 from backup.format.pack import parse_header
-from backup.inventory import amendments, archives
-from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.runs import Outcome, list_runs
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.records import amendments
+from backup.inventory.records.runs import Outcome, list_runs
 from backup.model import Generation, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver import scanning
-from backup.archiver.report import BackupReport
-from backup.inventory import entries
+from backup.catalogs.report import BackupReport
+from backup.inventory.content import entries
 from backup.memory import backup_memory
 from backup.model import ProblemKind, VaultName
 from backup.source import scanner

@@ -12,8 +12,8 @@ from backup.archiver import contents, staged_changes
 from backup.archiver.backup import run_backup
 from backup.errors import ConfigError
 from backup.format.keys import RecoveryKey
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import JobName
 from backup.source.filters import Filters
 from tests.support.backups import Site

@@ -12,8 +12,8 @@ import pytest
 from backup.archiver import contents
 from backup.errors import InterruptedRunError, LockedError
 from backup.format.chunker import Chunker
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import Entry, ProblemKind
 from backup.source import metadata
 from backup.source.attributes import Attributes

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import catalogs, full_catalogs
+from backup.catalogs import catalogs
+from backup.catalogs import full as full_catalogs
 from backup.format import records
 from backup.format.header import CatalogFeature
 from backup.format.keys import RecoveryKey
 from backup.format.line import RecoveryLine
 from backup.format.pack import NO_HASH, NO_PACK, is_enrolled
-from backup.inventory import archives
-from backup.inventory.archives import ArchiveState
+from backup.inventory.content import archives
+from backup.inventory.content.archives import ArchiveState
 from backup.model import ArchiveId, Generation, PackKind
 from tests.archiver.nights import assert_equal, deltas, job_number, live_through_a_week, of_inventory
 from tests.archiver.reader import OpenedCatalog, Rebuilt, read_catalogs

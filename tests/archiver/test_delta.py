@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from backup.archiver import staged_changes
-from backup.archiver.catalog_writer import CatalogWriter
-from backup.archiver.delta import Delta
-from backup.archiver.packing import OpenPack, Spool
+from backup.catalogs.delta import Delta
+from backup.catalogs.packing import OpenPack, Spool
+from backup.catalogs.writer import CatalogWriter
 from backup.errors import NightvaultError, ProofError, SpoolError
 from backup.format import catalog, records
 from backup.format.catalog import Start
 from backup.format.keys import plain_key_file
 from backup.format.pack import NO_HASH, NO_PACK, CatalogFields
-from backup.inventory.archives import list_archives
+from backup.inventory.content.archives import list_archives
 from backup.model import KIB, Generation, PackKind
 from tests.archiver.nights import assert_equal, deltas, job_number, live_through_a_week, of_inventory
 from tests.archiver.reader import Rebuilt, read_catalogs

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from backup.archiver.dryrun import Change, changes
-from backup.archiver.report import Tally
+from backup.catalogs.report import Tally
 from backup.source.filters import Filters
 from tests.support.backups import Site
 

@@ -25,9 +25,9 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.inventory import runs
-from backup.inventory.archives import list_archives
-from backup.inventory.runs import Outcome
+from backup.inventory.content.archives import list_archives
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import ArchiveLabel, Problem, ProblemKind, UploadId, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

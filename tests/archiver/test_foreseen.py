@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from backup.archiver.foreseen import EarlierChunks, ForeseenCuts
 from backup.format.chunker import Chunker
 from backup.format.naming import chunk_id
-from backup.inventory import entries
-from backup.inventory.entries import EntryRow
+from backup.inventory.content import entries
+from backup.inventory.content.entries import EntryRow
 from backup.model import ChunkId
 from backup.source.streams import Command
 from tests.support.backups import Site

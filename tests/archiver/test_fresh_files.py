@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.hooks import Command, Hook, Hooks
+from backup.catalogs.hooks import Command, Hook, Hooks
 from backup.source.freshness import stamp_clock
 from tests.support.backups import AN_HOUR, Site
 from tests.support.looking import restored

@@ -9,17 +9,18 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import update
 
-from backup.archiver import catalogs, commit
 from backup.archiver.backup import run_backup
-from backup.archiver.report import BackupReport
-from backup.archiver.settings import Keys
+from backup.catalogs import catalogs, commit
+from backup.catalogs.context import Keys
+from backup.catalogs.report import BackupReport
 from backup.errors import SpoolError
 from backup.format.enrolment import slots_of
 from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
-from backup.inventory import archives, runs
-from backup.inventory.runs import Outcome, Run
-from backup.inventory.schema import archives as archive_rows
+from backup.inventory.content import archives
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, Run
+from backup.inventory.store.schema import archives as archive_rows
 from backup.model import Generation, PackKind
 from tests.support.backups import INVENTORY_ID, Site, enrolled, recovery_key, server_keys
 from tests.support.doubles import Fault, FaultyVault, PowerCut

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.errors import HeirError, OlderInventoryError
 from backup.format.enrolment import HeirMark, enrol
 from backup.format.keys import RecoveryKey
 from backup.format.records import ForgottenRecord
-from backup.inventory.strangers import open_strangers
-from backup.inventory.times import micros
+from backup.inventory.content.strangers import open_strangers
+from backup.inventory.store.times import micros
 from backup.model import ByteRange, Generation, InventoryId, PackId, PackKind, Tier
 from backup.pruner.listed import PruneStoppedError
 from backup.rebuilder.context import Wish

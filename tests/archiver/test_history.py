@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from backup.inventory import entries
+from backup.inventory.content import entries
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.archiver.reader import Rebuilt, read_catalogs

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.hooks import Command, Hook, Hooks, passed_on
+from backup.catalogs.hooks import Command, Hook, Hooks, passed_on
 from backup.errors import HookError, InterruptedRunError, LockedError, NoSourceError, UnreachableError
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault
 

@@ -14,9 +14,10 @@ import pytest
 
 from backup.archiver import staged_changes
 from backup.archiver.dryrun import changes
-from backup.archiver.report import Tally
-from backup.inventory import driver, entries
-from backup.inventory.connections import Transaction
+from backup.catalogs.report import Tally
+from backup.inventory.content import entries
+from backup.inventory.store import driver
+from backup.inventory.store.connections import Transaction
 from backup.source import scan as scanning
 from backup.source.filters import Filters
 from backup.source.scan import scan

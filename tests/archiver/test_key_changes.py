@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver.backup import run_backup
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.errors import RecoveryKeyError
 from backup.format.keys import RecoveryKey
-from backup.inventory.archives import list_archives
-from backup.inventory.domains import older_packs
+from backup.inventory.content.archives import list_archives
+from backup.inventory.content.domains import older_packs
 from backup.model import PackKind
 from tests.support.backups import INVENTORY_ID, Site, recovery_key
 from tests.support.trees import assert_same_tree

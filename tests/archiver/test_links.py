@@ -14,8 +14,8 @@ import pytest
 from backup.archiver import links as module
 from backup.archiver.contents import Content, Contents
 from backup.archiver.links import Links
-from backup.inventory import entries
-from backup.inventory.runs import Outcome
+from backup.inventory.content import entries
+from backup.inventory.records.runs import Outcome
 from backup.model import ProblemKind
 from backup.source.scanned import ScannedDirectory
 from tests.support.backups import Site

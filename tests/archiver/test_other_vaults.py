@@ -19,7 +19,7 @@ from backup.checker.sample import Amount
 from backup.errors import OtherVaultError
 from backup.format import records
 from backup.format.header import parse_header
-from backup.inventory import identities
+from backup.inventory.content import identities
 from backup.model import ArchiveId, ByteRange, InventoryId, Listing, ListingId, Tier, VaultIdentity, VaultName
 from backup.rebuilder.catalog_file import read_catalog_file
 from backup.transfer.whole import WholeArchive, fetch_to_files

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.opening import open_spool
-from backup.archiver.packing import OpenPack, Spool
+from backup.catalogs.packing import OpenPack, Spool
+from backup.catalogs.run_setup import open_spool
 from backup.errors import ProofError, RecoveryKeyError, SpoolError
 from backup.format.frame import FrameCodec
 from backup.format.keys import RecoveryKey

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.packing import OpenPack, Spool
 from backup.archiver.sealing import Frame, SealingLine
 from backup.buffers import Buffers
+from backup.catalogs.packing import OpenPack, Spool
 from backup.errors import ProofError
 from backup.format.frame import COMPRESSED, FRAME_SIZE, FrameCodec, SealedFrame
 from backup.format.naming import chunk_id
-from backup.inventory import archives
+from backup.inventory.content import archives
 from backup.model import KIB, MIB, ChunkId, FrameRow, PackKind
 from tests.support.backups import INVENTORY_ID, Site, server_keys
 from tests.support.looking import restored

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import commit
-from backup.inventory import archives, runs
-from backup.inventory.archives import ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.driver import value_of
-from backup.inventory.runs import Outcome
+from backup.catalogs import commit
+from backup.inventory.content import archives
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import value_of
 from backup.model import Generation, JobName, Listing, PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.archiver import commit
 from backup.archiver.dryrun import changes
-from backup.archiver.report import SourceCounts, Tally
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
-from backup.inventory.shrunk import accepting, shrunk_records, waits
-from backup.inventory.snapshots import COMPARED
+from backup.catalogs import commit
+from backup.catalogs.report import SourceCounts, Tally
+from backup.inventory.content.shrunk import accepting, shrunk_records, waits
+from backup.inventory.content.snapshots import COMPARED
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.source.filters import CACHE_TAG, Filters, Tag
 from tests.support.backups import Site
 from tests.support.doubles import PowerCut

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from backup.archiver import dryrun
-from backup.archiver.report import Tally
+from backup.catalogs.report import Tally
 from backup.format.records import MOST
-from backup.inventory import changes, entries, runs, stats
-from backup.inventory.entries import EntryRow
-from backup.inventory.runs import Outcome
-from backup.inventory.shrunk import count_below
+from backup.inventory.content import entries
+from backup.inventory.content.entries import EntryRow
+from backup.inventory.content.shrunk import count_below
+from backup.inventory.questions import changes, stats
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import ProblemKind
 from backup.source import scan, scanned
 from tests.support.backups import Site

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.archiver.dryrun import Change, ChangeKind, changes
-from backup.archiver.report import LEAST_STREAM, BackupReport, Tally, is_stream_lost
 from backup.archiver.streams import StreamFailedError
+from backup.catalogs.report import LEAST_STREAM, BackupReport, Tally, is_stream_lost
 from backup.errors import InterruptedRunError, UsageError
-from backup.inventory import runs
-from backup.inventory.entries import entry_at
-from backup.inventory.runs import Outcome
-from backup.inventory.shrunk import accepting, waits
-from backup.inventory.snapshots import COMPARED
+from backup.inventory.content.entries import entry_at
+from backup.inventory.content.shrunk import accepting, waits
+from backup.inventory.content.snapshots import COMPARED
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import KIB, ProblemKind
 from backup.source.filters import Filters
 from backup.source.streams import Command, StandardInput, Stream

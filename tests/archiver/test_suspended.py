@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import ExitCode
-from backup.inventory.runs import list_runs
+from backup.inventory.records.runs import list_runs
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -13,10 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver.dryrun import Change, changes
-from backup.archiver.report import Tally
+from backup.catalogs.report import Tally
 from backup.format.catalog import MountsRecord, unpack_u64
-from backup.inventory.entries import entry_at
-from backup.inventory.runs import Outcome
+from backup.inventory.content.entries import entry_at
+from backup.inventory.records.runs import Outcome
 from backup.model import ProblemKind
 from backup.source import disks
 from backup.source.filters import Filters

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
-from backup.archiver.packing import Spool
 from backup.archiver.sealing import SealingLine
 from backup.buffers import Buffers
+from backup.catalogs.packing import Spool
 from backup.format.frame import FRAME_SIZE, LARGEST_FRAME, FrameCodec, SealedFrame, digest
 from backup.format.keys import Recipient, RecoveryKey, Signer
 from backup.memory import backup_memory, file_makers

@@ -21,8 +21,9 @@ import botocore.utils
 
 from backup.app.clock import SystemClock
 from backup.format.treehash import PackHasher, leaf_hashes
-from backup.inventory import archives, runs
-from backup.inventory.database import create_inventory
+from backup.inventory.content import archives
+from backup.inventory.records import runs
+from backup.inventory.store.database import create_inventory
 from backup.model import (
     MIB,
     ArchiveLabel,

@@ -19,12 +19,14 @@ from backup.checker.invariants import check_invariants
 from backup.format.keys import ChunkSecret
 from backup.format.naming import content_id
 from backup.format.pack import describe
-from backup.inventory import archives, entries, packed, runs, schema
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import create_inventory, open_inventory
-from backup.inventory.snapshots import Snapshot, record_snapshot
-from backup.inventory.times import micros
+from backup.inventory.content import archives, entries, packed
+from backup.inventory.content.snapshots import Snapshot, record_snapshot
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.records import runs
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import create_inventory, open_inventory
+from backup.inventory.store.times import micros
 from backup.model import (
     ArchiveId,
     ArchiveLabel,

@@ -13,7 +13,8 @@ from backup.checker.check import compare_with_vault
 from backup.checker.report import CheckReport
 from backup.errors import UnreachableError, VaultMissingError
 from backup.format.pack import describe
-from backup.inventory import archives, runs
+from backup.inventory.content import archives
+from backup.inventory.records import runs
 from backup.model import ArchiveId, InventoryId, ListedArchive, Listing, ListingId
 from backup.protocols import VaultTraits
 from backup.rebuilder.context import Wish

@@ -9,9 +9,10 @@ from pathlib import Path
 from sqlalchemy import update
 
 from backup.checker.check import compare_with_vault
-from backup.inventory import readings, retrievals, runs, schema
-from backup.inventory.stages import RetrievalStage
-from backup.inventory.times import micros
+from backup.inventory.records import readings, retrievals, runs
+from backup.inventory.store import schema
+from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen
 from backup.transfer.concurrency import Concurrency, Gate

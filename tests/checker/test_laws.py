@@ -12,9 +12,9 @@ import pytest
 from backup.checker.invariants import check_invariants
 from backup.checker.report import CheckReport
 from backup.errors import InventoryDamagedError
-from backup.inventory import runs
-from backup.inventory.database import open_inventory
-from backup.inventory.invariants import INVARIANTS
+from backup.inventory.records import runs
+from backup.inventory.store.database import open_inventory
+from backup.inventory.store.invariants import INVARIANTS
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, ManualClock, PowerCut, Silent, cut_at
 from tests.support.rebuilding import bare

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backup.format.enrolment import HeirMark
-from backup.inventory.strangers import open_strangers
+from backup.inventory.content.strangers import open_strangers
 from backup.transfer.answers import accept_catalogs
 from tests.support.backups import INVENTORY_ID, Site
 from tests.support.checking import check, kinds

@@ -19,8 +19,8 @@ from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
 from backup.errors import LockedError, RecoveryKeyError, UnreachableError, UsageError, VaultError
 from backup.format.keys import RecoveryKey
-from backup.inventory import readings, runs
-from backup.inventory.readings import Grade
+from backup.inventory.records import readings, runs
+from backup.inventory.records.readings import Grade
 from backup.model import MIB, ArchiveId, ByteRange
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault

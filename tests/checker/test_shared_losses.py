@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.checker.invariants import check_invariants
-from backup.inventory.lost import sound_locations
-from backup.inventory.packed import chunk_locations
+from backup.inventory.content.lost import sound_locations
+from backup.inventory.content.packed import chunk_locations
 from backup.model import MIB, ArchiveId, VaultName
 from backup.rebuilder.context import Wish
 from backup.vault.directory import DirectoryVault

@@ -274,7 +274,7 @@ def test_without_a_full_catalog_it_ends_with_3_and_runs_says_why(
     server.done("backup")
     with closing(sqlite3.connect(server.state / "inventory.sqlite")) as db, db:  # as a check finds it
         db.execute("UPDATE archives SET state = 'lost' WHERE kind = 2")
-    monkeypatch.setattr("backup.archiver.catalogs.full_records", no_room)
+    monkeypatch.setattr("backup.catalogs.catalogs.full_records", no_room)
     for _ in range(2):
         told = server.run("backup", "--quiet")
         assert told.exit_code == 3

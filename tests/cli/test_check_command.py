@@ -13,7 +13,7 @@ from backup.app.prices import builtin_prices
 from backup.checker.report import GRAVE, UNREAD, Affected, CheckReport, Finding
 from backup.cli.demonstration.local_aws import REGION
 from backup.cli.support.check_output import next_steps
-from backup.inventory.stages import StepStage
+from backup.inventory.store.stages import StepStage
 from backup.model import VaultName
 from tests.support.doubles import ManualClock
 from tests.support.servers import HurryingClock, Server, directory_server, running_cloud

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.cli.support.daemon_log import tell
 from backup.daemon.loop import Loop
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.command_line import run, run_json
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.inventory.database import open_inventory
-from backup.inventory.lost import needed_losses
-from backup.inventory.readings import bad_frames
+from backup.inventory.content.lost import needed_losses
+from backup.inventory.records.readings import bad_frames
+from backup.inventory.store.database import open_inventory
 from tests.support.servers import Server, directory_server
 from tests.support.trees import assert_same_tree, extract_tar
 

@@ -156,7 +156,7 @@ def test_a_vault_that_is_not_reached_does_not_hide_the_others(
 
 def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.backup()
-    monkeypatch.setattr("backup.inventory.archives.list_archives", with_long_ids())
+    monkeypatch.setattr("backup.inventory.content.archives.list_archives", with_long_ids())
     lines = server.on_terminal("archives")
     assert lines[0].split() == ["vault", "kind", "size", "state", "stored", "pack"]
     assert len(lines) == 3
@@ -178,7 +178,7 @@ def test_archives_on_80_columns(server: Server, monkeypatch: pytest.MonkeyPatch)
 def with_long_ids() -> Any:
     from msgspec.structs import replace
 
-    from backup.inventory.archives import list_archives
+    from backup.inventory.content.archives import list_archives
 
     def listed(*args: Any, **options: Any) -> list[Any]:
         return [replace(one, archive_id=LONG_ID) for one in list_archives(*args, **options)]

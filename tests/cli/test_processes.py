@@ -19,7 +19,7 @@ from backup.app.clock import SystemClock
 from backup.app.opened import opened
 from backup.cli import COMMANDS, OLD_NAMES
 from backup.config import load_config
-from backup.inventory.runs import open_restore
+from backup.inventory.records.runs import open_restore
 from backup.model import MIB
 from tests.support.servers import directory_server
 

@@ -258,7 +258,7 @@ def test_a_backup_that_fails_is_not_done(server: Server, kept: Kept, monkeypatch
     def fail(*_: object, **__: object) -> None:
         raise VaultError("the catalog was refused")
 
-    monkeypatch.setattr("backup.archiver.sending.CatalogSender.delta_of_backup", fail)
+    monkeypatch.setattr("backup.catalogs.sending.CatalogSender.delta_of_backup", fail)
     server.fails(1, "backup")
     assert kept.ends[-1][:2] == ("Backing up main", False)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from backup.config import load_config
-from backup.inventory.database import open_inventory
+from backup.inventory.store.database import open_inventory
 from tests.support.doubles import ManualClock
 from tests.support.forgetting import DAY, three_nights
 from tests.support.servers import OnTerminal, Server, directory_server, replace

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import ConfigError
-from backup.inventory.database import create_inventory, open_inventory
+from backup.inventory.store.database import create_inventory, open_inventory
 from backup.model import InventoryId
 from tests.support.doubles import START
 from tests.support.servers import Server, directory_server

@@ -15,7 +15,7 @@ from backup.app.opened import opened
 from backup.app.set_aside import alone_on_state
 from backup.config import load_config
 from backup.format.keys import RecoveryKey, plain_key_file
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from backup.model import MIB
 from tests.support.doubles import ManualClock
 from tests.support.servers import Server

@@ -15,7 +15,7 @@ import pytest
 from backup.cli.support.failures import worst_of
 from backup.config import load_config
 from backup.errors import ExitCode
-from backup.inventory.database import open_inventory
+from backup.inventory.store.database import open_inventory
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import REGION, RunningEmulator
 from tests.support.forgetting import DAY, forget

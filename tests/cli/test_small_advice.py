@@ -14,9 +14,9 @@ from backup.app.aws_setup.words import wrap as in_lines
 from backup.cli.support.context import Cli
 from backup.cli.support.drill_output import show_drill
 from backup.driller.report import DrillReport
-from backup.inventory.locks import hold_lock
-from backup.inventory.readings import Grade
-from backup.inventory.stages import StepStage
+from backup.inventory.records.readings import Grade
+from backup.inventory.store.locks import hold_lock
+from backup.inventory.store.stages import StepStage
 from backup.model import VaultName
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server

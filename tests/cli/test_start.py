@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.servers import Server, directory_server
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 _CODE = """
 import gc, json, sys
 from backup.cli import main
@@ -76,12 +77,12 @@ def imported(server: Server, *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "needs_not", "most"),
     [
-        (("backup",), BACKUP_NEEDS_NOT, 185),
-        (("ls", "latest"), LOOKING_NEEDS_NOT, 67),
-        (("find", "a.txt"), LOOKING_NEEDS_NOT, 70),
-        (("runs",), LOOKING_NEEDS_NOT, 62),
-        (("config", "check"), ("backup.restorer", "backup.app.status_parts", *_LIBRARIES), 72),
-        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 130),
+        (("backup",), BACKUP_NEEDS_NOT, 172),
+        (("ls", "latest"), LOOKING_NEEDS_NOT, 58),
+        (("find", "a.txt"), LOOKING_NEEDS_NOT, 61),
+        (("runs",), LOOKING_NEEDS_NOT, 54),
+        (("config", "check"), ("backup.restorer", "backup.app.status_parts", *_LIBRARIES), 62),
+        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 117),
     ],
     ids=["backup", "ls", "find", "runs", "config check", "status"],
 )
@@ -90,8 +91,13 @@ def test_only_what_it_needs_is_imported(
 ) -> None:
     modules = imported(server, *words)
     assert not modules.intersection([*SERVICES, *needs_not])
-    ours = [name for name in modules if name.startswith("backup.")]
-    assert len(ours) <= most, "more is imported than before: is all of it needed?"
+    files = [name for name in modules if name.startswith("backup.") and not _is_folder(name)]
+    assert len(files) <= most, "more is imported than before: is all of it needed?"
+
+
+def _is_folder(module: str) -> bool:
+    """Whether a module is a package: its `__init__` says what is in it, and little else."""
+    return REPOSITORY.joinpath(*module.split(".")).is_dir()
 
 
 def test_a_restore_needs_nothing_that_only_backups_need(server: Server, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backup.inventory.database import open_inventory
+from backup.inventory.store.database import open_inventory
 from tests.support.servers import SCRIPT, Cloud, Server, directory_server, running_cloud
 from tests.support.unmeasured import unmeasured
 from tests.support.users import AS_NOBODY

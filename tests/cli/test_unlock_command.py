@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from backup.errors import ExitCode
-from backup.inventory.locks import hold_lock, share_opening
+from backup.inventory.store.locks import hold_lock, share_opening
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server
 
 HOLD = """
 import sys, time
-from backup.inventory.locks import hold_lock
+from backup.inventory.store.locks import hold_lock
 with hold_lock(sys.argv[1], sys.argv[2]):
     print("held", flush=True)
     time.sleep(60)

@@ -9,7 +9,7 @@ import pytest
 from backup.app.opened import opened
 from backup.cli.support.context import Cli
 from backup.config import Config
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from tests.support.servers import Server, directory_server
 
 

@@ -12,8 +12,8 @@ import pytest
 from backup.credentials.boto import boto3_session
 from backup.errors import DeniedError
 from backup.format import records
-from backup.inventory import archives
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.store.times import micros
 from backup.model import MIB, PackKind, VaultName
 from backup.protocols import Clock, Vault
 from backup.pruner.keeper.keep import KeeperContext, keep

@@ -14,8 +14,8 @@ from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun, Work
 from backup.errors import InterruptedRunError, LockedError, NoInventoryError, SpoolError, VaultError
-from backup.inventory.runs import Outcome
-from backup.inventory.tasks import Pause, TaskRow, TaskState
+from backup.inventory.records.runs import Outcome
+from backup.inventory.records.tasks import Pause, TaskRow, TaskState
 from backup.model import JobName, VaultName
 from backup.schedule import CatchUp
 from tests.support.daemons import Daemon, Ends, Figures, MemoryBook, minutes, task

@@ -15,7 +15,7 @@ from backup.app.tasks import Task, TaskKind
 from backup.daemon.task_run import TaskRun
 from backup.daemon.verbs import Verbs
 from backup.errors import DaemonAwayError, InterruptedRunError, LockedError, UsageError, VaultError
-from backup.inventory.tasks import Pause, TaskRow, TaskState
+from backup.inventory.records.tasks import Pause, TaskRow, TaskState
 from backup.model import JobName
 from tests.support.daemons import COLD, Daemon, MemoryBook, minutes, task
 from tests.support.doubles import ManualClock

@@ -16,7 +16,7 @@ from backup.app.tasks import tasks_of
 from backup.config import load_config
 from backup.daemon.client import ask
 from backup.errors import NightvaultError
-from backup.inventory.tasks import TaskRow, TaskState
+from backup.inventory.records.tasks import TaskRow, TaskState
 from tests.support import campaigns
 from tests.support.real_daemons import RealDaemon, running
 from tests.support.servers import Server, directory_server, replace

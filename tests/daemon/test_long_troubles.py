@@ -23,7 +23,7 @@ from backup.daemon.executor import Executor
 from backup.daemon.service import all_tasks
 from backup.daemon.task_run import TaskEnd
 from backup.daemon.work import TaskWork
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.tasks import TaskState
 from backup.protocols import Clock
 from tests.support.daemons import Ends, Figures
 from tests.support.doubles import ManualClock

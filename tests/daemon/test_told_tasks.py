@@ -17,8 +17,8 @@ from backup.config import load_config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.daemon.teller import Teller
 from backup.errors import VaultError
-from backup.inventory.messages import told_states
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.messages import told_states
+from backup.inventory.records.tasks import TaskState
 from backup.model import VaultName
 from tests.support.daemons import Figures
 from tests.support.doubles import ManualClock

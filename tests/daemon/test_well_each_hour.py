@@ -25,14 +25,15 @@ from backup.app.status import status_in
 from backup.app.status_parts import Topic
 from backup.app.tasks import KINDS, TaskKind, tasks_of
 from backup.config import Config, load_config
-from backup.inventory import archives, runs
-from backup.inventory import tasks as rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory, create_inventory
-from backup.inventory.driver import insert_row
-from backup.inventory.runs import JobRow, Outcome
-from backup.inventory.snapshots import Snapshot, record_snapshot
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.content.snapshots import Snapshot, record_snapshot
+from backup.inventory.records import runs
+from backup.inventory.records import tasks as rows
+from backup.inventory.records.runs import JobRow, Outcome
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory, create_inventory
+from backup.inventory.store.driver import insert_row
+from backup.inventory.store.times import micros
 from backup.model import JobName, PackKind, SnapshotId, VaultName
 from tests.daemon.machine import Attempt, Event, Machine, able
 from tests.support import campaigns

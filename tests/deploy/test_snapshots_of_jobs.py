@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.hooks import Command, Hook, Hooks
-from backup.inventory.runs import Outcome
+from backup.catalogs.hooks import Command, Hook, Hooks
+from backup.inventory.records.runs import Outcome
 from tests.deploy.snapshots import HOOKS, KINDS, Machine
 from tests.support.backups import Site
 from tests.support.looking import restored

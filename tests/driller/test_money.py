@@ -18,11 +18,11 @@ from backup.driller import budget
 from backup.driller.context import DrillContext
 from backup.driller.money import MILLIONTHS, first_of, millionths, spent
 from backup.errors import MonthSpentError
-from backup.inventory import drills, runs
-from backup.inventory.database import open_inventory
-from backup.inventory.drills import Charge, month_of
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Outcome
+from backup.inventory.records import drills, runs
+from backup.inventory.records.drills import Charge, month_of
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.database import open_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -19,8 +19,8 @@ from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
 from backup.errors import LockedError, RecoveryKeyError, SpoolError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Outcome
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Outcome
 from backup.model import MIB, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site, recovery_key

@@ -17,9 +17,9 @@ from backup.checker.sample import Amount
 from backup.driller import planning, read_back
 from backup.driller.context import DrillContext
 from backup.errors import LimitRefusedError, MonthSpentError
-from backup.inventory.proofs import Proof, proofs
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Outcome
+from backup.inventory.questions.proofs import Proof, proofs
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Outcome
 from backup.model import MIB, JobName, VaultName
 from backup.vault.glacier import GlacierVault
 from tests.support.backups import Site

@@ -10,11 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from backup.inventory import archives, runs
-from backup.inventory.database import Inventory, create_inventory
-from backup.inventory.entries import StagedEntry
-from backup.inventory.runs import JobRow
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import archives
+from backup.inventory.content.entries import StagedEntry
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow
+from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import START

@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, insert
 
 from backup.driller.money import first_of, spent
-from backup.inventory import drills, message_tables, runs, schema, stats, status
-from backup.inventory.connections import Transaction
-from backup.inventory.drill_tables import drill_costs
-from backup.inventory.drill_tables import drills as drill_table
-from backup.inventory.drills import month_of
-from backup.inventory.readings import Grade
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.snapshots import record_snapshot
-from backup.inventory.times import micros, moment
+from backup.inventory.content.snapshots import record_snapshot
+from backup.inventory.questions import stats, status
+from backup.inventory.records import drills, runs
+from backup.inventory.records.drills import month_of
+from backup.inventory.records.readings import Grade
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store import message_tables, schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.drill_tables import drill_costs
+from backup.inventory.store.drill_tables import drills as drill_table
+from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
 from backup.retention.unusual import NIGHTS
 from tests.inventory.made_up import Ledger, snapshot

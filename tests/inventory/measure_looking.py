@@ -12,11 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 
-from backup.inventory import archives, driver, entries, entry_versions, runs, schema
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory, create_inventory
-from backup.inventory.snapshots import Snapshot, record_snapshot
+from backup.inventory.content import archives, entries, entry_versions
+from backup.inventory.content.snapshots import Snapshot, record_snapshot
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.records import runs
+from backup.inventory.store import driver, schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import JobName, Owner, SnapshotId, VaultName
 from backup.source.globs import of_name_or_path
 from tests.support.doubles import START

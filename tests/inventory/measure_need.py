@@ -17,14 +17,16 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from backup.archiver.settings import BackupContext, BackupJob
-from backup.inventory import archives, driver, entries, lost, need, runs, schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory, create_inventory
-from backup.inventory.packed import index_chunks
-from backup.inventory.times import micros
+from backup.catalogs.context import BackupContext, BackupJob
+from backup.inventory.content import archives, entries, lost, need
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.packed import index_chunks
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.records import runs
+from backup.inventory.store import driver, schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory, create_inventory
+from backup.inventory.store.times import micros
 from backup.model import MIB, InventoryId, JobName, Owner, PackKind, VaultName
 from backup.pruner.context import PruneContext
 from backup.pruner.decide import Decider

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import archives, packed, runs, schema
-from backup.inventory.archives import ArchiveState, CatalogPosition
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
+from backup.inventory.content import archives, packed
+from backup.inventory.content.archives import ArchiveState, CatalogPosition
+from backup.inventory.records import runs
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import (
     ArchiveId,
     ArchiveLabel,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from backup.inventory import attempts, runs
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records import attempts, runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 from tests.inventory.made_up import fresh_ledger
 from tests.support.doubles import START

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.inventory.completing import peek_into
+from backup.inventory.questions.completing import peek_into
 from tests.support.servers import Server, directory_server
 
 

@@ -15,10 +15,10 @@ import pytest
 from alembic import command
 
 from backup.errors import InventoryDamagedError, InventoryNewerError, LockedError, NightvaultError, SpoolError
-from backup.inventory import database
-from backup.inventory.copies import copy_before_migration, copy_inventory, migration_copies, vacuum
-from backup.inventory.database import HEAD, Inventory, open_copy, open_inventory
-from backup.inventory.database_errors import our_errors
+from backup.inventory.store import database
+from backup.inventory.store.copies import copy_before_migration, copy_inventory, migration_copies, vacuum
+from backup.inventory.store.database import HEAD, Inventory, open_copy, open_inventory
+from backup.inventory.store.database_errors import our_errors
 
 
 def rows(path: Path) -> dict[str, list[Any]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from backup.errors import InventoryDamagedError
-from backup.inventory.database import open_inventory
-from backup.inventory.entries import load_owners
-from backup.inventory.snapshots import list_snapshots
+from backup.inventory.content.entries import load_owners
+from backup.inventory.content.snapshots import list_snapshots
+from backup.inventory.store.database import open_inventory
 from tests.support.backups import Site
 from tests.support.doubles import ManualClock
 

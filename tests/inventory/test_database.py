@@ -19,7 +19,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import exc, func, insert, select, text
 
-from backup.archiver.settings import Keys
+from backup.catalogs.context import Keys
 from backup.errors import (
     ConfigError,
     InventoryDamagedError,
@@ -31,10 +31,16 @@ from backup.errors import (
     StateDeniedError,
     UsageError,
 )
-from backup.inventory import database, schema
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import HEAD, Inventory, create_inventory, migrations_folder, open_inventory
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.store import database, schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import (
+    HEAD,
+    Inventory,
+    create_inventory,
+    migrations_folder,
+    open_inventory,
+)
 from backup.model import InventoryId
 from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import START

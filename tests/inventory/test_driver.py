@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.inventory.connections import Connections
-from backup.inventory.database import connections_to
-from backup.inventory.driver import insert_columns, raw_rows
+from backup.inventory.store.connections import Connections
+from backup.inventory.store.database import connections_to
+from backup.inventory.store.driver import insert_columns, raw_rows
 
 NAMES = ("number", "name", "a")
 

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from backup.errors import InventoryDamagedError
-from backup.inventory import archives, entries, runs, schema, shrunk
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.driver import raw_rows
-from backup.inventory.entries import EntryRow, LiveEntry, StagedEntry
+from backup.inventory.content import archives, entries, shrunk
+from backup.inventory.content.entries import EntryRow, LiveEntry, StagedEntry
+from backup.inventory.records import runs
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.driver import raw_rows
 from backup.model import EntryKind, Hint, JobName, Owner, VaultName
 from tests.inventory.made_up import Ledger, columns, fresh_ledger, ledger_of
 

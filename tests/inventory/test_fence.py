@@ -11,10 +11,10 @@ from sqlalchemy import insert
 
 from backup.errors import LockedError, StateDeniedError
 from backup.files import file_lock, renew_lock_file
-from backup.inventory import schema
-from backup.inventory.holders import holders
-from backup.inventory.locks import is_held, take_away
-from backup.inventory.read_only import Access
+from backup.inventory.store import schema
+from backup.inventory.store.holders import holders
+from backup.inventory.store.locks import is_held, take_away
+from backup.inventory.store.read_only import Access
 from tests.support.backups import Site
 
 
@@ -118,7 +118,7 @@ def test_of_an_inventory_that_may_only_be_read(site: Site, monkeypatch: pytest.M
     lock = site.folder / "backup.lock"
     with site.inventory.locked("backup"):
         before = lock.stat().st_ino
-    monkeypatch.setattr("backup.inventory.database.access_to", lambda _: Access.READS)
+    monkeypatch.setattr("backup.inventory.store.database.access_to", lambda _: Access.READS)
     reader = Site.attach(site.folder, site.vault, [], clock=site.clock)
     with pytest.raises(StateDeniedError, match="can only be read"):
         reader.inventory.take_lock_away()

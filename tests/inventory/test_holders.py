@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.files import file_lock
-from backup.inventory.holders import held_locks, holders
+from backup.inventory.store.holders import held_locks, holders
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from sqlalchemy import insert
 
 from backup.errors import InventoryMovedError, LockedError
-from backup.inventory import schema
-from backup.inventory.database import open_inventory
-from backup.inventory.locks import exclusive_opening, share_opening
-from backup.inventory.runs import list_runs
+from backup.inventory.records.runs import list_runs
+from backup.inventory.store import schema
+from backup.inventory.store.database import open_inventory
+from backup.inventory.store.locks import exclusive_opening, share_opening
 from backup.model import ArchiveLabel, UploadId
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import entries, entry_versions, runs, schema
-from backup.inventory.archives import get_or_create_vault
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.entry_versions import Version
-from backup.inventory.snapshots import Snapshot, find_snapshot, record_snapshot
+from backup.inventory.content import entries, entry_versions
+from backup.inventory.content.archives import get_or_create_vault
+from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.snapshots import Snapshot, find_snapshot, record_snapshot
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.records import runs
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import JobName, Owner, SnapshotId, VaultName
 from tests.inventory.made_up import fresh_ledger
 from tests.support.doubles import START

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from backup.inventory import database, invariants, packed
-from backup.inventory.connections import Connections, Transaction
-from backup.inventory.database import open_inventory
-from backup.inventory.driver import insert_tuples
+from backup.inventory.content import packed
+from backup.inventory.store import database, invariants
+from backup.inventory.store.connections import Connections, Transaction
+from backup.inventory.store.database import open_inventory
+from backup.inventory.store.driver import insert_tuples
 
 pytestmark = pytest.mark.usefixtures("real_migrations")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.inventory import compared
+from backup.inventory.questions import compared
 from backup.model import ArchiveId
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
 from backup.vault.directory import DirectoryVault

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.inventory import archives, entries, need, schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.packed import index_chunks
-from backup.inventory.times import micros
+from backup.inventory.content import archives, entries, need
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.packed import index_chunks
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
 from backup.model import Owner, PackKind, VaultName
 from tests.inventory.made_up import Ledger, fresh_ledger
 from tests.support.doubles import START

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from backup.inventory.schema import listed_archives, listings
+from backup.inventory.store.schema import listed_archives, listings
 from tests.support.nights import DAY, Nights
 
 

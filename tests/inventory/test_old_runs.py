@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from backup.inventory import runs, schema
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.old_runs import ENOUGH_BACKUPS, OldRuns, find_old_runs, remove_old_runs
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.snapshots import record_snapshot
-from backup.inventory.stages import RestoreStage
-from backup.inventory.times import micros
+from backup.inventory.content.snapshots import record_snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.old_runs import ENOUGH_BACKUPS, OldRuns, find_old_runs, remove_old_runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.times import micros
 from backup.model import JobName, SnapshotId
 from backup.retention.prune import DEFAULT_KEEP_RUNS
 from backup.retention.unusual import NIGHTS

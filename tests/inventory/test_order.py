@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from sqlalchemy import delete
 
 from backup.errors import UsageError
-from backup.inventory import archives, runs, schema, snapshots
-from backup.inventory.database import Inventory
-from backup.inventory.runs import JobRow
+from backup.inventory.content import archives, snapshots
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow
+from backup.inventory.store import schema
+from backup.inventory.store.database import Inventory
 from backup.model import JobName, VaultName
 from tests.inventory.made_up import snapshot
 from tests.support.doubles import START

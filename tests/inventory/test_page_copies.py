@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from backup.errors import LockedError, SpoolError
-from backup.inventory.database import Inventory
-from backup.inventory.database_errors import our_errors
-from backup.inventory.holders import database_holders
-from backup.inventory.page_copies import PageCopier, page_copy, remove_page_copy
+from backup.inventory.pages.page_copies import PageCopier, page_copy, remove_page_copy
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.database_errors import our_errors
+from backup.inventory.store.holders import database_holders
 from backup.web.daemon_desk import Heard
 from backup.web.pages.news import mark
 

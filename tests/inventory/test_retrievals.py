@@ -11,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import InventoryDamagedError
-from backup.inventory import restore_state, retrievals
-from backup.inventory.archives import get_or_create_vault
-from backup.inventory.database import Inventory
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.stages import ListingStage, RestoreStage, RetrievalStage
+from backup.inventory.content.archives import get_or_create_vault
+from backup.inventory.records import restore_state, retrievals
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import ListingStage, RestoreStage, RetrievalStage
 from backup.model import (
     MIB,
     ArchiveId,

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.errors import UsageError
-from backup.inventory import archives, runs, snapshots
-from backup.inventory.database import Inventory
-from backup.inventory.numbers import NumberSupply, reserve
-from backup.inventory.runs import JobRow, Outcome
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.times import micros, moment
+from backup.inventory.content import archives, snapshots
+from backup.inventory.content.numbers import NumberSupply, reserve
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow, Outcome
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.times import micros, moment
 from backup.model import JobName, Problem, ProblemKind, VaultName
 from tests.inventory.made_up import snapshot
 from tests.support.doubles import START

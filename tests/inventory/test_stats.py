@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import insert, update
 
 from backup.format.pack import describe
-from backup.inventory import schema, stats
-from backup.inventory.archives import ArchiveState
-from backup.inventory.database import Inventory
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.questions import stats
+from backup.inventory.store import schema
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.times import micros
 from backup.model import MIB, ArchiveLabel, Generation, InventoryId, PackId, PackKind, Tier
 from tests.inventory.made_up import fresh_ledger
 

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 
-from backup.inventory import runs, schema, status
-from backup.inventory.database import Inventory
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.snapshots import record_snapshot
-from backup.inventory.times import micros, moment
+from backup.inventory.content.snapshots import record_snapshot
+from backup.inventory.questions import status
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store import schema
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.times import micros, moment
 from backup.model import JobName
 from tests.inventory.made_up import fresh_ledger, snapshot
 from tests.support.doubles import START

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.inventory import messages
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.messages import Message
-from backup.inventory.stages import DeliveryState, MessageKind
+from backup.inventory.records import messages
+from backup.inventory.records.messages import Message
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import DeliveryState, MessageKind
 from backup.model import JobName
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.letter import Letter

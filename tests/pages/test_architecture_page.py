@@ -1,39 +1,12 @@
-"""docs/architecture.md: every file that it names exists, and every module of a described folder is named."""
+"""docs/architecture.md: every file that it names exists, and every room is described by its own docstring."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
 
-import pytest
+from tests.pages.rooms import PACKAGE, PAGE, REPOSITORY, floors, with_table
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGE = REPOSITORY / "backup"
-PAGE = REPOSITORY / "docs" / "architecture.md"
 _NAME = re.compile(r"`([\w/]+\.(?:py|md))(?::\w+)?`")
-DESCRIBED = [
-    "app",
-    "archiver",
-    "checker",
-    "config",
-    "cost",
-    "credentials",
-    "daemon",
-    "driller",
-    "format",
-    "inventory",
-    "notify",
-    "pki",
-    "pruner",
-    "rebuilder",
-    "restorer",
-    "retention",
-    "source",
-    "transfer",
-    "vault",
-    "web",
-]
 
 
 def _names() -> set[str]:
@@ -49,21 +22,14 @@ def test_files_that_the_page_names_exist() -> None:
         assert any(place.is_file() for place in places) if "/" in name else name in plain, name
 
 
-@pytest.mark.parametrize("folder", DESCRIBED)
-def test_modules_of_described_folders_are_named(folder: str) -> None:
-    """By their path or their plain name."""
-    names = {name.rpartition("/")[2] for name in _names()}
-    modules = {path.name for path in (PACKAGE / folder).rglob("*.py")} - {"__init__.py"}
-    assert modules - names == set()
+def test_each_room_is_described_in_its_own_words() -> None:
+    """The table of rooms is what `python -m tests.pages.rooms` makes of the packages' docstrings."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_table(page) == page
 
 
 def test_the_floors_are_those_of_the_contract() -> None:
-    """In the same order, from the top down; the page leaves out what is not there yet, in parentheses."""
-    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (layers,) = (one["layers"] for one in contracts["contracts"] if one["id"] == "floors")
-    floors = PAGE.read_text(encoding="utf-8").split("\n## Floors\n")[1].split("```")[1].strip().splitlines()
-    assert [_modules(re.split(r"\s{3,}", line)[0]) for line in floors] == [_modules(one) for one in layers]
-
-
-def _modules(layer: str) -> set[str]:
-    return {one.strip() for one in layer.split("|") if not one.strip().startswith("(")}
+    """In the same order, from the top down."""
+    shown = PAGE.read_text(encoding="utf-8").split("\n## Floors\n")[1].split("```")[1].strip().splitlines()
+    named = [{name.strip() for name in re.split(r"\s{3,}", line)[0].split("|")} for line in shown]
+    assert named == [set(floor) for floor in floors()]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from backup.inventory import database
+from backup.inventory.store import database
 from tests.pages.page import SHOWN, blocks_of
 from tests.support.command_words import parsed
 from tests.support.emulated import REPOSITORY

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backup.checker.invariants import check_invariants
-from backup.inventory.same_rows import Found, compare
+from backup.inventory.rebuilt.same_rows import Found, compare
 from backup.model import MIB
 from backup.rebuilder.report import RebuildReport
 from backup.retention.prune import DEFAULT_GRACE

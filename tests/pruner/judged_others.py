@@ -13,8 +13,8 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from backup.archiver.report import BackupReport
-from backup.inventory.runs import Outcome
+from backup.catalogs.report import BackupReport
+from backup.inventory.records.runs import Outcome
 from backup.lineage import NO_JOB, marks_in
 from backup.model import ArchiveLabel, PackKind
 from backup.pruner.listed import PruneStoppedError

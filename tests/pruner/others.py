@@ -12,15 +12,15 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.settings import Keys
+from backup.catalogs.context import Keys
 from backup.errors import OlderInventoryError
 from backup.format import records
 from backup.format.enrolment import HeirMark
 from backup.format.header import CatalogFeature, CatalogFields, CatalogOption
 from backup.format.pack import parse_header
-from backup.inventory.database import open_inventory
-from backup.inventory.runs import find_job
-from backup.inventory.times import micros
+from backup.inventory.records.runs import find_job
+from backup.inventory.store.database import open_inventory
+from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, JobName, PackId
 from backup.pruner.listed import PruneStoppedError
 from backup.pruner.report import PruneReport

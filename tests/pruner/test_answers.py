@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from backup.errors import UsageError
 from backup.format.enrolment import HeirMark
-from backup.inventory.strangers import job_ids
+from backup.inventory.content.strangers import job_ids
 from backup.lineage import Stranger
 from backup.model import ArchiveLabel, Generation, InventoryId, PackId, PackKind, VaultName
 from backup.pruner.listed import PruneStoppedError

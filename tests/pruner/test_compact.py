@@ -14,9 +14,9 @@ import pytest
 
 from backup.cost import Price
 from backup.format import records
-from backup.inventory import archives
-from backup.inventory.archives import ArchiveState
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.store.times import micros
 from backup.model import PackKind, VaultName
 from backup.pruner.compact import CompactReport, JobRules, compact
 from backup.pruner.context import PruneContext

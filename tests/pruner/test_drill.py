@@ -18,9 +18,9 @@ import pytest
 from msgspec.structs import replace
 
 from backup.format import records
-from backup.inventory import archives
-from backup.inventory.database import open_inventory
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.store.database import open_inventory
+from backup.inventory.store.times import micros
 from backup.model import MIB, VaultName
 from backup.protocols import Clock, Vault
 from backup.pruner.keeper.report import Sign

@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from backup.errors import LockedError, ThrottledError, VaultError
 from backup.format import records
 from backup.format.records import ShrunkRecord
-from backup.inventory import archives
-from backup.inventory.database import create_inventory
-from backup.inventory.runs import RunKind
-from backup.inventory.shrunk import accepting
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.content.shrunk import accepting
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.database import create_inventory
+from backup.inventory.store.times import micros
 from backup.model import (
     ArchiveId,
     ByteRange,

@@ -10,12 +10,12 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from backup.format.enrolment import HeirMark
-from backup.inventory.archives import ArchiveState
-from backup.inventory.pruning import Condemnation, StoredArchive
-from backup.inventory.shrunk import Wait
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.stages import StepStage
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.pruning import Condemnation, StoredArchive
+from backup.inventory.content.shrunk import Wait
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.store.stages import StepStage
+from backup.inventory.store.times import micros
 from backup.lineage import Family
 from backup.model import (
     ArchiveId,

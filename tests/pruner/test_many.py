@@ -15,11 +15,12 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, UnreachableError
-from backup.inventory import pruning, schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.bulk import insert_rows
-from backup.inventory.packed import index_chunks
-from backup.inventory.times import micros
+from backup.inventory.content import pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.packed import index_chunks
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.store import schema
+from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ListedArchive, Listing, ListingId, PackKind, Refusal, TreeHash
 from backup.protocols import VaultTraits
 from backup.pruner.delete import Deleted, Deleting, delete_all

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import LockedError
-from backup.inventory import archives, pruning
-from backup.inventory.archives import ArchiveState
-from backup.inventory.lost import lost_chunks
+from backup.inventory.content import archives, pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.lost import lost_chunks
 from backup.model import PackKind
 from tests.support.nights import DAY, SIZE, Nights
 from tests.support.rebuilding import bare, rows

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.inventory.archives import ArchiveState
-from backup.inventory.identities import set_state_of_contents
-from backup.inventory.invariants import INVARIANTS, violations
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.identities import set_state_of_contents
+from backup.inventory.store.invariants import INVARIANTS, violations
+from backup.inventory.store.times import micros
 from backup.model import Listing, ListingId, PackKind, Tier, VaultState
 from backup.protocols import VaultTraits
 from backup.pruner.decide import Decider, Found

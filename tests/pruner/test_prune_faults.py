@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from backup.format import records
 from backup.format.treehash import tree_hash
-from backup.inventory import amendments, retrievals
-from backup.inventory.archives import ArchiveState
-from backup.inventory.schema import METADATA
-from backup.inventory.stages import RestoreStage
-from backup.inventory.times import micros
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records import amendments, retrievals
+from backup.inventory.store.schema import METADATA
+from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.times import micros
 from backup.model import (
     MIB,
     ArchiveId,

@@ -13,8 +13,8 @@ import pytest
 from backup.errors import NightvaultError, UsageError
 from backup.format import records
 from backup.format.keys import Signer
-from backup.inventory.strangers import open_strangers
-from backup.inventory.times import micros
+from backup.inventory.content.strangers import open_strangers
+from backup.inventory.store.times import micros
 from backup.model import Generation, InventoryId, PackId, PackKind
 from backup.pruner.keeper.report import InventoryReport
 from backup.pruner.listed import PruneStoppedError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import ExitCode
-from backup.inventory.archives import ArchiveState
+from backup.inventory.content.archives import ArchiveState
 from tests.support.nights import DAY, Nights
 from tests.support.suspended import suspended
 

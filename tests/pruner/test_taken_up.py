@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import catalogs
-from backup.archiver.catalogs import full_records
+from backup.catalogs import catalogs
+from backup.catalogs.catalogs import full_records
 from backup.format import records
-from backup.inventory.archives import ArchiveState
-from backup.inventory.runs import RunKind
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records.runs import RunKind
 from tests.support.checking import check, query
 from tests.support.nights import DAY, Nights
 from tests.support.rebuilding import bare
@@ -120,7 +120,7 @@ def test_a_rebuild_waits_for_a_later_list_as_well(
 
     _take_up(nights)
     if place != "delta":
-        monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
+        monkeypatch.setattr("backup.catalogs.full.DELTAS_A_FULL", 1)
         if place == "full of before":
             monkeypatch.setattr(catalogs, "full_records", said_before)
         nights.site.backup()

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.format.records import ForgottenRecord
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.pruner.listed import PruneStoppedError
 from backup.transfer.answers import accept_catalogs
 from backup.vault.directory import DirectoryVault

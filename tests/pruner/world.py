@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from backup.app.amending import VaultAmender
 from backup.app.taking_back import take_back_of_job
 from backup.app.undeleting import chosen_archives, said_by_jobs
-from backup.archiver.amend import Amender, amending
+from backup.catalogs.amend import Amender, amending
 from backup.format import records
 from backup.format.pack import parse_header
-from backup.inventory.runs import JobRow, RunKind, find_job, list_jobs
-from backup.inventory.shrunk import accepting, waits
-from backup.inventory.snapshots import get_snapshot
-from backup.inventory.times import micros
+from backup.inventory.content.shrunk import accepting, waits
+from backup.inventory.content.snapshots import get_snapshot
+from backup.inventory.records.runs import JobRow, RunKind, find_job, list_jobs
+from backup.inventory.store.times import micros
 from backup.model import ArchiveId, InventoryId, JobName, SnapshotId
 from backup.protocols import Vault
 from backup.pruner.compact import JobRules, compact

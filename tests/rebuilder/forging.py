@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.archiver import catalogs
-from backup.archiver.catalog_writer import CatalogWriter
-from backup.archiver.packing import OpenPack
+from backup.catalogs import catalogs
+from backup.catalogs.packing import OpenPack
+from backup.catalogs.writer import CatalogWriter
 from backup.cli import main
 from backup.format import records
 from backup.model import Generation, Pack

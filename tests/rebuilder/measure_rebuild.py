@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from backup.archiver.packing import Spool
+from backup.catalogs.packing import Spool
 from backup.format import catalog as records
 from backup.format.catalog import Record, pack_records
 from backup.format.frame import FrameCodec

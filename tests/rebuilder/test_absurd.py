@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backup.format import records
 from backup.format.catalog import pack_u32, pack_u64
-from backup.inventory.times import moment
+from backup.inventory.store.times import moment
 from backup.model import Problem, ProblemKind
 from tests.rebuilder.forging import Absurd, Twist, Victim, absurdities
 from tests.support.trees import assert_same_tree
@@ -262,7 +262,7 @@ def test_an_absurd_full_catalog_gives_way_to_an_older_one(
 ) -> None:
     """Defect 12: one that cannot be read at all is as good as damaged."""
     victim.begin_anew()
-    monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
+    monkeypatch.setattr("backup.catalogs.full.DELTAS_A_FULL", 1)
     assert victim.forged_night(Absurd(records.EntryRecord, 0, ENTRY["mode"], -1), full=True)
     listed, told = survive(victim)
     assert len(listed) == 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.format import records
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
 from backup.rebuilder.floor import Floor, acceptance, oddly_dated
 from backup.rebuilder.members import Candidate

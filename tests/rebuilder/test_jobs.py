@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.inventory import snapshots
+from backup.inventory.content import snapshots
 from backup.rebuilder.context import Wish
 from tests.support.backups import Site
 from tests.support.rebuilding import Bare, bare, line_of, rows

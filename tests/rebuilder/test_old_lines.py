@@ -9,8 +9,8 @@ import pytest
 
 from backup.errors import UsageError
 from backup.format.line import RecoveryLine
-from backup.inventory import archives
-from backup.inventory.archives import Archive
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive
 from backup.model import InventoryId
 from backup.rebuilder.candidates import NothingToRebuildError
 from backup.rebuilder.context import Wish
@@ -27,7 +27,7 @@ KINDS = ["directory", "glacier", "s3"]
 @pytest.fixture(autouse=True)
 def often_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full catalog after each delta."""
-    monkeypatch.setattr("backup.archiver.full_catalogs.DELTAS_A_FULL", 1)
+    monkeypatch.setattr("backup.catalogs.full.DELTAS_A_FULL", 1)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from backup.errors import LockedError, NightvaultError, RecoveryKeyError, SpoolError
 from backup.format.keys import RecoveryKey
-from backup.inventory.same_rows import MISSING
+from backup.inventory.rebuilt.same_rows import MISSING
 from backup.model import VaultName
 from backup.protocols import Vault
 from backup.rebuilder.context import Wish

@@ -14,13 +14,13 @@ from msgspec.structs import replace
 from sqlalchemy import Table
 
 from backup.format import records
-from backup.inventory import runs
-from backup.inventory.carried_rows import PAIRINGS
-from backup.inventory.row_pairing import SINCE, UNNAMED
-from backup.inventory.same_rows import EXTRA, MISSING, Comparison, compare
-from backup.inventory.schema import METADATA
-from backup.inventory.times import micros
-from backup.inventory.unknowable_rows import UNKNOWABLE
+from backup.inventory.rebuilt.carried_rows import PAIRINGS
+from backup.inventory.rebuilt.row_pairing import SINCE, UNNAMED
+from backup.inventory.rebuilt.same_rows import EXTRA, MISSING, Comparison, compare
+from backup.inventory.rebuilt.unknowable_rows import UNKNOWABLE
+from backup.inventory.records import runs
+from backup.inventory.store.schema import METADATA
+from backup.inventory.store.times import micros
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, remove
 from tests.support.rebuilding import bare

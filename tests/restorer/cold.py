@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from backup.inventory import retrievals
-from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.records import retrievals
+from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.model import Tier
 from backup.restorer.restore import begin_restore, plan_restore
 from backup.vault.glacier import GlacierVault

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from backup.inventory.retrievals import Restore, Retrieval
+from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.model import MIB, Tier
 from backup.restorer.restore import advance, begin_restore, plan_restore
 from tests.support.backups import Site

@@ -13,8 +13,8 @@ import pytest
 
 from backup.errors import LockedError, TargetError, UsageError
 from backup.format.keys import RecoveryKey
-from backup.inventory.retrievals import Restore, list_restores
-from backup.inventory.runs import Outcome, list_runs
+from backup.inventory.records.retrievals import Restore, list_restores
+from backup.inventory.records.runs import Outcome, list_runs
 from backup.model import MIB, Tier
 from backup.restorer.restore import (
     RestoreReport,

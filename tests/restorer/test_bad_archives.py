@@ -29,11 +29,11 @@ from backup.errors import (
     VaultError,
     VaultMissingError,
 )
-from backup.inventory import retrievals
-from backup.inventory.archives import ArchiveState
-from backup.inventory.lost import mark
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.lost import mark
+from backup.inventory.records import retrievals
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records.runs import Outcome
 from backup.model import (
     MIB,
     ArchiveId,

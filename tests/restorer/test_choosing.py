@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.inventory.retrievals import Restore
+from backup.inventory.records.retrievals import Restore
 from backup.model import MIB, Problem, ProblemKind, Tier
 from backup.restorer.restore import RestorePlan, RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite

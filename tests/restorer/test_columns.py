@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backup.errors import FormatError
 from backup.format.catalog import encode_extra
-from backup.inventory.entries import EntryRow
+from backup.inventory.content.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import RestoreEntry

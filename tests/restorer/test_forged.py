@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import MIB, Problem, ProblemKind
 from tests.restorer.sites import BROKEN_ROWS, sql, users_of
 from tests.support.backups import Site

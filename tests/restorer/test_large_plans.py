@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from backup.errors import InterruptedRunError
-from backup.inventory.entries import EntryRow
-from backup.inventory.runs import Outcome
+from backup.inventory.content.entries import EntryRow
+from backup.inventory.records.runs import Outcome
 from backup.restorer.restore import RestorePlan, plan_restore
 from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.column import MOST_IN_MEMORY

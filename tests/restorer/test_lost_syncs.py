@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import InterruptedRunError, TargetError
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import KIB
 from backup.restorer.context import CHECKPOINT
 from backup.restorer.target import directories, partial_files, write

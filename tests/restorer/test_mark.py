@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from backup.errors import IntegrityError, TargetError
 from backup.format.keys import ChunkSecret
-from backup.inventory.retrievals import Restore
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import RestoreStage
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.stages import RestoreStage
 from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, find_restore, plan_restore

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import UsageError
-from backup.inventory.runs import Outcome, list_runs
+from backup.inventory.records.runs import Outcome, list_runs
 from backup.restorer.restore import plan_restore
 from backup.restorer.target.directories import Target
 from backup.restorer.target.unnamed import UnnamedFiles

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
-from backup.inventory.runs import Outcome, list_runs
+from backup.inventory.records.runs import Outcome, list_runs
 from backup.restorer.frame_opener import Opened
 from backup.restorer.restore import RestoreReport, cancel, deliver
 from backup.restorer.room import room_at

@@ -15,9 +15,9 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, TargetError
-from backup.inventory.restore_state import Place, keep_progress, note_place, read_progress
-from backup.inventory.retrievals import Restore
-from backup.inventory.runs import Outcome
+from backup.inventory.records.restore_state import Place, keep_progress, note_place, read_progress
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.records.runs import Outcome
 from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore

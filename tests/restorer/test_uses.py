@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.format.rows import pack_u32
-from backup.inventory.entries import EntryRow
-from backup.inventory.packed import ChunkLocation
+from backup.inventory.content.entries import EntryRow
+from backup.inventory.content.packed import ChunkLocation
 from backup.model import EntryKind, Owner
 from backup.restorer.selection.chunk_locations import ChunkLocations, FramePositions, Marks
 from backup.restorer.selection.chunk_users import ChunkUsers

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.inventory.stats import BackupRun
+from backup.inventory.questions.stats import BackupRun
 from backup.model import JobName, PackKind, VaultName
 from backup.retention.nights import Amount, Night, nights_of, pace_of
 from backup.retention.unusual import Direction

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.cost import GB, Price, parse_prices
-from backup.inventory.stats import Contents, Retrieved, Stored, Uploads
+from backup.inventory.questions.stats import Contents, Retrieved, Stored, Uploads
 from backup.model import MIB, JobName, PackKind, Tier, VaultName
 from backup.retention.ages import AGE_STEPS, free_from
 from backup.retention.nights import Amount, Night

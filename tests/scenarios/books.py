@@ -22,11 +22,11 @@ from backup.app.restore_contexts import restore_context
 from backup.app.stats import read_statistics, terms_of
 from backup.app.vaults import Purpose, make_vault
 from backup.daemon.task_run import Done
-from backup.inventory import archives, snapshots, strangers
-from backup.inventory import stats as queries
-from backup.inventory.archives import Archive, ArchiveState
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
+from backup.inventory.content import archives, snapshots, strangers
+from backup.inventory.content.archives import Archive, ArchiveState
+from backup.inventory.questions import stats as queries
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from backup.model import JobName, PackKind, VaultName
 from backup.restorer.ranges import RangePlan
 from backup.restorer.restore import plan_restore

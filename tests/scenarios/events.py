@@ -22,8 +22,8 @@ import pytest
 from backup.app.opened import opened
 from backup.config import load_config
 from backup.errors import ConfigError
-from backup.inventory import archives
-from backup.inventory.archives import Archive
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive
 from backup.model import PackKind, VaultName
 from tests.scenarios.machine import DAY, HOUR, remove
 from tests.support.emulated import ACCOUNT_ID

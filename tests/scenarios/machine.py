@@ -32,7 +32,7 @@ from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun
 from backup.daemon.work import TaskWork
 from backup.errors import NightvaultError
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.tasks import TaskState
 from backup.model import Credentials
 from backup.vault import aws
 from tests.scenarios.due import Span, Times

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from backup.app.opened import opened
 from backup.app.tasks import TaskKind
 from backup.daemon.task_run import Done, TaskRun
-from backup.inventory.runs import list_runs
-from backup.inventory.tasks import TaskState
+from backup.inventory.records.runs import list_runs
+from backup.inventory.records.tasks import TaskState
 from backup.retention.prune import DEFAULT_KEEP_RUNS
 from tests.scenarios.books import RESTORES, Archives, Money
 from tests.scenarios.due import Counted, Times, counted

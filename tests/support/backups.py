@@ -18,18 +18,18 @@ from pathlib import Path
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from backup.archiver.amend import Amended, amending
 from backup.archiver.backup import run_backup
-from backup.archiver.report import BackupReport
-from backup.archiver.settings import BackupContext, BackupJob, Keys
+from backup.catalogs.amend import Amended, amending
+from backup.catalogs.context import BackupContext, BackupJob, Keys
+from backup.catalogs.report import BackupReport
 from backup.cost import Price
 from backup.format.catalog import Record
 from backup.format.enrolment import enrol, enrolment_key, slots
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
-from backup.inventory import snapshots
-from backup.inventory.database import Inventory, create_inventory, open_inventory
-from backup.inventory.runs import RunKind, find_job
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import snapshots
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records.runs import RunKind, find_job
+from backup.inventory.store.database import Inventory, create_inventory, open_inventory
 from backup.model import MIB, InventoryId, JobName, Tier
 from backup.protocols import Clock, Vault
 from backup.pruner.context import PruneContext

@@ -8,12 +8,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from backup.archiver.opening import successors
+from backup.catalogs.run_setup import successors
 from backup.checker.check import compare_with_vault
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport
 from backup.format.keys import RecoveryKey
-from backup.inventory.proofs import Proof, proofs
+from backup.inventory.questions.proofs import Proof, proofs
 from backup.model import MIB
 from backup.protocols import Vault
 from tests.support.backups import Site

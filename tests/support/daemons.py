@@ -14,8 +14,8 @@ from backup.config import Config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun, Watcher
-from backup.inventory.runs import Outcome
-from backup.inventory.tasks import Pause, TaskRow
+from backup.inventory.records.runs import Outcome
+from backup.inventory.records.tasks import Pause, TaskRow
 from backup.model import JobName, VaultName
 from backup.protocols import Clock
 from backup.schedule import parse_schedule

@@ -11,8 +11,8 @@ from backup.driller import read_back
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport
 from backup.driller.sample import Sample
-from backup.inventory import drills
-from backup.inventory.drills import Drill
+from backup.inventory.records import drills
+from backup.inventory.records.drills import Drill
 from backup.model import MIB, JobName
 from backup.protocols import Vault
 from tests.support.backups import Site

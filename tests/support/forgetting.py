@@ -9,11 +9,11 @@ from datetime import timedelta
 from backup.app.opened import opened
 from backup.app.run_context import RunContext
 from backup.app.runs import backup_context, read_keys, sending_to
-from backup.archiver.amend import amending
+from backup.catalogs.amend import amending
 from backup.config import load_config
 from backup.format.records import ForgottenRecord
-from backup.inventory.runs import RunKind, find_job
-from backup.inventory.times import micros
+from backup.inventory.records.runs import RunKind, find_job
+from backup.inventory.store.times import micros
 from backup.model import JobName, VaultName
 from tests.support.doubles import ManualClock, Silent
 from tests.support.servers import Server

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from backup.inventory import driver
-from backup.inventory.connections import Connections, Transaction
+from backup.inventory.store import driver
+from backup.inventory.store.connections import Connections, Transaction
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from backup.inventory import entries, schema
+from backup.inventory.content import entries
+from backup.inventory.store import schema
 from backup.model import Problem, ProblemKind
 from tests.support.backups import Site
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from backup.checker.invariants import check_invariants
 from backup.format import records
-from backup.inventory import archives
-from backup.inventory.archives import ArchiveState
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.store.times import micros
 from backup.model import PackKind, VaultName
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from backup.inventory import database
-from backup.inventory.connections import Connections
+from backup.inventory.store import database
+from backup.inventory.store.connections import Connections
 
 _migrate = database.migrate
 _migrated: list[bytes] = []

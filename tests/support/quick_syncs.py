@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backup.inventory.connections import Connections
+from backup.inventory.store.connections import Connections
 from backup.restorer.target import directories
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.archiver.catalogs import read_chain, recovery_line
-from backup.archiver.settings import Keys
+from backup.catalogs.catalogs import read_chain, recovery_line
+from backup.catalogs.context import Keys
 from backup.format.keys import Recipient, RecoveryKey
 from backup.format.line import RecoveryLine
-from backup.inventory.database import open_inventory
-from backup.inventory.runs import list_jobs
+from backup.inventory.records.runs import list_jobs
+from backup.inventory.store.database import open_inventory
 from backup.model import InventoryId
 from backup.protocols import Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from backup.archiver.backup import run_backup
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.format.keys import RecoveryKey, Signer
 from tests.support.backups import INVENTORY_ID, Site, recovery_key
 

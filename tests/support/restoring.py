@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from backup.archiver.settings import BackupJob
-from backup.inventory.database import open_inventory
+from backup.catalogs.context import BackupJob
+from backup.inventory.store.database import open_inventory
 from backup.model import JobName, VaultName
 from backup.source.filters import Filters
 from backup.vault.directory import DirectoryVault

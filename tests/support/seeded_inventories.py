@@ -13,13 +13,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from backup.inventory import archives, entries, runs, schema
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory, create_inventory
-from backup.inventory.packed import index_chunks
-from backup.inventory.snapshots import Snapshot, record_snapshot
-from backup.inventory.times import micros
+from backup.inventory.content import archives, entries
+from backup.inventory.content.packed import index_chunks
+from backup.inventory.content.snapshots import Snapshot, record_snapshot
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.records import runs
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory, create_inventory
+from backup.inventory.store.times import micros
 from backup.model import EntryKind, JobName, Owner, Problem, ProblemKind, SnapshotId, VaultName
 from tests.support.backups import INVENTORY_ID
 

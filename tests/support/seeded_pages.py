@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup.config import Config, load_config
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from tests.support import campaigns
 from tests.support.seeded_inventories import FIRST, seeded
 

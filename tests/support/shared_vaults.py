@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver.report import BackupReport
+from backup.catalogs.report import BackupReport
 from backup.format.records import ForgottenRecord
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.model import MIB, InventoryId, PackKind, VaultName
 from backup.protocols import Vault
 from backup.pruner.report import PruneReport

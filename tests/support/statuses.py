@@ -18,7 +18,7 @@ from backup.app.status_parts import (
     VaultStatus,
 )
 from backup.app.tasks import KINDS, TaskKind
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
 NOW = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)

@@ -20,10 +20,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.catalog_writer import CatalogWriter
-from backup.archiver.catalogs import full_records, position_after, read_chain
-from backup.archiver.opening import open_spool
-from backup.archiver.settings import BackupJob, Keys
+from backup.catalogs.catalogs import full_records, position_after, read_chain
+from backup.catalogs.context import BackupJob, Keys
+from backup.catalogs.run_setup import open_spool
+from backup.catalogs.writer import CatalogWriter
 from backup.format.catalog import (
     ArchiveRecord,
     ChunksRecord,
@@ -50,12 +50,12 @@ from backup.format.header import (
 )
 from backup.format.keys import ChunkSecret, RecoveryKey, Signer
 from backup.format.line import RecoveryLine
-from backup.inventory import archives
-from backup.inventory.connections import Transaction
-from backup.inventory.database import create_inventory
-from backup.inventory.runs import find_job
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records.runs import find_job
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import create_inventory
+from backup.inventory.store.times import micros
 from backup.model import (
     ArchiveId,
     ArchiveLabel,

@@ -14,8 +14,8 @@ from backup.app.doctor import Report, examine
 from backup.app.doctor.finding import Finding
 from backup.app.opened import opened
 from backup.config import Config, load_config
-from backup.inventory import runs
-from backup.inventory.runs import Outcome
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
 from backup.model import JobName
 from tests.support.servers import Server, directory_server, replace
 

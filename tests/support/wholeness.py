@@ -10,9 +10,11 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from backup.inventory import archives, runs, schema
-from backup.inventory.archives import ArchiveState
-from backup.inventory.runs import Outcome
+from backup.inventory.content import archives
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store import schema
 from backup.model import Listing
 from backup.protocols import Vault
 from tests.support.backups import Site

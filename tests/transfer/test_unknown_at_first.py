@@ -19,8 +19,8 @@ import pytest
 from backup.checker import read_sample
 from backup.checker.check import compare_with_vault
 from backup.checker.sample import Amount
-from backup.inventory import archives
-from backup.inventory.times import micros
+from backup.inventory.content import archives
+from backup.inventory.store.times import micros
 from backup.model import MIB, Tier, VaultName
 from backup.restorer.restore import advance, begin_restore, deliver, is_ready, plan_restore
 from backup.transfer.retrievals.confirm import confirm_archives

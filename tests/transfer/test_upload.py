@@ -24,9 +24,10 @@ from backup.errors import (
     UploadExpiredError,
 )
 from backup.format.treehash import TreeHasher, tree_hash
-from backup.inventory import archives, packed, runs
-from backup.inventory.archives import ArchiveState, CatalogPosition
-from backup.inventory.database import Inventory
+from backup.inventory.content import archives, packed
+from backup.inventory.content.archives import ArchiveState, CatalogPosition
+from backup.inventory.records import runs
+from backup.inventory.store.database import Inventory
 from backup.model import (
     MIB,
     ArchiveLabel,

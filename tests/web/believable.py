@@ -17,7 +17,7 @@ from backup.app.status_parts import (
     ScheduledStatus,
     Topic,
 )
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.web.texts import Texts
 from backup.web.views.values import browse, names, overview, quote, runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import JobName
 from backup.web.views.values import archives, schedule
 from tests.web.believable import DAY, HOUR, NOW, VAULT

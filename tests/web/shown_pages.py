@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName
 from backup.web.pages.fortnight import shown as fortnight
 from backup.web.pages.glance import shown as glance

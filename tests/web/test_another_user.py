@@ -22,10 +22,10 @@ from backup.app.page_access import PAGE_SOCKET
 from backup.daemon.client import ask
 from backup.daemon.local_socket import SOCKET
 from backup.errors import InventoryOpeningError, NightvaultError
-from backup.inventory.connections import Transaction
-from backup.inventory.page_copies import PAGE_COPY
-from backup.inventory.page_reads import PageReads
-from backup.inventory.runs import list_runs
+from backup.inventory.pages.page_copies import PAGE_COPY
+from backup.inventory.pages.page_reads import PageReads
+from backup.inventory.records.runs import list_runs
+from backup.inventory.store.connections import Transaction
 from tests.support.real_daemons import running
 from tests.support.servers import Server
 from tests.support.users import NOBODY
@@ -35,7 +35,7 @@ STRANGER, STRANGERS_GROUP = 4242, 4242
 
 LOOK = """
 import json, os, sys
-from backup.inventory.page_reads import PageReads
+from backup.inventory.pages.page_reads import PageReads
 from backup.inventory import runs
 state = sys.argv[1]
 told = {"readable": [], "writable": []}
@@ -294,7 +294,7 @@ def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server)
 
 LOOK_SLOWLY = """
 import os, sys
-from backup.inventory.page_reads import PageReads
+from backup.inventory.pages.page_reads import PageReads
 from backup.inventory import runs
 really, asked = os.access, []
 def access(path, how):

@@ -17,10 +17,10 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from backup.inventory import schema
-from backup.inventory.bulk import insert_rows
-from backup.inventory.connections import Transaction
-from backup.inventory.database import open_inventory
+from backup.inventory.rebuilt.bulk import insert_rows
+from backup.inventory.store import schema
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import open_inventory
 from backup.model import EntryKind
 from tests.support.browsers import browser, needs_browser, set_screen
 from tests.support.pages import NAME, PASSWORD, Page, running_page

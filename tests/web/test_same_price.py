@@ -14,7 +14,7 @@ import pytest
 
 from backup.app.opened import opened
 from backup.config import load_config
-from backup.inventory.snapshots import list_snapshots
+from backup.inventory.content.snapshots import list_snapshots
 from backup.web.views.quoting import quote
 from backup.web.views.values.quote import TierQuote
 from tests.support.servers import Cloud, Server, running_cloud

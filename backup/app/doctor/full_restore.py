@@ -16,7 +16,8 @@ from backup.app.restore_contexts import LinkOrigin, link_from, restore_context
 from backup.app.silence import Silent
 from backup.config import VaultSettings
 from backup.errors import NightvaultError
-from backup.inventory import runs, snapshots
+from backup.inventory.content import snapshots
+from backup.inventory.records import runs
 from backup.model import JobName
 from backup.restorer.restore import plan_restore
 from backup.wording import duration, size

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.status_parts import Topic
-from backup.inventory.runs import RunKind
+from backup.inventory.records.runs import RunKind
 
 WHY: Mapping[Topic, str] = {
     Topic.OVERDUE: "what has changed since the last good backup is nowhere else",

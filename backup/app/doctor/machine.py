@@ -17,7 +17,7 @@ from backup.app.state import State, parse_recipients
 from backup.config import Config
 from backup.credentials.identity import permissions_warning
 from backup.errors import InventoryNewerError, NightvaultError
-from backup.inventory.invariants import first_damage
+from backup.inventory.store.invariants import first_damage
 from backup.owners import Hazard, hazard_of_way, set_mode
 
 _KEY = re.compile(

@@ -9,8 +9,8 @@ from datetime import timedelta
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.opened import opened
 from backup.app.unusual_runs import unusual_in
-from backup.inventory import runs
-from backup.inventory.runs import Outcome, Run, RunKind
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.wording import counted, printable
 
 RECENT = timedelta(days=30)

@@ -21,8 +21,9 @@ from backup.errors import NightvaultError, VaultError
 from backup.files import Draft, spool_errors
 from backup.format.pack import open_with, read_header
 from backup.format.treehash import aligned_pieces
-from backup.inventory import archives, runs
-from backup.inventory.archives import Archive
+from backup.inventory.content import archives
+from backup.inventory.content.archives import Archive
+from backup.inventory.records import runs
 from backup.model import MIB, ByteRange, JobName, RetrievalId, Tier
 from backup.protocols import Vault
 from backup.rebuilder.catalog_file import read_catalog_file

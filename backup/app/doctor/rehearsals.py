@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from backup.app.doctor.finding import DoctorContext, Finding, warning
 from backup.app.opened import opened
-from backup.inventory import drills
-from backup.inventory.runs import Outcome
+from backup.inventory.records import drills
+from backup.inventory.records.runs import Outcome
 
 NEVER = timedelta(days=90)
 """The greatest age of the first archive where the config has no drill."""

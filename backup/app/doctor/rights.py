@@ -24,7 +24,7 @@ from backup.app.status import config_changed_at
 from backup.app.vaults import Purpose, bucket_requests, make_vault
 from backup.config import VaultSettings
 from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError
-from backup.inventory import worked
+from backup.inventory.records import worked
 from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier, VaultName
 from backup.protocols import Vault
 from backup.vault.s3_answers import FROZEN

@@ -18,8 +18,8 @@ from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
 from backup.app.opened import opened
 from backup.app.vaults import Purpose, credential_source, make_vault, warnings_of_vault
 from backup.errors import DeniedError, NightvaultError
-from backup.inventory import identities
-from backup.inventory.database import Inventory
+from backup.inventory.content import identities
+from backup.inventory.store.database import Inventory
 from backup.model import VaultName, VaultState
 from backup.protocols import Vault
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault

@@ -25,7 +25,7 @@ def archives(cli: Cli, name: str | None) -> None:
     from backup.app.opened import opened
     from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
-    from backup.inventory.archives import list_archives
+    from backup.inventory.content.archives import list_archives
 
     config = cli.config()
     wanted = VaultName(config.vault(name).name) if name else None

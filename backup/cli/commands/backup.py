@@ -24,8 +24,8 @@ from backup.log_context import about
 
 if TYPE_CHECKING:
     from backup.app.regular_forgetting import Forgot
-    from backup.archiver.report import BackupReport
-    from backup.archiver.settings import BackupJob
+    from backup.catalogs.context import BackupJob
+    from backup.catalogs.report import BackupReport
     from backup.config import Config, JobSettings
 
 _MOST_SHOWN = 20
@@ -150,7 +150,7 @@ def _run_all(
     cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
 ) -> tuple[list[dict[str, Any]], ExitCode]:
     """The reports of the jobs, run one after the other, and the exit code: the first failure's, if any."""
-    from backup.inventory.runs import Outcome
+    from backup.inventory.records.runs import Outcome
 
     documents: list[dict[str, Any]] = []
     worst = ExitCode.DONE
@@ -229,7 +229,7 @@ def _run(
 ) -> tuple[BackupReport, Forgot | None]:
     from backup.app.priority import Priority
     from backup.cli.support.telling import telling
-    from backup.inventory.runs import RunKind
+    from backup.inventory.records.runs import RunKind
 
     Priority.of(job).set_here()
     with telling(cli, config, RunKind.BACKUP, job=job.name):
@@ -319,9 +319,9 @@ def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
 def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
     """Whether an earlier backup of the job has ended well on this day, as the clock here has it."""
     from backup.app.opened import opened
-    from backup.inventory.run_pages import run_rows
-    from backup.inventory.runs import Outcome, RunKind, find_job
-    from backup.inventory.times import moment
+    from backup.inventory.pages.run_pages import run_rows
+    from backup.inventory.records.runs import Outcome, RunKind, find_job
+    from backup.inventory.store.times import moment
 
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         job = find_job(tx, report.job)

@@ -30,7 +30,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import UsageError
-from backup.inventory.stages import StepStage
+from backup.inventory.store.stages import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:

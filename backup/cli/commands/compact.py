@@ -45,7 +45,7 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     from backup.app.prices import currency_of
     from backup.app.pruning import prune_context
     from backup.cli.support.telling import telling
-    from backup.inventory.runs import RunKind
+    from backup.inventory.records.runs import RunKind
 
     config = cli.config()
     least = parse_amount("--min-gain", min_gain)

@@ -28,7 +28,7 @@ def check(cli: Cli) -> None:
     """
     from backup.app.vaults import warnings_of_vault
     from backup.cli.support.config_warnings import gaps_of, warnings_of
-    from backup.inventory.database import require_file
+    from backup.inventory.store.database import require_file
 
     read = cli.config(warns=False)  # it is one of the warnings here
     require_file(read.inventory_url)

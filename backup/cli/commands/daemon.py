@@ -73,8 +73,8 @@ def daemon(cli: Cli) -> None:
 @contextmanager
 def _alone(state_dir: str) -> Iterator[None]:
     """The lock of the daemon of a state directory. `LockedError` names the daemon that has it."""
-    from backup.inventory.holders import holders
-    from backup.inventory.locks import hold_lock
+    from backup.inventory.store.holders import holders
+    from backup.inventory.store.locks import hold_lock
 
     with ExitStack() as held:
         try:

@@ -16,7 +16,7 @@ from backup.errors import UsageError
 from backup.model import EntryKind
 
 if TYPE_CHECKING:
-    from backup.inventory.entry_versions import Version
+    from backup.inventory.content.entry_versions import Version
 
 Pair = tuple["Version | None", "Version | None"]
 _MARKS = {"added": "+", "removed": "-", "changed": "M", "metadata": "U", "kind": "T"}
@@ -56,8 +56,8 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
     """
     from backup.app.opened import opened
     from backup.cli.support.streamed import show_object
-    from backup.inventory.entry_versions import differing
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.entry_versions import differing
+    from backup.inventory.content.snapshots import find_snapshot
 
     if not path.startswith("/"):
         raise UsageError(f"the path {path!r} must be absolute", advice=f"write /{path}")
@@ -84,8 +84,8 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
 
 
 def _require_in_either(tx: Any, first: Any, second: Any, path: bytes) -> None:
-    from backup.inventory.entries import entry_at
-    from backup.inventory.entry_versions import no_such_path
+    from backup.inventory.content.entries import entry_at
+    from backup.inventory.content.entry_versions import no_such_path
 
     if not any(entry_at(tx, one.job_number, path, one.number) for one in (first, second)):
         raise no_such_path(tx, second, path)
@@ -94,7 +94,7 @@ def _require_in_either(tx: Any, first: Any, second: Any, path: bytes) -> None:
 def _told(
     pairs: Iterator[Pair], sums: _Sums, *, with_times: bool
 ) -> Iterator[tuple[str, list[str], Version | None, Version | None]]:
-    from backup.inventory.entry_versions import changes
+    from backup.inventory.content.entry_versions import changes
 
     for before, after in pairs:
         if before is None or after is None:

@@ -14,7 +14,7 @@ from backup.cli.support.drill_output import show_drill
 from backup.cli.support.retrieval_options import keys_option, passphrase_files_option, wait_option
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import UsageError
-from backup.inventory.stages import StepStage
+from backup.inventory.store.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.config import Config, DrillSettings
@@ -118,7 +118,7 @@ def _show_quote(cli: Cli, config: Config, settings: DrillSettings, *, opens: boo
     from backup.app.drills import drill_context, quotes_of
     from backup.app.opened import opened
     from backup.cli.support.quoting import show_sample
-    from backup.inventory.readings import Grade
+    from backup.inventory.records.readings import Grade
 
     with closing(opened(config)) as inventory:
         context = drill_context(config, inventory, settings, clock=cli.clock, progress=cli.progress())

@@ -11,8 +11,8 @@ from backup.cli.support.context import Cli, pass_cli
 
 if TYPE_CHECKING:
     from backup.cli.support.tables import Sheet
-    from backup.inventory.drills import Drill
-    from backup.inventory.proofs import Proof
+    from backup.inventory.questions.proofs import Proof
+    from backup.inventory.records.drills import Drill
     from backup.model import JobName
 
 
@@ -33,7 +33,7 @@ def drills(cli: Cli, limit: int) -> None:
     from backup.app.opened import opened
     from backup.app.proven import proofs_of_jobs
     from backup.cli.support.status_output import proof_document
-    from backup.inventory import drills as rows
+    from backup.inventory.records import drills as rows
 
     config = cli.config()
     with closing(opened(config)) as inventory, inventory.reading() as tx:
@@ -74,7 +74,7 @@ def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
     from backup.app.proven import percent
     from backup.cli.support.render import size, table
     from backup.cli.support.tables import Column
-    from backup.inventory.readings import Grade
+    from backup.inventory.records.readings import Grade
 
     columns = [
         Column("job", least=10),

@@ -40,10 +40,10 @@ from backup.files import Draft
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.connections import Transaction
-    from backup.inventory.database import Inventory
-    from backup.inventory.retrievals import Restore, Retrieval
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.records.retrievals import Restore, Retrieval
+    from backup.inventory.store.connections import Transaction
+    from backup.inventory.store.database import Inventory
     from backup.restorer.restore import RestoreContext, RestoreReport
     from backup.restorer.selection.choice import Choice
 
@@ -88,7 +88,7 @@ def dump(
     """
     from backup.app.opened import opened
     from backup.app.restore_contexts import refuse_own
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.snapshots import find_snapshot
     from backup.restorer.dump.dump import dump as stream
 
     terms = RetrievalTerms.taken_from(given)
@@ -134,7 +134,7 @@ def _begun(
     Last the retrievals, if they were asked for now.
     """
     from backup.app.restore_contexts import restore_context
-    from backup.inventory.runs import vault_of_job
+    from backup.inventory.records.runs import vault_of_job
     from backup.restorer.dump.dump import STDOUT
     from backup.restorer.restore import find_open, plan_restore
 
@@ -213,8 +213,8 @@ def _is_special(output: str) -> bool:
 
 def _check_kind(tx: Transaction, snapshot: Snapshot, path: bytes, *, as_tar: bool) -> None:
     """Refuse a path that is missing, or that cannot be dumped in this form. `UsageError`."""
-    from backup.inventory.entries import entry_at
-    from backup.inventory.entry_versions import no_such_path, shown_words
+    from backup.inventory.content.entries import entry_at
+    from backup.inventory.content.entry_versions import no_such_path, shown_words
     from backup.model import EntryKind
 
     path = path.rstrip(b"/") or b"/"
@@ -249,7 +249,7 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
 def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:
     from backup.cli.support.problems import problem_lines
     from backup.cli.support.render import counted, size
-    from backup.inventory.runs import Outcome
+    from backup.inventory.records.runs import Outcome
 
     for line in problem_lines(report.problems):
         cli.warn(line)

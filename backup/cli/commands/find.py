@@ -24,9 +24,9 @@ from backup.model import EntryKind
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.connections import Transaction
-    from backup.inventory.entry_versions import Series, Takes, Version
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.entry_versions import Series, Takes, Version
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
     from backup.model import JobName
 
 _TITLE = f"{'first':<8}  {'last':<8}  {'snapshots':>9}  {'size':>10}  {'changed':<20}  path"
@@ -59,7 +59,7 @@ def find(
     """
     from backup.app.opened import opened
     from backup.cli.support.streamed import show_each
-    from backup.inventory.entry_versions import series_by_job
+    from backup.inventory.content.entry_versions import series_by_job
     from backup.source.globs import of_name_or_path
 
     if newest and oldest:
@@ -92,7 +92,7 @@ def _chosen(
     at: datetime | None,
     pattern: str,
 ) -> Snapshot | None:
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.snapshots import find_snapshot
 
     if words is None:
         return None
@@ -104,7 +104,7 @@ def _found(
     tx: Transaction, numbers: Sequence[int], chosen: Snapshot | None, test: Takes
 ) -> Iterator[tuple[int, Version]]:
     """The versions in those jobs that pass the test, each with its job's number."""
-    from backup.inventory.entry_versions import versions_below
+    from backup.inventory.content.entry_versions import versions_below
 
     at = chosen.number if chosen else None
     for number in numbers:

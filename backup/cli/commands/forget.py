@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backup.app.freed import Freed
     from backup.app.run_context import RunContext
     from backup.config import Config
-    from backup.inventory.connections import Transaction
+    from backup.inventory.store.connections import Transaction
     from backup.model import JobName
     from backup.retention.policy import Policy
 

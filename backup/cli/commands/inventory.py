@@ -38,7 +38,7 @@ def backup(cli: Cli, file: str | None, keep: int) -> None:
     """
     from backup.app.opened import opened
     from backup.cli.support.render import size
-    from backup.inventory.copies import copies_in, copy_inventory, prune_copies
+    from backup.inventory.store.copies import copies_in, copy_inventory, prune_copies
 
     config = cli.config()
     with closing(opened(config)) as own:
@@ -64,7 +64,7 @@ def verify(cli: Cli, file: str | None) -> None:
     from backup.app.opened import opened
     from backup.app.state import State
     from backup.checker.invariants import check_invariants, check_whole
-    from backup.inventory.database import open_copy
+    from backup.inventory.store.database import open_copy
 
     config = cli.config()
     state = State(config.state_dir)
@@ -97,8 +97,8 @@ def vacuum(cli: Cli) -> None:
     """
     from backup.app.opened import opened
     from backup.cli.support.render import size
-    from backup.inventory import copies
-    from backup.inventory.locks import BACKUP
+    from backup.inventory.store import copies
+    from backup.inventory.store.locks import BACKUP
 
     config = cli.config()
     with closing(opened(config)) as own, own.locked(BACKUP):

@@ -27,7 +27,7 @@ from backup.errors import UsageError
 if TYPE_CHECKING:
     from backup.app.enrolling import Enrolment
     from backup.format.enrolment import EnrolmentKey
-    from backup.inventory.domains import OlderPacks
+    from backup.inventory.content.domains import OlderPacks
 
 passphrase_option = click.option(
     "--passphrase-file", metavar="FILE", help="The file with the key file's passphrase."
@@ -205,7 +205,7 @@ def status(cli: Cli) -> None:
     from backup.app.opened import opened
     from backup.app.runs import read_keys
     from backup.cli.support.render import table
-    from backup.inventory.domains import older_packs
+    from backup.inventory.content.domains import older_packs
 
     config = cli.config()
     with closing(opened(config)) as inventory:

@@ -14,8 +14,8 @@ from backup.cli.support.waiting import wait_until
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from backup.inventory.compared import Absent
-    from backup.inventory.retrievals import ListedRow, ListingRow
+    from backup.inventory.questions.compared import Absent
+    from backup.inventory.records.retrievals import ListedRow, ListingRow
     from backup.protocols import Vault
     from backup.transfer.retry import Reach
 
@@ -56,8 +56,8 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
     Exit code 1 if it lacks an archive that we stored before it was made.
     """
     from backup.app.opened import opened
-    from backup.inventory import compared
-    from backup.inventory.archives import list_archives
+    from backup.inventory.content.archives import list_archives
+    from backup.inventory.questions import compared
     from backup.transfer.retrievals.listing import continue_listing, newest_kept
 
     config = cli.config()
@@ -104,7 +104,7 @@ def _show_listing(
 ) -> None:
     from backup.cli.support.render import counted, local_time, shown_archive, size, table
     from backup.cli.support.tables import Column
-    from backup.inventory.times import moment
+    from backup.inventory.store.times import moment
 
     as_of = head.made_at
     missing, late = absent

@@ -25,9 +25,9 @@ from backup.model import EntryKind
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.inventory.connections import Transaction
-    from backup.inventory.entries import EntryRow
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.entries import EntryRow
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
     from backup.model import Owner
 
 _FILE_TYPES = {
@@ -65,8 +65,8 @@ def ls(
     """List what a snapshot holds at PATH; a snapshot is an id, its first digits, `latest` or `latest~N`."""
     from backup.app.opened import opened
     from backup.cli.support.streamed import show_each
-    from backup.inventory.entries import owners_by_number
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.entries import owners_by_number
+    from backup.inventory.content.snapshots import find_snapshot
 
     name, path = split_snapshot_and_path(words)
     config = cli.config()
@@ -100,8 +100,8 @@ def _row(
 def _entries(
     tx: Transaction, snapshot: Snapshot, path: bytes, *, recursive: bool
 ) -> Iterator[tuple[bytes, EntryRow]]:
-    from backup.inventory import entries
-    from backup.inventory.entry_versions import no_such_path
+    from backup.inventory.content import entries
+    from backup.inventory.content.entry_versions import no_such_path
 
     path = path.rstrip(b"/") or b"/"
     if path != b"/":

@@ -16,8 +16,8 @@ from backup.errors import ExitCode, NightvaultError, UsageError
 
 if TYPE_CHECKING:
     from backup.config.notifying import ChannelSettings
-    from backup.inventory.messages import Delivery
-    from backup.inventory.runs import Run
+    from backup.inventory.records.messages import Delivery
+    from backup.inventory.records.runs import Run
     from backup.notify.channel import Note
     from backup.notify.letter import Letter
 
@@ -79,7 +79,7 @@ def _try(cli: Cli, settings: ChannelSettings) -> dict[str, Any]:
 
 
 def _test_note(cli: Cli) -> Note:
-    from backup.inventory.stages import MessageKind
+    from backup.inventory.store.stages import MessageKind
     from backup.notify.channel import Note
     from backup.notify.letter import Letter
 
@@ -103,7 +103,7 @@ def list_(cli: Cli, limit: int) -> None:
     from backup.app.opened import opened
     from backup.cli.support.render import local_time, table
     from backup.cli.support.tables import Column
-    from backup.inventory import messages
+    from backup.inventory.records import messages
 
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
         found = messages.newest(tx, limit=limit)
@@ -158,8 +158,8 @@ def send(cli: Cli) -> None:
 def report(cli: Cli, number: int | None, as_page: bool) -> None:
     """Show the report of a run as messages have it; without RUN that of the newest one."""
     from backup.app.delivering import report_of
-    from backup.inventory.runs import Outcome
-    from backup.inventory.stages import MessageKind
+    from backup.inventory.records.runs import Outcome
+    from backup.inventory.store.stages import MessageKind
     from backup.notify.letter import as_html, as_text
 
     run, letter = report_of(cli.config(), cli.clock, number)

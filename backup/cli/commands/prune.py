@@ -32,7 +32,7 @@ from backup.cli.support.retrieval_options import (
 )
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import LockedError, NightvaultError, UsageError
-from backup.inventory.stages import StepStage
+from backup.inventory.store.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.app.pruning import Prune
@@ -150,7 +150,7 @@ class _Prunes:
         from backup.app.prices import currency_of
         from backup.app.pruning import Prune, prune_context
         from backup.cli.support.telling import telling
-        from backup.inventory.runs import RunKind
+        from backup.inventory.records.runs import RunKind
 
         cli, config = self._cli, self._config
         if self._may_have_paid:

@@ -44,7 +44,7 @@ from backup.cli.support.snapshot_arguments import (
     tag_option,
 )
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
-from backup.inventory.stages import RestoreStage
+from backup.inventory.store.stages import RestoreStage
 from backup.log_context import about
 from backup.model import OnCapacity
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backup.app.held_restores import HeldNotes
-    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
     from backup.safe_paths import Way
 
@@ -100,8 +100,8 @@ def restore(
     from backup.app.opened import opened
     from backup.app.restore_contexts import refuse_own, restore_context
     from backup.cli.support.quoting import quotes_of, show_plan
-    from backup.inventory.runs import vault_of_job
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.snapshots import find_snapshot
+    from backup.inventory.records.runs import vault_of_job
     from backup.restorer.restore import plan_restore
     from backup.restorer.target.directories import way_to
 
@@ -287,7 +287,7 @@ def carry_on(
 
     `fresh` is a plan that was made a moment ago, `known` are the retrievals if they were just asked for.
     """
-    from backup.inventory.runs import Outcome
+    from backup.inventory.records.runs import Outcome
     from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
 
     def has_work(known: Sequence[Retrieval]) -> bool:

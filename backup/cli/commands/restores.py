@@ -14,12 +14,12 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import NightvaultError
-from backup.inventory.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage
 
 if TYPE_CHECKING:
     from backup.config import VaultSettings
-    from backup.inventory.database import Inventory
-    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.inventory.records.retrievals import Restore, Retrieval
+    from backup.inventory.store.database import Inventory
 
 _NONE_OPEN = "no open restores; `nightvault restores --all` lists those that have ended, too"
 
@@ -123,7 +123,7 @@ def _first_expiry(known: Sequence[Retrieval]) -> datetime | None:
 
 
 def _with_retrievals(inventory: Inventory, *, everything: bool) -> list[tuple[Restore, Sequence[Retrieval]]]:
-    from backup.inventory import retrievals
+    from backup.inventory.records import retrievals
 
     with inventory.reading() as tx:
         found = retrievals.list_restores(tx, only_open=not everything)

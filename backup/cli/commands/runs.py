@@ -13,8 +13,8 @@ from backup.cli.support.snapshot_arguments import chosen_job, job_option
 
 if TYPE_CHECKING:
     from backup.cli.support.tables import Sheet
-    from backup.inventory.connections import Transaction
-    from backup.inventory.runs import Run
+    from backup.inventory.records.runs import Run
+    from backup.inventory.store.connections import Transaction
     from backup.model import JobName, Problem
 
     Problems = Mapping[int, Sequence[Problem]]
@@ -40,9 +40,9 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
 
     from backup.app.opened import opened
     from backup.cli.support.render import printable
-    from backup.inventory.ended_runs import is_dead
-    from backup.inventory.holders import held_locks
-    from backup.inventory.runs import list_runs
+    from backup.inventory.records.ended_runs import is_dead
+    from backup.inventory.records.runs import list_runs
+    from backup.inventory.store.holders import held_locks
 
     config = cli.config()
     before = held_locks(config.state_dir)  # a run that ends, or begins, while we look is not dead
@@ -65,7 +65,7 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
 def _problems(tx: Transaction, told: Sequence[Run]) -> Problems:
     if not told:
         return {}
-    from backup.inventory.snapshots import problems_of_runs
+    from backup.inventory.content.snapshots import problems_of_runs
 
     return problems_of_runs(tx, [one.number for one in told])
 
@@ -112,7 +112,7 @@ def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
 
 
 def _partial_backups(found: Sequence[Run]) -> list[Run]:
-    from backup.inventory.runs import Outcome, RunKind
+    from backup.inventory.records.runs import Outcome, RunKind
 
     return [one for one in found if one.kind is RunKind.BACKUP and one.outcome is Outcome.PARTIAL]
 
@@ -136,7 +136,7 @@ def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
 
 def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
     """The warnings of each job's newest backup; those of older ones may no longer hold."""
-    from backup.inventory.runs import RunKind
+    from backup.inventory.records.runs import RunKind
 
     seen: set[JobName | None] = set()
     for one in found:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backup.cli.support.tables import Sheet
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
 
 
 @click.command(cls=CommandWithSubcommands)
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     """List snapshots, oldest first. Forgotten ones are not among them."""
     from backup.app.opened import opened
-    from backup.inventory.snapshots import list_snapshots
+    from backup.inventory.content.snapshots import list_snapshots
 
     config = cli.config()
     with closing(opened(config)) as inventory, inventory.reading() as tx:
@@ -57,8 +57,8 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
     from backup.app import marking
     from backup.app.opened import opened
     from backup.cli.support.amending import amending
-    from backup.inventory.shrunk import lost_text
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.shrunk import lost_text
+    from backup.inventory.content.snapshots import find_snapshot
 
     config = cli.config()
     with closing(opened(config)) as inventory:

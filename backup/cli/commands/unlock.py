@@ -25,9 +25,9 @@ def unlock(cli: Cli, force: bool) -> None:
     from backup.app.opened import opened
     from backup.cli.support.render import printable, table
     from backup.cli.support.tables import Column
-    from backup.inventory.database import sqlite_path
-    from backup.inventory.holders import database_holders, holders
-    from backup.inventory.locks import BACKUP, is_held
+    from backup.inventory.store.database import sqlite_path
+    from backup.inventory.store.holders import database_holders, holders
+    from backup.inventory.store.locks import BACKUP, is_held
 
     config = cli.config()
     found = holders(config.state_dir)

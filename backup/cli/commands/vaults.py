@@ -24,7 +24,7 @@ def vaults(cli: Cli) -> None:
     from backup.app.silent_mounts import look_at
     from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
-    from backup.inventory.archives import vault_totals
+    from backup.inventory.content.archives import vault_totals
 
     config = cli.config()
     with closing(opened(config)) as inventory, inventory.reading() as tx:

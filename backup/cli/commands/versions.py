@@ -17,9 +17,9 @@ from backup.errors import UsageError
 
 if TYPE_CHECKING:
     from backup.cli.support.tables import Sheet
-    from backup.inventory.connections import Transaction
-    from backup.inventory.entry_versions import Series, Version
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.entry_versions import Series, Version
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
 
     _Row = tuple[Version, Sequence[Snapshot], Version | None]
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
     """List every version of one file: the snapshots that have it, its size and time, and what changed."""
     from backup.app.opened import opened
-    from backup.inventory.entry_versions import series_by_job
+    from backup.inventory.content.entry_versions import series_by_job
 
     wanted = os.fsencode(os.path.abspath(path))
     config = cli.config()
@@ -76,7 +76,7 @@ def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -
 
 def _history(tx: Transaction, series: Series, job: int, path: bytes) -> Iterator[_Row]:
     """The versions of a path that are still in a snapshot, each with its snapshots and its predecessor."""
-    from backup.inventory.entry_versions import versions_of
+    from backup.inventory.content.entry_versions import versions_of
 
     before: Version | None = None
     for one in versions_of(tx, job, path):
@@ -88,7 +88,7 @@ def _history(tx: Transaction, series: Series, job: int, path: bytes) -> Iterator
 
 def _change(before: Version | None, one: Version) -> str:
     """The words for what a version changed against the one before."""
-    from backup.inventory.entry_versions import changes
+    from backup.inventory.content.entry_versions import changes
 
     if before is None or before.removed_in != one.added_in:
         return "new" if before is None else "back"
@@ -96,7 +96,7 @@ def _change(before: Version | None, one: Version) -> str:
 
 
 def _not_found(tx: Transaction, series: dict[int, Series], numbers: Sequence[int], path: bytes) -> UsageError:
-    from backup.inventory.entry_versions import no_such_path
+    from backup.inventory.content.entry_versions import no_such_path
 
     for number in numbers:
         newest = series[number].newest if number in series else None

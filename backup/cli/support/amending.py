@@ -12,7 +12,7 @@ from backup.cli.support.stopping import stop_on_signals
 if TYPE_CHECKING:
     from backup.app.run_context import RunContext
     from backup.config import Config
-    from backup.inventory.database import Inventory
+    from backup.inventory.store.database import Inventory
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from backup.cli.support.problems import problem_document
 
 if TYPE_CHECKING:
     from backup.archiver.dryrun import Change
-    from backup.archiver.report import Tally
-    from backup.archiver.settings import BackupJob
+    from backup.catalogs.context import BackupJob
+    from backup.catalogs.report import Tally
     from backup.config import Config
     from backup.source.filters import LeftOut
 
@@ -59,8 +59,8 @@ def show_dry_run(cli: Cli, config: Config, job: BackupJob, *, listed: bool) -> d
     """Show what a backup of the job would read, with `listed` each entry; returns the JSON document."""
     from backup.app.opened import opened
     from backup.archiver.dryrun import ChangeKind, changes
-    from backup.archiver.report import Tally
-    from backup.archiver.settings import require_a_source
+    from backup.catalogs.context import require_a_source
+    from backup.catalogs.report import Tally
 
     tally = Tally()
     seen = _Listing(cli, listed, {str(kind): 0 for kind in ChangeKind})

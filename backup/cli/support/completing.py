@@ -19,7 +19,7 @@ from click.types import StringParamType
 from backup.cli.support.context import Cli
 
 if TYPE_CHECKING:
-    from backup.inventory.completing import Peek
+    from backup.inventory.questions.completing import Peek
 
 COMPLETE_VARIABLE = "_NIGHTVAULT_COMPLETE"  # set by a shell that wants words completed
 MORE = "more"  # the type of an item that more may follow: no space behind it
@@ -138,7 +138,7 @@ def _paths(ctx: click.Context, snapshot: str, begun: str) -> list[tuple[str, str
 @contextmanager
 def _peek(ctx: click.Context) -> Iterator[Peek]:
     """The inventory, read-only and at once, or not at all."""
-    from backup.inventory.completing import peek_into
+    from backup.inventory.questions.completing import peek_into
 
     with peek_into(_cli(ctx).config(warns=False).inventory_url) as found:
         yield found

@@ -11,7 +11,7 @@ from backup.errors import NightvaultError
 
 if TYPE_CHECKING:
     from backup.app.regular_forgetting import Forgot
-    from backup.archiver.report import BackupReport
+    from backup.catalogs.report import BackupReport
     from backup.checker.report import CheckReport
     from backup.daemon.task_run import TaskEnd, TaskRun
     from backup.daemon.work import BackupDone, RestoresDone

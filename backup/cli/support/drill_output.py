@@ -10,7 +10,7 @@ import click
 from backup.cli.support.context import Cli
 from backup.cli.support.waiting import daemon_runs
 from backup.errors import ExitCode
-from backup.inventory.stages import StepStage
+from backup.inventory.store.stages import StepStage
 
 if TYPE_CHECKING:
     from backup.driller.report import DrillReport
@@ -21,7 +21,7 @@ _MOST_SHOWN = 20
 def show_drill(cli: Cli, report: DrillReport) -> None:
     """Tell the outcome of a drill; ends the command with 1, 3 or 17 if it was not well or is not over."""
     from backup.cli.support.render import path_document, printable
-    from backup.inventory.runs import Outcome
+    from backup.inventory.records.runs import Outcome
 
     document = report.document()
     document["affected"]["paths"] = [path_document(path) for path in report.affected.paths]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from backup.app.taking_back import Return
     from backup.cli.support.context import Cli
     from backup.config import Config
-    from backup.inventory.connections import Transaction
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
 
 
 def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dry_run: bool) -> None:
@@ -51,7 +51,7 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
 def _found(tx: Transaction, meant: Meant) -> list[Return]:
     """What can come back, and what cannot, of each job that is meant."""
     from backup.app.taking_back import returns
-    from backup.inventory.snapshots import list_snapshots
+    from backup.inventory.content.snapshots import list_snapshots
 
     chosen = meant.snapshots or [
         one

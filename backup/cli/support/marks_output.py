@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from backup.app.marking import Change
     from backup.cli.support.context import Cli
     from backup.cli.support.snapshot_arguments import Tags
-    from backup.inventory.connections import Transaction
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
     from backup.model import JobName
 
 
@@ -45,13 +45,13 @@ def mark_snapshots(
 
 
 def _found(tx: Transaction, words: Sequence[str], job: JobName | None, tags: Tags) -> list[Snapshot]:
-    from backup.inventory.snapshots import find_snapshot
+    from backup.inventory.content.snapshots import find_snapshot
 
     return [find_snapshot(tx, word, job=job, tags=tags) for word in words]
 
 
 def _every(tx: Transaction) -> list[Snapshot]:
-    from backup.inventory.snapshots import list_snapshots
+    from backup.inventory.content.snapshots import list_snapshots
 
     return list_snapshots(tx)
 

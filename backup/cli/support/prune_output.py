@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from backup.cli.support.choosing_vault import Result
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
-from backup.inventory.stages import StepStage
+from backup.inventory.store.stages import StepStage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from backup.cli.support.tables import Sheet
-    from backup.inventory.old_runs import OldRuns
+    from backup.inventory.records.old_runs import OldRuns
     from backup.pruner.report import Group, PruneReport
 
 _MOST_GROUPS = 12

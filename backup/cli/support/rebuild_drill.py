@@ -14,7 +14,7 @@ import click
 from backup.cli.support.context import Cli
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, hours_text, wait_until
 from backup.errors import ExitCode
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backup.app.prices import Quote
     from backup.config import Config, VaultSettings
     from backup.format.keys import RecoveryKey
-    from backup.inventory.same_rows import Found
+    from backup.inventory.rebuilt.same_rows import Found
     from backup.rebuilder.context import Wish
     from backup.rebuilder.drill import RebuildDrillReport
 

@@ -14,8 +14,8 @@ from backup.cli.support.snapshot_arguments import saved_path
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
-    from backup.inventory.connections import Transaction
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
     from backup.restorer.restore import RestorePlan
     from backup.restorer.selection.choice import Choice
     from backup.safe_paths import Way
@@ -112,7 +112,7 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
     """The choice with those paths; one with wildcards is a glob, unless an entry has that very name."""
     import msgspec
 
-    from backup.inventory.entries import entry_at
+    from backup.inventory.content.entries import entry_at
     from backup.source.globs import has_magic
 
     plain: list[bytes] = []

@@ -10,8 +10,8 @@ from backup.cli.support.restore_terms import RetrievalTerms, begin_within_limit
 from backup.cli.support.restore_waiting import telling_what_stays
 
 if TYPE_CHECKING:
-    from backup.inventory.restore_state import Place
-    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.inventory.records.restore_state import Place
+    from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan
 
 
@@ -40,8 +40,8 @@ def begin_and_ask(
     called before anything is asked for. The report of the last one names what the first ones could not have.
     """
     from backup.app.state import State
-    from backup.inventory.restore_state import note_elsewhere
-    from backup.inventory.stages import RetrievalStage
+    from backup.inventory.records.restore_state import note_elsewhere
+    from backup.inventory.store.stages import RetrievalStage
     from backup.restorer.given_up import given_up
     from backup.restorer.restore import advance, cancel, plan_restore
 

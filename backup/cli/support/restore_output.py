@@ -14,7 +14,7 @@ from backup.cli.support.waiting import expected_text, hours_text
 from backup.errors import ExitCode
 
 if TYPE_CHECKING:
-    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreReport
 
 
@@ -51,7 +51,7 @@ def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: R
 def show_restored(cli: Cli, report: RestoreReport) -> None:
     """Tell what was restored and what was not; ends the command with exit code 3 if not all was."""
     from backup.cli.support.render import counted, duration, shown_id, shown_path, size
-    from backup.inventory.runs import Outcome
+    from backup.inventory.records.runs import Outcome
     from backup.model import SnapshotId
 
     for line in problem_lines(report.problems):

@@ -12,8 +12,8 @@ from backup.model import OnCapacity, Tier
 
 if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
-    from backup.inventory.restore_state import Place
-    from backup.inventory.retrievals import Restore
+    from backup.inventory.records.restore_state import Place
+    from backup.inventory.records.retrievals import Restore
     from backup.restorer.restore import RestoreContext, RestorePlan
 
 

@@ -13,7 +13,7 @@ from backup.cli.support.waiting import daemon_runs, expected_text, wait_until
 
 if TYPE_CHECKING:
     from backup.app.expected_times import Expected
-    from backup.inventory.retrievals import Restore, Retrieval
+    from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext
     from backup.transfer.retry import Reach
 
@@ -58,7 +58,7 @@ def wait_until_readable(
     A vault that answers at once is always waited for.
     """
     from backup.cli.support.render import counted
-    from backup.inventory.stages import SETTLED
+    from backup.inventory.store.stages import SETTLED
     from backup.restorer.restore import advance
 
     def title(known: Sequence[Retrieval]) -> str:

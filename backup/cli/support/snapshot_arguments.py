@@ -12,8 +12,8 @@ from backup.errors import UsageError
 
 if TYPE_CHECKING:
     from backup.config import Config
-    from backup.inventory.connections import Transaction
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
     from backup.model import JobName
 
 
@@ -74,7 +74,7 @@ def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
     By where it leads now, if that was not recorded. The path itself, where the snapshot has it, or does not
     have the other either.
     """
-    from backup.inventory.entries import entry_at
+    from backup.inventory.content.entries import entry_at
 
     job, number = snapshot.job_number, snapshot.number
     if path == b"/" or entry_at(tx, job, path, number) is not None:

@@ -22,8 +22,8 @@ from backup.app.status_parts import (
     VaultStatus,
 )
 from backup.cli.support.render import counted, path_document, printable
-from backup.inventory.proofs import Proof
-from backup.inventory.readings import Grade
+from backup.inventory.questions.proofs import Proof
+from backup.inventory.records.readings import Grade
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 """The exit codes of Nagios."""

@@ -24,7 +24,7 @@ from backup.cli.support.render import counted, duration, local_time, printable, 
 from backup.cli.support.stats_screen import money
 from backup.cli.support.tables import Column
 from backup.cli.support.task_lines import task_lines
-from backup.inventory.runs import RunKind
+from backup.inventory.records.runs import RunKind
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

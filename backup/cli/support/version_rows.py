@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
-    from backup.inventory.connections import Transaction
-    from backup.inventory.entry_versions import Series, Version
-    from backup.inventory.snapshots import Snapshot
+    from backup.inventory.content.entry_versions import Series, Version
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
     from backup.model import JobName
 
 
@@ -34,7 +34,7 @@ def version_document(one: Version, known: Sequence[Snapshot]) -> dict[str, Any]:
 
 def numbers_of_jobs(tx: Transaction, series: dict[int, Series], job: JobName | None) -> list[int]:
     """The numbers of all jobs that have snapshots, or of the one of that name. `UsageError`."""
-    from backup.inventory.runs import find_job
+    from backup.inventory.records.runs import find_job
 
     if job is None:
         return list(series)

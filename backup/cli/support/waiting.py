@@ -54,7 +54,7 @@ def wait_until(
 
 def daemon_runs(cli: Cli) -> bool:
     """Whether a daemon of this config runs, which goes on with what waits; False where nobody can tell."""
-    from backup.inventory.holders import holders
+    from backup.inventory.store.holders import holders
 
     return "daemon" in (holders(cli.config().state_dir) or {})
 

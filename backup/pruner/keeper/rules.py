@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.inventory.archives import ArchiveState
-from backup.inventory.pruning import StoredArchive
-from backup.inventory.times import moment
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.store.times import moment
 from backup.model import ArchiveId, Generation, ListedArchive, PackKind
 from backup.pruner.keeper.lineages import Lineage
 from backup.pruner.keeper.state import State

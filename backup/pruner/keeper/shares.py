@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime
 
-from backup.inventory.pruning import StoredArchive
+from backup.inventory.content.pruning import StoredArchive
 from backup.pruner.delete import Deleted
 from backup.pruner.keeper.report import Share
 from backup.pruner.keeper.rules import Decision

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from statistics import median
 
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content.snapshots import Snapshot
 from backup.model import ListedArchive
 from backup.pruner.keeper.lineages import Lineage
 from backup.pruner.keeper.report import Finding, Sign

@@ -7,13 +7,13 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from backup.inventory import pruning, shrunk, snapshots
-from backup.inventory.connections import Transaction
-from backup.inventory.database import open_inventory
-from backup.inventory.driver import raw_rows
-from backup.inventory.pruning import StoredArchive
-from backup.inventory.shrunk import Wait
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import pruning, shrunk, snapshots
+from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.content.shrunk import Wait
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import open_inventory
+from backup.inventory.store.driver import raw_rows
 from backup.model import ArchiveId, Generation, InventoryId, VaultName
 from backup.pruner.needed import needed_archives
 from backup.rebuilder.report import RebuildReport

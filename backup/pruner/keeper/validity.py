@@ -1,7 +1,7 @@
 """How long a decision may be gone by: meanwhile a server may take an archive back, and build on it.
 
 It does so an hour after it took the archive back where lists come at once, and days after it where they are
-late (`inventory/compared.py`). A process that slept must not delete by what was true before.
+late (`inventory/questions/compared.py`). A process that slept must not delete by what was true before.
 """
 
 from __future__ import annotations

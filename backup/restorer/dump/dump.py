@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 from backup.errors import IntegrityError, RetrievalNotReadyError
-from backup.inventory import retrievals, snapshots
-from backup.inventory.restore_state import Failure, read_progress
-from backup.inventory.retrievals import Restore, Retrieval
-from backup.inventory.runs import Outcome
-from backup.inventory.stages import RetrievalStage
+from backup.inventory.content import snapshots
+from backup.inventory.records import retrievals
+from backup.inventory.records.restore_state import Failure, read_progress
+from backup.inventory.records.retrievals import Restore, Retrieval
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.stages import RetrievalStage
 from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.restorer.context import RestoreContext, alone_with

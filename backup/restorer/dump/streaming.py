@@ -14,9 +14,9 @@ from backup.errors import FormatError, IntegrityError, NightvaultError
 from backup.format.frame import FrameCodec
 from backup.format.naming import chunk_id
 from backup.format.pack import derive_keys
-from backup.inventory.restore_state import Failure
-from backup.inventory.retrievals import Retrieval
-from backup.inventory.stages import RetrievalStage
+from backup.inventory.records.restore_state import Failure
+from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.store.stages import RetrievalStage
 from backup.model import MIB, FrameRow
 from backup.restorer.asking import GONE
 from backup.restorer.context import RestoreContext

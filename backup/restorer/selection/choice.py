@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from backup.inventory.entries import EntryRow
+from backup.inventory.content.entries import EntryRow
 from backup.model import EntryKind
 from backup.source.globs import below_or_at, plain_stem
 from backup.source.patterns import Pattern, Patterns

@@ -11,9 +11,9 @@ from itertools import chain, groupby, islice
 from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple
 
-from backup.inventory import packed
-from backup.inventory.connections import Transaction
-from backup.inventory.packed import ChunkLocation
+from backup.inventory.content import packed
+from backup.inventory.content.packed import ChunkLocation
+from backup.inventory.store.connections import Transaction
 from backup.restorer.selection.column import Column, Scratch, Values
 
 _ROW: Final = struct.Struct("<III32sI")  # archive, frame, offset, id, length

@@ -9,7 +9,7 @@ from typing import Any, Final, overload
 
 from backup.errors import FormatError
 from backup.format.catalog import decode_extra
-from backup.inventory.entries import EntryRow
+from backup.inventory.content.entries import EntryRow
 from backup.model import EntryKind, Extra, Owner
 from backup.restorer.selection.column import Column, Scratch
 from backup.restorer.selection.entry import NewFiles, RestoreEntry

@@ -15,7 +15,7 @@ from backup.errors import FormatError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
 from backup.format.rows import unpack_u32
-from backup.inventory.entries import EntryRow
+from backup.inventory.content.entries import EntryRow
 from backup.model import ContentId, Owner
 from backup.restorer.selection.column import Column, Scratch, Values
 from backup.restorer.selection.columns import Entries

@@ -14,11 +14,11 @@ from operator import itemgetter
 from typing import Any, Final
 
 from backup.errors import FormatError, UsageError
-from backup.inventory import entries
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import ROOT, EntryRow
-from backup.inventory.entry_versions import no_such_path
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content import entries
+from backup.inventory.content.entries import ROOT, EntryRow
+from backup.inventory.content.entry_versions import no_such_path
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.selection.alike import AlikeNames
 from backup.restorer.selection.choice import Choice, Sieve

@@ -11,7 +11,7 @@ from operator import add, and_, itemgetter
 
 from backup.errors import IntegrityError
 from backup.format.naming import chunk_id
-from backup.inventory.packed import ChunkLocation
+from backup.inventory.content.packed import ChunkLocation
 from backup.model import FrameRow, Problem, ProblemKind
 from backup.restorer.frame_opener import Opened
 from backup.restorer.selection.chunk_locations import FramePositions

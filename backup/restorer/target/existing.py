@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from backup.format.naming import chunk_id
 from backup.format.rows import unpack_u64
-from backup.inventory.packed import ChunkLocation
+from backup.inventory.content.packed import ChunkLocation
 from backup.model import MIB, EntryKind, Extra, Problem, ProblemKind
 from backup.page_cache import forget
 from backup.restorer.context import RestoreContext

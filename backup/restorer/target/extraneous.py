@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from backup.inventory.entries import ROOT, EntryRow
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content.entries import ROOT, EntryRow
+from backup.inventory.content.snapshots import Snapshot
 from backup.model import Problem, ProblemKind
 from backup.restorer.selection.alike import folded
 from backup.restorer.selection.choice import Sieve, is_below

@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from backup.errors import TargetError
 from backup.files import create_durably, sync_directory
 from backup.format.keys import ChunkSecret, derive
-from backup.inventory.database import Inventory
-from backup.inventory.restore_state import Place, note_place, read_progress
-from backup.inventory.retrievals import Restore
+from backup.inventory.records.restore_state import Place, note_place, read_progress
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.store.database import Inventory
 from backup.restorer.context import RestoreContext
 from backup.restorer.target.directories import Target, told_of_target, way_to
 from backup.safe_paths import Way, open_plain

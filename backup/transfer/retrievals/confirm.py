@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from backup.errors import NightvaultError
-from backup.inventory import archives, compared
-from backup.inventory.database import Inventory
+from backup.inventory.content import archives
+from backup.inventory.questions import compared
+from backup.inventory.store.database import Inventory
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrievals.listing import (
     continue_listing,

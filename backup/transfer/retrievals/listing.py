@@ -9,11 +9,12 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from backup.errors import NightvaultError, VaultError
-from backup.inventory import archives, retrievals
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
-from backup.inventory.stages import ListingStage
-from backup.inventory.times import moment
+from backup.inventory.content import archives
+from backup.inventory.records import retrievals
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import ListingStage
+from backup.inventory.store.times import moment
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState
 from backup.protocols import Clock, Vault
 from backup.transfer.retrievals.freshness import LISTING_FRESH, may_be_unknown

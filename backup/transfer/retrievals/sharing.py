@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from backup.errors import LockedError
-from backup.inventory.database import Inventory
-from backup.inventory.restore_state import alive_retrievals, retrievals_changed, shareable
-from backup.inventory.retrievals import Retrieval
-from backup.inventory.stages import RetrievalStage
+from backup.inventory.records.restore_state import alive_retrievals, retrievals_changed, shareable
+from backup.inventory.records.retrievals import Retrieval
+from backup.inventory.store.database import Inventory
+from backup.inventory.store.stages import RetrievalStage
 from backup.protocols import Clock
 
 LAST_HOUR = timedelta(hours=1)  # an output that goes so soon is not counted on

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from backup.errors import NightvaultError, StateDeniedError, UsageError
-from backup.inventory.times import micros, moment
+from backup.inventory.store.times import micros, moment
 from backup.web.guard.passwords import hash_secret, new_secret
 from backup.web.guard.users import Role, Scope, User, Way
 

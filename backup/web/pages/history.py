@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed
 from backup.web.pages.links import Asked

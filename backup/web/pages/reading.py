@@ -8,8 +8,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from backup.config import Config
-from backup.inventory.connections import Transaction
-from backup.inventory.snapshots import list_snapshots
+from backup.inventory.content.snapshots import list_snapshots
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 
 

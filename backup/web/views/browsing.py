@@ -6,12 +6,12 @@ import os
 from datetime import datetime
 
 from backup.config import Config
-from backup.inventory import browsing as queries
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import ROOT, owners_by_number
-from backup.inventory.entry_versions import Version
-from backup.inventory.snapshot_pages import Kept, kept_by_job
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content.entries import ROOT, owners_by_number
+from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.pages.snapshot_pages import Kept, kept_by_job
+from backup.inventory.questions import browsing as queries
+from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, Owner
 from backup.source.streams import TOP
 from backup.web.views.errors import NotThereError

@@ -10,10 +10,10 @@ from backup.app.task_book import read_tasks
 from backup.app.task_times import due_at
 from backup.app.tasks import Task, TaskKind, tasks_of
 from backup.config import Config
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.status import newest_runs
-from backup.inventory.tasks import Pause, TaskRow
+from backup.inventory.questions.status import newest_runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.records.tasks import Pause, TaskRow
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 from backup.schedule import Every, Schedule, delayed, instant, times_between
 from backup.web.views.daemon import DaemonStatus

@@ -15,14 +15,14 @@ from msgspec import Struct
 
 from backup.app.stats import Statistics, dead_archives, statistics_in
 from backup.config import Config
-from backup.inventory import run_pages
-from backup.inventory import stats as queries
-from backup.inventory.archives import count_unread
-from backup.inventory.connections import Transaction
-from backup.inventory.proofs import Proof, proofs
-from backup.inventory.runs import Outcome, RunKind
-from backup.inventory.stats import Contents, Stored
-from backup.inventory.status import held, last_good, oldest_unverified
+from backup.inventory.content.archives import count_unread
+from backup.inventory.pages import run_pages
+from backup.inventory.questions import stats as queries
+from backup.inventory.questions.proofs import Proof, proofs
+from backup.inventory.questions.stats import Contents, Stored
+from backup.inventory.questions.status import held, last_good, oldest_unverified
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName, PackKind, VaultName
 from backup.retention.ages import free_from, minimum_of
 from backup.retention.stats import MONTH, Summary, Terms, months_of

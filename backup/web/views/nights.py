@@ -6,15 +6,15 @@ from collections import OrderedDict
 from threading import Lock
 
 from backup.app.unusual_runs import unusual_in
-from backup.inventory import changes as queries
-from backup.inventory.changes import Between, Counts
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import ROOT
-from backup.inventory.entry_versions import Version
-from backup.inventory.entry_versions import changes as differences
-from backup.inventory.runs import all_job_names, find_run
-from backup.inventory.snapshot_pages import Kept, kept_by_job, snapshots_before, snapshots_of
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content.entries import ROOT
+from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.entry_versions import changes as differences
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.pages.snapshot_pages import Kept, kept_by_job, snapshots_before, snapshots_of
+from backup.inventory.questions import changes as queries
+from backup.inventory.questions.changes import Between, Counts
+from backup.inventory.records.runs import all_job_names, find_run
+from backup.inventory.store.connections import Transaction
 from backup.web.views.errors import BadParameterError
 from backup.web.views.parameters import cursor, cursor_of, number_of, path_of
 from backup.web.views.rows import kind_of, mtime_of, snapshot_line, the_job, the_snapshot

@@ -16,13 +16,13 @@ from backup.app.stats import terms_of
 from backup.app.status import status_in
 from backup.app.status_parts import Concern, JobStatus, Level, Status, VaultStatus
 from backup.config import Config
-from backup.inventory import run_pages
-from backup.inventory.connections import Transaction
-from backup.inventory.proofs import Proof, proofs
-from backup.inventory.run_pages import RunRow
-from backup.inventory.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
-from backup.inventory.status import Held, held
-from backup.inventory.times import micros, moment
+from backup.inventory.pages import run_pages
+from backup.inventory.pages.run_pages import RunRow
+from backup.inventory.pages.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
+from backup.inventory.questions.proofs import Proof, proofs
+from backup.inventory.questions.status import Held, held
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
 from backup.retention.stats import MONTH
 from backup.web.views.certificate import certificate_of

@@ -9,10 +9,10 @@ from backup.app.prices import known_table
 from backup.app.stats import terms_of
 from backup.config import Config
 from backup.format.rows import unpack_u32
-from backup.inventory import browsing
-from backup.inventory.browsing import HeldChunk, Output
-from backup.inventory.connections import Transaction
-from backup.inventory.times import micros, moment
+from backup.inventory.questions import browsing
+from backup.inventory.questions.browsing import HeldChunk, Output
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros, moment
 from backup.model import PackKind, VaultName
 from backup.web.views.values.browse import Place
 

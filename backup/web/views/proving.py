@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from backup.app.proven import proofs_of_jobs
-from backup.inventory.connections import Transaction
-from backup.inventory.drills import Drill, list_drills
-from backup.inventory.readings import Grade
+from backup.inventory.records.drills import Drill, list_drills
+from backup.inventory.records.readings import Grade
+from backup.inventory.store.connections import Transaction
 from backup.web.views.values.archives import DrillLine, ProvenLine
 
 _MOST_DRILLS = 10

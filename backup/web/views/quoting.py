@@ -12,12 +12,12 @@ from backup.config import Config, VaultSettings
 from backup.cost import Price
 from backup.cost.prices import Figure
 from backup.format.rows import unpack_u32
-from backup.inventory import browsing as queries
-from backup.inventory.browsing import HeldChunk, WantedFrame
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import ROOT
-from backup.inventory.runs import vault_of_job
-from backup.inventory.snapshots import Snapshot
+from backup.inventory.content.entries import ROOT
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.questions import browsing as queries
+from backup.inventory.questions.browsing import HeldChunk, WantedFrame
+from backup.inventory.records.runs import vault_of_job
+from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, FrameRow, SnapshotId, Tier
 from backup.restorer.ranges import RangePlan, plan_ranges
 from backup.web.views.commands import restore_command

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from backup.format.catalog import decode_extra
-from backup.inventory.connections import Transaction
-from backup.inventory.entry_versions import Version
-from backup.inventory.runs import JobRow, find_job
-from backup.inventory.snapshot_pages import snapshots_of_prefix
-from backup.inventory.snapshots import Snapshot
-from backup.inventory.times import moment
+from backup.inventory.content.entry_versions import Version
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.pages.snapshot_pages import snapshots_of_prefix
+from backup.inventory.records.runs import JobRow, find_job
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import moment
 from backup.model import EntryKind, Extra, JobName, Owner
 from backup.web.views.errors import BadParameterError, NotThereError
 from backup.web.views.parameters import job_of, snapshot_of

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from backup.app.unusual_runs import unusual_in
-from backup.inventory import run_pages as queries
-from backup.inventory.connections import Transaction
-from backup.inventory.run_pages import RunRow, StoredRow
-from backup.inventory.runs import Outcome, RunKind, find_job, find_run
-from backup.inventory.snapshot_pages import Kept, kept_by_job
-from backup.inventory.snapshots import Snapshot, of_run
-from backup.inventory.times import moment
+from backup.inventory.content.snapshots import Snapshot, of_run
+from backup.inventory.pages import run_pages as queries
+from backup.inventory.pages.run_pages import RunRow, StoredRow
+from backup.inventory.pages.snapshot_pages import Kept, kept_by_job
+from backup.inventory.records.runs import Outcome, RunKind, find_job, find_run
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import moment
 from backup.model import JobName, PackKind, Problem, VaultName
 from backup.web.views.errors import NotThereError
 from backup.web.views.parameters import choice_of, number_of

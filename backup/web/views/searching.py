@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backup.inventory.connections import Transaction
-from backup.inventory.runs import all_job_names, job_names_by_number
-from backup.inventory.searching import Found, FoundRow, rows_of_found, search_names
-from backup.inventory.snapshot_pages import Kept, kept_by_job
+from backup.inventory.pages.snapshot_pages import Kept, kept_by_job
+from backup.inventory.questions.searching import Found, FoundRow, rows_of_found, search_names
+from backup.inventory.records.runs import all_job_names, job_names_by_number
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName
 from backup.web.views.errors import BadParameterError
 from backup.web.views.parameters import cursor, cursor_of, words_of

@@ -9,8 +9,8 @@ from threading import Lock
 
 from backup.app.unusual_runs import sentences
 from backup.config import JobSettings
-from backup.inventory.run_pages import RunRow
-from backup.inventory.times import moment
+from backup.inventory.pages.run_pages import RunRow
+from backup.inventory.store.times import moment
 from backup.retention.unusual import NIGHTS, Figures
 from backup.schedule import next_due
 from backup.web.views.values.overview import NightCell, NightOutcome

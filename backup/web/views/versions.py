@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from backup.config import Config
 from backup.format.rows import unpack_u32
-from backup.inventory import browsing as queries
-from backup.inventory.connections import Transaction
-from backup.inventory.entries import owners_by_number
-from backup.inventory.entry_versions import Version, changes
-from backup.inventory.snapshot_pages import Kept, KeptSnapshot, kept_by_job, snapshots_of
+from backup.inventory.content.entries import owners_by_number
+from backup.inventory.content.entry_versions import Version, changes
+from backup.inventory.pages.snapshot_pages import Kept, KeptSnapshot, kept_by_job, snapshots_of
+from backup.inventory.questions import browsing as queries
+from backup.inventory.store.connections import Transaction
 from backup.web.views.errors import NotThereError
 from backup.web.views.parameters import path_of
 from backup.web.views.places import MOST_BYTES, numbers_in, readable, summed

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from backup.config import Config
-from backup.inventory.database import Inventory
+from backup.inventory.store.database import Inventory
 from tests.support.doubles import ManualClock
 from tests.support.pages import Page, running_page
 from tests.support.seeded_pages import NOW, config, inventory

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import pytest
 
 from backup.errors import StateDeniedError
-from backup.inventory.connections import Transaction
-from backup.inventory.database import open_inventory
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import open_inventory
 from backup.web.guard.users import Role
 from tests.support.pages import NAME, PASSWORD, VIEWER, Client, Page
 from tests.support.servers import Server

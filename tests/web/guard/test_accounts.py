@@ -15,7 +15,7 @@ import pytest
 from starlette.responses import Response
 
 from backup.errors import StateDeniedError, UsageError
-from backup.inventory.times import micros
+from backup.inventory.store.times import micros
 from backup.web.guard.accounts import Accounts
 from backup.web.guard.cookies import BROWSER, SESSION, remove_cookie, set_cookie
 from backup.web.guard.login import try_login

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from backup.inventory.connections import Transaction
-from backup.inventory.database import Inventory
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
 from tests.support.seeded_pages import NOW, config, inventory
 
 __all__ = ["config", "inventory"]

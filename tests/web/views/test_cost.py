@@ -13,7 +13,7 @@ from datetime import datetime
 import pytest
 
 from backup.config import Config
-from backup.inventory.connections import Transaction
+from backup.inventory.store.connections import Transaction
 from backup.web.views import (
     browsing,
     calendar,

@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from backup.config import Config
-from backup.inventory import entries
-from backup.inventory.connections import Transaction
-from backup.inventory.entry_versions import differing
-from backup.inventory.snapshots import get_snapshot
+from backup.inventory.content import entries
+from backup.inventory.content.entry_versions import differing
+from backup.inventory.content.snapshots import get_snapshot
+from backup.inventory.store.connections import Transaction
 from backup.web.views import browsing, nights, run_pages, searching, versions
 from backup.web.views.errors import BadParameterError, NotThereError
 from backup.web.views.values.names import Kind

@@ -11,10 +11,10 @@ import pytest
 from backup.app.status import read_status
 from backup.app.status_parts import Level
 from backup.config import Config
-from backup.inventory import run_pages
-from backup.inventory.connections import Transaction
-from backup.inventory.run_pages import RunRow
-from backup.inventory.times import micros
+from backup.inventory.pages import run_pages
+from backup.inventory.pages.run_pages import RunRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
 from backup.web.views.daemon import daemon_status
 from backup.web.views.overview import overview
 from backup.web.views.strip import strip

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from backup.cli.support.snapshot_arguments import split_snapshot_and_path
 from backup.config import Config
-from backup.inventory.connections import Transaction
+from backup.inventory.store.connections import Transaction
 from backup.model import JobName, SnapshotId, Tier
 from backup.web.views import calendar, money, quoting
 from backup.web.views.commands import quoted, restore_command

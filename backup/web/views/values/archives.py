@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from backup.inventory.runs import Outcome
+from backup.inventory.records.runs import Outcome
 from backup.model import JobName, VaultName
 from backup.web.views.values.runs import RunLine
 

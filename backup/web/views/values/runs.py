@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from backup.inventory.runs import Outcome, RunKind
+from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, VaultName
 from backup.web.views.values.names import Name
 from backup.web.views.values.snapshot_line import SnapshotLine

@@ -1,0 +1,133 @@
+"""Changes of what was saved before, without a backup: they are true once their catalog is stored.
+
+    with amending(keys, context, sending) as amender:      # the lock; finishes what a dead process left
+        amender.amend(RunKind.FORGET, job, amendment, report)
+
+What will change is written down with the run, then the catalog is stored, then one transaction applies it.
+A run that died in between is finished by the next one, as a backup is (`recovery.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from msgspec import Struct
+
+from backup.catalogs.context import BackupContext, Keys, OpenRun, Sending
+from backup.catalogs.full import lacks_full
+from backup.catalogs.packing import Spool
+from backup.catalogs.recovery import recover
+from backup.catalogs.run_setup import open_spool, open_uploader, require_domain, require_ours
+from backup.catalogs.sending import CatalogSender
+from backup.errors import NightvaultError
+from backup.format.catalog import Record
+from backup.inventory.content import archives
+from backup.inventory.records import amendments, runs
+from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
+from backup.transfer.upload import Uploader
+
+
+class Amended(Struct, frozen=True):
+    """What an amendment stored: the new recovery line, and what the user is to be warned of."""
+
+    run: int
+    recovery_line: str
+    warnings: tuple[str, ...] = ()
+
+
+@contextmanager
+def amending(
+    keys: Keys, context: BackupContext, sending: Sending, *, only_plan: bool = False
+) -> Iterator[Amender]:
+    """What amends jobs of the context's vault, under the lock that backups take.
+
+    A rebuilt inventory leaves its mark in the vault, but not for a plan. `LockedError` if a backup runs. What
+    a dead process left in the vault is finished first.
+    """
+    with context.inventory.locked("backup"):
+        spool = open_spool(keys, sending, context)
+        vault, domain = require_domain(keys, context)
+        require_ours(keys, context, leaves_marks=not only_plan)
+        with open_uploader(sending, context) as uploader:
+            recover(
+                uploader,
+                spool,
+                keys,
+                inventory=context.inventory,
+                vault=context.vault,
+                vault_number=vault,
+                clock=context.clock,
+            )
+            yield Amender(keys, context, sending, spool, uploader, domain)
+
+
+class Amender:
+    """Amends one job after the other; each is true by itself."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        context: BackupContext,
+        sending: Sending,
+        spool: Spool,
+        uploader: Uploader,
+        domain: int,
+    ) -> None:
+        self._keys = keys
+        self._context = context
+        self._level = sending.level
+        self._spool = spool
+        self._uploader = uploader
+        self._domain = domain
+
+    def amend(
+        self, kind: RunKind, job: JobRow, amendment: Sequence[Record], report: Mapping[str, Any]
+    ) -> Amended:
+        """Store the amendment in a catalog of the job, then apply it; `report` is kept with the run.
+
+        Any error leaves everything as it was, or, where the catalog may have arrived, to the next run.
+        """
+        context = self._context
+        with context.inventory.writing() as tx:
+            run = runs.open_amendment(tx, kind, job, context.clock.now(), amendments.encode(amendment))
+        sender = CatalogSender(
+            OpenRun(
+                keys=self._keys,
+                context=context,
+                spool=self._spool,
+                uploader=self._uploader,
+                domain=self._domain,
+                row=job,
+                run=run,
+                level=self._level,
+            )
+        )
+        try:
+            sender.delta_of_amendment(amendment)
+        except BaseException as error:
+            self._fail(run, error)
+            raise
+        due = sender.full_due()
+        with context.inventory.writing() as tx:
+            amendments.apply(tx, job.number, amendment, now=context.clock.now())
+            runs.finish_run(tx, run.number, Outcome.DONE, report, context.clock.now())
+        warnings: tuple[str, ...] = ()
+        if due is not None:
+            try:
+                sender.full()
+            except NightvaultError as error:
+                warnings = (lacks_full(job.name, due, str(error)),)
+        return Amended(run.number, sender.line(), warnings)
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        """Record that the run came to nothing, unless its catalog may still arrive."""
+        if not isinstance(error, (NightvaultError, KeyboardInterrupt)):
+            return
+        outcome = Outcome.FAILED if isinstance(error, NightvaultError) else Outcome.INTERRUPTED
+        inventory = self._context.inventory
+        with suppress(NightvaultError), inventory.writing() as tx:  # the first error is the one to report
+            if archives.catalog_of_run(tx, run.number) is None:
+                now = self._context.clock.now()
+                runs.finish_run(tx, run.number, outcome, {"error": str(error)}, now)

@@ -1,0 +1,136 @@
+"""Inputs of a backup run: the job, the keys that seal, and the context (inventory, vault, clock, …)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct, field
+
+from backup.catalogs.hooks import Hooks
+from backup.catalogs.packing import Spool
+from backup.errors import NoSourceError
+from backup.format.enrolment import EnrolmentKey
+from backup.format.keys import ChunkSecret, Recipient, Signer
+from backup.inventory.records.runs import JobRow, Run
+from backup.inventory.store.database import Inventory
+from backup.memory import BackupMemory, backup_memory
+from backup.model import JobName
+from backup.protocols import Clock, Progress, Vault
+from backup.source.filters import Filters
+from backup.source.freshness import stamp_clock
+from backup.source.roots import any_is_there
+from backup.source.streams import Stream
+from backup.transfer.retry import Reach
+from backup.transfer.upload import Uploader
+
+
+class Sending(Struct, frozen=True):
+    """How packs are sent: the size of a part in bytes, how many at once, the compression of catalogs.
+
+    `most_parts_at_once` is the number of parts if `parts_are_fixed`, else its upper limit.
+    """
+
+    part_size: int
+    most_parts_at_once: int = 3
+    parts_are_fixed: bool = True
+    level: int | None = None
+
+
+class BackupJob(Struct, frozen=True):
+    """A job's sources and options; sizes in bytes.
+
+    `overrides` are the filters of single sources; `reread`: files that seem unchanged are read, too;
+    `only_streams`: a run that leaves the sources as they were; `memory`: the limit for its buffers;
+    `most_parts_at_once`: the number of parts sent at once if `parts_are_fixed`, else its upper limit.
+    """
+
+    name: JobName
+    sources: tuple[bytes, ...]
+    filters: Filters
+    pack_size: int
+    part_size: int
+    level: int | None = None
+    overrides: Mapping[bytes, Filters] = field(default_factory=dict)
+    reread: bool = False
+    disks_gone: frozenset[bytes] = frozenset()  # mount points of file systems that are gone for good
+    streams: tuple[Stream, ...] = ()
+    only_streams: bool = False
+    hooks: Hooks = field(default_factory=Hooks)
+    memory: BackupMemory = field(default_factory=backup_memory)
+    most_parts_at_once: int = 3
+    parts_are_fixed: bool = True
+    tags: tuple[str, ...] = ()  # of the snapshot that it makes
+    may_shrink: bool = False  # a source that loses nearly everything is as usual as any
+
+    @property
+    def sending(self) -> Sending:
+        """How its packs are sent."""
+        return Sending(self.part_size, self.most_parts_at_once, self.parts_are_fixed, self.level)
+
+
+class Keys(Struct, frozen=True):
+    """The keys that a server needs to seal: never one that opens.
+
+    `enrolments` are the slots of a catalog's header. `vouching` are the enrolment keys of its recipients, as
+    far as they are known here; `signature` is one of theirs for this inventory, empty if there is none.
+    """
+
+    signer: Signer
+    secret: ChunkSecret
+    recipients: tuple[Recipient, ...]
+    enrolments: tuple[tuple[bytes, bytes], ...]
+    vouching: tuple[EnrolmentKey, ...] = ()
+    signature: bytes = b""
+
+
+class BackupContext(Struct, frozen=True):
+    """Everything a run needs besides its job; `stamps` is the file systems' clock, in ns.
+
+    After `most_deltas` of a job, if it is set, a full catalog is due earlier than usual. `begun` is called
+    with the number of a run as soon as that is recorded.
+    """
+
+    inventory: Inventory
+    vault: Vault
+    clock: Clock
+    progress: Progress
+    spool: str
+    host: str
+    program: str
+    stop: Callable[[], bool]
+    stamps: Callable[[], int] = stamp_clock
+    most_deltas: int | None = None
+    begun: Callable[[int], None] = lambda _: None
+    reach: Reach = field(default_factory=Reach)
+
+
+class OpenRun(Struct, frozen=True, kw_only=True):
+    """A run in progress that stores catalogs. `domain` is the dedup domain's number.
+
+    `level` is that of the compression, as `FrameCodec` takes it.
+    """
+
+    keys: Keys
+    context: BackupContext
+    spool: Spool
+    uploader: Uploader
+    domain: int
+    row: JobRow
+    run: Run
+    level: int | None
+
+
+class OpenBackup(OpenRun, frozen=True, kw_only=True):
+    """A backup in progress, as its steps need it."""
+
+    job: BackupJob
+
+
+def require_a_source(job: BackupJob) -> None:
+    """`NoSourceError` if no source exists; call it after `before`, which may mount them."""
+    if job.sources and not job.streams and not any_is_there(job.sources):
+        raise NoSourceError(
+            f"not one of the sources of job {job.name} is there: {os.fsdecode(b', '.join(job.sources))}",
+            advice="mount what they lie on, or correct them in the config; older snapshots stay as they are",
+        )

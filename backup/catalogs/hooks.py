@@ -1,0 +1,127 @@
+"""The user's commands around a backup: before, after, on_failure, finally.
+
+All run under the backup lock, one after the other, each in a process group of its own that is ended with all
+its children when its time is up or the run is asked to stop. The commands after a run always finish, stop or
+not: they clean up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from functools import partial
+
+from msgspec import Struct, field
+
+from backup.catalogs.report import BackupReport
+from backup.errors import HookError, InterruptedRunError
+from backup.inventory.records.runs import Outcome
+from backup.protocols import Progress
+
+_PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"})
+
+
+class Hook(StrEnum):
+    """The moment at which commands run: `before` anything is read, `after` a snapshot was made, and so on."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    ON_FAILURE = "on_failure"
+    FINALLY = "finally"
+
+
+class Command(Struct, frozen=True):
+    """A program with its arguments, found on PATH if it has no slash, and its timeout in seconds.
+
+    `grace`: the seconds between SIGTERM and SIGKILL, where it must be ended.
+    """
+
+    words: tuple[str, ...]
+    timeout: float
+    grace: float = 10.0
+
+
+class Hooks(Struct, frozen=True):
+    """A job's commands, and the environment that all of them get."""
+
+    commands: Mapping[Hook, Sequence[Command]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of our environment that a hook gets: paths and locale, no keys, no secrets."""
+    return {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith("LC_")}
+
+
+class HookRun:
+    """The hooks of one run; used from the run's own thread."""
+
+    def __init__(self, hooks: Hooks, *, progress: Progress, stop: Callable[[], bool]) -> None:
+        self._hooks = hooks
+        self._progress = progress
+        self._stop = stop
+        self._variables = {"OUTCOME": "", "RUN": "", "SNAPSHOT": "", "ERROR": ""}
+
+    def begun(self, run: int) -> None:
+        """Note the run's number."""
+        self._variables["RUN"] = str(run)
+
+    def before(self) -> None:
+        """Run `before`. `HookError` at the first failure, `InterruptedRunError` when asked to stop."""
+        for command in self._hooks.commands.get(Hook.BEFORE, ()):
+            self._run(Hook.BEFORE, command, self._stop)
+
+    def after(self, report: BackupReport) -> list[str]:
+        """Run `after`, then `finally`, as a snapshot was made; returns a sentence for each failure."""
+        self._variables |= {"OUTCOME": str(report.outcome), "SNAPSHOT": report.snapshot}
+        failed = self._try(Hook.AFTER)
+        if failed:
+            self._variables |= {"OUTCOME": str(Outcome.PARTIAL), "ERROR": failed[0]}
+        return failed + self._try(Hook.FINALLY)
+
+    def failed(self, error: BaseException) -> None:
+        """Run `on_failure`, then `finally`, as no snapshot was made; failures are only noted."""
+        if not isinstance(error, (Exception, KeyboardInterrupt)):
+            return
+        stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt))
+        outcome = Outcome.INTERRUPTED if stopped else Outcome.FAILED
+        self._variables |= {"OUTCOME": str(outcome), "ERROR": " ".join(str(error).split())}
+        for sentence in self._try(Hook.ON_FAILURE) + self._try(Hook.FINALLY):
+            self._progress.note(sentence)
+
+    def _try(self, hook: Hook) -> list[str]:
+        """Run all commands, also after one that failed."""
+        failed = []
+        for command in self._hooks.commands.get(hook, ()):
+            try:
+                self._run(hook, command, stop=None)
+            except HookError as error:
+                failed.append(str(error))
+        return failed
+
+    def _run(self, hook: Hook, command: Command, stop: Callable[[], bool] | None) -> None:
+        variables = {f"NIGHTVAULT_{name}": value for name, value in self._variables.items()}
+        environment = {**self._hooks.environment, **variables, "NIGHTVAULT_HOOK": str(hook)}
+        what = f"the hook {hook} ({command.words[0]})"
+        from backup.catalogs.hook_process import Watched  # only where a job has commands
+
+        try:
+            watched = Watched(command.words, environment, command.grace, partial(self._say, hook))
+        except (OSError, ValueError) as error:
+            raise HookError(f"{what} cannot be started: {error}") from error
+        try:
+            watched.wait(time.monotonic() + command.timeout, stop)
+        except TimeoutError as error:
+            raise HookError(f"{what} took longer than {command.timeout:g} s and was ended") from error
+        except InterruptedError as error:
+            raise InterruptedRunError(f"{what} was ended: the run was asked to stop") from error
+        if code := watched.returncode:
+            raise HookError(f"{what} {_how(code)}{watched.last_words}")
+
+    def _say(self, hook: Hook, line: str) -> None:
+        self._progress.note(f"{hook}: {line}")
+
+
+def _how(code: int) -> str:
+    return f"failed with exit code {code}" if code > 0 else f"was ended by signal {-code}"

@@ -1,0 +1,98 @@
+"""Messages about keys: recipients that have not enrolled the signer, older packs that need other keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from backup.catalogs.context import Keys
+from backup.inventory.content.domains import Needed, OlderPacks, needed_of, older_packs
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow
+from backup.inventory.store.connections import Transaction
+from backup.model import JobName
+
+
+def unenrolled(keys: Keys) -> Iterator[str]:
+    """A sentence for each recipient whose recovery key has not enrolled the signer."""
+    vouching = {recipient for recipient, _ in keys.enrolments}
+    for one in keys.recipients:
+        if one.id not in vouching:
+            yield (
+                f"the recovery key of recipient {one.id.hex()} has not enrolled this server: a rebuild "
+                "with that key alone cannot tell its catalogs from forged ones; run `nightvault key request` "
+                "here, `nightvault key enroll` where the key is, `nightvault key accept` here"
+            )
+
+
+class OlderData(Struct, frozen=True):
+    """Data of a job in packs that not all of its present recipients can open.
+
+    `needed`: the part that the newest snapshot needs; `is_told`: the run before found that it is nothing.
+    """
+
+    domains: Sequence[OlderPacks]
+    needed: Needed
+    is_told: bool = False
+
+    @property
+    def packs(self) -> int:
+        """Number of packs."""
+        return sum(one.packs for one in self.domains)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the packs in the vault."""
+        return sum(one.bytes for one in self.domains)
+
+    def document(self) -> dict[str, Any]:
+        """The value as JSON; the keys are part of the interface."""
+        return {
+            "packs": self.packs,
+            "bytes": self.bytes,
+            "sealed_for": [sorted(each.hex() for each in one.recipients) for one in self.domains],
+            "newest_files": self.needed.files,
+            "newest_bytes": self.needed.bytes,
+        }
+
+    def tell(self, job: JobName) -> Iterator[str]:
+        """A sentence, while the newest snapshot needs these packs, and once when it does no more."""
+        count = "1 older pack" if self.packs == 1 else f"{self.packs:,} older packs"
+        whom = ", or ".join(
+            " or ".join(sorted(each.hex() for each in one.recipients)) for one in self.domains
+        )
+        sealed = (
+            f"{count} ({self.bytes:,} bytes in the vault) of job {job}, sealed for other recipients than "
+            f"today's, need the recovery key of {whom}"
+        )
+        if self.needed.files:
+            yield (
+                f"{sealed}. {self.needed.files:,} files of the newest snapshot lie there. Keep that key, or "
+                f"run `nightvault backup {job} --reread`: it stores them again for today's recipients, at "
+                f"most {self.needed.bytes:,} bytes; older snapshots need that key even then"
+            )
+        elif not self.is_told:
+            yield f"{sealed}. The newest snapshot does without: keep that key as long as you want older ones"
+
+
+def older_data(tx: Transaction, row: JobRow, keys: Keys, *, run: int) -> OlderData | None:
+    """The data of a job in packs that one of the present recipients cannot open; None if there is none.
+
+    The files of the newest snapshot in them are looked up until there are none: no later run adds any. `run`
+    is the one that asks.
+    """
+    found = older_packs(tx, {one.id for one in keys.recipients}, job=row.number)
+    if not found:
+        return None
+    if _needs_none(runs.last_report(tx, row, before=run), keys):
+        return OlderData(found, Needed(0, 0), is_told=True)
+    return OlderData(found, needed_of(tx, row.number, [one.domain for one in found]))
+
+
+def _needs_none(report: Mapping[str, Any], keys: Keys) -> bool:
+    """Whether a run of the same recipients found that its snapshot needs no older packs."""
+    older = report.get("older_packs")
+    is_same = set(report.get("recipients", ())) == {one.id.hex() for one in keys.recipients}
+    return is_same and older is not None and older.get("newest_files") == 0

@@ -1,0 +1,130 @@
+"""Finishes what a dead process left: its uploads, and its commit if its catalog arrives."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import MsgspecError
+
+from backup.catalogs.catalogs import read_chain
+from backup.catalogs.commit import make_true, outcome_of
+from backup.catalogs.context import Keys
+from backup.catalogs.full import full_due, lacks_full
+from backup.catalogs.packing import Spool
+from backup.errors import FormatError
+from backup.format.catalog import ShrunkRecord, SnapshotRecord
+from backup.inventory.content import archives, entries
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.records import amendments, runs
+from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.model import Problem
+from backup.protocols import Clock, Vault
+from backup.transfer.upload import Uploader
+
+_UNFIT: Final = (FormatError, MsgspecError, ArithmeticError, ValueError, LookupError, TypeError)
+"""Errors of a prepared record that cannot be read or applied; a full disk raises others."""
+
+
+def recover(
+    uploader: Uploader,
+    spool: Spool,
+    keys: Keys,
+    *,
+    inventory: Inventory,
+    vault: Vault,
+    vault_number: int,
+    clock: Clock,
+    before: int | None = None,
+) -> None:
+    """Finish or discard all runs of one vault before the caller's own, which is run `before`.
+
+    The caller holds the backup lock, so no other run is alive. Runs of restores that died are ended, too.
+
+    A pack that was never submitted is deleted: nothing of it was recorded or sent.
+    """
+    with inventory.reading() as tx:
+        pending = archives.pending_uploads(tx, inventory.id)
+    spool.sweep(frozenset(one.spool_file for one in pending))
+    uploader.resume([one for one in pending if one.archive.vault == vault.name])
+    with inventory.reading() as tx:
+        left = runs.unfinished_commits(tx, vault_number, before=before)
+        has_open_restores = bool(runs.running_restores(tx))
+    if has_open_restores:
+        from backup.inventory.records.ended_runs import settle_dead_restores  # rarely
+
+        with inventory.writing() as tx:
+            settle_dead_restores(tx, inventory.lock_directory, clock.now())
+    for run, job, prepared in left:
+        try:
+            with inventory.writing() as tx:
+                if _is_true(tx, run) and prepared is not None:
+                    finish = _make_true if run.kind is RunKind.BACKUP else _amend
+                    finish(tx, inventory, keys, run, job, prepared, clock)
+                else:
+                    _discard(
+                        tx, run, Outcome.INTERRUPTED, "the process died before its catalog was stored", clock
+                    )
+        except _UNFIT as error:
+            with inventory.writing() as tx:
+                _give_up(tx, run, error, clock)
+
+
+def _discard(tx: Transaction, run: Run, outcome: Outcome, why: str, clock: Clock) -> None:
+    entries.discard_staged(tx, run.number)
+    runs.finish_run(tx, run.number, outcome, {"error": why}, clock.now())
+
+
+def _give_up(tx: Transaction, run: Run, error: Exception, clock: Clock) -> None:
+    """End a run that prepared what cannot be read or applied; no other run waits for it.
+
+    Its catalog counts as damaged: a full one, which is due then, takes its place.
+    """
+    catalog = archives.catalog_of_run(tx, run.number)
+    if catalog is not None:
+        archives.mark_damaged(tx, catalog[0])
+    why = f"what it wrote down to be finished with cannot be applied, so it is given up: {error}"
+    _discard(tx, run, Outcome.FAILED, why, clock)
+
+
+def _is_true(tx: Transaction, run: Run) -> bool:
+    """Whether a run's delta catalog is stored: only then did the run happen."""
+    catalog = archives.catalog_of_run(tx, run.number)
+    return catalog is not None and catalog[1] is ArchiveState.STORED
+
+
+def _make_true(
+    tx: Transaction, inventory: Inventory, keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
+) -> None:
+    """Record the snapshot that a run prepared; partial if the full catalog that was due is missing."""
+    record, *marks = amendments.decode(prepared)
+    if not isinstance(record, SnapshotRecord):
+        raise FormatError(f"run {run.number} prepared no snapshot")
+    make_true(tx, run.number, job, record, marks)
+    outcome = outcome_of([Problem.of(path, kind, text) for path, kind, text in record.problems])
+    report: dict[str, Any] = {
+        "snapshot": record.id,
+        "recovered": True,
+        "files": record.files,
+        "bytes": record.bytes,
+    }
+    if any(isinstance(one, ShrunkRecord) for one in marks):
+        from backup.catalogs.shrinking import told_of  # rarely
+
+        outcome, told = told_of(outcome, job.name, record.id, marks)
+        report |= told
+    due = full_due(read_chain(tx, job.number, inventory), keys)
+    if due is not None and due.is_pressing:
+        outcome = Outcome.PARTIAL
+        text = lacks_full(job.name, due, "the process died before it was stored")
+        report["warnings"] = [*report.get("warnings", ()), text]
+    runs.finish_run(tx, run.number, outcome, report, clock.now())
+
+
+def _amend(
+    tx: Transaction, _inventory: Inventory, _keys: Keys, run: Run, job: JobRow, prepared: bytes, clock: Clock
+) -> None:
+    """Apply what a run that saved nothing had written down; a full catalog that was due stays due."""
+    amendments.apply(tx, job.number, amendments.decode(prepared), now=clock.now())
+    runs.finish_run(tx, run.number, Outcome.DONE, {"recovered": True}, clock.now())

@@ -1,0 +1,160 @@
+"""A job's catalogs written into the spool, sent and stored: the delta of a run, and a full one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from backup.catalogs import catalogs
+from backup.catalogs.context import OpenRun
+from backup.catalogs.delta import Delta
+from backup.catalogs.full import Due, full_due
+from backup.format.catalog import Record, SnapshotRecord
+from backup.format.header import NO_FEATURE, CatalogFeature
+from backup.inventory.content import archives, snapshots
+from backup.inventory.content.archives import Archive, CatalogPosition
+from backup.inventory.content.lost import replacements
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import amendments, runs
+from backup.inventory.store.times import micros
+from backup.model import Generation
+
+
+class CatalogSender:
+    """Writes the catalogs of one run of a job, and waits until the vault has stored them."""
+
+    def __init__(self, at: OpenRun) -> None:
+        self._at = at
+
+    def delta_of_backup(
+        self, delta: Delta, snapshot: SnapshotRecord, used: Iterable[int], marks: Sequence[Record] = ()
+    ) -> Archive:
+        """Store what a backup changed; `used` are the archives that its entries need, besides its own.
+
+        `marks` are of the snapshot.
+        """
+        return self._send(delta.finish(snapshot, used, marks))
+
+    def delta_of_amendment(self, amendment: Sequence[Record]) -> Archive:
+        """Store a change of what was saved before; a job's first catalog is full, too."""
+        at, inventory = self._at, self._at.context.inventory
+        number = self._allot()
+        features = CatalogFeature.MARKS if amendments.needs_marks(amendment) else NO_FEATURE
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, at.row.number, inventory)
+            names = catalogs.names_after(tx, at.row.number, inventory, at.run.number, ())
+            generation = Generation.FULL if chain.is_new else Generation.DELTA
+            position = catalogs.position_after(chain, at.row, number, generation, names)
+            stream: Iterable[Record | tuple[Any, ...]] = catalogs.amending_records(
+                tx,
+                inventory,
+                job=at.row,
+                position=position,
+                chain=chain,
+                amendment=amendment,
+                host=at.context.host,
+                program=at.context.program,
+            )
+            if chain.is_new:
+                features |= CatalogFeature.FIRST_DELTA
+                stream = catalogs.with_secrets(stream, at.keys.signer, at.keys.secret, at.keys.recipients)
+            written = self._write(stream, position, chain, features)
+        return self._send(written)
+
+    def full_due(self) -> Due | None:
+        """The reason why a full catalog is due; None if it is not."""
+        inventory = self._at.context.inventory
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+        return full_due(chain, self._at.keys, self._at.context.most_deltas)
+
+    def full(self) -> Archive:
+        """Store everything that the job needs, as of its newest delta."""
+        inventory = self._at.context.inventory
+        number = self._allot()
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+            names = archives.named_archives(tx, self._at.row.number, also_spoiled=True)
+            names |= replacements(tx, names)
+            position = catalogs.position_after(chain, self._at.row, number, Generation.FULL, names)
+            every = snapshots.list_snapshots(tx, job=self._at.row.name, also_forgotten=True)
+            marks = catalogs.marks_of(tx, self._at.row.number, every, names)
+            stream = catalogs.full_records(
+                tx,
+                inventory,
+                job=self._at.row,
+                position=position,
+                chain=chain,
+                signer=self._at.keys.signer,
+                secret=self._at.keys.secret,
+                recipients=self._at.keys.recipients,
+                snapshots=[*map(_record, every), *marks],
+                host=self._at.context.host,
+                program=self._at.context.program,
+            )
+            features = CatalogFeature.MARKS if amendments.needs_marks(marks) else NO_FEATURE
+            written = self._write(stream, position, chain, features)
+        return self._send(written)
+
+    def line(self) -> str:
+        """The recovery line of the job's present state."""
+        inventory = self._at.context.inventory
+        with inventory.reading() as tx:
+            chain = catalogs.read_chain(tx, self._at.row.number, inventory)
+        return catalogs.recovery_line(chain, self._at.row, self._at.context.vault.name)
+
+    def _allot(self) -> int:
+        with self._at.context.inventory.writing() as tx:
+            return runs.allot_catalog(tx, self._at.row)
+
+    def _write(
+        self,
+        stream: Iterable[Record | tuple[Any, ...]],
+        position: CatalogPosition,
+        chain: catalogs.Chain,
+        features: CatalogFeature,
+    ) -> catalogs.WrittenCatalog:
+        writer = catalogs.open_catalog(
+            self._at.spool,
+            job=self._at.row,
+            number=position.number,
+            generation=position.generation,
+            chain=chain,
+            enrolments=self._at.keys.enrolments,
+            level=self._at.level,
+            features=features,
+        )
+        try:
+            writer.add(stream)
+        except BaseException:
+            writer.discard()
+            raise
+        return catalogs.WrittenCatalog(*writer.finish(), position)
+
+    def _send(self, written: catalogs.WrittenCatalog) -> Archive:
+        """Upload a catalog and wait until it is stored."""
+        domain, run = self._at.domain, self._at.run.number
+        uploader = self._at.uploader
+        number = uploader.send(
+            uploader.record(written.pack, written.file_name, domain=domain, run=run, catalog=written.position)
+        )
+        uploader.drain()
+        inventory = self._at.context.inventory
+        with inventory.reading() as tx:
+            return archives.get_archives(tx, [number], inventory.id)[number]
+
+
+def _record(snapshot: Snapshot) -> SnapshotRecord:
+    return SnapshotRecord(
+        snapshot.id,
+        snapshot.number,
+        micros(snapshot.started_at),
+        micros(snapshot.finished_at),
+        snapshot.host,
+        list(snapshot.sources),
+        snapshot.files,
+        snapshot.bytes,
+        [(problem.path, problem.kind.value, problem.detail) for problem in snapshot.problems],
+        list(snapshot.counts),
+        list(snapshot.roots),
+    )

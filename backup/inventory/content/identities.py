@@ -1,0 +1,141 @@
+"""The recorded identity of a vault, and evidence of its contents by which another vault is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec import Struct
+
+from backup.inventory.content import archives as stored
+from backup.inventory.content.archives import IN_VAULTS, SOUND, ArchiveState
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import changed, marks, raw_rows, row_of, value_of
+from backup.inventory.store.times import moment
+from backup.model import (
+    ArchiveId,
+    Generation,
+    InventoryId,
+    JobName,
+    PackId,
+    PackKind,
+    VaultIdentity,
+    VaultName,
+)
+
+_BATCH = 500
+
+
+class KnownCatalog(Struct, frozen=True):
+    """The newest catalog of a job that the inventory knows, stored or not."""
+
+    job: JobName
+    number: int
+    submitted_at: datetime
+
+
+class Evidence(Struct, frozen=True):
+    """The newest archive that the inventory has in a vault: a catalog if there is one."""
+
+    archive_id: ArchiveId
+    kind: PackKind
+    stored_at: datetime
+
+
+def vault_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
+    """The recorded identity of a vault; None if not yet known."""
+    found = value_of(tx, "SELECT identity FROM vaults WHERE name = {m}", (vault,))
+    return VaultIdentity(found) if found else None
+
+
+def set_vault_identity(tx: Transaction, vault: VaultName, identity: VaultIdentity) -> None:
+    """Record the identity of a vault."""
+    number = stored.get_or_create_vault(tx, vault)
+    changed(tx, "UPDATE vaults SET identity = {m} WHERE number = {m}", (identity, number))
+
+
+def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
+    """The archive that the vault must show if it is the recorded one; None if nothing was stored."""
+    sql = f"""SELECT a.archive_id, a.kind, a.stored_at FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+              ORDER BY a.kind = {{m}} DESC, a.number DESC LIMIT 1"""  # noqa: S608
+    row = row_of(tx, sql, (vault, *SOUND, PackKind.CATALOG))
+    if row is None:
+        return None
+    archive_id, kind, stored_at = row
+    return Evidence(ArchiveId(archive_id), PackKind(kind), moment(stored_at or 0))
+
+
+def was_used(tx: Transaction, vault: VaultName) -> bool:
+    """Whether anything was ever stored in a vault of that name, even if lost since."""
+    sql = f"SELECT 1 FROM {IN_VAULTS} WHERE v.name = {{m}} AND a.archive_id IS NOT NULL LIMIT 1"  # noqa: S608
+    return row_of(tx, sql, (vault,)) is not None
+
+
+def used_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
+    """The recorded identity of a vault in which something was stored; None of any other."""
+    return vault_identity(tx, vault) if was_used(tx, vault) else None
+
+
+def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
+    """Each job's newest catalog, by the job's id."""
+    sql = """SELECT j.id, j.name, c.number, a.submitted_at
+             FROM catalogs c JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job
+             JOIN (SELECT job, max(number) AS number FROM catalogs GROUP BY job) newest
+               ON newest.job = c.job AND newest.number = c.number"""
+    return {
+        job: KnownCatalog(JobName(name), number, moment(submitted_at))
+        for job, name, number, submitted_at in raw_rows(tx, sql, ())
+    }
+
+
+def chains_begin(tx: Transaction) -> dict[bytes, int]:
+    """The number of each job's newest full catalog that is stored, by job id: a rebuild begins there."""
+    is_full = f"c.generation = {{m}} AND a.state IN ({marks(SOUND)})"
+    sql = f"""SELECT j.id, max(CASE WHEN {is_full} THEN c.number END) FROM catalogs c
+              JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job GROUP BY j.id"""  # noqa: S608
+    return {row[0]: row[1] or 0 for row in raw_rows(tx, sql, (Generation.FULL, *SOUND))}
+
+
+def chain_archives(
+    tx: Transaction, vault: VaultName, inventory_id: InventoryId
+) -> list[tuple[int, ArchiveId]]:
+    """The catalogs that this inventory itself wrote, as it knows, and a rebuild needs: number and id.
+
+    A pack's header has its inventory's id at byte 48 (docs/format.md, 2.1).
+    """
+    begins = chains_begin(tx)
+    sql = f"""SELECT j.id, c.number, a.number, a.archive_id
+              FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+                AND substr(a.header, 49, 16) = {{m}}"""  # noqa: S608
+    rows = raw_rows(tx, sql, (vault, *SOUND, inventory_id))
+    return [(archive, ArchiveId(name)) for job, number, archive, name in rows if number >= begins.get(job, 0)]
+
+
+def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
+    """The packs among `packs` that this inventory never submitted."""
+    asked = list(packs)
+    known: set[PackId] = set()
+    for start in range(0, len(asked), _BATCH):
+        some = tuple(asked[start : start + _BATCH])
+        sql = f"SELECT pack_id FROM archives WHERE pack_id IN ({marks(some)})"  # noqa: S608
+        known.update(PackId(row[0]) for row in raw_rows(tx, sql, some))
+    return set(asked) - known
+
+
+def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState) -> int:
+    """Set the state of all stored archives, as another vault is there now; returns their number.
+
+    Listings of the old one are deleted. What catalogs condemn is condemned again when a list of the new one
+    shows it. What is retired stays so where all are only unconfirmed.
+    """
+    number = stored.get_or_create_vault(tx, vault)
+    lists = "SELECT number FROM listings WHERE vault = {m}"
+    changed(tx, f"DELETE FROM listed_archives WHERE listing IN ({lists})", (number,))  # noqa: S608
+    changed(tx, "DELETE FROM listings WHERE vault = {m}", (number,))
+    doubted = SOUND if state is ArchiveState.LOST else (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
+    there = (*doubted, ArchiveState.CONDEMNED)
+    sql = f"""UPDATE archives SET state = {{m}} WHERE state IN ({marks(there)})
+              AND domain IN (SELECT number FROM domains WHERE vault = {{m}})"""  # noqa: S608
+    return changed(tx, sql, (state, *there, number))

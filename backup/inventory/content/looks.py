@@ -1,0 +1,37 @@
+"""The columns of a directory's files in the newest snapshot that tell whether a file is unchanged."""
+
+from __future__ import annotations
+
+import stat
+from typing import Any
+
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import executed
+from backup.model import EntryKind
+
+_LOOKS = f"""
+SELECT e.name, e.mode + {stat.S_IFREG}, e.size, e.mtime_ns, h.ctime_ns,
+       CASE WHEN e.kind = {int(EntryKind.FILE)} AND e.extra IS NULL THEN h.inode END
+FROM entries e LEFT JOIN hints h ON h.entry = e.number
+WHERE e.directory = {{m}} AND e.removed_in IS NULL
+"""  # noqa: S608  numbers of this program
+
+
+def looks_in(
+    tx: Transaction, directory: int, *, after: bytes | None, until: bytes | None, most: int
+) -> list[tuple[Any, ...]]:
+    """At most so many rows of a directory by name, of names after one, up to another (None: all).
+
+    A plain file with its hints is as `backup.source.scanned.Look` has it; nothing else equals any file's.
+    """
+    sql, values = _LOOKS, [directory]
+    conditions: list[Any] = []
+    for condition, name in ((" AND e.name > {m}", after), (" AND e.name <= {m}", until)):
+        if name is not None:
+            sql += condition
+            conditions.append(name)
+    cursor = executed(tx, sql + " ORDER BY e.name LIMIT {m}", (*values, *conditions, most))
+    try:
+        return list(cursor.fetchall())
+    finally:
+        cursor.close()

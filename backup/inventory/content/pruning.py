@@ -1,0 +1,364 @@
+"""What a prune reads and records: archives that nothing needs, their condemnation and their deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+
+from msgspec import Struct
+
+from backup.format.rows import unpack_u32
+from backup.inventory.content.archives import THERE, ArchiveState
+from backup.inventory.content.packed import delete_chunks, largest_chunk
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import changed, raw_rows, run_many
+from backup.inventory.store.stages import OVER, RestoreStage
+from backup.inventory.store.times import micros, moment
+from backup.model import ArchiveId, Generation, PackKind, VaultName
+
+_BATCH = 500
+_FULL_GENERATIONS_KEPT = 2
+_STATES = ", ".join(f"'{state}'" for state in THERE)
+
+
+class Condemnation(Struct, frozen=True):
+    """The word of one job's catalogs that an archive is condemned, and when the catalog was stored."""
+
+    at: datetime
+    told_at: datetime
+
+
+class StoredArchive(Struct, frozen=True):
+    """An archive that the vault holds. `jobs`: those whose catalogs named it; `condemned_by`: with times.
+
+    `listed_at`: when the vault took it, by its own list; None if the list does not show it. `run_is_open`: it
+    was stored by a run that came to nothing, after the newest snapshot of its job.
+    """
+
+    number: int
+    pack_id: bytes
+    archive_id: ArchiveId
+    kind: PackKind
+    state: ArchiveState
+    size: int
+    stored_at: datetime
+    jobs: frozenset[int]
+    condemned_by: Mapping[int, Condemnation]
+    retry_at: datetime | None
+    refusal: str
+    run_is_open: bool
+    listed_at: datetime | None = None
+
+    @property
+    def is_condemned(self) -> bool:
+        """Whether it is not built upon, and to be deleted."""
+        return self.state in {ArchiveState.CONDEMNED, ArchiveState.DELETING}
+
+    @property
+    def condemned_at(self) -> datetime | None:
+        """When the last of its jobs said that it is condemned; None until each has."""
+        if not self.condemned_by or not self.jobs <= self.condemned_by.keys():
+            return None
+        return max(one.at for one in self.condemned_by.values())
+
+    @property
+    def told_at(self) -> datetime | None:
+        """When the last of the catalogs that condemn it was stored; None until each job has one."""
+        if self.condemned_at is None:
+            return None
+        return max(one.told_at for one in self.condemned_by.values())
+
+
+def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list[StoredArchive]:
+    """All archives that a vault holds, with what a prune asks of them, by number; what a kept list shows."""
+    jobs = _sets(tx, _NAMED_BY)
+    condemned: dict[int, dict[int, Condemnation]] = {}
+    told = {(job, at): told_at for job, at, told_at in raw_rows(tx, _TOLD, ())}  # the first, the latest of it
+    for archive, job, at in raw_rows(tx, _CONDEMNED, ()):
+        told_at = told.get((job, at)) or at
+        condemned.setdefault(archive, {})[job] = Condemnation(moment(at), moment(max(at, told_at)))
+    newest = dict(raw_rows(tx, "SELECT job, max(run) FROM snapshots WHERE run IS NOT NULL GROUP BY job", ()))
+    found: list[StoredArchive] = []
+    nobody = frozenset[int]()
+    for row in raw_rows(tx, _STORED, (listing, vault)):
+        number, pack_id, archive_id, kind, state, size, stored_at, run, job, retry_at, refusal, listed = row
+        found.append(
+            StoredArchive(
+                number,
+                pack_id,
+                ArchiveId(archive_id),
+                PackKind(kind),
+                ArchiveState(state),
+                size,
+                moment(stored_at),
+                jobs.get(number) or (frozenset((job,)) if job else nobody),
+                condemned.get(number, _BY_NOBODY),
+                None if retry_at is None else moment(retry_at),
+                refusal or "",
+                run is not None and job is not None and number not in jobs and run > newest.get(job, 0),
+                None if listed is None else moment(listed),
+            )
+        )
+    return found
+
+
+_CONDEMNED = "SELECT archive, job, at FROM condemnations"
+_TOLD = """
+SELECT t.job, t.at, max(a.stored_at) FROM (SELECT DISTINCT job, at FROM condemnations) t
+JOIN catalogs c ON c.job = t.job JOIN archives a ON a.number = c.archive
+WHERE a.submitted_at >= t.at GROUP BY t.job, t.at, a.submitted_at ORDER BY a.submitted_at DESC"""
+_NAMED_BY = """SELECT n.archive, c.job FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
+               UNION SELECT archive, job FROM catalogs"""
+_STORED = f"""
+SELECT a.number, a.pack_id, a.archive_id, a.kind, a.state, a.size, coalesce(a.stored_at, a.submitted_at),
+       a.run, r.job, x.retry_at, x.refusal, l.created_at
+FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+LEFT JOIN runs r ON r.number = a.run LEFT JOIN deletions x ON x.archive = a.number
+LEFT JOIN listed_archives l ON l.listing = {{m}} AND l.archive_id = a.archive_id
+WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({_STATES}) ORDER BY a.number"""  # noqa: S608
+
+
+_BY_NOBODY: Mapping[int, Condemnation] = {}
+
+
+def _sets(tx: Transaction, sql: str) -> dict[int, frozenset[int]]:
+    """Sets of the second column by the first; equal ones are one object, since nearly all are equal."""
+    found: dict[int, frozenset[int]] = {}
+    known: dict[frozenset[int], frozenset[int]] = {}
+    for key, value in raw_rows(tx, sql, ()):
+        grown = found.get(key, frozenset()) | {value}
+        found[key] = known.setdefault(grown, grown)
+    return found
+
+
+# What is needed besides what kept entries name.
+
+
+def needed_catalogs(tx: Transaction) -> set[int]:
+    """Archives of catalogs that a rebuild may need: two full generations, and all since the older one.
+
+    Of a job without two stored full catalogs all are needed.
+    """
+    sql = f"""SELECT c.job, c.number, c.generation, c.archive, a.state
+              FROM catalogs c JOIN archives a ON a.number = c.archive
+              WHERE a.state IN ({_STATES}) ORDER BY c.job, c.number"""  # noqa: S608
+    needed: set[int] = set()
+    for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
+        every = list(rows)
+        fulls = [
+            number
+            for _, number, generation, _, state in every
+            if generation == Generation.FULL and state == ArchiveState.STORED
+        ]
+        kept = len(fulls) >= _FULL_GENERATIONS_KEPT
+        since = fulls[-_FULL_GENERATIONS_KEPT] if kept else 0
+        needed.update(archive for _, number, _, archive, _ in every if number >= since)
+    return needed
+
+
+def archives_of_open_restores(tx: Transaction) -> set[int]:
+    """Archives from which an open restore still reads."""
+    over = ", ".join(f"'{stage}'" for stage in sorted(OVER))
+    sql = f"""SELECT DISTINCT t.archive FROM retrievals t JOIN restores r ON r.number = t.restore
+              WHERE r.state = {{m}} AND t.state NOT IN ({over})"""  # noqa: S608
+    return {row[0] for row in raw_rows(tx, sql, (RestoreStage.OPEN,))}
+
+
+def newest_condemnation(tx: Transaction, vault: VaultName, *, before: datetime) -> datetime | None:
+    """When the newest archive was condemned whose grace may be over: before a time. None if there is none."""
+    sql = """SELECT max(c.at) FROM condemnations c JOIN archives a ON a.number = c.archive
+             JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+             WHERE v.name = {m} AND a.state = {m} AND c.at <= {m}"""
+    values = (vault, ArchiveState.CONDEMNED.value, micros(before))
+    newest = next(iter(raw_rows(tx, sql, values)))[0]
+    return None if newest is None else moment(newest)
+
+
+def job_ids(tx: Transaction) -> set[bytes]:
+    """The ids of all jobs, as clear headers and descriptions have them."""
+    return {row[0] for row in raw_rows(tx, "SELECT id FROM jobs", ())}
+
+
+def pack_ids(tx: Transaction) -> set[bytes]:
+    """The pack ids of all catalogs that this inventory knows, in whatever state."""
+    sql = "SELECT pack_id FROM archives WHERE kind = {m}"
+    return {row[0] for row in raw_rows(tx, sql, (int(PackKind.CATALOG),))}
+
+
+def oldest_listed_catalogs(tx: Transaction, listing: int) -> dict[bytes, tuple[int, datetime]]:
+    """The oldest known catalog of each job that a kept list shows: its number, and when the vault took it."""
+    sql = """SELECT j.id, c.number, l.created_at FROM catalogs c JOIN jobs j ON j.number = c.job
+             JOIN archives a ON a.number = c.archive
+             JOIN listed_archives l ON l.listing = {m} AND l.archive_id = a.archive_id
+             ORDER BY c.number DESC"""
+    return {job: (number, moment(at)) for job, number, at in raw_rows(tx, sql, (listing,))}
+
+
+def snapshot_ids(tx: Transaction) -> dict[tuple[int, int], str]:
+    """The ids of all snapshots, by job and number."""
+    rows = raw_rows(tx, "SELECT job, number, id FROM snapshots", ())
+    return {(job, number): snapshot for job, number, snapshot in rows}
+
+
+def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:
+    """What a prune's decision rests on: snapshots with marks, open restores, runs, entries, archives."""
+    sql = """SELECT job, number, coalesce(forgotten_at, 0) FROM snapshots ORDER BY job, number"""
+    marks: list[tuple[object, ...]] = [tuple(row) for row in raw_rows(tx, sql, ())]
+    sql = "SELECT number FROM restores WHERE state = {m} ORDER BY number"
+    marks += [tuple(row) for row in raw_rows(tx, sql, (RestoreStage.OPEN,))]
+    marks += [tuple(row) for row in raw_rows(tx, "SELECT coalesce(max(number), 0) FROM runs", ())]
+    marks += [tuple(row) for row in raw_rows(tx, "SELECT count(*), max(number) FROM entries", ())]
+    sql = "SELECT state, count(*), sum(number) FROM archives GROUP BY state ORDER BY state"
+    return [*marks, *(tuple(row) for row in raw_rows(tx, sql, ()))]
+
+
+# Deletion.
+
+
+def decide_deletion(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
+    """Record, before the vault is asked, that these archives go: from here on nothing brings them back."""
+    sql = """INSERT INTO deletions (archive, decided_at) VALUES ({m}, {m})
+             ON CONFLICT (archive) DO UPDATE SET retry_at = NULL"""
+    _many(tx, sql, [(number, micros(now)) for number in numbers])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m}"
+    _many(tx, sql, [(ArchiveState.DELETING.value, number) for number in numbers])
+
+
+def record_deleted(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
+    """Record that the vault has them no more."""
+    sql = """INSERT INTO deletions (archive, decided_at, deleted_at) VALUES ({m}, {m}, {m})
+             ON CONFLICT (archive) DO UPDATE SET deleted_at = excluded.deleted_at, retry_at = NULL,
+                                                 refusal = NULL"""
+    _many(tx, sql, [(number, micros(now), micros(now)) for number in numbers])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m}"
+    _many(tx, sql, [(ArchiveState.DELETED.value, number) for number in numbers])
+
+
+def record_refused(
+    tx: Transaction, refused: Sequence[tuple[int, datetime, str]], *, for_certain: Collection[int]
+) -> None:
+    """Record that the vault keeps these archives (number, when to ask again, why).
+
+    Those that are kept `for_certain` are condemned as before. Of the others an earlier request may have been
+    carried out, or may be yet: nothing is to rely on them.
+    """
+    sql = "UPDATE deletions SET retry_at = {m}, refusal = {m} WHERE archive = {m}"
+    _many(tx, sql, [(micros(at), why, number) for number, at, why in refused])
+    sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
+    states = ArchiveState.CONDEMNED.value, ArchiveState.DELETING.value
+    _many(tx, sql, [(states[0], number, states[1]) for number, *_ in refused if number in for_certain])
+
+
+def drop_contents(tx: Transaction, vault: VaultName) -> int:
+    """Delete what is recorded of the contents of deleted archives and no entry names; returns how many.
+
+    Chunks that entries name stay, without a place: they are found by id in another archive.
+    """
+    sql = """SELECT a.number FROM archives a JOIN domains d ON d.number = a.domain
+             JOIN vaults v ON v.number = d.vault WHERE v.name = {m} AND a.state = {m}
+               AND (length(a.header) > 0)"""
+    gone = [row[0] for row in raw_rows(tx, sql, (vault, ArchiveState.DELETED))]
+    if not gone:
+        return 0
+    named = _named_chunks(tx)
+    emptied: list[int] = []
+    for start in range(0, len(gone), _BATCH):
+        some = gone[start : start + _BATCH]
+        among = ",".join(map(str, some))
+        sql = f"SELECT prefix, number, archive FROM chunks WHERE archive IN ({among})"  # noqa: S608
+        rows = list(raw_rows(tx, sql, ()))
+        delete_chunks(tx, [(prefix, number) for prefix, number, _ in rows if not named[number]])
+        still = {archive for _, number, archive in rows if named[number]}
+        emptied += [number for number in some if number not in still]
+        for table in ("frames", "readings"):
+            changed(tx, f"DELETE FROM {table} WHERE archive IN ({among})", ())  # noqa: S608
+    for sql in _OF_EMPTIED:
+        _many(tx, sql, [(number,) for number in emptied])
+    sql = "UPDATE archives SET header = {m} WHERE number = {m}"
+    _many(tx, sql, [(b"", number) for number in emptied])
+    return len(emptied)
+
+
+_OF_EMPTIED = (
+    "DELETE FROM catalog_archives WHERE archive = {m}",
+    "DELETE FROM catalog_archives WHERE catalog = {m}",
+    "DELETE FROM condemnations WHERE archive = {m}",
+)
+_FORGETTABLE = """SELECT a.number FROM archives a JOIN deletions x ON x.archive = a.number
+    WHERE a.state = {m} AND x.deleted_at < {m} AND length(a.header) = 0
+      AND NOT EXISTS (SELECT 1 FROM retrievals t WHERE t.archive = a.number)"""
+
+
+def forget_deleted(tx: Transaction, before: datetime) -> int:
+    """Delete the rows of archives that were deleted before then and nothing refers to; returns how many.
+
+    Until then a late list of the vault may still show them.
+    """
+    gone = [(row[0],) for row in raw_rows(tx, _FORGETTABLE, (ArchiveState.DELETED, micros(before)))]
+    for table, column in (("catalogs", "archive"), ("deletions", "archive"), ("archives", "number")):
+        _many(tx, f"DELETE FROM {table} WHERE {column} = {{m}}", gone)  # noqa: S608
+    return len(gone)
+
+
+def _named_chunks(tx: Transaction) -> bytearray:
+    """A byte for each chunk number: 1 if any entry names it, whichever snapshots have that."""
+    named = bytearray(largest_chunk(tx) + 1)
+    for table in ("entries", "staged_entries"):
+        for (chunks,) in raw_rows(tx, f"SELECT chunks FROM {table} WHERE chunks IS NOT NULL", ()):  # noqa: S608
+            for number in unpack_u32(chunks):
+                if number < len(named):
+                    named[number] = 1
+    return named
+
+
+# Snapshots that cannot come back.
+
+
+def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> dict[int, list[int]]:
+    """Forgotten snapshots, by job, that need a chunk that is in no archive any more.
+
+    `going` are archives that count as deleted, too. A snapshot that an open restore reads is left until then.
+    """
+    gone_too = ", ".join(map(str, sorted(going))) or "-1"
+    gone = bytearray(largest_chunk(tx) + 1)
+    found_one = False
+    there = f"'{ArchiveState.STORED}', '{ArchiveState.UNCONFIRMED}', '{ArchiveState.RETIRED}', "
+    there += f"'{ArchiveState.CONDEMNED}', '{ArchiveState.DAMAGED}', '{ArchiveState.SUBMITTED}'"
+    sql = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
+              WHERE (a.state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')
+                     OR a.number IN ({gone_too})) AND NOT EXISTS (
+                SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
+                JOIN archives b ON b.number = o.archive
+                WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
+                  AND b.state IN ({there}) AND b.number NOT IN ({gone_too}))"""  # noqa: S608
+    for (number,) in raw_rows(tx, sql, ()):
+        gone[number] = 1
+        found_one = True
+    forgotten = _forgotten(tx)
+    if not (found_one and forgotten):
+        return {}
+    beyond: dict[int, set[int]] = {}
+    sql = """SELECT d.job, e.added_in, e.removed_in, e.chunks
+             FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE e.removed_in IS NOT NULL AND e.chunks IS NOT NULL"""
+    for job, added, removed, chunks in raw_rows(tx, sql, ()):
+        numbers = [one for one in forgotten.get(job, ()) if added <= one < removed]
+        if numbers and any(gone[number] for number in unpack_u32(chunks) if number < len(gone)):
+            beyond.setdefault(job, set()).update(numbers)
+    return {job: sorted(numbers) for job, numbers in beyond.items()}
+
+
+def _forgotten(tx: Transaction) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    sql = """SELECT job, number FROM snapshots WHERE forgotten_at IS NOT NULL
+             AND id NOT IN (SELECT snapshot FROM restores WHERE state = {m}) ORDER BY job, number"""
+    for job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
+        found.setdefault(job, []).append(number)
+    return found
+
+
+def _many(tx: Transaction, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+    for start in range(0, len(rows), 20_000):
+        run_many(tx, sql, rows[start : start + 20_000])

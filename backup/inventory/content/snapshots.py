@@ -1,0 +1,378 @@
+"""Queries for snapshots: recorded once, found by id, by prefix or as `latest`; their tags, pins and marks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from sqlite3 import Row
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from backup.errors import UsageError
+from backup.inventory.content.entries import entry_at
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import insert_row, raw_rows, record_of, records, row_of
+from backup.inventory.store.times import micros, moment
+from backup.model import JobName, Problem, SnapshotId
+
+_LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
+SNAPSHOTS: Final = (
+    "SELECT s.*, j.name AS job_name, j.usual_from FROM snapshots s JOIN jobs j ON j.number = s.job"
+)
+"""The start of a query for snapshots, whose rows `row_to_snapshot` takes."""
+COMPARED: Final = 7
+"""With the fullest of so many usual or accepted snapshots a new one is compared."""
+_Path = bytes  # a size is called so below
+TagSets = Sequence[frozenset[str]]
+"""A filter: snapshots that have all tags of one of the sets, or none for an empty set; () for any."""
+
+
+class Pin(Struct, frozen=True):
+    """A snapshot's pin: no rule forgets it, up to `until` if that is set."""
+
+    note: str = ""
+    until: datetime | None = None
+
+    def holds_at(self, now: datetime) -> bool:
+        """Whether it still keeps its snapshot."""
+        return self.until is None or now < self.until
+
+
+class Lost(Struct, frozen=True, array_like=True):
+    """A source or stream that lost nearly everything: files and bytes that it holds, and that it held."""
+
+    source: bytes
+    files: int
+    length: int
+    files_before: int
+    length_before: int
+
+
+class Usual(Struct, frozen=True):
+    """A snapshot that a new one is compared with; what an older version did not record is empty."""
+
+    number: int
+    sources: tuple[bytes, ...]
+    counts: tuple[tuple[int, int], ...]
+    files: int
+    bytes: int
+    roots: tuple[_Path, ...] = ()
+
+
+class Snapshot(Struct, frozen=True):
+    """A job's sources at one moment. `number` is internal and linear within the job.
+
+    `forgotten_at` is set while it is forgotten, and can still be taken back. `counts` are files and bytes of
+    each of the sources, `roots` their real paths then, where that is known. `lost`: what sources lost, of
+    which nearly everything is gone.
+    """
+
+    id: SnapshotId
+    job: JobName
+    job_number: int
+    number: int
+    run: int | None
+    started_at: datetime
+    finished_at: datetime
+    host: str
+    sources: tuple[bytes, ...]
+    problems: tuple[Problem, ...]
+    files: int
+    bytes: int
+    forgotten_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    pin: Pin | None = None
+    counts: tuple[tuple[int, int], ...] = ()
+    lost: tuple[Lost, ...] = ()
+    is_accepted: bool = False  # it and all before it are right, a person says
+    roots: tuple[_Path, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that the job names was saved."""
+        return all(problem.is_warning for problem in self.problems)
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of its job is deleted before somebody accepts it."""
+        return bool(self.lost) and not self.is_accepted
+
+    @property
+    def tops(self) -> tuple[_Path, ...]:
+        """The paths at which it has what each of its sources held: real ones, where they are recorded."""
+        return (*self.roots, *self.sources[len(self.roots) :])
+
+    def fits(self, tags: TagSets) -> bool:
+        """Whether the filter lets it through."""
+        having = frozenset(self.tags)
+        return not tags or any(some <= having if some else not having for some in tags)
+
+
+def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
+    """Insert a snapshot: the last step of a backup."""
+    insert_row(
+        tx,
+        "snapshots",
+        id=snapshot.id,
+        job=snapshot.job_number,
+        number=snapshot.number,
+        run=snapshot.run,
+        started_at=micros(snapshot.started_at),
+        finished_at=micros(snapshot.finished_at),
+        host=snapshot.host,
+        sources=msgspec.msgpack.encode(snapshot.sources),
+        problems=pack_problems(snapshot.problems),
+        files=snapshot.files,
+        bytes=snapshot.bytes,
+        tags=pack_tags(snapshot.tags),
+        counts=pack_counts(snapshot.counts),
+        roots=pack_roots(snapshot.roots),
+    )
+
+
+def pack_tags(tags: Sequence[str]) -> str | None:
+    """Tags as they are kept: a JSON list in order, None for none."""
+    return json.dumps(sorted(set(tags)), ensure_ascii=False) if tags else None
+
+
+def pack_counts(counts: Sequence[tuple[int, int]]) -> bytes | None:
+    """Files and bytes of each source as they are kept, None where they are not known."""
+    return msgspec.msgpack.encode(list(counts)) if counts else None
+
+
+def unpack_counts(packed: bytes | None) -> tuple[tuple[int, int], ...]:
+    """Files and bytes of each source from the bytes that are kept; empty where nothing is."""
+    if packed is None:
+        return ()
+    return tuple(msgspec.msgpack.decode(packed, type=list[tuple[int, int]]))
+
+
+def pack_roots(roots: Sequence[bytes]) -> bytes | None:
+    """The real path of each source as it is kept, None where they are not known."""
+    return msgspec.msgpack.encode(list(roots)) if roots else None
+
+
+def unpack_roots(packed: bytes | None) -> tuple[bytes, ...]:
+    """The real path of each source from the bytes that are kept; empty where nothing is."""
+    return () if packed is None else tuple(msgspec.msgpack.decode(packed, type=list[bytes]))
+
+
+def unpack_lost(packed: bytes | None) -> tuple[Lost, ...]:
+    """What sources lost from the bytes that are kept; empty where nothing is."""
+    return () if packed is None else tuple(msgspec.msgpack.decode(packed, type=list[Lost]))
+
+
+def pack_problems(problems: Sequence[Problem]) -> bytes:
+    """Problems as bytes: msgpack of (path, kind, detail)."""
+    return msgspec.msgpack.encode(
+        [(problem.path, problem.kind.value, problem.detail) for problem in problems]
+    )
+
+
+def unpack_problems(packed: bytes) -> tuple[Problem, ...]:
+    """Problems from the bytes that `pack_problems` made of them."""
+    problems = msgspec.msgpack.decode(packed, type=list[tuple[bytes, str, str]])
+    return tuple(Problem.of(path, kind, detail) for path, kind, detail in problems)
+
+
+def list_snapshots(
+    tx: Transaction, *, job: JobName | None = None, also_forgotten: bool = False, tags: TagSets = ()
+) -> list[Snapshot]:
+    """All kept snapshots, oldest first: within a job by number, whatever the clock showed, jobs by time.
+
+    One whose clock was ahead stands before the next of its job, not where its time would put it.
+    """
+    sql = f"{SNAPSHOTS} WHERE " + ("1" if also_forgotten else "s.forgotten_at IS NULL")
+    sql += " AND j.name = {m}" if job is not None else ""
+    rows = records(tx, f"{sql} ORDER BY s.job, s.number DESC", () if job is None else (job,))
+    newest_first = [row_to_snapshot(row) for row in rows]
+    keys: list[tuple[datetime, int, int]] = []
+    for index, one in enumerate(newest_first):
+        is_first = not index or newest_first[index - 1].job_number != one.job_number
+        began = one.started_at if is_first else min(one.started_at, keys[-1][0])
+        keys.append((began, one.job_number, one.number))
+    ordered = sorted(zip(keys, newest_first, strict=True), key=lambda pair: pair[0])
+    return [one for _, one in ordered if one.fits(tags)]
+
+
+def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
+    """The snapshot of that whole id, also a forgotten one: a restore that was begun goes on. `UsageError`."""
+    row = record_of(tx, f"{SNAPSHOTS} WHERE s.id = {{m}}", (snapshot_id,))
+    if row is None:
+        raise UsageError(f"there is no snapshot {snapshot_id} any more")
+    return row_to_snapshot(row)
+
+
+def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
+    """What a new snapshot of a job is compared with, the newest first; forgotten ones are among them."""
+    sql = """SELECT s.number, s.sources, s.counts, s.files, s.bytes, s.roots
+             FROM snapshots s JOIN jobs j ON j.number = s.job
+             WHERE s.job = {m} AND s.number >= coalesce(j.usual_from, 0)
+               AND (s.shrunk IS NULL OR s.number = j.usual_from)
+             ORDER BY s.number DESC LIMIT {m}"""
+    return [
+        Usual(
+            *(number, tuple(msgspec.msgpack.decode(sources)), unpack_counts(counts), files, bytes_),
+            unpack_roots(roots),
+        )
+        for number, sources, counts, files, bytes_, roots in raw_rows(tx, sql, (job, COMPARED))
+    ]
+
+
+def of_run(tx: Transaction, run: int) -> Snapshot | None:
+    """The snapshot that a run made; None if it made none, or if that is gone."""
+    row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = {{m}}", (run,))
+    return row_to_snapshot(row) if row else None
+
+
+def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tuple[Problem, ...]]:
+    """The problems of the snapshots that these runs made, by run; one question, however many they are."""
+    if not wanted:
+        return {}
+    sql = "SELECT run, problems FROM snapshots WHERE run BETWEEN {m} AND {m}"
+    rows = raw_rows(tx, sql, (min(wanted), max(wanted)))
+    numbers = frozenset(wanted)
+    return {run: unpack_problems(packed) for run, packed in rows if run in numbers}
+
+
+def has_snapshots(tx: Transaction, job: int) -> bool:
+    """Whether a job (by number) has snapshots, forgotten ones among them."""
+    return row_of(tx, "SELECT 1 FROM snapshots WHERE job = {m} LIMIT 1", (job,)) is not None
+
+
+def find_snapshot(
+    tx: Transaction,
+    words: str,
+    *,
+    job: JobName | None = None,
+    at: datetime | None = None,
+    paths: Sequence[bytes] = (),
+    tags: TagSets = (),
+) -> Snapshot:
+    """The snapshot of an id, a unique prefix, `latest` or `latest~N`. `UsageError` if none or many.
+
+    The newest is the one with the highest number, whatever the clock showed. With `at`, it is the newest of
+    those that began no later by their own time: a clock that was wrong is wrong here, too. Where several jobs
+    have snapshots, `latest` is of the one that holds the absolute `paths`; a path that several hold, or none,
+    decides nothing. Only those count that the filter `tags` lets through.
+    """
+    candidates = list_snapshots(tx, job=job, tags=tags)
+    latest = _LATEST.fullmatch(words)
+    if at is not None:
+        candidates = _not_after(candidates, at, words, is_latest=latest is not None)
+    if latest:
+        return _latest(_of_one_job(tx, candidates, paths, words), int(latest[1] or 0), words)
+    found = [snapshot for snapshot in candidates if snapshot.id.startswith(words.lower())] if words else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = ", ".join(snapshot.id for snapshot in found[:5])
+        raise UsageError(f"several snapshots begin with {words!r}: {shown}", advice="give more digits")
+    _refuse_forgotten(tx, words, job)
+    having = " with these tags" if tags else ""
+    raise UsageError(f"no snapshot {words!r}{having}", advice="`nightvault snapshots` lists them")
+
+
+def _refuse_forgotten(tx: Transaction, words: str, job: JobName | None) -> None:
+    """Say of a snapshot that was forgotten that it was, and how it comes back."""
+    every = list_snapshots(tx, job=job, also_forgotten=True) if words else []
+    for one in every:
+        if one.forgotten_at is not None and one.id.startswith(words.lower()):
+            raise UsageError(
+                f"snapshot {one.id[:8]} of job {one.job} was forgotten on {one.forgotten_at:%Y-%m-%d}",
+                advice=f"`nightvault forget --undo {one.id[:8]}` takes it back",
+            )
+
+
+def _not_after(
+    candidates: Sequence[Snapshot], at: datetime, words: str, *, is_latest: bool
+) -> list[Snapshot]:
+    if not is_latest:
+        raise UsageError(
+            f"{words!r} and a point in time: which of the two?", advice="write latest, or leave --at out"
+        )
+    found = [one for one in candidates if one.started_at <= at]
+    if candidates and not found:
+        oldest = min(one.started_at for one in candidates).astimezone(at.tzinfo)
+        raise UsageError(
+            f"there is no snapshot as old as {at.isoformat(' ', 'seconds')}",
+            advice=f"the oldest began at {oldest.isoformat(' ', 'seconds')}",
+        )
+    return found
+
+
+def _of_one_job(
+    tx: Transaction, candidates: Sequence[Snapshot], paths: Sequence[bytes], words: str
+) -> Sequence[Snapshot]:
+    """The snapshots of the job that holds the paths; `UsageError` names the jobs if they do not decide.
+
+    A job holds a path that lies at or below one of its sources, or else one that its newest snapshot has.
+    """
+    newest = {one.job: one for one in candidates}
+    holders = list(newest.values())
+    paths = [path.rstrip(b"/") for path in paths if path.strip(b"/")]
+    if len(holders) > 1 and paths:
+        below = [one for one in holders if all(_is_in_sources(path, one) for path in paths)]
+        having = [one for one in below or holders if all(_has(tx, path, one) for path in paths)]
+        holders = having if len(below) != 1 else below
+        holders = holders or below or list(newest.values())
+    if len(holders) > 1:
+        shown = ", ".join(
+            f"{one.job} ({one.id[:8]}, {one.started_at.astimezone():%Y-%m-%d %H:%M})" for one in holders
+        )
+        of_what = f"{words!r}" + (f" with {os.fsdecode(paths[0])}" if paths else "")
+        raise UsageError(
+            f"{of_what} of which job? their newest snapshots are: {shown}",
+            advice="say --job NAME, or the snapshot's id instead of latest",
+        )
+    return [one for one in candidates if one.job == holders[0].job] if holders else []
+
+
+def _is_in_sources(path: bytes, snapshot: Snapshot) -> bool:
+    return any(path == one or path.startswith(one.rstrip(b"/") + b"/") for one in snapshot.sources)
+
+
+def _has(tx: Transaction, path: bytes, snapshot: Snapshot) -> bool:
+    return entry_at(tx, snapshot.job_number, path, snapshot.number) is not None
+
+
+def _latest(candidates: Sequence[Snapshot], back: int, words: str) -> Snapshot:
+    if back >= len(candidates):
+        raise UsageError(
+            f"no snapshot {words!r}: there are {len(candidates)}", advice="`nightvault snapshots` lists them"
+        )
+    return candidates[-1 - back]
+
+
+def row_to_snapshot(row: Row) -> Snapshot:
+    """A snapshot from all its columns and its job's name."""
+    return Snapshot(
+        SnapshotId(row["id"]),
+        JobName(row["job_name"]),
+        row["job"],
+        row["number"],
+        row["run"],
+        moment(row["started_at"]),
+        moment(row["finished_at"]),
+        row["host"],
+        tuple(msgspec.msgpack.decode(row["sources"], type=list[bytes])),
+        unpack_problems(row["problems"]),
+        row["files"],
+        row["bytes"],
+        _moment(row["forgotten_at"]),
+        tuple(json.loads(row["tags"])) if row["tags"] else (),
+        None if row["pin_note"] is None else Pin(row["pin_note"], _moment(row["pin_until"])),
+        unpack_counts(row["counts"]),
+        unpack_lost(row["shrunk"]),
+        row["number"] <= (row["usual_from"] or 0),
+        unpack_roots(row["roots"]),
+    )
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)

@@ -1,0 +1,116 @@
+"""Queries for pages about snapshots: some of a job's, those beside one, and the numbers of all kept ones."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from backup.inventory.content.snapshots import SNAPSHOTS, Snapshot, row_to_snapshot
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import marks, raw_rows, records
+from backup.inventory.store.times import moment
+from backup.model import JobName, SnapshotId
+
+_KEPT = """
+SELECT job, number, id, started_at FROM snapshots
+WHERE forgotten_at IS NULL {only} ORDER BY job, number"""
+
+_SIZES = """
+SELECT j.name, s.started_at, s.bytes, s.files, s.id, s.number
+FROM snapshots s JOIN jobs j ON j.number = s.job
+WHERE s.forgotten_at IS NULL AND (s.started_at >= {m} OR s.number = (
+    SELECT max(number) FROM snapshots n WHERE n.job = s.job AND n.forgotten_at IS NULL))
+ORDER BY j.name, s.number"""
+
+_COUNTS = """
+SELECT j.name, count(*) FROM snapshots s JOIN jobs j ON j.number = s.job
+WHERE s.forgotten_at IS NULL GROUP BY j.name"""
+
+
+class KeptSnapshot(NamedTuple):
+    """A kept snapshot: no more than its number, its id and when it began."""
+
+    number: int
+    id: SnapshotId
+    started_at: datetime
+
+
+class Kept:
+    """The kept snapshots of a job by number, to find those that have a version of an entry."""
+
+    def __init__(self, rows: Sequence[KeptSnapshot]) -> None:
+        self._rows = rows
+        self._numbers = [one.number for one in rows]
+
+    @property
+    def newest(self) -> KeptSnapshot | None:
+        """The newest of them."""
+        return self._rows[-1] if self._rows else None
+
+    def having(self, added_in: int, removed_in: int | None) -> Sequence[KeptSnapshot]:
+        """Those that have a version, oldest first; none if all were forgotten."""
+        first = bisect_left(self._numbers, added_in)
+        last = len(self._numbers) if removed_in is None else bisect_left(self._numbers, removed_in)
+        return self._rows[first:last]
+
+    def beside(self, number: int) -> tuple[KeptSnapshot | None, KeptSnapshot | None]:
+        """The next older and the next newer snapshot."""
+        place = bisect_left(self._numbers, number)
+        older = self._rows[place - 1] if place else None
+        after = place + (place < len(self._numbers) and self._numbers[place] == number)
+        return older, self._rows[after] if after < len(self._rows) else None
+
+
+class SnapshotSize(NamedTuple):
+    """The size of a kept snapshot."""
+
+    started_at: datetime
+    bytes: int
+    files: int
+    id: SnapshotId
+    number: int
+
+
+def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Kept]:
+    """The kept snapshots of a job, or of each that has any, by the job's number."""
+    sql = _KEPT.replace("{only}", "" if job is None else "AND job = {m}")
+    found: dict[int, list[KeptSnapshot]] = {}
+    for of, number, snapshot, began in raw_rows(tx, sql, () if job is None else (job,)):
+        found.setdefault(of, []).append(KeptSnapshot(number, SnapshotId(snapshot), moment(began)))
+    return {of: Kept(some) for of, some in found.items()}
+
+
+def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:
+    """A job's snapshots with lower numbers, newest first; forgotten ones among them."""
+    sql = f"{SNAPSHOTS} WHERE s.job = {{m}}" + ("" if before is None else " AND s.number < {m}")
+    values = (job, limit) if before is None else (job, before, limit)
+    rows = records(tx, f"{sql} ORDER BY s.number DESC LIMIT {{m}}", values)
+    return [row_to_snapshot(row) for row in rows]
+
+
+def snapshots_of(tx: Transaction, ids: Sequence[SnapshotId]) -> dict[SnapshotId, Snapshot]:
+    """Snapshots by their whole ids, those that there are; at most some hundred."""
+    rows = records(tx, f"{SNAPSHOTS} WHERE s.id IN ({marks(ids)})", tuple(ids))
+    return {one.id: one for one in map(row_to_snapshot, rows)}
+
+
+def snapshots_of_prefix(tx: Transaction, prefix: str, *, limit: int = 2) -> list[Snapshot]:
+    """Snapshots whose ids begin with these hex digits, forgotten ones among them."""
+    sql = f"{SNAPSHOTS} WHERE s.id >= {{m}} AND s.id < {{m}} LIMIT {{m}}"
+    return [row_to_snapshot(row) for row in records(tx, sql, (prefix, prefix + "g", limit))]
+
+
+def sizes_since(tx: Transaction, since: int) -> dict[JobName, list[SnapshotSize]]:
+    """The sizes of each job's kept snapshots since a time (microseconds), and of its newest, oldest first."""
+    found: dict[JobName, list[SnapshotSize]] = {}
+    for job, began, *sums, snapshot, number in raw_rows(tx, _SIZES, (since,)):
+        size = SnapshotSize(moment(began), sums[0], sums[1], SnapshotId(snapshot), number)
+        found.setdefault(JobName(job), []).append(size)
+    return found
+
+
+def counts_by_job(tx: Transaction) -> dict[JobName, int]:
+    """How many kept snapshots each job has."""
+    return {JobName(job): count for job, count in raw_rows(tx, _COUNTS, ())}

@@ -1,0 +1,269 @@
+"""Comparison of the recorded archives with a kept listing, by the database; decides which are missing.
+
+A listing says nothing of an archive that is newer than it, and clocks differ, so no other module decides
+that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from backup.inventory.content.archives import IN_VAULTS, SOUND, ArchiveState
+from backup.inventory.records.retrievals import ListedRow, ListingRow
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import changed, marks, number_of, stream, value_of
+from backup.inventory.store.times import micros, moment
+from backup.model import PackId, VaultName
+
+_CLOCKS_DIFFER = timedelta(hours=1)  # ours and the vault's; nor is a list made in an instant
+_OURS = (*SOUND, ArchiveState.DAMAGED)
+_STALE = timedelta(days=5)  # who deletes elsewhere goes by a list of the last three days, made a day before
+_STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he deletes; and clocks differ
+
+
+# The listing's line with the archive's id; one that shows it as it was stored.
+_LINE: Final = "SELECT 1 FROM listed_archives l WHERE l.listing = {m} AND l.archive_id = a.archive_id"
+_SAME: Final = "(l.size = a.size AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash))"
+
+# One that proves it: a size alone anybody can give to something else, once the archive is gone.
+_PROVEN: Final = "(l.size = a.size AND (l.tree_hash = a.tree_hash OR l.version = a.version))"
+
+
+def shows_another(lines: str) -> str:
+    """The condition that line `l` shows another object than `a`; `lines` joins all lines as `o`.
+
+    Copying gives objects other versions and later times: the list of a copied bucket, in which nothing is of
+    the time at which it was stored, says nothing.
+    """
+    late = _CLOCKS_DIFFER // timedelta(microseconds=1)
+    return f"""(l.tree_hash IS NULL AND l.version <> a.version AND EXISTS (
+        SELECT 1 FROM archives b JOIN {lines} o.archive_id = b.archive_id
+        WHERE o.version = b.version AND o.created_at <= b.stored_at + {late})) IS TRUE"""  # noqa: S608
+
+
+_OTHER: Final = shows_another("listed_archives o ON o.listing = {m} AND")
+
+
+class OurArchive(NamedTuple):
+    """An archive as it is compared with a listing; `stored_at` in microseconds."""
+
+    number: int
+    kind: int
+    state: str
+    pack_id: bytes
+    archive_id: str
+    size: int
+    stored_at: int
+
+
+class PackRow(NamedTuple):
+    """The record of a pack; `upload` is set while it is on its way."""
+
+    number: int
+    size: int
+    tree_hash: bytes
+    archive_id: str | None
+    upload: int | None
+
+
+Absent = tuple[list[OurArchive], list[OurArchive]]
+"""Archives that are missing, and those that came later than the listing."""
+
+
+def _ours(
+    tx: Transaction, vault: VaultName, states: Sequence[ArchiveState], shown: str = "", *listings: int
+) -> list[OurArchive]:
+    """A vault's archives in one of the states, by number; with a condition about lines of listings."""
+    sql = f"""SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size,
+                     coalesce(a.stored_at, a.submitted_at)
+              FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
+              ORDER BY a.number"""  # noqa: S608
+    return list(stream(tx, sql, (vault, *states, *listings), OurArchive))
+
+
+class Covered(Struct, frozen=True):
+    """The archives that a listing must show: these, or, where `numbers` is None, those stored before `until`.
+
+    None can be stored after `future`: the clock was ahead when that was recorded, so the listing must show
+    it.
+    """
+
+    until: datetime
+    future: datetime
+    numbers: frozenset[int] | None = None
+
+    def holds(self, row: OurArchive) -> bool:
+        """Whether the listing must show this archive."""
+        if self.numbers is not None:
+            return row.number in self.numbers
+        return not micros(self.until) <= row.stored_at <= micros(self.future)
+
+
+def covers_until(as_of: datetime, *, at_once: bool = False) -> datetime:
+    """The time before which all that was stored must be in a listing made at `as_of`."""
+    return as_of if at_once else as_of - _CLOCKS_DIFFER
+
+
+def must_show(
+    tx: Transaction,
+    head: ListingRow,
+    vault: VaultName,
+    now: datetime,
+    *,
+    at_once: bool = False,
+    stored: frozenset[int] | None = None,
+) -> Covered:
+    """The archives that the listing with that head must show: `stored` (at the time of the request) if known.
+
+    Where that is not known, those stored before it was requested, by our clock, and before it was made, by
+    the vault's, as far as its clock is known. A vault that lists `at_once` made it in an instant.
+    """
+    ahead = clock_ahead(tx, head.number, vault)
+    until = min(covers_until(head.made_at - ahead, at_once=at_once), moment(head.requested_at))
+    return Covered(until, now + _CLOCKS_DIFFER, stored)
+
+
+def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
+    """The archives that the vault has, as far as we know."""
+    return frozenset(one.number for one in _ours(tx, vault, _OURS))
+
+
+def settled_before(made_at: datetime, *, at_once: bool) -> datetime:
+    """The time before which an archive must have been taken up for a list of then to confirm it.
+
+    One that was taken up later may be deleted yet, by somebody who does not know that.
+    """
+    return made_at - (_STALE_AT_ONCE if at_once else _STALE)
+
+
+def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
+    """Mark unconfirmed archives as stored that a kept listing shows as they were stored.
+
+    Those taken up may be deleted, and something else in their place: they need a proof, by a listing that
+    was not made before that, or shortly after (`settled_before`).
+    """
+    times = "SELECT min(as_of, requested_at) FROM listings WHERE number = {m}"
+    made_at = moment(number_of(tx, times, (listing,)))
+    before = micros(settled_before(made_at, at_once=at_once))
+    sql = f"""UPDATE archives AS a SET state = {{m}}
+              WHERE a.state = {{m}}
+                AND EXISTS ({_LINE} AND {_SAME}
+                  AND (a.taken_up_at IS NULL AND NOT {_OTHER} OR a.taken_up_at < {{m}} AND {_PROVEN})
+                  AND EXISTS (
+                    SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
+                    WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
+    changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, listing, listing, before))
+    condemn_again(tx, listing)
+
+
+def condemn_again(tx: Transaction, listing: int) -> None:
+    """Mark as condemned again what a kept listing shows and catalogs condemn, whatever seemed lost meanwhile.
+
+    Else backups built on it, while a rebuild, or who deletes elsewhere, goes by the catalogs.
+    """
+    sql = f"""UPDATE archives AS a SET state = {{m}}
+              WHERE a.number IN (SELECT archive FROM condemnations) AND a.state IN ({marks(SOUND)})
+                AND EXISTS ({_LINE} AND {_SAME} AND EXISTS (
+                    SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
+                    WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
+    changed(tx, sql, (ArchiveState.CONDEMNED, *SOUND, listing))
+
+
+def confirmable_from(tx: Transaction, vault: VaultName, *, at_once: bool) -> datetime | None:
+    """The time after which a list must be made to confirm all that is unconfirmed; None: any list does."""
+    sql = f"SELECT max(a.taken_up_at) FROM {IN_VAULTS} WHERE a.state = {{m}} AND v.name = {{m}}"  # noqa: S608
+    newest = value_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
+    return None if newest is None else moment(newest) + (_STALE_AT_ONCE if at_once else _STALE)
+
+
+def absent_archives(tx: Transaction, listing: int, vault: VaultName, covered: Covered) -> Absent:
+    """Archives that the listing does not show: the missing ones, and those that are newer than it."""
+    rows = _ours(tx, vault, _OURS, f"AND NOT EXISTS ({_LINE})", listing)
+    missing = [row for row in rows if covered.holds(row)]
+    return missing, [row for row in rows if not covered.holds(row)]
+
+
+def differing_archives(tx: Transaction, listing: int, vault: VaultName) -> list[OurArchive]:
+    """Archives that the listing shows with another size or tree hash, or another object of their size.
+
+    The latter only of those that may have been deleted: in place of others nobody can put anything.
+    """
+    other = f"a.state = '{ArchiveState.UNCONFIRMED}' AND {_OTHER}"
+    return _ours(tx, vault, _OURS, f"AND EXISTS ({_LINE} AND (NOT {_SAME} OR {other}))", listing, listing)
+
+
+class FoundAgain(NamedTuple):
+    """Archives that seemed lost and are listed: proven to be as they were stored, and of that size alone."""
+
+    proven: list[OurArchive]
+    likely: list[OurArchive]
+
+
+def found_again(tx: Transaction, listing: int, vault: VaultName) -> FoundAgain:
+    """Archives recorded as lost that the listing shows; not those of which it shows another object."""
+    lost = (ArchiveState.LOST,)
+    proven = _ours(tx, vault, lost, f"AND EXISTS ({_LINE} AND {_PROVEN})", listing)
+    is_likely = f"{_SAME} AND ({_PROVEN}) IS NOT TRUE AND NOT {_OTHER}"
+    return FoundAgain(
+        proven, _ours(tx, vault, lost, f"AND EXISTS ({_LINE} AND {is_likely})", listing, listing)
+    )
+
+
+def doubt(tx: Transaction, rows: Sequence[OurArchive], now: datetime) -> None:
+    """Restore from these again, and build on them only once a later listing proves them."""
+    sql = "UPDATE archives SET state = {m}, taken_up_at = {m} WHERE number = {m}"
+    for row in rows:
+        changed(tx, sql, (ArchiveState.UNCONFIRMED, micros(now), row.number))
+
+
+def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
+    """Number of archives that the listing shows as they were stored."""
+    sql = f"""SELECT count(*) FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(_OURS)})
+                AND EXISTS ({_LINE} AND {_SAME})"""  # noqa: S608
+    return number_of(tx, sql, (vault, *_OURS, listing))
+
+
+def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
+    """Upper limit of how far the vault's clock was ahead of ours, from what this listing shows.
+
+    From what runs of this inventory stored: of rebuilt archives nobody knows the time by this clock.
+    """
+    sql = f"""SELECT max(l.created_at - a.stored_at)
+              FROM {IN_VAULTS} JOIN listed_archives l ON l.archive_id = a.archive_id
+              WHERE v.name = {{m}} AND l.listing = {{m}} AND a.run IS NOT NULL"""  # noqa: S608
+    return timedelta(microseconds=max(0, value_of(tx, sql, (vault, listing)) or 0))
+
+
+def unknown_lines(tx: Transaction, listing: int) -> list[ListedRow]:
+    """Lines of the listing with unknown archive ids."""
+    # The set in the brackets is made once: archive ids have no index.
+    sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
+             WHERE listing = {m} AND archive_id NOT IN (
+                 SELECT a.archive_id FROM archives a JOIN domains d ON d.number = a.domain
+                 WHERE d.vault = (SELECT vault FROM listings WHERE number = {m}) AND a.archive_id IS NOT NULL)
+             ORDER BY created_at, archive_id"""
+    return list(stream(tx, sql, (listing, listing), ListedRow))
+
+
+def count_lines(tx: Transaction, listing: int) -> int:
+    """Number of archives in the listing."""
+    return number_of(tx, "SELECT count(*) FROM listed_archives WHERE listing = {m}", (listing,))
+
+
+def newest_catalog(tx: Transaction, job_id: bytes | None) -> int:
+    """The number of a job's newest recorded catalog; 0 if there is none."""
+    sql = "SELECT max(c.number) FROM catalogs c JOIN jobs j ON j.number = c.job WHERE j.id = {m}"
+    return int(value_of(tx, sql, (job_id,)) or 0)
+
+
+def pack_row(tx: Transaction, pack_id: PackId) -> PackRow | None:
+    """The record of a pack; None if there is none."""
+    sql = """SELECT a.number, a.size, a.tree_hash, a.archive_id, u.archive
+             FROM archives a LEFT JOIN uploads u ON u.archive = a.number WHERE a.pack_id = {m}"""
+    return next(stream(tx, sql, (pack_id,), PackRow), None)

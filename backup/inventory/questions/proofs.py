@@ -1,0 +1,102 @@
+"""What of each job's archives was ever proven by reading it back, and when last: sums made by the database.
+
+Read back: retrieved, and found as it was stored. Opened: by a drill, a verified restore or a check with the
+recovery key, and found as it was saved; that counts as read back, too. What is known to be lost or damaged is
+in no sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from backup.inventory.content.archives import SOUND
+from backup.inventory.questions.stats import OWNED
+from backup.inventory.records.readings import Grade
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import raw_rows
+from backup.inventory.store.times import micros, moment
+from backup.model import JobName, VaultName
+
+_SOUND = "({})".format(", ".join(f"'{state}'" for state in SOUND))
+
+# Overlapping pieces of an archive count once: of each only what lies behind all that began before it.
+_BYTES = """SELECT archive, max(read_at) AS last,
+    sum(max(0, "end" - max(start, coalesce(behind, start)))) AS bytes FROM (
+        SELECT archive, start, "end", read_at,
+               max("end") OVER (PARTITION BY archive ORDER BY start, "end"
+                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
+        FROM readings WHERE proven >= {grade} AND read_at <= {{m}}
+    ) GROUP BY archive"""
+
+_PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK))}),
+opened AS ({_BYTES.format(grade=int(Grade.OPENED))})
+SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(r.bytes, 0))),
+       sum(min(o.size, coalesce(p.bytes, 0))), max(r.last), max(p.last)
+FROM owned o LEFT JOIN read_back r ON r.archive = o.number LEFT JOIN opened p ON p.archive = o.number
+WHERE o.state IN {_SOUND} AND o.archive_id IS NOT NULL
+GROUP BY o.vault, o.job"""  # noqa: S608
+
+_OF_JOBS = f"""{OWNED} SELECT number, job FROM owned
+WHERE vault = {{m}} AND state IN {_SOUND} AND archive_id IS NOT NULL"""  # noqa: S608
+
+
+class Proof(Struct, frozen=True):
+    """What was proven of `bytes` in archives: how much was ever `read_back` and `opened`, and when last."""
+
+    bytes: int = 0
+    read_back: int = 0
+    opened: int = 0
+    last_read_back: datetime | None = None
+    last_opened: datetime | None = None
+
+    def __add__(self, other: Proof) -> Proof:
+        """Both together."""
+        return Proof(
+            self.bytes + other.bytes,
+            self.read_back + other.read_back,
+            self.opened + other.opened,
+            _later(self.last_read_back, other.last_read_back),
+            _later(self.last_opened, other.last_opened),
+        )
+
+    def share(self, grade: Grade) -> float | None:
+        """The share of the bytes that was ever proven in a grade; None if there are none."""
+        if not self.bytes:
+            return None
+        return (self.read_back if grade is Grade.READ_BACK else self.opened) / self.bytes
+
+    def last(self, grade: Grade) -> datetime | None:
+        """When something of it was last proven in a grade."""
+        return self.last_read_back if grade is Grade.READ_BACK else self.last_opened
+
+
+NOTHING_PROVEN = Proof()
+
+
+def proofs(tx: Transaction, now: datetime) -> Mapping[tuple[VaultName, JobName | None], Proof]:
+    """What was proven by `now`, by vault and job; None for archives of which nobody knows the job."""
+    rows = raw_rows(tx, _PROVEN, (micros(now), micros(now)))
+    return {
+        (VaultName(vault), None if job is None else JobName(job)): Proof(
+            *sums, *map(_moment, (first, second))
+        )
+        for vault, job, *sums, first, second in rows
+    }
+
+
+def archives_of(tx: Transaction, vault: VaultName, jobs: Iterable[JobName]) -> set[int]:
+    """The archives of these jobs that a vault should hold whole."""
+    wanted = set(jobs)
+    return {number for number, job in raw_rows(tx, _OF_JOBS, (vault,)) if job in wanted}
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    known = [when for when in (one, other) if when is not None]
+    return max(known, default=None)
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)

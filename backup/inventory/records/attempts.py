@@ -1,0 +1,43 @@
+"""Queries for attempts at what has a schedule that broke off before they came to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from backup.inventory.records.runs import RUNS, Outcome, RunKind, run_of
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import changed, marks, records
+from backup.model import JobName
+
+_SAME: Final = ("vault", "drill", "grade")
+
+
+def tells_of_failure(
+    tx: Transaction, kind: RunKind, report: Mapping[str, Any], job: JobName | None, *, after: int
+) -> bool:
+    """Whether a run after number `after`, of that job or of the vault in the report, did not end well."""
+    sql = f"""{RUNS} WHERE r.number > {{m}} AND r.kind = {{m}} AND r.outcome IN ({{m}}, {{m}})"""
+    found = records(tx, sql, (after, kind, Outcome.FAILED, Outcome.INTERRUPTED))
+    vault = report.get("vault")
+    return any(
+        run.job == job if job is not None else run.report.get("vault") == vault for run in map(run_of, found)
+    )
+
+
+def failed_attempts(tx: Transaction, kind: RunKind, report: Mapping[str, Any]) -> list[int]:
+    """Checks or drills of the same that broke off, and that a run which began before them may make good."""
+    sql = f"""{RUNS} WHERE r.kind = {{m}} AND r.outcome = {{m}} AND json_type(r.report, '$.findings') IS NULL
+              AND json_type(r.report, '$.over') IS NULL"""
+    reads = report.get("read") is not None
+    return [
+        run.number
+        for run in map(run_of, records(tx, sql, (kind, Outcome.FAILED)))
+        if all(run.report.get(key) == report.get(key) for key in _SAME) and run.reads_back == reads
+    ]
+
+
+def end_attempts(tx: Transaction, numbers: Sequence[int]) -> None:
+    """Record that the same went well since these broke off: they are no concern any more."""
+    sql = f"UPDATE runs SET report = json_set(report, '$.over', 1) WHERE number IN ({marks(numbers)})"  # noqa: S608
+    changed(tx, sql, tuple(numbers))

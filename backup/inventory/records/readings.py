@@ -1,0 +1,287 @@
+"""Queries for readings: pieces of archives that checks read back, requested now, read hours later."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from backup.format.catalog import VerifiedRecord, pack_u64, unpack_u64
+from backup.inventory.content.archives import IN_VAULTS, SOUND
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import (
+    changed,
+    insert_row,
+    insert_tuples,
+    marks,
+    raw_rows,
+    records,
+    value_of,
+)
+from backup.inventory.store.stages import ReadingStage, RetrievalStage
+from backup.inventory.store.times import micros, moment
+from backup.model import ByteRange, RetrievalId, Tier, VaultName
+
+_WITHIN: Final = """archive = {m} AND start >= {m} AND "end" <= {m} AND state = {m}"""
+READ_COLUMNS: Final = (
+    *("run", "archive", "start", "end", "asked_from", "asked_to"),
+    *("tier", "token", "state", "read_at", "result", "proven"),
+)
+
+
+class Grade(IntEnum):
+    """How a piece of an archive was proven; also of a catalog's records."""
+
+    READ_BACK = 1
+    OPENED = 2  # with the recovery key, and all that lies in it was as it was saved
+
+
+class Result(msgspec.Struct):
+    """The result of a reading; `note` says what is wrong besides `bad` frames, or why nothing was read."""
+
+    frames: int = 0
+    size: int = 0
+    is_whole: bool = False
+    opened: int = 0
+    chunks: int = 0
+    bad: list[int] = []
+    note: str = ""
+    is_missing: bool = False
+    is_unread: bool = False
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the archive differs from what was stored."""
+        return bool(self.bad or self.note) and not (self.is_missing or self.is_unread)
+
+
+class Reading(Struct, frozen=True):
+    """A piece of an archive: frames that begin in `start` to `end`."""
+
+    number: int
+    archive: int
+    start: int
+    end: int
+    asked: ByteRange
+    tier: Tier
+    token: str
+    retrieval_id: RetrievalId | None
+    state: ReadingStage
+    requested_at: datetime | None
+    result: Result | None
+
+
+def plan_readings(
+    tx: Transaction, run: int, wanted: Sequence[tuple[int, int, int, ByteRange, str]], tier: Tier
+) -> None:
+    """Record what will be requested: archive, start, end, range to request, token."""
+    columns = ["run", "archive", "start", "end", "asked_from", "asked_to", "token", "tier", "state"]
+    rows = [
+        (run, archive, start, end, asked.start, asked.end, token, tier.value, ReadingStage.PLANNED)
+        for archive, start, end, asked, token in wanted
+    ]
+    insert_tuples(tx, "readings", columns, rows)
+
+
+def readings_of(tx: Transaction, run: int) -> list[Reading]:
+    """A check's readings, in the order they were planned."""
+    rows = records(tx, "SELECT * FROM readings WHERE run = {m} ORDER BY number", (run,))
+    return [
+        Reading(
+            row["number"],
+            row["archive"],
+            row["start"],
+            row["end"],
+            ByteRange(row["asked_from"], row["asked_to"]),
+            Tier(row["tier"]),
+            row["token"],
+            RetrievalId(row["retrieval_id"]) if row["retrieval_id"] else None,
+            ReadingStage(row["state"]),
+            moment(row["requested_at"]) if row["requested_at"] else None,
+            msgspec.msgpack.decode(row["result"], type=Result) if row["result"] else None,
+        )
+        for row in rows
+    ]
+
+
+def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
+    """The unfinished check of that vault that reads, if there is one; no drill."""
+    sql = f"""SELECT max(r.run) FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              JOIN runs u ON u.number = r.run
+              WHERE v.name = {{m}} AND u.kind = {{m}} AND u.outcome = {{m}}"""  # noqa: S608
+    found = value_of(tx, sql, (vault, RunKind.CHECK, Outcome.RUNNING))
+    return int(found) if found is not None else None
+
+
+def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
+    """Record that the vault has accepted the request."""
+    sql = "UPDATE readings SET retrieval_id = {m}, state = {m}, requested_at = {m} WHERE number = {m}"
+    changed(tx, sql, (retrieval_id, ReadingStage.WAITING, micros(now), number))
+
+
+def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None = None) -> None:
+    """Plan a reading again, as its output is gone or was never made; keep `failed` if the vault failed."""
+    sql = """UPDATE readings SET retrieval_id = NULL, state = {m}, requested_at = NULL, token = {m},
+             result = coalesce({m}, result) WHERE number = {m}"""
+    result = None if failed is None else msgspec.msgpack.encode(failed)
+    changed(tx, sql, (ReadingStage.PLANNED, token, result, number))
+
+
+def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
+    """Record a reading's result; an older reading of the same bytes is deleted.
+
+    One that proves more stays, unless the bytes turned out to be damaged since.
+    """
+    sql = "UPDATE readings SET state = {m}, result = {m} WHERE number = {m}"
+    changed(tx, sql, (ReadingStage.READ, msgspec.msgpack.encode(result), one.number))
+    if result.is_missing:
+        changed(tx, "UPDATE readings SET requested_at = {m} WHERE number = {m}", (micros(now), one.number))
+    if result.is_missing or result.is_unread:
+        return
+    proven = None if result.is_damaged else Grade.READ_BACK.value
+    sql = "UPDATE readings SET read_at = {m}, proven = {m} WHERE number = {m}"
+    changed(tx, sql, (micros(now), proven, one.number))
+    most = Grade.OPENED if result.is_damaged else Grade.READ_BACK
+    older = f"{_WITHIN} AND number < {{m}} AND coalesce(proven, 0) <= {{m}}"
+    within = (one.archive, one.start, one.end, ReadingStage.READ)
+    changed(tx, f"DELETE FROM readings WHERE {older}", (*within, one.number, most))  # noqa: S608
+
+
+def record_opened(
+    tx: Transaction, run: int, archive: int, pieces: Sequence[ByteRange], tier: Tier, now: datetime
+) -> None:
+    """Record pieces that were opened with the recovery key; neighbours are made one."""
+    joined: list[ByteRange] = []
+    for one in sorted(pieces, key=lambda piece: piece.start):
+        if joined and joined[-1].end == one.start:
+            joined[-1] = ByteRange(joined[-1].start, one.end)
+        else:
+            joined.append(one)
+    result = msgspec.msgpack.encode(Result(opened=1))
+    for one in joined:
+        within = (archive, one.start, one.end, ReadingStage.READ)
+        changed(tx, f"DELETE FROM readings WHERE {_WITHIN}", within)  # noqa: S608
+        insert_row(
+            tx,
+            "readings",
+            run=run,
+            archive=archive,
+            start=one.start,
+            end=one.end,
+            asked_from=one.start,
+            asked_to=one.end,
+            tier=tier.value,
+            token=f"opened {run} {archive} {one.start}",
+            state=ReadingStage.READ,
+            read_at=micros(now),
+            result=result,
+            proven=Grade.OPENED.value,
+        )
+
+
+def forget_unread(tx: Transaction, run: int) -> None:
+    """Delete the unread pieces of a check that was given up."""
+    changed(tx, "DELETE FROM readings WHERE run = {m} AND state != {m}", (run, ReadingStage.READ))
+
+
+def read_before(
+    tx: Transaction, vault: VaultName, now: datetime
+) -> dict[int, list[tuple[int, int, datetime]]]:
+    """Earlier readings by archive: start, end and time; those dated after `now` are ignored."""
+    sql = f"""SELECT r.archive, r.start, r."end", r.read_at
+              FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              WHERE v.name = {{m}} AND r.read_at <= {{m}}"""  # noqa: S608
+    found: dict[int, list[tuple[int, int, datetime]]] = {}
+    for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now))):
+        found.setdefault(archive, []).append((start, end, moment(read_at)))
+    return found
+
+
+def proven_before(
+    tx: Transaction, vault: VaultName, grade: Grade, now: datetime
+) -> dict[int, list[tuple[int, int, int]]]:
+    """Pieces proven in a grade by `now`, by archive: start, end and time in seconds, by their starts."""
+    sql = f"""SELECT r.archive, r.start, r."end", r.read_at
+              FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
+              WHERE v.name = {{m}} AND r.read_at <= {{m}} AND r.proven >= {{m}}
+              ORDER BY r.archive, r.start"""  # noqa: S608
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now), grade.value)):
+        found.setdefault(archive, []).append((start, end, max(1, read_at // 1_000_000)))
+    return found
+
+
+def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]]:
+    """Number and size of each archive of a vault that should be complete there."""
+    sql = f"""SELECT a.number, a.size FROM {IN_VAULTS}
+              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+              ORDER BY a.number"""  # noqa: S608
+    return list(raw_rows(tx, sql, (vault, *SOUND)))
+
+
+def missed_since(tx: Transaction, since: datetime) -> set[int]:
+    """Archives that the vault did not have when a check or a restore requested them, since that time."""
+    sql = """SELECT archive, result FROM readings
+             WHERE state = {m} AND read_at IS NULL AND requested_at >= {m}"""
+    of_checks = {
+        archive
+        for archive, packed in raw_rows(tx, sql, (ReadingStage.READ, micros(since)))
+        if msgspec.msgpack.decode(packed, type=Result).is_missing
+    }
+    # Those that failed for any other reason have no time.
+    refused = "SELECT archive FROM retrievals WHERE state = {m} AND requested_at >= {m}"
+    of_restores = raw_rows(tx, refused, (RetrievalStage.FAILED, micros(since)))
+    return of_checks | {row[0] for row in of_restores}
+
+
+def bad_frames(tx: Transaction) -> dict[int, set[int]]:
+    """The damaged frames by archive, as found by readings."""
+    found: dict[int, set[int]] = {}
+    for archive, packed in raw_rows(tx, "SELECT archive, result FROM readings WHERE result IS NOT NULL", ()):
+        result = msgspec.msgpack.decode(packed, type=Result)
+        if result.is_damaged:
+            found.setdefault(archive, set()).update(result.bad)
+    return found
+
+
+# What was read, in full catalogs and out of them again.
+
+
+def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
+    """What checks read of these archives and found good, as full catalogs carry it."""
+    sql = """SELECT r.archive, r.start, r."end", r.read_at, r.result, r.proven, a.pack_id
+             FROM readings r JOIN archives a ON a.number = r.archive
+             WHERE r.state = {m} AND r.read_at IS NOT NULL ORDER BY r.archive, r.read_at, r.start"""
+    pieces: dict[tuple[bytes, int, int], list[int]] = {}
+    for archive, start, end, read_at, packed, proven, pack_id in raw_rows(tx, sql, (ReadingStage.READ,)):
+        result = msgspec.msgpack.decode(packed, type=Result) if packed else Result()
+        if archive in among and not result.is_damaged:
+            grade = Grade(proven or Grade.READ_BACK)
+            pieces.setdefault((pack_id, grade, read_at), []).extend((start, end))
+    return [VerifiedRecord(pack, grade, pack_u64(some), at) for (pack, grade, at), some in pieces.items()]
+
+
+def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, ...]]:
+    """The readings that a record tells of an archive, in the order of `READ_COLUMNS`."""
+    bounds = unpack_u64(record.pieces)
+    result = msgspec.msgpack.encode(Result())
+    tier, state = Tier.STANDARD.value, ReadingStage.READ.value
+    return [
+        (
+            run,
+            archive,
+            *(start, end) * 2,
+            tier,
+            f"{archive} {start} {end} {record.at}",
+            state,
+            record.at,
+            result,
+            record.grade,
+        )
+        for start, end in zip(bounds[::2], bounds[1::2], strict=True)
+    ]

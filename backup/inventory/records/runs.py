@@ -1,0 +1,394 @@
+"""Queries for jobs and their runs, with times, outcomes and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from sqlite3 import Row
+from typing import Any, Final
+
+from msgspec import Struct
+
+from backup.errors import InterruptedRunError
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.driver import (
+    changed,
+    insert_row,
+    marks,
+    needed,
+    number_of,
+    raw_rows,
+    record_of,
+    records,
+    row_of,
+    value_of,
+)
+from backup.inventory.store.times import micros, moment
+from backup.log_context import run_began
+from backup.model import KIB, MIB, InventoryId, JobName, VaultName
+
+_SLOWEST, _FASTEST = 4 * KIB, 16 * KIB * MIB  # bytes a second of a link
+LONGEST_RUN: Final = 366 * 24 * 3600 * 1_000_000
+"""Microseconds: a run that took longer had a clock that was set."""
+RESTORES_MEASURED: Final = 20
+"""So many restores are looked at for how fast one is, the newest first."""
+
+
+class RunKind(StrEnum):
+    """The kind of a run; part of the JSON interface."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+    CHECK = "check"
+    FORGET = "forget"
+    MARK = "mark"
+    PRUNE = "prune"
+    COMPACT = "compact"
+    REBUILD_DRILL = "rebuild-drill"
+    DRILL = "drill"
+
+
+COMMITTING: Final = (RunKind.BACKUP, RunKind.FORGET, RunKind.MARK, RunKind.PRUNE, RunKind.COMPACT)
+"""Runs that become true once their catalog is stored."""
+
+
+class Outcome(StrEnum):
+    """The outcome of a run; part of the JSON interface."""
+
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+_MADE: Final = (Outcome.DONE, Outcome.PARTIAL)  # backups that made a snapshot
+RUNS: Final = """SELECT r.*, j.name AS job_name, j.id AS job_id, j.vault
+                 FROM runs r LEFT JOIN jobs j ON j.number = r.job"""
+
+
+class JobRow(Struct, frozen=True):
+    """A job in the inventory; `id` are 16 bytes that stand for it in clear headers.
+
+    The id follows from the inventory that made it and a nonce; None for both if an older version made it.
+    """
+
+    number: int
+    id: bytes
+    name: JobName
+    vault: int
+    made_by: InventoryId | None = None
+    nonce: bytes | None = None
+
+
+class Run(Struct, frozen=True):
+    """One run; `snapshot_number` was allotted to it whether or not it was ever committed."""
+
+    number: int
+    kind: RunKind
+    job: JobName | None
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime | None
+    snapshot_number: int | None
+    report: Mapping[str, Any]
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether it is a check that read archives back, and not one that compared lists."""
+        return self.kind is RunKind.CHECK and self.report.get("read") is not None
+
+    @property
+    def found_damage(self) -> bool:
+        """Whether it is a check or drill that found something missing or damaged; not one that broke off."""
+        looked = self.kind in {RunKind.CHECK, RunKind.DRILL} and "findings" in self.report
+        return looked and self.outcome is Outcome.FAILED
+
+
+def find_job(tx: Transaction, name: JobName) -> JobRow | None:
+    """The job of that name; None if it never ran."""
+    row = row_of(tx, "SELECT number, id, name, vault, made_by, nonce FROM jobs WHERE name = {m}", (name,))
+    return JobRow(*row) if row else None
+
+
+def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
+    """The jobs that were backed up into a vault, by number."""
+    sql = """SELECT j.number, j.id, j.name, j.vault, j.made_by, j.nonce
+             FROM jobs j JOIN vaults v ON v.number = j.vault
+             WHERE v.name = {m} ORDER BY j.number"""
+    return [JobRow(*row) for row in raw_rows(tx, sql, (vault,))]
+
+
+def all_job_names(tx: Transaction) -> list[JobName]:
+    """The names of all jobs that were ever backed up, in order."""
+    return [JobName(name) for (name,) in raw_rows(tx, "SELECT name FROM jobs ORDER BY name", ())]
+
+
+def job_names_by_number(tx: Transaction) -> dict[int, JobName]:
+    """The names of all jobs that were ever backed up."""
+    rows = raw_rows(tx, "SELECT number, name FROM jobs", ())
+    return {number: JobName(name) for number, name in rows}
+
+
+def vault_of_job(tx: Transaction, job: int) -> VaultName:
+    """The vault that holds a job's snapshots, whatever the config now says."""
+    sql = "SELECT v.name FROM jobs j JOIN vaults v ON v.number = j.vault WHERE j.number = {m}"
+    return VaultName(needed(tx, sql, (job,)))
+
+
+def get_or_create_job(
+    tx: Transaction,
+    name: JobName,
+    vault: int,
+    new_id: bytes,
+    *,
+    made_by: InventoryId | None = None,
+    nonce: bytes | None = None,
+) -> JobRow:
+    """The job of that name; a new one gets `new_id` and belongs to `vault` for good.
+
+    `made_by` and `nonce` are what the new id follows from (`format.enrolment.job_id_of`).
+    """
+    found = find_job(tx, name)
+    if found is not None:
+        return found
+    first = {"next_snapshot": 1, "next_catalog": 1, "made_by": made_by, "nonce": nonce}
+    number = insert_row(tx, "jobs", id=new_id, name=name, vault=vault, **first)
+    return JobRow(number, new_id, name, vault, made_by, nonce)
+
+
+def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
+    """Record the begin of a backup, and give it the job's next snapshot number."""
+    number = number_of(tx, "SELECT next_snapshot FROM jobs WHERE number = {m}", (job.number,))
+    changed(tx, "UPDATE jobs SET next_snapshot = {m} WHERE number = {m}", (number + 1, job.number))
+    return _open(tx, RunKind.BACKUP, job, now, number)
+
+
+def open_amendment(tx: Transaction, kind: RunKind, job: JobRow, now: datetime, prepared: bytes) -> Run:
+    """Record the begin of a change of what was saved before, with all that it will change."""
+    run = _open(tx, kind, job, now, None)
+    prepare(tx, run.number, prepared)
+    return run
+
+
+def open_restore(tx: Transaction, job: JobRow | None, now: datetime) -> Run:
+    """Record the begin of a restore."""
+    return _open(tx, RunKind.RESTORE, job, now, None)
+
+
+def open_check(tx: Transaction, now: datetime) -> Run:
+    """Record the begin of a check."""
+    return _open(tx, RunKind.CHECK, None, now, None)
+
+
+def open_drill(tx: Transaction, now: datetime) -> Run:
+    """Record the begin of a drill."""
+    return _open(tx, RunKind.DRILL, None, now, None)
+
+
+def record_of_vault(
+    tx: Transaction,
+    kind: RunKind,
+    outcome: Outcome,
+    report: Mapping[str, Any],
+    began: datetime,
+    ended: datetime,
+) -> None:
+    """Record a run of a whole vault that has ended, such as a prune; the report names the vault."""
+    record_attempt(tx, kind, None, outcome, report, began, ended)
+
+
+def record_attempt(
+    tx: Transaction,
+    kind: RunKind,
+    job: JobRow | None,
+    outcome: Outcome,
+    report: Mapping[str, Any],
+    began: datetime,
+    ended: datetime,
+) -> None:
+    """Record a run that has ended, of a job or of what the report names."""
+    finish_run(tx, _open(tx, kind, job, began, None).number, outcome, report, ended)
+
+
+def newest_number(tx: Transaction) -> int:
+    """The number of the newest run; 0 if there is none."""
+    return number_of(tx, "SELECT coalesce(max(number), 0) FROM runs", ())
+
+
+def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | None:
+    """The newest run of a kind of a whole vault that ended, with any outcome."""
+    sql = f"""{RUNS} WHERE r.kind = {{m}} AND r.job IS NULL AND json_extract(r.report, '$.vault') = {{m}}
+              ORDER BY r.number DESC LIMIT 1"""
+    row = record_of(tx, sql, (kind, vault))
+    return run_of(row) if row else None
+
+
+def _open(
+    tx: Transaction, kind: RunKind, job: JobRow | None, now: datetime, snapshot_number: int | None
+) -> Run:
+    number = insert_row(
+        tx,
+        "runs",
+        kind=kind,
+        job=job.number if job else None,
+        outcome=Outcome.RUNNING,
+        started_at=micros(now),
+        snapshot_number=snapshot_number,
+    )
+    run_began(number)
+    return Run(number, kind, job.name if job else None, Outcome.RUNNING, now, None, snapshot_number, {})
+
+
+def allot_catalog(tx: Transaction, job: JobRow) -> int:
+    """The job's next catalog number; committed before it is used, so gaps are normal."""
+    number = number_of(tx, "SELECT next_catalog FROM jobs WHERE number = {m}", (job.number,))
+    changed(tx, "UPDATE jobs SET next_catalog = {m} WHERE number = {m}", (number + 1, job.number))
+    return number
+
+
+def finish_run(
+    tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
+) -> None:
+    """Record the end of a run, of which nobody was told yet; a later call replaces an earlier one's."""
+    sql = """UPDATE runs SET outcome = {m}, finished_at = {m}, report = {m}, noticed = NULL
+             WHERE number = {m}"""
+    changed(tx, sql, (outcome, micros(now), json.dumps(report), number))
+
+
+def running_restores(tx: Transaction) -> list[int]:
+    """The numbers of restores' runs without a recorded end."""
+    sql = "SELECT number FROM runs WHERE kind = {m} AND outcome = {m} ORDER BY number"
+    return [number for (number,) in raw_rows(tx, sql, (RunKind.RESTORE, Outcome.RUNNING))]
+
+
+def unnoticed(tx: Transaction) -> Sequence[Run]:
+    """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
+    sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != {{m}} ORDER BY r.number"
+    return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
+
+
+def mark_noticed(tx: Transaction, number: int) -> None:
+    """Record that a run was looked at; in the transaction in which its messages become rows."""
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE number = {m}", (number,))
+
+
+def mark_all_noticed(tx: Transaction) -> None:
+    """Record that every run that has ended was looked at, where nobody is to be told."""
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != {m}", (Outcome.RUNNING,))
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """The outcome of a run that an error ended."""
+    stopped = isinstance(error, (InterruptedRunError, KeyboardInterrupt))
+    return Outcome.INTERRUPTED if stopped else Outcome.FAILED
+
+
+def find_run(tx: Transaction, number: int) -> Run | None:
+    """The run of that number; None if there is none."""
+    row = record_of(tx, f"{RUNS} WHERE r.number = {{m}}", (number,))
+    return run_of(row) if row else None
+
+
+def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) -> list[dict[str, Any]]:
+    """The reports of the job's newest backups before run `number` that made a snapshot, oldest first."""
+    sql = """SELECT r.report FROM runs r JOIN jobs j ON j.number = r.job
+             WHERE r.kind = {m} AND j.name = {m} AND r.outcome IN ({m}, {m}) AND r.number < {m}
+             ORDER BY r.number DESC LIMIT {m}"""
+    found = raw_rows(tx, sql, (RunKind.BACKUP, job, *_MADE, number, limit))
+    return [dict(json.loads(one)) for (one,) in found if one][::-1]
+
+
+def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:
+    """The newest runs, newest first."""
+    of_job, values = (" WHERE j.name = {m}", (job, limit)) if job is not None else ("", (limit,))
+    rows = records(tx, f"{RUNS}{of_job} ORDER BY r.number DESC LIMIT {{m}}", values)
+    return [run_of(row) for row in rows]
+
+
+def unfinished_commits(
+    tx: Transaction, vault: int, *, before: int | None = None
+) -> Sequence[tuple[Run, JobRow, bytes | None]]:
+    """Runs that store catalogs in a vault, before run `before`, without a recorded end.
+
+    With what each prepared: a backup its snapshot, any other its amendment.
+    """
+    sql = f"""{RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = {{m}} AND j.vault = {{m}}
+              AND r.number < {{m}} ORDER BY r.number"""
+    values = (*COMMITTING, Outcome.RUNNING, vault, 2**63 - 1 if before is None else before)
+    return [
+        (run_of(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
+        for row in records(tx, sql, values)
+    ]
+
+
+def prepare(tx: Transaction, run: int, record: bytes) -> None:
+    """Record what becomes true once the run's catalog is stored, in case we die."""
+    changed(tx, "UPDATE runs SET prepared = {m} WHERE number = {m}", (record, run))
+
+
+def last_backup(tx: Transaction, job: JobName) -> Run | None:
+    """The job's newest backup, with any outcome."""
+    return newest_of_kind(tx, job, RunKind.BACKUP)
+
+
+def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
+    """The job's newest run of a kind, with any outcome."""
+    sql = f"{RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} ORDER BY r.number DESC LIMIT 1"
+    row = record_of(tx, sql, (kind, job))
+    return run_of(row) if row else None
+
+
+def last_policy_run(tx: Transaction, job: JobName) -> Run | None:
+    """The newest run that applied the job's policy, with any outcome: none by name, and no undo."""
+    sql = f"""{RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} AND coalesce(r.report, '') NOT LIKE {{m}}
+              AND coalesce(r.report, '') NOT LIKE {{m}} ORDER BY r.number DESC LIMIT 1"""
+    row = record_of(tx, sql, (RunKind.FORGET, job, '%"taken_%', '%"policy": null%'))
+    return run_of(row) if row else None
+
+
+def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, Any]:
+    """The report of the job's newest backup before run `before` that made a snapshot; empty for none."""
+    sql = """SELECT report FROM runs WHERE kind = {m} AND job = {m} AND outcome IN ({m}, {m}) AND number < {m}
+             ORDER BY number DESC LIMIT 1"""
+    report = value_of(tx, sql, (RunKind.BACKUP, job.number, *_MADE, before))
+    return dict(json.loads(report)) if report else {}
+
+
+def restore_speed(tx: Transaction, *, least: int) -> float | None:
+    """Bytes a second of the newest restore that fetched `least` bytes; None if there was none.
+
+    Impossible values are ignored: the clock was set during the run.
+    """
+    sql = """SELECT report FROM runs WHERE kind = {m} AND report IS NOT NULL
+             ORDER BY number DESC LIMIT {m}"""
+    for (told,) in raw_rows(tx, sql, (RunKind.RESTORE, RESTORES_MEASURED)):
+        report = json.loads(told)
+        if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
+            speed = float(report["fetched"] / report["seconds"])
+            if _SLOWEST <= speed <= _FASTEST:
+                return speed
+    return None
+
+
+def longest_run(tx: Transaction) -> int:
+    """The seconds that the longest backup took, of those that ended well and whose clock was not set."""
+    sql = """SELECT max(finished_at - started_at) FROM runs
+             WHERE kind = {m} AND finished_at - started_at < {m} AND outcome IN ({m}, {m})"""
+    longest = value_of(tx, sql, (RunKind.BACKUP, LONGEST_RUN, *_MADE))
+    return int((longest or 0) / 1_000_000)
+
+
+def run_of(row: Row) -> Run:
+    return Run(
+        row["number"],
+        RunKind(row["kind"]),
+        JobName(row["job_name"]) if row["job_name"] else None,
+        Outcome(row["outcome"]),
+        moment(row["started_at"]),
+        moment(row["finished_at"]) if row["finished_at"] else None,
+        row["snapshot_number"],
+        json.loads(row["report"]) if row["report"] else {},
+    )
