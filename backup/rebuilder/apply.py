@@ -187,6 +187,8 @@ class Applier:
 
     def _leave_out_spoiled(self, chain: Chain) -> None:
         """Name the snapshots that hold what is out of range, and take them away."""
+        for first, end, number in self._builder.end_overlaps(self._job.number):
+            self._spoiled.span(first, end, f"entry {number} ends after the next of its name begins")
         known = self._builder.snapshot_ids(self._job.number)
         spoiled = self._spoiled.among(list(known))
         self._builder.forget(self._job.number, list(spoiled))

@@ -175,6 +175,24 @@ def test_two_entries_of_one_name_spoil_their_snapshot_alone(victim: Victim, kind
     assert any("two entries have one number or name" in one for one in told), told
 
 
+def test_a_version_that_outlives_the_next_of_its_name_spoils_what_held_both(victim: Victim) -> None:
+    """A delta with new versions of names, and no word of the end of the old ones."""
+
+    def twist(stream: list[Any]) -> list[Any]:
+        return [one for one in stream if not isinstance(one, records.ClosedRecord)]
+
+    victim.begin_anew()
+    assert victim.forged_night(twist)
+    listed, told = survive(victim)
+    assert listed == victim.old
+    assert any("ends after the next of its name begins" in one for one in told), told
+    laws = victim.server.run("check", "--inventory")
+    assert (laws.exit_code, "follow one another" in laws.output) == (0, False), laws.output
+    night = victim.server.json("backup", "main")[0]["snapshot"]
+    place = victim.server.restore(victim.target(), snapshot=night)
+    assert_same_tree(victim.server.source, place)
+
+
 def test_the_order_of_names_means_nothing(victim: Victim) -> None:
     """Files before the directories that hold them, and the last name first."""
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from backup.inventory.content import entries
 from backup.inventory.records.runs import Outcome
 from backup.model import MIB, Problem, ProblemKind
+from backup.restorer.restore import plan_restore
+from backup.restorer.selection.choice import Choice
 from tests.restorer.sites import BROKEN_ROWS, sql, users_of
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -75,11 +78,34 @@ def test_a_directory_and_a_symlink_of_one_name(
     site.backup()
     sql(site, "UPDATE entries SET removed_in = NULL")
     report = site.restore("latest", out)
-    assert [(problem.path, problem.kind) for problem in report.problems] == [(b"way", ProblemKind.NOT_SET)]
+    assert [(problem.path, problem.kind) for problem in report.problems] == [(b"way", ProblemKind.DAMAGED)]
     assert report.outcome is Outcome.PARTIAL
     assert (out / "way" / "in").read_text() == "content"
     assert list(outside.iterdir()) == []
     assert outside.stat().st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("how", ["all", "page by page", "chosen"])
+def test_two_files_of_one_name(full: Site, source: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Also where a page of rows ends between them: the older one is taken, without the other's rights."""
+    columns = "directory, name, kind, owner, mtime_ns, size, extra, content_id, chunks"
+    if how == "page by page":
+        whole = entries.pages_below
+        monkeypatch.setattr(
+            entries, "pages_below", lambda *of: ([row] for page in whole(*of) for row in page)
+        )
+    sql(full, "UPDATE entries SET added_in = 0")
+    for name in (b"small-3", b"small-4"):
+        twin = f"INSERT INTO entries ({columns}, mode, added_in) SELECT {columns}, 2541, 1 FROM entries"
+        sql(full, f"{twin} WHERE name = ?", name)
+    choice = Choice(include=("deep",)) if how == "chosen" else Choice()
+    plan = plan_restore(full.snapshot(), os.fsencode(source / "sub"), full.restore_world, choice)
+    told = "the inventory has another entry of that name; not restored"
+    names = (b"deep/small-3", b"deep/small-4")
+    assert plan.selection.problems == [Problem(name, ProblemKind.DAMAGED, told) for name in names]
+    modes = {entry.name: entry.mode for entry in plan.selection.files.entries}
+    assert len(modes) == len(plan.selection.files) == (20 if how == "chosen" else 22)
+    assert (modes[b"small-3"], modes[b"small-4"]) == (0o4711, 0o644)
 
 
 @pytest.mark.parametrize(("text", "values"), BROKEN_ROWS.values(), ids=BROKEN_ROWS.keys())

@@ -30,7 +30,7 @@ from backup.inventory.questions import compared
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import amendments
 from backup.inventory.records.readings import READ_COLUMNS, rows_of
-from backup.inventory.store import schema, stranger_tables
+from backup.inventory.store import invariants, schema, stranger_tables
 from backup.inventory.store.connections import Connections, Transaction
 from backup.inventory.store.database import mark, migrate, sqlite_path
 from backup.inventory.store.database_errors import our_errors
@@ -117,6 +117,11 @@ class Builder:
     def has_job_named(self, name: str) -> bool:
         """Whether a job of that name exists."""
         return self._tx.exec_driver_sql("SELECT 1 FROM jobs WHERE name = ?", (name,)).first() is not None
+
+    def end_overlaps(self, job: int) -> list[tuple[int, int | None, int]]:
+        """End versions of the job's entries where the next of their name begins (`invariants`)."""
+        self._flush_directories()
+        return invariants.end_overlaps(self._tx, job)
 
     def lose_archive(self, number: int) -> None:
         """Mark an archive as lost, as the catalogs describe its contents wrongly."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import pages, raw_rows, value_of
+from backup.inventory.store.driver import changed, pages, raw_rows, value_of
 
 _EXAMPLES = 5
 
@@ -36,6 +36,12 @@ _BEHIND = " UNION ALL ".join(
     for name in _COUNTED
 )
 
+_LED = """SELECT number, added_in, removed_in,
+                 lead(added_in) OVER (PARTITION BY directory, name ORDER BY added_in) AS next_in
+          FROM entries"""
+_OVERLAP = "next_in IS NOT NULL AND (removed_in IS NULL OR removed_in > next_in)"
+_OF_JOB = "WHERE directory IN (SELECT number FROM directories WHERE job = ?)"
+
 INVARIANTS = (
     Invariant("counters", "the next number is ahead of all that were given out", _BEHIND),
     Invariant(
@@ -48,12 +54,7 @@ INVARIANTS = (
     Invariant(
         "intervals",
         "versions of one name follow one another",
-        """SELECT number FROM (
-               SELECT number, added_in, removed_in,
-                      lead(added_in) OVER (PARTITION BY directory, name ORDER BY added_in) AS next_in
-               FROM entries) t
-           WHERE removed_in <= added_in
-              OR (next_in IS NOT NULL AND (removed_in IS NULL OR removed_in > next_in))""",
+        f"SELECT number FROM ({_LED}) t WHERE removed_in <= added_in OR ({_OVERLAP})",  # noqa: S608
     ),
     Invariant(
         "snapshot-numbers",
@@ -147,3 +148,20 @@ def violations(tx: Transaction, invariant: Invariant) -> Violation | None:
         count += len(rows)
         examples += [str(row[0]) for row in rows[: _EXAMPLES - len(examples)]]
     return Violation(invariant.name, invariant.text, count, tuple(examples)) if count else None
+
+
+def end_overlaps(tx: Transaction, job: int) -> list[tuple[int, int | None, int]]:
+    """End each version of the job that outlives the beginning of the next one of its name, at that beginning.
+
+    Returns the snapshots that held both, from and up to (None: no end), each with the number of a version.
+    """
+    overlaps = f"FROM ({_LED} {_OF_JOB}) t WHERE {_OVERLAP}"
+    spans = f"SELECT next_in, removed_in, min(number) {overlaps} GROUP BY next_in, removed_in"
+    found = [(row[0], row[1], row[2]) for row in raw_rows(tx, spans, (job,))]
+    if found:
+        ends = f"""UPDATE entries SET removed_in = (
+                       SELECT min(n.added_in) FROM entries n WHERE n.directory = entries.directory
+                       AND n.name = entries.name AND n.added_in > entries.added_in)
+                   WHERE number IN (SELECT number {overlaps})"""  # noqa: S608
+        changed(tx, ends, (job,))
+    return found

@@ -9,8 +9,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain, groupby, islice
+from operator import eq, itemgetter
 from typing import Any, Final
 
 from backup.errors import FormatError, UsageError
@@ -35,6 +35,7 @@ _KIND: Final = 1 + EntryRow._fields.index("kind")  # in a row that begins with t
 _EXTRA: Final = 1 + EntryRow._fields.index("extra")
 _NAMES: Final = EntryRow._fields.index("name")
 _NAME: Final = 1 + _NAMES
+_ADDED: Final = 1 + EntryRow._fields.index("added_in")
 _A_FILE: Final = int(EntryKind.FILE)
 _MANY: Final = 4  # from so many files in a row on, it pays to take them together
 
@@ -202,12 +203,17 @@ class _Taker:
         self._selection = selection
         self._directory = b""
         self._is_below = True
+        self._last: tuple[bytes, bytes] | None = None  # directory and name of the row before
 
     def take_all(self, directory: bytes, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add all rows of a directory, each with the directory's path before the fields of `EntryRow`."""
         all_rows = list(rows)
-        self._selection.alike.note(directory, [row[_NAME] for row in all_rows])
-        if all(map(_is_plain, all_rows)):
+        names = [row[_NAME] for row in all_rows]
+        self._selection.alike.note(directory, names)
+        if any(map(eq, names, islice(names, 1, None))) or (directory, names[0]) == self._last:
+            all_rows = self._of_own_names(directory, all_rows)
+        self._last = (directory, names[-1])
+        if all_rows and all(map(_is_plain, all_rows)):
             runs = [all_rows]
         else:
             runs = [list(run) for _, run in groupby(all_rows, _is_plain)]
@@ -216,6 +222,22 @@ class _Taker:
                 continue
             for row in run:
                 self._take(directory, EntryRow._make(row[1:]))
+
+    def _of_own_names(self, directory: bytes, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows without those of a name that another has, which are reported."""
+        kept: list[tuple[Any, ...]] = []
+        for name, alike in groupby(rows, itemgetter(_NAME)):
+            several = list(alike)
+            is_known = (directory, name) == self._last
+            first = None if is_known else min(several, key=_rank)
+            kept += [] if first is None else [first]
+            for _ in several[not is_known :]:
+                self._refuse_another(directory, name)
+        return kept
+
+    def _refuse_another(self, directory: bytes, name: bytes) -> None:
+        path = directory + b"/" + name if directory else name
+        self._refuse(path, "the inventory has another entry of that name")
 
     def _take_plain(self, directory: bytes, rows: Sequence[tuple[Any, ...]]) -> bool:
         """Add files without rare attributes together; False, and none is added, if one of them is damaged."""
@@ -237,6 +259,11 @@ class _Taker:
     def take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
         """Add one row to the right part of the selection, or report it."""
         self._selection.alike.note(directory, [row.name])
+        if not on_the_way:
+            before, self._last = self._last, (directory, row.name)
+            if before == self._last:
+                self._refuse_another(directory, row.name)
+                return
         self._take(directory, row, on_the_way=on_the_way)
 
     def _take(self, directory: bytes, row: EntryRow, *, on_the_way: bool = False) -> None:
@@ -308,6 +335,11 @@ def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> N
     selection.files = files.only(array("I", (key for key in range(len(files)) if key not in damaged)))
     wanted = Marks(selection.files.chunks)
     selection.locations = selection.locations.only(wanted)  # nothing is fetched for the others
+
+
+def _rank(row: tuple[Any, ...]) -> tuple[bool, int]:
+    """Which row of one name is taken: a directory, for what lies in it, or the older one."""
+    return row[_KIND] != EntryKind.DIRECTORY, row[_ADDED]
 
 
 def _is_plain(row: tuple[Any, ...]) -> bool:
