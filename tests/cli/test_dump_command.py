@@ -150,6 +150,46 @@ def test_a_tar_for_python_and_some_of_it(server: Server) -> None:
     assert names == ["deep", "deep/a-again.txt", "deep/b\udcff\n.txt", "deep/er", "deep/er/c.txt", "sparse"]
 
 
+def change(server: Server, *statements: str) -> None:
+    with closing(sqlite3.connect(server.state / "inventory.sqlite")) as database, database:
+        for statement in statements:
+            assert database.execute(statement).rowcount > 0
+
+
+def left_out(server: Server, *words: str) -> tuple[list[str], str]:
+    """The members of a tar that is partial, and what was said."""
+    at = f"latest:{server.source}"
+    result = server.run("dump", at, "--tar", *words, "--key", server.key_file)
+    assert result.exit_code == 3
+    assert is_whole(result.stdout_bytes)
+    with tarfile.open(fileobj=io.BytesIO(result.stdout_bytes)) as tar:
+        return tar.getnames(), result.stderr
+
+
+def test_nothing_is_dumped_below_what_is_no_directory(server: Server) -> None:
+    """Catalogs of an intruder: who unpacks this writes where the symlink leads, before `tar` can say no."""
+    moved = "UPDATE directories SET path = CAST(replace(path, '/deep', '/link') AS BLOB)"
+    change(server, f"{moved} WHERE instr(path, CAST('/deep' AS BLOB)) > 0")
+    names, said = left_out(server)
+    assert not [name for name in names if name.startswith("link/")]
+    assert {"link", "deep", "a.txt", "big"} <= set(names)
+    assert "/link above it is no directory; left out" in said
+
+
+def test_no_two_members_have_one_path(server: Server) -> None:
+    """A directory that leads to what was chosen, and a symlink in its place."""
+    columns = "directory, mode, owner, mtime_ns, size, added_in, name, kind, extra"
+    change(
+        server,
+        "UPDATE entries SET added_in = 0 WHERE name = CAST('deep' AS BLOB)",
+        f"""INSERT INTO entries ({columns}) SELECT {columns.replace("name,", "CAST('deep' AS BLOB),")}
+            FROM entries WHERE name = CAST('link' AS BLOB)""",
+    )
+    names, said = left_out(server, "--include", "deep", "--include", "!deep/", "--include", "c.txt")
+    assert names == ["deep", "deep/er", "deep/er/c.txt"]
+    assert "another entry has its path; left out" in said
+
+
 def test_into_a_file_with_a_report(server: Server, tmp_path: Path) -> None:
     at, key = f"latest:{server.source}", ("--key", server.key_file)
     told = server.json("dump", f"{at}/big", *key, "-o", tmp_path / "big")

@@ -28,6 +28,7 @@ from backup.restorer.report import RestoreReport, is_ready
 from backup.restorer.selection.choice import Choice, Output
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.files import RestoreFile
+from backup.wording import shown_path
 
 STDOUT = b"/dev/stdout"
 FITS = 32 * MIB
@@ -125,7 +126,8 @@ class _Dump:
 
     def _tar(self) -> None:
         """Write members in the order of paths, each directory before its contents."""
-        members = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
+        ordered = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
+        members = list(self._possible(ordered))
         contents_of: dict[int, RestoreEntry] = {}  # the entry that further hard links refer to
         with self._contents(list(_firsts(members))) as contents:
             for entry, file, group in members:
@@ -137,6 +139,25 @@ class _Dump:
                     self._put(member(entry, numeric_owner=self._numeric, link_to=first)[0])
                     self._count(entry, size=0)
         self._put(ending(self._length))
+
+    def _possible(self, members: Sequence[_Member]) -> Iterator[_Member]:
+        """The members, in the order of paths, that can all be there at once; others are reported.
+
+        Who unpacks a second one of a path, or one below a symlink, might write through what the first made.
+        """
+        before, above = b"", b""  # the path before; the last of a member that is no directory
+        for one in members:
+            path = one[0].path
+            if path == before:
+                why = "another entry has its path"
+            elif above and path.startswith(above + b"/"):
+                why = f"/{shown_path(above)} above it is no directory"
+            else:
+                before, why = path, ""
+                above = b"" if one[0].kind is EntryKind.DIRECTORY else path
+                yield one
+            if why:
+                self._problems.append(Problem(path, ProblemKind.DAMAGED, f"{why}; left out"))
 
     def _member(self, contents: Contents, entry: RestoreEntry, file: RestoreFile | None) -> bool:
         header, size = member(entry, numeric_owner=self._numeric)
