@@ -26,7 +26,6 @@ from backup.app.renewal_times import SOON, VERY_SOON, certificate_bounds, late_a
 from backup.app.run_concerns import attempts, bad_runs, failed_runs, shown
 from backup.app.status_parts import (
     UNKNOWN,
-    CertificateStatus,
     Concern,
     DiskStatus,
     JobStatus,
@@ -36,6 +35,7 @@ from backup.app.status_parts import (
     Topic,
 )
 from backup.app.tasks import TaskKind
+from backup.app.token_note import CertificateStatus
 from backup.inventory.records.runs import RunKind
 from backup.wording import counted, size
 

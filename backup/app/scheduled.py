@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from backup.app.expected_times import longest_wait
 from backup.app.renewal_times import late_at
-from backup.app.status_parts import CertificateStatus, RenewalStatus, ScheduledStatus
+from backup.app.status_parts import RenewalStatus, ScheduledStatus
 from backup.app.task_book import last_run_of
 from backup.app.task_times import due_at, failed_at
 from backup.app.tasks import KINDS, SAMPLE, Task, TaskKey, TaskKind, renewal_tasks, scheduled_tasks
+from backup.app.token_note import CertificateStatus
 from backup.config import Config
 from backup.inventory.questions.status import LastGood
 from backup.inventory.records.tasks import Pause, TaskRow

@@ -21,7 +21,6 @@ from backup.app.opened import opened
 from backup.app.prices import price_table
 from backup.app.renewal_times import renewal_due
 from backup.app.status_parts import (
-    CertificateStatus,
     JobStatus,
     Level,
     RenewalStatus,
@@ -36,6 +35,7 @@ from backup.app.status_parts import (
 from backup.app.status_vaults import Shelf, disks_of, vaults_of
 from backup.app.task_times import LastRun, due_at, failed_at
 from backup.app.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
+from backup.app.token_note import CertificateStatus
 from backup.app.units import has_daemon_unit, has_timer
 from backup.config import Config, JobSettings
 from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from backup.app.tasks import TaskKind
+from backup.app.token_note import CertificateStatus
 from backup.inventory.content.strangers import OpenStranger
 from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
     from backup.inventory.content.shrunk import Wait
 
 UNKNOWN = "unknown"
@@ -179,34 +178,6 @@ class RestoreStatus(Struct, frozen=True):
     expected_at: datetime | None
     ready_until: datetime | None
     held: str | None
-
-
-class CertificateStatus(Struct, frozen=True):
-    """This server's certificate, or why it cannot be read.
-
-    `issuer` is the certificate of the chain above it that ends first, and `issuer_ends` is when.
-    """
-
-    not_before: datetime | None
-    not_after: datetime | None
-    unreadable: str | None = None
-    serial: int = 0
-    issuer: str | None = None
-    issuer_ends: datetime | None = None
-
-    @classmethod
-    def of(cls, found: Certificate, above: Sequence[Certificate]) -> CertificateStatus:
-        """That of a certificate, with those above it that are sent with it."""
-        from backup.credentials.certificate import first_to_end, name_text
-
-        first = first_to_end(above)
-        return cls(
-            found.not_valid_before_utc,
-            found.not_valid_after_utc,
-            serial=found.serial_number,
-            issuer=None if first is None else name_text(first.subject),
-            issuer_ends=None if first is None else first.not_valid_after_utc,
-        )
 
 
 class RenewalStatus(Struct, frozen=True):

@@ -1,21 +1,53 @@
-"""The dates of a certificate on a token, which `status` does not touch: remembered when it is used."""
+"""The dates of this server's certificate; those on a token are remembered, as `status` does not touch it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from backup.config import Config
 from backup.files import write_durably
 
 if TYPE_CHECKING:
-    from backup.app.status_parts import CertificateStatus
+    from cryptography.x509 import Certificate
+
     from backup.credentials.identity import Identity
 
 _NAME = "token.json"
+
+
+class CertificateStatus(Struct, frozen=True):
+    """This server's certificate, or why it cannot be read.
+
+    `issuer` is the certificate of the chain above it that ends first, and `issuer_ends` is when.
+    """
+
+    not_before: datetime | None
+    not_after: datetime | None
+    unreadable: str | None = None
+    serial: int = 0
+    issuer: str | None = None
+    issuer_ends: datetime | None = None
+
+    @classmethod
+    def of(cls, found: Certificate, above: Sequence[Certificate]) -> CertificateStatus:
+        """That of a certificate, with those above it that are sent with it."""
+        from backup.credentials.certificate import first_to_end, name_text
+
+        first = first_to_end(above)
+        return cls(
+            found.not_valid_before_utc,
+            found.not_valid_after_utc,
+            serial=found.serial_number,
+            issuer=None if first is None else name_text(first.subject),
+            issuer_ends=None if first is None else first.not_valid_after_utc,
+        )
 
 
 def note_token(config: Config, identity: Identity) -> None:
@@ -24,8 +56,6 @@ def note_token(config: Config, identity: Identity) -> None:
 
     if config.identity is None or not is_pkcs11(config.identity.certificate):
         return
-    from backup.app.status_parts import CertificateStatus
-
     found = CertificateStatus.of(identity.certificate, identity.chain)
     if noted_token(config) == found:
         return
@@ -36,8 +66,6 @@ def note_token(config: Config, identity: Identity) -> None:
 
 def noted_token(config: Config) -> CertificateStatus | None:
     """The dates that are remembered; None if the certificate that the config names was never used."""
-    from backup.app.status_parts import CertificateStatus
-
     with suppress(OSError, msgspec.MsgspecError), open(_path(config), "rb") as file:
         place, found = msgspec.json.decode(file.read(), type=tuple[str, CertificateStatus])
         if config.identity is not None and place == config.identity.certificate:

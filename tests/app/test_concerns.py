@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from backup.app.concerns import concerns_of
 from backup.app.status_parts import (
-    CertificateStatus,
     Level,
     RenewalStatus,
     RunFacts,
@@ -22,6 +21,7 @@ from backup.app.status_parts import (
     Unknown,
 )
 from backup.app.tasks import KINDS, TaskKind
+from backup.app.token_note import CertificateStatus
 from backup.cli.support.status_output import nagios_lines
 from backup.inventory.records.runs import Outcome, RunKind
 from tests.support import statuses

@@ -9,7 +9,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from backup.app.status_parts import (
-    CertificateStatus,
     JobStatus,
     RestoreStatus,
     RunFacts,
@@ -18,6 +17,7 @@ from backup.app.status_parts import (
     VaultStatus,
 )
 from backup.app.tasks import KINDS, TaskKind
+from backup.app.token_note import CertificateStatus
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 

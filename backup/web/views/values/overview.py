@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from backup.app.status_parts import CertificateStatus, Concern, Level, RestoreStatus, ScheduledStatus
+from backup.app.status_parts import Concern, Level, RestoreStatus, ScheduledStatus
+from backup.app.token_note import CertificateStatus
 from backup.model import JobName, VaultName
 
 
