@@ -16,9 +16,9 @@ import pytest
 from botocore.exceptions import ClientError
 from msgspec.structs import replace as replace_setup
 
-import backup.app.vaults
+import backup.app.base.vaults
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.emulator.core.access.evaluate import Asked, Policies, judge
 from backup.emulator.core.access.policy import Principal, parse_policy
 from tests.support.clocks import EmulatorClock
@@ -47,12 +47,12 @@ MIB = 1 << 20
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """An emulated AWS; servers' clocks may go by its own, while certificates are judged by the real time."""
-    by_given_clock = backup.app.vaults.credential_source
+    by_given_clock = backup.app.base.vaults.credential_source
 
     def by_real_time(config: Any, settings: Any, purpose: Any, clock: Any) -> Any:
         return by_given_clock(config, settings, purpose, SystemClock())
 
-    monkeypatch.setattr(backup.app.vaults, "credential_source", by_real_time)
+    monkeypatch.setattr(backup.app.base.vaults, "credential_source", by_real_time)
     (tmp_path / "cloud").mkdir()
     with running_cloud(tmp_path / "cloud") as running:
         yield running

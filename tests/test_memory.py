@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.archiver import contents, sealing
 from backup.archiver.foreseen import LEAST_CHUNKS
 from backup.buffers import Buffers

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from backup.app.prices import kind_of, price_table, quotes
-from backup.app.stats import read_statistics, terms_of
+from backup.app.money.prices import kind_of, price_table, quotes
+from backup.app.money.stats import read_statistics, terms_of
 from backup.config import Config, VaultSettings
 from backup.cost import Bill
 from backup.format import records

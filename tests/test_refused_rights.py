@@ -9,8 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.vaults import identity_files, roles_anywhere
+from backup.app.base.clock import SystemClock
+from backup.app.base.vaults import identity_files, roles_anywhere
 from backup.config import load_config
 from tests.support.local_account import ROLES, write_accounts
 from tests.support.servers import Cloud, Server, replace, running_cloud

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BACKUP = Path(__file__).parent.parent / "backup"
-BLIND = ("archiver", "restorer", "retention", "checker", "transfer", "inventory")
+BLIND = ("archiver", "catalogs", "restorer", "retention", "checker", "transfer", "inventory")
 KINDS = re.compile(r"glacier|\bs3\b|s3vault|\bbucket\b|deep_archive", re.IGNORECASE)
 
 

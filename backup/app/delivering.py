@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 
+from backup.app.base.opened import opened
 from backup.app.channels import chosen, make_channels
 from backup.app.message_ids import message_id, run_id
 from backup.app.message_maker import Maker
-from backup.app.opened import opened
 from backup.config import Config
 from backup.errors import UsageError
 from backup.inventory.records import runs

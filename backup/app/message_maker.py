@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from backup.app.channels import chosen, quiet_hours, zone_of
 from backup.app.proven import proof_text, proofs_of_jobs
-from backup.app.status_parts import Concern, Level, Status, Topic
+from backup.app.status.parts import Concern, Level, Status, Topic
 from backup.app.unusual_runs import unusual_in
 from backup.config import Config
 from backup.errors import ExitCode

@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from backup.app.opened import opened
+from backup.app.base.opened import opened
 from backup.config import Config
 from backup.errors import (
     InterruptedRunError,
@@ -34,7 +34,7 @@ from backup.model import JobName, VaultName
 from backup.protocols import Clock
 
 if TYPE_CHECKING:
-    from backup.app.status_parts import Status
+    from backup.app.status.parts import Status
 
 _PAUSE = 0.1
 """Seconds between two looks at whether another process still writes."""
@@ -164,8 +164,8 @@ def _of_concerns(
     patience: float | None,
 ) -> None:
     from backup.app.message_maker import WARNED_OF, Maker
-    from backup.app.status import read_status
-    from backup.app.status_parts import Topic
+    from backup.app.status.parts import Topic
+    from backup.app.status.status import read_status
 
     found = status or read_status(config, clock.now())
     wanted = frozenset({Topic.UNKNOWN}) if only_overdue else WARNED_OF

@@ -18,9 +18,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from backup.app.task_book import Seen
-from backup.app.task_times import LastRun, begun, due_at, ended, found_at_start, retry_at
-from backup.app.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks.book import Seen
+from backup.app.tasks.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks.times import LastRun, begun, due_at, ended, found_at_start, retry_at
 from backup.daemon.clock_gate import ClockGate
 from backup.daemon.task_run import FollowedProgress, TaskRun
 from backup.errors import DaemonAwayError, NightvaultError

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from backup.app.opened import opened
+from backup.app.base.opened import opened
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.errors import NightvaultError

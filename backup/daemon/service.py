@@ -10,12 +10,12 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
-from backup.app.metrics_file import refresh_metrics, remove_metrics
-from backup.app.page_access import PAGE_SOCKET, close_to_page, open_to_page, page_group
-from backup.app.page_config import remove_page_config, write_page_config
-from backup.app.restore_units import RestoreUnits
-from backup.app.task_book import InventoryBook
-from backup.app.tasks import Task, renewal_tasks, restores_task, scheduled_tasks, tasks_of
+from backup.app.machine.page_access import PAGE_SOCKET, close_to_page, open_to_page, page_group
+from backup.app.machine.page_config import remove_page_config, write_page_config
+from backup.app.machine.restore_units import RestoreUnits
+from backup.app.status.metrics_file import refresh_metrics, remove_metrics
+from backup.app.tasks.book import InventoryBook
+from backup.app.tasks.tasks import Task, renewal_tasks, restores_task, scheduled_tasks, tasks_of
 from backup.config import Config
 from backup.daemon.board import Board
 from backup.daemon.control import ControlServer

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from backup.app.tasks import Task
+from backup.app.tasks.tasks import Task
 from backup.inventory.records.tasks import TaskState
 from backup.protocols import Progress
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
+from backup.app.checks.regular_checks import LISTS
 from backup.app.delivering import deliver_messages
-from backup.app.regular_checks import LISTS
-from backup.app.tasks import KINDS, Task, TaskKind
+from backup.app.tasks.tasks import KINDS, Task, TaskKind
 from backup.app.telling import make_messages, unrecorded_run
 from backup.app.telling_directly import tell_directly
 from backup.config import Config

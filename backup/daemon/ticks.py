@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 
 TICK_SECONDS = 60
 SLACK = timedelta(seconds=1)

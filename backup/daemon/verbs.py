@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from backup import __version__
-from backup.app.pausing import pause_job, resume_job
-from backup.app.tasks import TaskKind
+from backup.app.tasks.pausing import pause_job, resume_job
+from backup.app.tasks.tasks import TaskKind
 from backup.config import Config
 from backup.daemon.board import Board, Line
 from backup.daemon.control import Verb

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from backup.app.compacting import compact_once
-from backup.app.drills import drill_once
-from backup.app.malloc import give_back_freed_memory
-from backup.app.priority import Priority, in_thread
-from backup.app.pruning import prune_once
-from backup.app.regular_checks import check_once
-from backup.app.regular_forgetting import Forgot, forget_after, forget_job
-from backup.app.renewal import RenewalState, renew_if_due
-from backup.app.restore_units import RestoreUnits
-from backup.app.restores import continue_restores
-from backup.app.runs import run_job
-from backup.app.tasks import TaskKind
+from backup.app.backups.runs import run_job
+from backup.app.base.malloc import give_back_freed_memory
+from backup.app.base.priority import Priority, in_thread
+from backup.app.checks.drills import drill_once
+from backup.app.checks.regular_checks import check_once
+from backup.app.machine.renewal import RenewalState, renew_if_due
+from backup.app.machine.restore_units import RestoreUnits
+from backup.app.restores.restores import continue_restores
+from backup.app.retention.compacting import compact_once
+from backup.app.retention.pruning import prune_once
+from backup.app.retention.regular_forgetting import Forgot, forget_after, forget_job
+from backup.app.tasks.tasks import TaskKind
 from backup.catalogs.report import BackupReport
 from backup.config import Config
 from backup.daemon.task_run import Done, TaskRun

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from backup.app.metrics import metrics_text
+from backup.app.status.metrics import metrics_text
 from backup.web.context import context_of
 from backup.web.views.overview import the_status
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app import clock
+from backup.app.base import clock
 from backup.config import VaultSettings
 from backup.errors import ClockError
 from backup.model import VaultName

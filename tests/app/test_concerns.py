@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.app.concerns import concerns_of
-from backup.app.status_parts import (
+from backup.app.base.certificate_dates import CertificateStatus
+from backup.app.status.concerns import concerns_of
+from backup.app.status.parts import (
     Level,
     RenewalStatus,
     RunFacts,
@@ -20,8 +21,7 @@ from backup.app.status_parts import (
     Topic,
     Unknown,
 )
-from backup.app.tasks import KINDS, TaskKind
-from backup.app.token_note import CertificateStatus
+from backup.app.tasks.tasks import KINDS, TaskKind
 from backup.cli.support.status_output import nagios_lines
 from backup.inventory.records.runs import Outcome, RunKind
 from tests.support import statuses

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.silent_mounts import look_at, may_be_silent
+from backup.app.base.clock import SystemClock
+from backup.app.base.silent_mounts import look_at, may_be_silent
 from tests.support.dead_mounts import beside_dead_mount
 from tests.support.servers import directory_server
 

@@ -21,7 +21,7 @@ from backup.app.doctor.deadline import failure_of
 from backup.app.doctor.finding import critical
 from backup.app.doctor.known import OF_RUNS, WHY
 from backup.app.doctor.mending import mend
-from backup.app.status_parts import Topic
+from backup.app.status.parts import Topic
 from backup.config import load_config
 from backup.errors import DeniedError
 from backup.format.keys import RecoveryKey

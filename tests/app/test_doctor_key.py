@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.base.opened import opened
 from backup.app.doctor import Report, recovery
-from backup.app.opened import opened
 from backup.format.keys import RecoveryKey, parse_key_file
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive

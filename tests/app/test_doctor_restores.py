@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.base.opened import opened
 from backup.app.doctor import full_restore
-from backup.app.opened import opened
-from backup.app.restore_contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
+from backup.app.restores.contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
 from backup.cli.demonstration.local_aws import REGION
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome

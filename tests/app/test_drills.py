@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from backup.app import drills as app_drills
+from backup.app.checks import drills as app_drills
+from backup.app.checks.drills import drill_once
 from backup.app.doctor.finding import DoctorContext
 from backup.app.doctor.rehearsals import last_drill
-from backup.app.drills import drill_once
-from backup.app.metrics import metrics_text
-from backup.app.restores import continue_restores
-from backup.app.status import read_status
-from backup.app.tasks import TaskKind, scheduled_tasks
+from backup.app.restores.restores import continue_restores
+from backup.app.status.metrics import metrics_text
+from backup.app.status.status import read_status
+from backup.app.tasks.tasks import TaskKind, scheduled_tasks
 from backup.config import Config, load_config
 from backup.daemon.task_run import TaskRun
 from backup.daemon.work import TaskWork

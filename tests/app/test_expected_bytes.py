@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.app.runs import BackupProgress, backup_job, bytes_in
+from backup.app.backups.runs import BackupProgress, backup_job, bytes_in
 from backup.catalogs.context import BackupJob
 from backup.cli.support.progress import Followed, PlainLines
 from backup.config import load_config

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from backup.app.amending import amending_vault
-from backup.app.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
-from backup.app.opened import opened
-from backup.app.run_context import RunContext
-from backup.app.taking_back import take_back
-from backup.app.vaults import make_vault
+from backup.app.backups.amending import amending_vault
+from backup.app.backups.run_context import RunContext
+from backup.app.base.opened import opened
+from backup.app.base.vaults import make_vault
+from backup.app.retention.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
+from backup.app.retention.undo import take_back
 from backup.config import load_config
 from backup.errors import LockedError, UsageError
 from backup.format.records import CondemnedRecord
@@ -98,7 +98,7 @@ def with_power(monkeypatch: pytest.MonkeyPatch) -> Callable[[Power], None]:
             if goes:
                 power.go()
 
-        made = "backup.app.runs.make_vault"
+        made = "backup.app.backups.runs.make_vault"
         monkeypatch.setattr(made, lambda *some, **more: Powered(make_vault(*some, **more), power))
         monkeypatch.setattr(Inventory, "writing", powered)
 
@@ -273,8 +273,8 @@ import sys, time
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from backup.app.forgetting import plan_by_policy
-from backup.app.opened import opened
+from backup.app.retention.forgetting import plan_by_policy
+from backup.app.base.opened import opened
 from backup.config import load_config
 from backup.errors import LockedError, UsageError
 from backup.retention.policy import Policy

@@ -6,7 +6,7 @@ import stat
 import threading
 from pathlib import Path
 
-from backup.app.runs import run_job
+from backup.app.backups.runs import run_job
 from backup.catalogs.report import BackupReport
 from backup.config import Config, load_config
 from backup.format.line import RecoveryLine, find_lines

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.app import runs
-from backup.app.malloc import share_freed_memory
-from backup.app.task_times import Timing
-from backup.app.tasks import Task, TaskKind
+from backup.app.backups import runs
+from backup.app.base.malloc import share_freed_memory
+from backup.app.tasks.tasks import Task, TaskKind
+from backup.app.tasks.times import Timing
 from backup.config import load_config
 from backup.daemon import work
 from backup.daemon.task_run import TaskRun
@@ -42,7 +42,7 @@ def test_freed_memory_stays_with_the_process() -> None:
     script = """
 import resource
 from concurrent.futures import ThreadPoolExecutor
-from backup.app.malloc import share_freed_memory
+from backup.app.base.malloc import share_freed_memory
 from backup.model import MIB
 
 def work(_):
@@ -63,7 +63,7 @@ def test_after_a_task_it_goes_back_to_the_system() -> None:
     """The daemon waits for the next night for hours."""
     script = """
 from concurrent.futures import ThreadPoolExecutor
-from backup.app.malloc import give_back_freed_memory, share_freed_memory
+from backup.app.base.malloc import give_back_freed_memory, share_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) // 256

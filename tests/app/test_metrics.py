@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.app.metrics import escaped_label, metrics_text
+from backup.app.status.metrics import escaped_label, metrics_text
 from backup.inventory.records.runs import Outcome
 from tests.support.servers import Server, directory_server
 from tests.support.statuses import DAY, HOUR, NOW, job, run, scheduled, status, vault
@@ -193,7 +193,7 @@ def test_not_even_a_mistake_of_ours_fails_a_backup(
     def mistaken(_status: object) -> str:
         raise ValueError("a mistake")
 
-    monkeypatch.setattr("backup.app.metrics.metrics_text", mistaken)
+    monkeypatch.setattr("backup.app.status.metrics.metrics_text", mistaken)
     server.backup()
     assert "unexpected ValueError: a mistake" in caplog.text
 

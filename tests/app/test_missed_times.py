@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.app.task_times import NEAR, Timing, begun, due_at, ended
+from backup.app.tasks.times import NEAR, Timing, begun, due_at, ended
 from backup.inventory.records.tasks import TaskRow, TaskState
 from backup.schedule import next_due, parse_schedule
 

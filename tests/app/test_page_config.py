@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import tomlkit
 
-from backup.app.page_config import PAGE_CONFIG, page_document, remove_page_config, write_page_config
+from backup.app.machine.page_config import PAGE_CONFIG, page_document, remove_page_config, write_page_config
 from backup.config import load_config
 from tests.support.emulated import REPOSITORY
 

@@ -15,7 +15,7 @@ import pytest
 
 from backup.app.doctor.finding import DoctorContext
 from backup.app.doctor.machine import modes
-from backup.app.page_access import close_to_page
+from backup.app.machine.page_access import close_to_page
 from backup.config import Config, load_config
 from tests.support.doubles import ManualClock
 from tests.support.servers import directory_server

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from backup.app import status as status_module
-from backup.app.concerns import concerns_of, late_or_unknown, overdue
-from backup.app.opened import opened
-from backup.app.status import read_status
-from backup.app.status_parts import Level, Status, Topic
-from backup.app.task_book import InventoryBook
-from backup.app.token_note import note_token
+from backup.app.base.certificate_dates import note_token
+from backup.app.base.opened import opened
+from backup.app.status import status as status_module
+from backup.app.status.concerns import concerns_of, late_or_unknown, overdue
+from backup.app.status.parts import Level, Status, Topic
+from backup.app.status.status import read_status
+from backup.app.tasks.book import InventoryBook
 from backup.config import Config, load_config
 from backup.credentials.certificate import first_to_end
 from backup.credentials.identity import load_identity
@@ -45,20 +45,20 @@ DRILL = '\n[[drill]]\nname = "rehearsal"\nschedule = "daily"\nvault = "cold"\nsa
 # What is called for a part, where, and the fields that may be missing then.
 PARTS: list[tuple[str, str, set[str]]] = [
     ("the certificate", "backup.credentials.identity.own_chain", {"certificate"}),
-    ("money", "backup.app.status.price_table", {"vaults", "currency"}),
+    ("money", "backup.app.status.status.price_table", {"vaults", "currency"}),
     ("runs", "backup.inventory.questions.status.newest_runs", {"running", "ended", "jobs"}),
     ("what vaults hold", "backup.inventory.questions.status.held", {"vaults", "scheduled"}),
-    ("what was proven", "backup.app.status.proofs", {"proof", "jobs"}),
+    ("what was proven", "backup.app.status.status.proofs", {"proof", "jobs"}),
     ("what ended well", "backup.inventory.questions.status.last_good", {"vaults", "scheduled"}),
     ("dates of jobs", "backup.inventory.questions.status.snapshot_dates", {"jobs", "scheduled", "vaults"}),
     ("dates of jobs", "backup.inventory.records.tasks.all_pauses", {"jobs", "scheduled", "vaults"}),
-    ("schedules", "backup.app.scheduled.read_scheduled", {"scheduled", "vaults"}),
-    ("jobs", "backup.app.status.has_timer", {"jobs"}),
+    ("schedules", "backup.app.status.scheduled.read_scheduled", {"scheduled", "vaults"}),
+    ("jobs", "backup.app.status.status.has_timer", {"jobs"}),
     ("restores", "backup.inventory.records.retrievals.list_restores", {"restores"}),
     ("vaults", "backup.inventory.questions.status.oldest_unverified", {"vaults"}),
-    ("disks", "backup.app.status.disks_of", {"disks"}),
+    ("disks", "backup.app.status.status.disks_of", {"disks"}),
     ("messages", "backup.inventory.records.messages.waiting", {"undelivered"}),
-    ("who else writes into vaults", "backup.app.status.open_strangers", {"strangers"}),
+    ("who else writes into vaults", "backup.app.status.status.open_strangers", {"strangers"}),
     ("lost archives", "backup.inventory.questions.status.has_spoiled", {"losses"}),
     ("sources that lost much", "backup.inventory.questions.status.any_waits", {"waits"}),
 ]
@@ -150,7 +150,7 @@ def test_nothing_is_overdue_only_where_that_is_known(told: Told, monkeypatch: py
         raise ConfigError("it is wrong")
 
     told.later(60 * DAY)
-    monkeypatch.setattr("backup.app.status.has_timer", broken)
+    monkeypatch.setattr("backup.app.status.status.has_timer", broken)
     document = told.server.json("status", "--overdue", exit_code=1)
     assert document["concerns"][0]["text"].startswith("jobs: not known, because ")
     assert told.server.run("status", "--overdue", "--nagios").exit_code == 2

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from backup.app.priority import Priority, in_thread
-from backup.app.runs import run_job
+from backup.app.backups.runs import run_job
+from backup.app.base.priority import Priority, in_thread
 from backup.config import load_config
 from backup.errors import ConfigError, UsageError
 from backup.model import JobName

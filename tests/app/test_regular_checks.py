@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backup.app import regular_checks
-from backup.app.regular_checks import amount_of, check_once
-from backup.app.tasks import TaskKind, scheduled_tasks
+from backup.app.checks import regular_checks
+from backup.app.checks.regular_checks import amount_of, check_once
+from backup.app.tasks.tasks import TaskKind, scheduled_tasks
 from backup.checker.report import CheckReport
 from backup.config import load_config
 from backup.errors import LimitRefusedError

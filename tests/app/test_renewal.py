@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.app.renewal import RenewalState, read_note, renew_if_due
-from backup.app.renewal_times import RenewalNote, late_at, renewal_due
-from backup.app.vaults import identity_files
+from backup.app.base.vaults import identity_files
+from backup.app.machine.renewal import RenewalState, read_note, renew_if_due
+from backup.app.machine.renewal_times import RenewalNote, late_at, renewal_due
 from backup.config import load_config
 from backup.credentials.identity import IdentityFiles, load_identity
 from backup.errors import ConfigError, DeniedError, IdentityError, LockedError, UnreachableError

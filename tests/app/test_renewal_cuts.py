@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from backup.app import renewal
-from backup.app.renewal import RenewalState
-from backup.app.vaults import identity_files
+from backup.app.base.vaults import identity_files
+from backup.app.machine import renewal
+from backup.app.machine.renewal import RenewalState
 from backup.credentials import pairs
 from backup.credentials.identity import load_identity
 from backup.credentials.pairs import Pairs

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.app.clock import SystemClock
-from backup.app.opened import opened
-from backup.app.restore_units import RestoreUnits
-from backup.app.restores import continue_restores
+from backup.app.base.clock import SystemClock
+from backup.app.base.opened import opened
+from backup.app.machine.restore_units import RestoreUnits
+from backup.app.restores.restores import continue_restores
 from backup.cli.support.context import Cli
 from backup.config import load_config
 from backup.errors import InterruptedRunError, TargetError

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.compacting import compact_once
-from backup.app.opened import opened
-from backup.app.pruning import prune_once
-from backup.app.restore_contexts import restore_context
-from backup.app.runs import backup_job, read_keys, recipients_of, run_job
-from backup.app.tasks import TaskKind
-from backup.app.vaults import Purpose, credential_source, make_vault
+from backup.app.backups.runs import backup_job, read_keys, recipients_of, run_job
+from backup.app.base.clock import SystemClock
+from backup.app.base.opened import opened
+from backup.app.base.vaults import Purpose, credential_source, make_vault
+from backup.app.restores.contexts import restore_context
+from backup.app.retention.compacting import compact_once
+from backup.app.retention.pruning import prune_once
+from backup.app.tasks.tasks import TaskKind
 from backup.config import Config, load_config
 from backup.credentials.boto import DefaultChain
 from backup.credentials.rolesanywhere import RolesAnywhere

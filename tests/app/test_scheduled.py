@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from backup.app.metrics import metrics_text
-from backup.app.opened import opened
-from backup.app.status import read_status, status_in
-from backup.app.status_parts import Level, Topic
-from backup.app.task_book import InventoryBook
-from backup.app.tasks import KINDS, TaskKind, scheduled_tasks, tasks_of
+from backup.app.base.opened import opened
+from backup.app.status.metrics import metrics_text
+from backup.app.status.parts import Level, Topic
+from backup.app.status.status import read_status, status_in
+from backup.app.tasks.book import InventoryBook
+from backup.app.tasks.tasks import KINDS, TaskKind, scheduled_tasks, tasks_of
 from backup.config import Config, load_config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
@@ -117,7 +117,7 @@ def test_what_fails_is_a_run_told_and_a_concern_until_it_works_again(
     moved = keys.with_name("moved")
     keys.rename(moved)  # some need nothing of the vault while there is nothing to do
     if kind is TaskKind.FORGET:
-        monkeypatch.setattr("backup.app.forgetting.plan_by_policy", failing)
+        monkeypatch.setattr("backup.app.retention.forgetting.plan_by_policy", failing)
     run(told, kind)
     assert told.kinds() == ["failed"], f"{kind} is not told"
     (failed, *_) = told.server.json("runs")
@@ -238,7 +238,7 @@ def test_an_error_that_nobody_expected_is_a_concern_too(told: Told, monkeypatch:
 
 
 def test_an_unexpected_error_inside_is_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.app.regular_checks.compare_with_vault", lambda *_: 1 / 0)
+    monkeypatch.setattr("backup.app.checks.regular_checks.compare_with_vault", lambda *_: 1 / 0)
     told.hook.taken.clear()
     run(told, TaskKind.CHECK)
     assert told.titles() == ["check of vault cold failed"]
@@ -272,8 +272,8 @@ def test_a_sample_above_the_limit_is_told(told: Told, monkeypatch: pytest.Monkey
     """D4: the list was compared and is well, but nothing is ever read back."""
     replace(told.server, 'check = "daily"', 'check = "daily"\ncheck_sample = "100%"')
     told.server.config.write_text(told.server.config.read_text() + "\n[restore]\nmax_restore_cost = 0.50\n")
-    monkeypatch.setattr("backup.app.regular_checks.FREE", ())
-    monkeypatch.setattr("backup.app.regular_checks.quote_sample", lambda *_: [])
+    monkeypatch.setattr("backup.app.checks.regular_checks.FREE", ())
+    monkeypatch.setattr("backup.app.checks.regular_checks.quote_sample", lambda *_: [])
     told.hook.taken.clear()
     run(told, TaskKind.CHECK)
     assert told.titles() == ["reading back vault cold failed"]
@@ -431,8 +431,8 @@ def test_a_stop_is_no_failure(told: Told, monkeypatch: pytest.MonkeyPatch) -> No
     def stopped(*_: Any, **__: Any) -> None:
         raise InterruptedRunError("asked to stop")
 
-    monkeypatch.setattr("backup.app.compacting.compact", stopped)
-    monkeypatch.setattr("backup.app.forgetting.plan_by_policy", stopped)
+    monkeypatch.setattr("backup.app.retention.compacting.compact", stopped)
+    monkeypatch.setattr("backup.app.retention.forgetting.plan_by_policy", stopped)
     told.hook.taken.clear()
     for kind in (TaskKind.COMPACT, TaskKind.FORGET):
         run(told, kind)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.state import State, parse_recipients
+from backup.app.base.state import State, parse_recipients
 from backup.errors import ConfigError, InventoryDamagedError, NightvaultError, SpoolError
 from tests.support.backups import recovery_key
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.app import status_vaults
-from backup.app.prices import price_table
-from backup.app.stats import terms_of
+from backup.app.money.prices import price_table
+from backup.app.money.stats import terms_of
+from backup.app.status import vaults as status_vaults
 from backup.config import Config, VaultSettings
 from backup.inventory.questions.stats import Stored
 from backup.inventory.questions.status import Held

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backup.app.task_times import (
+from backup.app.tasks.times import (
     MOST_CUTS,
     LastRun,
     Timing,

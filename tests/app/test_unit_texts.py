@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.app.unit_texts import Places, as_ordinary_user, filled, for_page, is_untouched, signed
+from backup.app.machine.unit_texts import Places, as_ordinary_user, filled, for_page, is_untouched, signed
 
 TEMPLATES = sorted((Path(__file__).parents[2] / "deploy" / "systemd").iterdir())
 

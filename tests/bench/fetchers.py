@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import botocore.utils
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.format.treehash import leaf_hashes
 from backup.model import ByteRange, FrameRow, RetrievalId, VaultName
 from backup.transfer.retrieve import PIECE, Fetcher, ReadyRange

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.config import load_config
 from backup.web.context import WebContext
 from backup.web.daemon_desk import away

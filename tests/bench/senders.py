@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.utils
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.format.treehash import PackHasher, leaf_hashes
 from backup.inventory.content import archives
 from backup.inventory.records import runs

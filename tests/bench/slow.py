@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.model import MIB
 from tests.bench import data
 from tests.bench.measure import Measured, measure_at

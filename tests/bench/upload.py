@@ -23,7 +23,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from backup.app.malloc import share_freed_memory
+from backup.app.base.malloc import share_freed_memory
 from backup.cli import GC_THRESHOLDS
 from backup.model import MIB
 from tests.bench import fetchers, report, senders

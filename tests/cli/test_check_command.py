@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.prices import builtin_prices
+from backup.app.money.prices import builtin_prices
 from backup.checker.report import GRAVE, UNREAD, Affected, CheckReport, Finding
 from backup.cli.demonstration.local_aws import REGION
 from backup.cli.support.check_output import next_steps

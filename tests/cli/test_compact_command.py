@@ -8,8 +8,8 @@ from threading import Event
 
 import pytest
 
-from backup.app.compacting import compact_once
-from backup.app.tasks import TaskKind
+from backup.app.retention.compacting import compact_once
+from backup.app.tasks.tasks import TaskKind
 from backup.config import load_config
 from backup.model import VaultName
 from tests.support.daemons import last_start

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.base.vaults import identity_files
 from backup.app.doctor import examine
-from backup.app.vaults import identity_files
 from backup.config import load_config
 from backup.errors import ConfigError
 from tests.support.servers import SCRIPT, Server, directory_server, replace

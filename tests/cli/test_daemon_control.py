@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from backup.app.units import templates_folder
+from backup.app.machine.units import templates_folder
 from tests.support.command_line import run, run_json
 from tests.support.real_daemons import SCRIPT, RealDaemon, following, running
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.state import State
+from backup.app.base.state import State
 from backup.format.keys import RecoveryKey
 from tests.support.servers import Server, directory_server
 from tests.support.terminals import Terminal

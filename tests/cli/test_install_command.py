@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app import units
+from backup.app.machine import units
 from tests.support.command_line import run
 from tests.support.servers import SCRIPT, Server, directory_server, replace
 

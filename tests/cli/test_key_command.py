@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backup.app.state import SignedEnrolment, State
+from backup.app.base.state import SignedEnrolment, State
 from backup.cli.support.context import Cli
 from backup.format.enrolment import EnrolmentKey, enrol, enrolment_key, sign_request
 from backup.format.keys import RecoveryKey, Signer, plain_key_file

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.app.priority import Priority, in_thread
+from backup.app.base.priority import Priority, in_thread
 from backup.cli.support.error_stream import drain
 from backup.cli.support.logs import JournalHandler, JsonLine, TextLine, is_journal, log_to_stderr
 from backup.config import LogForm

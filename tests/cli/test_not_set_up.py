@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.aws_setup.wanted import subject_of
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.config import load_config
 from backup.errors import IdentityError
 from tests.support.emulated import REGION

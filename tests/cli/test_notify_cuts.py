@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from tests.support.receivers import Request, webhook
 from tests.support.told import Told, telling_server
 

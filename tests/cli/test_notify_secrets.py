@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from tests.cli.listener import Listener
 from tests.support.identities import server_certificate
 from tests.support.receivers import MailServer, Request, mail_server, receiving, server_tls

@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.opened import opened
+from backup.app.base.clock import SystemClock
+from backup.app.base.opened import opened
 from backup.cli import COMMANDS, OLD_NAMES
 from backup.config import load_config
 from backup.inventory.records.runs import open_restore

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from backup.app import SystemClock
-from backup.app.silence import Silent
+from backup.app.restores.silence import Silent
 from backup.cli.support.progress import Figures, JsonLines, PlainLines
 from backup.cli.support.terminal import TerminalBar
 from backup.model import MIB

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.app import forgetting
-from backup.app.regular_forgetting import forget_job
-from backup.app.tasks import TaskKind, scheduled_tasks
+from backup.app.retention import forgetting
+from backup.app.retention.regular_forgetting import forget_job
+from backup.app.tasks.tasks import TaskKind, scheduled_tasks
 from backup.config import load_config
 from backup.errors import UnreachableError
 from backup.model import JobName

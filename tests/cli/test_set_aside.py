@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from backup.app.opened import opened
-from backup.app.set_aside import alone_on_state
+from backup.app.base.opened import opened
+from backup.app.rebuilds.set_aside import alone_on_state
 from backup.config import load_config
 from backup.format.keys import RecoveryKey, plain_key_file
 from backup.inventory.store.database import Inventory

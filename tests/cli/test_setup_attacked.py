@@ -13,7 +13,7 @@ import pytest
 from backup.app.aws_setup import calls as set_up_calls
 from backup.app.aws_setup import config_file
 from backup.app.aws_setup.calls import AwsCalls
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from tests.support.aws_admin import admin_client, document
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, StaticKey, write_accounts
 from tests.support.s3_clients import client

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import backup.app.vaults
+import backup.app.base.vaults
 from backup.app.aws_setup import calls as set_up_calls
 from backup.app.aws_setup.documents import TAG
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.config import load_config
 from tests.support import campaigns
 from tests.support.aws_admin import admin_client, document
@@ -79,9 +79,9 @@ def test_from_nothing_to_a_backup_and_back(
     if kind == "glacier":
         emulator.make_inventories()
     with monkeypatch.context() as patch:  # the vault's clock was stepped, that of certificates was not
-        by_given_clock = backup.app.vaults.credential_source
+        by_given_clock = backup.app.base.vaults.credential_source
         patch.setattr(
-            backup.app.vaults,
+            backup.app.base.vaults,
             "credential_source",
             lambda config, settings, purpose, _: by_given_clock(config, settings, purpose, SystemClock()),
         )

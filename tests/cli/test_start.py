@@ -38,11 +38,14 @@ BACKUP_NEEDS_NOT = (
         f"backup.{name}"
         for name in ("restorer", "cost", "notify", "checker", "rebuilder", "pruner", "driller")
     ),
-    *(f"backup.app.{name}" for name in ("status", "status_parts", "metrics", "prices")),
+    *(f"backup.app.{name}" for name in ("status.status", "status.parts", "status.metrics", "money.prices")),
 )
 _LIBRARIES = ("cryptography", "blake3", "zstandard", "pyfastcdc")
 LOOKING_NEEDS_NOT = (
-    *(f"backup.{name}" for name in ("archiver", "restorer", "transfer", "vault", "cost", "notify")),
+    *(
+        f"backup.{name}"
+        for name in ("archiver", "catalogs", "restorer", "transfer", "vault", "cost", "notify")
+    ),
     *_LIBRARIES,
     "hashlib",
     "logging",
@@ -81,7 +84,7 @@ def imported(server: Server, *words: str) -> set[str]:
         (("ls", "latest"), LOOKING_NEEDS_NOT, 58),
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 61),
         (("runs",), LOOKING_NEEDS_NOT, 54),
-        (("config", "check"), ("backup.restorer", "backup.app.status_parts", *_LIBRARIES), 62),
+        (("config", "check"), ("backup.restorer", "backup.app.status.parts", *_LIBRARIES), 62),
         (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 117),
     ],
     ids=["backup", "ls", "find", "runs", "config check", "status"],

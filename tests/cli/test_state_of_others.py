@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.state import State
+from backup.app.base.state import State
 from backup.errors import StateDeniedError
 from backup.files import file_lock
 from backup.owners import held_directory, make_private

@@ -24,10 +24,10 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 
-from backup.app.clock import SystemClock
-from backup.app.concerns import concerns_of
-from backup.app.status import read_status
-from backup.app.status_parts import Status
+from backup.app.base.clock import SystemClock
+from backup.app.status.concerns import concerns_of
+from backup.app.status.parts import Status
+from backup.app.status.status import read_status
 from backup.cli import main
 from backup.cli.support.status_screen import status_screen
 from backup.config import load_config

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.app.status_parts import Suspended, TaskStatus, Topic
+from backup.app.status.parts import Suspended, TaskStatus, Topic
 from backup.cli.support.live_tasks import with_tasks
 from backup.cli.support.task_lines import task_lines
 from backup.errors import DaemonAwayError, StateDeniedError

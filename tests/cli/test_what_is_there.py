@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.opened import opened
+from backup.app.base.opened import opened
 from backup.cli.support.context import Cli
 from backup.config import Config
 from backup.inventory.store.database import Inventory
@@ -88,7 +88,7 @@ def test_dump_replaces_nothing_that_came_meanwhile(
         out.write_text("mine")
         return opened(config)
 
-    monkeypatch.setattr("backup.app.opened.opened", come)
+    monkeypatch.setattr("backup.app.base.opened.opened", come)
     told = server.fails(1, "dump", f"latest:{server.source}/a.txt", "--key", server.key_file, "-o", out)
     assert "cannot be written: File exists" in told
     assert out.read_text() == "mine"

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
-from backup.app.task_times import LastRun
-from backup.app.tasks import Task
+from backup.app.tasks.tasks import Task
+from backup.app.tasks.times import LastRun
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskRun

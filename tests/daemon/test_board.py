@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup.app.tasks import Task, TaskKey, TaskKind, restores_task
+from backup.app.tasks.tasks import Task, TaskKey, TaskKind, restores_task
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun, Work

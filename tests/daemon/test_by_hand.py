@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backup.app.task_book import Seen
-from backup.app.task_times import Timing
-from backup.app.tasks import Task, TaskKind
+from backup.app.tasks.book import Seen
+from backup.app.tasks.tasks import Task, TaskKind
+from backup.app.tasks.times import Timing
 from backup.daemon.task_run import TaskRun
 from backup.daemon.verbs import Verbs
 from backup.errors import DaemonAwayError, InterruptedRunError, LockedError, UsageError, VaultError

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.task_book import InventoryBook
-from backup.app.task_times import LastRun, found_at_start
-from backup.app.tasks import tasks_of
+from backup.app.base.clock import SystemClock
+from backup.app.tasks.book import InventoryBook
+from backup.app.tasks.tasks import tasks_of
+from backup.app.tasks.times import LastRun, found_at_start
 from backup.config import load_config
 from backup.daemon.client import ask
 from backup.errors import NightvaultError

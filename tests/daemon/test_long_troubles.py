@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.task_book import InventoryBook
-from backup.app.tasks import TaskKind
+from backup.app.base.clock import SystemClock
+from backup.app.tasks.book import InventoryBook
+from backup.app.tasks.tasks import TaskKind
 from backup.config import load_config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.page_access import PAGE_SOCKET
+from backup.app.base.clock import SystemClock
+from backup.app.machine.page_access import PAGE_SOCKET
 from backup.daemon.client import DaemonError, ask
 from tests.support.real_daemons import running
 from tests.support.servers import directory_server, replace

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.pruning import prune_once
-from backup.app.tasks import TaskKind
+from backup.app.retention.pruning import prune_once
+from backup.app.tasks.tasks import TaskKind
 from backup.cli.support.daemon_log import tell_prune
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun

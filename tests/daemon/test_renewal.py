@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.app import renewal
-from backup.app.tasks import renewal_tasks
+from backup.app.machine import renewal
+from backup.app.tasks.tasks import renewal_tasks
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun
 from backup.daemon.work import TaskWork

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from tests.support.command_line import run
 from tests.support.doubles import ManualClock
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator

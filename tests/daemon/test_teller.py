@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.config import load_config
 from backup.daemon.teller import Teller
 from tests.support.receivers import Request

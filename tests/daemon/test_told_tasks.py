@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
-from backup.app.opened import opened
-from backup.app.task_times import Timing
-from backup.app.tasks import KINDS, Task, TaskKind
+from backup.app.base.clock import SystemClock
+from backup.app.base.opened import opened
+from backup.app.tasks.tasks import KINDS, Task, TaskKind
+from backup.app.tasks.times import Timing
 from backup.config import load_config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.daemon.teller import Teller

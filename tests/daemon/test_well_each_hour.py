@@ -21,9 +21,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from backup.app.status import status_in
-from backup.app.status_parts import Topic
-from backup.app.tasks import KINDS, TaskKind, tasks_of
+from backup.app.status.parts import Topic
+from backup.app.status.status import status_in
+from backup.app.tasks.tasks import KINDS, TaskKind, tasks_of
 from backup.config import Config, load_config
 from backup.inventory.content import archives
 from backup.inventory.content.snapshots import Snapshot, record_snapshot

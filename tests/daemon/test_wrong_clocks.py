@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.app.tasks import Task
+from backup.app.tasks.tasks import Task
 from backup.daemon import ticks
 from backup.daemon.board import Board
 from backup.daemon.clock_gate import LONGEST as LONGEST_WAIT
@@ -194,7 +194,7 @@ def test_the_ticks_themselves_come_back_with_the_clock(
 ) -> None:
     """Defect 2: APScheduler had set its next tick 400 days ahead; nor may it count each tick in between."""
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", Shifted)
-    monkeypatch.setattr("backup.app.clock.datetime", Shifted)
+    monkeypatch.setattr("backup.app.base.clock.datetime", Shifted)
     monkeypatch.setattr(ticks, "TICK_SECONDS", 0.2)
     monkeypatch.setattr(ticks, "SLACK", timedelta(seconds=0.8))
     monkeypatch.setattr(Shifted, "by", timedelta(0))

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from backup.app.task_times import NEAR, SLACK
+from backup.app.tasks.times import NEAR, SLACK
 from backup.schedule import CatchUp
 from tests.daemon.machine import USUAL, Event, Machine, able
 from tests.support import campaigns

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backup.app.metrics import metrics_text
+from backup.app.status.metrics import metrics_text
 from tests.support.statuses import status
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"

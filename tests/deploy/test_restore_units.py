@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from tests.deploy.units import Unit, can_sandbox
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.trees import assert_same_tree, snapshot_of

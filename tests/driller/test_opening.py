@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backup.app.drills import step
+from backup.app.checks.drills import step
 from backup.driller import candidates, opening, planning, scratch
 from backup.driller.compare import compare
 from backup.driller.context import DrillContext

@@ -264,7 +264,7 @@ def _packs(churn: Churn) -> list[bytes]:
 @pytest.fixture
 def glacier_price() -> Price:
     """That of a Glacier vault in the built-in table."""
-    from backup.app.prices import builtin_table
+    from backup.app.money.prices import builtin_table
 
     price = builtin_table().find("us-east-1", "glacier")
     assert price is not None

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from backup.app.amending import VaultAmender
-from backup.app.taking_back import take_back_of_job
-from backup.app.undeleting import chosen_archives, said_by_jobs
+from backup.app.backups.amending import VaultAmender
+from backup.app.retention.undelete import chosen_archives, said_by_jobs
+from backup.app.retention.undo import take_back_of_job
 from backup.catalogs.amend import Amender, amending
 from backup.format import records
 from backup.format.pack import parse_header

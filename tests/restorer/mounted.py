@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.app.source_warnings import own_in_sources
+from backup.app.backups.source_warnings import own_in_sources
 from backup.config.reading import config_of
 from backup.model import Tier, VaultName
 from backup.restorer.restore import RestorePlan, advance, begin_restore, deliver, plan_restore

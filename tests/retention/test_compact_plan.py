@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.app.prices import builtin_table
+from backup.app.money.prices import builtin_table
 from backup.cost import GB
 from backup.model import MIB
 from backup.retention.compact import CompactRules, Partly, plan_compact

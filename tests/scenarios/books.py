@@ -16,11 +16,11 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from backup.app.opened import opened
-from backup.app.prices import builtin_table, kind_of, load_of, price_of, price_table, quotes
-from backup.app.restore_contexts import restore_context
-from backup.app.stats import read_statistics, terms_of
-from backup.app.vaults import Purpose, make_vault
+from backup.app.base.opened import opened
+from backup.app.base.vaults import Purpose, make_vault
+from backup.app.money.prices import builtin_table, kind_of, load_of, price_of, price_table, quotes
+from backup.app.money.stats import read_statistics, terms_of
+from backup.app.restores.contexts import restore_context
 from backup.daemon.task_run import Done
 from backup.inventory.content import archives, snapshots, strangers
 from backup.inventory.content.archives import Archive, ArchiveState

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backup.app.opened import opened
+from backup.app.base.opened import opened
 from backup.config import load_config
 from backup.errors import ConfigError
 from backup.inventory.content import archives

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from backup.app import vaults
-from backup.app.restores import continue_restores
-from backup.app.task_book import InventoryBook
-from backup.app.tasks import TaskKind, tasks_of
+from backup.app.base import vaults
+from backup.app.restores.restores import continue_restores
+from backup.app.tasks.book import InventoryBook
+from backup.app.tasks.tasks import TaskKind, tasks_of
 from backup.cli import main
 from backup.config import Config, load_config
 from backup.credentials import boto

@@ -15,8 +15,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.app.opened import opened
-from backup.app.tasks import TaskKind
+from backup.app.base.opened import opened
+from backup.app.tasks.tasks import TaskKind
 from backup.daemon.task_run import Done, TaskRun
 from backup.inventory.records.runs import list_runs
 from backup.inventory.records.tasks import TaskState

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from backup.app.task_book import InventoryBook, Seen
-from backup.app.task_times import LastRun, Timing
-from backup.app.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks.book import InventoryBook, Seen
+from backup.app.tasks.tasks import Task, TaskKey, TaskKind
+from backup.app.tasks.times import LastRun, Timing
 from backup.config import Config
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.archiver import contents
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.model import MIB, VaultName
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault

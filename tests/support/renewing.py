@@ -10,8 +10,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from backup.app.renewal import Renewal, renew_if_due
-from backup.app.vaults import Purpose, credential_source, identity_files
+from backup.app.base.vaults import Purpose, credential_source, identity_files
+from backup.app.machine.renewal import Renewal, renew_if_due
 from backup.config import Config, load_config
 from backup.credentials.identity import load_identity
 from backup.errors import IdentityError

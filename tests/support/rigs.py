@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from msgspec import Struct
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.model import ArchiveId, VaultName
 from backup.protocols import Clock, Vault
 from backup.vault.aws import make_client, make_s3_client

@@ -20,7 +20,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.cli import main
 from backup.cli.demonstration.local_aws import ACCOUNT, REGION
 from backup.protocols import Clock

@@ -8,7 +8,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.app.status_parts import (
+from backup.app.base.certificate_dates import CertificateStatus
+from backup.app.status.parts import (
     JobStatus,
     RestoreStatus,
     RunFacts,
@@ -16,8 +17,7 @@ from backup.app.status_parts import (
     Status,
     VaultStatus,
 )
-from backup.app.tasks import KINDS, TaskKind
-from backup.app.token_note import CertificateStatus
+from backup.app.tasks.tasks import KINDS, TaskKind
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from backup.app.base.opened import opened
 from backup.app.doctor import Report, examine
 from backup.app.doctor.finding import Finding
-from backup.app.opened import opened
 from backup.config import Config, load_config
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome

@@ -23,7 +23,7 @@ from typing import Any
 from click.testing import CliRunner
 from msgspec import Struct, field
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.cli import main
 from tests.support.command_line import CliAt
 from tests.support.emulated import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.errors import InterruptedRunError
 from backup.format.treehash import tree_hash
 from backup.model import KIB, MIB, ByteRange, Tier, VaultName

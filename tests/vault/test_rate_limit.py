@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.errors import InterruptedRunError
 from backup.model import KIB, MIB
 from backup.vault.partbody import PartBody

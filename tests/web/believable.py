@@ -9,14 +9,14 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from backup.app.status_parts import (
+from backup.app.base.certificate_dates import CertificateStatus
+from backup.app.status.parts import (
     Concern,
     Level,
     RestoreStatus,
     ScheduledStatus,
     Topic,
 )
-from backup.app.token_note import CertificateStatus
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId, Tier, VaultName
 from backup.web.texts import Texts

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.page_access import PAGE_SOCKET
+from backup.app.machine.page_access import PAGE_SOCKET
 from backup.daemon.client import ask
 from backup.daemon.local_socket import SOCKET
 from backup.errors import InventoryOpeningError, NightvaultError
@@ -248,7 +248,7 @@ def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> 
     let_read(served)
     before = as_user(LOOK, served.state, NOBODY, GROUP)
     assert isinstance(before["runs"], int)
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.config import load_config
 
     inventory = opened(load_config(str(served.config)))

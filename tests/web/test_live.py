@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.daemon.client import ask
 from backup.errors import DaemonAwayError
 from backup.web.guard.users import Role

@@ -8,7 +8,7 @@ from urllib.parse import quote_from_bytes
 
 import pytest
 
-from backup.app.status_parts import Topic
+from backup.app.status.parts import Topic
 from tests.support.emulated import REPOSITORY
 from tests.support.pages import Client, Page, running_page
 from tests.support.servers import Server, directory_server

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backup.app.opened import opened
+from backup.app.base.opened import opened
 from backup.config import load_config
 from backup.inventory.content.snapshots import list_snapshots
 from backup.web.views.quoting import quote

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backup.app.unit_texts import Places
-from backup.app.units import Kind, planned
+from backup.app.machine.unit_texts import Places
+from backup.app.machine.units import Kind, planned
 from backup.config import load_config
 from tests.support.servers import Server
 

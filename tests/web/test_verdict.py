@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from msgspec.structs import replace
 
-from backup.app.status_parts import Level
+from backup.app.status.parts import Level
 from backup.web.pages.glance import verdict
 from backup.web.pages.months import months
 from backup.web.texts import Texts

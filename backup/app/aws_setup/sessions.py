@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from backup.app.vaults import Purpose, credential_source
+from backup.app.base.vaults import Purpose, credential_source
 from backup.config import Config, VaultSettings
 from backup.errors import DeniedError
 from backup.protocols import Clock

@@ -328,7 +328,7 @@ def _subject(config: Config, options: Options) -> tuple[str, str | None]:
 
 def check_own_certificate(config: Config, authorities: Sequence[x509.Certificate]) -> None:
     """`UsageError` if this server's certificate is of none of the authorities; a chain is left to AWS."""
-    from backup.app.vaults import identity_files
+    from backup.app.base.vaults import identity_files
     from backup.credentials.identity import own_certificate
 
     if config.identity is not None and config.identity.intermediates is None:
@@ -339,7 +339,7 @@ def subject_of(config: Config) -> tuple[str, str | None]:
     """CN and OU of the certificate, as session tags have them: several are joined by a slash."""
     from cryptography.x509.oid import NameOID
 
-    from backup.app.vaults import identity_files
+    from backup.app.base.vaults import identity_files
     from backup.credentials.certificate import subject_values
     from backup.credentials.identity import own_certificate
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from backup.app.prices import builtin_table, priced, tiers_where
+from backup.app.money.prices import builtin_table, priced, tiers_where
 from backup.cost import Load, PriceTable
 from backup.model import MIB, Tier
 from backup.transfer.retrieve import PIECE

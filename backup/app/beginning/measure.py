@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from backup.app.silent_mounts import Places
+from backup.app.base.silent_mounts import Places
 from backup.errors import UsageError
 
 SECONDS: Final = 2.0

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from backup.app.base.silent_mounts import silent_places, without
 from backup.app.doctor import (
     databases,
     full_restore,
@@ -20,9 +21,8 @@ from backup.app.doctor import (
     vaults,
 )
 from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore, critical, warning
-from backup.app.silent_mounts import silent_places, without
-from backup.app.status import read_status
-from backup.app.status_parts import Level
+from backup.app.status.parts import Level
+from backup.app.status.status import read_status
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.format.keys import RecoveryKey

@@ -9,8 +9,8 @@ import os
 import time
 from collections.abc import Collection, Iterator
 
+from backup.app.base.filters import filters_of, overrides_of
 from backup.app.doctor.finding import DoctorContext, Finding, warning
-from backup.app.filters import filters_of, overrides_of
 from backup.config import JobSettings
 from backup.source.filters import Filters
 

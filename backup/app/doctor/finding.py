@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from backup.app.restore_contexts import Link
-from backup.app.status_parts import Level, Status
+from backup.app.restores.contexts import Link
+from backup.app.status.parts import Level, Status
 from backup.config import Config
 from backup.format.keys import RecoveryKey
 from backup.model import JobName, SnapshotId, Tier, VaultName, VaultState

@@ -8,12 +8,12 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
+from backup.app.base.opened import opened
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import DoctorContext, Finding, FullRestore, warning
-from backup.app.opened import opened
-from backup.app.prices import Quote, currency_of, kind_of, price_of, quotes
-from backup.app.restore_contexts import LinkOrigin, link_from, restore_context
-from backup.app.silence import Silent
+from backup.app.money.prices import Quote, currency_of, kind_of, price_of, quotes
+from backup.app.restores.contexts import LinkOrigin, link_from, restore_context
+from backup.app.restores.silence import Silent
 from backup.config import VaultSettings
 from backup.errors import NightvaultError
 from backup.inventory.content import snapshots

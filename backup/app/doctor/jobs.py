@@ -6,17 +6,17 @@ import os
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 
-from backup.app.doctor.finding import DoctorContext, Finding, warning
-from backup.app.filters import filters_of, overrides_of
-from backup.app.source_warnings import (
+from backup.app.backups.source_warnings import (
     linked_sources,
     nested_places,
     own_as_sources,
     own_in_sources,
     saved_own,
 )
-from backup.app.status_parts import UNKNOWN
-from backup.app.tasks import TaskKind
+from backup.app.base.filters import filters_of, overrides_of
+from backup.app.doctor.finding import DoctorContext, Finding, warning
+from backup.app.status.parts import UNKNOWN
+from backup.app.tasks.tasks import TaskKind
 
 UNREAD = timedelta(days=180)
 """How long an archive may lie before it is a finding that nothing of it was ever read back."""

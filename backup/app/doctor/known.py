@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from backup.app.doctor.finding import DoctorContext, Finding
-from backup.app.status_parts import Topic
+from backup.app.status.parts import Topic
 from backup.inventory.records.runs import RunKind
 
 WHY: Mapping[Topic, str] = {

@@ -8,12 +8,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
+from backup.app.backups.runs import read_signer, recipients_of
+from backup.app.base.opened import opened
+from backup.app.base.state import State, parse_recipients
 from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
-from backup.app.enrolling import proofs
-from backup.app.opened import opened
-from backup.app.page_access import is_open_to_page
-from backup.app.runs import read_signer, recipients_of
-from backup.app.state import State, parse_recipients
+from backup.app.machine.page_access import is_open_to_page
+from backup.app.rebuilds.enrolling import proofs
 from backup.config import Config
 from backup.credentials.identity import permissions_warning
 from backup.errors import InventoryNewerError, NightvaultError

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 
+from backup.app.base.opened import opened
 from backup.app.doctor.finding import DoctorContext, Finding, warning
-from backup.app.opened import opened
 from backup.app.unusual_runs import unusual_in
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome, Run, RunKind

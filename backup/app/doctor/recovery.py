@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
+from backup.app.base.opened import opened
+from backup.app.base.vaults import Purpose, make_vault
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import DoctorContext, Finding, critical
-from backup.app.opened import opened
-from backup.app.vaults import Purpose, make_vault
 from backup.errors import NightvaultError, VaultError
 from backup.files import Draft, spool_errors
 from backup.format.pack import open_with, read_header

@@ -16,12 +16,12 @@ from functools import partial
 
 from msgspec import Struct
 
+from backup.app.base.opened import opened
+from backup.app.base.vaults import Purpose, bucket_requests, make_vault
 from backup.app.doctor.deadline import within
 from backup.app.doctor.finding import DoctorContext, Finding, critical
-from backup.app.opened import opened
-from backup.app.pruning import deletes_here
-from backup.app.status import config_changed_at
-from backup.app.vaults import Purpose, bucket_requests, make_vault
+from backup.app.retention.pruning import deletes_here
+from backup.app.status.status import config_changed_at
 from backup.config import VaultSettings
 from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError
 from backup.inventory.records import worked

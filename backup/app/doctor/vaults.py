@@ -12,11 +12,11 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
-from backup.app.clock import of_emulator
+from backup.app.base.clock import of_emulator
+from backup.app.base.opened import opened
+from backup.app.base.vaults import Purpose, credential_source, make_vault, warnings_of_vault
 from backup.app.doctor.deadline import failure_of, within
 from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
-from backup.app.opened import opened
-from backup.app.vaults import Purpose, credential_source, make_vault, warnings_of_vault
 from backup.errors import DeniedError, NightvaultError
 from backup.inventory.content import identities
 from backup.inventory.store.database import Inventory

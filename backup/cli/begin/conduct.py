@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 import click
 
+from backup.app.base.silent_mounts import Places
+from backup.app.base.state import State
 from backup.app.beginning.answers import Answers, Place
 from backup.app.beginning.measure import can_be_made, databases_here, unanswered, usual_folders
-from backup.app.silent_mounts import Places
-from backup.app.state import State
 from backup.cli.begin.carry_out import Doer, already_there, how_to_go_on, write_config
 from backup.cli.begin.course import COURSE, NOTHING_YET, answers_in
 from backup.cli.begin.next_steps import next_steps

@@ -12,7 +12,7 @@ from backup.app.aws_setup.given import authorities_in
 from backup.app.beginning.answers import Answers, Where
 from backup.app.beginning.estimate import CLASSES, Estimate, Restore, estimate
 from backup.app.beginning.measure import is_missing
-from backup.app.prices import builtin_table
+from backup.app.money.prices import builtin_table
 from backup.cli.begin.question import Facts, Question, one_of
 from backup.cli.begin.what_and_where import absolute, constant, has_aws_keys, is_where
 from backup.cli.support.render import size

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from backup.app.base.silent_mounts import Places
 from backup.app.beginning.answers import Answers, Place
 from backup.app.beginning.document import config_text
 from backup.app.beginning.measure import Measured, measure
-from backup.app.silent_mounts import Places
 from backup.config import Config, config_of
 from backup.errors import ConfigError, UsageError
 

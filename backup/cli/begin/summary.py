@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.app.base.silent_mounts import Places, silent_places
+from backup.app.base.vaults import warnings_of_vault
 from backup.app.beginning.answers import DRILL, Answers, Where
 from backup.app.beginning.document import config_text
 from backup.app.beginning.foresee import Foreseen, foreseen
-from backup.app.silent_mounts import Places, silent_places
-from backup.app.vaults import warnings_of_vault
 from backup.cli.begin.question import Facts, config_from
 from backup.cli.begin.walk import Screen
 from backup.cli.support.config_warnings import gaps_of, warnings_of

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from backup.app.backups.source_warnings import nested_places, own_as_sources
+from backup.app.base.silent_mounts import look_at
 from backup.app.beginning.answers import Answers, Where
 from backup.app.beginning.measure import DATABASES, Measured, can_be_made, is_below
-from backup.app.silent_mounts import look_at
-from backup.app.source_warnings import nested_places, own_as_sources
 from backup.cli.begin.question import Facts, Question, config_from, one_of, yes_or_no
 from backup.cli.support.render import size
 from backup.errors import NightvaultError, UsageError

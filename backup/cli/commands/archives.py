@@ -22,7 +22,7 @@ def archives(cli: Cli, name: str | None) -> None:
 
     `undelete` takes such an id, or its first digits; --json has the vault's own ids, too.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.content.archives import list_archives

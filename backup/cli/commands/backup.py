@@ -23,7 +23,7 @@ from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageE
 from backup.log_context import about
 
 if TYPE_CHECKING:
-    from backup.app.regular_forgetting import Forgot
+    from backup.app.retention.regular_forgetting import Forgot
     from backup.catalogs.context import BackupJob
     from backup.catalogs.report import BackupReport
     from backup.config import Config, JobSettings
@@ -123,7 +123,7 @@ def _real(paths: Sequence[str]) -> frozenset[bytes]:
 
 
 def _not_paused(cli: Cli, config: Config, chosen: Sequence[JobSettings]) -> list[JobSettings]:
-    from backup.app.pausing import paused_jobs
+    from backup.app.tasks.pausing import paused_jobs
     from backup.cli.support.render import local_time
 
     paused = paused_jobs(config, cli.clock.now())
@@ -137,8 +137,8 @@ def _warn_of_unknown_disks(
     cli: Cli, config: Config, chosen: Sequence[JobSettings], options: _RunOptions
 ) -> None:
     """Name what was given up with `--disk-gone` and is no disk that a job knows: a misspelt path, mostly."""
-    from backup.app.opened import opened
-    from backup.app.source_warnings import unknown_disks
+    from backup.app.backups.source_warnings import unknown_disks
+    from backup.app.base.opened import opened
 
     if options.disks_gone:
         with closing(opened(config)) as inventory:
@@ -178,8 +178,8 @@ def _run_all(
 def _job_of(config: Config, job: JobSettings, options: _RunOptions) -> BackupJob:
     """The job as the archiver takes it, with the options of this run."""
     from backup.app import backup_job
-    from backup.app.runs import only_stdin
-    from backup.app.source_warnings import saved_own
+    from backup.app.backups.runs import only_stdin
+    from backup.app.backups.source_warnings import saved_own
 
     made = replace(
         backup_job(config, job, saved_own(config, job)), reread=options.reread, disks_gone=options.disks_gone
@@ -227,7 +227,7 @@ def _names(jobs: Sequence[JobSettings]) -> str:
 def _run(
     cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
 ) -> tuple[BackupReport, Forgot | None]:
-    from backup.app.priority import Priority
+    from backup.app.base.priority import Priority
     from backup.cli.support.telling import telling
     from backup.inventory.records.runs import RunKind
 
@@ -243,7 +243,7 @@ def _run_and_forget(
     cli: Cli, config: Config, job: JobSettings, stop: threading.Event, options: _RunOptions
 ) -> tuple[BackupReport, Forgot | None]:
     from backup.app import run_job
-    from backup.app.regular_forgetting import forget_after
+    from backup.app.retention.regular_forgetting import forget_after
 
     try:
         report = run_job(
@@ -300,7 +300,7 @@ def _tell(cli: Cli, config: Config, report: BackupReport, forgot: Forgot | None)
 
 def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
     """The recovery line; on a terminal that has seen one of the job today, only the files that hold it."""
-    from backup.app.recovery_lines import line_files
+    from backup.app.backups.recovery_lines import line_files
     from backup.cli.support.render import shown_path
 
     is_kept = not any("recovery line" in warning for warning in report.warnings)
@@ -318,7 +318,7 @@ def _line_text(cli: Cli, config: Config, report: BackupReport) -> str:
 
 def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
     """Whether an earlier backup of the job has ended well on this day, as the clock here has it."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.inventory.pages.run_pages import run_rows
     from backup.inventory.records.runs import Outcome, RunKind, find_job
     from backup.inventory.store.times import moment

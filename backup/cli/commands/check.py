@@ -126,7 +126,7 @@ def check(
 @contextmanager
 def _ending_runs(cli: Cli, config: Config) -> Iterator[None]:
     """What follows once checks have ended: metrics, and messages."""
-    from backup.app.metrics_file import metrics_after
+    from backup.app.status.metrics_file import metrics_after
     from backup.cli.support.telling import telling
 
     with telling(cli, config), metrics_after(config, cli.clock):
@@ -166,8 +166,8 @@ def parse_amount(words: str) -> Amount:
 
 
 def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
-    from backup.app.checks import check_context
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.checks.checks import check_context
     from backup.checker.check import compare_with_vault
 
     with _ending_runs(cli, config), closing(opened(config)) as inventory:
@@ -178,8 +178,8 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
 
 
 def _check_invariants(cli: Cli, config: Config) -> CheckReport:
-    from backup.app.opened import opened
-    from backup.app.state import State
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
     from backup.checker.invariants import check_invariants
 
     secret = State(config.state_dir).read_secret()
@@ -189,8 +189,8 @@ def _check_invariants(cli: Cli, config: Config) -> CheckReport:
 
 def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
     """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
-    from backup.app.checks import check_context
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.checks.checks import check_context
     from backup.checker import read_sample
     from backup.cli.support.keyfiles import read_keys
 
@@ -226,7 +226,7 @@ def _may_read(
     cli: Cli, config: Config, context: CheckContext, pieces: Sequence[Piece], options: _ReadOptions
 ) -> bool:
     """Whether the sample may be read; False if only its price was to be shown. `LimitRefusedError`."""
-    from backup.app.checks import quote_sample
+    from backup.app.checks.checks import quote_sample
     from backup.cli.support.quoting import hold_to_limit, limit_of, show_sample
 
     settings = config.vault(context.vault.name)

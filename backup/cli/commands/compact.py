@@ -40,10 +40,10 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
     What pays is reckoned over `compact_horizon` (2 years), from the day on which the policies of the jobs
     forget the last snapshot that needs the rest. In a directory, space decides.
     """
-    from backup.app.compacting import run_compact
-    from backup.app.opened import opened
-    from backup.app.prices import currency_of
-    from backup.app.pruning import prune_context
+    from backup.app.base.opened import opened
+    from backup.app.money.prices import currency_of
+    from backup.app.retention.compacting import run_compact
+    from backup.app.retention.pruning import prune_context
     from backup.cli.support.telling import telling
     from backup.inventory.records.runs import RunKind
 

@@ -26,7 +26,7 @@ def check(cli: Cli) -> None:
 
     The bucket of an S3 vault is looked at, too: what its own settings would do to the vault is a warning.
     """
-    from backup.app.vaults import warnings_of_vault
+    from backup.app.base.vaults import warnings_of_vault
     from backup.cli.support.config_warnings import gaps_of, warnings_of
     from backup.inventory.store.database import require_file
 
@@ -99,7 +99,7 @@ def example() -> None:
 
 def _check_files_of_patterns(read: Config) -> None:
     """Read the files of patterns of every job; `ConfigError` names those that a run would refuse."""
-    from backup.app.filters import filters_of, overrides_of
+    from backup.app.base.filters import filters_of, overrides_of
     from backup.errors import ConfigError
 
     mistakes: list[ConfigError] = []

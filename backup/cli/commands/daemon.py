@@ -39,7 +39,7 @@ def daemon(cli: Cli) -> None:
     write_unread()
     from contextlib import closing
 
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.progress import Followed
     from backup.config import load_config
     from backup.daemon.service import Service, all_tasks
@@ -103,7 +103,7 @@ def _read_again(cli: Cli, config: Config) -> None:
 
 def _tell_not_set_up(cli: Cli, config: Config) -> None:
     """Name the vaults for which each task will fail; the others' go on."""
-    from backup.app.vaults import SET_UP
+    from backup.app.base.vaults import SET_UP
 
     for settings in config.vaults:
         if told := config.not_set_up(settings):

@@ -54,7 +54,7 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
 
     + added, - removed, M content changed, U metadata only, T another kind of entry.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.streamed import show_object
     from backup.inventory.content.entry_versions import differing
     from backup.inventory.content.snapshots import find_snapshot

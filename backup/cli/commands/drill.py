@@ -52,8 +52,8 @@ def run(
     Exit code 1 says that something is not as it was saved, 3 that some of it could not be read now, 16 that
     the month's money is not enough, 17 that it waits: come again.
     """
-    from backup.app.drills import drill_context, step
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.checks.drills import drill_context, step
     from backup.cli.support.keyfiles import read_keys
 
     config = cli.config()
@@ -104,7 +104,7 @@ def _chosen(config: Config, name: str | None) -> DrillSettings:
 @contextmanager
 def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
     """What follows once drills have ended: metrics, and messages."""
-    from backup.app.metrics_file import metrics_after
+    from backup.app.status.metrics_file import metrics_after
     from backup.cli.support.telling import telling
 
     if dry_run:
@@ -115,8 +115,8 @@ def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
 
 
 def _show_quote(cli: Cli, config: Config, settings: DrillSettings, *, opens: bool) -> None:
-    from backup.app.drills import drill_context, quotes_of
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.checks.drills import drill_context, quotes_of
     from backup.cli.support.quoting import show_sample
     from backup.inventory.records.readings import Grade
 

@@ -30,7 +30,7 @@ def drills(cli: Cli, limit: int) -> None:
     from rich.console import Group
     from rich.text import Text
 
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.app.proven import proofs_of_jobs
     from backup.cli.support.status_output import proof_document
     from backup.inventory.records import drills as rows

@@ -86,8 +86,8 @@ def dump(
     was verified. A stream that breaks off ends with an exit code other than 0; 3 says that a tar lacks
     damaged files.
     """
-    from backup.app.opened import opened
-    from backup.app.restore_contexts import refuse_own
+    from backup.app.base.opened import opened
+    from backup.app.restores.contexts import refuse_own
     from backup.inventory.content.snapshots import find_snapshot
     from backup.restorer.dump.dump import dump as stream
 
@@ -133,7 +133,7 @@ def _begun(
 
     Last the retrievals, if they were asked for now.
     """
-    from backup.app.restore_contexts import restore_context
+    from backup.app.restores.contexts import restore_context
     from backup.inventory.records.runs import vault_of_job
     from backup.restorer.dump.dump import STDOUT
     from backup.restorer.restore import find_open, plan_restore

@@ -57,7 +57,7 @@ def find(
 
     A pattern must match the whole name: '*report*' also finds names that only contain it.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.streamed import show_each
     from backup.inventory.content.entry_versions import series_by_job
     from backup.source.globs import of_name_or_path

@@ -15,10 +15,10 @@ from backup.cli.support.keep_options import keep_options, policy_of
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.forget_words import Meant
-    from backup.app.forgetting import JobPlan, Planner
-    from backup.app.freed import Freed
-    from backup.app.run_context import RunContext
+    from backup.app.backups.run_context import RunContext
+    from backup.app.money.freed import Freed
+    from backup.app.retention.forget_words import Meant
+    from backup.app.retention.forgetting import JobPlan, Planner
     from backup.config import Config
     from backup.inventory.store.connections import Transaction
     from backup.model import JobName
@@ -89,10 +89,10 @@ def forget(
 def _forget(
     cli: Cli, words: Sequence[str], jobs: Sequence[str], policy: Policy | None, *, dry_run: bool
 ) -> None:
-    from backup.app.forget_words import meant_by
-    from backup.app.forgetting import refuse_refused, vaults_of
-    from backup.app.freed import freed_by
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.money.freed import freed_by
+    from backup.app.retention.forget_words import meant_by
+    from backup.app.retention.forgetting import refuse_refused, vaults_of
     from backup.cli.support.telling import telling
 
     config = cli.config()
@@ -120,7 +120,7 @@ def _forget(
 
 def _planner(cli: Cli, config: Config, meant: Meant, policy: Policy | None) -> Planner:
     """What makes the plans, now and again under the lock."""
-    from backup.app.forgetting import jobs_with_policy, plan_by_name, plan_by_policy
+    from backup.app.retention.forgetting import jobs_with_policy, plan_by_name, plan_by_policy
 
     def by_name(tx: Transaction) -> list[JobPlan]:
         found: dict[JobName, set[Any]] = {}
@@ -139,7 +139,7 @@ def _run(
     cli: Cli, at: RunContext, plans: Sequence[JobPlan], planner: Planner
 ) -> tuple[list[dict[str, Any]], ExitCode]:
     """Forget in one vault after the other; if one fails, the others are done all the same."""
-    from backup.app.forgetting import forget_in, vaults_of
+    from backup.app.retention.forgetting import forget_in, vaults_of
 
     documents: dict[JobName, dict[str, Any]] = {}
     vaults = vaults_of(plans)

@@ -149,8 +149,8 @@ def renew(cli: Cli, *, force: bool) -> None:
     The new pair is used once it got credentials from AWS; until then, and if it gets none, the present one
     is. The daemon does the same by itself.
     """
-    from backup.app.asking_authority import way_of
-    from backup.app.renewal import RenewalState, renew_if_due
+    from backup.app.machine.asking_authority import way_of
+    from backup.app.machine.renewal import RenewalState, renew_if_due
     from backup.credentials.certificate import certificate_facts
 
     config = cli.config()
@@ -195,7 +195,7 @@ def _local(moment: datetime | None) -> str:
 
 
 def _configured(cli: Cli) -> IdentityFiles:
-    from backup.app.vaults import identity_files
+    from backup.app.base.vaults import identity_files
 
     return identity_files(cli.config())
 

@@ -13,7 +13,7 @@ from backup.cli.support.keyfiles import read_passphrase_file, write_key_file
 from backup.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.setup import Installation
+    from backup.app.rebuilds.setup import Installation
     from backup.config import Config
     from backup.format.keys import Recipient, RecoveryKey
 
@@ -54,8 +54,8 @@ def init(
 
     Where a vault holds backups already, it stops: a server that lost its state runs `nightvault rebuild`.
     """
-    from backup.app.occupied_vaults import has_inventory, refuse_occupied
-    from backup.app.setup import initialise
+    from backup.app.rebuilds.occupied_vaults import has_inventory, refuse_occupied
+    from backup.app.rebuilds.setup import initialise
 
     config = cli.config()
     is_there = has_inventory(config)
@@ -99,7 +99,7 @@ def init(
 
 def _make_vaults(cli: Cli, config: Config) -> list[str]:
     """Make the vaults that are set up; the names of these."""
-    from backup.app.setup import create_vaults
+    from backup.app.rebuilds.setup import create_vaults
 
     made = create_vaults(config, cli.clock)
     for settings in config.vaults:
@@ -119,8 +119,8 @@ def _propose_policy(cli: Cli, config: Config) -> None:
 
 def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]:
     """The recipients to seal for: those chosen before, else those given now; may be empty. `UsageError`."""
-    from backup.app.runs import recipients_of
-    from backup.app.state import parse_recipients
+    from backup.app.backups.runs import recipients_of
+    from backup.app.base.state import parse_recipients
 
     known = parse_recipients(recipients_of(config))
     try:

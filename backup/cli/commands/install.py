@@ -17,7 +17,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.errors import NightvaultError, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.units import UnitFile
+    from backup.app.machine.units import UnitFile
     from backup.config import Config
 
 
@@ -49,8 +49,8 @@ def install(
     Nothing is started: the commands for that are printed. Units that somebody changed are not replaced.
     Run the command again after a change of paths, devices or schedules in the config.
     """
-    from backup.app.unit_places import places_of
-    from backup.app.units import Kind, planned, units_directory
+    from backup.app.machine.unit_places import places_of
+    from backup.app.machine.units import Kind, planned, units_directory
     from backup.config import SYSTEM_CONFIG
 
     if not systemd:
@@ -75,7 +75,7 @@ def install(
 
 def _program() -> str:
     """The path by which systemd starts this program: the usual link to it, if there is one."""
-    from backup.app.unit_texts import PROGRAM
+    from backup.app.machine.unit_texts import PROGRAM
 
     named = shutil.which(sys.argv[0])
     mine = os.path.join(sys.prefix, "bin", "nightvault")
@@ -96,7 +96,7 @@ def _document(one: UnitFile) -> dict[str, object]:
 
 
 def _require_untouched(units: Sequence[UnitFile], *, replace: bool) -> None:
-    from backup.app.units import Standing
+    from backup.app.machine.units import Standing
 
     changed = [one.path for one in units if one.standing is Standing.CHANGED]
     if changed and not replace:
@@ -108,7 +108,7 @@ def _require_untouched(units: Sequence[UnitFile], *, replace: bool) -> None:
 
 
 def _write(cli: Cli, units: Sequence[UnitFile], where: str, *, is_user: bool) -> None:
-    from backup.app.units import Standing, ask_systemd, write
+    from backup.app.machine.units import Standing, ask_systemd, write
 
     new = [one for one in units if one.standing is not Standing.SAME]
     write(new)
@@ -125,7 +125,7 @@ def _tell_what_remains(
     cli: Cli, config: Config, units: Sequence[UnitFile], where: str, *, is_user: bool, unprivileged: bool
 ) -> None:
     """Say what an admin still has to do, and what the units do not allow."""
-    from backup.app.units import installed
+    from backup.app.machine.units import installed
 
     ours, changed = installed(where)
     here = {one.path for one in units}
@@ -159,7 +159,7 @@ def _made(user: str, home: str) -> Iterator[str]:
 def _commands(
     config: Config, units: Sequence[UnitFile], scope: str, *, is_user: bool, unprivileged: bool
 ) -> Iterator[str]:
-    from backup.app.units import Standing
+    from backup.app.machine.units import Standing
 
     if not os.path.exists(os.path.join(config.state_dir, "keys")):
         yield "nightvault init"

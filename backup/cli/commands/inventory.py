@@ -36,7 +36,7 @@ def backup(cli: Cli, file: str | None, keep: int) -> None:
     The copy is one file of mode 0600, checked before it gets its name. It needs neither keys nor vault, and
     saves time only: what is in a vault comes back by `nightvault rebuild`, too.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import size
     from backup.inventory.store.copies import copies_in, copy_inventory, prune_copies
 
@@ -61,8 +61,8 @@ def verify(cli: Cli, file: str | None) -> None:
 
     Exit code 1: it is damaged or contradicts itself.
     """
-    from backup.app.opened import opened
-    from backup.app.state import State
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
     from backup.checker.invariants import check_invariants, check_whole
     from backup.inventory.store.database import open_copy
 
@@ -95,7 +95,7 @@ def vacuum(cli: Cli) -> None:
 
     It needs twice its size for that time, in the state directory and beside the inventory.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import size
     from backup.inventory.store import copies
     from backup.inventory.store.locks import BACKUP

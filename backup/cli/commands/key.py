@@ -25,7 +25,7 @@ from backup.cli.support.keyfiles import read_key, read_passphrase_file, write_ke
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
-    from backup.app.enrolling import Enrolment
+    from backup.app.rebuilds.enrolling import Enrolment
     from backup.format.enrolment import EnrolmentKey
     from backup.inventory.content.domains import OlderPacks
 
@@ -79,8 +79,8 @@ def show(cli: Cli, file: str, passphrase_file: str | None) -> None:
 @pass_cli
 def request(cli: Cli) -> None:
     """Print what `key enroll` needs; it holds no secret."""
-    from backup.app.enrolling import make_request
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.rebuilds.enrolling import make_request
 
     config = cli.config()
     with closing(opened(config)) as inventory:
@@ -132,7 +132,7 @@ def enroll(
 def _enroll_one(
     cli: Cli, file: str, key_file: str | None, passphrase_file: str | None, heir_of: str | None, *, yes: bool
 ) -> None:
-    from backup.app.enrolling import Request, enrol
+    from backup.app.rebuilds.enrolling import Request, enrol
 
     asked = Request.from_text(read_text(file, ONE))
     show_request(cli, asked, asks=not yes)
@@ -150,7 +150,7 @@ def _enroll_one(
 def _enroll_all(
     cli: Cli, file: str, out: str, key_file: str | None, passphrase_file: str | None, *, yes: bool
 ) -> None:
-    from backup.app.enrolling import enrol_all, requests_in
+    from backup.app.rebuilds.enrolling import enrol_all, requests_in
     from backup.cli.support.render import counted
 
     asked = requests_in(read_text(file, MANY))
@@ -175,8 +175,8 @@ def accept(cli: Cli, file: str) -> None:
 
     Of a file with the enrolments of many servers, one on each line, this server's is taken.
     """
-    from backup.app.enrolling import enrolment_for, keep
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.rebuilds.enrolling import enrolment_for, keep
 
     config = cli.config()
     with closing(opened(config)) as inventory:
@@ -201,9 +201,9 @@ def accept(cli: Cli, file: str) -> None:
 @pass_cli
 def status(cli: Cli) -> None:
     """Show the recipients, which of them have enrolled this signer, and packs that need other keys."""
-    from backup.app.enrolling import proofs
-    from backup.app.opened import opened
-    from backup.app.runs import read_keys
+    from backup.app.backups.runs import read_keys
+    from backup.app.base.opened import opened
+    from backup.app.rebuilds.enrolling import proofs
     from backup.cli.support.render import table
     from backup.inventory.content.domains import older_packs
 

@@ -32,7 +32,7 @@ def listing() -> None:
 @pass_cli
 def request(cli: Cli, name: str | None) -> None:
     """Ask for the list; no second request while one is on its way."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.transfer.recognise import require_same
     from backup.transfer.retrievals.listing import request_listing
 
@@ -55,7 +55,7 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
 
     Exit code 1 if it lacks an archive that we stored before it was made.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.inventory.content.archives import list_archives
     from backup.inventory.questions import compared
     from backup.transfer.retrievals.listing import continue_listing, newest_kept

@@ -63,7 +63,7 @@ def ls(
     cli: Cli, words: str, job: str | None, tags: Tags, at: datetime | None, long: bool, recursive: bool
 ) -> None:
     """List what a snapshot holds at PATH; a snapshot is an id, its first digits, `latest` or `latest~N`."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.streamed import show_each
     from backup.inventory.content.entries import owners_by_number
     from backup.inventory.content.snapshots import find_snapshot

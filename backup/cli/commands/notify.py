@@ -100,7 +100,7 @@ def _test_note(cli: Cli) -> Note:
 @pass_cli
 def list_(cli: Cli, limit: int) -> None:
     """List messages, newest first, and whether each channel has them."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import local_time, table
     from backup.cli.support.tables import Column
     from backup.inventory.records import messages

@@ -19,7 +19,7 @@ def pause(cli: Cli, job: str, words: str) -> None:
     was missed, unless the job's `catch_up` is "skip". A run in progress goes on (`nightvault cancel` ends
     it), and runs by hand are not held back. Works without a daemon.
     """
-    from backup.app.pausing import pause_job
+    from backup.app.tasks.pausing import pause_job
     from backup.cli.support.render import local_time
     from backup.daemon.client import ask
     from backup.errors import DaemonAwayError

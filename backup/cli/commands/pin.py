@@ -21,7 +21,7 @@ def pin(cli: Cli, words: tuple[str, ...], note: str, until: str | None, job: str
 
     A pin replaces the one before. Its note is stored in the vault, sealed.
     """
-    from backup.app.marking import pinning
+    from backup.app.retention.marking import pinning
     from backup.cli.support.moments import parse_until
 
     ends = None if until is None else parse_until(until, cli.clock.now(), cli.say)

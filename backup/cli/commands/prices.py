@@ -42,7 +42,7 @@ def prices(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from backup.app.prices import builtin_prices, price_table
+    from backup.app.money.prices import builtin_prices, price_table
 
     cli = ctx.ensure_object(Cli)
     config = cli.config()
@@ -61,7 +61,7 @@ def prices(
 @pass_cli
 def verify(cli: Cli, regions: Sequence[str], everything: bool) -> None:
     """Show the source and the age of each figure, and whether it is verified for its region."""
-    from backup.app.prices import price_table
+    from backup.app.money.prices import price_table
     from backup.cli.support.render import table
     from backup.cli.support.tables import Column
 
@@ -90,7 +90,7 @@ def verify(cli: Cli, regions: Sequence[str], everything: bool) -> None:
 
 
 def _set(cli: Cli, config: Config, values: Sequence[str]) -> None:
-    from backup.app.own_prices import set_prices
+    from backup.app.money.own_prices import set_prices
 
     path = set_prices(config, values, cli.clock.now().date())
     cli.report({"file": path, "set": list(values)}, f"{len(values)} set in {path}")

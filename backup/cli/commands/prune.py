@@ -35,7 +35,7 @@ from backup.errors import LockedError, NightvaultError, UsageError
 from backup.inventory.store.stages import StepStage
 
 if TYPE_CHECKING:
-    from backup.app.pruning import Prune
+    from backup.app.retention.pruning import Prune
     from backup.config import Config, VaultSettings
     from backup.model import VaultName
     from backup.pruner.report import PruneReport
@@ -122,7 +122,7 @@ def prune(
 
 def _require_prices(config: Config, vaults: Sequence[VaultSettings]) -> None:
     """`UsageError` before anything is done if what deleting early costs in one of them is not known."""
-    from backup.app.prices import MEND, money_unknown, price_of
+    from backup.app.money.prices import MEND, money_unknown, price_of
 
     for settings in vaults:
         if settings.kind != "directory" and price_of(config, settings) is None:
@@ -146,9 +146,9 @@ class _Prunes:
 
     def prune(self, settings: VaultSettings, stays: bool) -> Result:
         """One prune; recorded and told unless it is only a plan."""
-        from backup.app.opened import opened
-        from backup.app.prices import currency_of
-        from backup.app.pruning import Prune, prune_context
+        from backup.app.base.opened import opened
+        from backup.app.money.prices import currency_of
+        from backup.app.retention.pruning import Prune, prune_context
         from backup.cli.support.telling import telling
         from backup.inventory.records.runs import RunKind
 

@@ -25,7 +25,7 @@ from backup.model import Tier, VaultName
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backup.app.set_aside import Moved
+    from backup.app.rebuilds.set_aside import Moved
     from backup.config import Config
     from backup.format.keys import RecoveryKey
     from backup.format.line import RecoveryLine
@@ -139,8 +139,8 @@ def _rebuilt(
     wait: bool,
 ) -> RebuildReport:
     """The report of a rebuild in place; one that fails moves back what was set aside for it."""
-    from backup.app.rebuilds import check_keys, forget_list
-    from backup.app.set_aside import alone_on_state, put_back
+    from backup.app.rebuilds.rebuilds import check_keys, forget_list
+    from backup.app.rebuilds.set_aside import alone_on_state, put_back
 
     check_keys(config, keys)  # before anything is moved
     with alone_on_state(config, cli.clock):
@@ -155,7 +155,7 @@ def _rebuilt(
 
 
 def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
-    from backup.app.set_aside import set_aside, waiting_restores
+    from backup.app.rebuilds.set_aside import set_aside, waiting_restores
     from backup.cli.support.render import counted
 
     moved = set_aside(config, cli.clock.now())
@@ -170,7 +170,7 @@ def _until_done(
     cli: Cli, config: Config, name: VaultName, wish: Wish, keys: Sequence[RecoveryKey], *, wait: bool
 ) -> RebuildReport:
     """The report of a rebuild that is done, or of one that waits and is not waited for."""
-    from backup.app.rebuilds import run_rebuild
+    from backup.app.rebuilds.rebuilds import run_rebuild
 
     progress = cli.progress()
 

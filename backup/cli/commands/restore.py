@@ -51,7 +51,7 @@ from backup.model import OnCapacity
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.app.held_restores import HeldNotes
+    from backup.app.restores.held import HeldNotes
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
     from backup.safe_paths import Way
@@ -97,8 +97,8 @@ def restore(
     is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
     be restored: they are named.
     """
-    from backup.app.opened import opened
-    from backup.app.restore_contexts import refuse_own, restore_context
+    from backup.app.base.opened import opened
+    from backup.app.restores.contexts import refuse_own, restore_context
     from backup.cli.support.quoting import quotes_of, show_plan
     from backup.inventory.content.snapshots import find_snapshot
     from backup.inventory.records.runs import vault_of_job
@@ -209,10 +209,10 @@ def resume(
 
     Exit code 17 says that it still waits: come again.
     """
-    from backup.app.held_restores import HeldNotes
-    from backup.app.opened import opened
-    from backup.app.restore_contexts import restore_context
-    from backup.app.state import State
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
+    from backup.app.restores.contexts import restore_context
+    from backup.app.restores.held import HeldNotes
     from backup.restorer.restore import choose_on_capacity, find_restore
     from backup.restorer.selection.choice import Choice
     from backup.restorer.target.mark import leave_mark
@@ -262,8 +262,8 @@ def _carry_on_alone(
 @pass_cli
 def cancel(cli: Cli, restore_id: str) -> None:
     """Cancel an open restore; what was asked for is not fetched."""
-    from backup.app.opened import opened
-    from backup.app.state import State
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
     from backup.restorer.restore import cancel as give_up
     from backup.restorer.restore import find_restore
 

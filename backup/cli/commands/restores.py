@@ -29,7 +29,7 @@ _NONE_OPEN = "no open restores; `nightvault restores --all` lists those that hav
 @pass_cli
 def restores(cli: Cli, everything: bool) -> None:
     """List restores: their progress, what they wait for, and when what is ready expires."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import local_time, table
     from backup.cli.support.tables import Column
 
@@ -65,8 +65,8 @@ def restores(cli: Cli, everything: bool) -> None:
 
 def _held(one: Restore, state_dir: str, inventory: Inventory) -> dict[str, str | None]:
     """The reason why the daemon does not go on with a restore, and what to do; nulls where it does."""
-    from backup.app.held_restores import HeldNotes
-    from backup.app.state import State
+    from backup.app.base.state import State
+    from backup.app.restores.held import HeldNotes
     from backup.restorer.selection.choice import Choice
     from backup.restorer.target.mark import bears_mark, read_place, unmarked
 
@@ -88,7 +88,7 @@ def _held(one: Restore, state_dir: str, inventory: Inventory) -> dict[str, str |
 
 
 def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
-    from backup.app.expected_times import expected
+    from backup.app.money.expected_times import expected
     from backup.cli.support.render import path_document
     from backup.restorer.report import stage
 

@@ -15,7 +15,7 @@ def resume(cli: Cli, job: str) -> None:
 
     To go on with a restore: `nightvault restore resume ID`.
     """
-    from backup.app.pausing import resume_job
+    from backup.app.tasks.pausing import resume_job
     from backup.daemon.client import ask
     from backup.errors import DaemonAwayError
 

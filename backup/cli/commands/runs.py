@@ -38,7 +38,7 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
     """
     from rich.console import Group
 
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import printable
     from backup.inventory.records.ended_runs import is_dead
     from backup.inventory.records.runs import list_runs

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pass_cli
 def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
     """List snapshots, oldest first. Forgotten ones are not among them."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.inventory.content.snapshots import list_snapshots
 
     config = cli.config()
@@ -54,8 +54,8 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
     Until then nothing of its job is forgotten, condemned or deleted, whatever later snapshots hold. If it is
     not right, mount the disk or restore what is missing, let a backup run, and accept it then.
     """
-    from backup.app import marking
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.retention import marking
     from backup.cli.support.amending import amending
     from backup.inventory.content.shrunk import lost_text
     from backup.inventory.content.snapshots import find_snapshot

@@ -15,7 +15,7 @@ from backup.model import VaultName
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from backup.app.stats import Statistics
+    from backup.app.money.stats import Statistics
 
 _NIGHTS = 14
 """Nights that the screen shows."""
@@ -38,8 +38,8 @@ def stats(cli: Cli, vault: str | None, job: str | None, by: str | None) -> None:
     """
     from rich.console import Group
 
-    from backup.app.opened import opened
-    from backup.app.stats import read_statistics
+    from backup.app.base.opened import opened
+    from backup.app.money.stats import read_statistics
     from backup.cli.support.stats_document import stats_document
 
     config = cli.config()

@@ -12,7 +12,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.errors import ExitCode, LockedError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.status_parts import Status
+    from backup.app.status.parts import Status
 
 _PATIENCE = 3.0
 """For how many seconds another process may write to the inventory while somebody is to be told."""
@@ -65,8 +65,8 @@ def status(
 
 
 def _read(cli: Cli, *, only_overdue: bool) -> Status:
-    from backup.app.concerns import late_or_unknown
-    from backup.app.status import read_status
+    from backup.app.status.concerns import late_or_unknown
+    from backup.app.status.status import read_status
     from backup.cli.support.live_tasks import with_tasks
 
     found = read_status(cli.config(), cli.clock.now())
@@ -123,7 +123,7 @@ def _nagios(cli: Cli, *, only_overdue: bool) -> int:
 
 
 def _write_metrics(cli: Cli, path: str) -> int:
-    from backup.app.metrics_file import write_metrics
+    from backup.app.status.metrics_file import write_metrics
 
     write_metrics(path, _read(cli, only_overdue=False))
     return ExitCode.DONE

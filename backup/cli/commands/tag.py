@@ -30,7 +30,7 @@ def tag(
 
     A policy can keep tagged snapshots (keep_tags). Tags are stored in the vault, sealed.
     """
-    from backup.app.marking import tagging
+    from backup.app.retention.marking import tagging
 
     if bool(instead) == bool(add or remove):
         raise UsageError("--set, or --add and --remove: which of the two?", advice="say one of them")

@@ -14,7 +14,7 @@ from backup.errors import UsageError
 from backup.model import VaultName
 
 if TYPE_CHECKING:
-    from backup.app.undeleting import TakenUp
+    from backup.app.retention.undelete import TakenUp
 
 
 @click.command()
@@ -31,8 +31,8 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
     its archives back, too.
     """
-    from backup.app.opened import opened
-    from backup.app.undeleting import take_up
+    from backup.app.base.opened import opened
+    from backup.app.retention.undelete import take_up
 
     if every == bool(archives):
         raise UsageError(

@@ -20,7 +20,7 @@ def uninstall(cli: Cli, systemd: bool, is_user: bool, directory: str | None) -> 
 
     Units that somebody changed stay (exit code 3), and so do config, keys, inventory and backups.
     """
-    from backup.app.units import ask_systemd, installed, remove, stop, units_directory
+    from backup.app.machine.units import ask_systemd, installed, remove, stop, units_directory
 
     if not systemd:
         raise UsageError("of which service manager?", advice="give --systemd")

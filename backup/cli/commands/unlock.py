@@ -22,7 +22,7 @@ def unlock(cli: Cli, force: bool) -> None:
     it records nothing more, whenever it goes on. What it had sent is finished by the next backup. The lock
     `inventory` is that of whoever writes to the database, for a moment each time; it is not taken away.
     """
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.cli.support.render import printable, table
     from backup.cli.support.tables import Column
     from backup.inventory.store.database import sqlite_path

@@ -15,6 +15,6 @@ from backup.cli.support.snapshot_arguments import job_option
 @pass_cli
 def unpin(cli: Cli, words: tuple[str, ...], job: str | None) -> None:
     """Let the policy decide on snapshots again."""
-    from backup.app.marking import unpinning
+    from backup.app.retention.marking import unpinning
 
     mark_snapshots(cli, words, unpinning, job=job)

@@ -20,8 +20,8 @@ def vaults(cli: Cli) -> None:
 
     A cold vault counts its archives once a day ("it counts", "as of"); a dash means that it does not tell.
     """
-    from backup.app.opened import opened
-    from backup.app.silent_mounts import look_at
+    from backup.app.base.opened import opened
+    from backup.app.base.silent_mounts import look_at
     from backup.cli.support.render import local_time, size, table
     from backup.cli.support.tables import Column
     from backup.inventory.content.archives import vault_totals
@@ -73,8 +73,8 @@ def accept(cli: Cli, name: str, yes: bool) -> None:
     backup stores anew what is needed now, and a full catalog. Snapshots of what is gone from this machine
     stay incomplete. A vault that is not there is made; a directory without a sound marker gets a new one.
     """
-    from backup.app.opened import opened
-    from backup.app.replaced_vaults import accept_vault, look_at_vault
+    from backup.app.base.opened import opened
+    from backup.app.rebuilds.replaced_vaults import accept_vault, look_at_vault
     from backup.cli.support.render import counted
 
     config = cli.config()

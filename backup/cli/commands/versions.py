@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @pass_cli
 def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
     """List every version of one file: the snapshots that have it, its size and time, and what changed."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.inventory.content.entry_versions import series_by_job
 
     wanted = os.fsencode(os.path.abspath(path))

@@ -40,7 +40,7 @@ def accept(cli: Cli, config: Config, vault: VaultName, packs: Sequence[str]) -> 
         return
     from contextlib import closing
 
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.transfer.answers import accept_catalogs
 
     with closing(opened(config)) as inventory:

@@ -10,7 +10,7 @@ from backup.cli.support.context import Cli
 from backup.cli.support.stopping import stop_on_signals
 
 if TYPE_CHECKING:
-    from backup.app.run_context import RunContext
+    from backup.app.backups.run_context import RunContext
     from backup.config import Config
     from backup.inventory.store.database import Inventory
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @contextmanager
 def amending(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
     """The context of a run, with the command's clock, progress and patience."""
-    from backup.app.run_context import RunContext
+    from backup.app.backups.run_context import RunContext
 
     with stop_on_signals() as stop:
         yield RunContext(

@@ -31,7 +31,7 @@ from backup.app.aws_setup.wanted import (
     vault_tables,
     wanted_of,
 )
-from backup.app.prices import currency_of, price_of
+from backup.app.money.prices import currency_of, price_of
 from backup.cli.support.context import Cli
 from backup.config import Config, config_of, find_config, load_config, read_document
 from backup.errors import ConfigError, UsageError

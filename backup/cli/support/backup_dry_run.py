@@ -57,7 +57,7 @@ class _Listing:
 
 def show_dry_run(cli: Cli, config: Config, job: BackupJob, *, listed: bool) -> dict[str, Any]:
     """Show what a backup of the job would read, with `listed` each entry; returns the JSON document."""
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
     from backup.archiver.dryrun import ChangeKind, changes
     from backup.catalogs.context import require_a_source
     from backup.catalogs.report import Tally

@@ -119,6 +119,6 @@ def _failed(cli: Cli, name: str, error: NightvaultError) -> dict[str, Any]:
 
 def open_vault(cli: Cli, name: str) -> Vault:
     """The vault of that name, with the rights of a backup."""
-    from backup.app.vaults import Purpose, make_vault
+    from backup.app.base.vaults import Purpose, make_vault
 
     return make_vault(cli.config(), name, Purpose.BACKUP, cli.clock)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backup.app.silent_mounts import Places
+    from backup.app.base.silent_mounts import Places
     from backup.config import Config, JobSettings, VaultSettings
 
 
@@ -17,7 +17,7 @@ def warnings_of(read: Config, places: Places | None = None) -> Iterator[str]:
 
     `places`: those of the config that were looked at already.
     """
-    from backup.app.vaults import SET_UP
+    from backup.app.base.vaults import SET_UP
     from backup.config import warnings_of_limits
 
     if read.warning:
@@ -41,8 +41,7 @@ def warnings_of(read: Config, places: Places | None = None) -> Iterator[str]:
 
 def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
     """Warnings about sources and vaults; those on a dead mount are named, and not looked at."""
-    from backup.app.silent_mounts import silent_places, without
-    from backup.app.source_warnings import (
+    from backup.app.backups.source_warnings import (
         linked_sources,
         missing_sources,
         nested_places,
@@ -50,6 +49,7 @@ def _warnings_of_places(read: Config, places: Places | None) -> Iterator[str]:
         own_in_sources,
         saved_own,
     )
+    from backup.app.base.silent_mounts import silent_places, without
 
     silent = silent_places(read, places)
     for what in silent.values():
@@ -92,7 +92,7 @@ def _unknown_regions(vaults: Sequence[VaultSettings]) -> Iterator[str]:
     """Warnings about regions of Amazon that the table of prices does not have."""
     if not vaults:
         return
-    from backup.app.prices import builtin_table
+    from backup.app.money.prices import builtin_table
     from backup.config.shapes import suggestion
 
     regions = builtin_table().regions

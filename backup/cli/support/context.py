@@ -150,7 +150,7 @@ class Cli:
 
     def progress(self) -> Progress:
         """A bar on a terminal, else a line now and then; JSON lines with --json --verbose."""
-        from backup.app.silence import Silent
+        from backup.app.restores.silence import Silent
         from backup.cli.support import progress
 
         if self.quiet:

@@ -10,7 +10,7 @@ from backup.cli.support import render
 from backup.errors import NightvaultError
 
 if TYPE_CHECKING:
-    from backup.app.regular_forgetting import Forgot
+    from backup.app.retention.regular_forgetting import Forgot
     from backup.catalogs.report import BackupReport
     from backup.checker.report import CheckReport
     from backup.daemon.task_run import TaskEnd, TaskRun

@@ -43,8 +43,8 @@ class DeleteOnly(Struct, frozen=True):
 
 def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: bool) -> Result:
     """Delete what servers condemned in a vault: 17 if that waits, 3 if somebody must look."""
-    from backup.app.clock import naming_emulator
-    from backup.app.keeping import keeper_context
+    from backup.app.base.clock import naming_emulator
+    from backup.app.rebuilds.keeping import keeper_context
     from backup.pruner.keeper.keep import keep
 
     progress = cli.progress()

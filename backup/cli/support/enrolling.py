@@ -12,7 +12,7 @@ from backup.errors import UsageError
 from backup.files import create_durably, open_small
 
 if TYPE_CHECKING:
-    from backup.app.enrolling import Enrolment, Request
+    from backup.app.rebuilds.enrolling import Enrolment, Request
     from backup.cli.support.context import Cli
     from backup.config import Config
     from backup.model import InventoryId
@@ -103,7 +103,7 @@ def write_enrolments(path: str, enrolments: Sequence[Enrolment]) -> None:
 
 def confirm_key(cli: Cli, config: Config, enrolment: Enrolment) -> None:
     """Have a person say that an enrolment key of a known recipient is to be replaced. `UsageError`."""
-    from backup.app.enrolling import other_key
+    from backup.app.rebuilds.enrolling import other_key
 
     known, signed = other_key(enrolment, config), enrolment.signed
     if known is None or signed is None:

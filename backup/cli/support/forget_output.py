@@ -11,9 +11,9 @@ from backup.cli.support.tables import Column
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from backup.app.amending import Amended
-    from backup.app.forgetting import JobPlan
-    from backup.app.freed import Freed
+    from backup.app.backups.amending import Amended
+    from backup.app.money.freed import Freed
+    from backup.app.retention.forgetting import JobPlan
     from backup.retention.policy import Decision
 
 ESTIMATE = "an estimate"

@@ -12,8 +12,8 @@ from backup.cli.support.amending import amending
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.forget_words import Meant
-    from backup.app.taking_back import Return
+    from backup.app.retention.forget_words import Meant
+    from backup.app.retention.undo import Return
     from backup.cli.support.context import Cli
     from backup.config import Config
     from backup.inventory.content.snapshots import Snapshot
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dry_run: bool) -> None:
     """Take back the named snapshots, all of the named jobs, or all that can come back."""
-    from backup.app.forget_words import meant_by
-    from backup.app.opened import opened
-    from backup.app.taking_back import cannot_come_back
+    from backup.app.base.opened import opened
+    from backup.app.retention.forget_words import meant_by
+    from backup.app.retention.undo import cannot_come_back
 
     if every and (words or jobs):
         raise UsageError("--all and a name: not both", advice=f"leave one out: {' '.join((*words, *jobs))}")
@@ -50,7 +50,7 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
 
 def _found(tx: Transaction, meant: Meant) -> list[Return]:
     """What can come back, and what cannot, of each job that is meant."""
-    from backup.app.taking_back import returns
+    from backup.app.retention.undo import returns
     from backup.inventory.content.snapshots import list_snapshots
 
     chosen = meant.snapshots or [
@@ -67,7 +67,7 @@ def _found(tx: Transaction, meant: Meant) -> list[Return]:
 def _run(
     cli: Cli, config: Config, inventory: Any, comes: Sequence[Snapshot], *, if_all: bool
 ) -> list[dict[str, Any]]:
-    from backup.app.taking_back import take_back
+    from backup.app.retention.undo import take_back
 
     done: list[dict[str, Any]] = []
     with amending(cli, config, inventory) as at:

@@ -145,7 +145,7 @@ def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
     if flags.debug:
         _tell_of_requests()
     if not flags.names_identity:
-        from backup.app.vaults import identity_files
+        from backup.app.base.vaults import identity_files
 
         config = _config(cli)
         if config.identity is None:

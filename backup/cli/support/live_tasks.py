@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from backup.app.concerns import concerns_of
-from backup.app.status_parts import Status, TaskStatus
+from backup.app.status.concerns import concerns_of
+from backup.app.status.parts import Status, TaskStatus
 from backup.errors import DaemonAwayError, NightvaultError
 from backup.model import VaultName
 from backup.protocols import Clock

@@ -11,7 +11,7 @@ from backup.cli.support.snapshot_arguments import chosen_job
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
-    from backup.app.marking import Change
+    from backup.app.retention.marking import Change
     from backup.cli.support.context import Cli
     from backup.cli.support.snapshot_arguments import Tags
     from backup.inventory.content.snapshots import Snapshot
@@ -23,8 +23,8 @@ def mark_snapshots(
     cli: Cli, words: Sequence[str], change: Change, *, job: str | None = None, tags: Tags = ()
 ) -> None:
     """Change the marks of the snapshots of these words (ids, `latest`), and show them."""
-    from backup.app.marking import mark
-    from backup.app.opened import opened
+    from backup.app.base.opened import opened
+    from backup.app.retention.marking import mark
 
     config = cli.config()
     with closing(opened(config)) as inventory:

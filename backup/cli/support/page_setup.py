@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backup.app.page_access import PAGE_SOCKET
-from backup.app.priority import Priority
+from backup.app.base.priority import Priority
+from backup.app.machine.page_access import PAGE_SOCKET
 from backup.config import Config
 from backup.config.shapes import NAME, NAME_SENTENCE
 from backup.config.web import WebSettings

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from backup.app.silence import Silent
+from backup.app.restores.silence import Silent
 from backup.cli.support import render
 
 Monotonic = Callable[[], float]

@@ -37,7 +37,7 @@ def prune_result(cli: Cli, report: PruneReport, currency: str) -> Result:
     from rich.console import Group as Screen
     from rich.text import Text
 
-    from backup.app.pruning import is_partial
+    from backup.app.retention.pruning import is_partial
     from backup.cli.support.render import printable
 
     if report.state is not StepStage.DONE:

@@ -14,7 +14,7 @@ from backup.model import Tier
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from backup.app.prices import Quote
+    from backup.app.money.prices import Quote
     from backup.cli.support.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.cost import PriceTable
@@ -27,7 +27,7 @@ _FEW_CENTS = Decimal("0.10")
 
 def quotes_of(config: Config, settings: VaultSettings, vault: Vault, plan: RestorePlan) -> list[Quote]:
     """A quote for each tier."""
-    from backup.app.prices import kind_of, price_of, quotes
+    from backup.app.money.prices import kind_of, price_of, quotes
 
     days = settings.retrieval_days if settings.kind == "s3" else 0
     return quotes(plan, price_of(config, settings), kind_of(settings), vault.traits, copy_days=days)
@@ -93,7 +93,7 @@ def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
 
 def _prices_for(config: Config, settings: VaultSettings) -> PriceTable | None:
     """The table that a vault's prices are from; None if it is free, or nobody knows them."""
-    from backup.app.prices import known_table
+    from backup.app.money.prices import known_table
 
     return None if settings.kind in _FREE else known_table(config)
 
@@ -105,7 +105,7 @@ def prices_document(prices: PriceTable | None) -> dict[str, Any] | None:
 
 def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) -> str:
     """The line that tells the prices behind the figures, or why there are none."""
-    from backup.app.prices import known_table, money_unknown
+    from backup.app.money.prices import known_table, money_unknown
 
     prices = known_table(config)
     if prices is None:
@@ -132,7 +132,7 @@ def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
 
 
 def _kind(settings: VaultSettings) -> str:
-    from backup.app.prices import kind_of
+    from backup.app.money.prices import kind_of
 
     return kind_of(settings)
 
@@ -242,7 +242,7 @@ def hold_to_limit(
     """
     if settings.kind in _FREE or not any(one.ranges for one in found):
         return
-    from backup.app.prices import MEND, known_table, money_unknown
+    from backup.app.money.prices import MEND, known_table, money_unknown
 
     prices = known_table(config)
     if prices is None and limit is not None:

@@ -20,7 +20,7 @@ from backup.model import Tier, VaultName
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from backup.app.prices import Quote
+    from backup.app.money.prices import Quote
     from backup.config import Config, VaultSettings
     from backup.format.keys import RecoveryKey
     from backup.inventory.rebuilt.same_rows import Found
@@ -35,8 +35,8 @@ def run_drill(
     cli: Cli, config: Config, wish: Wish, vault: VaultName, keys: Sequence[RecoveryKey], *, stays: bool
 ) -> None:
     """Carry out a drill, show what came of it, and end with its exit code."""
-    from backup.app.opened import opened
-    from backup.app.rebuild_drills import RebuildDrill, outcome_of, rebuild_quotes
+    from backup.app.base.opened import opened
+    from backup.app.rebuilds.drills import RebuildDrill, outcome_of, rebuild_quotes
     from backup.cli.support.telling import telling
 
     settings, progress = config.vault(vault), cli.progress()
@@ -66,7 +66,7 @@ def run_drill(
 def _show(
     cli: Cli, config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
 ) -> None:
-    from backup.app.prices import known_table
+    from backup.app.money.prices import known_table
     from backup.cli.support.quoting import prices_document, quote_document
 
     is_free = settings.kind == "directory"
@@ -137,7 +137,7 @@ def _difference(one: Found) -> Iterator[str]:
 
 
 def _cost(report: RebuildDrillReport, settings: VaultSettings) -> Iterator[str]:
-    from backup.app.expected_times import hours_of
+    from backup.app.money.expected_times import hours_of
     from backup.cli.support.render import counted, duration, size
 
     took = f"it took {duration(report.took)}"

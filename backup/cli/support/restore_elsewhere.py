@@ -39,7 +39,7 @@ def begin_and_ask(
     serves the new restore, too, so nothing is paid twice. `place` is the record of the target. `began` is
     called before anything is asked for. The report of the last one names what the first ones could not have.
     """
-    from backup.app.state import State
+    from backup.app.base.state import State
     from backup.inventory.records.restore_state import note_elsewhere
     from backup.inventory.store.stages import RetrievalStage
     from backup.restorer.given_up import given_up

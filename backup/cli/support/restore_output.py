@@ -32,7 +32,7 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
 
 def show_waiting(cli: Cli, begun: Restore, known: Sequence[Retrieval], report: RestoreReport) -> None:
     """Tell what a restore waits for and until when; ends the command with exit code 17."""
-    from backup.app.expected_times import hours_of
+    from backup.app.money.expected_times import hours_of
     from backup.cli.support.render import counted
 
     when = expected_of(cli, begun, known)

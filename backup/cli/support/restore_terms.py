@@ -47,7 +47,7 @@ def begin_within_limit(
     place: Place | None = None,
 ) -> Restore:
     """The restore of that plan, begun and recorded, unless it would cost too much. `LimitRefusedError`."""
-    from backup.app.prices import gap_for, price_of
+    from backup.app.money.prices import gap_for, price_of
     from backup.cli.support.quoting import hold_to_limit, limit_of, quotes_of
     from backup.restorer.restore import begin_restore
 

@@ -12,7 +12,7 @@ from backup.cli.support.context import Cli
 from backup.cli.support.waiting import daemon_runs, expected_text, wait_until
 
 if TYPE_CHECKING:
-    from backup.app.expected_times import Expected
+    from backup.app.money.expected_times import Expected
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext
     from backup.transfer.retry import Reach
@@ -39,7 +39,7 @@ def telling_what_stays(cli: Cli, begun: Restore) -> Iterator[None]:
 
 def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
     """The time at which all that a restore waits for is expected; None if nobody knows."""
-    from backup.app.expected_times import expected
+    from backup.app.money.expected_times import expected
 
     return expected(cli.config().vault(begun.vault), known)
 

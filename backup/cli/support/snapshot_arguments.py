@@ -31,7 +31,7 @@ def chosen_job(config: Config, tx: Transaction, name: str | None) -> JobName | N
     """The job that `--job` names; None without it. `UsageError` where config and inventory do not know it."""
     if not name:
         return None
-    from backup.app.known_jobs import known_job
+    from backup.app.base.known_jobs import known_job
 
     return known_job(config, tx, name)
 

@@ -12,7 +12,7 @@ from backup.retention.nights import Amount, Night
 from backup.retention.stats import MONTH, months_of
 
 if TYPE_CHECKING:
-    from backup.app.stats import Statistics
+    from backup.app.money.stats import Statistics
     from backup.retention.ages import Minimum
     from backup.retention.nights import Amounts
     from backup.retention.stats import ClassCost, Month, Requests, Summary

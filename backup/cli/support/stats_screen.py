@@ -14,7 +14,7 @@ from backup.retention.nights import YEAR, Amount, Night
 from backup.retention.stats import MONTH, months_of
 
 if TYPE_CHECKING:
-    from backup.app.stats import Statistics
+    from backup.app.money.stats import Statistics
     from backup.retention.stats import Requests, Summary, Terms
 
 _CENT = Decimal("0.01")

@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from backup.app.renewal_times import certificate_bounds
-from backup.app.status_parts import (
+from backup.app.machine.renewal_times import certificate_bounds
+from backup.app.status.parts import (
     Concern,
     JobStatus,
     Level,

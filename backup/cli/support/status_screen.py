@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backup.app.proven import proof_text
-from backup.app.status_parts import (
+from backup.app.status.parts import (
     JobStatus,
     Level,
     RestoreStatus,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backup.app.status_parts import Status, TaskStatus
+from backup.app.status.parts import Status, TaskStatus
 from backup.cli.support.render import duration, size
 
 

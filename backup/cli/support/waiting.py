@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from backup.cli.support.context import Cli
 
 if TYPE_CHECKING:
-    from backup.app.expected_times import Expected
+    from backup.app.money.expected_times import Expected
     from backup.protocols import Clock, Progress
     from backup.transfer.retry import Reach
 

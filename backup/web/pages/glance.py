@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from msgspec import Struct
 
-from backup.app.status_parts import Level
+from backup.app.status.parts import Level
 from backup.web.charts.lines import Curves, Series, curves
 from backup.web.charts.strip import Mark, Night, strip
 from backup.web.texts import Texts

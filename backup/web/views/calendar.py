@@ -6,9 +6,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 
-from backup.app.task_book import read_tasks
-from backup.app.task_times import due_at
-from backup.app.tasks import Task, TaskKind, tasks_of
+from backup.app.tasks.book import read_tasks
+from backup.app.tasks.tasks import Task, TaskKind, tasks_of
+from backup.app.tasks.times import due_at
 from backup.config import Config
 from backup.inventory.questions.status import newest_runs
 from backup.inventory.records.runs import Outcome, RunKind

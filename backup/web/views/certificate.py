@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup.app.token_note import CertificateStatus
+from backup.app.base.certificate_dates import CertificateStatus
 from backup.config import Config
 from backup.files import open_small
 

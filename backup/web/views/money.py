@@ -13,7 +13,7 @@ from threading import Lock
 
 from msgspec import Struct
 
-from backup.app.stats import Statistics, dead_archives, statistics_in
+from backup.app.money.stats import Statistics, dead_archives, statistics_in
 from backup.config import Config
 from backup.inventory.content.archives import count_unread
 from backup.inventory.pages import run_pages

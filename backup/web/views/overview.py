@@ -10,11 +10,11 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.concerns import concerns_of
-from backup.app.prices import known_table
-from backup.app.stats import terms_of
-from backup.app.status import status_in
-from backup.app.status_parts import Concern, JobStatus, Level, Status, VaultStatus
+from backup.app.money.prices import known_table
+from backup.app.money.stats import terms_of
+from backup.app.status.concerns import concerns_of
+from backup.app.status.parts import Concern, JobStatus, Level, Status, VaultStatus
+from backup.app.status.status import status_in
 from backup.config import Config
 from backup.inventory.pages import run_pages
 from backup.inventory.pages.run_pages import RunRow

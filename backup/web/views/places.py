@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from backup.app.prices import known_table
-from backup.app.stats import terms_of
+from backup.app.money.prices import known_table
+from backup.app.money.stats import terms_of
 from backup.config import Config
 from backup.format.rows import unpack_u32
 from backup.inventory.questions import browsing

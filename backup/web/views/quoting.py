@@ -7,7 +7,16 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backup.app.prices import Quote, gap_for, kind_of, known_table, load_of, price_of, priced, tiers_where
+from backup.app.money.prices import (
+    Quote,
+    gap_for,
+    kind_of,
+    known_table,
+    load_of,
+    price_of,
+    priced,
+    tiers_where,
+)
 from backup.config import Config, VaultSettings
 from backup.cost import Price
 from backup.cost.prices import Figure

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from backup.app.beginning.estimate import CLASSES, estimate
-from backup.app.prices import builtin_table
+from backup.app.money.prices import builtin_table
 from backup.model import Tier
 
 GB = 1024**3

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backup.app.base.silent_mounts import Place, Places
 from backup.app.beginning.measure import (
     databases_here,
     is_missing,
@@ -15,7 +16,6 @@ from backup.app.beginning.measure import (
     unanswered,
     usual_folders,
 )
-from backup.app.silent_mounts import Place, Places
 
 
 def test_files_are_counted_and_links_are_not_followed(tmp_path: Path) -> None:

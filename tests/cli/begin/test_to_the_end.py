@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from backup.app.clock import SystemClock
+from backup.app.base.clock import SystemClock
 from backup.cli import main
 from backup.config import load_config
 from tests.support.emulated import RunningEmulator

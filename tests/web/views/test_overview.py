@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from backup.app.status import read_status
-from backup.app.status_parts import Level
+from backup.app.status.parts import Level
+from backup.app.status.status import read_status
 from backup.config import Config
 from backup.inventory.pages import run_pages
 from backup.inventory.pages.run_pages import RunRow

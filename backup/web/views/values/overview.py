@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from backup.app.status_parts import Concern, Level, RestoreStatus, ScheduledStatus
-from backup.app.token_note import CertificateStatus
+from backup.app.base.certificate_dates import CertificateStatus
+from backup.app.status.parts import Concern, Level, RestoreStatus, ScheduledStatus
 from backup.model import JobName, VaultName
 
 

@@ -1,0 +1,311 @@
+"""Backups, made from a config: the job, its keys, its context; `run_job` is a whole one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from msgspec.structs import replace
+
+from backup import __version__
+from backup.app.backups.recovery_lines import keep_line
+from backup.app.backups.run_context import RunContext, attempt
+from backup.app.backups.source_warnings import own_as_sources, own_in_sources, saved_own, wholly_left_out
+from backup.app.base.filters import filters_of, overrides_of, own_directories, own_patterns
+from backup.app.base.malloc import share_freed_memory
+from backup.app.base.opened import opened
+from backup.app.base.state import State, parse_recipients
+from backup.app.base.vaults import Purpose, make_vault
+from backup.app.status.metrics_file import metrics_after
+from backup.app.unusual_runs import unusual_in
+from backup.archiver.backup import run_backup
+from backup.catalogs.context import BackupContext, BackupJob, Keys, Sending
+from backup.catalogs.hooks import Command as HookCommand
+from backup.catalogs.hooks import Hook, Hooks, passed_on
+from backup.catalogs.report import BackupReport
+from backup.config import CommandSettings, Config, JobSettings, most_parts_at_once, part_size_within
+from backup.cores import usable_cores
+from backup.errors import ConfigError, InventoryDamagedError, NightvaultError
+from backup.format.enrolment import slots
+from backup.format.frame import FOR_A_LINE
+from backup.format.keys import Recipient, Signer
+from backup.inventory.records import runs
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.database import Inventory
+from backup.memory import backup_memory
+from backup.model import JobName, VaultName
+from backup.protocols import Clock, Progress
+from backup.source.scan import scan
+from backup.source.streams import Command, Device, StandardInput
+from backup.transfer.retry import Reach
+
+if TYPE_CHECKING:
+    from backup.app.start_pings import StartPings
+
+_COUNTING = 0.2  # of one core, of what counts a job's sources beside its first backup
+
+
+def recipients_of(config: Config) -> tuple[str, ...]:
+    """The recipients: the config's, or those that `init` noted."""
+    return config.recipients or State(config.state_dir).read_recipients()
+
+
+def read_keys(config: Config, inventory: Inventory) -> Keys:
+    """The keys that this server seals with. `InventoryDamagedError` if its signer is not the inventory's."""
+    state = State(config.state_dir)
+    signer = read_signer(state, inventory)
+    recipients = parse_recipients(recipients_of(config))
+    if not recipients:
+        raise ConfigError(
+            "there is no recipient to seal for", advice="name one in [encryption], or run `nightvault init`"
+        )
+    own = {one.id for one in recipients}
+    signed = {name: one for name, one in state.read_signed_enrolments().items() if name in own}
+    signatures = {name: one.signature for name, one in signed.items()}
+    in_order = [Recipient.from_text(text).id for text in recipients_of(config)]
+    return Keys(
+        signer,
+        state.read_secret(),
+        recipients,
+        slots(in_order, state.read_enrolments(), signatures),
+        tuple(one.key for one in signed.values()),
+        next((signatures[name] for name in in_order if name in signatures), b""),
+    )
+
+
+def read_signer(state: State, inventory: Inventory) -> Signer:
+    """The signer that the inventory was made with; what another one signs could not be restored."""
+    signer = state.read_signer()
+    if signer.public != inventory.signer_public:
+        raise InventoryDamagedError(
+            f"the signer in {state.keys} is not the one that this inventory was made with",
+            advice="bring keys and inventory from the same copy of the state directory",
+        )
+    return signer
+
+
+def backup_job(config: Config, job: JobSettings, saved: Collection[str] = ()) -> BackupJob:
+    """The job as the archiver takes it, from its settings; `saved` as of `saved_own`.
+
+    `ConfigError` if it runs commands, as root, by the word of a file that others can change.
+    """
+    vault, memory = config.vault(job.vault), config.limits.memory
+    if job.command:
+        config.require_own(f"the commands of job {job.name}")
+    own, left = own_directories(config, job, saved), own_patterns(config, job)
+    return BackupJob(
+        name=job.name,
+        sources=tuple(os.fsencode(source) for source in job.paths),
+        filters=filters_of(job, own, left),
+        overrides=overrides_of(job, own, left),
+        hooks=_hooks(config, job),
+        pack_size=vault.pack_size,
+        part_size=part_size_within(vault, memory),
+        level=job.compression_level or (None if vault.kind == "directory" else FOR_A_LINE),
+        memory=backup_memory(memory, usable_cores(config.limits.cores)),
+        most_parts_at_once=most_parts_at_once(vault, memory),
+        parts_are_fixed=vault.parts_at_once is not None,
+        may_shrink=job.may_shrink,
+        streams=(*map(_command, job.command), *(Device(os.fsencode(path)) for path in job.devices)),
+    )
+
+
+def _command(settings: CommandSettings) -> Command:
+    name, run = os.fsencode(settings.name), settings.run
+    return Command(name, run, settings.timeout, settings.environment, settings.user, settings.allow_empty)
+
+
+def only_stdin(job: BackupJob, name: str) -> BackupJob:
+    """A job that reads none of its sources, and saves standard input as a file of that name."""
+    return replace(job, streams=(StandardInput(os.fsencode(name)),), only_streams=True)
+
+
+def _hooks(config: Config, job: JobSettings) -> Hooks:
+    """The job's commands; their environment has no secret of ours."""
+    named = {
+        Hook.BEFORE: job.hooks.before,
+        Hook.AFTER: job.hooks.after,
+        Hook.ON_FAILURE: job.hooks.on_failure,
+        Hook.FINALLY: job.hooks.finally_,
+    }
+    if any(named.values()):
+        config.require_own(f"the hooks of job {job.name}")
+    commands = {
+        hook: [HookCommand(one.run, one.timeout or job.hooks.timeout) for one in those]
+        for hook, those in named.items()
+    }
+    ours = {"JOB": job.name, "VAULT": job.vault, "CONFIG": config.path, "STATE_DIR": config.state_dir}
+    environment = passed_on(os.environ) | {f"NIGHTVAULT_{name}": value for name, value in ours.items()}
+    return Hooks(commands, environment)
+
+
+class BackupProgress:
+    """A `Progress` of a backup: its speed is that of sending; without a `total` the sources are counted."""
+
+    def __init__(self, job: BackupJob, progress: Progress) -> None:
+        self._job = job
+        self._inner = progress
+        self._stop = threading.Event()
+        self._counting: threading.Thread | None = None
+        self.advance = progress.advance
+        self.note = progress.note
+        self.expect = progress.expect
+        self.finish = progress.finish
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._counting is not None:
+            self._counting.join()
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether the sources are, or were, counted."""
+        return self._counting is not None
+
+    def start(self, title: str, total: int | None = None, *, counts: str = "file") -> None:
+        """Begin the phase; what it will see is counted if nobody knows."""
+        self._inner.start(title, total, counts=counts)
+        self._inner.expect(total, sends=True)
+        if total is None and self._counting is None and not self._job.only_streams:
+            self._counting = threading.Thread(target=self._count, name="expected-bytes", daemon=True)
+            self._counting.start()
+
+    def _count(self) -> None:
+        with suppress(NightvaultError, OSError, RecursionError):
+            total = bytes_in(self._job, self._stop.wait)
+            if total is not None:
+                self._inner.expect(total, sends=True)
+
+
+def bytes_in(job: BackupJob, pause: Callable[[float], bool]) -> int | None:
+    """The size of all files in a job's sources; None if a `pause` between two directories says to stop.
+
+    What cannot be looked at is left out: the backup tells of it.
+    """
+    total, began = 0, time.monotonic()
+    found = scan(job.sources, filters=job.filters, overrides=job.overrides, report=lambda _: None)
+    for directory in found:
+        for entry in directory.entries:
+            if stat.S_ISREG(entry.stat.st_mode):
+                total += entry.stat.st_size
+        took = time.monotonic() - began
+        if pause(took * (1 - _COUNTING) / _COUNTING):
+            found.close()
+            return None
+        began = time.monotonic()
+    return total
+
+
+def run_job(
+    config: Config,
+    name: JobName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: threading.Event,
+    accept_recipients: bool = False,
+    reread: bool = False,
+    stdin: str | None = None,
+    disks_gone: frozenset[bytes] = frozenset(),
+    tags: tuple[str, ...] = (),
+    reach: Reach | None = None,
+) -> BackupReport:
+    """The report of a backup of one job, or of standard input alone if `stdin` names it.
+
+    `reread` reads files that seem unchanged, too.
+    `disks_gone` are mount points whose file systems will not come back; `tags` are of the new snapshot.
+    """
+    share_freed_memory()
+    job = config.job(name)
+    with (
+        metrics_after(config, clock),
+        closing(opened(config)) as inventory,
+        attempt(inventory, clock, RunKind.BACKUP, {"vault": job.vault}, name),
+    ):
+        saved = saved_own(config, job, inventory)
+        what = replace(backup_job(config, job, saved), reread=reread, disks_gone=disks_gone, tags=tags)
+        if stdin is not None:
+            what = only_stdin(what, stdin)
+        shown = BackupProgress(what, progress)
+        at = RunContext(
+            config=config,
+            inventory=inventory,
+            clock=clock,
+            progress=shown,
+            stop=stop.is_set,
+            reach=reach or Reach(),
+        )
+        keys, context = read_keys(config, inventory), backup_context(at, job.vault)
+        with shown, _pings(config, name, inventory, stop) as pings:
+            if pings is not None:
+                context = replace(context, begun=pings.send)
+            report = run_backup(what, keys, context, accept_recipients=accept_recipients)
+        if stdin is None:
+            report = _with_wholly_left_out(report, job, at)
+        with inventory.reading() as tx:
+            run = runs.find_run(tx, report.run)
+            unusual = unusual_in(tx, run) if run is not None else []
+    nested = () if stdin is not None else (*own_in_sources(config, job, saved), *own_as_sources(config, job))
+    return keep_line(config, replace(report, warnings=[*report.warnings, *unusual, *nested]))
+
+
+def _with_wholly_left_out(report: BackupReport, job: JobSettings, at: RunContext) -> BackupReport:
+    """The report as partial, also in the run's record, where the job leaves out all of a source."""
+    with at.inventory.reading() as tx:
+        told = wholly_left_out(tx, job)
+    if not told:
+        return report
+    report = replace(report, outcome=Outcome.PARTIAL, warnings=[*report.warnings, *told])
+    with at.inventory.writing() as tx:
+        runs.finish_run(tx, report.run, report.outcome, report.document(), at.clock.now())
+    return report
+
+
+def _pings(
+    config: Config, job: JobName, inventory: Inventory, stop: threading.Event
+) -> AbstractContextManager[StartPings | None]:
+    """Pings that the run begins; nothing is imported for them where nobody is to be told."""
+    if not config.notify.channel:
+        return nullcontext()
+    from backup.app.start_pings import StartPings
+
+    return StartPings(config, job, inventory.id, stop.is_set)
+
+
+def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
+    """The context of whatever stores into a vault."""
+    return BackupContext(
+        inventory=at.inventory,
+        vault=make_vault(at.config, vault, Purpose.BACKUP, at.clock, stop=at.stop),
+        clock=at.clock,
+        progress=at.progress,
+        spool=State(at.config.state_dir).spool,
+        host=os.uname().nodename,
+        program=f"nightvault {__version__}",
+        stop=at.stop,
+        reach=at.reach,
+    )
+
+
+def sending_to(config: Config, vault: VaultName) -> Sending:
+    """How catalogs are sent to a vault, whichever job they are of."""
+    settings, memory = config.vault(vault), config.limits.memory
+    return Sending(
+        part_size_within(settings, memory),
+        most_parts_at_once(settings, memory),
+        settings.parts_at_once is not None,
+    )

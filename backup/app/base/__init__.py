@@ -1,0 +1,5 @@
+"""What every wing here needs: the state, the inventory, vaults with their credentials, the clock.
+
+`opened` opens the inventory, `state` reads the keys of the state directory, `vaults` makes a vault with the
+credentials that its config names; `silent_mounts` asks disks that may never answer.
+"""

@@ -1,0 +1,238 @@
+"""Vaults of the config, with the credentials that open them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from backup.config import (
+    Config,
+    IdentitySettings,
+    LimitSettings,
+    RolesAnywhereSettings,
+    VaultSettings,
+    minute_of,
+)
+from backup.errors import ConfigError, NightvaultError
+from backup.model import VaultName
+from backup.protocols import Clock, CredentialSource, Vault
+from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, RateLimit, RateLimits, Timetable, Window
+
+if TYPE_CHECKING:
+    from backup.credentials.identity import Identity
+    from backup.credentials.places import IdentityFiles
+    from backup.credentials.rolesanywhere import RolesAnywhere
+    from backup.vault.s3_requests import BucketRequests
+    from backup.vault.s3_warnings import Look
+
+
+ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
+"""The variable with the endpoint of Roles Anywhere, if the config has none; named as boto3's are."""
+
+
+SET_UP = "`nightvault setup aws --plan` shows what it lacks, `--apply` makes that (docs/aws.md)"
+
+
+class Purpose(Enum):
+    """The purpose a vault is opened for; each may have a role of its own, with the least rights."""
+
+    BACKUP = "role_arn"
+    RESTORE = "restore_role_arn"
+    PRUNE = "prune_role_arn"
+
+
+def make_vault(
+    config: Config,
+    name: str,
+    purpose: Purpose,
+    clock: Clock,
+    *,
+    stop: Callable[[], bool] | None = None,
+) -> Vault:
+    """The vault of that name with its rate limits; nothing is asked of it yet.
+
+    Once `stop` is true, a transfer that waits within a rate limit ends by `InterruptedRunError`.
+    """
+    settings = config.vault(name)
+    limits = RateLimits(
+        _rate_limit(settings.upload_limit, clock, stop),
+        _rate_limit(settings.download_limit, clock, stop),
+    )
+    if settings.kind == "directory":
+        from backup.vault.directory import DirectoryVault
+
+        return DirectoryVault(VaultName(name), settings.path or "", clock, limits)
+    if settings.kind == "s3":
+        from backup.vault.s3 import S3Vault
+
+        requests = bucket_requests(config, settings, purpose, clock)
+        return S3Vault(settings.name, requests.client, requests.bucket, clock, limits)
+    return _glacier(config, settings, purpose, clock, limits)
+
+
+def _rate_limit(
+    limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None
+) -> AnyRateLimit:
+    """A rate limit by the hours of this machine's time zone; none without windows."""
+    windows = [Window(minute_of(one.from_), minute_of(one.to) % (24 * 60), one.limit) for one in limits]
+    return RateLimit(Timetable(windows), clock, stop) if windows else UNLIMITED
+
+
+def bucket_requests(
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
+) -> BucketRequests:
+    """The requests to the bucket of an S3 vault."""
+    from backup.credentials.boto import boto3_session
+    from backup.vault.aws import make_s3_client
+    from backup.vault.s3_requests import Bucket, BucketRequests
+
+    region = settings.region or ""
+    session = boto3_session(credential_source(config, settings, purpose, clock), region)
+    client = make_s3_client(
+        session, region=region, endpoint=settings.endpoint, path_style=settings.path_style
+    )
+    bucket = Bucket(
+        settings.bucket or "",
+        region,
+        settings.prefix,
+        settings.storage_class,
+        settings.catalog_class,
+        settings.retrieval_days,
+        settings.checksums,
+        _owner_of(settings, purpose),
+    )
+    return BucketRequests(client, bucket)
+
+
+def _owner_of(settings: VaultSettings, purpose: Purpose) -> str | None:
+    """The account that an S3 vault's bucket must belong to: the config's, else that of its role, if any."""
+    if settings.account_id != "-":
+        return settings.account_id
+    role = settings.role_arn or getattr(settings, purpose.value)
+    return None if role is None else str(role).split(":")[4]
+
+
+def warnings_of_vault(
+    config: Config, settings: VaultSettings, clock: Clock, look: Look | None = None
+) -> list[str]:
+    """Warnings about settings of an S3 vault's bucket, which the service is asked for; else none.
+
+    `look` has what is known already, and gets what else was told.
+    """
+    if settings.kind != "s3":
+        return []
+    from backup.vault.s3_warnings import warnings_of
+
+    try:
+        return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock), look))
+    except NightvaultError as error:
+        return [f"cannot look at its bucket: {error}"]
+
+
+def _glacier(
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock, limits: RateLimits
+) -> Vault:
+    from backup.credentials.boto import boto3_session
+    from backup.vault.aws import make_client
+    from backup.vault.glacier import GlacierVault
+
+    region = settings.region or ""
+    session = boto3_session(credential_source(config, settings, purpose, clock), region)
+    client = make_client(session, "glacier", region=region, endpoint=settings.endpoint)
+    return GlacierVault(settings.name, client, settings.vault or "", settings.account_id, limits)
+
+
+def credential_source(
+    config: Config, settings: VaultSettings, purpose: Purpose, clock: Clock
+) -> CredentialSource:
+    """Roles Anywhere with the identity of the config; without one, or for S3 elsewhere, boto3's own chain.
+
+    `ConfigError` for a vault that is not set up in AWS yet.
+    """
+    if gaps := config.not_set_up(settings):
+        raise ConfigError(gaps, advice=SET_UP)
+    elsewhere = settings.kind == "s3" and settings.role_arn is None
+    if config.identity is None or elsewhere:
+        from backup.credentials.boto import DefaultChain
+
+        return DefaultChain()
+    anywhere = config.roles_anywhere
+    role = getattr(settings, purpose.value) or settings.role_arn or ""
+    if anywhere is None:
+        raise ConfigError(
+            f"{config.path}: vault {settings.name} needs [roles_anywhere] beside [identity]",
+            advice="docs/aws.md tells where its ARNs come from",
+        )
+
+    def loaded(identity: Identity) -> None:
+        from backup.app.base.certificate_dates import note_token
+
+        note_token(config, identity)
+
+    return roles_anywhere(anywhere, role, lambda: identity_files(config), clock, loaded)
+
+
+def roles_anywhere(
+    anywhere: RolesAnywhereSettings,
+    role: str,
+    files: Callable[[], IdentityFiles],
+    clock: Clock,
+    loaded: Callable[[Identity], None] = lambda _: None,
+) -> RolesAnywhere:
+    """Credentials for a role; `files` says anew for each renewal where the identity is.
+
+    `loaded` is told of each identity that was loaded.
+    """
+    from backup.credentials.identity import load_identity
+    from backup.credentials.options import RolesAnywhereOptions
+    from backup.credentials.rolesanywhere import RolesAnywhere
+
+    options = RolesAnywhereOptions(
+        region=anywhere.region,
+        endpoint=anywhere.endpoint or os.environ.get(ENDPOINT_VARIABLE),
+        trust_anchor_arn=anywhere.trust_anchor_arn,
+        profile_arn=anywhere.profile_arn,
+        role_arn=role,
+        session_duration=anywhere.session_duration,
+        role_session_name=anywhere.role_session_name,
+    )
+
+    def load() -> Identity:
+        identity = load_identity(files())
+        loaded(identity)
+        return identity
+
+    return RolesAnywhere(options, load=load, clock=clock)
+
+
+def identity_files(config: Config) -> IdentityFiles:
+    """The files of the identity: those of the config, or of the newest renewal. `ConfigError` without."""
+    identity = config.identity
+    if identity is None:
+        raise ConfigError(
+            "identity: the config has no such section",
+            advice="add [identity] with certificate and private_key; `nightvault ca issue` makes both",
+        )
+    if identity.pkcs11_module or "module-path" in identity.certificate + identity.private_key:
+        config.require_own("the PKCS#11 module in [identity]")  # a library: its code would be root's
+    configured = configured_files(identity)
+    if identity.renew is None:
+        return configured
+    from backup.credentials.pairs import Pairs
+
+    return Pairs.below(config.state_dir).chosen(configured, follows=identity.renew.files)
+
+
+def configured_files(identity: IdentitySettings) -> IdentityFiles:
+    """The files of an identity, as the config names them."""
+    from backup.credentials.places import IdentityFiles
+
+    return IdentityFiles(
+        identity.certificate,
+        identity.private_key,
+        identity.intermediates,
+        identity.passphrase_file,
+        pkcs11_module=identity.pkcs11_module,
+    )

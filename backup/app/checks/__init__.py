@@ -1,0 +1,1 @@
+"""Checks and drills by a config: their contexts and quotes, and those that a schedule begins."""

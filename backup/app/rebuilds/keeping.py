@@ -1,0 +1,65 @@
+"""Deleting in place of servers, made from a config: vault and prune role, recovery key, floor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from backup.app.base.state import State
+from backup.app.base.vaults import Purpose, make_vault
+from backup.app.rebuilds.rebuilds import check_keys
+from backup.config import Config
+from backup.errors import ConfigError, UsageError
+from backup.format.keys import RecoveryKey
+from backup.model import Tier, VaultName
+from backup.protocols import Clock, Progress
+from backup.pruner.keeper.keep import KeeperContext
+from backup.retention.spans import parse_span
+
+DEFAULT_KEEP_WITHIN = "30d"
+
+
+def keeper_context(
+    config: Config,
+    vault: VaultName,
+    recovery_keys: Sequence[RecoveryKey],
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool],
+    keep_within: str | None = None,
+    tier: Tier | None = None,
+    accept: Sequence[str] = (),
+    who: str = "",
+) -> KeeperContext:
+    """The context of deletions in that vault; `keep_within` as on the command line, else as in the config.
+
+    `accept` are pack ids of others' catalogs that take no part, by the word of `who`.
+    """
+    check_keys(config, recovery_keys)
+    settings = config.vault(vault)
+    state = State(config.state_dir)
+    state.create()
+    return KeeperContext(
+        vault=make_vault(config, vault, Purpose.PRUNE, clock, stop=stop),
+        clock=clock,
+        progress=progress,
+        recovery_keys=recovery_keys,
+        folder=os.path.join(state.keeper, vault),
+        keep_within=_length(keep_within or settings.keep_within or DEFAULT_KEEP_WITHIN, clock.now()),
+        grace=timedelta(seconds=settings.prune_grace),
+        tier=tier or settings.tier,
+        stop=stop,
+        accept=accept,
+        who=who,
+    )
+
+
+def _length(text: str, now: datetime) -> timedelta:
+    """A span such as "30d" or "1y", counted back from now."""
+    try:
+        return now - parse_span(text).before(now, ZoneInfo("UTC"))
+    except ConfigError as error:
+        raise UsageError(f"--keep-within: {error}") from error

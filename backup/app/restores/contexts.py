@@ -1,0 +1,139 @@
+"""Contexts of restores, made from a config, and how fast archives come down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from enum import StrEnum
+
+from msgspec import Struct
+
+from backup.app.base.malloc import share_freed_memory
+from backup.app.base.state import State
+from backup.app.base.vaults import Purpose, make_vault
+from backup.config import Config
+from backup.cores import usable_cores
+from backup.errors import TargetError
+from backup.inventory.records import runs
+from backup.inventory.store.database import Inventory
+from backup.memory import fetched_piece, file_makers, frame_openers
+from backup.model import MIB, VaultName
+from backup.protocols import Clock, Progress
+from backup.restorer.context import RestoreContext
+from backup.transfer.retry import Reach
+from backup.wording import shown_path
+
+TO_FETCH = timedelta(hours=12)
+"""The time in which a round of retrievals is fetched: half of the day that outputs last at least."""
+LEAST_MEASURED = 64 * MIB
+GUESSED_LINK = 4.0 * MIB
+
+
+def restore_context(
+    config: Config,
+    inventory: Inventory,
+    vault: VaultName,
+    *,
+    clock: Clock,
+    progress: Progress,
+    stop: Callable[[], bool] | None = None,
+    reach: Reach | None = None,
+) -> RestoreContext:
+    """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
+    share_freed_memory()
+    cores = usable_cores(config.limits.cores)
+    state = State(config.state_dir)
+    opened_vault = make_vault(config, vault, Purpose.RESTORE, clock, stop=stop)
+    return RestoreContext(
+        inventory=inventory,
+        vault=opened_vault,
+        clock=clock,
+        progress=progress,
+        secret=state.read_secret(),
+        key_directory=state.restores,
+        askers=opened_vault.traits.requests_at_once,
+        spared=(
+            config.state_dir,
+            state.spool,
+            *(os.fspath(vault.path) for vault in config.vaults if vault.path),
+        ),
+        piece=fetched_piece(config.limits.memory),
+        openers=frame_openers(config.limits.memory, cores),
+        makers=file_makers(config.limits.memory, cores),
+        round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
+        reach=reach or Reach(),
+    )
+
+
+def refuse_own(config: Config, *places: bytes) -> None:
+    """`TargetError` if a place is nightvault's own, or lies in what is: the state, or a vault's directory.
+
+    What a restore replaces or removes there would be backups, keys, or the inventory. Places are compared by
+    device and inode, so another way to the same directory counts, too; they need not be there yet.
+    """
+    own: dict[tuple[int, int], str] = {}
+    vaults = [(vault.path, f"vault {vault.name}") for vault in config.vaults if vault.path]
+    for directory, what in [(config.state_dir, "the state directory"), *vaults]:
+        with suppress(OSError):
+            own.setdefault(_place(directory), f"{what}, {directory}")
+    for place in places:
+        path = os.path.realpath(place)
+        for step in (path, *_above(path)):
+            with suppress(OSError, KeyError):
+                told = f"{'is' if step == path else 'lies in'} {own[_place(step)]}"
+                raise TargetError(
+                    f"{shown_path(place)} {told}: nothing is restored into what nightvault itself uses",
+                    advice="choose another --target",
+                )
+
+
+def _place(path: str | bytes) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, up to the root."""
+    while (up := os.path.dirname(path)) != path:
+        yield up
+        path = up
+
+
+class LinkOrigin(StrEnum):
+    """The source of a link's speed; part of the JSON interface."""
+
+    SET = "set"
+    MEASURED = "measured"
+    ASSUMED = "assumed"
+    LIMITED = "limited"
+
+
+class Link(Struct, frozen=True):
+    """The download speed of a vault's archives, `speed` in bytes a second, and the source of that figure."""
+
+    speed: float
+    origin: LinkOrigin
+
+
+def link_from(config: Config, inventory: Inventory, vault: VaultName) -> Link:
+    """The link, or the vault's own lowest limit if that is lower."""
+    link = _link(config, inventory)
+    limit = min((window.limit for window in config.vault(vault).download_limit), default=None)
+    return link if limit is None or limit >= link.speed else Link(float(limit), LinkOrigin.LIMITED)
+
+
+def link_speed(config: Config, inventory: Inventory) -> float:
+    """The bytes per second that are fetched from vaults."""
+    return _link(config, inventory).speed
+
+
+def _link(config: Config, inventory: Inventory) -> Link:
+    if config.restore.link is not None:
+        return Link(float(config.restore.link), LinkOrigin.SET)
+    with inventory.reading() as tx:
+        measured = runs.restore_speed(tx, least=LEAST_MEASURED)
+    if measured is None:
+        return Link(GUESSED_LINK, LinkOrigin.ASSUMED)
+    return Link(measured, LinkOrigin.MEASURED)

@@ -1,0 +1,109 @@
+"""Continues open restores, as the daemon does: fetches what is ready, asks for what is missing.
+
+Under systemd each restore is continued in a unit of its own; else here, into targets that bear the mark of
+their restore. The reason why one is not continued is noted for `restores`, and logged once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+from msgspec.structs import replace
+
+from backup.app.base.opened import opened
+from backup.app.base.state import State
+from backup.app.machine.restore_units import RestoreUnits
+from backup.app.restores.contexts import restore_context
+from backup.app.restores.held import HeldNotes
+from backup.app.restores.silence import Silent
+from backup.config import Config
+from backup.errors import InterruptedRunError, LockedError, NightvaultError
+from backup.inventory.records import retrievals
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.records.runs import Outcome
+from backup.inventory.store.database import Inventory
+from backup.log_context import about
+from backup.protocols import Clock
+from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
+from backup.restorer.selection.choice import Choice
+from backup.restorer.target.mark import read_place, require_mark
+
+_log = logging.getLogger(__name__)
+
+
+def continue_restores(
+    config: Config, *, clock: Clock, stop: threading.Event, units: RestoreUnits | None = None
+) -> Iterator[tuple[str, RestoreReport | NightvaultError]]:
+    """Take each open restore a step further; yields the id and the outcome of those that did more than wait.
+
+    With `units` each is started in a unit, but for dumps, which write nothing. One that another process works
+    on is left alone. A failure of one does not keep back the others, and is yielded once.
+    `InterruptedRunError` once `stop` is set.
+    """
+    notes = HeldNotes(State(config.state_dir).restores)
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            open_ones = retrievals.list_restores(tx, only_open=True)
+        open_ones = [one for one in open_ones if not State(config.state_dir).is_of_drill(one.target)]
+        notes.keep({one.id for one in open_ones})
+        for one in reversed(open_ones):  # the oldest first: its outputs go first
+            if stop.is_set():
+                return
+            try:
+                with about(restore=one.id, vault=one.vault):
+                    report = _go_on(one, config, inventory, clock, stop, units)
+            except InterruptedRunError:
+                raise
+            except LockedError as error:
+                _log.debug("restore %s: %s", one.id, error)
+            except NightvaultError as error:
+                if notes.note(one.id, error):
+                    yield one.id, error
+            else:
+                if units is None:
+                    notes.clear(one.id)  # else its unit does
+                if report is not None:
+                    yield one.id, report
+
+
+def _go_on(
+    one: Restore,
+    config: Config,
+    inventory: Inventory,
+    clock: Clock,
+    stop: threading.Event,
+    units: RestoreUnits | None,
+) -> RestoreReport | None:
+    is_dump = bool(Choice.decode(one.choice).output)
+    if units is not None and not is_dump:
+        place = read_place(one, inventory)
+        units.start(one, None if place is None else place.path)
+        return None
+    notes = _Notes(one.id)
+    context = restore_context(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
+    context = replace(context, stop=stop.is_set, unattended=True)
+    if is_dump:  # nobody is there to write to: it is asked for, no more
+        advance(one, replace(context, round_bytes=None))
+        return None
+    require_mark(one, context)  # or what is asked for would be paid for, and fetched by nobody
+    known = advance(one, context)
+    if not is_ready(known) and not is_partly_ready(known):
+        return None
+    report = deliver(one, known, context)
+    if report.outcome is Outcome.RUNNING:
+        advance(one, context)  # there is room for the next round
+    return report
+
+
+class _Notes(Silent):
+    """A `Progress` that logs notes alone."""
+
+    def __init__(self, restore_id: str) -> None:
+        self._id = restore_id
+
+    def note(self, text: str) -> None:
+        """Log one line."""
+        _log.warning("restore %s: %s", self._id, text)

@@ -1,0 +1,1 @@
+"""Forgetting, marking, pruning and compacting by a config, and taking each of them back."""

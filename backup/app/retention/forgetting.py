@@ -1,0 +1,229 @@
+"""Forgetting by a config: which jobs, what stays and what goes of each, and then one amendment for each job.
+
+    def planner(tx): return [plan_by_policy(config, tx, job, now) for job in jobs]  # changes nothing
+    for vault in vaults_of(planner(tx)):
+        for plan, done in forget_in(at, vault, planner): ...
+
+A plan is made again under the lock, so that what it decides on is what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from backup.app.backups.amending import Amended, VaultAmender, amending_vault
+from backup.app.backups.run_context import RunContext
+from backup.app.base.clock import naming_emulator
+from backup.config import Config, JobSettings
+from backup.errors import ClockError, UsageError
+from backup.format.records import ForgottenRecord
+from backup.inventory.content import snapshots
+from backup.inventory.content.shrunk import Wait, waits
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import retrievals, runs
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
+from backup.model import JobName, SnapshotId, VaultName
+from backup.retention.forget import LEFT_OUT, ForgetPlan, plan_chosen, plan_forget
+from backup.retention.history import Candidate
+from backup.retention.policy import Policy, decide, unknown_tags
+from backup.transfer.recognise import compare_clocks
+
+
+class JobPlan(Struct, frozen=True):
+    """The plan of a `forget` for one job; `policy` is None where snapshots were named."""
+
+    job: JobRow
+    vault: VaultName
+    zone: ZoneInfo
+    policy: Policy | None
+    snapshots: Mapping[int, Snapshot]
+    plan: ForgetPlan
+    warnings: tuple[str, ...] = ()
+    leaves_out: bool = False  # all of a source, so that the policy takes nothing
+
+    @property
+    def goes(self) -> list[Snapshot]:
+        """The snapshots that go, oldest first."""
+        return [self.snapshots[number] for number in self.plan.numbers]
+
+
+Planner = Callable[[Transaction], Sequence[JobPlan]]
+
+
+def jobs_with_policy(config: Config, tx: Transaction, *, any_job: bool = False) -> list[JobName]:
+    """The config's jobs with snapshots and a policy, or `any_job` with snapshots. `UsageError` for none."""
+    known = set(runs.all_job_names(tx))
+    if not any_job and all(one.policy is None for one in config.jobs):
+        raise UsageError(
+            "no job has a policy, so all snapshots are kept",
+            advice="give a job a [job.retention], or say --keep-last and the like for this time",
+        )
+    return [one.name for one in config.jobs if one.name in known and (any_job or one.policy is not None)]
+
+
+def plan_by_policy(
+    config: Config, tx: Transaction, job: JobName, now: datetime, *, instead: Policy | None = None
+) -> JobPlan:
+    """The plan by the job's policy, or by one given `instead`. `UsageError` without a policy.
+
+    The job's policy takes nothing while the job leaves out all of a source: only older snapshots have its
+    files.
+    """
+    from backup.app.backups.source_warnings import wholly_left_out
+
+    settings = _settings(config, job)
+    policy = instead or (settings.policy if settings else None)
+    if policy is None:
+        raise UsageError(
+            f"job {job} has no policy, so it keeps all its snapshots",
+            advice="give it a [job.retention], or say --keep-last and the like for this time",
+        )
+    row, every = _known(tx, job)
+    zone = _zone(settings)
+    candidates = [candidate_of(one, now) for one in every]
+    decisions = decide(policy, candidates, now=now, zone=zone)
+    wait = _wait(tx, job, settings)
+    emptied = instead is None and settings is not None and bool(wholly_left_out(tx, settings))
+    plan = plan_forget(
+        candidates,
+        decisions,
+        read_by_restores=_read(tx, every),
+        waits=wait is not None,
+        leaves_out=emptied,
+    )
+    unknown = unknown_tags(policy, candidates)
+    warnings = [f"no snapshot of job {job} is tagged {', '.join(unknown)}"] if unknown and candidates else []
+    warnings += [f"{wait.text()}: `{wait.command}`"] if wait else []
+    if emptied:
+        warnings.append(f"nothing was forgotten by the policy of job {job}, since {LEFT_OUT}")
+    return replace(_job_plan(tx, row, zone, policy, every, plan, warnings), leaves_out=emptied)
+
+
+def plan_by_name(
+    config: Config, tx: Transaction, job: JobName, chosen: Collection[SnapshotId], now: datetime
+) -> JobPlan:
+    """The plan for a job of which snapshots were named by these ids."""
+    row, every = _known(tx, job)
+    candidates = [candidate_of(one, now) for one in every]
+    numbers = {one.number for one in every if one.id in chosen}
+    settings = _settings(config, job)
+    wait = _wait(tx, job, settings)
+    plan = plan_chosen(candidates, numbers, read_by_restores=_read(tx, every), waits=wait is not None)
+    return _job_plan(tx, row, _zone(settings), None, every, plan, [])
+
+
+def refuse_refused(plans: Sequence[JobPlan]) -> None:
+    """`UsageError` if a snapshot that was named has to stay."""
+    refused = [
+        f"{plan.snapshots[one.number].id[:8]} of job {plan.job.name}: {one.reason}"
+        for plan in plans
+        for one in plan.plan.refused
+    ]
+    if refused:
+        raise UsageError(
+            "nothing was forgotten, since some of these have to stay: " + "; ".join(refused),
+            advice="leave them out; `nightvault unpin`, `nightvault restores` and `nightvault snapshots "
+            "accept` end what keeps one",
+        )
+
+
+def vaults_of(plans: Sequence[JobPlan]) -> list[VaultName]:
+    """The vaults of the jobs of which something goes."""
+    return list(dict.fromkeys(plan.vault for plan in plans if plan.goes))
+
+
+def forget_in(at: RunContext, vault: VaultName, planner: Planner) -> Iterator[tuple[JobPlan, Amended]]:
+    """Forget in one vault, job by job, what the plans say that are made now; each job is true by itself.
+
+    A job of which nothing goes is left alone. An error ends the rest, and undoes nothing that was done
+    before it: the same command goes on. `ClockError` if the vault's clock says another time: a policy would
+    take new nights for old ones.
+    """
+    with amending_vault(at, vault) as amender:
+        with naming_emulator(at.config.vault(vault)):
+            _require_same_time(amender, at)
+        with at.inventory.reading() as tx:
+            plans = [plan for plan in planner(tx) if plan.vault == vault and plan.goes]
+        refuse_refused(plans)
+        for plan in plans:
+            record = ForgottenRecord(plan.plan.numbers, micros(at.clock.now()))
+            yield plan, amender.amend(RunKind.FORGET, plan.job, [record], report_of(plan))
+
+
+def _require_same_time(amender: VaultAmender, at: RunContext) -> None:
+    clocks = compare_clocks(amender.vault, at.clock, at.reach.patience(at.clock, at.progress))
+    if clocks.are_apart:
+        raise ClockError(
+            clocks.told(amender.vault.name),
+            advice="set the clock right: which nights are old is decided by it; nothing was forgotten",
+        )
+
+
+def report_of(plan: JobPlan) -> dict[str, Any]:
+    """The report that is kept with the run: policy, forgotten snapshots, number of kept ones."""
+    return {
+        "policy": str(plan.policy) if plan.policy else None,
+        "forgotten": [one.id for one in plan.goes],
+        "kept": len(plan.plan.stays),
+    }
+
+
+def candidate_of(snapshot: Snapshot, now: datetime) -> Candidate:
+    """A snapshot as a policy sees it; a pin that has ended is none."""
+    is_pinned = snapshot.pin is not None and snapshot.pin.holds_at(now)
+    tags = frozenset(snapshot.tags)
+    return Candidate(snapshot.number, snapshot.started_at, snapshot.is_whole, tags, is_pinned)
+
+
+def _job_plan(
+    tx: Transaction,
+    row: JobRow,
+    zone: ZoneInfo,
+    policy: Policy | None,
+    every: Sequence[Snapshot],
+    plan: ForgetPlan,
+    warnings: Sequence[str],
+) -> JobPlan:
+    vault = runs.vault_of_job(tx, row.number)
+    return JobPlan(row, vault, zone, policy, {one.number: one for one in every}, plan, tuple(warnings))
+
+
+def _known(tx: Transaction, job: JobName) -> tuple[JobRow, list[Snapshot]]:
+    """A job with its snapshots that are not forgotten."""
+    row = runs.find_job(tx, job)
+    if row is None:
+        raise UsageError(
+            f"job {job} was never backed up", advice="`nightvault snapshots` lists what there is"
+        )
+    return row, snapshots.list_snapshots(tx, job=job)
+
+
+def _read(tx: Transaction, every: Sequence[Snapshot]) -> set[int]:
+    """The numbers of the snapshots that open restores read."""
+    read = retrievals.read_by_restores(tx)
+    return {one.number for one in every if one.id in read}
+
+
+def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait | None:
+    """The question that must be answered before anything of a job is forgotten; None without one."""
+    if settings is not None and settings.may_shrink:
+        return None
+    return next((wait for wait in waits(tx) if wait.job == job), None)
+
+
+def _settings(config: Config, job: JobName) -> JobSettings | None:
+    """The settings of a job; None if the config has it no more."""
+    return next((one for one in config.jobs if one.name == job), None)
+
+
+def _zone(settings: JobSettings | None) -> ZoneInfo:
+    """The job's time zone; UTC for one that the config has no more."""
+    return ZoneInfo(settings.zone if settings else "UTC")

@@ -1,0 +1,109 @@
+"""Tags, pins and acceptance of snapshots: changed under the lock, and kept in catalogs for a rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+
+from msgspec import Struct
+
+from backup.app.backups.amending import Amended, amending_vault
+from backup.app.backups.run_context import RunContext
+from backup.errors import UsageError
+from backup.format.marks import MOST_TAGS
+from backup.format.records import MarksRecord
+from backup.inventory.content import snapshots
+from backup.inventory.content.shrunk import accepting
+from backup.inventory.content.snapshots import Pin, Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.times import micros
+from backup.model import SnapshotId
+
+
+class Marks(Struct, frozen=True):
+    """A snapshot's tags, in order, and its pin."""
+
+    tags: tuple[str, ...]
+    pin: Pin | None
+
+    def record(self, number: int) -> MarksRecord:
+        """As a catalog carries them."""
+        pin = self.pin
+        until = micros(pin.until) if pin is not None and pin.until is not None else None
+        return MarksRecord(number, list(self.tags), pin is not None, pin.note if pin else "", until)
+
+
+Change = Callable[[Marks], Marks]
+
+
+def tagging(
+    *, add: Collection[str] = (), remove: Collection[str] = (), instead: Collection[str] | None = None
+) -> Change:
+    """Tags added, removed, or put in place of all others; `UsageError` if they become too many."""
+
+    def change(before: Marks) -> Marks:
+        tags = set(before.tags if instead is None else instead) - set(remove) | set(add)
+        if len(tags) > MOST_TAGS:
+            raise UsageError(f"a snapshot has {MOST_TAGS} tags at most, not {len(tags)}")
+        return Marks(tuple(sorted(tags)), before.pin)
+
+    return change
+
+
+def pinning(note: str = "", until: datetime | None = None) -> Change:
+    """A pin in place of the one before."""
+    return lambda before: Marks(before.tags, Pin(note, until))
+
+
+def unpinning(before: Marks) -> Marks:
+    """No pin."""
+    return Marks(before.tags, None)
+
+
+def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
+    """Change the marks of snapshots, job by job; a job of which none changes is left alone."""
+    with at.inventory.reading() as tx:
+        jobs = sorted({one.job_number for one in _chosen(tx, chosen)})
+        vaults = dict.fromkeys(runs.vault_of_job(tx, job) for job in jobs)
+    for vault in vaults:
+        with amending_vault(at, vault) as amender:
+            with at.inventory.reading() as tx:
+                rows = runs.list_jobs(tx, vault)
+                every = _chosen(tx, chosen)
+            for row in rows:
+                pairs = [(one, change(_marks(one))) for one in every if one.job_number == row.number]
+                changed = [(one, after) for one, after in pairs if after != _marks(one)]
+                if changed:
+                    records = [after.record(one.number) for one, after in changed]
+                    report = {"marked": [one.id for one, _ in changed]}
+                    yield amender.amend(RunKind.MARK, row, records, report)
+
+
+def accept(at: RunContext, snapshot: Snapshot) -> Amended | None:
+    """Say that a snapshot is right, and all before it are; None if nothing waits for that."""
+    if not waiting_up_to(at, snapshot):
+        return None
+    with at.inventory.reading() as tx:
+        vault = runs.vault_of_job(tx, snapshot.job_number)
+        row = runs.find_job(tx, snapshot.job)
+    if row is None:
+        raise UsageError(f"there is no job {snapshot.job} any more")
+    with amending_vault(at, vault) as amender:
+        return amender.amend(RunKind.MARK, row, [accepting(snapshot.number)], {"accepted": snapshot.id})
+
+
+def waiting_up_to(at: RunContext, snapshot: Snapshot) -> list[Snapshot]:
+    """The snapshots of a job, up to one of them, that wait for an answer."""
+    with at.inventory.reading() as tx:
+        every = snapshots.list_snapshots(tx, job=snapshot.job, also_forgotten=True)
+    return [loss for loss in every if loss.waits and loss.number <= snapshot.number]
+
+
+def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
+    return [one for one in snapshots.list_snapshots(tx) if one.id in chosen]
+
+
+def _marks(one: Snapshot) -> Marks:
+    return Marks(one.tags, one.pin)

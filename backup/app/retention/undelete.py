@@ -1,0 +1,107 @@
+"""Taking condemned archives back, archive by archive: each job whose catalogs condemned them says so anew."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from backup.app.backups.amending import Amended, amending_vault
+from backup.app.backups.run_context import RunContext
+from backup.errors import UsageError
+from backup.format.records import TakenUpRecord
+from backup.inventory.content import pruning
+from backup.inventory.content.archives import ArchiveState
+from backup.inventory.content.pruning import StoredArchive
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.model import VaultName
+from backup.protocols import Vault
+
+_PACKS_A_RECORD = 50_000
+_SHORTEST = 4
+_ADVICE = "`nightvault archives` lists them with their states"
+
+
+def chosen_archives(tx: Transaction, vault: VaultName, words: Sequence[str]) -> list[StoredArchive]:
+    """The condemned archives of a vault that `words` name by the beginning of their ids; without words all.
+
+    `UsageError` for a word that names none, several, or one that is not condemned.
+    """
+    every = pruning.stored_archives(tx, vault)
+    if not words:
+        return [one for one in every if one.state is ArchiveState.CONDEMNED]
+    chosen = {one.number: one for one in (_named(every, vault, word) for word in words)}
+    return list(chosen.values())
+
+
+def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> StoredArchive:
+    start = word.strip().rstrip("…")
+    if len(start) < _SHORTEST:
+        raise UsageError(f"{word!r} is too short for the id of an archive", advice=_ADVICE)
+    found = [one for one in every if one.archive_id.startswith(start) or one.pack_id.hex().startswith(start)]
+    if not found:
+        raise UsageError(f"no archive in vault {vault} has an id that begins with {start}", advice=_ADVICE)
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} archives have ids that begin with {start}",
+            advice="`nightvault --json archives` has them in full",
+        )
+    (one,) = found
+    if one.state is ArchiveState.DELETING:
+        raise UsageError(f"the deletion of archive {start} has begun: it cannot be taken back")
+    if one.state is not ArchiveState.CONDEMNED:
+        raise UsageError(f"archive {start} is {one.state}, not condemned: it stays as it is", advice=_ADVICE)
+    return one
+
+
+class TakenUp(Struct, frozen=True):
+    """Archives that were taken up, those that the vault does not have any more, and what was amended."""
+
+    archives: Sequence[StoredArchive]
+    gone: Sequence[StoredArchive]
+    amended: Sequence[Amended]
+
+
+def take_up(at: RunContext, vault: VaultName, words: Sequence[str]) -> TakenUp:
+    """Take up the archives that `words` name, or all, but for those that a list of now lacks.
+
+    Where lists are late nobody knows; there as here they are unconfirmed until a later list shows them.
+    `LockedError` while a backup or a prune runs.
+    """
+    with amending_vault(at, vault) as amender:
+        with at.inventory.reading() as tx:
+            named = chosen_archives(tx, vault, words)
+            jobs = {one.number: one for one in runs.list_jobs(tx, vault)}
+        gone = _gone(at, amender.vault, named)
+        chosen = [one for one in named if one not in gone]
+        done = [
+            amender.amend(RunKind.PRUNE, job, records, {"taken_up": sum(len(one.packs) for one in records)})
+            for job, records in said_by_jobs(chosen, jobs)
+        ]
+    return TakenUp(chosen, gone, done)
+
+
+def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:
+    """Those that somebody else has deleted, where the vault tells at once."""
+    if not (named and vault.traits.lists_at_once):
+        return []
+    patience = at.reach.patience(at.clock, at.progress)
+    listed = patience.call(lambda: vault.fetch_listing(vault.request_listing("undelete")))
+    there = {one.archive_id for one in listed.archives}
+    return [one for one in named if one.archive_id not in there]
+
+
+def said_by_jobs(
+    chosen: Sequence[StoredArchive], jobs: Mapping[int, JobRow]
+) -> Iterator[tuple[JobRow, list[TakenUpRecord]]]:
+    """What each job says: those that condemned an archive, or any job where none is known."""
+    packs: dict[int, list[bytes]] = defaultdict(list)
+    for one in chosen:
+        for job in one.condemned_by.keys() or {min(jobs)}:
+            packs[job].append(one.pack_id)
+    for job, some in sorted(packs.items()):
+        starts = range(0, len(some), _PACKS_A_RECORD)
+        yield jobs[job], [TakenUpRecord(some[start : start + _PACKS_A_RECORD]) for start in starts]

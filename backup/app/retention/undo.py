@@ -1,0 +1,104 @@
+"""Taking forgotten snapshots back, as long as nothing was deleted that only they needed.
+
+Archives that are condemned, and that they need, are taken up again first: each job whose catalogs condemned
+them says so in a catalog of its own, and only then do the snapshots come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from msgspec import Struct
+
+from backup.app.backups.amending import Amended, VaultAmender, amending_vault
+from backup.app.backups.run_context import RunContext
+from backup.errors import UsageError
+from backup.format.records import TakenBackRecord, TakenUpRecord
+from backup.inventory.content import need, snapshots
+from backup.inventory.content.snapshots import Snapshot
+from backup.inventory.records import runs
+from backup.inventory.records.runs import JobRow, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.inventory.store.database import Inventory
+from backup.model import SnapshotId
+
+
+class Return(Struct, frozen=True):
+    """The snapshots of a job that come back, and those that cannot: archives that they need were deleted."""
+
+    comes: tuple[Snapshot, ...]
+    lost: tuple[Snapshot, ...]
+
+
+def returns(tx: Transaction, forgotten: Sequence[Snapshot]) -> Return:
+    """Which of a job's forgotten snapshots can come back."""
+    held = need.chunks_held(tx, _by_job(forgotten))
+    if not need.gone_with_deletions(tx, held):
+        return Return(tuple(forgotten), ())
+    lost = [one for one in forgotten if need.gone_with_deletions(tx, need.chunks_held(tx, _by_job([one])))]
+    return Return(tuple(one for one in forgotten if one not in lost), tuple(lost))
+
+
+def take_back(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
+    """Take snapshots back, job by job; those that came back already are passed over.
+
+    `if_all`: `UsageError` for a job of which one cannot come back; else the others come.
+    """
+    with at.inventory.reading() as tx:
+        jobs = {one.job_number for one in _forgotten(tx, chosen)}
+        vaults = dict.fromkeys(runs.vault_of_job(tx, job) for job in sorted(jobs))
+    for vault in vaults:
+        with amending_vault(at, vault) as amender:
+            with at.inventory.reading() as tx:
+                rows = runs.list_jobs(tx, vault)
+            for row in rows:
+                yield from take_back_of_job(at.inventory, amender, rows, row, chosen, if_all=if_all)
+
+
+def take_back_of_job(
+    inventory: Inventory,
+    amender: VaultAmender,
+    rows: Sequence[JobRow],
+    row: JobRow,
+    chosen: Collection[SnapshotId],
+    *,
+    if_all: bool,
+) -> Iterator[Amended]:
+    """Take those of one job back; `rows` are all jobs of its vault."""
+    with inventory.reading() as tx:
+        found = returns(tx, [one for one in _forgotten(tx, chosen) if one.job_number == row.number])
+        if found.lost and if_all:
+            raise cannot_come_back(found.lost)
+        chunks = need.chunks_held(tx, _by_job(found.comes))
+        need.mark_copies(tx, chunks)
+        condemned = need.condemned_with(tx, chunks) if found.comes else {}
+    if not found.comes:
+        return
+    for other in rows:
+        if other.number != row.number and other.number in condemned:
+            taken_up = TakenUpRecord(condemned[other.number])
+            yield amender.amend(RunKind.FORGET, other, [taken_up], {"taken_up": len(taken_up.packs)})
+    own = [TakenUpRecord(condemned[row.number])] if row.number in condemned else []
+    back = TakenBackRecord([one.number for one in found.comes])
+    yield amender.amend(RunKind.FORGET, row, [*own, back], {"taken_back": [one.id for one in found.comes]})
+
+
+def cannot_come_back(lost: Sequence[Snapshot]) -> UsageError:
+    """What is said of snapshots that need archives which were deleted."""
+    named = ", ".join(f"{one.id[:8]} of job {one.job}" for one in lost)
+    return UsageError(
+        f"archives that only they needed were deleted, or will be, since it was forgotten: {named}",
+        advice="it cannot come back; leave it out",
+    )
+
+
+def _forgotten(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
+    every = snapshots.list_snapshots(tx, also_forgotten=True)
+    return [one for one in every if one.forgotten_at is not None and one.id in chosen]
+
+
+def _by_job(some: Collection[Snapshot]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for one in sorted(some, key=lambda one: one.number):
+        found.setdefault(one.job_number, []).append(one.number)
+    return found

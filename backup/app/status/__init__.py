@@ -1,0 +1,4 @@
+"""How things stand: what `status` tells, from inventory, config and locks; its concerns; the same as metrics.
+
+Begin with `status`; `parts` has the values that it is made of, `concerns` what an admin should look at.
+"""

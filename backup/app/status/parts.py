@@ -1,0 +1,340 @@
+"""The parts of a status as frozen values: jobs, vaults, open restores, the certificate, and concerns.
+
+A concern is something that an admin should look at; without one all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from backup.app.base.certificate_dates import CertificateStatus
+from backup.app.tasks.tasks import TaskKind
+from backup.inventory.content.strangers import OpenStranger
+from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.model import JobName, SnapshotId, VaultName
+
+if TYPE_CHECKING:
+    from backup.inventory.content.shrunk import Wait
+
+UNKNOWN = "unknown"
+"""The kind of a vault that the config does not have any more."""
+
+
+class Level(StrEnum):
+    """How bad a concern is; part of the JSON interface."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Topic(StrEnum):
+    """What a concern is about; part of the JSON interface."""
+
+    OVERDUE = "overdue"
+    RUN = "run"
+    CLOCK = "clock"
+    DAEMON = "daemon"
+    CERTIFICATE = "certificate"
+    LOCK = "lock"
+    RESTORE = "restore"
+    DISK = "disk"
+    COST = "cost"
+    CHECK = "check"
+    MESSAGES = "messages"
+    VAULT = "vault"
+    SHRUNK = "shrunk"
+    AWAY = "away"
+    UNKNOWN = "unknown"
+
+
+class Concern(Struct, frozen=True):
+    """Something that is not well; `command` shows more, or is what to do.
+
+    `about` tells it from others of its topic, and is the same as long as it lasts: a job, a vault, a path.
+    `kind`: of a run that was not well.
+    """
+
+    level: Level
+    topic: Topic
+    text: str
+    command: str | None = None
+    job: JobName | None = None
+    about: str = ""
+    kind: RunKind | None = None
+
+
+class RunFacts(Struct, frozen=True):
+    """A run for a status; `error` is the sentence of one that failed, `is_dead` one that was cut off.
+
+    `reads_back`: a check that read archives back. `found_damage`: a check or drill that found something
+    missing or damaged, and did not only break off. `grade`: of a drill, in words.
+    """
+
+    number: int
+    kind: RunKind
+    job: JobName | None
+    vault: VaultName | None
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    is_dead: bool = False
+    drill: str | None = None
+    reads_back: bool = False
+    found_damage: bool = False
+    grade: str | None = None
+
+    @classmethod
+    def of(cls, run: Run, vaults: Mapping[JobName, VaultName], *, is_dead: bool = False) -> RunFacts:
+        """The facts of a run in the inventory; `vaults` by job, for reports that name none."""
+        error = run.report.get("error")
+        vault = run.report.get("vault")
+        if vault is None and run.job is not None and run.kind in {RunKind.BACKUP, RunKind.FORGET}:
+            vault = vaults.get(run.job)
+        return cls(
+            run.number,
+            run.kind,
+            run.job,
+            VaultName(vault) if isinstance(vault, str) else None,
+            run.outcome,
+            run.started_at,
+            run.finished_at,
+            str(error) if error is not None else None,
+            is_dead,
+            str(run.report["drill"]) if "drill" in run.report else None,
+            run.reads_back,
+            run.found_damage,
+            str(run.report["grade"]) if "grade" in run.report else None,
+        )
+
+
+class JobStatus(Struct, frozen=True):
+    """A configured job. `last_good` is when the newest backup began that made a snapshot which is kept.
+
+    `next_at` is when it is due by its schedule, which may be past; `ahead` is a date of its runs or snapshots
+    that is still to come. `has_timer`: a timer of systemd keeps its schedule, whether or not the daemon runs.
+    `bound_to` is the vault that holds its snapshots: no backup of it goes into another.
+    """
+
+    name: JobName
+    vault: VaultName
+    schedule: str | None
+    has_policy: bool
+    last_good: datetime | None
+    last_run: RunFacts | None
+    next_at: datetime | None
+    overdue_from: datetime | None
+    is_overdue: bool
+    ahead: datetime | None
+    paused_until: datetime | None = None
+    has_timer: bool = False
+    proof: Proof = NOTHING_PROVEN
+    bound_to: VaultName | None = None
+    failed_at: datetime | None = None  # when the daemon's newest attempt failed, if that is the last
+
+
+class VaultStatus(Struct, frozen=True):
+    """A vault with archives. `month` is what it costs, None where no price is known; 0 if it is free.
+
+    `unverified_since`: when the oldest archive was stored that no check has read anything of. `is_away`: it
+    is a directory that should be there, and is not. `is_silent`: its mount does not answer. `not_set_up`: a
+    sentence, "" of one that is.
+    """
+
+    name: VaultName
+    kind: str
+    archives: int
+    bytes: int
+    month: Decimal | None
+    is_free: bool
+    unverified_since: datetime | None
+    next_prune: datetime | None
+    checked_at: datetime | None = None  # when the last check began that found nothing wrong
+    stored_since: datetime | None = None  # when the first archive that it holds was stored
+    rebuild_drilled_at: datetime | None = None  # when the last drill of a rebuild began that was good
+    is_away: bool = False
+    is_silent: bool = False
+    not_set_up: str = ""
+
+
+class RestoreStatus(Struct, frozen=True):
+    """An open restore; `waiting` of its `retrievals` are not readable yet, `failed` never will be."""
+
+    id: str
+    snapshot: SnapshotId
+    vault: VaultName
+    target: bytes
+    stage: str
+    retrievals: int
+    waiting: int
+    failed: int
+    expected_at: datetime | None
+    ready_until: datetime | None
+    held: str | None
+
+
+class RenewalStatus(Struct, frozen=True):
+    """The renewal of the certificate: `way` in words; with `files` another program decides when.
+
+    `failing_since` is None unless the newest attempt failed, with `error`.
+    """
+
+    way: str
+    files: bool
+    due_at: datetime
+    failing_since: datetime | None = None
+    error: str | None = None
+    next_try: datetime | None = None
+
+
+class Suspended(Struct, frozen=True):
+    """A process that holds a lock and is suspended."""
+
+    lock: str
+    process: int
+
+
+class TaskStatus(Struct, frozen=True):
+    """A task as the daemon tells of it: `state` is running, queued, waiting, paused or idle.
+
+    `last` is what became of its newest run: new (there was none), done, failed, interrupted and so on.
+    Of one that runs: its id and number, since when, the phase that it is in and the figures of that; None:
+    nobody knows.
+    """
+
+    kind: str
+    name: str
+    text: str
+    vault: VaultName | None
+    state: str
+    last: str = "new"
+    run: str | None = None
+    number: int | None = None
+    began_at: datetime | None = None
+    queued_at: datetime | None = None
+    next_at: datetime | None = None
+    paused_until: datetime | None = None
+    waits_for: str | None = None
+    phase: str | None = None
+    done: int = 0
+    total: int | None = None
+    seconds_left: float | None = None
+
+
+class DiskStatus(Struct, frozen=True):
+    """What is free where something of ours lies: `what` is it, "the state directory" or a vault."""
+
+    path: str
+    what: str
+    free: int
+    least: int
+
+
+class Undelivered(Struct, frozen=True):
+    """Messages that a channel could not be given: how many, since when, and its last answer."""
+
+    channel: str
+    messages: int
+    since: datetime
+    answer: str
+
+
+class ScheduledStatus(Struct, frozen=True):
+    """Something else than a backup that has a schedule: a prune, a check, a drill, the certificate's renewal.
+
+    `kind` is that of the daemon's task, `text` how the log names it, `command` does it by hand. `last_good`
+    is when the newest began that ended well. `overdue_from` is None where nothing is stored yet that it could
+    be done with, or where nobody knows. `failed_at`: when the daemon's newest attempt failed, if no run came
+    since.
+    """
+
+    kind: str
+    name: str
+    text: str
+    command: str
+    vault: VaultName | None
+    schedule: str
+    last_good: datetime | None
+    next_at: datetime | None
+    overdue_from: datetime | None
+    is_overdue: bool
+    paused_until: datetime | None = None
+    failed_at: datetime | None = None
+
+
+class Unknown(Struct, frozen=True):
+    """A part of a status that could not be found out, and why; `level` says how bad that is."""
+
+    what: str
+    why: str
+    level: Level = Level.WARNING
+
+
+class Status(Struct, frozen=True):
+    """The answer to "is all well?"; `daemon_runs` is None where the system does not tell.
+
+    `tasks` are the daemon's own words; None: it was not asked, or gave no answer (`is_silent`).
+    """
+
+    now: datetime
+    jobs: Sequence[JobStatus]
+    running: Sequence[RunFacts]
+    ended: Sequence[RunFacts]
+    restores: Sequence[RestoreStatus]
+    vaults: Sequence[VaultStatus]
+    certificate: CertificateStatus | None
+    daemon_runs: bool | None
+    suspended: Sequence[Suspended]
+    currency: str
+    concerns: Sequence[Concern] = ()
+    tasks: Sequence[TaskStatus] | None = None
+    waits_for_clock: bool = False
+    is_silent: bool = False
+    disks: Sequence[DiskStatus] = ()
+    undelivered: Sequence[Undelivered] = ()
+    most_month: Decimal | None = None  # what storing may cost a month
+    check_age: timedelta | None = None  # how old the last good check of a vault may be
+    renewal: RenewalStatus | None = None
+    proof: Proof = NOTHING_PROVEN  # of all archives
+    drills: Sequence[str] = ()  # those of the config
+    scheduled: Sequence[ScheduledStatus] = ()  # all but the backups, which are their jobs'
+    unknown: Sequence[Unknown] = ()
+    strangers: Sequence[OpenStranger] = ()  # nobody answered to them
+    losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
+    waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
+    has_unit: bool = True  # whether systemd has a unit of the daemon
+
+    @property
+    def for_daemon(self) -> Mapping[tuple[str, str], str]:
+        """All that the daemon alone does by a schedule: texts by kind and name."""
+        jobs = [job for job in self.jobs if job.schedule and not job.has_timer]
+        others = [task for task in self.scheduled if task.kind != TaskKind.RENEWAL]
+        return {
+            **{(str(TaskKind.BACKUP), job.name): f"job {job.name}" for job in jobs},
+            **{(task.kind, task.name): task.text for task in others},
+        }
+
+    @property
+    def unread(self) -> Sequence[str]:
+        """The part of it that the daemon does not know, or not with a schedule: it goes by another config."""
+        known = {(task.kind, task.name) for task in self.tasks or () if task.next_at or task.state != "idle"}
+        looked = bool(self.tasks) and not self.waits_for_clock
+        return [text for key, text in self.for_daemon.items() if looked and key not in known]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is no concern."""
+        return not self.concerns
+
+    @property
+    def worst(self) -> Level | None:
+        """The level of the worst concern."""
+        levels = {one.level for one in self.concerns}
+        return next((level for level in (Level.CRITICAL, Level.WARNING) if level in levels), None)

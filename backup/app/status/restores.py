@@ -1,0 +1,37 @@
+"""The open restores of a status: how far each is, and when it can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backup.app.base.state import State
+from backup.app.money.expected_times import expected
+from backup.app.restores.held import HeldNotes
+from backup.app.status.parts import RestoreStatus
+from backup.config import Config
+from backup.inventory.questions import status as queries
+from backup.inventory.records.retrievals import Restore
+from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.restorer.report import stage
+
+
+def restore_status(config: Config, one: Restore, groups: Sequence[queries.RetrievalGroup]) -> RestoreStatus:
+    """An open restore, with the retrievals that it has."""
+    examples = [group.example for group in groups]
+    settings = next((vault for vault in config.vaults if vault.name == one.vault), None)
+    when = expected(settings, examples) if settings is not None else None
+    note = HeldNotes(State(config.state_dir).restores).read(one.id)
+    ready = [group.until for group in examples if group.state is RetrievalStage.READY and group.until]
+    return RestoreStatus(
+        id=one.id,
+        snapshot=one.snapshot,
+        vault=one.vault,
+        target=one.target,
+        stage=stage(one, examples) if one.state is RestoreStage.OPEN else str(one.state),
+        retrievals=sum(group.count for group in groups),
+        waiting=sum(group.count for group in groups if group.example.state not in SETTLED),
+        failed=sum(group.count for group in groups if group.example.state is RetrievalStage.FAILED),
+        expected_at=None if when is None else when.latest,
+        ready_until=min(ready, default=None),
+        held=note.why if note else None,
+    )

@@ -1,0 +1,99 @@
+"""Concerns about runs: the newest that failed or were partial, and what to do about them; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from backup.app.status.parts import UNKNOWN, Concern, Level, RunFacts, Status, Topic
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.model import JobName
+
+_SAMPLE = "1%"  # what a check reads that is to show that all is well again: any amount does
+
+
+def failed_runs(status: Status) -> Iterator[Concern]:
+    """Concerns about the newest runs that failed or were partial."""
+    for run in bad_runs(status):
+        level = Level.CRITICAL if run.found_damage else Level.WARNING
+        yield Concern(level, Topic.RUN, _told(run), _command(run), run.job, kind=run.kind)
+
+
+def bad_runs(status: Status) -> Iterator[RunFacts]:
+    """Those that failed or were partial; what the config has no more will never be done."""
+    jobs = {None, *(job.name for job in status.jobs)}
+    vaults = {None, *(vault.name for vault in status.vaults if vault.kind != UNKNOWN)}
+    for run in status.ended:
+        is_there = run.drill in {None, *status.drills} or _is_damage_yet(run, status)
+        if _is_bad(run) and run.job in jobs and run.vault in vaults and is_there:
+            yield run
+
+
+def _is_damage_yet(run: RunFacts, status: Status) -> bool:
+    """Whether a drill that has another name now found damage, and none of its grade was good since."""
+    later = (one for one in status.ended if one.kind is RunKind.DRILL and one.number > run.number)
+    made_good = any(
+        (one.vault, one.grade, one.outcome) == (run.vault, run.grade, Outcome.DONE) for one in later
+    )
+    return run.found_damage and not made_good
+
+
+def attempts(status: Status) -> Iterator[Concern]:
+    """Work that the daemon could not do and no run tells of: unexpected errors, jobs without rows."""
+    told = {(str(run.kind), run.job or run.drill or run.vault) for run in status.ended if _is_bad(run)}
+    tried = [
+        *((str(RunKind.BACKUP), job.name, f"backup of job {job.name}", job.failed_at) for job in status.jobs),
+        *((task.kind, task.name, task.text, task.failed_at) for task in status.scheduled),
+    ]
+    for kind, name, text, at in tried:
+        if at is not None and (kind, name) not in told:
+            job = JobName(name) if kind == RunKind.BACKUP else None
+            about, why = f"{kind} {name}", f"{text} failed, {shown(at)}: the daemon's log says why"
+            command = "systemctl status nightvault"
+            of = RunKind(kind) if kind in set(RunKind) else None
+            yield Concern(Level.WARNING, Topic.RUN, why, command, job, about=about, kind=of)
+
+
+def _is_bad(run: RunFacts) -> bool:
+    return run.outcome in {Outcome.FAILED, Outcome.PARTIAL}
+
+
+def _told(run: RunFacts) -> str:
+    if run.drill is not None:
+        return _told_of_drill(run)
+    what = str(run.kind).replace("-", " ")
+    of = f" of job {run.job}" if run.job else f" of vault {run.vault}" if run.vault else ""
+    if run.kind is RunKind.CHECK:
+        unseen = "could not read everything" if run.reads_back else "could not look at everything"
+        how = "failed" if run.outcome is Outcome.FAILED else unseen
+        how = "found something missing or damaged" if run.found_damage else how
+        if run.reads_back:
+            what, of = "reading back", f" vault {run.vault}"
+    else:
+        how = "failed" if run.outcome is Outcome.FAILED else "was partial"
+    why = f": {run.error}" if run.error else ""
+    return f"{what}{of} {how}, {shown(run.started_at)} (run {run.number}){why}"
+
+
+def _told_of_drill(run: RunFacts) -> str:
+    how = "failed" if run.outcome is Outcome.FAILED else "could not read everything"
+    why = f": {run.error}" if run.error else ""
+    return f"drill {run.drill} {how}, {shown(run.started_at)} (run {run.number}){why}"
+
+
+def _command(run: RunFacts) -> str:
+    if run.kind is RunKind.DRILL:
+        return "nightvault drills"
+    if run.kind is RunKind.CHECK:
+        data = f" --read-data {_SAMPLE}" if run.reads_back else ""
+        return f"nightvault check --vault {run.vault}{data}" if run.vault else "nightvault check --inventory"
+    if run.kind is RunKind.REBUILD_DRILL:
+        return f"nightvault rebuild --dry-run --vault {run.vault} --key FILE"
+    if run.kind in {RunKind.PRUNE, RunKind.COMPACT} and run.vault:
+        return f"nightvault {run.kind} --vault {run.vault}"
+    return f"nightvault runs --job {run.job}" if run.job else "nightvault runs"
+
+
+def shown(moment: datetime) -> str:
+    """A time in this machine's zone."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

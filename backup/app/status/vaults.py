@@ -1,0 +1,127 @@
+"""The vaults of a status, with what they hold and what that costs, and the disks that are filled."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from decimal import Decimal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from backup.app.base.silent_mounts import Places
+from backup.app.money.prices import kind_of
+from backup.app.money.stats import terms_of
+from backup.app.status.parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultStatus
+from backup.app.tasks.tasks import TaskKind
+from backup.config import Config, VaultSettings
+from backup.cost import PriceTable
+from backup.inventory.questions import status as queries
+from backup.inventory.records.runs import Outcome, RunKind
+from backup.inventory.store.connections import Transaction
+from backup.model import VaultName
+from backup.retention.stats import MONTH
+
+OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
+"""Folders of which a directory vault that holds anything has at least one (`vault/layout.py`)."""
+
+
+class Shelf(Struct, frozen=True):
+    """The contents of all vaults, when what was good last, prices (None: nobody knows one), and places."""
+
+    held: Sequence[queries.Held]
+    good: queries.LastGood
+    table: PriceTable | None
+    places: Places = field(default_factory=Places)
+
+
+def vaults_of(
+    tx: Transaction, config: Config, shelf: Shelf, scheduled: Sequence[ScheduledStatus], *, sees: bool
+) -> list[VaultStatus]:
+    """The vaults of the config, and those that hold something; `sees`: their places can be looked at."""
+    unverified = queries.oldest_unverified(tx)
+    settings = {vault.name: vault for vault in config.vaults}
+    prunes = {task.name: task.next_at for task in scheduled if task.kind == TaskKind.PRUNE}
+    names = dict.fromkeys([*settings, *(share.vault for share in shelf.held)])
+    found = [_vault(config, name, settings.get(name), shelf) for name in names]
+    return [
+        replace(
+            one,
+            unverified_since=unverified.get(one.name),
+            next_prune=prunes.get(one.name),
+            is_away=sees and bool(one.archives) and _is_away(config, one.name, shelf.places),
+            is_silent=sees and _is_silent(config, one.name, shelf.places),
+        )
+        for one in found
+    ]
+
+
+def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shelf: Shelf) -> VaultStatus:
+    held, good = [share for share in shelf.held if share.vault == name], shelf.good
+    return VaultStatus(
+        name=name,
+        kind=kind_of(settings) if settings else UNKNOWN,
+        archives=sum(share.archives for share in held),
+        bytes=sum(share.bytes for share in held),
+        month=month_of(config, shelf.table, settings, held),
+        is_free=settings is not None and settings.kind == "directory",
+        unverified_since=None,
+        next_prune=None,
+        checked_at=good.of(RunKind.CHECK, name, (Outcome.DONE,)),
+        rebuild_drilled_at=good.of(RunKind.REBUILD_DRILL, name, (Outcome.DONE, Outcome.PARTIAL)),
+        not_set_up=config.not_set_up(settings) if settings else "",
+        stored_since=min((share.oldest for share in held if share.oldest), default=None),
+    )
+
+
+def _path(config: Config, name: VaultName) -> str | None:
+    return next((vault.path for vault in config.vaults if vault.name == name), None)
+
+
+def _is_silent(config: Config, name: VaultName, places: Places) -> bool:
+    """Whether a directory vault is on a mount that does not answer, whoever mounted it."""
+    path = _path(config, name)
+    return path is not None and places.at(path).is_silent
+
+
+def _is_away(config: Config, name: VaultName, places: Places) -> bool:
+    """Whether a directory vault is gone, or nothing of one is there, and no hook may be what mounts it.
+
+    Where nothing is mounted, or another disk, or what is mounted gives no answer any more.
+    """
+    path = _path(config, name)
+    if path is None or any(job.hooks.before for job in config.jobs if job.vault == name):
+        return False
+    there = places.at(path)
+    if there.error in {errno.EACCES, errno.EPERM}:  # this user may not look
+        return False
+    return there.is_silent or there.error is not None or not OF_A_VAULT & there.names
+
+
+def month_of(
+    config: Config, table: PriceTable | None, settings: VaultSettings | None, held: Sequence[queries.Held]
+) -> Decimal | None:
+    """The cost of a month of this, as `stats` says it; None where no price is known."""
+    if settings is not None and settings.kind == "directory":
+        return Decimal(0)
+    if settings is None or table is None:
+        return None
+    terms, total = terms_of(config, table, settings), Decimal(0)
+    for share in held:
+        price = terms.prices[share.kind]
+        if price is None:
+            return None
+        total += price.storing(share.bytes, share.archives, MONTH, short=share.short)
+    return total
+
+
+def disks_of(config: Config, places: Places) -> list[DiskStatus]:
+    """The free space where the state directory and directory vaults lie, as far as it can be seen."""
+    paths = [("the state directory", config.state_dir)]
+    paths += [(f"vault {vault.name}", vault.path) for vault in config.vaults if vault.path is not None]
+    found: dict[int, DiskStatus] = {}
+    for what, path in paths:
+        there = places.at(path)
+        if there.disk is not None:
+            found.setdefault(there.disk, DiskStatus(path, what, there.free, config.monitoring.min_free))
+    return list(found.values())
