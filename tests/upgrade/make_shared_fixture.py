@@ -33,21 +33,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 
-from backup.format.header import derive_keys, open_with, parse_header
-from backup.format.keys import RecoveryKey
-from backup.format.pack import TRAILER_SIZE, parse_description, parse_trailer
+from backup.format.pack import parse_description
 from backup.model import Generation
 from tests.support.doubles import ManualClock
 from tests.upgrade.installed import HERE, SOURCE, contents_of, the_place
-from tests.upgrade.padding import Padding, without
+from tests.upgrade.padding import PADDINGS, leave_out
 from tests.upgrade.shared import (
     JOBS,
     KEYS,
     NAME,
-    PADDINGS,
     SEALED_FOR,
     Expected,
     LostCatalog,
@@ -66,7 +62,8 @@ def main() -> None:
         work = Path(name)
         (work / "states").mkdir()
         made = Story(work).tell()
-        _leave_padding_out(work)
+        packs = {path.name: path for path, _, _ in _records(work) if path.exists()}
+        leave_out(work, packs, [recovery_key(work, name) for name in KEYS])
         (HERE / f"{NAME}.json").write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
         with tarfile.open(HERE / f"{NAME}.tar.xz", "w:xz", preset=9) as tar:
             for part in PARTS:
@@ -221,28 +218,6 @@ def _write(path: str, data: bytes) -> None:
     file = SOURCE / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
-
-
-def _leave_padding_out(work: Path) -> None:
-    """Put zeros in place of the padding of each archive, and write down how to undo that."""
-    keys = [recovery_key(work, name) for name in KEYS]
-    paddings = {}
-    for path, _, _ in _records(work):
-        if path.exists():
-            data = path.read_bytes()
-            padding = paddings[path.name] = _padding_of(data, keys)
-            path.write_bytes(without(data, padding))
-    (work / PADDINGS).write_bytes(msgspec.json.encode(paddings))
-
-
-def _padding_of(data: bytes, keys: Sequence[RecoveryKey]) -> Padding:
-    header = parse_header(data)
-    key = derive_keys(open_with(header, keys), header.raw).directory_key
-    offset, length = parse_trailer(data[-TRAILER_SIZE:])
-    sealed = data[offset : offset + length]
-    plain = AESGCM(key).decrypt(bytes(12), sealed, b"nightvault 1 directory" + header.fields.pack_id)
-    used = 16 + int.from_bytes(plain[:4], "little")
-    return Padding(offset + used, len(plain) - used, offset, key.hex())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import shutil
 import tarfile
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
 from tests.support.trees import extract_tar
 from tests.upgrade.installed import HERE, SOURCE, contents_of
-from tests.upgrade.padding import Padding, with_it
+from tests.upgrade.padding import put_back
 
 NAME = "0978a4ca"
 JOBS = {"web": ("docs", "mail", "notes"), "db": ("data",)}
@@ -34,7 +34,6 @@ SERVERS = ("web", "web-before", "db")
 KEYS = ("old.key", "new.key")
 SEALED_FOR = {"web": KEYS, "db": KEYS[:1]}
 VAULT = "shared"
-PADDINGS = "paddings.json"
 
 
 class Snapshot(Struct, frozen=True):
@@ -167,10 +166,7 @@ def unpacked(folder: Path, clock: ManualClock) -> Shared:
         extract_tar(tar, folder)
     for name in SERVERS:
         os.chmod(folder / "states" / name, 0o700)
-    paddings = msgspec.json.decode((folder / PADDINGS).read_bytes(), type=dict[str, Padding])
-    for name, padding in paddings.items():
-        path = archive_path(folder, name)
-        path.write_bytes(with_it(path.read_bytes(), padding))
+    put_back(folder, partial(archive_path, folder))
     return Shared(folder, clock)
 
 

@@ -86,7 +86,7 @@ def _newest(site: Installed, job: str) -> str:
 
 def _check_what_is_known(site: Installed, vault: str) -> None:
     """The list shows all but the archive that was lost, and whose one file is needed still."""
-    site.make_listings()
+    site.emulator.make_inventories()
     found = site.document("check", "--vault", vault, "--wait", allowed=(1,))
     assert {one["kind"] for one in found["findings"]} == {"lost"}, found
 
