@@ -324,6 +324,35 @@ def test_a_vault_that_was_written_to_since_its_inventory_is_left(
     assert left == {**EMPTY, "vaults": {"nightly": OURS}}
 
 
+def test_what_aws_shows_late_is_waited_for(
+    emulator: RunningEmulator, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list shows a new trust anchor seconds later: it is not made twice, and the config gets its ARN."""
+    real, late = set_up_calls.AwsCalls.call, [2]
+
+    def call(self: AwsCalls, service: str, named: str, **parameters: Any) -> Any:
+        answer = real(self, service, named, **parameters)
+        if named == "list_trust_anchors" and answer["trustAnchors"] and late[0]:
+            late[0] -= 1
+            return {"trustAnchors": []}
+        return answer
+
+    monkeypatch.setattr(set_up_calls.AwsCalls, "call", call)
+    said = server.done(*set_up(server, "apply", "--yes")).stderr
+    assert said.count("waiting: AWS does not show yet what was done: trust anchor nightvault") == 1
+    (anchor,) = admin_client(emulator, "rolesanywhere").list_trust_anchors()["trustAnchors"]
+    assert anchor["trustAnchorArn"] in server.config.read_text()
+    late[0] = 1000
+    monkeypatch.setattr(set_up_calls.AwsCalls, "call", real)
+    server.done(*set_up(server, "destroy", "--yes"))
+    monkeypatch.setattr(set_up_calls.AwsCalls, "call", call)
+    said = server.fails(1, *set_up(server, "apply", "--yes"))
+    assert "AWS took trust anchor nightvault, and does not show it after a minute" in said
+    monkeypatch.setattr(set_up_calls.AwsCalls, "call", real)
+    server.done(*set_up(server, "apply", "--yes"))
+    assert len(state_of(emulator)["anchors"]) == 1
+
+
 @pytest.mark.parametrize("mode", ["apply", "destroy"])
 def test_throttled_at_every_call(emulator: RunningEmulator, server: Server, mode: str) -> None:
     """Every third call of any kind is put off."""

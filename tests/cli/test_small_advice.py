@@ -10,7 +10,7 @@ import click
 import pytest
 
 import backup.installed
-from backup.app.aws_setup.words import wrap as in_lines
+from backup.app.aws_setup.describe import wrap as in_lines
 from backup.cli.support.context import Cli
 from backup.cli.support.drill_output import show_drill
 from backup.driller.report import DrillReport

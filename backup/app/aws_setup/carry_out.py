@@ -1,61 +1,214 @@
-"""Does the steps of a plan, one after another, so that a cut at any of them is made good by the next try."""
+"""Does the steps of a set-up, looks what is there then, until AWS shows it, and tries the certificate.
+
+A cut at any step is made good by the next try. IAM and Roles Anywhere show a change some seconds late, now
+and then a minute: what was done is waited for, and never done a second time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
-from backup.app.aws_setup.absorb import after, not_empty
-from backup.app.aws_setup.calls import AwsCalls, NotEmptyError
-from backup.app.aws_setup.model import Found, Plan, Step, Wanted
-from backup.errors import NightvaultError, ThrottledError, VaultError
+from msgspec.structs import replace
+
+from backup.app.aws_setup.calls import NotEmptyError
+from backup.app.aws_setup.look import Part
+from backup.app.aws_setup.model import UNKNOWN_ANCHOR, Found, Plan, Step, Verb, Wanted, together
+from backup.app.base.vaults import Purpose, credential_source
+from backup.config import Config, VaultSettings
+from backup.errors import DeniedError, NightvaultError, ThrottledError, VaultError
 from backup.protocols import Clock
 
 Planner = Callable[[Wanted, Found], Plan]
 
-MOST_STEPS = 200
+MOST_ROUNDS = 400
 TRIES = 5
 PAUSE = 3.0
-"""Seconds before AWS is asked again after a failure that may pass; longer after each."""
+"""Seconds before AWS is asked again after a failure that may pass, or for what it does not show yet; longer
+after each."""
+
+LOOKS = 6
+"""The number of times that is looked for what AWS does not show yet: 63 s."""
 
 
 def carry_out(
-    calls: AwsCalls,
-    wanted: Wanted,
-    found: Found,
+    parts: Sequence[Part],
     planner: Planner,
     *,
     clock: Clock,
-    look_again: Callable[[], Found],
-    begin: Callable[[Step], object],
+    look: Callable[[], object],
+    begin: Callable[[Part, Step], object],
     tell: Callable[[Step], object],
-) -> Found:
-    """Do the first step of the plan until there is none; what is there then.
+    waits: Callable[[str], object],
+) -> None:
+    """Do what is planned for each part, and look, until there is nothing left or AWS shows no more of it.
 
     After a failure that may pass, it is looked again what is there: nothing is made twice where an answer was
-    lost, and what somebody else made meanwhile stops it. `begin` is called before each step, `tell` after it.
+    lost, and what somebody else made meanwhile stops it. `begin` is called before each step, `tell` after it,
+    `look` puts what is there into the parts, `waits` takes a sentence on what is waited for.
+
+    `VaultError` if AWS does not show what was made. A change that it does not show stays in the plan.
     """
-    failures = 0
-    for _ in range(MOST_STEPS):
-        plan = planner(wanted, found)
-        if plan.obstacles:
-            raise VaultError("; ".join(plan.obstacles), advice="what was done before stays")
-        if not plan.steps:
-            return found
-        step = plan.steps[0]
-        begin(step)
+    work = _Work(parts, planner, look)
+    failures = late = 0
+    is_unsure = False
+    for _ in range(MOST_ROUNDS):
+        planned = work.planned()
+        following = next((item for item in planned if item[1] not in work.done), None)
+        if not planned and not work.is_ahead:
+            return
         try:
-            answer = calls.call(step.service, step.operation, **step.parameters)
-        except NotEmptyError:
-            found = not_empty(found, step)
+            if is_unsure or (following is None and work.is_ahead):
+                work.look_again()
+                is_unsure = False
+            elif following is not None:
+                begin(*following)
+                if work.do(*following):
+                    tell(following[1])
+                failures = 0
+            elif late == LOOKS:
+                _require_made(planned)
+                return
+            else:
+                late += 1
+                if late == 1:
+                    waits(f"waiting: AWS does not show yet what was done: {_names(planned)}")
+                clock.sleep(PAUSE * late)
+                work.look_again()
         except NightvaultError as error:
             failures += 1
             if not error.retryable or failures == TRIES:
                 raise
             clock.sleep(PAUSE * failures)
             if not isinstance(error, ThrottledError):  # which was not done, and looking would be more of it
-                found = look_again()
-        else:
-            failures = 0
-            found = after(found, step, answer)
-            tell(step)
+                is_unsure = True
     raise VaultError("the set-up does not come to an end", advice="give --status, and report its answer")
+
+
+@dataclass(slots=True)
+class _Work:
+    """The state of a set-up that is being carried out: what was found last, and what was done since."""
+
+    parts: Sequence[Part]
+    planner: Planner
+    look: Callable[[], object]
+    done: list[Step] = field(default_factory=list)
+    kept: list[tuple[Part, Step]] = field(default_factory=list)  # AWS deletes nothing that is not empty
+    anchor_arn: str = UNKNOWN_ANCHOR
+    is_ahead: bool = False  # of what was found
+
+    def planned(self) -> Sequence[tuple[Part, Step]]:
+        """The steps from what was found last, each once: what several parts need is done with the first."""
+        plans = [(part, self.planner(part.wanted, part.found)) for part in self.parts]
+        if obstacles := together([plan for _, plan in plans]).obstacles:
+            raise VaultError("; ".join(obstacles), advice="what was done before stays")
+        steps: list[tuple[Part, Step]] = []
+        for part, plan in plans:
+            known = [step for _, step in steps]
+            own = [_with_anchor(step, self.anchor_arn) for step in plan.steps]
+            steps += [(part, step) for step in own if step not in known]
+        return steps
+
+    def do(self, part: Part, step: Step) -> bool:
+        """Do a step; whether AWS did it, and did not say that what is to be deleted is not empty."""
+        is_kept = False
+        try:
+            answer = part.calls.call(step.service, step.operation, **step.parameters)
+        except NotEmptyError:
+            is_kept = True
+            self.kept.append((part, step))
+        else:
+            if step.operation == "create_trust_anchor":
+                self.anchor_arn = answer["trustAnchor"]["trustAnchorArn"]
+        self.done.append(step)
+        self.is_ahead = True
+        return not is_kept
+
+    def look_again(self) -> None:
+        """Look what is there. Glacier counts archives once a day: what it said of a vault counts more."""
+        self.look()
+        for part, step in self.kept:
+            part.found = _not_empty(part.found, step)
+        self.is_ahead = False
+
+
+def _with_anchor(step: Step, arn: str) -> Step:
+    """A step with the ARN of the trust anchor that was made, where the plan did not know it."""
+    known = {
+        key: value.replace(UNKNOWN_ANCHOR, arn) if isinstance(value, str) else value
+        for key, value in step.parameters.items()
+    }
+    return replace(step, parameters=known)
+
+
+def _not_empty(found: Found, step: Step) -> Found:
+    """The findings once AWS said that a bucket or vault is not to be deleted, as it holds something."""
+    changed = tuple(
+        replace(place, holds=True) if (place.kind, place.name) == (step.kind, step.name) else place
+        for place in found.old_places
+    )
+    if changed != found.old_places:
+        return replace(found, old_places=changed)
+    return replace(found, place=found.place and replace(found.place, holds=True))
+
+
+def _require_made(planned: Sequence[tuple[Part, Step]]) -> None:
+    """Raise `VaultError` if AWS shows nothing of what was made: its ARN is not known then."""
+    if made := [(part, step) for part, step in planned if step.verb is Verb.MAKE]:
+        raise VaultError(
+            f"AWS took {_names(made)}, and does not show it after a minute",
+            advice="give the same command again in some minutes: what was made is found by its tag then",
+        )
+
+
+def _names(planned: Sequence[tuple[Part, Step]]) -> str:
+    return ", ".join(dict.fromkeys(f"{step.kind} {step.name}" for _, step in planned))
+
+
+PATIENCE = 180.0
+"""Seconds after which a refusal is no delay any more: IAM takes some ten, now and then a minute."""
+
+SESSION_PAUSE = 5.0
+_VAGUE = "Unable to assume role"
+
+
+def try_sessions(
+    config: Config,
+    vault: VaultSettings,
+    clock: Clock,
+    *,
+    arns: Collection[str],
+    waits: Callable[[str], object],
+) -> None:
+    """Get credentials for those roles of the vault that this certificate may assume.
+
+    `DeniedError` for a refusal that does not pass.
+
+    Raises `IdentityError` where the certificate or its key cannot be used on this machine.
+    """
+    for purpose in Purpose:
+        if getattr(vault, purpose.value) in arns:
+            _try(config, vault, purpose, clock, waits)
+
+
+def _try(
+    config: Config, vault: VaultSettings, purpose: Purpose, clock: Clock, waits: Callable[[str], object]
+) -> None:
+    until, role = PATIENCE, getattr(vault, purpose.value)
+    while True:
+        try:
+            credential_source(config, vault, purpose, clock).credentials()
+        except DeniedError as error:
+            if _VAGUE not in str(error):
+                raise
+            if until <= 0:
+                raise DeniedError(
+                    f"{error}; it was tried for {PATIENCE:.0f} s, so it is no delay of IAM",
+                    advice="compare the role's trust policy with `nightvault setup aws --plan`",
+                ) from error
+            if until == PATIENCE:
+                waits(f"waiting: AWS does not let the certificate into {role} yet")
+            clock.sleep(SESSION_PAUSE)
+            until -= SESSION_PAUSE
+        else:
+            return

@@ -1,20 +1,27 @@
-"""Puts ARNs into config.toml: comments and order stay, and the old file is copied first."""
+"""Puts ARNs into config.toml: comments and order stay, and the old file is copied first.
+
+Beside the config stands a note on a vault that is about to be made.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import tomlkit
+from msgspec import Struct
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table
 
+from backup.app.aws_setup.model import Wanted
 from backup.errors import ConfigError
-from backup.files import create_durably, open_small, write_durably
+from backup.files import create_durably, open_small, sync_directory, write_durably
 
 Values = Mapping[str, str]
 
@@ -31,7 +38,9 @@ def with_values(text: str, vault: str, of_vault: Values, anywhere: Values) -> st
         raise ConfigError(f"the config cannot be changed: {error}") from error
     tables = document.get("vault")
     table = (
-        next((one for one in tables if one.get("name") == vault), None) if isinstance(tables, AoT) else None
+        next((table for table in tables if table.get("name") == vault), None)
+        if isinstance(tables, AoT)
+        else None
     )
     if table is None:
         raise ConfigError(f"the config has no [[vault]] named {vault}")
@@ -106,8 +115,8 @@ def replace_config(path: str, old: str, new: str, now: datetime) -> str | None:
         mode = known.st_mode & 0o777
         copy = _copy(f"{place}.{now:%Y%m%dT%H%M%S}", old.encode(), mode)
         write_durably(place, new.encode(), mode=mode)
-        for one in (copy, place):
-            _give_to(one, known)
+        for written in (copy, place):
+            _give_to(written, known)
     return copy
 
 
@@ -138,3 +147,44 @@ def _told(path: str, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be {what}: {error.strerror}") from error
+
+
+class Note(Struct, frozen=True):
+    """The note that a vault is about to be made: a set-up's name, an account, a region and the vault's name.
+
+    A vault of Glacier takes its tag only by a second call. Between the two, nothing in AWS says whose it is.
+    """
+
+    path: str
+    text: str
+
+    def is_there(self) -> bool:
+        """Whether this set-up was about to make exactly this vault; no, if the note cannot be read."""
+        with suppress(OSError, UnicodeDecodeError), open(self.path, encoding="utf-8") as file:
+            return file.read() == self.text
+        return False
+
+    def write(self) -> None:
+        """Put it on the disk, before the vault is made. `OSError`."""
+        write_durably(self.path, self.text.encode())
+
+    def remove(self) -> None:
+        """Remove it: the vault has its tag, or is gone. `OSError`."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+            sync_directory(os.path.dirname(self.path))
+
+
+def note_of(config: str, wanted: Wanted) -> Note | None:
+    """The note on the vault of a set-up; None for a bucket, which gets its tag by the call that makes it."""
+    if wanted.vault is None:
+        return None
+    values = {
+        "setup": wanted.name,
+        "account": wanted.setup.account,
+        "region": wanted.setup.region,
+        "vault": wanted.vault,
+    }
+    number = hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
+    said = {"making": values, "removed": "by setup aws, once the vault has its tag"}
+    return Note(f"{os.path.realpath(config)}.making-{number}", json.dumps(said, indent=2) + "\n")

@@ -262,8 +262,8 @@ def _looks(setup: AwsSetup, actions: Sequence[str], sid: str = "LookAtTheBucket"
     """The statement for calls about the bucket; a shared role lists only below the server's own name."""
     if not setup.is_shared:
         return [_allow(sid, actions, setup.bucket_arn)]
-    listing = [one for one in actions if one in _LISTING_ACTIONS]
-    others = [one for one in actions if one not in _LISTING_ACTIONS]
+    listing = [action for action in actions if action in _LISTING_ACTIONS]
+    others = [action for action in actions if action not in _LISTING_ACTIONS]
     own = {"Condition": {"StringLike": {"s3:prefix": f"{OWN_NAME}/*"}}}
     found: list[Document] = [{**_allow("ListItsOwn", listing, setup.bucket_arn), **own}]
     return found + ([_allow(sid, others, setup.bucket_arn)] if others else [])
@@ -309,9 +309,9 @@ def same_document(one: object, other: object) -> bool:
 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        made = sorted((_plain(one) for one in value), key=repr)
+        made = sorted((_plain(part) for part in value), key=repr)
         return made[0] if len(made) == 1 else made
     return value
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backup.app.aws_setup.diff import to_make
+from backup.app.aws_setup.diff import BLOCKED, LIFECYCLE, to_make
 from backup.app.aws_setup.documents import TAG, Document
 from backup.app.aws_setup.model import (
     DESCRIPTION,
@@ -26,7 +26,6 @@ from backup.app.aws_setup.model import (
     WantedRole,
     in_bucket,
 )
-from backup.app.aws_setup.places import BLOCKED, LIFECYCLE
 from backup.errors import UsageError
 
 _ANCHOR_OF_TERRAFORM = "aws_rolesanywhere_trust_anchor.nightvault.arn"

@@ -1,37 +1,92 @@
-"""Looks for the parts of a set-up in AWS: found by its tag, never by a name that anybody may use twice."""
+"""Looks for the parts of a set-up in AWS: found by its tag, never by a name that anybody may use twice.
+
+Buckets and vaults that carry the tag, and that the config does not name any more, are looked for, too.
+Neither list has tags, so each thing is asked for its own. Buckets of other regions are left out.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from backup.app.aws_setup.absorb import anchor_of, crl_of, profile_of
+from msgspec.structs import replace
+
 from backup.app.aws_setup.calls import AwsCalls
 from backup.app.aws_setup.documents import TAG
-from backup.app.aws_setup.model import DESCRIPTION, Found, FoundPlace, FoundRole, Wanted, WantedBucket
-from backup.errors import DeniedError
+from backup.app.aws_setup.model import (
+    DESCRIPTION,
+    Found,
+    FoundAnchor,
+    FoundCrl,
+    FoundPlace,
+    FoundProfile,
+    FoundRole,
+    Kind,
+    OldPlace,
+    Wanted,
+    WantedBucket,
+    in_bucket,
+)
+from backup.errors import DeniedError, NightvaultError
 
 T = TypeVar("T")
+IsTagged = Callable[[str], bool]
 
 MOST_ROLES = 1000
 """Of one page of the list of roles: an account has a thousand, if its quota was not raised."""
 
+MOST_BUCKETS = 1000
+"""Of one page of the list of buckets."""
 
-def look(calls: AwsCalls, wanted: Wanted, *, known: frozenset[str] = frozenset()) -> Found:
-    """All that carries the tag, and the roles and the place of wanted names; `known` ARNs come first."""
-    profiles = _tagged(calls, wanted.name, "profiles", "profileArn", profile_of)
+SHOWN = 5
+"""The most names that a sentence lists."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One vault of a set-up: what is wanted with it, how AWS is asked there, and what was found.
+
+    Trust anchor, profile and roles are those of all parts; each has a vault or bucket of its own.
+    """
+
+    vault: str
+    wanted: Wanted
+    calls: AwsCalls
+    found: Found = dataclasses.field(default_factory=Found)
+
+
+def look(parts: Sequence[Part], *, known: frozenset[str] = frozenset(), is_thorough: bool = False) -> None:
+    """Look what is there, and put it into the parts; things with `known` ARNs come first.
+
+    What all parts share is looked for once. What the config does not name any more is looked for once in each
+    region, if the look `is_thorough`.
+    """
+    shared = _shared(parts[0].calls, parts[0].wanted, known)
+    regions = set[str]()
+    for part in parts:
+        part.found = replace(shared, place=_place(part.calls, part.wanted))
+        region = part.wanted.setup.region
+        if is_thorough and region not in regions:
+            part.found = _with_old_places(part.calls, part.wanted, part.found)
+        regions.add(region)
+
+
+def _shared(calls: AwsCalls, wanted: Wanted, known: frozenset[str]) -> Found:
+    """All but the place that carries the tag, and the roles of wanted names."""
+    profiles = _tagged(calls, wanted.name, "profiles", "profileArn", _profile_of)
     names = {role.name for role in wanted.roles}
     names |= {arn.rsplit("/", 1)[-1] for profile in profiles for arn in profile.role_arns}
     roles = {name: role for name in sorted(names) if (role := _role(calls, wanted.name, name)) is not None}
     unseen = _add_roles_of_before(calls, wanted.name, names, roles)
-    anchors = _tagged(calls, wanted.name, "trust_anchors", "trustAnchorArn", anchor_of)
+    anchors = _tagged(calls, wanted.name, "trust_anchors", "trustAnchorArn", _anchor_of)
     return Found(
-        anchors=tuple(sorted(anchors, key=lambda one: one.arn not in known)),
-        profiles=tuple(sorted(profiles, key=lambda one: one.arn not in known)),
-        crls=tuple(_tagged(calls, wanted.name, "crls", "crlArn", crl_of)),
+        anchors=tuple(sorted(anchors, key=lambda anchor: anchor.arn not in known)),
+        profiles=tuple(sorted(profiles, key=lambda profile: profile.arn not in known)),
+        crls=tuple(_tagged(calls, wanted.name, "crls", "crlArn", _crl_of)),
         roles=roles,
-        place=_place(calls, wanted),
         unseen=unseen,
     )
 
@@ -44,7 +99,8 @@ def _tagged(
 ) -> list[T]:
     """The things of a kind that carry our tag, the oldest first."""
     details = sorted(
-        calls.all("rolesanywhere", f"list_{kind}", _MEMBERS[kind]), key=lambda one: str(one["createdAt"])
+        calls.all("rolesanywhere", f"list_{kind}", _MEMBERS[kind]),
+        key=lambda detail: str(detail["createdAt"]),
     )
     return [read(detail) for detail in details if _is_tagged(calls, name, detail[arn])]
 
@@ -91,8 +147,8 @@ def _add_roles_of_before(
 
 def _attached(calls: AwsCalls, name: str) -> Iterator[str]:
     """The ARNs of a role's managed policies."""
-    for one in calls.all("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name):
-        yield one["PolicyArn"]
+    for policy in calls.all("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name):
+        yield policy["PolicyArn"]
 
 
 def _policies(calls: AwsCalls, name: str) -> Iterator[tuple[str, Any]]:
@@ -135,7 +191,7 @@ def _bucket(calls: AwsCalls, setup: str, bucket: WantedBucket) -> FoundPlace | N
     if tags.get(TAG) != setup:
         return FoundPlace(is_ours=False, holds=True, settings=settings)
     settings |= _bucket_settings(calls, where)
-    return FoundPlace(is_ours=True, holds=holds(calls, where), settings=settings)
+    return FoundPlace(is_ours=True, holds=_holds(calls, where), settings=settings)
 
 
 def _require_strangers(calls: AwsCalls, bucket: WantedBucket, denial: DeniedError) -> None:
@@ -155,7 +211,7 @@ def _require_strangers(calls: AwsCalls, bucket: WantedBucket, denial: DeniedErro
         raise denial
 
 
-def holds(calls: AwsCalls, where: Mapping[str, str]) -> bool:
+def _holds(calls: AwsCalls, where: Mapping[str, str]) -> bool:
     """Whether a bucket holds anything: S3 deletes none with old versions or delete markers, either."""
     page = calls.read("s3", "list_object_versions", **where, MaxKeys=1)
     return any(page.get(kind) for kind in ("Versions", "DeleteMarkers", "IsTruncated"))
@@ -173,3 +229,99 @@ def _bucket_settings(calls: AwsCalls, where: Mapping[str, str]) -> dict[str, Any
         "lifecycle": {"Rules": lifecycle["Rules"]} if lifecycle else None,
         "versioning": {"Status": versioning["Status"]} if "Status" in versioning else None,
     }
+
+
+def _anchor_of(detail: Mapping[str, Any]) -> FoundAnchor:
+    """A trust anchor as Roles Anywhere shows it."""
+    return FoundAnchor(
+        detail["trustAnchorId"],
+        detail["trustAnchorArn"],
+        detail["source"]["sourceData"].get("x509CertificateData", ""),
+        detail["enabled"],
+    )
+
+
+def _profile_of(detail: Mapping[str, Any]) -> FoundProfile:
+    """A profile as Roles Anywhere shows it."""
+    return FoundProfile(
+        detail["profileId"],
+        detail["profileArn"],
+        tuple(detail.get("roleArns", ())),
+        detail.get("durationSeconds", 3600),
+        detail.get("acceptRoleSessionName", False),
+        detail["enabled"],
+    )
+
+
+def _crl_of(detail: Mapping[str, Any]) -> FoundCrl:
+    """A revocation list as Roles Anywhere shows it."""
+    data = detail["crlData"]
+    text = data.decode("ascii", "replace") if isinstance(data, bytes) else str(data)
+    return FoundCrl(detail["crlId"], detail["trustAnchorArn"], text, detail["enabled"])
+
+
+def _with_old_places(calls: AwsCalls, wanted: Wanted, found: Found) -> Found:
+    """The findings with those places, and sentences on what could not be looked at."""
+    told: list[str] = []
+    places = (*_old_vaults(calls, wanted, told), *_old_buckets(calls, wanted, told))
+    return replace(found, old_places=places, not_looked=tuple(told))
+
+
+def _old_buckets(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPlace]:
+    region = wanted.setup.region
+    try:
+        listed = calls.all("s3", "list_buckets", "Buckets", MaxBuckets=MOST_BUCKETS)
+    except NightvaultError as error:
+        told.append(_unlisted("buckets", "s3:ListAllMyBuckets", error))
+        return
+    named = wanted.other_places | {wanted.bucket.name if wanted.bucket else ""}
+    names = [bucket["Name"] for bucket in listed if bucket.get("BucketRegion", region) == region]
+
+    def is_tagged(name: str) -> bool:
+        answer = calls.find("s3", "get_bucket_tagging", **in_bucket(name, wanted.setup.account)) or {}
+        return {"Key": TAG, "Value": wanted.name} in answer.get("TagSet", ())
+
+    for name in _names_tagged([name for name in names if name not in named], is_tagged, "buckets", told):
+        yield OldPlace(Kind.BUCKET, name, holds=_holds(calls, in_bucket(name, wanted.setup.account)))
+
+
+def _old_vaults(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPlace]:
+    try:
+        listed = calls.all("glacier", "list_vaults", "VaultList", accountId="-")
+    except NightvaultError as error:
+        told.append(_unlisted("vaults", "glacier:ListVaults", error))
+        return
+    filled = {vault["VaultName"]: bool(vault.get("NumberOfArchives")) for vault in listed}
+
+    def is_tagged(name: str) -> bool:
+        answer = calls.find("glacier", "list_tags_for_vault", accountId="-", vaultName=name) or {}
+        return bool(answer.get("Tags", {}).get(TAG) == wanted.name)
+
+    for name in _names_tagged(
+        [name for name in filled if name not in wanted.other_places | {wanted.vault}],
+        is_tagged,
+        "vaults",
+        told,
+    ):
+        yield OldPlace(Kind.VAULT, name, holds=filled[name])
+
+
+def _names_tagged(names: list[str], is_tagged: IsTagged, kind: str, told: list[str]) -> Iterator[str]:
+    """The names of what carries our tag; who may not see tags is told of which."""
+    unseen = []
+    for name in names:
+        try:
+            if is_tagged(name):
+                yield name
+        except NightvaultError as error:
+            if error.retryable:
+                raise
+            unseen.append(name)
+    if unseen:
+        more = f" and {len(unseen) - SHOWN} more" if len(unseen) > SHOWN else ""
+        shown = ", ".join(unseen[:SHOWN])
+        told.append(f"{kind} of which you may not see the tags may be of this set-up: {shown}{more}")
+
+
+def _unlisted(kind: str, action: str, error: NightvaultError) -> str:
+    return f"{kind} that this config does not name were not looked for ({action}): {error}"

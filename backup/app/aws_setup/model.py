@@ -42,6 +42,14 @@ class Verb(StrEnum):
     DELETE = "delete"
 
 
+class Account(Struct, frozen=True):
+    """The account that credentials belong to, and who has them."""
+
+    id: str
+    partition: str
+    caller: str
+
+
 class WantedRole(Struct, frozen=True):
     """A role: its purpose, name and ARN, its one inline policy, and the subject that may assume it.
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.app.aws_setup.ca_input import check_issuer
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, documents
-from backup.app.aws_setup.given import check_issuer
-from backup.app.aws_setup.model import Wanted, WantedBucket, WantedRole
+from backup.app.aws_setup.model import Account, Wanted, WantedBucket, WantedRole
 from backup.config import Config, VaultSettings
 from backup.credentials.certificate import TAG_VALUE
 from backup.errors import ConfigError, IdentityError, UsageError
@@ -25,14 +25,6 @@ PURPOSES = {"role_arn": "backup", "restore_role_arn": "restore", "prune_role_arn
 """The roles by the config's keys: what each is for, which is also the name of its document."""
 
 LONGEST_BUCKET = 63
-
-
-class Account(Struct, frozen=True):
-    """The account that credentials belong to, and who has them."""
-
-    id: str
-    partition: str
-    caller: str
 
 
 class Options(Struct, frozen=True):
@@ -62,10 +54,10 @@ def account_of(answer: Mapping[str, Any]) -> Account:
 def vault_tables(document: Mapping[str, Any], name: str | None) -> Sequence[Mapping[str, Any]]:
     """The [[vault]] in AWS that is named, or all there are, unchecked. `UsageError`."""
     tables = document.get("vault", [])
-    usable = [one for one in tables if isinstance(one, dict) and one.get("kind") in ("glacier", "s3")]
+    usable = [table for table in tables if isinstance(table, dict) and table.get("kind") in ("glacier", "s3")]
     if name is not None:
-        usable = [one for one in usable if one.get("name") == name]
-    in_aws = [one for one in usable if _is_in_aws(one)]
+        usable = [table for table in usable if table.get("name") == name]
+    in_aws = [table for table in usable if _is_in_aws(table)]
     if in_aws or len(usable) == 1:
         return in_aws or usable
     if not usable:
@@ -74,7 +66,8 @@ def vault_tables(document: Mapping[str, Any], name: str | None) -> Sequence[Mapp
             advice="add a [[vault]] of kind s3 or glacier",
         )
     raise UsageError(
-        "which vault? " + ", ".join(str(one.get("name")) for one in usable), advice="say --vault NAME"
+        "which vault? " + ", ".join(str(table.get("name")) for table in usable),
+        advice="say --vault NAME",
     )
 
 
@@ -96,7 +89,7 @@ def missing_values(
     One role for each purpose is for all vaults that name none. A role that deletes is among them only if
     somebody is to have it (`lets_delete`).
     """
-    taken = {one.get("bucket") for one in document.get("vault", []) if isinstance(one, dict)}
+    taken = {table.get("bucket") for table in document.get("vault", []) if isinstance(table, dict)}
     found: dict[str, dict[str, str]] = {}
     for table in tables:
         vault = str(table.get("name"))
@@ -210,8 +203,8 @@ def _bucket(
     """The bucket of a vault; its policy is for all vaults that are in it, each below a prefix."""
     if setup.bucket is None:
         return None
-    inside = [one for one in vaults if one.bucket == vault.bucket]
-    statements = [statement for one in inside for statement in made[one.name]["bucket"]["Statement"]]
+    inside = [other for other in vaults if other.bucket == vault.bucket]
+    statements = [statement for other in inside for statement in made[other.name]["bucket"]["Statement"]]
     policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
     owner = setup.account if vault.account_id == "-" else vault.account_id
     return WantedBucket(setup.bucket.name, setup.region, policy, options.versioning, owner)
@@ -285,8 +278,8 @@ def _roles(
                 f"role {arn} is in another account than the credentials, {account.id}",
                 advice="set up with credentials of that account, or correct the ARN",
             )
-        stated = [one for purpose, name in uses[arn] for one in made[name][purpose]["Statement"]]
-        statements = [one for one in stated if one["Sid"] != _MADE_BY_SET_UP]
+        stated = [statement for purpose, name in uses[arn] for statement in made[name][purpose]["Statement"]]
+        statements = [statement for statement in stated if statement["Sid"] != _MADE_BY_SET_UP]
         policy = {"Version": "2012-10-17", "Statement": _distinct(statements)}
         alone = purposes == ["prune"] and options.prune_subject not in {None, subject[0]}
         common_name, unit = (options.prune_subject, None) if alone else subject

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from backup.app.aws_setup.given import authorities_in
+from backup.app.aws_setup.ca_input import authorities_in
 from backup.app.beginning.answers import Answers, Where
 from backup.app.beginning.estimate import CLASSES, Estimate, Restore, estimate
 from backup.app.beginning.measure import is_missing

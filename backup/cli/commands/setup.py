@@ -98,8 +98,13 @@ def setup_aws(
 
 
 def _status(made: SetUp) -> None:
+    made.show(made.plan())
+    _end(made)
+
+
+def _end(made: SetUp) -> None:
+    """Exit with 1 if something is not as it should be."""
     plan = made.plan()
-    made.show(plan)
     if plan.steps or plan.obstacles:
         raise click.exceptions.Exit(int(ExitCode.FAILED))
 
@@ -113,10 +118,11 @@ def _apply(cli: Cli, made: SetUp, *, yes: bool) -> None:
         made.say(plan)
         if not yes and not cli.confirm("Do this?"):
             raise UsageError("nothing was changed")
-    made.carry_out(plan)
+    made.carry_out()
     _write_config(cli, made)
     _try(cli, made)
     made.report()
+    _end(made)
 
 
 def _write_config(cli: Cli, made: SetUp) -> None:
@@ -145,8 +151,9 @@ def _destroy(cli: Cli, made: SetUp, *, yes: bool) -> None:
         made.say(plan)
         if not yes and not cli.confirm("Remove this? Backups by it end at once."):
             raise UsageError("nothing was changed")
-    made.carry_out(plan)
+    made.carry_out()
     made.report()
+    _end(made)
 
 
 @setup.command("export")

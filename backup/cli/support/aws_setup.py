@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from backup.app.aws_setup import diff, words
+from backup.app.aws_setup import describe, diff
+from backup.app.aws_setup.ca_input import authorities_in, bundle, checked_crl
 from backup.app.aws_setup.calls import AwsCalls
-from backup.app.aws_setup.carry_out import Planner, carry_out
-from backup.app.aws_setup.config_file import check_writable, read_config, replace_config, with_values
-from backup.app.aws_setup.given import authorities_in, bundle, checked_crl
-from backup.app.aws_setup.look import look
-from backup.app.aws_setup.model import Found, Kind, Plan, Step, Verb, Wanted, together
-from backup.app.aws_setup.note import note_of
-from backup.app.aws_setup.old_places import with_old_places
-from backup.app.aws_setup.sessions import try_sessions
+from backup.app.aws_setup.carry_out import Planner, carry_out, try_sessions
+from backup.app.aws_setup.config_file import (
+    check_writable,
+    note_of,
+    read_config,
+    replace_config,
+    with_values,
+)
+from backup.app.aws_setup.look import Part, look
+from backup.app.aws_setup.model import Account, Kind, Plan, Step, Verb, Wanted, together
 from backup.app.aws_setup.wanted import (
     PURPOSES,
-    Account,
     Options,
     account_of,
     check_own_certificate,
@@ -39,16 +40,6 @@ from backup.files import read_small
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-
-@dataclass(slots=True)
-class Part:
-    """One vault of a set-up: what is wanted with it, how AWS is asked there, and what was found."""
-
-    vault: str
-    wanted: Wanted
-    calls: AwsCalls
-    found: Found = field(default_factory=Found)
 
 
 @dataclass(slots=True)
@@ -79,7 +70,7 @@ class SetUp:
 
     def show(self, plan: Plan) -> None:
         """The plan as the command's result."""
-        document = words.plan_document(plan, self.wanted, self.account)
+        document = describe.plan_document(plan, self.wanted, self.account)
         lines = self.config_lines() if self.planner is diff.to_make else []
         into = [f"would write into the config: {', '.join(lines)}"] if lines else []
         document = {**document, "config_lines": lines}
@@ -92,71 +83,59 @@ class SetUp:
 
     def _lines(self, plan: Plan) -> list[str]:
         head = f"set-up {self.wanted.name} in account {self.account.id}, {self.wanted.region}"
-        return [head, f"as {self.account.caller}", *words.lines_of(plan), words.summary(plan)]
+        return [head, f"as {self.account.caller}", *describe.lines_of(plan), describe.summary(plan)]
 
     def _notes(self, plan: Plan) -> list[str]:
         notes: list[str] = []
         if self.planner is diff.to_make:
             prices = {part.vault: price_of(self.config, self.config.vault(part.vault)) for part in self.parts}
-            notes += words.money(prices, currency_of(self.config))
+            notes += describe.money(prices, currency_of(self.config))
             notes += self._who_deletes()
-        if words.warns_of_ca(plan):
-            notes += words.wrap(words.OUTSIDE_CA, words.WIDTH)
+        if describe.warns_of_ca(plan):
+            notes += describe.wrap(describe.OUTSIDE_CA, describe.WIDTH)
         return notes
 
     def _who_deletes(self) -> list[str]:
-        sentences = {part.vault: words.who_deletes(part.wanted) for part in self.parts}
-        return [line for sentence in words.of_each(sentences) for line in words.wrap(sentence, words.WIDTH)]
+        sentences = {part.vault: describe.who_deletes(part.wanted) for part in self.parts}
+        return [
+            line
+            for sentence in describe.of_each(sentences)
+            for line in describe.wrap(sentence, describe.WIDTH)
+        ]
 
-    def carry_out(self, plan: Plan) -> None:
+    def carry_out(self) -> None:
         """Do it, each step told when it is done."""
 
         told: list[Step] = []
 
         def tell(step: Step) -> None:
-            more = f": {step.words}" if told and words.is_of_same(told[-1], step) else ""
+            more = f": {step.words}" if told and describe.is_of_same(told[-1], step) else ""
             line = f"done: {step.verb} {step.kind} {step.name}{more}"
-            self.cli.say("\n".join(words.wrap(line, words.WIDTH, subsequent_indent="      ")))
+            self.cli.say("\n".join(describe.wrap(line, describe.WIDTH, subsequent_indent="      ")))
             told.append(step)
 
-        before: Found | None = None
+        carry_out(
+            self.parts,
+            self.planner,
+            clock=self.cli.clock,
+            look=self.look,
+            begin=self._note,
+            tell=tell,
+            waits=self.cli.say,
+        )
         for part in self.parts:
-            if before is not None:
-                part.found = _with_what_is_shared(part.found, before)
-            if plan.steps:
-                part.found = carry_out(
-                    *(part.calls, part.wanted, part.found, self.planner),
-                    clock=self.cli.clock,
-                    look_again=partial(self._look, part),
-                    begin=partial(self._note, part.wanted),
-                    tell=tell,
-                )
             if part.found.place is None or part.found.place.is_ours:
                 self._remove_note(part.wanted)
-            before = part.found
 
     def look(self) -> None:
-        """Look what is there, for each part."""
-        for part in self.parts:
-            part.found = self._look(part)
-
-    def _look(self, part: Part) -> Found:
-        """What is there; what the config does not name any more is looked for unless something is made.
-
-        That is looked for once in each region.
-        """
+        """Look what is there; what the config does not name any more only if nothing is to be made."""
         anywhere = self.config.roles_anywhere
         known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
-        found = look(part.calls, part.wanted, known=frozenset(known))
-        region = part.wanted.setup.region
-        is_first = part is next(one for one in self.parts if one.wanted.setup.region == region)
-        if self.is_thorough and is_first:
-            return with_old_places(part.calls, part.wanted, found)
-        return found
+        look(self.parts, known=frozenset(known), is_thorough=self.is_thorough)
 
-    def _note(self, wanted: Wanted, step: Step) -> None:
+    def _note(self, part: Part, step: Step) -> None:
         """Note a vault before it is made."""
-        note = note_of(self.path, wanted)
+        note = note_of(self.path, part.wanted)
         if note is None or (step.verb, step.kind) != (Verb.MAKE, Kind.VAULT):
             return
         try:
@@ -179,34 +158,34 @@ class SetUp:
     def report(self) -> None:
         """Return what AWS has now."""
         plan = self.plan()
-        document = words.plan_document(plan, self.wanted, self.account)
+        document = describe.plan_document(plan, self.wanted, self.account)
         self.cli.report(
-            {**document, **words.arns(self.parts[0].found)},
-            "\n".join([*words.lines_of(plan), *self._result(plan)]),
+            {**document, **describe.arns(self.parts[0].found)},
+            "\n".join([*describe.lines_of(plan), *self._result(plan)]),
             wraps=True,
         )
 
     def _result(self, plan: Plan) -> list[str]:
         if self.planner is diff.to_destroy:
-            return [words.ended(plan, destroyed=True)]
-        return [words.ended(plan, destroyed=False), *self._who_deletes()]
+            return [describe.ended(plan, destroyed=True)]
+        return [describe.ended(plan, destroyed=False), *self._who_deletes()]
 
     def config_lines(self) -> Sequence[str]:
         """The lines that `write_config` would put into the config, as far as they are known now."""
-        old, new = self._changed(words.arns(self.parts[0].found))
+        old, new = self._changed(describe.arns(self.parts[0].found))
         known = {line.strip() for line in old.splitlines()}
         return [line.strip() for line in new.splitlines() if line.strip() and line.strip() not in known]
 
     def check_config(self) -> None:
         """Raise `ConfigError` if the config could not take the ARNs: before anything is made."""
         unknown = {"trust_anchor_arn": "", "profile_arn": ""}
-        old, new = self._changed({**unknown, **words.arns(self.parts[0].found)})
+        old, new = self._changed({**unknown, **describe.arns(self.parts[0].found)})
         if new != old:
             check_writable(self.path)
 
     def write_config(self) -> str | None:
         """Put what is known now into the config; the path of the old one's copy, None if nothing changed."""
-        old, new = self._changed(words.arns(self.parts[0].found))
+        old, new = self._changed(describe.arns(self.parts[0].found))
         if old != self.text:
             raise ConfigError(f"the config {self.path} was changed meanwhile: the ARNs were not put into it")
         return replace_config(self.path, old, new, self.cli.clock.now())
@@ -229,17 +208,6 @@ class SetUp:
             vault = config.vault(part.vault)
             try_sessions(config, vault, self.cli.clock, arns=arns, waits=self.cli.say)
             arns -= {getattr(vault, key) for key in PURPOSES}
-
-
-def _with_what_is_shared(found: Found, before: Found) -> Found:
-    """The findings of a part, once the one before it was done: a list may show a change late."""
-    return replace(
-        found,
-        anchors=before.anchors,
-        profiles=before.profiles,
-        crls=before.crls,
-        roles=before.roles,
-    )
 
 
 def open_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backup.app.aws_setup.missing import missing_in
+from backup.app.aws_setup.calls import missing_in
 
 USER = "arn:aws:iam::123456789012:user/alice"
 BEGIN = f"cannot call x: User: {USER} is not authorized to perform: "

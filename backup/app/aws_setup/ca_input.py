@@ -20,7 +20,8 @@ def authorities_in(files: Mapping[str, str]) -> Sequence[x509.Certificate]:
 
     A key among them must go nowhere: they are sent to AWS, and written to files that all may read.
     """
-    found = list(dict.fromkeys(one for path, text in files.items() for one in _certificates(path, text)))
+    every = [certificate for path, text in files.items() for certificate in _certificates(path, text)]
+    found = list(dict.fromkeys(every))
     if len(found) > MOST_AUTHORITIES:
         raise UsageError(
             f"{' and '.join(files)} hold {len(found)} certificates: a trust anchor takes {MOST_AUTHORITIES}",
@@ -31,20 +32,20 @@ def authorities_in(files: Mapping[str, str]) -> Sequence[x509.Certificate]:
 
 def bundle(authorities: Sequence[x509.Certificate]) -> str:
     """Certificates as a trust anchor takes them, without anything else that their files say."""
-    return "".join(one.public_bytes(Encoding.PEM).decode() for one in authorities)
+    return "".join(authority.public_bytes(Encoding.PEM).decode() for authority in authorities)
 
 
 def names_in(pem: str) -> Sequence[str]:
     """The subjects of a trust anchor's certificates; none if it cannot be read."""
     try:
-        return [name_text(one.subject) for one in x509.load_pem_x509_certificates(pem.encode())]
+        return [name_text(known.subject) for known in x509.load_pem_x509_certificates(pem.encode())]
     except ValueError:
         return []
 
 
 def check_issuer(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
     """`UsageError` if none of the authorities signed a certificate: AWS would let it in no more."""
-    if any(_signed(certificate, one) for one in authorities):
+    if any(_signed(certificate, authority) for authority in authorities):
         return
     raise UsageError(
         f"the certificate of {name_text(certificate.subject)} is not signed by any authority of --ca, but by "
@@ -61,7 +62,7 @@ def checked_crl(path: str, text: str, authorities: Sequence[x509.Certificate]) -
         raise UsageError(
             f"{path} is no revocation list in PEM", advice="`nightvault ca crl` signs one"
         ) from error
-    if not any(crl.issuer == one.subject and _is_of(crl, one) for one in authorities):
+    if not any(crl.issuer == authority.subject and _is_of(crl, authority) for authority in authorities):
         raise UsageError(
             f"the revocation list {path} is not signed by any authority of --ca",
             advice="crl.pem is of ca.pem, crl-2.pem of ca-2.pem",
@@ -76,12 +77,15 @@ def _certificates(path: str, text: str) -> Iterator[x509.Certificate]:
         )
     try:
         found = x509.load_pem_x509_certificates(text.encode())
-        constraints = [one.extensions.get_extension_for_class(x509.BasicConstraints).value for one in found]
+        constraints = [
+            certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+            for certificate in found
+        ]
     except x509.ExtensionNotFound:
         constraints = []
     except ValueError as error:
         raise UsageError(f"{path} is no PEM file with certificates") from error
-    if not constraints or not all(one.ca for one in constraints):
+    if not constraints or not all(constraint.ca for constraint in constraints):
         raise UsageError(
             f"{path} is not the certificate of an authority",
             advice="name the authority's, ca.pem in its directory, not a server's",

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from backup.app.aws_setup.given import authorities_in, bundle, check_issuer, checked_crl, names_in
+from backup.app.aws_setup.ca_input import authorities_in, bundle, check_issuer, checked_crl, names_in
 from backup.errors import UsageError
 from backup.pki.authority import Authority, create_ca
 from backup.pki.issuing import issue
