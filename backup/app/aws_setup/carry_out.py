@@ -50,7 +50,7 @@ def carry_out(
     `VaultError` if AWS does not show what was made. A change that it does not show stays in the plan.
     """
     work = _Work(parts, planner, look)
-    failures = late = 0
+    failures = 0
     is_unsure = False
     for _ in range(MOST_ROUNDS):
         planned = work.planned()
@@ -66,15 +66,11 @@ def carry_out(
                 if work.do(*following):
                     tell(following[1])
                 failures = 0
-            elif late == LOOKS:
+            elif work.late == LOOKS:
                 _require_made(planned)
                 return
             else:
-                late += 1
-                if late == 1:
-                    waits(f"waiting: AWS does not show yet what was done: {_names(planned)}")
-                clock.sleep(PAUSE * late)
-                work.look_again()
+                work.wait(planned, clock, waits)
         except NightvaultError as error:
             failures += 1
             if not error.retryable or failures == TRIES:
@@ -96,6 +92,7 @@ class _Work:
     kept: list[tuple[Part, Step]] = field(default_factory=list)  # AWS deletes nothing that is not empty
     anchor_arn: str = UNKNOWN_ANCHOR
     is_ahead: bool = False  # of what was found
+    late: int = 0
 
     def planned(self) -> Sequence[tuple[Part, Step]]:
         """The steps from what was found last, each once: what several parts need is done with the first."""
@@ -123,6 +120,16 @@ class _Work:
         self.done.append(step)
         self.is_ahead = True
         return not is_kept
+
+    def wait(
+        self, planned: Sequence[tuple[Part, Step]], clock: Clock, waits: Callable[[str], object]
+    ) -> None:
+        """Look again somewhat later, as AWS does not show yet what was done."""
+        self.late += 1
+        if self.late == 1:
+            waits(f"waiting: AWS does not show yet what was done: {_names(planned)}")
+        clock.sleep(PAUSE * self.late)
+        self.look_again()
 
     def look_again(self) -> None:
         """Look what is there. Glacier counts archives once a day: what it said of a vault counts more."""
