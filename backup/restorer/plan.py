@@ -212,6 +212,9 @@ def _compared(
         own,
     )
     listed = list(finder.find(rows_below(tx, snapshot, base, choice)))
+    is_settled = not listed or selection.problems  # with problems the session removes nothing
+    if why := "" if is_settled else _why_none_goes(tx, snapshot, finder):
+        return confirmed, [*left_alone, why]
     left_alone += (
         f"--delete leaves {shown_path(path)} alone: another file system is mounted there; "
         "to judge it, too, restore it alone, with --target"
@@ -224,6 +227,24 @@ def _compared(
     paths, inodes = tuple(entry.path for entry in listed), chain.from_iterable(one.identity for one in listed)
     crossed = tuple(finder.crossed)
     return replace(confirmed, extraneous=paths, crossed=crossed, inodes=pack_u64(inodes)), left_alone
+
+
+def _why_none_goes(tx: Transaction, snapshot: Snapshot, finder: ExtraneousFinder) -> str:
+    """Why nothing is removed although the snapshot seems not to have it; empty if it is to be believed.
+
+    What its inventory lacks, the snapshot may hold all the same.
+    """
+    count = entries.count_names(tx, snapshot.job_number, snapshot.number)
+    if count != snapshot.files:
+        told = f"{count:,} of its entries, and it was made with {snapshot.files:,}"
+    elif finder.homeless is not None:
+        told = f"what is in its directory {shown_path(finder.homeless)}, and not that directory"
+    else:
+        return ""
+    return (
+        f"--delete removes nothing: of snapshot {snapshot.id[:8]} the inventory has {told}; "
+        "`nightvault check --inventory` looks for what is wrong, `nightvault rebuild` makes it anew"
+    )
 
 
 def _chosen(selection: Selection, base: bytes, choice: Choice) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ BREACHES = {
     "job-counters": "UPDATE jobs SET next_catalog = 2",
     "intervals": "UPDATE entries SET removed_in = added_in WHERE number = " + FIRST_FILE,
     "snapshot-numbers": "UPDATE jobs SET next_snapshot = 2",
+    "snapshots": "DELETE FROM entries WHERE number = " + FIRST_FILE,
     "owners": "UPDATE entries SET owner = 4711 WHERE number = " + FIRST_FILE,
     "content": "UPDATE entries SET content_id = NULL WHERE number = " + FIRST_FILE,
     "archives": "UPDATE archives SET archive_id = NULL WHERE number = 1",

@@ -225,6 +225,38 @@ def test_nothing_goes_where_the_list_of_the_snapshot_is_not_whole(
     assert "not everything could be restored: nothing is removed" in site.progress.notes
 
 
+@pytest.mark.parametrize(
+    ("vanished", "told"),
+    [
+        ("name = CAST('x' AS BLOB)", "has 2 of its entries, and it was made with 3"),
+        ("name = CAST('a' AS BLOB)", "/a, and not that directory"),
+        ("name IN (CAST('b' AS BLOB), CAST('c' AS BLOB))", "/b/c, and not that directory"),
+    ],
+)
+def test_nothing_goes_where_rows_of_the_inventory_are_gone(
+    site: Site, source: Path, out: Path, vanished: str, told: str
+) -> None:
+    """Else what the snapshot holds, and the user has, would go as if it were of no snapshot."""
+    for name in ("a", "b/c", "d"):
+        (source / name).mkdir(parents=True)
+        (source / name / "x").write_text(name)
+    (source / "a" / "x").rename(source / "a" / "y")
+    (source / "d" / "x").rename(source / "d" / "z")
+    site.backup()
+    shutil.copytree(source, out)
+    (out / "stray").write_text("3")
+    assert planned(site, out).confirmed.extraneous == (b"stray",)
+    number = "(SELECT number FROM entries WHERE "
+    sql(site, f"DELETE FROM hints WHERE entry IN {number}{vanished})")
+    sql(site, f"DELETE FROM entries WHERE {vanished}")
+    plan = planned(site, out)
+    (warning,) = plan.left_alone
+    assert told in warning
+    assert "check --inventory" in warning
+    assert finish(site, out, plan).removed == 0
+    assert {path.name for path in out.rglob("*")} == {"a", "b", "c", "d", "x", "y", "z", "stray"}
+
+
 def test_a_record_of_an_older_version_goes_on(site: Site, shared: Path) -> None:
     plan = planned(site, shared, EXCLUDING)
     assert Confirmed.decode(plan.confirmed.encode()) == plan.confirmed

@@ -220,6 +220,14 @@ def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+def count_names(tx: Transaction, job: int, snapshot_number: int) -> int:
+    """Number of all entries but directories in a snapshot: its `files`, if the inventory is whole."""
+    sql = """SELECT count(*) FROM entries e JOIN directories d ON d.number = e.directory
+             WHERE d.job = ? AND e.kind != ? AND e.added_in <= ?
+               AND (e.removed_in IS NULL OR e.removed_in > ?)"""
+    return number_of(tx, sql, (job, int(EntryKind.DIRECTORY), snapshot_number, snapshot_number))
+
+
 def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:
     """Same as `count_live`, for the snapshot that the run's staged changes will make."""
     sql = f"""

@@ -42,6 +42,18 @@ _LED = """SELECT number, added_in, removed_in,
 _OVERLAP = "next_in IS NOT NULL AND (removed_in IS NULL OR removed_in > next_in)"
 _OF_JOB = "WHERE directory IN (SELECT number FROM directories WHERE job = ?)"
 
+_CHANGES = " UNION ALL ".join(
+    f"""SELECT d.job AS job, e.{at} AS at, {step} AS step FROM entries e
+        JOIN directories d ON d.number = e.directory WHERE e.kind <> 2 AND e.{at} IS NOT NULL"""  # noqa: S608
+    for at, step in (("added_in", 1), ("removed_in", -1))
+)
+_MISCOUNTED = f"""SELECT s.id FROM snapshots s LEFT JOIN (
+    SELECT job, at, sum(step) OVER (PARTITION BY job ORDER BY at) AS files,
+           lead(at) OVER (PARTITION BY job ORDER BY at) AS until
+    FROM (SELECT job, at, sum(step) AS step FROM ({_CHANGES}) c GROUP BY job, at) n) h
+    ON h.job = s.job AND h.at <= s.number AND (h.until IS NULL OR h.until > s.number)
+    WHERE coalesce(h.files, 0) <> s.files"""  # noqa: S608
+
 INVARIANTS = (
     Invariant("counters", "the next number is ahead of all that were given out", _BEHIND),
     Invariant(
@@ -63,6 +75,7 @@ INVARIANTS = (
            JOIN jobs j ON j.number = d.job
            WHERE e.added_in >= j.next_snapshot OR e.removed_in >= j.next_snapshot OR e.added_in < 1""",
     ),
+    Invariant("snapshots", "a snapshot holds as many files as when it was made", _MISCOUNTED),
     Invariant(
         "owners",
         "each entry's owner is known",

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from backup.inventory.content.entries import ROOT, EntryRow
 from backup.inventory.content.snapshots import Snapshot
-from backup.model import Problem, ProblemKind
+from backup.model import EntryKind, Problem, ProblemKind
 from backup.restorer.selection.alike import folded
 from backup.restorer.selection.choice import Sieve, is_below
 from backup.restorer.selection.entry import RestoreEntry
@@ -80,6 +80,7 @@ class ExtraneousFinder:
             bytes
         ] = []  # mount points on the way to judged directories, relative to the target
         self.too_deep: list[bytes] = []  # the first steps of paths that are longer than may be
+        self.homeless: bytes | None = None  # a directory of which the inventory has entries, and no own one
         self.left: list[bytes] = []  # directories below the target that are other mounts, and left alone
         self._existing = existing
         self._stem = base.rstrip(b"/")
@@ -95,11 +96,16 @@ class ExtraneousFinder:
 
         `rows` are the snapshot's below its base, by directory.
         """
-        judged = set(self._chosen)
-        for directory, some in groupby(rows, itemgetter(0)):
+        judged, known = set(self._chosen), {self._stem or ROOT}
+        for directory, pairs in groupby(rows, itemgetter(0)):
+            here = [row for _, row in pairs]
+            stem = directory.rstrip(b"/") + b"/"
+            known.update(stem + row.name for row in here if row.kind == EntryKind.DIRECTORY)
+            if directory not in known and not self._chosen.isdisjoint(_above(directory)):
+                self.homeless = self.homeless or directory
             if directory in judged:
                 judged.discard(directory)
-                yield from self._extraneous_in(directory, {row.name for _, row in some})
+                yield from self._extraneous_in(directory, {row.name for row in here})
         for directory in sorted(judged):
             yield from self._extraneous_in(directory, set())
 
