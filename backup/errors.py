@@ -226,6 +226,10 @@ class HookError(NightvaultError):
     advice = "mend the command: the message has its last lines, the log has all of them (docs/files.md)"
 
 
+class WorkerGoneError(NightvaultError):
+    """A process that works beside this one is gone: who has it does its work, so no user meets this."""
+
+
 class SpoolError(NightvaultError):
     """The spool directory cannot be written: usually a full disk."""
 

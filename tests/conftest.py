@@ -14,12 +14,12 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, settings
 
-from backup import second_process
 from backup.catalogs.context import Keys
 from backup.format.keys import RecoveryKey
 from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
+from backup.workers import process
 from tests.support import (
     campaigns,
     key_stores,
@@ -52,8 +52,8 @@ quick_clients.quicken()
 quick_syncs.quicken()
 quick_inventories.quicken()
 
-# Second processes get hardly any environment: those of a suite that is measured get what measures them.
-second_process.PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
+# Workers get hardly any environment: those of a suite that is measured get what measures them.
+process.PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from backup.archiver.read_batch import Batch
+from backup.errors import WorkerGoneError
 from backup.format.keys import ChunkSecret
-from backup.source.small import MOST_REQUESTS, ReadBatch, ReaderGoneError
+from backup.source.small import MOST_REQUESTS, ReadBatch
+from backup.workers.pool import Pool
 
 if TYPE_CHECKING:
     from backup.source.reader import ReaderProcess
@@ -35,9 +37,7 @@ class Readers:
         """`batch_bytes` are in a batch; `warn` is told in a sentence why there is no process."""
         self._secret = secret
         self._batch_bytes = batch_bytes
-        self._most = most
-        self._warn = warn
-        self._readers: list[ReaderProcess] = []
+        self._pool = Pool(self._started, most, warn, _ALONE)
         self._asked: deque[ReaderProcess | None] = deque()  # in the order of the questions
         self._seen = 0
         self._batches = 0
@@ -45,75 +45,62 @@ class Readers:
     @property
     def are_there(self) -> bool:
         """Whether there is one."""
-        return bool(self._readers)
+        return bool(self._pool.workers)
 
     def for_one_more(self) -> bool:
         """Whether there is one to read a further small file; with the first of very many it is started."""
-        if self._readers:
+        if self.are_there:
             return True
         self._seen += 1
         if self._seen > MANY_SMALL_FILES:
-            self._start_one()
+            self._pool.start_one()
         return self.are_there
 
     @property
     def have_room(self) -> bool:
         """Whether one of them may be asked before another answer is taken."""
-        return any(one.unanswered < MOST_REQUESTS for one in self._readers)
+        return any(reader.unanswered < MOST_REQUESTS for reader in self._pool.workers)
 
     def ask(self, batch: Batch) -> None:
         """Ask for a batch; they must `have_room`, if there are any."""
-        if not self._readers:
+        if not self.are_there:
             self._asked.append(None)
             return
         self._batches += 1
-        if self._batches > MANY_BATCHES * len(self._readers):
-            self._start_one()
-        reader = min(self._readers, key=lambda one: one.unanswered)
+        if self._batches > MANY_BATCHES * len(self._pool.workers):
+            self._pool.start_one()
+        reader = min(self._pool.workers, key=attrgetter("unanswered"))
         self._asked.append(reader)
         try:
             reader.ask([handle.number for handle in batch.handles], batch.at, batch.found)
-        except ReaderGoneError as error:
-            self._give_up(error)
+        except WorkerGoneError as error:
+            self._give_up(reader, error)
 
     def answer(self) -> ReadBatch | None:
         """The answer to the oldest question; None if nobody is left to give it."""
         reader = self._asked.popleft()
-        if reader is None or not self._readers:
+        if reader is None or not self.are_there:
             return None
         try:
             return reader.answer()
-        except ReaderGoneError as error:
-            self._give_up(error)
+        except WorkerGoneError as error:
+            self._give_up(reader, error)
             return None
 
     def close(self) -> None:
         """End them."""
-        self._most = 0
-        with ExitStack() as ending:
-            while self._readers:
-                ending.callback(self._readers.pop().close)
+        self._pool.close()
 
-    def _start_one(self) -> None:
-        """Start one more, if there may be one."""
-        if len(self._readers) >= self._most:
-            return
+    def _started(self) -> ReaderProcess:
         from backup.source.reader import ReaderProcess
 
-        try:
-            started = ReaderProcess(
-                chunk_key=self._secret.chunk_key,
-                content_key=self._secret.content_key,
-                batch_bytes=self._batch_bytes,
-            )
-        except OSError as error:
-            self._most = len(self._readers)  # no process available: it is not tried again
-            if not self._readers:
-                self._warn(f"{_ALONE} cannot be started: {error.strerror or error}")
-        else:
-            self._readers.append(started)
+        return ReaderProcess(
+            chunk_key=self._secret.chunk_key,
+            content_key=self._secret.content_key,
+            batch_bytes=self._batch_bytes,
+        )
 
-    def _give_up(self, error: ReaderGoneError) -> None:
+    def _give_up(self, reader: ReaderProcess, error: WorkerGoneError) -> None:
         """Ask nobody from now on: one is gone, with its unanswered questions."""
-        self.close()
-        self._warn(f"{_ALONE} is gone: {error}")
+        self._pool.give_up(reader, error)
+        self._pool.close()

@@ -9,29 +9,27 @@ it is ahead. If it cannot be started or dies, that is told, and this process sca
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import socket
-import struct
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
-from msgspec import MsgspecError, Struct
+from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import replace
 
-from backup.errors import SourceError
+from backup.errors import WorkerGoneError
 from backup.model import Problem
-from backup.second_process import receive, start
 from backup.source.columns import StatusColumns
 from backup.source.filters import Filters
 from backup.source.roots import roots_of
 from backup.source.scan import Report, walk
 from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry
+from backup.workers.messages import receive, send
+from backup.workers.pool import Pool
+from backup.workers.worker import Worker
 
-_HEAD: Final = struct.Struct("<I")
 _ALONE: Final = "the sources were scanned by one process instead of two: the second"
 
 Warn = Callable[[str], None]
@@ -65,70 +63,28 @@ _ENCODER: Final = Encoder()
 _SAID: Final = Decoder(_Said)
 
 
-class ScannerGoneError(SourceError):
-    """The second process is gone."""
+class ScannerProcess(Worker):
+    """A worker that scans."""
 
-
-class ScannerProcess:
-    """The first process's side. `OSError` if it cannot be started; `close` it whatever happened."""
+    module = "backup.source.scanner"
+    most_handles = 1
 
     def __init__(self, roots: Mapping[bytes, Filters]) -> None:
         """`roots` are what `walk` takes."""
-        self._socket, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self._process = start("backup.source.scanner", [theirs.fileno()])
-        except BaseException:
-            self._socket.close()
-            raise
-        wanted = _dumped(roots)
-        with suppress(OSError):  # it is gone already: that is told as soon as something is asked of it
-            self._socket.sendall(_HEAD.pack(len(wanted)) + wanted)
+        super().__init__(_dumped(roots))
 
     def directories(self, report: Report) -> Iterator[ScannedDirectory]:
-        """The directories, as `scan` yields them; `ScannerGoneError`."""
-        while (found := self._receive(report)) is not None:
+        """The directories, as `scan` yields them. `WorkerGoneError`."""
+        while True:
+            problems, found = self.receive(_decoded)
+            for problem in problems:
+                report(problem)
+            if found is None:
+                return
             try:
                 yield found
             finally:
                 os.close(found.handle)
-
-    def _receive(self, report: Report) -> ScannedDirectory | None:
-        """The next directory, None after the last one; problems are reported before it."""
-        handles: list[int] = []
-        try:
-            head, handles, _, _ = socket.recv_fds(self._socket, _HEAD.size, 1)
-            head += receive(self._socket, _HEAD.size - len(head))
-            (size,) = _HEAD.unpack(head)
-            said = _SAID.decode(receive(self._socket, size))
-            problems: Sequence[Problem] = ()
-            entries: Sequence[ScannedEntry] | None = None
-            if said.pickled:
-                problems, entries = pickle.loads(said.pickled)  # noqa: S301  of a process of ours
-            if (found := said.found) is None:
-                directory = None
-            else:
-                (handle,) = handles
-                if entries is None:
-                    columns = StatusColumns.from_bytes(found.names, found.numbers)
-                    entries = ColumnEntries(columns, found.leading)
-                directory = ScannedDirectory(
-                    found.path, handle, found.device, entries, found.unread, found.after, found.until
-                )
-        except (OSError, EOFError, ValueError, MsgspecError, pickle.UnpicklingError) as error:
-            for handle in handles:
-                os.close(handle)
-            raise ScannerGoneError(self._process.ending(error)) from error
-        for problem in problems:
-            report(problem)
-        return directory
-
-    def close(self) -> None:
-        """End the process."""
-        self._socket.close()
-        self._process.kill()
-        self._process.wait()
-        self._process.release()
 
 
 def scan_beside(
@@ -149,19 +105,16 @@ def scan_beside(
             told.add(problem)
             report(problem)
 
-    try:
-        scanner = ScannerProcess(roots)
-    except OSError as error:
-        warn(f"{_ALONE} cannot be started: {error.strerror or error}")
-    else:
+    pool = Pool(lambda: ScannerProcess(roots), 1, warn, _ALONE)
+    if (scanner := pool.start_one()) is not None:
         try:
             for last in scanner.directories(tell):
                 yield last
             return
-        except ScannerGoneError as error:
-            warn(f"{_ALONE} is gone: {error}")
+        except WorkerGoneError as error:
+            pool.give_up(scanner, error)
         finally:
-            scanner.close()
+            pool.close()
     yield from _left(walk(roots, report=tell), last)
 
 
@@ -177,7 +130,7 @@ def _left(
             yield directory
         elif directory.path == last.path and _reaches_beyond(directory.until, last.until):
             begun = last.until or b""
-            entries = [one for one in directory.entries if one.name > begun]
+            entries = [entry for entry in directory.entries if entry.name > begun]
             yield replace(directory, entries=entries, after=max(directory.after or b"", begun))
 
 
@@ -191,31 +144,30 @@ def _place(path: bytes) -> list[bytes]:
     return path.strip(b"/").split(b"/") if path != b"/" else []
 
 
+# Messages.
+
+
 def _dumped(value: object) -> bytes:
     return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
-# In the second process.
-
-
-def serve(number: int) -> None:
-    """Scan what the socket of this number asks for, and send what is found; ends when nobody listens."""
-    gc.disable()  # no reference cycles here: memory is freed after each directory
-    with socket.socket(fileno=number) as connection:
+def _decoded(body: bytearray, handles: Sequence[int]) -> tuple[Sequence[Problem], ScannedDirectory | None]:
+    """Problems, and the next directory, None after the last one."""
+    said = _SAID.decode(body)
+    problems: Sequence[Problem] = ()
+    entries: Sequence[ScannedEntry] | None = None
+    if said.pickled:
         try:
-            _serve(connection)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return  # the other side has ended
-
-
-def _serve(connection: socket.socket) -> None:
-    (size,) = _HEAD.unpack(receive(connection, _HEAD.size))
-    roots = pickle.loads(receive(connection, size))  # noqa: S301  of who started us
-    problems: list[Problem] = []
-    for directory in walk(roots, report=problems.append):
-        _send(connection, _encoded(problems, directory), [directory.handle])
-        problems.clear()
-    _send(connection, _ENCODER.encode(_Said(None, _dumped((problems, None)) if problems else b"")), [])
+            problems, entries = pickle.loads(said.pickled)  # noqa: S301  of a process of ours
+        except pickle.UnpicklingError as error:
+            raise ValueError(str(error)) from error
+    if (found := said.found) is None:
+        return problems, None
+    if entries is None:
+        entries = ColumnEntries(StatusColumns.from_bytes(found.names, found.numbers), found.leading)
+    (handle,) = handles
+    covered = (found.unread, found.after, found.until)
+    return problems, ScannedDirectory(found.path, handle, found.device, entries, *covered)
 
 
 def _encoded(problems: Sequence[Problem], directory: ScannedDirectory) -> bytes:
@@ -228,9 +180,14 @@ def _encoded(problems: Sequence[Problem], directory: ScannedDirectory) -> bytes:
     return _ENCODER.encode(_Said(found, _dumped((problems, entries)) if problems or entries else b""))
 
 
-def _send(connection: socket.socket, body: bytes, handles: Sequence[int]) -> None:
-    sent = socket.send_fds(connection, [_HEAD.pack(len(body)), body], handles)
-    rest = memoryview(body)[max(sent - _HEAD.size, 0) :]
-    if sent < _HEAD.size:
-        raise BrokenPipeError("not even the head of a message was taken")
-    connection.sendall(rest)
+# In the worker.
+
+
+def serve(connection: socket.socket, _memory: memoryview) -> None:
+    """Scan what is asked for, and send what is found."""
+    greeting, _ = receive(connection)
+    problems: list[Problem] = []
+    for directory in walk(pickle.loads(greeting), report=problems.append):  # noqa: S301  of who started us
+        send(connection, _encoded(problems, directory), [directory.handle])
+        problems.clear()
+    send(connection, _ENCODER.encode(_Said(None, _dumped((problems, None)) if problems else b"")))

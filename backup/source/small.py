@@ -10,7 +10,6 @@ from itertools import groupby
 from operator import attrgetter, le
 from typing import Final, NamedTuple
 
-from backup.errors import SourceError
 from backup.format.chunker import MINIMUM
 from backup.memory import BATCHES_AHEAD
 from backup.source.attributes import Attributes
@@ -32,10 +31,6 @@ FEW_FILES: Final = 512  # in the first ones, so that a process soon has somethin
 MOST_NAMES: Final = 64 * 1024  # bytes of names: a request fits a socket's buffer, so sending seldom waits
 MOST_DIRECTORIES: Final = 64
 MOST_REQUESTS: Final = BATCHES_AHEAD  # unanswered requests to a process that reads
-
-
-class ReaderGoneError(SourceError):
-    """The second process that reads batches is gone."""
 
 
 class SmallRead(NamedTuple):

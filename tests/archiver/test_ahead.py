@@ -15,12 +15,13 @@ import pytest
 from msgspec.structs import replace
 
 from backup.archiver import ahead, readers
+from backup.errors import WorkerGoneError
 from backup.inventory.records.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
 from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
-from backup.source.small import LARGEST, ReadBatch, ReaderGoneError
+from backup.source.small import LARGEST, ReadBatch
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
 from tests.support.backups import Site
@@ -249,7 +250,7 @@ def test_a_reader_that_is_gone_is_not_asked_again(
     class Stillborn(ReaderProcess):
         def ask(self, directories: Sequence[int], at: array[int], files: StatusColumns) -> None:
             made.append(self)
-            raise ReaderGoneError("it never was")
+            raise WorkerGoneError("it never was")
 
     fill(source, 6)
     monkeypatch.setattr(reader, "ReaderProcess", Stillborn)
@@ -264,7 +265,7 @@ def test_a_helper_that_cannot_work_is_told_with_its_reason(
     """Defect 1: what it says before it dies was thrown away, and nobody knew."""
     fill(source, 7)
     ends = "import sys; print('first', file=sys.stderr); sys.exit('no module named \x1bsocket')"
-    monkeypatch.setattr("backup.source.reader.start", start_instead(ends))
+    monkeypatch.setattr("backup.workers.worker.start", start_instead(ends))
     report = site.backup()
     assert report.problems == ()
     assert report.outcome is Outcome.DONE

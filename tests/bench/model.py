@@ -27,7 +27,7 @@ from backup.memory import backup_memory, file_makers
 from backup.model import MIB, EntryKind, FrameRow, InventoryId, Owner, PackKind
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.helper_process import Lent, MadeFiles
+from backup.restorer.target.maker import Lent, MadeFiles
 from backup.restorer.target.making import Made
 from backup.restorer.target.sharing import Sharing
 

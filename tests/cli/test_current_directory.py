@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 import backup
-from backup import second_process
 from backup.cli import leave_out_current_directory
 from backup.cli.demonstration.local_aws import running_emulator
 from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
+from backup.workers import process
 from tests.support.emulated import write_accounts
 from tests.support.servers import SCRIPT, Server, directory_server
 
@@ -121,13 +121,13 @@ def test_a_helper_imports_nothing_from_pythonpath(
 def test_a_helper_finds_the_libraries_wherever_they_were_found_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users' own packages, and those on `PYTHONPATH`, are none that an isolated Python finds by itself."""
     site = str(Path(msgspec.__file__).parents[1])
-    code = second_process._OURS + "import msgspec, blake3, pyfastcdc; print(sys.modules['backup'].__file__)"
-    words = second_process._isolated(code, "any")
+    code = process._OURS + "import msgspec, blake3, pyfastcdc; print(sys.modules['backup'].__file__)"
+    words = process._isolated(code, "any")
     words[1] = "-IS"  # as if this environment's own packages were none
     done = subprocess.run(words, cwd="/", env={}, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == backup.__file__, done.stderr
     monkeypatch.chdir(site)
-    assert site not in second_process._homes(second_process._LIBRARIES), "nothing that lies here"
+    assert site not in process._homes(process._LIBRARIES), "nothing that lies here"
 
 
 def test_the_demos_emulator_is_isolated(trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.second_process import isolated_words
+from backup.workers.process import isolated_words
 from tests.support.real_daemons import SCRIPT, running
 from tests.support.trees import assert_same_tree
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backup.model import KIB, EntryKind, Owner
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.helper_process import MOST_DIRECTORIES, MOST_FILES
+from backup.restorer.target.maker import MOST_DIRECTORIES, MOST_FILES
 from backup.restorer.target.making import Made
 from backup.restorer.target.sharing import FEW_FILES, LARGEST, Sharing
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from backup.errors import WorkerGoneError
 from backup.format.naming import chunk_id
 from backup.model import EntryKind, Owner
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
-from backup.restorer.target import helper_process as module
-from backup.restorer.target.helper_process import Lent, MadeFiles, MakerGoneError, MakerProcess
+from backup.restorer.target.maker import Lent, MadeFiles, MakerProcess
 from backup.restorer.target.making import Made
+from backup.workers import worker
 from tests.restorer.bench import columns_of
 from tests.support.other_processes import start_instead
 
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Iterator[Lent]:
 def new(maker: MakerProcess, contents: dict[bytes, bytes], *, mode: int = 0o640) -> NewFiles:
     """Files of these contents, which are put into the room."""
     joined = b"".join(contents.values())
-    maker.buffer[: len(joined)] = joined
+    maker.memory[: len(joined)] = joined
     owner = Owner(os.geteuid(), os.getegid())
     entries = [
         RestoreEntry(b"folder", name, EntryKind.FILE, mode, owner, MTIME, len(content), None)
@@ -121,8 +122,8 @@ def test_it_ends_between_two_files_when_nobody_asks_any_more(folder: Lent, tmp_p
 def test_one_that_does_not_end_is_ended(
     folder: Lent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
-    monkeypatch.setattr(module, "start", start_instead("import time; time.sleep(60)"))
+    monkeypatch.setattr(MakerProcess, "patience", 0.1)
+    monkeypatch.setattr(worker, "start", start_instead("import time; time.sleep(60)"))
     process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, buffer=ROOM)
     process.close()
     assert process._process.returncode == -9
@@ -132,11 +133,11 @@ def test_a_death_is_told(maker: MakerProcess, folder: Lent) -> None:
     files = new(maker, {b"a": b"1"})
     maker._process.kill()
     maker._process.wait()
-    with pytest.raises(MakerGoneError):
+    with pytest.raises(WorkerGoneError):
         maker.ask([folder], files)
-    with pytest.raises(MakerGoneError):
+    with pytest.raises(WorkerGoneError):
         maker.answer_if_any()
-    with pytest.raises(MakerGoneError):
+    with pytest.raises(WorkerGoneError):
         maker.answer()
 
 

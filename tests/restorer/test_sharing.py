@@ -21,7 +21,7 @@ from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
 from backup.restorer.target import sharing
 from backup.restorer.target.directories import way_to
-from backup.restorer.target.helper_process import MOST_DIRECTORIES, Lent, MadeFiles, MakerProcess
+from backup.restorer.target.maker import MOST_DIRECTORIES, Lent, MadeFiles, MakerProcess
 from backup.restorer.target.making import FileMaker, Made
 from backup.restorer.target.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
@@ -238,7 +238,7 @@ def test_a_process_that_dies_at_once(
 ) -> None:
     """Defect 1: what it says before it dies was thrown away, and nobody knew."""
     ends = "import sys; sys.exit('no such module')"
-    monkeypatch.setattr("backup.restorer.target.helper_process.start", start_instead(ends))
+    monkeypatch.setattr("backup.workers.worker.start", start_instead(ends))
     report = many.restore("latest", out)
     assert report.problems == ()
     (warning,) = report.document()["warnings"]

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from backup.errors import WorkerGoneError
 from backup.model import MIB
 from backup.source.reader import ReaderProcess
-from backup.source.small import ReaderGoneError, seen
+from backup.source.small import seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, Told, ask, read_here, told_by
 
 SECRET = b"nobody but root may read this"
@@ -187,6 +188,6 @@ def test_its_end_is_told(folder: tuple[Path, int], reader: ReaderProcess) -> Non
     source, handle = folder
     reader._process.kill()
     reader._process.wait()
-    with pytest.raises(ReaderGoneError):  # noqa: PT012  one of both notices
+    with pytest.raises(WorkerGoneError):  # noqa: PT012  one of both notices
         ask(reader, [handle], wanted(source, *fill(source)))
         reader.answer()

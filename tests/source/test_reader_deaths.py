@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import random
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from backup.errors import WorkerGoneError
 from backup.model import MIB
-from backup.source import reader as reading
-from backup.source.reader import ReaderProcess
+from backup.source.reader import ReaderProcess, answer_one, request_of
 from backup.source.small import (
     MOST_DIRECTORIES,
     MOST_FILES,
     MOST_REQUESTS,
     ReadBatch,
-    ReaderGoneError,
     seen,
 )
+from backup.workers.messages import HEAD
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, ask, columns_of, read_here, told_by
 
 
@@ -131,7 +130,7 @@ def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> Non
     for kill_at in range(4):
         reader = ReaderProcess(chunk_key=CHUNK_KEY, content_key=CONTENT_KEY, batch_bytes=4 * MIB)
         try:
-            with pytest.raises(ReaderGoneError):  # noqa: PT012  wherever it comes
+            with pytest.raises(WorkerGoneError):  # noqa: PT012  wherever it comes
                 for number in range(20):
                     ask(reader, [folder], wanted)
                     if number == kill_at:
@@ -144,16 +143,13 @@ def test_its_death_is_told_whenever_it_comes(tmp_path: Path, folder: int) -> Non
 
 def test_handles_that_were_lost_on_the_way_are_no_answer(tmp_path: Path, folder: int) -> None:
     ours, theirs = socket.socketpair()
-    question = reading._request(*columns_of(files(tmp_path, [b"one"])))
+    question = request_of(*columns_of(files(tmp_path, [b"one"])))
     with ours, theirs:
-        socket.send_fds(ours, [reading._HEAD.pack(len(question), 2)], [folder])
+        socket.send_fds(ours, [HEAD.pack(len(question), 2)], [folder])
         ours.sendall(question)
-        with tempfile.TemporaryFile() as shared:
-            shared.truncate(MOST_REQUESTS * 4096)
-            rooms = reading._Buffers(shared.fileno(), 4096)
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(EOFError):
-            reading._serve_one(theirs, rooms, CHUNK_KEY, CONTENT_KEY)
+            answer_one(theirs, memoryview(bytearray(4096)), CHUNK_KEY, CONTENT_KEY)
         assert len(os.listdir("/proc/self/fd")) == before
 
 

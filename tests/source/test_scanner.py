@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from backup.errors import WorkerGoneError
 from backup.model import Problem
 from backup.source import scanner
 from backup.source.filters import Filters, Tag
 from backup.source.scan import NAMES_A_PIECE, scan
 from backup.source.scanned import ScannedDirectory
-from backup.source.scanner import ScannerGoneError, ScannerProcess, scan_beside
+from backup.source.scanner import ScannerProcess, scan_beside
+from backup.workers import worker
 
 _OF_FOLDER = ("mode", "ino", "dev", "uid", "gid")
 _OF_STATUS = (*_OF_FOLDER, "nlink", "size", "mtime_ns", "ctime_ns", "blocks", "rdev")
@@ -156,7 +158,7 @@ class Mortal:
             def directories(self, report: Any) -> Iterator[ScannedDirectory]:
                 for number, one in enumerate(super().directories(report)):
                     if number == lives:
-                        raise ScannerGoneError("it was ended by signal 9")
+                        raise WorkerGoneError("it was ended by signal 9")
                     yield one
 
         return Dying(*some)
@@ -227,7 +229,7 @@ def test_a_process_that_is_killed_is_told(tree: Path) -> None:
         found = process.directories(lambda _: None)
         next(found)
         process._process.kill()
-        with pytest.raises(ScannerGoneError, match="ended by signal 9"):
+        with pytest.raises(WorkerGoneError, match="ended by signal 9"):
             list(found)
 
 
@@ -263,7 +265,7 @@ def test_where_none_can_be_started_this_process_scans(
     def refuse(*_: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(scanner, "start", refuse)
+    monkeypatch.setattr(worker, "start", refuse)
     found = beside([tree], filters)
     assert found.pieces == here([tree], filters).pieces
     (warning,) = found.warnings

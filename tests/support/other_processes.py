@@ -1,20 +1,20 @@
-"""Processes of tests: programs that are to be killed, and helpers that run another code than theirs."""
+"""Processes of tests: programs that are to be killed, and workers that run another code than theirs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from backup.second_process import Helper
+from backup.workers.process import Process
 from tests.support.emulated import REPOSITORY
 
 
-def start_instead(code: str) -> Callable[..., Helper]:
-    """In place of `second_process.start`: the process has the same handles, and runs this code."""
+def start_instead(code: str) -> Callable[..., Process]:
+    """In place of `workers.process.start`: the process has the same handles, and runs this code."""
 
-    def start(_module: str, handles: Sequence[int], *_numbers: int) -> Helper:
-        return Helper([sys.executable, "-I", "-c", code], handles)
+    def start(_module: str, *handles: int) -> Process:
+        return Process([sys.executable, "-I", "-c", code], handles)
 
     return start
 

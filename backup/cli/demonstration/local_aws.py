@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from backup.errors import NightvaultError, UsageError
 from backup.installed import how_to_add
-from backup.second_process import isolated_words, without_python
+from backup.workers.process import isolated_words, without_python
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"

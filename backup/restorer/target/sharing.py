@@ -14,23 +14,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import sub
+from operator import attrgetter, sub
 from typing import Final, NamedTuple
 
+from backup.errors import WorkerGoneError
 from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.helper_process import (
-    MOST_DIRECTORIES,
-    MOST_FILES,
-    Lent,
-    MakerGoneError,
-    MakerProcess,
-)
+from backup.restorer.target.maker import MOST_DIRECTORIES, MOST_FILES, Lent, MakerProcess
 from backup.restorer.target.making import Made
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.write import Writer
+from backup.workers.messages import close_all
+from backup.workers.pool import Pool
 
 LARGEST: Final = 256 * KIB  # larger files cost more to write than to create
 MANY_SMALL_FILES: Final = 2_000  # from so many files on, a second process pays off
@@ -56,8 +53,8 @@ class _Batch(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Helper:
-    """Another process, with what it was asked and has not answered, oldest first."""
+class _Maker:
+    """A worker, with what it was asked and has not answered, oldest first."""
 
     process: MakerProcess
     most_lent: int  # handles under way when it is asked for more
@@ -71,8 +68,13 @@ class _Helper:
 
     def has_room(self, most_files: int) -> bool:
         """Whether it takes another request; `most_files` are as many as it may have to do."""
-        size, lent = sum(one.request for one in self.asked), sum(len(one.files.paths) for one in self.asked)
+        size = sum(batch.request for batch in self.asked)
+        lent = sum(len(batch.files.paths) for batch in self.asked)
         return self.files < most_files and size < _MOST_ASKED and lent <= self.most_lent
+
+    def close(self) -> None:
+        """End it."""
+        self.process.close()
 
 
 class Sharing:
@@ -102,12 +104,10 @@ class Sharing:
         self._lost = lost
         self._spoilt = spoilt
         self._chunk_key = chunk_key
-        self._warn = warn
-        self._told = _ALONE if makers == 1 else _FEWER
-        self._most = makers if files >= MANY_SMALL_FILES and hasattr(os, "memfd_create") else 0
+        most = makers if files >= MANY_SMALL_FILES and hasattr(os, "memfd_create") else 0
+        self._pool = Pool(self._started, most, warn, _ALONE if makers == 1 else _FEWER, misses_any=True)
         self._share = max(1, MOST_LENT // max(1, makers))  # handles under way to one
         self._most_directories = min(MOST_DIRECTORIES, self._share)  # of a batch
-        self._helpers: list[_Helper] = []
         self._frame = memoryview(b"")
         self._number = 0  # of the frame
         self._keys: list[int] = []  # of the files that are gathered
@@ -121,8 +121,10 @@ class Sharing:
 
     def begin(self, frame: memoryview) -> None:
         """Start on this frame; files of the previous one may still be under way."""
-        for one in tuple(self._helpers):
-            while one.asked and one.asked[0].number < self._number and self._take_answer(one, waits=True):
+        for maker in tuple(self._pool.workers):
+            while (
+                maker.asked and maker.asked[0].number < self._number and self._take_answer(maker, waits=True)
+            ):
                 pass  # its half of the buffer is needed
         self._frame = frame
         self._number += 1
@@ -131,7 +133,7 @@ class Sharing:
         self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
     ) -> None:
         """Create files, sooner or later; the only chunk of each is `starts` to `ends` of the frame."""
-        self._most_files = min(MOST_FILES, max(FEW_FILES, len(keys) // (_SOME * (self._most + 1))))
+        self._most_files = min(MOST_FILES, max(FEW_FILES, len(keys) // (_SOME * (self._pool.most + 1))))
         totals = [*accumulate(map(sub, ends, starts), initial=self._bytes)]
         first, before = 0, 0
         while first < len(keys):
@@ -168,29 +170,29 @@ class Sharing:
     @property
     def under_way(self) -> int:
         """Number of latest frames that are unfinished."""
-        oldest = min((one.asked[0].number for one in self._helpers if one.asked), default=self._number + 1)
+        oldest = min(
+            (maker.asked[0].number for maker in self._pool.workers if maker.asked), default=self._number + 1
+        )
         return self._number - oldest + 1
 
     def settle(self) -> int:
         """Wait until all files are created, unless that failed before; returns bytes as `end` does."""
         written = self.end()
-        for one in tuple(self._helpers):
-            while one.asked and self._take_answer(one, waits=True):
+        for maker in tuple(self._pool.workers):
+            while maker.asked and self._take_answer(maker, waits=True):
                 pass
         return written + self.end()
 
     def close(self) -> None:
         """End the processes."""
-        self._most = 0
-        while self._helpers:
-            self._helpers.pop().process.close()
+        self._pool.close()
 
     def _hand_out(self) -> None:
         """Give the gathered files to another process, unless the queues of all are full."""
         gathered = self._keys, self._starts, self._ends, self._chunks
         self._keys, self._starts, self._ends, self._chunks, self._bytes = [], [], [], [], 0
-        for one in tuple(self._helpers):
-            while one.asked and self._take_answer(one, waits=False):
+        for maker in tuple(self._pool.workers):
+            while maker.asked and self._take_answer(maker, waits=False):
                 pass
         for batch in self._batches(*gathered):
             if not self._ask(batch):
@@ -232,31 +234,30 @@ class Sharing:
 
     def _ask(self, batch: _Batch) -> bool:
         """Send files to another process; False if all are busy or gone."""
-        helper = self._free()
-        if helper is None:
+        maker = self._free()
+        if maker is None:
             return False
         start = self._number % 2 * LARGEST_FRAME
-        if helper.has_frame != self._number:
-            helper.process.buffer[start : start + len(self._frame)] = self._frame
-            helper.has_frame = self._number
-        starts, ends = [start + one for one in batch.files.starts], [start + one for one in batch.files.ends]
+        if maker.has_frame != self._number:
+            maker.process.memory[start : start + len(self._frame)] = self._frame
+            maker.has_frame = self._number
+        starts, ends = ([start + at for at in column] for column in (batch.files.starts, batch.files.ends))
         lent: list[Lent] = []
         try:
             for path in batch.files.paths:
                 lent.append(self._writer.lend(path))  # noqa: PERF401 - those before a failure are closed
-            request = helper.process.ask(lent, batch.files._replace(starts=starts, ends=ends))
-            helper.asked.append(batch._replace(request=request))
-        except MakerGoneError as error:
-            self._go_on_without(helper, error)
+            request = maker.process.ask(lent, batch.files._replace(starts=starts, ends=ends))
+            maker.asked.append(batch._replace(request=request))
+        except WorkerGoneError as error:
+            self._go_on_without(maker, error)
             return False
         except OSError:  # a directory is gone: creating the files here reports it
             return False
         finally:
-            for one in lent:
-                os.close(one.handle)
+            close_all(directory.handle for directory in lent)
         return True
 
-    def _take_answer(self, helper: _Helper, *, waits: bool) -> bool:
+    def _take_answer(self, maker: _Maker, *, waits: bool) -> bool:
         """Record the oldest batch's result and create here what was left; False if it is not known yet.
 
         The batch counts as under way until all of that is done: after a failure in between it stays so.
@@ -264,14 +265,14 @@ class Sharing:
         if self._has_failed:
             return False
         try:
-            answer = helper.process.answer() if waits else helper.process.answer_if_any()
-        except MakerGoneError as error:
-            self._go_on_without(helper, error)
+            answer = maker.process.answer() if waits else maker.process.answer_if_any()
+        except WorkerGoneError as error:
+            self._go_on_without(maker, error)
             return True
         if answer is None:
             return False
         self._has_failed = True
-        batch = helper.asked[0]
+        batch = maker.asked[0]
         for index, detail in answer.troubles:
             path = self._entries[batch.keys[index]].path
             self._report(Problem(path, ProblemKind.NOT_SET, detail))
@@ -281,18 +282,16 @@ class Sharing:
         self._note(batch.keys, batch.files, answer.made)
         if len(answer.made) < len(batch.keys):
             self._make(batch, slice(len(answer.made), None))
-        helper.asked.popleft()
+        maker.asked.popleft()
         self._has_failed = False
         return True
 
-    def _go_on_without(self, helper: _Helper, error: MakerGoneError) -> None:
+    def _go_on_without(self, maker: _Maker, error: WorkerGoneError) -> None:
         """Recreate the files that a dead process may have created or begun; none is started any more."""
         self._has_failed = True
-        self._warn(f"{self._told} is gone: {error}")
-        self._most = 0
-        helper.process.close()
-        while helper.asked:
-            batch = helper.asked[0]
+        self._pool.give_up(maker, error)
+        while maker.asked:
+            batch = maker.asked[0]
             places = zip(batch.keys, batch.files.starts, batch.files.ends, strict=True)
             for at, (key, start, end) in enumerate(places):
                 entry = self._entries[key]
@@ -302,22 +301,15 @@ class Sharing:
                 else:
                     self._writer.discard(entry)
                     self._make(batch, slice(at, at + 1))
-            helper.asked.popleft()
-        self._helpers.remove(helper)
+            maker.asked.popleft()
+        self._pool.workers.remove(maker)
         self._has_failed = False
 
-    def _free(self) -> _Helper | None:
+    def _free(self) -> _Maker | None:
         """The process with the least to do, or a new one if all have enough; None if there is none."""
-        free = [one for one in self._helpers if one.has_room(UNDER_WAY * self._most_files)]
-        if free:
-            return min(free, key=lambda one: one.files)
-        if len(self._helpers) >= self._most:
-            return None
-        try:
-            process = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
-        except (OSError, MakerGoneError) as error:
-            self._most = 0  # no process available: they are created here
-            self._warn(f"{self._told} cannot be started: {error}")
-            return None
-        self._helpers.append(_Helper(process, self._share - self._most_directories))
-        return self._helpers[-1]
+        free = [maker for maker in self._pool.workers if maker.has_room(UNDER_WAY * self._most_files)]
+        return min(free, key=attrgetter("files")) if free else self._pool.start_one()
+
+    def _started(self) -> _Maker:
+        process = self._writer.second_maker(self._chunk_key, 2 * LARGEST_FRAME)
+        return _Maker(process, self._share - self._most_directories)

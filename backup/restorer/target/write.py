@@ -18,7 +18,7 @@ from backup.model import Owner, Problem, ProblemKind
 from backup.page_cache import forget
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.target.directories import Target
-from backup.restorer.target.helper_process import Lent, MakerProcess
+from backup.restorer.target.maker import Lent, MakerProcess
 from backup.restorer.target.making import REFUSED, FileMaker
 from backup.restorer.target.metadata import Report
 from backup.restorer.target.owners import Owners

@@ -1,10 +1,6 @@
-"""Helper processes of this program: isolated from the caller's environment, with explained deaths.
+"""A process that runs a module of ours, isolated from the caller's environment, and how it ended.
 
-    helper = start("backup.source.reader", [handle], number)
-    receive(connection, size)               # bytes from its socket
-    helper.ending(error)                    # how it ended and what it said last
-
-A helper runs as root where somebody says `sudo nightvault restore`, so nothing that lies in the current
+A worker runs as root where somebody says `sudo nightvault restore`, so nothing that lies in the current
 directory may become code of it: Python starts with `-I`, in `/`, with hardly any environment (and in UTF-8,
 as here); `backup` is loaded from the directory that it was loaded from here, whatever else bears that name.
 """
@@ -12,7 +8,6 @@ as here); `backup` is loaded from the directory that it was loaded from here, wh
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,23 +27,23 @@ spec = util.spec_from_file_location("backup", package + "/__init__.py", submodul
 sys.modules["backup"] = util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["backup"])
 """
-_START = _OURS + "import_module(module).serve(*map(int, words))\n"
+_START: Final = _OURS + "import_module('backup.workers.worker').serve(module, *map(int, words))\n"
 _RUN: Final = _OURS + (
     "import runpy\nsys.argv[:] = [module, *words]\n"
     "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
 )
 PASSED_ON: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")  # text; the interpreter
-_LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # imported by helpers
+_LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # imported by workers
 _PATIENCE: Final = 2.0  # seconds to end once its socket is closed
 _SAID: Final = 8 * KIB  # of its last output
 _LONGEST: Final = 300  # characters of it in a message
 
 
-class Helper(subprocess.Popen[bytes]):
-    """A process that serves this one by a socket; `release` it when it has ended."""
+class Process(subprocess.Popen[bytes]):
+    """A process with hardly any environment, whose output is kept; `release` it when it has ended."""
 
     def __init__(self, words: Sequence[str], handles: Sequence[int]) -> None:
-        self._said = os.memfd_create("what a second process says")
+        self._said = os.memfd_create("what a worker says")
         try:
             super().__init__(
                 words,
@@ -89,12 +84,12 @@ class Helper(subprocess.Popen[bytes]):
         return f": {shown[:_LONGEST]}" if shown else ", and said nothing"
 
 
-def start(module: str, handles: Sequence[int], *numbers: int) -> Helper:
-    """Start a process that calls `serve` of a module of ours with the inherited `handles` and other numbers.
+def start(module: str, connection: int, memory: int) -> Process:
+    """Start a worker that runs `serve` of a module of ours (see `worker.serve`) with these handles.
 
-    OSError if no process can be started.
+    `OSError` if no process can be started.
     """
-    return Helper(_isolated(_START, module, *map(str, (*handles, *numbers))), handles)
+    return Process(_isolated(_START, module, str(connection), str(memory)), [connection, memory])
 
 
 def isolated_words(module: str, *words: str, libraries: Sequence[str] = ()) -> list[str]:
@@ -111,7 +106,7 @@ def without_python(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _isolated(code: str, module: str, *words: str, libraries: Sequence[str] = _LIBRARIES) -> list[str]:
-    package = os.path.dirname(os.path.abspath(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     homes = _homes(libraries)
     return [sys.executable, "-I", "-X", "utf8", "-c", code, package, str(len(homes)), *homes, module, *words]
 
@@ -119,7 +114,7 @@ def _isolated(code: str, module: str, *words: str, libraries: Sequence[str] = _L
 def _homes(libraries: Sequence[str]) -> list[str]:
     """The directories that libraries were loaded from here, as `-I` leaves out users' own and `PYTHONPATH`.
 
-    They come last in a helper's search path: no module of Python's own is taken from there.
+    They come last in a worker's search path: no module of Python's own is taken from there.
     """
     here = ""
     with suppress(OSError):
@@ -136,15 +131,3 @@ def _home(library: str) -> str:
         if spec is not None and spec.origin:
             return os.path.dirname(spec.origin)
     return ""
-
-
-def receive(connection: socket.socket, size: int) -> bytearray:
-    """Exactly `size` bytes. EOFError if the stream ends before."""
-    room = bytearray(size)
-    view = memoryview(room)
-    while view:
-        got = connection.recv_into(view)
-        if not got:
-            raise EOFError("it said nothing more")
-        view = view[got:]
-    return room

@@ -1,0 +1,75 @@
+"""The workers of a run: more are started as there is more to do; who cannot be had or dies is told, once.
+
+pool = Pool(start, most=3, warn=warn, told="files were read by one process: the other")
+pool.start_one()                        # None if there may be no other
+pool.give_up(worker, error)             # the others go on
+pool.close()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Generic, Protocol, TypeVar
+
+from backup.errors import WorkerGoneError
+
+
+class Closable(Protocol):
+    """A worker, or what has one."""
+
+    def close(self) -> None:
+        """End it; nothing happens the second time."""
+
+
+_W = TypeVar("_W", bound=Closable)
+
+
+class Pool(Generic[_W]):
+    """At most `most` workers, for use from one thread; `close` it whatever happened."""
+
+    def __init__(
+        self,
+        start: Callable[[], _W],
+        most: int,
+        warn: Callable[[str], None],
+        told: str,
+        *,
+        misses_any: bool = False,
+    ) -> None:
+        """`warn` gets `told` and why one is missing; of one that cannot be started beside others only if
+        the pool `misses_any`.
+        """
+        self.workers: list[_W] = []
+        self._start = start
+        self.most = most
+        self._warn = warn
+        self._told = told
+        self._misses_any = misses_any
+
+    def start_one(self) -> _W | None:
+        """Start one more; None if there are as many as may be, or the system has none."""
+        if len(self.workers) >= self.most:
+            return None
+        try:
+            worker = self._start()
+        except OSError as error:
+            self.most = 0  # it is not tried again
+            if self._misses_any or not self.workers:
+                self._warn(f"{self._told} cannot be started: {error.strerror or error}")
+            return None
+        self.workers.append(worker)
+        return worker
+
+    def give_up(self, worker: _W, error: WorkerGoneError) -> None:
+        """End one that is gone; no other is started in its place."""
+        self.most = 0
+        self._warn(f"{self._told} is gone: {error}")
+        worker.close()
+
+    def close(self) -> None:
+        """End them all."""
+        self.most = 0
+        with ExitStack() as ending:
+            while self.workers:
+                ending.callback(self.workers.pop().close)
