@@ -17,10 +17,10 @@ STAMP := $(VENV)/.made-from-pins
 SITE_STAMP := $(VENV)/site/.made-from-pins
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-real quick-test coverage reference texts pictures docs changelog packages demo bench bench-upload bench-scale clean
+.PHONY: help venv check test test-emulator test-real quick-test coverage reference texts pictures docs changelog packages demo bench bench-upload bench-scale clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 venv: $(STAMP) ## the environment in .venv, from hash-checked pins
 
@@ -45,14 +45,27 @@ check: $(STAMP) ## ruff, format, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## the test suite, but for what test-real runs
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not real" $(PYTEST_ARGS)
+# Two suites, of which each has its summary: the emulator's, then all others, whatever became of the first. The exit code is the larger
+# of theirs; 5 is pytest's "no test was selected", which is none where the other suite has one. Coverage is judged of both together.
+EMULATOR := tests/emulator
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+MEASURED = $(findstring --cov,$(PYTEST_ARGS))
+both = $(PYTEST) $(1) $(PYTEST_ARGS) $(if $(MEASURED),--cov-report= --cov-fail-under=0) $(EMULATOR); first=$$?; \
+	$(PYTEST) $(1) $(PYTEST_ARGS) $(if $(MEASURED),--cov-append) --ignore=$(EMULATOR); second=$$?; \
+	case $$first,$$second in 5,5) exit 5;; 5,*) exit $$second;; *,5) exit $$first;; esac; \
+	exit $$((first > second ? first : second))
+
+test: $(STAMP) ## the test suites, the emulator's and all others, but for what test-real runs
+	@$(call both,-m "not real")
+
+test-emulator: $(STAMP) ## the emulator's suite alone
+	$(PYTEST) -m "not real" $(PYTEST_ARGS) $(EMULATOR)
 
 test-real: $(STAMP) ## what asks other servers, clients, a browser or a system of its own
-	$(BIN)/python -m pytest -n auto --dist worksteal -m real $(PYTEST_ARGS)
+	$(PYTEST) -m real $(PYTEST_ARGS)
 
-quick-test: $(STAMP) ## what is not marked slow
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
+quick-test: $(STAMP) ## what is not marked slow, of both suites
+	@$(call both,-m "not slow")
 
 coverage: ## quick-test, measured: at least 90 % (Python 3.12 or newer measures at little cost)
 	@$(MAKE) quick-test PYTEST_ARGS="--cov $(PYTEST_ARGS)"
