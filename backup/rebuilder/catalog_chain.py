@@ -180,12 +180,12 @@ class TrustedCatalogs:
 
     def inventories(self, job_id: bytes) -> set[InventoryId]:
         """The inventories that wrote catalogs of a job."""
-        return {one.inventory_id for one in self._all() if one.catalog.job_id == job_id}
+        return {member.inventory_id for member in self.members(job_id)}
 
     def outside(self, job_id: bytes, inventory_id: InventoryId) -> list[Member]:
         """The catalogs of a job by inventories that are not of that lineage, nor its heirs."""
         own = self.family.lineage(inventory_id) | self.family.heirs(inventory_id)
-        return [one for one in self._all() if one.catalog.job_id == job_id and one.inventory_id not in own]
+        return [member for member in self.members(job_id) if member.inventory_id not in own]
 
     def chain(
         self,
@@ -292,10 +292,9 @@ class TrustedCatalogs:
 
     def _tips(self, job_id: bytes, inventory_id: InventoryId) -> list[bytes]:
         """The states of that inventory that nothing of it goes on from, newest number last."""
-        ours = [one for one in self._all() if one.catalog.job_id == job_id]
-        ours = [one for one in ours if one.inventory_id == inventory_id]
-        states = {one.state: one.catalog.number for one in ours}
-        gone_on = {one.catalog.parent_header_hash for one in ours if one.is_delta}
+        ours = [member for member in self.members(job_id) if member.inventory_id == inventory_id]
+        states = {member.state: member.catalog.number for member in ours}
+        gone_on = {member.catalog.parent_header_hash for member in ours if member.is_delta}
         return sorted((state for state in states if state not in gone_on), key=lambda one: states[one])
 
     # Rules 4 and 5.
@@ -377,9 +376,8 @@ class TrustedCatalogs:
     def _hold_to_one_signer(self, job_id: bytes, asked: InventoryId) -> None:
         """`TwoSignersError` where two signers that are believed wrote into one inventory of the lineage."""
         own = self.family.lineage(asked)
-        for inventory_id in {one.inventory_id for one in self._all() if one.catalog.job_id == job_id} & own:
-            members = [one for one in self._all() if one.inventory_id == inventory_id]
-            signers = {one.header.fields.signer_public for one in members}
+        for inventory_id in self.inventories(job_id) & own:
+            signers = {member.header.fields.signer_public for member in self.of_inventory(inventory_id)}
             if len(signers) > 1 and not self._trust.vault:
                 names = " and ".join(sorted(fingerprint_of(one).hex() for one in signers))
                 raise TwoSignersError(
