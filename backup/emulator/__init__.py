@@ -7,7 +7,7 @@ code cannot agree with itself.
 `server.py` runs one process with two ports: `s3/service.py` has one; `glacier/service.py`,
 `rolesanywhere/sessions.py` and the emulator's own interface `admin.py` share the other. `core/` has all that
 the services share and imports none of them; `duties.py` tells its store what each service does as time
-passes.
+passes. `__main__.py` starts it without nightvault's command line, `pytest_plugin.py` for anybody's tests.
 
 A request goes the same way in Glacier and S3: `service.py` finds the operation (`operations.py`),
 authenticates (`core/access/authenticate.py`, S3's `s3/request/authenticate.py`) and authorises

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import re
 
-from tests.pages.rooms import PACKAGE, PAGE, REPOSITORY, floors, with_table
+from tests.pages.rooms import (
+    EMULATOR_PAGE,
+    PACKAGE,
+    PAGE,
+    REPOSITORY,
+    emulator_table,
+    floors,
+    paragraphs,
+    table,
+    with_table,
+)
 
 _NAME = re.compile(r"`([\w/]+\.(?:py|md))(?::\w+)?`")
 
@@ -23,9 +33,21 @@ def test_files_that_the_page_names_exist() -> None:
 
 
 def test_each_room_is_described_in_its_own_words() -> None:
-    """The table of rooms is what `python -m tests.pages.rooms` makes of the packages' docstrings."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert with_table(page) == page
+    """The tables of rooms are what `python -m tests.pages.rooms` makes of the packages' docstrings."""
+    page, emulator = PAGE.read_text(encoding="utf-8"), EMULATOR_PAGE.read_text(encoding="utf-8")
+    assert with_table(page, table()) == page
+    assert with_table(emulator, emulator_table()) == emulator
+
+
+def test_the_emulators_rooms_name_each_of_their_files() -> None:
+    """And none that is not there; a name with a folder is a path in the emulator."""
+    emulator = PACKAGE / "emulator"
+    files = {str(path.relative_to(emulator)) for path in emulator.rglob("*.py")}
+    known = files | {file.rpartition("/")[2] for file in files}
+    for room in emulator.rglob("__init__.py"):
+        named = set(_NAME.findall(" ".join(paragraphs(room))))
+        assert {path.name for path in room.parent.glob("*.py")} - {"__init__.py"} - named == set(), room
+        assert named - known == set(), room
 
 
 def test_the_floors_are_those_of_the_contract() -> None:

@@ -1,4 +1,5 @@
-"""What each account is billed: `prices` is a table of the emulator's own, `bill` prices the meter's records.
+"""What each account is billed: `prices.py` reads a table of the emulator's own (`prices.csv`), and `bill.py`
+prices by it what `core/state/meter.py` recorded.
 
 Source: the price pages and user guides of S3 and Amazon Glacier. No free allowances, no tax.
 """

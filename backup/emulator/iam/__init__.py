@@ -1,4 +1,5 @@
-"""The emulated IAM, as far as roles with inline policies go, and GetCallerIdentity of STS.
+"""The emulated IAM, as far as roles go, and GetCallerIdentity of STS.
 
-`service.py` is the ASGI application of both; `query.py` reads and writes their form: parameters in, XML out.
+`service.py` is the ASGI application of both, `roles.py` has IAM's operations; `query.py` reads and writes
+their form: parameters in, XML out.
 """
