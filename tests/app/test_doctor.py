@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import sqlite3
@@ -10,18 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from string import Formatter
 
 import pytest
 
 from backup.app.beginning.sheet import sheet
-from backup.app.doctor import examine, jobs
+from backup.app.doctor import examine, jobs, table
 from backup.app.doctor import vaults as vault_checks
 from backup.app.doctor.checks import ASKING, LOCAL
-from backup.app.doctor.deadline import failure_of
-from backup.app.doctor.finding import critical
-from backup.app.doctor.known import OF_RUNS, WHY
-from backup.app.doctor.mending import mend
-from backup.app.status.parts import Topic
+from backup.app.doctor.finding import Finding, mend
+from backup.app.doctor.table import OF_RUNS, WHY
+from backup.app.doctor.vaults import failure_of
+from backup.app.status.parts import Level, Topic
 from backup.config import load_config
 from backup.errors import DeniedError
 from backup.format.keys import RecoveryKey
@@ -252,8 +253,39 @@ def test_what_cannot_be_mended_remains() -> None:
     def fails() -> str:
         raise PermissionError
 
-    finding = critical("mode", "what", "why", "chmod", fails)
+    finding = Finding("mode", Level.CRITICAL, "what", "why", "chmod", fails)
     assert mend([finding]).left == [finding]
+
+
+def test_every_row_of_the_table_is_used_and_gets_all_of_its_names() -> None:
+    """A name that a text needs and a check does not give would be a traceback, on a bad day alone."""
+    rows = {name: row for name, row in vars(table).items() if isinstance(row, table.Row)}
+    needs = {
+        name: {
+            field
+            for text in (row.what, row.why, row.do)
+            for _, field, _, _ in Formatter().parse(text)
+            if field is not None
+        }
+        for name, row in rows.items()
+    }
+    through = {
+        "_of_others": {"hazard", "path", "command", "who"},
+        "_open_to_others": {"path", "found", "mode"},
+    }
+    used: set[str] = set()
+    for path in Path(str(table.__file__)).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call):
+                continue
+            given = {keyword.arg for keyword in call.keywords} - {"advice", "fix"}
+            helper = getattr(call.func, "id", "")
+            values = [getattr(call.func, "value", None)] if helper not in through else call.args
+            for row in (ast.unparse(value) for value in values if value is not None):
+                if row.startswith("table.") and (name := row.removeprefix("table.")) in rows:
+                    assert needs[name] <= through.get(helper, given), (path.name, name)
+                    used.add(name)
+    assert used == rows.keys()
 
 
 def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(ward: Ward) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.base.opened import opened
-from backup.app.doctor.nights import RECENT
+from backup.app.doctor.history import RECENT
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome
 from backup.model import MIB, JobName

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.base.opened import opened
-from backup.app.doctor import full_restore
+from backup.app.doctor import recovery
 from backup.app.restores.contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
 from backup.cli.demonstration.local_aws import REGION
 from backup.inventory.records import runs
@@ -57,7 +57,7 @@ def test_the_link_is_assumed_measured_set_or_limited(ward: Ward) -> None:
 
 
 def test_a_limit_that_makes_it_very_long_is_a_finding(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full_restore, "LONG", full_restore.LONG / 1e6)  # what is there is so much smaller
+    monkeypatch.setattr(recovery, "LONG", recovery.LONG / 1e6)  # what is there is so much smaller
     assert ward.found() == set(), "only a limit of ours is one"
     replace(ward.server, 'kind = "directory"\n', 'kind = "directory"\ndownload_limit = "16KiB/s"\n')
     (found,) = ward.findings()
@@ -73,7 +73,7 @@ def test_planning_that_takes_too_long_is_a_note(ward: Ward, monkeypatch: pytest.
     def slow(*_: object) -> None:
         time.sleep(3)
 
-    monkeypatch.setattr(full_restore, "plan_restore", slow)
+    monkeypatch.setattr(recovery, "plan_restore", slow)
     began = time.monotonic()
     report = ward.examined(seconds=0.3)
     assert time.monotonic() - began < 2.5
@@ -117,7 +117,7 @@ def test_a_price_beyond_the_limit_of_restores(
     (one,) = ward.examined(offline=True).restores
     assert one.is_unverified
     assert "USD by prices of another region" in server.run("doctor", "--offline").stdout
-    monkeypatch.setattr(full_restore, "price_of", lambda *_: None)
+    monkeypatch.setattr(recovery, "price_of", lambda *_: None)
     assert refused() == [
         "a full restore of job main (standard) has no known price, and max_restore_cost is 5.00"
     ]

@@ -13,7 +13,7 @@ import pytest
 from backup.app.checks import drills as app_drills
 from backup.app.checks.drills import drill_once
 from backup.app.doctor.finding import DoctorContext
-from backup.app.doctor.rehearsals import last_drill
+from backup.app.doctor.history import last_drill
 from backup.app.restores.restores import continue_restores
 from backup.app.status.metrics import metrics_text
 from backup.app.status.status import read_status

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from backup.app.beginning.answers import Answers
 from backup.app.beginning.measure import is_missing
-from backup.app.doctor import databases, jobs, machine
+from backup.app.doctor import jobs, machine
 from backup.app.doctor.finding import Check, DoctorContext
 from backup.config import Config
 from backup.protocols import Clock
@@ -18,7 +18,7 @@ _KNOWN_BEFORE: tuple[Check, ...] = (
     jobs.no_policy,
     jobs.missing_sources,
     jobs.precious_left_out,
-    databases.without_dump,
+    jobs.without_dump,
     machine.recovery_lines,
 )
 """Checks that need nothing but the config."""
@@ -42,7 +42,7 @@ def foreseen(
         yield Foreseen("mount", f"{what} does not answer: no backup is made before it does")
     context = DoctorContext(config, clock, None, silent=silent)
     for check in _KNOWN_BEFORE:
-        yield from (Foreseen(one.check, one.what) for one in check(context))
+        yield from (Foreseen(finding.check, finding.what) for finding in check(context))
     if answers.recipient is not None:
         yield Foreseen("enrolment", "the recovery key has not enrolled this server, until it has")
         if answers.first_backup:

@@ -8,19 +8,8 @@ from contextlib import suppress
 from msgspec import Struct
 
 from backup.app.base.silent_mounts import silent_places, without
-from backup.app.doctor import (
-    databases,
-    full_restore,
-    jobs,
-    known,
-    machine,
-    nights,
-    recovery,
-    rehearsals,
-    rights,
-    vaults,
-)
-from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore, critical, warning
+from backup.app.doctor import history, jobs, machine, recovery, rights, table, vaults
+from backup.app.doctor.finding import Check, DoctorContext, Finding, FullRestore
 from backup.app.status.parts import Level
 from backup.app.status.status import read_status
 from backup.config import Config
@@ -28,10 +17,19 @@ from backup.errors import NightvaultError
 from backup.format.keys import RecoveryKey
 from backup.protocols import Clock
 
+
+def concerns(context: DoctorContext) -> Iterator[Finding]:
+    """Each concern of the status, with the reason why it matters."""
+    for concern in context.status.concerns if context.status else ():
+        command = concern.command or "nightvault status"
+        why = table.WHY[concern.topic] if concern.kind is None else table.OF_RUNS[concern.kind]
+        yield Finding(str(concern.topic), concern.level, concern.text, why, command)
+
+
 LOCAL: Mapping[str, Check] = {
     "inventory": machine.inventory_opens,
     "inventory's file": machine.inventory_whole,
-    "status": known.concerns,
+    "status": concerns,
     "modes": machine.modes,
     "changed by others": machine.changed_by_others,
     "recovery key": machine.recovery_key_here,
@@ -39,17 +37,17 @@ LOCAL: Mapping[str, Check] = {
     "recovery lines": machine.recovery_lines,
     "jobs": jobs.no_jobs,
     "sources": jobs.missing_sources,
-    "never run": jobs.never_run,
-    "never read": jobs.never_read,
-    "last check": jobs.unchecked,
-    "last rebuild drill": jobs.never_drilled,
-    "last drill": rehearsals.last_drill,
-    "last night": nights.unusual,
-    "warnings": nights.unread_warnings,
+    "never run": history.never_run,
+    "never read": history.never_read,
+    "last check": history.unchecked,
+    "last rebuild drill": history.never_drilled,
+    "last drill": history.last_drill,
+    "last night": history.unusual,
+    "warnings": history.unread_warnings,
     "retention": jobs.no_policy,
     "left out": jobs.precious_left_out,
-    "databases": databases.without_dump,
-    "full restore": full_restore.expected,
+    "databases": jobs.without_dump,
+    "full restore": recovery.expected,
     "places": jobs.places_apart,
     "one disk": jobs.one_disk,
 }
@@ -101,18 +99,13 @@ def examine(
     if silent:
         chosen.pop("jobs")  # some were left out
     dead = {vault.path for vault in config.vaults} if context.status else set()  # its concerns name vaults
-    found = [_unanswered(what) for path, what in silent.items() if path not in dead]
-    found += [one for name, check in chosen.items() for one in _findings(name, check, context)]
+    found = [table.MOUNT_SILENT.finding(place=what) for path, what in silent.items() if path not in dead]
+    for name, check in chosen.items():
+        found += _findings(name, check, context)
     context.notes += _of_key(context, offline=offline)
     distinct = list(dict.fromkeys(found))
-    distinct.sort(key=lambda one: one.level is not Level.CRITICAL)
+    distinct.sort(key=lambda finding: finding.level is not Level.CRITICAL)
     return Report(distinct, list(chosen), context.requests, context.notes, context.restores)
-
-
-def _unanswered(what: str) -> Finding:
-    """A place whose mount is dead: nothing that lies there is looked at."""
-    why = "nothing there can be backed up, stored or restored, and who looks at it may hang"
-    return critical("mount", f"{what} does not answer", why, "mount it again, or find out what became of it")
 
 
 def _chosen(*, offline: bool, has_key: bool) -> dict[str, Check]:
@@ -141,5 +134,4 @@ def _findings(name: str, check: Check, context: DoctorContext) -> list[Finding]:
     try:
         return list(check(context))
     except NightvaultError as error:
-        why = "nobody knows whether it is as it should be"
-        return [warning("check", f"cannot look at {name}: {error}", why, error.advice or "nightvault status")]
+        return [table.CHECK_FAILED.finding(place=name, error=error, advice=error.advice)]

@@ -1,4 +1,4 @@
-"""What checks are given, and what they find."""
+"""What checks are given, what they find, and mending what cannot hurt."""
 
 from __future__ import annotations
 
@@ -95,11 +95,22 @@ Check = Callable[[DoctorContext], Iterator[Finding]]
 """Looks at one thing; our errors mean that it cannot."""
 
 
-def warning(check: str, what: str, why: str, command: str, fix: Callable[[], str] | None = None) -> Finding:
-    """A finding that should be mended soon."""
-    return Finding(check, Level.WARNING, what, why, command, fix)
+class Mended(Struct, frozen=True):
+    """What was mended, in sentences, and what remains."""
+
+    done: Sequence[str]
+    left: Sequence[Finding]
 
 
-def critical(check: str, what: str, why: str, command: str, fix: Callable[[], str] | None = None) -> Finding:
-    """A finding without whose mending data may be lost, or read by others."""
-    return Finding(check, Level.CRITICAL, what, why, command, fix)
+def mend(findings: Sequence[Finding]) -> Mended:
+    """Mend what cannot hurt: modes of files. All else, and what fails, remains a finding."""
+    done, left = [], []
+    for finding in findings:
+        try:
+            if finding.fix is None:
+                left.append(finding)
+            else:
+                done.append(finding.fix())
+        except OSError:
+            left.append(finding)
+    return Mended(done, left)

@@ -1,10 +1,10 @@
-"""Jobs: what they keep, whether they were ever done, what they leave out."""
+"""Jobs: what they keep and leave out, where their sources and vaults lie, databases without a dump."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Iterator
-from datetime import timedelta
 
 from backup.app.backups.source_warnings import (
     linked_sources,
@@ -14,151 +14,54 @@ from backup.app.backups.source_warnings import (
     saved_own,
 )
 from backup.app.base.filters import filters_of, overrides_of
-from backup.app.doctor.finding import DoctorContext, Finding, warning
-from backup.app.status.parts import UNKNOWN
-from backup.app.tasks.tasks import TaskKind
-
-UNREAD = timedelta(days=180)
-"""How long an archive may lie before it is a finding that nothing of it was ever read back."""
-
-UNCHECKED = timedelta(days=90)
-"""The greatest age of a vault's last good check where the config has no `check_age`."""
-
-UNDRILLED, NEVER_DRILLED = timedelta(days=400), timedelta(days=90)
-"""The greatest age of the last good rebuild drill, or of the first archive if there was none."""
+from backup.app.doctor import table
+from backup.app.doctor.finding import DoctorContext, Finding
+from backup.config import JobSettings
+from backup.source.filters import Filters
 
 _PRECIOUS = (".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".mozilla", ".thunderbird")
+
+_DEPTH, _MOST_DIRECTORIES, _SECONDS = 6, 20_000, 5.0
+_SIGNS = {
+    "PG_VERSION": ("PostgreSQL", "pg_dumpall"),
+    "ibdata1": ("MySQL or MariaDB", "mysqldump"),
+    "WiredTiger": ("MongoDB", "mongodump"),
+}
+_SQLITE = ("SQLite in WAL mode", "sqlite3 FILE .dump")
 
 
 def no_jobs(context: DoctorContext) -> Iterator[Finding]:
     """A config without a job."""
     if not context.config.jobs:
-        yield warning(
-            "jobs", "the config has no job", "nothing is backed up", f"add [[job]] to {context.config.path}"
-        )
+        yield table.NO_JOB.finding(config=context.config.path)
 
 
 def no_policy(context: DoctorContext) -> Iterator[Finding]:
     """Jobs that keep all of their snapshots for ever."""
     for job in context.config.jobs:
         if job.policy is None:
-            yield warning(
-                "retention",
-                f"job {job.name} has no policy: each of its snapshots is kept for ever",
-                "the vault only grows, and so does its price",
-                f"add [job.retention] to the job in {context.config.path}",
-            )
-
-
-def never_run(context: DoctorContext) -> Iterator[Finding]:
-    """Jobs without a backup that are not overdue either, as they have no schedule or are new."""
-    for job in context.status.jobs if context.status else ():
-        if job.last_good is None and not job.is_overdue:
-            why = "there is nothing yet to restore its files from"
-            yield warning(
-                "never-run", f"job {job.name} was never backed up", why, f"nightvault backup {job.name}"
-            )
-
-
-def never_read(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults with old archives that no check has read anything of."""
-    for vault in context.status.vaults if context.status else ():
-        since = vault.unverified_since
-        if since is not None and context.now - since > UNREAD:
-            yield warning(
-                "never-read",
-                f"vault {vault.name}: nothing was ever read back of what was stored by {since:%Y-%m-%d}",
-                "that an archive is listed does not prove that it can be opened",
-                f"nightvault check --vault {vault.name} --read-data 1%",
-            )
-
-
-def unchecked(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults without a good check for long; where the config says how long, or when, the status tells it."""
-    if context.status is None or context.config.monitoring.check_age is not None:
-        return
-    scheduled = {task.name for task in context.status.scheduled if task.kind == TaskKind.CHECK}
-    for vault in context.status.vaults:
-        since = vault.checked_at or vault.stored_since
-        if (
-            vault.kind == UNKNOWN
-            or vault.name in scheduled
-            or since is None
-            or context.now - since <= UNCHECKED
-        ):
-            continue
-        told = "never checked" if vault.checked_at is None else f"last checked on {since:%Y-%m-%d}"
-        yield warning(
-            "unchecked",
-            f"vault {vault.name} was {told}",
-            "nobody knows whether the archives are still there",
-            f"nightvault check --vault {vault.name}",
-        )
-
-
-def never_drilled(context: DoctorContext) -> Iterator[Finding]:
-    """Vaults from which nobody has proven for long that the server could be rebuilt."""
-    for vault in context.status.vaults if context.status else ():
-        last, since = vault.rebuild_drilled_at, vault.stored_since
-        if vault.kind == UNKNOWN or since is None:
-            continue
-        if last is None and context.now - since > NEVER_DRILLED:
-            told = "nobody ever tried whether this server could be rebuilt from it"
-        elif last is not None and context.now - last > UNDRILLED:
-            told = f"whether this server could be rebuilt from it was last tried on {last:%Y-%m-%d}"
-        else:
-            continue
-        yield warning(
-            "rebuild-drill",
-            f"vault {vault.name}: {told}",
-            "it needs the recovery key, the vault's list and all catalogs: each may be missing unnoticed",
-            f"nightvault rebuild --dry-run --vault {vault.name} --key FILE",
-        )
+            yield table.NO_POLICY.finding(job=job.name, config=context.config.path)
 
 
 def missing_sources(context: DoctorContext) -> Iterator[Finding]:
     """Sources that are not there, are symlinks, or hold what nightvault itself uses."""
-    for job in context.config.jobs:
-        for text in own_in_sources(context.config, job, saved_own(context.config, job)):
-            yield warning(
-                "source",
-                text,
-                "what a run stores is stored again by the next one",
-                f"set exclude_own in {context.config.path}",
-            )
-        for text in own_as_sources(context.config, job):
-            yield warning(
-                "source",
-                text,
-                "the vault grows by it each night, and nothing of it helps after a loss",
-                f"change sources in {context.config.path}",
-            )
+    config, place = context.config, context.config.path
+    for job in config.jobs:
+        for text in own_in_sources(config, job, saved_own(config, job)):
+            yield table.OWN_IN_SOURCE.finding(text=text, config=place)
+        for text in own_as_sources(config, job):
+            yield table.OWN_AS_SOURCE.finding(text=text, config=place)
         for text in linked_sources(job):
-            yield warning(
-                "source",
-                text,
-                "whoever moved the data, and left a symlink, has no backup of it from then on",
-                f"change sources in {context.config.path}",
-            )
+            yield table.SOURCE_LINKED.finding(text=text, config=place)
         for path in job.paths:
             if not os.path.lexists(path):
-                yield warning(
-                    "source",
-                    f"job {job.name}: the source {path} does not exist",
-                    "it may have been renamed, or its disk is not mounted: it is not backed up",
-                    f"change sources in {context.config.path}, or mount it",
-                )
+                yield table.SOURCE_MISSING.finding(job=job.name, path=path, config=place)
 
 
 def places_apart(context: DoctorContext) -> Iterator[Finding]:
     """The state directory and vaults of which one lies in another."""
     for text in nested_places(context.config):
-        yield warning(
-            "places",
-            text,
-            "a vault is all that is left when the state is lost, or another vault",
-            f"change the paths in {context.config.path}",
-        )
+        yield table.PLACES_NESTED.finding(text=text, config=context.config.path)
 
 
 def one_disk(context: DoctorContext) -> Iterator[Finding]:
@@ -197,11 +100,8 @@ def precious_left_out(context: DoctorContext) -> Iterator[Finding]:
             for path in _precious_below(source, context.silent):
                 directory, name = os.path.split(os.fsencode(path))
                 if left_out := filtered.leaving_out(directory, name, os.lstat(path)):
-                    yield warning(
-                        "left-out",
-                        f"job {job.name} leaves out {path}: {left_out.detail}",
-                        "keys, passwords and mail are seldom anywhere else",
-                        f"change exclude in {context.config.path}, if it should be saved",
+                    yield table.PRECIOUS_LEFT_OUT.finding(
+                        job=job.name, path=path, detail=left_out.detail, config=context.config.path
                     )
 
 
@@ -225,3 +125,60 @@ def _directories(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def without_dump(context: DoctorContext) -> Iterator[Finding]:
+    """Databases that a job reads as files, and neither a command nor a hook before it dumps.
+
+    The look is shallow, and ends by a limit: a server's databases do not lie deep.
+    """
+    for job in context.config.jobs:
+        if job.command or job.hooks.before:
+            continue  # somebody has thought of it
+        for kind, tool, path in _databases(job, context.silent):
+            yield table.DATABASE_LIVE.finding(job=job.name, kind=kind, path=path, tool=tool)
+
+
+def _databases(job: JobSettings, silent: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Kind, tool and folder of each database, one of a kind in a folder."""
+    ends, left = time.monotonic() + _SECONDS, [_MOST_DIRECTORIES]
+    filters, overrides = filters_of(job), overrides_of(job)
+    for source in job.paths:
+        filtered = overrides.get(os.fsencode(source), filters)
+        for folder, names in _walk(source, filtered, _DEPTH, left, silent):
+            if time.monotonic() > ends:
+                return
+            found = [sign for name, sign in _SIGNS.items() if name in names]
+            wal = any(f"{name}-wal" in names for name in names)
+            yield from ((*sign, folder) for sign in [*found, *([_SQLITE] if wal else [])])
+
+
+def _walk(
+    folder: str, filters: Filters, depth: int, left: list[int], silent: Collection[str]
+) -> Iterator[tuple[str, set[str]]]:
+    """Folders with the names in them that are not left out.
+
+    What cannot be read is passed over, and so are mounts that do not answer.
+    """
+    left[0] -= 1
+    if depth < 0 or left[0] < 0:
+        return
+    names, below = set(), []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.path in silent:
+                    continue
+                raw = os.fsencode(entry.name)
+                if filters.leaving_out(os.fsencode(folder), raw, entry.stat(follow_symlinks=False)):
+                    continue
+                names.add(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.path)
+    except OSError:
+        return
+    yield folder, names
+    if "PG_VERSION" in names:  # its folders have the sign, too
+        return
+    for path in below:
+        yield from _walk(path, filters, depth - 1, left, silent)

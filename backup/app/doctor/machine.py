@@ -11,7 +11,8 @@ from contextlib import closing, suppress
 from backup.app.backups.runs import read_signer, recipients_of
 from backup.app.base.opened import opened
 from backup.app.base.state import State, parse_recipients
-from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
+from backup.app.doctor import table
+from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.machine.page_access import is_open_to_page
 from backup.app.rebuilds.enrolling import proofs
 from backup.config import Config
@@ -36,11 +37,9 @@ def inventory_opens(context: DoctorContext) -> Iterator[Finding]:
     try:
         opened(context.config).close()
     except InventoryNewerError as error:
-        why = "this version would misread it: until then nothing can be backed up or restored"
-        yield critical("schema", str(error), why, error.advice)
+        yield table.INVENTORY_NEWER.finding(error=error, advice=error.advice)
     except NightvaultError as error:
-        why = "without it nothing can be backed up or restored"
-        yield critical("inventory", str(error), why, error.advice or "nightvault inventory verify")
+        yield table.INVENTORY_CLOSED.finding(error=error, advice=error.advice)
 
 
 def inventory_whole(context: DoctorContext) -> Iterator[Finding]:
@@ -54,27 +53,25 @@ def inventory_whole(context: DoctorContext) -> Iterator[Finding]:
     except InventoryNewerError:  # a finding of its own
         return
     if damage is not None:
-        why = "a backup that builds upon it may be of no use"
-        do = "bring it back from a copy of `nightvault inventory backup`, or rebuild it (docs/server-gone.md)"
-        yield critical("inventory", f"the inventory {path} is damaged: {damage}", why, do)
+        yield table.INVENTORY_DAMAGED.finding(path=path, damage=damage)
 
 
 def modes(context: DoctorContext) -> Iterator[Finding]:
     """Files with secrets that others may read."""
     state = State(context.config.state_dir)
     if not is_open_to_page(context.config):
-        yield from _open_to_others(state.directory, 0o700, "whoever reads it sees the names of all files")
+        yield from _open_to_others(state.directory, 0o700, table.STATE_OPEN)
     for folder in (state.keys, os.path.join(state.directory, "identity")):
-        yield from _open_to_others(folder, 0o700, "whoever reads it can pretend to be this server")
+        yield from _open_to_others(folder, 0o700, table.KEY_OPEN)
         for name in _names(folder):
             path = os.path.join(folder, name)
             if os.path.isfile(path):
-                yield from _open_to_others(path, 0o600, "whoever reads it can pretend to be this server")
+                yield from _open_to_others(path, 0o600, table.KEY_OPEN)
     identity = context.config.identity
     named = (identity.private_key, identity.passphrase_file) if identity is not None else ()
     for place in filter(None, named):
         if permissions_warning(place) is not None:  # a group may be meant to read it
-            yield from _open_to_others(place, 0o600, "whoever reads it can pretend to be this server")
+            yield from _open_to_others(place, 0o600, table.KEY_OPEN)
 
 
 def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
@@ -82,22 +79,22 @@ def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
     config = context.config
     hazard = config.hazard
     if hazard is not None:
-        why = "what others write into it is done: what is backed up, where to, and which hooks are run"
-        yield critical("config", f"{hazard.why}: others can change {config.path}", why, hazard.command)
+        yield _of_others(table.CONFIG_OF_OTHERS, hazard, config.path)
     hazard = _hazard_of(config.state_dir)
     if hazard is not None:
-        why = "others can put keys and an inventory of their own in the place of this server's"
-        yield critical("state", f"{hazard.why}: others can change {config.state_dir}", why, hazard.command)
+        yield _of_others(table.STATE_OF_OTHERS, hazard, config.state_dir)
     for who, program in sorted(set(_programs(config))):
         hazard = _hazard_of(program) if os.path.isabs(program) else None
         if hazard is not None:
-            what = f"{hazard.why}: others can change {program}, which {who} runs"
-            yield critical("program", what, "whoever changes it has it run as this user", hazard.command)
+            yield _of_others(table.PROGRAM_OF_OTHERS, hazard, program, who=who)
     for place in filter(None, (config.recovery_file, config.monitoring.metrics_file)):
         hazard = _hazard_of(os.path.dirname(place))
         if hazard is not None:
-            what = f"{hazard.why}: others can change {place}"
-            yield warning("place", what, "they can replace it, or keep runs from writing it", hazard.command)
+            yield _of_others(table.FILE_OF_OTHERS, hazard, place)
+
+
+def _of_others(row: table.Row, hazard: Hazard, path: str, who: str = "") -> Finding:
+    return row.finding(hazard=hazard.why, path=path, command=hazard.command, who=who)
 
 
 def _programs(config: Config) -> Iterator[tuple[str, str]]:
@@ -123,14 +120,13 @@ def _hazard_of(path: str) -> Hazard | None:
         return None
 
 
-def _open_to_others(path: str, mode: int, why: str) -> Iterator[Finding]:
+def _open_to_others(path: str, mode: int, row: table.Row) -> Iterator[Finding]:
     try:
         found = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
         return
     if found & _OTHERS:
-        what = f"{path} is open to others (mode {found:04o})"
-        yield critical("mode", what, why, f"chmod {mode:03o} {path}", _chmod(path, mode))
+        yield row.finding(path=path, found=found, mode=mode, fix=_chmod(path, mode))
 
 
 def _chmod(path: str, mode: int) -> Callable[[], str]:
@@ -146,13 +142,10 @@ def recovery_key_here(context: DoctorContext) -> Iterator[Finding]:
 
     Looks into small files of `key_places`, for a key file and for the sheet that `begin` wrote beside it.
     """
-    for path in dict.fromkeys(one for place in key_places(context.config) for one in _small_files(place)):
+    for path in dict.fromkeys(path for place in key_places(context.config) for path in _small_files(place)):
         with suppress(OSError), open(path, "rb") as file:
             if _KEY.search(file.read(_LARGEST)):
-                why = "whoever takes over the server can read every backup; with the disk the key is gone"
-                yield critical(
-                    "recovery-key", f"{path} holds a recovery key", why, f"move {path} to another machine"
-                )
+                yield table.RECOVERY_KEY_HERE.finding(path=path)
 
 
 def key_places(config: Config) -> tuple[str, ...]:
@@ -166,7 +159,7 @@ def key_places(config: Config) -> tuple[str, ...]:
 def _small_files(folder: str) -> Iterator[str]:
     """The first small files of a folder; the folders in it are not touched: one may be a dead mount."""
     with suppress(OSError), os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda one: one.name)[:_MOST_FILES]:
+        for entry in sorted(entries, key=lambda entry: entry.name)[:_MOST_FILES]:
             with suppress(OSError):
                 if entry.is_file(follow_symlinks=False) and 0 < entry.stat().st_size <= _LARGEST:
                     yield entry.path
@@ -186,27 +179,20 @@ def enrolment(context: DoctorContext) -> Iterator[Finding]:
     """
     lost = _lost_keys(context)
     if lost is not None:
-        yield critical("keys", str(lost), "without its own keys this server can back up nothing", lost.advice)
+        yield table.KEYS_LOST.finding(error=lost, advice=lost.advice)
         return
     recipients = parse_recipients(recipients_of(context.config))
     enrolled = State(context.config.state_dir).read_enrolments()
-    for one in recipients:
-        if one.id not in enrolled:
-            yield warning(
-                "enrolment",
-                f"the recovery key of {one.id.hex()} has not enrolled this server",
-                "a rebuild with that key alone could not tell this server's catalogs from forged ones",
-                "nightvault key request",
-            )
+    for recipient in recipients:
+        if recipient.id not in enrolled:
+            yield table.NOT_ENROLLED.finding(recipient=recipient.id.hex())
     if recipients and context.status is not None and not _proves_ancestors(context.config):
         context.notes.append(
             "no enrolment proves from which inventory this one was rebuilt: run `nightvault key request` "
             "here, `nightvault key enroll` where the recovery key is, and `nightvault key accept` here"
         )
     if not recipients and context.status is not None:  # without an inventory `init` or `rebuild` is next
-        why = "nothing can be sealed, so nothing is backed up"
-        do = "nightvault key generate --out FILE elsewhere, and name its recipient in [encryption] here"
-        yield critical("enrolment", "there is no recipient", why, do)
+        yield table.NO_RECIPIENT.finding()
 
 
 def _lost_keys(context: DoctorContext) -> NightvaultError | None:
@@ -231,11 +217,5 @@ def _proves_ancestors(config: Config) -> bool:
 
 def recovery_lines(context: DoctorContext) -> Iterator[Finding]:
     """Whether the recovery lines are kept in a second place."""
-    path = context.config.recovery_file
-    if path is None:
-        yield warning(
-            "recovery-lines",
-            "the recovery lines are kept in the state directory alone",
-            "with them a bare machine finds the newest state at once; they are lost with this disk",
-            f"set recovery_file in [state] of {context.config.path}, to a place on another machine",
-        )
+    if context.config.recovery_file is None:
+        yield table.RECOVERY_LINES_HERE.finding(config=context.config.path)

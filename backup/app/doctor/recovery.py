@@ -1,7 +1,9 @@
-"""The recovery key that was given: whether it opens each job's newest catalog, without paying for that.
+"""How all would come back: by the recovery key that was given, and by a restore of everything.
 
-The header of every catalog is in the inventory: a key that opens it opens the catalog, if that is as it was
-stored. Where reading costs no retrieval the whole catalog is fetched, too, and each of its frames opened.
+The key must open each job's newest catalog, and nothing is paid for trying that. The header of every catalog
+is in the inventory: a key that opens it opens the catalog, if that is as it was stored. Where reading costs
+no retrieval the whole catalog is fetched, too, and each of its frames opened. How long a restore of
+everything takes, and its price, are those of a restore's plan.
 """
 
 from __future__ import annotations
@@ -11,40 +13,45 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 
 from backup.app.base.opened import opened
 from backup.app.base.vaults import Purpose, make_vault
-from backup.app.doctor.deadline import within
-from backup.app.doctor.finding import DoctorContext, Finding, critical
+from backup.app.doctor import table
+from backup.app.doctor.finding import DoctorContext, Finding, FullRestore
+from backup.app.doctor.vaults import within
+from backup.app.money.prices import Quote, currency_of, kind_of, price_of, quotes
+from backup.app.restores.contexts import LinkOrigin, link_from, restore_context
+from backup.app.restores.silence import Silent
+from backup.config import VaultSettings
 from backup.errors import NightvaultError, VaultError
 from backup.files import Draft, spool_errors
 from backup.format.pack import open_with, read_header
 from backup.format.treehash import aligned_pieces
-from backup.inventory.content import archives
+from backup.inventory.content import archives, snapshots
 from backup.inventory.content.archives import Archive
 from backup.inventory.records import runs
 from backup.model import MIB, ByteRange, JobName, RetrievalId, Tier
 from backup.protocols import Vault
 from backup.rebuilder.catalog_file import read_catalog_file
+from backup.restorer.restore import plan_restore
 from backup.vault.s3_keys import retrieval_id_of
-from backup.wording import size
+from backup.wording import duration, size
 
 LARGEST = 64 * MIB
 """The largest catalog that is read back: a look should be quick, and traffic is paid for."""
 _PIECE = 16 * MIB
+LONG = timedelta(days=7)
+"""A restore that takes longer because of a limit of ours is a finding."""
 
 
 def opens_header(context: DoctorContext) -> Iterator[Finding]:
     """Jobs whose newest catalog the keys do not open, by its header in the inventory."""
     for job, catalog in _newest_catalogs(context):
         if error := _refusal(context, catalog):
-            yield critical(
-                "key",
-                f"the recovery key does not open the newest catalog of job {job}: {error}",
-                "if this server is lost, nothing comes back without a key that does",
-                "look for the key of a recipient that `nightvault key status` shows, and give it with --key",
-            )
+            yield table.KEY_OPENS_NOTHING.finding(job=job, error=error)
 
 
 def opens_catalog(context: DoctorContext) -> Iterator[Finding]:
@@ -56,8 +63,7 @@ def opens_catalog(context: DoctorContext) -> Iterator[Finding]:
         try:
             within(context.seconds, what, partial(_prove, context, catalog))
         except NightvaultError as error:
-            why = "a rebuild would have to do with an older state, if there is one"
-            yield critical("key", f"cannot {what}: {error}", why, f"nightvault check --vault {catalog.vault}")
+            yield table.CATALOG_UNREADABLE.finding(doing=what, error=error, vault=catalog.vault)
         else:
             where = f"read back from vault {catalog.vault}"
             context.notes.append(f"the recovery key opens the newest catalog of job {job}, {where}")
@@ -72,7 +78,7 @@ def _newest_catalogs(context: DoctorContext) -> list[tuple[JobName, Archive]]:
         for job in context.config.jobs:
             row = runs.find_job(tx, job.name)
             stored = archives.stored_catalogs(tx, row.number, inventory.id) if row else []
-            found += [(job.name, one) for one, _ in stored[-1:]]
+            found += [(job.name, catalog) for catalog, _ in stored[-1:]]
     return found
 
 
@@ -130,3 +136,80 @@ def _readable(context: DoctorContext, vault: Vault, catalog: Archive) -> Retriev
         context.requests.append(f"GetObject of a catalog of {size(catalog.size)} in vault {catalog.vault}")
         return retrieval_id_of(name, None)
     return vault.request_retrieval(name, None, Tier.STANDARD, secrets.token_hex(16))
+
+
+def expected(context: DoctorContext) -> Iterator[Finding]:
+    """Full restores that the config refuses, or slows down; what each would take is kept."""
+    vaults = {vault.name for vault in context.config.vaults}
+    for job in context.status.jobs if context.status else ():
+        if job.last_good is None or job.vault not in vaults:
+            continue
+        try:
+            what = f"plan a restore of job {job.name}"
+            found = within(context.seconds, what, partial(_estimate, context, job.name))
+        except NightvaultError as error:
+            again = f"nightvault restore latest --job {job.name} --target DIR --dry-run"
+            context.notes.append(
+                f"what a full restore of job {job.name} takes is not known: {error}: {again}"
+            )
+            continue
+        context.restores.append(found)
+        yield from _refused(context, found)
+        yield from _slowed(context, found)
+
+
+def _estimate(context: DoctorContext, name: JobName) -> FullRestore:
+    config = context.config
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            snapshot = snapshots.find_snapshot(tx, "latest", job=name)
+            vault = runs.vault_of_job(tx, snapshot.job_number)
+        of_restore = restore_context(config, inventory, vault, clock=context.clock, progress=Silent())
+        plan, settings = plan_restore(snapshot, b"/", of_restore), config.vault(vault)
+        days = settings.retrieval_days if settings.kind == "s3" else 0
+        traits, price = of_restore.vault.traits, price_of(config, settings)
+        offers = quotes(plan, price, kind_of(settings), traits, copy_days=days)
+        chosen = next((offer for offer in offers if offer.tier is settings.tier), offers[0])
+        return FullRestore(
+            job=name,
+            vault=vault,
+            snapshot=snapshot.id,
+            files=plan.selection.names,
+            bytes=plan.selection.bytes,
+            fetched=chosen.load.fetched,
+            link=link_from(config, inventory, vault),
+            tier=chosen.tier,
+            hours=chosen.hours if traits.waits else None,
+            cost=_cost(settings, chosen),
+            currency=currency_of(config),
+            is_unverified=bool(chosen.unverified),
+        )
+
+
+def _cost(settings: VaultSettings, quote: Quote) -> Decimal | None:
+    if settings.kind == "directory":
+        return Decimal(0)
+    return None if quote.bill is None else quote.bill.total
+
+
+def _refused(context: DoctorContext, restore: FullRestore) -> Iterator[Finding]:
+    """A full restore that `max_restore_cost` would refuse."""
+    limit = context.config.restore.max_restore_cost
+    if limit is None or (restore.cost is not None and restore.cost <= limit):
+        return
+    costs = "has no known price" if restore.cost is None else f"costs {restore.cost} {restore.currency}"
+    yield table.RESTORE_REFUSED.finding(
+        job=restore.job, tier=restore.tier, costs=costs, limit=limit, config=context.config.path
+    )
+
+
+def _slowed(context: DoctorContext, restore: FullRestore) -> Iterator[Finding]:
+    """A full restore that takes very long because of a limit in the config."""
+    if restore.link.origin is LinkOrigin.LIMITED and restore.seconds > LONG.total_seconds():
+        yield table.RESTORE_SLOW.finding(
+            job=restore.job,
+            time=duration(restore.seconds),
+            speed=f"{size(round(restore.link.speed))}/s",
+            vault=restore.vault,
+            config=context.config.path,
+        )

@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from backup.app.base.opened import opened
 from backup.app.base.vaults import Purpose, bucket_requests, make_vault
-from backup.app.doctor.deadline import within
-from backup.app.doctor.finding import DoctorContext, Finding, critical
+from backup.app.doctor import table
+from backup.app.doctor.finding import DoctorContext, Finding
+from backup.app.doctor.vaults import within
 from backup.app.retention.pruning import deletes_here
 from backup.app.status.status import config_changed_at
 from backup.config import VaultSettings
@@ -30,7 +31,6 @@ from backup.protocols import Vault
 from backup.vault.s3_answers import FROZEN
 from backup.vault.s3_keys import key_of
 
-_WHY = "whoever takes over the server can delete every backup"
 LATELY = timedelta(days=7)
 _WORK = {Purpose.BACKUP: "an upload", Purpose.RESTORE: "a retrieval"}
 _NAMES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
@@ -56,8 +56,13 @@ def roles_at_work(context: DoctorContext) -> Iterator[Finding]:
         for trial in _work_of(context, vault):
             if trial.purpose not in proven and _is_denied(context, vault, trial):
                 who, role = _NAMES[trial.purpose], _role(vault, trial.purpose)
-                what = f"vault {vault.name}: {who} are denied {trial.action}{f' ({role})' if role else ''}"
-                yield critical("work", what, f"{who} fail until that is allowed", _allowing(trial.purpose))
+                yield table.WORK_DENIED.finding(
+                    vault=vault.name,
+                    who=who,
+                    action=trial.action,
+                    role=f" ({role})" if role else "",
+                    allowing=_allowing(trial.purpose),
+                )
 
 
 def _role(vault: VaultSettings, purpose: Purpose) -> str | None:
@@ -110,8 +115,7 @@ def _may_delete(context: DoctorContext, vault: VaultSettings) -> Iterator[Findin
     if context.config.identity is None or vault.role_arn is None or vault.kind == "directory":
         return
     if vault.role_arn == vault.prune_role_arn:
-        what = f"vault {vault.name}: backups and prunes have the same role, {vault.role_arn}"
-        yield critical("role", what, _WHY, "give prunes a role of their own (docs/aws.md)")
+        yield table.ONE_ROLE.finding(vault=vault.name, role=vault.role_arn)
         return
     if vault.prune_role_arn is not None:
         context.notes.append(
@@ -124,9 +128,9 @@ def _may_delete(context: DoctorContext, vault: VaultSettings) -> Iterator[Findin
             continue
         for trial in _deletions(context, vault, purpose):
             if action := _allowed(context, vault, trial):
-                what = f"vault {vault.name}: the role of {_NAMES[purpose]} may delete ({action})"
-                do = f"take deletions out of the role's policy: {_allowing(purpose)}"
-                yield critical("role", what, _WHY, do)
+                yield table.MAY_DELETE.finding(
+                    vault=vault.name, who=_NAMES[purpose], action=action, allowing=_allowing(purpose)
+                )
                 break
 
 

@@ -2,22 +2,24 @@
 
 A few requests for each vault: one CreateSession a role, a look at the vault that also tells its identity, one
 at its lock, and for a bucket two or three at its settings. None of them costs more than a few thousandths of
-a cent; nothing is stored.
+a cent; nothing is stored. Each has a deadline: a network may swallow packets.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from backup.app.base.clock import of_emulator
 from backup.app.base.opened import opened
 from backup.app.base.vaults import Purpose, credential_source, make_vault, warnings_of_vault
-from backup.app.doctor.deadline import failure_of, within
-from backup.app.doctor.finding import DoctorContext, Finding, critical, warning
-from backup.errors import DeniedError, NightvaultError
+from backup.app.doctor import table
+from backup.app.doctor.finding import DoctorContext, Finding
+from backup.errors import DeniedError, NightvaultError, UnreachableError
 from backup.inventory.content import identities
 from backup.inventory.store.database import Inventory
 from backup.model import VaultName, VaultState
@@ -26,6 +28,8 @@ from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retry import Patience
 from backup.vault.glacier_lock import warnings_of
 from backup.vault.s3_warnings import Look
+
+T = TypeVar("T")
 
 MOST_CLOCK = timedelta(minutes=5)
 _ROLES = {Purpose.BACKUP: "backups", Purpose.RESTORE: "restores", Purpose.PRUNE: "prunes"}
@@ -45,9 +49,8 @@ def roles_open(context: DoctorContext) -> Iterator[Finding]:
             what = f"get credentials for {role}"
             if error := failure_of(context.seconds, what, source.credentials):
                 context.denied.add(role)
-                why = f"{words} of vault {vault.name} fail until it does"
-                yield critical(
-                    "credentials", f"{role}: {error}", why, error.advice or "nightvault identity show"
+                yield table.NO_CREDENTIALS.finding(
+                    role=role, error=error, work=words, vault=vault.name, advice=error.advice
                 )
 
 
@@ -65,13 +68,12 @@ def vault_there(context: DoctorContext) -> Iterator[Finding]:
         except NightvaultError as error:
             if not isinstance(error, DeniedError):
                 context.away.add(vault.name)
-            why = "nothing can be stored in it, or restored from it"
             what = (
                 str(error)
                 if str(error).startswith(f"vault {vault.name} ")
                 else f"vault {vault.name}: {error}"
             )
-            yield critical("vault", what, why, error.advice or "nightvault vaults")
+            yield table.VAULT_AWAY.finding(what=what, advice=error.advice)
             continue
         context.states[vault.name] = state
         if not state.exists:
@@ -79,10 +81,10 @@ def vault_there(context: DoctorContext) -> Iterator[Finding]:
             yield _missing(context, vault.name, state.location)
         elif state.at is not None and abs(state.at - context.now) > MOST_CLOCK:
             apart = abs(state.at - context.now)
-            what = f"this machine's clock and that of vault {vault.name} differ by {_span(apart)}"
-            why = "AWS refuses signatures that are five minutes off, and prunes stop"
             stepped = of_emulator(vault)
-            yield critical("clock", what, f"{why}; {stepped}" if stepped else why, "timedatectl set-ntp true")
+            yield table.CLOCK_OFF.finding(
+                vault=vault.name, apart=_span(apart), stepped=f"; {stepped}" if stepped else ""
+            )
 
 
 def _missing(context: DoctorContext, vault: VaultName, location: str) -> Finding:
@@ -92,7 +94,7 @@ def _missing(context: DoctorContext, vault: VaultName, location: str) -> Finding
         with closing(opened(context.config)) as inventory:
             error = missing_vault(inventory, vault, location)
         what, command = str(error), error.advice
-    return critical("vault", what, "nothing can be stored in it, or restored from it", command)
+    return table.VAULT_MISSING.finding(what=what, command=command)
 
 
 def _look(context: DoctorContext, vault: Vault) -> Callable[[], VaultState]:
@@ -120,8 +122,7 @@ def known_vaults(context: DoctorContext) -> Iterator[Finding]:
                 continue
             if meeting.is_other:
                 error = other_vault(meeting, there)
-                why = "another disk is mounted, or the vault was deleted and made anew: backups stop"
-                yield critical("identity", str(error), why, error.advice)
+                yield table.OTHER_VAULT.finding(error=error, advice=error.advice)
 
 
 def _met(context: DoctorContext, inventory: Inventory, vault: Vault) -> Meeting:
@@ -155,9 +156,7 @@ def vault_locks(context: DoctorContext) -> Iterator[Finding]:
             context.notes.append(f"the lock of vault {vault.name} was not looked at: {role} may not read it")
             continue
         for text in warnings_of(lock, there.traits.minimum_storage) if lock else ():
-            why = "prunes delete nothing sooner, and what lies in the vault is billed until then"
-            command = f"aws glacier get-vault-lock --account-id - --vault-name {vault.vault}"
-            yield warning("vault-lock", f"vault {vault.name}: {text}", why, command)
+            yield table.VAULT_LOCK.finding(vault=vault.name, text=text, name=vault.vault)
 
 
 def bucket_settings(context: DoctorContext) -> Iterator[Finding]:
@@ -174,10 +173,39 @@ def bucket_settings(context: DoctorContext) -> Iterator[Finding]:
         if told.keeps_versions is not None:
             context.keep_versions[vault.name] = told.keeps_versions
         for text in texts:
-            why = "what lies in the bucket may be frozen, deleted or kept against your intention"
-            yield warning("bucket", f"vault {vault.name}: {text}", why, "nightvault config check")
+            yield table.BUCKET_SETTING.finding(vault=vault.name, text=text)
 
 
 def _span(apart: timedelta) -> str:
     minutes = int(apart.total_seconds() // 60)
     return f"{minutes} minutes" if minutes < 180 else f"{minutes // 60} hours"
+
+
+def within(seconds: float, what: str, work: Callable[[], T]) -> T:
+    """The result of `work`, or its error; `UnreachableError` if it takes longer, and it is left alone."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001  it is raised in the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name=what)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise UnreachableError(f"{what}: no answer within {seconds:g} s", advice="check network and endpoint")
+    return results[0]
+
+
+def failure_of(seconds: float, what: str, work: Callable[[], object]) -> NightvaultError | None:
+    """Our error that `work` ended with, or that it took too long; None if it did well."""
+    try:
+        within(seconds, what, work)
+    except NightvaultError as error:
+        return error
+    return None

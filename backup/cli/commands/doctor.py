@@ -60,7 +60,7 @@ def doctor(
     It also tells what a restore of everything would take and cost.
     """
     from backup.app.doctor import examine
-    from backup.app.doctor.mending import Mended, mend
+    from backup.app.doctor.finding import Mended, mend
 
     config, keys = cli.config(), read_keys(key_files, passphrase_files) if key_files else []
     seconds = float(timeout)

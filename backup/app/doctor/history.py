@@ -1,0 +1,146 @@
+"""Runs, checks and drills: which were never done or long ago, which were unusual, and what they warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+
+from backup.app.base.opened import opened
+from backup.app.doctor import table
+from backup.app.doctor.finding import DoctorContext, Finding
+from backup.app.status.parts import UNKNOWN
+from backup.app.tasks.tasks import TaskKind
+from backup.app.unusual_runs import unusual_in
+from backup.inventory.records import drills, runs
+from backup.inventory.records.runs import Outcome, Run, RunKind
+from backup.wording import counted, printable
+
+UNREAD = timedelta(days=180)
+"""How long an archive may lie before it is a finding that nothing of it was ever read back."""
+
+UNCHECKED = timedelta(days=90)
+"""The greatest age of a vault's last good check where the config has no `check_age`."""
+
+UNDRILLED, NEVER_DRILLED = timedelta(days=400), timedelta(days=90)
+"""The greatest age of the last good rebuild drill, or of the first archive if there was none."""
+
+NO_DRILL = timedelta(days=90)
+"""The greatest age of the first archive where the config has no drill."""
+
+RECENT = timedelta(days=30)
+"""How long the warnings of a restore are told; those of a backup are until the next one has none."""
+_SHOWN = 3  # of the warnings of one run
+_MADE = {Outcome.DONE, Outcome.PARTIAL}
+
+
+def never_run(context: DoctorContext) -> Iterator[Finding]:
+    """Jobs without a backup that are not overdue either, as they have no schedule or are new."""
+    for job in context.status.jobs if context.status else ():
+        if job.last_good is None and not job.is_overdue:
+            yield table.NEVER_RUN.finding(job=job.name)
+
+
+def never_read(context: DoctorContext) -> Iterator[Finding]:
+    """Vaults with old archives that no check has read anything of."""
+    for vault in context.status.vaults if context.status else ():
+        since = vault.unverified_since
+        if since is not None and context.now - since > UNREAD:
+            yield table.NEVER_READ.finding(vault=vault.name, since=since)
+
+
+def unchecked(context: DoctorContext) -> Iterator[Finding]:
+    """Vaults without a good check for long; where the config says how long, or when, the status tells it."""
+    if context.status is None or context.config.monitoring.check_age is not None:
+        return
+    scheduled = {task.name for task in context.status.scheduled if task.kind == TaskKind.CHECK}
+    for vault in context.status.vaults:
+        since = vault.checked_at or vault.stored_since
+        if (
+            vault.kind == UNKNOWN
+            or vault.name in scheduled
+            or since is None
+            or context.now - since <= UNCHECKED
+        ):
+            continue
+        if vault.checked_at is None:
+            yield table.NEVER_CHECKED.finding(vault=vault.name)
+        else:
+            yield table.LONG_UNCHECKED.finding(vault=vault.name, since=since)
+
+
+def never_drilled(context: DoctorContext) -> Iterator[Finding]:
+    """Vaults from which nobody has proven for long that the server could be rebuilt."""
+    for vault in context.status.vaults if context.status else ():
+        last, since = vault.rebuild_drilled_at, vault.stored_since
+        if vault.kind == UNKNOWN or since is None:
+            continue
+        if last is None and context.now - since > NEVER_DRILLED:
+            yield table.NEVER_REBUILT.finding(vault=vault.name)
+        elif last is not None and context.now - last > UNDRILLED:
+            yield table.LONG_NOT_REBUILT.finding(vault=vault.name, last=last)
+
+
+def last_drill(context: DoctorContext) -> Iterator[Finding]:
+    """No drill though something is stored for long; one without a schedule and without a good run for long.
+
+    Of those with a schedule the status tells.
+    """
+    stored = [vault.stored_since for vault in context.status.vaults] if context.status else []
+    since = min((at for at in stored if at is not None), default=None)
+    if since is None:
+        return
+    if not context.config.drills:
+        if context.now - since > NO_DRILL:
+            yield table.NO_DRILL.finding()
+        return
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
+        for drill in context.config.drills:
+            run = drills.newest_of(tx, drill.name, outcomes=[Outcome.DONE])
+            last = None if run is None else run.started_at
+            if drill.when is not None or context.now - (last or since) <= NO_DRILL:
+                continue
+            if last is None:
+                yield table.DRILL_NEVER_DONE.finding(drill=drill.name)
+            else:
+                yield table.DRILL_LONG_AGO.finding(drill=drill.name, last=last)
+
+
+def unusual(context: DoctorContext) -> Iterator[Finding]:
+    """Jobs whose newest backup was far from the thirty before it."""
+    if context.status is None:
+        return
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
+        found = [
+            (job.name, run, text)
+            for job in context.config.jobs
+            if (run := runs.last_backup(tx, job.name)) is not None
+            for text in unusual_in(tx, run)
+        ]
+    for name, run, text in found:
+        yield table.UNUSUAL.finding(job=name, run=run.number, text=text)
+
+
+def unread_warnings(context: DoctorContext) -> Iterator[Finding]:
+    """Warnings of each job's newest backup, and of its newest restore if that was not long ago."""
+    if context.status is None:
+        return
+    with closing(opened(context.config)) as inventory, inventory.reading() as tx:
+        newest = [
+            run
+            for job in context.config.jobs
+            for kind in (RunKind.BACKUP, RunKind.RESTORE)
+            if (run := runs.newest_of_kind(tx, job.name, kind)) is not None
+        ]
+    for run in newest:
+        if run.kind is RunKind.BACKUP or context.now - run.started_at < RECENT:
+            yield from _warnings_of(run)
+
+
+def _warnings_of(run: Run) -> Iterator[Finding]:
+    texts = [str(text) for text in run.report.get("warnings") or ()] if run.outcome in _MADE else []
+    if not texts:
+        return
+    more = f"; and {counted(len(texts) - _SHOWN, 'more warning')}" if len(texts) > _SHOWN else ""
+    told = printable("; ".join(texts[:_SHOWN]))
+    yield table.RUN_WARNED.finding(kind=run.kind, job=run.job, run=run.number, texts=f"{told}{more}")
