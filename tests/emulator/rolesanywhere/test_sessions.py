@@ -40,7 +40,7 @@ from tests.emulator.authority import (
 )
 from tests.support.emulated import ACCOUNT_ID, REGION, write_accounts
 
-VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "roles-anywhere-vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "roles-anywhere-vectors.json").read_text())
 VECTOR_TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ROOT = issue_ca("Test root")
 ISSUING = issue_ca("Test issuing CA", ROOT)

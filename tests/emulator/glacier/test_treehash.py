@@ -17,7 +17,7 @@ from backup.emulator.core.http.treehash import (
     root,
     split,
 )
-from tests.emulator.aligned_ranges import SEVEN
+from tests.emulator.glacier.aligned_ranges import SEVEN
 from tests.support.emulator_clients import MIB, pattern
 
 VECTORS = [

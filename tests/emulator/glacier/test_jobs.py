@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulator.aligned_ranges import SEVEN
+from tests.emulator.glacier.aligned_ranges import SEVEN
 from tests.support.emulated import ACCOUNT_ID, RunningEmulator
 from tests.support.emulator_clients import (
     MIB,
