@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from backup.cli.demonstration import story
-from backup.cli.demonstration.compare import differences, picture
-from backup.cli.demonstration.scratch import Copied, change_a_few, copy_tree
-from backup.cli.demonstration.story import DemoReport
+from backup.cli.trying.demonstration import story
+from backup.cli.trying.demonstration.compare import differences, picture
+from backup.cli.trying.demonstration.scratch import Copied, change_a_few, copy_tree
+from backup.cli.trying.demonstration.story import DemoReport
 from backup.errors import NightvaultError
 from tests.support.command_line import run
 from tests.support.servers import fill

@@ -24,8 +24,8 @@ from backup.cli.support.process_setup import know_the_zone, secure_process, spea
 GC_THRESHOLDS = (250_000, 20, 50)
 
 
-# Every command, with its line of help, in the groups that `nightvault --help` shows. The command `a-b` is the
-# function `a_b` of `backup/cli/commands/a_b.py`; its two examples are in `support/examples.py`.
+# Every command, with its line of help, in the groups that `nightvault --help` shows; each group has a folder.
+# The command `a-b` is the function `a_b` of `a_b.py` there; its two examples are in `support/examples.py`.
 SECTIONS = {
     "Every day": {
         "begin": "Write the first config by questions, and begin.",
@@ -107,10 +107,24 @@ OLD_NAMES = {
 """Names by which scripts and units may call a command, and its name by now; no help shows them."""
 
 
+FOLDERS = {
+    "Every day": "daily",
+    "Looking": "looking",
+    "Restoring": "restoring",
+    "Keeping house": "keeping",
+    "Keys and certificates": "keys",
+    "AWS keys for other programs": "keys",
+    "Trying out": "trying",
+    "This program": "program",
+    HIDDEN: "keys",
+}
+"""The folder of each group's commands, with the screens that only they use."""
+
+
 def _command(name: str, summary: str, section: str) -> LazyCommand:
-    """A command of `backup.cli.commands`: the function of its name, in the file of its name."""
+    """A command: the function of its name, in the file of its name, in the folder of its group."""
     word = name.replace("-", "_")
-    return LazyCommand(f"backup.cli.commands.{word}:{word}", summary, section)
+    return LazyCommand(f"backup.cli.{FOLDERS[section]}.{word}:{word}", summary, section)
 
 
 COMMANDS = {

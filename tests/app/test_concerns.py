@@ -22,7 +22,7 @@ from backup.app.status.parts import (
     Unknown,
 )
 from backup.app.tasks.tasks import KINDS, TaskKind
-from backup.cli.support.status_output import nagios_lines
+from backup.cli.render.status_output import nagios_lines
 from backup.inventory.records.runs import Outcome, RunKind
 from tests.support import statuses
 from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, scheduled, status, vault

@@ -13,7 +13,7 @@ import pytest
 from backup.app.base.opened import opened
 from backup.app.doctor import recovery
 from backup.app.restores.contexts import GUESSED_LINK, LEAST_MEASURED, LinkOrigin
-from backup.cli.demonstration.local_aws import REGION
+from backup.cli.trying.demonstration.local_aws import REGION
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome
 from backup.model import KIB, MIB, JobName

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from backup.app.backups.runs import BackupProgress, backup_job, bytes_in
 from backup.catalogs.context import BackupJob
-from backup.cli.support.progress import Followed, PlainLines
+from backup.cli.render.progress import Followed, PlainLines
 from backup.config import load_config
 from backup.model import MIB, JobName
 from tests.support.servers import Server, directory_server

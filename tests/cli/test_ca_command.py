@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.cli.authority.records import entry_document
+from backup.cli.keys.authority.records import entry_document
 from backup.credentials.identity import IdentityFiles, load_identity
 from backup.pki.index import IndexEntry
 from backup.pki.revoking import shown_serial

@@ -11,8 +11,8 @@ import pytest
 
 from backup.app.money.prices import builtin_prices
 from backup.checker.report import GRAVE, UNREAD, Affected, CheckReport, Finding
-from backup.cli.demonstration.local_aws import REGION
-from backup.cli.support.check_output import next_steps
+from backup.cli.keeping.check_output import next_steps
+from backup.cli.trying.demonstration.local_aws import REGION
 from backup.inventory.store.stages import StepStage
 from backup.model import VaultName
 from tests.support.doubles import ManualClock

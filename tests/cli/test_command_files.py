@@ -1,19 +1,43 @@
-"""A command is found in the file of its name."""
+"""A command is in the file of its name, in the folder of its group; other files there are its screens."""
 
 from __future__ import annotations
 
-import pkgutil
+import ast
+import tomllib
+from pathlib import Path
 
-from backup.cli import COMMANDS, commands
+from backup import cli
+from backup.cli import COMMANDS, FOLDERS, OLD_NAMES, SECTIONS
+
+FOLDER = Path(cli.__file__).parent
+PYPROJECT = FOLDER.parents[1] / "pyproject.toml"
 
 
 def test_each_command_has_a_file_of_its_name() -> None:
-    places = {name: command.target for name, command in COMMANDS.items()}
-    for name, place in places.items():
+    groups = {name: section for section, names in SECTIONS.items() for name in names}
+    for name, command in COMMANDS.items():
         word = name.replace("-", "_")
-        assert place == f"backup.cli.commands.{word}:{word}"
+        folder = "keys" if name in OLD_NAMES else FOLDERS[groups[name]]
+        assert command.target == f"backup.cli.{folder}.{word}:{word}"
 
 
-def test_each_file_has_a_command() -> None:
-    files = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-    assert files == {name.replace("-", "_") for name in COMMANDS}
+def test_each_file_that_makes_a_command_of_its_name_has_one() -> None:
+    """A file is a command's if a function of its name is one; the others in these folders are screens."""
+    files = {file for name in set(FOLDERS.values()) for file in (FOLDER / name).glob("*.py")}
+    assert {file.stem for file in files if _has_a_command(file)} == {
+        name.replace("-", "_") for name in COMMANDS
+    }
+
+
+def test_the_contract_names_every_command() -> None:
+    """Import-linter's contract that no command imports another one."""
+    contracts = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    (named,) = (contract["modules"] for contract in contracts if contract["id"] == "commands-alone")
+    assert sorted(named) == sorted(command.target.partition(":")[0] for command in COMMANDS.values())
+
+
+def _has_a_command(file: Path) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == file.stem and node.decorator_list
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+    )

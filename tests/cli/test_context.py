@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from backup.cli.support import progress, render
+from backup.cli.render import progress, render
+from backup.cli.render.terminal import TerminalBar
 from backup.cli.support.context import Cli
-from backup.cli.support.terminal import TerminalBar
 
 
 def test_what_is_shown_and_what_is_said(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509 import load_der_x509_certificate
 
-from backup.cli.commands.sign_string import signed_text
+from backup.cli.keys.sign_string import signed_text
 from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
 from tests.cli.helper_world import ROLE, SCRIPT, World, ask, list_vaults

@@ -13,7 +13,7 @@ import pytest
 
 import backup
 from backup.cli import leave_out_current_directory
-from backup.cli.demonstration.local_aws import running_emulator
+from backup.cli.trying.demonstration.local_aws import running_emulator
 from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
 from backup.workers import process

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.catalogs.report import BackupReport
-from backup.cli.support.daemon_log import tell
+from backup.cli.daily.daemon_log import tell
 from backup.daemon.loop import Loop
 from backup.inventory.records.runs import Outcome
 from backup.model import JobName, Problem, ProblemKind, SnapshotId, VaultName
@@ -124,7 +124,7 @@ def test_the_log_names_what_could_not_be_read(caplog: pytest.LogCaptureFixture) 
         bytes_uploaded=512, archives=2, entries_added=3, entries_removed=0, seconds=1.5, problems=problems,
         recipients=[], catalog="x", warnings=["odd"],
     )  # fmt: skip
-    with caplog.at_level(logging.INFO, "backup.cli.support.daemon_log"):
+    with caplog.at_level(logging.INFO, "backup.cli.daily.daemon_log"):
         tell(report)
     assert caplog.messages[0] == r"job etc: unreadable: /a/\x1b0: Permission denied"
     assert caplog.messages[20:] == [

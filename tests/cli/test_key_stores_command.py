@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from backup.cli.commands.sign_string import signed_text
+from backup.cli.keys.sign_string import signed_text
 from backup.credentials.identity import load_certificates
 from backup.credentials.keys import has_signed
 from tests.cli.helper_world import World, list_vaults

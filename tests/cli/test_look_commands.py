@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backup.cli.commands import vaults
+from backup.cli.looking import vaults
 from backup.errors import UnreachableError
 from backup.model import ArchiveId, VaultState
 from tests.support.doubles import ManualClock

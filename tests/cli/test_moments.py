@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from backup.cli.support.moments import parse_moment, parse_until
+from backup.cli.options.moments import parse_moment, parse_until
 from backup.errors import UsageError
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)  # a Tuesday, also where the sun rises a day earlier or later

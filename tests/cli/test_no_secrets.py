@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backup.app import SystemClock
-from backup.cli.support.identity_flags import Flags
+from backup.cli.keys.identity_flags import Flags
 from backup.credentials import (
     IdentityFiles,
     RolesAnywhere,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.cli.support.problems import problem_lines
+from backup.cli.render.problems import problem_lines
 from backup.model import Problem, ProblemKind
 
 OWNER = "owner: Operation not permitted"

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from backup.app import SystemClock
 from backup.app.restores.silence import Silent
-from backup.cli.support.progress import Figures, JsonLines, PlainLines
-from backup.cli.support.terminal import TerminalBar
+from backup.cli.render.progress import Figures, JsonLines, PlainLines
+from backup.cli.render.terminal import TerminalBar
 from backup.model import MIB
 from backup.protocols import phase
 from tests.support.servers import Cloud, HurryingClock, Server, directory_server, running_cloud

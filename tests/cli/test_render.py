@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from backup.cli.support import progress, render
-from backup.cli.support.tables import Column
-from backup.cli.support.terminal import TerminalBar
+from backup.cli.render import progress, render
+from backup.cli.render.tables import Column
+from backup.cli.render.terminal import TerminalBar
 from backup.model import SnapshotId, Tier
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
-from backup.cli.commands.serve import LocalServer, make_server
+from backup.cli.keys.serve import LocalServer, make_server
 from backup.credentials.serving.local_requests import Reply, refuse_stranger
 
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

@@ -11,8 +11,8 @@ import pytest
 
 import backup.installed
 from backup.app.aws_setup.describe import wrap as in_lines
+from backup.cli.keeping.drill_output import show_drill
 from backup.cli.support.context import Cli
-from backup.cli.support.drill_output import show_drill
 from backup.driller.report import DrillReport
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.locks import hold_lock

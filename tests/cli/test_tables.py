@@ -12,8 +12,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from backup.cli.support import render
-from backup.cli.support.tables import Column
+from backup.cli.render import render
+from backup.cli.render.tables import Column
 from tests.support.servers import SCRIPT, Server, directory_server
 
 LONG = "a-job-with-a-name-of-sixty-four-letters-which-is-the-most-of-all"
@@ -139,5 +139,5 @@ def test_wide_shows_all(server: Server) -> None:
 
 def test_a_table_imports_no_more_than_it_needs() -> None:
     """Listing names of commands stays quick: rich comes with the first table."""
-    code = "import sys, backup.cli.support.render; sys.exit('rich' in sys.modules)"
+    code = "import sys, backup.cli.render.render; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backup.cli import main
-from backup.cli.commands.update import write_profile
+from backup.cli.keys.update import write_profile
 from backup.errors import NightvaultError
 from backup.model import Credentials
 from tests.support.command_line import ANCHOR, PROFILE, CliAt

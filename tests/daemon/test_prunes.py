@@ -11,7 +11,7 @@ import pytest
 
 from backup.app.retention.pruning import prune_once
 from backup.app.tasks.tasks import TaskKind
-from backup.cli.support.daemon_log import tell_prune
+from backup.cli.daily.daemon_log import tell_prune
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun
 from backup.errors import VaultError

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from backup.cli.support.render import wrapped
+from backup.cli.render.render import wrapped
 from tests.support.emulated import REPOSITORY
 from tests.support.setting_up import become, emulated_account, new_server
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from backup.cli.demonstration.local_aws import ACCOUNT, REGION
+from backup.cli.trying.demonstration.local_aws import ACCOUNT, REGION
 
 ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:trust-anchor/d0000000-0000-4000-8000-000000000001"
 PROFILE = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT}:profile/d0000000-0000-4000-8000-000000000002"

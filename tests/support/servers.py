@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 
 from backup.app.base.clock import SystemClock
 from backup.cli import main
-from backup.cli.demonstration.local_aws import ACCOUNT, REGION
+from backup.cli.trying.demonstration.local_aws import ACCOUNT, REGION
 from backup.protocols import Clock
 from tests.support.aws_admin import admin_client
 from tests.support.command_line import CliAt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from backup.cli.demonstration.local_aws import ACCOUNT, REGION
+from backup.cli.trying.demonstration.local_aws import ACCOUNT, REGION
 from tests.support.local_account import (
     ANCHOR,
     BACKUP_ROLE,

@@ -82,7 +82,7 @@ def units_directory(*, is_user: bool) -> str:
 
 def templates_folder() -> str:
     """The folder of templates: inside the installed package, or in a checkout."""
-    package = os.path.dirname(os.path.dirname(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     for folder in (os.path.join(package, "systemd"), os.path.join(package, "..", "deploy", "systemd")):
         if os.path.isdir(folder):
             return os.path.normpath(folder)

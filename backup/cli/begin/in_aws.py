@@ -15,7 +15,7 @@ from backup.app.beginning.measure import is_missing
 from backup.app.money.prices import builtin_table
 from backup.cli.begin.question import Facts, Question, one_of
 from backup.cli.begin.what_and_where import absolute, constant, has_aws_keys, is_where
-from backup.cli.support.render import size
+from backup.cli.render.render import size
 from backup.cli.support.waiting import hours_text
 from backup.config.shapes import suggestion
 from backup.errors import UsageError

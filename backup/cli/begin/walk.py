@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from backup.app.beginning.answers import Answers
 from backup.cli.begin.question import Facts, Question
-from backup.cli.support.render import printable
+from backup.cli.render.render import printable
 from backup.errors import NightvaultError
 from backup.installed import with_places
 

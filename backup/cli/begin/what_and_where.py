@@ -14,7 +14,7 @@ from backup.app.base.silent_mounts import look_at
 from backup.app.beginning.answers import Answers, Where
 from backup.app.beginning.measure import DATABASES, Measured, can_be_made, is_below
 from backup.cli.begin.question import Facts, Question, config_from, one_of, yes_or_no
-from backup.cli.support.render import size
+from backup.cli.render.render import size
 from backup.errors import NightvaultError, UsageError
 
 _PLACES = {

@@ -1,10 +1,6 @@
-"""The parts that commands share.
+"""What all commands share: the context they are given, how they are found and parsed, and how they fail.
 
 Begin with `context.py`, which every command is given; `grouping.py` finds and parses commands, and
-`failures.py` turns errors into exit codes, in one place. Options are in `snapshot_arguments.py`,
-`retrieval_options.py`, `restore_choice.py`, `restore_terms.py`, `choosing_vault.py`, `moments.py` and
-`identity_flags.py`. Output is in `render.py` and `tables.py` (values and tables), `progress.py` and
-`terminal.py` (a run's progress), `streamed.py` (long lists), `problems.py`, `quoting.py`, `check_output.py`,
-`restore_output.py` and `backup_dry_run.py`. Only `waiting.py` polls a vault. Nothing here imports a command.
-Text from outside reaches a terminal through `render.printable` only.
+`failures.py` turns errors into exit codes, in one place. Only `waiting.py` polls a vault; `quoting.py` shows
+what a restore costs. Nothing here imports a command.
 """

@@ -90,7 +90,7 @@ class Cli:
         `document` may hold dataclasses, structs, datetimes and enums; bytes paths go through
         `render.path_document`. Sentences are to be broken between words: `wraps`.
         """
-        from backup.cli.support import render
+        from backup.cli.render import render
 
         if self.json:
             click.echo(render.json_line(document))
@@ -119,7 +119,7 @@ class Cli:
         self._remark(text, "ERROR")
 
     def _remark(self, text: str, level: str) -> None:
-        from backup.cli.support import render
+        from backup.cli.render import render
 
         text = _with_places(text)
         if self.is_logged:
@@ -151,7 +151,7 @@ class Cli:
     def progress(self) -> Progress:
         """A bar on a terminal, else a line now and then; JSON lines with --json --verbose."""
         from backup.app.restores.silence import Silent
-        from backup.cli.support import progress
+        from backup.cli.render import progress
 
         if self.quiet:
             return Silent()
@@ -160,7 +160,7 @@ class Cli:
         if self.is_logged:
             return progress.Logged()
         if sys.stderr.isatty():
-            from backup.cli.support.terminal import TerminalBar
+            from backup.cli.render.terminal import TerminalBar
 
             return TerminalBar(sys.stderr)
         return progress.PlainLines(sys.stderr)

@@ -187,7 +187,7 @@ def _without_keys(failure: Failure, error: BaseException) -> Failure:
 
 
 def _print(failure: Failure, error: BaseException, cli: Cli, *, json: bool) -> None:
-    from backup.cli.support import render
+    from backup.cli.render import render
 
     if (
         type(error).__name__ == "NoArgsIsHelpError"

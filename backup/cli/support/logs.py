@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TextIO
 
-from backup.cli.support import render
+from backup.cli.render import render
 from backup.cli.support.keyfiles import without_keys
 from backup.config import LogForm
 from backup.log_context import names_here

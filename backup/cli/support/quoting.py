@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from backup.cli.support.amounts import parse_amount
+from backup.cli.render.amounts import parse_amount
 from backup.cli.support.context import Cli
 from backup.errors import LimitRefusedError
 from backup.model import Tier
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from backup.app.money.prices import Quote
-    from backup.cli.support.tables import Sheet
+    from backup.cli.render.tables import Sheet
     from backup.config import Config, VaultSettings
     from backup.cost import PriceTable
     from backup.protocols import Vault
@@ -37,7 +37,7 @@ def show_plan(
     cli: Cli, config: Config, settings: VaultSettings, plan: RestorePlan, found: Sequence[Quote]
 ) -> None:
     """The dry run: what would be written, and for each tier what would be asked for and paid."""
-    from backup.cli.support.render import counted, path_document, shown_path, size
+    from backup.cli.render.render import counted, path_document, shown_path, size
     from backup.restorer.given_up import lacks
 
     for sentence in lacks(plan.snapshot, plan.path, plan.choice):
@@ -75,7 +75,7 @@ def show_plan(
 
 def _at_target(plan: RestorePlan) -> list[str]:
     """The lines that tell which files at the target would be kept, replaced and removed."""
-    from backup.cli.support.render import counted, shown_path
+    from backup.cli.render.render import counted, shown_path
 
     confirmed = plan.confirmed
     lines = [f"would remove {shown_path(path)}" for path in confirmed.extraneous]
@@ -139,8 +139,8 @@ def _kind(settings: VaultSettings) -> str:
 
 def quote_table(found: Sequence[Quote]) -> Sheet:
     """The quotes as a table, a tier a line."""
-    from backup.cli.support.render import size, table
-    from backup.cli.support.tables import Column
+    from backup.cli.render.render import size, table
+    from backup.cli.render.tables import Column
 
     ranks = {"archives": 5, "ranges": 4, "retrieves": 0, "per byte": 7}
     ranks |= {"retrieval": 1, "requests": 2, "traffic": 1, "copies": 3}
@@ -207,7 +207,7 @@ def limit_of(words: str | None, config: Config) -> Decimal | None:
 
 def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequence[Quote]) -> None:
     """The dry run of a check that reads: for each tier what would be asked for and paid."""
-    from backup.cli.support.render import counted, size
+    from backup.cli.render.render import counted, size
 
     is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
     load = found[0].load

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.cli.support.snapshot_arguments import split_snapshot_and_path
+from backup.cli.options.snapshot_arguments import split_snapshot_and_path
 from backup.config import Config
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName, SnapshotId, Tier

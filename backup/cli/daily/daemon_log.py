@@ -1,0 +1,187 @@
+"""What the daemon logs of its runs: their reports, in some lines each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from backup.cli.render import render
+from backup.errors import NightvaultError
+
+if TYPE_CHECKING:
+    from backup.app.retention.regular_forgetting import Forgot
+    from backup.catalogs.report import BackupReport
+    from backup.checker.report import CheckReport
+    from backup.daemon.task_run import TaskEnd, TaskRun
+    from backup.daemon.work import BackupDone, RestoresDone
+    from backup.driller.report import DrillReport
+    from backup.pruner.compact import CompactReport
+    from backup.pruner.report import PruneReport
+    from backup.restorer.restore import RestoreReport
+
+_MOST_SHOWN = 20
+_log = logging.getLogger(__name__)
+
+
+class LogWatcher:
+    """A watcher that logs the report of each run."""
+
+    def began(self, run: TaskRun) -> None:
+        """Do nothing: the daemon logs that itself."""
+
+    def ended(self, run: TaskRun, end: TaskEnd) -> None:
+        """Log the report of a run that is done."""
+        tell = _TELL.get(run.task.kind)
+        if tell is not None and end.report is not None and not end.waits_for:
+            tell(end.report)
+
+
+def tell_backup(done: BackupDone) -> None:
+    """Log a backup, and what was forgotten after it."""
+    tell(done.report)
+    if done.forgot is not None:
+        tell_forgotten(done.forgot)
+
+
+def tell_forgotten(forgot: Forgot) -> None:
+    """Log what a policy forgot; warnings after a backup are among those of its report."""
+    if not forgot.has_failed:
+        count = render.counted(len(forgot.snapshots), "snapshot")
+        _log.info("job %s: forgot %s by the policy", forgot.job, count)
+
+
+def tell(report: BackupReport) -> None:
+    """Log the report of a run: a line for each entry that could not be read, and one of figures."""
+    for problem in report.problems[:_MOST_SHOWN]:
+        _log.warning(
+            "job %s: %s: %s: %s", report.job, problem.kind, render.shown_path(problem.path), problem.detail
+        )
+    if len(report.problems) > _MOST_SHOWN:
+        _log.warning("job %s: and %d more", report.job, len(report.problems) - _MOST_SHOWN)
+    for warning in report.warnings:
+        _log.warning("job %s: %s", report.job, render.printable(warning))
+    _log.info(
+        "job %s: snapshot %s, %s files of %s, %s read, %s uploaded in %s",
+        report.job,
+        render.shown_id(report.snapshot),
+        f"{report.files:,}",
+        render.size(report.bytes),
+        render.size(report.bytes_read),
+        render.size(report.bytes_uploaded),
+        render.counted(report.archives, "archive"),
+    )
+
+
+def tell_prune(report: PruneReport) -> None:
+    """Log the outcome of a prune: what was condemned, deleted, refused, and which snapshots are gone."""
+    if report.waits_for:
+        return  # it is logged once that it waits
+    of = f"prune of vault {report.vault}"
+    for warning in report.warnings:
+        _log.warning("%s: %s", of, render.printable(warning))
+    for group in report.refused:
+        until = f"until {group.until:%Y-%m-%d}" if group.until else "for an unknown time"
+        level = logging.INFO if group.until else logging.WARNING
+        count = render.counted(group.archives, "archive")
+        _log.log(level, "%s: the vault keeps %s %s: %s", of, count, until, render.printable(group.detail))
+    for job, ids in report.dropped.items():
+        _log.info("%s: %s of job %s gone for good", of, render.counted(len(ids), "forgotten snapshot"), job)
+    waiting = sum(one.archives for one in report.waiting)
+    _log.info(
+        "%s: %s condemned, %s deleted (%s), %s taken up again, %d wait",
+        of,
+        render.counted(report.condemned.archives, "archive"),
+        report.deleted.archives,
+        render.size(report.deleted.bytes),
+        report.taken_up.archives,
+        waiting,
+    )
+
+
+def tell_compaction(report: CompactReport) -> None:
+    """Log the outcome of a compaction."""
+    of = f"compaction of vault {report.vault}"
+    for warning in report.warnings:
+        _log.warning("%s: %s", of, render.printable(warning))
+    _log.info(
+        "%s: %s retired, %s to be stored anew, %s come free",
+        of,
+        render.counted(len(report.chosen), "archive"),
+        render.size(report.stored_anew),
+        render.size(report.freed),
+    )
+
+
+def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> None:
+    """Log the outcome of work on an open restore."""
+    if isinstance(report, NightvaultError):
+        _log.error("restore %s: %s", restore_id, report)
+        if report.advice:
+            _log.info("restore %s: %s", restore_id, report.advice)
+        return
+    for problem in report.problems[:_MOST_SHOWN]:
+        shown = render.shown_path(problem.path)
+        _log.warning("restore %s: %s: %s: %s", restore_id, problem.kind, shown, problem.detail)
+    for warning in report.warnings:
+        _log.warning("restore %s: %s", restore_id, render.printable(warning))
+    _log.info(
+        "restore %s: %s, %s files of %s below %s, %d of %d retrievals to come",
+        restore_id,
+        report.outcome,
+        f"{report.files:,}",
+        render.size(report.bytes),
+        render.shown_path(report.target),
+        report.waiting,
+        report.retrievals,
+    )
+
+
+def tell_check(report: CheckReport) -> None:
+    """Log the outcome of a check: each finding that is grave, and a line of figures."""
+    of = f"check of vault {report.vault}"
+    for one in [finding for finding in report.findings if finding.is_grave][:_MOST_SHOWN]:
+        _log.error("%s: %s: %s: %s", of, one.kind, render.printable(one.what), render.printable(one.detail))
+    if report.affected.files:
+        _log.error("%s: %s cannot be restored whole", of, render.counted(report.affected.files, "file"))
+    if report.compared is not None:
+        shown = render.counted(report.compared.shown, "archive")
+        _log.info("%s: its list shows %s as stored", of, shown)
+    if report.read is not None:
+        read = render.size(report.read.bytes)
+        _log.info("%s: %s read back, %s never read yet", of, read, render.size(report.read.never_read))
+
+
+def tell_drill(report: DrillReport) -> None:
+    """Log the outcome of a drill: each finding, what to do, and a line of figures."""
+    of = f"drill {report.name}"
+    for one in report.findings[:_MOST_SHOWN]:
+        level = logging.ERROR if report.is_grave else logging.WARNING
+        told = render.printable(": ".join(filter(None, (one.kind, one.what, one.detail))))
+        _log.log(level, "%s: %s", of, told)
+    if report.advice:
+        _log.info("%s: %s", of, report.advice)
+    if report.run is None:
+        _log.info("%s: nothing is stored yet", of)
+    if report.read is not None:
+        _log.info("%s: %s read back, %s", of, render.size(report.read.bytes), report.outcome)
+    if report.opened is not None:
+        count, size = render.counted(report.opened.files, "file"), render.size(report.opened.bytes)
+        _log.info("%s: %s of %s opened, %s", of, count, size, report.outcome)
+
+
+def tell_restores(done: RestoresDone) -> None:
+    """Log what became of open restores."""
+    for restore_id, report in done:
+        tell_restore(restore_id, report)
+
+
+_TELL: dict[str, Callable[[Any], None]] = {
+    "backup": tell_backup,
+    "forget": tell_forgotten,
+    "compact": tell_compaction,
+    "prune": tell_prune,
+    "check": tell_check,
+    "drill": tell_drill,
+    "restores": tell_restores,
+}

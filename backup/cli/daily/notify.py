@@ -1,0 +1,172 @@
+"""`nightvault notify`: channels by which people are told, tried out; messages, and what became of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ExitCode, NightvaultError, UsageError
+
+if TYPE_CHECKING:
+    from backup.config.notifying import ChannelSettings
+    from backup.inventory.records.messages import Delivery
+    from backup.inventory.records.runs import Run
+    from backup.notify.channel import Note
+    from backup.notify.letter import Letter
+
+
+@click.group()
+def notify() -> None:
+    """Channels that tell people of failures: try them, list what was sent, send what waits."""
+
+
+@notify.command()
+@click.argument("names", nargs=-1, metavar="[CHANNEL]...")
+@pass_cli
+def test(cli: Cli, names: tuple[str, ...]) -> None:
+    """Send a test message to each channel, or those named, and show what each answered.
+
+    A ping goes to the address's /log: it shows among the events, and changes nothing. Exit code 1 if a
+    channel did not take it.
+    """
+    from backup.cli.render.render import table
+
+    answers = [_try(cli, one) for one in _named(cli, names)]
+    rows = [
+        (one["channel"], one["kind"], "sent" if one["sent"] else "failed", one["answer"]) for one in answers
+    ]
+    cli.show(answers, table(["channel", "kind", "result", "answer"], rows))
+    for one in answers:
+        if one["advice"]:
+            cli.warn(f"channel {one['channel']}: {one['advice']}")
+    if not all(one["sent"] for one in answers):
+        raise click.exceptions.Exit(int(ExitCode.FAILED))
+
+
+def _named(cli: Cli, names: tuple[str, ...]) -> list[ChannelSettings]:
+    from backup.config.shapes import suggestion
+
+    config = cli.config()
+    there = {one.name: one for one in config.notify.channel}
+    if not there:
+        raise UsageError(
+            f"{config.path} has no channel", advice="add a [[notify.channel]]; config.example.toml shows some"
+        )
+    for name in names:
+        if name not in there:
+            known = ", ".join(there)
+            raise UsageError(f"no channel named {name}: there is {known}{suggestion(name, there)}")
+    return [one for name, one in there.items() if not names or name in names]
+
+
+def _try(cli: Cli, settings: ChannelSettings) -> dict[str, Any]:
+    from backup.app.channels import make_channel
+    from backup.notify.channel import safely
+
+    found = {"channel": settings.name, "kind": settings.kind, "sent": True, "advice": ""}
+    try:
+        answer = safely(partial(make_channel(settings, os.environ).send, _test_note(cli)))
+    except NightvaultError as error:
+        return found | {"sent": False, "answer": str(error), "advice": error.advice}
+    return found | {"answer": answer}
+
+
+def _test_note(cli: Cli) -> Note:
+    from backup.inventory.store.stages import MessageKind
+    from backup.notify.channel import Note
+    from backup.notify.letter import Letter
+
+    host = socket.gethostname()
+    letter = Letter(
+        title=f"{host}: a test of nightvault's messages",
+        host=host,
+        facts=[("config", cli.config().path)],
+        remarks=["If this came, messages of failures come by the same way. Nothing has to be done."],
+    )
+    return Note(str(uuid.uuid4()), MessageKind.WARNING, cli.clock.now(), letter, {"test": True})
+
+
+@notify.command(name="list")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The most to show."
+)
+@pass_cli
+def list_(cli: Cli, limit: int) -> None:
+    """List messages, newest first, and whether each channel has them."""
+    from backup.app.base.opened import opened
+    from backup.cli.render.render import local_time, table
+    from backup.cli.render.tables import Column
+    from backup.inventory.records import messages
+
+    with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
+        found = messages.newest(tx, limit=limit)
+    rows = [
+        (local_time(one.message.created_at), one.message.kind, one.channel, one.state, one.message.title)
+        for one in found
+    ]
+    columns: list[object] = ["made", "kind", "channel", "state", Column("message", least=20)]
+    cli.show(list(map(_document, found)), table(columns, rows) if rows else "there was no message yet")
+
+
+def _document(one: Delivery) -> dict[str, Any]:
+    return {
+        "message": one.message.number,
+        "kind": one.message.kind,
+        "title": one.message.title,
+        "job": one.message.job,
+        "run": one.message.run,
+        "created_at": one.message.created_at,
+        "channel": one.channel,
+        "state": one.state,
+        "attempts": one.attempts,
+        "next_at": one.next_at if one.ended_at is None else None,
+        "ended_at": one.ended_at,
+        "answer": one.answer,
+    }
+
+
+@notify.command()
+@pass_cli
+def send(cli: Cli) -> None:
+    """Send now what waits, also what quiet hours or a failed attempt hold back.
+
+    Exit code 1 if something still waits.
+    """
+    from backup.app.delivering import deliver_messages
+    from backup.cli.render.render import counted
+
+    done = deliver_messages(cli.config(), cli.clock, only_due=False)
+    text = f"sent {counted(done.sent, 'message')}" + (
+        f"; {done.waiting} still waiting" if done.waiting else ""
+    )
+    cli.report({"sent": done.sent, "waiting": done.waiting}, text)
+    if done.waiting:
+        raise click.exceptions.Exit(int(ExitCode.FAILED))
+
+
+@notify.command()
+@click.argument("number", metavar="[RUN]", type=click.IntRange(1, 2**63 - 1), required=False)
+@click.option("--html", "as_page", is_flag=True, help="As a page, as it is in mail.")
+@pass_cli
+def report(cli: Cli, number: int | None, as_page: bool) -> None:
+    """Show the report of a run as messages have it; without RUN that of the newest one."""
+    from backup.app.delivering import report_of
+    from backup.inventory.records.runs import Outcome
+    from backup.inventory.store.stages import MessageKind
+    from backup.notify.letter import as_html, as_text
+
+    run, letter = report_of(cli.config(), cli.clock, number)
+    kind = MessageKind.RECOVERED if run.outcome is Outcome.DONE else MessageKind.FAILED
+    text = as_html(letter, kind) if as_page else f"{letter.title}\n\n{as_text(letter)}".rstrip()
+    cli.show(_report_document(run, letter), text)
+
+
+def _report_document(run: Run, letter: Letter) -> dict[str, Any]:
+    return {"run": run.number, "outcome": str(run.outcome), **letter.document()}

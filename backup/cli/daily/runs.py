@@ -1,0 +1,145 @@
+"""`nightvault runs`: the runs and their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.options.snapshot_arguments import chosen_job, job_option
+from backup.cli.support.context import Cli, pass_cli
+
+if TYPE_CHECKING:
+    from backup.cli.render.tables import Sheet
+    from backup.inventory.records.runs import Run
+    from backup.inventory.store.connections import Transaction
+    from backup.model import JobName, Problem
+
+    Problems = Mapping[int, Sequence[Problem]]
+
+_LINES = 10
+"""So many lines below the table tell of problems, of all partial runs together."""
+_LINES_OF_A_RUN = 5
+
+
+@click.command()
+@job_option
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The most runs to show."
+)
+@pass_cli
+def runs(cli: Cli, job: str | None, limit: int) -> None:
+    """List runs, newest first.
+
+    One that is `dead` was cut off, by a power cut or a kill: the next backup records that, and what it stored
+    is not lost. A check that is `running` may wait for its vault.
+    """
+    from rich.console import Group
+
+    from backup.app.base.opened import opened
+    from backup.cli.render.render import printable
+    from backup.inventory.records.ended_runs import is_dead
+    from backup.inventory.records.runs import list_runs
+    from backup.inventory.store.holders import held_locks
+
+    config = cli.config()
+    before = held_locks(config.state_dir)  # a run that ends, or begins, while we look is not dead
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        found = list_runs(tx, limit=limit, job=chosen_job(config, tx, job))
+        partial = _partial_backups(found)
+        told = found if cli.json else partial[:_LINES]
+        problems = _problems(tx, told)
+    after = held_locks(config.state_dir)
+    held = None if before is None or after is None else before | after
+    dead = {one.number for one in found if is_dead(one, held)}
+    if cli.json:
+        cli.show([_document(one, dead, problems) for one in found])
+        return
+    errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
+    lines = [*errors, *_problem_lines(partial, problems), *_current_warnings(found)]
+    cli.show(None, Group(_table(found, dead), *map(printable, lines)) if found else "nothing was run yet")
+
+
+def _problems(tx: Transaction, told: Sequence[Run]) -> Problems:
+    if not told:
+        return {}
+    from backup.inventory.content.snapshots import problems_of_runs
+
+    return problems_of_runs(tx, [one.number for one in told])
+
+
+def _document(one: Run, dead: set[int], problems: Problems) -> dict[str, Any]:
+    from backup.cli.render.problems import problem_document
+
+    return {
+        "run": one.number,
+        "kind": one.kind,
+        "job": one.job,
+        "outcome": str(one.outcome),
+        "dead": one.number in dead,
+        "started_at": one.started_at,
+        "finished_at": one.finished_at,
+        "report": one.report,
+        "problems": [problem_document(each) for each in problems.get(one.number, ())],
+    }
+
+
+def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
+    from backup.cli.render.render import duration, local_time, size, table
+    from backup.cli.render.tables import Column
+
+    rows: list[tuple[object, ...]] = []
+    for one in found:
+        took = (one.finished_at - one.started_at).total_seconds() if one.finished_at else None
+        sent = one.report.get("bytes_uploaded")
+        rows.append(
+            (
+                one.number,
+                one.kind,
+                one.job,
+                "dead" if one.number in dead else str(one.outcome),
+                local_time(one.started_at),
+                duration(took) if took is not None else None,
+                one.report.get("files"),
+                size(sent) if sent is not None else None,
+            )
+        )
+    numbers = [Column(title, right=True, rank=1) for title in ("took", "files", "uploaded")]
+    named = [Column("run", right=True), "kind", Column("job", least=8), "outcome", "began"]
+    return table([*named, *numbers], rows)
+
+
+def _partial_backups(found: Sequence[Run]) -> list[Run]:
+    from backup.inventory.records.runs import Outcome, RunKind
+
+    return [one for one in found if one.kind is RunKind.BACKUP and one.outcome is Outcome.PARTIAL]
+
+
+def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
+    """Lines with what the newest partial backups could not save, a few each, and how many are left out."""
+    from backup.cli.render.problems import problem_lines
+    from backup.cli.render.render import counted
+
+    left = _LINES
+    for place, one in enumerate(partial):
+        if left <= 0 or place == _LINES:
+            untold = counted(len(partial) - place, "older partial backup")
+            yield f"… and {untold}; --json has what they could not save"
+            return
+        unsaved = [each for each in problems.get(one.number, ()) if not each.is_warning]
+        lines = problem_lines(sorted(unsaved, key=lambda each: each.path), most=min(left, _LINES_OF_A_RUN))
+        yield from (f"run {one.number}: {line}" for line in lines)
+        left -= len(lines)
+
+
+def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
+    """The warnings of each job's newest backup; those of older ones may no longer hold."""
+    from backup.inventory.records.runs import RunKind
+
+    seen: set[JobName | None] = set()
+    for one in found:
+        if one.kind is RunKind.BACKUP and one.job not in seen and "warnings" in one.report:
+            seen.add(one.job)
+            yield from (f"run {one.number}: warning: {text}" for text in one.report["warnings"])

@@ -1,0 +1,136 @@
+"""`nightvault snapshots`: the list of snapshots, from the inventory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.options.snapshot_arguments import Tags, chosen_job, job_option, tag_option
+from backup.cli.render.problems import problem_document
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.grouping import CommandWithSubcommands
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backup.cli.render.tables import Sheet
+    from backup.inventory.content.snapshots import Snapshot
+
+
+@click.command(cls=CommandWithSubcommands)
+@job_option
+@tag_option
+@click.option("--forgotten", is_flag=True, help="Those that were forgotten, and can come back.")
+@pass_cli
+def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
+    """List snapshots, oldest first. Forgotten ones are not among them."""
+    from backup.app.base.opened import opened
+    from backup.inventory.content.snapshots import list_snapshots
+
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        named = chosen_job(config, tx, job)
+        found = list_snapshots(tx, job=named, also_forgotten=forgotten, tags=tags)
+    if forgotten:
+        found = [one for one in found if one.forgotten_at is not None]
+    now = cli.clock.now()
+    none = "no snapshot is forgotten" if forgotten else "no snapshots yet"
+    if (tags or job) and not forgotten:
+        none = "no such snapshots"
+    text = _screen(found, now, forgotten=forgotten) if found else none
+    cli.show([snapshot_document(one) for one in found], text)
+
+
+@snapshots.subcommand("accept")
+@click.argument("word", metavar="SNAPSHOT")
+@job_option
+@pass_cli
+def accept(cli: Cli, word: str, job: str | None) -> None:
+    """Accept a snapshot in which a source has lost nearly everything: it is right, and so are all before it.
+
+    Until then nothing of its job is forgotten, condemned or deleted, whatever later snapshots hold. If it is
+    not right, mount the disk or restore what is missing, let a backup run, and accept it then.
+    """
+    from backup.app.base.opened import opened
+    from backup.app.retention import marking
+    from backup.cli.support.amending import amending
+    from backup.inventory.content.shrunk import lost_text
+    from backup.inventory.content.snapshots import find_snapshot
+
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            found = find_snapshot(tx, word, job=chosen_job(config, tx, job))
+        with amending(cli, config, inventory) as at:
+            waiting = marking.waiting_up_to(at, found)
+            done = marking.accept(at, found)
+    shown = f"snapshot {found.id[:8]} of job {found.job}"
+    for one in waiting:
+        for lost in one.lost:
+            cli.say(f"snapshot {one.id[:8]}: {lost_text(lost)}")
+    told = f"{shown} is accepted: forgetting and deleting go on" if done else f"{shown}: nothing waits for it"
+    document = {"snapshot": found.id, "job": found.job, "accepted": [one.id for one in waiting]}
+    document["recovery_line"] = done.recovery_line if done else ""
+    cli.show(document, told)
+    for warning in done.warnings if done else ():
+        cli.warn(f"warning: {warning}")
+
+
+def _screen(found: Sequence[Snapshot], now: datetime, *, forgotten: bool) -> Sheet:
+    """A table; columns of tags and pins only where there are any."""
+    from backup.cli.render.render import local_time, shown_id, size, table
+    from backup.cli.render.tables import Column
+
+    columns: list[tuple[object, Callable[[Snapshot], object]]] = [
+        ("snapshot", lambda one: shown_id(one.id)),
+        (Column("job", least=12), lambda one: one.job),
+        ("time", lambda one: local_time(one.started_at)),
+        (Column("files", right=True, rank=1), lambda one: one.files),
+        (Column("size", right=True), lambda one: size(one.bytes)),
+        (Column("problems", right=True, rank=3), lambda one: len(one.problems) or None),
+    ]
+    if forgotten:
+        columns.append(("forgotten", lambda one: local_time(one.forgotten_at)))
+    if any(one.tags for one in found):
+        columns.append((Column("tags", least=8), lambda one: ", ".join(one.tags) or None))
+    if any(one.waits for one in found):
+        columns.append((Column("lost", least=5), lambda one: "waits" if one.waits else None))
+    if any(one.pin for one in found):
+        columns.append((Column("pinned", least=8), lambda one: _pin(one, now)))
+    columns.append((Column("host", rank=4, least=8), lambda one: one.host))
+    return table([title for title, _ in columns], [[value(one) for _, value in columns] for one in found])
+
+
+def _pin(one: Snapshot, now: datetime) -> str | None:
+    """A pin for a table: until when, and the note; one that has ended is told as such."""
+    if one.pin is None:
+        return None
+    until = one.pin.until
+    when = "yes" if until is None else f"until {until.astimezone():%Y-%m-%d}"
+    when = when if one.pin.holds_at(now) else "ended"
+    return f"{when}: {one.pin.note}" if one.pin.note else when
+
+
+def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as JSON."""
+    from backup.cli.render.render import path_document
+
+    problems = [problem_document(one) for one in snapshot.problems]
+    return {
+        "id": snapshot.id,
+        "job": snapshot.job,
+        "started_at": snapshot.started_at,
+        "finished_at": snapshot.finished_at,
+        "host": snapshot.host,
+        "sources": [path_document(source) for source in snapshot.sources],
+        "files": snapshot.files,
+        "bytes": snapshot.bytes,
+        "problems": problems,
+        "tags": list(snapshot.tags),
+        "pin": None if snapshot.pin is None else {"note": snapshot.pin.note, "until": snapshot.pin.until},
+        "forgotten_at": snapshot.forgotten_at,
+        "waits": snapshot.waits,
+    }

@@ -1,0 +1,257 @@
+"""A status as one screen of 80 columns: what is not well, the jobs, and a line for each other thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from backup.app.proven import proof_text
+from backup.app.status.parts import (
+    JobStatus,
+    Level,
+    RestoreStatus,
+    RunFacts,
+    ScheduledStatus,
+    Status,
+    VaultStatus,
+)
+from backup.cli.daily.task_lines import task_lines
+from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
+from backup.cli.render.stats_screen import money
+from backup.cli.render.tables import Column
+from backup.inventory.records.runs import RunKind
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from backup.cli.render.tables import Sheet
+
+_LONGEST = 60
+_STYLES = {Level.CRITICAL: "bold red", Level.WARNING: "yellow"}
+
+
+def status_screen(status: Status) -> Group:
+    """All of it."""
+    title = f"{headline(status)} ({local_time(status.now)})"
+    parts: list[RenderableType] = [Text(title, style="" if status.is_well else "bold")]
+    if status.concerns:
+        parts.append(_concerns(status))
+    if status.jobs:
+        parts += [Text(), _jobs(status)]
+    if status.scheduled:
+        parts += [Text(), _scheduled(status)]
+    lines = _grid()
+    not_yet = (("not yet", sentence) for sentence in _not_yet(status))
+    for name, text in (*not_yet, *_lines(status)):
+        lines.add_row(name, Text(printable(text)))
+    return Group(*parts, Text(), lines)
+
+
+def overdue_screen(status: Status) -> Group:
+    """Only what is overdue, which are the concerns of this status."""
+    if status.is_well:
+        return Group(Text("nothing is overdue"))
+    return Group(_concerns(status))
+
+
+def headline(status: Status) -> str:
+    """The answer in a few words: all is well, or how many concerns there are."""
+    if status.is_well:
+        return "all is well so far" if any(_not_yet(status)) else "all is well"
+    of_level = [sum(one.level is level for one in status.concerns) for level in Level]
+    warnings, critical = counted(of_level[0], "warning"), f"{of_level[1]} critical"
+    told = [text for text, count in ((critical, of_level[1]), (warnings, of_level[0])) if count]
+    return f"not all is well: {', '.join(told)}"
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _concerns(status: Status) -> Table:
+    grid = _grid()
+    for one in status.concerns:
+        text = Text(printable(one.text))
+        if one.command:
+            text.append(f"\n-> {one.command}")
+        grid.add_row(Text(one.level, style=_STYLES[one.level]), text)
+    return grid
+
+
+def _jobs(status: Status) -> Sheet:
+    columns = [
+        Column("job", least=10),
+        Column("vault", rank=1, least=6),
+        "last good",
+        Column("age", right=True),
+        "last run",
+        "next",
+    ]
+    rows = [
+        (
+            *(one.name, one.vault, _time(one.last_good) if one.last_good else "never"),
+            duration((status.now - one.last_good).total_seconds()) if one.last_good else None,
+            _outcome(one.last_run),
+            _next(one, status),
+        )
+        for one in status.jobs
+    ]
+    return table(columns, rows)
+
+
+def _scheduled(status: Status) -> Sheet:
+    """All else that has a schedule, in the form of the jobs."""
+    columns = [Column("also scheduled", least=14), "last good", Column("age", right=True), "next"]
+    rows = [
+        (
+            task.text,
+            _time(task.last_good) if task.last_good else "never",
+            duration((status.now - task.last_good).total_seconds()) if task.last_good else None,
+            _next_of(task, status),
+        )
+        for task in status.scheduled
+    ]
+    return table(columns, rows)
+
+
+def _next_of(one: ScheduledStatus, status: Status) -> str:
+    live = next((task for task in status.tasks or () if (task.kind, task.name) == (one.kind, one.name)), None)
+    if live is not None and live.state == "running":
+        return "runs now"
+    if one.is_overdue:
+        return "overdue"
+    if one.paused_until is not None:
+        return f"paused until {one.paused_until.astimezone():%m-%d %H:%M}"
+    if one.next_at is None:
+        return "by another program"
+    return "due now" if one.next_at <= status.now else _time(one.next_at)
+
+
+def _outcome(run: RunFacts | None) -> str | None:
+    return None if run is None else str(run.outcome)
+
+
+def _next(job: JobStatus, status: Status) -> str:
+    """When a job is due, in words."""
+    if any(one.job == job.name and one.kind is RunKind.BACKUP and not one.is_dead for one in status.running):
+        return "runs now"
+    if job.is_overdue:
+        return "overdue"
+    if job.paused_until is not None:
+        return f"paused until {job.paused_until.astimezone():%m-%d %H:%M}"
+    if job.next_at is None:
+        return "by hand"
+    return "due now" if job.next_at <= status.now else _time(job.next_at)
+
+
+def _not_yet(status: Status) -> Iterator[str]:
+    """Sentences on what is not wrong, and not looked after either, with the command that begins it."""
+    if not status.jobs:
+        yield "the config has no job, so nothing is backed up"
+    at_work = {run.job for run in status.running if run.kind is RunKind.BACKUP and not run.is_dead}
+    for job in status.jobs:
+        if job.last_good is None and not job.is_overdue and job.name not in at_work:
+            yield f"job {job.name} was never backed up: `nightvault backup {job.name}`"
+        if job.schedule is None and not job.has_timer:
+            yield f"job {job.name} has no schedule: it is backed up by hand alone"
+    checked = {run.vault for run in status.ended if run.kind is RunKind.CHECK}
+    for vault in status.vaults:
+        if vault.archives and vault.name not in checked:
+            yield f"vault {vault.name} was never checked: `nightvault check --vault {vault.name}`"
+
+
+def _lines(status: Status) -> Iterator[tuple[str, str]]:
+    yield from task_lines(status)
+    for run in status.running:
+        if not _is_told(run, status):
+            is_left = run.drill is not None and run.drill not in status.drills
+            yield "cut off" if run.is_dead or is_left else "runs now", _running(run, status)
+    for restore in status.restores:
+        yield "restore", _restore(restore)
+    for vault in status.vaults:
+        yield "vault", _vault(vault, status)
+    for job in status.jobs:
+        if job.proof.bytes:
+            yield "tested", f"{job.name}: {proof_text(job.proof)}"
+    if status.certificate is not None and status.certificate.not_after is not None:
+        yield "certificate", _days_left(status.certificate.not_after, status.now)
+    for disk in status.disks:
+        yield "free", f"{size(disk.free)} where {disk.what} lies: {_short(disk.path)}"
+    yield "daemon", _daemon(status)
+    without = [one.name for one in status.jobs if not one.has_policy]
+    if without:
+        yield "retention", f"no policy, so all snapshots are kept: {', '.join(without)}"
+
+
+def _running(run: RunFacts, status: Status) -> str:
+    """A run without a recorded end: since when, or that no process works on it any more."""
+    of = f" of job {run.job}" if run.job else f" {run.drill}" if run.drill else ""
+    since = f"{run.kind}{of} since {_time(run.started_at)}"
+    if run.is_dead:
+        return f"{since}: its process died; the next backup records that"
+    if run.drill is not None and run.drill not in status.drills:
+        return f"{since}: the config does not have this drill any more, so nothing goes on with it"
+    if run.kind in {RunKind.CHECK, RunKind.DRILL}:
+        return f"{since}: may wait for its vault"
+    took = (status.now - run.started_at).total_seconds()
+    return since if took < 0 else f"{since}, for {duration(took)}"
+
+
+def _is_told(run: RunFacts, status: Status) -> bool:
+    """Whether the daemon tells of this run itself."""
+    running = [one for one in status.tasks or () if one.state == "running"]
+    return any((one.kind, one.name) == (run.kind, run.job) for one in running)
+
+
+def _daemon(status: Status) -> str:
+    if status.daemon_runs and status.tasks is None:
+        return "runs, and gives no answer on its socket"
+    if status.daemon_runs is not True and any(one.has_timer for one in status.jobs):
+        return "does not run; timers of systemd make backups"
+    return {True: "runs", False: "does not run", None: "nobody can tell here"}[status.daemon_runs]
+
+
+def _restore(one: RestoreStatus) -> str:
+    text = f"{one.id[:8]} below {_short(shown_path(one.target))}: {one.stage}"
+    if one.waiting:
+        text += f", {one.waiting} of {counted(one.retrievals, 'retrieval')} to come"
+    if one.expected_at:
+        text += f", expected by {_time(one.expected_at)}"
+    if one.ready_until:
+        text += f", to be fetched until {_time(one.ready_until)}"
+    return text
+
+
+def _vault(one: VaultStatus, status: Status) -> str:
+    if not one.archives:
+        return f"{one.name}: nothing is stored yet"
+    cost = "no known price" if one.month is None else f"{money(one.month, status.currency)} a month"
+    cost = "costs nothing" if one.is_free else cost
+    text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
+    if one.unverified_since:
+        text += f"; the oldest that no check has read is of {one.unverified_since.astimezone():%Y-%m-%d}"
+    return text
+
+
+def _days_left(end: datetime, now: datetime) -> str:
+    left = (end - now).total_seconds()
+    on = f"{end.astimezone():%Y-%m-%d}"
+    return f"{duration(left)} left, until {on}" if left >= 0 else f"expired on {on}"
+
+
+def _short(text: str) -> str:
+    """A long text without its middle, so that all stays one screen."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
+
+
+def _time(moment: datetime) -> str:
+    """A time in this machine's zone, to the minute."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,260 @@
+"""`nightvault check`: verifies that what was stored is still there, and undamaged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from msgspec import Struct
+from msgspec.structs import replace
+
+from backup.cli.keeping.check_output import check_result, show_check
+from backup.cli.options.accepting import accept, accept_option
+from backup.cli.options.retrieval_options import (
+    keys_option,
+    max_cost_option,
+    passphrase_files_option,
+    tier_option,
+    wait_option,
+)
+from backup.cli.support.choosing_vault import (
+    Result,
+    choose_vault,
+    choose_vaults,
+    in_vaults,
+    vaults_option,
+)
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.errors import UsageError
+from backup.inventory.store.stages import StepStage
+from backup.model import Tier, VaultName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from backup.checker.context import CheckContext
+    from backup.checker.read_sample import Piece
+    from backup.checker.report import CheckReport
+    from backup.checker.sample import Amount
+    from backup.config import Config, VaultSettings
+    from backup.transfer.retry import Reach
+
+_MOST_SHOWN = 20
+_SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
+
+
+@click.command()
+@vaults_option
+@click.option(
+    "--inventory", "of_inventory", is_flag=True, help="Check the inventory's own invariants; asks no vault."
+)
+@click.option("--read-data", "amount", metavar="1%|5GiB", help="Read back this much.")
+@accept_option("A catalog that others stored takes no part in this server's jobs; may be repeated.")
+@keys_option("A recovery key: opens what is read.")
+@passphrase_files_option
+@tier_option
+@max_cost_option
+@click.option("--anew", is_flag=True, help="Cancel a sample that still waits, and begin another.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what --read-data would retrieve and cost; retrieve nothing."
+)
+@wait_option
+@pass_cli
+def check(
+    cli: Cli,
+    vault_name: str | None,
+    of_inventory: bool,
+    amount: str | None,
+    accepted: tuple[str, ...],
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    tier: str | None,
+    max_cost: str | None,
+    anew: bool,
+    dry_run: bool,
+    wait: bool,
+) -> None:
+    """Check that backups are still there: compare the inventory with the vault's own list.
+
+    That is free, but hours away where the vault is cold: the same command, run again, goes on where it is.
+    With --read-data archives are retrieved and read instead, those that were never read first, so that in
+    time everything is; without a key what is sealed is compared, not opened. It reads one vault: where there
+    are several, say which.
+
+    Archives that are gone or damaged are marked so: the next backup stores again what they held. Exit code 1
+    says that something is missing or damaged, 3 that some of it could not be looked at, 17 that it waits:
+    come again.
+    """
+    config = cli.config()
+    if of_inventory:
+        if accepted:
+            raise UsageError("--accept goes with a comparison, not with --inventory")
+        if amount is not None:
+            raise UsageError("--inventory and --read-data are two checks", advice="give one after the other")
+        show_check(cli, _check_invariants(cli, config))
+        return
+    if amount is None:
+        if key_files or tier or max_cost or anew or dry_run:
+            raise UsageError(
+                "--key, --tier, --max-cost, --anew and --dry-run go with --read-data",
+                advice="comparing with the vault's list costs nothing and reads nothing",
+            )
+        vaults = choose_vaults(config, vault_name)
+        if accepted:
+            vaults = [choose_vault(config, vault_name)]
+            accept(cli, config, vaults[0].name, accepted)
+
+        def compare(settings: VaultSettings, stays: bool) -> Result:
+            return check_result(cli, _compare(cli, config, settings.name, wait=stays))
+
+        in_vaults(cli, vaults, compare, wait=wait)
+        return
+    if accepted:
+        raise UsageError("--accept goes with a comparison, not with --read-data")
+    options = _ReadOptions(
+        parse_amount(amount), key_files, passphrase_files, tier, max_cost, anew, dry_run, wait
+    )
+    report = _read(cli, config, choose_vault(config, vault_name).name, options)
+    if report is not None:
+        show_check(cli, report)
+
+
+@contextmanager
+def _ending_runs(cli: Cli, config: Config) -> Iterator[None]:
+    """What follows once checks have ended: metrics, and messages."""
+    from backup.app.status.metrics_file import metrics_after
+    from backup.cli.support.telling import telling
+
+    with telling(cli, config), metrics_after(config, cli.clock):
+        yield
+
+
+class _ReadOptions(Struct, frozen=True):
+    """The options that go with --read-data."""
+
+    amount: Amount
+    key_files: tuple[str, ...]
+    passphrase_files: tuple[str, ...]
+    tier: str | None
+    max_cost: str | None
+    anew: bool
+    dry_run: bool
+    wait: bool
+
+
+def parse_amount(words: str) -> Amount:
+    """The amount meant by `1%`, `0.5%` or a size such as `5GiB`. `UsageError`."""
+    from fractions import Fraction
+
+    from backup.checker.sample import Amount
+    from backup.config import parse_size
+
+    try:
+        if _SHARE.fullmatch(words):
+            amount = Amount(share=Fraction(words[:-1]) / 100)
+        else:
+            amount = Amount(size=parse_size(int(words) if words.isdigit() else words))
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--read-data {words} is no amount", advice="say 1% or 5GiB") from error
+    if amount.of(100) <= 0 or (amount.of(100) > 100 and amount.share is not None):
+        raise UsageError("--read-data must be above 0, and at most 100%", advice="say 1% or 5GiB")
+    return amount
+
+
+def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckReport:
+    from backup.app.base.opened import opened
+    from backup.app.checks.checks import check_context
+    from backup.checker.check import compare_with_vault
+
+    with _ending_runs(cli, config), closing(opened(config)) as inventory:
+        context = check_context(
+            config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        )
+        return _until_done(cli, compare_with_vault, context, wait=wait)
+
+
+def _check_invariants(cli: Cli, config: Config) -> CheckReport:
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
+    from backup.checker.invariants import check_invariants
+
+    secret = State(config.state_dir).read_secret()
+    with _ending_runs(cli, config), closing(opened(config)) as inventory:
+        return check_invariants(inventory, secret.content_key, cli.clock, cli.progress())
+
+
+def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> CheckReport | None:
+    """Begin a sample, or go on with the one that waits; None if it was only to be shown."""
+    from backup.app.base.opened import opened
+    from backup.app.checks.checks import check_context
+    from backup.checker import read_sample
+    from backup.cli.support.keyfiles import read_keys
+
+    keys = read_keys(options.key_files, options.passphrase_files) if options.key_files else []
+    tier = Tier(options.tier) if options.tier else None
+    with _ending_runs(cli, config), closing(opened(config)) as inventory:
+        context = check_context(
+            config,
+            inventory,
+            name,
+            clock=cli.clock,
+            progress=cli.progress(),
+            keys=keys,
+            tier=tier,
+            reach=cli.reach(),
+        )
+        run = read_sample.find_open(context)
+        if run is not None and options.anew and not options.dry_run:
+            read_sample.give_up(run, context)
+            run = None
+        if run is None or options.dry_run:
+            pieces = read_sample.plan_sample(options.amount, context)
+            if not _may_read(cli, config, context, pieces, options):
+                return None
+            run = read_sample.begin_reading(pieces, context)
+        else:
+            cli.say(f"going on with the sample of run {run}; --anew gives it up")
+        number = run
+        return _until_done(cli, lambda at: read_sample.go_on(number, at), context, wait=options.wait)
+
+
+def _may_read(
+    cli: Cli, config: Config, context: CheckContext, pieces: Sequence[Piece], options: _ReadOptions
+) -> bool:
+    """Whether the sample may be read; False if only its price was to be shown. `LimitRefusedError`."""
+    from backup.app.checks.checks import quote_sample
+    from backup.cli.support.quoting import hold_to_limit, limit_of, show_sample
+
+    settings = config.vault(context.vault.name)
+    quotes = quote_sample(config, settings, context.vault.traits, pieces)
+    if options.dry_run:
+        show_sample(cli, config, settings, quotes)
+        return False
+    hold_to_limit(
+        config, settings, quotes, context.tier, limit_of(options.max_cost, config), what="check", say=cli.say
+    )
+    return True
+
+
+def _until_done(
+    cli: Cli, go_on: Callable[[CheckContext], CheckReport], context: CheckContext, *, wait: bool
+) -> CheckReport:
+    """The report of a check that is over, or of one that waits and is not waited for."""
+
+    def look_again(reach: Reach) -> CheckReport:
+        return go_on(replace(context, reach=reach))
+
+    return wait_until(
+        lambda report: report.state is StepStage.DONE,
+        go_on(context),
+        look_again,
+        cli=cli,
+        progress=context.progress,
+        stays=wait,
+        title=lambda report: f"Waiting for {report.waits_for}",
+        hint=SAME_COMMAND_GOES_ON,
+    )

@@ -1,0 +1,138 @@
+"""`prune --delete-only`: deletes in place of servers, by a recovery key; its outcome told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from backup.cli.options.accepting import who_answers
+from backup.cli.support.choosing_vault import Result
+from backup.cli.support.context import Cli
+from backup.cli.support.stopping import stop_on_signals
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.errors import ExitCode
+from backup.inventory.store.stages import StepStage
+from backup.model import Tier
+
+if TYPE_CHECKING:
+    from backup.config import VaultSettings
+    from backup.format.keys import RecoveryKey
+    from backup.pruner.keeper.report import InventoryReport, KeeperReport, Share
+    from backup.transfer.retry import Reach
+
+_LOOK = """\
+is it what you told the server to do? Then there is nothing to do; it is told until the floor is over.
+If not, the server may be in strange hands: docs/who-deletes.md. To look, on a machine
+that you trust:
+  nightvault rebuild --inventory {inventory} --key FILE
+  nightvault snapshots; nightvault snapshots --forgotten"""
+
+
+class DeleteOnly(Struct, frozen=True):
+    """What the command line says."""
+
+    keys: Sequence[RecoveryKey]
+    keep_within: str | None
+    tier: str | None
+    dry_run: bool
+    accepted: Sequence[str] = ()
+
+
+def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: bool) -> Result:
+    """Delete what servers condemned in a vault: 17 if that waits, 3 if somebody must look."""
+    from backup.app.base.clock import naming_emulator
+    from backup.app.rebuilds.keeping import keeper_context
+    from backup.pruner.keeper.keep import keep
+
+    progress = cli.progress()
+    with stop_on_signals() as stop:
+        context = keeper_context(
+            cli.config(),
+            settings.name,
+            wish.keys,
+            clock=cli.clock,
+            progress=progress,
+            stop=stop.is_set,
+            keep_within=wish.keep_within,
+            tier=Tier(wish.tier) if wish.tier else None,
+            accept=wish.accepted,
+            who=who_answers(),
+        )
+
+        def step(reach: Reach) -> KeeperReport:
+            with naming_emulator(settings):
+                return keep(replace(context, reach=reach), only_plan=wish.dry_run)
+
+        report = wait_until(
+            lambda report: report.state is StepStage.DONE,
+            step(cli.reach()),
+            step,
+            cli=cli,
+            progress=progress,
+            stays=stays or settings.kind == "directory",
+            title=lambda report: f"Waiting for {report.waits_for}",
+            hint=SAME_COMMAND_GOES_ON,
+        )
+    return _result(cli, report)
+
+
+def _result(cli: Cli, report: KeeperReport) -> Result:
+    from backup.cli.render.render import printable
+
+    if report.state is not StepStage.DONE:
+        text = (
+            f"the deletion in vault {report.vault} waits for {report.waits_for}\n"
+            "next: run the same command again in some hours, or now with --wait"
+        )
+        return Result(report.document(), ExitCode.WAITING, text)
+
+    def remark() -> None:
+        for inventory in report.inventories:
+            _tell(cli, inventory)
+
+    code = ExitCode.PARTIAL if report.is_partial else ExitCode.DONE
+    return Result(report.document(), code, printable("\n".join(_lines(report))), remark)
+
+
+def _lines(report: KeeperReport) -> Iterator[str]:
+    plan = ", a plan: nothing was deleted" if report.is_plan else ""
+    yield f"vault {report.vault}{plan}"
+    if report.floor is not None:
+        yield f"  nothing goes that was needed since {report.floor:%Y-%m-%d %H:%M} UTC, by the vault's dates"
+    if not report.inventories:
+        yield "  it holds no catalog of nightvault"
+    for one in report.inventories:
+        jobs = f" ({', '.join(one.jobs)})" if one.jobs else ""
+        yield f"server {one.inventory[:8]}{jobs}"
+        if one.stopped:
+            yield "  nothing is deleted for it: see below"
+            continue
+        yield f"  deleted   {_amount(one.deleted)}"
+        for share in (*one.waiting, *one.refused):
+            until = f", until {share.until:%Y-%m-%d}" if share.until else ""
+            yield f"  kept      {_amount(share)}{until}: {share.detail}"
+
+
+def _amount(share: Share) -> str:
+    from backup.cli.render.render import counted, size
+
+    return f"{counted(share.archives, 'archive')}, {size(share.bytes)}"
+
+
+def _tell(cli: Cli, one: InventoryReport) -> None:
+    """What somebody must look at."""
+    name = one.inventory[:8]
+    if one.stopped:
+        cli.warn(f"server {name}: {one.stopped}")
+        if one.advice:
+            cli.say(f"next: {one.advice}")
+    for finding in one.findings:
+        job = f", job {finding.job}" if finding.job else ""
+        cli.warn(f"server {name}{job}: {finding.sign}: {finding.detail}")
+    if one.findings:
+        cli.say(_LOOK.format(inventory=one.inventory))
+    for warning in one.warnings:
+        cli.warn(f"server {name}: {warning}")

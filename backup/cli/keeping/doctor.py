@@ -1,0 +1,147 @@
+"""`nightvault doctor`: checks for what is easily forgotten, with the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.options.retrieval_options import keys_option, passphrase_files_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.keyfiles import read_keys
+from backup.errors import ExitCode
+from backup.installed import with_places
+
+if TYPE_CHECKING:
+    from backup.app.doctor import Finding, FullRestore
+
+_PIPE = 10_000
+_ORIGINS = {
+    "set": "[restore] link",
+    "measured": "measured by restores",
+    "assumed": "assumed: set link in [restore]",
+    "limited": "its download_limit",
+}
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Mend what cannot hurt: files that others may read.")
+@click.option("--offline", is_flag=True, help="Ask no vault, and not AWS.")
+@click.option("--fresh", is_flag=True, help="Try at a vault also what worked within the last week.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 600),
+    default=20,
+    show_default=True,
+    help="Seconds that each look at a vault may take.",
+)
+@keys_option("Try whether this recovery key opens the newest catalogs; no retrieval is paid for.")
+@passphrase_files_option
+@pass_cli
+def doctor(
+    cli: Cli,
+    timeout: int,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    *,
+    fix: bool,
+    offline: bool,
+    fresh: bool,
+) -> int:
+    """Look for what is easily forgotten: what it is, why it matters, and the command that mends it.
+
+    Exit code 0: nothing was found; 1: something was. It stores nothing, and sends some requests to
+    each vault, which `nightvault -v doctor` names at the end: among them deletions of nothing, an upload
+    that is given up, and a retrieval of nothing. The last two are left out if backups and restores did the
+    same within the last week: give --fresh after a change of policies.
+    It also tells what a restore of everything would take and cost.
+    """
+    from backup.app.doctor import examine
+    from backup.app.doctor.finding import Mended, mend
+
+    config, keys = cli.config(), read_keys(key_files, passphrase_files) if key_files else []
+    seconds = float(timeout)
+    report = examine(config, cli.clock, offline=offline, seconds=seconds, keys=keys, fresh=fresh)
+    mended = mend(report.findings) if fix else Mended([], report.findings)
+    document = {
+        "findings": [_document(one) for one in mended.left],
+        "fixed": list(mended.done),
+        "looked_at": list(report.looked_at),
+        "requests": list(report.requests),
+        "notes": list(report.notes),
+        "full_restores": [_restore_document(one) for one in report.restores],
+    }
+    lines = [f"mended   {text}" for text in mended.done]
+    for one in mended.left:
+        lines += _lines(one)
+    if not lines:
+        lines = _wrapped("", f"nothing was found: looked at {', '.join(report.looked_at)}")
+    for restore in report.restores:
+        lines += _wrapped("restore  ", _restore_text(restore))
+    for note in report.notes:
+        lines += _wrapped("note     ", note)
+    cli.show(document, "\n".join(lines))
+    if report.requests and cli.verbose:
+        cli.say(f"requests that were sent: {'; '.join(report.requests)}")
+    if not fix and any(one.fix is not None for one in mended.left):
+        cli.say("some of it can be mended by `nightvault doctor --fix`")
+    return ExitCode.FAILED if mended.left else ExitCode.DONE
+
+
+def _lines(one: Finding) -> list[str]:
+    """A finding as lines that fit the terminal."""
+    begins = (f"{one.level:<8} ", "         why: ", "         do:  ")
+    texts = zip(begins, map(with_places, (one.what, one.why, one.command)), strict=True)
+    return [line for begin, text in texts for line in _wrapped(begin, text)]
+
+
+def _wrapped(begin: str, text: str) -> list[str]:
+    """Lines that fit the terminal; what goes into a pipe is not broken."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE
+    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=" " * len(begin), **how)
+
+
+def _restore_text(one: FullRestore) -> str:
+    """What a restore of everything would take, in a sentence."""
+    from backup.cli.render.render import counted, duration, size
+
+    what = f"all of job {one.job}: {counted(one.files, 'file')}, {size(one.bytes)}"
+    link = f"{size(round(one.link.speed))}/s ({_ORIGINS[one.link.origin]})"
+    wait = f", after up to {one.hours[1]:g} h of waiting ({one.tier})" if one.hours else ""
+    price = "price unknown" if one.cost is None else f"{one.cost:.2f} {one.currency}" if one.cost else "free"
+    price += " by prices of another region" if one.is_unverified else ""
+    return f"{what}; {size(one.fetched)} to fetch, {duration(max(one.seconds, 1))} at {link}{wait}; {price}"
+
+
+def _restore_document(one: FullRestore) -> dict[str, object]:
+    return {
+        "job": one.job,
+        "vault": one.vault,
+        "snapshot": one.snapshot,
+        "files": one.files,
+        "bytes": one.bytes,
+        "fetched": one.fetched,
+        "link": round(one.link.speed),
+        "link_is": str(one.link.origin),
+        "seconds": round(one.seconds, 1),
+        "tier": str(one.tier),
+        "hours": one.hours,
+        "cost": None if one.cost is None else str(one.cost),
+        "currency": one.currency,
+        "unverified": one.is_unverified,
+    }
+
+
+def _document(one: Finding) -> dict[str, object]:
+    return {
+        "check": one.check,
+        "level": one.level,
+        "what": one.what,
+        "why": one.why,
+        "command": one.command,
+        "fixable": one.fix is not None,
+    }

@@ -1,0 +1,129 @@
+"""`nightvault drill`: rehearses a restore now, as the daemon does by the config's schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from msgspec.structs import replace
+
+from backup.cli.keeping.drill_output import show_drill
+from backup.cli.options.retrieval_options import keys_option, passphrase_files_option, wait_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
+from backup.errors import UsageError
+from backup.inventory.store.stages import StepStage
+
+if TYPE_CHECKING:
+    from backup.config import Config, DrillSettings
+    from backup.driller.report import DrillReport
+    from backup.transfer.retry import Reach
+
+
+@click.group()
+def drill() -> None:
+    """Rehearse restores: a sample is read back or opened, before anybody needs it."""
+
+
+@drill.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--dry-run", is_flag=True, help="Show what would be read and what it would cost; read nothing.")
+@keys_option("The recovery key: files are restored into a directory of the drill's own, and compared.")
+@passphrase_files_option
+@wait_option
+@pass_cli
+def run(
+    cli: Cli,
+    name: str | None,
+    dry_run: bool,
+    key_files: tuple[str, ...],
+    passphrase_files: tuple[str, ...],
+    wait: bool,
+) -> None:
+    """Run a drill of the config; without NAME the only one.
+
+    A sample of archives is read back: retrieved, and compared with what was stored. With --key files are
+    opened instead: restored, and compared with the inventory, and with the source where that is unchanged.
+    A drill never costs more than its max_cost_per_month. From a cold vault the same command, run again,
+    goes on where it is, and so does the daemon; the key is not needed again.
+
+    Exit code 1 says that something is not as it was saved, 3 that some of it could not be read now, 16 that
+    the month's money is not enough, 17 that it waits: come again.
+    """
+    from backup.app.base.opened import opened
+    from backup.app.checks.drills import drill_context, step
+    from backup.cli.support.keyfiles import read_keys
+
+    config = cli.config()
+    settings = _chosen(config, name)
+    keys = read_keys(key_files, passphrase_files) if key_files else []
+    with _telling(cli, config, dry_run=dry_run), closing(opened(config)) as inventory:
+        context = drill_context(
+            config, inventory, settings, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        )
+        if dry_run:
+            _show_quote(cli, config, settings, opens=bool(keys))
+            return
+
+        def look_again(reach: Reach) -> DrillReport:
+            return step(
+                replace(
+                    context,
+                    check=replace(context.check, reach=reach),
+                    restore=replace(context.restore, reach=reach),
+                ),
+                keys,
+            )
+
+        report = wait_until(
+            lambda report: report.state is StepStage.DONE,
+            step(context, keys),
+            look_again,
+            cli=cli,
+            progress=context.check.progress,
+            stays=wait,
+            title=lambda report: f"Waiting for {report.waits_for}",
+            hint=SAME_COMMAND_GOES_ON,
+        )
+    show_drill(cli, report)
+
+
+def _chosen(config: Config, name: str | None) -> DrillSettings:
+    """The drill that is meant. `UsageError`."""
+    if name is not None:
+        return config.drill(name)
+    if len(config.drills) != 1:
+        names = ", ".join(one.name for one in config.drills)
+        told = f"which drill? There is {names}" if names else f"{config.path} has no drill"
+        raise UsageError(told, advice="name one" if names else "add a [[drill]]: see docs/drills.md")
+    return config.drills[0]
+
+
+@contextmanager
+def _telling(cli: Cli, config: Config, *, dry_run: bool) -> Iterator[None]:
+    """What follows once drills have ended: metrics, and messages."""
+    from backup.app.status.metrics_file import metrics_after
+    from backup.cli.support.telling import telling
+
+    if dry_run:
+        yield
+        return
+    with telling(cli, config), metrics_after(config, cli.clock):
+        yield
+
+
+def _show_quote(cli: Cli, config: Config, settings: DrillSettings, *, opens: bool) -> None:
+    from backup.app.base.opened import opened
+    from backup.app.checks.drills import drill_context, quotes_of
+    from backup.cli.support.quoting import show_sample
+    from backup.inventory.records.readings import Grade
+
+    with closing(opened(config)) as inventory:
+        context = drill_context(config, inventory, settings, clock=cli.clock, progress=cli.progress())
+        found = quotes_of(config, context, Grade.OPENED if opens else Grade.READ_BACK)
+    if not found:
+        cli.report({"retrieved": 0, "quotes": []}, "nothing is stored yet that could be read")
+        return
+    show_sample(cli, config, config.vault(config.vault_of_drill(settings)), found)

@@ -1,0 +1,122 @@
+"""`nightvault drills`: the drills of the config, what they found, and what of each job was ever proven."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+
+if TYPE_CHECKING:
+    from backup.cli.render.tables import Sheet
+    from backup.inventory.questions.proofs import Proof
+    from backup.inventory.records.drills import Drill
+    from backup.model import JobName
+
+
+@click.command()
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=20, metavar="N", help="The newest N drills."
+)
+@pass_cli
+def drills(cli: Cli, limit: int) -> None:
+    """List drills and what they found; and when something of each job was last read back and opened.
+
+    Read back: it was read from the vault, and its hashes are those that were stored. Opened: it was decrypted
+    with a recovery key, and is as it was saved. The shares are of all archives of the job.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    from backup.app.base.opened import opened
+    from backup.app.proven import proofs_of_jobs
+    from backup.cli.render.status_output import proof_document
+    from backup.inventory.records import drills as rows
+
+    config = cli.config()
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        proofs = proofs_of_jobs(tx, cli.clock.now())
+        found = rows.list_drills(tx, limit=limit)
+    document = {
+        "drills": [_document(one) for one in found],
+        "jobs": [{"job": job} | proof_document(one) for job, one in sorted(proofs.items())],
+    }
+    runs = _runs(found) if found else Text("no drill was run yet")
+    cli.show(document, Group(_jobs(proofs), Text(), runs) if proofs else runs)
+
+
+def _document(one: Drill) -> dict[str, Any]:
+    from backup.driller.money import money_of
+    from backup.driller.report import GRADES
+
+    report = one.run.report
+    return {
+        "drill": one.name,
+        "grade": GRADES[one.grade],
+        "vault": one.vault,
+        "run": one.run.number,
+        "outcome": one.run.outcome,
+        "started_at": one.run.started_at,
+        "finished_at": one.run.finished_at,
+        "cost": f"{money_of(one.cost):f}",
+        "currency": report.get("currency"),
+        "read": report.get("read"),
+        "opened": report.get("opened"),
+        "findings": report.get("findings", []),
+        "error": report.get("error"),
+        "advice": report.get("advice"),
+    }
+
+
+def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
+    from backup.app.proven import percent
+    from backup.cli.render.render import size, table
+    from backup.cli.render.tables import Column
+    from backup.inventory.records.readings import Grade
+
+    columns = [
+        Column("job", least=10),
+        Column("stored", right=True),
+        "last read back",
+        Column("ever", right=True),
+        "last opened",
+        Column("ever ", right=True),
+    ]
+    rows = [
+        (
+            *(job, size(one.bytes)),
+            *(_day(one.last_read_back), percent(one.share(Grade.READ_BACK))),
+            *(_day(one.last_opened), percent(one.share(Grade.OPENED))),
+        )
+        for job, one in sorted(proofs.items())
+    ]
+    return table(columns, rows)
+
+
+def _runs(found: Any) -> Sheet:
+    from backup.cli.render.render import local_time, table
+    from backup.cli.render.tables import Column
+    from backup.driller.money import money_of
+    from backup.driller.report import GRADES
+
+    columns = [
+        *("run", "drill", "grade", "began", "outcome"),
+        Column("cost", rank=2, right=True),
+        Column("found", rank=1, folds=True),
+    ]
+    rows = [
+        (
+            *(one.run.number, one.name, GRADES[one.grade], local_time(one.run.started_at)),
+            "waits" if one.is_open else str(one.run.outcome),
+            f"{money_of(one.cost):.2f}",
+            one.run.report.get("error"),
+        )
+        for one in found
+    ]
+    return table(columns, rows)
+
+
+def _day(when: Any) -> str:
+    return "never" if when is None else f"{when.astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,119 @@
+"""`nightvault forget --undo`: take forgotten snapshots back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.amending import amending
+from backup.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from backup.app.retention.forget_words import Meant
+    from backup.app.retention.undo import Return
+    from backup.cli.support.context import Cli
+    from backup.config import Config
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
+
+
+def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dry_run: bool) -> None:
+    """Take back the named snapshots, all of the named jobs, or all that can come back."""
+    from backup.app.base.opened import opened
+    from backup.app.retention.forget_words import meant_by
+    from backup.app.retention.undo import cannot_come_back
+
+    if every and (words or jobs):
+        raise UsageError("--all and a name: not both", advice=f"leave one out: {' '.join((*words, *jobs))}")
+    if not (every or words or jobs):
+        raise UsageError(
+            "which snapshots? name them or their jobs, or say --all",
+            advice="`nightvault snapshots --forgotten` lists what can come back",
+        )
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            meant = meant_by(config, tx, words, jobs, undo=True)
+            found = _found(tx, meant)
+        lost = [one for some in found for one in some.lost]
+        if lost and meant.snapshots:
+            raise cannot_come_back(lost)
+        comes = [one for some in found for one in some.comes]
+        done = [] if dry_run else _run(cli, config, inventory, comes, if_all=bool(meant.snapshots))
+    _show(cli, config, comes, lost, done, dry_run=dry_run)
+    if lost:
+        raise click.exceptions.Exit(int(ExitCode.PARTIAL))
+
+
+def _found(tx: Transaction, meant: Meant) -> list[Return]:
+    """What can come back, and what cannot, of each job that is meant."""
+    from backup.app.retention.undo import returns
+    from backup.inventory.content.snapshots import list_snapshots
+
+    chosen = meant.snapshots or [
+        one
+        for one in list_snapshots(tx, also_forgotten=True)
+        if one.forgotten_at is not None and (not meant.jobs or one.job in meant.jobs)
+    ]
+    by_job: dict[str, list[Snapshot]] = {}
+    for one in chosen:
+        by_job.setdefault(one.job, []).append(one)
+    return [returns(tx, some) for some in by_job.values()]
+
+
+def _run(
+    cli: Cli, config: Config, inventory: Any, comes: Sequence[Snapshot], *, if_all: bool
+) -> list[dict[str, Any]]:
+    from backup.app.retention.undo import take_back
+
+    done: list[dict[str, Any]] = []
+    with amending(cli, config, inventory) as at:
+        for one in take_back(at, {snapshot.id for snapshot in comes}, if_all=if_all):
+            for warning in one.warnings:
+                cli.warn(f"warning: {warning}")
+            done.append(
+                {
+                    "job": one.job,
+                    "vault": one.vault,
+                    "run": one.run,
+                    **one.report,
+                    "warnings": one.warnings,
+                    "recovery_line": one.recovery_line,
+                }
+            )
+    return done
+
+
+def _show(
+    cli: Cli,
+    config: Config,
+    comes: Sequence[Snapshot],
+    lost: Sequence[Snapshot],
+    done: Sequence[dict[str, Any]],
+    *,
+    dry_run: bool,
+) -> None:
+    from backup.cli.render.render import local_time, shown_id, table
+    from backup.cli.render.tables import Column
+
+    for one in lost:
+        cli.warn(f"{shown_id(one.id)} of job {one.job} cannot come back: what it needs was deleted")
+    found = {
+        "dry_run": dry_run,
+        "taken_back": [one.id for one in comes],
+        "cannot_come_back": [one.id for one in lost],
+        "amended": done,
+    }
+    rows = [
+        (shown_id(one.id), one.job, local_time(one.started_at), local_time(one.forgotten_at)) for one in comes
+    ]
+    columns = ["snapshot", Column("job", least=8), "time", "forgotten"]
+    title = "would come back" if dry_run else "came back"
+    cli.report(found, table(columns, rows, title=title) if rows else "nothing is forgotten")
+    policies = {job.name for job in config.jobs if job.policy is not None}
+    again = sorted({one.job for one in comes} & policies)
+    if again and not dry_run:
+        cli.say(f"the policy of {', '.join(again)} may forget them again: `nightvault pin` keeps them")

@@ -1,0 +1,79 @@
+"""`nightvault undelete`: take condemned archives back before they are deleted."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backup.cli.support.amending import amending
+from backup.cli.support.choosing_vault import choose_vault, vault_option
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import UsageError
+from backup.model import VaultName
+
+if TYPE_CHECKING:
+    from backup.app.retention.undelete import TakenUp
+
+
+@click.command()
+@vault_option
+@click.argument("archives", nargs=-1, metavar="[ARCHIVE]...")
+@click.option("--all", "every", is_flag=True, help="All archives of the vault that are condemned.")
+@pass_cli
+def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every: bool) -> None:
+    """Take back archives that a prune has condemned, and not deleted yet.
+
+    They are restored from at once, and built upon again when a later list of the vault shows that they are
+    still there.
+    ARCHIVE is the beginning of an archive's id, as `archives` shows it. The next prune condemns again what no
+    kept snapshot needs by then. To keep a forgotten snapshot take it back with `forget --undo`, which takes
+    its archives back, too.
+    """
+    from backup.app.base.opened import opened
+    from backup.app.retention.undelete import take_up
+
+    if every == bool(archives):
+        raise UsageError(
+            "which archives are to be taken back?",
+            advice="name them as `nightvault archives` shows them, or say --all",
+        )
+    config = cli.config()
+    vault = VaultName(choose_vault(config, vault_name).name)
+    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+        done = take_up(at, vault, archives)
+    _tell(cli, vault, done)
+
+
+def _tell(cli: Cli, vault: VaultName, done: TakenUp) -> None:
+    from backup.cli.render.render import counted, size
+
+    warnings = [text for one in done.amended for text in one.warnings]
+    if done.gone:
+        warnings.append(
+            f"not in the vault any more, deleted by somebody else: {counted(len(done.gone), 'archive')}; the "
+            "next prune records that"
+        )
+    taken = sum(one.size for one in done.archives)
+    document: dict[str, Any] = {
+        "vault": vault,
+        "taken_up": [one.archive_id for one in done.archives],
+        "gone": [one.archive_id for one in done.gone],
+        "bytes": taken,
+        "recovery_lines": {one.job: one.recovery_line for one in done.amended},
+        "warnings": warnings,
+    }
+    if done.archives:
+        count = counted(len(done.archives), "archive")
+        cli.report(document, f"vault {vault}: {count} taken up again, {size(taken)}")
+        cli.say(
+            "the next prune condemns again what no kept snapshot needs; `nightvault forget --undo` brings "
+            "snapshots back"
+        )
+    elif done.gone:
+        cli.report(document, f"vault {vault}: nothing was taken up again")
+    else:
+        cli.report(document, f"no archive in vault {vault} is condemned: there is nothing to take back")
+    for text in warnings:
+        cli.warn(f"warning: {text}")

@@ -1,0 +1,1 @@
+"""The commands of keys and certificates, of AWS, and of AWS keys for other programs, with their screens."""

@@ -1,0 +1,24 @@
+"""`nightvault aws-keys`: what hands AWS keys to other programs, and tries an identity, below one word."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import click
+
+from backup.cli.keys.read_certificate_data import read_certificate_data
+from backup.cli.keys.serve import serve
+from backup.cli.keys.sign_string import sign_string
+from backup.cli.keys.update import update
+
+
+@click.group("aws-keys")
+def aws_keys() -> None:
+    """Serve AWS keys to other programs, keep a profile fresh, try an identity.
+
+    `nightvault serve`, `update`, `sign-string` and `read-certificate-data` are the same, and go on working.
+    """
+
+
+for _one in (serve, update, sign_string, read_certificate_data):
+    aws_keys.add_command(copy(_one))  # with examples of its own: by its old name it is another command

@@ -1,0 +1,67 @@
+"""`nightvault archives`: the archives that the inventory has recorded as stored."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.model import VaultName
+
+if TYPE_CHECKING:
+    from backup.model import Generation
+
+
+@click.command()
+@click.option("--vault", "name", metavar="NAME", help="Only in this vault.")
+@pass_cli
+def archives(cli: Cli, name: str | None) -> None:
+    """List the archives of this inventory, oldest first, by the ids of their packs.
+
+    `undelete` takes such an id, or its first digits; --json has the vault's own ids, too.
+    """
+    from backup.app.base.opened import opened
+    from backup.cli.render.render import local_time, size, table
+    from backup.cli.render.tables import Column
+    from backup.inventory.content.archives import list_archives
+
+    config = cli.config()
+    wanted = VaultName(config.vault(name).name) if name else None
+    with closing(opened(config)) as inventory, inventory.reading() as tx:
+        found = list_archives(tx, inventory.id, vault=wanted)
+    documents = [
+        {
+            "vault": one.vault,
+            "kind": one.label.kind.name.lower(),
+            "generation": one.label.generation.name.lower() if one.label.generation else None,
+            "catalog": one.label.number or None,
+            "state": str(one.state),
+            "size": one.size,
+            "tree_hash": one.tree_hash.hex(),
+            "pack": one.label.pack_id.hex(),
+            "archive_id": one.archive_id,
+            "run": one.run,
+            "stored_at": one.stored_at,
+        }
+        for one in found
+    ]
+    rows = [
+        (
+            one.vault,
+            " ".join(filter(None, [one.label.kind.name.lower(), _generation(one.label.generation)])),
+            size(one.size),
+            one.state,
+            local_time(one.stored_at),
+            one.label.pack_id.hex(),
+        )
+        for one in found
+    ]
+    vault, pack = Column("vault", rank=2, least=8), Column("pack", rank=1, least=12)
+    columns = [vault, "kind", Column("size", right=True), "state", "stored", pack]
+    cli.show(documents, table(columns, rows) if rows else "no archives yet")
+
+
+def _generation(generation: Generation | None) -> str | None:
+    return generation.name.lower() if generation else None

@@ -1,0 +1,101 @@
+"""Arguments and options that name a snapshot: `SNAPSHOT[:PATH]` and `--job`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.errors import UsageError
+
+if TYPE_CHECKING:
+    from backup.config import Config
+    from backup.inventory.content.snapshots import Snapshot
+    from backup.inventory.store.connections import Transaction
+    from backup.model import JobName
+
+
+def _job(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A job's name, which is text: bytes that are not UTF-8 name no job, and no database takes them."""
+    if value is not None and any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
+        raise UsageError(f"no job can be called {value!r}", advice="`nightvault snapshots` lists the jobs")
+    return value
+
+
+job_option = click.option("--job", metavar="NAME", callback=_job, help="Only of this job.")
+
+
+def chosen_job(config: Config, tx: Transaction, name: str | None) -> JobName | None:
+    """The job that `--job` names; None without it. `UsageError` where config and inventory do not know it."""
+    if not name:
+        return None
+    from backup.app.base.known_jobs import known_job
+
+    return known_job(config, tx, name)
+
+
+Tags = tuple[frozenset[str], ...]
+
+
+def _tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Tags:
+    """Sets of tags: `a,b` is both, '' is no tag at all. `UsageError`."""
+    from backup.cli.options.keep_options import tags_of
+
+    return tuple(frozenset(tags_of("--tag", value)) if value.strip() else frozenset() for value in values)
+
+
+tag_option = click.option(
+    "--tag",
+    "tags",
+    metavar="TAG[,TAG]",
+    multiple=True,
+    callback=_tags,
+    help="Only snapshots with these tags; repeated: with any of them; '': without tags.",
+)
+
+
+def split_snapshot_and_path(words: str) -> tuple[str, bytes]:
+    """The snapshot and the absolute path of `SNAPSHOT[:PATH]`; `/` if no path is given. `UsageError`."""
+    snapshot, _, path = words.partition(":")
+    if not snapshot:
+        raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{path or '/'}")
+    if snapshot.startswith("/"):
+        raise UsageError(f"{words!r} names no snapshot", advice=f"write latest:{words}")
+    if path and not path.startswith("/"):
+        raise UsageError(f"the path in {words!r} must be absolute", advice=f"write {snapshot}:/{path}")
+    return snapshot, os.fsencode(path) or b"/"
+
+
+def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
+    """A path as the snapshot has it: at or below a source behind a symlink, by where that led then.
+
+    By where it leads now, if that was not recorded. The path itself, where the snapshot has it, or does not
+    have the other either.
+    """
+    from backup.inventory.content.entries import entry_at
+
+    job, number = snapshot.job_number, snapshot.number
+    if path == b"/" or entry_at(tx, job, path, number) is not None:
+        return path
+    from backup.source.roots import resolved  # rarely
+
+    path, roots = path.rstrip(b"/"), dict(zip(snapshot.sources, snapshot.roots, strict=False))
+    for source in sorted(snapshot.sources, key=len, reverse=True):
+        stem = source.rstrip(b"/")
+        if path == stem or path.startswith(stem + b"/"):
+            root = roots.get(source) or resolved(source)
+            other = root.rstrip(b"/") + path[len(stem) :]
+            if entry_at(tx, job, other, number) is not None:
+                return other
+    return path
+
+
+def paths_that_choose_job(path: bytes, globs: Sequence[str] = ()) -> list[bytes]:
+    """The absolute paths by which `latest` finds its job: PATH, else the directories of absolute globs."""
+    from backup.source.globs import plain_stem
+
+    if path != b"/":
+        return [path]
+    return [os.fsencode(plain_stem(one)) for one in globs]

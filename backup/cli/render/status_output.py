@@ -1,0 +1,189 @@
+"""A status for scripts: as JSON, and as the line of a Nagios plugin with its own exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from msgspec.structs import asdict
+
+from backup.app.machine.renewal_times import certificate_bounds
+from backup.app.status.parts import (
+    Concern,
+    JobStatus,
+    Level,
+    RestoreStatus,
+    RunFacts,
+    ScheduledStatus,
+    Status,
+    TaskStatus,
+    VaultStatus,
+)
+from backup.cli.render.render import counted, path_document, printable
+from backup.inventory.questions.proofs import Proof
+from backup.inventory.records.readings import Grade
+
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+"""The exit codes of Nagios."""
+
+_CODES = {None: OK, Level.WARNING: WARNING, Level.CRITICAL: CRITICAL}
+_WORDS = {OK: "OK", WARNING: "WARNING", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """A status as JSON."""
+    certificate = status.certificate
+    return {
+        "as_of": status.now,
+        "well": status.is_well,
+        "concerns": [_concern(one) for one in status.concerns],
+        "daemon_runs": status.daemon_runs,
+        "jobs": [_job(one, status.now) for one in status.jobs],
+        "running": [_run(one) for one in status.running],
+        "tasks": None if status.tasks is None else [_task(one) for one in status.tasks],
+        "restores": [_restore(one) for one in status.restores],
+        "vaults": [_vault(one) for one in status.vaults],
+        "certificate": None
+        if certificate is None
+        else {
+            "not_before": certificate.not_before,
+            "not_after": certificate.not_after,
+            "days_left": None if certificate.not_after is None else (certificate.not_after - status.now).days,
+            "error": certificate.unreadable,
+            "issuer": certificate.issuer,
+            "issuer_ends": certificate.issuer_ends,
+        },
+        "renewal": None if status.renewal is None else asdict(status.renewal),
+        "scheduled": [_scheduled(task, status.now) for task in status.scheduled],
+        "unknown": [{"what": gap.what, "why": gap.why} for gap in status.unknown],
+        "disks": [asdict(one) for one in status.disks],
+        "currency": status.currency,
+        "proven": proof_document(status.proof),
+    }
+
+
+def proof_document(one: Proof) -> dict[str, Any]:
+    """What was ever proven, as JSON: bytes and shares."""
+    return {
+        "bytes": one.bytes,
+        "read_back": one.read_back,
+        "opened": one.opened,
+        "read_back_share": _rounded(one.share(Grade.READ_BACK)),
+        "opened_share": _rounded(one.share(Grade.OPENED)),
+        "last_read_back": one.last_read_back,
+        "last_opened": one.last_opened,
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)
+
+
+def _concern(one: Concern) -> dict[str, Any]:
+    document = asdict(one)
+    document.pop("about")  # ours, to tell lasting states from one another
+    return document
+
+
+def _job(one: JobStatus, now: datetime) -> dict[str, Any]:
+    return {
+        "job": one.name,
+        "vault": one.vault,
+        "schedule": one.schedule,
+        "retention": one.has_policy,
+        "last_good": one.last_good,
+        "age": None if one.last_good is None else (now - one.last_good).total_seconds(),
+        "last_run": None if one.last_run is None else _run(one.last_run),
+        "next_at": one.next_at,
+        "overdue_from": one.overdue_from,
+        "overdue": one.is_overdue,
+        "paused_until": one.paused_until,
+        "timer": one.has_timer,
+        "proven": proof_document(one.proof),
+    }
+
+
+def _scheduled(one: ScheduledStatus, now: datetime) -> dict[str, Any]:
+    document = asdict(one)
+    document["task"] = document.pop("text")
+    document["overdue"] = document.pop("is_overdue")
+    return document | {"age": None if one.last_good is None else (now - one.last_good).total_seconds()}
+
+
+def _task(one: TaskStatus) -> dict[str, Any]:
+    document = asdict(one)
+    document["task"] = document.pop("text")
+    return document
+
+
+def _run(one: RunFacts) -> dict[str, Any]:
+    return {
+        "run": one.number,
+        "kind": one.kind,
+        "job": one.job,
+        "vault": one.vault,
+        "outcome": one.outcome,
+        "dead": one.is_dead,
+        "started_at": one.started_at,
+        "finished_at": one.finished_at,
+        "error": one.error,
+    }
+
+
+def _restore(one: RestoreStatus) -> dict[str, Any]:
+    return asdict(one) | {"target": path_document(one.target)}
+
+
+def _vault(one: VaultStatus) -> dict[str, Any]:
+    document = asdict(one)
+    document["vault"] = document.pop("name")
+    document["month"] = None if one.month is None else f"{one.month:.6f}"
+    document.pop("is_free")
+    return document
+
+
+def nagios_lines(status: Status) -> tuple[int, str]:
+    """The exit code and the lines of a plugin: state and text, what is measured, then each concern."""
+    code = _CODES[status.worst]
+    texts = [_plain(one.text) for one in status.concerns]
+    first = texts[0] if texts else f"all is well with {counted(len(status.jobs), 'job')}"
+    more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+    head = f"{_WORDS[code]}: {first}{more} | {' '.join(_measured(status))}".rstrip(" |")
+    return code, "\n".join([head, *texts[1:]])
+
+
+def nagios_unknown(message: str) -> str:
+    """The line of a plugin that could not find out."""
+    return f"{_WORDS[UNKNOWN]}: {_plain(message)}"
+
+
+def _plain(text: str) -> str:
+    """On one line, without the bar before which a plugin's text ends."""
+    return " ".join(printable(text).replace("|", "/").split())
+
+
+def _measured(status: Status) -> Iterator[str]:
+    """The measured values: `'label'=value[unit];warn;critical;least`."""
+    for job in status.jobs:
+        if job.last_good is not None:
+            limit = "" if job.overdue_from is None else _seconds(job.overdue_from - job.last_good)
+            yield f"'age_{job.name}'={_seconds(status.now - job.last_good)}s;;{limit};0"
+    for vault in status.vaults:
+        yield f"'stored_{vault.name}'={vault.bytes}B;;;0"
+        if vault.month is not None:
+            yield f"'month_{vault.name}'={_amount(vault.month)};;;0"
+    certificate = status.certificate
+    if certificate is not None and certificate.not_after is not None and certificate.not_before is not None:
+        warn, alarm = certificate_bounds(certificate.not_after - certificate.not_before)
+        left = _seconds(certificate.not_after - status.now)
+        yield f"'certificate'={left}s;{_seconds(warn)}:;{_seconds(alarm)}:"
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())
+
+
+def _amount(money: Decimal) -> str:
+    return f"{money:.2f}"

@@ -1,0 +1,1 @@
+"""The commands that bring something back: `restore`, `dump`, `restores`, `rebuild`, with their screens."""

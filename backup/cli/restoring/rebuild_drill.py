@@ -1,0 +1,152 @@
+"""`rebuild --dry-run`: carries out a drill of a rebuild, and shows what came of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from backup.cli.support.context import Cli
+from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, hours_text, wait_until
+from backup.errors import ExitCode
+from backup.inventory.records.runs import Outcome
+from backup.model import Tier, VaultName
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from backup.app.money.prices import Quote
+    from backup.config import Config, VaultSettings
+    from backup.format.keys import RecoveryKey
+    from backup.inventory.rebuilt.same_rows import Found
+    from backup.rebuilder.context import Wish
+    from backup.rebuilder.drill import RebuildDrillReport
+
+_MOST_SHOWN = 20
+_EXITS = {Outcome.DONE: ExitCode.DONE, Outcome.PARTIAL: ExitCode.PARTIAL, Outcome.FAILED: ExitCode.FAILED}
+
+
+def run_drill(
+    cli: Cli, config: Config, wish: Wish, vault: VaultName, keys: Sequence[RecoveryKey], *, stays: bool
+) -> None:
+    """Carry out a drill, show what came of it, and end with its exit code."""
+    from backup.app.base.opened import opened
+    from backup.app.rebuilds.drills import RebuildDrill, outcome_of, rebuild_quotes
+    from backup.cli.support.telling import telling
+
+    settings, progress = config.vault(vault), cli.progress()
+    with closing(opened(config)) as inventory, telling(cli, config):
+        drill = RebuildDrill(config, inventory, vault, wish, keys, cli.clock, progress)
+        report = wait_until(
+            lambda found: not found.waits,
+            drill.step(cli.reach()),
+            drill.step,
+            cli=cli,
+            progress=progress,
+            stays=stays or settings.kind == "directory",
+            title=lambda found: f"Waiting for {found.rebuilt.waits_for}",
+            hint=SAME_COMMAND_GOES_ON,
+        )
+    if report.waits:
+        text = (
+            f"the drill waits for {report.rebuilt.waits_for}\n"
+            "next: run the same command again in some hours, or now with --wait"
+        )
+        cli.report(report.document(), text)
+        raise click.exceptions.Exit(int(ExitCode.WAITING))
+    _show(cli, config, settings, report, rebuild_quotes(config, settings, report.catalogs, cli.clock))
+    raise click.exceptions.Exit(int(_EXITS[outcome_of(report)]))
+
+
+def _show(
+    cli: Cli, config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
+) -> None:
+    from backup.app.money.prices import known_table
+    from backup.cli.support.quoting import prices_document, quote_document
+
+    is_free = settings.kind == "directory"
+    prices = None if is_free else known_table(config)
+    document = {
+        **report.document(),
+        "prices": prices_document(prices),
+        "currency": None if prices is None else prices.currency,
+        "quotes": [quote_document(one, is_free=is_free) for one in quotes],
+    }
+    for one in report.rebuilt.suspicions[:_MOST_SHOWN]:
+        cli.warn(": ".join(filter(None, (one.kind, one.archive_id, one.detail))))
+    cli.show(document, _screen(config, settings, report, quotes))
+
+
+def _screen(
+    config: Config, settings: VaultSettings, report: RebuildDrillReport, quotes: Sequence[Quote]
+) -> Group | str:
+    from backup.cli.support.quoting import quote_table, terms_text
+
+    lines = _fitted([*_lines(report), *_cost(report, settings)])
+    if settings.kind == "directory":
+        return "\n".join([*lines, "it would cost nothing: the vault is a directory"])
+    from rich.console import Group
+    from rich.text import Text
+
+    terms = terms_text(config, settings, quotes)
+    return Group(*map(Text, lines), quote_table(quotes), Text(terms))
+
+
+def _fitted(lines: Sequence[str]) -> list[str]:
+    """The lines, broken where the terminal ends; what goes into a pipe is not."""
+    if not sys.stdout.isatty():
+        return list(lines)
+    width = shutil.get_terminal_size().columns
+    broken = (textwrap.wrap(one, width, subsequent_indent="    ", break_on_hyphens=False) for one in lines)
+    return [line for some in broken for line in some]
+
+
+def _lines(report: RebuildDrillReport) -> Iterator[str]:
+    from backup.cli.render.render import counted
+
+    for job in report.rebuilt.jobs:
+        yield f"job {job.name}: {counted(job.snapshots, 'snapshot')}, as of catalog {job.number}"
+    found = report.comparison
+    if found is None:
+        return
+    rows = f"{counted(sum(found.rows.values()), 'row')} of {counted(len(found.rows), 'table')}"
+    if found.are_same:
+        yield f"the rebuilt inventory equals the one in use: {rows}"
+    else:
+        count = sum(one.count for one in found.differences)
+        yield f"the rebuilt inventory differs from the one in use: {count:,} of {rows}"
+    for one in found.differences:
+        yield from _difference(one)
+    for one in found.explained:
+        yield f"explained: {one.table}, {one.kind}: {one.count:,}: {one.why}"
+    yield "not compared, as no catalog has it: runs, open restores, kept lists, messages,"
+    yield "what makes unchanged files known (all of it, with reasons: --json)"
+
+
+def _difference(one: Found) -> Iterator[str]:
+    yield f"difference: {one.table}, {one.kind}: {one.count:,}"
+    for example in one.examples:
+        yield f"    {example}"
+    if one.count > len(one.examples):
+        yield f"    … and {one.count - len(one.examples):,} more"
+
+
+def _cost(report: RebuildDrillReport, settings: VaultSettings) -> Iterator[str]:
+    from backup.app.money.expected_times import hours_of
+    from backup.cli.render.render import counted, duration, size
+
+    took = f"it took {duration(report.took)}"
+    if report.took - report.worked > 1:
+        took += f", of which {duration(report.worked)} of work; the rest was waiting for the vault"
+    yield took
+    catalogs = counted(report.catalogs.count, "catalog")
+    yield f"a real rebuild reads the vault's list and {catalogs}, {size(report.catalogs.size)}"
+    if settings.kind == "glacier":
+        hours = hours_text(*hours_of(settings, Tier.STANDARD))
+        yield f"the list takes {hours}, then come the catalogs, by their tier;"
+        yield "with a recovery line (--from) no list is needed"

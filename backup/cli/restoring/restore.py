@@ -1,0 +1,329 @@
+"""`nightvault restore`: quotes, asks the vault, waits or is run again later, and writes the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+from msgspec.structs import replace
+
+from backup.cli.options.moments import at_option
+from backup.cli.options.retrieval_options import (
+    capacity_option,
+    key_options,
+    numeric_owner_option,
+    wait_option,
+)
+from backup.cli.options.snapshot_arguments import (
+    Tags,
+    chosen_job,
+    job_option,
+    paths_that_choose_job,
+    saved_path,
+    split_snapshot_and_path,
+    tag_option,
+)
+from backup.cli.restoring.restore_choice import (
+    NamedPath,
+    choice_options,
+    chosen_paths,
+    confirm_changes,
+    confirm_way,
+    made_choice,
+    tell_unmet,
+    with_paths,
+)
+from backup.cli.restoring.restore_elsewhere import begin_and_ask
+from backup.cli.restoring.restore_output import show_restored, show_waiting
+from backup.cli.restoring.restore_terms import RetrievalTerms
+from backup.cli.restoring.restore_waiting import telling_what_stays, wait_until_readable
+from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.grouping import CommandWithSubcommands
+from backup.errors import LockedError, RetrievalExpiredError, UsageError
+from backup.inventory.store.stages import RestoreStage
+from backup.log_context import about
+from backup.model import OnCapacity
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backup.app.restores.held import HeldNotes
+    from backup.inventory.records.retrievals import Restore, Retrieval
+    from backup.restorer.restore import RestoreContext, RestorePlan, RestoreReport
+    from backup.safe_paths import Way
+
+
+@click.command(cls=CommandWithSubcommands)
+@click.argument("words", metavar="SNAPSHOT[:PATH]")
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--target", metavar="DIR", help="The target directory; created if missing.")
+@click.option("--in-place", is_flag=True, help="Restore to the original place; asks, or needs --yes.")
+@job_option
+@tag_option
+@at_option
+@choice_options
+@key_options
+@capacity_option
+@wait_option
+@numeric_owner_option
+@click.option(
+    "--dry-run", is_flag=True, help="Show what each tier would retrieve and cost; retrieve nothing."
+)
+@pass_cli
+def restore(
+    cli: Cli,
+    /,
+    words: str,
+    paths: tuple[str, ...],
+    target: str | None,
+    in_place: bool,
+    job: str | None,
+    tags: Tags,
+    at: datetime | None,
+    yes: bool,
+    wait: bool,
+    dry_run: bool,
+    **given: Any,
+) -> None:
+    """Restore a snapshot, or PATH in it, below --target; further PATHs choose what of that.
+
+    A PATH may be a glob: `*`, `?`, `[…]`, `**` for any directories; quote it from your shell.
+
+    From a vault that must make archives readable first, the same command, run again later, goes on where it
+    is; so does `restore resume ID`. Exit code 17 says that it waits: come again; 3 that some files could not
+    be restored: they are named.
+    """
+    from backup.app.base.opened import opened
+    from backup.app.restores.contexts import refuse_own, restore_context
+    from backup.cli.support.quoting import quotes_of, show_plan
+    from backup.inventory.content.snapshots import find_snapshot
+    from backup.inventory.records.runs import vault_of_job
+    from backup.restorer.restore import plan_restore
+    from backup.restorer.target.directories import way_to
+
+    terms = RetrievalTerms.taken_from(given)
+    name, path = split_snapshot_and_path(words)
+    path, some = _chosen(path, paths, in_place=in_place)
+    where = _target_directory(target, in_place=in_place)
+    config = cli.config()
+    refuse_own(config, *([os.path.dirname(named.path) for named in some] if in_place else [where]))
+    with closing(opened(config)) as inventory:
+        with inventory.reading() as tx:
+            holds = paths_that_choose_job(path, [one.glob for one in some])
+            named = chosen_job(config, tx, job)
+            snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
+            path = saved_path(tx, snapshot, path)
+            vault = vault_of_job(tx, snapshot.job_number)
+            choice = with_paths(tx, snapshot, made_choice(**given), some)
+        reach, progress = cli.reach(), cli.progress()
+        context = restore_context(config, inventory, vault, clock=cli.clock, progress=progress, reach=reach)
+        with way_to(os.fsdecode(where)) as way:
+            plan = plan_restore(snapshot, path, context, choice, target=way)
+            tell_unmet(cli, plan)
+            if dry_run:
+                settings = config.vault(vault)
+                show_plan(cli, config, settings, plan, quotes_of(config, settings, context.vault, plan))
+                return
+            over = given["overwrite"]
+            begun, plan, known = _begun(cli, plan, where, way, context, terms, yes=yes, overwrite=over)
+        fresh = None if context.vault.traits.waits else plan
+        del plan  # in hours of waiting it would grow old, and take memory
+        with telling_what_stays(cli, begun):
+            carry_on(cli, begun, context, wait=wait, fresh=fresh, known=known)
+
+
+def _begun(
+    cli: Cli,
+    plan: RestorePlan,
+    target: bytes,
+    way: Way,
+    context: RestoreContext,
+    terms: RetrievalTerms,
+    *,
+    yes: bool,
+    overwrite: str,
+) -> tuple[Restore, RestorePlan, Sequence[Retrieval] | None]:
+    """The open restore that wants the same, or a new one; its plan; its retrievals if just asked for.
+
+    A new one is recorded once its target was made and opened: where it cannot be used, nothing stays open.
+    The way to the target is walked then, and never again: which directory it led to is recorded.
+    """
+    from backup.restorer.restore import find_open, open_beside
+    from backup.restorer.target.mark import leave_mark, made_target, place_of, read_place
+
+    begun = find_open(context, plan, target)
+    if begun is None:
+        for other in open_beside(context, target):
+            cli.warn(
+                f"restore {other.id} into the same place is open, too, and this is another one; "
+                f"`nightvault restore cancel {other.id}` ends it"
+            )
+        confirm_changes(cli, plan, in_place=target == b"/", yes=yes, overwrite=overwrite)
+    if begun is None or read_place(begun, context.inventory) is None:
+        confirm_way(cli, way, yes=yes)
+    if begun is not None:
+        leave_mark(begun, context, agreed=way)
+        return begun, plan, None
+    with made_target(way) as made:
+        place, mark = place_of(way.handle, way.path), partial(leave_mark, made=made)
+        return begin_and_ask(cli, plan, target, context, terms, place=place, began=mark)
+
+
+def _chosen(path: bytes, paths: Sequence[str], *, in_place: bool) -> tuple[bytes, list[NamedPath]]:
+    """The path that is restored and the choice within it; in place nothing moves up to the target."""
+    some = chosen_paths(path, paths)
+    if not in_place:
+        return path, some
+    return b"/", some or (chosen_paths(b"/", [os.fsdecode(path)]) if path != b"/" else [])
+
+
+def _target_directory(target: str | None, *, in_place: bool) -> bytes:
+    """The absolute path of the target directory; `/` for a restore in place. `UsageError`."""
+    if in_place == (target is not None):
+        raise UsageError("restore where?", advice="give either --target DIR or --in-place")
+    if target == "":
+        raise UsageError("--target is empty", advice="name a directory: `.` is the one where you are")
+    return b"/" if target is None else os.fsencode(os.path.abspath(target))
+
+
+@restore.subcommand("resume")
+@click.argument("restore_id", metavar="ID")
+@capacity_option
+@wait_option
+@numeric_owner_option
+@click.option(
+    "--unattended",
+    is_flag=True,
+    help="As the daemon does: only into a target that a restore command marked; do nothing where another "
+    "process is at work on it.",
+)
+@pass_cli
+def resume(
+    cli: Cli, restore_id: str, on_capacity: str | None, wait: bool, numeric_owner: bool, unattended: bool
+) -> None:
+    """Go on with an open restore: fetch what is ready, ask for what is missing.
+
+    Exit code 17 says that it still waits: come again.
+    """
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
+    from backup.app.restores.contexts import restore_context
+    from backup.app.restores.held import HeldNotes
+    from backup.restorer.restore import choose_on_capacity, find_restore
+    from backup.restorer.selection.choice import Choice
+    from backup.restorer.target.mark import leave_mark
+
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        begun = find_restore(inventory, restore_id)
+        if begun.state is not RestoreStage.OPEN:
+            advice = "what it could not bring: the restore command again, with --overwrite if-changed"
+            raise UsageError(f"restore {begun.id} is already {begun.state}", advice=advice)
+        if Choice.decode(begun.choice).output:
+            raise UsageError(f"restore {begun.id} is a dump", advice="run the same dump command again")
+        if on_capacity is not None:
+            begun = choose_on_capacity(begun, inventory, OnCapacity(on_capacity))
+        context = restore_context(
+            config, inventory, begun.vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        )
+        context = replace(context, numeric_owner=numeric_owner, unattended=unattended)
+        notes = HeldNotes(State(config.state_dir).restores)
+        if unattended:
+            with about(restore=begun.id, vault=begun.vault):
+                _carry_on_alone(cli, begun, context, notes, wait=wait)
+            return
+        leave_mark(begun, context)
+        notes.clear(begun.id)
+        with telling_what_stays(cli, begun):
+            carry_on(cli, begun, context, wait=wait)
+
+
+def _carry_on_alone(
+    cli: Cli, begun: Restore, context: RestoreContext, notes: HeldNotes, *, wait: bool
+) -> None:
+    """Carry on as the daemon does: an error is noted for `restores`, as nobody may be there to read it."""
+    from backup.restorer.target.mark import require_mark
+
+    try:
+        with notes.noting(begun.id):
+            require_mark(begun, context)
+            notes.clear(begun.id)
+            carry_on(cli, begun, context, wait=wait)
+    except LockedError as error:
+        cli.say(str(error))
+
+
+@restore.subcommand("cancel")
+@click.argument("restore_id", metavar="ID")
+@pass_cli
+def cancel(cli: Cli, restore_id: str) -> None:
+    """Cancel an open restore; what was asked for is not fetched."""
+    from backup.app.base.opened import opened
+    from backup.app.base.state import State
+    from backup.restorer.restore import cancel as give_up
+    from backup.restorer.restore import find_restore
+
+    config = cli.config()
+    with closing(opened(config)) as inventory:
+        begun = find_restore(inventory, restore_id)
+        give_up(begun, inventory, State(config.state_dir).restores, cli.clock)
+    cli.report({"restore": begun.id, "state": "cancelled"}, f"restore {begun.id} is cancelled")
+
+
+def carry_on(
+    cli: Cli,
+    begun: Restore,
+    context: RestoreContext,
+    *,
+    wait: bool,
+    fresh: RestorePlan | None = None,
+    known: Sequence[Retrieval] | None = None,
+) -> None:
+    """Ask for what is missing and write what is readable; with `wait` until the restore is done.
+
+    `fresh` is a plan that was made a moment ago, `known` are the retrievals if they were just asked for.
+    """
+    from backup.inventory.records.runs import Outcome
+    from backup.restorer.restore import advance, is_partly_ready, is_ready, waiting_report
+
+    def has_work(known: Sequence[Retrieval]) -> bool:
+        return is_ready(known) or is_partly_ready(known)
+
+    may_lapse = not context.vault.traits.waits
+    if known is None:
+        known = advance(begun, context, anew=not context.unattended)
+    context = replace(context, reach=cli.reach(has_answered=True))
+    while True:
+        known = wait_until_readable(has_work, known, cli, begun, context, wait=wait)
+        if not has_work(known):
+            show_waiting(cli, begun, known, waiting_report(begun, known))
+        report = _bring(begun, known, context, fresh, may_lapse=may_lapse)
+        if report is not None and report.outcome is not Outcome.RUNNING:
+            show_restored(cli, report)
+            return
+        may_lapse = may_lapse and report is not None
+        fresh = None
+        known = advance(begun, context)
+
+
+def _bring(
+    begun: Restore,
+    known: Sequence[Retrieval],
+    context: RestoreContext,
+    fresh: RestorePlan | None,
+    *,
+    may_lapse: bool,
+) -> RestoreReport | None:
+    """The report of delivering what is readable; None if it expired meanwhile and asking again is free."""
+    from backup.restorer.restore import deliver
+
+    try:
+        return deliver(begun, known, context, fresh=fresh)
+    except RetrievalExpiredError:
+        if may_lapse:
+            return None
+        raise

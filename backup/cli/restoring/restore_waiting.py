@@ -1,0 +1,82 @@
+"""Waiting for what a restore or a dump asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from backup.cli.support.context import Cli
+from backup.cli.support.waiting import daemon_runs, expected_text, wait_until
+
+if TYPE_CHECKING:
+    from backup.app.money.expected_times import Expected
+    from backup.inventory.records.retrievals import Restore, Retrieval
+    from backup.restorer.restore import RestoreContext
+    from backup.transfer.retry import Reach
+
+
+@contextmanager
+def telling_what_stays(cli: Cli, begun: Restore) -> Iterator[None]:
+    """Say with an error that the restore stays recorded: a daemon goes on with it, and may pay for that."""
+    from backup.errors import NightvaultError, RetrievalNotReadyError
+    from backup.restorer.selection.choice import Choice
+
+    try:
+        yield
+    except RetrievalNotReadyError:  # it says so itself
+        raise
+    except NightvaultError:
+        again = "the same dump command" if Choice.decode(begun.choice).output else "a daemon"
+        cli.warn(
+            f"restore {begun.id} is recorded: {again} goes on with it, and asks for what is missing; "
+            f"`nightvault restore cancel {begun.id}` ends it"
+        )
+        raise
+
+
+def expected_of(cli: Cli, begun: Restore, known: Sequence[Retrieval]) -> Expected | None:
+    """The time at which all that a restore waits for is expected; None if nobody knows."""
+    from backup.app.money.expected_times import expected
+
+    return expected(cli.config().vault(begun.vault), known)
+
+
+def wait_until_readable(
+    is_readable: Callable[[Sequence[Retrieval]], bool],
+    known: Sequence[Retrieval],
+    cli: Cli,
+    begun: Restore,
+    context: RestoreContext,
+    *,
+    wait: bool,
+) -> Sequence[Retrieval]:
+    """The retrievals of a restore once they are readable, or as they are if the command does not wait.
+
+    A vault that answers at once is always waited for.
+    """
+    from backup.cli.render.render import counted
+    from backup.inventory.store.stages import SETTLED
+    from backup.restorer.restore import advance
+
+    def title(known: Sequence[Retrieval]) -> str:
+        count = counted(sum(one.state not in SETTLED for one in known), "retrieval")
+        when = expected_text(expected_of(cli, begun, known), cli.clock.now())
+        return f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}"
+
+    def look_again(reach: Reach) -> Sequence[Retrieval]:
+        return advance(begun, replace(context, reach=reach))
+
+    return wait_until(
+        is_readable,
+        known,
+        look_again,
+        cli=cli,
+        progress=context.progress,
+        stays=wait or not context.vault.traits.waits,
+        title=title,
+        hint=f"Ctrl-C is safe: `nightvault restore resume {begun.id}` goes on"
+        + (", and so does the daemon" if daemon_runs(cli) else ""),
+    )

@@ -1,0 +1,1 @@
+"""The commands to try things out: `demo`, and `emulator`, a local AWS."""

@@ -1,0 +1,83 @@
+"""`nightvault demo`: backup and restore on this machine alone, by the commands that a user would give."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from backup.cli.support.context import Cli, pass_cli
+from backup.errors import ExitCode, UsageError
+
+_MARKER = ".nightvault-demo"
+
+
+@click.command()
+@click.option(
+    "--source",
+    default="/usr/share/doc",
+    show_default=True,
+    metavar="DIR",
+    help="The directory that is copied and backed up.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    default="nightvault-demo",
+    show_default=True,
+    metavar="DIR",
+    help="The working directory.",
+)
+@click.option(
+    "--vault",
+    type=click.Choice(["glacier", "s3"]),
+    default="glacier",
+    show_default=True,
+    help="A vault of the Glacier service, or a bucket in the class DEEP_ARCHIVE.",
+)
+@pass_cli
+def demo(cli: Cli, source: str, directory: str, vault: str) -> None:
+    """Back up a copy of SOURCE into an emulated vault, change it, back it up again, and restore it.
+
+    Starts the emulator on a free loopback port, makes a certificate authority and a certificate, and gets
+    temporary credentials with it. Exit code 0 only if everything came back as it was.
+    """
+    from backup.cli.trying.demonstration.local_aws import require_emulator
+    from backup.cli.trying.demonstration.story import run_demo
+
+    require_emulator()
+    if not os.path.isdir(source):
+        raise UsageError(f"{source} is not a directory")
+    work = os.path.abspath(directory)
+    _make_empty(work)
+    report = run_demo(os.path.abspath(source), work, program=_program(), say=cli.say, vault=vault)
+    cli.show(report.document(), report.table())
+    for line in report.hints():
+        cli.say(line)
+    if report.differences:
+        raise click.exceptions.Exit(int(ExitCode.FAILED))
+
+
+def _make_empty(path: str) -> None:
+    """Make the empty directory, in place of the one of an earlier demo. `UsageError` for any other."""
+    import shutil
+
+    marker = os.path.join(path, _MARKER)
+    if os.path.lexists(path):
+        if not os.path.exists(marker):
+            raise UsageError(
+                f"{path} is there and was not made by a demo", advice="remove it, or name another with --dir"
+            )
+        shutil.rmtree(path)
+    os.makedirs(path, mode=0o700)
+    with open(marker, "w", encoding="ascii") as file:
+        file.write("made by nightvault demo; it is removed when the demo runs again\n")
+
+
+def _program() -> list[str]:
+    """The arguments that start this same nightvault in a child process or a shell."""
+    called = sys.argv[0]
+    if os.path.basename(called).startswith("nightvault"):
+        return [os.path.abspath(called)]
+    return [sys.executable, "-P", "-c", "from backup.cli import main; main()"]
