@@ -1,4 +1,4 @@
-"""Rate limits and the limit of memory: their values in the config, and the parts that they allow."""
+"""What the settings allow: rates, memory and the parts within them, and deletions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ LONGEST_PART: Final = 600
 
 _RATE = re.compile(r"([0-9]+)\s*(KiB|MiB|GiB)/s")
 _UNITS = {"KiB": KIB, "MiB": MIB, "GiB": 1024 * MIB}
+
+
+def deletes_here(config: Config, settings: VaultSettings) -> bool:
+    """Whether this server may delete: as the config says, else as its rights let expect."""
+    if settings.deletes is not None:
+        return settings.deletes == "here"
+    if settings.kind == "directory" or settings.prune_role_arn is not None:
+        return True
+    return config.identity is None or settings.role_arn is None  # else by a role that should not be able to
 
 
 def parse_rate(value: object) -> int:

@@ -23,13 +23,19 @@ from backup.app.status.parts import (
 )
 from backup.app.tasks.tasks import KINDS, TaskKind
 from backup.cli.render.status_output import nagios_lines
+from backup.inventory.content.shrunk import Wait
+from backup.inventory.questions.status import Undeleted
 from backup.inventory.records.runs import Outcome, RunKind
+from backup.model import JobName, SnapshotId, VaultName
 from tests.support import statuses
 from tests.support.statuses import DAY, HOUR, NOW, certificate, job, restore, run, scheduled, status, vault
 
 BY_HAND: dict[str, Any] = {"schedule": None, "next_at": None, "overdue_from": None}
 LATE = job(is_overdue=True, overdue_from=NOW - HOUR, last_good=NOW - 2 * DAY)
 CRITICAL, WARNING = Level.CRITICAL, Level.WARNING
+
+UNDELETED = Undeleted(VaultName("cold"), 12, 5 * 1024**3, NOW - 40 * DAY)
+WAIT = Wait(JobName("main"), 1, b"j" * 16, VaultName("cold"), SnapshotId("a" * 16), NOW - DAY, ())
 
 OTHERS = [kind for kind in TaskKind if KINDS[kind].run is not None and kind is not TaskKind.BACKUP]
 
@@ -252,6 +258,12 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[Level, Topic]]]] = [
         "unreadable",
         {"certificate": CertificateStatus(None, None, "cannot read /x")},
         [(WARNING, Topic.CERTIFICATE)],
+    ),
+    ("others delete too late", {"undeleted": [UNDELETED]}, [(WARNING, Topic.COST)]),
+    (
+        "nobody may delete before an answer",
+        {"undeleted": [UNDELETED], "waits": [WAIT]},
+        [(WARNING, Topic.SHRUNK)],
     ),
     ("a date to come", {"jobs": [job(ahead=NOW + DAY)]}, [(WARNING, Topic.CLOCK)]),
     ("suspended", {"suspended": [Suspended("backup", 4711)]}, [(WARNING, Topic.LOCK)]),

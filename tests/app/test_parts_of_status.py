@@ -60,6 +60,7 @@ PARTS: list[tuple[str, str, set[str]]] = [
     ("messages", "backup.inventory.records.messages.waiting", {"undelivered"}),
     ("who else writes into vaults", "backup.app.status.status.open_strangers", {"strangers"}),
     ("lost archives", "backup.inventory.questions.status.has_spoiled", {"losses"}),
+    ("what others are to delete", "backup.app.status.status.undeleted_of", {"undeleted"}),
     ("sources that lost much", "backup.inventory.questions.status.any_waits", {"waits"}),
 ]
 VITAL = {"runs", "dates of jobs", "jobs", "lost archives"}

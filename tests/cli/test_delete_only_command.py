@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,12 @@ def test_what_was_given_up_is_deleted_after_the_floor_of_the_config(
     assert not (keeper.state / "inventory.sqlite").exists()
 
 
+def undeleted(server: Server) -> list[dict[str, Any]]:
+    """What a server says of what others were to delete."""
+    concerns = json.loads(server.run("--json", "status").stdout)["concerns"]
+    return [concern for concern in concerns if "for the server that deletes" in concern["text"]]
+
+
 def test_after_months_another_machine_goes_on_where_nobody_did(
     server: Server, keeper: Server, clock: ManualClock, tmp_path: Path
 ) -> None:
@@ -75,7 +83,15 @@ def test_after_months_another_machine_goes_on_where_nobody_did(
     words = ("prune", "--delete-only", "--key", keeper.key_file)
     assert keeper.json(*words)["inventories"][0]["deleted"]["archives"] == 0
     shutil.rmtree(keeper.state)
-    clock.advance(120 * DAY)
+    clock.advance(54 * DAY)
+    assert undeleted(server) == [], "the floor, and a month more"
+    clock.advance(66 * DAY)
+    (concern,) = undeleted(server)
+    assert concern["text"].startswith("1 archive of vault cold, ")
+    since = (clock.now() - 94 * DAY).astimezone().strftime("%Y-%m-%d")
+    assert f"waits since {since}" in concern["text"]
+    server.done(*concern["command"].split()[1:])
+    assert concern["text"] in " ".join(server.run("status").stdout.split())
     only = server.source / "only the fourth"
     only.write_bytes(os.urandom(100_000))
     server.backup()
@@ -99,7 +115,9 @@ def test_after_months_another_machine_goes_on_where_nobody_did(
     assert_well(server, tmp_path / "out")
     clock.advance(20 * DAY)
     assert keeper.json(*words)["inventories"][0]["deleted"]["archives"] == 1
+    assert len(undeleted(server)) == 1
     assert server.json("prune")["deleted_elsewhere"] == 2
+    assert undeleted(server) == []
     server.done("check")
     assert_well(server, tmp_path / "later")
 

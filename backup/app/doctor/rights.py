@@ -21,9 +21,9 @@ from backup.app.base.vaults import Purpose, bucket_requests, make_vault
 from backup.app.doctor import table
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.doctor.vaults import within
-from backup.app.retention.pruning import deletes_here
 from backup.app.status.status import config_changed_at
 from backup.config import VaultSettings
+from backup.config.limits import deletes_here
 from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError
 from backup.inventory.records import worked
 from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier, VaultName

@@ -14,6 +14,7 @@ from typing import Any, Final
 import tomlkit
 
 from backup.config import Config
+from backup.config.limits import deletes_here
 from backup.config.reading import config_of, read_document
 from backup.files import write_durably
 
@@ -44,7 +45,12 @@ _ANY_SOURCE: Final = "/"
 
 def page_document(config: Config) -> dict[str, Any]:
     """The config for the page, as TOML has it. `ConfigError` if the file cannot be read any more."""
-    return _for_page(read_document(config.path), os.path.dirname(config.path))
+    found = _for_page(read_document(config.path), os.path.dirname(config.path))
+    settings = {vault.name: vault for vault in config.vaults}
+    for vault in found.get("vault", ()):  # it follows from roles, which the page has not
+        if vault["name"] in settings:
+            vault["deletes"] = "here" if deletes_here(config, settings[vault["name"]]) else "elsewhere"
+    return found
 
 
 def write_page_config(config: Config) -> None:

@@ -19,6 +19,7 @@ from backup.app.base.vaults import Purpose, make_vault
 from backup.app.money.prices import builtin_table, kind_of, known_table, price_of
 from backup.app.status.metrics_file import metrics_after
 from backup.config import Config, VaultSettings
+from backup.config.limits import deletes_here
 from backup.cost import Price
 from backup.errors import as_stopped
 from backup.inventory.records import runs
@@ -77,15 +78,6 @@ class Prune(Struct, frozen=True):
 def is_partial(report: PruneReport) -> bool:
     """Whether something needs an admin's eye: a refusal without a day, or a warning."""
     return bool(report.warnings) or any(one.until is None for one in report.refused)
-
-
-def deletes_here(config: Config, settings: VaultSettings) -> bool:
-    """Whether this server may delete: as the config says, else as its rights let expect."""
-    if settings.deletes is not None:
-        return settings.deletes == "here"
-    if settings.kind == "directory" or settings.prune_role_arn is not None:
-        return True
-    return config.identity is None or settings.role_arn is None  # else by a role that should not be able to
 
 
 def prune_context(at: RunContext, vault: VaultName) -> PruneContext:

@@ -11,7 +11,8 @@ cannot be looked at, or is not renewed though two thirds of its life are over or
 the daemon does not run though something has a schedule, or waits for the clock; a date is still to come; a
 suspended process holds a lock; a restore does not go on, or lacks something; a directory vault is not
 there, does not answer, or is not set up in AWS; less is free on a disk than should be (a quarter of it:
-critical); storing costs more than it may; the last good check of a vault is too old; a channel does not take
+critical); storing costs more than it may; what nothing needs waits a month longer than it must for the server
+that deletes; the last good check of a vault is too old; a channel does not take
 its messages; somebody else writes of this server's jobs, or a source has lost nearly everything, and nobody
 answered to that; a part of the status cannot be found out.
 """
@@ -62,6 +63,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_restores(status),
         *_disks(status.disks),
         *_costs(status),
+        *_undeleted(status),
         *_checks(status),
         *_undelivered(status),
         *_strangers(status),
@@ -281,6 +283,18 @@ def _costs(status: Status) -> Iterator[Concern]:
             f"{status.most_month:.2f} (monitoring.max_month_cost)"
         )
         yield Concern(Level.WARNING, Topic.COST, text, "nightvault stats")
+
+
+def _undeleted(status: Status) -> Iterator[Concern]:
+    """Condemned archives that nobody deletes; where a source lost nearly everything, nobody may."""
+    held = {one.vault for one in status.waits}
+    for one in status.undeleted:
+        if one.vault not in held:
+            many = f"{counted(one.archives, 'archive')} of vault {one.vault}, {size(one.bytes)}"
+            wait = "waits" if one.archives == 1 else "wait"
+            text = f"{many}, {wait} since {shown(one.since)} for the server that deletes"
+            command = f"nightvault prune --vault {one.vault} --dry-run"
+            yield Concern(Level.WARNING, Topic.COST, text, command, about=one.vault)
 
 
 def _checks(status: Status) -> Iterator[Concern]:

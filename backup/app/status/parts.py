@@ -17,6 +17,7 @@ from backup.app.base.certificate_dates import CertificateStatus
 from backup.app.tasks.tasks import TaskKind
 from backup.inventory.content.strangers import OpenStranger
 from backup.inventory.questions.proofs import NOTHING_PROVEN, Proof
+from backup.inventory.questions.status import Undeleted
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.model import JobName, SnapshotId, VaultName
 
@@ -308,6 +309,7 @@ class Status(Struct, frozen=True):
     unknown: Sequence[Unknown] = ()
     strangers: Sequence[OpenStranger] = ()  # nobody answered to them
     losses: Mapping[VaultName, int] = {}  # archives that are lost or damaged, and that kept snapshots need
+    undeleted: Sequence[Undeleted] = ()  # what waits too long for whoever deletes in place of this server
     waits: Sequence[Wait] = ()  # jobs of which nothing is deleted before somebody answers
     has_unit: bool = True  # whether systemd has a unit of the daemon
 

@@ -34,7 +34,7 @@ from backup.app.status.parts import (
     Undelivered,
     Unknown,
 )
-from backup.app.status.vaults import Shelf, disks_of, vaults_of
+from backup.app.status.vaults import Shelf, disks_of, undeleted_of, vaults_of
 from backup.app.tasks.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
 from backup.app.tasks.times import LastRun, due_at, failed_at
 from backup.config import Config, JobSettings
@@ -164,11 +164,7 @@ def _status(
         good=part("what ended well", lambda: queries.last_good(tx, now), None),
         rows=part("dates of jobs", lambda: _rows(tx, now), None, bad),
     )
-    scheduled = part(
-        "schedules",
-        lambda: _scheduled(tx, looks, certificate, renewal),
-        (),
-    )
+    scheduled = part("schedules", lambda: _scheduled(tx, looks, certificate, renewal), ())
     table = part("money", lambda: price_table(config), None)
     shelf = Shelf(held, looks.good or queries.LastGood({}), table)
     found = Status(
@@ -193,6 +189,7 @@ def _status(
         strangers=part("who else writes into vaults", lambda: open_strangers(tx), ()),
         losses=part("lost archives", lambda: _losses(tx), {}, bad),
         has_unit=has_daemon_unit(),
+        undeleted=part("what others are to delete", lambda: undeleted_of(tx, config, table, now), ()),
         waits=part("sources that lost much", lambda: _waits(tx, config), ()),
         unknown=parts.unknown,
     )

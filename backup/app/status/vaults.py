@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec import Struct, field
@@ -15,13 +16,17 @@ from backup.app.money.stats import terms_of
 from backup.app.status.parts import UNKNOWN, DiskStatus, ScheduledStatus, VaultStatus
 from backup.app.tasks.tasks import TaskKind
 from backup.config import Config, VaultSettings
+from backup.config.limits import deletes_here
 from backup.cost import PriceTable
 from backup.inventory.questions import status as queries
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
-from backup.model import VaultName
-from backup.retention.stats import MONTH
+from backup.model import PackKind, VaultName
+from backup.retention.stats import MONTH, Terms
 
+_FLOOR = timedelta(days=30)  # whoever deletes elsewhere keeps so long what was needed, if not told otherwise
+_PATIENCE = timedelta(days=30)  # some delete once a month, and a list is days old
+_LONGEST = 180  # days that a class is billed at least
 OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
 """Folders of which a directory vault that holds anything has at least one (`vault/layout.py`)."""
 
@@ -72,6 +77,27 @@ def _vault(config: Config, name: VaultName, settings: VaultSettings | None, shel
         not_set_up=config.not_set_up(settings) if settings else "",
         stored_since=min((share.oldest for share in held if share.oldest), default=None),
     )
+
+
+def undeleted_of(
+    tx: Transaction, config: Config, table: PriceTable | None, now: datetime
+) -> list[queries.Undeleted]:
+    """What has waited too long, in vaults where this server does not delete, for whoever does."""
+    found: list[queries.Undeleted] = []
+    for settings in config.vaults:
+        if not deletes_here(config, settings):
+            minimum = _minimum_of(terms_of(config, table, settings))
+            floor = max(timedelta(seconds=settings.prune_grace), _FLOOR)
+            one = queries.undeleted(tx, settings.name, floor, minimum, now - _PATIENCE)
+            found += [] if one is None else [one]
+    return found
+
+
+def _minimum_of(terms: Terms) -> dict[PackKind, timedelta]:
+    """How long packs of each kind are billed at least, or may be where no price is known."""
+    unknown = 0 if terms.is_free else _LONGEST
+    days = {kind: price.minimum_days if price else unknown for kind, price in terms.prices.items()}
+    return {kind: timedelta(days=length) for kind, length in days.items()}
 
 
 def _path(config: Config, name: VaultName) -> str | None:

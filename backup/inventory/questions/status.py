@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -63,6 +63,17 @@ WHERE a.state IN {_listed(SOUND)}
   AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
 GROUP BY v.name"""  # noqa: S608
 
+# An archive waits from when the last of its jobs condemned it, its floor and its minimum duration are over.
+_UNDELETED = f"""
+SELECT count(*), coalesce(sum(size), 0), min(since) FROM (
+    SELECT a.size AS size, max(max(c.at) + ?, coalesce(a.stored_at, a.submitted_at)
+           + CASE a.kind WHEN {int(PackKind.CATALOG)} THEN ? ELSE ? END) AS since
+    FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
+    JOIN condemnations c ON c.archive = a.number
+    WHERE v.name = ? AND a.state IN {_listed((ArchiveState.CONDEMNED, ArchiveState.DELETING))}
+    GROUP BY a.number) w
+WHERE since <= ?"""  # noqa: S608
+
 # A forget by name, and one that was undone, is not what a schedule does.
 _GOOD = """
 SELECT r.kind, coalesce(json_extract(r.report, '$.drill'), j.name, json_extract(r.report, '$.vault')) AS of,
@@ -109,6 +120,15 @@ class Held(Struct, frozen=True):
     bytes: int
     oldest: datetime | None = None
     short: int = 0
+
+
+class Undeleted(Struct, frozen=True):
+    """Condemned archives of a vault that somebody else could have deleted long ago: since when the first."""
+
+    vault: VaultName
+    archives: int
+    bytes: int
+    since: datetime
 
 
 class RetrievalGroup(Struct, frozen=True):
@@ -173,6 +193,23 @@ def held(tx: Transaction) -> list[Held]:
         Held(VaultName(vault), PackKind(kind), count, size, _moment(oldest), short)
         for vault, kind, count, size, short, oldest in rows
     ]
+
+
+def undeleted(
+    tx: Transaction,
+    vault: VaultName,
+    floor: timedelta,
+    minimum: Mapping[PackKind, timedelta],
+    before: datetime,
+) -> Undeleted | None:
+    """The archives that could be deleted since `before` or longer: `floor` after they were condemned.
+
+    `minimum`: how long packs of each kind are billed at least.
+    """
+    lengths = (floor, minimum[PackKind.CATALOG], minimum[PackKind.DATA])
+    values = (*(length // timedelta(microseconds=1) for length in lengths), vault, micros(before))
+    ((count, size, since),) = raw_rows(tx, _UNDELETED, values)
+    return Undeleted(vault, count, size, moment(since)) if count else None
 
 
 def oldest_unverified(tx: Transaction) -> Mapping[VaultName, datetime]:
