@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from backup.app.checks.regular_checks import LISTS
-from backup.app.delivering import deliver_messages
 from backup.app.tasks.tasks import KINDS, Task, TaskKind
-from backup.app.telling import make_messages, unrecorded_run
-from backup.app.telling_directly import tell_directly
+from backup.app.telling.fallback import send_directly
+from backup.app.telling.record import make_messages, unrecorded_run
+from backup.app.telling.send import deliver_messages
 from backup.config import Config
 from backup.daemon.task_run import TaskEnd, TaskRun
 from backup.driller.report import GRADES
@@ -99,7 +99,7 @@ class Teller:
         today = self.clock.now().date()
         if self._failed_looks < _LASTS or self._told_on == today:
             return
-        if tell_directly(self.config(), self.clock, error, None):
+        if send_directly(self.config(), self.clock, error, None):
             self._told_on = today
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -81,3 +82,17 @@ class Pings(Channel, Protocol):
     def start(self, run_id: str) -> str:
         """Tell that a run has begun. Errors are those of `send`."""
         ...
+
+
+def message_id(inventory_id: bytes, key: str) -> str:
+    """A message's id for receivers, made of the inventory's: the same whenever it is sent again."""
+    return _uuid(inventory_id, key)
+
+
+def run_id(inventory_id: bytes, run: int) -> str:
+    """A run's id for receivers of pings: the same for its start and its end."""
+    return _uuid(inventory_id, f"run {run}")
+
+
+def _uuid(inventory_id: bytes, name: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(bytes=inventory_id[:16]), name))

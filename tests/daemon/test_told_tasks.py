@@ -143,7 +143,7 @@ def test_trouble_that_no_channel_took_is_told_at_a_later_look_and_once(
     """Also where no directory is there in which it could be noted that it was told."""
     monkeypatch.delenv("RUNTIME_DIRECTORY")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr("backup.app.telling_directly.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("backup.app.telling.fallback.os.geteuid", lambda: 1000)
     text = told.server.config.read_text().replace('told = ["failed"]', 'told = ["recovered"]')
     told.server.config.write_text(text)
     (told.server.state / "inventory.sqlite").write_bytes(b"not a database " * 1000)

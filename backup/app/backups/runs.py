@@ -23,7 +23,7 @@ from backup.app.base.opened import opened
 from backup.app.base.state import State, parse_recipients
 from backup.app.base.vaults import Purpose, make_vault
 from backup.app.status.metrics_file import metrics_after
-from backup.app.unusual_runs import unusual_in
+from backup.app.status.unusual import unusual_in
 from backup.archiver.backup import run_backup
 from backup.catalogs.context import BackupContext, BackupJob, Keys, Sending
 from backup.catalogs.hooks import Command as HookCommand
@@ -46,7 +46,7 @@ from backup.source.streams import Command, Device, StandardInput
 from backup.transfer.retry import Reach
 
 if TYPE_CHECKING:
-    from backup.app.start_pings import StartPings
+    from backup.notify.start_pings import StartPings
 
 _COUNTING = 0.2  # of one core, of what counts a job's sources beside its first backup
 
@@ -281,9 +281,12 @@ def _pings(
     """Pings that the run begins; nothing is imported for them where nobody is to be told."""
     if not config.notify.channel:
         return nullcontext()
-    from backup.app.start_pings import StartPings
+    from backup.app.telling.channels import chosen_channels
+    from backup.inventory.store.stages import MessageKind
+    from backup.notify.start_pings import StartPings
 
-    return StartPings(config, job, inventory.id, stop.is_set)
+    channels = chosen_channels(config, MessageKind.RUN, job, os.environ)
+    return StartPings(channels, inventory.id, stop.is_set)
 
 
 def backup_context(at: RunContext, vault: VaultName) -> BackupContext:

@@ -10,8 +10,8 @@ from backup.app.base.opened import opened
 from backup.app.doctor import table
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.status.parts import UNKNOWN
+from backup.app.status.unusual import unusual_in
 from backup.app.tasks.tasks import TaskKind
-from backup.app.unusual_runs import unusual_in
 from backup.inventory.records import drills, runs
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.wording import counted, printable

@@ -67,7 +67,7 @@ def _named(cli: Cli, names: tuple[str, ...]) -> list[ChannelSettings]:
 
 
 def _try(cli: Cli, settings: ChannelSettings) -> dict[str, Any]:
-    from backup.app.channels import make_channel
+    from backup.app.telling.channels import make_channel
     from backup.notify.channel import safely
 
     found = {"channel": settings.name, "kind": settings.kind, "sent": True, "advice": ""}
@@ -139,7 +139,7 @@ def send(cli: Cli) -> None:
 
     Exit code 1 if something still waits.
     """
-    from backup.app.delivering import deliver_messages
+    from backup.app.telling.send import deliver_messages
     from backup.cli.render.render import counted
 
     done = deliver_messages(cli.config(), cli.clock, only_due=False)
@@ -157,7 +157,7 @@ def send(cli: Cli) -> None:
 @pass_cli
 def report(cli: Cli, number: int | None, as_page: bool) -> None:
     """Show the report of a run as messages have it; without RUN that of the newest one."""
-    from backup.app.delivering import report_of
+    from backup.app.telling.send import report_of
     from backup.inventory.records.runs import Outcome
     from backup.inventory.store.stages import MessageKind
     from backup.notify.letter import as_html, as_text

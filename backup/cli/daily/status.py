@@ -82,8 +82,8 @@ def _notify(cli: Cli, *, only_overdue: bool) -> None:
 
     Where another process writes to the inventory and does not end, the next look tells: this one answers.
     """
-    from backup.app.telling import make_messages
-    from backup.app.telling_directly import tell_directly
+    from backup.app.telling.fallback import send_directly
+    from backup.app.telling.record import make_messages
     from backup.cli.support.telling import send_messages
 
     config = cli.config()
@@ -91,7 +91,7 @@ def _notify(cli: Cli, *, only_overdue: bool) -> None:
         found = _read(cli, only_overdue=False)
     except NightvaultError as error:  # its disk is not mounted, perhaps; what is shown next says so
         if not isinstance(error, LockedError):
-            tell_directly(config, cli.clock, error, None)
+            send_directly(config, cli.clock, error, None)
         return
     if make_messages(config, cli.clock, status=found, only_overdue=only_overdue, patience=_PATIENCE):
         send_messages(cli, config)

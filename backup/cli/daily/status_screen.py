@@ -10,7 +10,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from backup.app.proven import proof_text
 from backup.app.status.parts import (
     JobStatus,
     Level,
@@ -20,6 +19,7 @@ from backup.app.status.parts import (
     Status,
     VaultStatus,
 )
+from backup.app.status.verified import proof_text
 from backup.cli.daily.task_lines import task_lines
 from backup.cli.render.render import counted, duration, local_time, printable, shown_path, size, table
 from backup.cli.render.stats_screen import money

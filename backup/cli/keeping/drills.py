@@ -31,7 +31,7 @@ def drills(cli: Cli, limit: int) -> None:
     from rich.text import Text
 
     from backup.app.base.opened import opened
-    from backup.app.proven import proofs_of_jobs
+    from backup.app.status.verified import proofs_of_jobs
     from backup.cli.render.status_output import proof_document
     from backup.inventory.records import drills as rows
 
@@ -71,7 +71,7 @@ def _document(one: Drill) -> dict[str, Any]:
 
 
 def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
-    from backup.app.proven import percent
+    from backup.app.status.verified import percent
     from backup.cli.render.render import size, table
     from backup.cli.render.tables import Column
     from backup.inventory.records.readings import Grade

@@ -28,10 +28,10 @@ def telling(
 
     What cannot be sent now waits; a command that is stopped sends nothing more.
     """
-    from backup.app.telling import told_after
+    from backup.app.telling.record import messages_after
 
     try:
-        with told_after(config, cli.clock, kind, job=job, vault=vault):
+        with messages_after(config, cli.clock, kind, job=job, vault=vault):
             yield
     except InterruptedRunError:
         raise
@@ -45,7 +45,7 @@ def send_messages(cli: Cli, config: Config) -> None:
     """Send what waits for its channels; what fails is shown, and nothing fails by it."""
     if not config.notify.channel:
         return
-    from backup.app.delivering import deliver_messages
+    from backup.app.telling.send import deliver_messages
 
     try:
         deliver_messages(config, cli.clock)

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
-from backup.app.proven import percent
+from backup.app.status.verified import percent
 from backup.web.charts.bars import share
 from backup.web.charts.lines import key_block, key_mark
 from backup.web.pages.icons import icon

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
-from backup.app.unusual_runs import unusual_in
+from backup.app.status.unusual import unusual_in
 from backup.inventory.content.entries import ROOT
 from backup.inventory.content.entry_versions import Version
 from backup.inventory.content.entry_versions import changes as differences

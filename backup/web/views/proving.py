@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from backup.app.proven import proofs_of_jobs
+from backup.app.status.verified import proofs_of_jobs
 from backup.inventory.records.drills import Drill, list_drills
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.connections import Transaction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup.app.unusual_runs import unusual_in
+from backup.app.status.unusual import unusual_in
 from backup.inventory.content.snapshots import Snapshot, of_run
 from backup.inventory.pages import run_pages as queries
 from backup.inventory.pages.run_pages import RunRow, StoredRow

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from threading import Lock
 
-from backup.app.unusual_runs import sentences
+from backup.app.status.unusual import sentences
 from backup.config import JobSettings
 from backup.inventory.pages.run_pages import RunRow
 from backup.inventory.store.times import moment

@@ -57,6 +57,13 @@ def _mail(one: ChannelSettings, environ: Mapping[str, str]) -> Channel:
     )
 
 
+def chosen_channels(
+    config: Config, kind: MessageKind, job: JobName | None, environ: Mapping[str, str]
+) -> list[Channel]:
+    """The channels that are told of this."""
+    return [make_channel(settings, environ) for settings in chosen(config, kind, job)]
+
+
 def chosen(config: Config, kind: MessageKind, job: JobName | None) -> Iterator[ChannelSettings]:
     """The channels that are told of this: those that the job names, else those of all jobs.
 

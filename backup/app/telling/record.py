@@ -1,8 +1,8 @@
-"""Telling people by a config: messages are made of runs that ended and of concerns.
+"""Messages recorded as rows: made of runs that ended, and of concerns.
 
 Messages are made in one transaction with the mark that their run was looked at; whoever comes next (the
 daemon, a command, a timer's `status --notify`) finishes what a dead process left. Where the inventory cannot
-be written, a message is sent without a row (`telling_directly.py`). `delivering.py` sends what was made.
+be written, a message is sent without a row (`fallback.py`). `send.py` sends what was made.
 
 Every backup comes here, so what makes messages is imported only where the config has channels.
 """
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def told_after(
+def messages_after(
     config: Config,
     clock: Clock,
     kind: RunKind | None = None,
@@ -120,9 +120,9 @@ def make_messages(
             _log.log(level, "no message could be recorded now, whoever looks next does that: %s", error)
             return False
         _log.log(level, "no message could be recorded: %s", error)
-        from backup.app.telling_directly import tell_directly
+        from backup.app.telling.fallback import send_directly
 
-        tell_directly(config, clock, error, unrecorded)
+        send_directly(config, clock, error, unrecorded)
     except Exception as error:  # noqa: BLE001  a backup that is done must not fail for its message
         _log.error("no message could be made: unexpected %s: %s", type(error).__name__, error)
         _log.debug("where it happened", exc_info=error)
@@ -149,7 +149,7 @@ def _writing(inventory: Inventory, patience: float | None) -> Iterator[Transacti
 
 
 def _of_runs(tx: Transaction, config: Config, now: datetime, unrecorded: Run | None) -> None:
-    from backup.app.message_maker import Maker
+    from backup.app.telling.maker import Maker
 
     Maker(config, now).of_runs(tx, unrecorded)
 
@@ -163,9 +163,9 @@ def _of_concerns(
     only_overdue: bool,
     patience: float | None,
 ) -> None:
-    from backup.app.message_maker import WARNED_OF, Maker
     from backup.app.status.parts import Topic
     from backup.app.status.status import read_status
+    from backup.app.telling.maker import WARNED_OF, Maker
 
     found = status or read_status(config, clock.now())
     wanted = frozenset({Topic.UNKNOWN}) if only_overdue else WARNED_OF

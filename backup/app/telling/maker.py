@@ -9,10 +9,10 @@ from datetime import date, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.channels import chosen, quiet_hours, zone_of
-from backup.app.proven import proof_text, proofs_of_jobs
 from backup.app.status.parts import Concern, Level, Status, Topic
-from backup.app.unusual_runs import unusual_in
+from backup.app.status.unusual import unusual_in
+from backup.app.status.verified import proof_text, proofs_of_jobs
+from backup.app.telling.channels import chosen, quiet_hours, zone_of
 from backup.config import Config
 from backup.errors import ExitCode
 from backup.inventory.content import snapshots

@@ -1,4 +1,4 @@
-"""What was ever proven of each job's archives by reading them back, and when last; also in words."""
+"""How much of each job's archives was ever verified by reading it back, and when last; also in words."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-from backup.app.channels import chosen, make_channel, zone_of
+from backup.app.telling.channels import chosen, make_channel, zone_of
 from backup.config import Config
 from backup.errors import NightvaultError
 from backup.files import write_durably
@@ -32,7 +32,7 @@ _MOST_NOTED = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
-def tell_directly(config: Config, clock: Clock, why: NightvaultError, run: Run | None) -> bool:
+def send_directly(config: Config, clock: Clock, why: NightvaultError, run: Run | None) -> bool:
     """Tell that a run failed, or that nothing can be recorded, unless that was told today.
 
     False if there is somebody to tell, and no channel took it.

@@ -7,16 +7,15 @@ from collections.abc import Callable
 from contextlib import closing
 
 from backup.app.base.opened import opened
-from backup.app.channels import chosen, make_channels
-from backup.app.message_ids import message_id, run_id
-from backup.app.message_maker import Maker
+from backup.app.telling.channels import chosen, make_channels
+from backup.app.telling.maker import Maker
 from backup.config import Config
 from backup.errors import UsageError
 from backup.inventory.records import runs
 from backup.inventory.records.messages import Message
 from backup.inventory.records.runs import Outcome, Run
 from backup.inventory.store.stages import MessageKind
-from backup.notify.channel import Note
+from backup.notify.channel import Note, message_id, run_id
 from backup.notify.decide import SILENT
 from backup.notify.letter import Letter
 from backup.notify.outbox import Flushed, deliver

@@ -1,0 +1,6 @@
+"""Telling people by a config: what `notify` needs of config and status is brought here.
+
+Begin with `record`, which makes messages as rows once a run has ended; `maker` says which, and what is in
+them. `send` delivers what waits, by the `channels` of the config. `fallback` sends at once where the
+inventory cannot be written.
+"""
