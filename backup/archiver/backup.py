@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
-from backup.archiver.ahead import ReadAhead
 from backup.archiver.books import Books
 from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
 from backup.archiver.foreseen import earlier_chunks
 from backup.archiver.links import Links
 from backup.archiver.pipeline import Pipeline
+from backup.archiver.read_ahead import ReadAhead
 from backup.archiver.run_progress import RunProgress
 from backup.archiver.run_record import open_run, recorded_end, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources

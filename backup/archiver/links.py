@@ -15,8 +15,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from backup.archiver.ahead import Failed, ReadAhead, Then
 from backup.archiver.contents import Content
+from backup.archiver.read_ahead import Failed, ReadAhead, Then
 from backup.format.catalog import decode_extra
 from backup.inventory.content.entries import LiveEntry
 from backup.source.read import same_version

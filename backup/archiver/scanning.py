@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 from backup.catalogs.context import BackupJob
-from backup.source.extent import are_many
+from backup.source.roots import are_many
 from backup.source.scan import Report, scan
 from backup.source.scanned import ScannedDirectory
 

@@ -11,8 +11,8 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
-from backup.archiver.ahead import SmallFiles
 from backup.archiver.books import Books
+from backup.archiver.read_ahead import SmallFiles
 from backup.catalogs.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32

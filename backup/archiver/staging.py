@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.archiver.ahead import SmallFiles
 from backup.archiver.compare import hint_of
 from backup.archiver.contents import Content
 from backup.archiver.links import Links
+from backup.archiver.read_ahead import SmallFiles
 from backup.archiver.staged_changes import StagedChanges
 from backup.inventory.content.entries import LiveEntry
 from backup.model import Entry, EntryKind, Extra, Hint, Problem, ProblemKind

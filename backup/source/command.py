@@ -19,7 +19,7 @@ from backup.errors import InterruptedRunError
 from backup.model import KIB, MIB
 from backup.source.read import FileUnreadableError, unreadable
 
-_KEEPER: Final = os.path.join(os.path.dirname(__file__), "keeper.py")
+_GUARD: Final = os.path.join(os.path.dirname(__file__), "process_guard.py")
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "USER", "LOGNAME")
 _KEPT: Final = 8 * KIB  # of its standard error
 _LINES: Final = 5
@@ -56,9 +56,9 @@ class RunningCommand:
     def __enter__(self) -> Self:
         uid, gid, environment = self._identity()
         ours, theirs = socket.socketpair()
-        words = [sys.executable, "-I", "-S", _KEEPER, str(theirs.fileno()), str(uid), str(gid), *self._run]
+        words = [sys.executable, "-I", "-S", _GUARD, str(theirs.fileno()), str(uid), str(gid), *self._run]
         try:
-            self._keeper = subprocess.Popen(
+            self._guard = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -74,9 +74,9 @@ class RunningCommand:
         finally:
             theirs.close()
         self._socket = ours
-        assert self._keeper.stdout is not None  # noqa: S101
-        assert self._keeper.stderr is not None  # noqa: S101
-        self._out, self._err = self._keeper.stdout.fileno(), self._keeper.stderr.fileno()
+        assert self._guard.stdout is not None  # noqa: S101
+        assert self._guard.stderr is not None  # noqa: S101
+        self._out, self._err = self._guard.stdout.fileno(), self._guard.stderr.fileno()
         os.set_blocking(self._err, False)
         with suppress(OSError):
             fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, MIB)
@@ -89,8 +89,8 @@ class RunningCommand:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
-        self._keeper.wait()
-        for pipe in (self._keeper.stdout, self._keeper.stderr):
+        self._guard.wait()
+        for pipe in (self._guard.stdout, self._guard.stderr):
             if pipe is not None:
                 pipe.close()
 

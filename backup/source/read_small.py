@@ -2,6 +2,10 @@
 
 A file that is not exactly what the scan saw (changed, sparse, unreadable, grown) is skipped: the caller
 reads it by the long way, which handles each such case.
+
+A file whose bytes the system holds in memory is read at once, and nothing more is asked. Many that it does
+not hold show a disk: from there on files are opened some time before they are read (`OpenedAhead`), and the
+system is told that they will be, so that the disk looks for many at once instead of one after the other.
 """
 
 from __future__ import annotations
@@ -10,21 +14,27 @@ import errno
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate, chain, compress, groupby, pairwise, repeat
 from operator import itemgetter, not_
-from typing import Final
+from typing import Any, Final
 
+from backup.errors import SourceError
 from backup.format.naming import chunk_id, chunk_ids, content_id_of_chunk, content_ids_of_chunks
 from backup.model import MIB
 from backup.source.attributes import NONE, Attributes, attributes_of, read_attributes
-from backup.source.opened_ahead import AT_ONCE, OpenedAhead
-from backup.source.read import opener
+from backup.source.read import open_name, opener
 from backup.source.small import Seen, SmallRead, seen
 
+AT_ONCE: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+"""Read only what is in memory; 0 where the system cannot."""
+IN_GROUPS: Final = bool(AT_ONCE)
+"""Read files in groups first, as that costs hardly a step of the interpreter for each."""
 TOGETHER: Final = 64
 """So many files are open at once."""
+AHEAD: Final = 64
+"""Files that the disk may look for at once: with 128 it is little faster, and each needs a handle."""
 MOST_ATTRIBUTES: Final = 4 * MIB
 """After so many bytes of extended attributes the rest of a batch is left to the long way."""
 _GROUPS_A_FAILURE: Final = 4  # of a batch; with more failures its other files are read one by one
@@ -54,7 +64,7 @@ def read_small(
     first = failures = 0
     most = max(2, len(wanted) // TOGETHER // _GROUPS_A_FAILURE)
     try:
-        while AT_ONCE and first < len(wanted) and failures < most:
+        while IN_GROUPS and first < len(wanted) and failures < most:
             some = wanted[first : first + TOGETHER if first else 1]  # one shows whether this can work at all
             if not _read_together(directories, some, first, room):
                 failures += 1
@@ -267,3 +277,54 @@ def _is_dense(data: memoryview) -> bool:
     """Whether 64 bytes from the middle look incompressible: nearly all of them differ."""
     size = len(data)
     return size >= _DISTINCT and len(set(data[size // 2 : size // 2 + _SAMPLE])) >= _DISTINCT
+
+
+class OpenedAhead:
+    """The handles of a batch, in order; for one thread."""
+
+    def __init__(self, directories: Sequence[int], files: Sequence[tuple[int, bytes, Any]]) -> None:
+        """`files` begin with the number of their directory, and their name in it."""
+        self._directories = directories
+        self._files = files
+        self._ahead = 0
+
+    def __iter__(self) -> Iterator[int | None]:
+        left = iter(self._files)
+        for directory, name, _ in left:
+            yield self._opened(directory, name)
+            if self._ahead:
+                break
+        waiting: deque[int | None] = deque()
+        try:
+            for directory, name, _ in left:
+                waiting.append(self._opened(directory, name))
+                if len(waiting) > self._ahead:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            for handle in waiting:
+                if handle is not None:
+                    os.close(handle)
+
+    def read(self, handle: int, buffer: memoryview, size: int) -> int:
+        """Read a file of that size from its start; returns the bytes. `buffer` has room for one more."""
+        if not self._ahead and AT_ONCE:
+            try:
+                length = os.preadv(handle, [buffer], 0, AT_ONCE)
+            except OSError:  # not in memory, or a file system that cannot tell
+                length = -1
+            if length == size:
+                return length
+            self._ahead = AHEAD
+        return os.preadv(handle, [buffer], 0)
+
+    def _opened(self, directory: int, name: bytes) -> int | None:
+        try:
+            handle = open_name(self._directories[directory], name)
+        except SourceError:
+            return None
+        if self._ahead:
+            with suppress(OSError):
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        return handle

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backup.archiver import ahead, contents, readers
+from backup.archiver import contents, read_ahead, readers
 from backup.format.naming import chunk_id
 from backup.source.reader import ReaderProcess
 from tests.support.backups import Site
@@ -109,8 +109,8 @@ def test_swaps_while_the_second_process_reads(
 ) -> None:
     """It gets handles and names of what the scan saw; what has these names by then is another matter."""
     monkeypatch.setattr(readers, "MANY_SMALL_FILES", 0)
-    monkeypatch.setattr(ahead, "FEW_FILES", 2)
-    monkeypatch.setattr(ahead, "MOST_FILES", 2)
+    monkeypatch.setattr(read_ahead, "FEW_FILES", 2)
+    monkeypatch.setattr(read_ahead, "MOST_FILES", 2)
     secret = tmp_path / "secret"
     secret.mkdir()
     for name in ("file", *map(str, range(6))):

@@ -20,7 +20,7 @@ from backup.inventory.store import driver, schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory, create_inventory
 from backup.model import JobName, Owner, SnapshotId, VaultName
-from backup.source.globs import of_name_or_path
+from backup.source.patterns import of_name_or_path
 from tests.support.doubles import START
 from tests.support.restoring import peak
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.source.extent import are_many
+from backup.source.roots import are_many
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.source.globs import below_or_at, glob_regex, has_magic, of_name_or_path, plain_stem
+from backup.source.patterns import below_or_at, glob_regex, has_magic, of_name_or_path, plain_stem
 
 
 @given(st.text("ab*?[]!-^\\.", max_size=8), st.text("ab-]^!.", max_size=6))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.source.opened_ahead import AHEAD, OpenedAhead
+from backup.source.read_small import AHEAD, OpenedAhead
 
 Preadv = Callable[..., int]
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from backup.source import read_small as reading
 from backup.source.attributes import Attributes, read_attributes
-from backup.source.opened_ahead import OpenedAhead
-from backup.source.read_small import TOGETHER, read_small
+from backup.source.read_small import TOGETHER, OpenedAhead, read_small
 from backup.source.small import LARGEST, SmallRead, buffer_size, is_plain, is_small, seen
 from tests.source.smalls import CHUNK_KEY, CONTENT_KEY, FileToRead, Told, read_here
 
@@ -29,7 +28,7 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     path.write_bytes(b"A")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "one by one":
-            patch.setattr(reading, "AT_ONCE", 0)
+            patch.setattr(reading, "IN_GROUPS", False)
         elif not can_tell(path):
             whole = os.preadv
             patch.setattr(os, "preadv", lambda handle, rooms, at, _=0: whole(handle, rooms, at))

@@ -60,7 +60,7 @@ def find(
     from backup.app.base.opened import opened
     from backup.cli.looking.streamed import show_each
     from backup.inventory.content.entry_versions import series_by_job
-    from backup.source.globs import of_name_or_path
+    from backup.source.patterns import of_name_or_path
 
     if newest and oldest:
         raise UsageError("--newest and --oldest: which of the two?")

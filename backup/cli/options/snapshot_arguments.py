@@ -94,7 +94,7 @@ def saved_path(tx: Transaction, snapshot: Snapshot, path: bytes) -> bytes:
 
 def paths_that_choose_job(path: bytes, globs: Sequence[str] = ()) -> list[bytes]:
     """The absolute paths by which `latest` finds its job: PATH, else the directories of absolute globs."""
-    from backup.source.globs import plain_stem
+    from backup.source.patterns import plain_stem
 
     if path != b"/":
         return [path]

@@ -113,7 +113,7 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
     import msgspec
 
     from backup.inventory.content.entries import entry_at
-    from backup.source.globs import has_magic
+    from backup.source.patterns import has_magic
 
     plain: list[bytes] = []
     globs: list[str] = []

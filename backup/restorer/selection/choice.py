@@ -11,8 +11,7 @@ import msgspec
 
 from backup.inventory.content.entries import EntryRow
 from backup.model import EntryKind
-from backup.source.globs import below_or_at, plain_stem
-from backup.source.patterns import Pattern, Patterns
+from backup.source.patterns import Pattern, Patterns, below_or_at, plain_stem
 
 _TEXTS = ("globs", "include", "exclude")
 

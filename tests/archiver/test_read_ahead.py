@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from backup.archiver import ahead, readers
+from backup.archiver import read_ahead, readers
 from backup.errors import WorkerGoneError
 from backup.inventory.records.runs import Outcome
 from backup.memory import backup_memory
@@ -43,8 +43,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     """No file is too few for a second process, and few are a batch."""
     monkeypatch.setattr(readers, "MANY_SMALL_FILES", 0)
     monkeypatch.setattr(readers, "MANY_BATCHES", 1 if request.param == "two readers" else 10**9)
-    monkeypatch.setattr(ahead, "FEW_FILES", 16)
-    monkeypatch.setattr(ahead, "MOST_FILES", 16)
+    monkeypatch.setattr(read_ahead, "FEW_FILES", 16)
+    monkeypatch.setattr(read_ahead, "MOST_FILES", 16)
 
 
 def fill(source: Path, seed: int, *, links: bool = True) -> None:
@@ -210,7 +210,7 @@ def test_no_handles_to_be_had(
     whole, refused = os.dup, []
 
     def dup(handle: int) -> int:
-        if sys._getframe(1).f_globals["__name__"] != ahead.__name__:
+        if sys._getframe(1).f_globals["__name__"] != read_ahead.__name__:
             return whole(handle)  # who holds a folder of ours
         refused.append(handle)
         if len(refused) > 2:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backup.archiver import ahead, readers
+from backup.archiver import read_ahead, readers
 from backup.inventory.records.runs import Outcome
 from backup.model import VaultName
 from backup.source.small import LARGEST
@@ -40,9 +40,9 @@ def test_files_large_and_small_between_each_other(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "MANY_SMALL_FILES", 3)
         patch.setattr(readers, "MANY_BATCHES", many)
-        patch.setattr(ahead, "FEW_FILES", batch)
-        patch.setattr(ahead, "MOST_FILES", batch)
-        patch.setattr(ahead, "MOST_WAITING", waiting)
+        patch.setattr(read_ahead, "FEW_FILES", batch)
+        patch.setattr(read_ahead, "MOST_FILES", batch)
+        patch.setattr(read_ahead, "MOST_WAITING", waiting)
         report = site.backup()
     assert (report.outcome, report.problems) == (Outcome.DONE, ())
     site.restore(report.snapshot, folder / "out")
