@@ -21,6 +21,9 @@ LONGEST = (
     "tests/pages/test_restore_page.py",
     "tests/cli/test_setup_export.py",
     "tests/emulator/test_clients.py",
+    "tests/emulator/test_at_once.py",
+    "tests/emulator/test_server.py",
+    "tests/emulator/test_pytest_plugin.py",
     "tests/archiver/test_memory.py",
 )
 """Files with tests of ten seconds and more, as `--durations` shows them."""
