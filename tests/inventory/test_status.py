@@ -20,7 +20,7 @@ from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store import schema
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.times import micros, moment
-from backup.model import JobName
+from backup.model import JobName, PackKind, VaultName
 from tests.inventory.made_up import fresh_ledger, snapshot
 from tests.support.doubles import START
 
@@ -122,6 +122,55 @@ def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list
             expected = (moment(min(began)), moment(max(past)) if past else None, moment(max(began)))
             one = dates[JobName(name)]
             assert (one.first, one.newest, one.latest) == expected
+
+
+def test_what_waits_for_whoever_deletes_elsewhere() -> None:
+    """From when the last job condemned it, its floor and the minimum duration of its kind are over."""
+    day, floor = timedelta(days=1), timedelta(days=30)
+    minimum = {PackKind.DATA: 180 * day, PackKind.CATALOG: timedelta()}
+    # Kind, state, days since it was stored, and since each job condemned it; since when it waits in days.
+    rows: list[tuple[PackKind, str, int, list[int], int | None]] = [
+        (PackKind.DATA, "condemned", 400, [90, 100], 60),
+        (PackKind.DATA, "deleting", 220, [200], 40),
+        (PackKind.DATA, "condemned", 209, [200], None),
+        (PackKind.CATALOG, "condemned", 209, [200], 170),
+        (PackKind.CATALOG, "condemned", 400, [59, 300], None),
+        (PackKind.DATA, "stored", 400, [], None),
+        (PackKind.DATA, "deleted", 400, [300], None),
+    ]
+    with fresh_ledger() as ledger, ledger.inventory.writing() as tx:
+        other = runs.get_or_create_job(tx, JobName("other"), ledger.job.vault, b"o" * 16)
+        domain = (1, b"d" * 16, ledger.job.vault, b"r" * 16, 0)
+        tx.execute(insert(schema.domains).values(domain))
+        for number, (kind, state, stored, condemned, _) in enumerate(rows, 1):
+            pack, at = number.to_bytes(16, "big"), micros(START - stored * day)
+            size = 10**number
+            row = (
+                number,
+                1,
+                None,
+                int(kind),
+                state,
+                pack,
+                b"",
+                size,
+                b"t" * 32,
+                f"a{number}",
+                at,
+                at,
+                None,
+                None,
+            )
+            tx.execute(insert(schema.archives).values(row))
+            for job, days in zip((ledger.job.number, other.number), condemned, strict=False):
+                tx.execute(insert(schema.condemnations).values((number, job, micros(START - days * day))))
+        vault = VaultName("v")
+        found = status.undeleted(tx, vault, floor, minimum, START - 30 * day)
+        assert status.undeleted(tx, VaultName("w"), floor, minimum, START) is None
+        assert status.undeleted(tx, vault, floor, minimum, START - 171 * day) is None
+    waiting = {number: row[4] for number, row in enumerate(rows, 1) if row[4] is not None}
+    size, longest = sum(10**number for number in waiting), max(waiting.values())
+    assert found == status.Undeleted(vault, len(waiting), size, START - longest * day)
 
 
 def test_forgotten_snapshots_and_those_to_come_are_not_the_newest() -> None:
