@@ -24,6 +24,7 @@ from tests.support import (
     campaigns,
     key_stores,
     quick_clients,
+    quick_collection,
     quick_inventories,
     quick_syncs,
     room,
@@ -77,6 +78,11 @@ def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPat
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many workers as processors: two fifths of its time a worker waits, for disks and timers."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Share the compiling of the tests with the other workers."""
+    quick_collection.share(session.config)
 
 
 def pytest_collection_finish() -> None:
