@@ -26,6 +26,7 @@ from tests.support import (
     quick_clients,
     quick_collection,
     quick_inventories,
+    quick_passwords,
     quick_syncs,
     room,
     s3_servers,
@@ -37,6 +38,7 @@ from tests.support.hanging_up import heeding_hangups  # noqa: F401  a fixture
 from tests.support.key_stores import pytest_runtest_setup  # noqa: F401  a hook
 from tests.support.order import longest_first
 from tests.support.quick_inventories import real_migrations  # noqa: F401  a fixture
+from tests.support.quick_passwords import real_passwords  # noqa: F401  a fixture
 from tests.support.quick_syncs import real_syncs  # noqa: F401  a fixture
 from tests.support.unmeasured import measuring_nothing
 from tests.support.users import nobody  # noqa: F401  a fixture
@@ -52,6 +54,7 @@ gc.set_threshold(100_000, 50, 50)
 quick_clients.quicken()
 quick_syncs.quicken()
 quick_inventories.quicken()
+quick_passwords.quicken()
 
 # Workers get hardly any environment: those of a suite that is measured get what measures them.
 process.PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,14 @@ def test_key_files_are_recognised() -> None:
     assert keys.parse_key_file(protected, lambda: b"pass") == key
     with pytest.raises(RecoveryKeyError, match="passphrase"):
         keys.parse_key_file(protected)
+
+
+@pytest.mark.usefixtures("real_passwords")
+def test_a_passphrase_is_stretched_by_three_passes_over_256_mib() -> None:
+    key = RecoveryKey(bytes(range(32)))
+    protected = keys.protect(key, b"pass", salt=bytes(16), nonce=bytes(12))
+    raw = base64.b64decode(b"".join(protected.splitlines()[1:-1]))
+    assert struct.unpack_from("<II", raw, 8) == (3, 256 * 1024)
 
 
 @given(st.binary(max_size=300))

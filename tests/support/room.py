@@ -29,7 +29,7 @@ PREFIX = "nightvault-tests-"
 LOCK = "in-use"
 SHOWN = 30
 _FOLDER = "nightvault_room"  # the folder of the run, as the workers are told of it
-_REST_FOR_EACH_SECOND_OF_WORK = 20
+_REST_FOR_EACH_SECOND_OF_WORK = 60
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of <linux/fs.h>
 _FLAGS = struct.Struct("l")
 _TOP_OF_HIERARCHY = 0x00020000  # FS_TOPDIR_FL, as by `chattr +T`
@@ -138,7 +138,7 @@ class Folders:
 
 
 class Watch:
-    """A thread that measures the run's folder, seldom enough to take a twentieth of one processor at most."""
+    """A thread that measures the run's folder, seldom enough to take a sixtieth of one processor at most."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

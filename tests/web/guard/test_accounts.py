@@ -218,8 +218,10 @@ def test_passwords_that_are_guessed(password: str, told: str) -> None:
     check_password(PASSWORD, "ada")
 
 
+@pytest.mark.usefixtures("real_passwords")
 def test_a_password_is_compared_with_its_own_hash() -> None:
     kept = hash_password(PASSWORD)
+    assert kept.startswith("$argon2id$v=19$m=32768,t=3,p=1$")
     assert PASSWORD not in kept
     assert is_password(PASSWORD, kept)
     assert not is_password(PASSWORD + "x", kept)
