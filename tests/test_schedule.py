@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -128,6 +129,10 @@ def test_next_due_is_what_stepping_through_the_minutes_finds(line: str, zone: st
         assert found == expected
 
 
+MOST_TIMES = 300
+"""So many of the times of two days are looked at: each of five hours, where there is one a minute."""
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(cron_lines, st.just("every 7h")), st.sampled_from((*ZONES, "Pacific/Apia")), moments)
 @example("*/20 * * * *", "Europe/Berlin", utc("2026-10-24T10:00"))
@@ -136,9 +141,9 @@ def test_next_due_is_what_stepping_through_the_minutes_finds(line: str, zone: st
 def test_all_times_are_those_that_come_one_after_the_other(line: str, zone: str, since: datetime) -> None:
     schedule, end = parse_schedule(line, zone), since + timedelta(days=2)
     expected, at = [], since
-    while (at := next_due(schedule, at, at)) < end:
+    while len(expected) < MOST_TIMES and (at := next_due(schedule, at, at)) < end:
         expected.append(at)
-    assert list(times_between(schedule, since, end)) == expected
+    assert list(islice(times_between(schedule, since, end), MOST_TIMES)) == expected
 
 
 @settings(max_examples=100, deadline=None)

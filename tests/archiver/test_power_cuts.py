@@ -188,20 +188,20 @@ def in_bucket(
         vault = s3_vault(s3, "cuts", prefix=f"{name}/")
         shutil.rmtree(source)
         source.mkdir()
-        fill(source, 1, 3 * SIZE)
+        fill(source, 1, 2 * SIZE)
         site = Site.create(
             tmp_path / name,
             vault,
             [source],
             wait=lambda: emulator.advance(13 * 3600),
-            part_size=8 * MIB,
-            pack_size=12 * MIB,
+            part_size=5 * MIB,
+            pack_size=7 * MIB,
         )
         before = {}
         if request.param == "second run":
             site.backup()
             before = {1: snapshot_of(source)}
-            change(source, 2, 4 * SIZE)
+            change(source, 2, 2 * SIZE)
         return Start(site, vault, before, snapshot_of(source))
 
     return Stage(begin, list_now, tmp_path / "restored")

@@ -22,6 +22,7 @@ from backup.pki.issuing import issue
 from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
 from tests.support.emulated import ACCOUNT_ID, REGION, RunningEmulator, write_accounts
+from tests.support.program_forks import run_command
 
 SCRIPT = str(Path(sys.executable).parent / "nightvault")
 ANCHOR = f"arn:aws:rolesanywhere:{REGION}:{ACCOUNT_ID}:trust-anchor/ours"
@@ -67,10 +68,7 @@ class World(Struct, frozen=True):
 
     def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
         """The command, as a process."""
-        return subprocess.run(
-            [SCRIPT, *words], env=self.environment(**more), capture_output=True, timeout=60, check=False,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        return run_command(words, self.environment(**more))
 
     def keys(self, *words: str, **more: str) -> dict[str, Any]:
         """What `credential-process` prints when all is well."""

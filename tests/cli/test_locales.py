@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from backup.workers.process import isolated_words
+from tests.support.program_forks import run_command
 from tests.support.real_daemons import SCRIPT, running
 from tests.support.trees import assert_same_tree
 
@@ -65,12 +66,16 @@ def config(tmp_path: Path) -> Path:
 
 
 def nightvault(config: Path, environ: Mapping[str, str], *words: str | bytes, code: int = 0) -> bytes:
-    """Standard output of a command in that environment."""
+    """Standard output of a command in that environment; in UTF-8, in which the tests are, a fork says it."""
     given = {
         name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))
     }
-    command = [SCRIPT, "--config", str(config), *words]
-    done = subprocess.run(command, env={**given, **environ}, capture_output=True, check=False)
+    flags, environment = ("--config", str(config)), {**given, **environ}
+    if environ is UTF8:
+        assert sys.getfilesystemencoding() == "utf-8"
+        done = run_command([*flags, *map(os.fsdecode, words)], environment)
+    else:
+        done = subprocess.run([SCRIPT, *flags, *words], env=environment, capture_output=True, check=False)
     assert done.returncode == code, done.stderr.decode("utf-8", "backslashreplace")
     return done.stdout
 

@@ -178,8 +178,12 @@ def test_cut_at_every_call_that_changes_something(
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, server: Server, mode: str, calls: int, *, after: bool) -> bool:
-    """Cut a command off at one call that changes something; whether there was one to be cut at."""
-    real, left = AwsCalls.call, [1 if calls % 2 else 2]
+    """Cut a command off at one call that changes something; whether there was one to be cut at.
+
+    It is cut after its first and its second in turn. Before its second, else it would not get on: so each
+    but the first is cut before once, and that one at the beginning.
+    """
+    real, left = AwsCalls.call, [1 if (calls % 2 if after else calls == 0) else 2]
 
     def call(self: AwsCalls, service: str, operation: str, **given: Any) -> Any:
         if operation.startswith(("get_", "list_", "describe_", "head_")):

@@ -42,13 +42,16 @@ Event = Callable[["Story"], None]
 
 
 def calendar(years: int, start: datetime) -> Iterator[tuple[datetime, Event]]:
-    """All events of so many years; the key is changed in the last one, if there is no third."""
+    """All events of so many years; the key is changed in the last one, if there is no third.
+
+    The only one has the loss of a server, too.
+    """
     for year in range(years):
         begin = start + timedelta(days=365 * year)
         for day, event in EACH_YEAR:
             yield begin + timedelta(days=day), event
         number = year + 1
-        if number in REBUILDS:
+        if number in REBUILDS or years == 1:
             yield _ninth(begin + timedelta(days=200)) - 6 * HOUR - timedelta(seconds=A_LIST), lose_the_server
         if number == min(KEY_CHANGE, years):
             yield begin + timedelta(days=300), change_the_key

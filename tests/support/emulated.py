@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from tests.support import unmeasured
-from tests.support.emulator_forks import Fork
+from tests.support.program_forks import Fork
 from tests.support.room import remove
 
 ACCOUNT_ID = "123456789012"
