@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import pytest
 
 from backup.cli import COMMANDS, main
 from backup.cli.support.grouping import walk
+from tests.pages.findings import assert_none
 from tests.support.emulated import REPOSITORY
 
 PAGES = sorted(
@@ -71,15 +71,14 @@ def missing_of(words: list[str]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_each_command_and_option_of_a_page_is_there(page: Path) -> None:
-    wrong = {
-        f"nightvault {' '.join(words)}: {missing}"
+def test_each_command_and_option_of_a_page_is_there() -> None:
+    assert_none(
+        f"{page.relative_to(REPOSITORY)} shows nightvault {' '.join(words)}: {missing} is not there"
+        for page in PAGES
         for line in code_of(page)
         for words in said(line)
         if (missing := missing_of(words))
-    }
-    assert not wrong, f"{page.name} shows what is not there"
+    )
 
 
 def test_what_is_not_there_is_seen() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.pages.findings import assert_none
 from tests.support.emulated import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -62,17 +62,25 @@ def test_readme_leads_to_it() -> None:
     assert places == sorted(places), "in the same order"
 
 
-@pytest.mark.parametrize("page", first_week(), ids=lambda page: page.name)
-def test_words_are_explained_where_they_are_used_first(page: Path) -> None:
+def unexplained(page: Path) -> Iterator[str]:
+    """The words of ours that a page uses before it says what they mean."""
     text = prose(page)
     for word in EXPLAINED:
         first = re.search(rf"(\*?)\b{word}s?\b(\*?)", text, re.IGNORECASE)
         if first:
             around = text[max(0, first.start() - 50) : first.end() + 50]
-            assert all(first.groups()), f"{page.name} explains `{word}` too late, or not at all: …{around}…"
+            if not all(first.groups()):
+                yield f"{page.name} explains `{word}` too late, or not at all: …{around}…"
 
 
-@pytest.mark.parametrize("page", first_week(), ids=lambda page: page.name)
-def test_words_of_reference_are_avoided(page: Path) -> None:
-    found = [word for word in AVOIDED if re.search(rf"\b{word}(?:s|d|es|ed)?\b", prose(page), re.IGNORECASE)]
-    assert not found, f"{page.name} uses what only pages of reference explain"
+def test_words_are_explained_where_they_are_used_first() -> None:
+    assert_none(line for page in first_week() for line in unexplained(page))
+
+
+def test_words_of_reference_are_avoided() -> None:
+    assert_none(
+        f"{page.name} uses `{word}`, which only pages of reference explain"
+        for page in first_week()
+        for word in AVOIDED
+        if re.search(rf"\b{word}(?:s|d|es|ed)?\b", prose(page), re.IGNORECASE)
+    )

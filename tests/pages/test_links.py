@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.pages.findings import assert_none
 from tests.pages.page import blocks_of
 from tests.support.emulated import REPOSITORY
 
@@ -39,51 +39,74 @@ def anchors_of(page: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def astray(page: Path) -> Iterator[str]:
+    """Each link of a page that leads nowhere."""
     for target in _LINK.findall(prose_of(page)):
         path, _, anchor = target.partition("#")
         if "://" in target:
-            assert target.startswith("https://"), target
+            if not target.startswith("https://"):
+                yield f"{name_of(page)} links to {target}, which is no https"
             continue
         place = page.parent / path if path else page
-        assert place.exists(), f"{name_of(page)} links to {target}, and there is no such file"
-        if anchor and place.suffix == ".md":
-            assert anchor in anchors_of(place), f"{name_of(page)} links to {target}: there is no such heading"
+        if not place.exists():
+            yield f"{name_of(page)} links to {target}, and there is no such file"
+        elif anchor and place.suffix == ".md" and anchor not in anchors_of(place):
+            yield f"{name_of(page)} links to {target}: there is no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_headings_that_are_quoted_are_there(page: Path) -> None:
+def test_links_lead_somewhere() -> None:
+    assert_none(line for page in PAGES for line in astray(page))
+
+
+def test_headings_that_are_quoted_are_there() -> None:
     """`[s3.md](s3.md), "Heading"`: a part of another page, by its heading."""
-    for target, heading in _QUOTED.findall(" ".join(prose_of(page).split())):
-        place = page.parent / target
-        found = re.findall(r"^#+ (.*)$", prose_of(place), re.MULTILINE)
-        assert heading in found, f"{name_of(page)} sends to {target}, {heading!r}: there is no such heading"
+    assert_none(
+        f"{name_of(page)} sends to {target}, {heading!r}: there is no such heading"
+        for page in PAGES
+        for target, heading in _QUOTED.findall(" ".join(prose_of(page).split()))
+        if heading not in re.findall(r"^#+ (.*)$", prose_of(page.parent / target), re.MULTILINE)
+    )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_files_that_are_named_are_there(page: Path) -> None:
+def not_there(page: Path) -> Iterator[str]:
+    """Each file, and each test of one, that a page names and that is not there."""
     for path, test in _CODE.findall(page.read_text()):
         place = REPOSITORY / path
-        assert place.exists() or path in MADE or "NAME" in path, f"{name_of(page)} names {path}"
-        if test:
-            assert re.search(rf"(?:def|class) {test}\b", place.read_text()), f"{path} has no {test}"
+        if not (place.exists() or path in MADE or "NAME" in path):
+            yield f"{name_of(page)} names {path}"
+        elif test and not re.search(rf"(?:def|class) {test}\b", place.read_text()):
+            yield f"{name_of(page)}: {path} has no {test}"
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
-def test_each_page_can_be_found(page: Path) -> None:
+def test_files_that_are_named_are_there() -> None:
+    assert_none(line for page in PAGES for line in not_there(page))
+
+
+def test_each_page_can_be_found() -> None:
     site, index = (REPOSITORY / "mkdocs.yml").read_text(), (DOCS / "index.md").read_text()
-    assert f" {page.name}\n" in site, f"give {page.name} its place in the `nav` of mkdocs.yml"
-    if page.name != "index.md":
-        assert f"({page.name}" in index, f"list {page.name} in docs/index.md"
+    names = sorted(page.name for page in DOCS.glob("*.md"))
+    lost = [f"give {name} its place in the `nav` of mkdocs.yml" for name in names if f" {name}\n" not in site]
+    listed = [name for name in names if name != "index.md"]
+    lost += [f"list {name} in docs/index.md" for name in listed if f"({name}" not in index]
+    assert_none(lost)
 
 
 def test_the_site_has_each_page_of_commands() -> None:
     site = (REPOSITORY / "mkdocs.yml").read_text()
-    for page in (DOCS / "commands").iterdir():
-        assert f" commands/{page.name}\n" in site, f"give commands/{page.name} its place in mkdocs.yml"
+    assert_none(
+        f"give commands/{page.name} its place in mkdocs.yml"
+        for page in (DOCS / "commands").iterdir()
+        if f" commands/{page.name}\n" not in site
+    )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_blocks_are_closed(page: Path) -> None:
-    blocks_of(page)
+def test_blocks_are_closed() -> None:
+    assert_none(line for page in PAGES for line in never_closed(page))
+
+
+def never_closed(page: Path) -> Iterator[str]:
+    """The block of a page that has no end."""
+    try:
+        blocks_of(page)
+    except AssertionError as error:
+        yield f"{name_of(page)}: {error}"
