@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from backup import __version__
+from tests.pages.findings import assert_none
 from tests.support.emulated import REPOSITORY
 
 RELEASED = {"0.2.0": "5469caf39634d519", "0.1.0": "3a3099396f659264"}
@@ -17,14 +17,19 @@ KINDS = ("added", "changed", "deprecated", "removed", "fixed", "security")
 FRAGMENTS = sorted(path for path in (REPOSITORY / "changelog.d").iterdir() if path.name != "template.md")
 
 
-@pytest.mark.parametrize("path", FRAGMENTS, ids=lambda path: path.name)
-def test_a_fragment_has_a_kind_and_says_something(path: Path) -> None:
-    assert re.fullmatch(rf"[a-z0-9-]+\.({'|'.join(KINDS)})\.md", path.name), (
-        f"name it NAME.KIND.md, KIND one of {KINDS}"
-    )
-    text = path.read_text()
-    assert text.strip().endswith((".", ")")), "end with a full stop"
-    assert not text.startswith("- "), "without a dash: the release makes the list"
+def wrong_with(fragment: Path) -> Iterator[str]:
+    """What of a fragment's name and text is not as a release takes it."""
+    if not re.fullmatch(rf"[a-z0-9-]+\.({'|'.join(KINDS)})\.md", fragment.name):
+        yield f"{fragment.name}: name it NAME.KIND.md, KIND one of {KINDS}"
+    text = fragment.read_text()
+    if not text.strip().endswith((".", ")")):
+        yield f"{fragment.name}: end with a full stop"
+    if text.startswith("- "):
+        yield f"{fragment.name}: without a dash: the release makes the list"
+
+
+def test_a_fragment_has_a_kind_and_says_something() -> None:
+    assert_none(told for fragment in FRAGMENTS for told in wrong_with(fragment))
 
 
 def test_the_changelog_has_releases_alone() -> None:
