@@ -102,15 +102,14 @@ class _Maker:
     """A process that makes files as far as the first one can see: requests are encoded, then it sleeps."""
 
     def __init__(self, encoder: msgspec.msgpack.Encoder) -> None:
-        self.buffer = bytearray(2 * LARGEST_FRAME)
+        self.memory = bytearray(2 * LARGEST_FRAME)
         self._encode = encoder.encode
         self._thread = ThreadPoolExecutor(1)
         self._answers: list[Future[MadeFiles]] = []
 
-    def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
-        request = self._encode(([one.is_ours for one in directories], files))
+    def ask(self, directories: Sequence[Lent], files: NewFiles) -> None:
+        self._encode(([one.is_ours for one in directories], files))
         self._answers.append(self._thread.submit(self._made, len(files.names)))
-        return len(request)
 
     def _made(self, files: int) -> MadeFiles:
         time.sleep(files * _MAKING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from backup.errors import WorkerGoneError
 from backup.format.naming import chunk_id
 from backup.model import EntryKind, Owner
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
-from backup.restorer.target.maker import Lent, MadeFiles, MakerProcess
+from backup.restorer.target.maker import MOST_FILES, Lent, MadeFiles, MakerProcess
 from backup.restorer.target.making import Made
 from backup.workers import worker
 from tests.restorer.bench import columns_of
@@ -103,6 +104,34 @@ def test_what_would_meet_all_ends_a_question_but_not_the_process(
     assert asked(maker, folder, files.some(slice(2, None))) == MadeFiles(bytes([Made.WHOLE]), [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
     assert not (tmp_path.parent / "b").exists()
+
+
+def test_both_sides_with_full_sockets_do_not_wait_for_each_other(
+    folder: Lent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is asked before an answer is taken; each answer tells of files that it could not make."""
+
+    def narrow() -> tuple[socket.socket, socket.socket]:
+        pair = whole()
+        for end in pair:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes the least of it
+        return pair
+
+    whole = socket.socketpair
+    monkeypatch.setattr(socket, "socketpair", narrow)
+    names = [b"%0240d" % number for number in range(MOST_FILES)]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).mkdir()
+        (tmp_path / os.fsdecode(name) / "mine").touch()
+    process = MakerProcess(str(tmp_path), MARK, replaces=True, chunk_key=KEY, buffer=ROOM)
+    try:
+        files = new(process, dict.fromkeys(names, b"content"))
+        for _ in range(10):
+            process.ask([folder], files)
+        for _ in range(10):
+            assert len(process.answer().troubles) == MOST_FILES
+    finally:
+        process.close()
 
 
 def test_it_ends_between_two_files_when_nobody_asks_any_more(folder: Lent, tmp_path: Path) -> None:

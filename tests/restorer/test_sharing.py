@@ -119,9 +119,9 @@ def test_several_processes_make_them(
     asked: dict[int, int] = {}
     real = MakerProcess.ask
 
-    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
+    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> None:
         asked[self._process.pid] = asked.get(self._process.pid, 0) + len(files.names)
-        return real(self, directories, files)
+        real(self, directories, files)
 
     monkeypatch.setattr(MakerProcess, "ask", ask)
     monkeypatch.setattr(sharing, "UNDER_WAY", 2)
@@ -147,10 +147,10 @@ def test_few_handles_are_under_way(
     most: list[int] = []
     asks, waits, looks = MakerProcess.ask, MakerProcess.answer, MakerProcess.answer_if_any
 
-    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
+    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> None:
         under_way.setdefault(self, []).append(len(directories))
         most.append(sum(under_way[self]))
-        return asks(self, directories, files)
+        asks(self, directories, files)
 
     def answer(self: MakerProcess) -> MadeFiles:
         under_way[self].pop(0)
@@ -180,13 +180,12 @@ def test_one_of_several_dies(
     left = chance.randrange(1, 30)
     real = MakerProcess.ask
 
-    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
+    def ask(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> None:
         nonlocal left
         left -= 1
-        size = real(self, directories, files)
+        real(self, directories, files)
         if left == 0:
             os.kill(self._process.pid, signal.SIGKILL)
-        return size
 
     monkeypatch.setattr(MakerProcess, "ask", ask)
     monkeypatch.setattr(sharing, "UNDER_WAY", 2)
@@ -266,16 +265,15 @@ def test_a_maker_that_is_killed_costs_nothing(
     class Mortal(MakerProcess):
         """Killed at one of its questions, or a moment after it."""
 
-        def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
+        def ask(self, directories: Sequence[Lent], files: NewFiles) -> None:
             nonlocal left
             left -= 1
             if left == 0 and when == "before it is asked":
                 self._kill()
-            size = super().ask(directories, files)
+            super().ask(directories, files)
             if left == 0 and when != "before it is asked":
                 time.sleep(chance.random() / 500 if when == "when it works" else 0)
                 self._kill()
-            return size
 
         def _kill(self) -> None:
             killed.append(self._process.pid)
@@ -354,12 +352,11 @@ def test_an_interrupted_restore_leaves_nobody_at_work(
     processes = []
     real = MakerProcess.ask
 
-    def interrupted(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> int:
-        size = real(self, directories, files)
+    def interrupted(self: MakerProcess, directories: Sequence[Lent], files: NewFiles) -> None:
+        real(self, directories, files)
         processes.append(self._process)
         if len(processes) == after:
             raise KeyboardInterrupt
-        return size
 
     with monkeypatch.context() as patch:
         patch.setattr(MakerProcess, "ask", interrupted)

@@ -67,14 +67,13 @@ class MakerProcess(Worker):
         """`path`, `mark` and `replaces` are those of the restore; `buffer` is in bytes."""
         super().__init__(_ENCODER.encode((os.fsencode(path), mark, replaces, chunk_key)), buffer)
 
-    def ask(self, directories: Sequence[Lent], files: NewFiles) -> int:
-        """Send a request for files of `memory`; returns its size in bytes.
+    def ask(self, directories: Sequence[Lent], files: NewFiles) -> None:
+        """Send a request for files of `memory`.
 
         At most `MOST_FILES` in `MOST_DIRECTORIES`; `directories` are those of their paths, in that order.
         """
         request = _ENCODER.encode(([lent.is_ours for lent in directories], files))
         self.send(request, [lent.handle for lent in directories])
-        return len(request)
 
     def answer(self) -> MadeFiles:
         """The result of the oldest unanswered request."""

@@ -38,18 +38,16 @@ _SOME: Final = 8  # batches
 MOST_LENT: Final = 896  # handles under way to all processes: a user who is not root may have 1,024
 _ALONE: Final = "small files were made by one process instead of two: the second"
 _FEWER: Final = "small files were made by fewer processes than there are cores: one"
-_MOST_ASKED: Final = 64 * KIB  # bytes of unanswered requests: they fit a socket's buffer
 _ALL: Final = slice(None)
 
 
 class _Batch(NamedTuple):
-    """Files with their keys, of the frame of that number; the size of the request for them in bytes."""
+    """Files with their keys, of the frame of that number."""
 
     keys: Sequence[int]
     files: NewFiles
     frame: memoryview
     number: int
-    request: int = 0
 
 
 @dataclass(slots=True)
@@ -68,9 +66,8 @@ class _Maker:
 
     def has_room(self, most_files: int) -> bool:
         """Whether it takes another request; `most_files` are as many as it may have to do."""
-        size = sum(batch.request for batch in self.asked)
         lent = sum(len(batch.files.paths) for batch in self.asked)
-        return self.files < most_files and size < _MOST_ASKED and lent <= self.most_lent
+        return self.files < most_files and lent <= self.most_lent
 
     def close(self) -> None:
         """End it."""
@@ -121,11 +118,7 @@ class Sharing:
 
     def begin(self, frame: memoryview) -> None:
         """Start on this frame; files of the previous one may still be under way."""
-        for maker in tuple(self._pool.workers):
-            while (
-                maker.asked and maker.asked[0].number < self._number and self._take_answer(maker, waits=True)
-            ):
-                pass  # its half of the buffer is needed
+        self._take_answers(self._number - 1, waits=True)  # its half of the buffer is needed
         self._frame = frame
         self._number += 1
 
@@ -178,9 +171,7 @@ class Sharing:
     def settle(self) -> int:
         """Wait until all files are created, unless that failed before; returns bytes as `end` does."""
         written = self.end()
-        for maker in tuple(self._pool.workers):
-            while maker.asked and self._take_answer(maker, waits=True):
-                pass
+        self._take_answers(self._number, waits=True)
         return written + self.end()
 
     def close(self) -> None:
@@ -191,9 +182,7 @@ class Sharing:
         """Give the gathered files to another process, unless the queues of all are full."""
         gathered = self._keys, self._starts, self._ends, self._chunks
         self._keys, self._starts, self._ends, self._chunks, self._bytes = [], [], [], [], 0
-        for maker in tuple(self._pool.workers):
-            while maker.asked and self._take_answer(maker, waits=False):
-                pass
+        self._take_answers(self._number, waits=False)
         for batch in self._batches(*gathered):
             if not self._ask(batch):
                 self._make(batch)
@@ -246,8 +235,8 @@ class Sharing:
         try:
             for path in batch.files.paths:
                 lent.append(self._writer.lend(path))  # noqa: PERF401 - those before a failure are closed
-            request = maker.process.ask(lent, batch.files._replace(starts=starts, ends=ends))
-            maker.asked.append(batch._replace(request=request))
+            maker.process.ask(lent, batch.files._replace(starts=starts, ends=ends))
+            maker.asked.append(batch)
         except WorkerGoneError as error:
             self._go_on_without(maker, error)
             return False
@@ -256,6 +245,12 @@ class Sharing:
         finally:
             close_all(directory.handle for directory in lent)
         return True
+
+    def _take_answers(self, newest: int, *, waits: bool) -> None:
+        """Take the answers for frames up to this number: all of them, or those that are there."""
+        for maker in tuple(self._pool.workers):
+            while maker.asked and maker.asked[0].number <= newest and self._take_answer(maker, waits=waits):
+                pass
 
     def _take_answer(self, maker: _Maker, *, waits: bool) -> bool:
         """Record the oldest batch's result and create here what was left; False if it is not known yet.
