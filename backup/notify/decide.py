@@ -1,4 +1,4 @@
-"""What is worth a message, by what was told before; pure.
+"""What is worth a message, by what was told before, and in which hours none is sent; pure.
 
 A state (a job's backups fail, a job is overdue, the certificate expires soon) is told of when it begins, when
 it gets worse, and then once on each day on which it is seen again. That a job's backups work again is told
@@ -10,7 +10,8 @@ the next one does, and if there is none the job is overdue.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.stages import MessageKind
+from backup.schedule import instant
 
 SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})
 """Runs at which somebody sits."""
@@ -109,3 +111,32 @@ def of_state(
     return Step(
         kind, f"{subject}/{since.isoformat()}/{today}/{level}", Condition(subject, since, today, level)
     )
+
+
+class QuietHours(Struct, frozen=True):
+    """Hours of each day, in a time zone, in which nothing is sent; they may go over midnight."""
+
+    begin: time
+    end: time
+    zone: ZoneInfo
+
+    @classmethod
+    def parse(cls, text: str, zone: ZoneInfo) -> QuietHours | None:
+        """The hours of "22:00-07:00"; None for "none", and where both are the same."""
+        if text == "none":
+            return None
+        begin, end = (time.fromisoformat(part) for part in text.split("-"))
+        return None if begin == end else cls(begin, end, zone)
+
+    def allowed_from(self, now: datetime) -> datetime:
+        """The first moment from now on at which a message may be sent, in UTC."""
+        local = now.astimezone(self.zone)
+        if not self._is_quiet(local.time()):
+            return now
+        day = local.date() if local.time() < self.end else local.date() + timedelta(days=1)
+        return max(now, instant(datetime.combine(day, self.end), self.zone))
+
+    def _is_quiet(self, at: time) -> bool:
+        if self.begin < self.end:
+            return self.begin <= at < self.end
+        return at >= self.begin or at < self.end

@@ -79,8 +79,19 @@ def test_from_nothing_to_backups_in_all_and_back(
         assert_same_tree(server.restore(out, snapshot=snapshot["id"]), server.source)
 
 
-def test_each_step_is_done_once_and_nothing_is_left(emulator: RunningEmulator, server: Server) -> None:
-    steps = server.json(*set_up(server, "plan"))["steps"]
+def test_each_step_is_done_once_and_nothing_is_left(
+    emulator: RunningEmulator, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = AwsCalls.call, list[str]()
+
+    def call(self: AwsCalls, service: str, operation: str, **given: Any) -> Any:
+        asked.append(operation)
+        return real(self, service, operation, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AwsCalls, "call", call)
+        steps = server.json(*set_up(server, "plan"))["steps"]
+    assert len(asked) == 13, "what the vaults share is looked for once"
     plan = [
         line for line in server.done(*set_up(server, "plan")).stdout.splitlines() if line[2:4] in {"+ ", "~ "}
     ]

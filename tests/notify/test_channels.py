@@ -25,8 +25,8 @@ from backup.notify.channels.http import Address, Login
 from backup.notify.channels.mail import Mail
 from backup.notify.channels.ping import Ping, pinged
 from backup.notify.channels.push import Gotify, Ntfy, Webhook, cut
+from backup.notify.channels.secrets import Secret, read_secret
 from backup.notify.letter import Letter
-from backup.notify.secrets import Secret, read_secret
 from tests.support import receivers
 from tests.support.identities import server_certificate
 from tests.support.receivers import MailServer, Receiver, mail_server, receiving, server_tls

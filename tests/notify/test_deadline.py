@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 import pytest
 
 from backup.inventory.store.stages import MessageKind
-from backup.notify import deadline
 from backup.notify.channel import AwayError, Note, RefusedError
+from backup.notify.channels import deadline
 from backup.notify.channels.http import post
 from backup.notify.channels.mail import Mail
 from backup.notify.letter import Letter

@@ -11,7 +11,7 @@ from backup.config.values import local_zone
 from backup.inventory.store.stages import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Channel
-from backup.notify.quiet import QuietHours
+from backup.notify.decide import QuietHours
 
 
 def make_channels(config: Config, environ: Mapping[str, str]) -> dict[str, Channel]:

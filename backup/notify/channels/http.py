@@ -21,8 +21,8 @@ from urllib3.exceptions import HTTPError
 from backup import __version__
 from backup.errors import ConfigError
 from backup.notify.channel import AwayError, RefusedError
-from backup.notify.deadline import Deadline
-from backup.notify.secrets import Secret, read_secret
+from backup.notify.channels.deadline import Deadline
+from backup.notify.channels.secrets import Secret, read_secret
 from backup.wording import escape
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 20.0

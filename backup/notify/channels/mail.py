@@ -15,10 +15,10 @@ from email.utils import format_datetime, parseaddr
 from msgspec import Struct
 
 from backup.notify.channel import AwayError, Note, RefusedError
+from backup.notify.channels.deadline import Deadline
 from backup.notify.channels.http import tls_context
-from backup.notify.deadline import Deadline
+from backup.notify.channels.secrets import Secret, read_secret
 from backup.notify.letter import as_html, as_text
-from backup.notify.secrets import Secret, read_secret
 from backup.wording import escape
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
