@@ -25,7 +25,7 @@ from backup.inventory.store.driver import raw_rows
 from backup.model import EntryKind, JobName
 
 _FRAMES = """SELECT c.number, c.frame, f."offset" FROM chunks c
-JOIN frames f ON f.archive = c.archive AND f.number = c.frame WHERE c.archive = {m}"""
+JOIN frames f ON f.archive = c.archive AND f.number = c.frame WHERE c.archive = ?"""
 
 
 def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:

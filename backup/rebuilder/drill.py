@@ -193,7 +193,7 @@ def _inventory_of_newest(inventory: Inventory, vault: VaultName) -> InventoryId:
     states = ", ".join(f"'{one}'" for one in SOUND)
     sql = f"""SELECT a.header FROM archives a JOIN domains d ON d.number = a.domain
               JOIN vaults v ON v.number = d.vault JOIN catalogs c ON c.archive = a.number
-              WHERE v.name = {{m}} AND a.kind = {{m}} AND a.state IN ({states})
+              WHERE v.name = ? AND a.kind = ? AND a.state IN ({states})
               ORDER BY a.number DESC LIMIT 1"""  # noqa: S608
     with inventory.reading() as tx:
         for (header,) in raw_rows(tx, sql, (vault, int(PackKind.CATALOG))):

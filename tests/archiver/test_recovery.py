@@ -93,7 +93,7 @@ def _prepare_otherwise(site: Site, change: Callable[[bytes], bytes]) -> None:
     """Put something else in place of what the newest run prepared."""
     with site.inventory.writing() as tx:
         number = runs.list_runs(tx)[0].number
-        prepared = value_of(tx, "SELECT prepared FROM runs WHERE number = {m}", (number,))
+        prepared = value_of(tx, "SELECT prepared FROM runs WHERE number = ?", (number,))
         runs.prepare(tx, number, change(prepared))
 
 

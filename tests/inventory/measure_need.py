@@ -23,7 +23,7 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.packed import index_chunks
 from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
-from backup.inventory.store import driver, schema
+from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory, create_inventory
 from backup.inventory.store.times import micros
@@ -137,12 +137,10 @@ def main(count: int) -> None:
             fill(tx, count)
         print(json.dumps(measure(made)), flush=True)
         with made.writing() as tx:
-            tx.exec_driver_sql(
-                driver.sql_of("UPDATE archives SET state = {m}"), (str(ArchiveState.UNCONFIRMED),)
-            )
+            tx.exec_driver_sql("UPDATE archives SET state = ?", (str(ArchiveState.UNCONFIRMED),))
         print(json.dumps(measure(made)), flush=True)
         with made.writing() as tx:
-            tx.exec_driver_sql(driver.sql_of("UPDATE archives SET state = {m}"), (str(ArchiveState.STORED),))
+            tx.exec_driver_sql("UPDATE archives SET state = ?", (str(ArchiveState.STORED),))
             list_everything(tx)
         print(json.dumps(measure_planning(made, folder)))
         made.close()

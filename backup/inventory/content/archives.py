@@ -49,7 +49,7 @@ _ARCHIVES = f"""
 SELECT a.*, v.name AS vault_name, c.number AS catalog, c.generation, c.parent, j.id AS job_id
 FROM {IN_VAULTS}
 LEFT JOIN catalogs c ON c.archive = a.number LEFT JOIN jobs j ON j.number = c.job
-"""  # noqa: S608
+"""
 
 
 class ArchiveState(StrEnum):
@@ -118,7 +118,7 @@ class CatalogPosition(Struct, frozen=True):
 
 def get_or_create_vault(tx: Transaction, name: VaultName) -> int:
     """The number of a vault, which is recorded if it is new."""
-    found = value_of(tx, "SELECT number FROM vaults WHERE name = {m}", (name,))
+    found = value_of(tx, "SELECT number FROM vaults WHERE name = ?", (name,))
     if found is None:
         return insert_row(tx, "vaults", name=name)
     return int(found)
@@ -128,7 +128,7 @@ def get_or_create_domain(
     tx: Transaction, domain_id: bytes, vault: int, recipients: bytes, now: datetime
 ) -> int:
     """The number of a dedup domain, recorded if new; `recipients` are the recipients' ids joined."""
-    found = value_of(tx, "SELECT number FROM domains WHERE id = {m}", (domain_id,))
+    found = value_of(tx, "SELECT number FROM domains WHERE id = ?", (domain_id,))
     if found is None:
         return insert_row(
             tx, "domains", id=domain_id, vault=vault, recipients=recipients, created_at=micros(now)
@@ -139,7 +139,7 @@ def get_or_create_domain(
 def recipients_of_newest_archive(tx: Transaction, vault: int) -> bytes | None:
     """The ids of the recipients of the vault's newest archive, joined; None before the first."""
     sql = """SELECT d.recipients FROM archives a JOIN domains d ON d.number = a.domain
-             WHERE d.vault = {m} ORDER BY a.number DESC LIMIT 1"""
+             WHERE d.vault = ? ORDER BY a.number DESC LIMIT 1"""
     found: bytes | None = value_of(tx, sql, (vault,))
     return found
 
@@ -201,34 +201,32 @@ def _insert_catalog(tx: Transaction, archive: int, catalog: CatalogPosition) -> 
 
 def upload_begun(tx: Transaction, archive: int, upload_id: UploadId) -> None:
     """Record the vault's id of the upload."""
-    changed(tx, "UPDATE uploads SET upload_id = {m} WHERE archive = {m}", (upload_id, archive))
+    changed(tx, "UPDATE uploads SET upload_id = ? WHERE archive = ?", (upload_id, archive))
 
 
 def mark_stored(
     tx: Transaction, archive: int, archive_id: ArchiveId, now: datetime, version: str = ""
 ) -> None:
     """Record that the vault has completed the archive: its chunks may be built upon."""
-    sql = (
-        "UPDATE archives SET state = {m}, archive_id = {m}, stored_at = {m}, version = {m} WHERE number = {m}"
-    )
+    sql = "UPDATE archives SET state = ?, archive_id = ?, stored_at = ?, version = ? WHERE number = ?"
     changed(tx, sql, (ArchiveState.STORED, archive_id, micros(now), version or None, archive))
-    changed(tx, "DELETE FROM uploads WHERE archive = {m}", (archive,))
+    changed(tx, "DELETE FROM uploads WHERE archive = ?", (archive,))
 
 
 def mark_lost(tx: Transaction, archive: int) -> None:
     """Record that the pack never arrived and never will; nothing is built upon it any more."""
-    changed(tx, "UPDATE archives SET state = {m} WHERE number = {m}", (ArchiveState.LOST, archive))
-    changed(tx, "DELETE FROM uploads WHERE archive = {m}", (archive,))
+    changed(tx, "UPDATE archives SET state = ? WHERE number = ?", (ArchiveState.LOST, archive))
+    changed(tx, "DELETE FROM uploads WHERE archive = ?", (archive,))
 
 
 def mark_damaged(tx: Transaction, archive: int) -> None:
     """Record that an archive is in the vault, and that nothing can be done with it."""
-    changed(tx, "UPDATE archives SET state = {m} WHERE number = {m}", (ArchiveState.DAMAGED, archive))
+    changed(tx, "UPDATE archives SET state = ? WHERE number = ?", (ArchiveState.DAMAGED, archive))
 
 
 def count_unconfirmed(tx: Transaction, vault: VaultName) -> int:
     """Number of archives of a vault that no listing has shown yet."""
-    sql = f"SELECT count(*) FROM {IN_VAULTS} WHERE a.state = {{m}} AND v.name = {{m}}"  # noqa: S608
+    sql = f"SELECT count(*) FROM {IN_VAULTS} WHERE a.state = ? AND v.name = ?"
     return number_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
 
 
@@ -260,7 +258,7 @@ def list_archives(
     """Archives that the vault holds, or that are on their way to it, oldest first."""
     values: list[Any] = [ArchiveState.SUBMITTED, *THERE]
     sql = f"{_ARCHIVES} WHERE a.state IN ({marks(values)})"
-    for condition, value in ((" AND v.name = {m}", vault), (" AND a.run = {m}", run)):
+    for condition, value in ((" AND v.name = ?", vault), (" AND a.run = ?", run)):
         if value is not None:
             sql += condition
             values.append(value)
@@ -278,11 +276,11 @@ def domains_of(tx: Transaction, numbers: Sequence[int]) -> list[Row]:
     needed: set[int] = set()
     for start in range(0, len(numbers), _BATCH):
         some = tuple(numbers[start : start + _BATCH])
-        sql = f"SELECT DISTINCT domain FROM archives WHERE number IN ({marks(some)})"  # noqa: S608
+        sql = f"SELECT DISTINCT domain FROM archives WHERE number IN ({marks(some)})"
         needed.update(row[0] for row in raw_rows(tx, sql, some))
     sql = f"""SELECT d.*, v.name AS vault_name, v.identity AS vault_identity
               FROM domains d JOIN vaults v ON v.number = d.vault
-              WHERE d.number IN ({marks(needed)}) ORDER BY d.number"""  # noqa: S608
+              WHERE d.number IN ({marks(needed)}) ORDER BY d.number"""
     return records(tx, sql, tuple(needed))
 
 
@@ -306,7 +304,7 @@ def spoiled_catalogs(
 def _catalogs_of(
     tx: Transaction, job: int, inventory_id: InventoryId, states: Sequence[ArchiveState]
 ) -> list[tuple[Archive, PackId | None]]:
-    sql = f"""{_ARCHIVES} WHERE c.job = {{m}} AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL
+    sql = f"""{_ARCHIVES} WHERE c.job = ? AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL
               ORDER BY c.number"""
     return [(_archive(row, inventory_id), row["parent"]) for row in records(tx, sql, (job, *states))]
 
@@ -316,14 +314,14 @@ def named_archives(tx: Transaction, job: int, *, also_spoiled: bool = False) -> 
     states = (*SOUND, *_SPOILED) if also_spoiled else SOUND
     sql = f"""SELECT DISTINCT n.archive FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog
               JOIN archives a ON a.number = c.archive
-              WHERE c.job = {{m}} AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL"""  # noqa: S608
+              WHERE c.job = ? AND a.state IN ({marks(states)}) AND a.archive_id IS NOT NULL"""
     return {row[0] for row in raw_rows(tx, sql, (job, *states))}
 
 
 def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None:
     """The delta catalog (a job's first is full, too) that a run submitted, if it came that far."""
     sql = """SELECT a.number, a.state FROM archives a JOIN catalogs c ON c.archive = a.number
-             WHERE a.run = {m} AND (c.generation = {m} OR c.parent IS NULL) ORDER BY a.number DESC"""
+             WHERE a.run = ? AND (c.generation = ? OR c.parent IS NULL) ORDER BY a.number DESC"""
     row = row_of(tx, sql, (run, Generation.DELTA))
     return (row[0], ArchiveState(row[1])) if row else None
 
@@ -331,7 +329,7 @@ def catalog_of_run(tx: Transaction, run: int) -> tuple[int, ArchiveState] | None
 def vault_totals(tx: Transaction) -> dict[VaultName, tuple[int, int]]:
     """Archives and their bytes, by vault."""
     sql = f"""SELECT v.name, count(*), coalesce(sum(a.size), 0) FROM {IN_VAULTS}
-              WHERE a.state IN ({marks(THERE)}) GROUP BY v.name"""  # noqa: S608
+              WHERE a.state IN ({marks(THERE)}) GROUP BY v.name"""
     return {VaultName(name): (count, size) for name, count, size in raw_rows(tx, sql, THERE)}
 
 
@@ -339,7 +337,7 @@ def count_unread(tx: Transaction) -> dict[VaultName, int]:
     """For each vault the number of sound archives that no check has ever read anything of."""
     sql = f"""SELECT v.name, count(*) FROM {IN_VAULTS} WHERE a.state IN ({marks(SOUND)})
               AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
-              GROUP BY v.name"""  # noqa: S608
+              GROUP BY v.name"""
     return {VaultName(name): count for name, count in raw_rows(tx, sql, SOUND)}
 
 

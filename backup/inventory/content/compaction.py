@@ -83,7 +83,7 @@ def partly_used(tx: Transaction, vault: VaultName, uses: ChunkUses) -> Iterator[
              FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
              JOIN (SELECT archive, count(*) AS held, min(number) AS first, max(number) AS last
                    FROM chunks GROUP BY archive) c ON c.archive = a.number
-             WHERE v.name = {m} AND a.kind = {m} AND a.state = {m} ORDER BY a.number"""
+             WHERE v.name = ? AND a.kind = ? AND a.state = ? ORDER BY a.number"""
     values = (vault, int(PackKind.DATA), ArchiveState.STORED)
     for number, pack_id, size, stored_at, held, first, last in list(raw_rows(tx, sql, values)):
         in_order = last - first + 1 == held
@@ -91,7 +91,7 @@ def partly_used(tx: Transaction, vault: VaultName, uses: ChunkUses) -> Iterator[
             continue  # wholly live, or nothing of it: then a prune's business
         length = live = days = 0
         for chunk, size_of_chunk in raw_rows(
-            tx, "SELECT number, length FROM chunks WHERE archive = {m}", (number,)
+            tx, "SELECT number, length FROM chunks WHERE archive = ?", (number,)
         ):
             length += size_of_chunk
             if uses.live[chunk]:

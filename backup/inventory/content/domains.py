@@ -34,16 +34,17 @@ class Needed(Struct, frozen=True):
 
 def older_packs(tx: Transaction, present: Collection[bytes], *, job: int | None = None) -> list[OlderPacks]:
     """The packs that one of the `present` recipients (ids) cannot open; those that a job's catalogs name."""
-    of_job = f"SELECT n.archive FROM catalog_archives n JOIN catalogs c ON c.archive = n.catalog WHERE c.job = {job}"  # noqa: S608,E501
-    named = f"AND a.number IN ({of_job})" if job is not None else ""
+    of_job = """AND a.number IN (SELECT n.archive FROM catalog_archives n
+                JOIN catalogs c ON c.archive = n.catalog WHERE c.job = ?)"""
+    named, values = ("", ()) if job is None else (of_job, (job,))
     sql = f"""SELECT d.number, d.recipients, count(*), sum(a.size)
               FROM archives a JOIN domains d ON d.number = a.domain
               WHERE a.kind = {int(PackKind.DATA)}
                 AND a.state IN ('stored', 'unconfirmed', 'retired', 'damaged') {named}
-              GROUP BY d.number, d.recipients ORDER BY d.number"""  # noqa: S608
+              GROUP BY d.number, d.recipients ORDER BY d.number"""
     found = [
         OlderPacks(number, frozenset(_split(recipients)), count, size)
-        for number, recipients, count, size in raw_rows(tx, sql, ())
+        for number, recipients, count, size in raw_rows(tx, sql, values)
     ]
     return [one for one in found if not one.recipients.issuperset(present)]
 
@@ -52,11 +53,11 @@ def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:
     """The part of a job's newest snapshot in packs of these domains; reads all of its files' rows."""
     marks = bytearray(largest_chunk(tx) + 1)
     among = ",".join(map(str, domains))
-    sql = f"SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive WHERE a.domain IN ({among})"  # noqa: S608
+    sql = f"SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive WHERE a.domain IN ({among})"
     for (number,) in raw_rows(tx, sql, ()):
         marks[number] = 1
     live = """SELECT e.size, e.chunks FROM entries e JOIN directories d ON d.number = e.directory
-              WHERE d.job = {m} AND e.removed_in IS NULL AND e.chunks IS NOT NULL"""
+              WHERE d.job = ? AND e.removed_in IS NULL AND e.chunks IS NOT NULL"""
     files = size = 0
     for length, chunks in raw_rows(tx, live, (job,)):
         if any(marks[number] for number in unpack_u32(chunks) if number < len(marks)):
@@ -66,7 +67,7 @@ def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:
 
 def has_other_domains(tx: Transaction, domain: int) -> bool:
     """Whether any data was ever stored in another domain: other recipients or another vault."""
-    sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND domain != {int(domain)} LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND domain != {int(domain)} LIMIT 1"
     return row_of(tx, sql, ()) is not None
 
 
@@ -75,7 +76,7 @@ def lies_outside(tx: Transaction, domain: int, chunks: Sequence[int]) -> bool:
     for start in range(0, len(chunks), _BATCH):
         some = ",".join(map(str, chunks[start : start + _BATCH]))
         sql = f"""SELECT 1 FROM chunks c JOIN archives a ON a.number = c.archive
-                  WHERE c.number IN ({some}) AND a.domain != {int(domain)} LIMIT 1"""  # noqa: S608
+                  WHERE c.number IN ({some}) AND a.domain != {int(domain)} LIMIT 1"""
         if row_of(tx, sql, ()) is not None:
             return True
     return False

@@ -121,7 +121,7 @@ _SHARED = EntryRow._fields[:-2]  # without added_in and removed_in
 _COLUMNS = ", ".join(_SHARED)
 _ENTRY = ", ".join(f"e.{column}" for column in _SHARED)
 _VERSION = (
-    f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"  # noqa: S608
+    f"SELECT {_ENTRY}, e.added_in, e.removed_in FROM entries e JOIN directories d ON d.number = e.directory"
 )
 
 _TYPES = {
@@ -137,17 +137,17 @@ _LIVE = f"""
 SELECT e.number, e.name, e.kind, e.owner, e.extra, e.content_id, e.chunks, coalesce(h.is_mount, 0),
        e.mode + CASE e.kind {_TYPE} END, e.size, e.mtime_ns, coalesce(h.ctime_ns, 0), coalesce(h.inode, 0)
 FROM entries e LEFT JOIN hints h ON h.entry = e.number
-WHERE e.directory = {{m}} AND e.removed_in IS NULL
-"""  # noqa: S608
-_LIVE_AFTER = " AND e.name > {m}"
-_LIVE_UNTIL = " AND e.name <= {m}"
-_LIVE_NAMED = " AND e.name = {m}"
-_LIVE_PAGE = " ORDER BY e.name LIMIT {m}"
+WHERE e.directory = ? AND e.removed_in IS NULL
+"""
+_LIVE_AFTER = " AND e.name > ?"
+_LIVE_UNTIL = " AND e.name <= ?"
+_LIVE_NAMED = " AND e.name = ?"
+_LIVE_PAGE = " ORDER BY e.name LIMIT ?"
 
 
 def find_directory(tx: Transaction, job: int, path: bytes) -> int | None:
     """The number of a directory of the job, if any snapshot ever had it."""
-    row = row_of(tx, "SELECT number FROM directories WHERE job = {m} AND path = {m}", (job, path))
+    row = row_of(tx, "SELECT number FROM directories WHERE job = ? AND path = ?", (job, path))
     return int(row[0]) if row else None
 
 
@@ -205,7 +205,7 @@ def live_named(tx: Transaction, directory: int, name: bytes) -> LiveEntry | None
 
 def has_live(tx: Transaction, directory: int) -> bool:
     """Whether the newest version of the directory has any entry."""
-    sql = "SELECT 1 FROM entries WHERE directory = {m} AND removed_in IS NULL LIMIT 1"
+    sql = "SELECT 1 FROM entries WHERE directory = ? AND removed_in IS NULL LIMIT 1"
     return row_of(tx, sql, (directory,)) is not None
 
 
@@ -214,8 +214,8 @@ def count_live(tx: Transaction, job: int) -> tuple[int, int]:
     sql = f"""
     SELECT count(*), coalesce({sum_of("e.size")}, 0)
     FROM entries e JOIN directories d ON d.number = e.directory
-    WHERE d.job = {{m}} AND e.removed_in IS NULL AND e.kind != {{m}}
-    """  # noqa: S608
+    WHERE d.job = ? AND e.removed_in IS NULL AND e.kind != ?
+    """
     (row,) = raw_rows(tx, sql, (job, int(EntryKind.DIRECTORY)))
     return int(row[0]), int(row[1])
 
@@ -233,10 +233,10 @@ def count_with_staged(tx: Transaction, job: int, run: int) -> tuple[int, int]:
     sql = f"""
     SELECT count(*), coalesce({sum_of("size")}, 0) FROM (
       SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
-      WHERE d.job = {{m}} AND e.removed_in IS NULL AND e.kind != {{m}}
-        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = {{m}})
-      UNION ALL SELECT size FROM staged_entries WHERE run = {{m}} AND kind != {{m}}) AS all_of_them
-    """  # noqa: S608
+      WHERE d.job = ? AND e.removed_in IS NULL AND e.kind != ?
+        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = ?)
+      UNION ALL SELECT size FROM staged_entries WHERE run = ? AND kind != ?) AS all_of_them
+    """
     directory = int(EntryKind.DIRECTORY)
     (row,) = raw_rows(tx, sql, (job, directory, run, run, directory))
     return int(row[0]), int(row[1])
@@ -246,7 +246,7 @@ def live_below(tx: Transaction, job: int, path: bytes) -> list[int]:
     """Numbers of all live entries in the directory `path` and below it."""
     sql = """
     SELECT e.number FROM entries e JOIN directories d ON d.number = e.directory
-    WHERE d.job = {m} AND e.removed_in IS NULL AND (d.path = {m} OR (d.path >= {m} AND d.path < {m}))
+    WHERE d.job = ? AND e.removed_in IS NULL AND (d.path = ? OR (d.path >= ? AND d.path < ?))
     """
     stem = path.rstrip(b"/")
     return [row[0] for row in raw_rows(tx, sql, (job, path, stem + b"/", stem + b"0"))]
@@ -279,26 +279,26 @@ def stage(
 
 def discard_staged(tx: Transaction, run: int) -> None:
     """Delete a run's staged changes."""
-    others = row_of(tx, "SELECT 1 FROM staged_entries WHERE run <> {m} LIMIT 1", (run,))
+    others = row_of(tx, "SELECT 1 FROM staged_entries WHERE run <> ? LIMIT 1", (run,))
     if others is None:
         changed(tx, "DELETE FROM staged_entries", ())  # all at once, not row by row
     else:
-        changed(tx, "DELETE FROM staged_entries WHERE run = {m}", (run,))
+        changed(tx, "DELETE FROM staged_entries WHERE run = ?", (run,))
     for table in ("staged_removals", "staged_hints"):
-        changed(tx, f"DELETE FROM {table} WHERE run = {{m}}", (run,))  # noqa: S608
+        changed(tx, f"DELETE FROM {table} WHERE run = ?", (run,))
 
 
 def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
     """Make a run's staged changes true as of its snapshot."""
-    close = """UPDATE entries SET removed_in = {m}
-               WHERE number IN (SELECT entry FROM staged_removals WHERE run = {m})"""
+    close = """UPDATE entries SET removed_in = ?
+               WHERE number IN (SELECT entry FROM staged_removals WHERE run = ?)"""
     add = f"""INSERT INTO entries ({_COLUMNS}, added_in)
-              SELECT {_COLUMNS}, {{m}} FROM staged_entries WHERE run = {{m}}"""  # noqa: S608
-    forget = """DELETE FROM hints WHERE entry IN (SELECT entry FROM staged_removals WHERE run = {m}
-                                        UNION SELECT entry FROM staged_hints WHERE run = {m})"""
+              SELECT {_COLUMNS}, ? FROM staged_entries WHERE run = ?"""
+    forget = """DELETE FROM hints WHERE entry IN (SELECT entry FROM staged_removals WHERE run = ?
+                                        UNION SELECT entry FROM staged_hints WHERE run = ?)"""
     hint = "INSERT INTO hints (entry, inode, ctime_ns, is_mount) SELECT "
-    hint_new = hint + "number, inode, ctime_ns, is_mount FROM staged_entries WHERE run = {m}"
-    hint_old = hint + "entry, inode, ctime_ns, is_mount FROM staged_hints WHERE run = {m}"
+    hint_new = hint + "number, inode, ctime_ns, is_mount FROM staged_entries WHERE run = ?"
+    hint_old = hint + "entry, inode, ctime_ns, is_mount FROM staged_hints WHERE run = ?"
     changed(tx, close, (snapshot_number, run))
     changed(tx, forget, (run, run))
     changed(tx, add, (snapshot_number, run))
@@ -309,14 +309,14 @@ def apply_staged(tx: Transaction, run: int, snapshot_number: int) -> None:
 
 def staged_ends(tx: Transaction, run: int) -> list[int]:
     """Numbers of the entries that a run ends."""
-    sql = "SELECT entry FROM staged_removals WHERE run = {m} ORDER BY entry"
+    sql = "SELECT entry FROM staged_removals WHERE run = ? ORDER BY entry"
     return [row[0] for row in raw_rows(tx, sql, (run,))]
 
 
 def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
     """The numbers of versions that a run adds and ends."""
-    added = number_of(tx, "SELECT count(*) FROM staged_entries WHERE run = {m}", (run,))
-    return added, number_of(tx, "SELECT count(*) FROM staged_removals WHERE run = {m}", (run,))
+    added = number_of(tx, "SELECT count(*) FROM staged_entries WHERE run = ?", (run,))
+    return added, number_of(tx, "SELECT count(*) FROM staged_removals WHERE run = ?", (run,))
 
 
 # Queries.
@@ -324,13 +324,13 @@ def count_staged(tx: Transaction, run: int) -> tuple[int, int]:
 
 def all_directories(tx: Transaction, job: int) -> Iterator[tuple[int, bytes]]:
     """Every directory of a job, by number."""
-    sql = "SELECT number, path FROM directories WHERE job = {m} ORDER BY number"
+    sql = "SELECT number, path FROM directories WHERE job = ? ORDER BY number"
     yield from raw_rows(tx, sql, (job,))
 
 
 def all_entries(tx: Transaction, job: int) -> Iterator[tuple[Any, ...]]:
     """Every version of every entry of a job, by number: the fields of `EntryRow`."""
-    sql = f"{_VERSION} WHERE d.job = {{m}} ORDER BY e.number"
+    sql = f"{_VERSION} WHERE d.job = ? ORDER BY e.number"
     return raw_rows(tx, sql, (job,))
 
 
@@ -346,8 +346,8 @@ def content_rows(tx: Transaction) -> Iterator[ContentRow]:
 def entries_in(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> Iterator[EntryRow]:
     """The entries of the directory `path` in a snapshot, by name."""
     sql = f"""{_VERSION}
-              WHERE d.job = {{m}} AND d.path = {{m}} AND e.added_in <= {{m}}
-                AND (e.removed_in IS NULL OR e.removed_in > {{m}}) ORDER BY e.name"""
+              WHERE d.job = ? AND d.path = ? AND e.added_in <= ?
+                AND (e.removed_in IS NULL OR e.removed_in > ?) ORDER BY e.name"""
     return stream(tx, sql, (job, path, snapshot_number, snapshot_number), EntryRow)
 
 
@@ -355,8 +355,8 @@ def entry_at(tx: Transaction, job: int, path: bytes, snapshot_number: int) -> En
     """The entry with that absolute path in a snapshot."""
     parent, _, name = path.rstrip(b"/").rpartition(b"/")
     sql = f"""{_VERSION}
-              WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} AND e.added_in <= {{m}}
-                AND (e.removed_in IS NULL OR e.removed_in > {{m}})"""
+              WHERE d.job = ? AND d.path = ? AND e.name = ? AND e.added_in <= ?
+                AND (e.removed_in IS NULL OR e.removed_in > ?)"""
     values = (job, parent or ROOT, name, snapshot_number, snapshot_number)
     return next(stream(tx, sql, values, EntryRow), None)
 
@@ -376,9 +376,9 @@ def pages_below(
     """Same as `entries_below`, some thousands at a time: directory's path, then the fields of `EntryRow`."""
     sql = f"""SELECT d.path, {_ENTRY}, e.added_in, e.removed_in
               FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = {{m}} AND (d.path = {{m}} OR (d.path >= {{m}} AND d.path < {{m}}))
-                AND e.added_in <= {{m}} AND (e.removed_in IS NULL OR e.removed_in > {{m}})
-              ORDER BY d.path, e.name"""  # noqa: S608
+              WHERE d.job = ? AND (d.path = ? OR (d.path >= ? AND d.path < ?))
+                AND e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)
+              ORDER BY d.path, e.name"""
     stem = path.rstrip(b"/")
     return pages(tx, sql, (job, path, stem + b"/", stem + b"0", snapshot_number, snapshot_number))
 

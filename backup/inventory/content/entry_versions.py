@@ -87,10 +87,10 @@ def versions_below(
     `takes` is called with each row's directory and name first.
     """
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = {{m}} AND {_below(path)}"""  # noqa: S608
+              WHERE d.job = ? AND {_below(path)}"""
     values: tuple[object, ...] = (job, *_range(path))
     if at is not None:
-        sql += " AND e.added_in <= {m} AND (e.removed_in IS NULL OR e.removed_in > {m})"
+        sql += " AND e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
         values = (*values, at, at)
     rows = raw_rows(tx, f"{sql} ORDER BY d.path, e.name, e.added_in", values)
     return map(Version._make, rows if takes is None else (row for row in rows if takes(row[0], row[2])))
@@ -100,7 +100,7 @@ def versions_of(tx: Transaction, job: int, path: bytes) -> list[Version]:
     """Every version of the entry with that absolute path, oldest first."""
     parent, _, name = path.rstrip(b"/").rpartition(b"/")
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} ORDER BY e.added_in"""  # noqa: S608
+              WHERE d.job = ? AND d.path = ? AND e.name = ? ORDER BY e.added_in"""
     return list(stream(tx, sql, (job, parent or ROOT, name), Version))
 
 
@@ -133,11 +133,11 @@ def _changed_between(
     """The versions of one job that are in only one of the snapshots; the database filters."""
     first, last = sorted((before.number, after.number))
     sql = f"""SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-              WHERE d.job = {{m}} AND {_below(path)} AND (
-                (e.added_in <= {{m}} AND e.removed_in > {{m}} AND e.removed_in <= {{m}}) OR
-                (e.added_in > {{m}} AND e.added_in <= {{m}}
-                 AND (e.removed_in IS NULL OR e.removed_in > {{m}})))
-              ORDER BY d.path, e.name, e.added_in"""  # noqa: S608
+              WHERE d.job = ? AND {_below(path)} AND (
+                (e.added_in <= ? AND e.removed_in > ? AND e.removed_in <= ?) OR
+                (e.added_in > ? AND e.added_in <= ?
+                 AND (e.removed_in IS NULL OR e.removed_in > ?)))
+              ORDER BY d.path, e.name, e.added_in"""
     values = (before.job_number, *_range(path), first, first, last, first, last, last)
     held: Version | None = None
     for one in stream(tx, sql, values, Version):
@@ -238,8 +238,8 @@ def _deepest(tx: Transaction, snapshot: Snapshot, path: bytes) -> tuple[bytes, b
 
 def _below(path: bytes) -> str:
     if path == ROOT:
-        return "d.path >= {m}"
-    return "(d.path = {m} OR (d.path >= {m} AND d.path < {m}))"
+        return "d.path >= ?"
+    return "(d.path = ? OR (d.path >= ? AND d.path < ?))"
 
 
 def _range(path: bytes) -> tuple[bytes, ...]:

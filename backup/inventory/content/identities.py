@@ -44,21 +44,21 @@ class Evidence(Struct, frozen=True):
 
 def vault_identity(tx: Transaction, vault: VaultName) -> VaultIdentity | None:
     """The recorded identity of a vault; None if not yet known."""
-    found = value_of(tx, "SELECT identity FROM vaults WHERE name = {m}", (vault,))
+    found = value_of(tx, "SELECT identity FROM vaults WHERE name = ?", (vault,))
     return VaultIdentity(found) if found else None
 
 
 def set_vault_identity(tx: Transaction, vault: VaultName, identity: VaultIdentity) -> None:
     """Record the identity of a vault."""
     number = stored.get_or_create_vault(tx, vault)
-    changed(tx, "UPDATE vaults SET identity = {m} WHERE number = {m}", (identity, number))
+    changed(tx, "UPDATE vaults SET identity = ? WHERE number = ?", (identity, number))
 
 
 def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
     """The archive that the vault must show if it is the recorded one; None if nothing was stored."""
     sql = f"""SELECT a.archive_id, a.kind, a.stored_at FROM {IN_VAULTS}
-              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
-              ORDER BY a.kind = {{m}} DESC, a.number DESC LIMIT 1"""  # noqa: S608
+              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+              ORDER BY a.kind = ? DESC, a.number DESC LIMIT 1"""
     row = row_of(tx, sql, (vault, *SOUND, PackKind.CATALOG))
     if row is None:
         return None
@@ -68,7 +68,7 @@ def evidence(tx: Transaction, vault: VaultName) -> Evidence | None:
 
 def was_used(tx: Transaction, vault: VaultName) -> bool:
     """Whether anything was ever stored in a vault of that name, even if lost since."""
-    sql = f"SELECT 1 FROM {IN_VAULTS} WHERE v.name = {{m}} AND a.archive_id IS NOT NULL LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM {IN_VAULTS} WHERE v.name = ? AND a.archive_id IS NOT NULL LIMIT 1"
     return row_of(tx, sql, (vault,)) is not None
 
 
@@ -91,9 +91,9 @@ def newest_known(tx: Transaction) -> dict[bytes, KnownCatalog]:
 
 def chains_begin(tx: Transaction) -> dict[bytes, int]:
     """The number of each job's newest full catalog that is stored, by job id: a rebuild begins there."""
-    is_full = f"c.generation = {{m}} AND a.state IN ({marks(SOUND)})"
+    is_full = f"c.generation = ? AND a.state IN ({marks(SOUND)})"
     sql = f"""SELECT j.id, max(CASE WHEN {is_full} THEN c.number END) FROM catalogs c
-              JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job GROUP BY j.id"""  # noqa: S608
+              JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job GROUP BY j.id"""
     return {row[0]: row[1] or 0 for row in raw_rows(tx, sql, (Generation.FULL, *SOUND))}
 
 
@@ -107,8 +107,8 @@ def chain_archives(
     begins = chains_begin(tx)
     sql = f"""SELECT j.id, c.number, a.number, a.archive_id
               FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number JOIN jobs j ON j.number = c.job
-              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
-                AND substr(a.header, 49, 16) = {{m}}"""  # noqa: S608
+              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+                AND substr(a.header, 49, 16) = ?"""
     rows = raw_rows(tx, sql, (vault, *SOUND, inventory_id))
     return [(archive, ArchiveId(name)) for job, number, archive, name in rows if number >= begins.get(job, 0)]
 
@@ -119,7 +119,7 @@ def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
     known: set[PackId] = set()
     for start in range(0, len(asked), _BATCH):
         some = tuple(asked[start : start + _BATCH])
-        sql = f"SELECT pack_id FROM archives WHERE pack_id IN ({marks(some)})"  # noqa: S608
+        sql = f"SELECT pack_id FROM archives WHERE pack_id IN ({marks(some)})"
         known.update(PackId(row[0]) for row in raw_rows(tx, sql, some))
     return set(asked) - known
 
@@ -131,11 +131,11 @@ def set_state_of_contents(tx: Transaction, vault: VaultName, state: ArchiveState
     shows it. What is retired stays so where all are only unconfirmed.
     """
     number = stored.get_or_create_vault(tx, vault)
-    lists = "SELECT number FROM listings WHERE vault = {m}"
-    changed(tx, f"DELETE FROM listed_archives WHERE listing IN ({lists})", (number,))  # noqa: S608
-    changed(tx, "DELETE FROM listings WHERE vault = {m}", (number,))
+    lists = "SELECT number FROM listings WHERE vault = ?"
+    changed(tx, f"DELETE FROM listed_archives WHERE listing IN ({lists})", (number,))
+    changed(tx, "DELETE FROM listings WHERE vault = ?", (number,))
     doubted = SOUND if state is ArchiveState.LOST else (ArchiveState.STORED, ArchiveState.UNCONFIRMED)
     there = (*doubted, ArchiveState.CONDEMNED)
-    sql = f"""UPDATE archives SET state = {{m}} WHERE state IN ({marks(there)})
-              AND domain IN (SELECT number FROM domains WHERE vault = {{m}})"""  # noqa: S608
+    sql = f"""UPDATE archives SET state = ? WHERE state IN ({marks(there)})
+              AND domain IN (SELECT number FROM domains WHERE vault = ?)"""
     return changed(tx, sql, (state, *there, number))

@@ -13,8 +13,8 @@ _LOOKS = f"""
 SELECT e.name, e.mode + {stat.S_IFREG}, e.size, e.mtime_ns, h.ctime_ns,
        CASE WHEN e.kind = {int(EntryKind.FILE)} AND e.extra IS NULL THEN h.inode END
 FROM entries e LEFT JOIN hints h ON h.entry = e.number
-WHERE e.directory = {{m}} AND e.removed_in IS NULL
-"""  # noqa: S608  numbers of this program
+WHERE e.directory = ? AND e.removed_in IS NULL
+"""
 
 
 def looks_in(
@@ -26,11 +26,11 @@ def looks_in(
     """
     sql, values = _LOOKS, [directory]
     conditions: list[Any] = []
-    for condition, name in ((" AND e.name > {m}", after), (" AND e.name <= {m}", until)):
+    for condition, name in ((" AND e.name > ?", after), (" AND e.name <= ?", until)):
         if name is not None:
             sql += condition
             conditions.append(name)
-    cursor = executed(tx, sql + " ORDER BY e.name LIMIT {m}", (*values, *conditions, most))
+    cursor = executed(tx, sql + " ORDER BY e.name LIMIT ?", (*values, *conditions, most))
     try:
         return list(cursor.fetchall())
     finally:

@@ -27,8 +27,8 @@ def mark(tx: Transaction, numbers: Collection[int], state: ArchiveState) -> None
     ordered = sorted(numbers)
     for start in range(0, len(ordered), _BATCH):
         some = ordered[start : start + _BATCH]
-        sql = f"""UPDATE archives SET state = {{m}}
-                  WHERE number IN ({marks(some)}) AND state NOT IN ({marks(_GOING)})"""  # noqa: S608
+        sql = f"""UPDATE archives SET state = ?
+                  WHERE number IN ({marks(some)}) AND state NOT IN ({marks(_GOING)})"""
         changed(tx, sql, (state, *some, *_GOING))
 
 
@@ -53,8 +53,8 @@ NOTHING_LOST = LostChunks()
 
 def spoiled_archives(tx: Transaction, vault: VaultName | None = None) -> dict[int, ArchiveState]:
     """Archives of a vault (or of all) that were stored, and later found lost or damaged."""
-    sql = f"SELECT a.number, a.state FROM {IN_VAULTS} WHERE a.state IN ({marks(_SPOILED)})"  # noqa: S608
-    sql += " AND a.archive_id IS NOT NULL" + ("" if vault is None else " AND v.name = {m}")
+    sql = f"SELECT a.number, a.state FROM {IN_VAULTS} WHERE a.state IN ({marks(_SPOILED)})"
+    sql += " AND a.archive_id IS NOT NULL" + ("" if vault is None else " AND v.name = ?")
     values = (*_SPOILED, *(() if vault is None else (vault,)))
     rows = raw_rows(tx, f"{sql} ORDER BY a.number", values)
     return {number: ArchiveState(state) for number, state in rows}
@@ -114,8 +114,8 @@ def to_store_anew(tx: Transaction, vault: VaultName) -> LostChunks:
 
 def _numbers(tx: Transaction, vault: VaultName | None, states: Sequence[ArchiveState]) -> list[int]:
     """The archives of a vault, or of all, in one of the states."""
-    sql = f"SELECT a.number FROM {IN_VAULTS} WHERE a.state IN ({marks(states)})"  # noqa: S608
-    sql += " AND length(a.header) > 0" + ("" if vault is None else " AND v.name = {m}")
+    sql = f"SELECT a.number FROM {IN_VAULTS} WHERE a.state IN ({marks(states)})"
+    sql += " AND length(a.header) > 0" + ("" if vault is None else " AND v.name = ?")
     values = (*states, *(() if vault is None else (vault,)))
     return [row[0] for row in raw_rows(tx, f"{sql} ORDER BY a.number", values)]
 
@@ -125,7 +125,7 @@ def directories_with(tx: Transaction, job: int, chunks: LostChunks) -> frozenset
     if not chunks.marks:
         return frozenset()
     sql = """SELECT d.path, e.chunks FROM directories d JOIN entries e ON e.directory = d.number
-             WHERE d.job = {m} AND e.removed_in IS NULL AND e.chunks IS NOT NULL"""
+             WHERE d.job = ? AND e.removed_in IS NULL AND e.chunks IS NOT NULL"""
     found: set[bytes] = set()
     for path, packed in raw_rows(tx, sql, (job,)):
         if path not in found and chunks.spoil(packed):
@@ -152,7 +152,7 @@ def _without_copy(
             SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
             JOIN archives b ON b.number = o.archive
             WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
-              AND o.archive <> c.archive AND b.state IN ({states}))"""  # noqa: S608
+              AND o.archive <> c.archive AND b.state IN ({states}))"""
         for number, archive, frame in raw_rows(tx, sql, ()):
             if bad_frames is None or archive not in bad_frames or frame in bad_frames[archive]:
                 marks[number] = 1
@@ -224,7 +224,7 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
     JOIN archives b ON b.number = o.archive
     WHERE c.archive IN ({some}) AND o.archive <> c.archive AND b.domain = a.domain
       AND b.state IN ('stored', 'unconfirmed', 'retired')
-    ORDER BY c.archive, c.number"""  # noqa: S608
+    ORDER BY c.archive, c.number"""
     for chunk, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
         found = [(archive, state != ArchiveState.RETIRED) for _, archive, state in rows]
         relied_on = any(is_relied_on for _, is_relied_on in found)
@@ -277,7 +277,7 @@ def _among(tx: Transaction, numbers: Collection[int], states: Sequence[ArchiveSt
     for start in range(0, len(ordered), _BATCH):
         some = ordered[start : start + _BATCH]
         sql = f"""SELECT number, domain FROM archives
-                  WHERE number IN ({marks(some)}) AND state IN ({marks(states)})"""  # noqa: S608
+                  WHERE number IN ({marks(some)}) AND state IN ({marks(states)})"""
         found.update(raw_rows(tx, sql, (*some, *states)))
     return found
 
@@ -299,6 +299,6 @@ def _lying(tx: Transaction, prefixes: str, *, also: str = "") -> Iterator[tuple[
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk JOIN archives a ON a.number = c.archive
     WHERE p.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
-    ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""  # noqa: S608
+    ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""
     for domain, *row in raw_rows(tx, sql, ()):
         yield domain, ChunkLocation._make(row)

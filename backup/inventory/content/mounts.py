@@ -11,11 +11,11 @@ from backup.inventory.store.driver import raw_rows, run_many
 # the hints of each of their entries. Source: sqlite.org/optoverview.html, "Manual Control Of Query Plans".
 _LIVE = """SELECT h.entry FROM hints h CROSS JOIN entries e CROSS JOIN directories d
            WHERE h.is_mount = 1 AND e.number = h.entry AND d.number = e.directory
-             AND d.job = {m} AND e.removed_in IS NULL"""
-_STAGED = """SELECT number FROM staged_entries WHERE run = {m} AND is_mount = 1
-             UNION SELECT entry FROM staged_hints WHERE run = {m} AND is_mount = 1"""
-_UNTOUCHED = """ AND h.entry NOT IN (SELECT entry FROM staged_removals WHERE run = {m})
-                 AND h.entry NOT IN (SELECT entry FROM staged_hints WHERE run = {m})"""
+             AND d.job = ? AND e.removed_in IS NULL"""
+_STAGED = """SELECT number FROM staged_entries WHERE run = ? AND is_mount = 1
+             UNION SELECT entry FROM staged_hints WHERE run = ? AND is_mount = 1"""
+_UNTOUCHED = """ AND h.entry NOT IN (SELECT entry FROM staged_removals WHERE run = ?)
+                 AND h.entry NOT IN (SELECT entry FROM staged_hints WHERE run = ?)"""
 
 
 def mount_points(tx: Transaction, job: int) -> list[int]:
@@ -33,7 +33,7 @@ def mount_points_below(tx: Transaction, *, job: int, path: bytes) -> list[bytes]
     """Paths of a job's live mount points below a directory, in order."""
     sql = """SELECT d.path, e.name FROM directories d JOIN entries e ON e.directory = d.number
              JOIN hints h ON h.entry = e.number
-             WHERE d.job = {m} AND (d.path = {m} OR (d.path >= {m} AND d.path < {m}))
+             WHERE d.job = ? AND (d.path = ? OR (d.path >= ? AND d.path < ?))
                AND e.removed_in IS NULL AND h.is_mount = 1 ORDER BY d.path, e.name"""
     stem = path.rstrip(b"/")
     rows = raw_rows(tx, sql, (job, path, stem + b"/", stem + b"0"))
@@ -51,7 +51,7 @@ def mark_mount_points(tx: Transaction, job: int, numbers: Sequence[int]) -> None
 
 def known_disks(tx: Transaction, job: int) -> dict[bytes, str]:
     """What was mounted where when a job last ran (`source.disks`), by path."""
-    return dict(raw_rows(tx, "SELECT path, identity FROM disks WHERE job = {m}", (job,)))
+    return dict(raw_rows(tx, "SELECT path, identity FROM disks WHERE job = ?", (job,)))
 
 
 def note_disks(tx: Transaction, job: int, disks: Mapping[bytes, str]) -> None:

@@ -69,7 +69,7 @@ class ArchiveUse(Struct, frozen=True):
 def kept_snapshots(tx: Transaction, *, without: Collection[SnapshotId] = ()) -> Kept:
     """The snapshots that are not forgotten, or that an open restore reads; `without` some of the former."""
     sql = """SELECT s.id, s.job, s.number FROM snapshots s
-             WHERE s.forgotten_at IS NULL OR s.id IN (SELECT snapshot FROM restores WHERE state = {m})
+             WHERE s.forgotten_at IS NULL OR s.id IN (SELECT snapshot FROM restores WHERE state = ?)
              ORDER BY s.job, s.number"""
     kept: dict[int, list[int]] = {}
     for snapshot, job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
@@ -109,7 +109,7 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
     FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
     LEFT JOIN (SELECT archive, count(*) AS held, min(number) AS first, max(number) AS last
                FROM chunks GROUP BY archive) c ON c.archive = a.number
-    WHERE a.kind = {int(PackKind.DATA)} AND a.state IN ({_THERE}) ORDER BY a.number"""  # noqa: S608
+    WHERE a.kind = {int(PackKind.DATA)} AND a.state IN ({_THERE}) ORDER BY a.number"""
     for number, name, state, size, stored, held, first, last in list(raw_rows(tx, sql, ())):
         if vault is not None and name != vault:
             continue
@@ -122,14 +122,14 @@ def archive_uses(tx: Transaction, needed: bytearray, vault: VaultName | None = N
 
 def gone_with_deletions(tx: Transaction, chunks: bytearray) -> bool:
     """Whether one of these chunks lay in an archive that was deleted, or will be, and lies nowhere else."""
-    sql = f"SELECT number FROM archives WHERE state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')"  # noqa: S608
+    sql = f"SELECT number FROM archives WHERE state IN ('{ArchiveState.DELETING}', '{ArchiveState.DELETED}')"
     for (archive,) in list(raw_rows(tx, sql, ())):
         alone = f"""SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive
-            WHERE c.archive = {{m}} AND NOT EXISTS (
+            WHERE c.archive = ? AND NOT EXISTS (
                 SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
                 JOIN archives b ON b.number = o.archive
                 WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
-                  AND b.state IN ({_REMAIN}))"""  # noqa: S608
+                  AND b.state IN ({_REMAIN}))"""
         if any(chunks[number] for (number,) in raw_rows(tx, alone, (archive,))):
             return True
     return False
@@ -138,7 +138,7 @@ def gone_with_deletions(tx: Transaction, chunks: bytearray) -> bool:
 def condemned_with(tx: Transaction, chunks: bytearray) -> dict[int, list[bytes]]:
     """The condemned packs that hold one of these chunks, by each job whose catalogs condemned them."""
     sql = """SELECT c.job, a.number, a.pack_id FROM condemnations c JOIN archives a ON a.number = c.archive
-             WHERE a.state = {m} ORDER BY c.job, a.number"""
+             WHERE a.state = ? ORDER BY c.job, a.number"""
     rows = list(raw_rows(tx, sql, (ArchiveState.CONDEMNED.value,)))
     used = {
         archive: any(chunks[number] for number, _ in _chunks(tx, archive))
@@ -190,7 +190,7 @@ def _mark(needed: bytearray, chunks: bytes) -> None:
 
 def mark_copies(tx: Transaction, needed: bytearray) -> None:
     """Mark the copies of needed chunks whose own archives may fail them."""
-    sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND state NOT IN ({_RELIABLE}) LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM archives WHERE kind = {int(PackKind.DATA)} AND state NOT IN ({_RELIABLE}) LIMIT 1"
     if row_of(tx, sql, ()) is None:
         return
     twice = "SELECT prefix FROM chunk_prefixes GROUP BY prefix HAVING count(*) > 1"
@@ -200,7 +200,7 @@ def mark_copies(tx: Transaction, needed: bytearray) -> None:
         sql = f"""SELECT a.domain, c.id, c.number, a.state IN ({_RELIABLE})
                   FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
                   JOIN archives a ON a.number = c.archive
-                  WHERE p.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+                  WHERE p.prefix IN ({some}) ORDER BY a.domain, c.id"""
         for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
             copies = list(rows)
             if any(needed[number] and not is_reliable for _, _, number, is_reliable in copies):
@@ -217,14 +217,14 @@ def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
     """
     found: Counter[int] = Counter()
     sql = f"""SELECT c.number, c.prefix FROM chunks c JOIN archives a ON a.number = c.archive
-              WHERE a.state IN ({_NOT_BUILT_UPON})"""  # noqa: S608
+              WHERE a.state IN ({_NOT_BUILT_UPON})"""
     prefixes = array("q", {prefix for number, prefix in raw_rows(tx, sql, ()) if needed[number]})
     for start in range(0, len(prefixes), _BATCH):
         some = ",".join(map(str, prefixes[start : start + _BATCH]))
         sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state
                   FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
                   JOIN archives a ON a.number = c.archive
-                  WHERE p.prefix IN ({some}) ORDER BY a.domain, c.id"""  # noqa: S608
+                  WHERE p.prefix IN ({some}) ORDER BY a.domain, c.id"""
         for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0, 1)):
             found.update(_kept_by_another(list(rows), needed))
     return found
@@ -244,4 +244,4 @@ def _kept_by_another(copies: Sequence[Sequence[Any]], needed: bytearray) -> Iter
 
 
 def _chunks(tx: Transaction, archive: int) -> Iterator[tuple[int, int]]:
-    return raw_rows(tx, "SELECT number, length FROM chunks WHERE archive = {m}", (archive,))
+    return raw_rows(tx, "SELECT number, length FROM chunks WHERE archive = ?", (archive,))

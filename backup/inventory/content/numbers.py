@@ -21,8 +21,8 @@ _LARGEST_BLOCK = 2**15
 
 def reserve(tx: Transaction, counter: Counter, count: int) -> int:
     """Reserve `count` numbers and return the first; they are ours once the transaction is committed."""
-    first = number_of(tx, "SELECT next FROM counters WHERE name = {m}", (counter,))
-    changed(tx, "UPDATE counters SET next = {m} WHERE name = {m}", (first + count, counter))
+    first = number_of(tx, "SELECT next FROM counters WHERE name = ?", (counter,))
+    changed(tx, "UPDATE counters SET next = ? WHERE name = ?", (first + count, counter))
     return first
 
 

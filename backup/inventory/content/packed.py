@@ -9,19 +9,28 @@ from typing import Any, NamedTuple
 
 from backup.format.chunk_columns import ChunkColumns
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, insert_columns, pages, raw_rows, row_of, run_many, value_of
+from backup.inventory.store.driver import (
+    changed,
+    insert_columns,
+    marks,
+    pages,
+    raw_rows,
+    row_of,
+    run_many,
+    value_of,
+)
 from backup.model import ChunkRow, FrameRow
 
 _BATCH = 512
 _CHUNK_COLUMNS = ("number", "prefix", "id", "frame", "offset", "length")
 _KNOWN = """SELECT c.id, c.number, c.archive FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
             JOIN archives a ON a.number = c.archive
-            WHERE a.domain = {{m}} AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = {{m}}))
+            WHERE a.domain = ? AND (a.state = 'stored' OR (a.state = 'submitted' AND a.run = ?))
               AND p.prefix IN ({marks})"""
-_INDEX_PACK = """INSERT INTO chunk_prefixes SELECT prefix, number FROM chunks WHERE archive = {m}
+_INDEX_PACK = """INSERT INTO chunk_prefixes SELECT prefix, number FROM chunks WHERE archive = ?
                  ORDER BY prefix, number"""
 _INDEX_MANY = """INSERT OR IGNORE INTO chunk_prefixes SELECT prefix, number FROM chunks
-                 WHERE number BETWEEN {m} AND {m} ORDER BY prefix, number"""
+                 WHERE number BETWEEN ? AND ? ORDER BY prefix, number"""
 _MANY = 2**20  # sorted in memory
 _FORGET_GONE = """DELETE FROM chunk_prefixes WHERE NOT EXISTS (
     SELECT 1 FROM chunks c WHERE c.number = chunk_prefixes.chunk AND c.prefix = chunk_prefixes.prefix)"""
@@ -62,7 +71,7 @@ def chunk_prefixes(ids: Sequence[bytes]) -> Sequence[int]:
 def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -> dict[bytes, KnownChunk]:
     """The chunks among `ids` that are stored in the domain, or submitted by this very run."""
     found: dict[bytes, KnownChunk] = {}
-    if row_of(tx, "SELECT 1 FROM archives WHERE domain = {m} LIMIT 1", (domain,)) is None:
+    if row_of(tx, "SELECT 1 FROM archives WHERE domain = ? LIMIT 1", (domain,)) is None:
         return found  # the domain is empty: saves a first run all look-ups
     asked = set(ids)
     prefixes = chunk_prefixes(list(asked))
@@ -70,7 +79,7 @@ def known_chunks(tx: Transaction, domain: int, run: int, ids: Iterable[bytes]) -
         some = tuple(prefixes[start : start + _BATCH])
         size = 1 << (len(some) - 1).bit_length()  # few texts, which the driver keeps prepared
         filled = some + some[:1] * (size - len(some))
-        sql = _KNOWN.format(marks=", ".join(["{m}"] * size))
+        sql = _KNOWN.format(marks=marks(filled))
         for chunk_id, number, archive in raw_rows(tx, sql, (domain, run, *filled)):
             if chunk_id in asked:
                 found[chunk_id] = KnownChunk(number, archive)
@@ -109,22 +118,22 @@ def index_chunks(tx: Transaction) -> None:
 
 def delete_chunks(tx: Transaction, chunks: Sequence[tuple[int, int]]) -> None:
     """Delete chunks, given as prefix and number."""
-    run_many(tx, "DELETE FROM chunk_prefixes WHERE prefix = {m} AND chunk = {m}", chunks)
-    run_many(tx, "DELETE FROM chunks WHERE prefix = {m} AND number = {m}", chunks)
+    run_many(tx, "DELETE FROM chunk_prefixes WHERE prefix = ? AND chunk = ?", chunks)
+    run_many(tx, "DELETE FROM chunks WHERE prefix = ? AND number = ?", chunks)
 
 
 def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
     """Locations of the chunks of those numbers, in any order; unknown numbers are skipped."""
     for start in range(0, len(numbers), _BATCH):
         some = ",".join(map(str, numbers[start : start + _BATCH]))
-        sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'  # noqa: S608
+        sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'
         yield from map(ChunkLocation._make, raw_rows(tx, sql, ()))
 
 
 def chunk_locations_between(tx: Transaction, least: int, most: int) -> list[tuple[Any, ...]]:
     """Locations of the chunks of all numbers from `least` to `most`, in order: fields of `ChunkLocation`."""
     sql = """SELECT number, id, archive, frame, "offset", length FROM chunks
-             WHERE number BETWEEN {m} AND {m} ORDER BY number"""
+             WHERE number BETWEEN ? AND ? ORDER BY number"""
     return list(raw_rows(tx, sql, (least, most)))
 
 
@@ -136,13 +145,13 @@ def largest_chunk(tx: Transaction) -> int:
 def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     """The frames of an archive, in order."""
     sql = """SELECT number, "offset", sealed_length, raw_length, flags, digest FROM frames
-             WHERE archive = {m} ORDER BY number"""
+             WHERE archive = ? ORDER BY number"""
     return list(map(FrameRow._make, raw_rows(tx, sql, (archive,))))
 
 
 def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], Sequence[ChunkRow]]:
     """The numbers of an archive's chunks in order, and their rows."""
-    sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = {m} ORDER BY number'
+    sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = ? ORDER BY number'
     numbers: list[int] = []
     ids: list[bytes] = []
     locations = array("I"), array("I"), array("I")

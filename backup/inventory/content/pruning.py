@@ -116,8 +116,8 @@ SELECT a.number, a.pack_id, a.archive_id, a.kind, a.state, a.size, coalesce(a.st
        a.run, r.job, x.retry_at, x.refusal, l.created_at
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 LEFT JOIN runs r ON r.number = a.run LEFT JOIN deletions x ON x.archive = a.number
-LEFT JOIN listed_archives l ON l.listing = {{m}} AND l.archive_id = a.archive_id
-WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({_STATES}) ORDER BY a.number"""  # noqa: S608
+LEFT JOIN listed_archives l ON l.listing = ? AND l.archive_id = a.archive_id
+WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({_STATES}) ORDER BY a.number"""
 
 
 _BY_NOBODY: Mapping[int, Condemnation] = {}
@@ -143,7 +143,7 @@ def needed_catalogs(tx: Transaction) -> set[int]:
     """
     sql = f"""SELECT c.job, c.number, c.generation, c.archive, a.state
               FROM catalogs c JOIN archives a ON a.number = c.archive
-              WHERE a.state IN ({_STATES}) ORDER BY c.job, c.number"""  # noqa: S608
+              WHERE a.state IN ({_STATES}) ORDER BY c.job, c.number"""
     needed: set[int] = set()
     for _, rows in groupby(raw_rows(tx, sql, ()), key=itemgetter(0)):
         every = list(rows)
@@ -162,7 +162,7 @@ def archives_of_open_restores(tx: Transaction) -> set[int]:
     """Archives from which an open restore still reads."""
     over = ", ".join(f"'{stage}'" for stage in sorted(OVER))
     sql = f"""SELECT DISTINCT t.archive FROM retrievals t JOIN restores r ON r.number = t.restore
-              WHERE r.state = {{m}} AND t.state NOT IN ({over})"""  # noqa: S608
+              WHERE r.state = ? AND t.state NOT IN ({over})"""
     return {row[0] for row in raw_rows(tx, sql, (RestoreStage.OPEN,))}
 
 
@@ -170,7 +170,7 @@ def newest_condemnation(tx: Transaction, vault: VaultName, *, before: datetime) 
     """When the newest archive was condemned whose grace may be over: before a time. None if there is none."""
     sql = """SELECT max(c.at) FROM condemnations c JOIN archives a ON a.number = c.archive
              JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
-             WHERE v.name = {m} AND a.state = {m} AND c.at <= {m}"""
+             WHERE v.name = ? AND a.state = ? AND c.at <= ?"""
     values = (vault, ArchiveState.CONDEMNED.value, micros(before))
     newest = next(iter(raw_rows(tx, sql, values)))[0]
     return None if newest is None else moment(newest)
@@ -183,7 +183,7 @@ def job_ids(tx: Transaction) -> set[bytes]:
 
 def pack_ids(tx: Transaction) -> set[bytes]:
     """The pack ids of all catalogs that this inventory knows, in whatever state."""
-    sql = "SELECT pack_id FROM archives WHERE kind = {m}"
+    sql = "SELECT pack_id FROM archives WHERE kind = ?"
     return {row[0] for row in raw_rows(tx, sql, (int(PackKind.CATALOG),))}
 
 
@@ -191,7 +191,7 @@ def oldest_listed_catalogs(tx: Transaction, listing: int) -> dict[bytes, tuple[i
     """The oldest known catalog of each job that a kept list shows: its number, and when the vault took it."""
     sql = """SELECT j.id, c.number, l.created_at FROM catalogs c JOIN jobs j ON j.number = c.job
              JOIN archives a ON a.number = c.archive
-             JOIN listed_archives l ON l.listing = {m} AND l.archive_id = a.archive_id
+             JOIN listed_archives l ON l.listing = ? AND l.archive_id = a.archive_id
              ORDER BY c.number DESC"""
     return {job: (number, moment(at)) for job, number, at in raw_rows(tx, sql, (listing,))}
 
@@ -206,7 +206,7 @@ def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:
     """What a prune's decision rests on: snapshots with marks, open restores, runs, entries, archives."""
     sql = """SELECT job, number, coalesce(forgotten_at, 0) FROM snapshots ORDER BY job, number"""
     marks: list[tuple[object, ...]] = [tuple(row) for row in raw_rows(tx, sql, ())]
-    sql = "SELECT number FROM restores WHERE state = {m} ORDER BY number"
+    sql = "SELECT number FROM restores WHERE state = ? ORDER BY number"
     marks += [tuple(row) for row in raw_rows(tx, sql, (RestoreStage.OPEN,))]
     marks += [tuple(row) for row in raw_rows(tx, "SELECT coalesce(max(number), 0) FROM runs", ())]
     marks += [tuple(row) for row in raw_rows(tx, "SELECT count(*), max(number) FROM entries", ())]
@@ -219,20 +219,20 @@ def decision_marks(tx: Transaction) -> list[tuple[object, ...]]:
 
 def decide_deletion(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
     """Record, before the vault is asked, that these archives go: from here on nothing brings them back."""
-    sql = """INSERT INTO deletions (archive, decided_at) VALUES ({m}, {m})
+    sql = """INSERT INTO deletions (archive, decided_at) VALUES (?, ?)
              ON CONFLICT (archive) DO UPDATE SET retry_at = NULL"""
     _many(tx, sql, [(number, micros(now)) for number in numbers])
-    sql = "UPDATE archives SET state = {m} WHERE number = {m}"
+    sql = "UPDATE archives SET state = ? WHERE number = ?"
     _many(tx, sql, [(ArchiveState.DELETING.value, number) for number in numbers])
 
 
 def record_deleted(tx: Transaction, numbers: Sequence[int], now: datetime) -> None:
     """Record that the vault has them no more."""
-    sql = """INSERT INTO deletions (archive, decided_at, deleted_at) VALUES ({m}, {m}, {m})
+    sql = """INSERT INTO deletions (archive, decided_at, deleted_at) VALUES (?, ?, ?)
              ON CONFLICT (archive) DO UPDATE SET deleted_at = excluded.deleted_at, retry_at = NULL,
                                                  refusal = NULL"""
     _many(tx, sql, [(number, micros(now), micros(now)) for number in numbers])
-    sql = "UPDATE archives SET state = {m} WHERE number = {m}"
+    sql = "UPDATE archives SET state = ? WHERE number = ?"
     _many(tx, sql, [(ArchiveState.DELETED.value, number) for number in numbers])
 
 
@@ -244,9 +244,9 @@ def record_refused(
     Those that are kept `for_certain` are condemned as before. Of the others an earlier request may have been
     carried out, or may be yet: nothing is to rely on them.
     """
-    sql = "UPDATE deletions SET retry_at = {m}, refusal = {m} WHERE archive = {m}"
+    sql = "UPDATE deletions SET retry_at = ?, refusal = ? WHERE archive = ?"
     _many(tx, sql, [(micros(at), why, number) for number, at, why in refused])
-    sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
+    sql = "UPDATE archives SET state = ? WHERE number = ? AND state = ?"
     states = ArchiveState.CONDEMNED.value, ArchiveState.DELETING.value
     _many(tx, sql, [(states[0], number, states[1]) for number, *_ in refused if number in for_certain])
 
@@ -257,7 +257,7 @@ def drop_contents(tx: Transaction, vault: VaultName) -> int:
     Chunks that entries name stay, without a place: they are found by id in another archive.
     """
     sql = """SELECT a.number FROM archives a JOIN domains d ON d.number = a.domain
-             JOIN vaults v ON v.number = d.vault WHERE v.name = {m} AND a.state = {m}
+             JOIN vaults v ON v.number = d.vault WHERE v.name = ? AND a.state = ?
                AND (length(a.header) > 0)"""
     gone = [row[0] for row in raw_rows(tx, sql, (vault, ArchiveState.DELETED))]
     if not gone:
@@ -267,27 +267,27 @@ def drop_contents(tx: Transaction, vault: VaultName) -> int:
     for start in range(0, len(gone), _BATCH):
         some = gone[start : start + _BATCH]
         among = ",".join(map(str, some))
-        sql = f"SELECT prefix, number, archive FROM chunks WHERE archive IN ({among})"  # noqa: S608
+        sql = f"SELECT prefix, number, archive FROM chunks WHERE archive IN ({among})"
         rows = list(raw_rows(tx, sql, ()))
         delete_chunks(tx, [(prefix, number) for prefix, number, _ in rows if not named[number]])
         still = {archive for _, number, archive in rows if named[number]}
         emptied += [number for number in some if number not in still]
         for table in ("frames", "readings"):
-            changed(tx, f"DELETE FROM {table} WHERE archive IN ({among})", ())  # noqa: S608
+            changed(tx, f"DELETE FROM {table} WHERE archive IN ({among})", ())
     for sql in _OF_EMPTIED:
         _many(tx, sql, [(number,) for number in emptied])
-    sql = "UPDATE archives SET header = {m} WHERE number = {m}"
+    sql = "UPDATE archives SET header = ? WHERE number = ?"
     _many(tx, sql, [(b"", number) for number in emptied])
     return len(emptied)
 
 
 _OF_EMPTIED = (
-    "DELETE FROM catalog_archives WHERE archive = {m}",
-    "DELETE FROM catalog_archives WHERE catalog = {m}",
-    "DELETE FROM condemnations WHERE archive = {m}",
+    "DELETE FROM catalog_archives WHERE archive = ?",
+    "DELETE FROM catalog_archives WHERE catalog = ?",
+    "DELETE FROM condemnations WHERE archive = ?",
 )
 _FORGETTABLE = """SELECT a.number FROM archives a JOIN deletions x ON x.archive = a.number
-    WHERE a.state = {m} AND x.deleted_at < {m} AND length(a.header) = 0
+    WHERE a.state = ? AND x.deleted_at < ? AND length(a.header) = 0
       AND NOT EXISTS (SELECT 1 FROM retrievals t WHERE t.archive = a.number)"""
 
 
@@ -298,7 +298,7 @@ def forget_deleted(tx: Transaction, before: datetime) -> int:
     """
     gone = [(row[0],) for row in raw_rows(tx, _FORGETTABLE, (ArchiveState.DELETED, micros(before)))]
     for table, column in (("catalogs", "archive"), ("deletions", "archive"), ("archives", "number")):
-        _many(tx, f"DELETE FROM {table} WHERE {column} = {{m}}", gone)  # noqa: S608
+        _many(tx, f"DELETE FROM {table} WHERE {column} = ?", gone)
     return len(gone)
 
 
@@ -306,7 +306,7 @@ def _named_chunks(tx: Transaction) -> bytearray:
     """A byte for each chunk number: 1 if any entry names it, whichever snapshots have that."""
     named = bytearray(largest_chunk(tx) + 1)
     for table in ("entries", "staged_entries"):
-        for (chunks,) in raw_rows(tx, f"SELECT chunks FROM {table} WHERE chunks IS NOT NULL", ()):  # noqa: S608
+        for (chunks,) in raw_rows(tx, f"SELECT chunks FROM {table} WHERE chunks IS NOT NULL", ()):
             for number in unpack_u32(chunks):
                 if number < len(named):
                     named[number] = 1
@@ -332,7 +332,7 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
                 SELECT 1 FROM chunk_prefixes p JOIN chunks o ON o.number = p.chunk
                 JOIN archives b ON b.number = o.archive
                 WHERE p.prefix = c.prefix AND o.id = c.id AND b.domain = a.domain
-                  AND b.state IN ({there}) AND b.number NOT IN ({gone_too}))"""  # noqa: S608
+                  AND b.state IN ({there}) AND b.number NOT IN ({gone_too}))"""
     for (number,) in raw_rows(tx, sql, ()):
         gone[number] = 1
         found_one = True
@@ -353,7 +353,7 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
 def _forgotten(tx: Transaction) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     sql = """SELECT job, number FROM snapshots WHERE forgotten_at IS NOT NULL
-             AND id NOT IN (SELECT snapshot FROM restores WHERE state = {m}) ORDER BY job, number"""
+             AND id NOT IN (SELECT snapshot FROM restores WHERE state = ?) ORDER BY job, number"""
     for job, number in raw_rows(tx, sql, (RestoreStage.OPEN.value,)):
         found.setdefault(job, []).append(number)
     return found

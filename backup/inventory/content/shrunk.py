@@ -22,8 +22,8 @@ from backup.inventory.store.times import moment
 from backup.model import EntryKind, JobName, SnapshotId, VaultName
 from backup.wording import counted, printable, size
 
-_AT: Final = "e.added_in <= {m} AND (e.removed_in IS NULL OR e.removed_in > {m})"
-_IN_TREE: Final = "(d.path = {m} OR (d.path >= {m} AND d.path < {m}))"
+_AT: Final = "e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
+_IN_TREE: Final = "(d.path = ? OR (d.path >= ? AND d.path < ?))"
 
 
 def lost_text(lost: Lost) -> str:
@@ -75,9 +75,9 @@ def waits(tx: Transaction, *, may_shrink: Collection[JobName] = ()) -> list[Wait
 
 def shrunk_records(tx: Transaction, job: int) -> list[ShrunkRecord]:
     """The marks of a job's snapshots, and what was accepted, as a full catalog carries them."""
-    sql = "SELECT number, shrunk FROM snapshots WHERE job = {m} AND shrunk IS NOT NULL ORDER BY number"
+    sql = "SELECT number, shrunk FROM snapshots WHERE job = ? AND shrunk IS NOT NULL ORDER BY number"
     found = [record_of(number, unpack_lost(lost)) for number, lost in raw_rows(tx, sql, (job,))]
-    ((accepted,),) = raw_rows(tx, "SELECT usual_from FROM jobs WHERE number = {m}", (job,))
+    ((accepted,),) = raw_rows(tx, "SELECT usual_from FROM jobs WHERE number = ?", (job,))
     return [*found, accepting(accepted)] if accepted is not None else found
 
 
@@ -108,11 +108,11 @@ def count_below(
     sql = f"""
     SELECT count(*), total(size) FROM (
       SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
-      WHERE d.job = {{m}} AND {_IN_TREE} AND e.kind != {{m}} AND {when}
-        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = {{m}})
+      WHERE d.job = ? AND {_IN_TREE} AND e.kind != ? AND {when}
+        AND e.number NOT IN (SELECT entry FROM staged_removals WHERE run = ?)
       UNION ALL SELECT e.size FROM staged_entries e JOIN directories d ON d.number = e.directory
-      WHERE e.run = {{m}} AND d.job = {{m}} AND {_IN_TREE} AND e.kind != {{m}}) AS all_of_them
-    """  # noqa: S608
+      WHERE e.run = ? AND d.job = ? AND {_IN_TREE} AND e.kind != ?) AS all_of_them
+    """
     tree = _tree(path)
     at = () if snapshot is None else (snapshot, snapshot)
     (row,) = raw_rows(tx, sql, (job, *tree, directory, *at, run, run, job, *tree, directory))
@@ -125,7 +125,7 @@ def files_below(
     """Directory, name, kind and size of all but directories that a snapshot has at or below `path`."""
     sql = f"""SELECT d.path, e.name, e.kind, e.size
               FROM entries e JOIN directories d ON d.number = e.directory
-              WHERE d.job = {{m}} AND {_IN_TREE} AND e.kind != {{m}} AND {_AT}"""  # noqa: S608
+              WHERE d.job = ? AND {_IN_TREE} AND e.kind != ? AND {_AT}"""
     return raw_rows(tx, sql, (job, *_tree(path), int(EntryKind.DIRECTORY), snapshot, snapshot))
 
 
@@ -133,7 +133,7 @@ def file_size(tx: Transaction, job: int, path: bytes, snapshot: int) -> int:
     """The bytes of the file that a snapshot has at a path; 0 if it has none, or a directory."""
     directory, _, name = path.rpartition(b"/")
     sql = f"""SELECT e.size FROM entries e JOIN directories d ON d.number = e.directory
-              WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} AND {_AT}"""  # noqa: S608
+              WHERE d.job = ? AND d.path = ? AND e.name = ? AND {_AT}"""
     rows = raw_rows(tx, sql, (job, directory, name, snapshot, snapshot))
     return max((int(size) for (size,) in rows), default=0)
 

@@ -188,7 +188,7 @@ def list_snapshots(
     One whose clock was ahead stands before the next of its job, not where its time would put it.
     """
     sql = f"{SNAPSHOTS} WHERE " + ("1" if also_forgotten else "s.forgotten_at IS NULL")
-    sql += " AND j.name = {m}" if job is not None else ""
+    sql += " AND j.name = ?" if job is not None else ""
     rows = records(tx, f"{sql} ORDER BY s.job, s.number DESC", () if job is None else (job,))
     newest_first = [row_to_snapshot(row) for row in rows]
     keys: list[tuple[datetime, int, int]] = []
@@ -202,7 +202,7 @@ def list_snapshots(
 
 def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
     """The snapshot of that whole id, also a forgotten one: a restore that was begun goes on. `UsageError`."""
-    row = record_of(tx, f"{SNAPSHOTS} WHERE s.id = {{m}}", (snapshot_id,))
+    row = record_of(tx, f"{SNAPSHOTS} WHERE s.id = ?", (snapshot_id,))
     if row is None:
         raise UsageError(f"there is no snapshot {snapshot_id} any more")
     return row_to_snapshot(row)
@@ -212,9 +212,9 @@ def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
     """What a new snapshot of a job is compared with, the newest first; forgotten ones are among them."""
     sql = """SELECT s.number, s.sources, s.counts, s.files, s.bytes, s.roots
              FROM snapshots s JOIN jobs j ON j.number = s.job
-             WHERE s.job = {m} AND s.number >= coalesce(j.usual_from, 0)
+             WHERE s.job = ? AND s.number >= coalesce(j.usual_from, 0)
                AND (s.shrunk IS NULL OR s.number = j.usual_from)
-             ORDER BY s.number DESC LIMIT {m}"""
+             ORDER BY s.number DESC LIMIT ?"""
     return [
         Usual(
             *(number, tuple(msgspec.msgpack.decode(sources)), unpack_counts(counts), files, bytes_),
@@ -226,7 +226,7 @@ def usual_snapshots(tx: Transaction, job: int) -> list[Usual]:
 
 def of_run(tx: Transaction, run: int) -> Snapshot | None:
     """The snapshot that a run made; None if it made none, or if that is gone."""
-    row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = {{m}}", (run,))
+    row = record_of(tx, f"{SNAPSHOTS} WHERE s.run = ?", (run,))
     return row_to_snapshot(row) if row else None
 
 
@@ -234,7 +234,7 @@ def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tupl
     """The problems of the snapshots that these runs made, by run; one question, however many they are."""
     if not wanted:
         return {}
-    sql = "SELECT run, problems FROM snapshots WHERE run BETWEEN {m} AND {m}"
+    sql = "SELECT run, problems FROM snapshots WHERE run BETWEEN ? AND ?"
     rows = raw_rows(tx, sql, (min(wanted), max(wanted)))
     numbers = frozenset(wanted)
     return {run: unpack_problems(packed) for run, packed in rows if run in numbers}
@@ -242,7 +242,7 @@ def problems_of_runs(tx: Transaction, wanted: Collection[int]) -> dict[int, tupl
 
 def has_snapshots(tx: Transaction, job: int) -> bool:
     """Whether a job (by number) has snapshots, forgotten ones among them."""
-    return row_of(tx, "SELECT 1 FROM snapshots WHERE job = {m} LIMIT 1", (job,)) is not None
+    return row_of(tx, "SELECT 1 FROM snapshots WHERE job = ? LIMIT 1", (job,)) is not None
 
 
 def find_snapshot(

@@ -59,8 +59,8 @@ def note_strangers(
 def open_strangers(tx: Transaction, vault: VaultName | None = None) -> list[OpenStranger]:
     """The strangers of a vault, or of all, that nobody answered to yet."""
     sql = f"""SELECT {_COLUMNS} FROM strangers s JOIN vaults v ON v.number = s.vault
-              LEFT JOIN jobs j ON j.id = s.job WHERE s.accepted_at IS NULL"""  # noqa: S608
-    sql += "" if vault is None else " AND v.name = {m}"
+              LEFT JOIN jobs j ON j.id = s.job WHERE s.accepted_at IS NULL"""
+    sql += "" if vault is None else " AND v.name = ?"
     rows = raw_rows(tx, f"{sql} ORDER BY v.name, s.inventory, s.job", () if vault is None else (vault,))
     return [
         OpenStranger(
@@ -76,8 +76,8 @@ def open_strangers(tx: Transaction, vault: VaultName | None = None) -> list[Open
 
 def mark_told(tx: Transaction, vault: VaultName, now: datetime) -> None:
     """Note that a run named the strangers of a vault."""
-    sql = """UPDATE strangers SET told_at = {m} WHERE told_at IS NULL
-             AND vault = (SELECT number FROM vaults WHERE name = {m})"""
+    sql = """UPDATE strangers SET told_at = ? WHERE told_at IS NULL
+             AND vault = (SELECT number FROM vaults WHERE name = ?)"""
     changed(tx, sql, (micros(now), vault))
 
 
@@ -88,8 +88,8 @@ def answer(
     left = open_strangers(tx, vault)
     found = [one.stranger for one in left if one.stranger.inventory_id in inventories]
     for one in found:
-        sql = """UPDATE strangers SET accepted_by = {m}, accepted_at = {m} WHERE inventory = {m} AND job = {m}
-                 AND vault = (SELECT number FROM vaults WHERE name = {m})"""
+        sql = """UPDATE strangers SET accepted_by = ?, accepted_at = ? WHERE inventory = ? AND job = ?
+                 AND vault = (SELECT number FROM vaults WHERE name = ?)"""
         changed(tx, sql, (who, micros(now), one.inventory_id, one.job_id, vault))
     return found
 
@@ -97,7 +97,7 @@ def answer(
 def answered_pairs(tx: Transaction, vault: VaultName) -> set[tuple[bytes, bytes]]:
     """The pairs of inventory and job that a person answered to."""
     sql = """SELECT s.inventory, s.job FROM strangers s JOIN vaults v ON v.number = s.vault
-             WHERE v.name = {m} AND s.accepted_at IS NOT NULL"""
+             WHERE v.name = ? AND s.accepted_at IS NOT NULL"""
     return {(row[0], row[1]) for row in raw_rows(tx, sql, (vault,))}
 
 
@@ -124,10 +124,10 @@ def shown_catalogs(
     names = [one.hex() for one in jobs][:_BATCH]
     sql = f"""SELECT description, created_at FROM listed_archives
               WHERE listing = (SELECT max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
-                               WHERE v.name = {{m}} AND l.state = {{m}})
+                               WHERE v.name = ? AND l.state = ?)
                 AND ((description LIKE '% catalog %'
-                      AND (description LIKE {{m}} OR substr(description, -32) IN ({marks(names)})))
-                     OR description LIKE {{m}})"""  # noqa: S608
+                      AND (description LIKE ? OR substr(description, -32) IN ({marks(names)})))
+                     OR description LIKE ?)"""
     own = inventory_id.hex()
     values = (vault, ListingStage.KEPT, f"% {own} %", *names, f"meta/{own}/heir-%")
     return [(described, moment(created_at)) for described, created_at in raw_rows(tx, sql, values)]
@@ -135,16 +135,16 @@ def shown_catalogs(
 
 def job_ids(tx: Transaction, vault: VaultName) -> list[bytes]:
     """The ids of a vault's jobs."""
-    sql = "SELECT j.id FROM jobs j JOIN vaults v ON v.number = j.vault WHERE v.name = {m} ORDER BY j.number"
+    sql = "SELECT j.id FROM jobs j JOIN vaults v ON v.number = j.vault WHERE v.name = ? ORDER BY j.number"
     return [row[0] for row in raw_rows(tx, sql, (vault,))]
 
 
 def heir_mark(tx: Transaction, vault: VaultName) -> str:
     """The mark that this inventory left last in a vault; empty if it left none."""
-    rows = raw_rows(tx, "SELECT heir_mark FROM vaults WHERE name = {m}", (vault,))
+    rows = raw_rows(tx, "SELECT heir_mark FROM vaults WHERE name = ?", (vault,))
     return next((row[0] or "" for row in rows), "")
 
 
 def set_heir_mark(tx: Transaction, vault: VaultName, text: str) -> None:
     """Record the mark that was left in a vault."""
-    changed(tx, "UPDATE vaults SET heir_mark = {m} WHERE name = {m}", (text, vault))
+    changed(tx, "UPDATE vaults SET heir_mark = ? WHERE name = ?", (text, vault))

@@ -15,22 +15,22 @@ _TOLD = ", ".join(f"json_extract(r.report, '$.{name}')" for name in _FIGURES)
 _PAGE = f"""
 SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, {_TOLD}
 FROM runs r LEFT JOIN jobs j ON j.number = r.job
-WHERE {{where}} ORDER BY r.number DESC LIMIT {{m}}"""  # noqa: S608
+WHERE {{where}} ORDER BY r.number DESC LIMIT ?"""
 
 _STORED = """
-SELECT number, kind, state, size, archive_id, stored_at FROM archives WHERE run = {m}
-ORDER BY number LIMIT {m}"""
-_STORED_SUM = "SELECT count(*), coalesce(sum(size), 0) FROM archives WHERE run = {m}"
+SELECT number, kind, state, size, archive_id, stored_at FROM archives WHERE run = ?
+ORDER BY number LIMIT ?"""
+_STORED_SUM = "SELECT count(*), coalesce(sum(size), 0) FROM archives WHERE run = ?"
 _BESIDE = """
-SELECT (SELECT max(number) FROM runs WHERE job IS {m} AND kind = {m} AND number < {m}),
-       (SELECT min(number) FROM runs WHERE job IS {m} AND kind = {m} AND number > {m})"""
+SELECT (SELECT max(number) FROM runs WHERE job IS ? AND kind = ? AND number < ?),
+       (SELECT min(number) FROM runs WHERE job IS ? AND kind = ? AND number > ?)"""
 _NEWEST = "SELECT max(number), max(started_at), max(finished_at) FROM runs"
 
 _NIGHTS = f"""
 SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at, {_TOLD}
 FROM runs r JOIN jobs j ON j.number = r.job
-WHERE r.kind = 'backup' AND r.started_at >= {{m}}
-ORDER BY r.number DESC LIMIT {{m}}"""  # noqa: S608
+WHERE r.kind = 'backup' AND r.started_at >= ?
+ORDER BY r.number DESC LIMIT ?"""
 _MARKS = """
 SELECT (SELECT count(*) FROM snapshots), (SELECT count(*) FROM snapshots WHERE forgotten_at IS NULL),
        (SELECT count(*) FROM restores WHERE state = 'open')"""
@@ -75,7 +75,7 @@ def run_rows(
     limit: int,
 ) -> list[RunRow]:
     """Runs with numbers below `before`, newest first, of that job, kind and outcome if they are given."""
-    given = {"r.job = {m}": job, "r.kind = {m}": kind, "r.outcome = {m}": outcome, "r.number < {m}": before}
+    given = {"r.job = ?": job, "r.kind = ?": kind, "r.outcome = ?": outcome, "r.number < ?": before}
     chosen = {condition: value for condition, value in given.items() if value is not None}
     sql = _PAGE.replace("{where}", " AND ".join(chosen) or "1 = 1")
     return [RunRow._make(row) for row in raw_rows(tx, sql, (*chosen.values(), limit))]
@@ -83,13 +83,13 @@ def run_rows(
 
 def one_row(tx: Transaction, number: int) -> RunRow | None:
     """One run."""
-    row = row_of(tx, _PAGE.replace("{where}", "r.number = {m}"), (number, 1))
+    row = row_of(tx, _PAGE.replace("{where}", "r.number = ?"), (number, 1))
     return RunRow._make(row) if row else None
 
 
 def report_of(tx: Transaction, number: int) -> dict[str, Any]:
     """The whole report of a run; empty for none."""
-    row = row_of(tx, "SELECT report FROM runs WHERE number = {m}", (number,))
+    row = row_of(tx, "SELECT report FROM runs WHERE number = ?", (number,))
     return dict(json.loads(row[0])) if row and row[0] else {}
 
 

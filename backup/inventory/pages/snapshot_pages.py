@@ -20,7 +20,7 @@ WHERE forgotten_at IS NULL {only} ORDER BY job, number"""
 _SIZES = """
 SELECT j.name, s.started_at, s.bytes, s.files, s.id, s.number
 FROM snapshots s JOIN jobs j ON j.number = s.job
-WHERE s.forgotten_at IS NULL AND (s.started_at >= {m} OR s.number = (
+WHERE s.forgotten_at IS NULL AND (s.started_at >= ? OR s.number = (
     SELECT max(number) FROM snapshots n WHERE n.job = s.job AND n.forgotten_at IS NULL))
 ORDER BY j.name, s.number"""
 
@@ -75,7 +75,7 @@ class SnapshotSize(NamedTuple):
 
 def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Kept]:
     """The kept snapshots of a job, or of each that has any, by the job's number."""
-    sql = _KEPT.replace("{only}", "" if job is None else "AND job = {m}")
+    sql = _KEPT.replace("{only}", "" if job is None else "AND job = ?")
     found: dict[int, list[KeptSnapshot]] = {}
     for of, number, snapshot, began in raw_rows(tx, sql, () if job is None else (job,)):
         found.setdefault(of, []).append(KeptSnapshot(number, SnapshotId(snapshot), moment(began)))
@@ -84,9 +84,9 @@ def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Kept]:
 
 def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:
     """A job's snapshots with lower numbers, newest first; forgotten ones among them."""
-    sql = f"{SNAPSHOTS} WHERE s.job = {{m}}" + ("" if before is None else " AND s.number < {m}")
+    sql = f"{SNAPSHOTS} WHERE s.job = ?" + ("" if before is None else " AND s.number < ?")
     values = (job, limit) if before is None else (job, before, limit)
-    rows = records(tx, f"{sql} ORDER BY s.number DESC LIMIT {{m}}", values)
+    rows = records(tx, f"{sql} ORDER BY s.number DESC LIMIT ?", values)
     return [row_to_snapshot(row) for row in rows]
 
 
@@ -98,7 +98,7 @@ def snapshots_of(tx: Transaction, ids: Sequence[SnapshotId]) -> dict[SnapshotId,
 
 def snapshots_of_prefix(tx: Transaction, prefix: str, *, limit: int = 2) -> list[Snapshot]:
     """Snapshots whose ids begin with these hex digits, forgotten ones among them."""
-    sql = f"{SNAPSHOTS} WHERE s.id >= {{m}} AND s.id < {{m}} LIMIT {{m}}"
+    sql = f"{SNAPSHOTS} WHERE s.id >= ? AND s.id < ? LIMIT ?"
     return [row_to_snapshot(row) for row in records(tx, sql, (prefix, prefix + "g", limit))]
 
 

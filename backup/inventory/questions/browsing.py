@@ -15,32 +15,32 @@ from backup.inventory.store.driver import raw_rows, row_of
 from backup.model import FrameRow
 
 _COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
-_IN_SNAPSHOT = "e.added_in <= {m} AND (e.removed_in IS NULL OR e.removed_in > {m})"
+_IN_SNAPSHOT = "e.added_in <= ? AND (e.removed_in IS NULL OR e.removed_in > ?)"
 _MOST_CHUNKS = 10_000
 
 _PAGE = f"""
 SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = {{m}} AND d.path = {{m}} AND e.name > {{m}} AND {_IN_SNAPSHOT}
-ORDER BY e.name LIMIT {{m}}"""  # noqa: S608
+WHERE d.job = ? AND d.path = ? AND e.name > ? AND {_IN_SNAPSHOT}
+ORDER BY e.name LIMIT ?"""
 
 _COUNT = f"""
 SELECT count(*) FROM (
     SELECT 1 FROM directories d JOIN entries e ON e.directory = d.number
-    WHERE d.job = {{m}} AND d.path = {{m}} AND {_IN_SNAPSHOT} LIMIT {{m}}) AS some"""  # noqa: S608
+    WHERE d.job = ? AND d.path = ? AND {_IN_SNAPSHOT} LIMIT ?) AS some"""
 
 _VERSIONS = f"""
 SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} ORDER BY e.added_in DESC LIMIT {{m}}"""  # noqa: S608
+WHERE d.job = ? AND d.path = ? AND e.name = ? ORDER BY e.added_in DESC LIMIT ?"""
 
 _AT = f"""
 SELECT {_COLUMNS} FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = {{m}} AND d.path = {{m}} AND e.name = {{m}} AND {_IN_SNAPSHOT}"""  # noqa: S608
+WHERE d.job = ? AND d.path = ? AND e.name = ? AND {_IN_SNAPSHOT}"""
 
-_CHUNK_LISTS = "SELECT number, chunks FROM entries WHERE number IN (SELECT value FROM json_each({m}))"
+_CHUNK_LISTS = "SELECT number, chunks FROM entries WHERE number IN (SELECT value FROM json_each(?))"
 
 _FRAMES = """
 SELECT c.number, c.archive, c.frame, f."offset", f.sealed_length, a.kind, v.name, c.length
-FROM json_each({m}) n
+FROM json_each(?) n
 CROSS JOIN chunks c ON c.number = n.value
 JOIN archives a ON a.number = c.archive
 JOIN domains d ON d.number = a.domain
@@ -49,18 +49,18 @@ LEFT JOIN frames f ON f.archive = c.archive AND f.number = c.frame"""
 
 _OUTPUTS = """
 SELECT archive, coalesce(asked_from, start), coalesce(asked_to, "end"), until FROM retrievals
-WHERE state IN ('ready', 'fetched') AND until > {m} AND archive IN (SELECT value FROM json_each({m}))"""
+WHERE state IN ('ready', 'fetched') AND until > ? AND archive IN (SELECT value FROM json_each(?))"""
 
 
 _BELOW = f"""
 SELECT e.kind, e.size, e.chunks FROM directories d JOIN entries e ON e.directory = d.number
-WHERE d.job = {{m}} AND (d.path = {{m}} OR (d.path >= {{m}} AND d.path < {{m}})) AND {_IN_SNAPSHOT}
-LIMIT {{m}}"""  # noqa: S608
+WHERE d.job = ? AND (d.path = ? OR (d.path >= ? AND d.path < ?)) AND {_IN_SNAPSHOT}
+LIMIT ?"""
 
 _WANTED_FRAMES = """
 SELECT c.archive, a.size, a.kind, v.name, sum(c.length),
        f.number, f."offset", f.sealed_length, f.raw_length, f.flags, f.digest
-FROM json_each({m}) n
+FROM json_each(?) n
 CROSS JOIN chunks c ON c.number = n.value
 JOIN frames f ON f.archive = c.archive AND f.number = c.frame
 JOIN archives a ON a.number = c.archive

@@ -24,7 +24,7 @@ MOST_FOUND = 50_000
 _COLUMNS = ", ".join(["d.path", *(f"e.{column}" for column in Version._fields[1:])])
 _OLD = "e.added_in <= {a} AND (e.removed_in IS NULL OR e.removed_in > {a})"
 _NEW = "e.added_in <= {b} AND (e.removed_in IS NULL OR e.removed_in > {b})"
-_BELOW = "(d.path = {{m}} OR (d.path >= {{m}} AND d.path < {{m}}))"
+_BELOW = "(d.path = ? OR (d.path >= ? AND d.path < ?))"
 
 # The numbers stand in the text: they are integers of ours, and each is used many times.
 _DIFFER = (
@@ -43,7 +43,7 @@ SELECT e.directory, e.name, d.path AS path, max({old}) AS was, max({new}) AS is_
        coalesce(sum(CASE WHEN {old} THEN e.size END), 0) AS size_was,
        coalesce(sum(CASE WHEN {new} THEN e.size END), 0) AS size_is
 FROM {source}
-WHERE d.job = {{m}} AND {below} AND {differ} {after}
+WHERE d.job = ? AND {below} AND {differ} {after}
 GROUP BY d.path, e.name
 HAVING NOT (count(*) = 2 AND min(e.kind) = 2 AND max(e.kind) = 2 AND min(e.mode) = max(e.mode)
             AND min(e.owner) = max(e.owner) AND coalesce(min(e.extra), x'') = coalesce(max(e.extra), x'')
@@ -52,15 +52,15 @@ _BY_INDEX = (
     "({found}) AS f CROSS JOIN entries e ON e.number = f.number JOIN directories d ON d.number = e.directory"
 )
 _BY_PATH = "directories d CROSS JOIN entries e ON e.directory = d.number"
-_AFTER = "AND d.path >= {m} AND (d.path > {m} OR e.name > {m})"
+_AFTER = "AND d.path >= ? AND (d.path > ? OR e.name > ?)"
 
 _COUNTS = f"""
 SELECT coalesce(sum(was = 0), 0), coalesce(sum(is_there = 0), 0), coalesce(sum(was AND is_there), 0),
        coalesce({sum_of("CASE WHEN size_is > size_was THEN size_is - size_was END")}, 0),
        coalesce({sum_of("CASE WHEN size_is < size_was THEN size_was - size_is END")}, 0)
-FROM ({{paths}}) AS p"""  # noqa: S608
+FROM ({{paths}}) AS p"""
 _PAGE = """
-WITH chosen AS ({paths} ORDER BY d.path, e.name LIMIT {{m}})
+WITH chosen AS ({paths} ORDER BY d.path, e.name LIMIT ?)
 SELECT {columns} FROM chosen c
 CROSS JOIN entries e ON e.directory = c.directory AND e.name = c.name
 JOIN directories d ON d.number = e.directory
@@ -90,7 +90,7 @@ class Between(Struct, frozen=True):
         numbers = {"a": str(int(self.older)), "b": str(int(self.newer))}
         parts = {"old": _OLD, "new": _NEW, "differ": _DIFFER, "found": _FOUND}
         known = {name: part.format(**numbers) for name, part in parts.items()}
-        return text.format(**known, below=_BELOW.format(), **numbers, **more)
+        return text.format(**known, below=_BELOW, **numbers, **more)
 
     @property
     def bounds(self) -> tuple[bytes, ...]:
@@ -117,7 +117,7 @@ def changed_page(
     """Pairs that differ, by path, after a directory and name; for `much` by a walk of directories."""
     source = _BY_PATH if much else between.sql(_BY_INDEX)
     paths = between.sql(_PATHS, source=source, after="" if after is None else _AFTER)
-    sql = between.sql(_PAGE.replace("{paths}", paths.replace("{m}", "{{m}}")), columns=_COLUMNS)
+    sql = between.sql(_PAGE, paths=paths, columns=_COLUMNS)
     place = () if after is None else (after[0], after[0], after[1])
     rows = raw_rows(tx, sql, (between.job, *between.bounds, *place, limit))
     return _paired([Version._make(row) for row in rows], between.older)

@@ -26,7 +26,7 @@ _STALE_AT_ONCE = timedelta(hours=1)  # he looks for newer catalogs before he del
 
 
 # The listing's line with the archive's id; one that shows it as it was stored.
-_LINE: Final = "SELECT 1 FROM listed_archives l WHERE l.listing = {m} AND l.archive_id = a.archive_id"
+_LINE: Final = "SELECT 1 FROM listed_archives l WHERE l.listing = ? AND l.archive_id = a.archive_id"
 _SAME: Final = "(l.size = a.size AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash))"
 
 # One that proves it: a size alone anybody can give to something else, once the archive is gone.
@@ -42,10 +42,10 @@ def shows_another(lines: str) -> str:
     late = _CLOCKS_DIFFER // timedelta(microseconds=1)
     return f"""(l.tree_hash IS NULL AND l.version <> a.version AND EXISTS (
         SELECT 1 FROM archives b JOIN {lines} o.archive_id = b.archive_id
-        WHERE o.version = b.version AND o.created_at <= b.stored_at + {late})) IS TRUE"""  # noqa: S608
+        WHERE o.version = b.version AND o.created_at <= b.stored_at + {late})) IS TRUE"""
 
 
-_OTHER: Final = shows_another("listed_archives o ON o.listing = {m} AND")
+_OTHER: Final = shows_another("listed_archives o ON o.listing = ? AND")
 
 
 class OurArchive(NamedTuple):
@@ -81,8 +81,8 @@ def _ours(
     sql = f"""SELECT a.number, a.kind, a.state, a.pack_id, a.archive_id, a.size,
                      coalesce(a.stored_at, a.submitted_at)
               FROM {IN_VAULTS}
-              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
-              ORDER BY a.number"""  # noqa: S608
+              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(states)}) {shown}
+              ORDER BY a.number"""
     return list(stream(tx, sql, (vault, *states, *listings), OurArchive))
 
 
@@ -147,16 +147,16 @@ def confirm(tx: Transaction, listing: int, *, at_once: bool) -> None:
     Those taken up may be deleted, and something else in their place: they need a proof, by a listing that
     was not made before that, or shortly after (`settled_before`).
     """
-    times = "SELECT min(as_of, requested_at) FROM listings WHERE number = {m}"
+    times = "SELECT min(as_of, requested_at) FROM listings WHERE number = ?"
     made_at = moment(number_of(tx, times, (listing,)))
     before = micros(settled_before(made_at, at_once=at_once))
-    sql = f"""UPDATE archives AS a SET state = {{m}}
-              WHERE a.state = {{m}}
+    sql = f"""UPDATE archives AS a SET state = ?
+              WHERE a.state = ?
                 AND EXISTS ({_LINE} AND {_SAME}
-                  AND (a.taken_up_at IS NULL AND NOT {_OTHER} OR a.taken_up_at < {{m}} AND {_PROVEN})
+                  AND (a.taken_up_at IS NULL AND NOT {_OTHER} OR a.taken_up_at < ? AND {_PROVEN})
                   AND EXISTS (
                     SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
-                    WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
+                    WHERE s.number = l.listing AND d.number = a.domain))"""
     changed(tx, sql, (ArchiveState.STORED, ArchiveState.UNCONFIRMED, listing, listing, before))
     condemn_again(tx, listing)
 
@@ -166,17 +166,17 @@ def condemn_again(tx: Transaction, listing: int) -> None:
 
     Else backups built on it, while a rebuild, or who deletes elsewhere, goes by the catalogs.
     """
-    sql = f"""UPDATE archives AS a SET state = {{m}}
+    sql = f"""UPDATE archives AS a SET state = ?
               WHERE a.number IN (SELECT archive FROM condemnations) AND a.state IN ({marks(SOUND)})
                 AND EXISTS ({_LINE} AND {_SAME} AND EXISTS (
                     SELECT 1 FROM listings s JOIN domains d ON d.vault = s.vault
-                    WHERE s.number = l.listing AND d.number = a.domain))"""  # noqa: S608
+                    WHERE s.number = l.listing AND d.number = a.domain))"""
     changed(tx, sql, (ArchiveState.CONDEMNED, *SOUND, listing))
 
 
 def confirmable_from(tx: Transaction, vault: VaultName, *, at_once: bool) -> datetime | None:
     """The time after which a list must be made to confirm all that is unconfirmed; None: any list does."""
-    sql = f"SELECT max(a.taken_up_at) FROM {IN_VAULTS} WHERE a.state = {{m}} AND v.name = {{m}}"  # noqa: S608
+    sql = f"SELECT max(a.taken_up_at) FROM {IN_VAULTS} WHERE a.state = ? AND v.name = ?"
     newest = value_of(tx, sql, (ArchiveState.UNCONFIRMED, vault))
     return None if newest is None else moment(newest) + (_STALE_AT_ONCE if at_once else _STALE)
 
@@ -216,7 +216,7 @@ def found_again(tx: Transaction, listing: int, vault: VaultName) -> FoundAgain:
 
 def doubt(tx: Transaction, rows: Sequence[OurArchive], now: datetime) -> None:
     """Restore from these again, and build on them only once a later listing proves them."""
-    sql = "UPDATE archives SET state = {m}, taken_up_at = {m} WHERE number = {m}"
+    sql = "UPDATE archives SET state = ?, taken_up_at = ? WHERE number = ?"
     for row in rows:
         changed(tx, sql, (ArchiveState.UNCONFIRMED, micros(now), row.number))
 
@@ -224,8 +224,8 @@ def doubt(tx: Transaction, rows: Sequence[OurArchive], now: datetime) -> None:
 def count_shown(tx: Transaction, listing: int, vault: VaultName) -> int:
     """Number of archives that the listing shows as they were stored."""
     sql = f"""SELECT count(*) FROM {IN_VAULTS}
-              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(_OURS)})
-                AND EXISTS ({_LINE} AND {_SAME})"""  # noqa: S608
+              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(_OURS)})
+                AND EXISTS ({_LINE} AND {_SAME})"""
     return number_of(tx, sql, (vault, *_OURS, listing))
 
 
@@ -236,7 +236,7 @@ def clock_ahead(tx: Transaction, listing: int, vault: VaultName) -> timedelta:
     """
     sql = f"""SELECT max(l.created_at - a.stored_at)
               FROM {IN_VAULTS} JOIN listed_archives l ON l.archive_id = a.archive_id
-              WHERE v.name = {{m}} AND l.listing = {{m}} AND a.run IS NOT NULL"""  # noqa: S608
+              WHERE v.name = ? AND l.listing = ? AND a.run IS NOT NULL"""
     return timedelta(microseconds=max(0, value_of(tx, sql, (vault, listing)) or 0))
 
 
@@ -244,26 +244,26 @@ def unknown_lines(tx: Transaction, listing: int) -> list[ListedRow]:
     """Lines of the listing with unknown archive ids."""
     # The set in the brackets is made once: archive ids have no index.
     sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
-             WHERE listing = {m} AND archive_id NOT IN (
+             WHERE listing = ? AND archive_id NOT IN (
                  SELECT a.archive_id FROM archives a JOIN domains d ON d.number = a.domain
-                 WHERE d.vault = (SELECT vault FROM listings WHERE number = {m}) AND a.archive_id IS NOT NULL)
+                 WHERE d.vault = (SELECT vault FROM listings WHERE number = ?) AND a.archive_id IS NOT NULL)
              ORDER BY created_at, archive_id"""
     return list(stream(tx, sql, (listing, listing), ListedRow))
 
 
 def count_lines(tx: Transaction, listing: int) -> int:
     """Number of archives in the listing."""
-    return number_of(tx, "SELECT count(*) FROM listed_archives WHERE listing = {m}", (listing,))
+    return number_of(tx, "SELECT count(*) FROM listed_archives WHERE listing = ?", (listing,))
 
 
 def newest_catalog(tx: Transaction, job_id: bytes | None) -> int:
     """The number of a job's newest recorded catalog; 0 if there is none."""
-    sql = "SELECT max(c.number) FROM catalogs c JOIN jobs j ON j.number = c.job WHERE j.id = {m}"
+    sql = "SELECT max(c.number) FROM catalogs c JOIN jobs j ON j.number = c.job WHERE j.id = ?"
     return int(value_of(tx, sql, (job_id,)) or 0)
 
 
 def pack_row(tx: Transaction, pack_id: PackId) -> PackRow | None:
     """The record of a pack; None if there is none."""
     sql = """SELECT a.number, a.size, a.tree_hash, a.archive_id, u.archive
-             FROM archives a LEFT JOIN uploads u ON u.archive = a.number WHERE a.pack_id = {m}"""
+             FROM archives a LEFT JOIN uploads u ON u.archive = a.number WHERE a.pack_id = ?"""
     return next(stream(tx, sql, (pack_id,), PackRow), None)

@@ -28,7 +28,7 @@ _BYTES = """SELECT archive, max(read_at) AS last,
         SELECT archive, start, "end", read_at,
                max("end") OVER (PARTITION BY archive ORDER BY start, "end"
                                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
-        FROM readings WHERE proven >= {grade} AND read_at <= {{m}}
+        FROM readings WHERE proven >= {grade} AND read_at <= ?
     ) GROUP BY archive"""
 
 _PROVEN = f"""{OWNED}, read_back AS ({_BYTES.format(grade=int(Grade.READ_BACK))}),
@@ -37,10 +37,10 @@ SELECT o.vault, o.job, sum(o.size), sum(min(o.size, coalesce(r.bytes, 0))),
        sum(min(o.size, coalesce(p.bytes, 0))), max(r.last), max(p.last)
 FROM owned o LEFT JOIN read_back r ON r.archive = o.number LEFT JOIN opened p ON p.archive = o.number
 WHERE o.state IN {_SOUND} AND o.archive_id IS NOT NULL
-GROUP BY o.vault, o.job"""  # noqa: S608
+GROUP BY o.vault, o.job"""
 
 _OF_JOBS = f"""{OWNED} SELECT number, job FROM owned
-WHERE vault = {{m}} AND state IN {_SOUND} AND archive_id IS NOT NULL"""  # noqa: S608
+WHERE vault = ? AND state IN {_SOUND} AND archive_id IS NOT NULL"""
 
 
 class Proof(Struct, frozen=True):

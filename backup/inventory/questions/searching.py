@@ -17,17 +17,17 @@ MOST_LOOKED_AT = 2_000_000
 """Versions that one search looks at; it goes on after them if it is asked to."""
 
 _END = """
-SELECT directory, name FROM entries WHERE (directory, name) > ({m}, {m})
-ORDER BY directory, name LIMIT 1 OFFSET {m}"""
+SELECT directory, name FROM entries WHERE (directory, name) > (?, ?)
+ORDER BY directory, name LIMIT 1 OFFSET ?"""
 
 _HITS = """
 SELECT directory, name, max(added_in), count(*) FROM entries
-WHERE (directory, name) > ({m}, {m}) AND (directory, name) <= ({m}, {m})
-  AND CAST(name AS TEXT) LIKE {m} ESCAPE '\\' {folders}
-GROUP BY directory, name ORDER BY directory, name LIMIT {m}"""
+WHERE (directory, name) > (?, ?) AND (directory, name) <= (?, ?)
+  AND CAST(name AS TEXT) LIKE ? ESCAPE '\\' {folders}
+GROUP BY directory, name ORDER BY directory, name LIMIT ?"""
 
 _FOLDERS = """AND directory IN (SELECT number FROM directories
-              WHERE {job} AND CAST(path AS TEXT) LIKE {m} ESCAPE '\\')"""
+              WHERE {job} AND CAST(path AS TEXT) LIKE ? ESCAPE '\\')"""
 
 _ROWS = """
 SELECT d.job, d.path, e.name, e.kind, e.size, e.mtime_ns, e.added_in, e.removed_in, e.directory
@@ -79,7 +79,7 @@ def search_names(
     end = _LAST if row is None else (row[0], row[1])
     sql, more = _HITS.replace("{folders}", ""), ()
     if folders is not None or job is not None:
-        where = "1 = 1" if job is None else "job = {m}"
+        where = "1 = 1" if job is None else "job = ?"
         sql = _HITS.replace("{folders}", _FOLDERS.replace("{job}", where))
         more = (*(() if job is None else (job,)), folders if folders is not None else "%")
     found = [Found._make(one) for one in raw_rows(tx, sql, (*after, *end, pattern, *more, limit))]
@@ -92,7 +92,7 @@ def rows_of_found(tx: Transaction, found: Sequence[Found]) -> list[FoundRow]:
     """The newest versions of names that were found, in the same order; some hundred at most."""
     if not found:
         return []
-    places = ", ".join(["({m}, {m}, {m})"] * len(found))
+    places = ", ".join(["(?, ?, ?)"] * len(found))
     values = tuple(value for one in found for value in one[:3])
     rows = (FoundRow._make(row) for row in raw_rows(tx, _ROWS.replace("{places}", places), values))
     by_place = {(row.directory_number, row.name): row for row in rows}

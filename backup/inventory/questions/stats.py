@@ -51,7 +51,7 @@ WITH ordered AS (
     LEFT JOIN first_named f ON f.archive = a.number
     LEFT JOIN ordered o ON o.place = f.place
     LEFT JOIN jobs j ON j.number = coalesce(c.job, r.job, o.job)
-)"""  # noqa: S608
+)"""
 
 _STORED = f"""{OWNED}
 SELECT o.vault, o.job, o.kind, o.stored_at / {_DAY} AS day, o.state = 'condemned' AS condemned,
@@ -62,12 +62,12 @@ LEFT JOIN (
 ) AS f ON f.archive = o.number
 WHERE o.state IN {_BILLED}
 GROUP BY o.vault, o.job, o.kind, day, condemned
-ORDER BY day, o.vault, o.job, o.kind, condemned"""  # noqa: S608
+ORDER BY day, o.vault, o.job, o.kind, condemned"""
 
 _EACH = f"""{OWNED}
 SELECT o.number, o.vault, o.job, o.kind, o.stored_at / {_DAY}, o.state = 'condemned', 1, o.size, 0, 0,
        {_SHORT}
-FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""  # noqa: S608
+FROM owned o WHERE o.state IN {_BILLED} ORDER BY o.number"""
 
 _SNAPSHOTS = f"""
 SELECT v.name, j.name, t.kept, t.size, coalesce(s.files, 0), coalesce(s.bytes, 0), t.forgotten
@@ -80,7 +80,7 @@ JOIN (
     FROM snapshots GROUP BY job
 ) AS t ON t.job = j.number
 LEFT JOIN snapshots s ON s.job = j.number AND s.number = t.newest
-ORDER BY j.number"""  # noqa: S608
+ORDER BY j.number"""
 
 # By directory first, in the order of the index: sorting all entries by job would take as much memory as they.
 _VERSIONS = f"""
@@ -92,7 +92,7 @@ FROM (
 JOIN directories d ON d.number = t.directory
 JOIN jobs j ON j.number = d.job
 JOIN vaults v ON v.number = j.vault
-GROUP BY v.name, j.name"""  # noqa: S608
+GROUP BY v.name, j.name"""
 
 _NIGHTS = f"""
 SELECT v.name, j.name, r.started_at, r.outcome IN ('done', 'partial'), r.number <= first.number,
@@ -117,26 +117,26 @@ LEFT JOIN (
                AS catalog_short
     FROM archives WHERE run IS NOT NULL AND state IN {_BILLED} GROUP BY run
 ) AS a ON a.run = r.number
-WHERE r.kind = 'backup' AND r.outcome <> 'running' AND r.started_at >= {{m}}
-ORDER BY r.number"""  # noqa: S608
+WHERE r.kind = 'backup' AND r.outcome <> 'running' AND r.started_at >= ?
+ORDER BY r.number"""
 
 _UPLOADS = f"""{OWNED}
 SELECT vault, job, kind, (size + 1048575) / 1048576 AS mib, count(*)
-FROM owned WHERE archive_id IS NOT NULL AND stored_at >= {{m}}
-GROUP BY vault, job, kind, mib ORDER BY vault, job, kind, mib"""  # noqa: S608
+FROM owned WHERE archive_id IS NOT NULL AND stored_at >= ?
+GROUP BY vault, job, kind, mib ORDER BY vault, job, kind, mib"""
 
 _RETRIEVALS = f"""{OWNED}, asked AS (
     SELECT retrieval_id, archive, tier, requested_at,
            max(coalesce(asked_to, "end") - coalesce(asked_from, start)) AS size
-    FROM retrievals WHERE retrieval_id IS NOT NULL AND requested_at >= {{m}}
+    FROM retrievals WHERE retrieval_id IS NOT NULL AND requested_at >= ?
     GROUP BY retrieval_id, archive, tier, requested_at
     UNION ALL
     SELECT retrieval_id, archive, tier, requested_at, asked_to - asked_from
-    FROM readings WHERE retrieval_id IS NOT NULL AND requested_at >= {{m}}
+    FROM readings WHERE retrieval_id IS NOT NULL AND requested_at >= ?
 )
 SELECT o.vault, o.job, o.kind, q.tier, count(*), sum(q.size)
 FROM asked q JOIN owned o ON o.number = q.archive
-GROUP BY o.vault, o.job, o.kind, q.tier ORDER BY o.vault, o.job, o.kind, q.tier"""  # noqa: S608
+GROUP BY o.vault, o.job, o.kind, q.tier ORDER BY o.vault, o.job, o.kind, q.tier"""
 
 _SHARED = f"""{OWNED}
 SELECT o.vault, o.job, other.name, count(*), sum(o.size)
@@ -146,7 +146,7 @@ FROM (
 JOIN owned o ON o.number = named.archive
 JOIN jobs other ON other.number = named.job
 WHERE o.state IN {_BILLED} AND o.job <> other.name
-GROUP BY o.vault, o.job, other.name ORDER BY o.vault, o.job, other.name"""  # noqa: S608
+GROUP BY o.vault, o.job, other.name ORDER BY o.vault, o.job, other.name"""
 
 
 class Stored(Struct, frozen=True):
@@ -246,7 +246,7 @@ def unknown(tx: Transaction) -> list[Stored]:
     Such are catalogs that were replaced before a rebuild: nobody needs them, and the vault bills them.
     """
     newest = """SELECT v.name, max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
-                WHERE l.state = {m} GROUP BY v.name ORDER BY v.name"""
+                WHERE l.state = ? GROUP BY v.name ORDER BY v.name"""
     found: dict[tuple[VaultName, PackKind, int], list[int]] = {}
     for vault, listing in list(raw_rows(tx, newest, (ListingStage.KEPT.value,))):
         for line in unknown_lines(tx, listing):

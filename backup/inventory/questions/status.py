@@ -29,12 +29,12 @@ def _listed(states: Sequence[ArchiveState]) -> str:
 
 
 _SNAPSHOTS = """
-SELECT j.name, v.name, max(CASE WHEN s.started_at <= {m} THEN s.started_at END), max(s.started_at)
+SELECT j.name, v.name, max(CASE WHEN s.started_at <= ? THEN s.started_at END), max(s.started_at)
 FROM snapshots s JOIN jobs j ON j.number = s.job JOIN vaults v ON v.number = j.vault
 WHERE s.forgotten_at IS NULL GROUP BY j.name, v.name"""
 
 _BACKUPS = """
-SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= {m} THEN r.started_at END), max(r.started_at)
+SELECT j.name, min(r.started_at), max(CASE WHEN r.started_at <= ? THEN r.started_at END), max(r.started_at)
 FROM runs r JOIN jobs j ON j.number = r.job
 WHERE r.kind = 'backup' GROUP BY j.name"""
 
@@ -43,25 +43,25 @@ SELECT r.number, r.kind, j.name, r.outcome, r.started_at, r.finished_at,
        coalesce(r.report, CASE WHEN d.name IS NOT NULL THEN json_object('drill', d.name) END)
 FROM runs r LEFT JOIN jobs j ON j.number = r.job LEFT JOIN drills d ON d.run = r.number
 WHERE r.outcome = 'running' OR r.number IN ({NEWEST_ENDED})
-ORDER BY r.number DESC"""  # noqa: S608
+ORDER BY r.number DESC"""
 
 _HELD = f"""
 SELECT v.name, a.kind, count(*), sum(a.size), sum(max(0, {SMALLEST} - a.size)),
        min(coalesce(a.stored_at, a.submitted_at))
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 WHERE a.state IN {_listed(THERE)}
-GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""  # noqa: S608
+GROUP BY v.name, a.kind ORDER BY v.name, a.kind"""
 
 _SPOILED = f"""
 SELECT EXISTS (SELECT 1 FROM archives WHERE archive_id IS NOT NULL
-               AND state IN {_listed((ArchiveState.LOST, ArchiveState.DAMAGED))})"""  # noqa: S608
+               AND state IN {_listed((ArchiveState.LOST, ArchiveState.DAMAGED))})"""
 
 _UNVERIFIED = f"""
 SELECT v.name, min(coalesce(a.stored_at, a.submitted_at))
 FROM archives a JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 WHERE a.state IN {_listed(SOUND)}
   AND NOT EXISTS (SELECT 1 FROM readings r WHERE r.archive = a.number AND r.read_at IS NOT NULL)
-GROUP BY v.name"""  # noqa: S608
+GROUP BY v.name"""
 
 # An archive waits from when the last of its jobs condemned it, its floor and its minimum duration are over.
 _UNDELETED = f"""
@@ -80,7 +80,7 @@ SELECT r.kind, coalesce(json_extract(r.report, '$.drill'), j.name, json_extract(
        r.kind = 'check' AND json_type(r.report, '$.read') = 'object' AS reads, r.outcome, max(r.started_at)
 FROM runs r LEFT JOIN jobs j ON j.number = r.job
 WHERE r.kind IN ('forget', 'compact', 'prune', 'check', 'drill', 'rebuild-drill')
-  AND r.outcome IN ('done', 'partial') AND r.started_at <= {m}
+  AND r.outcome IN ('done', 'partial') AND r.started_at <= ?
   AND NOT (r.kind = 'forget' AND (r.report LIKE '%"taken_%' OR r.report LIKE '%"policy": null%'))
 GROUP BY r.kind, of, reads, r.outcome HAVING of IS NOT NULL"""
 

@@ -70,7 +70,7 @@ class Builder:
         """Insert rows whose key is not there yet; existing ones stay as they are."""
         if rows:
             marks = ", ".join("?" * len(table.columns))
-            self._tx.exec_driver_sql(f'INSERT OR IGNORE INTO "{table.name}" VALUES ({marks})', list(rows))  # noqa: S608
+            self._tx.exec_driver_sql(f'INSERT OR IGNORE INTO "{table.name}" VALUES ({marks})', list(rows))
 
     def entries(self, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert versions of entries, in the order of a catalog's record; returns how many were new."""
@@ -82,7 +82,7 @@ class Builder:
         asked, found = list(numbers), set[int]()
         for start in range(0, len(asked), _NUMBERS_A_QUERY):
             some = ",".join(map(str, asked[start : start + _NUMBERS_A_QUERY]))
-            sql = f"SELECT number FROM directories WHERE job = ? AND number IN ({some})"  # noqa: S608
+            sql = f"SELECT number FROM directories WHERE job = ? AND number IN ({some})"
             found.update(row[0] for row in self._tx.exec_driver_sql(sql, (job,)))
         return found
 
@@ -99,8 +99,8 @@ class Builder:
         """Undo what began or ended in the job after that snapshot."""
         within = "directory IN (SELECT number FROM directories WHERE job = ?)"
         for sql in (
-            f"DELETE FROM entries WHERE added_in > ? AND {within}",  # noqa: S608
-            f"UPDATE entries SET removed_in = NULL WHERE removed_in > ? AND {within}",  # noqa: S608
+            f"DELETE FROM entries WHERE added_in > ? AND {within}",
+            f"UPDATE entries SET removed_in = NULL WHERE removed_in > ? AND {within}",
         ):
             self._tx.exec_driver_sql(sql, (number, job))
 
@@ -218,7 +218,7 @@ class Builder:
             f"""UPDATE archives AS a SET state = ? WHERE state = ? AND EXISTS (
                 SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED} AND (
                     a.taken_up_at IS NULL
-                    OR a.taken_up_at < ? AND (l.tree_hash = a.tree_hash OR l.version = a.version)))""",  # noqa: S608
+                    OR a.taken_up_at < ? AND (l.tree_hash = a.tree_hash OR l.version = a.version)))""",
             (ArchiveState.STORED.value, ArchiveState.UNCONFIRMED.value, micros(settled_before)),
         )
         return done.rowcount
@@ -261,7 +261,7 @@ class Builder:
         """Archives to restore from that `confirm` was not shown: id, size, stored at (microseconds)."""
         sql = f"""SELECT archive_id, size, stored_at FROM archives a WHERE state IN (?, ?)
                   AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED})
-                  ORDER BY number"""  # noqa: S608
+                  ORDER BY number"""
         states = (ArchiveState.UNCONFIRMED.value, ArchiveState.RETIRED.value)
         rows = self._tx.exec_driver_sql(sql, states)
         return [(row[0], row[1], row[2] or 0) for row in rows if row[0] is not None]
@@ -273,11 +273,11 @@ class Builder:
 
     def largest(self, table: Table) -> int:
         """The largest number in a table; 0 if it is empty."""
-        return int(self._tx.exec_driver_sql(f'SELECT max(number) FROM "{table.name}"').scalar() or 0)  # noqa: S608
+        return int(self._tx.exec_driver_sql(f'SELECT max(number) FROM "{table.name}"').scalar() or 0)
 
     def count(self, table: Table) -> int:
         """Number of rows of a table."""
-        return int(self._tx.exec_driver_sql(f'SELECT count(*) FROM "{table.name}"').scalar() or 0)  # noqa: S608
+        return int(self._tx.exec_driver_sql(f'SELECT count(*) FROM "{table.name}"').scalar() or 0)
 
     def pack_ids(self) -> set[bytes]:
         """Pack ids of all archives."""

@@ -114,7 +114,7 @@ _DIRECTORIES = Pairing(
         when(
             (
                 f"""NOT EXISTS (SELECT 1 FROM used.entries e WHERE e.directory = u.number
-                    AND e.added_in < j.first_later AND {_HELD_BY_BUILT.format(e="e")})""",  # noqa: S608
+                    AND e.added_in < j.first_later AND {_HELD_BY_BUILT.format(e="e")})""",
                 UNUSED,
             )
         ),
@@ -146,7 +146,7 @@ _ENTRIES = Pairing(
     ],
     Only(
         f"""{_OF_ENTRY} WHERE u.added_in < j.first_later
-            AND NOT EXISTS (SELECT 1 FROM main.entries b WHERE b.number = u.number)""",  # noqa: S608
+            AND NOT EXISTS (SELECT 1 FROM main.entries b WHERE b.number = u.number)""",
         when((f"NOT {_HELD_BY_BUILT.format(e='u')}", UNUSED)),
     ),
     Only(

@@ -164,11 +164,11 @@ class _Counting:
 def _compare(database: sqlite3.Connection, one: Pairing, values: dict[str, Any], found: _Counting) -> int:
     """Compare a table; the number of rows that both have."""
     for kind, only, key in ((MISSING, one.missing, one.key), (EXTRA, one.extra, one.extra_key)):
-        for why, shown in database.execute(f"SELECT {only.why}, {key} FROM {only.rows}", values):  # noqa: S608
+        for why, shown in database.execute(f"SELECT {only.why}, {key} FROM {only.rows}", values):
             found.add(one.table, kind, why, shown)
     if one.fields:
         _differing(database, one, values, found)
-    (count,) = database.execute(f"SELECT count(*) FROM {one.pairs}", values).fetchone()  # noqa: S608
+    (count,) = database.execute(f"SELECT count(*) FROM {one.pairs}", values).fetchone()
     return int(count)
 
 
@@ -176,7 +176,7 @@ def _differing(database: sqlite3.Connection, one: Pairing, values: dict[str, Any
     values_of = [f"{each.used}, {each.built}, {each.why}" for each in one.fields]
     differ = " OR ".join(f"({each.used}) IS NOT ({each.built})" for each in one.fields)
     joins = "AND" if " WHERE " in one.pairs else "WHERE"
-    sql = f"SELECT {one.key}, {', '.join(values_of)} FROM {one.pairs} {joins} ({differ})"  # noqa: S608
+    sql = f"SELECT {one.key}, {', '.join(values_of)} FROM {one.pairs} {joins} ({differ})"
     for shown, *rest in database.execute(sql, values):
         triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
         for each, (used, built, why) in zip(one.fields, triples, strict=True):

@@ -23,18 +23,18 @@ from backup.inventory.store.stages import RestoreStage
 from backup.inventory.store.times import micros
 
 _TOO_LARGE: Final = 2**63
-_OF_DROPPED: Final = "SELECT id FROM snapshots WHERE job = {m} AND number = {m}"
+_OF_DROPPED: Final = "SELECT id FROM snapshots WHERE job = ? AND number = ?"
 _OLD_RESTORES: Final = f"""SELECT number FROM restores WHERE state <> '{RestoreStage.OPEN}'
-                           AND snapshot IN ({_OF_DROPPED})"""  # noqa: S608
+                           AND snapshot IN ({_OF_DROPPED})"""
 _DROP: Final = (
-    f"DELETE FROM retrievals WHERE restore IN ({_OLD_RESTORES})",  # noqa: S608
-    f"DELETE FROM restores WHERE number IN ({_OLD_RESTORES})",  # noqa: S608
-    """DELETE FROM snapshots WHERE job = {m} AND number = {m}
+    f"DELETE FROM retrievals WHERE restore IN ({_OLD_RESTORES})",
+    f"DELETE FROM restores WHERE number IN ({_OLD_RESTORES})",
+    """DELETE FROM snapshots WHERE job = ? AND number = ?
        AND NOT EXISTS (SELECT 1 FROM restores r WHERE r.snapshot = snapshots.id)""",
 )
 _DROP_ENTRIES: Final = """DELETE FROM entries WHERE removed_in IS NOT NULL
-   AND directory IN (SELECT number FROM directories WHERE job = {m})
-   AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = {m}
+   AND directory IN (SELECT number FROM directories WHERE job = ?)
+   AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job = ?
                    AND s.number >= entries.added_in AND s.number < entries.removed_in)"""
 
 
@@ -99,23 +99,23 @@ def marked_archives(tx: Transaction, job: int, among: Collection[int]) -> list[R
     """Which of these archives the job's catalogs condemned, with the time, and which are retired."""
     condemned: dict[int, list[bytes]] = {}
     sql = """SELECT a.number, a.pack_id, c.at FROM condemnations c JOIN archives a ON a.number = c.archive
-             WHERE c.job = {m} AND a.state IN ({m}, {m}) ORDER BY a.number"""
+             WHERE c.job = ? AND a.state IN (?, ?) ORDER BY a.number"""
     for number, pack, at in raw_rows(tx, sql, (job, ArchiveState.CONDEMNED, ArchiveState.DELETING)):
         if number in among:
             condemned.setdefault(at, []).append(pack)
-    sql = "SELECT number, pack_id FROM archives WHERE state = {m} ORDER BY number"
+    sql = "SELECT number, pack_id FROM archives WHERE state = ? ORDER BY number"
     retired = [pack for number, pack in raw_rows(tx, sql, (ArchiveState.RETIRED,)) if number in among]
     found: list[Record] = [records.CondemnedRecord(packs, at) for at, packs in sorted(condemned.items())]
     return [*found, records.RetiredRecord(retired)] if retired else found
 
 
 def _forgotten(tx: Transaction, job: int, record: records.ForgottenRecord) -> None:
-    sql = "UPDATE snapshots SET forgotten_at = {m} WHERE job = {m} AND number = {m} AND forgotten_at IS NULL"
+    sql = "UPDATE snapshots SET forgotten_at = ? WHERE job = ? AND number = ? AND forgotten_at IS NULL"
     _many(tx, sql, [(record.at, job, number) for number in record.snapshots if number < _TOO_LARGE])
 
 
 def _taken_back(tx: Transaction, job: int, record: records.TakenBackRecord) -> None:
-    sql = "UPDATE snapshots SET forgotten_at = NULL WHERE job = {m} AND number = {m}"
+    sql = "UPDATE snapshots SET forgotten_at = NULL WHERE job = ? AND number = ?"
     _many(tx, sql, [(job, number) for number in record.snapshots if number < _TOO_LARGE])
 
 
@@ -134,8 +134,8 @@ def _dropped(tx: Transaction, job: int, record: records.DroppedRecord) -> None:
 def _marks(tx: Transaction, job: int, record: records.MarksRecord) -> None:
     note = record.note if record.pinned else None
     until = record.until if record.pinned else None
-    sql = """UPDATE snapshots SET tags = {m}, pin_note = {m}, pin_until = {m}
-             WHERE job = {m} AND number = {m}"""
+    sql = """UPDATE snapshots SET tags = ?, pin_note = ?, pin_until = ?
+             WHERE job = ? AND number = ?"""
     if record.snapshot < _TOO_LARGE:
         _many(tx, sql, [(pack_tags(record.tags), note, until, job, record.snapshot)])
 
@@ -144,11 +144,11 @@ def _shrunk(tx: Transaction, job: int, record: records.ShrunkRecord) -> None:
     """Mark a snapshot in which sources lost nearly everything; or accept it, with all before it."""
     number = record.snapshot
     if record.accepted:
-        sql = """UPDATE jobs SET usual_from = max(coalesce(usual_from, 0), {m}) WHERE number = {m}
-                 AND EXISTS (SELECT 1 FROM snapshots s WHERE s.job = jobs.number AND s.number >= {m})"""
+        sql = """UPDATE jobs SET usual_from = max(coalesce(usual_from, 0), ?) WHERE number = ?
+                 AND EXISTS (SELECT 1 FROM snapshots s WHERE s.job = jobs.number AND s.number >= ?)"""
         rows: list[tuple[Any, ...]] = [(number, job, number)]
     else:
-        sql = "UPDATE snapshots SET shrunk = {m} WHERE job = {m} AND number = {m}"
+        sql = "UPDATE snapshots SET shrunk = ? WHERE job = ? AND number = ?"
         rows = [(msgspec.msgpack.encode(record.lost), job, number)]
     if number < _TOO_LARGE:
         _many(tx, sql, rows)
@@ -159,10 +159,10 @@ def _condemned(tx: Transaction, job: int, record: records.CondemnedRecord) -> No
     before = (*SOUND, ArchiveState.DAMAGED)
     _mark(tx, record.packs, ArchiveState.CONDEMNED, *before)
     sql = f"""INSERT INTO condemnations (archive, job, at)
-              SELECT number, {{m}}, {{m}} FROM archives
-              WHERE pack_id = {{m}} AND state IN ({_among(*before, ArchiveState.CONDEMNED)})
+              SELECT number, ?, ? FROM archives
+              WHERE pack_id = ? AND state IN ({_among(*before, ArchiveState.CONDEMNED)})
               ON CONFLICT (archive, job) DO UPDATE SET at = excluded.at
-              WHERE excluded.at < condemnations.at"""  # noqa: S608
+              WHERE excluded.at < condemnations.at"""
     _many(tx, sql, [(job, record.at, pack) for pack in record.packs])
 
 
@@ -171,15 +171,15 @@ def _taken_up(tx: Transaction, job: int, record: records.TakenUpRecord, now: dat
 
     One in which a check found bad frames is damaged, as before.
     """
-    sql = """DELETE FROM condemnations WHERE job = {m}
-             AND archive IN (SELECT number FROM archives WHERE pack_id = {m})"""
+    sql = """DELETE FROM condemnations WHERE job = ?
+             AND archive IN (SELECT number FROM archives WHERE pack_id = ?)"""
     _many(tx, sql, [(job, pack) for pack in record.packs])
     at = None if now is None else micros(now)
-    sql = f"""UPDATE archives SET state = {{m}}, taken_up_at = {{m}} WHERE pack_id = {{m}}
+    sql = f"""UPDATE archives SET state = ?, taken_up_at = ? WHERE pack_id = ?
               AND state IN ({_among(ArchiveState.RETIRED, ArchiveState.CONDEMNED)})
-              AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""  # noqa: S608
+              AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
     _many(tx, sql, [(str(ArchiveState.UNCONFIRMED), at, pack) for pack in record.packs])
-    sql = "UPDATE archives SET state = {m} WHERE number = {m} AND state = {m}"
+    sql = "UPDATE archives SET state = ? WHERE number = ? AND state = ?"
     unconfirmed = str(ArchiveState.UNCONFIRMED)
     _many(tx, sql, [(str(ArchiveState.DAMAGED), number, unconfirmed) for number in bad_frames(tx)])
 
@@ -190,7 +190,7 @@ def _retired(tx: Transaction, _job: int, record: records.RetiredRecord) -> None:
 
 def _mark(tx: Transaction, packs: Sequence[bytes], state: ArchiveState, *before: ArchiveState) -> None:
     """Set the state of archives, by pack id, that are in one of the states `before`."""
-    sql = f"UPDATE archives SET state = {{m}} WHERE pack_id = {{m}} AND state IN ({_among(*before)})"  # noqa: S608
+    sql = f"UPDATE archives SET state = ? WHERE pack_id = ? AND state IN ({_among(*before)})"
     _many(tx, sql, [(str(state), pack) for pack in packs])
 
 

@@ -17,7 +17,7 @@ def tells_of_failure(
     tx: Transaction, kind: RunKind, report: Mapping[str, Any], job: JobName | None, *, after: int
 ) -> bool:
     """Whether a run after number `after`, of that job or of the vault in the report, did not end well."""
-    sql = f"""{RUNS} WHERE r.number > {{m}} AND r.kind = {{m}} AND r.outcome IN ({{m}}, {{m}})"""
+    sql = f"""{RUNS} WHERE r.number > ? AND r.kind = ? AND r.outcome IN (?, ?)"""
     found = records(tx, sql, (after, kind, Outcome.FAILED, Outcome.INTERRUPTED))
     vault = report.get("vault")
     return any(
@@ -27,7 +27,7 @@ def tells_of_failure(
 
 def failed_attempts(tx: Transaction, kind: RunKind, report: Mapping[str, Any]) -> list[int]:
     """Checks or drills of the same that broke off, and that a run which began before them may make good."""
-    sql = f"""{RUNS} WHERE r.kind = {{m}} AND r.outcome = {{m}} AND json_type(r.report, '$.findings') IS NULL
+    sql = f"""{RUNS} WHERE r.kind = ? AND r.outcome = ? AND json_type(r.report, '$.findings') IS NULL
               AND json_type(r.report, '$.over') IS NULL"""
     reads = report.get("read") is not None
     return [
@@ -39,5 +39,5 @@ def failed_attempts(tx: Transaction, kind: RunKind, report: Mapping[str, Any]) -
 
 def end_attempts(tx: Transaction, numbers: Sequence[int]) -> None:
     """Record that the same went well since these broke off: they are no concern any more."""
-    sql = f"UPDATE runs SET report = json_set(report, '$.over', 1) WHERE number IN ({marks(numbers)})"  # noqa: S608
+    sql = f"UPDATE runs SET report = json_set(report, '$.over', 1) WHERE number IN ({marks(numbers)})"
     changed(tx, sql, tuple(numbers))

@@ -68,7 +68,7 @@ def begin_drill(
 ) -> Run:
     """Record a drill before anything is asked for."""
     run = open_drill(tx, now)
-    number = number_of(tx, "SELECT number FROM vaults WHERE name = {m}", (vault,))
+    number = number_of(tx, "SELECT number FROM vaults WHERE name = ?", (vault,))
     row = {"run": run.number, "name": name, "grade": grade.value, "vault": number, "plan": plan or None}
     insert_row(tx, "drills", **row)
     return run
@@ -76,7 +76,7 @@ def begin_drill(
 
 def name_broken_drill(tx: Transaction, run: int, report: Mapping[str, Any]) -> None:
     """List a run that broke off among the drills of the name in its report; none if its vault is unknown."""
-    vault = value_of(tx, "SELECT number FROM vaults WHERE name = {m}", (report["vault"],))
+    vault = value_of(tx, "SELECT number FROM vaults WHERE name = ?", (report["vault"],))
     if vault is not None:
         grade = Grade.OPENED if report["grade"] == "opened" else Grade.READ_BACK
         insert_row(tx, "drills", run=run, name=report["drill"], grade=grade.value, vault=vault, plan=None)
@@ -90,19 +90,19 @@ def charge(tx: Transaction, run: int, month: int, cost: int) -> None:
 def charges_of(tx: Transaction, name: str) -> list[Charge]:
     """All that drills of this name may have spent, in the order in which it was recorded."""
     sql = """SELECT c.run, c.month, c.cost FROM drill_costs c JOIN drills d ON d.run = c.run
-             WHERE d.name = {m} ORDER BY c.number"""
+             WHERE d.name = ? ORDER BY c.number"""
     return [Charge(*row) for row in raw_rows(tx, sql, (name,))]
 
 
 def began_later_before(tx: Transaction, run: int, when: datetime) -> bool:
     """Whether a run that began after this one is dated before `when`."""
-    sql = "SELECT 1 FROM runs WHERE number > {m} AND started_at < {m} LIMIT 1"
+    sql = "SELECT 1 FROM runs WHERE number > ? AND started_at < ? LIMIT 1"
     return row_of(tx, sql, (run, micros(when))) is not None
 
 
 def find_open(tx: Transaction, name: str, grade: Grade) -> Drill | None:
     """The drill of that name and grade that has not ended; of several the newest."""
-    sql = f"""{_DRILLS} WHERE d.name = {{m}} AND d.grade = {{m}} AND r.outcome = {{m}}
+    sql = f"""{_DRILLS} WHERE d.name = ? AND d.grade = ? AND r.outcome = ?
               ORDER BY d.run DESC LIMIT 1"""
     row = record_of(tx, sql, (name, grade.value, Outcome.RUNNING))
     return None if row is None else _drill(tx, row)
@@ -110,24 +110,24 @@ def find_open(tx: Transaction, name: str, grade: Grade) -> Drill | None:
 
 def open_runs(tx: Transaction) -> set[int]:
     """The runs of all drills that have not ended."""
-    sql = "SELECT d.run FROM drills d JOIN runs r ON r.number = d.run WHERE r.outcome = {m}"
+    sql = "SELECT d.run FROM drills d JOIN runs r ON r.number = d.run WHERE r.outcome = ?"
     return {row[0] for row in raw_rows(tx, sql, (Outcome.RUNNING,))}
 
 
 def get_drill(tx: Transaction, run: int) -> Drill:
     """The drill of a run."""
-    return _drill(tx, needed_record(tx, f"{_DRILLS} WHERE d.run = {{m}}", (run,)))
+    return _drill(tx, needed_record(tx, f"{_DRILLS} WHERE d.run = ?", (run,)))
 
 
 def list_drills(tx: Transaction, *, limit: int = 50) -> Sequence[Drill]:
     """The newest drills, newest first."""
-    rows = records(tx, f"{_DRILLS} ORDER BY d.run DESC LIMIT {{m}}", (limit,))
+    rows = records(tx, f"{_DRILLS} ORDER BY d.run DESC LIMIT ?", (limit,))
     return [_drill(tx, row) for row in rows]
 
 
 def newest_of(tx: Transaction, name: str, *, outcomes: Sequence[Outcome] = ()) -> Run | None:
     """The newest run of the drill of that name, with any of the outcomes, or any at all."""
-    sql = "SELECT max(d.run) FROM drills d JOIN runs r ON r.number = d.run WHERE d.name = {m}"
+    sql = "SELECT max(d.run) FROM drills d JOIN runs r ON r.number = d.run WHERE d.name = ?"
     sql += f" AND r.outcome IN ({marks(outcomes)})" if outcomes else ""
     number = value_of(tx, sql, (name, *outcomes))
     return None if number is None else find_run(tx, number)
@@ -135,7 +135,7 @@ def newest_of(tx: Transaction, name: str, *, outcomes: Sequence[Outcome] = ()) -
 
 def keep_plan(tx: Transaction, run: int, plan: bytes) -> None:
     """Record how far a drill that opens has come."""
-    changed(tx, "UPDATE drills SET plan = {m} WHERE run = {m}", (plan, run))
+    changed(tx, "UPDATE drills SET plan = ? WHERE run = ?", (plan, run))
 
 
 def _drill(tx: Transaction, row: Row) -> Drill:

@@ -22,7 +22,7 @@ from backup.inventory.store.times import micros, moment
 from backup.model import JobName
 
 _DELIVERIES: Final = "SELECT m.*, d.* FROM messages m JOIN deliveries d ON d.message = m.number"
-_OF_ONE: Final = "WHERE message = {m} AND channel = {m}"
+_OF_ONE: Final = "WHERE message = ? AND channel = ?"
 
 
 class Message(Struct, frozen=True):
@@ -62,7 +62,7 @@ class Condition(Struct, frozen=True):
 def add(tx: Transaction, message: Message, channels: Mapping[str, datetime]) -> bool:
     """Make a message a row, to be sent to each channel from its time on; False if its key is known."""
     sql = """INSERT INTO messages (key, kind, job, run, created_at, title, document)
-             VALUES ({m}, {m}, {m}, {m}, {m}, {m}, {m}) ON CONFLICT DO NOTHING RETURNING number"""
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING number"""
     told = (micros(message.created_at), message.title, json.dumps(message.document))
     number = value_of(tx, sql, (message.key, message.kind, message.job, message.run, *told))
     if number is None:
@@ -80,7 +80,7 @@ def add_channels(tx: Transaction, message: Message, channels: Mapping[str, datet
 
 def channels_of(tx: Transaction, message: Message) -> set[str]:
     """The channels that a message was or is to be sent to."""
-    sql = "SELECT channel FROM deliveries WHERE message = {m}"
+    sql = "SELECT channel FROM deliveries WHERE message = ?"
     return {channel for (channel,) in raw_rows(tx, sql, (message.number,))}
 
 
@@ -108,43 +108,43 @@ def put_state(tx: Transaction, state: Condition) -> None:
 
 def drop_state(tx: Transaction, subject: str) -> None:
     """Record that a state has ended."""
-    changed(tx, "DELETE FROM conditions WHERE subject = {m}", (subject,))
+    changed(tx, "DELETE FROM conditions WHERE subject = ?", (subject,))
 
 
 def waiting(tx: Transaction) -> list[Delivery]:
     """The deliveries that are not done yet, in the order of their messages."""
-    sql = f"{_DELIVERIES} WHERE d.state = {{m}} ORDER BY m.number, d.channel"
+    sql = f"{_DELIVERIES} WHERE d.state = ? ORDER BY m.number, d.channel"
     return [_delivery(row) for row in records(tx, sql, (DeliveryState.WAITING,))]
 
 
 def newest(tx: Transaction, *, limit: int) -> list[Delivery]:
     """The deliveries of the newest messages, newest message first."""
-    sql = f"{_DELIVERIES} ORDER BY m.number DESC, d.channel LIMIT {{m}}"
+    sql = f"{_DELIVERIES} ORDER BY m.number DESC, d.channel LIMIT ?"
     return [_delivery(row) for row in records(tx, sql, (limit,))]
 
 
 def end_delivery(tx: Transaction, one: Delivery, state: DeliveryState, now: datetime, answer: str) -> None:
     """Record that a delivery is done, or will never be."""
-    sql = f"UPDATE deliveries SET state = {{m}}, attempts = {{m}}, ended_at = {{m}}, answer = {{m}} {_OF_ONE}"  # noqa: S608
+    sql = f"UPDATE deliveries SET state = ?, attempts = ?, ended_at = ?, answer = ? {_OF_ONE}"
     changed(tx, sql, (state, one.attempts, micros(now), answer, one.message.number, one.channel))
 
 
 def try_later(tx: Transaction, one: Delivery, next_at: datetime, answer: str) -> None:
     """Record an attempt that came to nothing."""
-    sql = f"UPDATE deliveries SET attempts = {{m}}, next_at = {{m}}, answer = {{m}} {_OF_ONE}"  # noqa: S608
+    sql = f"UPDATE deliveries SET attempts = ?, next_at = ?, answer = ? {_OF_ONE}"
     changed(tx, sql, (one.attempts, micros(next_at), answer, one.message.number, one.channel))
 
 
 def hold_channel(tx: Transaction, channel: str, until: datetime) -> None:
     """Let everything that waits for a channel wait until then: its receiver is away."""
-    sql = "UPDATE deliveries SET next_at = max(next_at, {m}) WHERE channel = {m} AND state = {m}"
+    sql = "UPDATE deliveries SET next_at = max(next_at, ?) WHERE channel = ? AND state = ?"
     changed(tx, sql, (micros(until), channel, DeliveryState.WAITING))
 
 
 def remove_old(tx: Transaction, before: datetime) -> None:
     """Remove messages from before then that wait for nothing any more."""
-    sql = """DELETE FROM messages WHERE created_at < {m}
-             AND number NOT IN (SELECT message FROM deliveries WHERE state = {m})"""
+    sql = """DELETE FROM messages WHERE created_at < ?
+             AND number NOT IN (SELECT message FROM deliveries WHERE state = ?)"""
     changed(tx, sql, (micros(before), DeliveryState.WAITING))
 
 

@@ -28,14 +28,14 @@ _BATCH: Final = 2_000  # rows of a transaction, so that others need not wait for
 _GOOD: Final = "kind = 'backup' AND outcome IN ('done', 'partial')"
 _TOOK: Final = "finished_at - started_at"
 
-# The runs that stay, however old they are, by what needs them; {m}: now.
+# The runs that stay, however old they are, by what needs them; `?` is now.
 _NEEDED: Final = (
     # Rows that are there: each needs its run's job or time.
     "SELECT run FROM snapshots WHERE run IS NOT NULL",
     "SELECT run FROM archives WHERE run IS NOT NULL",
     "SELECT run FROM readings",
     "SELECT run FROM messages WHERE run IS NOT NULL",
-    *(f"SELECT run FROM staged_{name}" for name in ("entries", "removals", "hints")),  # noqa: S608
+    *(f"SELECT run FROM staged_{name}" for name in ("entries", "removals", "hints")),
     # What `status` shows, and when each task is due next: the newest with each end.
     NEWEST_ENDED,
     """SELECT max(number) FROM runs
@@ -45,34 +45,34 @@ _NEEDED: Final = (
     # Dates of jobs and vaults, which go by the clock. SQLite gives the number of the row with that date.
     "SELECT number FROM (SELECT number, min(started_at) FROM runs WHERE kind = 'backup' GROUP BY job)",
     "SELECT number FROM (SELECT number, max(started_at) FROM runs WHERE kind = 'backup' GROUP BY job)",
-    """SELECT number FROM (SELECT number, max(started_at) FROM runs WHERE started_at <= {m}
+    """SELECT number FROM (SELECT number, max(started_at) FROM runs WHERE started_at <= ?
        GROUP BY kind, job, outcome, json_extract(report, '$.vault'), json_extract(report, '$.drill'),
                 json_type(report, '$.read'), coalesce(report, '') LIKE '%"taken_%',
                 coalesce(report, '') LIKE '%"policy": null%')""",
     # A job's first good backup, which statistics leave out; its newest, by which a night is usual or not.
-    f"SELECT min(number) FROM runs WHERE {_GOOD} GROUP BY job",  # noqa: S608
+    f"SELECT min(number) FROM runs WHERE {_GOOD} GROUP BY job",
     f"""SELECT number FROM (
             SELECT number, row_number() OVER (PARTITION BY job ORDER BY number DESC) AS place
-            FROM runs WHERE {_GOOD}) WHERE place <= {ENOUGH_BACKUPS}""",  # noqa: S608
+            FROM runs WHERE {_GOOD}) WHERE place <= {ENOUGH_BACKUPS}""",
     # How long a backup takes, which a prune's grace covers, and how fast a restore is.
     f"""SELECT number FROM (SELECT number, max({_TOOK}) FROM runs
-                            WHERE {_GOOD} AND {_TOOK} < {LONGEST_RUN} GROUP BY kind)""",  # noqa: S608
+                            WHERE {_GOOD} AND {_TOOK} < {LONGEST_RUN} GROUP BY kind)""",
     f"""SELECT number FROM (SELECT number FROM runs WHERE kind = 'restore' AND report IS NOT NULL
-                            ORDER BY number DESC LIMIT {RESTORES_MEASURED})""",  # noqa: S608
+                            ORDER BY number DESC LIMIT {RESTORES_MEASURED})""",
 )
-_FIRST_KEPT: Final = "SELECT min(number) FROM runs WHERE started_at >= {m} AND started_at <= {m}"
+_FIRST_KEPT: Final = "SELECT min(number) FROM runs WHERE started_at >= ? AND started_at <= ?"
 # The newest of the old stays: by its date it is seen that a clock was ahead when a drill's cost was recorded.
 _OLD_RUNS: Final = f"""
 SELECT number FROM runs
-WHERE number < {{m}} AND outcome <> 'running'
-  AND number NOT IN (SELECT run FROM drill_costs WHERE month >= {{m}})
-  AND number <> (SELECT coalesce(max(number), 0) FROM runs WHERE number < {{m}} AND started_at < {{m}})
+WHERE number < ? AND outcome <> 'running'
+  AND number NOT IN (SELECT run FROM drill_costs WHERE month >= ?)
+  AND number <> (SELECT coalesce(max(number), 0) FROM runs WHERE number < ? AND started_at < ?)
   AND number NOT IN ({" UNION ALL ".join(_NEEDED)})
-ORDER BY number LIMIT {{m}}"""  # noqa: S608
+ORDER BY number LIMIT ?"""
 _OLD_RESTORES: Final = f"""
 SELECT number FROM restores WHERE state <> '{RestoreStage.OPEN}'
-  AND created_at < {{m}} AND coalesce(finished_at, created_at) < {{m}}
-ORDER BY number LIMIT {{m}}"""  # noqa: S608
+  AND created_at < ? AND coalesce(finished_at, created_at) < ?
+ORDER BY number LIMIT ?"""
 _OF_RUNS: Final = (("drill_costs", "run"), ("drills", "run"), ("runs", "number"))
 _OF_RESTORES: Final = (("retrievals", "restore"), ("restores", "number"))
 _NO_LIMIT: Final = -1
@@ -111,7 +111,7 @@ def _old_runs(tx: Transaction, before: datetime, now: datetime, most: int) -> li
     (first,) = row_of(tx, _FIRST_KEPT, (micros(before), micros(now)))
     if first is None:
         return []
-    times = [micros(now)] * sum(one.count("{m}") for one in _NEEDED)
+    times = [micros(now)] * sum(one.count("?") for one in _NEEDED)
     values = (first, month_of(now), first, micros(before), *times, most)
     return [number for (number,) in raw_rows(tx, _OLD_RUNS, values)]
 
@@ -130,7 +130,7 @@ def _delete_all(
             numbers = find(tx)
             among = ",".join(map(str, numbers))
             for table, column in tables if numbers else ():
-                changed(tx, f"DELETE FROM {table} WHERE {column} IN ({among})", ())  # noqa: S608
+                changed(tx, f"DELETE FROM {table} WHERE {column} IN ({among})", ())
         found = len(numbers)
         count += found
     return count

@@ -27,7 +27,7 @@ from backup.inventory.store.stages import ReadingStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 
-_WITHIN: Final = """archive = {m} AND start >= {m} AND "end" <= {m} AND state = {m}"""
+_WITHIN: Final = """archive = ? AND start >= ? AND "end" <= ? AND state = ?"""
 READ_COLUMNS: Final = (
     *("run", "archive", "start", "end", "asked_from", "asked_to"),
     *("tier", "token", "state", "read_at", "result", "proven"),
@@ -90,7 +90,7 @@ def plan_readings(
 
 def readings_of(tx: Transaction, run: int) -> list[Reading]:
     """A check's readings, in the order they were planned."""
-    rows = records(tx, "SELECT * FROM readings WHERE run = {m} ORDER BY number", (run,))
+    rows = records(tx, "SELECT * FROM readings WHERE run = ? ORDER BY number", (run,))
     return [
         Reading(
             row["number"],
@@ -113,21 +113,21 @@ def open_reading_run(tx: Transaction, vault: VaultName) -> int | None:
     """The unfinished check of that vault that reads, if there is one; no drill."""
     sql = f"""SELECT max(r.run) FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
               JOIN runs u ON u.number = r.run
-              WHERE v.name = {{m}} AND u.kind = {{m}} AND u.outcome = {{m}}"""  # noqa: S608
+              WHERE v.name = ? AND u.kind = ? AND u.outcome = ?"""
     found = value_of(tx, sql, (vault, RunKind.CHECK, Outcome.RUNNING))
     return int(found) if found is not None else None
 
 
 def asked(tx: Transaction, number: int, retrieval_id: RetrievalId, now: datetime) -> None:
     """Record that the vault has accepted the request."""
-    sql = "UPDATE readings SET retrieval_id = {m}, state = {m}, requested_at = {m} WHERE number = {m}"
+    sql = "UPDATE readings SET retrieval_id = ?, state = ?, requested_at = ? WHERE number = ?"
     changed(tx, sql, (retrieval_id, ReadingStage.WAITING, micros(now), number))
 
 
 def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None = None) -> None:
     """Plan a reading again, as its output is gone or was never made; keep `failed` if the vault failed."""
-    sql = """UPDATE readings SET retrieval_id = NULL, state = {m}, requested_at = NULL, token = {m},
-             result = coalesce({m}, result) WHERE number = {m}"""
+    sql = """UPDATE readings SET retrieval_id = NULL, state = ?, requested_at = NULL, token = ?,
+             result = coalesce(?, result) WHERE number = ?"""
     result = None if failed is None else msgspec.msgpack.encode(failed)
     changed(tx, sql, (ReadingStage.PLANNED, token, result, number))
 
@@ -137,19 +137,19 @@ def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> No
 
     One that proves more stays, unless the bytes turned out to be damaged since.
     """
-    sql = "UPDATE readings SET state = {m}, result = {m} WHERE number = {m}"
+    sql = "UPDATE readings SET state = ?, result = ? WHERE number = ?"
     changed(tx, sql, (ReadingStage.READ, msgspec.msgpack.encode(result), one.number))
     if result.is_missing:
-        changed(tx, "UPDATE readings SET requested_at = {m} WHERE number = {m}", (micros(now), one.number))
+        changed(tx, "UPDATE readings SET requested_at = ? WHERE number = ?", (micros(now), one.number))
     if result.is_missing or result.is_unread:
         return
     proven = None if result.is_damaged else Grade.READ_BACK.value
-    sql = "UPDATE readings SET read_at = {m}, proven = {m} WHERE number = {m}"
+    sql = "UPDATE readings SET read_at = ?, proven = ? WHERE number = ?"
     changed(tx, sql, (micros(now), proven, one.number))
     most = Grade.OPENED if result.is_damaged else Grade.READ_BACK
-    older = f"{_WITHIN} AND number < {{m}} AND coalesce(proven, 0) <= {{m}}"
+    older = f"{_WITHIN} AND number < ? AND coalesce(proven, 0) <= ?"
     within = (one.archive, one.start, one.end, ReadingStage.READ)
-    changed(tx, f"DELETE FROM readings WHERE {older}", (*within, one.number, most))  # noqa: S608
+    changed(tx, f"DELETE FROM readings WHERE {older}", (*within, one.number, most))
 
 
 def record_opened(
@@ -165,7 +165,7 @@ def record_opened(
     result = msgspec.msgpack.encode(Result(opened=1))
     for one in joined:
         within = (archive, one.start, one.end, ReadingStage.READ)
-        changed(tx, f"DELETE FROM readings WHERE {_WITHIN}", within)  # noqa: S608
+        changed(tx, f"DELETE FROM readings WHERE {_WITHIN}", within)
         insert_row(
             tx,
             "readings",
@@ -186,7 +186,7 @@ def record_opened(
 
 def forget_unread(tx: Transaction, run: int) -> None:
     """Delete the unread pieces of a check that was given up."""
-    changed(tx, "DELETE FROM readings WHERE run = {m} AND state != {m}", (run, ReadingStage.READ))
+    changed(tx, "DELETE FROM readings WHERE run = ? AND state != ?", (run, ReadingStage.READ))
 
 
 def read_before(
@@ -195,7 +195,7 @@ def read_before(
     """Earlier readings by archive: start, end and time; those dated after `now` are ignored."""
     sql = f"""SELECT r.archive, r.start, r."end", r.read_at
               FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
-              WHERE v.name = {{m}} AND r.read_at <= {{m}}"""  # noqa: S608
+              WHERE v.name = ? AND r.read_at <= ?"""
     found: dict[int, list[tuple[int, int, datetime]]] = {}
     for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now))):
         found.setdefault(archive, []).append((start, end, moment(read_at)))
@@ -208,8 +208,8 @@ def proven_before(
     """Pieces proven in a grade by `now`, by archive: start, end and time in seconds, by their starts."""
     sql = f"""SELECT r.archive, r.start, r."end", r.read_at
               FROM {IN_VAULTS} JOIN readings r ON r.archive = a.number
-              WHERE v.name = {{m}} AND r.read_at <= {{m}} AND r.proven >= {{m}}
-              ORDER BY r.archive, r.start"""  # noqa: S608
+              WHERE v.name = ? AND r.read_at <= ? AND r.proven >= ?
+              ORDER BY r.archive, r.start"""
     found: dict[int, list[tuple[int, int, int]]] = {}
     for archive, start, end, read_at in raw_rows(tx, sql, (vault, micros(now), grade.value)):
         found.setdefault(archive, []).append((start, end, max(1, read_at // 1_000_000)))
@@ -219,22 +219,22 @@ def proven_before(
 def readable_archives(tx: Transaction, vault: VaultName) -> list[tuple[int, int]]:
     """Number and size of each archive of a vault that should be complete there."""
     sql = f"""SELECT a.number, a.size FROM {IN_VAULTS}
-              WHERE v.name = {{m}} AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
-              ORDER BY a.number"""  # noqa: S608
+              WHERE v.name = ? AND a.archive_id IS NOT NULL AND a.state IN ({marks(SOUND)})
+              ORDER BY a.number"""
     return list(raw_rows(tx, sql, (vault, *SOUND)))
 
 
 def missed_since(tx: Transaction, since: datetime) -> set[int]:
     """Archives that the vault did not have when a check or a restore requested them, since that time."""
     sql = """SELECT archive, result FROM readings
-             WHERE state = {m} AND read_at IS NULL AND requested_at >= {m}"""
+             WHERE state = ? AND read_at IS NULL AND requested_at >= ?"""
     of_checks = {
         archive
         for archive, packed in raw_rows(tx, sql, (ReadingStage.READ, micros(since)))
         if msgspec.msgpack.decode(packed, type=Result).is_missing
     }
     # Those that failed for any other reason have no time.
-    refused = "SELECT archive FROM retrievals WHERE state = {m} AND requested_at >= {m}"
+    refused = "SELECT archive FROM retrievals WHERE state = ? AND requested_at >= ?"
     of_restores = raw_rows(tx, refused, (RetrievalStage.FAILED, micros(since)))
     return of_checks | {row[0] for row in of_restores}
 
@@ -256,7 +256,7 @@ def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
     """What checks read of these archives and found good, as full catalogs carry it."""
     sql = """SELECT r.archive, r.start, r."end", r.read_at, r.result, r.proven, a.pack_id
              FROM readings r JOIN archives a ON a.number = r.archive
-             WHERE r.state = {m} AND r.read_at IS NOT NULL ORDER BY r.archive, r.read_at, r.start"""
+             WHERE r.state = ? AND r.read_at IS NOT NULL ORDER BY r.archive, r.read_at, r.start"""
     pieces: dict[tuple[bytes, int, int], list[int]] = {}
     for archive, start, end, read_at, packed, proven, pack_id in raw_rows(tx, sql, (ReadingStage.READ,)):
         result = msgspec.msgpack.decode(packed, type=Result) if packed else Result()

@@ -30,8 +30,8 @@ def retrievals_changed(tx: Transaction, changed: Sequence[Retrieval]) -> None:
     """Update retrievals; everything but number, restore and archive may have changed."""
     if not changed:
         return
-    values = ", ".join(f'"{name}" = {{m}}' for name in _CHANGING)
-    run_many(tx, f"UPDATE retrievals SET {values} WHERE number = {{m}}", map(_values, changed))  # noqa: S608
+    values = ", ".join(f'"{name}" = ?' for name in _CHANGING)
+    run_many(tx, f"UPDATE retrievals SET {values} WHERE number = ?", map(_values, changed))
 
 
 def _values(one: Retrieval) -> tuple[Any, ...]:
@@ -67,7 +67,7 @@ def alive_retrievals(
     for start in range(0, len(wanted), _BATCH):
         some = wanted[start : start + _BATCH]
         sql = f"""SELECT * FROM retrievals WHERE archive IN ({marks(some)}) AND retrieval_id IS NOT NULL
-                  AND asked_from IS NOT NULL AND state IN ({marks(HAS_OUTPUT)}) AND until > {{m}}"""  # noqa: S608
+                  AND asked_from IS NOT NULL AND state IN ({marks(HAS_OUTPUT)}) AND until > ?"""
         for row in records(tx, sql, (*some, *sorted(HAS_OUTPUT), micros(now))):
             found.setdefault(row["archive"], []).append(retrieval_of(row))
     return found
@@ -85,7 +85,7 @@ def output_gone(tx: Transaction, ids: Iterable[RetrievalId], now: datetime) -> N
     gone = list(ids)
     for start in range(0, len(gone), _BATCH):
         some = gone[start : start + _BATCH]
-        sql = f"UPDATE retrievals SET until = {{m}} WHERE retrieval_id IN ({marks(some)})"  # noqa: S608
+        sql = f"UPDATE retrievals SET until = ? WHERE retrieval_id IN ({marks(some)})"
         rows_changed(tx, sql, (micros(now), *some))
 
 
@@ -154,7 +154,7 @@ class RestoreState(Struct, frozen=True):
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     """The recorded state of a restore; None if there is none yet."""
-    data = value_of(tx, "SELECT progress FROM restores WHERE number = {m}", (restore,))
+    data = value_of(tx, "SELECT progress FROM restores WHERE number = ?", (restore,))
     if data is None:
         return None
     kept = msgspec.msgpack.decode(data, type=_Kept)
@@ -184,7 +184,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         place=(place.path, place.device, place.inode) if place is not None else None,
     )
     data = msgspec.msgpack.encode(kept)
-    rows_changed(tx, "UPDATE restores SET progress = {m} WHERE number = {m}", (data, restore))
+    rows_changed(tx, "UPDATE restores SET progress = ? WHERE number = ?", (data, restore))
 
 
 def note_entered(tx: Transaction, restore: int) -> None:

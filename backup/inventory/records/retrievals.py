@@ -132,7 +132,7 @@ def open_restore(
         "restores",
         id=restore_id,
         snapshot=snapshot,
-        vault=number_of(tx, "SELECT number FROM vaults WHERE name = {m}", (vault,)),
+        vault=number_of(tx, "SELECT number FROM vaults WHERE name = ?", (vault,)),
         path=path,
         target=target,
         tier=tier,
@@ -146,25 +146,25 @@ def open_restore(
 
 def close_restore(tx: Transaction, number: int, state: RestoreStage, now: datetime) -> None:
     """Record that a restore is done or cancelled."""
-    sql = "UPDATE restores SET state = {m}, finished_at = {m}, agreed = NULL WHERE number = {m}"
+    sql = "UPDATE restores SET state = ?, finished_at = ?, agreed = NULL WHERE number = ?"
     changed(tx, sql, (state, micros(now), number))
 
 
 def list_restores(tx: Transaction, *, only_open: bool = False) -> list[Restore]:
     """Restores, newest first."""
-    of_state, values = (" WHERE r.state = {m}", (RestoreStage.OPEN,)) if only_open else ("", ())
+    of_state, values = (" WHERE r.state = ?", (RestoreStage.OPEN,)) if only_open else ("", ())
     return [_restore(row) for row in records(tx, f"{_RESTORES}{of_state} ORDER BY r.number DESC", values)]
 
 
 def read_by_restores(tx: Transaction) -> set[SnapshotId]:
     """The snapshots that open restores read."""
-    rows = raw_rows(tx, "SELECT snapshot FROM restores WHERE state = {m}", (RestoreStage.OPEN,))
+    rows = raw_rows(tx, "SELECT snapshot FROM restores WHERE state = ?", (RestoreStage.OPEN,))
     return {SnapshotId(snapshot) for (snapshot,) in rows}
 
 
 def find_restore(tx: Transaction, number: int) -> Restore:
     """The restore of that number."""
-    return _restore(needed_record(tx, f"{_RESTORES} WHERE r.number = {{m}}", (number,)))
+    return _restore(needed_record(tx, f"{_RESTORES} WHERE r.number = ?", (number,)))
 
 
 def plan_retrievals(
@@ -181,18 +181,18 @@ def plan_retrievals(
 
 def retrievals_of(tx: Transaction, restore: int) -> list[Retrieval]:
     """A restore's retrievals, in the order they were planned."""
-    sql = "SELECT * FROM retrievals WHERE restore = {m} ORDER BY number"
+    sql = "SELECT * FROM retrievals WHERE restore = ? ORDER BY number"
     return [retrieval_of(row) for row in records(tx, sql, (restore,))]
 
 
 def read_confirmed(tx: Transaction, restore: int) -> bytes:
     """The confirmed comparison of an open restore, as the restorer packed it; empty if there is none."""
-    return value_of(tx, "SELECT agreed FROM restores WHERE number = {m}", (restore,)) or b""
+    return value_of(tx, "SELECT agreed FROM restores WHERE number = ?", (restore,)) or b""
 
 
 def set_on_capacity(tx: Transaction, restore: int, choice: OnCapacity) -> None:
     """Record the user's new choice for a vault that cannot serve the tier."""
-    changed(tx, "UPDATE restores SET on_capacity = {m} WHERE number = {m}", (choice, restore))
+    changed(tx, "UPDATE restores SET on_capacity = ? WHERE number = ?", (choice, restore))
 
 
 def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
@@ -203,18 +203,18 @@ def open_listing(tx: Transaction, vault: int, token: str, now: datetime) -> int:
 
 def listing_requested(tx: Transaction, number: int, listing_id: ListingId) -> None:
     """Record that the vault has accepted the request."""
-    sql = "UPDATE listings SET listing_id = {m}, state = {m} WHERE number = {m}"
+    sql = "UPDATE listings SET listing_id = ?, state = ? WHERE number = ?"
     changed(tx, sql, (listing_id, ListingStage.WAITING, number))
 
 
 def drop_listing(tx: Transaction, number: int) -> None:
     """Delete a listing that the vault did not accept, or whose output is gone."""
-    changed(tx, "DELETE FROM listings WHERE number = {m}", (number,))
+    changed(tx, "DELETE FROM listings WHERE number = ?", (number,))
 
 
 def forget_listing(tx: Transaction, number: int) -> None:
     """Delete a kept listing with its lines."""
-    changed(tx, "DELETE FROM listed_archives WHERE listing = {m}", (number,))
+    changed(tx, "DELETE FROM listed_archives WHERE listing = ?", (number,))
     drop_listing(tx, number)
 
 
@@ -222,7 +222,7 @@ def newest_listing(tx: Transaction, vault: VaultName, *, state: ListingStage) ->
     """The newest listing of a vault in that state."""
     sql = """SELECT l.number, l.token, l.listing_id, l.state, l.requested_at, l.as_of
              FROM listings l JOIN vaults v ON v.number = l.vault
-             WHERE v.name = {m} AND l.state = {m} ORDER BY l.number DESC LIMIT 1"""
+             WHERE v.name = ? AND l.state = ? ORDER BY l.number DESC LIMIT 1"""
     row = row_of(tx, sql, (vault, state))
     return None if row is None else ListingRow._make(row)
 
@@ -238,7 +238,7 @@ def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
     ]
     columns = ["listing", "archive_id", "description", "size", "tree_hash", "created_at", "version"]
     insert_tuples(tx, "listed_archives", columns, rows)
-    sql = "UPDATE listings SET state = {m}, as_of = {m} WHERE number = {m}"
+    sql = "UPDATE listings SET state = ?, as_of = ? WHERE number = ?"
     changed(tx, sql, (ListingStage.KEPT, micros(listing.as_of), number))
 
 
@@ -247,8 +247,8 @@ def forget_older_listings(tx: Transaction, number: int) -> None:
 
     A check or a prune that has begun may compare with the one before it, and with any of the last days.
     """
-    own = needed_record(tx, "SELECT vault, requested_at FROM listings WHERE number = {m}", (number,))
-    sql = """SELECT number, requested_at FROM listings WHERE vault = {m} AND number < {m} AND state = {m}
+    own = needed_record(tx, "SELECT vault, requested_at FROM listings WHERE number = ?", (number,))
+    sql = """SELECT number, requested_at FROM listings WHERE vault = ? AND number < ? AND state = ?
              ORDER BY number DESC"""
     for older, requested_at in list(raw_rows(tx, sql, (own["vault"], number, ListingStage.KEPT)))[1:]:
         if requested_at < own["requested_at"] - _MAY_BE_IN_USE // timedelta(microseconds=1):
@@ -258,7 +258,7 @@ def forget_older_listings(tx: Transaction, number: int) -> None:
 def kept_archives(tx: Transaction, listing: int) -> list[ListedRow]:
     """The lines of a kept listing, by time."""
     sql = """SELECT archive_id, description, size, tree_hash, created_at FROM listed_archives
-             WHERE listing = {m} ORDER BY created_at, archive_id"""
+             WHERE listing = ? ORDER BY created_at, archive_id"""
     return list(stream(tx, sql, (listing,), ListedRow))
 
 

@@ -109,7 +109,7 @@ class Run(Struct, frozen=True):
 
 def find_job(tx: Transaction, name: JobName) -> JobRow | None:
     """The job of that name; None if it never ran."""
-    row = row_of(tx, "SELECT number, id, name, vault, made_by, nonce FROM jobs WHERE name = {m}", (name,))
+    row = row_of(tx, "SELECT number, id, name, vault, made_by, nonce FROM jobs WHERE name = ?", (name,))
     return JobRow(*row) if row else None
 
 
@@ -117,7 +117,7 @@ def list_jobs(tx: Transaction, vault: VaultName) -> list[JobRow]:
     """The jobs that were backed up into a vault, by number."""
     sql = """SELECT j.number, j.id, j.name, j.vault, j.made_by, j.nonce
              FROM jobs j JOIN vaults v ON v.number = j.vault
-             WHERE v.name = {m} ORDER BY j.number"""
+             WHERE v.name = ? ORDER BY j.number"""
     return [JobRow(*row) for row in raw_rows(tx, sql, (vault,))]
 
 
@@ -134,7 +134,7 @@ def job_names_by_number(tx: Transaction) -> dict[int, JobName]:
 
 def vault_of_job(tx: Transaction, job: int) -> VaultName:
     """The vault that holds a job's snapshots, whatever the config now says."""
-    sql = "SELECT v.name FROM jobs j JOIN vaults v ON v.number = j.vault WHERE j.number = {m}"
+    sql = "SELECT v.name FROM jobs j JOIN vaults v ON v.number = j.vault WHERE j.number = ?"
     return VaultName(needed(tx, sql, (job,)))
 
 
@@ -161,8 +161,8 @@ def get_or_create_job(
 
 def open_backup(tx: Transaction, job: JobRow, now: datetime) -> Run:
     """Record the begin of a backup, and give it the job's next snapshot number."""
-    number = number_of(tx, "SELECT next_snapshot FROM jobs WHERE number = {m}", (job.number,))
-    changed(tx, "UPDATE jobs SET next_snapshot = {m} WHERE number = {m}", (number + 1, job.number))
+    number = number_of(tx, "SELECT next_snapshot FROM jobs WHERE number = ?", (job.number,))
+    changed(tx, "UPDATE jobs SET next_snapshot = ? WHERE number = ?", (number + 1, job.number))
     return _open(tx, RunKind.BACKUP, job, now, number)
 
 
@@ -220,7 +220,7 @@ def newest_number(tx: Transaction) -> int:
 
 def last_of_vault(tx: Transaction, kind: RunKind, vault: VaultName) -> Run | None:
     """The newest run of a kind of a whole vault that ended, with any outcome."""
-    sql = f"""{RUNS} WHERE r.kind = {{m}} AND r.job IS NULL AND json_extract(r.report, '$.vault') = {{m}}
+    sql = f"""{RUNS} WHERE r.kind = ? AND r.job IS NULL AND json_extract(r.report, '$.vault') = ?
               ORDER BY r.number DESC LIMIT 1"""
     row = record_of(tx, sql, (kind, vault))
     return run_of(row) if row else None
@@ -244,8 +244,8 @@ def _open(
 
 def allot_catalog(tx: Transaction, job: JobRow) -> int:
     """The job's next catalog number; committed before it is used, so gaps are normal."""
-    number = number_of(tx, "SELECT next_catalog FROM jobs WHERE number = {m}", (job.number,))
-    changed(tx, "UPDATE jobs SET next_catalog = {m} WHERE number = {m}", (number + 1, job.number))
+    number = number_of(tx, "SELECT next_catalog FROM jobs WHERE number = ?", (job.number,))
+    changed(tx, "UPDATE jobs SET next_catalog = ? WHERE number = ?", (number + 1, job.number))
     return number
 
 
@@ -253,31 +253,31 @@ def finish_run(
     tx: Transaction, number: int, outcome: Outcome, report: Mapping[str, Any], now: datetime
 ) -> None:
     """Record the end of a run, of which nobody was told yet; a later call replaces an earlier one's."""
-    sql = """UPDATE runs SET outcome = {m}, finished_at = {m}, report = {m}, noticed = NULL
-             WHERE number = {m}"""
+    sql = """UPDATE runs SET outcome = ?, finished_at = ?, report = ?, noticed = NULL
+             WHERE number = ?"""
     changed(tx, sql, (outcome, micros(now), json.dumps(report), number))
 
 
 def running_restores(tx: Transaction) -> list[int]:
     """The numbers of restores' runs without a recorded end."""
-    sql = "SELECT number FROM runs WHERE kind = {m} AND outcome = {m} ORDER BY number"
+    sql = "SELECT number FROM runs WHERE kind = ? AND outcome = ? ORDER BY number"
     return [number for (number,) in raw_rows(tx, sql, (RunKind.RESTORE, Outcome.RUNNING))]
 
 
 def unnoticed(tx: Transaction) -> Sequence[Run]:
     """Runs that have ended and that nobody has looked at in order to tell of them, oldest first."""
-    sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != {{m}} ORDER BY r.number"
+    sql = f"{RUNS} WHERE r.noticed IS NULL AND r.outcome != ? ORDER BY r.number"
     return [run_of(row) for row in records(tx, sql, (Outcome.RUNNING,))]
 
 
 def mark_noticed(tx: Transaction, number: int) -> None:
     """Record that a run was looked at; in the transaction in which its messages become rows."""
-    changed(tx, "UPDATE runs SET noticed = 1 WHERE number = {m}", (number,))
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE number = ?", (number,))
 
 
 def mark_all_noticed(tx: Transaction) -> None:
     """Record that every run that has ended was looked at, where nobody is to be told."""
-    changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != {m}", (Outcome.RUNNING,))
+    changed(tx, "UPDATE runs SET noticed = 1 WHERE noticed IS NULL AND outcome != ?", (Outcome.RUNNING,))
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -288,23 +288,23 @@ def outcome_of(error: BaseException) -> Outcome:
 
 def find_run(tx: Transaction, number: int) -> Run | None:
     """The run of that number; None if there is none."""
-    row = record_of(tx, f"{RUNS} WHERE r.number = {{m}}", (number,))
+    row = record_of(tx, f"{RUNS} WHERE r.number = ?", (number,))
     return run_of(row) if row else None
 
 
 def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) -> list[dict[str, Any]]:
     """The reports of the job's newest backups before run `number` that made a snapshot, oldest first."""
     sql = """SELECT r.report FROM runs r JOIN jobs j ON j.number = r.job
-             WHERE r.kind = {m} AND j.name = {m} AND r.outcome IN ({m}, {m}) AND r.number < {m}
-             ORDER BY r.number DESC LIMIT {m}"""
+             WHERE r.kind = ? AND j.name = ? AND r.outcome IN (?, ?) AND r.number < ?
+             ORDER BY r.number DESC LIMIT ?"""
     found = raw_rows(tx, sql, (RunKind.BACKUP, job, *_MADE, number, limit))
     return [dict(json.loads(one)) for (one,) in found if one][::-1]
 
 
 def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:
     """The newest runs, newest first."""
-    of_job, values = (" WHERE j.name = {m}", (job, limit)) if job is not None else ("", (limit,))
-    rows = records(tx, f"{RUNS}{of_job} ORDER BY r.number DESC LIMIT {{m}}", values)
+    of_job, values = (" WHERE j.name = ?", (job, limit)) if job is not None else ("", (limit,))
+    rows = records(tx, f"{RUNS}{of_job} ORDER BY r.number DESC LIMIT ?", values)
     return [run_of(row) for row in rows]
 
 
@@ -315,8 +315,8 @@ def unfinished_commits(
 
     With what each prepared: a backup its snapshot, any other its amendment.
     """
-    sql = f"""{RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = {{m}} AND j.vault = {{m}}
-              AND r.number < {{m}} ORDER BY r.number"""
+    sql = f"""{RUNS} WHERE r.kind IN ({marks(COMMITTING)}) AND r.outcome = ? AND j.vault = ?
+              AND r.number < ? ORDER BY r.number"""
     values = (*COMMITTING, Outcome.RUNNING, vault, 2**63 - 1 if before is None else before)
     return [
         (run_of(row), JobRow(row["job"], row["job_id"], row["job_name"], row["vault"]), row["prepared"])
@@ -326,7 +326,7 @@ def unfinished_commits(
 
 def prepare(tx: Transaction, run: int, record: bytes) -> None:
     """Record what becomes true once the run's catalog is stored, in case we die."""
-    changed(tx, "UPDATE runs SET prepared = {m} WHERE number = {m}", (record, run))
+    changed(tx, "UPDATE runs SET prepared = ? WHERE number = ?", (record, run))
 
 
 def last_backup(tx: Transaction, job: JobName) -> Run | None:
@@ -336,22 +336,22 @@ def last_backup(tx: Transaction, job: JobName) -> Run | None:
 
 def newest_of_kind(tx: Transaction, job: JobName, kind: RunKind) -> Run | None:
     """The job's newest run of a kind, with any outcome."""
-    sql = f"{RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} ORDER BY r.number DESC LIMIT 1"
+    sql = f"{RUNS} WHERE r.kind = ? AND j.name = ? ORDER BY r.number DESC LIMIT 1"
     row = record_of(tx, sql, (kind, job))
     return run_of(row) if row else None
 
 
 def last_policy_run(tx: Transaction, job: JobName) -> Run | None:
     """The newest run that applied the job's policy, with any outcome: none by name, and no undo."""
-    sql = f"""{RUNS} WHERE r.kind = {{m}} AND j.name = {{m}} AND coalesce(r.report, '') NOT LIKE {{m}}
-              AND coalesce(r.report, '') NOT LIKE {{m}} ORDER BY r.number DESC LIMIT 1"""
+    sql = f"""{RUNS} WHERE r.kind = ? AND j.name = ? AND coalesce(r.report, '') NOT LIKE ?
+              AND coalesce(r.report, '') NOT LIKE ? ORDER BY r.number DESC LIMIT 1"""
     row = record_of(tx, sql, (RunKind.FORGET, job, '%"taken_%', '%"policy": null%'))
     return run_of(row) if row else None
 
 
 def last_report(tx: Transaction, job: JobRow, *, before: int) -> Mapping[str, Any]:
     """The report of the job's newest backup before run `before` that made a snapshot; empty for none."""
-    sql = """SELECT report FROM runs WHERE kind = {m} AND job = {m} AND outcome IN ({m}, {m}) AND number < {m}
+    sql = """SELECT report FROM runs WHERE kind = ? AND job = ? AND outcome IN (?, ?) AND number < ?
              ORDER BY number DESC LIMIT 1"""
     report = value_of(tx, sql, (RunKind.BACKUP, job.number, *_MADE, before))
     return dict(json.loads(report)) if report else {}
@@ -362,8 +362,8 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 
     Impossible values are ignored: the clock was set during the run.
     """
-    sql = """SELECT report FROM runs WHERE kind = {m} AND report IS NOT NULL
-             ORDER BY number DESC LIMIT {m}"""
+    sql = """SELECT report FROM runs WHERE kind = ? AND report IS NOT NULL
+             ORDER BY number DESC LIMIT ?"""
     for (told,) in raw_rows(tx, sql, (RunKind.RESTORE, RESTORES_MEASURED)):
         report = json.loads(told)
         if report.get("fetched", 0) >= least and report.get("seconds", 0) > 0:
@@ -376,7 +376,7 @@ def restore_speed(tx: Transaction, *, least: int) -> float | None:
 def longest_run(tx: Transaction) -> int:
     """The seconds that the longest backup took, of those that ended well and whose clock was not set."""
     sql = """SELECT max(finished_at - started_at) FROM runs
-             WHERE kind = {m} AND finished_at - started_at < {m} AND outcome IN ({m}, {m})"""
+             WHERE kind = ? AND finished_at - started_at < ? AND outcome IN (?, ?)"""
     longest = value_of(tx, sql, (RunKind.BACKUP, LONGEST_RUN, *_MADE))
     return int((longest or 0) / 1_000_000)
 

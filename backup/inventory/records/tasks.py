@@ -50,7 +50,7 @@ class Pause(Struct, frozen=True):
 def all_tasks(tx: Transaction) -> Mapping[tuple[str, str], TaskRow]:
     """All tasks that were ever seen, by kind and name."""
     found = {}
-    for row in records(tx, "SELECT * FROM tasks WHERE kind != {m}", (_REQUEST,)):
+    for row in records(tx, "SELECT * FROM tasks WHERE kind != ?", (_REQUEST,)):
         found[row["kind"], row["name"]] = TaskRow(
             row["kind"],
             row["name"],
@@ -66,7 +66,7 @@ def all_tasks(tx: Transaction) -> Mapping[tuple[str, str], TaskRow]:
 
 def rebuilt_since(tx: Transaction) -> datetime | None:
     """When the rebuild began that made this inventory; None if there was none, or tasks are known already."""
-    if row_of(tx, "SELECT 1 FROM tasks WHERE kind != {m} LIMIT 1", (_REQUEST,)) is not None:
+    if row_of(tx, "SELECT 1 FROM tasks WHERE kind != ? LIMIT 1", (_REQUEST,)) is not None:
         return None
     found = value_of(tx, "SELECT created_at FROM about WHERE predecessor IS NOT NULL", ())
     return None if found is None else moment(found)
@@ -74,7 +74,7 @@ def rebuilt_since(tx: Transaction) -> datetime | None:
 
 def write_task(tx: Transaction, row: TaskRow) -> None:
     """Record a task in place of what was known of it."""
-    changed(tx, "DELETE FROM tasks WHERE kind = {m} AND name = {m}", (row.kind, row.name))
+    changed(tx, "DELETE FROM tasks WHERE kind = ? AND name = ?", (row.kind, row.name))
     insert_row(
         tx,
         "tasks",
@@ -95,7 +95,7 @@ _REQUEST = "request"
 
 def all_requests(tx: Transaction) -> frozenset[tuple[str, str]]:
     """The tasks that a person asked for and that have not begun, by kind and name."""
-    rows = raw_rows(tx, "SELECT name FROM tasks WHERE kind = {m}", (_REQUEST,))
+    rows = raw_rows(tx, "SELECT name FROM tasks WHERE kind = ?", (_REQUEST,))
     return frozenset((kind, name) for kind, _, name in (row[0].partition("/") for row in rows))
 
 
@@ -108,7 +108,7 @@ def write_request(tx: Transaction, key: tuple[str, str]) -> None:
 
 def end_request(tx: Transaction, key: tuple[str, str]) -> None:
     """Record that what was asked for has begun, or was taken back."""
-    changed(tx, "DELETE FROM tasks WHERE kind = {m} AND name = {m}", (_REQUEST, "/".join(key)))
+    changed(tx, "DELETE FROM tasks WHERE kind = ? AND name = ?", (_REQUEST, "/".join(key)))
 
 
 def all_pauses(tx: Transaction) -> Mapping[JobName, Pause]:
@@ -125,7 +125,7 @@ def write_pause(tx: Transaction, pause: Pause) -> None:
 
 def end_pause(tx: Transaction, job: JobName) -> None:
     """Take a job's pause back; no effect without one."""
-    changed(tx, "DELETE FROM pauses WHERE job = {m}", (job,))
+    changed(tx, "DELETE FROM pauses WHERE job = ?", (job,))
 
 
 def newest_start(tx: Transaction) -> datetime | None:

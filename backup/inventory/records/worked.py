@@ -14,14 +14,14 @@ _OF = "JOIN domains d ON d.number = a.domain JOIN vaults v ON v.number = d.vault
 
 # What a rebuild found there was stored by another inventory, and has no run.
 _STORED = f"""SELECT v.name, max(a.stored_at) FROM archives a {_OF}
-WHERE a.run IS NOT NULL AND a.archive_id IS NOT NULL AND a.stored_at <= {{m}} GROUP BY v.name"""  # noqa: S608
+WHERE a.run IS NOT NULL AND a.archive_id IS NOT NULL AND a.stored_at <= ? GROUP BY v.name"""
 
 _RETRIEVED = f"""SELECT v.name, max(q.requested_at) FROM (
     SELECT archive, requested_at FROM retrievals WHERE retrieval_id IS NOT NULL
     UNION ALL
     SELECT archive, requested_at FROM readings WHERE retrieval_id IS NOT NULL
 ) AS q JOIN archives a ON a.number = q.archive {_OF}
-WHERE q.requested_at <= {{m}} GROUP BY v.name"""  # noqa: S608
+WHERE q.requested_at <= ? GROUP BY v.name"""
 
 
 def last_stored(tx: Transaction, now: datetime) -> Mapping[VaultName, datetime]:

@@ -229,7 +229,7 @@ def create_inventory(
     with our_errors(path), connections.transaction(writes=True) as tx:
         if row_of(tx, "SELECT inventory_id FROM about", ()) is not None:
             raise NightvaultError(f"there is an inventory already: {url}")
-        about = "INSERT INTO about (inventory_id, signer_public, created_at) VALUES ({m}, {m}, {m})"
+        about = "INSERT INTO about (inventory_id, signer_public, created_at) VALUES (?, ?, ?)"
         changed(tx, about, (inventory_id, signer_public, micros(now)))
         mark(tx)
         names = ("entries", "chunks", "directories", "owners", "archives")

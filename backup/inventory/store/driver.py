@@ -23,12 +23,6 @@ _ROWS_A_STATEMENT: Final = (1_000, 100)
 thread that inserts beside one that computes takes fifty times as long."""
 
 
-@lru_cache(maxsize=64)
-def sql_of(text: str) -> str:
-    """A statement with the driver's parameter marks for `{m}`."""
-    return text.format(m="?")
-
-
 def sum_of(column: str) -> str:
     """SQL for the sum of sizes, at most what a number of the database holds, where `sum` alone fails.
 
@@ -40,14 +34,14 @@ def sum_of(column: str) -> str:
 
 def marks(values: Sized) -> str:
     """As many parameter marks as there are values, for `IN`."""
-    return ", ".join(["{m}"] * len(values))
+    return ", ".join("?" * len(values))
 
 
 def executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
     """The driver's cursor, with which the statement was run; all that return rows go through here."""
     cursor = tx.connection.cursor()
     try:
-        cursor.execute(sql_of(sql), values)
+        cursor.execute(sql, values)
     except BaseException:
         cursor.close()  # else the file stays open as long as the traceback, which has the cursor, lives
         raise
@@ -66,7 +60,7 @@ def changed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> int:
 def insert_row(tx: Transaction, table: str, **values: Any) -> int:
     """Insert one row; returns the number it was given, if the table has one of its own."""
     names = ", ".join(f'"{name}"' for name in values)
-    sql = f'INSERT INTO "{table}" ({names}) VALUES ({marks(values)})'  # noqa: S608  names of our own
+    sql = f'INSERT INTO "{table}" ({names}) VALUES ({marks(values)})'
     cursor = executed(tx, sql, tuple(values.values()))
     try:
         return int(cursor.lastrowid)
@@ -136,7 +130,7 @@ def run_many(tx: Transaction, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
     """Run a statement for each row of values; how many rows it changed."""
     cursor: Any = tx.connection.cursor()  # typed for sequences alone
     try:
-        return int(cursor.executemany(sql_of(sql), rows).rowcount)
+        return int(cursor.executemany(sql, rows).rowcount)
     finally:
         cursor.close()
 

@@ -31,7 +31,7 @@ class Violation(Struct, frozen=True):
 
 _COUNTED = ("entries", "chunks", "directories", "owners", "archives")
 _BEHIND = " UNION ALL ".join(
-    f"SELECT '{name}' FROM (SELECT coalesce(max(number), 0) AS top FROM {name}) t "  # noqa: S608
+    f"SELECT '{name}' FROM (SELECT coalesce(max(number), 0) AS top FROM {name}) t "
     f"WHERE NOT EXISTS (SELECT 1 FROM counters WHERE name = '{name}' AND next > t.top)"
     for name in _COUNTED
 )
@@ -44,7 +44,7 @@ _OF_JOB = "WHERE directory IN (SELECT number FROM directories WHERE job = ?)"
 
 _CHANGES = " UNION ALL ".join(
     f"""SELECT d.job AS job, e.{at} AS at, {step} AS step FROM entries e
-        JOIN directories d ON d.number = e.directory WHERE e.kind <> 2 AND e.{at} IS NOT NULL"""  # noqa: S608
+        JOIN directories d ON d.number = e.directory WHERE e.kind <> 2 AND e.{at} IS NOT NULL"""
     for at, step in (("added_in", 1), ("removed_in", -1))
 )
 _MISCOUNTED = f"""SELECT s.id FROM snapshots s LEFT JOIN (
@@ -52,7 +52,7 @@ _MISCOUNTED = f"""SELECT s.id FROM snapshots s LEFT JOIN (
            lead(at) OVER (PARTITION BY job ORDER BY at) AS until
     FROM (SELECT job, at, sum(step) AS step FROM ({_CHANGES}) c GROUP BY job, at) n) h
     ON h.job = s.job AND h.at <= s.number AND (h.until IS NULL OR h.until > s.number)
-    WHERE coalesce(h.files, 0) <> s.files"""  # noqa: S608
+    WHERE coalesce(h.files, 0) <> s.files"""
 
 INVARIANTS = (
     Invariant("counters", "the next number is ahead of all that were given out", _BEHIND),
@@ -66,7 +66,7 @@ INVARIANTS = (
     Invariant(
         "intervals",
         "versions of one name follow one another",
-        f"SELECT number FROM ({_LED}) t WHERE removed_in <= added_in OR ({_OVERLAP})",  # noqa: S608
+        f"SELECT number FROM ({_LED}) t WHERE removed_in <= added_in OR ({_OVERLAP})",
     ),
     Invariant(
         "snapshot-numbers",
@@ -175,6 +175,6 @@ def end_overlaps(tx: Transaction, job: int) -> list[tuple[int, int | None, int]]
         ends = f"""UPDATE entries SET removed_in = (
                        SELECT min(n.added_in) FROM entries n WHERE n.directory = entries.directory
                        AND n.name = entries.name AND n.added_in > entries.added_in)
-                   WHERE number IN (SELECT number {overlaps})"""  # noqa: S608
+                   WHERE number IN (SELECT number {overlaps})"""
         changed(tx, ends, (job,))
     return found

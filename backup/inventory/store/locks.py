@@ -127,10 +127,10 @@ class Fence:
 def raise_fence(tx: Transaction) -> int:
     """Take the next number: whoever holds a lower one writes nothing any more."""
     number = _fence_number(tx) + 1
-    if not changed(tx, "UPDATE counters SET next = {m} WHERE name = {m}", (number, _FENCE)):
-        changed(tx, "INSERT INTO counters (next, name) VALUES ({m}, {m})", (number, _FENCE))
+    if not changed(tx, "UPDATE counters SET next = ? WHERE name = ?", (number, _FENCE)):
+        changed(tx, "INSERT INTO counters (next, name) VALUES (?, ?)", (number, _FENCE))
     return number
 
 
 def _fence_number(tx: Transaction) -> int:
-    return int(value_of(tx, "SELECT next FROM counters WHERE name = {m}", (_FENCE,)) or 0)
+    return int(value_of(tx, "SELECT next FROM counters WHERE name = ?", (_FENCE,)) or 0)
