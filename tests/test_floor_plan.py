@@ -8,23 +8,48 @@ import pkgutil
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 import backup
+import backup.cli
 
 pytestmark = pytest.mark.no_cover  # it reads files, and runs nothing
 
 REPOSITORY = Path(__file__).parent.parent
 
 
+def contract(name: str) -> dict[str, Any]:
+    """An import contract, by its id."""
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts: list[dict[str, Any]] = settings["tool"]["importlinter"]["contracts"]
+    return next(contract for contract in contracts if contract["id"] == name)
+
+
+def modules_in(package: ModuleType) -> set[str]:
+    """The modules and packages right below a package, dotted."""
+    return {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
+
+
 def test_the_emulator_is_held_apart_from_everything_else() -> None:
-    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"][
-        "contracts"
-    ]
-    alone = next(one for one in contracts if one["id"] == "emulator-alone")
-    others = {f"backup.{one.name}" for one in pkgutil.iter_modules(backup.__path__)} - {"backup.emulator"}
-    assert set(alone["forbidden_modules"]) == others
+    assert set(contract("emulator-alone")["forbidden_modules"]) == modules_in(backup) - {"backup.emulator"}
+
+
+def test_the_authority_is_held_apart_from_all_but_the_commands_of_keys() -> None:
+    others = modules_in(backup) | modules_in(backup.cli)
+    assert set(contract("pki-only-cli")["source_modules"]) == others - {
+        "backup.cli",
+        "backup.cli.keys",
+        "backup.pki",
+    }
+
+
+def test_contracts_hold_over_every_import_between() -> None:
+    """None of them looks at direct imports alone."""
+    for name in ("emulator-alone", "pki-only-cli", "page-without-keys", "emulator-core"):
+        assert "allow_indirect_imports" not in contract(name), name
 
 
 BY_HAND = {

@@ -5,6 +5,7 @@ The case that was: a table of prices with a mistake took away the status, the me
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ import pytest
 
 from backup.app.base.certificate_dates import note_token
 from backup.app.base.opened import opened
+from backup.app.status import recorded as recorded_module
 from backup.app.status import status as status_module
 from backup.app.status.concerns import concerns_of, late_or_unknown, overdue
 from backup.app.status.parts import Level, Status, Topic
@@ -45,22 +47,22 @@ DRILL = '\n[[drill]]\nname = "rehearsal"\nschedule = "daily"\nvault = "cold"\nsa
 # What is called for a part, where, and the fields that may be missing then.
 PARTS: list[tuple[str, str, set[str]]] = [
     ("the certificate", "backup.credentials.identity.own_chain", {"certificate"}),
-    ("money", "backup.app.status.status.price_table", {"vaults", "currency"}),
+    ("money", "backup.app.status.recorded.price_table", {"vaults", "currency"}),
     ("runs", "backup.inventory.questions.status.newest_runs", {"running", "ended", "jobs"}),
     ("what vaults hold", "backup.inventory.questions.status.held", {"vaults", "scheduled"}),
-    ("what was proven", "backup.app.status.status.proofs", {"proof", "jobs"}),
+    ("what was proven", "backup.app.status.recorded.proofs", {"proof", "jobs"}),
     ("what ended well", "backup.inventory.questions.status.last_good", {"vaults", "scheduled"}),
     ("dates of jobs", "backup.inventory.questions.status.snapshot_dates", {"jobs", "scheduled", "vaults"}),
     ("dates of jobs", "backup.inventory.records.tasks.all_pauses", {"jobs", "scheduled", "vaults"}),
     ("schedules", "backup.app.status.scheduled.read_scheduled", {"scheduled", "vaults"}),
-    ("jobs", "backup.app.status.status.has_timer", {"jobs"}),
+    ("jobs", "backup.app.status.recorded.has_timer", {"jobs"}),
     ("restores", "backup.inventory.records.retrievals.list_restores", {"restores"}),
     ("vaults", "backup.inventory.questions.status.oldest_unverified", {"vaults"}),
-    ("disks", "backup.app.status.status.disks_of", {"disks"}),
+    ("disks", "backup.app.status.recorded.disks_of", {"disks"}),
     ("messages", "backup.inventory.records.messages.waiting", {"undelivered"}),
-    ("who else writes into vaults", "backup.app.status.status.open_strangers", {"strangers"}),
+    ("who else writes into vaults", "backup.app.status.recorded.open_strangers", {"strangers"}),
     ("lost archives", "backup.inventory.questions.status.has_spoiled", {"losses"}),
-    ("what others are to delete", "backup.app.status.status.undeleted_of", {"undeleted"}),
+    ("what others are to delete", "backup.app.status.recorded.undeleted_of", {"undeleted"}),
     ("sources that lost much", "backup.inventory.questions.status.any_waits", {"waits"}),
 ]
 VITAL = {"runs", "dates of jobs", "jobs", "lost archives"}
@@ -151,7 +153,7 @@ def test_nothing_is_overdue_only_where_that_is_known(told: Told, monkeypatch: py
         raise ConfigError("it is wrong")
 
     told.later(60 * DAY)
-    monkeypatch.setattr("backup.app.status.status.has_timer", broken)
+    monkeypatch.setattr("backup.app.status.recorded.has_timer", broken)
     document = told.server.json("status", "--overdue", exit_code=1)
     assert document["concerns"][0]["text"].startswith("jobs: not known, because ")
     assert told.server.run("status", "--overdue", "--nagios").exit_code == 2
@@ -181,7 +183,7 @@ def test_a_status_waits_for_nobody_who_writes(server: Server) -> None:
 
 def test_every_part_is_broken_here() -> None:
     """A part that is added and not named above fails this."""
-    source = Path(status_module.__file__).read_text()
+    source = "".join(inspect.getsource(module) for module in (status_module, recorded_module))
     named = {what for what, _, _ in PARTS}
     said = {line.split('"')[1] for line in source.splitlines() if 'part("' in line or 'parts.read("' in line}
     said |= {line.split('"')[1] for line in source.splitlines() if line.strip().startswith('"schedules",')}
@@ -319,9 +321,9 @@ def test_a_certificate_on_a_token_is_known_once_it_was_used(server: Server, tmp_
     server.config.write_text(before.partition("[identity]")[0] + text)
     try:
         config = config_of(server)
-        note_token(load_config_with(server, before), used)
+        note_token(load_config_with(server, before), used.certificate, used.chain)
         assert read_status(config, now).certificate is None, "it was a file then"
-        note_token(config, used)
+        note_token(config, used.certificate, used.chain)
         found = read_status(config, now + 5 * DAY)
         assert found.certificate is not None
         assert found.certificate.not_after == used.certificate.not_valid_after_utc

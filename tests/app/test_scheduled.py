@@ -16,7 +16,8 @@ import pytest
 from backup.app.base.opened import opened
 from backup.app.status.metrics import metrics_text
 from backup.app.status.parts import Level, Topic
-from backup.app.status.status import read_status, status_in
+from backup.app.status.recorded import status_in
+from backup.app.status.status import read_status
 from backup.app.tasks.book import InventoryBook
 from backup.app.tasks.tasks import KINDS, TaskKind, scheduled_tasks, tasks_of
 from backup.config import Config, load_config

@@ -85,7 +85,7 @@ def imported(server: Server, *words: str) -> set[str]:
         (("find", "a.txt"), LOOKING_NEEDS_NOT, 61),
         (("runs",), LOOKING_NEEDS_NOT, 54),
         (("config", "check"), ("backup.restorer", "backup.app.status.parts", *_LIBRARIES), 62),
-        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 117),
+        (("status",), ("backup.archiver", "backup.restorer.restore", "backup.notify"), 115),
     ],
     ids=["backup", "ls", "find", "runs", "config check", "status"],
 )

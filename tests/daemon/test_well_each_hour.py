@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from backup.app.status.parts import Topic
-from backup.app.status.status import status_in
+from backup.app.status.recorded import status_in
 from backup.app.tasks.tasks import KINDS, TaskKind, tasks_of
 from backup.config import Config, load_config
 from backup.inventory.content import archives

@@ -17,8 +17,6 @@ from backup.files import write_durably
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from backup.credentials.identity import Identity
-
 _NAME = "token.json"
 
 
@@ -50,13 +48,13 @@ class CertificateStatus(Struct, frozen=True):
         )
 
 
-def note_token(config: Config, identity: Identity) -> None:
+def note_token(config: Config, loaded: Certificate, above: Sequence[Certificate]) -> None:
     """Remember the dates of a certificate that was loaded from a token, and of the chain above it."""
     from backup.credentials.pkcs11_uri import is_pkcs11
 
     if config.identity is None or not is_pkcs11(config.identity.certificate):
         return
-    found = CertificateStatus.of(identity.certificate, identity.chain)
+    found = CertificateStatus.of(loaded, above)
     if noted_token(config) == found:
         return
     with suppress(OSError):  # a full disk is told of by what else fails

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from backup.app.base.folders import Folders
 from backup.app.base.opened import require_own
 from backup.errors import (
     ConfigError,
@@ -38,44 +39,8 @@ class SignedEnrolment(Struct, frozen=True):
     signature: bytes
 
 
-class State(Struct, frozen=True):
-    """Paths below one state directory, and the small files there."""
-
-    directory: str
-
-    @property
-    def spool(self) -> str:
-        """The directory in which packs are written."""
-        return os.path.join(self.directory, "spool")
-
-    @property
-    def restores(self) -> str:
-        """The directory in which the keys of packs are kept while a restore waits."""
-        return os.path.join(self.directory, "restores")
-
-    @property
-    def rebuild(self) -> str:
-        """The directory of a rebuild's journal and files; made when one begins."""
-        return os.path.join(self.directory, "rebuild")
-
-    @property
-    def keeper(self) -> str:
-        """The directory of deletions in place of servers, by vault; made when one begins."""
-        return os.path.join(self.directory, "keeper")
-
-    @property
-    def drills(self) -> str:
-        """The directory into which drills restore, and from which they remove it; made when one begins."""
-        return os.path.join(self.directory, "drills")
-
-    def is_of_drill(self, target: bytes) -> bool:
-        """Whether a restore's target lies where drills restore to: the drill goes on with it."""
-        return target.startswith(os.fsencode(self.drills) + b"/")
-
-    @property
-    def keys(self) -> str:
-        """The directory of the server's own keys."""
-        return os.path.join(self.directory, "keys")
+class State(Folders, frozen=True):
+    """The folders of one state directory, and the small files there."""
 
     def create(self) -> None:
         """Make the directories, and close those below the state directory to others.

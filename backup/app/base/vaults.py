@@ -169,7 +169,7 @@ def credential_source(
     def loaded(identity: Identity) -> None:
         from backup.app.base.certificate_dates import note_token
 
-        note_token(config, identity)
+        note_token(config, identity.certificate, identity.chain)
 
     return roles_anywhere(anywhere, role, lambda: identity_files(config), clock, loaded)
 

@@ -21,7 +21,7 @@ from backup.app.base.vaults import Purpose, bucket_requests, make_vault
 from backup.app.doctor import table
 from backup.app.doctor.finding import DoctorContext, Finding
 from backup.app.doctor.vaults import within
-from backup.app.status.status import config_changed_at
+from backup.app.status.recorded import config_changed_at
 from backup.config import VaultSettings
 from backup.config.limits import deletes_here
 from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError

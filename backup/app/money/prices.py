@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -14,16 +14,31 @@ from backup.config import Config, VaultSettings
 from backup.cost import Bill, Figure, Load, Price, PriceTable, parse_prices
 from backup.errors import ConfigError
 from backup.files import read_small
+from backup.inventory.content.archives import Archive
 from backup.model import RetrievalId, Tier
 from backup.protocols import VaultTraits
 from backup.restorer.ranges import NEAR, RangePlan
-from backup.transfer.retrieve import PIECE, ReadyRange, wanted_pieces
-
-if TYPE_CHECKING:
-    from backup.restorer.restore import RestorePlan
 
 _NO_ID = RetrievalId("")
 _MOST_BYTES = 4 << 20  # of a price table
+
+
+class Priced(Protocol):
+    """As much of the plan of a restore as its price depends on."""
+
+    @property
+    def ranges(self) -> Sequence[RangePlan]:
+        """The ranges to retrieve."""
+        ...
+
+    @property
+    def archives(self) -> Mapping[int, Archive]:
+        """The archives to read from, by number."""
+        ...
+
+    def laid(self, gap: int) -> Priced:
+        """The same plan where a request costs as much as `gap` bytes."""
+        ...
 
 
 class Quote(Struct, frozen=True):
@@ -133,7 +148,7 @@ def gap_for(price: Price | None, tier: Tier) -> int:
 
 
 def quotes(
-    plan: RestorePlan, price: Price | None, kind: str, traits: VaultTraits, *, copy_days: int
+    plan: Priced, price: Price | None, kind: str, traits: VaultTraits, *, copy_days: int
 ) -> list[Quote]:
     """A quote for each tier that the vault has."""
     found: list[Quote] = []
@@ -172,6 +187,8 @@ def load_of(sizes: Mapping[int, int], ranges: Sequence[RangePlan]) -> Load:
 
     What is fetched are the pieces that hold wanted frames.
     """
+    from backup.transfer.retrieve import PIECE, ReadyRange, wanted_pieces
+
     pieces = fetched = 0
     for one in ranges:
         size = sizes[one.archive]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backup.app.base.state import State
+from backup.app.base.folders import Folders
 from backup.app.money.expected_times import expected
 from backup.app.restores.held import HeldNotes
 from backup.app.status.parts import RestoreStatus
@@ -20,7 +20,7 @@ def restore_status(config: Config, one: Restore, groups: Sequence[queries.Retrie
     examples = [group.example for group in groups]
     settings = next((vault for vault in config.vaults if vault.name == one.vault), None)
     when = expected(settings, examples) if settings is not None else None
-    note = HeldNotes(State(config.state_dir).restores).read(one.id)
+    note = HeldNotes(Folders(config.state_dir).restores).read(one.id)
     ready = [group.until for group in examples if group.state is RetrievalStage.READY and group.until]
     return RestoreStatus(
         id=one.id,

@@ -1,123 +1,34 @@
-"""Reads a status: what the inventory, the config and the locks tell; no vault is asked, and no network.
+"""Reads the status of this server: from inventory, config, locks and certificate; no vault, no network.
 
-The rules by which something is not well: `concerns.py`.
+What the inventory tells of it: `recorded.py`.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
-
-from msgspec import Struct
-from msgspec.structs import replace
+from datetime import datetime
 
 from backup.app.base.certificate_dates import CertificateStatus
 from backup.app.base.opened import opened
 from backup.app.machine.renewal_times import renewal_due
-from backup.app.machine.units import has_daemon_unit, has_timer
-from backup.app.money.prices import price_table
-from backup.app.status.concerns import concerns_of
-from backup.app.status.parts import (
-    JobStatus,
-    Level,
-    RenewalStatus,
-    RestoreStatus,
-    RunFacts,
-    ScheduledStatus,
-    Status,
-    Suspended,
-    Undelivered,
-    Unknown,
-)
-from backup.app.status.vaults import Shelf, disks_of, undeleted_of, vaults_of
-from backup.app.tasks.tasks import TaskKind, backup_task, noted_keys, scheduled_tasks
-from backup.app.tasks.times import LastRun, due_at, failed_at
-from backup.config import Config, JobSettings
-from backup.errors import InventoryDamagedError, InventoryMovedError, LockedError, NightvaultError
-from backup.inventory.content.strangers import open_strangers
-from backup.inventory.questions import status as queries
-from backup.inventory.questions.proofs import Proof, proofs
-from backup.inventory.records import messages, retrievals
+from backup.app.status.parts import RenewalStatus, Status
+from backup.app.status.recorded import Parts, known_since, recorded_status
+from backup.app.tasks.tasks import noted_keys
+from backup.config import Config
+from backup.errors import NightvaultError
 from backup.inventory.records import tasks as task_rows
-from backup.inventory.records.ended_runs import is_dead
-from backup.inventory.records.messages import Delivery
-from backup.inventory.records.runs import Outcome, RunKind
-from backup.inventory.records.tasks import Pause, TaskRow
-from backup.inventory.store.connections import Transaction
-from backup.inventory.store.holders import Holder, holders
-from backup.model import JobName, VaultName
-from backup.retention.dates import FUTURE
-from backup.schedule import is_overdue, next_due, overdue_from
-
-if TYPE_CHECKING:
-    from backup.inventory.content.shrunk import Wait
-
-Value = TypeVar("Value")
-Other = TypeVar("Other")
-DAEMON = "daemon"
-"""The lock that the daemon holds."""
-
-
-class _Parts:
-    """Reads the parts of a status: one that fails is noted, and takes no other with it.
-
-    An inventory that cannot be read at all is no part: nothing would be known.
-    """
-
-    def __init__(self) -> None:
-        self.unknown: list[Unknown] = []
-
-    def read(
-        self, what: str, part: Callable[[], Value], otherwise: Other, level: Level = Level.WARNING
-    ) -> Value | Other:
-        """The part; `otherwise` if it fails."""
-        try:
-            return part()
-        except (LockedError, InventoryDamagedError, InventoryMovedError):
-            raise
-        except NightvaultError as error:
-            self.unknown.append(Unknown(what, str(error), level))
-        except Exception as error:  # noqa: BLE001  the rest is still to be told
-            self.unknown.append(Unknown(what, f"unexpected {type(error).__name__}: {error}", level))
-        return otherwise
-
-
-class _JobRows(Struct, frozen=True):
-    """The rows that the inventory has of all jobs."""
-
-    snapshots: Mapping[JobName, queries.SnapshotDates]
-    backups: Mapping[JobName, queries.BackupDates]
-    tasks: Mapping[tuple[str, str], TaskRow]
-    pauses: Mapping[JobName, Pause]
-
-
-class _Looks(Struct, frozen=True):
-    """The facts that several parts go by: config, time, the newest runs, and since when things are known."""
-
-    config: Config
-    now: datetime
-    facts: Sequence[RunFacts]
-    known_since: datetime
-    proofs: Mapping[tuple[VaultName, JobName | None], Proof]
-    held: Sequence[queries.Held]
-    good: queries.LastGood | None
-    rows: _JobRows | None
+from backup.inventory.store.holders import holders
 
 
 def read_status(config: Config, now: datetime) -> Status:
     """The status of this server. What is seen for the first time is noted, if this user may do that."""
-    parts = _Parts()
+    parts = Parts()
     certificate = parts.read("the certificate", lambda: _certificate(config), None)
     renewal = parts.read("the certificate's renewal", lambda: _renewal(config, certificate), None)
     before = holders(config.state_dir)  # a run that ends, or begins, while we look is not dead
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            found = _status(tx, config, now, before, parts, certificate, renewal)
+            found = recorded_status(tx, config, now, before, parts, certificate, renewal)
             known = task_rows.all_tasks(tx)
         if any(key not in known for key in noted_keys(config)):
             from backup.app.tasks.book import note_tasks
@@ -125,220 +36,6 @@ def read_status(config: Config, now: datetime) -> Status:
             with suppress(NightvaultError), inventory.writing(waits=False) as tx:  # the next look may note it
                 note_tasks(tx, config, min(known_since(tx, config), now))
     return found
-
-
-def status_in(
-    tx: Transaction, config: Config, now: datetime, certificate: CertificateStatus | None = None
-) -> Status:
-    """The status as one transaction has it, for somebody who sees neither locks nor places.
-
-    No certificate or key is looked at: what is known of them is given.
-    """
-    return _status(tx, config, now, None, _Parts(), certificate, None)
-
-
-def _status(
-    tx: Transaction,
-    config: Config,
-    now: datetime,
-    before: Mapping[str, Sequence[Holder]] | None,
-    parts: _Parts,
-    certificate: CertificateStatus | None,
-    renewal: RenewalStatus | None,
-) -> Status:
-    """The status; `before` are the locks held before the transaction began, None: nobody can see them."""
-    part, bad = parts.read, Level.CRITICAL
-    runs = part("runs", lambda: queries.newest_runs(tx), (), bad)
-    after = holders(config.state_dir)
-    locked = None if before is None or after is None else frozenset(before) | frozenset(after)
-    vaults = {one.name: one.vault for one in config.jobs}
-    facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in runs]
-    held = part("what vaults hold", lambda: queries.held(tx), ())
-    looks = _Looks(
-        config=config,
-        now=now,
-        facts=facts,
-        known_since=known_since(tx, config),
-        proofs=part("what was proven", lambda: proofs(tx, now), {}),
-        held=held,
-        good=part("what ended well", lambda: queries.last_good(tx, now), None),
-        rows=part("dates of jobs", lambda: _rows(tx, now), None, bad),
-    )
-    scheduled = part("schedules", lambda: _scheduled(tx, looks, certificate, renewal), ())
-    table = part("money", lambda: price_table(config), None)
-    shelf = Shelf(held, looks.good or queries.LastGood({}), table)
-    found = Status(
-        now=now,
-        jobs=part("jobs", lambda: _jobs(looks), (), bad),
-        running=[one for one in facts if one.outcome is Outcome.RUNNING],
-        ended=[one for one in facts if one.outcome is not Outcome.RUNNING],
-        restores=part("restores", lambda: _restores(tx, config), ()),
-        vaults=part("vaults", lambda: vaults_of(tx, config, shelf, scheduled, sees=before is not None), ()),
-        certificate=certificate,
-        renewal=renewal,
-        daemon_runs=None if after is None else DAEMON in after,
-        suspended=_suspended(after or {}),
-        currency="" if table is None else table.currency,
-        disks=part("disks", lambda: disks_of(config, shelf.places), ()),
-        undelivered=part("messages", lambda: _undelivered(tx), ()),
-        most_month=config.monitoring.max_month_cost,
-        check_age=_span(config.monitoring.check_age),
-        proof=sum(looks.proofs.values(), Proof()),
-        drills=[drill.name for drill in config.drills],
-        scheduled=scheduled,
-        strangers=part("who else writes into vaults", lambda: open_strangers(tx), ()),
-        losses=part("lost archives", lambda: _losses(tx), {}, bad),
-        has_unit=has_daemon_unit(),
-        undeleted=part("what others are to delete", lambda: undeleted_of(tx, config, table, now), ()),
-        waits=part("sources that lost much", lambda: _waits(tx, config), ()),
-        unknown=parts.unknown,
-    )
-    return replace(found, concerns=concerns_of(found))
-
-
-def _scheduled(
-    tx: Transaction, looks: _Looks, certificate: CertificateStatus | None, renewal: RenewalStatus | None
-) -> Sequence[ScheduledStatus]:
-    """All that has a schedule; nothing if it is not known what ended well."""
-    config = looks.config
-    others = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
-    if looks.good is None or looks.rows is None or not (others or renewal):
-        return ()
-    from backup.app.status.scheduled import Known, read_scheduled
-
-    stored: dict[tuple[bool, str], datetime] = {}
-    for share in looks.held:
-        if share.oldest is not None:
-            key = (False, str(share.vault))
-            stored[key] = min(share.oldest, stored.get(key, share.oldest))
-    backups, snapshots = looks.rows.backups, looks.rows.snapshots
-    begun = {(True, str(name)): backups[name].first for name in snapshots if name in backups}
-    known = Known(
-        tasks=looks.rows.tasks,
-        pauses=looks.rows.pauses,
-        now=looks.now,
-        since=looks.known_since,
-        good=looks.good,
-        stored_since=stored | begun,
-        certificate=certificate,
-        renewal=renewal,
-    )
-    return read_scheduled(tx, config, known)
-
-
-def _waits(tx: Transaction, config: Config) -> Sequence[Wait]:
-    if not queries.any_waits(tx):
-        return ()
-    from backup.inventory.content.shrunk import waits
-
-    return waits(tx, may_shrink={job.name for job in config.jobs if job.may_shrink})
-
-
-def _losses(tx: Transaction) -> Mapping[VaultName, int]:
-    """The lost and damaged archives that kept snapshots need; entries are read only if there are any."""
-    if not queries.has_spoiled(tx):
-        return {}
-    from backup.inventory.content.lost import needed_losses
-    from backup.inventory.content.need import is_kept, kept_snapshots
-    from backup.inventory.records.readings import bad_frames
-
-    return needed_losses(tx, bad_frames(tx), partial(is_kept, kept_snapshots(tx)))
-
-
-def _undelivered(tx: Transaction) -> list[Undelivered]:
-    """What channels could not be given, by channel; what was not tried yet only waits."""
-    tried: dict[str, list[Delivery]] = {}
-    for one in messages.waiting(tx):
-        if one.attempts:
-            tried.setdefault(one.channel, []).append(one)
-    return [
-        Undelivered(name, len(those), those[0].message.created_at, those[-1].answer or "")
-        for name, those in tried.items()
-    ]
-
-
-def _span(seconds: int | None) -> timedelta | None:
-    return None if seconds is None else timedelta(seconds=seconds)
-
-
-def known_since(tx: Transaction, config: Config) -> datetime:
-    """Since when that is known which nobody has recorded: the inventory was made, the config changed."""
-    return max(queries.created_at(tx), config_changed_at(config))
-
-
-def config_changed_at(config: Config) -> datetime:
-    """When the config was changed last: a job may have come with that. Long ago if nobody knows."""
-    try:
-        return datetime.fromtimestamp(os.stat(config.path).st_mtime, UTC)
-    except (OSError, OverflowError, ValueError):
-        return datetime.fromtimestamp(0, UTC)
-
-
-def _urgency(job: JobStatus) -> tuple[bool, float, str]:
-    """The order of jobs: overdue ones first, then by when they are due, those without a schedule last."""
-    return not job.is_overdue, job.next_at.timestamp() if job.next_at else float("inf"), job.name
-
-
-def _rows(tx: Transaction, now: datetime) -> _JobRows:
-    """The rows of all jobs; nothing is known since before the inventory: no clock was set then."""
-    made, tasks = queries.created_at(tx), task_rows.all_tasks(tx)
-    known = {key: replace(row, known_since=max(row.known_since, made)) for key, row in tasks.items()}
-    return _JobRows(
-        queries.snapshot_dates(tx, now),
-        queries.backup_dates(tx, now),
-        known,
-        task_rows.all_pauses(tx),
-    )
-
-
-def _jobs(looks: _Looks) -> list[JobStatus]:
-    if looks.rows is None:
-        return []
-    return sorted((_job(job, looks.rows, looks) for job in looks.config.jobs), key=_urgency)
-
-
-def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
-    snapshots, backups, when = rows.snapshots.get(job.name), rows.backups.get(job.name), job.when
-    now, facts = looks.now, looks.facts
-    good = snapshots.newest if snapshots else None
-    last = backups.newest or backups.latest if backups else None
-    ended = (one for one in facts if one.kind is RunKind.BACKUP and one.job == job.name)
-    task = backup_task(job, socket.gethostname())
-    row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=looks.known_since)
-    first = backups.first if backups else now
-    since = min(first if first < now else row.known_since, now)  # when it was expected to be done at all
-    pause, jitter = rows.pauses.get(job.name), task.timing.jitter
-    latest = [one.latest for one in (snapshots, backups) if one is not None]
-    last_run = None if last is None else LastRun(last)
-    return JobStatus(
-        name=job.name,
-        vault=job.vault,
-        schedule=job.schedule,
-        has_policy=job.policy is not None,
-        last_good=good,
-        last_run=next((one for one in ended if one.outcome is not Outcome.RUNNING), None),
-        next_at=due_at(task.timing, replace(row, known_since=min(row.known_since, now)), last_run, now),
-        overdue_from=None
-        if when is None
-        else overdue_from(when, good or next_due(when, None, since), jitter),
-        is_overdue=when is not None and is_overdue(when, good, now, known_since=since, jitter=jitter),
-        ahead=max((one for one in latest if one > now + FUTURE), default=None),
-        paused_until=pause.until if pause is not None and pause.until > now else None,
-        has_timer=has_timer(job.name),
-        proof=sum((one for (_, name), one in looks.proofs.items() if name == job.name), Proof()),
-        bound_to=snapshots.vault if snapshots is not None else None,
-        failed_at=failed_at(row, last_run),
-    )
-
-
-def _restores(tx: Transaction, config: Config) -> list[RestoreStatus]:
-    found = retrievals.list_restores(tx, only_open=True)
-    if not found:
-        return []
-    from backup.app.status.restores import restore_status
-
-    groups = queries.retrieval_groups(tx)
-    return [restore_status(config, each, groups.get(each.number, ())) for each in found]
 
 
 def _certificate(config: Config) -> CertificateStatus | None:
@@ -373,7 +70,3 @@ def _renewal(config: Config, certificate: CertificateStatus | None) -> RenewalSt
     note, renew = read_note(config), config.identity.renew
     due = renewal_due(certificate.not_before, certificate.not_after, certificate.serial)
     return RenewalStatus(way_of(renew), renew.files, due, note.failing_since, note.error, note.next_try)
-
-
-def _suspended(locks: Mapping[str, Sequence[Holder]]) -> list[Suspended]:
-    return [Suspended(name, one.process) for name, each in locks.items() for one in each if one.is_suspended]

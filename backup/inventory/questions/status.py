@@ -72,7 +72,7 @@ SELECT count(*), coalesce(sum(size), 0), min(since) FROM (
     JOIN condemnations c ON c.archive = a.number
     WHERE v.name = ? AND a.state IN {_listed((ArchiveState.CONDEMNED, ArchiveState.DELETING))}
     GROUP BY a.number) w
-WHERE since <= ?"""  # noqa: S608
+WHERE since <= ?"""
 
 # A forget by name, and one that was undone, is not what a schedule does.
 _GOOD = """

@@ -14,7 +14,7 @@ from backup.app.money.prices import known_table
 from backup.app.money.stats import terms_of
 from backup.app.status.concerns import concerns_of
 from backup.app.status.parts import Concern, JobStatus, Level, Status, VaultStatus
-from backup.app.status.status import status_in
+from backup.app.status.recorded import status_in
 from backup.config import Config
 from backup.inventory.pages import run_pages
 from backup.inventory.pages.run_pages import RunRow
