@@ -280,12 +280,21 @@ def test_every_row_of_the_table_is_used_and_gets_all_of_its_names() -> None:
                 continue
             given = {keyword.arg for keyword in call.keywords} - {"advice", "fix"}
             helper = getattr(call.func, "id", "")
-            values = [getattr(call.func, "value", None)] if helper not in through else call.args
-            for row in (ast.unparse(value) for value in values if value is not None):
-                if row.startswith("table.") and (name := row.removeprefix("table.")) in rows:
+            parts = [getattr(call.func, "value", None)] if helper not in through else call.args
+            for source in (ast.unparse(part) for part in parts if part is not None):
+                if source.startswith("table.") and (name := source.removeprefix("table.")) in rows:
                     assert needs[name] <= through.get(helper, given), (path.name, name)
                     used.add(name)
     assert used == rows.keys()
+    typed: dict[str, object] = {
+        "since": datetime.now(UTC),
+        "last": datetime.now(UTC),
+        "found": 0o644,
+        "mode": 0o600,
+    }
+    for name, row in rows.items():
+        shown = row.finding(advice=None, fix=None, **(dict.fromkeys(needs[name], "x") | typed))
+        assert "{" not in f"{shown.what}{shown.why}{shown.command}", name
 
 
 def test_every_concern_of_the_status_is_a_finding_and_has_a_reason(ward: Ward) -> None:

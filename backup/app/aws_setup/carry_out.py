@@ -54,7 +54,7 @@ def carry_out(
     is_unsure = False
     for _ in range(MOST_ROUNDS):
         planned = work.planned()
-        following = next((item for item in planned if item[1] not in work.done), None)
+        following = next(((part, step) for part, step in planned if step not in work.done), None)
         if not planned and not work.is_ahead:
             return
         try:
@@ -62,9 +62,10 @@ def carry_out(
                 work.look_again()
                 is_unsure = False
             elif following is not None:
-                begin(*following)
-                if work.do(*following):
-                    tell(following[1])
+                part, step = following
+                begin(part, step)
+                if work.do(part, step):
+                    tell(step)
                 failures = 0
             elif work.late == LOOKS:
                 _require_made(planned)
