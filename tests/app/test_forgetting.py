@@ -301,7 +301,7 @@ FROM n, (SELECT * FROM snapshots WHERE job = 1 AND number = 3) s
 
 def test_a_plan_of_ten_thousand_snapshots(three: Three) -> None:
     with three.run_context() as at, at.inventory.writing() as tx:
-        tx.exec_driver_sql(TEN_THOUSAND)
+        tx.connection.execute(TEN_THOUSAND)
     run = subprocess.run(
         [sys.executable, "-c", MANY, str(three.server.config)],
         capture_output=True, text=True, check=True, cwd=REPOSITORY,

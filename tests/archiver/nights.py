@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from backup.inventory.content import archives, packed
 from backup.inventory.records import runs
-from backup.inventory.store import schema
 from backup.inventory.store.database import Inventory
+from backup.inventory.store.driver import raw_rows
 from tests.archiver.reader import OpenedCatalog, Rebuilt
 from tests.support.backups import Site
 from tests.support.doubles import FaultyVault, PowerCut, cut_at
@@ -42,15 +41,15 @@ def of_inventory(inventory: Inventory, job: int) -> Rebuilt:
     """The same tables from the inventory."""
     found = Rebuilt()
     with inventory.reading() as tx:
-        directories = select(schema.directories).where(schema.directories.c.job == job)
-        used = {row.directory for row in tx.execute(select(schema.entries.c.directory))}
-        found.directories = {row.number: row.path for row in tx.execute(directories) if row.number in used}
-        for row in tx.execute(select(schema.entries)):
-            if row.directory in found.directories:
+        paths = dict(raw_rows(tx, "SELECT number, path FROM directories WHERE job = ?", (job,)))
+        used = {directory for (directory,) in raw_rows(tx, "SELECT directory FROM entries", ())}
+        found.directories = {number: path for number, path in paths.items() if number in used}
+        for row in raw_rows(tx, "SELECT * FROM entries", ()):
+            if row[1] in found.directories:
                 values = list(row)[1:]
                 values[9] = values[9] or b""
-                found.entries[row.number] = tuple(values)
-        found.owners = {row[0]: tuple(row[1:]) for row in tx.execute(select(schema.owners))}
+                found.entries[row[0]] = tuple(values)
+        found.owners = {row[0]: tuple(row[1:]) for row in raw_rows(tx, "SELECT * FROM owners", ())}
         named = archives.named_archives(tx, job)
         found.frames = {number: packed.frame_rows(tx, number) for number in named}
         found.chunks = {
@@ -58,8 +57,7 @@ def of_inventory(inventory: Inventory, job: int) -> Rebuilt:
             for number in named
             for chunk, row in zip(*packed.chunks_of(tx, number), strict=True)
         }
-        for row in tx.execute(select(schema.snapshots).where(schema.snapshots.c.job == job)):
-            found.snapshot_ids[row.number] = row.id
+        found.snapshot_ids = dict(raw_rows(tx, "SELECT number, id FROM snapshots WHERE job = ?", (job,)))
     return found
 
 

@@ -28,11 +28,11 @@ def rewind(site: Site, path: Path) -> None:
     """Let the inventory's stamps be those of the file now: as if its change had come within one tick."""
     found = os.stat(path)
     with site.inventory.writing() as tx:
-        number = tx.exec_driver_sql(
+        number = tx.connection.execute(
             "SELECT number FROM entries WHERE name = ? AND removed_in IS NULL", (os.fsencode(path.name),)
-        ).scalar_one()
-        tx.exec_driver_sql("UPDATE entries SET mtime_ns = ? WHERE number = ?", (found.st_mtime_ns, number))
-        tx.exec_driver_sql(
+        ).fetchone()[0]
+        tx.connection.execute("UPDATE entries SET mtime_ns = ? WHERE number = ?", (found.st_mtime_ns, number))
+        tx.connection.execute(
             "UPDATE hints SET ctime_ns = ? WHERE ctime_ns != 0 AND entry = ?", (found.st_ctime_ns, number)
         )
 

@@ -232,7 +232,7 @@ def test_damage_is_told_of_every_name(site: Site, source: Path, tmp_path: Path) 
     (source / "b").hardlink_to(source / "a")
     site.backup()
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE frames SET digest = zeroblob(16)")
+        tx.connection.execute("UPDATE frames SET digest = zeroblob(16)")
     told = site.restore("latest", tmp_path / "out")
     assert {one.path for one in told.problems} == {b"a", b"b"}
     assert not (tmp_path / "out" / "b").exists()

@@ -19,8 +19,8 @@ from backup.errors import WorkerGoneError
 from backup.inventory.records.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
+from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
-from backup.source.scanned import StatusColumns
 from backup.source.small import LARGEST, ReadBatch
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns
@@ -176,7 +176,7 @@ def test_a_directory_whose_files_all_went_is_not_written_down(
     monkeypatch.setattr(reader, "ReaderProcess", Late)
     report = site.backup()
     with site.inventory.reading() as tx:
-        written = set(tx.exec_driver_sql("SELECT path FROM directories").scalars())
+        written = {value for (value,) in tx.connection.execute("SELECT path FROM directories")}
     assert os.fsencode(source / "b") in written
     assert os.fsencode(source / "a") not in written
     assert report.files == 1

@@ -197,7 +197,7 @@ class TestANight:
         empty(source, but=20)
         site.backup()
         with site.inventory.writing() as tx:
-            tx.exec_driver_sql("UPDATE snapshots SET counts = NULL, roots = NULL")
+            tx.connection.execute("UPDATE snapshots SET counts = NULL, roots = NULL")
         empty(source, but=3)
         assert "and held 40 files" in site.backup().shrunk[0]
 
@@ -295,7 +295,7 @@ class TestOfSeveralSources:
     def test_what_an_older_version_saved_is_counted_once(self, two: Site, source: Path) -> None:
         two.backup()
         with two.inventory.writing() as tx:
-            tx.exec_driver_sql("UPDATE snapshots SET counts = NULL")
+            tx.connection.execute("UPDATE snapshots SET counts = NULL")
         empty(source / "small")
         (told,) = two.backup().shrunk
         assert told.endswith("it holds 0 files (0 B), and held 25 files (250 B)")
@@ -455,7 +455,7 @@ class TestASourceBelowASymlink:
 
     def test_before_its_real_path_was_recorded(self, led: Site, source: Path, tmp_path: Path) -> None:
         with led.inventory.writing() as tx:
-            tx.exec_driver_sql("UPDATE snapshots SET roots = NULL")
+            tx.connection.execute("UPDATE snapshots SET roots = NULL")
         (tmp_path / "srv").unlink()
         (tmp_path / "srv" / "www").mkdir(parents=True)
         assert "and held 30 files (300 B)" in led.backup().shrunk[0]
@@ -479,7 +479,7 @@ class TestASourceOfAnotherName:
         (source / "link").symlink_to(source)
         if not roots_known:
             with one.inventory.writing() as tx:
-                tx.exec_driver_sql("UPDATE snapshots SET roots = NULL")
+                tx.connection.execute("UPDATE snapshots SET roots = NULL")
         empty(source / "srv")
         if not name:
             empty(source / "etc")

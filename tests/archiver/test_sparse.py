@@ -175,10 +175,10 @@ def test_a_damaged_list_of_holes_spoils_its_file_alone(site: Site, source: Path,
     make(source / "bad", 3 * MIB, (MIB, b"x"))
     site.backup()
     with site.inventory.writing() as tx:
-        (extra,) = tx.exec_driver_sql("SELECT extra FROM entries WHERE name = ?", (b"bad",)).one()
+        (extra,) = tx.connection.execute("SELECT extra FROM entries WHERE name = ?", (b"bad",)).fetchone()
         turned = bytes(extra).replace((MIB).to_bytes(8, "little"), (2 * MIB).to_bytes(8, "little"))
         assert turned != extra
-        tx.exec_driver_sql("UPDATE entries SET extra = ? WHERE name = ?", (turned, b"bad"))
+        tx.connection.execute("UPDATE entries SET extra = ? WHERE name = ?", (turned, b"bad"))
     report = site.restore("latest", tmp_path / "out")
     assert kinds(report.problems) == {b"bad": ProblemKind.DAMAGED}
     assert sorted(os.listdir(tmp_path / "out")) == ["good"]

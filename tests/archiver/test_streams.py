@@ -328,7 +328,7 @@ def test_streams_of_an_older_version_are_no_part_of_a_source_either(site: Site, 
         (source / f"{number}").write_text("1")
     having(site, sized(b"dump", 500_000)).backup()
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE snapshots SET counts = NULL, roots = NULL")
+        tx.connection.execute("UPDATE snapshots SET counts = NULL, roots = NULL")
     report = having(site, sized(b"dump", 500_000)).backup()
     assert (report.outcome, report.shrunk) == (Outcome.DONE, ())
 

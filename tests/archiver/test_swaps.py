@@ -62,7 +62,9 @@ def test_swaps_at_every_step(
     assert read
     assert not any(SECRET in data for data in read)
     with site.inventory.reading() as tx:
-        extras = tx.exec_driver_sql("SELECT extra FROM entries WHERE extra IS NOT NULL").scalars().all()
+        extras = [
+            value for (value,) in tx.connection.execute("SELECT extra FROM entries WHERE extra IS NOT NULL")
+        ]
     assert extras
     assert not any(SECRET in extra for extra in extras)
 
@@ -138,7 +140,7 @@ def test_swaps_while_the_second_process_reads(
             site.with_job(sources=[here]).backup()
             assert asked >= min(step + 1, 3)
     with site.inventory.reading() as tx:
-        known = set(tx.exec_driver_sql("SELECT id FROM chunks").scalars().all())
+        known = {value for (value,) in tx.connection.execute("SELECT id FROM chunks")}
     assert known
     assert chunk_id(site.keys.secret.chunk_key, SECRET) not in known
 

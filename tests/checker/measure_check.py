@@ -98,8 +98,8 @@ def fill(tx: Transaction, files: int, packs: int) -> None:
           content_id(SECRET.content_key, [ids[n]], [LENGTH], b""), (n + 1).to_bytes(4, "little"), 1, None)
          for n in range(files)],
     )  # fmt: skip
-    tx.exec_driver_sql(f"UPDATE counters SET next = {files + packs + 2}")
-    tx.exec_driver_sql("UPDATE jobs SET next_snapshot = 2")
+    tx.connection.execute(f"UPDATE counters SET next = {files + packs + 2}")
+    tx.connection.execute("UPDATE jobs SET next_snapshot = 2")
     one = Snapshot(
         SnapshotId("0" * 16), job.name, job.number, 1, None, START, START, "h", (b"/srv",), (), files, 1
     )

@@ -174,7 +174,7 @@ def read(site: Site, vault: Vault) -> CheckReport:
 
 def test_a_header_that_is_damaged_in_the_inventory_does_not_stop_a_check(site: Site) -> None:
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE archives SET header = zeroblob(40) WHERE number = 1")
+        tx.connection.execute("UPDATE archives SET header = zeroblob(40) WHERE number = 1")
     assert kinds(read(site, site.vault)) == {"sealed": 1}
 
 

@@ -326,9 +326,9 @@ def test_where_lists_have_no_hash_only_the_objects_version_proves_what_was_gone(
     settle(site, clock)
     archive = archive_ids(site)[0]
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE archives SET version = 'v'")
+        tx.connection.execute("UPDATE archives SET version = 'v'")
         sql = "UPDATE archives SET state = ?, taken_up_at = ?, version = ? WHERE archive_id = ?"
-        tx.exec_driver_sql(sql, (before, taken_up, recorded, archive))
+        tx.connection.execute(sql, (before, taken_up, recorded, archive))
     listing = disk.fetch_listing(disk.request_listing(""))
     lines = [
         replace(line, tree_hash=None, version=shown if archive == line.archive_id else "v")

@@ -6,11 +6,8 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import update
-
 from backup.checker.check import compare_with_vault
 from backup.inventory.records import readings, retrievals, runs
-from backup.inventory.store import schema
 from backup.inventory.store.stages import RetrievalStage
 from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
@@ -64,7 +61,9 @@ def test_what_was_read_by_a_clock_that_was_ahead_is_read_again(site: Site, clock
         run = runs.open_check(tx, clock.now())
         piece = (archive, 0, 100, ByteRange(0, 100), "token")
         readings.plan_readings(tx, run.number, [piece], Tier.STANDARD)
-        tx.execute(update(schema.readings).values(state="read", read_at=micros(clock.now() + AHEAD)))
+        tx.connection.execute(
+            "UPDATE readings SET state = 'read', read_at = ?", (micros(clock.now() + AHEAD),)
+        )
         assert readings.read_before(tx, site.vault.name, clock.now()) == {}
         assert archive in readings.read_before(tx, site.vault.name, clock.now() + AHEAD)
 
@@ -132,5 +131,5 @@ def test_a_list_of_a_day_still_to_come_is_not_fresh(
 
     assert is_fresh()
     with site.inventory.writing() as tx:
-        tx.execute(update(schema.listings).values(requested_at=micros(clock.now() + AHEAD)))
+        tx.connection.execute("UPDATE listings SET requested_at = ?", (micros(clock.now() + AHEAD),))
     assert not is_fresh()

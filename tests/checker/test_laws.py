@@ -101,7 +101,7 @@ def test_a_damaged_file(site: Site, tmp_path: Path) -> None:
 
 def test_what_is_known_as_lost_is_told(site: Site) -> None:
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE archives SET state = 'lost' WHERE number = 1")
+        tx.connection.execute("UPDATE archives SET state = 'lost' WHERE number = 1")
     report = check_invariants(site.inventory, site.keys.secret.content_key, site.clock, site.progress)
     assert report.findings == ()
     assert report.affected.files > 0
@@ -112,7 +112,7 @@ def test_what_is_known_as_lost_is_told(site: Site) -> None:
 def test_batches_of_any_size_find_the_same(site: Site, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr("backup.checker.invariants.NUMBERS_A_BATCH", size)
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE chunks SET length = length - 1")
+        tx.connection.execute("UPDATE chunks SET length = length - 1")
     (tally,) = [
         one
         for one in check_invariants(
@@ -121,9 +121,9 @@ def test_batches_of_any_size_find_the_same(site: Site, monkeypatch: pytest.Monke
         if one.what == "content-ids"
     ]
     with site.inventory.reading() as tx:
-        count = tx.exec_driver_sql(
+        count = tx.connection.execute(
             "SELECT count(*) FROM entries WHERE chunks IS NOT NULL AND length(chunks) > 0"
-        ).scalar()
+        ).fetchone()[0]
     assert f"not so {count} times" in tally.detail
 
 

@@ -248,7 +248,7 @@ def test_gone(site: Site) -> None:
 def test_sealed_otherwise_than_recorded_shows_with_a_key_only(site: Site) -> None:
     """A chunk row that names another chunk than its frame holds: the digests are right."""
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql(
+        tx.connection.execute(
             "UPDATE chunks SET id = zeroblob(32) WHERE number = (SELECT min(number) FROM chunks)"
         )
     assert not read(site).is_grave

@@ -196,7 +196,7 @@ def test_a_read_only_state_of_a_crashed_writer_is_looked_at_whole(open_server: S
     folder, database = open_server.state, open_server.state / "inventory.sqlite"
     writer = open_inventory(f"sqlite:///{database}", lock_directory=str(folder))
     with writer.writing() as tx:
-        tx.exec_driver_sql("UPDATE snapshots SET host = 'from-the-log'")
+        tx.connection.execute("UPDATE snapshots SET host = 'from-the-log'")
     log = (folder / "inventory.sqlite-wal").read_bytes()
     base = database.read_bytes()
     writer.close()

@@ -99,7 +99,7 @@ def test_all_of_it_with_links_and_the_source(linked: Site) -> None:
     assert 0 <= report.opened.with_source <= report.opened.files
     host = query(linked, "SELECT host FROM snapshots LIMIT 1")[0][0]
     with linked.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE snapshots SET host = ?", (os.uname().nodename,))
+        tx.connection.execute("UPDATE snapshots SET host = ?", (os.uname().nodename,))
     again = opens(linked, drill_world(linked, size=100 * MIB))
     assert again.opened is not None
     assert host == "host"
@@ -258,7 +258,7 @@ def test_each_deviation_is_found(
 def test_a_right_that_is_kept_from_a_stranger_is_no_deviation(linked: Site) -> None:
     """The drill of a machine that has other accounts than the one that saved."""
     with linked.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE owners SET user = 'gone'")
+        tx.connection.execute("UPDATE owners SET user = 'gone'")
     report = opens(linked, drill_world(linked, size=100 * MIB))
     assert (report.outcome, report.findings) == (Outcome.DONE, ())
 
@@ -266,7 +266,7 @@ def test_a_right_that_is_kept_from_a_stranger_is_no_deviation(linked: Site) -> N
 def test_the_source_may_differ(linked: Site, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other bytes with the same size and time: told, and no failure of what was saved."""
     with linked.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE snapshots SET host = ?", (os.uname().nodename,))
+        tx.connection.execute("UPDATE snapshots SET host = ?", (os.uname().nodename,))
     path = source / "other name"
     found = path.stat()
     path.write_text("OF TWO NAMES")

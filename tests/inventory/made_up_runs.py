@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert
-
 from backup.driller.money import first_of, spent
 from backup.inventory.content.snapshots import record_snapshot
 from backup.inventory.questions import stats, status
@@ -20,6 +18,7 @@ from backup.inventory.store import message_tables, schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.drill_tables import drill_costs
 from backup.inventory.store.drill_tables import drills as drill_table
+from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
 from backup.retention.unusual import NIGHTS
@@ -62,16 +61,16 @@ ENDED = [one for one in Outcome if one is not Outcome.RUNNING]
 def fill(tx: Transaction, ledger: Ledger, rows: Sequence[Row]) -> None:
     """The rows, the last of which began some days ago."""
     for table in TABLES:
-        tx.execute(delete(table))
+        tx.connection.execute(f'DELETE FROM "{table.name}"')
     values = {"number": 1, "id": b"d", "vault": 1, "recipients": b"", "created_at": 0}
-    tx.execute(insert(schema.domains).values(**values))
+    insert_row(tx, "domains", **values)
     at = NOW - timedelta(days=sum(row.pace for row in rows))
     made = []
     for number, row in enumerate(rows, 1):
         at += timedelta(days=row.pace)
         made.append(values_of(number, row, at + timedelta(days=row.ahead)))
-    if made:
-        tx.execute(insert(schema.runs), made)
+    for run in made:
+        insert_row(tx, "runs", **run)
     for number, row in enumerate(rows, 1):
         if row.kind is RunKind.DRILL:
             add_drill(tx, number, row, made[number - 1]["started_at"])
@@ -103,23 +102,22 @@ def values_of(number: int, row: Row, at: datetime) -> dict[str, Any]:
 def add_drill(tx: Transaction, run: int, row: Row, began: int) -> None:
     """What a drill proves, and what it may have cost."""
     grade = Grade.OPENED if row.sort else Grade.READ_BACK
-    tx.execute(insert(drill_table).values(run=run, name=NAMES[row.sort % 2], grade=grade, vault=1))
+    insert_row(tx, drill_table.name, run=run, name=NAMES[row.sort % 2], grade=grade, vault=1)
     month = month_of(moment(began)) + row.month
-    tx.execute(insert(drill_costs).values(run=run, month=month, cost=10**6 + run))
+    insert_row(tx, drill_costs.name, run=run, month=month, cost=10**6 + run)
 
 
 def need(tx: Transaction, ledger: Ledger, run: int, row: Row) -> None:
     """Something that refers to a run."""
     if row.needed_by == "snapshot":
         record_snapshot(tx, snapshot(ledger.job, run, f"{run:016x}"))
-        table = schema.snapshots
-        tx.execute(table.update().where(table.c.number == run).values(run=run))
+        tx.connection.execute("UPDATE snapshots SET run = number WHERE number = ?", (run,))
     elif row.needed_by in {"archive", "reading"}:
         values = {"number": run, "domain": 1, "run": run, "kind": 1, "state": "stored", "size": 1}
         values |= {"pack_id": b"%d" % run, "header": b"", "tree_hash": b"t" * 32, "submitted_at": 0}
         if row.needed_by == "reading":
             values["run"] = None
-        tx.execute(insert(schema.archives).values(**values))
+        insert_row(tx, "archives", **values)
         if row.needed_by == "reading":
             piece: dict[str, Any] = {
                 "run": run,
@@ -130,14 +128,14 @@ def need(tx: Transaction, ledger: Ledger, run: int, row: Row) -> None:
                 "asked_to": 1,
             }
             piece |= {"tier": "bulk", "token": f"t{run}", "state": "read"}
-            tx.execute(insert(schema.readings).values(**piece))
+            insert_row(tx, "readings", **piece)
     elif row.needed_by == "staged":
         entry = {"directory": 1, "name": b"n", "kind": 1, "mode": 0, "owner": 1, "mtime_ns": 0, "size": 0}
         hint = {"inode": 1, "ctime_ns": 0, "is_mount": 0}
-        tx.execute(insert(schema.staged_entries).values(run=run, **entry, **hint))
+        insert_row(tx, "staged_entries", run=run, **entry, **hint)
     elif row.needed_by == "message":
         values = {"key": f"k{run}", "kind": "run", "run": run, "created_at": 0, "title": "", "document": "{}"}
-        tx.execute(insert(message_tables.messages).values(**values))
+        insert_row(tx, "messages", **values)
 
 
 def answers(tx: Transaction, now: datetime) -> dict[str, Any]:

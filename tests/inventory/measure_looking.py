@@ -88,7 +88,9 @@ def sorts(tx: Transaction, act: Callable[[], Iterable[object]]) -> bool:
     for _ in act():
         break
     vars(entries)["raw_rows"] = vars(entry_versions)["raw_rows"] = real
-    plans = [str(tx.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, values).all()) for sql, values in asked]
+    plans = [
+        str(tx.connection.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall()) for sql, values in asked
+    ]
     return any("TEMP B-TREE" in plan or "SCAN e" in plan for plan in plans)
 
 

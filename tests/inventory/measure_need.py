@@ -90,7 +90,7 @@ def list_everything(tx: Transaction) -> None:
     """A list of the vault that shows all archives, and one snapshot, which the closed entries are not in."""
     at = micros(START + DAY)
     insert_rows(tx, schema.listings, [(1, 1, "token", "list", "kept", at, at)])
-    tx.exec_driver_sql("""INSERT INTO listed_archives (listing, archive_id, description, size, created_at)
+    tx.connection.execute("""INSERT INTO listed_archives (listing, archive_id, description, size, created_at)
                           SELECT 1, archive_id, '', size, stored_at FROM archives""")
     at = micros(START)
     insert_rows(tx, schema.snapshots, [
@@ -137,10 +137,10 @@ def main(count: int) -> None:
             fill(tx, count)
         print(json.dumps(measure(made)), flush=True)
         with made.writing() as tx:
-            tx.exec_driver_sql("UPDATE archives SET state = ?", (str(ArchiveState.UNCONFIRMED),))
+            tx.connection.execute("UPDATE archives SET state = ?", (str(ArchiveState.UNCONFIRMED),))
         print(json.dumps(measure(made)), flush=True)
         with made.writing() as tx:
-            tx.exec_driver_sql("UPDATE archives SET state = ?", (str(ArchiveState.STORED),))
+            tx.connection.execute("UPDATE archives SET state = ?", (str(ArchiveState.STORED),))
             list_everything(tx)
         print(json.dumps(measure_planning(made, folder)))
         made.close()

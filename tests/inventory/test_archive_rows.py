@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from backup.inventory.content import archives, packed
 from backup.inventory.content.archives import ArchiveState, CatalogPosition
 from backup.inventory.records import runs
-from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.model import (
@@ -104,7 +103,7 @@ def test_only_stored_chunks_and_the_run_s_own_are_known(
         run=shelf.run if own_run else shelf.other_run,
         domain=shelf.domain if own_domain else shelf.other_domain,
     )
-    shelf.tx.execute(schema.archives.update().values(state=reached))
+    shelf.tx.connection.execute("UPDATE archives SET state = ?", (reached,))
     known = packed.known_chunks(shelf.tx, shelf.domain, shelf.run, [chunk("x"), chunk("y")])
     is_known = own_domain and (
         reached is ArchiveState.STORED or (own_run and reached is ArchiveState.SUBMITTED)
@@ -144,13 +143,15 @@ def test_prefixes_are_signed_64_bits(chunk_id: bytes) -> None:
 def test_chunks_that_nobody_finds_are_found_again(shelf: Shelf) -> None:
     numbers = [3, 2**20 + 7, 8]
     shelf.store(shelf.submit(*map(chunk, numbers), numbers=numbers))
-    shelf.tx.exec_driver_sql("DELETE FROM chunk_prefixes WHERE chunk > 7")
-    shelf.tx.exec_driver_sql("INSERT INTO chunk_prefixes VALUES (5, 4711)")
+    shelf.tx.connection.execute("DELETE FROM chunk_prefixes WHERE chunk > 7")
+    shelf.tx.connection.execute("INSERT INTO chunk_prefixes VALUES (5, 4711)")
     asked = list(map(chunk, numbers))
     assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, asked).keys() == {chunk(3)}
     packed.index_chunks(shelf.tx)
     assert packed.known_chunks(shelf.tx, shelf.domain, shelf.run, asked).keys() == set(asked)
-    rows = shelf.tx.exec_driver_sql("SELECT chunk FROM chunk_prefixes ORDER BY chunk").scalars()
+    rows = [
+        value for (value,) in shelf.tx.connection.execute("SELECT chunk FROM chunk_prefixes ORDER BY chunk")
+    ]
     assert list(rows) == sorted(numbers), "what is no chunk's is gone"
 
 

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from alembic import command
 
 from backup.errors import InventoryDamagedError, InventoryNewerError, LockedError, NightvaultError, SpoolError
 from backup.inventory.store import database
 from backup.inventory.store.copies import copy_before_migration, copy_inventory, migration_copies, vacuum
 from backup.inventory.store.database import HEAD, Inventory, open_copy, open_inventory
 from backup.inventory.store.database_errors import our_errors
+from backup.inventory.store.migrating import upgrade
 
 
 def rows(path: Path) -> dict[str, list[Any]]:
@@ -31,7 +31,7 @@ def step_together(inventory: Inventory) -> None:
     """One transaction that keeps two counters equal."""
     with inventory.writing() as tx:
         for name in ("entries", "chunks"):
-            tx.exec_driver_sql(f"UPDATE counters SET next = next + 1 WHERE name = '{name}'")
+            tx.connection.execute(f"UPDATE counters SET next = next + 1 WHERE name = '{name}'")
 
 
 def test_a_copy_is_consistent_while_others_write(inventory: Inventory, tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_without_room_nothing_is_begun(
 
 def test_a_vacuum_gives_back_what_nothing_uses(inventory: Inventory, state: Path) -> None:
     with inventory.writing() as tx:
-        tx.exec_driver_sql("CREATE TABLE ballast (data BLOB)")
+        tx.connection.execute("CREATE TABLE ballast (data BLOB)")
         for _ in range(50):
-            tx.exec_driver_sql("INSERT INTO ballast VALUES (randomblob(100000))")
+            tx.connection.execute("INSERT INTO ballast VALUES (randomblob(100000))")
     with inventory.writing() as tx:
-        tx.exec_driver_sql("DROP TABLE ballast")
+        tx.connection.execute("DROP TABLE ballast")
     assert free_pages(inventory) > 900
     kept = dict(rows_of(inventory))
     before, after = vacuum(inventory.connections, str(state))
@@ -157,12 +157,12 @@ def test_a_vacuum_gives_back_what_nothing_uses(inventory: Inventory, state: Path
 
 def free_pages(inventory: Inventory) -> int:
     with inventory.reading() as tx:
-        return int(tx.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
+        return int(tx.connection.execute("PRAGMA freelist_count").fetchone()[0] or 0)
 
 
 def rows_of(inventory: Inventory) -> list[Any]:
     with inventory.reading() as tx:
-        return [tuple(row) for row in tx.exec_driver_sql("SELECT name, next FROM counters")]
+        return [tuple(row) for row in tx.connection.execute("SELECT name, next FROM counters")]
 
 
 def downgraded(inventory: Inventory, state: Path, version: str) -> None:
@@ -171,8 +171,8 @@ def downgraded(inventory: Inventory, state: Path, version: str) -> None:
     (state / "inventory.sqlite").unlink()
     connections = database.connections_to(f"{state}/inventory.sqlite")
     with connections.transaction(writes=True) as tx:
-        command.upgrade(database.alembic_config(tx), version)
-        tx.exec_driver_sql("INSERT INTO about VALUES (x'01', x'02', NULL, 3)")
+        upgrade(tx, version)
+        tx.connection.execute("INSERT INTO about VALUES (x'01', x'02', NULL, 3)")
     connections.close()
 
 

@@ -17,7 +17,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import exc, func, insert, select, text
+from sqlalchemy import text
 
 from backup.catalogs.context import Keys
 from backup.errors import (
@@ -38,9 +38,10 @@ from backup.inventory.store.database import (
     HEAD,
     Inventory,
     create_inventory,
-    migrations_folder,
     open_inventory,
 )
+from backup.inventory.store.driver import insert_row, number_of
+from backup.inventory.store.migrating import as_sqlalchemy, migrations_folder
 from backup.model import InventoryId
 from tests.support.backups import INVENTORY_ID
 from tests.support.doubles import START
@@ -63,15 +64,15 @@ def opened(state: Path) -> Iterator[Inventory]:
 
 def fill_up(tx: Transaction) -> None:
     """Write more than the database may grow."""
-    tx.exec_driver_sql("PRAGMA max_page_count = 1")
+    tx.connection.execute("PRAGMA max_page_count = 1")
     rows = [(number, "x" * 500 + str(number)) for number in range(1, 500)]
     insert_rows(tx, schema.vaults, rows, ["number", "name"])
 
 
 class TestMaking:
     def test_tables_are_those_of_the_schema(self, inventory: Inventory) -> None:
-        with inventory.reading() as tx:
-            context = MigrationContext.configure(tx.core(), opts={"compare_type": True})
+        with inventory.reading() as tx, as_sqlalchemy(tx) as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, schema.METADATA) == []
 
     def test_the_head_is_the_newest_migration(self) -> None:
@@ -79,7 +80,7 @@ class TestMaking:
 
     def test_files_are_their_owner_s_alone(self, inventory: Inventory, state: Path) -> None:
         with inventory.writing() as tx:
-            tx.execute(insert(schema.vaults).values(name="v"))
+            insert_row(tx, "vaults", name="v")
             modes = {name: stat.S_IMODE(os.stat(state / name).st_mode) for name in os.listdir(state)}
         files = {name: mode for name, mode in modes.items() if name.startswith("inventory")}
         assert len(files) == 3, "the database, its log and its index"
@@ -138,7 +139,7 @@ class TestMaking:
     ) -> None:
         for transaction in (inventory.reading, inventory.writing):
             with transaction() as tx:
-                assert tx.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+                assert tx.connection.execute(f"PRAGMA {pragma}").fetchone()[0] == value
 
 
 class TestOpening:
@@ -158,7 +159,7 @@ class TestOpening:
 
     def test_a_newer_schema_is_refused(self, inventory: Inventory, state: Path) -> None:
         with inventory.writing() as tx:
-            tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+            tx.connection.execute("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(InventoryNewerError, match="newer nightvault") as caught:
             open_inventory(url_of(state), lock_directory=str(state))
         assert "install" in caught.value.advice
@@ -201,28 +202,28 @@ class TestOpening:
 class TestTransactions:
     def test_an_exception_undoes_all(self, inventory: Inventory) -> None:
         with pytest.raises(KeyError), inventory.writing() as tx:
-            raise KeyError(str(tx.execute(insert(schema.vaults).values(name="v"))))
+            raise KeyError(str(insert_row(tx, "vaults", name="v")))
         with inventory.reading() as tx:
-            assert tx.execute(select(func.count()).select_from(schema.vaults)).scalar() == 0
+            assert tx.connection.execute("SELECT count(*) FROM vaults").fetchone()[0] == 0
 
     def test_our_own_errors_pass_through(self, inventory: Inventory) -> None:
         with pytest.raises(UsageError, match="mine"), inventory.writing():
             raise UsageError("mine")
 
     def test_a_view_stays_as_it_was(self, inventory: Inventory) -> None:
-        count = select(func.count()).select_from(schema.vaults)
+        count = "SELECT count(*) FROM vaults"
         with inventory.reading() as reader:
-            assert reader.execute(count).scalar() == 0
+            assert number_of(reader, count, ()) == 0
             with inventory.writing() as writer:
-                writer.execute(insert(schema.vaults).values(name="v"))
-            assert reader.execute(count).scalar() == 0
+                insert_row(writer, "vaults", name="v")
+            assert number_of(reader, count, ()) == 0
         with inventory.reading() as reader:
-            assert reader.execute(count).scalar() == 1
+            assert number_of(reader, count, ()) == 1
 
     def test_a_writer_waits_for_another_thread_s(self, inventory: Inventory) -> None:
         def write(number: int) -> None:
             with inventory.writing() as tx:
-                tx.execute(insert(schema.vaults).values(name=str(number)))
+                insert_row(tx, "vaults", name=str(number))
 
         threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
         for thread in threads:
@@ -230,7 +231,7 @@ class TestTransactions:
         for thread in threads:
             thread.join()
         with inventory.reading() as tx:
-            assert tx.execute(select(func.count()).select_from(schema.vaults)).scalar() == 8
+            assert tx.connection.execute("SELECT count(*) FROM vaults").fetchone()[0] == 8
 
     @pytest.mark.parametrize(
         ("statement", "error"),
@@ -245,12 +246,12 @@ class TestTransactions:
         self, inventory: Inventory, statement: str, error: type[NightvaultError]
     ) -> None:
         with pytest.raises(error) as caught, inventory.writing() as tx:
-            tx.exec_driver_sql(statement)
-        assert isinstance(caught.value.__cause__, exc.SQLAlchemyError)
+            tx.connection.execute(statement)
+        assert isinstance(caught.value.__cause__, sqlite3.Error)
 
     def test_errors_that_are_not_of_the_database_s_making_become_ours_too(self, inventory: Inventory) -> None:
-        with pytest.raises(InventoryDamagedError), inventory.reading() as tx:
-            tx.execute(text("SELECT :missing"))
+        with pytest.raises(InventoryDamagedError), inventory.reading() as tx, as_sqlalchemy(tx) as connection:
+            connection.execute(text("SELECT :missing"))
 
     def test_a_full_disk(self, inventory: Inventory) -> None:
         with pytest.raises(SpoolError, match="full"), inventory.writing() as tx:
@@ -274,7 +275,7 @@ def read(inventory: Inventory, *statements: str) -> None:
     """Give statements to the database, in a transaction that is not told to write."""
     with inventory.reading() as tx:
         for each in statements:
-            tx.exec_driver_sql(each)
+            tx.connection.execute(each)
 
 
 class TestFailures:
@@ -311,7 +312,7 @@ class TestLocks:
 
     def test_none_after_an_upgrade_by_a_newer_nightvault(self, inventory: Inventory) -> None:
         with inventory.writing() as tx:
-            tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+            tx.connection.execute("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(InventoryNewerError, match="newer nightvault"), inventory.locked("backup"):
             pass
 

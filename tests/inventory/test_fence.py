@@ -7,11 +7,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
 
 from backup.errors import LockedError, StateDeniedError
 from backup.files import file_lock, renew_lock_file
-from backup.inventory.store import schema
+from backup.inventory.store.driver import insert_row
 from backup.inventory.store.holders import holders
 from backup.inventory.store.locks import is_held, take_away
 from backup.inventory.store.read_only import Access
@@ -20,7 +19,7 @@ from tests.support.backups import Site
 
 def write(site: Site, name: str) -> None:
     with site.inventory.writing() as tx:
-        tx.execute(insert(schema.vaults).values(name=name))
+        insert_row(tx, "vaults", name=name)
 
 
 def test_who_lost_the_lock_writes_nothing(site: Site) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import insert
 
 from backup.errors import InventoryMovedError, LockedError
 from backup.inventory.records.runs import list_runs
-from backup.inventory.store import schema
 from backup.inventory.store.database import open_inventory
+from backup.inventory.store.driver import insert_row
 from backup.inventory.store.locks import exclusive_opening, share_opening
 from backup.model import ArchiveLabel, UploadId
 from tests.support.backups import Site
@@ -51,7 +50,7 @@ def test_a_file_that_was_moved_by_hand_takes_nothing_more(site: Site, replaced: 
     if replaced:
         path.write_bytes((site.folder / "elsewhere").read_bytes())
     with pytest.raises(InventoryMovedError, match="moved or replaced"), site.inventory.writing() as tx:
-        tx.execute(insert(schema.vaults).values(name="lost"))
+        insert_row(tx, "vaults", name="lost")
     with pytest.raises(InventoryMovedError), site.inventory.locked("backup"):
         pass
 

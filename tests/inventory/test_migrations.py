@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from alembic import command
 
 from backup.inventory.content import packed
 from backup.inventory.store import database, invariants
 from backup.inventory.store.connections import Connections, Transaction
 from backup.inventory.store.database import open_inventory
 from backup.inventory.store.driver import insert_tuples
+from backup.inventory.store.migrating import upgrade
 
 pytestmark = pytest.mark.usefixtures("real_migrations")
 
@@ -31,7 +31,7 @@ OF_STAGED = (
 def filled_as_of(version: str, connections: Connections) -> None:
     """An inventory of that schema, with chunks and with a run that waits to be completed."""
     with connections.transaction(writes=True) as tx:
-        command.upgrade(database.alembic_config(tx), version)
+        upgrade(tx, version)
         for sql in (
             "INSERT INTO about VALUES (x'01', x'02', NULL, 3)",
             "INSERT INTO vaults (number, name) VALUES (1, 'v')",
@@ -43,7 +43,7 @@ def filled_as_of(version: str, connections: Connections) -> None:
             "INSERT INTO runs (number, kind, job, outcome, started_at) VALUES (7, 'backup', 1, 'running', 1)",
             "INSERT INTO directories VALUES (1, 1, x'2f')",
         ):
-            tx.exec_driver_sql(sql)
+            tx.connection.execute(sql)
         chunks = [(number, packed.chunk_prefix(id_), id_, 1, 0, 0, 1) for number, id_ in IDS.items()]
         names = ("number", "prefix", "id", "archive", "frame", "offset", "length")
         insert_tuples(tx, "chunks", names, chunks)
@@ -66,4 +66,4 @@ def test_chunks_are_found_and_staged_entries_kept(tmp_path: Path) -> None:
 
 
 def rows_of(tx: Transaction, sql: str) -> list[tuple[object, ...]]:
-    return [tuple(row) for row in tx.exec_driver_sql(sql)]
+    return [tuple(row) for row in tx.connection.execute(sql)]

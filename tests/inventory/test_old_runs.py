@@ -9,15 +9,14 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert
 
 from backup.inventory.content.snapshots import record_snapshot
 from backup.inventory.records import runs
 from backup.inventory.records.old_runs import ENOUGH_BACKUPS, OldRuns, find_old_runs, remove_old_runs
 from backup.inventory.records.runs import Outcome, RunKind
-from backup.inventory.store import schema
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
+from backup.inventory.store.driver import insert_row
 from backup.inventory.store.stages import RestoreStage
 from backup.inventory.store.times import micros
 from backup.model import JobName, SnapshotId
@@ -69,8 +68,8 @@ def ledger() -> Iterator[Ledger]:
     with fresh_ledger() as made:
         with made.inventory.writing() as tx:
             runs.get_or_create_job(tx, JobName("other"), made.job.vault, b"o" * 16)
-            tx.execute(insert(schema.vaults).values(number=2, name="w"))
-            tx.execute(insert(schema.directories).values(number=1, job=1, path=b"/"))
+            insert_row(tx, "vaults", number=2, name="w")
+            insert_row(tx, "directories", number=1, job=1, path=b"/")
         yield made
 
 
@@ -88,7 +87,7 @@ def test_no_answer_changes(ledger: Ledger, blocks: list[Block]) -> None:
         left = numbers(tx)
         assert answers(tx, NOW) == before
         assert answers(tx, NOW + DAY) is not None
-        assert not list(tx.exec_driver_sql("PRAGMA foreign_key_check"))
+        assert not list(tx.connection.execute("PRAGMA foreign_key_check"))
         again = find_old_runs(tx, KEEP, NOW)
     assert plan == done
     assert len(there - left) == done.runs
@@ -247,9 +246,9 @@ def restored(tx: Transaction, number: int, began: datetime, ended: datetime | No
     values = {"number": number, "id": str(number), "snapshot": "s", "vault": 1, "path": b"/", "target": b"/t"}
     values |= {"tier": "bulk", "created_at": micros(began), "finished_at": ended and micros(ended)}
     state = RestoreStage.OPEN if ended is None else RestoreStage.DONE
-    tx.execute(insert(schema.restores).values(**values, state=state))
+    insert_row(tx, "restores", **values, state=state)
     piece = {"restore": number, "archive": 1, "start": 0, "end": 1, "tier": "bulk", "token": f"r{number}"}
-    tx.execute(insert(schema.retrievals).values(**piece, state="fetched"))
+    insert_row(tx, "retrievals", **piece, state="fetched")
 
 
 def test_restores_that_ended_long_ago_go_with_their_retrievals(ledger: Ledger) -> None:
@@ -262,7 +261,9 @@ def test_restores_that_ended_long_ago_go_with_their_retrievals(ledger: Ledger) -
     done = remove_old_runs(ledger.inventory, DEFAULT_KEEP_RUNS, NOW)
     assert done == OldRuns(NOW - DEFAULT_KEEP_RUNS, 0, 1)
     with ledger.inventory.reading() as tx:
-        left = tx.exec_driver_sql("SELECT r.number, t.token FROM restores r JOIN retrievals t ON t.restore")
+        left = tx.connection.execute(
+            "SELECT r.number, t.token FROM restores r JOIN retrievals t ON t.restore"
+        )
         assert {number for number, _ in left} == {2, 3}
 
 
@@ -279,7 +280,8 @@ def filled() -> Iterator[Inventory]:
     ]
     with fresh_ledger() as made:
         with made.inventory.writing() as tx:
-            tx.execute(insert(schema.runs), rows)
+            for row in rows:
+                insert_row(tx, "runs", **row)
         yield made.inventory
 
 
@@ -310,10 +312,11 @@ def test_statements_by_batches_not_by_rows_and_pages_are_used_again(filled: Inve
         assert remove_old_runs(filled, DEFAULT_KEEP_RUNS, NOW).runs > 6_800
     assert len([one for one in statements if one.startswith("DELETE")]) == 4 * 3
     with filled.reading() as tx:
-        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
-        assert tx.exec_driver_sql("PRAGMA freelist_count").scalar_one() > pages / 2
+        pages = tx.connection.execute("PRAGMA page_count").fetchone()[0]
+        assert tx.connection.execute("PRAGMA freelist_count").fetchone()[0] > pages / 2
     with filled.writing() as tx:
         row = {"kind": "check", "outcome": "done", "started_at": micros(NOW), "report": "{}"}
-        tx.execute(insert(schema.runs), [row] * 2_000)
+        for _ in range(2_000):
+            insert_row(tx, "runs", **row)
     with filled.reading() as tx:
-        assert tx.exec_driver_sql("PRAGMA page_count").scalar_one() == pages
+        assert tx.connection.execute("PRAGMA page_count").fetchone()[0] == pages

@@ -43,7 +43,7 @@ def copier(inventory: Inventory, tmp_path: Path) -> Iterator[PageCopier]:
 
 def step(inventory: Inventory) -> None:
     with inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE counters SET next = next + 1")
+        tx.connection.execute("UPDATE counters SET next = next + 1")
 
 
 def counters(path: str) -> list[int]:

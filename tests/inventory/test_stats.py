@@ -9,13 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
 
 from backup.format.pack import describe
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.questions import stats
 from backup.inventory.store import schema
 from backup.inventory.store.database import Inventory
+from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros
 from backup.model import MIB, ArchiveLabel, Generation, InventoryId, PackId, PackKind, Tier
 from tests.inventory.made_up import fresh_ledger
@@ -34,15 +34,14 @@ class Rows:
 
     def put(self, table: Any, **values: Any) -> None:
         with self.inventory.writing() as tx:
-            tx.execute(insert(table).values(**values))
+            insert_row(tx, table.name, **values)
 
     def run(self, job: int | None, at: datetime = MONDAY, **values: Any) -> int:
         """A backup that began then; with `report` it is done."""
         given = {"kind": "backup", "outcome": "done", "started_at": micros(at), "job": job} | values
         given["report"] = json.dumps(given.get("report", {}))
         with self.inventory.writing() as tx:
-            added = tx.execute(insert(schema.runs).values(**given).returning(schema.runs.c.number))
-            return int(added.scalar_one())
+            return insert_row(tx, "runs", **given)
 
     def archive(self, size: int, run: int | None = None, at: datetime = MONDAY, **values: Any) -> int:
         """A stored archive of data, with two frames."""
@@ -248,8 +247,7 @@ def test_retrievals_of_restores_and_checks(rows: Rows) -> None:
             told = {"state": "ready", **asked} if token < 2 else never
             rows.put(schema.retrievals, **place, tier="bulk", token=f"{number}-{token}", **told)
     with rows.inventory.writing() as tx:
-        was_long_ago = schema.retrievals.c.retrieval_id == "job1"
-        tx.execute(update(schema.retrievals).where(was_long_ago).values(requested_at=at - 1))
+        tx.connection.execute("UPDATE retrievals SET requested_at = ? WHERE retrieval_id = 'job1'", (at - 1,))
     reading = {"run": run, "archive": archive, "start": 0, "end": 1, "asked_from": 0, "asked_to": MIB}
     asked = {"tier": "standard", "token": "t", "retrieval_id": "x", "state": "read", "requested_at": at}
     rows.put(schema.readings, **reading, **asked)

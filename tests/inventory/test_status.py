@@ -11,14 +11,15 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert
 
 from backup.inventory.content.snapshots import record_snapshot
 from backup.inventory.questions import status
+from backup.inventory.rebuilt.bulk import insert_rows
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store import schema
 from backup.inventory.store.database import Inventory
+from backup.inventory.store.driver import insert_row
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName, PackKind, VaultName
 from tests.inventory.made_up import fresh_ledger, snapshot
@@ -87,9 +88,9 @@ def two_jobs() -> Iterator[tuple[Inventory, list[int]]]:
 def test_newest_runs_and_dates(two_jobs: tuple[Inventory, list[int]], rows: list[Row]) -> None:
     inventory, jobs = two_jobs
     with inventory.writing() as tx:
-        tx.execute(delete(schema.runs))
+        tx.connection.execute("DELETE FROM runs")
         for number, row in enumerate(rows, 1):
-            tx.execute(insert(schema.runs).values(**values_of(row, number, jobs)))
+            insert_row(tx, "runs", **values_of(row, number, jobs))
         found = status.newest_runs(tx)
         dates = status.backup_dates(tx, START)
         good = status.last_good(tx, START)
@@ -141,7 +142,7 @@ def test_what_waits_for_whoever_deletes_elsewhere() -> None:
     with fresh_ledger() as ledger, ledger.inventory.writing() as tx:
         other = runs.get_or_create_job(tx, JobName("other"), ledger.job.vault, b"o" * 16)
         domain = (1, b"d" * 16, ledger.job.vault, b"r" * 16, 0)
-        tx.execute(insert(schema.domains).values(domain))
+        insert_rows(tx, schema.domains, [domain])
         for number, (kind, state, stored, condemned, _) in enumerate(rows, 1):
             pack, at = number.to_bytes(16, "big"), micros(START - stored * day)
             size = 10**number
@@ -161,9 +162,9 @@ def test_what_waits_for_whoever_deletes_elsewhere() -> None:
                 None,
                 None,
             )
-            tx.execute(insert(schema.archives).values(row))
+            insert_rows(tx, schema.archives, [row])
             for job, days in zip((ledger.job.number, other.number), condemned, strict=False):
-                tx.execute(insert(schema.condemnations).values((number, job, micros(START - days * day))))
+                insert_rows(tx, schema.condemnations, [(number, job, micros(START - days * day))])
         vault = VaultName("v")
         found = status.undeleted(tx, vault, floor, minimum, START - 30 * day)
         assert status.undeleted(tx, VaultName("w"), floor, minimum, START) is None
@@ -184,8 +185,8 @@ def test_forgotten_snapshots_and_those_to_come_are_not_the_newest() -> None:
         found = status.snapshot_dates(tx, START)[name]
         assert (found.newest, found.latest) == (None, START + 5 * day)
         table = schema.snapshots
-        tx.execute(table.update().where(table.c.number >= 4).values(forgotten_at=NOW))
+        tx.connection.execute("UPDATE snapshots SET forgotten_at = ? WHERE number >= 4", (NOW,))
         found = status.snapshot_dates(tx, START + 9 * day)[name]
         assert (found.newest, found.latest) == (START + 3 * day, START + 3 * day)
-        tx.execute(delete(table))
+        tx.connection.execute(f'DELETE FROM "{table.name}"')
         assert status.snapshot_dates(tx, START) == {}

@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import command
 from click import ClickException
 
 from backup.inventory.store import database
+from backup.inventory.store.migrating import upgrade
 from tests.pages.findings import assert_none
 from tests.pages.page import SHOWN, blocks_of
 from tests.support.command_words import parsed
@@ -71,8 +71,8 @@ def older(server: Server) -> None:
         one.unlink()
     connections = database.connections_to(str(path))
     with connections.transaction(writes=True) as tx:
-        command.upgrade(database.alembic_config(tx), BEFORE)
-        tx.exec_driver_sql(f"INSERT INTO about ({columns}) VALUES (?, ?, ?, ?)", about)
+        upgrade(tx, BEFORE)
+        tx.connection.execute(f"INSERT INTO about ({columns}) VALUES (?, ?, ?, ?)", about)
     connections.close()
 
 

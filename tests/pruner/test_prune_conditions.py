@@ -83,9 +83,9 @@ def test_each_job_must_have_said_so(nights: Nights, tmp_path: Path) -> None:
     nights.site.inventory.close()
     nights.site = nights.site.reopen(nights.vault)
     with nights.site.inventory.writing() as tx:  # the second catalog never came
-        tx.exec_driver_sql("UPDATE runs SET outcome = 'failed' WHERE outcome = 'running'")
-        tx.exec_driver_sql("DELETE FROM uploads")
-        tx.exec_driver_sql("UPDATE archives SET state = 'lost' WHERE state = 'submitted'")
+        tx.connection.execute("UPDATE runs SET outcome = 'failed' WHERE outcome = 'running'")
+        tx.connection.execute("DELETE FROM uploads")
+        tx.connection.execute("UPDATE archives SET state = 'lost' WHERE state = 'submitted'")
     nights.clock.advance(9 * DAY)
     alone = query(nights.site, "SELECT count(*) FROM archives WHERE state = 'condemned'")[0][0]
     assert nights.site.prune().deleted.archives == alone - 1
@@ -199,14 +199,14 @@ def test_an_archive_of_which_no_chunk_is_known_stays(nights: Nights) -> None:
     nights.forget(1, 2, 3)
     ((archive,),) = query(nights.site, "SELECT min(number) FROM archives WHERE kind = 1")
     with nights.site.inventory.writing() as tx:
-        tx.exec_driver_sql("DELETE FROM chunks WHERE archive = ?", (archive,))
+        tx.connection.execute("DELETE FROM chunks WHERE archive = ?", (archive,))
     assert nights.site.prune().condemned.archives == 0
 
 
 def test_no_copy_of_a_chunk_is_overlooked(nights: Nights) -> None:
     """Each is found by its prefix before anything is decided."""
     with nights.site.inventory.writing() as tx:
-        tx.exec_driver_sql("DELETE FROM chunk_prefixes WHERE chunk % 2 = 0")
+        tx.connection.execute("DELETE FROM chunk_prefixes WHERE chunk % 2 = 0")
     nights.forget(1, 2, 3)
     nights.site.prune()
     with nights.site.inventory.reading() as tx:
@@ -259,7 +259,7 @@ def test_catalogs_that_are_kept_hot_do_not_wait_as_data_do(nights: Nights, is_ho
 def test_grace_is_never_shorter_than_the_longest_backup(nights: Nights) -> None:
     """Whoever went on for a week may have decided a week ago what to build upon."""
     with nights.site.inventory.writing() as tx:
-        tx.exec_driver_sql(
+        tx.connection.execute(
             "UPDATE runs SET started_at = finished_at - ? WHERE number = 2",
             (micros(nights.clock.now()) - micros(nights.clock.now() - 7 * DAY),),
         )
@@ -405,7 +405,7 @@ def test_a_condemned_archive_that_a_check_found_damaged_is_condemned_anew(nights
     nights.forget(1, 2, 3)
     nights.site.prune()
     with nights.site.inventory.writing() as tx:
-        tx.exec_driver_sql("UPDATE archives SET state = 'damaged' WHERE state = 'condemned'")
+        tx.connection.execute("UPDATE archives SET state = 'damaged' WHERE state = 'condemned'")
     catalogs = len(nights.states(PackKind.CATALOG))
     assert nights.site.prune().condemned.archives == 1
     assert len(nights.states(PackKind.CATALOG)) == catalogs + 1
@@ -416,7 +416,7 @@ def test_a_condemned_archive_that_a_check_found_damaged_is_condemned_anew(nights
 
 def test_what_is_retired_stays_so_in_another_directory(nights: Nights) -> None:
     with nights.site.inventory.writing() as tx:
-        tx.exec_driver_sql(
+        tx.connection.execute(
             "UPDATE archives SET state = 'retired'"
             " WHERE number = (SELECT min(number) FROM archives WHERE kind = 1)"
         )

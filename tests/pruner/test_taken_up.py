@@ -129,4 +129,4 @@ def test_a_rebuild_waits_for_a_later_list_as_well(
     assert again.rebuild().state == "done"
     state = "SELECT state FROM archives WHERE kind = 1 ORDER BY number LIMIT 1"
     with again.site().inventory.reading() as tx:
-        assert tx.exec_driver_sql(state).scalar() == ArchiveState.UNCONFIRMED
+        assert tx.connection.execute(state).fetchone()[0] == ArchiveState.UNCONFIRMED

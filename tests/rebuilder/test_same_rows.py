@@ -42,10 +42,10 @@ def lived(site: Site, source: Path) -> Site:
     site.amend(records.MarksRecord(second.number, ["yearly"], True, "for the audit", at))
     site.amend(records.ForgottenRecord([first.number], at))
     with site.inventory.reading() as tx:
-        pack = tx.exec_driver_sql("SELECT min(pack_id) FROM archives WHERE kind = 1").scalar_one()
+        pack = tx.connection.execute("SELECT min(pack_id) FROM archives WHERE kind = 1").fetchone()[0]
     site.amend(records.CondemnedRecord([pack], at), kind=runs.RunKind.PRUNE)
     with site.inventory.writing() as tx:
-        tx.exec_driver_sql(f"UPDATE hints SET is_mount = 1 WHERE entry = ({A_DIRECTORY})")
+        tx.connection.execute(f"UPDATE hints SET is_mount = 1 WHERE entry = ({A_DIRECTORY})")
     return site
 
 

@@ -65,7 +65,7 @@ def test_what_was_found_damaged_is_not_told_as_good(site: Site, tmp_path: Path) 
     read(site, Amount(share=Fraction(1)))
     with site.inventory.writing() as tx:
         damaged = "UPDATE readings SET result = ? WHERE number = (SELECT min(number) FROM readings)"
-        tx.exec_driver_sql(damaged, (msgspec.msgpack.encode({"bad": [0]}),))
+        tx.connection.execute(damaged, (msgspec.msgpack.encode({"bad": [0]}),))
     first = len(query(site, OF_DATA))
     store_full(site)
     new = bare(tmp_path, site)

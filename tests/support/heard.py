@@ -1,4 +1,4 @@
-"""The SQL that goes to the driver meanwhile, whichever way it goes there."""
+"""The SQL that goes to the driver meanwhile."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from backup.inventory.store import driver
 from backup.inventory.store.connections import Connections, Transaction
@@ -17,9 +15,6 @@ from backup.inventory.store.connections import Connections, Transaction
 @contextmanager
 def heard_by(hear: Callable[[str], None]) -> Iterator[None]:
     """Each statement is told before it is executed; one for very many rows is one statement."""
-
-    def hear_core(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        hear(statement)
 
     def execute(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
         hear(sql)
@@ -34,10 +29,8 @@ def heard_by(hear: Callable[[str], None]) -> Iterator[None]:
         real_begin(self, connection, writes=writes)
 
     real, real_insert, real_begin = driver.executed, driver.inserted, Connections.begin
-    event.listen(Engine, "before_cursor_execute", hear_core)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "executed", execute)
         patch.setattr(driver, "inserted", insert)
         patch.setattr(Connections, "begin", begin)
         yield
-    event.remove(Engine, "before_cursor_execute", hear_core)

@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import func, select
-
 from backup.inventory.content import entries
 from backup.inventory.store import schema
 from backup.model import Problem, ProblemKind
@@ -20,7 +18,8 @@ def counts(site: Site) -> dict[str, int]:
     """Rows of every table that a file could add to."""
     with site.inventory.reading() as tx:
         return {
-            table.name: tx.execute(select(func.count()).select_from(table)).scalar_one() for table in ROWS
+            table.name: tx.connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0]
+            for table in ROWS
         }
 
 

@@ -149,7 +149,7 @@ def _archives(tx: Transaction, domain: int, count: int, nights: int) -> None:
             (n, domain, run, kind, "stored", pack, b"", size, b"t" * 32, f"a{n}", at, at, None, None)
         )
     # The runs that these refer to come later in this transaction.
-    tx.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    tx.connection.execute("PRAGMA defer_foreign_keys = ON")
     insert_rows(tx, schema.archives, stored)
     frames = [
         (n, f, f * 4_000_000, 4_000_000, 8_000_000, 0, b"d" * 16)

@@ -254,7 +254,7 @@ def test_it_reads_while_somebody_writes_and_when_nobody_does(served: Server) -> 
     inventory = opened(load_config(str(served.config)))
     try:
         with inventory.writing() as tx:
-            tx.exec_driver_sql("UPDATE jobs SET name = name")
+            tx.connection.execute("UPDATE jobs SET name = name")
             assert as_user(LOOK, served.state, NOBODY, GROUP)["runs"] == before["runs"]
         wal = served.state / "inventory.sqlite-wal"
         assert wal.stat().st_gid == GROUP

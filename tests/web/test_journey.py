@@ -60,12 +60,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def add_many(tx: Transaction, source: bytes) -> None:
     """A folder `many` of 200,000 empty files, as rows."""
-    above = tx.execute(schema.directories.select().where(schema.directories.c.path == source)).one()
-    owner = tx.execute(schema.entries.select()).first()
-    assert owner
-    insert_rows(tx, schema.directories, [(900_000, above.job, source + b"/many")])
-    rest = (0o644, owner.owner, 10**18, 0, None, None, None, 1, None)
-    directory = (900_000, above.number, b"many", int(EntryKind.DIRECTORY), *rest)
+    ((above, job),) = tx.connection.execute("SELECT number, job FROM directories WHERE path = ?", (source,))
+    (owner,) = tx.connection.execute("SELECT owner FROM entries LIMIT 1").fetchone()
+    insert_rows(tx, schema.directories, [(900_000, job, source + b"/many")])
+    rest = (0o644, owner, 10**18, 0, None, None, None, 1, None)
+    directory = (900_000, above, b"many", int(EntryKind.DIRECTORY), *rest)
     files = ((1_000_000 + n, 900_000, b"file-%06d" % n, int(EntryKind.FILE), *rest) for n in range(MANY))
     insert_rows(tx, schema.entries, [directory, *files])
 

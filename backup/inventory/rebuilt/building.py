@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Table
 
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
@@ -34,6 +34,7 @@ from backup.inventory.store import invariants, schema, stranger_tables
 from backup.inventory.store.connections import Connections, Transaction
 from backup.inventory.store.database import mark, migrate, sqlite_path
 from backup.inventory.store.database_errors import our_errors
+from backup.inventory.store.driver import changed, insert_row, number_of, raw_rows, row_of, run_many, value_of
 from backup.inventory.store.times import micros
 from backup.model import ChunkRow, FrameRow, InventoryId, ListedArchive, VaultName
 
@@ -42,6 +43,8 @@ _ROWS_A_BATCH: Final = 20_000
 _TOO_LARGE: Final = 2**63
 _AS_STORED: Final = f"""l.size = a.size AND (l.tree_hash IS NULL OR l.tree_hash = a.tree_hash)
 AND NOT {compared.shows_another("listed o ON")}"""
+_LISTED: Final = """CREATE TEMP TABLE IF NOT EXISTS listed (
+    archive_id TEXT PRIMARY KEY, size, tree_hash, version, created_at)"""
 _NUMBERS_A_QUERY: Final = 500
 _TOKEN: Final = READ_COLUMNS.index("token")
 _LEAP: Final = 4096  # skips numbers that a catalog withheld by the vault may have used
@@ -68,9 +71,7 @@ class Builder:
 
     def insert_new(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows whose key is not there yet; existing ones stay as they are."""
-        if rows:
-            marks = ", ".join("?" * len(table.columns))
-            self._tx.exec_driver_sql(f'INSERT OR IGNORE INTO "{table.name}" VALUES ({marks})', list(rows))
+        insert_rows(self._tx, table, rows, only_new=True)
 
     def entries(self, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert versions of entries, in the order of a catalog's record; returns how many were new."""
@@ -83,17 +84,16 @@ class Builder:
         for start in range(0, len(asked), _NUMBERS_A_QUERY):
             some = ",".join(map(str, asked[start : start + _NUMBERS_A_QUERY]))
             sql = f"SELECT number FROM directories WHERE job = ? AND number IN ({some})"
-            found.update(row[0] for row in self._tx.exec_driver_sql(sql, (job,)))
+            found.update(number for (number,) in raw_rows(self._tx, sql, (job,)))
         return found
 
     def close_entries(self, job: int, numbers: Sequence[int], removed_in: int) -> None:
         """End these live entries of the job as of a snapshot."""
         self._flush_directories()
-        sql = """UPDATE entries SET removed_in = ?1 WHERE number = ?2 AND removed_in IS NULL AND added_in < ?1
-                 AND EXISTS (SELECT 1 FROM directories d WHERE d.number = entries.directory AND d.job = ?3)"""
-        rows = [(removed_in, number, job) for number in numbers if number < _TOO_LARGE]
-        if rows:
-            self._tx.exec_driver_sql(sql, rows)
+        sql = """UPDATE entries SET removed_in = ? WHERE number = ? AND removed_in IS NULL AND added_in < ?
+                 AND EXISTS (SELECT 1 FROM directories d WHERE d.number = entries.directory AND d.job = ?)"""
+        rows = [(removed_in, number, removed_in, job) for number in numbers if number < _TOO_LARGE]
+        run_many(self._tx, sql, rows)
 
     def forget_after(self, job: int, number: int) -> None:
         """Undo what began or ended in the job after that snapshot."""
@@ -102,21 +102,21 @@ class Builder:
             f"DELETE FROM entries WHERE added_in > ? AND {within}",
             f"UPDATE entries SET removed_in = NULL WHERE removed_in > ? AND {within}",
         ):
-            self._tx.exec_driver_sql(sql, (number, job))
+            changed(self._tx, sql, (number, job))
 
     def has_snapshot(self, snapshot_id: str, job: int, number: int) -> bool:
         """Whether a snapshot of that id, or of that number of the job, exists."""
         sql = "SELECT 1 FROM snapshots WHERE id = ? OR (job = ? AND number = ?)"
-        return self._tx.exec_driver_sql(sql, (snapshot_id, job, number)).first() is not None
+        return row_of(self._tx, sql, (snapshot_id, job, number)) is not None
 
     def snapshot_ids(self, job: int) -> dict[int, str]:
         """The job's snapshots: numbers to ids."""
         sql = "SELECT number, id FROM snapshots WHERE job = ? ORDER BY number"
-        return {row[0]: row[1] for row in self._tx.exec_driver_sql(sql, (job,))}
+        return dict(raw_rows(self._tx, sql, (job,)))
 
     def has_job_named(self, name: str) -> bool:
         """Whether a job of that name exists."""
-        return self._tx.exec_driver_sql("SELECT 1 FROM jobs WHERE name = ?", (name,)).first() is not None
+        return row_of(self._tx, "SELECT 1 FROM jobs WHERE name = ?", (name,)) is not None
 
     def end_overlaps(self, job: int) -> list[tuple[int, int | None, int]]:
         """End versions of the job's entries where the next of their name begins (`invariants`)."""
@@ -126,7 +126,7 @@ class Builder:
     def lose_archive(self, number: int) -> None:
         """Mark an archive as lost, as the catalogs describe its contents wrongly."""
         sql = "UPDATE archives SET state = ? WHERE number = ?"
-        self._tx.exec_driver_sql(sql, (ArchiveState.LOST.value, number))
+        changed(self._tx, sql, (ArchiveState.LOST.value, number))
 
     def mount_points(self, job: int, numbers: Sequence[int]) -> None:
         """Mark these live entries of the job as mount points."""
@@ -154,18 +154,18 @@ class Builder:
     def domain_of(self, recipients: bytes) -> int | None:
         """The newest domain of that set of recipients (their ids joined, in order)."""
         sql = "SELECT max(number) FROM domains WHERE recipients = ?"
-        found = self._tx.exec_driver_sql(sql, (recipients,)).scalar()
+        found = value_of(self._tx, sql, (recipients,))
         return int(found) if found else None
 
     def snapshot_time(self, job: int) -> int:
         """When the job's newest snapshot was finished; 0 if it has none."""
         sql = "SELECT finished_at FROM snapshots WHERE job = ? ORDER BY number DESC LIMIT 1"
-        return int(self._tx.exec_driver_sql(sql, (job,)).scalar() or 0)
+        return int(value_of(self._tx, sql, (job,)) or 0)
 
     def next_numbers(self, job_id: bytes, *, snapshot: int, catalog: int) -> None:
         """The numbers that a job gives out next."""
         sql = "UPDATE jobs SET next_snapshot = ?, next_catalog = ? WHERE id = ?"
-        self._tx.exec_driver_sql(sql, (snapshot, catalog, job_id))
+        changed(self._tx, sql, (snapshot, catalog, job_id))
 
     def amend(self, job: int, record: Record, *, now: datetime) -> None:
         """Apply a record that marks snapshots or archives, of a catalog that was stored `now`."""
@@ -178,8 +178,7 @@ class Builder:
                  AND NOT EXISTS (SELECT 1 FROM condemnations WHERE archive = archives.number)"""
         states = ArchiveState.UNCONFIRMED.value, ArchiveState.CONDEMNED.value
         rows = [(states[0], micros(now), number, states[1]) for number in archives]
-        if rows:
-            self._tx.exec_driver_sql(sql, rows)
+        run_many(self._tx, sql, rows)
 
     def readings(self, found: Sequence[tuple[VerifiedRecord, int]]) -> None:
         """Record what checks have read before, by archive, as readings of one check that is over."""
@@ -194,40 +193,40 @@ class Builder:
 
     def forget(self, job: int, numbers: Sequence[int]) -> None:
         """Delete these snapshots, which hold what is out of range."""
-        if numbers:
-            sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
-            self._tx.exec_driver_sql(sql, [(job, number) for number in numbers])
+        sql = "DELETE FROM snapshots WHERE job = ? AND number = ?"
+        run_many(self._tx, sql, [(job, number) for number in numbers])
 
     def confirm(self, found: Sequence[ListedArchive], *, settled_before: datetime) -> int:
         """Mark as stored what the vault lists; returns how many (`compared.confirm`).
 
         Not those taken up since `settled_before`: somebody may be about to delete them.
         """
-        self._tx.exec_driver_sql(
-            """CREATE TEMP TABLE IF NOT EXISTS listed (
-                archive_id TEXT PRIMARY KEY, size, tree_hash, version, created_at)"""
-        )
+        changed(self._tx, _LISTED, ())
         rows = [
-            (one.archive_id, one.size, one.tree_hash, one.version or None, micros(one.created_at))
-            for one in found
+            (
+                archive.archive_id,
+                archive.size,
+                archive.tree_hash,
+                archive.version or None,
+                micros(archive.created_at),
+            )
+            for archive in found
         ]
-        self._tx.exec_driver_sql(
-            "INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)", rows or [("", 0, b"", "", 0)]
-        )
-        done = self._tx.exec_driver_sql(
+        insert = "INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)"
+        run_many(self._tx, insert, rows or [("", 0, b"", "", 0)])
+        return changed(
+            self._tx,
             f"""UPDATE archives AS a SET state = ? WHERE state = ? AND EXISTS (
                 SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED} AND (
                     a.taken_up_at IS NULL
                     OR a.taken_up_at < ? AND (l.tree_hash = a.tree_hash OR l.version = a.version)))""",
             (ArchiveState.STORED.value, ArchiveState.UNCONFIRMED.value, micros(settled_before)),
         )
-        return done.rowcount
 
     def mark(self, archive_ids: Sequence[str], state: ArchiveState) -> None:
         """Set the state of these archives."""
-        if archive_ids:
-            sql = "UPDATE archives SET state = ? WHERE archive_id = ?"
-            self._tx.exec_driver_sql(sql, [(state.value, one) for one in archive_ids])
+        sql = "UPDATE archives SET state = ? WHERE archive_id = ?"
+        run_many(self._tx, sql, [(state.value, archive_id) for archive_id in archive_ids])
 
     def settle_condemned(
         self, vault: VaultName, listed: Collection[str], until: float, now: datetime
@@ -237,7 +236,7 @@ class Builder:
         One that a kept snapshot needs all the same is lost: somebody deleted it against the catalogs.
         """
         sql = "SELECT number, archive_id, stored_at FROM archives WHERE state = ?"
-        rows = self._tx.exec_driver_sql(sql, (ArchiveState.CONDEMNED.value,))
+        rows = raw_rows(self._tx, sql, (ArchiveState.CONDEMNED.value,))
         gone = [number for number, one, at in rows if one not in listed and (at or 0) < until]
         if gone:
             self._flush_directories()
@@ -254,7 +253,7 @@ class Builder:
     def unconfirmed(self) -> list[tuple[str, int, int]]:
         """Archives that no listing has shown yet: id, size, stored at (microseconds)."""
         sql = "SELECT archive_id, size, stored_at FROM archives WHERE state = ? ORDER BY number"
-        rows = self._tx.exec_driver_sql(sql, (ArchiveState.UNCONFIRMED.value,))
+        rows = raw_rows(self._tx, sql, (ArchiveState.UNCONFIRMED.value,))
         return [(row[0], row[1], row[2] or 0) for row in rows]
 
     def unseen(self) -> list[tuple[str, int, int]]:
@@ -263,25 +262,25 @@ class Builder:
                   AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.archive_id = a.archive_id AND {_AS_STORED})
                   ORDER BY number"""
         states = (ArchiveState.UNCONFIRMED.value, ArchiveState.RETIRED.value)
-        rows = self._tx.exec_driver_sql(sql, states)
+        rows = raw_rows(self._tx, sql, states)
         return [(row[0], row[1], row[2] or 0) for row in rows if row[0] is not None]
 
     def count_snapshots(self, job: int) -> int:
         """Number of snapshots of a job."""
         sql = "SELECT count(*) FROM snapshots WHERE job = ?"
-        return int(self._tx.exec_driver_sql(sql, (job,)).scalar() or 0)
+        return int(value_of(self._tx, sql, (job,)) or 0)
 
     def largest(self, table: Table) -> int:
         """The largest number in a table; 0 if it is empty."""
-        return int(self._tx.exec_driver_sql(f'SELECT max(number) FROM "{table.name}"').scalar() or 0)
+        return int(value_of(self._tx, f'SELECT max(number) FROM "{table.name}"', ()) or 0)
 
     def count(self, table: Table) -> int:
         """Number of rows of a table."""
-        return int(self._tx.exec_driver_sql(f'SELECT count(*) FROM "{table.name}"').scalar() or 0)
+        return number_of(self._tx, f'SELECT count(*) FROM "{table.name}"', ())
 
     def pack_ids(self) -> set[bytes]:
         """Pack ids of all archives."""
-        return {row[0] for row in self._tx.exec_driver_sql("SELECT pack_id FROM archives")}
+        return {pack for (pack,) in raw_rows(self._tx, "SELECT pack_id FROM archives", ())}
 
     def pass_catalogs(self, packs: Iterable[bytes]) -> None:
         """Note catalogs that the rebuild saw and did without."""
@@ -306,21 +305,21 @@ class Builder:
         for name in _COUNTED:
             table = schema.METADATA.tables[name]
             following = self.largest(table) + _LEAP
-            self._tx.exec_driver_sql("INSERT INTO counters VALUES (?, ?)", (name, following))
+            changed(self._tx, "INSERT INTO counters VALUES (?, ?)", (name, following))
         mark(self._tx)
-        loose = self._tx.exec_driver_sql("PRAGMA foreign_key_check").first()
+        loose = row_of(self._tx, "PRAGMA foreign_key_check", ())
         if loose is not None:
             raise InventoryDamagedError(
                 f"the catalogs do not fit together: {loose[0]} refer to {loose[2]} that are not there"
             )
-        self._tx.execute(
-            insert(schema.about).values(
-                inventory_id=inventory_id,
-                signer_public=signer_public,
-                predecessor=ancestors[0],
-                ancestors=b"".join(ancestors),
-                created_at=micros(began_at),
-            )
+        insert_row(
+            self._tx,
+            "about",
+            inventory_id=inventory_id,
+            signer_public=signer_public,
+            predecessor=ancestors[0],
+            ancestors=b"".join(ancestors),
+            created_at=micros(began_at),
         )
 
 

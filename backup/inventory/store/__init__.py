@@ -1,6 +1,6 @@
 """The database itself: opening, migrating and copying it, transactions, locks, tables, its laws.
 
-`database` opens and migrates it and hands out transactions (`connections`); `driver` runs statements past
-SQLAlchemy; `locks` keeps two processes apart and `holders` finds who holds one; `schema` has the tables, and
-`stages` the states of what takes hours. `invariants` says as queries what holds between the rows.
+`database` opens it and hands out transactions (`connections`), `migrating` brings its tables up;
+`driver` runs statements; `locks` keeps two processes apart, `holders` finds who holds one; `schema` has the
+tables, and `stages` the states of what takes hours. `invariants` says as queries what holds between the rows.
 """

@@ -1,8 +1,4 @@
-"""Connections to an inventory's SQLite file and the transactions on them, by Python's own driver.
-
-What a nightly command asks, it asks by `driver`. Statements that are built with SQLAlchemy are executed on
-the same connection, by `Transaction.execute`: to import it takes longer than all else that `ls` does.
-"""
+"""Connections to an inventory's SQLite file and the transactions on them, by Python's own driver."""
 
 from __future__ import annotations
 
@@ -11,10 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult, Executable
+from typing import Final
 
 MOST_IDLE: Final = 4
 """So many connections are kept for the next transactions."""
@@ -27,51 +20,22 @@ if sys.version_info < (3, 12):
 
 
 class Link:
-    """One connection of the driver, and SQLAlchemy's view of it once that is asked for."""
+    """One connection of the driver."""
 
-    __slots__ = ("_core", "connection", "generation")
+    __slots__ = ("connection", "generation")
 
     def __init__(self, connection: sqlite3.Connection, generation: int) -> None:
         self.connection = connection
         self.generation = generation
-        self._core: Connection | None = None
-
-    def core(self) -> Connection:
-        """The same connection as SQLAlchemy has it."""
-        if self._core is None:
-            from backup.inventory.store.core import core_on
-
-            self._core = core_on(self.connection)
-        return self._core
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._core is not None:
-            self._core.close()
-        self.connection.close()
 
 
 class Transaction:
-    """A transaction, on the thread that began it; `driver` has the functions that ask the driver itself."""
+    """A transaction, on the thread that began it; `driver` has the functions that run statements in it."""
 
-    __slots__ = ("_link", "connection")
+    __slots__ = ("connection",)
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self.connection = link.connection
-
-    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
-        """Execute a statement that was built with SQLAlchemy."""
-        result: CursorResult[*tuple[Any, ...]] = self.core().execute(statement, parameters)
-        return result
-
-    def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
-        """Execute SQL text, with SQLAlchemy's result."""
-        return self.core().exec_driver_sql(statement, parameters)
-
-    def core(self) -> Connection:
-        """The connection as SQLAlchemy has it, in this transaction."""
-        return self._link.core()
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
 
 
 @contextmanager
@@ -108,7 +72,7 @@ class Connections:
             with nullcontext() if waits else _without_patience(link.connection):
                 self.begin(link.connection, writes=writes)
             try:
-                yield Transaction(link)
+                yield Transaction(link.connection)
                 self.commit(link.connection)
             except BaseException:
                 link.connection.rollback()
@@ -147,7 +111,7 @@ class Connections:
             idle, self._idle = self._idle, []
             self._generation += 1
         for link in idle:
-            link.close()
+            link.connection.close()
 
     def _take(self) -> Link:
         with self._lock:
@@ -162,4 +126,4 @@ class Connections:
             if is_kept:
                 self._idle.append(link)
         if not is_kept:
-            link.close()
+            link.connection.close()

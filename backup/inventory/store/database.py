@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -31,9 +31,6 @@ from backup.inventory.store.locks import BACKUP, Fence, hold_lock, raise_fence, 
 from backup.inventory.store.read_only import Access, access_to, read_only_creator
 from backup.inventory.store.times import micros
 from backup.model import InventoryId
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 HEAD = "0018"
 
@@ -189,32 +186,12 @@ def connections_to(path: str, *, only_reads: bool = False) -> Connections:
     return Connections(path, connect)
 
 
-def migrations_folder() -> str:
-    """The folder of migrations: inside the installed package, or beside it in a checkout."""
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-    for above in (package, os.path.dirname(package)):
-        candidate = os.path.join(above, "migrations")
-        if os.path.exists(os.path.join(candidate, "env.py")):
-            return candidate
-    raise InventoryDamagedError("this installation lacks its migrations", advice="install nightvault again")
-
-
-def alembic_config(tx: Transaction) -> Config:
-    """The configuration with which Alembic brings the schema up in a transaction."""
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", migrations_folder().replace("%", "%%"))
-    config.attributes["connection"] = tx.core()
-    return config
-
-
 def migrate(connections: Connections) -> None:
     """Bring the schema to the newest version, whole or not at all."""
-    from alembic import command
+    from backup.inventory.store.migrating import upgrade
 
     with our_errors(connections.path), connections.transaction(writes=True) as tx:
-        command.upgrade(alembic_config(tx), "head")
+        upgrade(tx, "head")
 
 
 def create_inventory(

@@ -103,7 +103,7 @@ def test_10_what_opens_archives_is_not_even_loaded() -> None:
 
 def test_15_an_operator_is_no_user_of_the_database(web_page: Page) -> None:
     def write(tx: Transaction) -> None:
-        tx.exec_driver_sql("DELETE FROM runs")
+        tx.connection.execute("DELETE FROM runs")
 
     with pytest.raises(StateDeniedError, match="only be read"):
         asyncio.run(web_page.context.reading.view(write))
@@ -197,8 +197,8 @@ def test_18_no_click_begins_a_restore_or_spends_anything(
     url = f"sqlite:///{one_backup.state}/inventory.sqlite"
     inventory = open_inventory(url, lock_directory=str(one_backup.state))
     with closing(inventory), inventory.reading() as tx:
-        assert tx.exec_driver_sql("SELECT count(*) FROM restores").scalar() == 0
-        assert tx.exec_driver_sql("SELECT count(*) FROM retrievals").scalar() == 0
+        assert tx.connection.execute("SELECT count(*) FROM restores").fetchone()[0] == 0
+        assert tx.connection.execute("SELECT count(*) FROM retrievals").fetchone()[0] == 0
 
 
 def links(html: str) -> list[str]:
