@@ -15,17 +15,13 @@ from backup.format.catalog import decode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory.content import entries, snapshots
 from backup.inventory.content.entries import ROOT
-from backup.inventory.content.packed import largest_chunk
+from backup.inventory.content.packed import chunk_frames, largest_chunk
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.questions.proofs import archives_of
 from backup.inventory.records import readings, runs
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows
 from backup.model import EntryKind, JobName
-
-_FRAMES = """SELECT c.number, c.frame, f."offset" FROM chunks c
-JOIN frames f ON f.archive = c.archive AND f.number = c.frame WHERE c.archive = ?"""
 
 
 def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:
@@ -88,7 +84,7 @@ def _proven_chunks(tx: Transaction, context: DrillContext, grade: Grade) -> Sequ
     before = readings.proven_before(tx, context.vault.name, grade, context.clock.now())
     for archive, pieces in before.items():
         of_frame: dict[int, int] = {}
-        for number, frame, offset in raw_rows(tx, _FRAMES, (archive,)):
+        for number, frame, offset in chunk_frames(tx, archive):
             if frame not in of_frame:
                 of_frame[frame] = _newest(pieces, offset)
             times[number] = of_frame[frame]

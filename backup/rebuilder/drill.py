@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,17 +21,16 @@ from backup.as_parts import parts_of
 from backup.errors import FormatError, NightvaultError, SpoolError
 from backup.format.keys import RecoveryKey
 from backup.format.pack import parse_header
-from backup.inventory.content.archives import SOUND
+from backup.inventory.content.identities import newest_catalog_header
 from backup.inventory.questions.compared import covers_until
 from backup.inventory.rebuilt.same_rows import Catalogs, Comparison, catalogs_in, compare
 from backup.inventory.rebuilt.unknowable_rows import UNKNOWABLE
 from backup.inventory.store.copies import database_size
 from backup.inventory.store.database import Inventory, sqlite_path
-from backup.inventory.store.driver import raw_rows
 from backup.inventory.store.holders import held_locks
 from backup.inventory.store.locks import BACKUP
 from backup.inventory.store.stages import StepStage
-from backup.model import MIB, InventoryId, PackKind, VaultName
+from backup.model import MIB, InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.drill_folder import Begun, DrillFolder
@@ -190,17 +190,11 @@ def _shown_until(wish: Wish, context: RebuildDrillContext, report: RebuildReport
 
 def _inventory_of_newest(inventory: Inventory, vault: VaultName) -> InventoryId:
     """The inventory that the newest catalog in the vault names: this one, or the one it was rebuilt from."""
-    states = ", ".join(f"'{one}'" for one in SOUND)
-    sql = f"""SELECT a.header FROM archives a JOIN domains d ON d.number = a.domain
-              JOIN vaults v ON v.number = d.vault JOIN catalogs c ON c.archive = a.number
-              WHERE v.name = ? AND a.kind = ? AND a.state IN ({states})
-              ORDER BY a.number DESC LIMIT 1"""  # noqa: S608
     with inventory.reading() as tx:
-        for (header,) in raw_rows(tx, sql, (vault, int(PackKind.CATALOG))):
-            try:
-                return InventoryId(parse_header(header).fields.inventory_id)
-            except FormatError:
-                break
+        header = newest_catalog_header(tx, vault)
+    if header is not None:
+        with suppress(FormatError):
+            return InventoryId(parse_header(header).fields.inventory_id)
     raise NightvaultError(
         f"no catalog of this inventory is known to be in vault {vault}: there is nothing to rebuild yet",
         advice="run a backup first",

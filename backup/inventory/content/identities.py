@@ -113,6 +113,40 @@ def chain_archives(
     return [(archive, ArchiveId(name)) for job, number, archive, name in rows if number >= begins.get(job, 0)]
 
 
+def writers(tx: Transaction) -> dict[ArchiveId, tuple[InventoryId, bytes]]:
+    """Inventory and signer of each archive; a header has them at bytes 48 and 64 (docs/format.md, 2.1)."""
+    sql = """SELECT archive_id, substr(header, 49, 16), substr(header, 65, 32) FROM archives
+             WHERE archive_id IS NOT NULL AND length(header) >= 96"""
+    rows = raw_rows(tx, sql, ())
+    return {ArchiveId(archive): (InventoryId(inventory), signer) for archive, inventory, signer in rows}
+
+
+def catalogs_of_jobs(tx: Transaction) -> list[tuple[ArchiveId, bytes, int]]:
+    """All catalogs in the order of their numbers: archive, id of the job, generation."""
+    sql = """SELECT a.archive_id, j.id, c.generation FROM catalogs c
+             JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job ORDER BY c.number"""
+    return [(ArchiveId(archive), job, generation) for archive, job, generation in raw_rows(tx, sql, ())]
+
+
+def newest_catalog_header(tx: Transaction, vault: VaultName) -> bytes | None:
+    """The header of the newest catalog that is in the vault; None if there is none."""
+    sql = f"""SELECT a.header FROM {IN_VAULTS} JOIN catalogs c ON c.archive = a.number
+              WHERE v.name = ? AND a.kind = ? AND a.state IN ({marks(SOUND)})
+              ORDER BY a.number DESC LIMIT 1"""
+    header: bytes | None = value_of(tx, sql, (vault, PackKind.CATALOG, *SOUND))
+    return header
+
+
+def job_names_by_id(tx: Transaction) -> dict[bytes, str]:
+    """The names of all jobs, by their ids."""
+    return dict(raw_rows(tx, "SELECT id, name FROM jobs", ()))
+
+
+def all_pack_ids(tx: Transaction) -> set[bytes]:
+    """The pack ids of all archives."""
+    return {pack for (pack,) in raw_rows(tx, "SELECT pack_id FROM archives", ())}
+
+
 def unknown_packs(tx: Transaction, packs: Iterable[PackId]) -> set[PackId]:
     """The packs among `packs` that this inventory never submitted."""
     asked = list(packs)

@@ -149,6 +149,13 @@ def frame_rows(tx: Transaction, archive: int) -> list[FrameRow]:
     return list(map(FrameRow._make, raw_rows(tx, sql, (archive,))))
 
 
+def chunk_frames(tx: Transaction, archive: int) -> Iterator[tuple[int, int, int]]:
+    """Each chunk of an archive: its number, its frame, and where that frame begins."""
+    sql = """SELECT c.number, c.frame, f."offset" FROM chunks c
+             JOIN frames f ON f.archive = c.archive AND f.number = c.frame WHERE c.archive = ?"""
+    return raw_rows(tx, sql, (archive,))
+
+
 def chunks_of(tx: Transaction, archive: int) -> tuple[list[int], Sequence[ChunkRow]]:
     """The numbers of an archive's chunks in order, and their rows."""
     sql = 'SELECT number, id, frame, "offset", length FROM chunks WHERE archive = ? ORDER BY number'

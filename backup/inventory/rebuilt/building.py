@@ -22,7 +22,7 @@ from sqlalchemy import Table
 from backup.errors import InventoryDamagedError, NightvaultError, SpoolError, UsageError
 from backup.files import sync_directory
 from backup.format.catalog import Record, VerifiedRecord
-from backup.inventory.content import need, pruning
+from backup.inventory.content import identities, need, pruning
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.mounts import mark_mount_points
 from backup.inventory.content.packed import index_chunks, insert_missing_chunks
@@ -280,7 +280,7 @@ class Builder:
 
     def pack_ids(self) -> set[bytes]:
         """Pack ids of all archives."""
-        return {pack for (pack,) in raw_rows(self._tx, "SELECT pack_id FROM archives", ())}
+        return identities.all_pack_ids(self._tx)
 
     def pass_catalogs(self, packs: Iterable[bytes]) -> None:
         """Note catalogs that the rebuild saw and did without."""

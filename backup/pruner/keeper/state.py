@@ -7,13 +7,11 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from backup.inventory.content import pruning, shrunk, snapshots
+from backup.inventory.content import identities, pruning, shrunk, snapshots
 from backup.inventory.content.pruning import StoredArchive
 from backup.inventory.content.shrunk import Wait
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import open_inventory
-from backup.inventory.store.driver import raw_rows
 from backup.model import ArchiveId, Generation, InventoryId, VaultName
 from backup.pruner.needed import needed_archives
 from backup.rebuilder.report import RebuildReport
@@ -52,30 +50,16 @@ def read_state(url: str, folder: str, vault: VaultName, report: RebuildReport) -
         for one in every:
             kept.setdefault(one.job_number, []).append(one.number)
         held = {job: sorted(numbers) for job, numbers in kept.items()}
-        catalogs = _catalogs(tx)
+        catalogs = identities.catalogs_of_jobs(tx)
         return State(
             report=report,
             archives={one.archive_id: one for one in pruning.stored_archives(tx, vault)},
             needed=frozenset(needed_archives(tx, vault, held)),
-            packs=frozenset(row[0] for row in raw_rows(tx, "SELECT pack_id FROM archives", ())),
-            jobs={row[0]: row[1] for row in raw_rows(tx, "SELECT id, name FROM jobs", ())},
+            packs=frozenset(identities.all_pack_ids(tx)),
+            jobs=identities.job_names_by_id(tx),
             applied={archive: job for archive, job, _ in catalogs},
             bases={job: archive for archive, job, generation in catalogs if generation == Generation.FULL},
-            writers=_writers(tx),
+            writers=identities.writers(tx),
             snapshots=every,
             waits=shrunk.waits(tx),
         )
-
-
-def _writers(tx: Transaction) -> dict[ArchiveId, tuple[InventoryId, bytes]]:
-    """Inventory and signer of each archive; a header has them at bytes 48 and 64 (docs/format.md, 2.1)."""
-    sql = """SELECT archive_id, substr(header, 49, 16), substr(header, 65, 32) FROM archives
-             WHERE archive_id IS NOT NULL AND length(header) >= 96"""
-    return {ArchiveId(row[0]): (InventoryId(row[1]), row[2]) for row in raw_rows(tx, sql, ())}
-
-
-def _catalogs(tx: Transaction) -> list[tuple[ArchiveId, bytes, int]]:
-    """The catalogs that were applied: archive, job, generation; of each job one is full, its first."""
-    sql = """SELECT a.archive_id, j.id, c.generation FROM catalogs c
-             JOIN archives a ON a.number = c.archive JOIN jobs j ON j.number = c.job ORDER BY c.number"""
-    return [(ArchiveId(row[0]), row[1], row[2]) for row in raw_rows(tx, sql, ())]
