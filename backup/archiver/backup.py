@@ -21,8 +21,7 @@ from backup.archiver.foreseen import earlier_chunks
 from backup.archiver.links import Links
 from backup.archiver.pipeline import Pipeline
 from backup.archiver.read_ahead import ReadAhead
-from backup.archiver.run_progress import RunProgress
-from backup.archiver.run_record import open_run, recorded_end, with_failures, with_strangers
+from backup.archiver.run_record import RunProgress, open_run, recorded_end, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources
 from backup.archiver.staged_changes import StagedChanges
 from backup.archiver.staging import Staging

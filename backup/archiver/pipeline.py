@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, Self
 from backup.archiver.sealing import MOST_CHUNKS, Frame, SealingLine
 from backup.buffers import Buffers
 from backup.catalogs.packing import OpenPack
-from backup.format.chunk_columns import ChunkColumns
 from backup.format.chunker import MINIMUM
 from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME
+from backup.format.rows import ChunkColumns
 from backup.inventory.content.numbers import Numbers
 from backup.inventory.content.packed import KnownChunk
 from backup.model import MIB, Buffer, ChunkId, Pack

@@ -20,7 +20,6 @@ from msgspec import Struct
 
 from backup.errors import FormatError, IntegrityError, ProofError
 from backup.files import spool_errors, sync_directory
-from backup.format.chunk_columns import ChunkColumns
 from backup.format.content import Content
 from backup.format.frame import FrameCodec, SealedFrame
 from backup.format.keys import Recipient, Signer
@@ -38,6 +37,7 @@ from backup.format.pack import (
     seal_header,
     verify_header,
 )
+from backup.format.rows import ChunkColumns
 from backup.format.treehash import PackHasher
 from backup.model import (
     MIB,

@@ -16,23 +16,37 @@ from msgspec.structs import replace
 from backup.checker.affected import find_affected
 from backup.checker.context import CheckContext
 from backup.checker.report import CheckReport, Compared, Finding
-from backup.checker.unnamed import find_unnamed
 from backup.errors import LockedError, VaultMissingError
 from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
 from backup.inventory.content import archives, strangers
 from backup.inventory.content.archives import ArchiveState
-from backup.inventory.content.lost import lost_chunks, mark, spoiled_archives
+from backup.inventory.content.lost import lost_chunks, mark, replacements, spoiled_archives
 from backup.inventory.questions import compared
 from backup.inventory.records import readings, retrievals, runs
 from backup.inventory.records.retrievals import ListedRow, ListingRow
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.stages import StepStage
 from backup.inventory.store.times import moment
-from backup.model import ArchiveId, ArchiveLabel, PackKind
+from backup.model import ArchiveId, ArchiveLabel, PackKind, VaultName
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_to_listing
 from backup.transfer.succession import OLDER, accept_made_up, advice_on, look_for_others, one_each, told_of
+
+
+def find_unnamed(tx: Transaction, vault: VaultName) -> Iterator[Finding]:
+    """A finding for each such job of the vault. Cheap as long as nothing is lost or damaged."""
+    if not spoiled_archives(tx, vault):
+        return
+    for job in runs.list_jobs(tx, vault):
+        unnamed = replacements(tx, archives.named_archives(tx, job.number, also_spoiled=True))
+        if unnamed:
+            count = f"{len(unnamed)} archive{'s' * (len(unnamed) > 1)}"
+            detail = (
+                f"what it may need was lost and is stored again in {count} that its catalogs do not name:"
+                " its next backup names them"
+            )
+            yield Finding("unnamed", job.name, detail)
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:

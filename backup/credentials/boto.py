@@ -14,10 +14,20 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Pro
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from msgspec import Struct
 
-from backup.credentials.fixed import FixedCredentials
 from backup.errors import DeniedError, IdentityError, NightvaultError, UnreachableError
 from backup.model import Credentials
 from backup.protocols import CredentialSource
+
+
+class FixedCredentials(Struct, frozen=True):
+    """A `CredentialSource` that always returns the same keys."""
+
+    given: Credentials
+
+    def credentials(self) -> Credentials:
+        """The keys that were given."""
+        return self.given
+
 
 __all__ = ["DefaultChain", "FixedCredentials", "boto3_session"]
 

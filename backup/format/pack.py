@@ -18,7 +18,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from backup.errors import FormatError
-from backup.format.chunk_columns import ChunkColumns
 from backup.format.frame import expand
 from backup.format.header import (
     FORMAT_VERSION,
@@ -47,6 +46,7 @@ from backup.format.header import (
 from backup.format.rows import (
     CHUNK_ROW_SIZE,
     FRAME_ROW_SIZE,
+    ChunkColumns,
     pack_chunks,
     pack_frames,
     unpack_chunks,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.app.machine.unit_times import timer_lines
+from backup.app.machine.units import timer_lines
 from backup.errors import ConfigError
 from backup.schedule import Schedule, next_due, parse_schedule
 

@@ -22,9 +22,9 @@ from backup.archiver import pipeline as pipelines
 from backup.archiver.sealing import Frame
 from backup.catalogs.packing import OpenPack
 from backup.errors import ProofError, SpoolError
-from backup.format.chunk_columns import ChunkColumns
 from backup.format.chunker import MINIMUM
 from backup.format.frame import FRAME_SIZE, SMALL_FILES_FRAME, FrameCodec, SealedFrame
+from backup.format.rows import ChunkColumns
 from backup.inventory.content.packed import KnownChunk
 from backup.model import KIB, MIB, ChunkId
 from tests.archiver.lines import Line, named, run_of, runs_of

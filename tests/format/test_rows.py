@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backup.errors import FormatError
 from backup.format import rows
-from backup.format.chunk_columns import ChunkColumns
+from backup.format.rows import ChunkColumns
 from backup.model import MIB, ChunkRow, FrameRow
 
 U32 = st.integers(0, 2**32 - 1)

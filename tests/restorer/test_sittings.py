@@ -14,8 +14,7 @@ import pytest
 from backup.errors import DeniedError, IntegrityError, InterruptedRunError, LimitRefusedError
 from backup.inventory.records.runs import Outcome, list_runs
 from backup.restorer.frame_opener import Opened
-from backup.restorer.restore import RestoreReport, cancel, deliver
-from backup.restorer.room import room_at
+from backup.restorer.restore import RestoreReport, cancel, deliver, room_at
 from backup.restorer.target.assemble import Assembly
 from tests.restorer.sites import begun, leftovers
 from tests.support.backups import Site
@@ -156,7 +155,7 @@ def test_no_room_is_told_before_anything_is_asked_for(
 ) -> None:
     vault = FaultyVault(framed.vault)
     site = framed.reopen(vault)
-    monkeypatch.setattr("backup.restorer.room.room_at", lambda _target: 1000)
+    monkeypatch.setattr("backup.restorer.restore.room_at", lambda _target: 1000)
     with pytest.raises(LimitRefusedError, match=r"has room for 1000 B, but [0-9.]+ [KM]iB would") as caught:
         site.restore("latest", out)
     assert caught.value.exit_code == 16

@@ -26,7 +26,7 @@ from backup.app.tasks.tasks import TaskKind, tasks_of
 from backup.cli import main
 from backup.config import Config, load_config
 from backup.credentials import boto
-from backup.credentials.fixed import FixedCredentials
+from backup.credentials.boto import FixedCredentials
 from backup.daemon.board import Board
 from backup.daemon.executor import Executor
 from backup.daemon.task_run import Done, TaskEnd, TaskRun

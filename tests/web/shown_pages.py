@@ -11,12 +11,12 @@ from msgspec import Struct
 
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName
-from backup.web.pages.fortnight import shown as fortnight
+from backup.web.pages.archives import months
 from backup.web.pages.glance import shown as glance
+from backup.web.pages.history import report_rows
 from backup.web.pages.html import Renderer
-from backup.web.pages.months import months
-from backup.web.pages.reports import report_rows
-from backup.web.pages.tiers import hours, tier_word
+from backup.web.pages.quoting import hours, tier_word
+from backup.web.pages.schedule import shown as fortnight
 from backup.web.texts import Texts
 from backup.web.views.values import browse, names, nights, runs
 from tests.web.believable import (

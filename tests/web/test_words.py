@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from backup.cost.prices import Figure
-from backup.web.pages.words import Words
+from backup.web.pages.html import Words
 from backup.web.texts import Texts
 from backup.web.views.quoting import borrowed
 from tests.support.doubles import START

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from backup.cli.render.bars import bar
+from rich.bar import END_BLOCK_ELEMENTS, FULL_BLOCK
+
 from backup.cli.render.render import counted, size, table
 from backup.cli.render.tables import Column, Sheet
 from backup.model import PackKind, VaultName
@@ -16,6 +17,19 @@ from backup.retention.stats import MONTH, months_of
 if TYPE_CHECKING:
     from backup.app.money.stats import Statistics
     from backup.retention.stats import Requests, Summary, Terms
+
+BAR = 24
+"""Cells of the longest bar."""
+
+
+def bar(value: float, most: float, cells: int = BAR) -> str:
+    """A bar as long as `value` is in proportion to `most`, which has so many cells; what is there is seen."""
+    if value <= 0 or most <= 0:
+        return ""
+    steps = len(END_BLOCK_ELEMENTS)
+    eighths = max(1, round(min(value, most) / most * cells * steps))
+    return FULL_BLOCK * (eighths // steps) + END_BLOCK_ELEMENTS[eighths % steps].strip()
+
 
 _CENT = Decimal("0.01")
 _BAR = Column("", rank=1)

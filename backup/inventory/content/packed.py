@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from backup.format.chunk_columns import ChunkColumns
+from backup.format.rows import ChunkColumns
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import (
     changed,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -11,9 +15,32 @@ from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed
 from backup.web.pages.links import Asked
 from backup.web.pages.reading import job_names, newest_job
-from backup.web.pages.reports import report_rows
 from backup.web.views.nights import changes, snapshot_page
 from backup.web.views.run_pages import one_run, run_page
+from backup.wording import duration, size
+
+_TOLD_ELSEWHERE = frozenset({"problems", "error", "outcome", "job", "vault", "unusual", "run", "kind"})
+
+
+def report_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A report as names and values in words, without what the page tells elsewhere and what is empty."""
+    for name, value in report.items():
+        if name not in _TOLD_ELSEWHERE and value not in (None, "", [], {}):
+            yield name.replace("_", " "), _in_words(name, value)
+
+
+def _in_words(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float) and name.startswith("bytes"):
+        return size(int(value))
+    if isinstance(value, int | float) and name.endswith("seconds"):
+        return duration(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return "\n".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 @answered

@@ -4,22 +4,122 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
 from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from backup.app.status.verified import percent
 from backup.web.charts.bars import share
 from backup.web.charts.lines import key_block, key_mark
-from backup.web.pages.icons import icon
 from backup.web.pages.links import link, parent, quoted
 from backup.web.pages.news import how_far
 from backup.web.pages.static import address
-from backup.web.pages.words import Words
 from backup.web.texts import Texts, safe
+from backup.wording import duration, shown_path, size
+
+_LEAST_SHOWN = Decimal("0.0001")
+
+
+class Words:
+    """What the templates of one page need to say values; `zone` None is this machine's."""
+
+    def __init__(self, texts: Texts, now: datetime, zone: tzinfo | None = None) -> None:
+        self._texts, self._now, self._zone = texts, now, zone
+
+    def time(self, moment: datetime) -> Markup:
+        """A time to the minute with its zone."""
+        local = moment.astimezone(self._zone)
+        return Markup('<time datetime="{}">{} <span class="zone">{}</span></time>').format(
+            local.isoformat(timespec="seconds"), f"{local:%Y-%m-%d %H:%M}", safe(local.tzname() or "")
+        )
+
+    def day(self, moment: datetime) -> Markup:
+        """The day of a time, without the time."""
+        local = moment.astimezone(self._zone)
+        return Markup('<time datetime="{}">{}</time>').format(f"{local:%Y-%m-%d}", f"{local:%Y-%m-%d}")
+
+    def clock(self, moment: datetime) -> Markup:
+        """The time of the day with its zone."""
+        local = moment.astimezone(self._zone)
+        return Markup('<time datetime="{}">{}</time>').format(
+            local.isoformat(timespec="seconds"), f"{local:%H:%M}"
+        )
+
+    def ago(self, moment: datetime) -> Markup:
+        """How long ago a time is; one that is still to come is told as such."""
+        passed = self._now - moment
+        if passed < timedelta(0):
+            return self.to_come(moment)
+        if passed < timedelta(minutes=1):
+            return self._texts.say("just now")
+        return self._texts.say("%(time)s ago", time=duration(passed.total_seconds()))
+
+    def to_come(self, moment: datetime) -> Markup:
+        """How long it is until a time."""
+        left = moment - self._now
+        if left < timedelta(minutes=1):
+            return self._texts.say("now")
+        return self._texts.say("in %(time)s", time=duration(left.total_seconds()))
+
+    def size(self, count: int) -> str:
+        """A number of bytes."""
+        return size(count)
+
+    def count(self, number: int) -> str:
+        """A number, thousands apart."""
+        return f"{number:,}"
+
+    def took(self, length: timedelta | float) -> str:
+        """A length of time."""
+        return duration(length.total_seconds() if isinstance(length, timedelta) else length)
+
+    def money(self, amount: Decimal, currency: str) -> str:
+        """An amount: cents, or as many places as a small amount needs to be seen."""
+        if 0 < amount < _LEAST_SHOWN:
+            return f"< {_LEAST_SHOWN} {currency}"
+        places = 2 if amount == 0 or abs(amount) >= Decimal("0.01") else 4
+        return f"{amount:,.{places}f} {currency}"
+
+    def path(self, path: bytes) -> str:
+        """A path or name that is safe to show."""
+        return shown_path(path)
+
+
+_STROKED = {
+    "good": '<circle cx="8" cy="8" r="6.5"/><path d="m5 8.2 2.1 2.1L11 6"/>',
+    "warn": '<path d="M8 1.8 15 14H1z"/><path d="M8 6.2v3.4m0 1.9v.1"/>',
+    "bad": '<path d="M5.2 1.5h5.6l3.7 3.7v5.6l-3.7 3.7H5.2l-3.7-3.7V5.2z"/>'
+    '<path d="m5.8 5.8 4.4 4.4m0-4.4-4.4 4.4"/>',
+    "busy": '<path d="M8 1.5A6.5 6.5 0 1 1 1.5 8"/><path d="M8 4.5V8l2.2 1.6"/>',
+    "none": '<circle cx="8" cy="8" r="6.5" stroke-dasharray="2.2 1.9"/><path d="M5.5 8h5"/>',
+    "paused": '<circle cx="8" cy="8" r="6.5"/><path d="M6.4 5.6v4.8m3.2-4.8v4.8"/>',
+    "folder": '<path d="M1.5 12.5v-9h4.4l1.6 2h7v7z"/>',
+    "file": '<path d="M3.5 1.5h6l3 3v10h-9z"/><path d="M9.5 1.5v3h3"/>',
+    "link": '<path d="M3 13 13 3M6.5 3H13v6.5"/>',
+    "special": '<circle cx="8" cy="8" r="5.5"/><circle cx="8" cy="8" r="1.2"/>',
+    "fold": '<path d="m6 3.5 4.5 4.5L6 12.5"/>',
+    "added": '<path d="M8 3v10M3 8h10"/>',
+    "removed": '<path d="M3 8h10"/>',
+    "changed": '<path d="M2.5 6c2-3 3.5-3 5.5 0s3.5 3 5.5 0M2.5 11c2-3 3.5-3 5.5 0s3.5 3 5.5 0"/>',
+    "brand": '<path d="M13.6 10.2A6.4 6.4 0 1 1 7 1.6a5 5 0 0 0 6.6 8.6z"/>'
+    '<path d="M11.2 2.2v2.6m-1.3-1.3h2.6"/>',
+    "alert": '<path d="M8 1.8 15 14H1z"/><path d="M8 6.2v3.4m0 1.9v.1"/>',
+    "clock": '<circle cx="8" cy="8" r="6.5"/><path d="M8 4.3V8l2.5 1.8"/>',
+}
+
+
+def icon(name: str) -> Markup:
+    """An icon that screen readers pass over: a word always stands beside it."""
+    return Markup(  # noqa: S704  nothing of it is foreign
+        '<svg viewBox="0 0 16 16" aria-hidden="true" focusable="false" fill="none" stroke="currentColor" '
+        f'stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round">{_STROKED[name]}</svg>'
+    )
+
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")
 _FILTERS = ("time", "day", "clock", "ago", "to_come", "size", "count", "money", "path", "took")

@@ -10,12 +10,14 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from backup.app.base.certificate_dates import CertificateStatus
 from backup.app.money.prices import known_table
 from backup.app.money.stats import terms_of
 from backup.app.status.concerns import concerns_of
 from backup.app.status.parts import Concern, JobStatus, Level, Status, VaultStatus
 from backup.app.status.recorded import status_in
 from backup.config import Config
+from backup.files import open_small
 from backup.inventory.pages import run_pages
 from backup.inventory.pages.run_pages import RunRow
 from backup.inventory.pages.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
@@ -25,7 +27,6 @@ from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
 from backup.retention.stats import MONTH
-from backup.web.views.certificate import certificate_of
 from backup.web.views.daemon import DaemonStatus
 from backup.web.views.strip import DAYS, by_job, strip
 from backup.web.views.values.overview import (
@@ -36,6 +37,23 @@ from backup.web.views.values.overview import (
     VaultCard,
 )
 from backup.wording import size
+
+_MOST = 256 * 1024
+
+
+def certificate_of(config: Config) -> CertificateStatus | None:
+    """The dates of the certificate in its file; None without one, on a token, or where it may not be read."""
+    if config.identity is None or ":" in config.identity.certificate.partition("/")[0]:
+        return None
+    from cryptography import x509
+
+    try:
+        with open(config.identity.certificate, "rb", opener=open_small) as file:
+            found, *above = x509.load_pem_x509_certificates(file.read(_MOST))
+    except (OSError, ValueError):
+        return None  # `nightvault status` says what is wrong with it
+    return CertificateStatus.of(found, above)
+
 
 _LOOKED_AT = timedelta(days=2 * DAYS)  # thirty nights, and what is usual before them
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from backup.model import JobName
-from backup.web.api.describing import Schemas
 from backup.web.api.encoding import document, json_of
+from backup.web.api.openapi import Schemas
 from backup.web.views.values.names import Name
 from tests.web.api.schemas import violations
 

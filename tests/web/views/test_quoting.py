@@ -19,8 +19,8 @@ from backup.config import Config
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName, SnapshotId, Tier
 from backup.web.views import calendar, money, quoting
-from backup.web.views.commands import quoted, restore_command
 from backup.web.views.errors import BadParameterError
+from backup.web.views.quoting import quoted, restore_command
 from tests.support.seeded_inventories import HUGE, snapshot_id
 from tests.support.seeded_pages import SNAPSHOTS
 
