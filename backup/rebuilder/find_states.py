@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from backup.lineage import marks_in
 from backup.model import ArchiveId, Generation, InventoryId, Listing
-from backup.rebuilder.candidates import (
+from backup.rebuilder.catalogs.candidates import (
     by_inventory,
     candidates_of,
     choose_inventory,
@@ -23,15 +23,15 @@ from backup.rebuilder.candidates import (
     of_links,
     several_inventories,
 )
-from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.catalogs.file import CatalogFile
+from backup.rebuilder.catalogs.found import FoundJob
+from backup.rebuilder.catalogs.intake import Intake, WaitsError
+from backup.rebuilder.catalogs.old_lines import is_exhausted, needless, successor_of
+from backup.rebuilder.catalogs.others import MOST_LOOKED_AT, Others
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.floor import acceptance, oddly_dated
-from backup.rebuilder.found import FoundJob
-from backup.rebuilder.intake import Intake, WaitsError
 from backup.rebuilder.members import Candidate, Chain, Member, OlderStateError
-from backup.rebuilder.old_lines import is_exhausted, needless, successor_of
-from backup.rebuilder.others import MOST_LOOKED_AT, Others
 from backup.rebuilder.report import Suspicion
 
 _MOST_AHEAD = 10_000

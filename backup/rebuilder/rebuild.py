@@ -33,19 +33,19 @@ from backup.model import (
     VaultIdentity,
 )
 from backup.protocols import phase
-from backup.rebuilder.apply import Applier, JobState, UnusableCatalogError
-from backup.rebuilder.candidates import NothingToRebuildError, candidates_of
+from backup.rebuilder.applying.apply import Applier, JobState, UnusableCatalogError
+from backup.rebuilder.applying.uncovered_packs import Recovered, read_uncovered
+from backup.rebuilder.catalogs.candidates import NothingToRebuildError, candidates_of
+from backup.rebuilder.catalogs.found import FoundJob
+from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
-from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.find_states import StateFinder
 from backup.rebuilder.floor import acceptance
-from backup.rebuilder.found import FoundJob
-from backup.rebuilder.intake import WaitsError
-from backup.rebuilder.journal import Journal
 from backup.rebuilder.members import NewerCatalogError, OlderStateError, OtherNameError
 from backup.rebuilder.record_ranges import MOST_NUMBERS
 from backup.rebuilder.report import RebuildReport, RebuiltJob
-from backup.rebuilder.uncovered_packs import Recovered, read_uncovered
 
 
 def rebuild(wish: Wish, context: RebuildContext) -> RebuildReport:

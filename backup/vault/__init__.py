@@ -3,8 +3,8 @@ S3 bucket. Each class keeps the promises of `protocols.Vault`, whose docstrings 
 
 - `directory.py`: DirectoryVault; `layout.py` its files; `dirfd.py` opening them relative to a descriptor.
 - `glacier.py`: GlacierVault, the vault service of 2012; `glacier_answers.py` parses its answers.
-- `s3.py`: S3Vault, joined from `s3_uploads.py`, `s3_retrievals.py` and `s3_identity.py`; `s3_answers.py`
-  parses answers, `s3_keys.py` makes and parses keys and ids, `s3_error_codes.py` has S3's error codes.
+- `s3/vault.py`: S3Vault, joined from `uploads.py`, `retrievals.py`, `deletions.py` and `identity.py` there;
+  `answers.py` parses answers, `keys.py` makes and parses keys and ids; `s3_error_codes.py` has the codes.
 - `aws.py` (clients, AWS's error codes) and `partbody.py` (the bytes of a part) serve both; `rate_limit.py`
   all three.
 

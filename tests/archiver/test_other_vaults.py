@@ -21,7 +21,7 @@ from backup.format import records
 from backup.format.header import parse_header
 from backup.inventory.content import identities
 from backup.model import ArchiveId, ByteRange, InventoryId, Listing, ListingId, Tier, VaultIdentity, VaultName
-from backup.rebuilder.catalog_file import read_catalog_file
+from backup.rebuilder.catalogs.file import read_catalog_file
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site, server_keys

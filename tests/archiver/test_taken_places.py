@@ -22,9 +22,9 @@ from backup.format.crc64 import combine_crc64
 from backup.inventory.records.runs import RunKind
 from backup.model import ArchiveId
 from backup.rebuilder.context import Wish
-from backup.rebuilder.journal import Journal
+from backup.rebuilder.fetching.journal import Journal
 from backup.vault.aws import make_s3_client
-from backup.vault.s3 import S3Vault
+from backup.vault.s3.vault import S3Vault
 from tests.support.backups import Site
 from tests.support.byte_changes import with_crc64
 from tests.support.checking import check, kinds, query

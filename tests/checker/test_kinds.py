@@ -21,8 +21,8 @@ from backup.transfer.recognise import Meeting
 from backup.transfer.retrievals.listing import newest_kept_head
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.support.backups import Site
 from tests.support.checking import archive_ids, check_world, kinds, state_of
 from tests.support.clocks import EmulatorClock

@@ -19,8 +19,8 @@ from backup.protocols import Clock, Vault
 from backup.pruner.keeper.keep import KeeperContext, keep
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.support.archives import store
 from tests.support.backups import Site, recovery_key
 from tests.support.clocks import EmulatorClock

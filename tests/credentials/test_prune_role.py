@@ -13,8 +13,8 @@ from backup.errors import DeniedError
 from backup.model import VaultName
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.support.archives import store
 from tests.support.clocks import OffsetClock
 from tests.support.emulated import REGION

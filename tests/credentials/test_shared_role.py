@@ -16,9 +16,9 @@ from backup.pki.keys import KeyType
 from backup.pki.subjects import Subject
 from backup.vault.aws import make_client, make_s3_client
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket, BucketRequests
-from backup.vault.s3_warnings import warnings_of
+from backup.vault.s3.requests import Bucket, BucketRequests
+from backup.vault.s3.vault import S3Vault
+from backup.vault.s3.warnings import warnings_of
 from tests.support.archives import store
 from tests.support.clocks import OffsetClock
 from tests.support.emulated import REGION

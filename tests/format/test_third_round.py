@@ -16,7 +16,7 @@ from backup.format import catalog, enrolment, frame, pack
 from backup.format.content import SignedContent
 from backup.format.header import CatalogOption
 from backup.model import ArchiveLabel, Generation, PackKind, VaultName
-from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalogs.candidates import NothingToRebuildError
 from backup.vault.directory import DirectoryVault
 from tests.support.archives import store
 from tests.support.doubles import ManualClock

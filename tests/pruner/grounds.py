@@ -11,8 +11,8 @@ from typing import Any
 from backup.model import VaultName
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.pruner.holding import Ground
 from tests.support.clocks import EmulatorClock
 from tests.support.doubles import ManualClock

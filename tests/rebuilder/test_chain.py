@@ -23,7 +23,7 @@ from backup.format.header import (
 from backup.format.keys import Signer
 from backup.format.line import CatalogAddress, RecoveryLine
 from backup.model import ArchiveId, Generation, InventoryId, JobName, PackId, PackKind, VaultName
-from backup.rebuilder.catalog_chain import TrustedCatalogs
+from backup.rebuilder.catalogs.chain import TrustedCatalogs
 from backup.rebuilder.members import ForkError, OlderStateError, Trust, UntrustedError
 from tests.support.packs import KEY, SIGNER
 

@@ -14,7 +14,7 @@ from backup.errors import RecoveryKeyError, UsageError
 from backup.format.keys import RecoveryKey, fingerprint_of
 from backup.format.pack import describe
 from backup.model import ArchiveId, ByteRange, Fetched, Generation, InventoryId, PackKind, RetrievalId
-from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalogs.candidates import NothingToRebuildError
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import ForkError, OlderStateError, Trust, UntrustedError
 from backup.vault.directory import DirectoryVault

@@ -13,7 +13,7 @@ import pytest
 from backup.model import PackKind
 from backup.rebuilder.context import Wish
 from backup.rebuilder.report import RebuildReport
-from backup.vault.s3 import S3Vault
+from backup.vault.s3.vault import S3Vault
 from tests.support import campaigns
 from tests.support.backups import Site
 from tests.support.catalogs import add_a_night

@@ -26,8 +26,8 @@ from backup.model import (
     Part,
     RetrievalId,
 )
+from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.context import Wish
-from backup.rebuilder.intake import Intake
 from backup.rebuilder.members import Candidate
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

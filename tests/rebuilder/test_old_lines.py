@@ -12,7 +12,7 @@ from backup.format.line import RecoveryLine
 from backup.inventory.content import archives
 from backup.inventory.content.archives import Archive
 from backup.model import InventoryId
-from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalogs.candidates import NothingToRebuildError
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import OlderStateError
 from tests.support.backups import Site

@@ -53,8 +53,8 @@ from backup.restorer.selection.choice import Choice, Output
 from backup.vault import dirfd
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.restorer.sites import frame_places, leftovers, plant, users_of
 from tests.support.backups import Site
 from tests.support.checking import check, query, state_of

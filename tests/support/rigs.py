@@ -12,8 +12,8 @@ from backup.app.base.clock import SystemClock
 from backup.model import ArchiveId, VaultName
 from backup.protocols import Clock, Vault
 from backup.vault.aws import make_client, make_s3_client
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.support.emulated import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, RunningEmulator
 
 HOUR = 3600.0

@@ -19,7 +19,7 @@ from backup.protocols import Vault
 from backup.vault import dirfd
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
+from backup.vault.s3.vault import S3Vault
 from tests.support.archives import store
 from tests.support.doubles import FaultyVault, ManualClock
 from tests.support.emulated import REGION, RunningEmulator, write_accounts

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from msgspec import Struct, field
 
-from backup.vault.s3 import S3Vault
+from backup.vault.s3.vault import S3Vault
 from tests.support.rigs import s3_client, s3_vault
 
 URL = "https://s3.example"

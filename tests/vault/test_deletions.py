@@ -25,7 +25,7 @@ from backup.model import MIB, ArchiveId, ByteRange, Refusal, Tier
 from backup.protocols import Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
-from backup.vault.s3 import S3Vault
+from backup.vault.s3.vault import S3Vault
 from tests.support.archives import store
 from tests.support.backups import Site
 from tests.support.checking import check, kinds, query

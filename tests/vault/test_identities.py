@@ -9,7 +9,7 @@ import pytest
 
 from backup.errors import VaultMissingError
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
-from backup.vault.s3 import S3Vault
+from backup.vault.s3.vault import S3Vault
 from tests.support.archives import CATALOG, some_bytes, some_label, store
 from tests.support.rigs import Rig, s3_vault
 

@@ -18,8 +18,8 @@ from backup.protocols import Clock, Vault
 from backup.vault.directory import DirectoryVault
 from backup.vault.glacier import GlacierVault
 from backup.vault.rate_limit import LATE, SLICE, RateLimit, RateLimits, Timetable, Window
-from backup.vault.s3 import S3Vault
-from backup.vault.s3_requests import Bucket
+from backup.vault.s3.requests import Bucket
+from backup.vault.s3.vault import S3Vault
 from tests.support.archives import complete, part_of, some_bytes, some_label
 from tests.support.doubles import ManualClock
 from tests.support.emulated import REGION, RunningEmulator

@@ -26,8 +26,8 @@ from backup.errors import (
 from backup.format.crc64 import crc64
 from backup.format.treehash import tree_hash
 from backup.model import MIB, ByteRange, PackId, PackKind, RetrievalState, Tier
-from backup.vault import s3_keys as keys
-from backup.vault.s3_answers import encode_crc, whole_tag
+from backup.vault.s3 import keys
+from backup.vault.s3.answers import encode_crc, whole_tag
 from tests.support.archives import CATALOG, complete, cut, part_of, send, some_bytes, some_label, store
 from tests.support.rigs import s3_vault
 from tests.vault.scripted_s3 import Answer, ScriptedS3, refusal

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backup.errors import IntegrityError
 from backup.format.treehash import tree_hash
 from backup.model import ByteRange, RetrievalState
-from backup.vault import s3_answers as answers
+from backup.vault.s3 import answers
 from tests.support.archives import cut, some_bytes
 
 UNTIL = datetime(2012, 12, 21, tzinfo=UTC)

@@ -19,7 +19,7 @@ from backup.model import (
     RetrievalId,
     UploadId,
 )
-from backup.vault import s3_keys as keys
+from backup.vault.s3 import keys
 
 IDS = st.binary(min_size=16, max_size=16)
 DATA = st.builds(ArchiveLabel, st.just(PackKind.DATA), IDS, IDS)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.vault.s3_requests import Bucket, BucketRequests
-from backup.vault.s3_warnings import warnings_of
+from backup.vault.s3.requests import Bucket, BucketRequests
+from backup.vault.s3.warnings import warnings_of
 
 VERSIONS = {"Status": "Enabled"}
 ABORT = {"ID": "abort", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}

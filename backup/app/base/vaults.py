@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from backup.credentials.identity import Identity
     from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
-    from backup.vault.s3_requests import BucketRequests
-    from backup.vault.s3_warnings import Look
+    from backup.vault.s3.requests import BucketRequests
+    from backup.vault.s3.warnings import Look
 
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
@@ -65,7 +65,7 @@ def make_vault(
 
         return DirectoryVault(VaultName(name), settings.path or "", clock, limits)
     if settings.kind == "s3":
-        from backup.vault.s3 import S3Vault
+        from backup.vault.s3.vault import S3Vault
 
         requests = bucket_requests(config, settings, purpose, clock)
         return S3Vault(settings.name, requests.client, requests.bucket, clock, limits)
@@ -86,7 +86,7 @@ def bucket_requests(
     """The requests to the bucket of an S3 vault."""
     from backup.credentials.boto import boto3_session
     from backup.vault.aws import make_s3_client
-    from backup.vault.s3_requests import Bucket, BucketRequests
+    from backup.vault.s3.requests import Bucket, BucketRequests
 
     region = settings.region or ""
     session = boto3_session(credential_source(config, settings, purpose, clock), region)
@@ -123,7 +123,7 @@ def warnings_of_vault(
     """
     if settings.kind != "s3":
         return []
-    from backup.vault.s3_warnings import warnings_of
+    from backup.vault.s3.warnings import warnings_of
 
     try:
         return list(warnings_of(bucket_requests(config, settings, Purpose.BACKUP, clock), look))

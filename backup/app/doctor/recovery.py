@@ -35,9 +35,9 @@ from backup.inventory.content.archives import Archive
 from backup.inventory.records import runs
 from backup.model import MIB, ByteRange, JobName, RetrievalId, Tier
 from backup.protocols import Vault
-from backup.rebuilder.catalog_file import read_catalog_file
+from backup.rebuilder.catalogs.file import read_catalog_file
 from backup.restorer.restore import plan_restore
-from backup.vault.s3_keys import retrieval_id_of
+from backup.vault.s3.keys import retrieval_id_of
 from backup.wording import duration, size
 
 LARGEST = 64 * MIB

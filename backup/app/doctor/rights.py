@@ -28,8 +28,8 @@ from backup.errors import ArchiveMissingError, DeniedError, VaultMissingError
 from backup.inventory.records import worked
 from backup.model import ArchiveId, ArchiveLabel, InventoryId, PackId, PackKind, Tier, VaultName
 from backup.protocols import Vault
-from backup.vault.s3_answers import FROZEN
-from backup.vault.s3_keys import key_of
+from backup.vault.s3.answers import FROZEN
+from backup.vault.s3.keys import key_of
 
 LATELY = timedelta(days=7)
 _WORK = {Purpose.BACKUP: "an upload", Purpose.RESTORE: "a retrieval"}

@@ -27,7 +27,7 @@ from backup.protocols import Vault
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retry import Patience
 from backup.vault.glacier_lock import warnings_of
-from backup.vault.s3_warnings import Look
+from backup.vault.s3.warnings import Look
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ def _missing(context: DoctorContext, vault: VaultName, location: str) -> Finding
 
 def _look(context: DoctorContext, vault: Vault) -> Callable[[], VaultState]:
     """One request; of a bucket a list, which tells its identity, too."""
-    from backup.vault.s3 import S3Vault
+    from backup.vault.s3.vault import S3Vault
 
     if context.status is None or not isinstance(vault, S3Vault):
         return vault.state

@@ -40,8 +40,8 @@ def timer_lines(schedule: Schedule, jitter: int = 0) -> list[str]:
     """The settings of a timer for a schedule, each time later by up to `jitter` seconds.
 
     An interval that divides an hour or a day is a time of day, so that a missed one is made up for; any other
-    counts from the last run, and begins anew when the machine starts. The zone stands behind each time, so that
-    the machine's own does not matter. Source: systemd.time(7), "Calendar Events".
+    counts from the last run, and begins anew when the machine starts. The zone stands behind each time, so
+    that the machine's own does not matter. Source: systemd.time(7), "Calendar Events".
     """
     rule, zone = schedule.rule, schedule.timezone
     late = [f"RandomizedDelaySec={jitter}s"] if jitter else []

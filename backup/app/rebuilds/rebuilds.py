@@ -16,7 +16,7 @@ from backup.inventory.store.database import require_file, sqlite_path
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault
 from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
-from backup.rebuilder.journal import Journal
+from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
 from backup.transfer.retry import Reach

@@ -47,13 +47,13 @@ from backup.pruner.keeper.signs import find_signs
 from backup.pruner.keeper.state import State, read_state
 from backup.pruner.keeper.validity import Validity
 from backup.pruner.listed import PruneStoppedError, require_same_time
-from backup.rebuilder.candidates import NothingToRebuildError
+from backup.rebuilder.catalogs.candidates import NothingToRebuildError
+from backup.rebuilder.catalogs.families import find_family
+from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.families import find_family
-from backup.rebuilder.fetch import CatalogFetcher
+from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.floor import Floor
-from backup.rebuilder.intake import WaitsError
-from backup.rebuilder.journal import Journal
 from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE, LISTS_FOLLOW

@@ -26,7 +26,7 @@ from backup.model import (
 )
 from backup.pruner.keeper.state import State
 from backup.pruner.listed import PruneStoppedError
-from backup.rebuilder.candidates import candidates_of
+from backup.rebuilder.catalogs.candidates import candidates_of
 from backup.rebuilder.floor import acceptance
 from backup.transfer.succession import MOST_NAMED, one_each
 

@@ -27,11 +27,11 @@ from backup.inventory.rebuilt.building import ADDED, CHUNKS, DIRECTORY, NUMBER, 
 from backup.inventory.store import schema
 from backup.model import ArchiveId, Generation, PackKind, VaultIdentity, VaultName
 from backup.rebuilder import record_ranges
-from backup.rebuilder.apply_archives import VAULT, ArchiveApplier
-from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.applying.archives import VAULT, ArchiveApplier
+from backup.rebuilder.applying.spoiled_snapshots import Spoiled
+from backup.rebuilder.catalogs.file import CatalogFile
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import Chain, Member, NewerCatalogError, OtherNameError
-from backup.rebuilder.spoiled_snapshots import Spoiled
 
 _ROWS_A_BATCH: Final = 20_000
 _AMENDMENTS: Final = (

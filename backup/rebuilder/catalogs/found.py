@@ -11,7 +11,7 @@ from backup.format import records
 from backup.format.header import Header
 from backup.format.line import RecoveryLine
 from backup.model import ArchiveId, InventoryId, Listing
-from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.catalogs.file import CatalogFile
 from backup.rebuilder.members import Candidate, Chain, Member, UntrustedError
 
 _NOBODY = InventoryId(b"")

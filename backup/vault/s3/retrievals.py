@@ -26,11 +26,10 @@ from backup.model import (
     RetrievalStatus,
     Tier,
 )
-from backup.vault import s3_answers as answers
-from backup.vault import s3_keys as keys
 from backup.vault.aws import translated_errors
 from backup.vault.rate_limit import NO_LIMITS, RateLimits, read_all
-from backup.vault.s3_requests import BucketRequests
+from backup.vault.s3 import answers, keys
+from backup.vault.s3.requests import BucketRequests
 
 FEW = 3
 """Up to this number the states of objects are requested one by one; a list gives those of a thousand at

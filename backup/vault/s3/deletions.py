@@ -14,9 +14,9 @@ from typing import Any
 
 from backup.errors import ArchiveMissingError, DeniedError, UnreachableError, VaultError, VaultMissingError
 from backup.model import ArchiveId, Refusal
-from backup.vault import s3_keys as keys
 from backup.vault.aws import NOT_AWS, error_for, is_forbidden_by_vault, vault_time
-from backup.vault.s3_requests import BucketRequests
+from backup.vault.s3 import keys
+from backup.vault.s3.requests import BucketRequests
 
 MOST = 1000
 """S3's bound on the keys of one DeleteObjects."""

@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 
 from backup.errors import NewerFormatError
 from backup.model import ArchiveId, InventoryId, VaultName
+from backup.rebuilder.catalogs.found import FoundJob
 from backup.rebuilder.context import Wish
-from backup.rebuilder.found import FoundJob
 from backup.rebuilder.members import Chain, Member, NewerCatalogError
 
 

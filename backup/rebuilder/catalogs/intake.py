@@ -17,16 +17,16 @@ from backup.format.enrolment import MOST_ANCESTORS, is_job_of
 from backup.format.header import Header, read_header, verify_header
 from backup.format.records import Start
 from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, Listing, PackKind
-from backup.rebuilder.candidates import NothingToRebuildError
-from backup.rebuilder.catalog_chain import TrustedCatalogs
-from backup.rebuilder.catalog_file import CatalogFile, read_catalog_file, tree_hash_of_file
+from backup.rebuilder.catalogs.candidates import NothingToRebuildError
+from backup.rebuilder.catalogs.chain import TrustedCatalogs
+from backup.rebuilder.catalogs.file import CatalogFile, read_catalog_file, tree_hash_of_file
+from backup.rebuilder.catalogs.found import Known, Refused
+from backup.rebuilder.catalogs.newer import NewerCatalogs
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.found import Known, Refused
+from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.fetching.wants import whole
 from backup.rebuilder.members import Candidate, Member, UntrustedError
-from backup.rebuilder.newer_catalogs import NewerCatalogs
 from backup.rebuilder.report import Suspicion
-from backup.rebuilder.wants import whole
 
 _REFUSED = (FormatError, IntegrityError)
 _FROZEN = ", which something has frozen: `nightvault config check` names it"

@@ -29,7 +29,7 @@ from backup.model import (
     StoredPart,
     TreeHash,
 )
-from backup.vault.s3_keys import label_of
+from backup.vault.s3.keys import label_of
 
 FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """The storage classes whose objects must be retrieved before they can be read."""

@@ -18,9 +18,9 @@ from backup.errors import (
 from backup.format.header import LARGEST_HEADER
 from backup.model import MIB, ArchiveId, ByteRange, Listing, RetrievalId, Tier
 from backup.protocols import Clock, Progress, Vault, phase
-from backup.rebuilder.journal import Journal
-from backup.rebuilder.journal_stores import JournalListings, JournalRetrievals
-from backup.rebuilder.wants import Brought, Want
+from backup.rebuilder.fetching.journal import Journal
+from backup.rebuilder.fetching.journal_stores import JournalListings, JournalRetrievals
+from backup.rebuilder.fetching.wants import Brought, Want
 from backup.transfer.retrievals.ask import ask
 from backup.transfer.retrievals.desk import Desk, Seen, Verdict
 from backup.transfer.retrievals.listing import ask_for_listing, bring_listing

@@ -8,10 +8,9 @@ from typing import Any
 
 from backup.errors import ThrottledError, VaultError, VaultMissingError
 from backup.model import InventoryId, ListedArchive, VaultIdentity, VaultState
-from backup.vault import s3_answers as answers
-from backup.vault import s3_keys as keys
 from backup.vault.aws import vault_time
-from backup.vault.s3_requests import BucketRequests
+from backup.vault.s3 import answers, keys
+from backup.vault.s3.requests import BucketRequests
 
 _MD5_OF_NOTHING = "1B2M2Y8AsgTpgAmY7PhCfg=="  # a bucket with object lock wants a checksum with each object
 

@@ -12,16 +12,16 @@ from typing import Any
 from backup.errors import RetrievalExpiredError, VaultError, VaultMissingError
 from backup.model import Listing, ListingId, RetrievalStatus, VaultName, VaultState
 from backup.protocols import Clock, VaultTraits
-from backup.vault import s3_answers as answers
 from backup.vault.aws import vault_time
 from backup.vault.partbody import limit_rate, rely_on_crc, stay_in_region
 from backup.vault.rate_limit import NO_LIMITS, RateLimits
-from backup.vault.s3_deletions import S3Deletions, guard_by_md5
-from backup.vault.s3_identity import S3Identity, is_identity
-from backup.vault.s3_keys import is_passed_over
-from backup.vault.s3_requests import CRC64NVME, Bucket, BucketRequests
-from backup.vault.s3_retrievals import S3Retrievals
-from backup.vault.s3_uploads import S3Uploads
+from backup.vault.s3 import answers
+from backup.vault.s3.deletions import S3Deletions, guard_by_md5
+from backup.vault.s3.identity import S3Identity, is_identity
+from backup.vault.s3.keys import is_passed_over
+from backup.vault.s3.requests import CRC64NVME, Bucket, BucketRequests
+from backup.vault.s3.retrievals import S3Retrievals
+from backup.vault.s3.uploads import S3Uploads
 
 _LISTING = ListingId("now")
 

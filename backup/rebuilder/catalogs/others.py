@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from backup.lineage import strangers
 from backup.model import MIB, InventoryId
-from backup.rebuilder.candidates import by_inventory
-from backup.rebuilder.found import FoundJob
-from backup.rebuilder.intake import Intake
+from backup.rebuilder.catalogs.candidates import by_inventory
+from backup.rebuilder.catalogs.found import FoundJob
+from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.members import Candidate, Member
 
 MOST_LOOKED_AT = 64 * MIB

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from backup.lineage import Family
 from backup.model import Listing
-from backup.rebuilder.candidates import by_inventory, candidates_of
+from backup.rebuilder.catalogs.candidates import by_inventory, candidates_of
+from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.context import RebuildContext, Wish
-from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.intake import Intake
-from backup.rebuilder.journal import Journal
+from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.members import Candidate
 
 _MOST_TRIED = 8  # catalogs of one inventory

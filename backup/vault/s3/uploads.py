@@ -28,12 +28,11 @@ from backup.model import (
     UploadId,
 )
 from backup.protocols import VaultTraits
-from backup.vault import s3_answers as answers
-from backup.vault import s3_keys as keys
 from backup.vault.aws import field
 from backup.vault.partbody import PartBody
 from backup.vault.rate_limit import NO_LIMITS, RateLimits
-from backup.vault.s3_requests import BucketRequests
+from backup.vault.s3 import answers, keys
+from backup.vault.s3.requests import BucketRequests
 
 DESCRIPTION = "nightvault"  # the user metadata that repeats what the key says
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from backup.format.line import RecoveryLine
 from backup.model import InventoryId
-from backup.rebuilder.candidates import of_line, several_inventories
-from backup.rebuilder.catalog_chain import TrustedCatalogs
-from backup.rebuilder.found import FoundJob, Known
+from backup.rebuilder.catalogs.candidates import of_line, several_inventories
+from backup.rebuilder.catalogs.chain import TrustedCatalogs
+from backup.rebuilder.catalogs.found import FoundJob, Known
 from backup.rebuilder.members import Candidate, Chain, Member, QuestionError
 from backup.rebuilder.report import Suspicion
 

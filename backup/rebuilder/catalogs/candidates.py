@@ -21,7 +21,7 @@ from backup.model import (
     PackId,
     PackKind,
 )
-from backup.rebuilder.catalog_file import CatalogFile
+from backup.rebuilder.catalogs.file import CatalogFile
 from backup.rebuilder.context import Wish
 from backup.rebuilder.members import Candidate
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from backup.errors import NightvaultError
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock
-from backup.rebuilder.journal import Asked, Journal
-from backup.rebuilder.wants import Brought, Want
+from backup.rebuilder.fetching.journal import Asked, Journal
+from backup.rebuilder.fetching.wants import Brought, Want
 from backup.transfer.retrievals.desk import Answer, Pending, Seen, Verdict, Wanted
 from backup.transfer.retrievals.listing import ListingRequest
 from backup.transfer.retrievals.once import new_token

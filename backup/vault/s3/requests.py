@@ -14,7 +14,7 @@ from backup.errors import ArchiveMissingError, DeniedError, NightvaultError, Vau
 from backup.model import MIB, ArchiveId
 from backup.protocols import VaultTraits
 from backup.vault.aws import denial_in, translated_errors
-from backup.vault.s3_answers import FROZEN
+from backup.vault.s3.answers import FROZEN
 from backup.vault.s3_error_codes import ELSEWHERE
 
 CRC64NVME = "crc64nvme"

@@ -40,11 +40,11 @@ from backup.model import (
     PackKind,
     TreeHash,
 )
-from backup.rebuilder.catalog_file import tree_hash_of_file
+from backup.rebuilder.catalogs.file import tree_hash_of_file
+from backup.rebuilder.catalogs.intake import WaitsError
 from backup.rebuilder.context import RebuildContext
-from backup.rebuilder.fetch import CatalogFetcher
-from backup.rebuilder.intake import WaitsError
-from backup.rebuilder.wants import Want, whole
+from backup.rebuilder.fetching.fetch import CatalogFetcher
+from backup.rebuilder.fetching.wants import Want, whole
 
 _AT_ONCE = 4
 _TAIL = 2 * MIB  # a directory is some 64 KiB as a rule; a larger one is asked for in a second round

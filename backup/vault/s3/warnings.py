@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 from backup.errors import NightvaultError, VaultError, VaultMissingError
-from backup.vault.s3_answers import FROZEN
-from backup.vault.s3_keys import DATA, META
-from backup.vault.s3_requests import BucketRequests
+from backup.vault.s3.answers import FROZEN
+from backup.vault.s3.keys import DATA, META
+from backup.vault.s3.requests import BucketRequests
 
 
 class _NotConfiguredError(VaultError):

@@ -1,0 +1,1 @@
+"""A bucket as a vault: `vault` is the class; uploads, retrievals, deletions, its identity, keys, answers."""
