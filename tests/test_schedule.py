@@ -140,7 +140,8 @@ MOST_TIMES = 300
 @example("0 12 * * *", "Pacific/Apia", utc("2011-12-29T01:00"))  # which skipped a day
 def test_all_times_are_those_that_come_one_after_the_other(line: str, zone: str, since: datetime) -> None:
     schedule, end = parse_schedule(line, zone), since + timedelta(days=2)
-    expected, at = [], since
+    expected: list[datetime] = []
+    at = since
     while len(expected) < MOST_TIMES and (at := next_due(schedule, at, at)) < end:
         expected.append(at)
     assert list(islice(times_between(schedule, since, end), MOST_TIMES)) == expected
