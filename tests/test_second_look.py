@@ -13,6 +13,7 @@ import pytest
 
 from backup.cli.support.keyfiles import read_key, read_passphrase_file
 from backup.errors import RecoveryKeyError, UsageError
+from tests.support.program_forks import run_command
 from tests.support.servers import SCRIPT, TRACES, Server, directory_server
 
 
@@ -248,10 +249,9 @@ def test_accounts_that_another_user_made_are_not_used(
         os.lchown(folder, 4242, 4242)
     if how == "open":
         folder.chmod(0o777)
-    asked = [SCRIPT, "--config", str(server.config), *words]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    done = run_command(["--config", str(server.config), *words], os.environ, seconds=30)
     assert done.returncode != 0
-    assert f"the directory of accounts {folder} is not used: " in done.stderr
+    assert f"the directory of accounts {folder} is not used: " in done.stderr.decode()
     if not folder.is_symlink():
         assert not os.listdir(folder)
 
@@ -274,10 +274,9 @@ def test_a_pipe_in_a_files_place_holds_nobody_up(
     pipe = server.folder / "pipe"
     os.mkfifo(pipe)
     server.config.write_text(section.format(pipe=pipe) + server.config.read_text())
-    asked = [SCRIPT, "--config", str(server.config), *words]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
-    assert "Traceback" not in done.stderr
-    assert "no regular file" in done.stdout + done.stderr
+    done = run_command(["--config", str(server.config), *words], os.environ, seconds=30)
+    assert b"Traceback" not in done.stderr
+    assert b"no regular file" in done.stdout + done.stderr
     with pytest.raises(RecoveryKeyError, match="no regular file"):
         read_key(str(pipe), None)
     with pytest.raises(UsageError, match="no regular file"):

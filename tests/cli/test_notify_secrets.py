@@ -16,6 +16,7 @@ import pytest
 from backup.app.base.clock import SystemClock
 from tests.cli.listener import Listener
 from tests.support.identities import server_certificate
+from tests.support.program_forks import run_command
 from tests.support.receivers import MailServer, Request, mail_server, receiving, server_tls
 from tests.support.servers import SCRIPT, Server, directory_server
 from tests.support.told import secret_file
@@ -94,9 +95,7 @@ def channel(kind: str, keys: str) -> str:
 
 
 def run(server: Server, heard: Listener, *words: str) -> None:
-    done = subprocess.run(
-        [SCRIPT, "--config", str(server.config), *words], capture_output=True, timeout=120, check=False
-    )
+    done = run_command(["--config", str(server.config), *words], os.environ, seconds=120)
     heard.hear(" ".join(words), done.stdout, done.stderr)
 
 

@@ -21,6 +21,7 @@ from backup.cli import COMMANDS, OLD_NAMES
 from backup.config import load_config
 from backup.inventory.records.runs import open_restore
 from backup.model import MIB
+from tests.support.program_forks import run_command
 from tests.support.servers import directory_server
 
 HEAVY = ("sqlalchemy", "boto3", "botocore", "rich", "cryptography", "alembic", "apscheduler", "msgspec")
@@ -239,8 +240,7 @@ def test_a_time_zone_that_is_a_day_from_utc_ends_nothing(tmp_path: Path, zone: s
     server.backup()
     given = {**os.environ, "TZ": zone}
     for words in (["status"], ["runs"], ["pause", "main", "--until", "tomorrow"]):
-        command = [SCRIPT, "--config", str(server.config), *words]
-        done = subprocess.run(command, capture_output=True, text=True, env=given, timeout=60, check=False)
+        done = run_command(["--config", str(server.config), *words], given)
         assert done.returncode in {0, 1}, done.stderr
-        assert (f"TZ={zone} is a day or more from UTC" in done.stderr) is is_told
-        assert "offset must be" not in done.stdout + done.stderr
+        assert (f"TZ={zone} is a day or more from UTC" in done.stderr.decode()) is is_told
+        assert b"offset must be" not in done.stdout + done.stderr

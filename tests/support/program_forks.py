@@ -102,7 +102,8 @@ _running: dict[tuple[int, str], socket.socket] = {}  # by this process and the p
 
 
 def _fork(program: str, words: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> int:
-    pid: int = _ask(program, {"words": list(words), "environment": dict(environment)}, fds)
+    asked = {"words": list(words), "environment": dict(environment), "folder": os.getcwd()}
+    pid: int = _ask(program, asked, fds)
     return pid
 
 
@@ -161,6 +162,7 @@ def _serve(connection: socket.socket, program: str) -> None:
                 connection.close()
                 if program == _COMMAND:
                     os.setsid()
+                    os.chdir(asked["folder"])
                 _become(main, asked["words"], asked["environment"], fds)
             forks.add(answer)
             for fd in fds:
