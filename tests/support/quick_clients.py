@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import botocore.hooks
+import botocore.regions
 import botocore.session
 from botocore.compat import accepts_kwargs
 from botocore.hooks import EVENT_ALIASES, EventAliaser
@@ -19,17 +20,20 @@ _create_loader = botocore.session.create_loader
 _read: dict[str | None, dict[Any, Any]] = {}
 _names: dict[str, str] = {}
 _accepting: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_create_provider = botocore.regions.EndpointProvider
+_providers: dict[tuple[tuple[str, int], ...], tuple[Any, ...]] = {}  # by the ids of what they are made of
 
 
 def quicken() -> None:
     """From now on sessions that look in the same folders share what they read, as clients of one do.
 
-    They share the names of events, too, which each client would translate anew, and what is known of the
-    functions that it registers.
+    They share the names of events, too, which each client would translate anew, what is known of the
+    functions that it registers, and the rules of endpoints.
     """
     botocore.session.create_loader = _create_sharing_loader
     botocore.session.EventAliaser = _SharingAliaser
     botocore.hooks.accepts_kwargs = _accepts_kwargs
+    botocore.regions.EndpointProvider = _sharing_provider
 
 
 class _SharingAliaser(EventAliaser):  # type: ignore[misc]
@@ -48,6 +52,13 @@ def _accepts_kwargs(handler: Any) -> Any:
     if function not in _accepting:
         _accepting[function] = accepts_kwargs(function)
     return _accepting[function]
+
+
+def _sharing_provider(**given: Any) -> Any:
+    key = tuple((name, id(value)) for name, value in sorted(given.items()))
+    if key not in _providers:
+        _providers[key] = (_create_provider(**given), given)
+    return _providers[key][0]
 
 
 def _create_sharing_loader(search_path_string: str | None = None) -> Any:
