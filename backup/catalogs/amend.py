@@ -9,7 +9,7 @@ A run that died in between is finished by the next one, as a backup is (`recover
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,25 +26,38 @@ from backup.format.catalog import Record
 from backup.inventory.content import archives
 from backup.inventory.records import amendments, runs
 from backup.inventory.records.runs import JobRow, Outcome, Run, RunKind
+from backup.model import JobName, VaultName
 from backup.transfer.upload import Uploader
+
+KeepLine = Callable[[str], Sequence[str]]
+"""Keeps a recovery line, and returns warnings."""
 
 
 class Amended(Struct, frozen=True):
-    """What an amendment stored: the new recovery line, and what the user is to be warned of."""
+    """A change of one job that is true now: the run that recorded it, its report, the new recovery line."""
 
+    job: JobName
+    vault: VaultName
     run: int
+    report: Mapping[str, Any]
     recovery_line: str
     warnings: tuple[str, ...] = ()
 
 
 @contextmanager
 def amending(
-    keys: Keys, context: BackupContext, sending: Sending, *, only_plan: bool = False
+    keys: Keys,
+    context: BackupContext,
+    sending: Sending,
+    *,
+    only_plan: bool = False,
+    keep_line: KeepLine | None = None,
 ) -> Iterator[Amender]:
-    """What amends jobs of the context's vault, under the lock that backups take.
+    """A context manager of what amends jobs of the context's vault, under the lock that backups take.
 
-    A rebuilt inventory leaves its mark in the vault, but not for a plan. `LockedError` if a backup runs. What
-    a dead process left in the vault is finished first.
+    `keep_line` is given each new recovery line. A rebuilt inventory leaves its mark in
+    the vault, but not for a plan. `LockedError` if a backup runs. What a dead process left in the vault is
+    finished first.
     """
     with context.inventory.locked("backup"):
         spool = open_spool(keys, sending, context)
@@ -60,7 +73,7 @@ def amending(
                 vault_number=vault,
                 clock=context.clock,
             )
-            yield Amender(keys, context, sending, spool, uploader, domain)
+            yield Amender(keys, context, sending, spool, uploader, domain, keep_line)
 
 
 class Amender:
@@ -74,13 +87,16 @@ class Amender:
         spool: Spool,
         uploader: Uploader,
         domain: int,
+        keep_line: KeepLine | None,
     ) -> None:
+        self.vault = context.vault
         self._keys = keys
         self._context = context
         self._level = sending.level
         self._spool = spool
         self._uploader = uploader
         self._domain = domain
+        self._keep_line = keep_line
 
     def amend(
         self, kind: RunKind, job: JobRow, amendment: Sequence[Record], report: Mapping[str, Any]
@@ -119,7 +135,10 @@ class Amender:
                 sender.full()
             except NightvaultError as error:
                 warnings = (lacks_full(job.name, due, str(error)),)
-        return Amended(run.number, sender.line(), warnings)
+        line = sender.line()
+        if self._keep_line is not None:
+            warnings = (*warnings, *self._keep_line(line))
+        return Amended(job.name, self.vault.name, run.number, report, line, warnings)
 
     def _fail(self, run: Run, error: BaseException) -> None:
         """Record that the run came to nothing, unless its catalog may still arrive."""

@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import cast
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from backup.app.backups.amending import VaultAmender
 from backup.app.retention.undelete import chosen_archives, said_by_jobs
 from backup.app.retention.undo import take_back_of_job
 from backup.catalogs.amend import Amender, amending
@@ -101,9 +99,7 @@ class World(JudgedBesideOthers):
                 rows = self._jobs()
                 (row,) = (one for one in rows if one.name == job)
                 chosen = [SnapshotId(snapshot)]
-                for _ in take_back_of_job(
-                    self.site.inventory, cast("VaultAmender", amender), rows, row, chosen, if_all=False
-                ):
+                for _ in take_back_of_job(self.site.inventory, amender, rows, row, chosen, if_all=False):
                     pass
 
     def pin(self, which: int) -> None:

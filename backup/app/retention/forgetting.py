@@ -17,9 +17,10 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from backup.app.backups.amending import Amended, VaultAmender, amending_vault
+from backup.app.backups.amending import amending_vault
 from backup.app.backups.run_context import RunContext
 from backup.app.base.clock import naming_emulator
+from backup.catalogs.amend import Amended, Amender
 from backup.config import Config, JobSettings
 from backup.errors import ClockError, UsageError
 from backup.format.records import ForgottenRecord
@@ -158,7 +159,7 @@ def forget_in(at: RunContext, vault: VaultName, planner: Planner) -> Iterator[tu
             yield plan, amender.amend(RunKind.FORGET, plan.job, [record], report_of(plan))
 
 
-def _require_same_time(amender: VaultAmender, at: RunContext) -> None:
+def _require_same_time(amender: Amender, at: RunContext) -> None:
     clocks = compare_clocks(amender.vault, at.clock, at.reach.patience(at.clock, at.progress))
     if clocks.are_apart:
         raise ClockError(

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backup.app.backups.amending import Amended, amending_vault
+from backup.app.backups.amending import amending_vault, amending_vaults_of
 from backup.app.backups.run_context import RunContext
+from backup.catalogs.amend import Amended
 from backup.errors import UsageError
 from backup.format.marks import MOST_TAGS
 from backup.format.records import MarksRecord
@@ -65,20 +66,18 @@ def unpinning(before: Marks) -> Marks:
 def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
     """Change the marks of snapshots, job by job; a job of which none changes is left alone."""
     with at.inventory.reading() as tx:
-        jobs = sorted({one.job_number for one in _chosen(tx, chosen)})
-        vaults = dict.fromkeys(runs.vault_of_job(tx, job) for job in jobs)
-    for vault in vaults:
-        with amending_vault(at, vault) as amender:
-            with at.inventory.reading() as tx:
-                rows = runs.list_jobs(tx, vault)
-                every = _chosen(tx, chosen)
-            for row in rows:
-                pairs = [(one, change(_marks(one))) for one in every if one.job_number == row.number]
-                changed = [(one, after) for one, after in pairs if after != _marks(one)]
-                if changed:
-                    records = [after.record(one.number) for one, after in changed]
-                    report = {"marked": [one.id for one, _ in changed]}
-                    yield amender.amend(RunKind.MARK, row, records, report)
+        jobs = {snapshot.job_number for snapshot in _chosen(tx, chosen)}
+    for amender, rows in amending_vaults_of(at, jobs):
+        with at.inventory.reading() as tx:
+            every = _chosen(tx, chosen)
+        for row in rows:
+            own = [snapshot for snapshot in every if snapshot.job_number == row.number]
+            pairs = [(snapshot, change(_marks(snapshot))) for snapshot in own]
+            changed = [(snapshot, after) for snapshot, after in pairs if after != _marks(snapshot)]
+            if changed:
+                records = [after.record(snapshot.number) for snapshot, after in changed]
+                report = {"marked": [snapshot.id for snapshot, _ in changed]}
+                yield amender.amend(RunKind.MARK, row, records, report)
 
 
 def accept(at: RunContext, snapshot: Snapshot) -> Amended | None:

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 from msgspec import Struct
 
-from backup.app.backups.amending import Amended, VaultAmender, amending_vault
+from backup.app.backups.amending import amending_vaults_of
 from backup.app.backups.run_context import RunContext
+from backup.catalogs.amend import Amended, Amender
 from backup.errors import UsageError
 from backup.format.records import TakenBackRecord, TakenUpRecord
 from backup.inventory.content import need, snapshots
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.records import runs
 from backup.inventory.records.runs import JobRow, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -45,19 +45,15 @@ def take_back(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -
     `if_all`: `UsageError` for a job of which one cannot come back; else the others come.
     """
     with at.inventory.reading() as tx:
-        jobs = {one.job_number for one in _forgotten(tx, chosen)}
-        vaults = dict.fromkeys(runs.vault_of_job(tx, job) for job in sorted(jobs))
-    for vault in vaults:
-        with amending_vault(at, vault) as amender:
-            with at.inventory.reading() as tx:
-                rows = runs.list_jobs(tx, vault)
-            for row in rows:
-                yield from take_back_of_job(at.inventory, amender, rows, row, chosen, if_all=if_all)
+        jobs = {snapshot.job_number for snapshot in _forgotten(tx, chosen)}
+    for amender, rows in amending_vaults_of(at, jobs):
+        for row in rows:
+            yield from take_back_of_job(at.inventory, amender, rows, row, chosen, if_all=if_all)
 
 
 def take_back_of_job(
     inventory: Inventory,
-    amender: VaultAmender,
+    amender: Amender,
     rows: Sequence[JobRow],
     row: JobRow,
     chosen: Collection[SnapshotId],

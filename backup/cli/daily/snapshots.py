@@ -56,7 +56,7 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
     """
     from backup.app.base.opened import opened
     from backup.app.retention import marking
-    from backup.cli.support.amending import amending
+    from backup.cli.support.run_context import run_context
     from backup.inventory.content.shrunk import lost_text
     from backup.inventory.content.snapshots import find_snapshot
 
@@ -64,7 +64,7 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             found = find_snapshot(tx, word, job=chosen_job(config, tx, job))
-        with amending(cli, config, inventory) as at:
+        with run_context(cli, config, inventory) as at:
             waiting = marking.waiting_up_to(at, found)
             done = marking.accept(at, found)
     shown = f"snapshot {found.id[:8]} of job {found.job}"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from backup.cli.render.amounts import parse_amount
-from backup.cli.support.amending import amending
 from backup.cli.support.choosing_vault import Result, choose_vaults, in_vaults, vaults_option
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.run_context import run_context
 from backup.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def compact(cli: Cli, vault_name: str | None, dry_run: bool, min_gain: str | Non
 
     def work(settings: VaultSettings, _stays: bool) -> Result:
         told = nullcontext() if dry_run else telling(cli, config, RunKind.COMPACT, vault=settings.name)
-        with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+        with told, closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
             context = prune_context(at, settings.name)
             report = run_compact(config, settings, context, min_gain=least, only_plan=dry_run)
         return _result(cli, report, currency_of(config))

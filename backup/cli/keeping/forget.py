@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backup.cli.options.keep_options import keep_options, policy_of
-from backup.cli.support.amending import amending
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.failures import failure_of, worst_of
+from backup.cli.support.run_context import run_context
 from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _forget(
             if any(plan.leaves_out for plan in plans):
                 raise click.exceptions.Exit(int(ExitCode.PARTIAL))
             return
-        with telling(cli, config), amending(cli, config, inventory) as at:
+        with telling(cli, config), run_context(cli, config, inventory) as at:
             documents, worst = _run(cli, at, plans, planner)
     _show(cli, documents, freed, is_dry=False)
     if worst is not ExitCode.DONE:

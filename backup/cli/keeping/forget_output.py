@@ -11,9 +11,9 @@ from backup.cli.render.tables import Column
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from backup.app.backups.amending import Amended
     from backup.app.money.freed import Freed
     from backup.app.retention.forgetting import JobPlan
+    from backup.catalogs.amend import Amended
     from backup.retention.policy import Decision
 
 ESTIMATE = "an estimate"

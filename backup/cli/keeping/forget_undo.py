@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.amending import amending
+from backup.cli.support.run_context import run_context
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _run(
     from backup.app.retention.undo import take_back
 
     done: list[dict[str, Any]] = []
-    with amending(cli, config, inventory) as at:
+    with run_context(cli, config, inventory) as at:
         for one in take_back(at, {snapshot.id for snapshot in comes}, if_all=if_all):
             for warning in one.warnings:
                 cli.warn(f"warning: {warning}")

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from backup.cli.options.snapshot_arguments import chosen_job
-from backup.cli.support.amending import amending
+from backup.cli.support.run_context import run_context
 from backup.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def mark_snapshots(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             ids = {one.id for one in _found(tx, words, chosen_job(config, tx, job), tags)}
-        with amending(cli, config, inventory) as at:
+        with run_context(cli, config, inventory) as at:
             done = list(mark(at, ids, change))
         with inventory.reading() as tx:
             after = [one for one in _every(tx) if one.id in ids]

@@ -20,7 +20,6 @@ from backup.cli.options.retrieval_options import (
     wait_option,
 )
 from backup.cli.render.amounts import parse_amount
-from backup.cli.support.amending import amending
 from backup.cli.support.choosing_vault import (
     Result,
     choose_vault,
@@ -30,6 +29,7 @@ from backup.cli.support.choosing_vault import (
 )
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
+from backup.cli.support.run_context import run_context
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import LockedError, NightvaultError, UsageError
 from backup.inventory.store.stages import StepStage
@@ -159,7 +159,7 @@ class _Prunes:
                 f"vault {self._may_have_paid} paid before it failed"
             )
         told = nullcontext() if self._only_plan else telling(cli, config, RunKind.PRUNE, vault=settings.name)
-        with told, closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+        with told, closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
             work = Prune(config, prune_context(at, settings.name), self._left, only_plan=self._only_plan)
             with self._held(settings):
                 report = _until_done(cli, work, wait=stays)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.cli.support.amending import amending
 from backup.cli.support.choosing_vault import choose_vault, vault_option
 from backup.cli.support.context import Cli, pass_cli
+from backup.cli.support.run_context import run_context
 from backup.errors import UsageError
 from backup.model import VaultName
 
@@ -41,7 +41,7 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
         )
     config = cli.config()
     vault = VaultName(choose_vault(config, vault_name).name)
-    with closing(opened(config)) as inventory, amending(cli, config, inventory) as at:
+    with closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
         done = take_up(at, vault, archives)
     _tell(cli, vault, done)
 

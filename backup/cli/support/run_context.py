@@ -1,4 +1,4 @@
-"""What a command that changes a vault works with; the first signal stops it between two steps."""
+"""The context of a run that a command makes; the first signal stops it between two steps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def amending(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
-    """The context of a run, with the command's clock, progress and patience."""
+def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunContext]:
+    """A context manager of a run's context, with the command's clock, progress and patience."""
     from backup.app.backups.run_context import RunContext
 
     with stop_on_signals() as stop:
