@@ -18,7 +18,7 @@ LEAST_RATE: Final = 256
 """Bytes a second below which a line counts as dead."""
 
 
-class _Counted(io.RawIOBase):
+class _CountedBody(io.RawIOBase):
     """The bytes of one answer, read from a connection."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -55,7 +55,7 @@ class _Timed:
 
     def makefile(self, mode: str = "rb", buffering: int = -1) -> io.RawIOBase | io.BufferedReader:
         """The next answer: http.client asks for one at a time."""
-        counted = _Counted(self._connected.makefile(mode, 0))
+        counted = _CountedBody(self._connected.makefile(mode, 0))
         return counted if buffering == 0 else io.BufferedReader(counted)
 
 

@@ -140,6 +140,24 @@ def test_a_file_is_a_few_screens_and_a_function_is_one() -> None:
     assert not long
 
 
+CLASS_NAME = re.compile(rb"^ *class _*(\w+)", re.MULTILINE)
+
+
+SHARED_NAMES = {
+    "Operation": "each service of the emulator has its own table of operations, and none knows another",
+}
+"""Names of three classes or more, and the reason."""
+
+
+def test_a_class_has_a_name_that_few_others_have() -> None:
+    """One word, one thing: no name of three classes, with or without an underscore, but for a reason."""
+    places: dict[str, list[str]] = {}
+    for path in (REPOSITORY / "backup").rglob("*.py"):
+        for found in CLASS_NAME.findall(path.read_bytes()):
+            places.setdefault(found.decode(), []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: files for name, files in places.items() if len(files) > 2}.keys() == SHARED_NAMES.keys()
+
+
 OF_OTHERS = {
     ("support/quick_clients.py", "_cache"),  # botocore's loader takes no cache
     ("vault/test_glacier.py", "_credentials"),  # botocore's own way to credentials that renew themselves

@@ -19,7 +19,7 @@ from msgspec.structs import replace as replace_setup
 import backup.app.base.vaults
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
 from backup.app.base.clock import SystemClock
-from backup.emulator.core.access.evaluate import Asked, Policies, judge
+from backup.emulator.core.access.evaluate import AccessRequest, Policies, judge
 from backup.emulator.core.access.policy import Principal, parse_policy
 from tests.support.clocks import EmulatorClock
 from tests.support.emulated import REPOSITORY
@@ -315,7 +315,7 @@ def test_what_no_thief_may_do(part: str, kind: str) -> None:
     asked = list(dangers(part, kind))
     assert len(asked) > 15
     for action, resource in asked:
-        why = judge(Asked(action, resource, "123456789012", context), principal, Policies(policy))
+        why = judge(AccessRequest(action, resource, "123456789012", context), principal, Policies(policy))
         assert why is not None, (action, resource)
 
 
@@ -334,10 +334,10 @@ def test_the_bucket_policy_stops_even_who_may_do_more() -> None:
         ({"aws:SecureTransport": "false"}, OURS, False),
     ]
     for more, resource, allowed in table:
-        asked = Asked("s3:PutObject", resource, "123456789012", {**safe, **more})
+        asked = AccessRequest("s3:PutObject", resource, "123456789012", {**safe, **more})
         assert (judge(asked, user, Policies(everything, of_resource=[policy])) is None) is allowed, more
     overwriting = {key: value for key, value in safe.items() if key != "s3:if-none-match"}
-    asked = Asked("s3:PutObject", OURS, "123456789012", overwriting)
+    asked = AccessRequest("s3:PutObject", OURS, "123456789012", overwriting)
     assert judge(asked, user, Policies(everything, of_resource=[policy])) is not None
 
 
@@ -352,7 +352,7 @@ def test_an_upload_that_names_no_class_cannot_be_told_from_the_end_of_one_in_par
     everything = parse_policy('{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}', "admin")
     user = Principal("123456789012", "arn:aws:iam::123456789012:user/admin", None)
     safe = {"aws:SecureTransport": "true", "s3:if-none-match": "*", "s3:ObjectCreationOperation": "true"}
-    asked = Asked("s3:PutObject", OURS, "123456789012", safe)  # the same of both
+    asked = AccessRequest("s3:PutObject", OURS, "123456789012", safe)  # the same of both
     assert judge(asked, user, Policies(everything, of_resource=[shipped])) is None
     assert judge(asked, user, Policies(everything, of_resource=[strict])) is not None
     said = " ".join((REPOSITORY / "docs" / "aws.md").read_text().split())

@@ -96,7 +96,7 @@ class _Run(Struct):
         )
 
 
-class _Batch(Struct):
+class _WaitingChunks(Struct):
     """Chunks that wait for their numbers, in order."""
 
     runs: list[_Run] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Contents:
         self._seed = secret.chunker_seed
         self._naming = ThreadPoolExecutor(workers, "name")
         self._windows = Windows(pipeline.buffers)
-        self._older, self._filling = _Batch(), _Batch()
+        self._older, self._filling = _WaitingChunks(), _WaitingChunks()
         self.bytes_read = 0
         self.files_read = 0
         self.left = 0  # unread bytes of the current file; negative: bytes read of a stream
@@ -146,7 +146,7 @@ class Contents:
     def close(self) -> None:
         """Drop what was not flushed, and the buffers: cycles may keep this alive for long."""
         self._naming.shutdown(wait=True, cancel_futures=True)
-        self._older, self._filling = _Batch(), _Batch()
+        self._older, self._filling = _WaitingChunks(), _WaitingChunks()
         self._windows.close()
 
     def read(
@@ -210,7 +210,7 @@ class Contents:
 
     def _begin_batch(self) -> None:
         """Let the next batch fill: that before the last goes to the pipeline."""
-        ready, self._older, self._filling = self._older, self._filling, _Batch()
+        ready, self._older, self._filling = self._older, self._filling, _WaitingChunks()
         if ready.runs:
             runs = [run.named() for run in ready.runs]
             numbers = self._pipeline.put(runs)

@@ -57,7 +57,7 @@ def changes(
     with inventory.reading() as tx:
         known = runs.find_job(tx, job.name)
         roots = roots_now(job, list_snapshots(tx, job=job.name))
-        look = _Look(tx, job, known, entries.owners_by_number(tx), tally, roots)
+        look = _StateBefore(tx, job, known, entries.owners_by_number(tx), tally, roots)
         yield from _streams(tx, job, known)
         for directory in scan(
             () if job.only_streams else job.sources,
@@ -70,7 +70,7 @@ def changes(
                 yield from look.directory(directory)
 
 
-class _Look(Struct, frozen=True):
+class _StateBefore(Struct, frozen=True):
     """The state that directories are compared with."""
 
     tx: Transaction

@@ -92,7 +92,7 @@ class Taker(Protocol):
         """Files were read together."""
 
 
-class _File(NamedTuple):
+class _WaitingFile(NamedTuple):
     """A file whose turn has not come."""
 
     handle: Handle
@@ -122,7 +122,7 @@ class ReadAhead:
         self._most_bytes = batch_bytes
         self._readers = Readers(secret, batch_bytes, most=readers, warn=warn)
         self._handle: Handle | None = None
-        self._queue: deque[Batch | _File] = deque()
+        self._queue: deque[Batch | _WaitingFile] = deque()
         self._asked: deque[Batch] = deque()  # in the order of their answers
         self._batches = 0
         self._waiting = 0
@@ -144,7 +144,7 @@ class ReadAhead:
             self._gather(handle, scanned, live)
         else:
             self._ask_last()  # keeps the order: this batch before what comes after this file
-            self._queue.append(_File(handle, scanned.name, live))
+            self._queue.append(_WaitingFile(handle, scanned.name, live))
             handle.users += 1
             self._waiting += 1
         self._keep_bounds()

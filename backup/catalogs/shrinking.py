@@ -36,7 +36,7 @@ def lost_sources(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
     job, counts = at.job, list(tally.by_source)
     found: list[Lost] = []
     with at.context.inventory.reading() as tx:
-        look = _Look(tx, at, usual, tally.roots)
+        look = _ShrinkCheck(tx, at, usual, tally.roots)
         for index, source in enumerate(job.sources):
             if not look.has_shrunk(source, counts[index]):
                 continue
@@ -96,7 +96,7 @@ def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
     return replace(report, outcome=Outcome.PARTIAL, shrunk=told, warnings=warnings)
 
 
-class _Held(Struct, frozen=True):
+class _SourceSize(Struct, frozen=True):
     """The files and bytes that a snapshot held of a source, and its real path; None if not recorded."""
 
     snapshot: Usual
@@ -104,7 +104,7 @@ class _Held(Struct, frozen=True):
     root: bytes | None
 
 
-class _Look:
+class _ShrinkCheck:
     """A comparison with the snapshots before; `roots` are the real paths of the sources now."""
 
     def __init__(
@@ -132,7 +132,7 @@ class _Look:
                         return Lost(source, *now, *before)
         return None
 
-    def _compared(self, source: bytes, by: int) -> list[_Held]:
+    def _compared(self, source: bytes, by: int) -> list[_SourceSize]:
         """The snapshot that held most files (0) or bytes (1) of a source; the newest where it held few files.
 
         Of a source of few files everything must be gone since the newest: it may have been given up before.
@@ -142,25 +142,25 @@ class _Look:
         few = [held for held in found if held.snapshot is self._newest and held.count[0] < LEAST_FILES]
         return few if fullest is None or fullest.count[0] < LEAST_FILES else [fullest, *few]
 
-    def _all_held(self, source: bytes, usual: Sequence[Usual]) -> list[_Held]:
+    def _all_held(self, source: bytes, usual: Sequence[Usual]) -> list[_SourceSize]:
         found = [held for one in usual if (held := self._recorded(source, one)) is not None]
         if usual and not (found and found[0].snapshot is usual[0]):
             # An older version made the newest, or it had this under other names, or as a part of another.
             # One is counted, once.
             root = self._roots[source]
             count = count_below(self._tx, self._number, root, snapshot=usual[0].number)
-            found.append(_Held(usual[0], count, root))
+            found.append(_SourceSize(usual[0], count, root))
         return found
 
-    def _recorded(self, source: bytes, snapshot: Usual) -> _Held | None:
+    def _recorded(self, source: bytes, snapshot: Usual) -> _SourceSize | None:
         """The counts that a snapshot records of a source, or of another with the same real path."""
         counts, roots = _counts_of(snapshot), dict(zip(snapshot.sources, snapshot.roots, strict=False))
         if source in counts:
-            return _Held(snapshot, counts[source], roots.get(source))
+            return _SourceSize(snapshot, counts[source], roots.get(source))
         same = (one for one, root in roots.items() if root == self._roots[source] and one in counts)
-        return next((_Held(snapshot, counts[one], roots[one]) for one in same), None)
+        return next((_SourceSize(snapshot, counts[one], roots[one]) for one in same), None)
 
-    def _still_meant(self, source: bytes, held: _Held) -> Count:
+    def _still_meant(self, source: bytes, held: _SourceSize) -> Count:
         """The counts of a source in a snapshot, without what the job leaves out by now."""
         top = self._roots[source] if held.root is None else held.root
         snapshot = held.snapshot.number

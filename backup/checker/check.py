@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from backup.checker.affected import find_affected
 from backup.checker.context import CheckContext
-from backup.checker.report import CheckReport, Compared, Finding
+from backup.checker.report import CheckFinding, CheckReport, ComparedList
 from backup.errors import LockedError, VaultMissingError
 from backup.format.enrolment import HeirMark
 from backup.format.pack import parse_description
@@ -34,7 +34,7 @@ from backup.transfer.retrievals.listing import THE_LIST, newest_kept_head, see_t
 from backup.transfer.succession import OLDER, accept_made_up, advice_on, look_for_others, one_each, told_of
 
 
-def find_unnamed(tx: Transaction, vault: VaultName) -> Iterator[Finding]:
+def find_unnamed(tx: Transaction, vault: VaultName) -> Iterator[CheckFinding]:
     """A finding for each such job of the vault. Cheap as long as nothing is lost or damaged."""
     if not spoiled_archives(tx, vault):
         return
@@ -46,7 +46,7 @@ def find_unnamed(tx: Transaction, vault: VaultName) -> Iterator[Finding]:
                 f"what it may need was lost and is stored again in {count} that its catalogs do not name:"
                 " its next backup names them"
             )
-            yield Finding("unnamed", job.name, detail)
+            yield CheckFinding("unnamed", job.name, detail)
 
 
 def compare_with_vault(context: CheckContext) -> CheckReport:
@@ -64,7 +64,7 @@ def compare_with_vault(context: CheckContext) -> CheckReport:
     began = context.clock.now()
     with context.inventory.writing() as tx:
         run = runs.open_check(tx, began)
-    comparison = _Comparison(context, head, meeting, stored)
+    comparison = _ListComparison(context, head, meeting, stored)
     report = replace(comparison.report(), run=run.number)
     now = context.clock.now()
     report = replace(report, seconds=(now - began).total_seconds())
@@ -93,7 +93,7 @@ def _stored_before(context: CheckContext) -> frozenset[int] | None:
         return compared.stored_numbers(tx, context.vault.name)
 
 
-class _Comparison:
+class _ListComparison:
     """One list against the inventory."""
 
     def __init__(
@@ -106,7 +106,7 @@ class _Comparison:
         self._listing = int(head.number)
         self._as_of = head.made_at
         self._requested_at = moment(head.requested_at)
-        self._findings: list[Finding] = []
+        self._findings: list[CheckFinding] = []
         self.is_other = meeting.is_other
 
     def report(self) -> CheckReport:
@@ -123,7 +123,7 @@ class _Comparison:
         self._tell_other()
         self._look_at_unknown()
         with inventory.reading() as tx:
-            found = Compared(
+            found = ComparedList(
                 as_of=self._as_of,
                 listed=compared.count_lines(tx, self._listing),
                 shown=compared.count_shown(tx, self._listing, vault),
@@ -153,7 +153,7 @@ class _Comparison:
             return
         error = other_vault(self._meeting, self._context.vault)
         detail = f"{error}. Nothing was marked as lost: {error.advice}"
-        self._findings.insert(0, Finding("other-vault", self._context.vault.name, detail))
+        self._findings.insert(0, CheckFinding("other-vault", self._context.vault.name, detail))
 
     def _mark(self, tx: Transaction, rows: Sequence[compared.OurArchive], state: ArchiveState) -> None:
         """Believe the list, if it is our vault's."""
@@ -194,7 +194,7 @@ class _Comparison:
     def _tell(self, kind: str, rows: Sequence[compared.OurArchive], why: str) -> None:
         for row in rows:
             detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}"
-            self._findings.append(Finding(kind, row.archive_id, detail))
+            self._findings.append(CheckFinding(kind, row.archive_id, detail))
 
     # What the list shows and the inventory does not.
 
@@ -212,13 +212,13 @@ class _Comparison:
             if label is None and HeirMark.from_text(line.description) is not None:
                 continue
             if label is None:
-                self._findings.append(Finding("foreign", line.archive_id, "not made by nightvault"))
+                self._findings.append(CheckFinding("foreign", line.archive_id, "not made by nightvault"))
             elif label.pack_id in others:
                 continue  # told already
             elif label.inventory_id not in ours:
                 whose = "another server's, or this server's from before or after a rebuild"
                 detail = f"of inventory {label.inventory_id.hex()[:8]}: {whose}"
-                self._findings.append(Finding("other-inventory", line.archive_id, detail))
+                self._findings.append(CheckFinding("other-inventory", line.archive_id, detail))
             else:
                 orphans.append((line, label))
         self._findings += self._judge_orphans(orphans)
@@ -243,14 +243,14 @@ class _Comparison:
             found = look_for_others(tx, context.inventory, context.vault, lines, context.successors)
             strangers.note_strangers(tx, context.vault.name, found.strangers, context.clock.now())
         for heir in found.heirs:
-            self._findings.append(Finding("newer-catalog", "", f"{heir}. {heir.advice}"))
+            self._findings.append(CheckFinding("newer-catalog", "", f"{heir}. {heir.advice}"))
         for one in one_each(found.strangers):
             vault = context.vault.name
             detail = f"{told_of([one], vault)}: {advice_on([one], vault, 'check')}"
-            self._findings.append(Finding("not-its-own", one.pack_id.hex(), detail))
+            self._findings.append(CheckFinding("not-its-own", one.pack_id.hex(), detail))
         return {one.pack_id for one in found.strangers}
 
-    def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[Finding]:
+    def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[CheckFinding]:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
         if not orphans:
             return []
@@ -262,60 +262,70 @@ class _Comparison:
         except LockedError:
             return self._not_adopted(orphans)
 
-    def _not_adopted(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[Finding]:
+    def _not_adopted(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[CheckFinding]:
         with self._context.inventory.reading() as tx:
             return [self._orphan(tx, line, label, may_adopt=False) for line, label in orphans]
 
-    def _orphan(self, tx: Transaction, line: ListedRow, label: ArchiveLabel, *, may_adopt: bool) -> Finding:
+    def _orphan(
+        self, tx: Transaction, line: ListedRow, label: ArchiveLabel, *, may_adopt: bool
+    ) -> CheckFinding:
         recorded = compared.pack_row(tx, label.pack_id)
         pack = f"pack {label.pack_id.hex()[:8]}"
         if recorded is None:
             return self._stranger(tx, line, label)
         if recorded.archive_id is not None:
-            return Finding("duplicate", line.archive_id, f"{pack} is stored as {recorded.archive_id}, too")
+            return CheckFinding(
+                "duplicate", line.archive_id, f"{pack} is stored as {recorded.archive_id}, too"
+            )
         if recorded.upload is None:
-            return Finding("orphan", line.archive_id, f"{pack}: its upload was given up before")
+            return CheckFinding("orphan", line.archive_id, f"{pack}: its upload was given up before")
         if (line.size, line.tree_hash) != (recorded.size, recorded.tree_hash):
-            return Finding("orphan", line.archive_id, f"{pack}: not the size and tree hash that were sent")
+            return CheckFinding(
+                "orphan", line.archive_id, f"{pack}: not the size and tree hash that were sent"
+            )
         if not may_adopt:
-            return Finding("orphan", line.archive_id, f"{pack}: a backup is at work, which may be sending it")
+            return CheckFinding(
+                "orphan", line.archive_id, f"{pack}: a backup is at work, which may be sending it"
+            )
         archives.mark_stored(tx, recorded.number, ArchiveId(line.archive_id), moment(line.created_at))
-        return Finding("adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record")
+        return CheckFinding(
+            "adopted", line.archive_id, f"{pack}: a cut came between its arrival and our record"
+        )
 
-    def _stranger(self, tx: Transaction, line: ListedRow, label: ArchiveLabel) -> Finding:
+    def _stranger(self, tx: Transaction, line: ListedRow, label: ArchiveLabel) -> CheckFinding:
         """The finding on an archive that bears our id and is not in the inventory."""
         if label.kind is not PackKind.CATALOG:
             detail = f"pack {label.pack_id.hex()[:8]} of this inventory, which it does not know"
-            return Finding("orphan", line.archive_id, detail)
+            return CheckFinding("orphan", line.archive_id, detail)
         before = label.inventory_id != self._context.inventory.id
         newest = compared.newest_catalog(tx, label.job_id)
         if label.pack_id in strangers.passed_catalogs(tx):
             detail = f"catalog {label.number} from before the rebuild, which is not needed any more"
             if not before:
                 detail = f"what is called catalog {label.number} takes no part, by a person's word"
-            return Finding("orphan", line.archive_id, detail)
+            return CheckFinding("orphan", line.archive_id, detail)
         detail = (
             f"catalog {label.number}, stored {moment(line.created_at):%Y-%m-%d %H:%M} UTC: this inventory"
         )
         if before or label.number < newest:
             why = "another machine worked with a copy of it, or a rebuild left it out"
             detail = f"{detail} does not know it: {why}"
-            return Finding("orphan", line.archive_id, detail)
+            return CheckFinding("orphan", line.archive_id, detail)
         made_up = accept_made_up(self._context.vault.name, label.pack_id)
         detail = f"{detail} does not know it, and has none of that job but up to {newest}: it is an old copy"
-        return Finding(
+        return CheckFinding(
             "newer-catalog", line.archive_id, f"{detail}. {OLDER[:1].upper()}{OLDER[1:]}. {made_up}"
         )
 
 
-def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext) -> Iterator[Finding]:
+def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext) -> Iterator[CheckFinding]:
     """Archives that an earlier check found lost or damaged, while something needs them still."""
     found = archives.get_archives(tx, sorted(numbers), context.inventory.id)
     for one in found.values():
         detail = (
             f"archive {one.number}: found {one.state} before, and not all it held is stored elsewhere yet"
         )
-        yield Finding("lost", one.archive_id or "", detail)
+        yield CheckFinding("lost", one.archive_id or "", detail)
 
 
 def _named(row: compared.OurArchive) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from backup.checker.affected import find_affected
-from backup.checker.report import CheckReport, Finding, Invariants
+from backup.checker.report import CheckFinding, CheckReport, Invariants
 from backup.errors import FormatError, StateDeniedError
 from backup.format.catalog import decode_extra
 from backup.format.holes import Layout
@@ -61,7 +61,7 @@ def check_invariants(
         found += [
             violation for invariant in INVARIANTS if (violation := violations(tx, invariant)) is not None
         ]
-        contents = _Contents(tx, content_key, progress)
+        contents = _ContentPass(tx, content_key, progress)
         contents.check()
         found += contents.violations()
         found += _chains(tx, inventory, contents)
@@ -82,10 +82,10 @@ def check_invariants(
     return report
 
 
-def _finding(violation: Violation) -> Finding:
+def _finding(violation: Violation) -> CheckFinding:
     shown = ", ".join(violation.examples)
     more = ", …" if violation.count > len(violation.examples) else ""
-    return Finding(
+    return CheckFinding(
         "law", violation.invariant, f"{violation.text}: not so {violation.count} times ({shown}{more})"
     )
 
@@ -108,7 +108,7 @@ class _Tally:
             self.examples.append(str(what))
 
 
-class _Contents:
+class _ContentPass:
     """One pass over all versions of files, so many chunk numbers at a time."""
 
     def __init__(self, tx: Transaction, content_key: bytes, progress: Progress) -> None:
@@ -212,7 +212,7 @@ class _Contents:
 # Catalogs.
 
 
-def _chains(tx: Transaction, inventory: Inventory, contents: _Contents) -> Iterator[Violation]:
+def _chains(tx: Transaction, inventory: Inventory, contents: _ContentPass) -> Iterator[Violation]:
     """A rebuild needs each job's newest full catalog, all deltas after it, and what they name."""
     jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx, also_forgotten=True)}
     broken, unnamed = _Tally(), _Tally()

@@ -21,7 +21,7 @@ from backup.checker.affected import find_affected
 from backup.checker.check import lost_before
 from backup.checker.context import CheckContext
 from backup.checker.reading_store import ReadingStore
-from backup.checker.report import CheckReport, Finding, ReadBack
+from backup.checker.report import CheckFinding, CheckReport, ReadBack
 from backup.checker.sample import Amount, choose, extent_of, frames_in, join, slices_of
 from backup.checker.verify_slice import Prover, pack_keys
 from backup.errors import (
@@ -278,28 +278,28 @@ class _Reader:
         for archive, opened in pieces.items():
             readings.record_opened(tx, self._run, archive, opened, self._context.tier, now)
 
-    def _finding(self, one: Reading) -> Finding | None:
+    def _finding(self, one: Reading) -> CheckFinding | None:
         result, archive = one.result, self._archives[one.archive]
         if result is None:
             return None
         what = archive.archive_id or ""
         named = f"archive {archive.number}, bytes {one.start} to {one.end}"
         if result.is_missing:
-            return Finding("missing", what, f"{named}: {result.note}")
+            return CheckFinding("missing", what, f"{named}: {result.note}")
         if result.is_unread:
-            return Finding("unread", what, f"{named}: {result.note}")
+            return CheckFinding("unread", what, f"{named}: {result.note}")
         if result.is_damaged:
             why = result.note or f"{len(result.bad)} of {result.frames} frames are not what was stored"
-            return Finding("damaged", what, f"{named}: {why}")
+            return CheckFinding("damaged", what, f"{named}: {why}")
         return None
 
-    def _sealed(self, known: Sequence[Reading]) -> list[Finding]:
+    def _sealed(self, known: Sequence[Reading]) -> list[CheckFinding]:
         """Archives that a key was given for, and that it does not open."""
         if not self._context.keys:
             return []
         numbers = sorted({one.archive for one in known if one.result and one.result.size})
         return [
-            Finding("sealed", self._archives[number].archive_id or "", "no key that was given opens it")
+            CheckFinding("sealed", self._archives[number].archive_id or "", "no key that was given opens it")
             for number in numbers
             if self._keys_of(self._archives[number]) is None
         ]

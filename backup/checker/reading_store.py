@@ -14,7 +14,7 @@ from backup.inventory.records import readings
 from backup.inventory.records.readings import Reading, Result
 from backup.inventory.store.stages import ReadingStage
 from backup.model import RetrievalState
-from backup.transfer.retrievals.desk import Answer, Pending, Seen, Verdict, Wanted
+from backup.transfer.retrievals.desk import Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.once import new_token
 
 
@@ -82,7 +82,7 @@ class ReadingStore:
             for archive in [self.archives[one.archive]]
         ]
 
-    def answered(self, answers: Sequence[Answer[Reading]]) -> None:
+    def answered(self, answers: Sequence[RetrievalAnswer[Reading]]) -> None:
         """Record what was granted, and what the refusal of one archive says of it."""
         for answer in answers:
             if answer.refused is not None:

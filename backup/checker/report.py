@@ -22,7 +22,7 @@ _MOST_KEPT = 100
 UNREAD = frozenset({"unread", "sealed"})
 
 
-class Finding(Struct, frozen=True):
+class CheckFinding(Struct, frozen=True):
     """Something that a check found.
 
     `kind`: missing, differs, damaged (an archive of ours), lost (known since an earlier check, and needed
@@ -61,7 +61,7 @@ class Affected(Struct, frozen=True):
     paths: Sequence[bytes] = ()
 
 
-class Compared(Struct, frozen=True):
+class ComparedList(Struct, frozen=True):
     """The inventory against the vault's own list of `as_of`."""
 
     as_of: datetime
@@ -101,10 +101,10 @@ class CheckReport(Struct, frozen=True):
     vault: VaultName | None
     waits_for: str = ""
     run: int | None = None
-    compared: Compared | None = None
+    compared: ComparedList | None = None
     read: ReadBack | None = None
     laws: Invariants | None = None
-    findings: Sequence[Finding] = ()
+    findings: Sequence[CheckFinding] = ()
     affected: Affected = field(default_factory=Affected)
     seconds: float = 0.0
 

@@ -41,7 +41,7 @@ class _Tier(Struct, forbid_unknown_fields=True):
     hours: tuple[float, float] | None = None
 
 
-class _Row(Struct, forbid_unknown_fields=True):
+class _PriceRow(Struct, forbid_unknown_fields=True):
     region: str
     kind: str
     storage: _Money | None = None
@@ -78,19 +78,19 @@ class _Source(Struct, forbid_unknown_fields=True):
     text: str
 
 
-class _File(Struct, forbid_unknown_fields=True):
+class _PriceFile(Struct, forbid_unknown_fields=True):
     date: date
     currency: str
     sources: tuple[str, ...] = ()
     source: tuple[_Source, ...] = ()
     nearest: Mapping[str, str] = {}
-    price: tuple[_Row, ...] = ()
+    price: tuple[_PriceRow, ...] = ()
     set: tuple[_Set, ...] = ()
 
 
 class _Own(Struct, forbid_unknown_fields=True):
     extends: bool
-    price: tuple[_Row, ...] = ()
+    price: tuple[_PriceRow, ...] = ()
     source: tuple[_Source, ...] = ()
     set: tuple[_Set, ...] = ()
 
@@ -184,7 +184,7 @@ def parse_prices(text: str, origin: str, base: PriceTable | None = None) -> Pric
         if document.get("extends") is True and base is not None:
             own = msgspec.convert(document, _Own, strict=False)
             return _extended(base, own, origin)
-        read = msgspec.convert(document, _File, strict=False)
+        read = msgspec.convert(document, _PriceFile, strict=False)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise ConfigError(
             f"{origin} is no table of prices: {error}",
@@ -211,7 +211,7 @@ def _extended(base: PriceTable, own: _Own, origin: str) -> PriceTable:
 
 
 def _rows(
-    rows: tuple[_Row, ...],
+    rows: tuple[_PriceRow, ...],
     sources: tuple[_Source, ...],
     sets: tuple[_Set, ...],
     default: _Source,

@@ -47,7 +47,7 @@ class _Set(msgspec.Struct):
     credentials: _Keys
 
 
-class _Answer(msgspec.Struct, rename="camel"):
+class _SessionAnswer(msgspec.Struct, rename="camel"):
     credential_set: Annotated[list[_Set], msgspec.Meta(min_length=1)]
 
 
@@ -127,7 +127,7 @@ def _reason(error: HTTPError) -> str:
 
 def _credentials(data: bytes, options: RolesAnywhereOptions, now: datetime) -> Credentials:
     try:
-        keys = msgspec.json.decode(_text(data), type=_Answer).credential_set[0].credentials
+        keys = msgspec.json.decode(_text(data), type=_SessionAnswer).credential_set[0].credentials
     except msgspec.DecodeError as error:  # its text names the field and never quotes the value
         raise UnreachableError(
             f"{options.host} did not answer as CreateSession does: {error}",

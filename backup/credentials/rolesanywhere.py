@@ -45,7 +45,7 @@ RANDOM = SystemRandom()
 log = logging.getLogger(__name__)
 
 
-class _Held(Struct, frozen=True):
+class _CurrentKeys(Struct, frozen=True):
     """The current keys: they work until `expires_at` and are renewed from `renew_at` on."""
 
     credentials: Credentials
@@ -83,7 +83,7 @@ class RolesAnywhere:
         self._http = http or open_pool(options, Connection.of_environment(os.environ))
         self._jitter = jitter
         self._lock = threading.Lock()  # held by whoever fetches
-        self._held: _Held | None = None
+        self._held: _CurrentKeys | None = None
         self._failures = _Failures()
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class RolesAnywhere:
         held = self._held
         return held.credentials if held is not None and self._clock.now() < held.expires_at else None
 
-    def _renew(self, held: _Held) -> None:
+    def _renew(self, held: _CurrentKeys) -> None:
         """Try once to get new keys, unless another thread is doing so."""
         if not self._lock.acquire(blocking=False):
             return
@@ -161,12 +161,12 @@ class RolesAnywhere:
         check_validity(identity.certificate, now)
         return create_session(self._options, identity, http=self._http, now=now)
 
-    def _hold(self, credentials: Credentials) -> _Held:
+    def _hold(self, credentials: Credentials) -> _CurrentKeys:
         now = self._clock.now()
         expires_at = credentials.expires_at or now  # CreateSession's always expire
         log.info("got credentials for %s, valid until %s", self._options.role_arn, expires_at)
         margin = renewal_margin(expires_at - now, self._options.renew_before)
-        return _Held(credentials, expires_at - margin, expires_at)
+        return _CurrentKeys(credentials, expires_at - margin, expires_at)
 
 
 def renewal_margin(life: timedelta, chosen: timedelta | None = None) -> timedelta:

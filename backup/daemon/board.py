@@ -48,7 +48,7 @@ class Book(Protocol):
 
 
 @dataclass(slots=True)
-class Line:
+class BoardLine:
     """What the board has of one task."""
 
     task: Task
@@ -91,7 +91,7 @@ class Board:
         self._monotonic = monotonic
         self._lock = threading.RLock()
         self._looking = threading.RLock()  # or an older look would undo what a newer one saw
-        self._lines: dict[TaskKey, Line] = {}
+        self._lines: dict[TaskKey, BoardLine] = {}
         self._turn = 0
         self._untold: str | None = None
         self._unrecorded: str | None = None
@@ -151,7 +151,7 @@ class Board:
             if line is None:
                 since = min(seen.rebuilt_since or now, now)  # what fell due during a rebuild is made up for
                 known = seen.rows.get(task.key) or TaskRow(task.kind, task.name, known_since=since)
-                line = self._lines[task.key] = Line(task, found_at_start(known, last, now))
+                line = self._lines[task.key] = BoardLine(task, found_at_start(known, last, now))
                 line.is_by_hand = task.key in seen.requests  # asked for before a restart
                 if line.is_by_hand and known.state is TaskState.RUNNING:  # and begun
                     line.is_by_hand = line.row.state is TaskState.INTERRUPTED
@@ -166,7 +166,7 @@ class Board:
             self._note_pause(line, pause.until if pause else None, now)
         self._record(*changed, answered=answered)
 
-    def _note_pause(self, line: Line, until: datetime | None, now: datetime) -> None:
+    def _note_pause(self, line: BoardLine, until: datetime | None, now: datetime) -> None:
         paused = until if until is not None and until > now else None
         if line.task.kind is TaskKind.BACKUP and (paused is None) != (line.paused_until is None):
             _log.info("%s: %s", line.task, "goes on after its pause" if paused is None else "is paused")
@@ -191,7 +191,7 @@ class Board:
                 self._tell_ahead(line, now)
                 line.queued_at, line.turn = now, self._turn
 
-    def _tell_ahead(self, line: Line, now: datetime) -> None:
+    def _tell_ahead(self, line: BoardLine, now: datetime) -> None:
         if line.last is not None and line.last.started_at > now:
             _log.warning(
                 "%s: its last run began at %s, which is still to come: this machine's clock was ahead "
@@ -216,7 +216,7 @@ class Board:
             return False
         return not (task.is_exclusive and any(one.is_exclusive for one in running))
 
-    def _begin(self, line: Line) -> TaskRun:
+    def _begin(self, line: BoardLine) -> TaskRun:
         now = self._clock.now()
         run = TaskRun(line.task, now, self._progress(line.task), line.is_by_hand)
         line.before, line.row = line.row, begun(line.task.timing, line.row, line.last, now)
@@ -338,7 +338,7 @@ class Board:
         """The tasks that the config gives a schedule."""
         return [task for task in self._tasks if task.is_recorded and task.timing.schedule is not None]
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[BoardLine]:
         """The lines of all tasks, in order."""
         with self._lock:
             return sorted(self._lines.values(), key=lambda line: line.task.order)
@@ -371,12 +371,12 @@ class Board:
                 run.stop.set()
 
 
-def _is_only_listed(line: Line) -> bool:
+def _is_only_listed(line: BoardLine) -> bool:
     """Whether it has no schedule and was never begun: should it get one, it counts from then."""
     return line.task.timing.schedule is None and line.row.state is TaskState.NEW
 
 
-def _was_done_meanwhile(line: Line) -> bool:
+def _was_done_meanwhile(line: BoardLine) -> bool:
     """Whether somebody ran by hand what was queued because it was due."""
     if line.queued_at is None or line.is_by_hand or line.last is None:
         return False

@@ -11,7 +11,7 @@ from backup import __version__
 from backup.app.tasks.pausing import pause_job, resume_job
 from backup.app.tasks.tasks import TaskKind
 from backup.config import Config
-from backup.daemon.board import Board, Line
+from backup.daemon.board import Board, BoardLine
 from backup.daemon.control import Verb
 from backup.daemon.task_run import TaskRun
 from backup.errors import UsageError
@@ -86,7 +86,7 @@ class Verbs:
         return {"run": found[0].id, "number": _number(found[0]), "task": str(found[0].task)}
 
 
-def _task(line: Line) -> dict[str, Any]:
+def _task(line: BoardLine) -> dict[str, Any]:
     run, task = line.run, line.task
     return {
         "kind": task.kind,
@@ -114,7 +114,7 @@ def _number(run: TaskRun) -> int | None:
     return None if run.number is None else int(run.number)
 
 
-def _state(line: Line) -> str:
+def _state(line: BoardLine) -> str:
     if line.run is not None:
         return "running"
     if line.queued_at is not None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from backup.driller.context import DrillContext
-from backup.driller.sample import Candidate
+from backup.driller.sample import FileCandidate
 from backup.driller.scratch import DEEPEST
 from backup.errors import FormatError
 from backup.format.catalog import decode_extra
@@ -41,7 +41,7 @@ def newest_snapshots(tx: Transaction, context: DrillContext) -> dict[JobName, Sn
     return {name: several[-1] for name, several in found.items() if several}
 
 
-def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[Candidate]:
+def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[FileCandidate]:
     """Every file with content in the newest snapshots, with its oldest proof in a grade."""
     proven, chance = _proven_chunks(tx, context, grade), context.check.chance
     for job, snapshot in newest_snapshots(tx, context).items():
@@ -50,7 +50,7 @@ def files(tx: Transaction, context: DrillContext, grade: Grade) -> Iterator[Cand
             if row.kind != EntryKind.FILE or not row.chunks or path.count(b"/") > DEEPEST:
                 continue
             when = _oldest(proven, unpack_u32(row.chunks))
-            yield Candidate(when, chance.random(), row.number, row.size, job, path)
+            yield FileCandidate(when, chance.random(), row.number, row.size, job, path)
 
 
 def with_links(tx: Transaction, snapshot: Snapshot, chosen: Collection[bytes]) -> list[bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from backup.checker.report import Finding
+from backup.checker.report import CheckFinding
 from backup.driller.report import MOST_NAMED, Opened
 from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT
@@ -35,11 +35,11 @@ _NANOSECONDS = 1_000  # some file systems store microseconds
 
 
 @dataclass(slots=True)
-class Compared:
+class ComparisonResult:
     """What came of a comparison: counts, findings, and the paths that are as they were saved."""
 
     opened: Opened
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckFinding] = field(default_factory=list)
     good: set[bytes] = field(default_factory=set)
 
 
@@ -49,16 +49,16 @@ def compare(
     snapshot: Snapshot,
     chunk_key: bytes,
     problems: Mapping[bytes, Problem],
-) -> Compared:
+) -> ComparisonResult:
     """Compare what lies below an open directory; `problems` are those that the restore met, by path."""
-    comparison = _Comparison(target, selection, snapshot, chunk_key, problems)
+    comparison = _TargetComparison(target, selection, snapshot, chunk_key, problems)
     try:
         return comparison.run()
     finally:
         comparison.close()
 
 
-class _Comparison:
+class _TargetComparison:
     """One comparison, over the files and directories of a selection."""
 
     def __init__(
@@ -76,13 +76,13 @@ class _Comparison:
         self._owners = Owners()
         self._is_root = os.geteuid() == 0
         self._has_source = snapshot.host == socket.gethostname()
-        self._found: list[Finding] = []
+        self._found: list[CheckFinding] = []
 
     def close(self) -> None:
         """Close what is open."""
         self._existing.close()
 
-    def run(self) -> Compared:
+    def run(self) -> ComparisonResult:
         """Look at everything."""
         good: set[bytes] = set()
         names: list[str] = []
@@ -107,10 +107,12 @@ class _Comparison:
             directories += 1
         for each in self._selection.problems:
             self._tell("not-restored", each.path, each.detail)
-        return Compared(Opened(files, size, directories, links, with_source, names), self._found, good)
+        return ComparisonResult(
+            Opened(files, size, directories, links, with_source, names), self._found, good
+        )
 
     def _tell(self, kind: str, path: bytes, detail: str) -> None:
-        self._found.append(Finding(kind, f"/{shown_path(path)}", detail))
+        self._found.append(CheckFinding(kind, f"/{shown_path(path)}", detail))
 
     def _stat(self, one: RestoreEntry) -> os.stat_result | None:
         return self._existing.stat(one.directory, one.name)
@@ -126,16 +128,16 @@ class _Comparison:
 
     # Metadata.
 
-    def _entry(self, one: RestoreEntry) -> Iterator[Finding]:
+    def _entry(self, one: RestoreEntry) -> Iterator[CheckFinding]:
         """Deviations of one entry from its row."""
         found = self._stat(one)
         if found is None:
             met = self._problems.get(one.path)
             why = met.detail if met is not None else "it is not there"
-            yield Finding("not-restored", f"/{shown_path(one.path)}", why)
+            yield CheckFinding("not-restored", f"/{shown_path(one.path)}", why)
             return
         for what in self._deviations(one, found):
-            yield Finding("metadata", f"/{shown_path(one.path)}", what)
+            yield CheckFinding("metadata", f"/{shown_path(one.path)}", what)
 
     def _deviations(self, one: RestoreEntry, found: os.stat_result) -> Iterator[str]:
         if stat.S_IFMT(found.st_mode) != KINDS.get(one.kind, _kind(one.kind)):

@@ -16,10 +16,10 @@ import msgspec
 from msgspec.structs import replace
 
 from backup.checker.read_sample import Piece
-from backup.checker.report import Finding
+from backup.checker.report import CheckFinding
 from backup.checker.verify_slice import pack_keys
 from backup.driller import budget, planning, scratch
-from backup.driller.compare import Compared, compare
+from backup.driller.compare import ComparisonResult, compare
 from backup.driller.context import DrillContext
 from backup.driller.report import MOST_NAMED, DrillReport, Opened
 from backup.errors import RecoveryKeyError, RetrievalExpiredError, UsageError
@@ -52,7 +52,7 @@ from backup.restorer.target.mark import place_of, read_place
 _ALL = b"/"
 
 
-class Part(msgspec.Struct):
+class SnapshotPart(msgspec.Struct):
     """What a drill restores of one snapshot, and the id of its restore once that is begun."""
 
     job: str
@@ -64,7 +64,7 @@ class Part(msgspec.Struct):
 class OpeningPlan(msgspec.Struct):
     """All parts; `paid` are the tokens of requests whose cost is recorded."""
 
-    parts: list[Part]
+    parts: list[SnapshotPart]
     paid: list[str] = []
 
 
@@ -90,7 +90,9 @@ def begin(context: DrillContext, keys: Sequence[RecoveryKey]) -> Drill | None:
     if not chosen.pieces:
         raise planning.nothing_readable(context, chosen)
     _require_keys(list(chosen.plans.values()), keys)
-    parts = [Part(job, plan.snapshot.id, list(plan.choice.paths)) for job, plan in chosen.plans.items()]
+    parts = [
+        SnapshotPart(job, plan.snapshot.id, list(plan.choice.paths)) for job, plan in chosen.plans.items()
+    ]
     packed_plan = msgspec.msgpack.encode(OpeningPlan(parts))
     with context.inventory.writing() as tx:
         now = context.clock.now()
@@ -122,7 +124,7 @@ class _Opening:
         self._plan = msgspec.msgpack.decode(drill.plan, type=OpeningPlan)
         self._at = replace(context.restore, may_ask=self._may_ask)
         self._problems: dict[bytes, Problem] = {}
-        self._given_up: list[Finding] = []
+        self._given_up: list[CheckFinding] = []
         self._folder = scratch.make(context.scratch, self._run)
 
     def step(self) -> DrillReport:
@@ -135,7 +137,7 @@ class _Opening:
 
     # Asking and delivering.
 
-    def _go_on(self, number: int, part: Part) -> str:
+    def _go_on(self, number: int, part: SnapshotPart) -> str:
         """Take a restore as far as it goes now; what it waits for, empty once it is over."""
         restore = self._restore_of(number, part)
         lapses = 0
@@ -171,7 +173,7 @@ class _Opening:
             with self._context.inventory.writing() as tx:
                 note_place(tx, restore.number, place)
 
-    def _restore_of(self, number: int, part: Part) -> Restore:
+    def _restore_of(self, number: int, part: SnapshotPart) -> Restore:
         """The restore of a part, begun if it is not yet."""
         if part.restore:
             return self._find(part.restore)
@@ -199,7 +201,7 @@ class _Opening:
                 advice="it was given up: run it again",
             )
 
-    def _planned(self, part: Part) -> RestorePlan:
+    def _planned(self, part: SnapshotPart) -> RestorePlan:
         with self._context.inventory.reading() as tx:
             snapshot = snapshots.get_snapshot(tx, SnapshotId(part.snapshot))
         return plan_restore(snapshot, _ALL, self._at, Choice(paths=tuple(part.paths)))
@@ -236,7 +238,7 @@ class _Opening:
         planned = [one for one in left if one.state is RetrievalStage.PLANNED]
         if planned and len(planned) == len(left) and all(one.token not in self._plan.paid for one in planned):
             why = "what was asked for is gone before it was read; to ask again may cost more than is allowed"
-            self._given_up.append(Finding("unread", f"restore {restore.id}", why))
+            self._given_up.append(CheckFinding("unread", f"restore {restore.id}", why))
             cancel(restore, self._context.inventory, self._at.key_directory, self._context.clock)
             return ""
         return f"{len(left)} of {len(known)} retrievals"
@@ -262,11 +264,11 @@ class _Opening:
         scratch.sweep(self._context.scratch, keep)
         return report
 
-    def _compared(self, number: int, part: Part) -> tuple[Compared, Selection | None]:
+    def _compared(self, number: int, part: SnapshotPart) -> tuple[ComparisonResult, Selection | None]:
         if self._find(part.restore).state is RestoreStage.CANCELLED:
             found = [one for one in self._given_up if part.restore in one.what]
-            given_up = Finding("unread", f"job {part.job}", "its restore was cancelled")
-            return Compared(Opened(), found or [given_up]), None
+            given_up = CheckFinding("unread", f"job {part.job}", "its restore was cancelled")
+            return ComparisonResult(Opened(), found or [given_up]), None
         context = self._context.restore
         with context.inventory.reading() as tx:
             snapshot = snapshots.get_snapshot(tx, SnapshotId(part.snapshot))
@@ -276,7 +278,7 @@ class _Opening:
             compared = compare(target, selection, snapshot, context.secret.chunk_key, self._problems)
         return compared, selection
 
-    def _record(self, tx: Transaction, selection: Selection, compared: Compared) -> None:
+    def _record(self, tx: Transaction, selection: Selection, compared: ComparisonResult) -> None:
         """Record as opened what came back as it was saved."""
         every = {name.path for file in selection.files for name in file.entry.names}
         tier, now = self._context.check.tier, self._context.clock.now()

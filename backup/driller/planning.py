@@ -12,7 +12,7 @@ from backup.checker.read_sample import Piece
 from backup.checker.sample import Amount
 from backup.driller import budget, candidates
 from backup.driller.context import DrillContext
-from backup.driller.sample import Candidate, Sample, choose_files
+from backup.driller.sample import FileCandidate, Sample, choose_files
 from backup.errors import IntegrityError
 from backup.inventory.content import packed
 from backup.inventory.records.readings import Grade
@@ -31,7 +31,7 @@ class Chosen(Struct, frozen=True):
     A sample in bytes that is only read back has pieces alone.
     """
 
-    files: Sequence[Candidate]
+    files: Sequence[FileCandidate]
     plans: dict[JobName, RestorePlan]
     pieces: Sequence[Piece]
     cost: int

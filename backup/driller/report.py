@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from backup.as_parts import parts_of
-from backup.checker.report import Affected, CheckReport, Finding, ReadBack
+from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack
 from backup.driller.money import money_of
 from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import Outcome
@@ -56,7 +56,7 @@ class DrillReport(Struct, frozen=True):
     cost: int = 0
     read: ReadBack | None = None
     opened: Opened | None = None
-    findings: Sequence[Finding] = ()
+    findings: Sequence[CheckFinding] = ()
     affected: Affected = field(default_factory=Affected)
     seconds: float = 0.0
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from backup.model import JobName
 
 
-class Candidate(Struct, frozen=True, order=True):
+class FileCandidate(Struct, frozen=True, order=True):
     """A file that may be rehearsed with, in the order in which files are taken.
 
     `proven_at` is the oldest proof among its parts, in seconds since 1970; 0 if a part was never proven. Of
@@ -33,7 +33,7 @@ class Sample(Struct, frozen=True):
     largest: int | None = None
 
 
-def choose_files(candidates: Iterable[Candidate], sample: Sample) -> list[Candidate]:
+def choose_files(candidates: Iterable[FileCandidate], sample: Sample) -> list[FileCandidate]:
     """The first ones by their order, as many as the sample takes; at least one if there is any.
 
     Of a sample in bytes those that are larger than all of it are passed over, unless there is nothing else.
@@ -45,12 +45,12 @@ def choose_files(candidates: Iterable[Candidate], sample: Sample) -> list[Candid
     return _within(fits, sample.bytes)
 
 
-def _within(candidates: Iterable[Candidate], budget: int) -> list[Candidate]:
+def _within(candidates: Iterable[FileCandidate], budget: int) -> list[FileCandidate]:
     """The longest run of first ones whose sizes fit into a budget; if none fits, the very first."""
     taken: list[_Last] = []  # the last of the order on top
     total = 0
-    first: Candidate | None = None
-    beyond: Candidate | None = None  # the first one that did not fit: nothing after it may be taken
+    first: FileCandidate | None = None
+    beyond: FileCandidate | None = None  # the first one that did not fit: nothing after it may be taken
     for one in candidates:
         if one.size > budget:
             first = one if first is None or one < first else first
@@ -70,7 +70,7 @@ def _within(candidates: Iterable[Candidate], budget: int) -> list[Candidate]:
 class _Last(Struct, frozen=True):
     """A candidate in a heap that has the last one on top."""
 
-    one: Candidate
+    one: FileCandidate
 
     def __lt__(self, other: _Last) -> bool:
         return other.one < self.one

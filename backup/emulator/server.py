@@ -63,7 +63,7 @@ class EmulatorOptions(Struct, frozen=True):
     s3_port: int = 0
 
 
-class _Server(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     """A server that announces its URLs once it listens, and ends without passing the signal on."""
 
     def __init__(self, config: uvicorn.Config, url: str, s3_url: str) -> None:
@@ -195,7 +195,7 @@ def _run(options: EmulatorOptions, app: Application, listeners: list[socket.sock
     except (OSError, ValueError) as error:
         raise EmulatorError(f"Cannot use the TLS certificate and key: {error}.") from error
     warn_of_others(listeners[0].getsockname()[0])
-    _Server(config, *urls).run(sockets=listeners)
+    _AnnouncingServer(config, *urls).run(sockets=listeners)
 
 
 def _url(options: EmulatorOptions, listener: socket.socket) -> str:

@@ -30,7 +30,7 @@ _LEVELS = {Outcome.PARTIAL: 0, Outcome.FAILED: 1}
 _SORTS = ("read", "compared", "laws")  # of checks: none hides another's end
 
 
-class Step(Struct, frozen=True):
+class Consequences(Struct, frozen=True):
     """The consequences of a run or a concern: a message or none, a state to record, states that have ended.
 
     `hour` is to be recorded, too: of the failures in it. `flapped`: the hour before, if it had many.
@@ -59,11 +59,11 @@ def overdue_subject(job: str) -> str:
     return f"overdue/{job}"
 
 
-def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) -> Step:
+def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) -> Consequences:
     """What follows from a run that has ended; `today` is the local day."""
     subject = subject_of(run)
     if run.kind in SILENT:
-        return Step()
+        return Consequences()
     if run.outcome in _LEVELS:
         made_snapshot = run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL
         ended = [overdue_subject(run.job or "")] if made_snapshot else []
@@ -71,18 +71,20 @@ def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) 
         step = replace(step, ended=[run for run in ended if run in told])
         return step if subject in told else _damped(step, subject, told, now, today)
     if run.outcome is not Outcome.DONE:
-        return Step()
+        return Consequences()
     subjects = [subject]
     if run.kind is RunKind.BACKUP:
         subjects.append(overdue_subject(run.job or ""))
     ended = [one for one in subjects if one in told]
     if not ended:
-        return Step()
+        return Consequences()
     since = min(told[one].since for one in ended)
-    return Step(MessageKind.RECOVERED, f"{subject}/{since.isoformat()}/recovered", None, ended)
+    return Consequences(MessageKind.RECOVERED, f"{subject}/{since.isoformat()}/recovered", None, ended)
 
 
-def _damped(step: Step, subject: str, told: Mapping[str, Condition], now: datetime, today: date) -> Step:
+def _damped(
+    step: Consequences, subject: str, told: Mapping[str, Condition], now: datetime, today: date
+) -> Consequences:
     """A failure after a success, or only a count of it: two in an hour, or one where it goes on by turns."""
     hour = told.get(f"flaps/{subject}")
     goes_on = hour is not None and timedelta() <= now - hour.since < FLAPS_WITHIN
@@ -91,7 +93,7 @@ def _damped(step: Step, subject: str, told: Mapping[str, Condition], now: dateti
         new = Condition(f"flaps/{subject}", now, today, MOST_FLAPS if flapped else 1)
         return replace(step, hour=new, flapped=flapped)
     hour = Condition(hour.subject, hour.since, today, hour.level + 1)
-    return replace(step, hour=hour) if hour.level <= MOST_FLAPS else Step(ended=step.ended, hour=hour)
+    return replace(step, hour=hour) if hour.level <= MOST_FLAPS else Consequences(ended=step.ended, hour=hour)
 
 
 def of_state(
@@ -102,13 +104,13 @@ def of_state(
     today: date,
     *,
     level: int = 0,
-) -> Step:
+) -> Consequences:
     """What follows from a state that is seen now: a message if it is new, worse, or not told of today."""
     before = told.get(subject)
     if before is not None and before.told_on == today and level <= before.level:
-        return Step()
+        return Consequences()
     since = now if before is None else before.since
-    return Step(
+    return Consequences(
         kind, f"{subject}/{since.isoformat()}/{today}/{level}", Condition(subject, since, today, level)
     )
 

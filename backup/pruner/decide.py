@@ -26,7 +26,7 @@ from backup.pruner.needed import needed_archives
 from backup.retention.prune import LISTS_FOLLOW, PrunedArchive, PrunePlan, PruneRules, plan_prune
 
 
-class Found(Struct, frozen=True):
+class DecisionAndRows(Struct, frozen=True):
     """A decision, and the rows of the inventory that it was made from."""
 
     archives: Mapping[int, StoredArchive]
@@ -44,7 +44,7 @@ class Decider:
         self._context = context
         self._max_fee = max_fee
 
-    def decide(self, tx: Transaction, head: ListingRow, *, has_clock: bool) -> Found:
+    def decide(self, tx: Transaction, head: ListingRow, *, has_clock: bool) -> DecisionAndRows:
         """What is to be done, by the list with that head. `PruneStoppedError` if that list must not be used.
 
         `has_clock`: the times of the list are the vault's own.
@@ -65,7 +65,7 @@ class Decider:
         archives = [replace(self._pruned(one), is_held=bool(one.jobs & held)) for one in stored]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
         marks = pruning.decision_marks(tx)
-        return Found({one.number: one for one in stored}, shown, rules, plan, waiting, marks)
+        return DecisionAndRows({one.number: one for one in stored}, shown, rules, plan, waiting, marks)
 
     def _listed_before(
         self, shown: Shown, head: ListingRow, stored: Sequence[StoredArchive], now: datetime

@@ -24,7 +24,7 @@ from backup.inventory.store.stages import StepStage
 from backup.inventory.store.times import micros
 from backup.protocols import phase
 from backup.pruner.context import PruneContext
-from backup.pruner.decide import Decider, Found
+from backup.pruner.decide import Decider, DecisionAndRows
 from backup.pruner.delete import Deleted, delete_decided
 from backup.pruner.groups import condemned_groups, group_of, refused_groups, waiting_groups
 from backup.pruner.listed import require_same_time
@@ -93,7 +93,7 @@ class _Prune:
     def _waiting(self, waits_for: str) -> PruneReport:
         return PruneReport(StepStage.WAITING, self._vault.name, waits_for=waits_for)
 
-    def _find(self, *, is_plan: bool) -> tuple[Found | None, str]:
+    def _find(self, *, is_plan: bool) -> tuple[DecisionAndRows | None, str]:
         """What there is to do; None and what it waits for without a list. A plan records nothing."""
         self._has_clock = require_same_time(self._vault, self._clock, self._context.patience)
         waits_for, head = self._listing()
@@ -106,10 +106,10 @@ class _Prune:
                 index_chunks(tx)  # a copy of a chunk that nobody finds would count for nothing
         return self._found_again(), ""
 
-    def _decide(self, tx: Transaction) -> Found:
+    def _decide(self, tx: Transaction) -> DecisionAndRows:
         return self._decider.decide(tx, self._head, has_clock=self._has_clock)
 
-    def _found_again(self) -> Found:
+    def _found_again(self) -> DecisionAndRows:
         with self._inventory.reading() as tx:
             return self._decide(tx)
 
@@ -141,7 +141,7 @@ class _Prune:
 
     # Delete.
 
-    def _settle_missing(self, found: Found) -> int:
+    def _settle_missing(self, found: DecisionAndRows) -> int:
         """Record condemned archives that the list lacks: somebody else deleted them. Returns how many.
 
         One that something kept needs again is lost: the next backup stores anew what it can.
@@ -156,7 +156,7 @@ class _Prune:
                 lost.mark(tx, needed, ArchiveState.LOST)
         return len(missing)
 
-    def _delete(self, found: Found) -> None:
+    def _delete(self, found: DecisionAndRows) -> None:
         """Record what goes in the transaction that sees the same as the decision; then delete."""
         vault = self._context.deleting
         due = [found.archives[one.number] for one in found.plan.delete]
@@ -174,7 +174,7 @@ class _Prune:
 
     # Condemn, and say which snapshots are gone for good.
 
-    def _amend(self, found: Found, report: PruneReport) -> PruneReport:
+    def _amend(self, found: DecisionAndRows, report: PruneReport) -> PruneReport:
         """One catalog for each job that something changes for, each true by itself."""
         with self._inventory.reading() as tx:
             beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
@@ -197,7 +197,7 @@ class _Prune:
             pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
         return replace(report, recovery_lines=lines, dropped=dropped, warnings=warnings)
 
-    def _due_elsewhere(self, found: Found) -> set[int]:
+    def _due_elsewhere(self, found: DecisionAndRows) -> set[int]:
         """What this server would delete now if it might: it gives up the snapshots that need it.
 
         Whoever deletes in its place sees only catalogs. A snapshot that could still be taken back would stand
@@ -206,7 +206,7 @@ class _Prune:
         return {one.archive.number for one in found.plan.waiting if one.why is Why.OTHERS}
 
     def _changes(
-        self, found: Found, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
+        self, found: DecisionAndRows, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
     ) -> dict[int, list[Record]]:
         now = self._clock.now()
         at = micros(now)
@@ -234,7 +234,7 @@ class _Prune:
             changes[job] += [records.CondemnedRecord(some, at) for some in _pieces(packs)]
         return {job: some for job, some in changes.items() if job in jobs}
 
-    def _would_drop(self, tx: Transaction, found: Found) -> dict[str, list[str]]:
+    def _would_drop(self, tx: Transaction, found: DecisionAndRows) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
         going = {one.number for one in found.plan.delete} | self._due_elsewhere(found)
         jobs = {one.number: one.name for one in runs.list_jobs(tx, self._vault.name)}
@@ -244,7 +244,7 @@ class _Prune:
             jobs[job]: [names[job, one] for one in numbers] for job, numbers in beyond.items() if job in jobs
         }
 
-    def _report(self, found: Found, *, is_plan: bool) -> PruneReport:
+    def _report(self, found: DecisionAndRows, *, is_plan: bool) -> PruneReport:
         plan, grace, now, prices = found.plan, found.rules.grace, self._clock.now(), self._prices
         return PruneReport(
             StepStage.DONE,

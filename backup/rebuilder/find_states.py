@@ -31,7 +31,7 @@ from backup.rebuilder.catalogs.others import MOST_LOOKED_AT, Others
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.floor import acceptance, oddly_dated
-from backup.rebuilder.members import Candidate, Chain, Member, OlderStateError
+from backup.rebuilder.members import CatalogCandidate, Chain, Member, OlderStateError
 from backup.rebuilder.report import Suspicion
 
 _MOST_AHEAD = 10_000
@@ -190,7 +190,7 @@ class StateFinder:
                     self.suspect("newer", archive, detail)
             self._learn(listed)
 
-    def _learn(self, candidates: Sequence[Candidate]) -> None:
+    def _learn(self, candidates: Sequence[CatalogCandidate]) -> None:
         for one in candidates:
             if one.archive_id in self._hidden:
                 continue
@@ -209,7 +209,7 @@ class StateFinder:
                 return
             self._intake.fetch(wanted)
 
-    def _offered(self, job_id: bytes, inventory_id: InventoryId) -> list[Candidate]:
+    def _offered(self, job_id: bytes, inventory_id: InventoryId) -> list[CatalogCandidate]:
         """The archives that may be the job's catalogs in the lineage, by their labels."""
         if self._looks_everywhere:
             return self._intake.offered(job_id)
@@ -306,7 +306,7 @@ class StateFinder:
                 self._newer.note(job, self._family.lineage(inventory_id), job.chain)
                 return
 
-    def _later(self, job: FoundJob, inventory_id: InventoryId, chain: Chain) -> list[Candidate]:
+    def _later(self, job: FoundJob, inventory_id: InventoryId, chain: Chain) -> list[CatalogCandidate]:
         """Catalogs of the lineage that are newer by their labels, and were not asked for yet.
 
         Others' labels, and copies of its own old catalogs under other labels, may have led past them.
@@ -325,7 +325,7 @@ class StateFinder:
             job.id, inventory_id, line=job.line, chosen=self._wish.tip, only_whole=only_whole
         )
 
-    def _more(self, job: FoundJob, offered: Sequence[Candidate]) -> bool:
+    def _more(self, job: FoundJob, offered: Sequence[CatalogCandidate]) -> bool:
         """Look further: what the deltas at hand name, older generations, the listing. False at the end."""
         if not job.has_links:
             job.has_links = True
@@ -377,5 +377,5 @@ class StateFinder:
         return not self._wish.jobs or job.name in self._wish.jobs
 
 
-def _number(candidate: Candidate) -> int:
+def _number(candidate: CatalogCandidate) -> int:
     return candidate.label.number

@@ -19,13 +19,13 @@ from backup.format import records
 from backup.format.catalog import Record
 from backup.inventory.store.times import micros
 from backup.model import ArchiveId, Generation, InventoryId
-from backup.rebuilder.members import Candidate
+from backup.rebuilder.members import CatalogCandidate
 
 _AHEAD: Final = timedelta(days=1)  # the vault's clock and ours differ by less
 
 
 def acceptance(
-    candidates: Sequence[Candidate], as_of: datetime, *, has_clock: bool
+    candidates: Sequence[CatalogCandidate], as_of: datetime, *, has_clock: bool
 ) -> dict[ArchiveId, datetime]:
     """When the vault accepted each catalog of a list of that time, as far as the dates can be right.
 
@@ -49,7 +49,7 @@ def acceptance(
 
 
 def oddly_dated(
-    candidates: Sequence[Candidate], accepted: Mapping[ArchiveId, datetime], moment: datetime
+    candidates: Sequence[CatalogCandidate], accepted: Mapping[ArchiveId, datetime], moment: datetime
 ) -> list[tuple[ArchiveId, str]]:
     """The catalogs that a moment leaves out although their own dates are earlier, each with a sentence."""
     return [
@@ -72,7 +72,7 @@ class Floor(Struct, frozen=True):
     inventories: Collection[InventoryId] | None = None
 
     def hidden(
-        self, candidates: Sequence[Candidate], accepted: Mapping[ArchiveId, datetime]
+        self, candidates: Sequence[CatalogCandidate], accepted: Mapping[ArchiveId, datetime]
     ) -> set[ArchiveId]:
         """The full catalogs that would begin a state later than the floor, where an older one is there."""
         by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}

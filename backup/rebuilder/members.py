@@ -51,7 +51,7 @@ class Trust(Struct, frozen=True):
     vault: bool = False
 
 
-class Candidate(Struct, frozen=True):
+class CatalogCandidate(Struct, frozen=True):
     """A catalog that a listing, a line or another catalog speaks of. A hint, all of it."""
 
     archive_id: ArchiveId

@@ -31,7 +31,7 @@ from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatu
 from backup.restorer.context import RestoreContext, alone_with
 from backup.transfer.recognise import meet
 from backup.transfer.retrievals.ask import ask
-from backup.transfer.retrievals.desk import Answer, Desk, Pending, Seen, Verdict, Wanted
+from backup.transfer.retrievals.desk import Desk, Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.look import TIMES, look
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrievals.rounds import due
@@ -173,7 +173,7 @@ class RestoreRetrievals:
             wanted.append(Wanted(one, archive_id, size, one.left, one.tier, one.token, named, or_all=True))
         return wanted
 
-    def answered(self, answers: Sequence[Answer[Retrieval]]) -> None:
+    def answered(self, answers: Sequence[RetrievalAnswer[Retrieval]]) -> None:
         """Record what was granted, what failed for good, and by which tier to ask where one is not served.
 
         An archive that the vault has not is lost from now on: the next restore looks for copies elsewhere,
@@ -241,7 +241,7 @@ def _reason(error: NightvaultError) -> str:
     return GONE if isinstance(error, ArchiveMissingError) else f"its archive cannot be had: {error}"
 
 
-def _asked(answer: Answer[Retrieval], retrieval_id: RetrievalId, now: datetime) -> Retrieval:
+def _asked(answer: RetrievalAnswer[Retrieval], retrieval_id: RetrievalId, now: datetime) -> Retrieval:
     one = answer.record
     return replace(
         one,

@@ -31,7 +31,7 @@ from backup.format.pack import open_header, parse_header
 from backup.inventory.content import entries, snapshots
 from backup.inventory.content.entries import ROOT
 from backup.inventory.records import retrievals
-from backup.inventory.records.restore_state import Place, note_place
+from backup.inventory.records.restore_state import RestoreTarget, note_place
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
@@ -142,7 +142,7 @@ def begin_restore(
     tier: Tier,
     keys: Callable[[], Sequence[RecoveryKey]],
     on_capacity: OnCapacity = OnCapacity.WAIT,
-    place: Place | None = None,
+    place: RestoreTarget | None = None,
 ) -> Restore:
     """Record the restore, or find the open one that wants the same, which needs no key.
 

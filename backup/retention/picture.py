@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from msgspec import Struct
 
-from backup.retention.simulate import Look, Simulation, Stay
+from backup.retention.simulate import SimulatedNight, Simulation, Stay
 
 _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 """Colours that people who do not see red or green tell apart (Okabe and Ito), once for each rule in turn."""
@@ -122,7 +122,7 @@ def _months(simulation: Simulation, axis: _Axis, top: int, height: int) -> Itera
             yield f'<text class="faint" x="{x + 3:.1f}" y="{top - 10}">{day:%Y-%m}</text>'
 
 
-def _row(simulation: Simulation, look: Look, axis: _Axis, y: int) -> Iterator[str]:
+def _row(simulation: Simulation, look: SimulatedNight, axis: _Axis, y: int) -> Iterator[str]:
     """The marks of a look; nights in a row that one rule keeps are one mark."""
     yield f'<text x="16" y="{y + 10}">{simulation.local(look.night):%Y-%m-%d}</text>'
     step = _step(simulation)
@@ -137,7 +137,7 @@ def _row(simulation: Simulation, look: Look, axis: _Axis, y: int) -> Iterator[st
     yield f'<text class="number" x="{_RIGHT + 36}" y="{y + 10}">{len(look.kept)}</text>'
 
 
-def _runs(look: Look) -> list[list[Stay]]:
+def _runs(look: SimulatedNight) -> list[list[Stay]]:
     """The nights of a look, those that follow each other and that the same rule keeps together."""
     runs: list[list[Stay]] = []
     for stay in look.kept:

@@ -33,7 +33,7 @@ class Stay(Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-class Look(Struct, frozen=True):
+class SimulatedNight(Struct, frozen=True):
     """What is there after a night, once the policy has forgotten: oldest first."""
 
     night: int
@@ -50,7 +50,7 @@ class Simulation(Struct, frozen=True):
     schedule: Schedule
     nights: tuple[datetime, ...]
     forgotten_after: tuple[int | None, ...]
-    looks: tuple[Look, ...]
+    looks: tuple[SimulatedNight, ...]
 
     @property
     def zone(self) -> ZoneInfo:
@@ -58,7 +58,7 @@ class Simulation(Struct, frozen=True):
         return ZoneInfo(self.schedule.timezone)
 
     @property
-    def at_the_end(self) -> Look:
+    def at_the_end(self) -> SimulatedNight:
         """What is there after the last night."""
         return self.looks[-1]
 
@@ -83,7 +83,7 @@ def simulate(policy: Policy, schedule: Schedule, *, begin: datetime, years: int)
     nights, zone = _nights(schedule, begin, years), ZoneInfo(schedule.timezone)
     looking = _last_of_months(nights, zone)
     forgotten: list[int | None] = [None] * len(nights)
-    looks: list[Look] = []
+    looks: list[SimulatedNight] = []
     staying: list[Dated] = []  # newest first
     for night, at in enumerate(nights):
         staying.insert(0, Dated.of(Candidate(night, at), zone))
@@ -125,7 +125,7 @@ def _last_of_months(nights: Sequence[datetime], zone: ZoneInfo) -> frozenset[int
     return frozenset([*last[step - 1 :: step], len(nights) - 1])
 
 
-def _look(policy: Policy, history: History) -> Look:
+def _look(policy: Policy, history: History) -> SimulatedNight:
     """What is kept of a history of which nothing is to be forgotten, with reasons."""
     applied = [rule.apply(history) for rule in policy.rules()]
     kept: list[Stay] = []
@@ -133,4 +133,4 @@ def _look(policy: Policy, history: History) -> Look:
         by = [n for n, rule in enumerate(applied) if position in rule.kept]
         reasons = tuple(applied[n].kept[position] for n in by)
         kept.append(Stay(one.candidate.number, by[0] if by else None, reasons))
-    return Look(history.newest_first[0].candidate.number, tuple(kept))
+    return SimulatedNight(history.newest_first[0].candidate.number, tuple(kept))

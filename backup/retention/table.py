@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
-from backup.retention.simulate import Look, Simulation
+from backup.retention.simulate import SimulatedNight, Simulation
 
 COLUMNS: Final = 80
 _CELLS: Final = 47
@@ -39,13 +39,13 @@ def kept_list(simulation: Simulation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(simulation: Simulation, look: Look) -> str:
+def _line(simulation: Simulation, look: SimulatedNight) -> str:
     local = simulation.local
     dates = f"{local(look.night):%Y-%m-%d} {len(look.kept):>6}  {local(look.kept[0].night):%Y-%m-%d}  "
     return f"{dates} {''.join(_cells(simulation, look))}".rstrip()
 
 
-def _cells(simulation: Simulation, look: Look) -> Iterator[str]:
+def _cells(simulation: Simulation, look: SimulatedNight) -> Iterator[str]:
     """One character for each part of the time simulated: how much of it is kept."""
     nights = len(simulation.nights)
     kept = [0] * _CELLS

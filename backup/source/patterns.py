@@ -37,7 +37,7 @@ class Pattern(Struct, frozen=True):
     ignores_case: bool = False
 
 
-class _Rule(NamedTuple):
+class _PatternRule(NamedTuple):
     pattern: Pattern
     leaves_out: bool  # False: it includes again (!)
     of_names: bool  # matched with the name alone, else with the whole path
@@ -49,8 +49,8 @@ class Patterns:
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         regexes = [(pattern, *_regex_of(pattern)) for pattern in patterns]
-        self._rules: Sequence[_Rule] = [
-            _Rule(pattern, leaves_out, of_names, re.compile(regex, re.DOTALL).match)
+        self._rules: Sequence[_PatternRule] = [
+            _PatternRule(pattern, leaves_out, of_names, re.compile(regex, re.DOTALL).match)
             for pattern, leaves_out, of_names, regex in regexes
             if regex
         ]

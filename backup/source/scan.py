@@ -95,7 +95,7 @@ def _plant(root: _Node, path: bytes, filters: Filters) -> None:
     node.filters = filters
 
 
-class _Step(NamedTuple):
+class _PendingDirectory(NamedTuple):
     """A directory to walk: its name, its identity when its parent was listed, and its node."""
 
     name: bytes
@@ -119,17 +119,17 @@ class _Below:
             values.append(value)
         self._nodes.append(node)
 
-    def __iter__(self) -> Iterator[_Step]:
-        return map(_Step, self._names, *self._identities, self._nodes)
+    def __iter__(self) -> Iterator[_PendingDirectory]:
+        return map(_PendingDirectory, self._names, *self._identities, self._nodes)
 
 
-class _Level(Struct):
+class _OpenDirectory(Struct):
     """A directory on the way down; `handle` is None while it is closed to save handles."""
 
     path: bytes
     handle: int | None
     identity: tuple[int, int]
-    below: Iterator[_Step]
+    below: Iterator[_PendingDirectory]
 
     @property
     def prefix(self) -> bytes:
@@ -144,7 +144,7 @@ class _Walk:
         self._report = report
         self._most_open = most_open
         self._left_out = left_out
-        self._stack: list[_Level] = []
+        self._stack: list[_OpenDirectory] = []
 
     def directory(self, path: bytes, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
         """Yield an open directory and all below it; closes every handle, also when the reader stops early."""
@@ -159,8 +159,8 @@ class _Walk:
                 if level.handle is not None:
                     os.close(level.handle)
 
-    def _push(self, path: bytes, handle: int) -> _Level:
-        level = _Level(path, handle, _identity(os.fstat(handle)), iter(()))
+    def _push(self, path: bytes, handle: int) -> _OpenDirectory:
+        level = _OpenDirectory(path, handle, _identity(os.fstat(handle)), iter(()))
         self._stack.append(level)
         if len(self._stack) > self._most_open:
             far = self._stack[-1 - self._most_open]
@@ -197,7 +197,7 @@ class _Walk:
             if done.handle is not None:
                 os.close(done.handle)
 
-    def _reopen(self, above: _Level, below: int) -> int | None:
+    def _reopen(self, above: _OpenDirectory, below: int) -> int | None:
         try:
             handle = os.open(b"..", _DIRECTORY, dir_fd=below)
         except OSError:
@@ -207,11 +207,11 @@ class _Walk:
         os.close(handle)
         return None
 
-    def _lose(self, level: _Level) -> None:
+    def _lose(self, level: _OpenDirectory) -> None:
         for step in level.below:
             self._moved(level.prefix + step.name)
 
-    def _open(self, parent: int, path: bytes, step: _Step) -> int | None:
+    def _open(self, parent: int, path: bytes, step: _PendingDirectory) -> int | None:
         try:
             handle = os.open(step.name, _DIRECTORY, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
@@ -226,7 +226,7 @@ class _Walk:
         self._moved(path)
         return None
 
-    def _list(self, level: _Level, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
+    def _list(self, level: _OpenDirectory, handle: int, node: _Node) -> Iterator[ScannedDirectory]:
         """Yield a directory in pieces, and note its subdirectories."""
         path = level.path
         try:

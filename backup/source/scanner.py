@@ -35,7 +35,7 @@ _ALONE: Final = "the sources were scanned by one process instead of two: the sec
 Warn = Callable[[str], None]
 
 
-class _Found(Struct, frozen=True, array_like=True):
+class _ScannedDirectory(Struct, frozen=True, array_like=True):
     """A directory; its entries are those of `StatusColumns`, and indexes of those that only lead on."""
 
     path: bytes
@@ -55,7 +55,7 @@ class _Said(Struct, frozen=True, array_like=True):
     of years.
     """
 
-    found: _Found | None
+    found: _ScannedDirectory | None
     pickled: bytes = b""
 
 
@@ -176,7 +176,7 @@ def _encoded(problems: Sequence[Problem], directory: ScannedDirectory) -> bytes:
     names, numbers = ([], b"") if columns is None else (columns.names, columns.numbers())
     leading = frozenset(at for at, (_, _, leads_on) in enumerate(directory.entries) if leads_on)
     beside = (leading, directory.unread, directory.after, directory.until)
-    found = _Found(directory.path, directory.device, names, numbers, *beside)
+    found = _ScannedDirectory(directory.path, directory.device, names, numbers, *beside)
     return _ENCODER.encode(_Said(found, _dumped((problems, entries)) if problems or entries else b""))
 
 

@@ -28,7 +28,7 @@ LONGEST_WAIT: Final = 32
 """Looks, not seconds."""
 
 
-class Look(Struct, frozen=True):
+class Throughput(Struct, frozen=True):
     """The yield of a while in which every slot was used: bytes, seconds (more than 0), failed requests."""
 
     sent: int
@@ -52,7 +52,7 @@ class Concurrency(Struct, frozen=True):
         """Always that many."""
         return cls(number, number, number)
 
-    def after(self, look: Look) -> Concurrency:
+    def after(self, look: Throughput) -> Concurrency:
         """The concurrency that is right after that."""
         if look.troubles:
             return self._pressed()
@@ -134,7 +134,7 @@ class Gate:
         self._sent += sent
         self._parts += 1
         if self._troubles:
-            self._lanes = self._lanes.after(Look(self._sent, 1.0, self._troubles))
+            self._lanes = self._lanes.after(Throughput(self._sent, 1.0, self._troubles))
             self._troubles = 0
             self._begin()
         elif not self.waiting:
@@ -144,5 +144,5 @@ class Gate:
             if seconds < 0:
                 self._begin()  # the clock was set back: what was counted says nothing
             elif seconds > 0:
-                self._lanes = self._lanes.after(Look(self._sent, seconds))
+                self._lanes = self._lanes.after(Throughput(self._sent, seconds))
                 self._begin()

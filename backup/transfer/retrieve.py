@@ -41,7 +41,7 @@ class ReadyRange(Struct, frozen=True):
     frames: Sequence[FrameRow]
 
 
-class _Piece(NamedTuple):
+class _FetchedPiece(NamedTuple):
     """A fetched piece, its place in the archive, and which of the frames in it have their digest.
 
     With an `error` nothing was: the archive cannot be read here.
@@ -96,7 +96,7 @@ class Fetcher:
         pieces, in order, as they came. The vault's errors come out as they are; but if `given_up` is given,
         one of this archive alone ends nothing: it is told of frames (None) that cannot be had, and why.
         """
-        held: deque[_Piece] = deque()
+        held: deque[_FetchedPiece] = deque()
         passed = ready.extent.start
         pieces = self._pieces(ready, every, may_fail=given_up is not None)
         for row in ready.frames:
@@ -115,8 +115,8 @@ class Fetcher:
 
     def _pieces(
         self, ready: ReadyRange, every: Callable[[memoryview], object] | None, *, may_fail: bool
-    ) -> Iterator[_Piece]:
-        under_way: deque[Future[_Piece]] = deque()
+    ) -> Iterator[_FetchedPiece]:
+        under_way: deque[Future[_FetchedPiece]] = deque()
         offsets = [row.offset for row in ready.frames]
         if every is not None:
             places = aligned_pieces(ready.extent, ready.archive_size, self._piece)
@@ -134,7 +134,7 @@ class Fetcher:
 
     def _fetch(
         self, ready: ReadyRange, place: ByteRange, frames: Sequence[FrameRow], may_fail: bool
-    ) -> _Piece:
+    ) -> _FetchedPiece:
         """A piece whose bytes match the vault's own hash, where it gives one; tried again if they do not."""
         try:
             fetched = self._ask_for_right(ready, place)
@@ -142,7 +142,7 @@ class Fetcher:
             if not may_fail:
                 raise
             require_own_fault(error, self._vault, self._patience)
-            return _Piece(place.start, place.end, memoryview(b""), frozenset(), error)
+            return _FetchedPiece(place.start, place.end, memoryview(b""), frozenset(), error)
         data = memoryview(bytes(fetched.data))  # what is wrong to the end shows in its frames' digests
         right: set[FrameRow] = set()
         passed = place.start
@@ -152,7 +152,7 @@ class Fetcher:
                 passed = end
                 if _is_right(row, data[start - place.start : end - place.start]):
                     right.add(row)
-        return _Piece(place.start, place.end, data, frozenset(right))
+        return _FetchedPiece(place.start, place.end, data, frozenset(right))
 
     def _ask_for_right(self, ready: ReadyRange, place: ByteRange) -> Fetched:
         for _ in range(TRIES):
@@ -218,14 +218,14 @@ def whole_frames(rows: Iterable[FrameRow], largest: int) -> Iterator[ByteRange]:
         yield place
 
 
-def _arrived(future: Future[_Piece], every: Callable[[memoryview], object] | None) -> _Piece:
+def _arrived(future: Future[_FetchedPiece], every: Callable[[memoryview], object] | None) -> _FetchedPiece:
     piece = future.result()
     if every is not None:
         every(piece.data)
     return piece
 
 
-def _held(pieces: Sequence[_Piece], row: FrameRow) -> Buffer | None:
+def _held(pieces: Sequence[_FetchedPiece], row: FrameRow) -> Buffer | None:
     """A frame's bytes if the pieces that hold it came, and it has its digest."""
     start, end = row.offset, row.offset + row.sealed_length
     if any(one.error is not None and one.start < end and start < one.end for one in pieces):
@@ -234,7 +234,7 @@ def _held(pieces: Sequence[_Piece], row: FrameRow) -> Buffer | None:
     return sealed if any(row in one.right for one in pieces) or _is_right(row, sealed) else None
 
 
-def _joined(pieces: Iterable[_Piece], start: int, end: int) -> Buffer:
+def _joined(pieces: Iterable[_FetchedPiece], start: int, end: int) -> Buffer:
     """A frame's bytes: of one piece, or copied together of those that hold it, which follow each other."""
     parts = [
         one.data[max(start - one.start, 0) : end - one.start]

@@ -32,7 +32,7 @@ class Marker(Struct, frozen=True):
     created_at: datetime
 
 
-class _Kind(Struct, frozen=True):
+class _AnyLayout(Struct, frozen=True):
     """As much as the marker of any layout has."""
 
     layout: int
@@ -54,7 +54,7 @@ def read_marker(root: Root, name: VaultName) -> Marker:
             advice=f"mount the disk that belongs at {root.path}, or correct the path",
         ) from error
     with suppress(msgspec.DecodeError):
-        if msgspec.json.decode(data, type=_Kind).layout != LAYOUT:
+        if msgspec.json.decode(data, type=_AnyLayout).layout != LAYOUT:
             raise VaultError(
                 f"{root.path}/{MARKER} is from another version",
                 advice="use the nightvault that made this vault, or a newer one",

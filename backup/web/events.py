@@ -39,10 +39,10 @@ async def events(request: Request) -> Response:
     key = (who.session or b"").hex() or who.name
     if _open.total() >= MOST_STREAMS or _open[key] >= _MOST_OF_A_USER:
         return Response(status_code=204)
-    return _Counted(_stream(context, who, request), key)
+    return _CountedStream(_stream(context, who, request), key)
 
 
-class _Counted(StreamingResponse):
+class _CountedStream(StreamingResponse):
     """A stream that counts as its user's from when it was granted until it ends, however it ends."""
 
     def __init__(self, stream: AsyncIterator[str], key: str) -> None:

@@ -259,7 +259,7 @@ def test_what_cannot_be_mended_remains() -> None:
 
 def test_every_row_of_the_table_is_used_and_gets_all_of_its_names() -> None:
     """A name that a text needs and a check does not give would be a traceback, on a bad day alone."""
-    rows = {name: row for name, row in vars(table).items() if isinstance(row, table.Row)}
+    rows = {name: row for name, row in vars(table).items() if isinstance(row, table.FindingKind)}
     needs = {
         name: {
             field

@@ -16,7 +16,7 @@ from backup.app.money.stats import terms_of
 from backup.app.status import vaults as status_vaults
 from backup.config import Config, VaultSettings
 from backup.inventory.questions.stats import Stored
-from backup.inventory.questions.status import Held
+from backup.inventory.questions.status import HeldArchives
 from backup.model import MIB, PackKind, VaultName
 from backup.retention.stats import Rows, summed
 
@@ -73,7 +73,7 @@ def test_status_tells_the_same_cost_of_a_month(
     rows = [Stored(vault.name, None, kind, day, False, count, size, 0, 0) for kind, count, size in held]
     expected = summed(Rows(stored=rows), terms_of(config, price_table(config), vault), day).month
     found = status_vaults.month_of(
-        config, price_table(config), vault, [Held(vault.name, *share) for share in held]
+        config, price_table(config), vault, [HeldArchives(vault.name, *share) for share in held]
     )
     assert found is not None
     assert expected is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backup.checker import read_sample
-from backup.checker.check import _Comparison, compare_with_vault
+from backup.checker.check import _ListComparison, compare_with_vault
 from backup.checker.report import CheckReport
 from backup.checker.sample import Amount
 from backup.errors import CapacityError
@@ -192,5 +192,5 @@ def test_a_list_from_before_does_not_find_again_what_was_missed_since(rig: Rig, 
         head = newest_kept_head(tx, site.vault)
     assert head is not None
     world = check_world(site)
-    _Comparison(world, head, Meeting(None, ()), None).report()
+    _ListComparison(world, head, Meeting(None, ()), None).report()
     assert state_of(site, lost) == "lost"

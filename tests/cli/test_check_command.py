@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.app.money.prices import builtin_prices
-from backup.checker.report import GRAVE, UNREAD, Affected, CheckReport, Finding
+from backup.checker.report import GRAVE, UNREAD, Affected, CheckFinding, CheckReport
 from backup.cli.keeping.check_output import next_steps
 from backup.cli.trying.demonstration.local_aws import REGION
 from backup.inventory.store.stages import StepStage
@@ -147,19 +147,19 @@ def test_a_damaged_archive(server: Server) -> None:
 
 @pytest.mark.parametrize("kind", sorted(GRAVE | UNREAD))
 def test_each_kind_of_finding_says_what_follows(kind: str) -> None:
-    report = CheckReport(StepStage.DONE, VaultName("cold"), findings=(Finding(kind, "id", "why"),))
+    report = CheckReport(StepStage.DONE, VaultName("cold"), findings=(CheckFinding(kind, "id", "why"),))
     (step,) = next_steps(report)
     assert "nightvault " in step or "the same command" in step or "what the finding advises" in step
 
 
 def test_findings_that_want_nothing_say_nothing() -> None:
     for kind in ("found-again", "confirmed", "adopted", "orphan", "duplicate", "other-inventory", "foreign"):
-        report = CheckReport(StepStage.DONE, VaultName("cold"), findings=(Finding(kind, "id", "why"),))
+        report = CheckReport(StepStage.DONE, VaultName("cold"), findings=(CheckFinding(kind, "id", "why"),))
         assert list(next_steps(report)) == []
 
 
 def test_what_another_vault_lacks_is_no_work_for_a_backup() -> None:
-    findings = tuple(Finding(kind, "id", "why") for kind in ("other-vault", "missing"))
+    findings = tuple(CheckFinding(kind, "id", "why") for kind in ("other-vault", "missing"))
     report = CheckReport(StepStage.DONE, VaultName("cold"), findings=findings, affected=Affected(3, 9, 3))
     (step,) = next_steps(report)
     assert step.startswith("put the right disk or bucket in place")

@@ -5,21 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.driller.sample import Candidate, Sample, choose_files
+from backup.driller.sample import FileCandidate, Sample, choose_files
 from backup.model import JobName
 
 CANDIDATES = st.lists(
     st.tuples(st.sampled_from([0, 0, 5, 7, 9]), st.integers(0, 40), st.floats(0, 1)), max_size=25
 ).map(
     lambda rows: [
-        Candidate(at, lot, number, size, JobName("job"), b"/%d" % number)
+        FileCandidate(at, lot, number, size, JobName("job"), b"/%d" % number)
         for number, (at, size, lot) in enumerate(rows)
     ]
 )
 
 
 @given(CANDIDATES, st.integers(1, 30))
-def test_so_many_files_never_proven_first(candidates: list[Candidate], count: int) -> None:
+def test_so_many_files_never_proven_first(candidates: list[FileCandidate], count: int) -> None:
     chosen = choose_files(iter(candidates), Sample(files=count))
     assert len(chosen) == min(count, len(candidates))
     others = [one for one in candidates if one not in chosen]
@@ -30,13 +30,13 @@ def test_so_many_files_never_proven_first(candidates: list[Candidate], count: in
 
 
 @given(CANDIDATES, st.integers(0, 60))
-def test_files_of_so_many_bytes(candidates: list[Candidate], budget: int) -> None:
+def test_files_of_so_many_bytes(candidates: list[FileCandidate], budget: int) -> None:
     chosen = choose_files(iter(candidates), Sample(bytes=budget))
     fitting = sorted(one for one in candidates if one.size <= budget)
     if not fitting:
         assert chosen == sorted(candidates)[:1], "one is taken if there is any"
         return
-    expected: list[Candidate] = []
+    expected: list[FileCandidate] = []
     for one in fitting:
         if sum(each.size for each in expected) + one.size > budget:
             break
@@ -45,7 +45,7 @@ def test_files_of_so_many_bytes(candidates: list[Candidate], budget: int) -> Non
 
 
 @given(CANDIDATES, st.integers(0, 40))
-def test_none_that_is_larger(candidates: list[Candidate], largest: int) -> None:
+def test_none_that_is_larger(candidates: list[FileCandidate], largest: int) -> None:
     for sample in (Sample(files=5, largest=largest), Sample(bytes=50, largest=largest)):
         chosen = choose_files(candidates, sample)
         assert all(one.size <= largest for one in chosen)
@@ -59,7 +59,7 @@ def test_in_time_everything_is_proven(count: int, of_each: int) -> None:
     done: list[int] = []
     for night in range(1, -(-count // of_each) + 1):
         candidates = [
-            Candidate(at, (number * 7919 + night) % 13 / 13, number, 1, JobName("job"), b"")
+            FileCandidate(at, (number * 7919 + night) % 13 / 13, number, 1, JobName("job"), b"")
             for number, at in proven.items()
         ]
         for one in choose_files(candidates, Sample(files=of_each)):

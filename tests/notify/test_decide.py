@@ -13,7 +13,7 @@ from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.stages import MessageKind
 from backup.model import JobName
 from backup.notify import decide
-from backup.notify.decide import FLAPS_WITHIN, MOST_FLAPS, Step
+from backup.notify.decide import FLAPS_WITHIN, MOST_FLAPS, Consequences
 from backup.notify.run_letters import LetterContext, by_turns, letter_of
 
 START = datetime(2026, 11, 1, 3, 0, tzinfo=UTC)
@@ -32,7 +32,7 @@ class World:
         self.flapped: Condition | None = None
         self.messages: dict[str, tuple[MessageKind, date]] = {}
 
-    def apply(self, step: Step, today: date) -> MessageKind | None:
+    def apply(self, step: Consequences, today: date) -> MessageKind | None:
         for subject in step.ended:
             del self.told[subject]
         for state in (step.state, step.hour):

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from backup.app.beginning.answers import Place
+from backup.app.beginning.answers import ConfigPaths
 from backup.app.beginning.measure import Measured
 from backup.cli.begin.course import COURSE, NOTHING_YET
 from backup.cli.begin.question import Facts
@@ -49,7 +49,7 @@ def recorded() -> list[str]:
         prefix="nv-", dir="/tmp"
     ) as stick:  # of a length that is always the same
         facts = Facts(
-            place=Place("/etc/nightvault/config.toml", "/var/lib/nightvault", "web1"),
+            place=ConfigPaths("/etc/nightvault/config.toml", "/var/lib/nightvault", "web1"),
             home=stick,
             is_root=True,
             now=datetime(2026, 12, 1, 12, tzinfo=UTC),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backup.checker.invariants import check_invariants
-from backup.inventory.rebuilt.same_rows import Found, compare
+from backup.inventory.rebuilt.same_rows import RowDifference, compare
 from backup.model import MIB
 from backup.rebuilder.report import RebuildReport
 from backup.retention.prune import DEFAULT_GRACE
@@ -214,7 +214,7 @@ class Judged:
         differ = [one for one in found.differences if not self._is_of_lost(one)]
         assert not differ, differ
 
-    def _is_of_lost(self, one: Found) -> bool:
+    def _is_of_lost(self, one: RowDifference) -> bool:
         """Whether these are archives that the vault lost, and no check has seen that yet."""
         ids = {example.split(":")[0] for example in one.examples}
         return one.kind == "state" and one.count == len(ids) and not ids & self.vault.held.keys()

@@ -17,7 +17,7 @@ from backup.inventory.store.invariants import INVARIANTS, violations
 from backup.inventory.store.times import micros
 from backup.model import Listing, ListingId, PackKind, Tier, VaultState
 from backup.protocols import VaultTraits
-from backup.pruner.decide import Decider, Found
+from backup.pruner.decide import Decider, DecisionAndRows
 from backup.pruner.listed import PruneStoppedError
 from backup.restorer.restore import begin_restore, plan_restore
 from tests.support.backups import Site
@@ -295,7 +295,7 @@ def test_what_changed_since_the_decision_is_seen(
     nights.clock.advance(5 * DAY)
     real, times = Decider.decide, []
 
-    def then(decider: Decider, *args: Any, **more: Any) -> Found:
+    def then(decider: Decider, *args: Any, **more: Any) -> DecisionAndRows:
         found = real(decider, *args, **more)
         times.append(found)
         if len(times) == 1:

@@ -11,14 +11,14 @@ from backup.format import records
 from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ArchiveLabel, Generation, InventoryId, PackId, PackKind
 from backup.rebuilder.floor import Floor, acceptance, oddly_dated
-from backup.rebuilder.members import Candidate
+from backup.rebuilder.members import CatalogCandidate
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 JOB, OTHER = b"j" * 16, b"k" * 16
 
 
-def listed(number: int, days_ago: float, *, full: bool = False, job: bytes = JOB) -> Candidate:
+def listed(number: int, days_ago: float, *, full: bool = False, job: bytes = JOB) -> CatalogCandidate:
     label = ArchiveLabel(
         PackKind.CATALOG,
         PackId(bytes(16)),
@@ -27,10 +27,10 @@ def listed(number: int, days_ago: float, *, full: bool = False, job: bytes = JOB
         Generation.FULL if full else Generation.DELTA,
         job,
     )
-    return Candidate(ArchiveId(f"{job.hex()[:2]}{number}"), 1, label, None, NOW - days_ago * DAY)
+    return CatalogCandidate(ArchiveId(f"{job.hex()[:2]}{number}"), 1, label, None, NOW - days_ago * DAY)
 
 
-def hidden(floor: Floor, candidates: list[Candidate]) -> set[ArchiveId]:
+def hidden(floor: Floor, candidates: list[CatalogCandidate]) -> set[ArchiveId]:
     return floor.hidden(candidates, acceptance(candidates, NOW, has_clock=True))
 
 

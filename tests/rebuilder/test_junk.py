@@ -28,7 +28,7 @@ from backup.model import (
 )
 from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.context import Wish
-from backup.rebuilder.members import Candidate
+from backup.rebuilder.members import CatalogCandidate
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site
 from tests.support.catalogs import catalogs, kinds
@@ -149,7 +149,7 @@ def test_hundreds_of_false_labels_are_passed_in_few_rounds(
     rounds: list[int] = []
     real = Intake.fetch
 
-    def fetch(self: Intake, wanted: Sequence[Candidate]) -> None:
+    def fetch(self: Intake, wanted: Sequence[CatalogCandidate]) -> None:
         rounds.append(len(wanted))
         real(self, wanted)
 

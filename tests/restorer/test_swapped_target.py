@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from backup.errors import InterruptedRunError, TargetError
-from backup.inventory.records.restore_state import Place, keep_progress, note_place, read_progress
+from backup.inventory.records.restore_state import RestoreTarget, keep_progress, note_place, read_progress
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.records.runs import Outcome
 from backup.model import Tier
@@ -198,7 +198,7 @@ def test_a_device_that_has_another_number_after_a_reboot(full: Site, source: Pat
     assert_same_tree(source, out)
 
 
-def renumber(site: Site, restore: Restore, place: Place) -> None:
+def renumber(site: Site, restore: Restore, place: RestoreTarget) -> None:
     with site.inventory.writing() as tx:
         note_place(tx, restore.number, place)
 

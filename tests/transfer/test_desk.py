@@ -18,7 +18,7 @@ from backup.errors import (
 )
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.transfer.retrievals.ask import ask
-from backup.transfer.retrievals.desk import Answer, Desk, Pending, Seen, Verdict, Wanted
+from backup.transfer.retrievals.desk import Desk, Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.look import look
 from backup.transfer.retrievals.rounds import due
 from backup.transfer.retry import Patience
@@ -65,7 +65,7 @@ class Memory:
 
     def __init__(self, *, granted: bool = False) -> None:
         self.granted = granted
-        self.answers: dict[str, Answer[str]] = {}
+        self.answers: dict[str, RetrievalAnswer[str]] = {}
         self.waiting: list[Pending[str]] = []
         self.last: Sequence[Seen[str]] = ()
 
@@ -78,7 +78,7 @@ class Memory:
     def has_granted(self) -> bool:
         return self.granted
 
-    def answered(self, answers: Sequence[Answer[str]]) -> None:
+    def answered(self, answers: Sequence[RetrievalAnswer[str]]) -> None:
         self.answers = {one.record: one for one in answers}
 
     def settled(self) -> set[str]:

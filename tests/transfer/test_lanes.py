@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from backup.model import MIB
-from backup.transfer.concurrency import LONGEST_WAIT, Concurrency, Gate, Look
+from backup.transfer.concurrency import LONGEST_WAIT, Concurrency, Gate, Throughput
 
 LOOKS = st.builds(
-    Look,
+    Throughput,
     sent=st.integers(0, 2**40),
     seconds=st.floats(1e-6, 1e6),
     troubles=st.sampled_from([0, 0, 0, 1, 7]),
@@ -31,9 +31,9 @@ class Link(Struct, frozen=True):
     line: float
     crowd: int = 1000
 
-    def look(self, lanes: int) -> Look:
+    def look(self, lanes: int) -> Throughput:
         """What a second with that many brings."""
-        return Look(int(min(self.lane * lanes, self.line) * MIB), 1.0, int(lanes >= self.crowd))
+        return Throughput(int(min(self.lane * lanes, self.line) * MIB), 1.0, int(lanes >= self.crowd))
 
 
 def walked(lanes: Concurrency, link: Link, looks: int = 200) -> list[int]:
@@ -45,7 +45,7 @@ def walked(lanes: Concurrency, link: Link, looks: int = 200) -> list[int]:
 
 
 @given(st.integers(1, 8), st.integers(0, 24), st.lists(LOOKS, max_size=60))
-def test_they_stay_within_their_bounds(least: int, more: int, looks: list[Look]) -> None:
+def test_they_stay_within_their_bounds(least: int, more: int, looks: list[Throughput]) -> None:
     lanes = Concurrency(now=least, most=least + more, least=least)
     for look in looks:
         before, lanes = lanes, lanes.after(look)
@@ -74,14 +74,14 @@ def test_they_give_way_where_requests_fail(crowd: int) -> None:
 
 
 def test_one_failure_halves_them_and_the_way_back_is_slow() -> None:
-    lanes = Concurrency(now=8, most=8).after(Look(MIB, 1.0, troubles=1))
+    lanes = Concurrency(now=8, most=8).after(Throughput(MIB, 1.0, troubles=1))
     assert lanes.now == 4
     assert walked(lanes, Link(1.0, 100.0), looks=3) == [4, 4, 4]
     assert max(walked(lanes, Link(1.0, 100.0), looks=30)) == 8
 
 
 @given(st.integers(1, 20), st.lists(LOOKS, max_size=30))
-def test_a_number_of_one_s_own_is_kept(number: int, looks: list[Look]) -> None:
+def test_a_number_of_one_s_own_is_kept(number: int, looks: list[Throughput]) -> None:
     lanes = Concurrency.fixed(number)
     for look in looks:
         lanes = lanes.after(look)

@@ -12,14 +12,22 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from backup.app.aws_setup.calls import NotEmptyError
-from backup.app.aws_setup.look import Part
-from backup.app.aws_setup.model import UNKNOWN_ANCHOR, Found, Plan, Step, Verb, Wanted, together
+from backup.app.aws_setup.look import VaultSetup
+from backup.app.aws_setup.model import (
+    UNKNOWN_ANCHOR,
+    FoundResources,
+    Plan,
+    PlannedCall,
+    Verb,
+    Wanted,
+    together,
+)
 from backup.app.base.vaults import Purpose, credential_source
 from backup.config import Config, VaultSettings
 from backup.errors import DeniedError, NightvaultError, ThrottledError, VaultError
 from backup.protocols import Clock
 
-Planner = Callable[[Wanted, Found], Plan]
+Planner = Callable[[Wanted, FoundResources], Plan]
 
 MOST_ROUNDS = 400
 TRIES = 5
@@ -32,13 +40,13 @@ LOOKS = 6
 
 
 def carry_out(
-    parts: Sequence[Part],
+    parts: Sequence[VaultSetup],
     planner: Planner,
     *,
     clock: Clock,
     look: Callable[[], object],
-    begin: Callable[[Part, Step], object],
-    tell: Callable[[Step], object],
+    begin: Callable[[VaultSetup, PlannedCall], object],
+    tell: Callable[[PlannedCall], object],
     waits: Callable[[str], object],
 ) -> None:
     """Do what is planned for each part, and look, until there is nothing left or AWS shows no more of it.
@@ -86,28 +94,30 @@ def carry_out(
 class _Work:
     """The state of a set-up that is being carried out: what was found last, and what was done since."""
 
-    parts: Sequence[Part]
+    parts: Sequence[VaultSetup]
     planner: Planner
     look: Callable[[], object]
-    done: list[Step] = field(default_factory=list)
-    kept: list[tuple[Part, Step]] = field(default_factory=list)  # AWS deletes nothing that is not empty
+    done: list[PlannedCall] = field(default_factory=list)
+    kept: list[tuple[VaultSetup, PlannedCall]] = field(
+        default_factory=list
+    )  # AWS deletes nothing that is not empty
     anchor_arn: str = UNKNOWN_ANCHOR
     is_ahead: bool = False  # of what was found
     late: int = 0
 
-    def planned(self) -> Sequence[tuple[Part, Step]]:
+    def planned(self) -> Sequence[tuple[VaultSetup, PlannedCall]]:
         """The steps from what was found last, each once: what several parts need is done with the first."""
         plans = [(part, self.planner(part.wanted, part.found)) for part in self.parts]
         if obstacles := together([plan for _, plan in plans]).obstacles:
             raise VaultError("; ".join(obstacles), advice="what was done before stays")
-        steps: list[tuple[Part, Step]] = []
+        steps: list[tuple[VaultSetup, PlannedCall]] = []
         for part, plan in plans:
             known = [step for _, step in steps]
             own = [_with_anchor(step, self.anchor_arn) for step in plan.steps]
             steps += [(part, step) for step in own if step not in known]
         return steps
 
-    def do(self, part: Part, step: Step) -> bool:
+    def do(self, part: VaultSetup, step: PlannedCall) -> bool:
         """Do a step; whether AWS did it, and did not say that what is to be deleted is not empty."""
         is_kept = False
         try:
@@ -123,7 +133,7 @@ class _Work:
         return not is_kept
 
     def wait(
-        self, planned: Sequence[tuple[Part, Step]], clock: Clock, waits: Callable[[str], object]
+        self, planned: Sequence[tuple[VaultSetup, PlannedCall]], clock: Clock, waits: Callable[[str], object]
     ) -> None:
         """Look again somewhat later, as AWS does not show yet what was done."""
         self.late += 1
@@ -140,7 +150,7 @@ class _Work:
         self.is_ahead = False
 
 
-def _with_anchor(step: Step, arn: str) -> Step:
+def _with_anchor(step: PlannedCall, arn: str) -> PlannedCall:
     """A step with the ARN of the trust anchor that was made, where the plan did not know it."""
     known = {
         key: value.replace(UNKNOWN_ANCHOR, arn) if isinstance(value, str) else value
@@ -149,7 +159,7 @@ def _with_anchor(step: Step, arn: str) -> Step:
     return replace(step, parameters=known)
 
 
-def _not_empty(found: Found, step: Step) -> Found:
+def _not_empty(found: FoundResources, step: PlannedCall) -> FoundResources:
     """The findings once AWS said that a bucket or vault is not to be deleted, as it holds something."""
     changed = tuple(
         replace(place, holds=True) if (place.kind, place.name) == (step.kind, step.name) else place
@@ -160,7 +170,7 @@ def _not_empty(found: Found, step: Step) -> Found:
     return replace(found, place=found.place and replace(found.place, holds=True))
 
 
-def _require_made(planned: Sequence[tuple[Part, Step]]) -> None:
+def _require_made(planned: Sequence[tuple[VaultSetup, PlannedCall]]) -> None:
     """Raise `VaultError` if AWS shows nothing of what was made: its ARN is not known then."""
     if made := [(part, step) for part, step in planned if step.verb is Verb.MAKE]:
         raise VaultError(
@@ -169,7 +179,7 @@ def _require_made(planned: Sequence[tuple[Part, Step]]) -> None:
         )
 
 
-def _names(planned: Sequence[tuple[Part, Step]]) -> str:
+def _names(planned: Sequence[tuple[VaultSetup, PlannedCall]]) -> str:
     return ", ".join(dict.fromkeys(f"{step.kind} {step.name}" for _, step in planned))
 
 

@@ -10,12 +10,12 @@ from textwrap import wrap as wrap_words
 from backup.app.aws_setup.documents import TAG, Document
 from backup.app.aws_setup.model import (
     POLICY,
-    Account,
-    Found,
+    AwsAccount,
+    FoundResources,
     FoundRole,
-    Kind,
     Plan,
-    Step,
+    PlannedCall,
+    Resource,
     Verb,
     Wanted,
 )
@@ -34,7 +34,7 @@ OUTSIDE_CA = (
 
 def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
     """Each thing as a line with its sign, and below it what is done, step by step."""
-    above: Step | None = None
+    above: PlannedCall | None = None
     for step in plan.steps:
         if above is None or not is_of_same(above, step):
             yield line_of(step)
@@ -48,12 +48,12 @@ def lines_of(plan: Plan, *, width: int = WIDTH) -> Iterator[str]:
         yield from (f"    {command}" for command in commands)  # whole, so that they can be copied
 
 
-def is_of_same(step: Step, after: Step) -> bool:
+def is_of_same(step: PlannedCall, after: PlannedCall) -> bool:
     """Whether a step goes on with the same thing: as one that was just made, or another change of it."""
     return (step.kind, step.name) == (after.kind, after.name) and after.verb in {step.verb, Verb.CHANGE}
 
 
-def line_of(step: Step) -> str:
+def line_of(step: PlannedCall) -> str:
     """One step: its sign, kind and name."""
     return f"  {_SIGNS[step.verb]} {step.verb} {step.kind} {step.name}"
 
@@ -81,7 +81,7 @@ def ended(plan: Plan, *, destroyed: bool) -> str:
 
 def warns_of_ca(plan: Plan) -> bool:
     """Whether the plan makes a trust anchor, of which the account's watchers should know."""
-    return any(step.kind is Kind.ANCHOR and step.verb is Verb.MAKE for step in plan.steps)
+    return any(step.kind is Resource.ANCHOR and step.verb is Verb.MAKE for step in plan.steps)
 
 
 def who_deletes(wanted: Wanted) -> str:
@@ -119,7 +119,7 @@ def money(prices: Mapping[str, Price | None], currency: str) -> Iterator[str]:
             yield f"costs: the set-up nothing; storing{where} {cost}"
 
 
-def plan_document(plan: Plan, wanted: Wanted, account: Account) -> Mapping[str, object]:
+def plan_document(plan: Plan, wanted: Wanted, account: AwsAccount) -> Mapping[str, object]:
     """A plan as JSON."""
     return {
         "name": wanted.name,
@@ -141,7 +141,7 @@ def plan_document(plan: Plan, wanted: Wanted, account: Account) -> Mapping[str, 
     }
 
 
-def arns(found: Found) -> Mapping[str, str]:
+def arns(found: FoundResources) -> Mapping[str, str]:
     """The ARNs that belong into [roles_anywhere], as far as the things are there."""
     values = {}
     if found.anchors:
@@ -151,7 +151,7 @@ def arns(found: Found) -> Mapping[str, str]:
     return values
 
 
-def leftovers(wanted: Wanted, found: Found) -> Iterator[str]:
+def leftovers(wanted: Wanted, found: FoundResources) -> Iterator[str]:
     """Sentences on what was found beside what is wanted, and is left alone."""
     names = {role.name for role in wanted.roles}
     for role in found.roles.values():
@@ -167,7 +167,7 @@ def leftovers(wanted: Wanted, found: Found) -> Iterator[str]:
     yield from unseen(found)
 
 
-def kept_places(wanted: Wanted, found: Found) -> Iterator[str]:
+def kept_places(wanted: Wanted, found: FoundResources) -> Iterator[str]:
     """Sentences on the buckets and vaults that the config does not name, and that are not empty."""
     for place in found.old_places:
         if place.holds:
@@ -216,14 +216,14 @@ def _deletion(role: FoundRole) -> Iterator[str]:
     yield f"aws iam delete-role --role-name {role.name}"
 
 
-def unseen(found: Found) -> Iterator[str]:
+def unseen(found: FoundResources) -> Iterator[str]:
     """Sentences on what could not be looked at."""
     for name in found.unseen:
         yield f"role {name} may be of a set-up: you may not see its tags (iam:GetRole)"
     yield from found.not_looked
 
 
-def of_another_server(wanted: Wanted, found: Found) -> Iterator[str]:
+def of_another_server(wanted: Wanted, found: FoundResources) -> Iterator[str]:
     """Sentences on roles of this tag that let in another server than the config is for.
 
     Where the config has no ARNs yet, somebody has set up two servers by one name: the second would cut the
@@ -245,7 +245,7 @@ def of_another_server(wanted: Wanted, found: Found) -> Iterator[str]:
             )
 
 
-def cut_off(wanted: Wanted, found: Found) -> Iterator[str]:
+def cut_off(wanted: Wanted, found: FoundResources) -> Iterator[str]:
     """Sentences on the vaults that this set-up is not for, and that have roles of it."""
     for vault, arns in wanted.others.items():
         ours = [role.name for role in found.roles.values() if role.is_ours and role.arn in arns]
@@ -271,7 +271,7 @@ def subjects(trust: Document) -> set[str]:
     }
 
 
-def other_arns(wanted: Wanted, found: Found) -> Iterator[str]:
+def other_arns(wanted: Wanted, found: FoundResources) -> Iterator[str]:
     """Sentences on roles of the wanted names with other ARNs: a name is there once, whatever its path."""
     for role in wanted.roles:
         known = found.roles.get(role.name)

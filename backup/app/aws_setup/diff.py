@@ -27,12 +27,12 @@ from backup.app.aws_setup.model import (
     DESCRIPTION,
     POLICY,
     UNKNOWN_ANCHOR,
-    Found,
     FoundPlace,
+    FoundResources,
     FoundRole,
-    Kind,
     Plan,
-    Step,
+    PlannedCall,
+    Resource,
     Verb,
     Wanted,
     WantedBucket,
@@ -62,7 +62,7 @@ HOME = "us-east-1"
 """The region of buckets that name none."""
 
 
-def to_make(wanted: Wanted, found: Found) -> Plan:
+def to_make(wanted: Wanted, found: FoundResources) -> Plan:
     """The steps that make a set-up as it should be; none if it is."""
     obstacles = [*other_arns(wanted, found), *of_another_server(wanted, found)]
     obstacles += [
@@ -98,7 +98,7 @@ def _too_long(wanted: Wanted) -> Iterator[str]:
             )
 
 
-def _anchor(wanted: Wanted, found: Found) -> Iterator[Step]:
+def _anchor(wanted: Wanted, found: FoundResources) -> Iterator[PlannedCall]:
     source = {
         "sourceType": "CERTIFICATE_BUNDLE",
         "sourceData": {"x509CertificateData": wanted.certificates},
@@ -108,16 +108,18 @@ def _anchor(wanted: Wanted, found: Found) -> Iterator[Step]:
     if not found.anchors:
         made = {"name": wanted.name, "source": source, "enabled": True, "tags": lower_tags(wanted.name)}
         words = "lets in certificates of your authority"
-        yield _anywhere(Verb.MAKE, Kind.ANCHOR, wanted.name, words, "create_trust_anchor", made)
+        yield _anywhere(Verb.MAKE, Resource.ANCHOR, wanted.name, words, "create_trust_anchor", made)
         return
     anchor = found.anchors[0]
     number = {"trustAnchorId": anchor.id}
     if anchor.certificates.split() != wanted.certificates.split():
         words = _who_signs(anchor.certificates, wanted.certificates)
         change = {**number, "source": source}
-        yield _anywhere(Verb.CHANGE, Kind.ANCHOR, wanted.name, words, "update_trust_anchor", change)
+        yield _anywhere(Verb.CHANGE, Resource.ANCHOR, wanted.name, words, "update_trust_anchor", change)
     if not anchor.enabled:
-        yield _anywhere(Verb.CHANGE, Kind.ANCHOR, wanted.name, "is enabled", "enable_trust_anchor", number)
+        yield _anywhere(
+            Verb.CHANGE, Resource.ANCHOR, wanted.name, "is enabled", "enable_trust_anchor", number
+        )
 
 
 def _who_signs(before: str, now: str) -> str:
@@ -127,7 +129,7 @@ def _who_signs(before: str, now: str) -> str:
     return f"lets in certificates of {' and '.join(names_in(now))}{more}; its ARN stays"
 
 
-def _crl(wanted: Wanted, found: Found) -> Iterator[Step]:
+def _crl(wanted: Wanted, found: FoundResources) -> Iterator[PlannedCall]:
     if wanted.crl is None:
         return
     anchor = found.anchor_arn or UNKNOWN_ANCHOR
@@ -141,16 +143,18 @@ def _crl(wanted: Wanted, found: Found) -> Iterator[Step]:
             "tags": lower_tags(wanted.name),
         }
         words = "certificates in it are let in no more"
-        yield _anywhere(Verb.MAKE, Kind.CRL, wanted.name, words, "import_crl", made)
+        yield _anywhere(Verb.MAKE, Resource.CRL, wanted.name, words, "import_crl", made)
         return
     if known.text.split() != wanted.crl.split():
         change = {"crlId": known.id, "crlData": wanted.crl.encode()}
-        yield _anywhere(Verb.CHANGE, Kind.CRL, wanted.name, "becomes the given one", "update_crl", change)
+        yield _anywhere(Verb.CHANGE, Resource.CRL, wanted.name, "becomes the given one", "update_crl", change)
     if not known.enabled:
-        yield _anywhere(Verb.CHANGE, Kind.CRL, wanted.name, "is enabled", "enable_crl", {"crlId": known.id})
+        yield _anywhere(
+            Verb.CHANGE, Resource.CRL, wanted.name, "is enabled", "enable_crl", {"crlId": known.id}
+        )
 
 
-def _role(wanted: Wanted, role: WantedRole, found: Found) -> Iterator[Step]:
+def _role(wanted: Wanted, role: WantedRole, found: FoundResources) -> Iterator[PlannedCall]:
     known, named = found.roles.get(role.name), {"RoleName": role.name}
     trust = wanted.trust_of(role, found.anchor_arn or UNKNOWN_ANCHOR)
     if known is None:
@@ -189,7 +193,7 @@ def short_actions(policy: Document) -> list[str]:
     return list(dict.fromkeys(action.partition(":")[2] for action in actions))
 
 
-def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
+def _profile(wanted: Wanted, found: FoundResources) -> Iterator[PlannedCall]:
     arns = sorted(role.arn for role in wanted.roles)
     values = {
         "roleArns": arns,
@@ -201,7 +205,7 @@ def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
     if not found.profiles:
         made = {"name": wanted.name, **values, "enabled": True, "tags": lower_tags(wanted.name)}
         words = f"these {len(arns)} roles, sessions of {wanted.seconds} s"
-        yield _anywhere(Verb.MAKE, Kind.PROFILE, wanted.name, words, "create_profile", made)
+        yield _anywhere(Verb.MAKE, Resource.PROFILE, wanted.name, words, "create_profile", made)
         return
     known = found.profiles[0]
     number = {"profileId": known.id}
@@ -209,12 +213,12 @@ def _profile(wanted: Wanted, found: Found) -> Iterator[Step]:
     if is_now != (arns, wanted.seconds, wanted.takes_session_names):
         change = {**number, **values}
         words = f"becomes: {len(arns)} roles, sessions of {wanted.seconds} s"
-        yield _anywhere(Verb.CHANGE, Kind.PROFILE, wanted.name, words, "update_profile", change)
+        yield _anywhere(Verb.CHANGE, Resource.PROFILE, wanted.name, words, "update_profile", change)
     if not known.enabled:
-        yield _anywhere(Verb.CHANGE, Kind.PROFILE, wanted.name, "is enabled", "enable_profile", number)
+        yield _anywhere(Verb.CHANGE, Resource.PROFILE, wanted.name, "is enabled", "enable_profile", number)
 
 
-def to_destroy(wanted: Wanted, found: Found) -> Plan:
+def to_destroy(wanted: Wanted, found: FoundResources) -> Plan:
     """The steps that remove all with the tag; a vault or bucket that holds something is left, and named."""
     if obstacles := (*of_another_server(wanted, found), *cut_off(wanted, found)):
         return Plan((), obstacles)
@@ -226,7 +230,7 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
     ]
     for crl in found.crls:
         words = "is deleted"
-        steps.append(_anywhere(Verb.DELETE, Kind.CRL, name, words, "delete_crl", {"crlId": crl.id}))
+        steps.append(_anywhere(Verb.DELETE, Resource.CRL, name, words, "delete_crl", {"crlId": crl.id}))
     steps += [
         step for anchor in found.anchors for step in _delete_anchor(name, anchor.id, enabled=anchor.enabled)
     ]
@@ -246,7 +250,7 @@ def to_destroy(wanted: Wanted, found: Found) -> Plan:
         counts = counts or ", or was written to since its last inventory"
         left.append(f"{where}: it is not empty{counts}; what is stored there is never deleted by a set-up")
     elif place is not None:
-        kind = Kind.BUCKET if wanted.bucket else Kind.VAULT
+        kind = Resource.BUCKET if wanted.bucket else Resource.VAULT
         there = wanted.bucket.name if wanted.bucket else str(wanted.vault)
         steps.append(_delete_place(kind, there, wanted.bucket.owner if wanted.bucket else ""))
     own = wanted.setup.account
@@ -259,23 +263,23 @@ def _was_cut_short(wanted: Wanted, place: FoundPlace) -> bool:
     return wanted.is_noted and not place.is_others and not place.holds
 
 
-def _delete_anchor(name: str, number: str, *, enabled: bool) -> Iterator[Step]:
+def _delete_anchor(name: str, number: str, *, enabled: bool) -> Iterator[PlannedCall]:
     given = {"trustAnchorId": number}
     if enabled:
         words = "is disabled: nobody gets in any more"
-        yield _anywhere(Verb.CHANGE, Kind.ANCHOR, name, words, "disable_trust_anchor", given)
-    yield _anywhere(Verb.DELETE, Kind.ANCHOR, name, "is deleted", "delete_trust_anchor", given)
+        yield _anywhere(Verb.CHANGE, Resource.ANCHOR, name, words, "disable_trust_anchor", given)
+    yield _anywhere(Verb.DELETE, Resource.ANCHOR, name, "is deleted", "delete_trust_anchor", given)
 
 
-def _delete_profile(name: str, number: str, *, enabled: bool) -> Iterator[Step]:
+def _delete_profile(name: str, number: str, *, enabled: bool) -> Iterator[PlannedCall]:
     given = {"profileId": number}
     if enabled:
         words = "is disabled: no new sessions"
-        yield _anywhere(Verb.CHANGE, Kind.PROFILE, name, words, "disable_profile", given)
-    yield _anywhere(Verb.DELETE, Kind.PROFILE, name, "is deleted", "delete_profile", given)
+        yield _anywhere(Verb.CHANGE, Resource.PROFILE, name, words, "disable_profile", given)
+    yield _anywhere(Verb.DELETE, Resource.PROFILE, name, "is deleted", "delete_profile", given)
 
 
-def _delete_role(role: FoundRole) -> Iterator[Step]:
+def _delete_role(role: FoundRole) -> Iterator[PlannedCall]:
     """Take our policy away, and the role, if it is ours and has no other policy."""
     if role.is_ours and POLICY in role.policies:
         given = {"RoleName": role.name, "PolicyName": POLICY}
@@ -284,12 +288,12 @@ def _delete_role(role: FoundRole) -> Iterator[Step]:
         yield _iam(Verb.DELETE, role.name, "is deleted", "delete_role", {"RoleName": role.name})
 
 
-def _delete_place(kind: Kind, name: str, owner: str) -> Step:
+def _delete_place(kind: Resource, name: str, owner: str) -> PlannedCall:
     words = "is empty, and deleted"
-    if kind is Kind.BUCKET:
-        return Step(Verb.DELETE, kind, name, words, "s3", "delete_bucket", in_bucket(name, owner))
+    if kind is Resource.BUCKET:
+        return PlannedCall(Verb.DELETE, kind, name, words, "s3", "delete_bucket", in_bucket(name, owner))
     given = {"accountId": "-", "vaultName": name}
-    return Step(Verb.DELETE, kind, name, words, "glacier", "delete_vault", given)
+    return PlannedCall(Verb.DELETE, kind, name, words, "glacier", "delete_vault", given)
 
 
 def lower_tags(name: str) -> list[dict[str, str]]:
@@ -303,16 +307,16 @@ def upper_tags(name: str) -> list[dict[str, str]]:
 
 
 def _anywhere(
-    verb: Verb, kind: Kind, name: str, words: str, operation: str, parameters: Mapping[str, Any]
-) -> Step:
-    return Step(verb, kind, name, words, "rolesanywhere", operation, parameters)
+    verb: Verb, kind: Resource, name: str, words: str, operation: str, parameters: Mapping[str, Any]
+) -> PlannedCall:
+    return PlannedCall(verb, kind, name, words, "rolesanywhere", operation, parameters)
 
 
-def _iam(verb: Verb, name: str, words: str, operation: str, parameters: Mapping[str, Any]) -> Step:
-    return Step(verb, Kind.ROLE, name, words, "iam", operation, parameters)
+def _iam(verb: Verb, name: str, words: str, operation: str, parameters: Mapping[str, Any]) -> PlannedCall:
+    return PlannedCall(verb, Resource.ROLE, name, words, "iam", operation, parameters)
 
 
-def _steps_of_place(wanted: Wanted, found: FoundPlace | None) -> Iterator[Step]:
+def _steps_of_place(wanted: Wanted, found: FoundPlace | None) -> Iterator[PlannedCall]:
     """What makes the place of archives; one that is there and not ours is used as it is."""
     if wanted.bucket is not None:
         yield from _bucket(wanted.name, wanted.bucket, found)
@@ -339,19 +343,21 @@ def _place_obstacles(wanted: Wanted, found: FoundPlace | None) -> Iterator[str]:
             yield f"bucket {wanted.bucket.name} is in {there}, not in {wanted.bucket.region}: set region"
 
 
-def _vault(name: str, vault: str, found: FoundPlace | None) -> Iterator[Step]:
+def _vault(name: str, vault: str, found: FoundPlace | None) -> Iterator[PlannedCall]:
     """A vault takes its tag only once it is there; an empty one without a tag is taken for one cut short."""
     given = {"accountId": "-", "vaultName": vault}
     if found is None:
-        yield Step(Verb.MAKE, Kind.VAULT, vault, "keeps the archives", "glacier", "create_vault", given)
+        yield PlannedCall(
+            Verb.MAKE, Resource.VAULT, vault, "keeps the archives", "glacier", "create_vault", given
+        )
     if found is None or not (found.is_ours or found.holds or found.is_others):
         change = {**given, "Tags": {TAG: name}}
-        yield Step(
-            Verb.CHANGE, Kind.VAULT, vault, f"gets the tag {TAG}", "glacier", "add_tags_to_vault", change
+        yield PlannedCall(
+            Verb.CHANGE, Resource.VAULT, vault, f"gets the tag {TAG}", "glacier", "add_tags_to_vault", change
         )
 
 
-def _bucket(name: str, bucket: WantedBucket, found: FoundPlace | None) -> Iterator[Step]:
+def _bucket(name: str, bucket: WantedBucket, found: FoundPlace | None) -> Iterator[PlannedCall]:
     if found is None:
         made: dict[str, Any] = {"Tags": [{"Key": TAG, "Value": name}]}
         if bucket.region != HOME:
@@ -360,7 +366,7 @@ def _bucket(name: str, bucket: WantedBucket, found: FoundPlace | None) -> Iterat
         if bucket.is_reserved:
             given["BucketNamespace"] = "account-regional"
         words = "keeps the archives" + ("; nobody else can take its name" if bucket.is_reserved else "")
-        yield Step(Verb.MAKE, Kind.BUCKET, bucket.name, words, "s3", "create_bucket", given)
+        yield PlannedCall(Verb.MAKE, Resource.BUCKET, bucket.name, words, "s3", "create_bucket", given)
     elif not found.is_ours:
         return
     settings: Mapping[str, Any] = {} if found is None else found.settings
@@ -368,7 +374,7 @@ def _bucket(name: str, bucket: WantedBucket, found: FoundPlace | None) -> Iterat
         if not same_document(settings.get(setting), value):
             shown = json.dumps(value) if setting == "policy" else value
             given = {**bucket.where, member: shown}
-            yield Step(Verb.CHANGE, Kind.BUCKET, bucket.name, words, "s3", operation, given)
+            yield PlannedCall(Verb.CHANGE, Resource.BUCKET, bucket.name, words, "s3", operation, given)
 
 
 def _settings(bucket: WantedBucket) -> Iterator[tuple[str, Any, str, str, str]]:

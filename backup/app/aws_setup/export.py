@@ -18,9 +18,9 @@ from backup.app.aws_setup.model import (
     DESCRIPTION,
     POLICY,
     UNKNOWN_ANCHOR,
-    Found,
-    Kind,
-    Step,
+    FoundResources,
+    PlannedCall,
+    Resource,
     Verb,
     Wanted,
     WantedRole,
@@ -342,7 +342,7 @@ def script(*parts: Wanted) -> str:
     A CLI that does not know the namespace of a bucket's name is refused before anything is made; one that
     does not know a new bucket's tags gives them by a second call.
     """
-    wanted, done = parts[0], list[Step]()
+    wanted, done = parts[0], list[PlannedCall]()
     texts = [_SCRIPT.replace("@REGION@", shlex.quote(wanted.region))]
     buckets = [part.bucket for part in parts if part.bucket is not None]
     if any(bucket.is_reserved for bucket in buckets):
@@ -350,7 +350,7 @@ def script(*parts: Wanted) -> str:
     elif buckets:
         texts.append(_TAGS_CHECK)
     for part in parts:
-        for step in to_make(part, Found()).steps:
+        for step in to_make(part, FoundResources()).steps:
             if step not in done:
                 done.append(step)
                 region = part.setup.region if step.service in ("s3", "glacier") else wanted.region
@@ -359,7 +359,7 @@ def script(*parts: Wanted) -> str:
     return "\n".join(texts)
 
 
-def _command(step: Step, account: str, region: str) -> str:
+def _command(step: PlannedCall, account: str, region: str) -> str:
     service = "s3api" if step.service == "s3" else step.service
     more = f" --region {shlex.quote(region)}" if region else ""
     call = _call(service, step.operation, step.parameters) + more
@@ -367,8 +367,8 @@ def _command(step: Step, account: str, region: str) -> str:
     if step.operation == "create_bucket" and "BucketNamespace" not in step.parameters:
         two = _in_two_calls(step, account, more)
         return f"{words}if [[ $known == *Tags* ]]; then\n{call} > /dev/null\nelse\n{two}fi\n"
-    if step.verb is Verb.MAKE and step.kind in (Kind.ANCHOR, Kind.PROFILE):
-        name, member = ("anchor", "trustAnchor") if step.kind is Kind.ANCHOR else ("profile", "profile")
+    if step.verb is Verb.MAKE and step.kind in (Resource.ANCHOR, Resource.PROFILE):
+        name, member = ("anchor", "trustAnchor") if step.kind is Resource.ANCHOR else ("profile", "profile")
         return f"{words}{name}=$({call} --query {member}.{member}Arn --output text)\n"
     return f"{words}{call} > /dev/null\n"
 
@@ -378,7 +378,7 @@ def _call(service: str, operation: str, parameters: Mapping[str, Any]) -> str:
     return f"call {service} {operation.replace('_', '-')} {text}"
 
 
-def _in_two_calls(step: Step, owner: str, more: str) -> str:
+def _in_two_calls(step: PlannedCall, owner: str, more: str) -> str:
     """A bucket made, and then tagged, for a CLI that does not know the tags of a new one."""
     configuration = dict(step.parameters["CreateBucketConfiguration"])
     where = in_bucket(step.parameters["Bucket"], owner)

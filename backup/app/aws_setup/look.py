@@ -18,14 +18,14 @@ from backup.app.aws_setup.calls import AwsCalls
 from backup.app.aws_setup.documents import TAG
 from backup.app.aws_setup.model import (
     DESCRIPTION,
-    Found,
     FoundAnchor,
     FoundCrl,
     FoundPlace,
     FoundProfile,
+    FoundResources,
     FoundRole,
-    Kind,
     OldPlace,
+    Resource,
     Wanted,
     WantedBucket,
     in_bucket,
@@ -46,7 +46,7 @@ SHOWN = 5
 
 
 @dataclass(slots=True)
-class Part:
+class VaultSetup:
     """One vault of a set-up: what is wanted with it, how AWS is asked there, and what was found.
 
     Trust anchor, profile and roles are those of all parts; each has a vault or bucket of its own.
@@ -55,10 +55,12 @@ class Part:
     vault: str
     wanted: Wanted
     calls: AwsCalls
-    found: Found = dataclasses.field(default_factory=Found)
+    found: FoundResources = dataclasses.field(default_factory=FoundResources)
 
 
-def look(parts: Sequence[Part], *, known: frozenset[str] = frozenset(), is_thorough: bool = False) -> None:
+def look(
+    parts: Sequence[VaultSetup], *, known: frozenset[str] = frozenset(), is_thorough: bool = False
+) -> None:
     """Look what is there, and put it into the parts; things with `known` ARNs come first.
 
     What all parts share is looked for once. What the config does not name any more is looked for once in each
@@ -74,7 +76,7 @@ def look(parts: Sequence[Part], *, known: frozenset[str] = frozenset(), is_thoro
         regions.add(region)
 
 
-def _shared(calls: AwsCalls, wanted: Wanted, known: frozenset[str]) -> Found:
+def _shared(calls: AwsCalls, wanted: Wanted, known: frozenset[str]) -> FoundResources:
     """All but the place that carries the tag, and the roles of wanted names."""
     profiles = _tagged(calls, wanted.name, "profiles", "profileArn", _profile_of)
     names = {role.name for role in wanted.roles}
@@ -82,7 +84,7 @@ def _shared(calls: AwsCalls, wanted: Wanted, known: frozenset[str]) -> Found:
     roles = {name: role for name in sorted(names) if (role := _role(calls, wanted.name, name)) is not None}
     unseen = _add_roles_of_before(calls, wanted.name, names, roles)
     anchors = _tagged(calls, wanted.name, "trust_anchors", "trustAnchorArn", _anchor_of)
-    return Found(
+    return FoundResources(
         anchors=tuple(sorted(anchors, key=lambda anchor: anchor.arn not in known)),
         profiles=tuple(sorted(profiles, key=lambda profile: profile.arn not in known)),
         crls=tuple(_tagged(calls, wanted.name, "crls", "crlArn", _crl_of)),
@@ -260,7 +262,7 @@ def _crl_of(detail: Mapping[str, Any]) -> FoundCrl:
     return FoundCrl(detail["crlId"], detail["trustAnchorArn"], text, detail["enabled"])
 
 
-def _with_old_places(calls: AwsCalls, wanted: Wanted, found: Found) -> Found:
+def _with_old_places(calls: AwsCalls, wanted: Wanted, found: FoundResources) -> FoundResources:
     """The findings with those places, and sentences on what could not be looked at."""
     told: list[str] = []
     places = (*_old_vaults(calls, wanted, told), *_old_buckets(calls, wanted, told))
@@ -282,7 +284,7 @@ def _old_buckets(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[O
         return {"Key": TAG, "Value": wanted.name} in answer.get("TagSet", ())
 
     for name in _names_tagged([name for name in names if name not in named], is_tagged, "buckets", told):
-        yield OldPlace(Kind.BUCKET, name, holds=_holds(calls, in_bucket(name, wanted.setup.account)))
+        yield OldPlace(Resource.BUCKET, name, holds=_holds(calls, in_bucket(name, wanted.setup.account)))
 
 
 def _old_vaults(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[OldPlace]:
@@ -303,7 +305,7 @@ def _old_vaults(calls: AwsCalls, wanted: Wanted, told: list[str]) -> Iterator[Ol
         "vaults",
         told,
     ):
-        yield OldPlace(Kind.VAULT, name, holds=filled[name])
+        yield OldPlace(Resource.VAULT, name, holds=filled[name])
 
 
 def _names_tagged(names: list[str], is_tagged: IsTagged, kind: str, told: list[str]) -> Iterator[str]:

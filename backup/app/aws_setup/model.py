@@ -23,7 +23,7 @@ UNKNOWN_ANCHOR = "TRUST-ANCHOR-ARN"
 """Stands in plans for the ARN that AWS gives to a trust anchor when it is made."""
 
 
-class Kind(StrEnum):
+class Resource(StrEnum):
     """The kinds of things that a set-up makes."""
 
     ANCHOR = "trust anchor"
@@ -42,7 +42,7 @@ class Verb(StrEnum):
     DELETE = "delete"
 
 
-class Account(Struct, frozen=True):
+class AwsAccount(Struct, frozen=True):
     """The account that credentials belong to, and who has them."""
 
     id: str
@@ -192,12 +192,12 @@ class FoundPlace(Struct, frozen=True):
 class OldPlace(Struct, frozen=True):
     """A bucket or vault with our tag that the config does not name, and whether it holds anything."""
 
-    kind: Kind
+    kind: Resource
     name: str
     holds: bool
 
 
-class Found(Struct, frozen=True):
+class FoundResources(Struct, frozen=True):
     """All that was found. `anchors`, `profiles` and `crls` are those with our tag, the one to keep first.
 
     `unseen` are roles that look like ours, and whose tags may not be read. `old_places` are looked for only
@@ -219,11 +219,11 @@ class Found(Struct, frozen=True):
         return self.anchors[0].arn if self.anchors else None
 
 
-class Step(Struct, frozen=True):
+class PlannedCall(Struct, frozen=True):
     """One call that changes something: what it does in words, and the call itself."""
 
     verb: Verb
-    kind: Kind
+    kind: Resource
     name: str
     words: str
     service: str
@@ -237,7 +237,7 @@ class Plan(Struct, frozen=True):
     A sentence in `left` may have commands below it, each on a line of its own.
     """
 
-    steps: Sequence[Step]
+    steps: Sequence[PlannedCall]
     obstacles: Sequence[str] = ()
     left: Sequence[str] = ()
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from backup.app.aws_setup.ca_input import check_issuer
 from backup.app.aws_setup.documents import OWN_NAME, AwsSetup, BucketSetup, documents
-from backup.app.aws_setup.model import Account, Wanted, WantedBucket, WantedRole
+from backup.app.aws_setup.model import AwsAccount, Wanted, WantedBucket, WantedRole
 from backup.config import Config, VaultSettings
 from backup.credentials.certificate import TAG_VALUE
 from backup.errors import ConfigError, IdentityError, UsageError
@@ -45,10 +45,10 @@ class Options(Struct, frozen=True):
     shared: bool = False
 
 
-def account_of(answer: Mapping[str, Any]) -> Account:
+def account_of(answer: Mapping[str, Any]) -> AwsAccount:
     """The account in the answer of GetCallerIdentity."""
     arn = str(answer["Arn"])
-    return Account(str(answer["Account"]), arn.split(":")[1], arn)
+    return AwsAccount(str(answer["Account"]), arn.split(":")[1], arn)
 
 
 def vault_tables(document: Mapping[str, Any], name: str | None) -> Sequence[Mapping[str, Any]]:
@@ -79,7 +79,7 @@ def _is_in_aws(table: Mapping[str, Any]) -> bool:
 def missing_values(
     document: Mapping[str, Any],
     tables: Sequence[Mapping[str, Any]],
-    account: Account,
+    account: AwsAccount,
     name: str,
     *,
     lets_delete: bool,
@@ -131,7 +131,7 @@ def filled(document: Mapping[str, Any], values: Mapping[str, Mapping[str, str]])
 def wanted_of(
     config: Config,
     vaults: Sequence[VaultSettings],
-    account: Account,
+    account: AwsAccount,
     options: Options,
     *,
     made_up: Mapping[str, Collection[str]],
@@ -225,7 +225,7 @@ def _other_places(config: Config, vault: VaultSettings) -> frozenset[str]:
     return frozenset(place for other in others for place in (other.bucket, other.vault) if place)
 
 
-def _setup(config: Config, vault: VaultSettings, account: Account, region: str) -> AwsSetup:
+def _setup(config: Config, vault: VaultSettings, account: AwsAccount, region: str) -> AwsSetup:
     bucket = None
     if vault.kind == "s3":
         endpoint = vault.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or ""
@@ -252,7 +252,7 @@ _MADE_BY_SET_UP = "MakeTheBucket"
 
 def _roles(
     vaults: Sequence[VaultSettings],
-    account: Account,
+    account: AwsAccount,
     made: Mapping[VaultName, Mapping[str, Any]],
     subject: tuple[str | None, str | None],
     options: Options,

@@ -53,11 +53,11 @@ class Places:
     """Places of this machine, each looked at once: one that does not answer takes some seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Place] = {}
+        self._seen: dict[str, SeenDirectory] = {}
         self._dead: set[str] = set()
         self._mounts = kinds_of_mounts()
 
-    def at(self, path: str) -> Place:
+    def at(self, path: str) -> SeenDirectory:
         """Return the facts of the place."""
         if path not in self._seen:
             self._seen[path] = look_at(path, mounts=self._mounts)
@@ -102,7 +102,7 @@ class Places:
         return place
 
 
-class Place(Struct, frozen=True):
+class SeenDirectory(Struct, frozen=True):
     """A look at a directory: some names in it, or the number of the error; its disk, and what is free there.
 
     Of one that `is_silent` nothing is known: its mount does not answer.
@@ -115,25 +115,27 @@ class Place(Struct, frozen=True):
     is_silent: bool = False
 
 
-def look_at(path: str, seconds: float = PLACE_SECONDS, mounts: Mapping[str, str] | None = None) -> Place:
+def look_at(
+    path: str, seconds: float = PLACE_SECONDS, mounts: Mapping[str, str] | None = None
+) -> SeenDirectory:
     """Look at a directory, for so long at most if what is mounted there may not answer."""
     if not may_be_silent(path, kinds_of_mounts() if mounts is None else mounts):
         return _seen(path)
     until = time.monotonic() + seconds
     while _is_looked_at(path):
         if time.monotonic() >= until:
-            return Place(is_silent=True)
+            return SeenDirectory(is_silent=True)
         threading.Event().wait(0.05)
     answer = _answer_of_another(path, until)
     if answer is None:
-        return Place(is_silent=True)
+        return SeenDirectory(is_silent=True)
     import json  # other than msgspec's it knows names that are no UTF-8
 
     names, error, disk = json.loads(answer)
-    return Place(frozenset(names), error, *(disk or (None, 0)))
+    return SeenDirectory(frozenset(names), error, *(disk or (None, 0)))
 
 
-def _seen(path: str) -> Place:
+def _seen(path: str) -> SeenDirectory:
     """The facts of a place whose file system answers."""
     names, error, disk, free = frozenset[str](), None, None, 0
     try:
@@ -143,7 +145,7 @@ def _seen(path: str) -> Place:
     with suppress(OSError):
         there = os.statvfs(path)
         disk, free = os.stat(path).st_dev, there.f_bavail * there.f_frsize
-    return Place(names, error, disk, free)
+    return SeenDirectory(names, error, disk, free)
 
 
 def may_be_silent(path: str, kinds: Mapping[str, str]) -> bool:

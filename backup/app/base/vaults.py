@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
     from backup.vault.s3.requests import BucketRequests
-    from backup.vault.s3.warnings import Look
+    from backup.vault.s3.warnings import KnownOfBucket
 
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_ROLESANYWHERE"
@@ -115,7 +115,7 @@ def _owner_of(settings: VaultSettings, purpose: Purpose) -> str | None:
 
 
 def warnings_of_vault(
-    config: Config, settings: VaultSettings, clock: Clock, look: Look | None = None
+    config: Config, settings: VaultSettings, clock: Clock, look: KnownOfBucket | None = None
 ) -> list[str]:
     """Warnings about settings of an S3 vault's bucket, which the service is asked for; else none.
 

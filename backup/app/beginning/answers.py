@@ -88,7 +88,7 @@ class Answers(Struct, frozen=True):
         )
 
 
-class Place(Struct, frozen=True):
+class ConfigPaths(Struct, frozen=True):
     """The config's path to be, and what other paths follow from: its state directory, this machine's name."""
 
     config: str

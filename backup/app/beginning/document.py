@@ -8,13 +8,13 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Table
 
-from backup.app.beginning.answers import CHECK_AGE, DRILL, JOB, VAULT, Answers, Place, Tell, Where
+from backup.app.beginning.answers import CHECK_AGE, DRILL, JOB, VAULT, Answers, ConfigPaths, Tell, Where
 
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _MOST_DRILLS = "1.00"  # a month, in the currency of the prices
 
 
-def config_text(answers: Answers, place: Place) -> str:
+def config_text(answers: Answers, place: ConfigPaths) -> str:
     """The text of the config, which passes `config check`."""
     document = tomlkit.document()
     document.add(tomlkit.comment("Written by `nightvault begin`. `nightvault config example` prints every"))
@@ -48,7 +48,7 @@ def _table(values: Mapping[str, Any], comments: Mapping[str, str] | None = None)
     return made
 
 
-def _state(place: Place) -> Table:
+def _state(place: ConfigPaths) -> Table:
     return _table({"dir": place.state}, {"dir": "The inventory, the spool and this server's own keys."})
 
 
@@ -77,7 +77,7 @@ def _monitoring(answers: Answers) -> Table | None:
     return _table({"check_age": age}, {"check_age": "`status` warns where the last good check is older."})
 
 
-def _notify(answers: Answers, place: Place) -> Table | None:
+def _notify(answers: Answers, place: ConfigPaths) -> Table | None:
     if answers.tell is Tell.NOBODY:
         return None
     channel = _table(_channel(answers, place), {"kind": "`nightvault notify test` tries it."})
@@ -88,7 +88,7 @@ def _notify(answers: Answers, place: Place) -> Table | None:
     return made
 
 
-def _channel(answers: Answers, place: Place) -> dict[str, Any]:
+def _channel(answers: Answers, place: ConfigPaths) -> dict[str, Any]:
     """The keys of the channel."""
     if answers.tell is not Tell.MAIL:
         return {"name": str(answers.tell), "kind": str(answers.tell), "url": answers.tell_to}

@@ -93,7 +93,7 @@ def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
             yield _of_others(table.FILE_OF_OTHERS, hazard, place)
 
 
-def _of_others(row: table.Row, hazard: Hazard, path: str, who: str = "") -> Finding:
+def _of_others(row: table.FindingKind, hazard: Hazard, path: str, who: str = "") -> Finding:
     return row.finding(hazard=hazard.why, path=path, command=hazard.command, who=who)
 
 
@@ -120,7 +120,7 @@ def _hazard_of(path: str) -> Hazard | None:
         return None
 
 
-def _open_to_others(path: str, mode: int, row: table.Row) -> Iterator[Finding]:
+def _open_to_others(path: str, mode: int, row: table.FindingKind) -> Iterator[Finding]:
     try:
         found = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:

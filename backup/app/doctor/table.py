@@ -16,7 +16,7 @@ from backup.app.status.parts import Level, Topic
 from backup.inventory.records.runs import RunKind
 
 
-class Row(Struct, frozen=True):
+class FindingKind(Struct, frozen=True):
     """A kind of finding: `check` is its code, `what`, `why` and `do` are texts with {names}."""
 
     check: str
@@ -33,8 +33,8 @@ class Row(Struct, frozen=True):
         return Finding(self.check, self.level, what, why, advice or do, fix)
 
 
-def _row(level: Level, check: str, what: str, *, why: str, do: str) -> Row:
-    return Row(check, level, what, why, do)
+def _row(level: Level, check: str, what: str, *, why: str, do: str) -> FindingKind:
+    return FindingKind(check, level, what, why, do)
 
 
 _critical = partial(_row, Level.CRITICAL)  # data may be lost, or read by others, if it is not mended

@@ -27,7 +27,7 @@ from backup.protocols import Vault
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
 from backup.transfer.retry import Patience
 from backup.vault.glacier_lock import warnings_of
-from backup.vault.s3.warnings import Look
+from backup.vault.s3.warnings import KnownOfBucket
 
 T = TypeVar("T")
 
@@ -167,7 +167,9 @@ def bucket_settings(context: DoctorContext) -> Iterator[Finding]:
         context.requests.append(f"looks at the settings of bucket {vault.bucket}")
         what = f"look at the settings of bucket {vault.bucket}"
         state = context.states.get(vault.name)
-        told = Look(region=state.region or vault.region) if state else Look()  # it was looked for just now
+        told = (
+            KnownOfBucket(region=state.region or vault.region) if state else KnownOfBucket()
+        )  # it was looked for just now
         ask = partial(warnings_of_vault, context.config, vault, context.clock, told)
         texts = within(context.seconds, what, ask)
         if told.keeps_versions is not None:

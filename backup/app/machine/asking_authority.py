@@ -75,7 +75,10 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, timeout: int) ->
     `subprocess.TimeoutExpired` when time is up. Its children are ended with it. What left its session and
     holds a pipe open, as ssh's shared connection does, is not waited for.
     """
-    output, errors = _Kept(process.stdout, MOST_FILE + 1), _Kept(process.stderr, MOST_FILE, newest=True)
+    output, errors = (
+        _BoundedStream(process.stdout, MOST_FILE + 1),
+        _BoundedStream(process.stderr, MOST_FILE, newest=True),
+    )
     threads = [Thread(target=work, daemon=True) for work in (output.read, errors.read)]
     threads.append(Thread(target=_give, args=(process.stdin, request), daemon=True))
     for thread in threads:
@@ -92,7 +95,7 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, timeout: int) ->
 
 
 @dataclass(slots=True)
-class _Kept:
+class _BoundedStream:
     """The first bytes of a stream, or its newest; the others are read and let go."""
 
     stream: IO[bytes] | None

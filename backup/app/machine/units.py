@@ -89,7 +89,7 @@ _SHIPPED: Final = ("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "
 _OVERDUE: Final = ("nightvault-overdue.service", "nightvault-overdue.timer")
 
 
-class Kind(StrEnum):
+class UnitKind(StrEnum):
     """What runs the jobs."""
 
     DAEMON = "daemon"
@@ -137,7 +137,7 @@ def templates_folder() -> str:
 
 
 def planned(
-    config: Config, kind: Kind, places: Places, directory: str, *, ordinary_user: bool = False
+    config: Config, kind: UnitKind, places: Places, directory: str, *, ordinary_user: bool = False
 ) -> list[UnitFile]:
     """The units that there are to be, compared with what lies there. `ConfigError` where no job has times."""
     made = []
@@ -149,17 +149,17 @@ def planned(
             unit = with_page(unit)
         path, text = os.path.join(directory, name), signed(unit)
         made.append(UnitFile(path, text, _standing(path, text), is_started))
-    if config.web is not None and kind is Kind.DAEMON and not places.is_user:
+    if config.web is not None and kind is UnitKind.DAEMON and not places.is_user:
         path, text = os.path.join(directory, _PAGE), signed(for_page(_template(_PAGE), places))
         made.append(UnitFile(path, text, _standing(path, text), is_started=True))
     return made
 
 
 def _templates(
-    config: Config, kind: Kind, *, ordinary_user: bool, is_user: bool
+    config: Config, kind: UnitKind, *, ordinary_user: bool, is_user: bool
 ) -> Iterator[tuple[str, str, bool]]:
     """The name of each unit, its template, and whether an admin enables it."""
-    if kind is Kind.TIMERS:
+    if kind is UnitKind.TIMERS:
         service = _template("nightvault-backup@.service")
         yield "nightvault-backup@.service", _for(service, ordinary_user), False
         timer = _template("nightvault-backup@.timer")

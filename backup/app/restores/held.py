@@ -15,7 +15,7 @@ from backup.files import write_durably
 _SUFFIX = ".held"
 
 
-class Held(Struct, frozen=True):
+class HeldNote(Struct, frozen=True):
     """The reason why a restore does not go on, and what to do."""
 
     why: str
@@ -28,15 +28,15 @@ class HeldNotes:
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
-    def read(self, restore_id: str) -> Held | None:
+    def read(self, restore_id: str) -> HeldNote | None:
         """The note on a restore; None if there is none."""
         with suppress(OSError, msgspec.MsgspecError), open(self._path(restore_id), "rb") as file:
-            return msgspec.json.decode(file.read(), type=Held)
+            return msgspec.json.decode(file.read(), type=HeldNote)
         return None
 
     def note(self, restore_id: str, error: NightvaultError) -> bool:
         """Note why a restore does not go on; returns whether that is news."""
-        held = Held(str(error), error.advice)
+        held = HeldNote(str(error), error.advice)
         if self.read(restore_id) == held:
             return False
         with suppress(OSError):  # the log has it

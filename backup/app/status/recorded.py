@@ -102,7 +102,7 @@ class _Looks(Struct, frozen=True):
     facts: Sequence[RunFacts]
     known_since: datetime
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
-    held: Sequence[queries.Held]
+    held: Sequence[queries.HeldArchives]
     good: queries.LastGood | None
     rows: _JobRows | None
 
@@ -184,7 +184,7 @@ def _scheduled(
     others = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
     if looks.good is None or looks.rows is None or not (others or renewal):
         return ()
-    from backup.app.status.scheduled import Known, read_scheduled
+    from backup.app.status.scheduled import ScheduleFacts, read_scheduled
 
     stored: dict[tuple[bool, str], datetime] = {}
     for share in looks.held:
@@ -193,7 +193,7 @@ def _scheduled(
             stored[key] = min(share.oldest, stored.get(key, share.oldest))
     backups, snapshots = looks.rows.backups, looks.rows.snapshots
     begun = {(True, str(name)): backups[name].first for name in snapshots if name in backups}
-    known = Known(
+    known = ScheduleFacts(
         tasks=looks.rows.tasks,
         pauses=looks.rows.pauses,
         now=looks.now,

@@ -22,7 +22,7 @@ from backup.model import JobName
 from backup.schedule import next_due, overdue_from
 
 
-class Known(Struct, frozen=True):
+class ScheduleFacts(Struct, frozen=True):
     """All that the times follow from besides the tasks; `stored_since` of jobs (True) and vaults, by
     name, where anything is.
 
@@ -39,7 +39,7 @@ class Known(Struct, frozen=True):
     renewal: RenewalStatus | None = None
 
 
-def read_scheduled(tx: Transaction, config: Config, known: Known) -> list[ScheduledStatus]:
+def read_scheduled(tx: Transaction, config: Config, known: ScheduleFacts) -> list[ScheduledStatus]:
     """All that the config gives a schedule, and the certificate's renewal, in the order of doing."""
     tasks = [task for task in scheduled_tasks(config) if task.kind is not TaskKind.BACKUP]
     return [
@@ -48,7 +48,7 @@ def read_scheduled(tx: Transaction, config: Config, known: Known) -> list[Schedu
     ]
 
 
-def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> ScheduledStatus:
+def _scheduled(tx: Transaction, config: Config, task: Task, known: ScheduleFacts) -> ScheduledStatus:
     row = known.tasks.get(task.key) or TaskRow(*task.key, known_since=known.since)
     last, now = last_run_of(tx, task), known.now
     halves = _halves(config, task, known)
@@ -74,7 +74,7 @@ def _scheduled(tx: Transaction, config: Config, task: Task, known: Known) -> Sch
     )
 
 
-def _halves(config: Config, task: Task, known: Known) -> dict[str, datetime | None]:
+def _halves(config: Config, task: Task, known: ScheduleFacts) -> dict[str, datetime | None]:
     """When the newest began that ended well, by what its command needs more: a check may have two halves."""
     kind, good = KINDS[task.kind], known.good
     assert kind.run is not None  # noqa: S101  (what a config gives a schedule is recorded)
@@ -92,7 +92,7 @@ def _older(halves: Mapping[str, datetime | None]) -> str:
 
 
 def _overdue_from(
-    tx: Transaction, config: Config, task: Task, good: datetime | None, since: datetime, known: Known
+    tx: Transaction, config: Config, task: Task, good: datetime | None, since: datetime, known: ScheduleFacts
 ) -> datetime | None:
     """From when it is overdue; None where nothing is stored yet that it could be done with."""
     is_job, when = task.of_job is not None, task.timing.schedule
@@ -120,7 +120,7 @@ def _may_begin(tx: Transaction, config: Config, task: Task, good: datetime) -> d
     return max(good, first_of(month + 1)) if spent else good
 
 
-def _renewal(task: Task, known: Known) -> ScheduledStatus:
+def _renewal(task: Task, known: ScheduleFacts) -> ScheduledStatus:
     """The certificate's renewal, which goes by its life: good when this one was made."""
     certificate, renewal = known.certificate, known.renewal
     start = None if certificate is None else certificate.not_before

@@ -34,7 +34,7 @@ OF_A_VAULT = frozenset({"nightvault-vault.json", "archives"})
 class Shelf(Struct, frozen=True):
     """The contents of all vaults, when what was good last, prices (None: nobody knows one), and places."""
 
-    held: Sequence[queries.Held]
+    held: Sequence[queries.HeldArchives]
     good: queries.LastGood
     table: PriceTable | None
     places: Places = field(default_factory=Places)
@@ -125,7 +125,10 @@ def _is_away(config: Config, name: VaultName, places: Places) -> bool:
 
 
 def month_of(
-    config: Config, table: PriceTable | None, settings: VaultSettings | None, held: Sequence[queries.Held]
+    config: Config,
+    table: PriceTable | None,
+    settings: VaultSettings | None,
+    held: Sequence[queries.HeldArchives],
 ) -> Decimal | None:
     """The cost of a month of this, as `stats` says it; None where no price is known."""
     if settings is not None and settings.kind == "directory":

@@ -40,7 +40,7 @@ class TaskKind(StrEnum):
     RENEWAL = RENEWAL
 
 
-class Kind(Struct, frozen=True):
+class KindTraits(Struct, frozen=True):
     """All that tells the tasks of one kind from others; it stands here, and nowhere else.
 
     `text` names one, and `command` does it by hand, with its name as {}. `run` is the kind of run that an
@@ -55,25 +55,25 @@ class Kind(Struct, frozen=True):
     stores_catalogs: bool = False
 
 
-KINDS: Mapping[TaskKind, Kind] = {
-    TaskKind.BACKUP: Kind(
+KINDS: Mapping[TaskKind, KindTraits] = {
+    TaskKind.BACKUP: KindTraits(
         "job {}", "nightvault backup {}", RunKind.BACKUP, of_job=True, stores_catalogs=True
     ),
-    TaskKind.FORGET: Kind(
+    TaskKind.FORGET: KindTraits(
         "forget of job {}", "nightvault forget {}", RunKind.FORGET, of_job=True, stores_catalogs=True
     ),
-    TaskKind.COMPACT: Kind(
+    TaskKind.COMPACT: KindTraits(
         "compaction of vault {}", "nightvault compact --vault {}", RunKind.COMPACT, stores_catalogs=True
     ),
-    TaskKind.PRUNE: Kind(
+    TaskKind.PRUNE: KindTraits(
         "prune of vault {}", "nightvault prune --vault {}", RunKind.PRUNE, stores_catalogs=True
     ),
-    TaskKind.CHECK: Kind(
+    TaskKind.CHECK: KindTraits(
         "check of vault {}", "nightvault check --vault {}", RunKind.CHECK, good=(Outcome.DONE,)
     ),
-    TaskKind.DRILL: Kind("drill {}", "nightvault drill run {}", RunKind.DRILL, good=(Outcome.DONE,)),
-    TaskKind.RESTORES: Kind("{}", "nightvault restores"),
-    TaskKind.RENEWAL: Kind("{}", "nightvault identity renew"),
+    TaskKind.DRILL: KindTraits("drill {}", "nightvault drill run {}", RunKind.DRILL, good=(Outcome.DONE,)),
+    TaskKind.RESTORES: KindTraits("{}", "nightvault restores"),
+    TaskKind.RENEWAL: KindTraits("{}", "nightvault identity renew"),
 }
 """All kinds of tasks. By this list they are recorded, told, shown, measured and overdue."""
 

@@ -133,7 +133,7 @@ class Maker(Struct, frozen=True):
     def _today(self) -> date:
         return self.now.astimezone(zone_of(self.config)).date()
 
-    def _apply(self, tx: Transaction, step: decide.Step) -> None:
+    def _apply(self, tx: Transaction, step: decide.Consequences) -> None:
         for state in (step.state, step.hour):
             if state is not None:
                 messages.put_state(tx, state)

@@ -11,7 +11,7 @@ import click
 
 from backup.app.base.silent_mounts import Places
 from backup.app.base.state import State
-from backup.app.beginning.answers import Answers, Place
+from backup.app.beginning.answers import Answers, ConfigPaths
 from backup.app.beginning.measure import can_be_made, databases_here, unanswered, usual_folders
 from backup.cli.begin.carry_out import Doer, already_there, how_to_go_on, write_config
 from backup.cli.begin.course import COURSE, NOTHING_YET, answers_in
@@ -94,7 +94,7 @@ def facts_of(cli: Cli, path: str) -> Facts:
     elif path == os.path.join(home, USER_CONFIG):
         state = os.path.join(home, ".local", "share", "nightvault")
     return Facts(
-        place=Place(path, state, socket.gethostname() or "localhost"),
+        place=ConfigPaths(path, state, socket.gethostname() or "localhost"),
         home=home,
         is_root=is_root,
         now=cli.clock.now().astimezone(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from backup.app.base.silent_mounts import Places
-from backup.app.beginning.answers import Answers, Place
+from backup.app.beginning.answers import Answers, ConfigPaths
 from backup.app.beginning.document import config_text
 from backup.app.beginning.measure import Measured, measure
 from backup.config import Config, config_of
@@ -25,7 +25,7 @@ class Facts:
     `has_key`: the state directory of a server that was here before knows its recovery key's public half.
     """
 
-    place: Place
+    place: ConfigPaths
     home: str
     is_root: bool
     now: datetime
@@ -90,7 +90,7 @@ class Question:
         return made
 
 
-def _mistakes(answers: Answers, place: Place, keys: tuple[str, ...]) -> list[str]:
+def _mistakes(answers: Answers, place: ConfigPaths, keys: tuple[str, ...]) -> list[str]:
     """The config's own sentences about these keys; those of questions that are still to come say nothing."""
     if not keys:
         return []
@@ -103,7 +103,7 @@ def _mistakes(answers: Answers, place: Place, keys: tuple[str, ...]) -> list[str
     return []
 
 
-def config_from(answers: Answers, place: Place) -> Config:
+def config_from(answers: Answers, place: ConfigPaths) -> Config:
     """The config that follows from answers. `ConfigError`."""
     return config_of(tomllib.loads(config_text(answers, place)), place.config)
 

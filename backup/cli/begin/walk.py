@@ -77,7 +77,7 @@ class Screen:
             raise LeftError("stopped") from error
 
 
-class Step(Struct, frozen=True):
+class AnsweredQuestion(Struct, frozen=True):
     """A question that was answered, with the answers before it."""
 
     question: Question
@@ -92,7 +92,7 @@ class Walk:
     facts: Facts
     course: Sequence[Question]
     answers: Answers
-    done: list[Step] = field(default_factory=list)
+    done: list[AnsweredQuestion] = field(default_factory=list)
     typed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Answers:
@@ -151,7 +151,7 @@ class Walk:
                 self._show(question, made)
                 continue
             self.answers = made
-            self.done.append(Step(question, before))
+            self.done.append(AnsweredQuestion(question, before))
             if note := question.note(made, self.facts):
                 self.screen.say(note)
             return True

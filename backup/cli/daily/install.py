@@ -50,7 +50,7 @@ def install(
     Run the command again after a change of paths, devices or schedules in the config.
     """
     from backup.app.machine.unit_places import places_of
-    from backup.app.machine.units import Kind, planned, units_directory
+    from backup.app.machine.units import UnitKind, planned, units_directory
     from backup.config import SYSTEM_CONFIG
 
     if not systemd:
@@ -60,7 +60,7 @@ def install(
     config = cli.config()
     places = places_of(config, _program(), is_user=is_user, usual_config=SYSTEM_CONFIG)
     where = os.path.abspath(directory) if directory else units_directory(is_user=is_user)
-    kind = Kind.TIMERS if timers else Kind.DAEMON
+    kind = UnitKind.TIMERS if timers else UnitKind.DAEMON
     units = planned(config, kind, places, where, ordinary_user=unprivileged)
     if only_print:
         text = "\n".join(f"# {one.path}\n{one.text}" for one in units)

@@ -11,7 +11,7 @@ from backup.errors import ExitCode
 from backup.inventory.store.stages import StepStage
 
 if TYPE_CHECKING:
-    from backup.checker.report import Affected, CheckReport, Finding, ReadBack
+    from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack
 
 _MOST_SHOWN = 20
 
@@ -96,7 +96,7 @@ def _read_lines(read: ReadBack) -> list[str]:
     return lines
 
 
-def _tell_findings(cli: Cli, findings: Sequence[Finding]) -> None:
+def _tell_findings(cli: Cli, findings: Sequence[CheckFinding]) -> None:
     from backup.cli.render.render import shown_archive
 
     for kind in dict.fromkeys(one.kind for one in findings):

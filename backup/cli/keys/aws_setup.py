@@ -20,8 +20,8 @@ from backup.app.aws_setup.config_file import (
     replace_config,
     with_values,
 )
-from backup.app.aws_setup.look import Part, look
-from backup.app.aws_setup.model import Account, Kind, Plan, Step, Verb, Wanted, together
+from backup.app.aws_setup.look import VaultSetup, look
+from backup.app.aws_setup.model import AwsAccount, Plan, PlannedCall, Resource, Verb, Wanted, together
 from backup.app.aws_setup.wanted import (
     PURPOSES,
     Options,
@@ -53,8 +53,8 @@ class SetUp:
     path: str
     config: Config
     values: Mapping[str, Mapping[str, str]]
-    account: Account
-    parts: Sequence[Part]
+    account: AwsAccount
+    parts: Sequence[VaultSetup]
     planner: Planner
     text: str
     is_thorough: bool = False
@@ -106,9 +106,9 @@ class SetUp:
     def carry_out(self) -> None:
         """Do it, each step told when it is done."""
 
-        told: list[Step] = []
+        told: list[PlannedCall] = []
 
-        def tell(step: Step) -> None:
+        def tell(step: PlannedCall) -> None:
             more = f": {step.words}" if told and describe.is_of_same(told[-1], step) else ""
             line = f"done: {step.verb} {step.kind} {step.name}{more}"
             self.cli.say("\n".join(describe.wrap(line, describe.WIDTH, subsequent_indent="      ")))
@@ -133,10 +133,10 @@ class SetUp:
         known = (anywhere.trust_anchor_arn, anywhere.profile_arn) if anywhere else ()
         look(self.parts, known=frozenset(known), is_thorough=self.is_thorough)
 
-    def _note(self, part: Part, step: Step) -> None:
+    def _note(self, part: VaultSetup, step: PlannedCall) -> None:
         """Note a vault before it is made."""
         note = note_of(self.path, part.wanted)
-        if note is None or (step.verb, step.kind) != (Verb.MAKE, Kind.VAULT):
+        if note is None or (step.verb, step.kind) != (Verb.MAKE, Resource.VAULT):
             return
         try:
             note.write()
@@ -239,7 +239,7 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
         check_own_certificate(config, authorities)
     wanted = wanted_of(config, [config.vault(vault) for vault in values], account, options, made_up=values)
     parts = [
-        Part(vault, _noted(path, one), its_calls)
+        VaultSetup(vault, _noted(path, one), its_calls)
         for vault, one, its_calls in zip(values, wanted, calls, strict=True)
     ]
     planner = diff.to_destroy if mode == "destroy" else diff.to_make

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backup.app.money.prices import Quote
     from backup.config import Config, VaultSettings
     from backup.format.keys import RecoveryKey
-    from backup.inventory.rebuilt.same_rows import Found
+    from backup.inventory.rebuilt.same_rows import RowDifference
     from backup.rebuilder.context import Wish
     from backup.rebuilder.drill import RebuildDrillReport
 
@@ -128,7 +128,7 @@ def _lines(report: RebuildDrillReport) -> Iterator[str]:
     yield "what makes unchanged files known (all of it, with reasons: --json)"
 
 
-def _difference(one: Found) -> Iterator[str]:
+def _difference(one: RowDifference) -> Iterator[str]:
     yield f"difference: {one.table}, {one.kind}: {one.count:,}"
     for example in one.examples:
         yield f"    {example}"

@@ -10,12 +10,12 @@ from backup.cli.restoring.restore_waiting import telling_what_stays
 from backup.cli.support.context import Cli
 
 if TYPE_CHECKING:
-    from backup.inventory.records.restore_state import Place
+    from backup.inventory.records.restore_state import RestoreTarget
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext, RestorePlan
 
 
-class Asked(NamedTuple):
+class BegunRestore(NamedTuple):
     """A restore whose first requests were made, with its plan and the retrievals as they stand."""
 
     restore: Restore
@@ -30,9 +30,9 @@ def begin_and_ask(
     context: RestoreContext,
     terms: RetrievalTerms,
     *,
-    place: Place | None = None,
+    place: RestoreTarget | None = None,
     began: Callable[[Restore, RestoreContext], None] = lambda *_: None,
-) -> Asked:
+) -> BegunRestore:
     """Begin a restore and ask for what it needs, around archives that the vault says it does not have.
 
     The recovery key is at hand now, and the copies' keys have to be opened by it. What was asked for before
@@ -55,10 +55,10 @@ def begin_and_ask(
         with telling_what_stays(cli, begun):
             known = advance(begun, context)
         if all(one.state is not RetrievalStage.FAILED for one in known):
-            return Asked(begun, plan, known)
+            return BegunRestore(begun, plan, known)
         better = plan_restore(plan.snapshot, plan.path, context, plan.choice, confirmed=plan.confirmed)
         if not better.archives.keys() - plan.archives.keys():
-            return Asked(begun, plan, known)  # it is kept nowhere else
+            return BegunRestore(begun, plan, known)  # it is kept nowhere else
         cli.say("what it held is kept in another archive, too, and is taken from there")
         with context.inventory.reading() as tx:
             lacks = given_up(tx, begun)

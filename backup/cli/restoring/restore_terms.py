@@ -12,7 +12,7 @@ from backup.model import OnCapacity, Tier
 
 if TYPE_CHECKING:
     from backup.format.keys import RecoveryKey
-    from backup.inventory.records.restore_state import Place
+    from backup.inventory.records.restore_state import RestoreTarget
     from backup.inventory.records.retrievals import Restore
     from backup.restorer.restore import RestoreContext, RestorePlan
 
@@ -44,7 +44,7 @@ def begin_within_limit(
     target: bytes,
     context: RestoreContext,
     terms: RetrievalTerms,
-    place: Place | None = None,
+    place: RestoreTarget | None = None,
 ) -> Restore:
     """The restore of that plan, begun and recorded, unless it would cost too much. `LimitRefusedError`."""
     from backup.app.money.prices import gap_for, price_of

@@ -16,7 +16,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from backup.emulator.core.state.clock import DAY_MS
-from backup.emulator.core.state.meter import LOOK, Place
+from backup.emulator.core.state.meter import LOOK, BilledStore
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import EPOCH
 
@@ -27,11 +27,11 @@ MONTH_DAYS = 30
 TIERS = ("expedited", "standard", "bulk")
 _PLACES = Decimal("0.000000000001")
 
-Key = tuple[str, Place]
+Key = tuple[str, BilledStore]
 """A month such as 2026-11, and a place."""
 
 
-class Line(Struct, frozen=True):
+class BillLine(Struct, frozen=True):
     """A line of a bill: how much of an item, in which unit, at which price for one."""
 
     kind: str
@@ -50,8 +50,8 @@ class Bill(Struct, frozen=True):
     """The bill of a vault or a bucket for a month."""
 
     month: str
-    place: Place
-    lines: Sequence[Line]
+    place: BilledStore
+    lines: Sequence[BillLine]
 
     @property
     def total(self) -> Decimal:
@@ -68,12 +68,12 @@ def bill_of(tx: Transaction, since: str = "") -> list[Bill]:
         sums[key][line.kind, line.item, line.unit, line.price] += line.quantity
     found = []
     for (month, place), lines in sums.items():
-        made = [Line(kind, item, some, unit, price) for (kind, item, unit, price), some in lines.items()]
+        made = [BillLine(kind, item, some, unit, price) for (kind, item, unit, price), some in lines.items()]
         found.append(Bill(month, place, sorted(made, key=lambda line: (line.kind, line.item))))
     return sorted(found, key=lambda one: (one.place.account, one.month, one.place.service, one.place.name))
 
 
-def _lines(tx: Transaction, since: str) -> Iterator[tuple[Key, Line]]:
+def _lines(tx: Transaction, since: str) -> Iterator[tuple[Key, BillLine]]:
     first_ms = _first_ms(since) if since else 0
     sql = "SELECT * FROM metered_storage WHERE from_ms < ? AND coalesce(until_ms, ?) >= ?"
     for row in tx.db.execute(sql, (tx.now_ms, tx.now_ms, first_ms)):
@@ -83,8 +83,8 @@ def _lines(tx: Transaction, since: str) -> Iterator[tuple[Key, Line]]:
             yield (row["month"], _place(row)), line
 
 
-def _place(row: sqlite3.Row) -> Place:
-    return Place(row["account_id"], row["service"], row["region"], row["name"])
+def _place(row: sqlite3.Row) -> BilledStore:
+    return BilledStore(row["account_id"], row["service"], row["region"], row["name"])
 
 
 def _first_ms(month: str) -> int:
@@ -92,7 +92,7 @@ def _first_ms(month: str) -> int:
     return (datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 
 
-def _storage(row: sqlite3.Row, terms: Row, now_ms: int, first_ms: int) -> Iterator[tuple[Key, Line]]:
+def _storage(row: sqlite3.Row, terms: Row, now_ms: int, first_ms: int) -> Iterator[tuple[Key, BillLine]]:
     start, until = row["from_ms"], row["until_ms"]
     end = now_ms if until is None else min(until, now_ms)
     parts = _parts(row, terms)
@@ -100,12 +100,12 @@ def _storage(row: sqlite3.Row, terms: Row, now_ms: int, first_ms: int) -> Iterat
         for item, size, price in parts:
             if size:
                 quantity = Decimal(size) / GB * share
-                yield (month, _place(row)), Line(row["kind"], item, quantity, "GB-month", price)
+                yield (month, _place(row)), BillLine(row["kind"], item, quantity, "GB-month", price)
     left_ms = terms.minimum_days * DAY_MS - (end - start)
     if row["item"] == "storage" and until is not None and until <= now_ms and left_ms > 0:
         size = max(row["bytes"], terms.minimum_bytes) + terms.overhead
         quantity = Decimal(size) / GB * left_ms / (MONTH_DAYS * DAY_MS)
-        early = Line(row["kind"], "early deletion", quantity, "GB-month", terms.money["storage"])
+        early = BillLine(row["kind"], "early deletion", quantity, "GB-month", terms.money["storage"])
         yield (f"{_date(until):%Y-%m}", _place(row)), early
 
 
@@ -139,17 +139,19 @@ def _date(moment_ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=moment_ms)
 
 
-def _requests(row: sqlite3.Row, terms: Row) -> Iterator[Line]:
+def _requests(row: sqlite3.Row, terms: Row) -> Iterator[BillLine]:
     kind, item, money = row["kind"], row["item"], terms.money
     thousands, gigabytes = Decimal(row["requests"]) / 1000, Decimal(row["bytes"]) / GB
     if item in TIERS:
-        yield Line(kind, f"{item} retrieval requests", thousands, "1,000 requests", money[f"{item}_requests"])
-        yield Line(kind, f"{item} retrieval", gigabytes, "GB", money[f"{item}_gb"])
+        yield BillLine(
+            kind, f"{item} retrieval requests", thousands, "1,000 requests", money[f"{item}_requests"]
+        )
+        yield BillLine(kind, f"{item} retrieval", gigabytes, "GB", money[f"{item}_gb"])
     else:
         price = money["download" if item == LOOK else item]
-        yield Line(kind, f"{item} requests", thousands, "1,000 requests", price)
+        yield BillLine(kind, f"{item} requests", thousands, "1,000 requests", price)
         if gigabytes:
-            yield Line(kind, "egress", gigabytes, "GB", money["egress"])
+            yield BillLine(kind, "egress", gigabytes, "GB", money["egress"])
 
 
 def bill_document(bills: Sequence[Bill]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from backup.emulator.core.errors import bad_signature, invalid, missing
 from backup.emulator.core.http.treehash import root, split
-from backup.emulator.core.state.meter import Place, begin_storing, end_storing
+from backup.emulator.core.state.meter import BilledStore, begin_storing, end_storing
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer, new_archive_id
 
@@ -92,7 +92,7 @@ def stored(call: Call, archive_id: str, tree_hash: str) -> Answer:
 
 
 def add_archive(
-    tx: Transaction, place: Place, vault: int, description: str, tree_hash: str, pieces: list[Piece]
+    tx: Transaction, place: BilledStore, vault: int, description: str, tree_hash: str, pieces: list[Piece]
 ) -> tuple[int, str]:
     """Record an archive whose files exist already; return its row number and its id."""
     archive_id = new_archive_id()

@@ -11,7 +11,7 @@ import sqlite3
 from backup.emulator.core.access.accounts import Accounts
 from backup.emulator.core.access.callers import Caller
 from backup.emulator.core.access.conditions import Context
-from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.evaluate import AccessRequest
 from backup.emulator.core.access.identities import common_context, refusal
 from backup.emulator.core.access.policy import Policy
 from backup.emulator.core.errors import denied
@@ -31,7 +31,9 @@ def authorise(call: Call, caller: Caller, accounts: Accounts, tx: Transaction) -
     if not policies and call.account == caller.account_id and caller.is_root:
         return
     resource = call.arn if call.vault else "*"
-    asked = Asked(f"glacier:{call.operation}", resource, call.account, _context(call, caller, vault, tx))
+    asked = AccessRequest(
+        f"glacier:{call.operation}", resource, call.account, _context(call, caller, vault, tx)
+    )
     refused = refusal(asked, caller, accounts, tx, of_resource=policies)
     if refused is not None:
         raise denied(refused)

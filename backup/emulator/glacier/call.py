@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from backup.emulator.core.errors import invalid, missing, not_found
-from backup.emulator.core.state.meter import Place
+from backup.emulator.core.state.meter import BilledStore
 from backup.emulator.core.state.settings import Settings
 from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Inbound, vault_arn
@@ -45,9 +45,9 @@ class Call(Struct, frozen=True):
         return vault_arn(self.account, self.region, self.vault)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> BilledStore:
         """The vault as the meter names it."""
-        return Place(self.account, "glacier", self.region, self.vault)
+        return BilledStore(self.account, "glacier", self.region, self.vault)
 
     @property
     def location(self) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from backup.emulator.core.access.accounts_file import AccountsFile
 from backup.emulator.core.access.authenticate import authenticate
 from backup.emulator.core.access.callers import Caller
-from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.evaluate import AccessRequest
 from backup.emulator.core.access.identities import common_context, refusal
 from backup.emulator.core.errors import ServiceError, denied
 from backup.emulator.core.http.endpoint import Exchange, Scope, Send, inbound_of
@@ -95,9 +95,9 @@ class IamService(Struct, frozen=True):
             context["aws:TagKeys"] = tuple(wanted)
         actions = [f"iam:{name}", *(["iam:TagRole"] if wanted and name == "CreateRole" else [])]
         for action in actions:
-            self._refuse(Asked(action, resource, call.caller.account_id, context), call.caller, tx)
+            self._refuse(AccessRequest(action, resource, call.caller.account_id, context), call.caller, tx)
 
-    def _refuse(self, asked: Asked, caller: Caller, tx: Transaction) -> None:
+    def _refuse(self, asked: AccessRequest, caller: Caller, tx: Transaction) -> None:
         refused = refusal(asked, caller, self.accounts.current(), tx)
         if refused is not None:
             raise denied(refused)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from backup.emulator.core.access.accounts_file import AccountsFile
 from backup.emulator.core.access.authenticate import authenticate
 from backup.emulator.core.access.callers import Caller
-from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.evaluate import AccessRequest
 from backup.emulator.core.access.identities import common_context, refusal
 from backup.emulator.core.access.sigv4 import query_pairs
 from backup.emulator.core.errors import ServiceError, denied
@@ -102,7 +102,7 @@ class ControlService(Struct, frozen=True):
         if call.caller.is_root:
             return
         for action, on, known in needed:
-            asked = Asked(action, on, call.account, known)
+            asked = AccessRequest(action, on, call.account, known)
             refused = refusal(asked, call.caller, self.accounts.current(), tx)
             if refused is not None:
                 raise denied(refused)

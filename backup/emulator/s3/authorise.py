@@ -10,7 +10,7 @@ from __future__ import annotations
 from backup.emulator.core.access.accounts import Accounts
 from backup.emulator.core.access.callers import Caller
 from backup.emulator.core.access.conditions import Context
-from backup.emulator.core.access.evaluate import Asked
+from backup.emulator.core.access.evaluate import AccessRequest
 from backup.emulator.core.access.identities import common_context, refusal
 from backup.emulator.core.access.policy import Policy
 from backup.emulator.core.s3_errors import S3Error
@@ -81,7 +81,7 @@ def judge(
         return None  # a root, whom nothing denies this
     resource = "*" if action == "s3:ListAllMyBuckets" else f"arn:aws:s3:::{call.bucket_name}"
     resource = f"{resource}/{key}" if key else resource
-    asked = Asked(action, resource, owner, _context(call, caller, tx))
+    asked = AccessRequest(action, resource, owner, _context(call, caller, tx))
     return refusal(asked, caller, accounts, tx, of_resource=() if policy is None else (policy,))
 
 

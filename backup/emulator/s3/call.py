@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from backup.emulator.core.s3_errors import S3Error, invalid_argument
-from backup.emulator.core.state.meter import Place
+from backup.emulator.core.state.meter import BilledStore
 from backup.emulator.core.state.settings import Settings
 from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.core.wire import Inbound, date_ms
@@ -46,9 +46,9 @@ class Bucket(Struct, frozen=True):
     lock: str | None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> BilledStore:
         """The bucket as the meter names it."""
-        return Place(self.account_id, "s3", self.region, self.name)
+        return BilledStore(self.account_id, "s3", self.region, self.name)
 
     @property
     def arn(self) -> str:

@@ -6,7 +6,7 @@ archive class costs as in STANDARD until the request that completes it; DELETE a
 
 from __future__ import annotations
 
-from backup.emulator.core.state.meter import LOOK, Place, count
+from backup.emulator.core.state.meter import LOOK, BilledStore, count
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 
@@ -48,7 +48,7 @@ def _meter_get(call: S3Call, tx: Transaction, answer: Answer) -> None:
         meter_reading(tx, call.at.place, storage_class, answer.length)
 
 
-def meter_reading(tx: Transaction, place: Place, storage_class: str, size: int) -> None:
+def meter_reading(tx: Transaction, place: BilledStore, storage_class: str, size: int) -> None:
     """Count the reading of an object where reading costs by the GB."""
     if storage_class in READ_FOR_MONEY:
         count(tx, place, f"s3:{storage_class}", "standard", size=size)

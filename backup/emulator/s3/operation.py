@@ -17,7 +17,7 @@ from .call import S3Call
 Serve = Callable[[S3Call, Transaction], Answer]
 
 
-class Place(StrEnum):
+class ResourceLevel(StrEnum):
     """The level that a request addresses: the service, a bucket or an object."""
 
     SERVICE = "service"
@@ -42,7 +42,7 @@ class Operation(Struct, frozen=True):
 
     name: str
     method: str
-    on: Place
+    on: ResourceLevel
     serve: Serve | Streamed | None  # None: DeleteObjects, which is judged key by key
     flags: tuple[str, ...] = ()
     options: tuple[str, ...] = ()

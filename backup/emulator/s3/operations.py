@@ -67,7 +67,7 @@ from backup.emulator.s3.uploads.multipart import (
     upload_part,
 )
 
-from .operation import Operation, Place, Streamed
+from .operation import Operation, ResourceLevel, Streamed
 from .unsupported import UNSUPPORTED, VERSION
 
 PREFIX = "s3:"
@@ -75,83 +75,95 @@ _UPLOADED_PART = ("uploadId", "partNumber")
 _A_PART = (*VERSION, "partNumber")
 
 OPERATIONS = (
-    Operation("ListBuckets", "GET", Place.SERVICE, list_buckets),
-    Operation("DeleteObjects", "POST", Place.BUCKET, None, ("delete",)),
-    Operation("GetBucketLocation", "GET", Place.BUCKET, get_location, ("location",)),
-    Operation("GetBucketVersioning", "GET", Place.BUCKET, get_versioning, ("versioning",)),
-    Operation("PutBucketVersioning", "PUT", Place.BUCKET, put_versioning, ("versioning",)),
-    Operation("GetBucketLifecycleConfiguration", "GET", Place.BUCKET, get_lifecycle, ("lifecycle",)),
-    Operation("PutBucketLifecycleConfiguration", "PUT", Place.BUCKET, put_lifecycle, ("lifecycle",)),
-    Operation("DeleteBucketLifecycle", "DELETE", Place.BUCKET, delete_lifecycle, ("lifecycle",)),
-    Operation("GetBucketPolicy", "GET", Place.BUCKET, get_policy, ("policy",)),
-    Operation("PutBucketPolicy", "PUT", Place.BUCKET, put_policy, ("policy",)),
-    Operation("DeleteBucketPolicy", "DELETE", Place.BUCKET, delete_policy, ("policy",)),
-    Operation("GetPublicAccessBlock", "GET", Place.BUCKET, get_plain, ("publicAccessBlock",)),
-    Operation("PutPublicAccessBlock", "PUT", Place.BUCKET, put_plain, ("publicAccessBlock",)),
-    Operation("DeletePublicAccessBlock", "DELETE", Place.BUCKET, delete_plain, ("publicAccessBlock",)),
-    Operation("GetBucketOwnershipControls", "GET", Place.BUCKET, get_plain, ("ownershipControls",)),
-    Operation("PutBucketOwnershipControls", "PUT", Place.BUCKET, put_plain, ("ownershipControls",)),
-    Operation("DeleteBucketOwnershipControls", "DELETE", Place.BUCKET, delete_plain, ("ownershipControls",)),
-    Operation("GetBucketTagging", "GET", Place.BUCKET, get_plain, ("tagging",)),
-    Operation("PutBucketTagging", "PUT", Place.BUCKET, put_plain, ("tagging",)),
-    Operation("DeleteBucketTagging", "DELETE", Place.BUCKET, delete_plain, ("tagging",)),
-    Operation("GetBucketEncryption", "GET", Place.BUCKET, get_encryption, ("encryption",)),
-    Operation("PutBucketEncryption", "PUT", Place.BUCKET, put_encryption, ("encryption",)),
-    Operation("DeleteBucketEncryption", "DELETE", Place.BUCKET, delete_encryption, ("encryption",)),
-    Operation("GetBucketAcl", "GET", Place.BUCKET, get_acl, ("acl",)),
-    Operation("PutBucketAcl", "PUT", Place.BUCKET, put_acl, ("acl",)),
-    Operation("GetBucketCors", "GET", Place.BUCKET, get_absent, ("cors",)),
-    Operation("DeleteBucketCors", "DELETE", Place.BUCKET, delete_absent, ("cors",)),
-    Operation("GetBucketWebsite", "GET", Place.BUCKET, get_absent, ("website",)),
-    Operation("DeleteBucketWebsite", "DELETE", Place.BUCKET, delete_absent, ("website",)),
-    Operation("GetBucketReplication", "GET", Place.BUCKET, get_absent, ("replication",)),
-    Operation("DeleteBucketReplication", "DELETE", Place.BUCKET, delete_absent, ("replication",)),
-    Operation("GetObjectLockConfiguration", "GET", Place.BUCKET, get_lock_configuration, ("object-lock",)),
-    Operation("PutObjectLockConfiguration", "PUT", Place.BUCKET, put_configuration, ("object-lock",)),
-    Operation("GetBucketLogging", "GET", Place.BUCKET, get_empty, ("logging",)),
-    Operation("GetBucketNotificationConfiguration", "GET", Place.BUCKET, get_empty, ("notification",)),
-    Operation("GetBucketAccelerateConfiguration", "GET", Place.BUCKET, get_empty, ("accelerate",)),
-    Operation("GetBucketRequestPayment", "GET", Place.BUCKET, get_empty, ("requestPayment",)),
-    Operation("GetBucketPolicyStatus", "GET", Place.BUCKET, get_policy_status, ("policyStatus",)),
-    Operation("GetBucketAnalyticsConfiguration", "GET", Place.BUCKET, get_configuration, ("analytics",)),
+    Operation("ListBuckets", "GET", ResourceLevel.SERVICE, list_buckets),
+    Operation("DeleteObjects", "POST", ResourceLevel.BUCKET, None, ("delete",)),
+    Operation("GetBucketLocation", "GET", ResourceLevel.BUCKET, get_location, ("location",)),
+    Operation("GetBucketVersioning", "GET", ResourceLevel.BUCKET, get_versioning, ("versioning",)),
+    Operation("PutBucketVersioning", "PUT", ResourceLevel.BUCKET, put_versioning, ("versioning",)),
+    Operation("GetBucketLifecycleConfiguration", "GET", ResourceLevel.BUCKET, get_lifecycle, ("lifecycle",)),
+    Operation("PutBucketLifecycleConfiguration", "PUT", ResourceLevel.BUCKET, put_lifecycle, ("lifecycle",)),
+    Operation("DeleteBucketLifecycle", "DELETE", ResourceLevel.BUCKET, delete_lifecycle, ("lifecycle",)),
+    Operation("GetBucketPolicy", "GET", ResourceLevel.BUCKET, get_policy, ("policy",)),
+    Operation("PutBucketPolicy", "PUT", ResourceLevel.BUCKET, put_policy, ("policy",)),
+    Operation("DeleteBucketPolicy", "DELETE", ResourceLevel.BUCKET, delete_policy, ("policy",)),
+    Operation("GetPublicAccessBlock", "GET", ResourceLevel.BUCKET, get_plain, ("publicAccessBlock",)),
+    Operation("PutPublicAccessBlock", "PUT", ResourceLevel.BUCKET, put_plain, ("publicAccessBlock",)),
+    Operation(
+        "DeletePublicAccessBlock", "DELETE", ResourceLevel.BUCKET, delete_plain, ("publicAccessBlock",)
+    ),
+    Operation("GetBucketOwnershipControls", "GET", ResourceLevel.BUCKET, get_plain, ("ownershipControls",)),
+    Operation("PutBucketOwnershipControls", "PUT", ResourceLevel.BUCKET, put_plain, ("ownershipControls",)),
+    Operation(
+        "DeleteBucketOwnershipControls", "DELETE", ResourceLevel.BUCKET, delete_plain, ("ownershipControls",)
+    ),
+    Operation("GetBucketTagging", "GET", ResourceLevel.BUCKET, get_plain, ("tagging",)),
+    Operation("PutBucketTagging", "PUT", ResourceLevel.BUCKET, put_plain, ("tagging",)),
+    Operation("DeleteBucketTagging", "DELETE", ResourceLevel.BUCKET, delete_plain, ("tagging",)),
+    Operation("GetBucketEncryption", "GET", ResourceLevel.BUCKET, get_encryption, ("encryption",)),
+    Operation("PutBucketEncryption", "PUT", ResourceLevel.BUCKET, put_encryption, ("encryption",)),
+    Operation("DeleteBucketEncryption", "DELETE", ResourceLevel.BUCKET, delete_encryption, ("encryption",)),
+    Operation("GetBucketAcl", "GET", ResourceLevel.BUCKET, get_acl, ("acl",)),
+    Operation("PutBucketAcl", "PUT", ResourceLevel.BUCKET, put_acl, ("acl",)),
+    Operation("GetBucketCors", "GET", ResourceLevel.BUCKET, get_absent, ("cors",)),
+    Operation("DeleteBucketCors", "DELETE", ResourceLevel.BUCKET, delete_absent, ("cors",)),
+    Operation("GetBucketWebsite", "GET", ResourceLevel.BUCKET, get_absent, ("website",)),
+    Operation("DeleteBucketWebsite", "DELETE", ResourceLevel.BUCKET, delete_absent, ("website",)),
+    Operation("GetBucketReplication", "GET", ResourceLevel.BUCKET, get_absent, ("replication",)),
+    Operation("DeleteBucketReplication", "DELETE", ResourceLevel.BUCKET, delete_absent, ("replication",)),
+    Operation(
+        "GetObjectLockConfiguration", "GET", ResourceLevel.BUCKET, get_lock_configuration, ("object-lock",)
+    ),
+    Operation("PutObjectLockConfiguration", "PUT", ResourceLevel.BUCKET, put_configuration, ("object-lock",)),
+    Operation("GetBucketLogging", "GET", ResourceLevel.BUCKET, get_empty, ("logging",)),
+    Operation(
+        "GetBucketNotificationConfiguration", "GET", ResourceLevel.BUCKET, get_empty, ("notification",)
+    ),
+    Operation("GetBucketAccelerateConfiguration", "GET", ResourceLevel.BUCKET, get_empty, ("accelerate",)),
+    Operation("GetBucketRequestPayment", "GET", ResourceLevel.BUCKET, get_empty, ("requestPayment",)),
+    Operation("GetBucketPolicyStatus", "GET", ResourceLevel.BUCKET, get_policy_status, ("policyStatus",)),
+    Operation(
+        "GetBucketAnalyticsConfiguration", "GET", ResourceLevel.BUCKET, get_configuration, ("analytics",)
+    ),
     Operation(
         "GetBucketIntelligentTieringConfiguration",
         "GET",
-        Place.BUCKET,
+        ResourceLevel.BUCKET,
         get_configuration,
         ("intelligent-tiering",),
     ),
-    Operation("GetBucketInventoryConfiguration", "GET", Place.BUCKET, get_configuration, ("inventory",)),
-    Operation("GetBucketMetricsConfiguration", "GET", Place.BUCKET, get_configuration, ("metrics",)),
-    Operation("ListMultipartUploads", "GET", Place.BUCKET, list_uploads, ("uploads",)),
-    Operation("ListObjectVersions", "GET", Place.BUCKET, list_versions, ("versions",)),
-    Operation("ListObjectsV2", "GET", Place.BUCKET, list_objects_v2, ("list-type",)),
-    Operation("ListObjects", "GET", Place.BUCKET, list_objects),
-    Operation("CreateBucket", "PUT", Place.BUCKET, create_bucket),
-    Operation("HeadBucket", "HEAD", Place.BUCKET, head_bucket),
-    Operation("DeleteBucket", "DELETE", Place.BUCKET, delete_bucket),
-    Operation("UploadPartCopy", "PUT", Place.OBJECT, upload_part_copy, _UPLOADED_PART, copies=True),
-    Operation("UploadPart", "PUT", Place.OBJECT, Streamed(check_part, upload_part), _UPLOADED_PART),
-    Operation("CreateMultipartUpload", "POST", Place.OBJECT, create_upload, ("uploads",)),
-    Operation("CompleteMultipartUpload", "POST", Place.OBJECT, complete_upload, ("uploadId",)),
-    Operation("AbortMultipartUpload", "DELETE", Place.OBJECT, abort_upload, ("uploadId",)),
-    Operation("ListParts", "GET", Place.OBJECT, list_parts, ("uploadId",)),
-    Operation("RestoreObject", "POST", Place.OBJECT, restore_object, ("restore",), VERSION),
-    Operation("GetObjectAttributes", "GET", Place.OBJECT, get_attributes, ("attributes",), VERSION),
-    Operation("GetObjectTagging", "GET", Place.OBJECT, get_tagging, ("tagging",), VERSION),
-    Operation("PutObjectTagging", "PUT", Place.OBJECT, put_tagging, ("tagging",), VERSION),
-    Operation("DeleteObjectTagging", "DELETE", Place.OBJECT, delete_tagging, ("tagging",), VERSION),
-    Operation("GetObjectAcl", "GET", Place.OBJECT, get_acl, ("acl",), VERSION),
-    Operation("PutObjectAcl", "PUT", Place.OBJECT, put_acl, ("acl",), VERSION),
-    Operation("GetObjectLegalHold", "GET", Place.OBJECT, get_legal_hold, ("legal-hold",), VERSION),
-    Operation("PutObjectLegalHold", "PUT", Place.OBJECT, put_legal_hold, ("legal-hold",), VERSION),
-    Operation("GetObjectRetention", "GET", Place.OBJECT, get_retention, ("retention",), VERSION),
-    Operation("PutObjectRetention", "PUT", Place.OBJECT, put_retention, ("retention",), VERSION),
-    Operation("CopyObject", "PUT", Place.OBJECT, copy_object, copies=True),
-    Operation("PutObject", "PUT", Place.OBJECT, Streamed(check_new_object, put_object)),
-    Operation("GetObject", "GET", Place.OBJECT, get_object, options=_A_PART),
-    Operation("HeadObject", "HEAD", Place.OBJECT, head_object, options=_A_PART),
-    Operation("DeleteObject", "DELETE", Place.OBJECT, delete_object, options=VERSION),
+    Operation(
+        "GetBucketInventoryConfiguration", "GET", ResourceLevel.BUCKET, get_configuration, ("inventory",)
+    ),
+    Operation("GetBucketMetricsConfiguration", "GET", ResourceLevel.BUCKET, get_configuration, ("metrics",)),
+    Operation("ListMultipartUploads", "GET", ResourceLevel.BUCKET, list_uploads, ("uploads",)),
+    Operation("ListObjectVersions", "GET", ResourceLevel.BUCKET, list_versions, ("versions",)),
+    Operation("ListObjectsV2", "GET", ResourceLevel.BUCKET, list_objects_v2, ("list-type",)),
+    Operation("ListObjects", "GET", ResourceLevel.BUCKET, list_objects),
+    Operation("CreateBucket", "PUT", ResourceLevel.BUCKET, create_bucket),
+    Operation("HeadBucket", "HEAD", ResourceLevel.BUCKET, head_bucket),
+    Operation("DeleteBucket", "DELETE", ResourceLevel.BUCKET, delete_bucket),
+    Operation("UploadPartCopy", "PUT", ResourceLevel.OBJECT, upload_part_copy, _UPLOADED_PART, copies=True),
+    Operation("UploadPart", "PUT", ResourceLevel.OBJECT, Streamed(check_part, upload_part), _UPLOADED_PART),
+    Operation("CreateMultipartUpload", "POST", ResourceLevel.OBJECT, create_upload, ("uploads",)),
+    Operation("CompleteMultipartUpload", "POST", ResourceLevel.OBJECT, complete_upload, ("uploadId",)),
+    Operation("AbortMultipartUpload", "DELETE", ResourceLevel.OBJECT, abort_upload, ("uploadId",)),
+    Operation("ListParts", "GET", ResourceLevel.OBJECT, list_parts, ("uploadId",)),
+    Operation("RestoreObject", "POST", ResourceLevel.OBJECT, restore_object, ("restore",), VERSION),
+    Operation("GetObjectAttributes", "GET", ResourceLevel.OBJECT, get_attributes, ("attributes",), VERSION),
+    Operation("GetObjectTagging", "GET", ResourceLevel.OBJECT, get_tagging, ("tagging",), VERSION),
+    Operation("PutObjectTagging", "PUT", ResourceLevel.OBJECT, put_tagging, ("tagging",), VERSION),
+    Operation("DeleteObjectTagging", "DELETE", ResourceLevel.OBJECT, delete_tagging, ("tagging",), VERSION),
+    Operation("GetObjectAcl", "GET", ResourceLevel.OBJECT, get_acl, ("acl",), VERSION),
+    Operation("PutObjectAcl", "PUT", ResourceLevel.OBJECT, put_acl, ("acl",), VERSION),
+    Operation("GetObjectLegalHold", "GET", ResourceLevel.OBJECT, get_legal_hold, ("legal-hold",), VERSION),
+    Operation("PutObjectLegalHold", "PUT", ResourceLevel.OBJECT, put_legal_hold, ("legal-hold",), VERSION),
+    Operation("GetObjectRetention", "GET", ResourceLevel.OBJECT, get_retention, ("retention",), VERSION),
+    Operation("PutObjectRetention", "PUT", ResourceLevel.OBJECT, put_retention, ("retention",), VERSION),
+    Operation("CopyObject", "PUT", ResourceLevel.OBJECT, copy_object, copies=True),
+    Operation("PutObject", "PUT", ResourceLevel.OBJECT, Streamed(check_new_object, put_object)),
+    Operation("GetObject", "GET", ResourceLevel.OBJECT, get_object, options=_A_PART),
+    Operation("HeadObject", "HEAD", ResourceLevel.OBJECT, head_object, options=_A_PART),
+    Operation("DeleteObject", "DELETE", ResourceLevel.OBJECT, delete_object, options=VERSION),
     *UNSUPPORTED,
 )
 NAMES = frozenset(PREFIX + operation.name for operation in OPERATIONS)
@@ -177,7 +189,7 @@ def find_operation(
     method: str, bucket: str, key: str, query: Mapping[str, str], *, copies: bool
 ) -> Operation:
     """The operation of a request: it has all of its parameters, and no other that S3 knows."""
-    on = Place.OBJECT if key else Place.BUCKET if bucket else Place.SERVICE
+    on = ResourceLevel.OBJECT if key else ResourceLevel.BUCKET if bucket else ResourceLevel.SERVICE
     found = FLAGS & query.keys()
     operation = _match(method, on, found, copies=copies)
     if operation is None:
@@ -185,14 +197,14 @@ def find_operation(
     return operation
 
 
-def _match(method: str, on: Place, found: frozenset[str], *, copies: bool) -> Operation | None:
+def _match(method: str, on: ResourceLevel, found: frozenset[str], *, copies: bool) -> Operation | None:
     for operation in _BY_PLACE.get((method, on), ()):
         if operation.takes(found) and (copies or not operation.copies):
             return operation
     return None
 
 
-def _refusal(method: str, on: Place, found: frozenset[str], query: Mapping[str, str]) -> S3Error:
+def _refusal(method: str, on: ResourceLevel, found: frozenset[str], query: Mapping[str, str]) -> S3Error:
     """The error when no operation has these parameters, in S3's order: too many, a version, the method."""
     selected = sorted(found - {"versionId"})
     if len(selected) > 1 and selected != sorted(_UPLOADED_PART):
@@ -201,7 +213,7 @@ def _refusal(method: str, on: Place, found: frozenset[str], query: Mapping[str, 
     if "versionId" in found and _match(method, on, found - {"versionId"}, copies=True) is not None:
         message = "This operation does not accept a version-id."
         return invalid_argument(message, "versionId", query["versionId"])
-    if (method, on) == ("POST", Place.BUCKET) and not found:
+    if (method, on) == ("POST", ResourceLevel.BUCKET) and not found:
         return S3Error("NotImplemented", "The emulator does not take uploads by HTML forms.")
     kind = "PART" if len(selected) > 1 else "".join(selected).upper() or on.upper()
     return S3Error("MethodNotAllowed", None, {"Method": method, "ResourceType": kind})

@@ -6,21 +6,21 @@ Source: botocore's model of 2006-03-01, S3 API Reference.
 
 from __future__ import annotations
 
-from .operation import Operation, Place, not_here
+from .operation import Operation, ResourceLevel, not_here
 
 VERSION = ("versionId",)
 
 
-def _missing(name: str, method: str, on: Place, flag: str, *options: str) -> Operation:
+def _missing(name: str, method: str, on: ResourceLevel, flag: str, *options: str) -> Operation:
     return Operation(name, method, on, not_here, (flag,), options)
 
 
 def _of_bucket(name: str, method: str, flag: str) -> Operation:
-    return _missing(name, method, Place.BUCKET, flag)
+    return _missing(name, method, ResourceLevel.BUCKET, flag)
 
 
 def _of_object(name: str, method: str, flag: str, *options: str) -> Operation:
-    return _missing(name, method, Place.OBJECT, flag, *options)
+    return _missing(name, method, ResourceLevel.OBJECT, flag, *options)
 
 
 UNSUPPORTED = (

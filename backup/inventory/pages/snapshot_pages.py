@@ -37,7 +37,7 @@ class KeptSnapshot(NamedTuple):
     started_at: datetime
 
 
-class Kept:
+class KeptSnapshots:
     """The kept snapshots of a job by number, to find those that have a version of an entry."""
 
     def __init__(self, rows: Sequence[KeptSnapshot]) -> None:
@@ -73,13 +73,13 @@ class SnapshotSize(NamedTuple):
     number: int
 
 
-def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, Kept]:
+def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, KeptSnapshots]:
     """The kept snapshots of a job, or of each that has any, by the job's number."""
     sql = _KEPT.replace("{only}", "" if job is None else "AND job = ?")
     found: dict[int, list[KeptSnapshot]] = {}
     for of, number, snapshot, began in raw_rows(tx, sql, () if job is None else (job,)):
         found.setdefault(of, []).append(KeptSnapshot(number, SnapshotId(snapshot), moment(began)))
-    return {of: Kept(some) for of, some in found.items()}
+    return {of: KeptSnapshots(some) for of, some in found.items()}
 
 
 def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:

@@ -38,7 +38,7 @@ JOIN directories d ON d.number = e.directory"""
 _LAST = (2**62, b"")
 
 
-class Found(NamedTuple):
+class FoundName(NamedTuple):
     """A name that fits, with its newest version as it is in the index, and how many versions there are."""
 
     directory: int
@@ -69,7 +69,7 @@ def search_names(
     job: int | None,
     after: tuple[int, bytes],
     limit: int,
-) -> tuple[list[Found], tuple[int, bytes] | None]:
+) -> tuple[list[FoundName], tuple[int, bytes] | None]:
     """Names that fit a LIKE pattern (with a backslash as escape), by number of directory and name.
 
     Only in folders whose paths fit the pattern `folders`, and of that job, if given. With where to go on:
@@ -82,13 +82,13 @@ def search_names(
         where = "1 = 1" if job is None else "job = ?"
         sql = _HITS.replace("{folders}", _FOLDERS.replace("{job}", where))
         more = (*(() if job is None else (job,)), folders if folders is not None else "%")
-    found = [Found._make(one) for one in raw_rows(tx, sql, (*after, *end, pattern, *more, limit))]
+    found = [FoundName._make(one) for one in raw_rows(tx, sql, (*after, *end, pattern, *more, limit))]
     if len(found) == limit:
         return found, (found[-1].directory, found[-1].name)
     return found, None if row is None else end
 
 
-def rows_of_found(tx: Transaction, found: Sequence[Found]) -> list[FoundRow]:
+def rows_of_found(tx: Transaction, found: Sequence[FoundName]) -> list[FoundRow]:
     """The newest versions of names that were found, in the same order; some hundred at most."""
     if not found:
         return []

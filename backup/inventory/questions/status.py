@@ -108,7 +108,7 @@ class BackupDates(Struct, frozen=True):
     latest: datetime
 
 
-class Held(Struct, frozen=True):
+class HeldArchives(Struct, frozen=True):
     """Archives of one kind that a vault holds; `oldest` is when the first of them was stored.
 
     `short` is what they lack of the smallest size that some classes bill.
@@ -186,11 +186,11 @@ def newest_runs(tx: Transaction) -> list[Run]:
     ]
 
 
-def held(tx: Transaction) -> list[Held]:
+def held(tx: Transaction) -> list[HeldArchives]:
     """The archives that each vault holds, and bills."""
     rows = raw_rows(tx, _HELD, ())
     return [
-        Held(VaultName(vault), PackKind(kind), count, size, _moment(oldest), short)
+        HeldArchives(VaultName(vault), PackKind(kind), count, size, _moment(oldest), short)
         for vault, kind, count, size, short, oldest in rows
     ]
 

@@ -32,7 +32,7 @@ MISSING, EXTRA = "missing in the rebuilt one", "only in the rebuilt one"
 
 
 @dataclass(slots=True)
-class Found:
+class RowDifference:
     """Rows that differ in one way: a table, the column (or the side that lacks them), how many, and a few.
 
     `why` is empty for differences; else it explains them.
@@ -49,8 +49,8 @@ class Comparison(Struct, frozen=True):
     """What came of it: rows compared by table, differences, and those that are explained."""
 
     rows: dict[str, int]
-    differences: Sequence[Found]
-    explained: Sequence[Found]
+    differences: Sequence[RowDifference]
+    explained: Sequence[RowDifference]
 
     @property
     def are_same(self) -> bool:
@@ -150,12 +150,12 @@ class _Counting:
     """Collects what differs."""
 
     def __init__(self) -> None:
-        self.found: dict[tuple[str, str, str], Found] = {}
+        self.found: dict[tuple[str, str, str], RowDifference] = {}
 
     def add(self, table: str, kind: str, why: bytes | None, shown: object) -> None:
         """One row that differs."""
         reason = (why or b"").decode()
-        one = self.found.setdefault((table, kind, reason), Found(table, kind, reason))
+        one = self.found.setdefault((table, kind, reason), RowDifference(table, kind, reason))
         one.count += 1
         if len(one.examples) < MOST_EXAMPLES:
             one.examples.append(_text_of(shown))

@@ -100,7 +100,7 @@ class _Failed(msgspec.Struct):
     times: int = 1
 
 
-class _Kept(msgspec.Struct):
+class _StoredProgress(msgspec.Struct):
     gone: list[bytes] = []
     problems: list[_Met] = []
     files: int = 0
@@ -121,7 +121,7 @@ class Failure(Struct, frozen=True):
     times: int = 1
 
 
-class Place(Struct, frozen=True):
+class RestoreTarget(Struct, frozen=True):
     """Where a restore writes: the target's real path when it began, and which directory that led to."""
 
     path: bytes
@@ -149,7 +149,7 @@ class RestoreState(Struct, frozen=True):
     has_begun: bool = True
     has_entered: bool = False
     elsewhere: Mapping[int, str] = field(default_factory=dict)
-    place: Place | None = None
+    place: RestoreTarget | None = None
 
 
 def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
@@ -157,12 +157,12 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     data = value_of(tx, "SELECT progress FROM restores WHERE number = ?", (restore,))
     if data is None:
         return None
-    kept = msgspec.msgpack.decode(data, type=_Kept)
+    kept = msgspec.msgpack.decode(data, type=_StoredProgress)
     met = tuple(Problem.of(one.path, one.kind, one.detail) for one in kept.problems)
     failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
     stages = (kept.has_begun, kept.has_entered)
-    place = Place(*kept.place) if kept.place else None
+    place = RestoreTarget(*kept.place) if kept.place else None
     return RestoreState(*counts, met, frozenset(kept.gone), failures, *stages, kept.elsewhere, place)
 
 
@@ -170,7 +170,7 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
     """Record the state of a restore."""
     place = progress.place
     problems = [_Met(one.path, str(one.kind), one.detail) for one in progress.problems]
-    kept = _Kept(
+    kept = _StoredProgress(
         gone=sorted(progress.gone),
         problems=problems,
         files=progress.files,
@@ -193,7 +193,7 @@ def note_entered(tx: Transaction, restore: int) -> None:
     keep_progress(tx, restore, replace(before, has_entered=True))
 
 
-def note_place(tx: Transaction, restore: int, place: Place) -> None:
+def note_place(tx: Transaction, restore: int, place: RestoreTarget) -> None:
     """Record where a restore writes."""
     before = read_progress(tx, restore) or RestoreState(has_begun=False)
     keep_progress(tx, restore, replace(before, place=place))

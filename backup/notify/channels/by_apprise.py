@@ -24,7 +24,7 @@ _TYPES = {
 _MOST_SHOWN = 200
 
 
-class _Kept(logging.Handler):
+class _LogLines(logging.Handler):
     """What the library logs while it sends: the only place where it says why it could not."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Apprise(Struct, frozen=True):
         there = [line.strip() for line in addresses.reveal().split("\n") if line.strip()]
         asset = apprise.AppriseAsset(app_id="nightvault", app_desc="nightvault", async_mode=False)
         told = apprise.Apprise(asset=asset)
-        kept = _Kept()
+        kept = _LogLines()
         with _listening(kept):
             for number, one in enumerate(there, 1):
                 if not told.add(one):
@@ -73,7 +73,7 @@ class Apprise(Struct, frozen=True):
         return f"taken by {len(told)} of apprise's services"
 
 
-def _why(kept: _Kept, addresses: Secret) -> str:
+def _why(kept: _LogLines, addresses: Secret) -> str:
     text = addresses.hidden_in(" ".join(kept.lines))
     for line in addresses.reveal().split("\n"):
         for word in line.replace("?", "/").replace("@", "/").replace(":", "/").split("/"):
@@ -84,7 +84,7 @@ def _why(kept: _Kept, addresses: Secret) -> str:
 class _listening:  # noqa: N801  a context, as in contextlib
     """Lets a handler alone hear what apprise logs: its lines may hold addresses."""
 
-    def __init__(self, handler: _Kept) -> None:
+    def __init__(self, handler: _LogLines) -> None:
         self._handler = handler
         self._log = logging.getLogger("apprise")
         self._before = (self._log.propagate, self._log.level)

@@ -94,7 +94,7 @@ def lineages(
     by a person's word; `has_clock`: the list's dates are
     the vault's own.
     """
-    shown = _Shown(listing, family, has_clock=has_clock)
+    shown = _IndexedList(listing, family, has_clock=has_clock)
     found = [shown.lineage(ids, answered) for ids in _joined(shown.of_inventory, family)]
     return sorted(found, key=lambda one: one.newest)
 
@@ -111,7 +111,7 @@ def _joined(every: Collection[InventoryId], family: Family) -> list[set[Inventor
     return list({id(group): group for group in group_of.values()}.values())
 
 
-class _Shown:
+class _IndexedList:
     """A list, by inventory and by job: there may be thousands of servers in it."""
 
     def __init__(self, listing: Listing, family: Family, *, has_clock: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 _MOST: Final = 10_000  # held apart; more are told as one
 
 
-class _Span(NamedTuple):
+class _SpoiledSpan(NamedTuple):
     first: int
     end: int | None  # None: until nobody knows when
     why: str
@@ -18,21 +18,21 @@ class Spoiled:
     """Kept while a job's catalogs are applied, in memory that is bounded whatever they hold."""
 
     def __init__(self) -> None:
-        self._spans: list[_Span] = []
-        self._open: dict[int, _Span] = {}  # by the number of an entry that has not ended yet
+        self._spans: list[_SpoiledSpan] = []
+        self._open: dict[int, _SpoiledSpan] = {}  # by the number of an entry that has not ended yet
 
     def span(self, first: int, end: int | None, why: str) -> None:
         """Snapshots from `first` up to, not including, `end`."""
-        self._spans.append(_Span(first, end, why))
+        self._spans.append(_SpoiledSpan(first, end, why))
         if len(self._spans) > _MOST:
-            self._spans = [_Span(min(one.first for one in self._spans), None, self._spans[0].why)]
+            self._spans = [_SpoiledSpan(min(one.first for one in self._spans), None, self._spans[0].why)]
 
     def entry(self, number: int, first: int, end: int | None, why: str) -> None:
         """An entry that is left out: the snapshots that would hold it; its end may still come."""
         if end is not None:
             self.span(first, end, why)
             return
-        self._open[number] = _Span(first, None, why)
+        self._open[number] = _SpoiledSpan(first, None, why)
         if len(self._open) > _MOST:
             spans = list(self._open.values())
             self._open.clear()

@@ -83,7 +83,7 @@ def read_uncovered(
     ]
     if not packs:
         return Recovered()
-    reading = _Reading(context, bringer, suspect, signer_public)
+    reading = _PackReading(context, bringer, suspect, signer_public)
     numbers = count(builder.largest(schema.chunks) + 1)
     archives = count(builder.largest(schema.archives) + 1)
     done = chunks = 0
@@ -105,7 +105,7 @@ def read_uncovered(
     return Recovered(done, chunks)
 
 
-class _Reading:
+class _PackReading:
     """Headers and directories of packs, brought down in one or two rounds, or with all that lies between."""
 
     def __init__(

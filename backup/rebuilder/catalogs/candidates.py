@@ -23,7 +23,7 @@ from backup.model import (
 )
 from backup.rebuilder.catalogs.file import CatalogFile
 from backup.rebuilder.context import Wish
-from backup.rebuilder.members import Candidate
+from backup.rebuilder.members import CatalogCandidate
 
 
 class NothingToRebuildError(NightvaultError):
@@ -34,23 +34,23 @@ _UNKNOWN_PACK = PackId(bytes(16))
 _CHOOSE = "choose one with --inventory ID; one that was rebuilt from another goes on with its jobs"
 
 
-def candidates_of(listing: Listing) -> list[Candidate]:
+def candidates_of(listing: Listing) -> list[CatalogCandidate]:
     """The catalogs of a listing."""
     return [
-        Candidate(one.archive_id, one.size, one.label, one.tree_hash, one.created_at)
+        CatalogCandidate(one.archive_id, one.size, one.label, one.tree_hash, one.created_at)
         for one in listing.archives
         if one.label is not None and one.label.kind is PackKind.CATALOG
     ]
 
 
-def of_line(line: RecoveryLine) -> list[Candidate]:
+def of_line(line: RecoveryLine) -> list[CatalogCandidate]:
     """The two catalogs of a line. The full one's own number is not in it: one above its state's will do."""
 
-    def candidate(address: CatalogAddress, number: int, generation: Generation) -> Candidate:
+    def candidate(address: CatalogAddress, number: int, generation: Generation) -> CatalogCandidate:
         label = ArchiveLabel(
             PackKind.CATALOG, _UNKNOWN_PACK, line.inventory_id, number, generation, line.job_id
         )
-        return Candidate(address.archive_id, address.size, label)
+        return CatalogCandidate(address.archive_id, address.size, label)
 
     found = [candidate(line.delta, line.number, Generation.DELTA)]
     if line.full is not None:
@@ -59,14 +59,14 @@ def of_line(line: RecoveryLine) -> list[Candidate]:
     return found
 
 
-def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[Candidate]:
+def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[CatalogCandidate]:
     """The catalogs that a catalog says it builds on; none where it cannot be read or gives no sizes."""
     try:
         links = [record for record in file.records(keys) if isinstance(record, ChainRecord)]
     except (FormatError, IntegrityError, RecoveryKeyError):
         return []
     fields = file.header.fields
-    found: list[Candidate] = []
+    found: list[CatalogCandidate] = []
     for record in links:
         if len(record.sizes) != len(record.links):
             continue
@@ -81,11 +81,11 @@ def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[Candidate]:
                     Generation(generation),
                     fields.catalog.job_id,
                 )
-                found.append(Candidate(ArchiveId(archive_id), size, label))
+                found.append(CatalogCandidate(ArchiveId(archive_id), size, label))
     return found
 
 
-def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]:
+def newest(candidates: Sequence[CatalogCandidate], generations: int) -> list[CatalogCandidate]:
     """A job's catalogs from its `generations`-newest full one on, by their labels; all if there are fewer."""
     fulls = sorted(
         {one.label.number for one in candidates if one.label.generation is Generation.FULL}, reverse=True
@@ -95,13 +95,15 @@ def newest(candidates: Sequence[Candidate], generations: int) -> list[Candidate]
 
 
 def newest_of(
-    inventories: Iterable[InventoryId], candidates: Mapping[ArchiveId, Candidate], asked: Counter[InventoryId]
-) -> list[Candidate]:
+    inventories: Iterable[InventoryId],
+    candidates: Mapping[ArchiveId, CatalogCandidate],
+    asked: Counter[InventoryId],
+) -> list[CatalogCandidate]:
     """The newest catalogs of inventories by their labels, which may lie: each time twice as many of each.
 
     `asked` counts them. Empty once there are no more.
     """
-    known, found = by_inventory(candidates.values()), list[Candidate]()
+    known, found = by_inventory(candidates.values()), list[CatalogCandidate]()
     for one in inventories:
         if asked[one] < len(known.get(one, ())):
             asked[one] = max(1, 2 * asked[one])
@@ -109,7 +111,7 @@ def newest_of(
     return found
 
 
-def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> list[InventoryId]:
+def choose_inventory(candidates: Collection[CatalogCandidate], wish: Wish) -> list[InventoryId]:
     """The inventories that may be meant: the wish's, the line's, or all that there are.
 
     `UsageError` with a list of them when none is meant, `NothingToRebuildError` when there is none.
@@ -135,7 +137,7 @@ def choose_inventory(candidates: Collection[Candidate], wish: Wish) -> list[Inve
 
 
 def several_inventories(
-    candidates: Iterable[Candidate], meant: Iterable[InventoryId], last: InventoryId | None = None
+    candidates: Iterable[CatalogCandidate], meant: Iterable[InventoryId], last: InventoryId | None = None
 ) -> UsageError:
     """The error that lists inventories to choose from; `last` was rebuilt from all the others."""
     told = _listed(list(meant), by_inventory(candidates))
@@ -158,19 +160,19 @@ def last_of(meant: Collection[InventoryId], family: Family, marks: Sequence[Heir
     return next((one for one in meant if set(meant) <= {one, *line[one]}), None)
 
 
-def by_inventory(candidates: Iterable[Candidate]) -> dict[InventoryId, list[Candidate]]:
+def by_inventory(candidates: Iterable[CatalogCandidate]) -> dict[InventoryId, list[CatalogCandidate]]:
     """The catalogs of each inventory, as their labels say."""
-    found: dict[InventoryId, list[Candidate]] = {}
+    found: dict[InventoryId, list[CatalogCandidate]] = {}
     for one in candidates:
         found.setdefault(one.label.inventory_id, []).append(one)
     return found
 
 
-def _listed(meant: Iterable[InventoryId], found: Mapping[InventoryId, Sequence[Candidate]]) -> str:
+def _listed(meant: Iterable[InventoryId], found: Mapping[InventoryId, Sequence[CatalogCandidate]]) -> str:
     return "".join(f"\n  {_describe(one, found.get(one, []))}" for one in sorted(meant))
 
 
-def _describe(inventory_id: InventoryId, catalogs: Sequence[Candidate]) -> str:
+def _describe(inventory_id: InventoryId, catalogs: Sequence[CatalogCandidate]) -> str:
     jobs = len({one.label.job_id for one in catalogs if one.label.job_id})
     times: list[datetime] = [one.created_at for one in catalogs if one.created_at is not None]
     newest = f", newest of {max(times):%Y-%m-%d %H:%M} UTC" if times else ""

@@ -11,7 +11,7 @@ from backup.rebuilder.catalogs.intake import Intake
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.fetching.journal import Journal
-from backup.rebuilder.members import Candidate
+from backup.rebuilder.members import CatalogCandidate
 
 _MOST_TRIED = 8  # catalogs of one inventory
 
@@ -36,7 +36,7 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
         return intake.trusted.family
 
 
-def _in_order(some: Sequence[Candidate]) -> list[Candidate]:
+def _in_order(some: Sequence[CatalogCandidate]) -> list[CatalogCandidate]:
     """The newest ones, the smallest first: any of them names its inventory's ancestors."""
     newest = sorted(some, key=lambda one: (-one.label.number, one.archive_id))[:_MOST_TRIED]
     return sorted(newest, key=lambda one: (one.size, one.archive_id))

@@ -12,7 +12,7 @@ from backup.format.header import Header
 from backup.format.line import RecoveryLine
 from backup.model import ArchiveId, InventoryId, Listing
 from backup.rebuilder.catalogs.file import CatalogFile
-from backup.rebuilder.members import Candidate, Chain, Member, UntrustedError
+from backup.rebuilder.members import CatalogCandidate, Chain, Member, UntrustedError
 
 _NOBODY = InventoryId(b"")
 
@@ -35,17 +35,17 @@ class FoundJob:
 class Refused(Struct, frozen=True):
     """A catalog that is well signed, by a signer that nobody vouched for when it came."""
 
-    candidate: Candidate
+    candidate: CatalogCandidate
     path: str
     header: Header
     error: UntrustedError
 
 
 @dataclass(slots=True)
-class Known:
+class KnownVault:
     """The vault as it is known so far."""
 
-    candidates: dict[ArchiveId, Candidate] = field(default_factory=dict)
+    candidates: dict[ArchiveId, CatalogCandidate] = field(default_factory=dict)
     files: dict[bytes, CatalogFile] = field(default_factory=dict)  # by header hash
     starts: dict[bytes, records.Start] = field(default_factory=dict)
     seen: set[ArchiveId] = field(default_factory=set)

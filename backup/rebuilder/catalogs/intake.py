@@ -20,12 +20,12 @@ from backup.model import MIB, ArchiveId, ArchiveLabel, InventoryId, Listing, Pac
 from backup.rebuilder.catalogs.candidates import NothingToRebuildError
 from backup.rebuilder.catalogs.chain import TrustedCatalogs
 from backup.rebuilder.catalogs.file import CatalogFile, read_catalog_file, tree_hash_of_file
-from backup.rebuilder.catalogs.found import Known, Refused
+from backup.rebuilder.catalogs.found import KnownVault, Refused
 from backup.rebuilder.catalogs.newer import NewerCatalogs
 from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.fetching.fetch import CatalogFetcher
 from backup.rebuilder.fetching.wants import whole
-from backup.rebuilder.members import Candidate, Member, UntrustedError
+from backup.rebuilder.members import CatalogCandidate, Member, UntrustedError
 from backup.rebuilder.report import Suspicion
 
 _REFUSED = (FormatError, IntegrityError)
@@ -47,7 +47,7 @@ class Intake:
         self._context = context
         self._bringer = bringer
         self.trusted = TrustedCatalogs(context.recovery_keys, wish.trust, wish.accepted)
-        self.known = Known()
+        self.known = KnownVault()
         self.newer = NewerCatalogs(wish, context.vault.name)
         self.suspicions: list[Suspicion] = []
         self.refused: dict[ArchiveId, Refused] = {}  # until somebody vouches for their signers
@@ -55,9 +55,11 @@ class Intake:
         self._largest: dict[InventoryId, int] = {}  # bytes that a catalog may have
         self._places: dict[ArchiveId, tuple[bytes, InventoryId]] = {}  # job and inventory, as headers say
 
-    def offered(self, job_id: bytes, inventories: Collection[InventoryId] | None = None) -> list[Candidate]:
+    def offered(
+        self, job_id: bytes, inventories: Collection[InventoryId] | None = None
+    ) -> list[CatalogCandidate]:
         """The archives that may be a job's catalogs by these inventories, None for all; headers decide."""
-        found: list[Candidate] = []
+        found: list[CatalogCandidate] = []
         for candidate in self.known.candidates.values():
             said = candidate.label.job_id or job_id, candidate.label.inventory_id
             job, inventory = self._places.get(candidate.archive_id, said)
@@ -65,7 +67,7 @@ class Intake:
                 found.append(candidate)
         return found
 
-    def fetch(self, wanted: Sequence[Candidate]) -> None:
+    def fetch(self, wanted: Sequence[CatalogCandidate]) -> None:
         """Bring catalogs down, all at once, and take in those that can be believed. `WaitsError`."""
         new = [one for one in wanted if one.archive_id not in self.known.seen]
         if not new:
@@ -145,7 +147,7 @@ class Intake:
             "is it the right vault, and the right --inventory?",
         )
 
-    def _take_in(self, one: Candidate, path: str, *, again: bool = True) -> None:
+    def _take_in(self, one: CatalogCandidate, path: str, *, again: bool = True) -> None:
         """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more.
 
         Not if it is just what the list shows: asked for anew in each act, two of them never came together.
@@ -170,14 +172,14 @@ class Intake:
             else:
                 self._name_damage(one, error)
 
-    def _name_damage(self, one: Candidate, error: NightvaultError) -> None:
+    def _name_damage(self, one: CatalogCandidate, error: NightvaultError) -> None:
         if isinstance(error, NewerFormatError):
             self.newer.add_unknown(one.archive_id)
             self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
         else:
             self.suspect("damaged", one.archive_id, str(error))
 
-    def _is_plausible(self, one: Candidate) -> bool:
+    def _is_plausible(self, one: CatalogCandidate) -> bool:
         """Whether a catalog may be as large as it is, beside all that its inventory stored: else it is named.
 
         Somebody else may have given junk its name; to retrieve it costs money, time and room.
@@ -219,7 +221,7 @@ class Intake:
                 f"its description lies: its header is of inventory {header.fields.inventory_id.hex()}"
             )
 
-    def _believe(self, one: Candidate, file: CatalogFile) -> None:
+    def _believe(self, one: CatalogCandidate, file: CatalogFile) -> None:
         """Header, description, body. `UntrustedError`; `FormatError` or `IntegrityError` for damage."""
         member = self.trusted.add(one.archive_id, file.header)
         self._compare_label(one, file.header)
@@ -256,7 +258,7 @@ class Intake:
                 _check_start(start)
                 self.trusted.note_start(file.header, start)
 
-    def _compare_label(self, one: Candidate, member: Header) -> None:
+    def _compare_label(self, one: CatalogCandidate, member: Header) -> None:
         """Rule 2: what a listing says of an archive, against its header."""
         place, label = member.fields.catalog, one.label
         if place is None or one.created_at is None:  # not from a listing

@@ -12,13 +12,13 @@ from backup.format.line import RecoveryLine
 from backup.model import InventoryId
 from backup.rebuilder.catalogs.candidates import of_line, several_inventories
 from backup.rebuilder.catalogs.chain import TrustedCatalogs
-from backup.rebuilder.catalogs.found import FoundJob, Known
-from backup.rebuilder.members import Candidate, Chain, Member, QuestionError
+from backup.rebuilder.catalogs.found import FoundJob, KnownVault
+from backup.rebuilder.members import CatalogCandidate, Chain, Member, QuestionError
 from backup.rebuilder.report import Suspicion
 
 
 def is_exhausted(
-    job: FoundJob, inventory_id: InventoryId, offered: Sequence[Candidate], known: Known
+    job: FoundJob, inventory_id: InventoryId, offered: Sequence[CatalogCandidate], known: KnownVault
 ) -> bool:
     """Whether the vault has nothing more of a line's job under this inventory id."""
     return (job.line is not None and known.listing is not None) and all(
@@ -26,7 +26,9 @@ def is_exhausted(
     )
 
 
-def successor_of(inventory_id: InventoryId, trusted: TrustedCatalogs, known: Known) -> InventoryId | None:
+def successor_of(
+    inventory_id: InventoryId, trusted: TrustedCatalogs, known: KnownVault
+) -> InventoryId | None:
     """The inventory that goes on from that one, the last that was rebuilt.
 
     `UsageError` where there are several, of which none was rebuilt from another; `QuestionError` where only

@@ -9,7 +9,7 @@ from backup.model import MIB, InventoryId
 from backup.rebuilder.catalogs.candidates import by_inventory
 from backup.rebuilder.catalogs.found import FoundJob
 from backup.rebuilder.catalogs.intake import Intake
-from backup.rebuilder.members import Candidate, Member
+from backup.rebuilder.members import CatalogCandidate, Member
 
 MOST_LOOKED_AT = 64 * MIB
 """Bytes of somebody else's catalog that are brought, to see whether it is an heir's."""
@@ -81,5 +81,5 @@ class Others:
             self._intake.suspect("not-its-own", member.archive_id, detail)
 
 
-def _number(candidate: Candidate) -> int:
+def _number(candidate: CatalogCandidate) -> int:
     return candidate.label.number

@@ -29,7 +29,7 @@ _JOURNAL, _LISTING = "journal.json", "listing.json"
 _OTHER = "another rebuild is at work in this state directory"
 
 
-class Asked(msgspec.Struct):
+class JournalRequest(msgspec.Struct):
     """One request: its token before it is sent, the vault's id after; how often the vault `failed` before."""
 
     token: str
@@ -46,12 +46,12 @@ PACK = ".pack"
 
 class _Document(msgspec.Struct):
     vault: str
-    listing: Asked | None = None
-    retrievals: dict[str, Asked] = {}
+    listing: JournalRequest | None = None
+    retrievals: dict[str, JournalRequest] = {}
     told_name: str = ""  # the vault's name as its catalogs have it, which the user was told to write
 
 
-class _Line(msgspec.Struct):
+class _ListedArchive(msgspec.Struct):
     archive_id: str
     description: str
     size: int
@@ -62,7 +62,7 @@ class _Line(msgspec.Struct):
 
 class _Listed(msgspec.Struct):
     as_of: datetime
-    archives: list[_Line]
+    archives: list[_ListedArchive]
 
 
 class Journal:
@@ -90,12 +90,12 @@ class Journal:
                     journal._remove()
 
     @property
-    def listing(self) -> Asked | None:
+    def listing(self) -> JournalRequest | None:
         """The listing that was asked for."""
         return self._document.listing
 
     @property
-    def retrievals(self) -> dict[str, Asked]:
+    def retrievals(self) -> dict[str, JournalRequest]:
         """The requests, by a name of the asker's; `save` after a change."""
         return self._document.retrievals
 
@@ -110,7 +110,7 @@ class Journal:
         self._document.told_name = name
         self.save()
 
-    def ask_listing(self, asked: Asked | None) -> None:
+    def ask_listing(self, asked: JournalRequest | None) -> None:
         """Remember, or forget, a request for a listing."""
         self._document.listing = asked
         self.save()
@@ -122,7 +122,7 @@ class Journal:
     def keep_listing(self, listing: Listing) -> None:
         """The listing came: its output is gone within a day."""
         lines = [
-            _Line(
+            _ListedArchive(
                 *(one.archive_id, one.description, one.size),
                 *((one.tree_hash or b"").hex(), one.created_at, one.version),
             )
@@ -190,7 +190,7 @@ def _is_empty(folder: str, document: _Document) -> bool:
     return not any(name == _LISTING or name.endswith(PACK) for name in os.listdir(folder))
 
 
-def _listed(line: _Line) -> ListedArchive:
+def _listed(line: _ListedArchive) -> ListedArchive:
     tree_hash = TreeHash(bytes.fromhex(line.tree_hash)) if line.tree_hash else None
     label = parse_description(line.description)
     return ListedArchive(

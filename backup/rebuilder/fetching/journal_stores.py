@@ -8,9 +8,9 @@ from datetime import datetime
 from backup.errors import NightvaultError
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock
-from backup.rebuilder.fetching.journal import Asked, Journal
+from backup.rebuilder.fetching.journal import Journal, JournalRequest
 from backup.rebuilder.fetching.wants import Brought, Want
-from backup.transfer.retrievals.desk import Answer, Pending, Seen, Verdict, Wanted
+from backup.transfer.retrievals.desk import Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.listing import ListingRequest
 from backup.transfer.retrievals.once import new_token
 
@@ -30,12 +30,12 @@ class JournalListings:
 
     def plan(self, token: str, now: datetime) -> ListingRequest:  # noqa: ARG002 (its time is that of the answer)
         """Note the token before it is sent."""
-        self._journal.ask_listing(Asked(token))
+        self._journal.ask_listing(JournalRequest(token))
         return ListingRequest(token)
 
     def accepted(self, request: ListingRequest, listing_id: ListingId, now: datetime) -> ListingRequest:
         """Note the id."""
-        self._journal.ask_listing(Asked(request.token, listing_id, now))
+        self._journal.ask_listing(JournalRequest(request.token, listing_id, now))
         return ListingRequest(request.token, listing_id, now)
 
     def drop(self, request: ListingRequest) -> None:  # noqa: ARG002 (there is one)
@@ -60,7 +60,7 @@ class JournalRetrievals:
         self._tier = tier
         self._before = frozenset(journal.retrievals)
 
-    def _noted(self) -> list[tuple[Want, Asked]]:
+    def _noted(self) -> list[tuple[Want, JournalRequest]]:
         asked = self._journal.retrievals
         return [(want, asked[want.name]) for want in self._wants if want.name in asked]
 
@@ -93,7 +93,7 @@ class JournalRetrievals:
                 del self._journal.retrievals[name]
             elif each.verdict is Verdict.AGAIN:
                 failed = before.failed + (each.status.state is RetrievalState.FAILED)
-                self._journal.retrievals[name] = Asked(new_token(), failed=failed)
+                self._journal.retrievals[name] = JournalRequest(new_token(), failed=failed)
 
     def has_granted(self) -> bool:
         """Whether the vault took any request of this rebuild."""
@@ -104,7 +104,7 @@ class JournalRetrievals:
         missing, journal = self._brought.missing, self._journal
         left = [want for want in self._wants if want.name not in missing]
         for want in left:
-            journal.retrievals.setdefault(want.name, Asked(new_token()))
+            journal.retrievals.setdefault(want.name, JournalRequest(new_token()))
         planned = [(want, asked) for want, asked in self._noted() if asked.id is None]
         if planned:
             journal.save()
@@ -113,7 +113,7 @@ class JournalRetrievals:
             for want, asked in planned
         ]
 
-    def answered(self, answers: Sequence[Answer[Want]]) -> None:
+    def answered(self, answers: Sequence[RetrievalAnswer[Want]]) -> None:
         """Note the ids; what was refused is missing. What the vault cannot have taken is forgotten."""
         for answer in answers:
             name = answer.record.name

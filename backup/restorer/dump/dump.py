@@ -20,7 +20,7 @@ from backup.model import MIB, EntryKind, Problem, ProblemKind
 from backup.protocols import phase
 from backup.restorer.context import RestoreContext, alone_with
 from backup.restorer.delivery import end_restore, fail_run, give_up, open_run
-from backup.restorer.dump.streaming import Contents
+from backup.restorer.dump.streaming import ChunkStream
 from backup.restorer.dump.tar import ending, member, padding
 from backup.restorer.pack_keys import PackKeyFile
 from backup.restorer.plan import RestorePlan, plan_restore
@@ -159,7 +159,7 @@ class _Dump:
             if why:
                 self._problems.append(Problem(path, ProblemKind.DAMAGED, f"{why}; left out"))
 
-    def _member(self, contents: Contents, entry: RestoreEntry, file: RestoreFile | None) -> bool:
+    def _member(self, contents: ChunkStream, entry: RestoreEntry, file: RestoreFile | None) -> bool:
         header, size = member(entry, numeric_owner=self._numeric)
         if file is None:
             self._put(header)
@@ -176,7 +176,7 @@ class _Dump:
         self._count(entry)
         return True
 
-    def _write(self, contents: Contents, file: RestoreFile, header: bytes = b"") -> None:
+    def _write(self, contents: ChunkStream, file: RestoreFile, header: bytes = b"") -> None:
         """Write header and content; a file that fits into memory is verified completely first."""
         chunks: Iterator[memoryview] | list[memoryview] = contents.chunks(file)
         if file.data_size <= FITS:
@@ -212,8 +212,8 @@ class _Dump:
         self._length += len(data)
         self._context.progress.advance(done=len(data))
 
-    def _contents(self, files: Sequence[RestoreFile]) -> Contents:
-        return Contents(self._plan, files, self._known, self._pack_keys, self._context, self._failures)
+    def _contents(self, files: Sequence[RestoreFile]) -> ChunkStream:
+        return ChunkStream(self._plan, files, self._known, self._pack_keys, self._context, self._failures)
 
     def _count(self, entry: RestoreEntry, size: int | None = None) -> None:
         self._files += 1

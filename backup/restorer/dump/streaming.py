@@ -31,7 +31,7 @@ RUN = 32 * MIB
 _Key = tuple[int, int]  # archive and frame number
 
 
-class Contents:
+class ChunkStream:
     """Returns the chunks of `files` in order, on one thread; a context manager that ends its threads."""
 
     def __init__(

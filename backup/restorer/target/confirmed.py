@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from backup.format.rows import pack_u64, unpack_u64
 
 
-class _Kept(msgspec.Struct, omit_defaults=True):
+class _StoredComparison(msgspec.Struct, omit_defaults=True):
     kept: bytes
     replaced: int
     extraneous: list[bytes] = msgspec.field(name="surplus")  # its name in inventories since 0.1.0
@@ -49,7 +49,7 @@ class Confirmed(Struct, frozen=True):
 
     def encode(self) -> bytes:
         """The value as bytes."""
-        row = _Kept(
+        row = _StoredComparison(
             pack_u64(sorted(self.kept)), self.replaced, list(self.extraneous), list(self.crossed), self.inodes
         )
         return msgspec.msgpack.encode(row)
@@ -59,7 +59,7 @@ class Confirmed(Struct, frozen=True):
         """The value that `encode` packed; empty for a restore begun by a version without it."""
         if not data:
             return NOTHING
-        row = msgspec.msgpack.decode(data, type=_Kept)
+        row = msgspec.msgpack.decode(data, type=_StoredComparison)
         kept, removed = frozenset(unpack_u64(row.kept)), tuple(row.extraneous)
         return cls(kept, row.replaced, removed, tuple(row.crossed), row.inodes)
 

@@ -48,7 +48,7 @@ class Listed(NamedTuple):
     identity: Identity
 
 
-class _Level(Struct):
+class _ComparedDirectory(Struct):
     """A directory that is looked into, as the snapshot would have it: names to come, and whether it goes."""
 
     path: bytes
@@ -132,7 +132,7 @@ class ExtraneousFinder:
                 extraneous.append(name)  # else it is that one: the file system ignores case
         if extraneous:
             with Trail(handle) as trail:
-                yield from self._list(trail, _Level(directory, iter(extraneous)))
+                yield from self._list(trail, _ComparedDirectory(directory, iter(extraneous)))
 
     def _mount_of_tree(self, directory: bytes) -> Mount | None:
         """Device and mount of the topmost chosen directory at or above one; None if it is left alone."""
@@ -167,7 +167,7 @@ class ExtraneousFinder:
         if not any(is_below(relative, path) for path in self.left):
             self.left.append(relative)
 
-    def _list(self, trail: Trail, level: _Level) -> Iterator[Listed]:
+    def _list(self, trail: Trail, level: _ComparedDirectory) -> Iterator[Listed]:
         """What can go of some entries of the directory that the trail begins in, contents first."""
         levels = [level]
         while levels:
@@ -191,7 +191,9 @@ class ExtraneousFinder:
                 continue
             levels[-1].goes = False
 
-    def _judged(self, trail: Trail, level: _Level, name: bytes) -> Listed | _Level | None:
+    def _judged(
+        self, trail: Trail, level: _ComparedDirectory, name: bytes
+    ) -> Listed | _ComparedDirectory | None:
         """An entry that can go, or the directory to be looked into, which was entered; None if it stays."""
         path = _join(level.path.rstrip(b"/") + b"/", name)
         try:
@@ -202,7 +204,7 @@ class ExtraneousFinder:
                     return self._listed(trail, path, there.st_ino)
                 is_own = _place_of(there) in self._own
                 if not is_own and (inner := self._names_below(trail, name, path)) is not None:
-                    return _Level(path, iter(inner))
+                    return _ComparedDirectory(path, iter(inner))
         except OSError:
             pass
         level.goes = False

@@ -111,7 +111,7 @@ class _LentDirectories(Directories):
         return self.lent[path].is_ours
 
 
-class _Server:
+class _MakerServer:
     """The second process's side: answers one request after the other."""
 
     def __init__(self, connection: socket.socket, buffer: memoryview) -> None:
@@ -159,6 +159,6 @@ class _Server:
 
 def serve(connection: socket.socket, memory: memoryview) -> None:
     """Answer one request after the other, with bytes in the memory."""
-    server = _Server(connection, memory)
+    server = _MakerServer(connection, memory)
     while True:
         server.serve()

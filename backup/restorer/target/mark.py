@@ -1,8 +1,8 @@
 """The place where a restore writes: recorded when it begins, marked by a file, and entered again by both.
 
-The target's path is resolved once. Which directory that led to is recorded (`Place`). Each later session
-walks the real path without following any symlink, and goes on only if it finds that directory: a restore
-waits for hours, in which whoever owns a directory on the way may put another in its place.
+The target's path is resolved once. Which directory that led to is recorded (`RestoreTarget`). Each later
+session walks the real path without following any symlink, and goes on only if it finds that directory: a
+restore waits for hours, in which whoever owns a directory on the way may put another in its place.
 
 The mark file is for unattended processes; the command that begins or resumes a restore writes it. A daemon
 may run in a mount namespace of its own, where `/tmp` is another directory, or may have started before a disk
@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from backup.errors import TargetError
 from backup.files import create_durably, sync_directory
 from backup.format.keys import ChunkSecret, derive
-from backup.inventory.records.restore_state import Place, note_place, read_progress
+from backup.inventory.records.restore_state import RestoreTarget, note_place, read_progress
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.database import Inventory
 from backup.restorer.context import RestoreContext
@@ -121,13 +121,13 @@ def made_target(way: Way) -> Iterator[bool]:
         raise
 
 
-def place_of(handle: int, path: str) -> Place:
+def place_of(handle: int, path: str) -> RestoreTarget:
     """The record of an open directory, of which `path` is the real path."""
     found = os.fstat(handle)
-    return Place(os.fsencode(path), found.st_dev, found.st_ino)
+    return RestoreTarget(os.fsencode(path), found.st_dev, found.st_ino)
 
 
-def leads_to(place: Place, handle: int) -> bool:
+def leads_to(place: RestoreTarget, handle: int) -> bool:
     """Whether the recorded path leads to an open directory now, through no symlink."""
     try:
         there = open_plain(os.fsdecode(place.path))
@@ -139,7 +139,7 @@ def leads_to(place: Place, handle: int) -> bool:
         os.close(there)
 
 
-def read_place(restore: Restore, inventory: Inventory) -> Place | None:
+def read_place(restore: Restore, inventory: Inventory) -> RestoreTarget | None:
     """The recorded place of a restore; None for a dump, and for restores that an older version began."""
     with inventory.reading() as tx:
         before = read_progress(tx, restore.number)
@@ -167,7 +167,7 @@ def require_mark(restore: Restore, context: RestoreContext) -> None:
     os.close(_reach_marked(restore, context)[0])
 
 
-def bears_mark(restore: Restore, secret: ChunkSecret, place: Place | None = None) -> bool:
+def bears_mark(restore: Restore, secret: ChunkSecret, place: RestoreTarget | None = None) -> bool:
     """Whether the target, as this process sees it, contains the mark."""
     mark = Mark(restore.id, secret)
     try:
@@ -180,7 +180,7 @@ def bears_mark(restore: Restore, secret: ChunkSecret, place: Place | None = None
         os.close(handle)
 
 
-def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> tuple[Target, Place]:
+def enter(restore: Restore, context: RestoreContext, *, replaces: bool) -> tuple[Target, RestoreTarget]:
     """The target of a restore, and its record.
 
     `TargetError` if it is another directory than at the beginning, or unattended and without the mark.
@@ -207,7 +207,7 @@ def left_place(restore: Restore, inventory: Inventory) -> Iterator[tuple[int, by
         os.close(handle)
 
 
-def _open(restore: Restore, place: Place | None, mark: Mark | None) -> int:
+def _open(restore: Restore, place: RestoreTarget | None, mark: Mark | None) -> int:
     """The directory in which a restore began, open. `OSError`, with a reason, if it is not there any more.
 
     A device may have another number after a reboot: then the inode and the mark count.
@@ -224,14 +224,14 @@ def _open(restore: Restore, place: Place | None, mark: Mark | None) -> int:
     raise FileNotFoundError(errno.ENOENT, "another directory is in its place")
 
 
-def _open_what_is_there(restore: Restore, place: Place | None) -> int:
+def _open_what_is_there(restore: Restore, place: RestoreTarget | None) -> int:
     if place is not None:
         return open_plain(os.fsdecode(place.path))
     with way_to(os.fsdecode(restore.target)) as way:
         return way.open()
 
 
-def _reach(restore: Restore, context: RestoreContext, agreed: Way | None = None) -> tuple[int, Place]:
+def _reach(restore: Restore, context: RestoreContext, agreed: Way | None = None) -> tuple[int, RestoreTarget]:
     """The target of a restore, open, and its record, which is made for one that has none."""
     place = read_place(restore, context.inventory)
     if place is None:
@@ -255,7 +255,7 @@ def _reach(restore: Restore, context: RestoreContext, agreed: Way | None = None)
 
 def _adopt(
     restore: Restore, context: RestoreContext, way: Way, *, is_agreed: bool = False
-) -> tuple[int, Place]:
+) -> tuple[int, RestoreTarget]:
     """Record the target of a restore that has no record: an older version began it, or it was cut."""
     with told_of_target(way.path):
         if not context.unattended:
@@ -286,7 +286,7 @@ def _require_safe(restore: Restore, context: RestoreContext, way: Way, handle: i
         )
 
 
-def _reach_marked(restore: Restore, context: RestoreContext) -> tuple[int, Place]:
+def _reach_marked(restore: Restore, context: RestoreContext) -> tuple[int, RestoreTarget]:
     """The same, if it bears the mark and may be written to."""
     handle, place = _reach(restore, context)
     is_marked = Mark(restore.id, context.secret).is_in(handle)

@@ -41,7 +41,7 @@ _FEWER: Final = "small files were made by fewer processes than there are cores: 
 _ALL: Final = slice(None)
 
 
-class _Batch(NamedTuple):
+class _FrameFiles(NamedTuple):
     """Files with their keys, of the frame of that number."""
 
     keys: Sequence[int]
@@ -56,7 +56,7 @@ class _Maker:
 
     process: MakerProcess
     most_lent: int  # handles under way when it is asked for more
-    asked: deque[_Batch] = field(default_factory=deque)
+    asked: deque[_FrameFiles] = field(default_factory=deque)
     has_frame: int = 0  # the newest frame in its memory
 
     @property
@@ -189,18 +189,18 @@ class Sharing:
 
     def _batches(
         self, keys: Sequence[int], starts: Sequence[int], ends: Sequence[int], chunks: Sequence[bytes]
-    ) -> Iterator[_Batch]:
+    ) -> Iterator[_FrameFiles]:
         """These files as one batch, or as several if they are in very many directories."""
         files = self._entries.new_files(keys, starts, ends, chunks, self._writer.ids)
         most = self._most_directories
         if len(files.paths) <= most:
-            yield _Batch(keys, files, self._frame, self._number)
+            yield _FrameFiles(keys, files, self._frame, self._number)
             return
         for at in range(0, len(keys), most):
             some = slice(at, at + most)
             yield from self._batches(keys[some], starts[some], ends[some], chunks[some])
 
-    def _make(self, batch: _Batch, which: slice = _ALL) -> None:
+    def _make(self, batch: _FrameFiles, which: slice = _ALL) -> None:
         """Create files of a batch here."""
         files, made = batch.files.some(which), bytearray()
         try:
@@ -221,7 +221,7 @@ class Sharing:
             else:
                 self._lost(key)
 
-    def _ask(self, batch: _Batch) -> bool:
+    def _ask(self, batch: _FrameFiles) -> bool:
         """Send files to another process; False if all are busy or gone."""
         maker = self._free()
         if maker is None:

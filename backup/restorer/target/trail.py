@@ -27,7 +27,7 @@ _MARKER: Final = MARKER.encode()
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class _Step(Struct):
+class _TrailDirectory(Struct):
     """A directory on the trail; `handle` is None while it is closed."""
 
     name: bytes
@@ -124,10 +124,12 @@ def mount_at(handle: int) -> Mount:
     return os.fstat(handle).st_dev, mount_of(handle)
 
 
-def _step(name: bytes, handle: int) -> _Step:
+def _step(name: bytes, handle: int) -> _TrailDirectory:
     try:
         found = os.fstat(handle)
-        return _Step(name, handle, (found.st_dev, found.st_ino), mount_at(handle), _holds_marker(handle))
+        return _TrailDirectory(
+            name, handle, (found.st_dev, found.st_ino), mount_at(handle), _holds_marker(handle)
+        )
     except BaseException:
         os.close(handle)
         raise
@@ -155,6 +157,6 @@ def _holds_marker(handle: int) -> bool:
         return False
 
 
-def _close(step: _Step) -> None:
+def _close(step: _TrailDirectory) -> None:
     if step.handle is not None:
         os.close(step.handle)

@@ -18,7 +18,7 @@ from backup.errors import (
 )
 from backup.model import ByteRange, RetrievalId
 from backup.transfer.blame import is_of_one_archive
-from backup.transfer.retrievals.desk import Answer, AskResult, Desk, RetrievalStore, Wanted
+from backup.transfer.retrievals.desk import AskResult, Desk, RetrievalAnswer, RetrievalStore, Wanted
 from backup.transfer.retrievals.once import ask_once
 
 R = TypeVar("R")
@@ -50,7 +50,9 @@ def ask(
     return AskResult(has_settled, next((one.short for one in answers if one.short is not None), None))
 
 
-def request_all(wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, RetrievalId]) -> list[Answer[R]]:
+def request_all(
+    wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, RetrievalId]
+) -> list[RetrievalAnswer[R]]:
     """Ask for each on worker threads; the answers in the order of `wanted`.
 
     After the first that shows that others will fare alike (no capacity, no permission, no network), those
@@ -60,9 +62,9 @@ def request_all(wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, Ret
         return []
     stop = threading.Event()
 
-    def answer(one: Wanted[R]) -> Answer[R]:
+    def answer(one: Wanted[R]) -> RetrievalAnswer[R]:
         if stop.is_set():
-            return Answer(one.record)
+            return RetrievalAnswer(one.record)
         said = _answer(one, desk, known)
         if said.short or said.error:
             stop.set()
@@ -75,17 +77,17 @@ def request_all(wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, Ret
             stop.set()  # also when this thread was interrupted
 
 
-def _answer(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> Answer[R]:
+def _answer(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> RetrievalAnswer[R]:
     try:
-        return Answer(one.record, *_request(one, desk, known))
+        return RetrievalAnswer(one.record, *_request(one, desk, known))
     except CapacityError as error:
-        return Answer(one.record, short=error)
+        return RetrievalAnswer(one.record, short=error)
     except NightvaultError as error:
         if is_of_one_archive(error) or type(error) is VaultError:
-            return Answer(one.record, refused=error)
-        return Answer(one.record, error=error)
+            return RetrievalAnswer(one.record, refused=error)
+        return RetrievalAnswer(one.record, error=error)
     except BaseException as error:  # noqa: BLE001  what the others were answered is recorded first
-        return Answer(one.record, error=error)
+        return RetrievalAnswer(one.record, error=error)
 
 
 def _request(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> tuple[RetrievalId, ByteRange]:
@@ -112,7 +114,9 @@ def _request(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> tu
     return request(one.everything), one.everything
 
 
-def _refusal_of_all(answers: Sequence[Answer[R]], store: RetrievalStore[R]) -> NightvaultError | None:
+def _refusal_of_all(
+    answers: Sequence[RetrievalAnswer[R]], store: RetrievalStore[R]
+) -> NightvaultError | None:
     """A refusal that does not say whose fault it is, while nothing was granted yet."""
     unclear = [one.refused for one in answers if one.refused and not is_of_one_archive(one.refused)]
     if not unclear or any(one.retrieval_id for one in answers) or store.has_granted():
@@ -120,6 +124,6 @@ def _refusal_of_all(answers: Sequence[Answer[R]], store: RetrievalStore[R]) -> N
     return unclear[0]
 
 
-def _without_unclear(one: Answer[R]) -> Answer[R]:
+def _without_unclear(one: RetrievalAnswer[R]) -> RetrievalAnswer[R]:
     is_unclear = one.refused is not None and not is_of_one_archive(one.refused)
     return replace(one, refused=None) if is_unclear else one

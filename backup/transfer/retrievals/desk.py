@@ -52,7 +52,7 @@ class Wanted(Struct, Generic[R], frozen=True):
         return ByteRange(0, self.size)
 
 
-class Answer(Struct, Generic[R], frozen=True):
+class RetrievalAnswer(Struct, Generic[R], frozen=True):
     """The vault's answer to one request: an id, or why there is none. All None: it was not sent.
 
     `asked` is the range that was granted. `refused` is this archive's own fault; `short` says that the tier
@@ -121,6 +121,6 @@ class RetrievalStore(Protocol[R]):
         """Whether the vault ever took a request of these."""
         ...
 
-    def answered(self, answers: Sequence[Answer[R]]) -> None:
+    def answered(self, answers: Sequence[RetrievalAnswer[R]]) -> None:
         """Record what the vault said, before anything of it is raised."""
         ...

@@ -31,7 +31,7 @@ _NONE_SET: Mapping[str, type[NightvaultError]] = {
 
 
 @dataclass(slots=True)
-class Look:
+class KnownOfBucket:
     """What looks at a bucket told beside warnings; None: not known.
 
     `region`: where it is, for a bucket that somebody has just looked at; it is not looked for then.
@@ -41,10 +41,10 @@ class Look:
     keeps_versions: bool | None = None
 
 
-def warnings_of(requests: BucketRequests, look: Look | None = None) -> Iterator[str]:
+def warnings_of(requests: BucketRequests, look: KnownOfBucket | None = None) -> Iterator[str]:
     """Warnings about a bucket, worst first; a setting that cannot be read (denied, unreachable) is one,
     too."""
-    told = look or Look()
+    told = look or KnownOfBucket()
     if told.region is None:
         yield from _whereabouts(requests, told)
     if told.region is None:
@@ -60,7 +60,7 @@ def warnings_of(requests: BucketRequests, look: Look | None = None) -> Iterator[
             yield str(error)
 
 
-def _whereabouts(requests: BucketRequests, look: Look) -> Iterator[str]:
+def _whereabouts(requests: BucketRequests, look: KnownOfBucket) -> Iterator[str]:
     try:
         head = requests.require(f"look at {requests.bucket.description}")
     except VaultMissingError:
@@ -104,7 +104,7 @@ def _concerns(rule: Mapping[str, Any], key: str) -> bool:
     return not tagged and (key.startswith(prefix) or prefix.startswith(key))
 
 
-def _versioning(requests: BucketRequests, look: Look) -> Iterator[str]:
+def _versioning(requests: BucketRequests, look: KnownOfBucket) -> Iterator[str]:
     versioning = _asked(requests, "get_bucket_versioning", "whether it keeps versions")
     look.keeps_versions = "Status" in versioning
     if versioning.get("MFADelete") == "Enabled":

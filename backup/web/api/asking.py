@@ -12,7 +12,7 @@ from backup.web.views.errors import BadParameterError
 _MOST = 200
 
 
-class Asked(Struct, frozen=True):
+class ApiParameters(Struct, frozen=True):
     """The parameters of a request, as bytes: paths may be any."""
 
     given: dict[str, list[bytes]]
@@ -36,7 +36,7 @@ class Asked(Struct, frozen=True):
         return self.given.get(name, [])
 
 
-def asked(request: Request, allowed: frozenset[str]) -> Asked:
+def asked(request: Request, allowed: frozenset[str]) -> ApiParameters:
     """The parameters of a request. `BadParameterError` for one that is not known, or very many."""
     raw = request.scope["query_string"].decode("latin-1")
     try:
@@ -48,4 +48,4 @@ def asked(request: Request, allowed: frozenset[str]) -> Asked:
         if name not in allowed:
             raise BadParameterError("a parameter is not known: /api/v1/openapi.json names all")
         given.setdefault(name, []).append(value.encode("latin-1"))
-    return Asked(given)
+    return ApiParameters(given)

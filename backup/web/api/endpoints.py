@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 from starlette.requests import Request
 
-from backup.web.api.asking import Asked
+from backup.web.api.asking import ApiParameters
 from backup.web.context import context_of
 from backup.web.views.browsing import directory
 from backup.web.views.calendar import schedule
@@ -28,7 +28,7 @@ from backup.web.views.values.runs import RunDetail, RunPage
 from backup.web.views.values.schedule import SchedulePage
 from backup.web.views.versions import versions_of_path
 
-Call = Callable[[Request, Asked], Awaitable[object]]
+Call = Callable[[Request, ApiParameters], Awaitable[object]]
 
 
 class Parameter(Struct, frozen=True):
@@ -67,35 +67,35 @@ async def _view(request: Request, make: Callable[..., Any], *args: object, **nam
     return await context_of(request).reading.view(make, *args, **named)
 
 
-async def _overview(request: Request, _: Asked) -> object:
+async def _overview(request: Request, _: ApiParameters) -> object:
     context = context_of(request)
     return await _view(request, overview, context.config, context.clock.now(), await _heard(request))
 
 
-async def _schedule(request: Request, _: Asked) -> object:
+async def _schedule(request: Request, _: ApiParameters) -> object:
     context = context_of(request)
     return await _view(request, schedule, context.config, context.clock.now(), await _heard(request))
 
 
-async def _money(request: Request, _: Asked) -> object:
+async def _money(request: Request, _: ApiParameters) -> object:
     context = context_of(request)
     return await _view(request, money, context.config, context.clock.now())
 
 
-async def _runs(request: Request, of: Asked) -> object:
+async def _runs(request: Request, of: ApiParameters) -> object:
     given = {name: of.text(name) for name in ("job", "kind", "outcome", "before")}
     return await _view(request, run_page, **given)
 
 
-async def _run(request: Request, _: Asked) -> object:
+async def _run(request: Request, _: ApiParameters) -> object:
     return await _view(request, one_run, request.path_params["number"])
 
 
-async def _snapshots(request: Request, of: Asked) -> object:
+async def _snapshots(request: Request, of: ApiParameters) -> object:
     return await _view(request, snapshot_page, request.path_params["job"], before=of.text("before"))
 
 
-async def _changes(request: Request, of: Asked) -> object:
+async def _changes(request: Request, of: ApiParameters) -> object:
     return await _view(
         request,
         changes,
@@ -106,23 +106,23 @@ async def _changes(request: Request, of: Asked) -> object:
     )
 
 
-async def _entries(request: Request, of: Asked) -> object:
+async def _entries(request: Request, of: ApiParameters) -> object:
     context, snapshot = context_of(request), request.path_params["snapshot"]
     now = context.clock.now()
     return await _view(request, directory, context.config, now, snapshot, of.path(), after=of.text("after"))
 
 
-async def _quote(request: Request, of: Asked) -> object:
+async def _quote(request: Request, of: ApiParameters) -> object:
     context, snapshot = context_of(request), request.path_params["snapshot"]
     return await _view(request, quote, context.config, context.clock.now(), snapshot, of.paths())
 
 
-async def _versions(request: Request, of: Asked) -> object:
+async def _versions(request: Request, of: ApiParameters) -> object:
     context, job = context_of(request), request.path_params["job"]
     return await _view(request, versions_of_path, context.config, context.clock.now(), job, of.path())
 
 
-async def _search(request: Request, of: Asked) -> object:
+async def _search(request: Request, of: ApiParameters) -> object:
     return await _view(request, search, of.text("q") or "", job=of.text("job"), after=of.text("after"))
 
 

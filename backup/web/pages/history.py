@@ -13,7 +13,7 @@ from starlette.routing import Route
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed
-from backup.web.pages.links import Asked
+from backup.web.pages.links import PageParameters
 from backup.web.pages.reading import job_names, newest_job
 from backup.web.views.nights import changes, snapshot_page
 from backup.web.views.run_pages import one_run, run_page
@@ -46,7 +46,7 @@ def _in_words(name: str, value: object) -> str:
 @answered
 async def show_runs(request: Request) -> Response:
     """Runs, newest first, of one job, kind or outcome if these are given."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         run_page,
         job=asked.text("job"),
@@ -76,7 +76,7 @@ async def show_run(request: Request) -> Response:
 @answered
 async def show_nights(request: Request) -> Response:
     """The snapshots of a job: that of the address, or the one that was backed up last."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     job = asked.text("job") or await context.reading.view(newest_job, context.config)
     if job is None:
         return await framed(request, "nights.html", here="nights", it=None)
@@ -88,7 +88,7 @@ async def show_nights(request: Request) -> Response:
 @answered
 async def show_changes(request: Request) -> Response:
     """What changed from one snapshot to another."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         changes,
         asked.text("newer") or "",

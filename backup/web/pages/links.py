@@ -31,7 +31,7 @@ def parent(path: bytes) -> bytes:
     return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
 
 
-class Asked:
+class PageParameters:
     """What an address asks for. Paths are bytes; the fields `pick` of a form are paths, encoded once more."""
 
     def __init__(self, query: bytes) -> None:

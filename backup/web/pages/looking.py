@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed
-from backup.web.pages.links import Asked
+from backup.web.pages.links import PageParameters
 from backup.web.pages.reading import job_names, newest_of_jobs
 from backup.web.views.browsing import directory
 from backup.web.views.searching import search
@@ -18,7 +18,7 @@ from backup.web.views.versions import versions_of_path
 @answered
 async def show_directory(request: Request) -> Response:
     """A directory of a snapshot; without a snapshot, the jobs to begin with."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     snapshot = asked.text("snapshot")
     if snapshot is None:
         jobs = await context.reading.view(newest_of_jobs, context.config)
@@ -37,7 +37,7 @@ async def show_directory(request: Request) -> Response:
 @answered
 async def show_search(request: Request) -> Response:
     """What is called like the words of the address."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     words = asked.text("q")
     found = None
     if words is not None and words.strip():
@@ -48,7 +48,7 @@ async def show_search(request: Request) -> Response:
 @answered
 async def show_versions(request: Request) -> Response:
     """The versions of one path."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         versions_of_path,
         context.config,

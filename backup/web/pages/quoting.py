@@ -10,7 +10,7 @@ from backup.model import Tier
 from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed
 from backup.web.pages.html import texts
-from backup.web.pages.links import Asked
+from backup.web.pages.links import PageParameters
 from backup.web.texts import Texts
 from backup.web.views.quoting import quote
 
@@ -39,7 +39,7 @@ def hours(bounds: tuple[float, float], said: Texts) -> str:
 @answered
 async def show(request: Request) -> Response:
     """What restoring the chosen paths costs, and the command for it."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         quote, context.config, context.clock.now(), asked.text("snapshot") or "", asked.paths() or [b"/"]
     )

@@ -13,7 +13,7 @@ from backup.web.context import context_of, user_of
 from backup.web.pages.frame import answered, framed, heard_status
 from backup.web.pages.glance import active
 from backup.web.pages.html import texts
-from backup.web.pages.links import Asked
+from backup.web.pages.links import PageParameters
 from backup.web.texts import Texts
 from backup.web.views.calendar import schedule
 from backup.web.views.values.schedule import CalendarDay, SchedulePage
@@ -59,7 +59,7 @@ def _length(number: int, said: Texts) -> str:
 @answered
 async def show(request: Request) -> Response:
     """The calendar, the tasks, and for operators their buttons."""
-    context, asked = context_of(request), Asked(request.scope["query_string"])
+    context, asked = context_of(request), PageParameters(request.scope["query_string"])
     found = await context.reading.view(
         schedule, context.config, context.clock.now(), await heard_status(request)
     )

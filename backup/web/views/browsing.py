@@ -9,7 +9,7 @@ from backup.config import Config
 from backup.inventory.content.entries import ROOT, owners_by_number
 from backup.inventory.content.entry_versions import Version
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.pages.snapshot_pages import Kept, kept_by_job
+from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
 from backup.inventory.questions import browsing as queries
 from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, Owner
@@ -50,7 +50,7 @@ def directory(
     rows = _page(tx, of, path, name or b"") if is_directory else []
     shown = rows[:A_PAGE]
     lists = queries.chunk_lists(tx, [one.number for one in ([itself] if not is_directory else shown) if one])
-    beside = kept_by_job(tx, of.job_number).get(of.job_number, Kept([])).beside(of.number)
+    beside = kept_by_job(tx, of.job_number).get(of.job_number, KeptSnapshots([])).beside(of.number)
     older, newer = (one.id if one else None for one in beside)
     return DirectoryPage(
         snapshot=snapshot_line(of),

@@ -35,7 +35,7 @@ class _Task(msgspec.Struct):
     progress: _Progress | None = None
 
 
-class _Answer(msgspec.Struct):
+class _DaemonAnswer(msgspec.Struct):
     as_of: datetime
     waits_for_clock: bool
     tasks: list[_Task]
@@ -58,7 +58,7 @@ def daemon_status(answer: Mapping[str, Any] | None) -> DaemonStatus | None:
     if answer is None:
         return None
     try:
-        told = msgspec.convert(answer, _Answer, strict=False)
+        told = msgspec.convert(answer, _DaemonAnswer, strict=False)
     except msgspec.ValidationError:
         return None
     return DaemonStatus(told.as_of, told.waits_for_clock, [_live(one) for one in told.tasks])

@@ -102,7 +102,7 @@ class _Slow(Struct, frozen=True):
     versions: list[Contents]
 
 
-class _Kept:
+class _CachedSums:
     """The slow sums of the newest state of an inventory; others wait while they are made."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class _Kept:
             return self._found
 
 
-_KEPT = _Kept()
+_KEPT = _CachedSums()
 
 
 def money(tx: Transaction, config: Config, now: datetime) -> MoneyPage:

@@ -10,7 +10,7 @@ from backup.inventory.content.entries import ROOT
 from backup.inventory.content.entry_versions import Version
 from backup.inventory.content.entry_versions import changes as differences
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.pages.snapshot_pages import Kept, kept_by_job, snapshots_before, snapshots_of
+from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job, snapshots_before, snapshots_of
 from backup.inventory.questions import changes as queries
 from backup.inventory.questions.changes import Between, Counts
 from backup.inventory.records.runs import all_job_names, find_run
@@ -46,7 +46,7 @@ def snapshot_page(
 
 def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]:
     """The newest kept snapshots with lower numbers: a page of them, and one more."""
-    kept = kept_by_job(tx, job).get(job, Kept([])).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
+    kept = kept_by_job(tx, job).get(job, KeptSnapshots([])).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
     rows = snapshots_of(tx, [one.id for one in kept])
     return [rows[one.id] for one in reversed(kept)]
 
@@ -63,7 +63,7 @@ def changes(
     path = path_of(path)
     place = _after(after)
     late = the_snapshot(tx, newer)
-    kept = kept_by_job(tx, late.job_number).get(late.job_number, Kept([]))
+    kept = kept_by_job(tx, late.job_number).get(late.job_number, KeptSnapshots([]))
     before, beyond = kept.beside(late.number)
     early = the_snapshot(tx, older) if older else the_snapshot(tx, before.id) if before else None
     if early is not None and early.job_number != late.job_number:
@@ -122,7 +122,7 @@ def _unusual(tx: Transaction, one: Snapshot) -> list[str]:
     return unusual_in(tx, run) if run else []
 
 
-class _Counted:
+class _CachedCounts:
     """What was counted last, a few of it: what differs between two snapshots never changes."""
 
     def __init__(self, most: int) -> None:
@@ -142,7 +142,7 @@ class _Counted:
         return found
 
 
-_COUNTED = _Counted(100)
+_COUNTED = _CachedCounts(100)
 
 
 def _counts(tx: Transaction, between: Between, late: Snapshot, *, much: bool) -> ChangeCounts:

@@ -22,7 +22,7 @@ from backup.inventory.pages import run_pages
 from backup.inventory.pages.run_pages import RunRow
 from backup.inventory.pages.snapshot_pages import SnapshotSize, counts_by_job, sizes_since
 from backup.inventory.questions.proofs import Proof, proofs
-from backup.inventory.questions.status import Held, held
+from backup.inventory.questions.status import HeldArchives, held
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName, VaultName
@@ -64,7 +64,7 @@ class _Rows(Struct, frozen=True):
     runs: Mapping[str, Sequence[RunRow]]
     sizes: Mapping[JobName, Sequence[SnapshotSize]]
     counts: Mapping[JobName, int]
-    held: Sequence[Held]
+    held: Sequence[HeldArchives]
     proofs: Mapping[tuple[VaultName, JobName | None], Proof]
 
 
@@ -188,7 +188,7 @@ def _vault(config: Config, one: VaultStatus, rows: _Rows) -> VaultCard:
     )
 
 
-def _why(config: Config, one: VaultStatus, rows: Sequence[Held]) -> str:
+def _why(config: Config, one: VaultStatus, rows: Sequence[HeldArchives]) -> str:
     """Of what a month's cost is made: bytes by storage class, with what each costs."""
     settings = next((vault for vault in config.vaults if vault.name == one.name), None)
     if settings is None:

@@ -6,7 +6,7 @@ from backup.app.status.unusual import unusual_in
 from backup.inventory.content.snapshots import Snapshot, of_run
 from backup.inventory.pages import run_pages as queries
 from backup.inventory.pages.run_pages import RunRow, StoredRow
-from backup.inventory.pages.snapshot_pages import Kept, kept_by_job
+from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
 from backup.inventory.records.runs import Outcome, RunKind, find_job, find_run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.times import moment
@@ -112,7 +112,7 @@ def _before(tx: Transaction, one: Snapshot | None) -> str | None:
     """The id of the snapshot before one."""
     if one is None:
         return None
-    older, _ = kept_by_job(tx, one.job_number).get(one.job_number, Kept([])).beside(one.number)
+    older, _ = kept_by_job(tx, one.job_number).get(one.job_number, KeptSnapshots([])).beside(one.number)
     return older.id if older else None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backup.inventory.pages.snapshot_pages import Kept, kept_by_job
-from backup.inventory.questions.searching import Found, FoundRow, rows_of_found, search_names
+from backup.inventory.pages.snapshot_pages import KeptSnapshots, kept_by_job
+from backup.inventory.questions.searching import FoundName, FoundRow, rows_of_found, search_names
 from backup.inventory.records.runs import all_job_names, job_names_by_number
 from backup.inventory.store.connections import Transaction
 from backup.model import JobName
@@ -28,7 +28,7 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
     words = words_of(words)
     start = _after(after)
     of = the_job(tx, job) if job else None
-    found: list[Found] = []
+    found: list[FoundName] = []
     goes_on = None
     if words:
         folder, slash, name = words.rpartition("/")
@@ -54,9 +54,11 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
     )
 
 
-def _hit(row: FoundRow, versions: int, names: Mapping[int, JobName], kept: Mapping[int, Kept]) -> Hit | None:
+def _hit(
+    row: FoundRow, versions: int, names: Mapping[int, JobName], kept: Mapping[int, KeptSnapshots]
+) -> Hit | None:
     """A hit; None if no kept snapshot has its newest version, as after a forget."""
-    of = kept.get(row.job, Kept([]))
+    of = kept.get(row.job, KeptSnapshots([]))
     having = of.having(row.added_in, row.removed_in)
     if not having:
         return None

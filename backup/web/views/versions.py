@@ -10,7 +10,7 @@ from backup.config import Config
 from backup.format.rows import unpack_u32
 from backup.inventory.content.entries import owners_by_number
 from backup.inventory.content.entry_versions import Version, changes
-from backup.inventory.pages.snapshot_pages import Kept, KeptSnapshot, kept_by_job, snapshots_of
+from backup.inventory.pages.snapshot_pages import KeptSnapshot, KeptSnapshots, kept_by_job, snapshots_of
 from backup.inventory.questions import browsing as queries
 from backup.inventory.store.connections import Transaction
 from backup.web.views.errors import NotThereError
@@ -30,7 +30,7 @@ def versions_of_path(tx: Transaction, config: Config, now: datetime, job: str, p
     rows = queries.newest_versions(tx, of.number, path, limit=MOST + 1)
     if not rows:
         raise NotThereError("no snapshot of this job has such a path")
-    kept = kept_by_job(tx, of.number).get(of.number, Kept([]))
+    kept = kept_by_job(tx, of.number).get(of.number, KeptSnapshots([]))
     having = [(one, kept.having(one.added_in, one.removed_in)) for one in rows[:MOST]]
     lines = _lines(tx, config, now, rows, [pair for pair in having if pair[1]])
     newest = kept.newest

@@ -22,16 +22,16 @@ from backup.app.aws_setup.carry_out import LOOKS, Planner, carry_out
 from backup.app.aws_setup.describe import summary
 from backup.app.aws_setup.diff import to_destroy, to_make
 from backup.app.aws_setup.documents import AwsSetup, BucketSetup, documents
-from backup.app.aws_setup.look import Part
+from backup.app.aws_setup.look import VaultSetup
 from backup.app.aws_setup.model import (
-    Found,
     FoundAnchor,
     FoundCrl,
     FoundPlace,
     FoundProfile,
+    FoundResources,
     FoundRole,
     Plan,
-    Step,
+    PlannedCall,
     Verb,
     Wanted,
     WantedBucket,
@@ -63,22 +63,22 @@ WANTED = st.sampled_from([OF_BUCKET, OF_VAULT])
 NOTED = replace(OF_VAULT, is_noted=True)
 
 
-NOTHING = Found()
+NOTHING = FoundResources()
 
 
 class Account:
     """An account as far as a set-up uses it: what is in it after each call, and how late it is shown."""
 
     def __init__(
-        self, found: Found = NOTHING, *, lags: Iterable[tuple[int, ...]] = (), loses: int = -1
+        self, found: FoundResources = NOTHING, *, lags: Iterable[tuple[int, ...]] = (), loses: int = -1
     ) -> None:
         self.states = [found]
-        self.steps: list[Step] = []
+        self.steps: list[PlannedCall] = []
         self.made = Counter[str]()
         self._lags, self._loses = iter(lags), loses
 
     @property
-    def found(self) -> Found:
+    def found(self) -> FoundResources:
         """What is there."""
         return self.states[-1]
 
@@ -95,16 +95,16 @@ class Account:
             raise GoneError("the answer was lost")
         return answer
 
-    def look(self, part: Part) -> None:
+    def look(self, part: VaultSetup) -> None:
         """Put what is there into a part; each kind of thing as it was some calls ago."""
         lags = next(self._lags, (0, 0, 0, 0))
         shown = [self.states[max(0, len(self.states) - 1 - lag)] for lag in lags]
-        part.found = Found(
+        part.found = FoundResources(
             anchors=shown[0].anchors, crls=shown[0].crls, profiles=shown[1].profiles, roles=shown[2].roles,
             place=shown[3].place,
         )  # fmt: skip
 
-    def _anywhere(self, operation: str, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], Found]:
+    def _anywhere(self, operation: str, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], FoundResources]:
         verb, _, kind = operation.partition("_")
         member, key, field = {
             "trust_anchor": ("trustAnchor", "trust-anchor", "anchors"),
@@ -133,7 +133,7 @@ class Account:
         answer = {member: {f"{member}Id": ident, f"{member}Arn": arn}}
         return answer, replace(self.found, **{field: tuple(after)})
 
-    def _roles(self, operation: str, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], Found]:
+    def _roles(self, operation: str, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], FoundResources]:
         name, roles = given["RoleName"], dict(self.found.roles)
         if operation == "create_role":
             assert name not in roles
@@ -150,7 +150,7 @@ class Account:
             roles[name] = replace(roles[name], policies=policies)
         return {}, replace(self.found, roles=roles)
 
-    def _place(self, operation: str, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], Found]:
+    def _place(self, operation: str, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], FoundResources]:
         place = self.found.place
         if operation.startswith("create"):
             assert place is None
@@ -179,12 +179,12 @@ class CutError(Exception):
     """The process is killed."""
 
 
-def carried_out(planner: Planner, wanted: Wanted, account: Account, most: int = 1000) -> Found:
+def carried_out(planner: Planner, wanted: Wanted, account: Account, most: int = 1000) -> FoundResources:
     """What is there after at most so many steps."""
-    part = Part("nightly", wanted, cast("AwsCalls", account), account.found)
+    part = VaultSetup("nightly", wanted, cast("AwsCalls", account), account.found)
     clock, before = OffsetClock(), len(account.steps)
 
-    def begin(_: Part, step: Step) -> None:
+    def begin(_: VaultSetup, step: PlannedCall) -> None:
         if len(account.steps) - before == most:
             raise CutError
         account.steps.append(step)
@@ -218,7 +218,7 @@ def test_from_any_half_to_the_whole_and_to_nothing(
     removed = Account(half, lags=lags)
     left = carried_out(to_destroy, wanted, removed)
     untagged = half.place is not None and not half.place.is_ours and not wanted.is_noted
-    assert left == (Found(place=half.place) if untagged else Found()), (
+    assert left == (FoundResources(place=half.place) if untagged else FoundResources()), (
         "a vault without a tag may be anybody's"
     )
     assert all(removed.steps.count(step) == 1 for step in removed.steps)
@@ -268,7 +268,7 @@ def test_what_holds_something_or_is_not_ours_is_left(wanted: Wanted) -> None:
 
 @pytest.mark.parametrize("wanted", [OF_VAULT, OF_BUCKET], ids=["vault", "bucket"])
 def test_what_is_made_is_not_counted_as_changed(wanted: Wanted) -> None:
-    plan = to_make(wanted, Found())
+    plan = to_make(wanted, FoundResources())
     made = sum(step.verb is Verb.MAKE for step in plan.steps)
     assert made < len(plan.steps)
     assert summary(plan) == f"{made} to make"
@@ -307,7 +307,7 @@ def test_what_aws_writes_in_another_way_is_no_change() -> None:
 
 def test_a_vault_of_another_set_up_is_not_taken() -> None:
     """It is used as it is, though it is empty; and not deleted with this set-up."""
-    theirs = Found(place=FoundPlace(is_ours=False, holds=False, is_others=True))
+    theirs = FoundResources(place=FoundPlace(is_ours=False, holds=False, is_others=True))
     assert [step for step in to_make(OF_VAULT, theirs).steps if step.service == "glacier"] == []
     assert to_destroy(OF_VAULT, theirs).steps == ()
 
@@ -321,11 +321,11 @@ def test_a_vault_of_another_set_up_is_not_taken() -> None:
     ],
 )
 def test_a_note_does_not_make_anothers_or_a_full_vault_ours(place: FoundPlace) -> None:
-    plan = to_destroy(NOTED, Found(place=place))
+    plan = to_destroy(NOTED, FoundResources(place=place))
     assert plan.steps == ()
     assert "vault nightly" in plan.left[0]
 
 
 def test_a_vault_beside_it_in_the_config_is_an_obstacle() -> None:
-    plan = to_make(replace(OF_VAULT, others=("warm",)), Found())
+    plan = to_make(replace(OF_VAULT, others=("warm",)), FoundResources())
     assert "would cut warm off" in plan.obstacles[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.app.base.silent_mounts import Place, Places
+from backup.app.base.silent_mounts import Places, SeenDirectory
 from backup.app.beginning.measure import (
     databases_here,
     is_missing,
@@ -67,8 +67,8 @@ def test_folders_that_hold_something_are_proposed() -> None:
     }
 
     class Made(Places):
-        def at(self, path: str) -> Place:
-            return Place(frozenset(there.get(path, ())), is_silent=path in {"/var/www", "/home/eve"})
+        def at(self, path: str) -> SeenDirectory:
+            return SeenDirectory(frozenset(there.get(path, ())), is_silent=path in {"/var/www", "/home/eve"})
 
     made = Made()
     assert usual_folders("/root", made, is_root=True) == ["/etc", "/home"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup.app.beginning.answers import Answers, Place
+from backup.app.beginning.answers import Answers, ConfigPaths
 from backup.cli.begin.course import COURSE, NOTHING_YET
 from backup.cli.begin.question import Facts
 from backup.cli.begin.walk import LeftError, Screen, Walk
@@ -46,7 +46,7 @@ def facts(folder: Path, environ: Mapping[str, str] | None = None) -> Facts:
     if not source.exists():
         fill(source)
     return Facts(
-        place=Place(str(folder / "config.toml"), str(folder / "state"), "web1.example.org"),
+        place=ConfigPaths(str(folder / "config.toml"), str(folder / "state"), "web1.example.org"),
         home=str(folder),
         is_root=True,
         now=NOW,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from backup.emulator.core.access.evaluate import Asked, Policies, judge
+from backup.emulator.core.access.evaluate import AccessRequest, Policies, judge
 from backup.emulator.core.access.policy import Policy, Principal, parse_policy
 
 OURS, OTHERS = "123456789012", "999999999999"
@@ -41,7 +41,7 @@ def _verdict(
         None if session is None else _policy(None if session == "silent" else session),
         () if resource is None else (_policy(*resource),),
     )
-    why = judge(Asked("s3:GetObject", KEY, owner, {}), principal, policies)
+    why = judge(AccessRequest("s3:GetObject", KEY, owner, {}), principal, policies)
     return "allowed" if why is None else why
 
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backup.emulator.core.state.clock import DAY_MS
-from backup.emulator.core.state.meter import Place
+from backup.emulator.core.state.meter import BilledStore
 from backup.emulator.core.state.store import Store, Transaction
 from backup.emulator.glacier.archives import Piece, add_archive
 from backup.emulator.glacier.inventories import (
@@ -38,7 +38,9 @@ def tx(tmp_path: Path) -> Iterator[Transaction]:
 
 
 def _add(tx: Transaction, size: int, description: str = "") -> None:
-    add_archive(tx, Place("1", "glacier", "r", "v"), 1, description, "ab" * 32, [Piece(0, size, "file", b"")])
+    add_archive(
+        tx, BilledStore("1", "glacier", "r", "v"), 1, description, "ab" * 32, [Piece(0, size, "file", b"")]
+    )
 
 
 def _items(tx: Transaction, **how: Any) -> tuple[list[Any], int | None]:

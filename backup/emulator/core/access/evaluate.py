@@ -15,7 +15,7 @@ from .conditions import Context
 from .policy import Policy, Principal
 
 
-class Asked(Struct, frozen=True):
+class AccessRequest(Struct, frozen=True):
     """What a caller wants to do: an action on a resource that `account` owns, and what is known of it."""
 
     action: str
@@ -32,7 +32,7 @@ class Policies(Struct, frozen=True):
     of_resource: Sequence[Policy] = ()
 
 
-def judge(asked: Asked, principal: Principal, policies: Policies) -> str | None:
+def judge(asked: AccessRequest, principal: Principal, policies: Policies) -> str | None:
     """Why it is refused, as the end of AWS's sentence; None if it is allowed."""
     denied = _explicit_deny(asked, principal, policies)
     if denied is not None:
@@ -50,7 +50,7 @@ def judge(asked: Asked, principal: Principal, policies: Policies) -> str | None:
     return None
 
 
-def _explicit_deny(asked: Asked, principal: Principal, policies: Policies) -> str | None:
+def _explicit_deny(asked: AccessRequest, principal: Principal, policies: Policies) -> str | None:
     """The kind of policy that denies it; None if there is none."""
     action, context, resource = asked.action, asked.context, asked.resource
     for policy in policies.of_resource:
@@ -64,7 +64,12 @@ def _explicit_deny(asked: Asked, principal: Principal, policies: Policies) -> st
 
 
 def _granted(
-    asked: Asked, principal: Principal, policies: Policies, *, singled_out: bool = False, by_arn: bool = False
+    asked: AccessRequest,
+    principal: Principal,
+    policies: Policies,
+    *,
+    singled_out: bool = False,
+    by_arn: bool = False,
 ) -> bool:
     return any(
         policy.grants(
@@ -79,5 +84,5 @@ def _granted(
     )
 
 
-def _allows(policy: Policy | None, asked: Asked) -> bool:
+def _allows(policy: Policy | None, asked: AccessRequest) -> bool:
     return policy is None or policy.allows(asked.action, asked.context, resource=asked.resource)

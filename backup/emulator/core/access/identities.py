@@ -16,7 +16,7 @@ from backup.emulator.core.wire import Inbound, date_ms
 
 from .accounts import Accounts, Role
 from .callers import Caller
-from .evaluate import Asked, Policies, judge
+from .evaluate import AccessRequest, Policies, judge
 from .policy import Policy, parse_policy
 
 INSTANT_PER_SECOND = 1000
@@ -47,7 +47,12 @@ def joined(texts: tuple[str, ...]) -> Policy:
 
 
 def refusal(
-    asked: Asked, caller: Caller, accounts: Accounts, tx: Transaction, *, of_resource: Sequence[Policy] = ()
+    asked: AccessRequest,
+    caller: Caller,
+    accounts: Accounts,
+    tx: Transaction,
+    *,
+    of_resource: Sequence[Policy] = (),
 ) -> str | None:
     """The whole sentence of AWS with which a caller is refused; None if it may do what is asked."""
     why = _why(asked, caller, accounts, tx, of_resource)
@@ -57,7 +62,7 @@ def refusal(
 
 
 def _why(
-    asked: Asked, caller: Caller, accounts: Accounts, tx: Transaction, of_resource: Sequence[Policy]
+    asked: AccessRequest, caller: Caller, accounts: Accounts, tx: Transaction, of_resource: Sequence[Policy]
 ) -> str | None:
     try:
         policies = Policies(_identity(caller, accounts, tx), _session(caller), of_resource)

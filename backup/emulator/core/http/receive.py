@@ -117,7 +117,7 @@ async def side_by_side(size: int, *works: Callable[[], None]) -> None:
         await asyncio.gather(*(asyncio.to_thread(work) for work in works))
 
 
-class Spool(Protocol):
+class BodyDestination(Protocol):
     """A destination for a body's bytes."""
 
     async def take(self, data: bytes | bytearray | memoryview) -> None:
@@ -128,7 +128,7 @@ class _UntilItFails:
     """A spool that drops bytes after its disk has failed: a client reads the answer only once it has sent
     all."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: BodyDestination) -> None:
         self._spool = spool
         self.failure: OSError | None = None
 
@@ -142,7 +142,7 @@ class _UntilItFails:
             self.failure = error
 
 
-class _Spool:
+class _FileSpool:
     """A file that two worker threads write and hash concurrently."""
 
     def __init__(self, path: Path) -> None:
@@ -172,7 +172,7 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
 
     The file is removed if the body does not arrive completely.
     """
-    spool = _Spool(path)
+    spool = _FileSpool(path)
     try:
         await fill(body, spool, length, limit)
     except BaseException:
@@ -183,7 +183,7 @@ async def receive_file(body: Body, path: Path, length: int | None, limit: int) -
     return Received(path.name, spool.hasher.size, spool.hasher.linear(), spool.hasher.leaves())
 
 
-async def fill(body: Body, spool: Spool, length: int | None, limit: int) -> None:
+async def fill(body: Body, spool: BodyDestination, length: int | None, limit: int) -> None:
     """Stream the body into a spool: `length` bytes, or if that is unknown at most `limit` (else 400)."""
     kept = _UntilItFails(spool)
     sink = body.divert(length)
@@ -195,7 +195,7 @@ async def fill(body: Body, spool: Spool, length: int | None, limit: int) -> None
         raise kept.failure
 
 
-async def _fill_from_sink(body: Body, sink: BodySink, spool: Spool) -> None:
+async def _fill_from_sink(body: Body, sink: BodySink, spool: BodyDestination) -> None:
     """Buffer by buffer; while one is hashed the next is filled."""
     busy: asyncio.Task[None] | None = None
     held: mmap.mmap | None = None
@@ -214,7 +214,7 @@ async def _fill_from_sink(body: Body, sink: BodySink, spool: Spool) -> None:
         body.take_back(sink)
 
 
-async def _fill(body: Body, spool: Spool, limit: int) -> None:
+async def _fill(body: Body, spool: BodyDestination, limit: int) -> None:
     """Gather batch by batch; while one is hashed the next is received."""
     busy: asyncio.Task[None] | None = None
     batch, size = bytearray(), 0

@@ -22,7 +22,7 @@ LOOK = "look"
 """An item that costs as `download`: a request which only asks how something is."""
 
 
-class Place(Struct, frozen=True):
+class BilledStore(Struct, frozen=True):
     """A vault (`service` is glacier) or a bucket (s3), which the account is billed for."""
 
     account: str
@@ -33,7 +33,7 @@ class Place(Struct, frozen=True):
 
 def begin_storing(
     tx: Transaction,
-    place: Place,
+    place: BilledStore,
     thing: str,
     kind: str,
     size: int,
@@ -61,7 +61,9 @@ def end_storing(tx: Transaction, thing: str, at_ms: int | None = None) -> None:
     )
 
 
-def count(tx: Transaction, place: Place, kind: str, item: str, *, requests: int = 1, size: int = 0) -> None:
+def count(
+    tx: Transaction, place: BilledStore, kind: str, item: str, *, requests: int = 1, size: int = 0
+) -> None:
     """Count requests and bytes of this month.
 
     `item` is `upload`, `complete`, `download` (its bytes leave AWS), `LOOK`, or the tier of a retrieval.

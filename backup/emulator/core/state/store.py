@@ -69,7 +69,7 @@ class Outlook(Struct, frozen=True):
     due_ms: int
 
 
-class Held:
+class FileHold:
     """A hold on files that are being sent: they are kept until it is dropped, even if discarded meanwhile."""
 
     def __init__(self, names: Sequence[str], let_go: Callable[[Sequence[str]], None]) -> None:
@@ -164,11 +164,11 @@ class Store:
             for name in set(names) - self._doomed:
                 self.path(name).unlink(missing_ok=True)
 
-    def hold(self, names: Sequence[str]) -> Held:
+    def hold(self, names: Sequence[str]) -> FileHold:
         """Keep these files until what is returned is dropped."""
         with self._holding:
             self._holders.update(names)
-        return Held(names, self._let_go)
+        return FileHold(names, self._let_go)
 
     def _let_go(self, names: Sequence[str]) -> None:
         with self._holding:

@@ -40,7 +40,7 @@ class When(Struct, frozen=True):
         return (self.days or 0, self.date_ms or 0) >= (other.days or 0, other.date_ms or 0)
 
 
-class Rule(Struct, frozen=True):
+class LifecycleRule(Struct, frozen=True):
     """One rule: a filter of objects, and the actions with their times."""
 
     enabled: bool
@@ -52,7 +52,7 @@ class Rule(Struct, frozen=True):
     abort_days: int | None
 
 
-def parse_lifecycle(body: bytes) -> list[Rule]:
+def parse_lifecycle(body: bytes) -> list[LifecycleRule]:
     """The rules of a configuration; MalformedXML, or NotImplemented for what would not be done here."""
     rules = parse(body, "LifecycleConfiguration").children("Rule")
     if not 1 <= len(rules) <= RULES:
@@ -72,7 +72,7 @@ def check_lifecycle(body: bytes) -> None:
         _check(rule)
 
 
-def _check(rule: Rule) -> None:
+def _check(rule: LifecycleRule) -> None:
     """Check that the actions of a rule fit together."""
     where = f"filter '(prefix={rule.prefix.decode()})'"
     classes = [target for _, target in rule.transitions]
@@ -92,7 +92,7 @@ def _check(rule: Rule) -> None:
         raise S3Error("InvalidArgument", f"'{kind}' in the Expiration action for {where} {after}")
 
 
-def _rule(rule: Element) -> Rule:
+def _rule(rule: Element) -> LifecycleRule:
     held = rule.child("Filter") or rule
     held = held.child("And") or held
     for name in _UNKNOWN:
@@ -108,7 +108,7 @@ def _rule(rule: Element) -> Rule:
     transitions = tuple((_when(node, low=0), _target(node)) for node in rule.children("Transition"))
     if not transitions and expiration is None and abort is None:
         raise S3Error("InvalidRequest", "At least one action needs to be specified in a rule.")
-    return Rule(
+    return LifecycleRule(
         status == "Enabled",
         (held.get("Prefix") or "").encode(),
         held.number("ObjectSizeGreaterThan", high=2**50),

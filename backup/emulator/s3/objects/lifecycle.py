@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from backup.emulator.core.state.meter import Place, begin_storing, count, end_storing
+from backup.emulator.core.state.meter import BilledStore, begin_storing, count, end_storing
 from backup.emulator.core.state.store import Transaction
-from backup.emulator.s3.buckets.lifecycle_rules import RANKS, Rule, When, parse_lifecycle
+from backup.emulator.s3.buckets.lifecycle_rules import RANKS, LifecycleRule, When, parse_lifecycle
 from backup.emulator.s3.removing import remove_upload
 
 from .versioning import remove_newest
@@ -35,7 +35,7 @@ def apply_lifecycles(tx: Transaction) -> None:
                 _apply(tx, row["bucket"], rule, varies=varies)
 
 
-def _apply(tx: Transaction, bucket: int, rule: Rule, *, varies: bool) -> None:
+def _apply(tx: Transaction, bucket: int, rule: LifecycleRule, *, varies: bool) -> None:
     for when, target in rule.transitions:
         low = rule.larger_than
         if low is None and rule.smaller_than is None and not (varies and target in ARCHIVES):
@@ -71,13 +71,13 @@ def _move(tx: Transaction, bucket: int, row: sqlite3.Row, target: str) -> None:
     count(tx, place, f"s3:{target}", "complete")
 
 
-def _place(tx: Transaction, bucket: int) -> Place:
+def _place(tx: Transaction, bucket: int) -> BilledStore:
     owner = tx.db.execute("SELECT * FROM buckets WHERE id = ?", (bucket,)).fetchone()
-    return Place(owner["account_id"], "s3", owner["region"], owner["name"])
+    return BilledStore(owner["account_id"], "s3", owner["region"], owner["name"])
 
 
 def _chosen(
-    bucket: int, rule: Rule, when: When, now_ms: int, low: int | None
+    bucket: int, rule: LifecycleRule, when: When, now_ms: int, low: int | None
 ) -> tuple[str, tuple[object, ...]]:
     where = (
         "bucket = ? AND is_latest = 1 AND is_marker = 0 "

@@ -52,7 +52,7 @@ def after(raw: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 1025
 
 
-class Walk(Struct, frozen=True):
+class ListingWalk(Struct, frozen=True):
     """What a listing goes through: results of a bucket behind `marker`.
 
     `every`: all versions and markers, the newest of a key first; of the marker's own key then those whose
@@ -91,7 +91,7 @@ class Walk(Struct, frozen=True):
         return tx.db.execute(found, (self.bucket, start, limit)).fetchall()
 
 
-def read_page(tx: Transaction, walk: Walk, limit: int) -> Page:
+def read_page(tx: Transaction, walk: ListingWalk, limit: int) -> Page:
     """The next results, at most `limit`."""
     page = Page()
     if not limit:
@@ -109,7 +109,9 @@ def read_page(tx: Transaction, walk: Walk, limit: int) -> Page:
     return page
 
 
-def _results(tx: Transaction, walk: Walk, limit: int) -> Iterator[tuple[sqlite3.Row | None, bytes | None]]:
+def _results(
+    tx: Transaction, walk: ListingWalk, limit: int
+) -> Iterator[tuple[sqlite3.Row | None, bytes | None]]:
     """Rows or common prefixes; the keys below a found prefix are skipped."""
     start, below = walk.start, walk.below
     while True:
@@ -182,7 +184,7 @@ def read_common(
             "Invalid Encoding Method specified in Request", "encoding-type", encoding or ""
         )
     limit = call.max_of("max-keys", PAGE)
-    walk = Walk(call.at.id, prefix.encode(), delimiter.encode(), marker, every, below)
+    walk = ListingWalk(call.at.id, prefix.encode(), delimiter.encode(), marker, every, below)
     page = read_page(tx, walk, limit)
     nodes: list[Node] = [
         ("Name", call.at.name),

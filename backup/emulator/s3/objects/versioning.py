@@ -15,7 +15,7 @@ import string
 from collections.abc import Mapping
 
 from backup.emulator.core.s3_errors import S3Error
-from backup.emulator.core.state.meter import Place, begin_storing
+from backup.emulator.core.state.meter import BilledStore, begin_storing
 from backup.emulator.core.state.store import Transaction
 from backup.emulator.core.wire import Answer
 from backup.emulator.s3.buckets.documents import read_document, write_document, xml_answer
@@ -84,7 +84,7 @@ def _versions(tx: Transaction, bucket: int, key: bytes) -> list[sqlite3.Row]:
     return tx.db.execute(found, (bucket, key)).fetchall()
 
 
-def remove_newest(tx: Transaction, place: Place, bucket: int, key: bytes) -> Mapping[str, str]:
+def remove_newest(tx: Transaction, place: BilledStore, bucket: int, key: bytes) -> Mapping[str, str]:
     """Delete a key without naming a version; the answer's headers. Where versions are kept it is hidden by a
     delete marker, even if there is no such key."""
     status = status_of(tx, bucket)
