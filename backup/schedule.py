@@ -125,12 +125,12 @@ def times_between(schedule: Schedule, since: datetime, end: datetime) -> Iterato
         return
     zone, last = ZoneInfo(schedule.timezone), since
     for day in _days(schedule.rule, since.astimezone(zone).date() - _DAY):
-        for moment in _moments(schedule.rule, day, zone):
-            if moment >= end:
+        for found in _moments(schedule.rule, day, zone):
+            if found >= end:
                 return
-            if moment > last:
-                last = moment
-                yield moment
+            if found > last:
+                last = found
+                yield found
 
 
 def _moments(rule: Calendar, day: date, zone: ZoneInfo) -> Iterator[datetime]:

@@ -130,7 +130,7 @@ class _Opening:
     def step(self) -> DrillReport:
         """Go on with each restore; when all are over, compare."""
         waits = [self._go_on(number, part) for number, part in enumerate(self._plan.parts)]
-        told = ", ".join(reason for reason in waits if reason)
+        told = ", ".join(one for one in waits if one)
         if told:
             return replace(self._report(), state=StepStage.WAITING, waits_for=told)
         return self._finish()
@@ -154,7 +154,7 @@ class _Opening:
                 if lapses > 1:
                     return f"{len(known)} retrievals"
                 continue
-            self._problems |= {problem.path: problem for problem in report.problems}
+            self._problems |= {one.path: one for one in report.problems}
             restore = self._find(restore.id)
         return ""
 
@@ -184,7 +184,7 @@ class _Opening:
         restore = begin_restore(plan, target, self._at, tier=tier, keys=self._some_keys)
         with self._context.inventory.writing() as tx:
             part.restore = restore.id
-            tokens = [retrieval.token for retrieval in retrievals.retrievals_of(tx, restore.number)]
+            tokens = [one.token for one in retrievals.retrievals_of(tx, restore.number)]
             self._plan.paid += tokens
             self._keep(tx)
         return restore
@@ -220,29 +220,23 @@ class _Opening:
     def _keep(self, tx: Transaction) -> None:
         drills.keep_plan(tx, self._run, msgspec.msgpack.encode(self._plan))
 
-    def _may_ask(self, retrieval: Retrieval) -> bool:
+    def _may_ask(self, one: Retrieval) -> bool:
         """Whether something may be asked for: it is paid for already, or the month allows it once more."""
-        if retrieval.token in self._plan.paid:
+        if one.token in self._plan.paid:
             return True
-        piece = Piece(
-            retrieval.archive, retrieval.extent.end, retrieval.left.start, retrieval.left.end, retrieval.left
-        )
+        piece = Piece(one.archive, one.extent.end, one.left.start, one.left.end, one.left)
         with self._context.inventory.writing() as tx:
             if not budget.may_ask_again(tx, self._context, self._run, piece):
                 return False
-            self._plan.paid.append(retrieval.token)
+            self._plan.paid.append(one.token)
             self._keep(tx)
         return True
 
     def _waits(self, restore: Restore, known: Sequence[Retrieval]) -> str:
         """How many retrievals are waited for; gives up what may not be asked for again, if that is all."""
-        left = [retrieval for retrieval in known if retrieval.state not in SETTLED]
-        planned = [retrieval for retrieval in left if retrieval.state is RetrievalStage.PLANNED]
-        if (
-            planned
-            and len(planned) == len(left)
-            and all(retrieval.token not in self._plan.paid for retrieval in planned)
-        ):
+        left = [one for one in known if one.state not in SETTLED]
+        planned = [one for one in left if one.state is RetrievalStage.PLANNED]
+        if planned and len(planned) == len(left) and all(one.token not in self._plan.paid for one in planned):
             why = "what was asked for is gone before it was read; to ask again may cost more than is allowed"
             self._given_up.append(CheckFinding("unread", f"restore {restore.id}", why))
             cancel(restore, self._context.inventory, self._at.key_directory, self._context.clock)
@@ -254,17 +248,17 @@ class _Opening:
     def _finish(self) -> DrillReport:
         results = [self._compared(number, part) for number, part in enumerate(self._plan.parts)]
         now = self._context.clock.now()
-        findings = [finding for compared, _ in results for finding in compared.findings]
+        findings = [one for each, _ in results for one in each.findings]
         report = replace(
             self._report(),
-            opened=_sum([compared.opened for compared, _ in results]),
+            opened=_sum([each.opened for each, _ in results]),
             findings=tuple(findings),
             seconds=max(0.0, (now - self._began).total_seconds()),
         )
         with self._context.inventory.writing() as tx:
-            for compared, selection in results:
+            for each, selection in results:
                 if selection is not None:
-                    self._record(tx, selection, compared)
+                    self._record(tx, selection, each)
             runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
             keep = drills.open_runs(tx)
         scratch.sweep(self._context.scratch, keep)
@@ -272,7 +266,7 @@ class _Opening:
 
     def _compared(self, number: int, part: SnapshotPart) -> tuple[ComparisonResult, Selection | None]:
         if self._find(part.restore).state is RestoreStage.CANCELLED:
-            found = [finding for finding in self._given_up if part.restore in finding.what]
+            found = [one for one in self._given_up if part.restore in one.what]
             given_up = CheckFinding("unread", f"job {part.job}", "its restore was cancelled")
             return ComparisonResult(Opened(), found or [given_up]), None
         context = self._context.restore
@@ -307,12 +301,12 @@ class _Opening:
 
 def _sum(several: Sequence[Opened]) -> Opened:
     return Opened(
-        files=sum(opened.files for opened in several),
-        bytes=sum(opened.bytes for opened in several),
-        directories=sum(opened.directories for opened in several),
-        hard_links=sum(opened.hard_links for opened in several),
-        with_source=sum(opened.with_source for opened in several),
-        names=[name for opened in several for name in opened.names][:MOST_NAMED],
+        files=sum(one.files for one in several),
+        bytes=sum(one.bytes for one in several),
+        directories=sum(one.directories for one in several),
+        hard_links=sum(one.hard_links for one in several),
+        with_source=sum(one.with_source for one in several),
+        names=[name for one in several for name in one.names][:MOST_NAMED],
     )
 
 
@@ -321,9 +315,9 @@ def give_up(drill: Drill, context: DrillContext) -> None:
     folder = os.fsencode(f"{context.scratch}/{drill.run.number}/")
     with context.inventory.reading() as tx:
         begun = retrievals.list_restores(tx, only_open=True)
-    for restore in begun:
-        if restore.target.startswith(folder):
-            cancel(restore, context.inventory, context.restore.key_directory, context.clock)
+    for one in begun:
+        if one.target.startswith(folder):
+            cancel(one, context.inventory, context.restore.key_directory, context.clock)
     with context.inventory.writing() as tx:
         report = {"drill": drill.name, "grade": "opened", "vault": drill.vault, "error": "cut off"}
         runs.finish_run(tx, drill.run.number, Outcome.INTERRUPTED, report, context.clock.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from backup.inventory.store.connections import Connections
 from backup.inventory.store.database import connections_to
-from backup.inventory.store.driver import insert_columns, raw_rows
+from backup.inventory.store.driver import insert_columns, numerals, quoted, raw_rows
 
 NAMES = ("number", "name", "a")
 
@@ -70,3 +71,14 @@ def test_a_row_that_is_there_is_an_error(connections: Connections) -> None:
         with pytest.raises(sqlite3.IntegrityError):
             insert_columns(tx, "rows", NAMES, ([*range(1500), 7], [b""] * 1501, [0] * 1501))
         tx.connection.rollback()
+
+
+def test_what_stands_in_a_statement_is_a_plain_name_or_a_whole_number() -> None:
+    assert (quoted("offset"), numerals([3, -1])) == ('"offset"', "3,-1")
+    for name in ('a" FROM about --', "", "a b"):
+        with pytest.raises(ValueError, match="no name of a table or column"):
+            quoted(name)
+    numbers: list[Any] = ["1) OR (1", 1.5, None]
+    for number in numbers:
+        with pytest.raises(TypeError):
+            numerals([2, number])

@@ -1,4 +1,4 @@
-"""README.md is given as it stands, command by command."""
+"""README.md is given as it stands, command by command (defect 19)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/restore.md, looking.md and server-gone.md as they stand: every command is given."""
+"""docs/restore.md, looking.md and server-gone.md as they stand: every command is given (defect 19)."""
 
 from __future__ import annotations
 

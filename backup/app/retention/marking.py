@@ -101,8 +101,8 @@ def waiting_up_to(at: RunContext, snapshot: Snapshot) -> list[Snapshot]:
 
 
 def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
-    return [snapshot for snapshot in snapshots.list_snapshots(tx) if snapshot.id in chosen]
+    return [one for one in snapshots.list_snapshots(tx) if one.id in chosen]
 
 
-def _marks(snapshot: Snapshot) -> Marks:
-    return Marks(snapshot.tags, snapshot.pin)
+def _marks(one: Snapshot) -> Marks:
+    return Marks(one.tags, one.pin)

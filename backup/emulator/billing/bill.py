@@ -70,9 +70,7 @@ def bill_of(tx: Transaction, since: str = "") -> list[Bill]:
     for (month, place), lines in sums.items():
         made = [BillLine(kind, item, some, unit, price) for (kind, item, unit, price), some in lines.items()]
         found.append(Bill(month, place, sorted(made, key=lambda line: (line.kind, line.item))))
-    return sorted(
-        found, key=lambda bill: (bill.place.account, bill.month, bill.place.service, bill.place.name)
-    )
+    return sorted(found, key=lambda one: (one.place.account, one.month, one.place.service, one.place.name))
 
 
 def _lines(tx: Transaction, since: str) -> Iterator[tuple[Key, BillLine]]:
@@ -158,12 +156,12 @@ def _requests(row: sqlite3.Row, terms: Row) -> Iterator[BillLine]:
 
 def bill_document(bills: Sequence[Bill]) -> dict[str, object]:
     """Bills as JSON, their numbers as text."""
-    total = sum((bill.total for bill in bills), Decimal(0))
-    return {"currency": CURRENCY, "total": _text(total), "bill": [_bill(bill) for bill in bills]}
+    total = sum((one.total for one in bills), Decimal(0))
+    return {"currency": CURRENCY, "total": _text(total), "bill": [_bill(one) for one in bills]}
 
 
-def _bill(bill: Bill) -> dict[str, object]:
-    place = bill.place
+def _bill(one: Bill) -> dict[str, object]:
+    place = one.place
     lines = [
         {
             "kind": line.kind,
@@ -173,16 +171,10 @@ def _bill(bill: Bill) -> dict[str, object]:
             "price": _text(line.price),
             "cost": _text(line.cost),
         }
-        for line in bill.lines
+        for line in one.lines
     ]
     named = {"service": place.service, "region": place.region, "name": place.name}
-    return {
-        "account": place.account,
-        "month": bill.month,
-        **named,
-        "total": _text(bill.total),
-        "lines": lines,
-    }
+    return {"account": place.account, "month": one.month, **named, "total": _text(one.total), "lines": lines}
 
 
 def _text(number: Decimal) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from backup.format.rows import unpack_u32
 from backup.inventory.content.packed import largest_chunk
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows, row_of
+from backup.inventory.store.driver import numerals, raw_rows, row_of
 from backup.model import PackKind
 
 _ID = 16
@@ -46,13 +46,13 @@ def older_packs(tx: Transaction, present: Collection[bytes], *, job: int | None 
         OlderPacks(number, frozenset(_split(recipients)), count, size)
         for number, recipients, count, size in raw_rows(tx, sql, values)
     ]
-    return [domain for domain in found if not domain.recipients.issuperset(present)]
+    return [one for one in found if not one.recipients.issuperset(present)]
 
 
 def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:
     """The part of a job's newest snapshot in packs of these domains; reads all of its files' rows."""
     marks = bytearray(largest_chunk(tx) + 1)
-    among = ",".join(map(str, domains))
+    among = numerals(domains)
     sql = f"SELECT c.number FROM chunks c JOIN archives a ON a.number = c.archive WHERE a.domain IN ({among})"
     for (number,) in raw_rows(tx, sql, ()):
         marks[number] = 1
@@ -74,7 +74,7 @@ def has_other_domains(tx: Transaction, domain: int) -> bool:
 def lies_outside(tx: Transaction, domain: int, chunks: Sequence[int]) -> bool:
     """Whether one of the chunks of these numbers lies in another domain."""
     for start in range(0, len(chunks), _BATCH):
-        some = ",".join(map(str, chunks[start : start + _BATCH]))
+        some = numerals(chunks[start : start + _BATCH])
         sql = f"""SELECT 1 FROM chunks c JOIN archives a ON a.number = c.archive
                   WHERE c.number IN ({some}) AND a.domain != {int(domain)} LIMIT 1"""
         if row_of(tx, sql, ()) is not None:

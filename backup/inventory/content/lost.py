@@ -13,7 +13,7 @@ from backup.format.rows import unpack_u32
 from backup.inventory.content.archives import IN_VAULTS, SOUND, ArchiveState
 from backup.inventory.content.packed import ChunkLocation, chunk_prefix, largest_chunk
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, marks, raw_rows
+from backup.inventory.store.driver import changed, marks, numerals, raw_rows
 from backup.model import VaultName
 
 _BATCH = 500
@@ -145,7 +145,7 @@ def _without_copy(
     states = ", ".join(f"'{state}'" for state in relied_on)
     marks, held = bytearray(largest_chunk(tx) + 1), set[int]()
     for start in range(0, len(numbers), _BATCH):
-        some = ",".join(map(str, numbers[start : start + _BATCH]))
+        some = numerals(numbers[start : start + _BATCH])
         sql = f"""
         SELECT c.number, c.archive, c.frame FROM chunks c JOIN archives a ON a.number = c.archive
         WHERE c.archive IN ({some}) AND NOT EXISTS (
@@ -217,7 +217,7 @@ def _copies(tx: Transaction, numbers: Sequence[int]) -> Iterator[tuple[int, int]
 
     Retired ones only where there is no other: they go as soon as they can.
     """
-    some = ",".join(map(str, numbers))
+    some = numerals(numbers)
     sql = f"""
     SELECT c.number, o.archive, b.state FROM chunks c JOIN archives a ON a.number = c.archive
     JOIN chunk_prefixes p ON p.prefix = c.prefix JOIN chunks o ON o.number = p.chunk AND o.id = c.id
@@ -255,11 +255,11 @@ def _doubtful(
     if not doubtful:
         return
     sql = "SELECT prefix FROM chunk_prefixes GROUP BY prefix HAVING count(*) > 1"
-    prefixes = [str(row[0]) for row in raw_rows(tx, sql, ())]
+    prefixes = [prefix for (prefix,) in raw_rows(tx, sql, ())]
     for start in range(0, len(prefixes), _BATCH):
         best: dict[tuple[int, bytes], ChunkLocation] = {}
         worse: list[tuple[int, ChunkLocation]] = []
-        for domain, location in _lying(tx, ",".join(prefixes[start : start + _BATCH])):
+        for domain, location in _lying(tx, prefixes[start : start + _BATCH]):
             if may_be(location):
                 best[domain, location.id] = location
             if location.archive in doubtful:
@@ -289,16 +289,18 @@ def _others(
 
     As a `last_resort` also in condemned archives, which the vault still holds.
     """
-    prefixes = ",".join(str(chunk_prefix(location.id)) for location in gone)
+    prefixes = [chunk_prefix(location.id) for location in gone]
     return _lying(tx, prefixes, also=f", '{ArchiveState.CONDEMNED}'" if last_resort else "")
 
 
-def _lying(tx: Transaction, prefixes: str, *, also: str = "") -> Iterator[tuple[int, ChunkLocation]]:
+def _lying(
+    tx: Transaction, prefixes: Sequence[int], *, also: str = ""
+) -> Iterator[tuple[int, ChunkLocation]]:
     """Locations of chunks in sound archives, with the domain: stored ones last, of these the newest."""
     sql = f"""
     SELECT a.domain, c.number, c.id, c.archive, c.frame, c."offset", c.length
     FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk JOIN archives a ON a.number = c.archive
-    WHERE p.prefix IN ({prefixes}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
+    WHERE p.prefix IN ({numerals(prefixes)}) AND a.state IN ('stored', 'unconfirmed', 'retired'{also})
     ORDER BY a.state <> 'condemned', a.state = 'stored', c.archive"""
     for domain, *row in raw_rows(tx, sql, ()):
         yield domain, ChunkLocation._make(row)

@@ -25,7 +25,7 @@ from backup.format.rows import unpack_u32
 from backup.inventory.content.archives import THERE, ArchiveState
 from backup.inventory.content.packed import largest_chunk
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import raw_rows, row_of
+from backup.inventory.store.driver import numerals, raw_rows, row_of
 from backup.inventory.store.stages import RestoreStage
 from backup.inventory.store.times import moment
 from backup.model import PackKind, SnapshotId, VaultName
@@ -142,7 +142,7 @@ def condemned_with(tx: Transaction, chunks: bytearray) -> dict[int, list[bytes]]
     rows = list(raw_rows(tx, sql, (ArchiveState.CONDEMNED.value,)))
     used = {
         archive: any(chunks[number] for number, _ in _chunks(tx, archive))
-        for archive in {row[1] for row in rows}
+        for archive in {one[1] for one in rows}
     }
     found: dict[int, list[bytes]] = {}
     for job, archive, pack in rows:
@@ -220,7 +220,7 @@ def stored_elsewhere(tx: Transaction, needed: bytearray) -> Counter[int]:
               WHERE a.state IN ({_NOT_BUILT_UPON})"""
     prefixes = array("q", {prefix for number, prefix in raw_rows(tx, sql, ()) if needed[number]})
     for start in range(0, len(prefixes), _BATCH):
-        some = ",".join(map(str, prefixes[start : start + _BATCH]))
+        some = numerals(prefixes[start : start + _BATCH])
         sql = f"""SELECT a.domain, c.id, c.number, c.archive, a.state
                   FROM chunk_prefixes p JOIN chunks c ON c.number = p.chunk
                   JOIN archives a ON a.number = c.archive

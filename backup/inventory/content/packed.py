@@ -13,6 +13,7 @@ from backup.inventory.store.driver import (
     changed,
     insert_columns,
     marks,
+    numerals,
     pages,
     raw_rows,
     row_of,
@@ -125,7 +126,7 @@ def delete_chunks(tx: Transaction, chunks: Sequence[tuple[int, int]]) -> None:
 def chunk_locations(tx: Transaction, numbers: Sequence[int]) -> Iterator[ChunkLocation]:
     """Locations of the chunks of those numbers, in any order; unknown numbers are skipped."""
     for start in range(0, len(numbers), _BATCH):
-        some = ",".join(map(str, numbers[start : start + _BATCH]))
+        some = numerals(numbers[start : start + _BATCH])
         sql = f'SELECT number, id, archive, frame, "offset", length FROM chunks WHERE number IN ({some})'
         yield from map(ChunkLocation._make, raw_rows(tx, sql, ()))
 

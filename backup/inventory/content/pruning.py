@@ -13,7 +13,7 @@ from backup.format.rows import unpack_u32
 from backup.inventory.content.archives import THERE, ArchiveState
 from backup.inventory.content.packed import delete_chunks, largest_chunk
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.driver import changed, raw_rows, run_many
+from backup.inventory.store.driver import changed, numerals, raw_rows, run_many
 from backup.inventory.store.stages import OVER, RestoreStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, Generation, PackKind, VaultName
@@ -61,14 +61,14 @@ class StoredArchive(Struct, frozen=True):
         """When the last of its jobs said that it is condemned; None until each has."""
         if not self.condemned_by or not self.jobs <= self.condemned_by.keys():
             return None
-        return max(condemnation.at for condemnation in self.condemned_by.values())
+        return max(one.at for one in self.condemned_by.values())
 
     @property
     def told_at(self) -> datetime | None:
         """When the last of the catalogs that condemn it was stored; None until each job has one."""
         if self.condemned_at is None:
             return None
-        return max(condemnation.told_at for condemnation in self.condemned_by.values())
+        return max(one.told_at for one in self.condemned_by.values())
 
 
 def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list[StoredArchive]:
@@ -266,7 +266,7 @@ def drop_contents(tx: Transaction, vault: VaultName) -> int:
     emptied: list[int] = []
     for start in range(0, len(gone), _BATCH):
         some = gone[start : start + _BATCH]
-        among = ",".join(map(str, some))
+        among = numerals(some)
         sql = f"SELECT prefix, number, archive FROM chunks WHERE archive IN ({among})"
         rows = list(raw_rows(tx, sql, ()))
         delete_chunks(tx, [(prefix, number) for prefix, number, _ in rows if not named[number]])
@@ -321,7 +321,7 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
 
     `going` are archives that count as deleted, too. A snapshot that an open restore reads is left until then.
     """
-    gone_too = ", ".join(map(str, sorted(going))) or "-1"
+    gone_too = numerals(sorted(going)) or "-1"
     gone = bytearray(largest_chunk(tx) + 1)
     found_one = False
     there = f"'{ArchiveState.STORED}', '{ArchiveState.UNCONFIRMED}', '{ArchiveState.RETIRED}', "
@@ -344,7 +344,7 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
              FROM entries e JOIN directories d ON d.number = e.directory
              WHERE e.removed_in IS NOT NULL AND e.chunks IS NOT NULL"""
     for job, added, removed, chunks in raw_rows(tx, sql, ()):
-        numbers = [number for number in forgotten.get(job, ()) if added <= number < removed]
+        numbers = [one for one in forgotten.get(job, ()) if added <= one < removed]
         if numbers and any(gone[number] for number in unpack_u32(chunks) if number < len(gone)):
             beyond.setdefault(job, set()).update(numbers)
     return {job: sorted(numbers) for job, numbers in beyond.items()}

@@ -34,7 +34,17 @@ from backup.inventory.store import invariants, schema, stranger_tables
 from backup.inventory.store.connections import Connections, Transaction
 from backup.inventory.store.database import mark, migrate, sqlite_path
 from backup.inventory.store.database_errors import our_errors
-from backup.inventory.store.driver import changed, insert_row, number_of, raw_rows, row_of, run_many, value_of
+from backup.inventory.store.driver import (
+    changed,
+    insert_row,
+    number_of,
+    numerals,
+    quoted,
+    raw_rows,
+    row_of,
+    run_many,
+    value_of,
+)
 from backup.inventory.store.times import micros
 from backup.model import ChunkRow, FrameRow, InventoryId, ListedArchive, VaultName
 
@@ -82,7 +92,7 @@ class Builder:
         self._flush_directories()
         asked, found = list(numbers), set[int]()
         for start in range(0, len(asked), _NUMBERS_A_QUERY):
-            some = ",".join(map(str, asked[start : start + _NUMBERS_A_QUERY]))
+            some = numerals(asked[start : start + _NUMBERS_A_QUERY])
             sql = f"SELECT number FROM directories WHERE job = ? AND number IN ({some})"
             found.update(number for (number,) in raw_rows(self._tx, sql, (job,)))
         return found
@@ -203,14 +213,8 @@ class Builder:
         """
         changed(self._tx, _LISTED, ())
         rows = [
-            (
-                archive.archive_id,
-                archive.size,
-                archive.tree_hash,
-                archive.version or None,
-                micros(archive.created_at),
-            )
-            for archive in found
+            (line.archive_id, line.size, line.tree_hash, line.version or None, micros(line.created_at))
+            for line in found
         ]
         insert = "INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)"
         run_many(self._tx, insert, rows or [("", 0, b"", "", 0)])
@@ -237,17 +241,17 @@ class Builder:
         """
         sql = "SELECT number, archive_id, stored_at FROM archives WHERE state = ?"
         rows = raw_rows(self._tx, sql, (ArchiveState.CONDEMNED.value,))
-        gone = [number for number, archive_id, at in rows if archive_id not in listed and (at or 0) < until]
+        gone = [number for number, one, at in rows if one not in listed and (at or 0) < until]
         if gone:
             self._flush_directories()
             index_chunks(self._tx)
             chunks = need.needed_chunks(self._tx, need.kept_snapshots(self._tx))
             elsewhere = need.stored_elsewhere(self._tx, chunks)
             uses = need.archive_uses(self._tx, chunks, vault)
-            missed = {use.number for use in uses if use.needed > elsewhere[use.number]}.intersection(gone)
+            missed = {one.number for one in uses if one.needed > elsewhere[one.number]}.intersection(gone)
             for number in missed:
                 self.lose_archive(number)
-            pruning.record_deleted(self._tx, [number for number in gone if number not in missed], now)
+            pruning.record_deleted(self._tx, [one for one in gone if one not in missed], now)
             pruning.drop_contents(self._tx, vault)
 
     def unconfirmed(self) -> list[tuple[str, int, int]]:
@@ -272,11 +276,11 @@ class Builder:
 
     def largest(self, table: Table) -> int:
         """The largest number in a table; 0 if it is empty."""
-        return int(value_of(self._tx, f'SELECT max(number) FROM "{table.name}"', ()) or 0)
+        return int(value_of(self._tx, f"SELECT max(number) FROM {quoted(table.name)}", ()) or 0)
 
     def count(self, table: Table) -> int:
         """Number of rows of a table."""
-        return number_of(self._tx, f'SELECT count(*) FROM "{table.name}"', ())
+        return number_of(self._tx, f"SELECT count(*) FROM {quoted(table.name)}", ())
 
     def pack_ids(self) -> set[bytes]:
         """Pack ids of all archives."""

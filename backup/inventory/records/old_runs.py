@@ -17,7 +17,7 @@ from backup.inventory.records.ended_runs import NEWEST_ENDED
 from backup.inventory.records.runs import LONGEST_RUN, RESTORES_MEASURED
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.driver import changed, raw_rows, row_of
+from backup.inventory.store.driver import changed, numerals, raw_rows, row_of
 from backup.inventory.store.stages import RestoreStage
 from backup.inventory.store.times import micros
 
@@ -111,7 +111,7 @@ def _old_runs(tx: Transaction, before: datetime, now: datetime, most: int) -> li
     (first,) = row_of(tx, _FIRST_KEPT, (micros(before), micros(now)))
     if first is None:
         return []
-    times = [micros(now)] * sum(needed.count("?") for needed in _NEEDED)
+    times = [micros(now)] * sum(one.count("?") for one in _NEEDED)
     values = (first, month_of(now), first, micros(before), *times, most)
     return [number for (number,) in raw_rows(tx, _OLD_RUNS, values)]
 
@@ -128,7 +128,7 @@ def _delete_all(
     while found == _BATCH:
         with inventory.writing() as tx:
             numbers = find(tx)
-            among = ",".join(map(str, numbers))
+            among = numerals(numbers)
             for table, column in tables if numbers else ():
                 changed(tx, f"DELETE FROM {table} WHERE {column} IN ({among})", ())
         found = len(numbers)

@@ -1,6 +1,6 @@
 """Statements by the driver's own cursor, with its mark `?` for each value: the one way to the rows.
 
-A statement is joined of constants, whole numbers and marks.
+A statement is joined of constants, `marks`, `numerals` and `quoted` names; a test follows each to its parts.
 """
 
 from __future__ import annotations
@@ -36,6 +36,19 @@ def marks(values: Sized) -> str:
     return ", ".join("?" * len(values))
 
 
+def numerals(numbers: Iterable[int]) -> str:
+    """Whole numbers as they stand in a statement, for `IN`; `TypeError` for what is none."""
+    return ",".join(map(int.__repr__, numbers))
+
+
+@lru_cache(maxsize=512)
+def quoted(name: str) -> str:
+    """The name of a table or column as it stands in a statement; `ValueError` for what is no plain word."""
+    if not name.isidentifier():
+        raise ValueError(f"no name of a table or column: {name!r}")
+    return f'"{name}"'
+
+
 def executed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> Any:
     """The driver's cursor, with which the statement was run; all that return rows go through here."""
     cursor = tx.connection.cursor()
@@ -58,8 +71,7 @@ def changed(tx: Transaction, sql: str, values: tuple[Any, ...]) -> int:
 
 def insert_row(tx: Transaction, table: str, **values: Any) -> int:
     """Insert one row; returns the number it was given, if the table has one of its own."""
-    names = ", ".join(f'"{name}"' for name in values)
-    sql = f'INSERT INTO "{table}" ({names}) VALUES ({marks(values)})'
+    sql = f"INSERT INTO {quoted(table)} ({', '.join(map(quoted, values))}) VALUES ({marks(values)})"
     cursor = executed(tx, sql, tuple(values.values()))
     try:
         return int(cursor.lastrowid)
@@ -82,9 +94,9 @@ def insert_columns(
     `only_new`, rows whose keys exist are skipped.
     """
     shared = same or {}
-    quoted = ", ".join(f'"{name}"' for name in (*shared, *names))
+    written = ", ".join(map(quoted, (*shared, *names)))
     verb = "INSERT OR IGNORE INTO" if only_new else "INSERT INTO"
-    return inserted(tx, f'{verb} "{table}" ({quoted})', tuple(shared.values()), columns)
+    return inserted(tx, f"{verb} {quoted(table)} ({written})", tuple(shared.values()), columns)
 
 
 def insert_tuples(
@@ -98,7 +110,7 @@ def insert_tuples(
     """Same as `insert_columns`, for rows."""
     some = (rows[start : start + _ROWS_TURNED] for start in range(0, len(rows), _ROWS_TURNED))
     return sum(
-        insert_columns(tx, table, names, list(zip(*batch, strict=True)), only_new=only_new) for batch in some
+        insert_columns(tx, table, names, list(zip(*each, strict=True)), only_new=only_new) for each in some
     )
 
 

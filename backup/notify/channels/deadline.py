@@ -47,8 +47,8 @@ class Deadline:
     def _end(self) -> None:
         with self._lock:
             self.is_over = True
-            for connection in self._watched:
-                _shut(connection)
+            for one in self._watched:
+                _shut(one)
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -59,8 +59,8 @@ class Deadline:
     ) -> None:
         self._timer.cancel()
         with self._lock:
-            for connection in self._watched:
-                connection.close()
+            for one in self._watched:
+                one.close()
             self._watched.clear()
 
 

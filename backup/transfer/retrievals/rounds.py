@@ -27,9 +27,9 @@ def due(
         return planned
     room = budget - under_way
     chosen: list[T] = []
-    for request in planned:
-        room -= length(request)
+    for one in planned:
+        room -= length(one)
         if room < 0 and (chosen or under_way):
             break
-        chosen.append(request)
+        chosen.append(one)
     return chosen
