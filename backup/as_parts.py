@@ -13,7 +13,7 @@ def parts_of(value: Any) -> Any:
     if isinstance(value, Struct):
         return {name: parts_of(getattr(value, name)) for name in value.__struct_fields__}
     if dataclasses.is_dataclass(value):
-        return {one.name: parts_of(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        return {field.name: parts_of(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {key: parts_of(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -358,7 +358,7 @@ def _holders(handle: int) -> str:
             fields = [line.split() for line in locks]
     except OSError:
         return ""
-    found = {one[4] for one in fields if len(one) > 5 and one[1] == "FLOCK" and one[5] == file} - {"0", "-1"}
+    found = {row[4] for row in fields if len(row) > 5 and row[1] == "FLOCK" and row[5] == file} - {"0", "-1"}
     return f" ({', '.join(sorted(found))})" if found else ""
 
 

@@ -103,8 +103,8 @@ class Family:
         open_ones = deque([inventory_id])
         while open_ones:  # anybody may claim a million of them
             claims = self._claims.get(open_ones.popleft(), {})
-            said = (one for claim in sorted(claims, key=len, reverse=True) for one in claim)
-            new = dict.fromkeys(one for one in said if one not in found)
+            said = (ancestor for claim in sorted(claims, key=len, reverse=True) for ancestor in claim)
+            new = dict.fromkeys(ancestor for ancestor in said if ancestor not in found)
             open_ones += new
             found |= new
         return tuple(found)[1:]
@@ -116,13 +116,15 @@ class Family:
             if rank is not None and self._may_vouch(rank, claim):
                 signed.update(claim)
         found = [
-            one
-            for one in self.claimed(inventory_id)
-            if one in signed or self._shares_signer(inventory_id, one)
+            ancestor
+            for ancestor in self.claimed(inventory_id)
+            if ancestor in signed or self._shares_signer(inventory_id, ancestor)
         ]
         proven = dict.fromkeys(found)
-        for one in found:
-            proven |= dict.fromkeys(each for each in self._signed_claims(one) if each != inventory_id)
+        for ancestor in found:
+            proven |= dict.fromkeys(
+                claimed for claimed in self._signed_claims(ancestor) if claimed != inventory_id
+            )
         return (*proven, *sorted(self._accepted.get(inventory_id, set()) - proven.keys()))
 
     def _signed_claims(self, inventory_id: InventoryId) -> list[InventoryId]:
@@ -134,7 +136,7 @@ class Family:
     def _may_vouch(self, rank: int, claim: Sequence[InventoryId]) -> bool:
         """Whether a key may speak for these: no earlier one does, or might if its word were not hidden."""
         hides = rank > 0 and not self._unread.isdisjoint(claim)
-        return not hides and all(self._ranks.get(each, rank) >= rank for each in claim)
+        return not hides and all(self._ranks.get(inventory_id, rank) >= rank for inventory_id in claim)
 
     def lineage(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
         """It and its proven ancestors."""
@@ -143,20 +145,24 @@ class Family:
     def unproven(self, inventory_id: InventoryId) -> tuple[InventoryId, ...]:
         """Those that it names without a proof, of which something was seen."""
         proven = self.lineage(inventory_id)
-        return tuple(one for one in self.claimed(inventory_id) if one not in proven and self.knows(one))
+        return tuple(
+            ancestor
+            for ancestor in self.claimed(inventory_id)
+            if ancestor not in proven and self.knows(ancestor)
+        )
 
     def heirs(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
         """The inventories that were rebuilt from it, or from one that was."""
-        return frozenset(one for one in self._signers if inventory_id in self.ancestors(one))
+        return frozenset(heir for heir in self._signers if inventory_id in self.ancestors(heir))
 
     def claiming(self, inventory_id: InventoryId) -> frozenset[InventoryId]:
         """The inventories that say so, proven or not."""
-        return frozenset(one for one in self._signers if inventory_id in self.claimed(one))
+        return frozenset(heir for heir in self._signers if inventory_id in self.claimed(heir))
 
     def last(self, some: Collection[InventoryId]) -> list[InventoryId]:
         """Those of them from which none of the others was rebuilt."""
-        passed = {each for one in some for each in self.ancestors(one)}
-        return [one for one in some if one not in passed]
+        passed = {ancestor for inventory_id in some for ancestor in self.ancestors(inventory_id)}
+        return [inventory_id for inventory_id in some if inventory_id not in passed]
 
     def _shares_signer(self, inventory_id: InventoryId, other: InventoryId) -> bool:
         return bool(self._signers.get(inventory_id, set()) & self._signers.get(other, set()))
@@ -222,7 +228,7 @@ def require_one(found: Iterable[tuple[InventoryId, bytes]], word: str) -> None:
     """`UsageError` if a person's word means catalogs of several inventories: it is an answer to one."""
     named = sorted(dict(found).items())
     if len(named) > 1:
-        options = ", ".join(f"--accept {one.hex()}:{pack.hex()}" for one, pack in named)
+        options = ", ".join(f"--accept {inventory_id.hex()}:{pack.hex()}" for inventory_id, pack in named)
         raise UsageError(
             f"catalogs of several inventories begin with {word}: one of them may have been made up to look "
             "like the other",

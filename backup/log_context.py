@@ -60,7 +60,7 @@ def names_here() -> Mapping[str, str]:
     scope = _current.get()
     if scope is None:
         with _lock:
-            outer = [one.outer for one in _open]
-            innermost = [one for one in _open if one not in outer]
+            outer = [inner.outer for inner in _open]
+            innermost = [candidate for candidate in _open if candidate not in outer]
         scope = innermost[0] if len(innermost) == 1 else None
     return scope.all_names() if scope else {}

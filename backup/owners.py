@@ -41,10 +41,10 @@ def hazard_of_way(path: str | bytes, *, is_last_meant: bool = True) -> Hazard | 
     Without `is_last_meant` what the path itself leads to is not looked at. `OSError` if that is impossible.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
-        for at, found, is_last in _steps(os.fsdecode(path)):
+        for at, status, is_last in _steps(os.fsdecode(path)):
             if is_last and not is_last_meant:
                 break
-            hazard = hazard_of(at, found, is_last=is_last)
+            hazard = hazard_of(at, status, is_last=is_last)
             if hazard is not None:
                 return hazard
     return None
@@ -53,8 +53,8 @@ def hazard_of_way(path: str | bytes, *, is_last_meant: bool = True) -> Hazard | 
 def foreign_link(path: str) -> Hazard | None:
     """The first symlink on the way to an absolute path that is neither root's nor the caller's. `OSError`."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        for at, found, _ in _steps(path):
-            if stat.S_ISLNK(found.st_mode) and (hazard := _of_owner(at, found)) is not None:
+        for at, status, _ in _steps(path):
+            if stat.S_ISLNK(status.st_mode) and (hazard := _of_owner(at, status)) is not None:
                 return hazard
     return None
 

@@ -125,12 +125,12 @@ def times_between(schedule: Schedule, since: datetime, end: datetime) -> Iterato
         return
     zone, last = ZoneInfo(schedule.timezone), since
     for day in _days(schedule.rule, since.astimezone(zone).date() - _DAY):
-        for found in _moments(schedule.rule, day, zone):
-            if found >= end:
+        for moment in _moments(schedule.rule, day, zone):
+            if moment >= end:
                 return
-            if found > last:
-                last = found
-                yield found
+            if moment > last:
+                last = moment
+                yield moment
 
 
 def _moments(rule: Calendar, day: date, zone: ZoneInfo) -> Iterator[datetime]:

@@ -43,7 +43,7 @@ def test_the_table_names_its_date_sources_and_origin() -> None:
 
 
 def test_every_region_has_prices_and_what_is_not_verified_is_marked() -> None:
-    """Defect 18: prices for all regions; a figure that is another region's says so, in every quote."""
+    """Prices for all regions; a figure that is another region's says so, in every quote."""
     assert len(TABLE.regions) == 36
     assert len(TABLE.prices) == 36 * len(TABLE.kinds)
     spain = TABLE.find("eu-south-2", "s3:DEEP_ARCHIVE")
@@ -80,7 +80,7 @@ def test_a_region_that_nobody_knows_is_priced_as_the_nearest_and_marked_whole() 
 
 
 def test_hours_are_known_without_any_price() -> None:
-    """Defect 18: hours are told without a price."""
+    """Hours are told without a price."""
     assert TABLE.hours("s3:DEEP_ARCHIVE") == {Tier.STANDARD: (0, 12), Tier.BULK: (0, 48)}
     assert TABLE.hours("s3:NOTHING") == {}
 

@@ -1,4 +1,4 @@
-"""Defect 13: a forged snapshot, written out by `deploy/nightvault-extract.py`, touches the target alone."""
+"""A forged snapshot, written out by `deploy/nightvault-extract.py`, touches the target alone."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _umask() -> int:
 @pytest.mark.parametrize("kind", [FILE, SYMLINK, FIFO])
 @pytest.mark.parametrize("is_linked", [True, False])
 def test_nothing_is_made_through_a_symlink(forged: Forged, outside: Path, kind: int, is_linked: bool) -> None:
-    """Defect 13: a symlink, a member below it, and that a hard link to a setuid file of the intruder's."""
+    """A symlink, a member below it, and that a hard link to a setuid file of the intruder's."""
     forged.entry(b"payload", mode=0o4755, link=7)
     forged.entry(b"door", SYMLINK, target=os.fsencode(outside))
     target = b"/nowhere" if kind == SYMLINK else b""
@@ -175,7 +175,7 @@ def test_a_link_is_to_the_same_kind_and_content(forged: Forged) -> None:
 
 
 def test_setuid_goes_with_its_owner_only(forged: Forged, capfd: pytest.CaptureFixture[str]) -> None:
-    """Defect 13: else an intruder's program would run with the rights of whoever wrote it out."""
+    """Else an intruder's program would run with the rights of whoever wrote it out."""
     forged.entry(b"ours", mode=0o6755)
     forged.books.apply([6, 2, 0xFFFFFFFF, 0xFFFFFFFF, "nobody's", "nobody's"])
     forged.entry(b"nobody's", mode=0o6755, owner=2)
@@ -239,7 +239,7 @@ ABSURD: dict[str, dict[str, Any]] = {
 def test_what_is_absurd_ends_its_entry_alone(
     forged: Forged, changed: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Defect 13: one such value ended the whole run."""
+    """One such value does not end the whole run."""
     forged.entry(b"before")
     entry = {"name": b"absurd"} | changed
     extractor = forged.extractor
@@ -312,7 +312,7 @@ def run(script: Path, nights: Path, archives: Path, out: Path, cwd: str = "/") -
 def test_a_catalog_that_is_left_out_is_no_success(
     script: ModuleType, nights: Path, tmp_path: Path, damage: str
 ) -> None:
-    """Defect 13: an older state was written out, and the exit code said that all was well."""
+    """Where an older state is written out, the exit code does not say that all is well."""
     archives = tmp_path / "archives"
     shutil.copytree(nights / "vault" / "archives", archives)
     catalogs = {
@@ -339,7 +339,7 @@ def test_a_catalog_that_is_left_out_is_no_success(
 
 
 def test_nothing_beside_the_file_is_imported(nights: Path, tmp_path: Path) -> None:
-    """Defect 1: it lies in a folder of downloads, and whatever else does there was run as root."""
+    """It lies in a folder of downloads, and nothing else there is run as root."""
     shutil.copy(SCRIPT, tmp_path)
     for name in ("argparse", "base64", "struct", "re", "stat", "cryptography", "zstandard", "blake3"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(66)\n")

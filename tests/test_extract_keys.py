@@ -44,7 +44,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def test_an_enrolment_that_came_late_vouches_for_what_was_before(shelf: Shelf, tmp_path: Path) -> None:
-    """Defect 4: each catalog was judged by its own tag."""
+    """A catalog is not judged by its own tag alone."""
     late = with_keys(shelf.site, OLD, enrolled_by=[])
     night(late, shelf.source, "one")
     assert "not enrolled" in extract(*shelf.words(OLD), "--list", shelf.archives, code=1)
@@ -58,7 +58,7 @@ def test_an_enrolment_that_came_late_vouches_for_what_was_before(shelf: Shelf, t
 
 
 def test_several_keys_open_what_each_was_sealed_for(shelf: Shelf, tmp_path: Path) -> None:
-    """Defect 3: it took one key."""
+    """It takes several keys."""
     night(with_keys(shelf.site, OLD, enrolled_by=[OLD]), shelf.source, "one")
     night(with_keys(shelf.site, NEW, enrolled_by=[NEW]), shelf.source, "two")
     said = extract(*shelf.words(NEW), "--target", tmp_path / "some", shelf.archives, code=3)
@@ -68,7 +68,6 @@ def test_several_keys_open_what_each_was_sealed_for(shelf: Shelf, tmp_path: Path
 
 
 def test_a_key_that_was_given_up_vouches_for_nobody(shelf: Shelf) -> None:
-    """A brother of defects 3 and 4."""
     night(with_keys(shelf.site, OLD, enrolled_by=[OLD]), shelf.source, "one")
     ours = night(with_keys(shelf.site, NEW, enrolled_by=[NEW]), shelf.source, "two")
     thief = forge(shelf.site, shelf.source, NEW)

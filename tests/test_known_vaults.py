@@ -1,4 +1,4 @@
-"""Defects 7 and 9 as a user meets them: by commands, with the very roles that `aws policy` prints."""
+"""A known vault that is another one, or holds newer catalogs: by commands, with the roles of `aws policy`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def put_back(server: Server) -> None:
 
 
 def test_init_knows_the_vault(server: Server) -> None:
-    """Defect 7: by the rights of the backup role."""
+    """By the rights of the backup role."""
     known = identity_of(server)
     assert known != "None"
     server.done("init")
@@ -90,7 +90,7 @@ def test_init_knows_the_vault(server: Server) -> None:
 
 
 def test_the_printed_policies_suffice(server: Server, cloud: Cloud, tmp_path: Path) -> None:
-    """Defect 7: the backup role leaves and sees the identity, the restore role sees it."""
+    """The backup role leaves and sees the identity, the restore role sees it."""
     bound = 'kind = "s3"' in server.config.read_text()
     if bound:
         bind(server, cloud)
@@ -132,7 +132,7 @@ def keys_in(cloud: Cloud, tmp_path: Path) -> list[str]:
 
 
 def test_no_command_takes_another_disk_for_the_vault(disk: Server) -> None:
-    """Defect 7: both are named, with the way out; check tells what is not there, and marks nothing."""
+    """Both are named, with the way out; check tells what is not there, and marks nothing."""
     known = identity_of(disk)
     swap(disk)
     for words in (
@@ -155,7 +155,7 @@ def test_no_command_takes_another_disk_for_the_vault(disk: Server) -> None:
 
 
 def test_init_makes_no_vault_where_a_known_one_is_gone(disk: Server) -> None:
-    """Defect 7: an empty mount point stays empty."""
+    """An empty mount point stays empty."""
     (disk.folder / "vault").rename(disk.folder / "unmounted")
     (disk.folder / "vault").mkdir()
     said = disk.fails(1, "init")
@@ -202,7 +202,7 @@ def test_a_vault_that_was_never_used_is_made_by_init(tmp_path: Path) -> None:
 
 
 def test_a_new_disk_is_taken_knowingly(disk: Server, tmp_path: Path) -> None:
-    """Defect 7: what it lacks is lost, all of it is stored again, and it can be rebuilt from alone."""
+    """What it lacks is lost, all of it is stored again, and it can be rebuilt from alone."""
     known = identity_of(disk)
     swap(disk)
     said = disk.fails(2, "vaults", "accept", "cold")
@@ -225,7 +225,7 @@ def test_a_new_disk_is_taken_knowingly(disk: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["glacier", "s3"])
 def test_a_vault_in_the_cloud_is_replaced_knowingly(cloud: Cloud, tmp_path: Path, kind: str) -> None:
-    """Defect 7: another vault is named in the config: all is stored again, and rebuilt from there."""
+    """Another vault is named in the config: all is stored again, and rebuilt from there."""
     server = cloud.server(tmp_path, vault=place_of(tmp_path), clock=HurryingClock(cloud.emulator), kind=kind)
     server.init()
     server.backup()
@@ -281,7 +281,7 @@ def test_the_right_disk_again_after_another_was_taken(disk: Server) -> None:
 
 
 def test_an_old_state_directory_is_told_by_its_next_backup(disk: Server) -> None:
-    """Defect 9: with the command that brings the newest state back, which then does."""
+    """With the command that brings the newest state back, which then does."""
     shutil.copytree(disk.state, disk.folder / "copy")
     (disk.source / "newer").write_text("newer")
     disk.backup()

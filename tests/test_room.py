@@ -1,4 +1,4 @@
-"""The suite's own housekeeping: few temporary files at a time, none left, one clear sentence (defect 24)."""
+"""The suite's own housekeeping: few temporary files at a time, none left, one clear sentence."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_three(shared):
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_folder_goes_with_the_fixture_that_asked_for_it(tmp_path: Path, workers: str) -> None:
-    """Defect 24: also when the test failed, and in every worker."""
+    """Also when the test failed, and in every worker."""
     done = run_suite(tmp_path, GOES_WITH_ITS_FIXTURE, "--room", "-n", workers)
     assert "1 failed, 2 passed" in done.stdout, done.stdout
     assert left(tmp_path) == []
@@ -115,7 +115,7 @@ def test_a_folder_goes_with_the_fixture_that_asked_for_it(tmp_path: Path, worker
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_whoever_leaves_something_fails_the_run(tmp_path: Path, workers: str) -> None:
-    """Defect 24: programs that tests start leave nothing behind; it is removed all the same."""
+    """Programs that tests start leave nothing behind; it is removed all the same."""
     tests = """
 import subprocess
 def test_innocent(): pass
@@ -130,7 +130,7 @@ def test_after(): pass
 
 
 def test_more_than_the_limit_fails_the_run(tmp_path: Path) -> None:
-    """Defect 24: the peak is measured while tests run."""
+    """The peak is measured while tests run."""
     tests = """
 import time
 def test_hungry(tmp_path):
@@ -144,7 +144,7 @@ def test_hungry(tmp_path):
 
 
 def test_too_little_room_is_one_sentence(tmp_path: Path) -> None:
-    """Defect 24: no test begins that cannot end."""
+    """No test begins that cannot end."""
     done = run_suite(tmp_path, "def test_it(): pass", limit=10**18)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "passed" not in done.stdout
@@ -155,7 +155,7 @@ def test_too_little_room_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
-    """Defect 24: nobody removes the folder of a run that gets SIGKILL, but the next run does."""
+    """Nobody removes the folder of a run that gets SIGKILL, but the next run does."""
     killed = run_suite(tmp_path, "import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGKILL)")
     assert killed.returncode == -9
     (forsaken,) = left(tmp_path)
@@ -187,7 +187,7 @@ def test_a_given_place_is_used_and_goes(tmp_path: Path) -> None:
 
 
 def test_large_tests_run_one_at_a_time(tmp_path: Path) -> None:
-    """Defect 24: however many workers there are."""
+    """However many workers there are."""
     tests = f"""
 import time, pytest
 @pytest.mark.parametrize("number", range(3))

@@ -256,7 +256,7 @@ def test_a_missed_time_is_due_in_the_past() -> None:
 
 
 def test_a_last_run_in_the_future_does_not_stop_a_job_for_years() -> None:
-    """Defect 2: counted as a run of just now it moved on with the clock, and the job was never due."""
+    """If it counted as a run of just now, it would move on with the clock, and the job would never be due."""
     now, wrong = utc("2026-11-24T12:00"), utc("2038-01-19T03:14")
     assert next_due(parse_schedule("every 6h", "UTC"), wrong, now) == now
     assert next_due(parse_schedule("daily at 02:30", "UTC"), wrong, now) == now

@@ -332,7 +332,7 @@ class _Backup:
 
     def _is_away(self, path: bytes) -> bool:
         """Whether a directory lies at or below one that is kept as the newest snapshot has it."""
-        return any(path == one or path.startswith(one + b"/") for one in self._unmounted)
+        return any(path == root or path.startswith(root + b"/") for root in self._unmounted)
 
     def _gone(self, path: bytes, gone: LiveEntry) -> None:
         """Stage the end of a name that is gone, unless it belongs to a disk that is not mounted."""
@@ -340,8 +340,8 @@ class _Backup:
             return  # the inventory has no directory of that disk, or a source leads nowhere
         lost = lost_mounts(self._staged.reading(), self._at.job, self._at.row.number, path, gone)
         if lost:
-            for one in lost:
-                self._report(Problem(one, ProblemKind.UNREADABLE, UNPLUGGED))
+            for root in lost:
+                self._report(Problem(root, ProblemKind.UNREADABLE, UNPLUGGED))
             return
         self._staged.remove(path, gone, is_directory=gone.kind == EntryKind.DIRECTORY)
 

@@ -56,7 +56,7 @@ def differing_at_a_glance(
     gone = before.keys() - set(map(_name_of, looks))
     if len(found) + len(gone) > few:
         return None
-    size = sum(one[_SIZE] for one in looks if len(one) > 1)
+    size = sum(look[_SIZE] for look in looks if len(look) > 1)
     size -= sum(looks[at][_SIZE] for _, at in found if at is not None and len(looks[at]) > 1)
     tally.see_files(len(looks) - len(found), size)
     return sorted([*found, *((name, None) for name in gone)], key=_name_of)
@@ -73,7 +73,7 @@ def differing(
     """
     found = directory.entries
     rows = list(islice(live, len(found)))
-    if at_a_glance and list(map(itemgetter(_NAME), rows)) == [one.name for one in found]:
+    if at_a_glance and list(map(itemgetter(_NAME), rows)) == [entry.name for entry in found]:
         yield from _of_same_names(found, rows, tally)
         found, rows = (), []
     yield from _merged(directory, found, chain(rows, live), tally, at_a_glance=at_a_glance)
@@ -84,7 +84,7 @@ def _of_same_names(
 ) -> Iterator[tuple[ScannedEntry, LiveEntry]]:
     """The pairs that differ at a glance, where scan and rows have the same names, as they mostly do."""
     kind_at, extra_at, look_at, file = _KIND, _EXTRA, _LOOK, _FILE
-    looks = [one.stat for one in found]
+    looks = [entry.stat for entry in found]
     total = sum(map(attrgetter("st_size"), looks))
     differ = 0
     columns = zip(found, rows, map(_look, looks), map(_links, looks), strict=True)
@@ -174,7 +174,7 @@ def is_left_out(job: BackupJob, path: bytes) -> bool:
     below that source: what is named as a source is never left out.
     """
     roots = roots_of(job.sources, job.filters, job.overrides)
-    top = max((one for one in roots if is_at_or_below(path, one)), key=len, default=None)
+    top = max((root for root in roots if is_at_or_below(path, root)), key=len, default=None)
     if top is None:
         return True
     steps, first = path.split(b"/"), len(top.rstrip(b"/").split(b"/"))
@@ -186,7 +186,7 @@ def is_left_out(job: BackupJob, path: bytes) -> bool:
 
 def leads_to_source(job: BackupJob, path: bytes) -> bool:
     """Whether a directory lies above a source: no pattern leaves it out."""
-    return any(resolved(one).startswith(path.rstrip(b"/") + b"/") for one in job.sources)
+    return any(resolved(source).startswith(path.rstrip(b"/") + b"/") for source in job.sources)
 
 
 def is_excluded(job: BackupJob, path: bytes) -> bool:

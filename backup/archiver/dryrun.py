@@ -84,7 +84,7 @@ class _StateBefore(Struct, frozen=True):
 
     def directory(self, directory: ScannedDirectory) -> Iterator[Change]:
         """The changes of a directory, or of a piece of one."""
-        if any(directory.path == one or directory.path.startswith(one + b"/") for one in self.kept):
+        if any(directory.path == kept or directory.path.startswith(kept + b"/") for kept in self.kept):
             return
         self.links.enter(directory)
         prefix = directory.path.rstrip(b"/") + b"/"
@@ -127,7 +127,7 @@ def _content(found: os.stat_result) -> int:
 def _streams(tx: Transaction, job: BackupJob, known: JobRow | None) -> Iterator[Change]:
     for stream in job.streams:
         above, _, name = stream.path.rpartition(b"/")
-        is_known = any(one[1] == name for one in _live(tx, known, above))
+        is_known = any(live[1] == name for live in _live(tx, known, above))
         yield Change(ChangeKind.CHANGED if is_known else ChangeKind.NEW, stream.path, 0)
 
 

@@ -46,7 +46,7 @@ def earlier_chunks(tx: Transaction, numbers: Sequence[int]) -> EarlierChunks | N
     lengths = array("I")
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
-        found = {one.number: one for one in packed.chunk_locations(tx, some)}
+        found = {location.number: location for location in packed.chunk_locations(tx, some)}
         if not found.keys() >= set(some):
             return None
         ids.extend(found[number].id for number in some)

@@ -101,14 +101,15 @@ def with_strangers(
     report: BackupReport, others: Sequence[OpenStranger], context: BackupContext
 ) -> BackupReport:
     """The report as partial, once for each: somebody else writes of this server's jobs, unproven."""
-    new = [one for one in others if not one.was_told]
+    new = [stranger for stranger in others if not stranger.was_told]
     if not new:
         return report
     vault = context.vault.name
     told = [
-        f"{one.text()}. Nothing is deleted until somebody answers: if this server was rebuilt elsewhere, use "
-        f"that one; else `nightvault check --vault {vault} --accept {one.pack}` leaves it out"
-        for one in new
+        f"{stranger.text()}. Nothing is deleted until somebody answers: if this server was rebuilt "
+        f"elsewhere, use that one; else `nightvault check --vault {vault} --accept {stranger.pack}` leaves "
+        "it out"
+        for stranger in new
     ]
     report = replace(report, outcome=Outcome.PARTIAL, warnings=(*report.warnings, *told))
     with context.inventory.writing() as tx:

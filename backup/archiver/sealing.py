@@ -187,7 +187,9 @@ class SealingLine:
         """Let the open pack be finished once its frames are written; an empty pack is never made."""
         filling, self._filling = self._filling, None
         if filling is not None:
-            writings: list[Future[Any]] = [one.writing for one in self._under_way if one.filling is filling]
+            writings: list[Future[Any]] = [
+                pack.writing for pack in self._under_way if pack.filling is filling
+            ]
             writings.append(self._writer.submit(filling.pack.end))
             self._closing.append((filling.pack, self._settler.submit(self._finish, filling, writings)))
 

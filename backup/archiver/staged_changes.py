@@ -148,7 +148,7 @@ class StagedChanges:
         rows = named(files.rows)
         of_rows = _picks(rows, len(found.names))
         at = of_rows(files.at)
-        homes = {each: self._directory(files.directories[each]) for each in dict.fromkeys(at)}
+        homes = {index: self._directory(files.directories[index]) for index in dict.fromkeys(at)}
         columns: tuple[Iterable[Any], ...] = (
             self._numbers.take_many(count),
             map(homes.__getitem__, at),
@@ -304,7 +304,7 @@ def _picks(at: Sequence[int], count: int) -> _Picks:
     """Picks the values at these indexes of `count`; all of them in order are left as they are."""
     if len(at) == count and list(at) == list(range(count)):
         return lambda values: values
-    return itemgetter(*at) if len(at) > 1 else lambda values: [values[one] for one in at]
+    return itemgetter(*at) if len(at) > 1 else lambda values: [values[position] for position in at]
 
 
 def _no_rows() -> list[list[Any]]:

@@ -64,7 +64,7 @@ class Streams:
                 self._tally.problems.append(problem)
         is_all = self._job.only_streams or not self._job.sources
         if failures and is_all and len(failures) == len(self._job.streams):
-            told = "; ".join(f"{os.fsdecode(one.path)}: {one.detail}" for one in failures)
+            told = "; ".join(f"{os.fsdecode(failure.path)}: {failure.detail}" for failure in failures)
             raise StreamFailedError(f"nothing was saved: {told}")
 
     def carry(self) -> None:

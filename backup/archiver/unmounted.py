@@ -58,9 +58,9 @@ class Roots(Struct, frozen=True):
         """Whether a name that no scan finds leads to what is kept, or belongs to it."""
         if not self.kept:
             return False
-        if any(is_at_or_below(one, path) for one in self.kept):
+        if any(is_at_or_below(kept, path) for kept in self.kept):
             return True
-        around = [one for one in self.paths if is_at_or_below(path, one)]
+        around = [root for root in self.paths if is_at_or_below(path, root)]
         return max(around, key=len, default=None) in self.kept
 
 
@@ -70,16 +70,16 @@ def roots_now(job: BackupJob, snapshots: Sequence[Snapshot]) -> Roots:
     Where a source leads elsewhere than then, and nothing is there, what it held is kept, unless another
     source contains it and tells by itself.
     """
-    last = next((one for one in reversed(snapshots) if one.roots), None)
+    last = next((snapshot for snapshot in reversed(snapshots) if snapshot.roots), None)
     known = {} if last is None else dict(zip(last.sources, last.roots, strict=False))  # streams come last
-    found = [resolved(one) for one in job.sources]
+    found = [resolved(source) for source in job.sources]
     paths, kept, problems, warnings = list(found), set[bytes](), list[Problem](), list[str]()
     for index, (source, now) in enumerate(zip(job.sources, found, strict=True)):
         before = known.get(source, now)
         if before == now:
             continue
         words = {"source": _shown(source), "before": _shown(before), "now": _shown(now)}
-        if os.path.lexists(now) or any(is_at_or_below(before, one) for one in found if one != now):
+        if os.path.lexists(now) or any(is_at_or_below(before, root) for root in found if root != now):
             warnings.append(f"source {words['source']}: {LED_ELSEWHERE.format(**words)}")
             continue
         paths[index] = before
@@ -121,12 +121,12 @@ def lost_mounts(tx: Transaction, job: BackupJob, number: int, path: bytes, gone:
     if gone.kind != EntryKind.DIRECTORY:
         return []
     found = [path] if gone.is_mount else mounts.mount_points_below(tx, job=number, path=path)
-    return [one for one in found if is_missed(tx, job, number, one)]
+    return [mount for mount in found if is_missed(tx, job, number, mount)]
 
 
 def is_missed(tx: Transaction, job: BackupJob, number: int, path: bytes) -> bool:
     """Whether a mount point's entries are to be kept: it held something, and nobody gave it up."""
-    if any(path == one or path.startswith(one + b"/") for one in job.disks_gone):
+    if any(path == gone or path.startswith(gone + b"/") for gone in job.disks_gone):
         return False
     if not leads_to_source(job, path) and is_left_out(job, path):
         return False

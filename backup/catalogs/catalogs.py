@@ -88,12 +88,12 @@ def read_chain(tx: Transaction, job: int, inventory: Inventory) -> Chain:
     spoiled = [archive for archive, _ in archives.spoiled_catalogs(tx, job, inventory.id)]
     deltas = [archive for archive in stored if archive.label.generation is Generation.DELTA]
     every_delta = [archive for archive in (*stored, *spoiled) if archive.is_delta]
-    newest = max(every_delta, key=lambda one: one.label.number, default=None)
+    newest = max(every_delta, key=lambda archive: archive.label.number, default=None)
     fulls = [archive for archive in stored if archive.label.generation is Generation.FULL]
     since = fulls[-1].label.number if fulls else 0
     links = (*fulls[-1:], *(archive for archive in deltas if archive.label.number > since))
     is_new = not (stored or spoiled or has_snapshots(tx, job))
-    return Chain(links, newest, any(one.label.number > since for one in spoiled), is_new)
+    return Chain(links, newest, any(archive.label.number > since for archive in spoiled), is_new)
 
 
 def recovery_line(chain: Chain, job: JobRow, vault: VaultName) -> str:
@@ -191,8 +191,10 @@ def secrets_record(signer: Signer, secret: ChunkSecret, recipients: Sequence[Rec
 
 def entry_records(staged: Sequence[Sequence[Any]], snapshot: int) -> Iterator[tuple[Any, ...]]:
     """Staged entries (columns of `StagedEntry`) as a snapshot's records."""
-    chunks = [one or b"" for one in staged[_CHUNKS]]
-    kinds, added_in, removed_in = (repeat(one, len(chunks)) for one in (records.ENTRY, snapshot, None))
+    chunks = [chunk_list or b"" for chunk_list in staged[_CHUNKS]]
+    kinds, added_in, removed_in = (
+        repeat(constant, len(chunks)) for constant in (records.ENTRY, snapshot, None)
+    )
     return zip(kinds, *staged[_BEFORE_CHUNKS], chunks, added_in, removed_in, strict=True)
 
 
@@ -241,7 +243,7 @@ def amending_records(
 def marks_of(tx: Transaction, job: int, every: Sequence[Snapshot], names: Collection[int]) -> list[Record]:
     """The marks of snapshots and archives, and what checks have read, as a full catalog carries them."""
     found: list[Record] = [*amendments.forgotten_of(every)]
-    found += [marks for one in every if (marks := amendments.marks_of(one)) is not None]
+    found += [marks for snapshot in every if (marks := amendments.marks_of(snapshot)) is not None]
     from backup.inventory.content.shrunk import shrunk_records  # full catalogs are rare
 
     found += shrunk_records(tx, job)

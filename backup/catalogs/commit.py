@@ -153,7 +153,7 @@ class Committer:
         found: list[Record] = [record_of(number, lost)] if lost else []
         if self._at.job.may_shrink:
             with self._at.context.inventory.reading() as tx:
-                waiting = {one.job_number for one in waits(tx)}
+                waiting = {wait.job_number for wait in waits(tx)}
             if lost or self._at.row.number in waiting:
                 found.append(accepting(number))
         return found
@@ -198,11 +198,11 @@ class Committer:
         began = self._at.run.started_at
         if not before or before[-1].started_at <= began:
             return ()
-        one = before[-1]
+        snapshot = before[-1]
         warning = (
-            f"the snapshot before this one, {one.id[:8]}, says {one.started_at:%Y-%m-%d %H:%M} UTC, and now "
-            f"it is {began:%Y-%m-%d %H:%M} UTC: this machine's clock was ahead then, or is behind now; "
-            "`latest` goes by the order of snapshots, --at by their times"
+            f"the snapshot before this one, {snapshot.id[:8]}, says {snapshot.started_at:%Y-%m-%d %H:%M} "
+            f"UTC, and now it is {began:%Y-%m-%d %H:%M} UTC: this machine's clock was ahead then, or is "
+            "behind now; `latest` goes by the order of snapshots, --at by their times"
         )
         return (warning,)
 

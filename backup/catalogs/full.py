@@ -63,7 +63,7 @@ def _changed(full: Archive, keys: Keys) -> Due | None:
         header = parse_header(full.header)
     except FormatError:
         return Due.BROKEN
-    if {stanza.recipient_id for stanza in header.stanzas} != {one.id for one in keys.recipients}:
+    if {stanza.recipient_id for stanza in header.stanzas} != {recipient.id for recipient in keys.recipients}:
         return Due.RECIPIENTS
     fields = header.fields.catalog
     if fields is None or dict(fields.enrolments) != dict(keys.enrolments):

@@ -18,10 +18,10 @@ from backup.model import JobName
 def unenrolled(keys: Keys) -> Iterator[str]:
     """A sentence for each recipient whose recovery key has not enrolled the signer."""
     vouching = {recipient for recipient, _ in keys.enrolments}
-    for one in keys.recipients:
-        if one.id not in vouching:
+    for recipient in keys.recipients:
+        if recipient.id not in vouching:
             yield (
-                f"the recovery key of recipient {one.id.hex()} has not enrolled this server: a rebuild "
+                f"the recovery key of recipient {recipient.id.hex()} has not enrolled this server: a rebuild "
                 "with that key alone cannot tell its catalogs from forged ones; run `nightvault key request` "
                 "here, `nightvault key enroll` where the key is, `nightvault key accept` here"
             )
@@ -40,19 +40,21 @@ class OlderData(Struct, frozen=True):
     @property
     def packs(self) -> int:
         """Number of packs."""
-        return sum(one.packs for one in self.domains)
+        return sum(domain.packs for domain in self.domains)
 
     @property
     def bytes(self) -> int:
         """Size of the packs in the vault."""
-        return sum(one.bytes for one in self.domains)
+        return sum(domain.bytes for domain in self.domains)
 
     def document(self) -> dict[str, Any]:
         """The value as JSON; the keys are part of the interface."""
         return {
             "packs": self.packs,
             "bytes": self.bytes,
-            "sealed_for": [sorted(each.hex() for each in one.recipients) for one in self.domains],
+            "sealed_for": [
+                sorted(recipient.hex() for recipient in domain.recipients) for domain in self.domains
+            ],
             "newest_files": self.needed.files,
             "newest_bytes": self.needed.bytes,
         }
@@ -61,7 +63,7 @@ class OlderData(Struct, frozen=True):
         """A sentence, while the newest snapshot needs these packs, and once when it does no more."""
         count = "1 older pack" if self.packs == 1 else f"{self.packs:,} older packs"
         whom = ", or ".join(
-            " or ".join(sorted(each.hex() for each in one.recipients)) for one in self.domains
+            " or ".join(sorted(recipient.hex() for recipient in domain.recipients)) for domain in self.domains
         )
         sealed = (
             f"{count} ({self.bytes:,} bytes in the vault) of job {job}, sealed for other recipients than "
@@ -83,16 +85,16 @@ def older_data(tx: Transaction, row: JobRow, keys: Keys, *, run: int) -> OlderDa
     The files of the newest snapshot in them are looked up until there are none: no later run adds any. `run`
     is the one that asks.
     """
-    found = older_packs(tx, {one.id for one in keys.recipients}, job=row.number)
+    found = older_packs(tx, {recipient.id for recipient in keys.recipients}, job=row.number)
     if not found:
         return None
     if _needs_none(runs.last_report(tx, row, before=run), keys):
         return OlderData(found, Needed(0, 0), is_told=True)
-    return OlderData(found, needed_of(tx, row.number, [one.domain for one in found]))
+    return OlderData(found, needed_of(tx, row.number, [domain.domain for domain in found]))
 
 
 def _needs_none(report: Mapping[str, Any], keys: Keys) -> bool:
     """Whether a run of the same recipients found that its snapshot needs no older packs."""
     older = report.get("older_packs")
-    is_same = set(report.get("recipients", ())) == {one.id.hex() for one in keys.recipients}
+    is_same = set(report.get("recipients", ())) == {recipient.id.hex() for recipient in keys.recipients}
     return is_same and older is not None and older.get("newest_files") == 0

@@ -46,8 +46,8 @@ def recover(
     """
     with inventory.reading() as tx:
         pending = archives.pending_uploads(tx, inventory.id)
-    spool.sweep(frozenset(one.spool_file for one in pending))
-    uploader.resume([one for one in pending if one.archive.vault == vault.name])
+    spool.sweep(frozenset(upload.spool_file for upload in pending))
+    uploader.resume([upload for upload in pending if upload.archive.vault == vault.name])
     with inventory.reading() as tx:
         left = runs.unfinished_commits(tx, vault_number, before=before)
         has_open_restores = bool(runs.running_restores(tx))
@@ -109,7 +109,7 @@ def _make_true(
         "files": record.files,
         "bytes": record.bytes,
     }
-    if any(isinstance(one, ShrunkRecord) for one in marks):
+    if any(isinstance(mark, ShrunkRecord) for mark in marks):
         from backup.catalogs.shrinking import told_of  # rarely
 
         outcome, told = told_of(outcome, job.name, record.id, marks)

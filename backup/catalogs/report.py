@@ -119,9 +119,9 @@ class SourceCounts:
     """Files and bytes of each source, counted by directory while a scan goes on."""
 
     def __init__(self, sources: Sequence[bytes]) -> None:
-        self._sources = [resolved(one) for one in sources]
+        self._sources = [resolved(source) for source in sources]
         self._tops = sorted(set(self._sources), key=_in_tree_order)
-        self._keys = [_in_tree_order(one) for one in self._tops]
+        self._keys = [_in_tree_order(top) for top in self._tops]
         self._around = [[*_holders(self._tops[:at], top), top] for at, top in enumerate(self._tops)]
         self._counts = dict.fromkeys(self._tops, _NONE)
 
@@ -135,7 +135,7 @@ class SourceCounts:
 
     def totals(self) -> list[Count]:
         """Files and bytes of each source, in their order."""
-        return [self._counts[one] for one in self._sources]
+        return [self._counts[source] for source in self._sources]
 
 
 def _in_tree_order(path: bytes) -> bytes:

@@ -64,10 +64,10 @@ def lost_streams(at: OpenBackup, tally: Tally, usual: Sequence[Usual]) -> list[L
 
 def lost_in(marks: Sequence[Record]) -> tuple[Lost, ...]:
     """The losses that a snapshot's marks tell of; none where they accept them, too."""
-    shrunk = [one for one in marks if isinstance(one, ShrunkRecord)]
-    if any(one.accepted for one in shrunk):
+    shrunk = [record for record in marks if isinstance(record, ShrunkRecord)]
+    if any(record.accepted for record in shrunk):
         return ()
-    return tuple(lost for one in shrunk for lost in lost_of(one))
+    return tuple(lost for record in shrunk for lost in lost_of(record))
 
 
 def told_of(
@@ -77,7 +77,7 @@ def told_of(
     lost = lost_in(marks)
     if not lost:
         return outcome, {}
-    told = {"shrunk": [lost_text(one) for one in lost], "warnings": [waits_for_answer(job, snapshot)]}
+    told = {"shrunk": [lost_text(loss) for loss in lost], "warnings": [waits_for_answer(job, snapshot)]}
     return Outcome.PARTIAL, told
 
 
@@ -92,7 +92,7 @@ def waits_for_answer(job: JobName, snapshot: str) -> str:
 def with_lost(report: BackupReport, lost: Sequence[Lost]) -> BackupReport:
     """The report as partial: the snapshot waits for an answer."""
     warnings = (*report.warnings, waits_for_answer(report.job, report.snapshot))
-    told = [lost_text(one) for one in lost]
+    told = [lost_text(loss) for loss in lost]
     return replace(report, outcome=Outcome.PARTIAL, shrunk=told, warnings=warnings)
 
 
@@ -158,7 +158,7 @@ class _ShrinkCheck:
         if source in counts:
             return _SourceSize(snapshot, counts[source], roots.get(source))
         same = (one for one, root in roots.items() if root == self._roots[source] and one in counts)
-        return next((_SourceSize(snapshot, counts[one], roots[one]) for one in same), None)
+        return next((_SourceSize(snapshot, counts[other], roots[other]) for other in same), None)
 
     def _still_meant(self, source: bytes, held: _SourceSize) -> Count:
         """The counts of a source in a snapshot, without what the job leaves out by now."""
@@ -212,7 +212,7 @@ class _ShrinkCheck:
 
 def _is_given_up(job: BackupJob, root: bytes) -> bool:
     """Whether a person said tonight that a disk above a source, or below it, is gone for good."""
-    return any(is_at_or_below(root, one) or is_at_or_below(one, root) for one in job.disks_gone)
+    return any(is_at_or_below(root, gone) or is_at_or_below(gone, root) for gone in job.disks_gone)
 
 
 def _counts_of(snapshot: Usual) -> Mapping[bytes, Count]:
@@ -223,4 +223,4 @@ def _counts_of(snapshot: Usual) -> Mapping[bytes, Count]:
 
 
 def _trees(snapshot: Usual) -> list[bytes]:
-    return [one for one in snapshot.sources if not one.startswith(TOP + b"/")]
+    return [source for source in snapshot.sources if not source.startswith(TOP + b"/")]

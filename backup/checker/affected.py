@@ -26,18 +26,18 @@ def find_affected(tx: Transaction, lost: LostChunks) -> Affected:
     old_paths: list[bytes] = []
     steps: dict[int, Counter[int]] = defaultdict(Counter)  # job: snapshot number: files that begin or end
     kept = kept_snapshots(tx)
-    for one in entries.content_rows(tx):
-        if not lost.spoil(one.chunks) or not is_kept(kept, one.job, one.added_in, one.removed_in):
+    for row in entries.content_rows(tx):
+        if not lost.spoil(row.chunks) or not is_kept(kept, row.job, row.added_in, row.removed_in):
             continue
-        files, size = files + 1, size + one.size
-        paths = live_paths if one.removed_in is None else old_paths
+        files, size = files + 1, size + row.size
+        paths = live_paths if row.removed_in is None else old_paths
         if len(paths) < MOST_PATHS:
-            paths.append(one.path)
-        steps[one.job][one.added_in] += 1
-        if one.removed_in is None:
+            paths.append(row.path)
+        steps[row.job][row.added_in] += 1
+        if row.removed_in is None:
             live += 1
         else:
-            steps[one.job][one.removed_in] -= 1
+            steps[row.job][row.removed_in] -= 1
     paths = list(dict.fromkeys([*live_paths, *old_paths]))[:MOST_PATHS]
     return Affected(files, size, live, tuple(_by_snapshot(tx, steps)), tuple(paths))
 

@@ -244,11 +244,11 @@ class _ListComparison:
             strangers.note_strangers(tx, context.vault.name, found.strangers, context.clock.now())
         for heir in found.heirs:
             self._findings.append(CheckFinding("newer-catalog", "", f"{heir}. {heir.advice}"))
-        for one in one_each(found.strangers):
+        for stranger in one_each(found.strangers):
             vault = context.vault.name
-            detail = f"{told_of([one], vault)}: {advice_on([one], vault, 'check')}"
-            self._findings.append(CheckFinding("not-its-own", one.pack_id.hex(), detail))
-        return {one.pack_id for one in found.strangers}
+            detail = f"{told_of([stranger], vault)}: {advice_on([stranger], vault, 'check')}"
+            self._findings.append(CheckFinding("not-its-own", stranger.pack_id.hex(), detail))
+        return {stranger.pack_id for stranger in found.strangers}
 
     def _judge_orphans(self, orphans: Sequence[tuple[ListedRow, ArchiveLabel]]) -> list[CheckFinding]:
         """Adopt what a cut left between the vault's word and our record; no backup may be at it meanwhile."""
@@ -321,11 +321,12 @@ class _ListComparison:
 def lost_before(tx: Transaction, numbers: frozenset[int], context: CheckContext) -> Iterator[CheckFinding]:
     """Archives that an earlier check found lost or damaged, while something needs them still."""
     found = archives.get_archives(tx, sorted(numbers), context.inventory.id)
-    for one in found.values():
+    for archive in found.values():
         detail = (
-            f"archive {one.number}: found {one.state} before, and not all it held is stored elsewhere yet"
+            f"archive {archive.number}: found {archive.state} before, and not all it held is stored "
+            "elsewhere yet"
         )
-        yield CheckFinding("lost", one.archive_id or "", detail)
+        yield CheckFinding("lost", archive.archive_id or "", detail)
 
 
 def _named(row: compared.OurArchive) -> str:

@@ -173,7 +173,7 @@ class _ContentPass:
         """The chunks of deleted archives that lie in another one, too."""
         gone = {number: place for number, place in places.items() if self._states[place.archive] in _GOING}
         held_by = {place.archive for place in gone.values()}
-        return {one.number for one in sound_locations(self._tx, held_by, gone)} if gone else set()
+        return {location.number for location in sound_locations(self._tx, held_by, gone)} if gone else set()
 
     def _is_of_use(self, row: ContentRow, place: ChunkLocation, elsewhere: Collection[int]) -> bool:
         """Whether a chunk was stored, and is not deleted but for snapshots that are forgotten."""
@@ -214,12 +214,14 @@ class _ContentPass:
 
 def _chains(tx: Transaction, inventory: Inventory, contents: _ContentPass) -> Iterator[Violation]:
     """A rebuild needs each job's newest full catalog, all deltas after it, and what they name."""
-    jobs = {one.job_number: one.job for one in snapshots.list_snapshots(tx, also_forgotten=True)}
+    jobs = {
+        snapshot.job_number: snapshot.job for snapshot in snapshots.list_snapshots(tx, also_forgotten=True)
+    }
     broken, unnamed = _Tally(), _Tally()
     for job, name in jobs.items():
         stored = archives.stored_catalogs(tx, job, inventory.id)
         spoiled = archives.spoiled_catalogs(tx, job, inventory.id)
-        if not _is_whole(stored, [one for one, _ in spoiled]):
+        if not _is_whole(stored, [archive for archive, _ in spoiled]):
             broken.add(name)
         is_named = contents.needed[job] <= archives.named_archives(tx, job, also_spoiled=True)
         if not is_named or job in contents.unnamed:
@@ -233,15 +235,17 @@ def _chains(tx: Transaction, inventory: Inventory, contents: _ContentPass) -> It
 
 
 def _is_whole(stored: Collection[tuple[Archive, PackId | None]], spoiled: Iterable[Archive]) -> bool:
-    ordered = sorted(stored, key=lambda one: one[0].label.number)
-    fulls = [one for one in ordered if one[0].label.generation is Generation.FULL]
+    ordered = sorted(stored, key=lambda catalog: catalog[0].label.number)
+    fulls = [catalog for catalog in ordered if catalog[0].label.generation is Generation.FULL]
     since = fulls[-1][0].label.number if fulls else 0
     parent = fulls[-1][1] or fulls[-1][0].label.pack_id if fulls else None  # a job's first has no parent
     deltas = [
-        one for one in ordered if one[0].label.generation is Generation.DELTA and one[0].label.number > since
+        catalog
+        for catalog in ordered
+        if catalog[0].label.generation is Generation.DELTA and catalog[0].label.number > since
     ]
     for archive, its_parent in deltas:
         if its_parent != parent:
             return False
         parent = archive.label.pack_id
-    return bool(fulls or deltas) and not any(one.label.number > since for one in spoiled)
+    return bool(fulls or deltas) and not any(archive.label.number > since for archive in spoiled)

@@ -77,17 +77,19 @@ def plan_sample(
         before = readings.read_before(tx, vault, context.clock.now())
         whole = not context.vault.traits.retrieves_ranges
         slices = [
-            one
+            slice_
             for number, size in stored.items()
-            for one in slices_of(number, size, size if whole else context.slice_size, before.get(number, ()))
+            for slice_ in slices_of(
+                number, size, size if whole else context.slice_size, before.get(number, ())
+            )
         ]
         lot = {number: context.chance.random() for number in stored}
         pieces: list[Piece] = []
-        for one in join(choose(slices, amount.of(sum(stored.values())), lot)):
-            size = stored[one.archive]
-            frames = frames_in(one, packed.frame_rows(tx, one.archive))
-            asked = extent_of(one, size, frames)
-            pieces.append(Piece(one.archive, size, one.start, one.end, asked))
+        for slice_ in join(choose(slices, amount.of(sum(stored.values())), lot)):
+            size = stored[slice_.archive]
+            frames = frames_in(slice_, packed.frame_rows(tx, slice_.archive))
+            asked = extent_of(slice_, size, frames)
+            pieces.append(Piece(slice_.archive, size, slice_.start, slice_.end, asked))
     return pieces
 
 
@@ -110,13 +112,15 @@ def begin_reading(
         raise UsageError(f"nothing is stored in vault {context.vault.name} that could be read")
     if context.keys:
         with context.inventory.reading() as tx:
-            found = archives.get_archives(tx, sorted({one.archive for one in pieces}), context.inventory.id)
-        if all(pack_keys(one.header, context.keys) is None for one in found.values()):
+            found = archives.get_archives(
+                tx, sorted({piece.archive for piece in pieces}), context.inventory.id
+            )
+        if all(pack_keys(archive.header, context.keys) is None for archive in found.values()):
             raise RecoveryKeyError(
                 "the recovery key opens none of the archives that would be read",
                 advice="nothing was asked for; `nightvault key status` shows for whom they are sealed",
             )
-    rows = [(one.archive, one.start, one.end, one.asked, new_token()) for one in pieces]
+    rows = [(piece.archive, piece.start, piece.end, piece.asked, new_token()) for piece in pieces]
     with context.inventory.writing() as tx:
         run = open_run(tx, context.clock.now())
         readings.plan_readings(tx, run.number, rows, context.tier)
@@ -173,7 +177,7 @@ class _Reader:
             if asked and not self._context.vault.traits.waits:
                 ready = self._look()
             self._read(ready)
-            left = [one for one in self._known() if one.state is not ReadingStage.READ]
+            left = [reading for reading in self._known() if reading.state is not ReadingStage.READ]
             if not left:
                 return self._finish()
             if self._context.vault.traits.waits or not (asked or ready):
@@ -186,15 +190,15 @@ class _Reader:
 
     def _look(self) -> list[Reading]:
         """The pieces whose outputs are ready."""
-        return [each.record for each in look(self._store, self._desk) if each.verdict is Verdict.READY]
+        return [seen.record for seen in look(self._store, self._desk) if seen.verdict is Verdict.READY]
 
     def _ask(self) -> bool:
         """Ask for as much as comes down while outputs live; whether anything came of it."""
         known = self._known()
         wanted = due(
-            [one for one in known if one.state is ReadingStage.PLANNED],
-            lambda one: one.asked.length,
-            under_way=sum(one.asked.length for one in known if one.state is ReadingStage.WAITING),
+            [reading for reading in known if reading.state is ReadingStage.PLANNED],
+            lambda reading: reading.asked.length,
+            under_way=sum(reading.asked.length for reading in known if reading.state is ReadingStage.WAITING),
             budget=self._context.round_bytes,
             traits=self._context.vault.traits,
         )
@@ -211,26 +215,26 @@ class _Reader:
         progress = self._context.progress
         if not ready:
             return
-        total, context = sum(one.asked.length for one in ready), self._context
+        total, context = sum(reading.asked.length for reading in ready), self._context
         with (
             phase(progress, "Reading archives back", total, counts="slice"),
             Fetcher(context.vault, context.clock, piece=context.piece, tell=progress.note) as fetcher,
         ):
             prover = Prover(context.inventory, fetcher, context.secret.chunk_key)
-            for one in ready:
-                self._read_one(one, prover)
-                progress.advance(files=1, done=one.asked.length)
+            for reading in ready:
+                self._read_one(reading, prover)
+                progress.advance(files=1, done=reading.asked.length)
 
-    def _read_one(self, one: Reading, prover: Prover) -> None:
-        archive = self._archives[one.archive]
+    def _read_one(self, reading: Reading, prover: Prover) -> None:
+        archive = self._archives[reading.archive]
         try:
-            result = prover.prove(one, archive, self._keys_of(archive))
+            result = prover.prove(reading, archive, self._keys_of(archive))
         except (RetrievalExpiredError, RetrievalNotReadyError):
-            self._store.again(one)
+            self._store.again(reading)
             return
         except VaultError as error:
             result = Result(note=str(error), is_unread=True)
-        self._store.keep(one, result)
+        self._store.keep(reading, result)
 
     def _keys_of(self, archive: Archive) -> PackKeys | None:
         if archive.number not in self._keys:
@@ -242,13 +246,15 @@ class _Reader:
     def _finish(self) -> CheckReport:
         known = self._known()
         vault = self._context.vault.name
-        findings = [found for one in known if (found := self._finding(one)) is not None]
+        findings = [found for reading in known if (found := self._finding(reading)) is not None]
         findings += self._sealed(known)
         with self._context.inventory.reading() as tx:
             lost = lost_chunks(tx, vault, bad_frames=readings.bad_frames(tx))
             affected = find_affected(tx, lost)
             if affected.files:
-                told = {one.archive for one in known if one.result and _is_finding(one.result)}
+                told = {
+                    reading.archive for reading in known if reading.result and _is_finding(reading.result)
+                }
                 findings += lost_before(tx, lost.archives - told, self._context)
             run = runs.find_run(tx, self._run)
         now = self._context.clock.now()
@@ -270,20 +276,20 @@ class _Reader:
     def _record_opened(self, tx: Transaction, known: Sequence[Reading], now: datetime) -> None:
         """Record as opened the pieces of which a key opened every frame, and its chunks have their names."""
         pieces: dict[int, list[ByteRange]] = {
-            one.archive: [] for one in known if one.result and one.result.opened
+            reading.archive: [] for reading in known if reading.result and reading.result.opened
         }
-        for one in known:
-            if one.archive in pieces and one.result and _is_opened(one.result):
-                pieces[one.archive].append(ByteRange(one.start, one.end))
+        for reading in known:
+            if reading.archive in pieces and reading.result and _is_opened(reading.result):
+                pieces[reading.archive].append(ByteRange(reading.start, reading.end))
         for archive, opened in pieces.items():
             readings.record_opened(tx, self._run, archive, opened, self._context.tier, now)
 
-    def _finding(self, one: Reading) -> CheckFinding | None:
-        result, archive = one.result, self._archives[one.archive]
+    def _finding(self, reading: Reading) -> CheckFinding | None:
+        result, archive = reading.result, self._archives[reading.archive]
         if result is None:
             return None
         what = archive.archive_id or ""
-        named = f"archive {archive.number}, bytes {one.start} to {one.end}"
+        named = f"archive {archive.number}, bytes {reading.start} to {reading.end}"
         if result.is_missing:
             return CheckFinding("missing", what, f"{named}: {result.note}")
         if result.is_unread:
@@ -297,7 +303,7 @@ class _Reader:
         """Archives that a key was given for, and that it does not open."""
         if not self._context.keys:
             return []
-        numbers = sorted({one.archive for one in known if one.result and one.result.size})
+        numbers = sorted({reading.archive for reading in known if reading.result and reading.result.size})
         return [
             CheckFinding("sealed", self._archives[number].archive_id or "", "no key that was given opens it")
             for number in numbers
@@ -305,20 +311,20 @@ class _Reader:
         ]
 
     def _read_back(self, known: Sequence[Reading]) -> ReadBack:
-        results = [(one, one.result) for one in known if one.result and one.result.size]
+        results = [(reading, reading.result) for reading in known if reading.result and reading.result.size]
         totals = [result for _, result in results]
         with self._context.inventory.reading() as tx:
             stored = readings.readable_archives(tx, self._context.vault.name)
             before = readings.read_before(tx, self._context.vault.name, self._context.clock.now())
         length = self._context.slice_size if self._context.vault.traits.retrieves_ranges else 0
         never = sum(
-            one.length
+            slice_.length
             for number, size in stored
-            for one in slices_of(number, size, length or size, before.get(number, ()))
-            if one.read_at is None
+            for slice_ in slices_of(number, size, length or size, before.get(number, ()))
+            if slice_.read_at is None
         )
         back = ReadBack(
-            archives=len({one.archive for one, _ in results}),
+            archives=len({reading.archive for reading, _ in results}),
             whole_archives=sum(result.is_whole for result in totals),
             frames=sum(result.frames for result in totals),
             bytes=sum(result.size for result in totals),

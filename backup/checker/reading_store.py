@@ -25,7 +25,7 @@ class ReadingStore:
         self._run = run
         self._context = context
         with context.inventory.reading() as tx:
-            numbers = sorted({one.archive for one in readings.readings_of(tx, run)})
+            numbers = sorted({reading.archive for reading in readings.readings_of(tx, run)})
             self.archives: Mapping[int, Archive] = archives.get_archives(tx, numbers, context.inventory.id)
 
     def known(self) -> list[Reading]:
@@ -36,50 +36,52 @@ class ReadingStore:
     def pending(self) -> list[Pending[Reading]]:
         """The pieces that wait; one that the vault failed to retrieve before has a result."""
         return [
-            Pending(one, one.retrieval_id, one.requested_at, int(one.result is not None))
-            for one in self.known()
-            if one.state is ReadingStage.WAITING and one.retrieval_id
+            Pending(reading, reading.retrieval_id, reading.requested_at, int(reading.result is not None))
+            for reading in self.known()
+            if reading.state is ReadingStage.WAITING and reading.retrieval_id
         ]
 
     def seen(self, seen: Sequence[Seen[Reading]]) -> None:
         """Plan anew what is gone; what the vault failed twice is not read."""
-        for each in seen:
+        for answer in seen:
             failed: Result | None = None
-            if each.status.state is RetrievalState.FAILED:
-                failed = Result(note=f"the vault could not retrieve it: {each.why}", is_unread=True)
-            if each.verdict is Verdict.GIVEN_UP and failed is not None:
-                self.keep(each.record, failed)
-            elif each.verdict is Verdict.AGAIN:
-                self.again(each.record, failed)
+            if answer.status.state is RetrievalState.FAILED:
+                failed = Result(note=f"the vault could not retrieve it: {answer.why}", is_unread=True)
+            if answer.verdict is Verdict.GIVEN_UP and failed is not None:
+                self.keep(answer.record, failed)
+            elif answer.verdict is Verdict.AGAIN:
+                self.again(answer.record, failed)
 
-    def again(self, one: Reading, failed: Result | None = None) -> None:
+    def again(self, reading: Reading, failed: Result | None = None) -> None:
         """Its output is gone: it is asked for again, if that may cost once more."""
         with self._context.inventory.writing() as tx:
-            may = self._context.may_ask_again(tx, one)
+            may = self._context.may_ask_again(tx, reading)
             if may:
-                readings.planned_anew(tx, one.number, new_token(), failed)
+                readings.planned_anew(tx, reading.number, new_token(), failed)
         if not may:
             why = failed.note if failed is not None else "what was asked for is gone before it was read"
-            self.keep(one, Result(note=f"{why}; to ask again may cost more than is allowed", is_unread=True))
+            self.keep(
+                reading, Result(note=f"{why}; to ask again may cost more than is allowed", is_unread=True)
+            )
 
     def has_granted(self) -> bool:
         """Whether the vault ever took one of this check's requests."""
-        return any(one.retrieval_id for one in self.known())
+        return any(reading.retrieval_id for reading in self.known())
 
     def wanted(self, planned: Sequence[Reading]) -> list[Wanted[Reading]]:
         """Each with its archive; one that was cut short is a finding, and not asked for otherwise."""
         return [
             Wanted(
-                one,
+                reading,
                 archive.archive_id,
                 archive.size,
-                one.asked,
-                one.tier,
-                one.token,
-                f"archive {one.archive}",
+                reading.asked,
+                reading.tier,
+                reading.token,
+                f"archive {reading.archive}",
             )
-            for one in planned
-            for archive in [self.archives[one.archive]]
+            for reading in planned
+            for archive in [self.archives[reading.archive]]
         ]
 
     def answered(self, answers: Sequence[RetrievalAnswer[Reading]]) -> None:
@@ -92,21 +94,21 @@ class ReadingStore:
                     now = self._context.clock.now()
                     readings.asked(tx, answer.record.number, answer.retrieval_id, now)
 
-    def _refused(self, one: Reading, error: NightvaultError) -> Result:
+    def _refused(self, reading: Reading, error: NightvaultError) -> Result:
         if isinstance(error, ArchiveMissingError):
             return Result(note=str(error), is_missing=True)
         if not isinstance(error, ArchiveShortError):
             return Result(note=str(error), is_unread=True)
         with self._context.inventory.reading() as tx:  # none of it can be had by ranges
-            rows = packed.frame_rows(tx, one.archive)
-        bad = [row.number for row in frames_in(Slice(one.archive, one.start, one.end), rows)]
+            rows = packed.frame_rows(tx, reading.archive)
+        bad = [row.number for row in frames_in(Slice(reading.archive, reading.start, reading.end), rows)]
         return Result(frames=len(bad), bad=bad, note=str(error))
 
-    def keep(self, one: Reading, result: Result) -> None:
+    def keep(self, reading: Reading, result: Result) -> None:
         """Record what was found, and what the archive is worth from now on, at once."""
         with self._context.inventory.writing() as tx:
-            readings.was_read(tx, one, result, self._context.clock.now())
+            readings.was_read(tx, reading, result, self._context.clock.now())
             if result.is_missing:
-                mark(tx, [one.archive], ArchiveState.LOST)
+                mark(tx, [reading.archive], ArchiveState.LOST)
             elif result.is_damaged:
-                mark(tx, [one.archive], ArchiveState.DAMAGED)
+                mark(tx, [reading.archive], ArchiveState.DAMAGED)

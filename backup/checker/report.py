@@ -111,12 +111,12 @@ class CheckReport(Struct, frozen=True):
     @property
     def is_grave(self) -> bool:
         """Whether something is damaged, missing or contradicts itself."""
-        return bool(self.affected.files) or any(one.is_grave for one in self.findings)
+        return bool(self.affected.files) or any(finding.is_grave for finding in self.findings)
 
     @property
     def is_partial(self) -> bool:
         """Whether some of what was to be looked at could not be."""
-        return any(one.kind in UNREAD for one in self.findings)
+        return any(finding.kind in UNREAD for finding in self.findings)
 
     @property
     def outcome(self) -> Outcome:
@@ -132,8 +132,8 @@ class CheckReport(Struct, frozen=True):
 
     def summary(self) -> dict[str, Any]:
         """The part that is kept with the run: counts, and the grave findings."""
-        kinds = Counter(one.kind for one in self.findings)
-        grave = [asdict(one) for one in self.findings if one.is_grave]
+        kinds = Counter(finding.kind for finding in self.findings)
+        grave = [asdict(finding) for finding in self.findings if finding.is_grave]
         return {
             "vault": self.vault,
             "compared": _plain(self.compared),

@@ -45,7 +45,7 @@ def slices_of(
     archive: int, size: int, length: int, read: Iterable[tuple[int, int, datetime]] = ()
 ) -> list[Slice]:
     """An archive in slices of `length` bytes; `read` are ranges that were read, and when."""
-    known = sorted(read, key=lambda one: one[2])
+    known = sorted(read, key=lambda piece: piece[2])
     slices: list[Slice] = []
     for start in range(0, size, length):
         end = min(start + length, size)
@@ -60,36 +60,43 @@ def choose(slices: Sequence[Slice], budget: int, lot: Mapping[int, float]) -> li
     Slices of one archive that were read at the same time stay together, as one request serves them.
     """
 
-    def turn(one: Slice) -> tuple[float, float, int, int]:
-        return (one.read_at.timestamp() if one.read_at else 0.0, lot[one.archive], one.archive, one.start)
+    def turn(slice_: Slice) -> tuple[float, float, int, int]:
+        return (
+            slice_.read_at.timestamp() if slice_.read_at else 0.0,
+            lot[slice_.archive],
+            slice_.archive,
+            slice_.start,
+        )
 
     chosen: list[Slice] = []
-    for one in sorted(slices, key=turn):
-        budget -= one.length
+    for slice_ in sorted(slices, key=turn):
+        budget -= slice_.length
         if chosen and budget < 0:
             break
-        chosen.append(one)
+        chosen.append(slice_)
     return chosen
 
 
 def join(slices: Iterable[Slice]) -> list[Slice]:
     """Neighbours made one, archive by archive."""
     joined: list[Slice] = []
-    for one in sorted(slices, key=lambda each: (each.archive, each.start)):
+    for slice_ in sorted(slices, key=lambda slice_: (slice_.archive, slice_.start)):
         last = joined[-1] if joined else None
-        if last is not None and (last.archive, last.end) == (one.archive, one.start):
-            joined[-1] = Slice(one.archive, last.start, one.end)
+        if last is not None and (last.archive, last.end) == (slice_.archive, slice_.start):
+            joined[-1] = Slice(slice_.archive, last.start, slice_.end)
         else:
-            joined.append(Slice(one.archive, one.start, one.end))
+            joined.append(Slice(slice_.archive, slice_.start, slice_.end))
     return joined
 
 
-def frames_in(one: Slice, frames: Iterable[FrameRow]) -> list[FrameRow]:
+def frames_in(slice_: Slice, frames: Iterable[FrameRow]) -> list[FrameRow]:
     """The frames that begin in a slice: each belongs to one slice only."""
-    return sorted((row for row in frames if one.start <= row.offset < one.end), key=lambda row: row.offset)
+    return sorted(
+        (row for row in frames if slice_.start <= row.offset < slice_.end), key=lambda row: row.offset
+    )
 
 
-def extent_of(one: Slice, size: int, frames: Sequence[FrameRow]) -> ByteRange:
+def extent_of(slice_: Slice, size: int, frames: Sequence[FrameRow]) -> ByteRange:
     """The range to retrieve for a slice and the frames that begin in it, aligned as the vault demands."""
-    ends = [one.end, *(row.offset + row.sealed_length for row in frames)]
-    return align(ByteRange(one.start, min(size, max(ends))), size)
+    ends = [slice_.end, *(row.offset + row.sealed_length for row in frames)]
+    return align(ByteRange(slice_.start, min(size, max(ends))), size)

@@ -31,31 +31,33 @@ class Prover:
         self._chunk_key = chunk_key
         self._codec = FrameCodec()
 
-    def prove(self, one: Reading, archive: Archive, keys: PackKeys | None) -> Result:
+    def prove(self, reading: Reading, archive: Archive, keys: PackKeys | None) -> Result:
         """The result of reading a ready piece. The vault's errors come out, but for bytes that are gone."""
         with self._inventory.reading() as tx:
-            wanted = frames_in(Slice(one.archive, one.start, one.end), packed.frame_rows(tx, archive.number))
+            wanted = frames_in(
+                Slice(reading.archive, reading.start, reading.end), packed.frame_rows(tx, archive.number)
+            )
             chunks = _by_frame(packed.chunks_of(tx, archive.number)[1]) if keys else {}
         result = Result()
         for _ in range(TRIES):  # what a wire spoilt is right the second time
-            result = self._read(one, archive, wanted, keys, chunks)
+            result = self._read(reading, archive, wanted, keys, chunks)
             if not result.is_damaged:
                 break
         return result
 
     def _read(
         self,
-        one: Reading,
+        reading: Reading,
         archive: Archive,
         wanted: Sequence[FrameRow],
         keys: PackKeys | None,
         chunks: Mapping[int, Sequence[ChunkRow]],
     ) -> Result:
-        is_whole = one.asked == ByteRange(0, archive.size)
-        result = Result(is_whole=is_whole, size=one.asked.length)
+        is_whole = reading.asked == ByteRange(0, archive.size)
+        result = Result(is_whole=is_whole, size=reading.asked.length)
         hasher = TreeHasher()
         left = {row.number for row in wanted}
-        ready = ReadyRange(one.retrieval_id or RetrievalId(""), archive.size, one.asked, wanted)
+        ready = ReadyRange(reading.retrieval_id or RetrievalId(""), archive.size, reading.asked, wanted)
         try:
             for row, sealed in self._fetcher.frames(ready, every=hasher.update):
                 left.discard(row.number)
@@ -89,7 +91,9 @@ class Prover:
         mine = chunks.get(row.number, ())
         result.chunks += len(mine)
         key = self._chunk_key
-        return all(chunk_id(key, raw[one.offset : one.offset + one.length]) == one.id for one in mine)
+        return all(
+            chunk_id(key, raw[chunk.offset : chunk.offset + chunk.length]) == chunk.id for chunk in mine
+        )
 
 
 def _by_frame(rows: Sequence[ChunkRow]) -> dict[int, list[ChunkRow]]:

@@ -49,9 +49,9 @@ def check(config: Config, document: Mapping[str, Any]) -> Iterator[Mistake]:
     named = [(f"job[{number}].notify", job.notify) for number, job in enumerate(config.jobs, 1)]
     yield from check_notify(config.notify, named)
     names_of: dict[str, list[str]] = {
-        "vault": [one.name for one in config.vaults],
-        "job": [one.name for one in config.jobs],
-        "drill": [one.name for one in config.drills],
+        "vault": [vault.name for vault in config.vaults],
+        "job": [job.name for job in config.jobs],
+        "drill": [drill.name for drill in config.drills],
     }
     for key, names in names_of.items():
         twice = [n for n, name in enumerate(names) if name in names[:n]]
@@ -66,7 +66,11 @@ def check_tables(
     """The mistakes of vaults and jobs, each by itself, by key; None for one with mistakes in its values."""
     tables = document.get("vault", [])
     written = tables if isinstance(tables, list) else [tables]
-    names = [one["name"] for one in written if isinstance(one, Mapping) and isinstance(one.get("name"), str)]
+    names = [
+        table["name"]
+        for table in written
+        if isinstance(table, Mapping) and isinstance(table.get("name"), str)
+    ]
     for number, vault in enumerate(vaults, 1):
         if vault is not None:
             found = _check_vault(vault, written[number - 1], has_identity="identity" in document)
@@ -250,7 +254,7 @@ def _check_streams(job: JobSettings) -> Iterator[Mistake]:
     """Refuse streams of one name, and one that is a file where another needs a directory."""
     keys = [f"command[{number}].name" for number in range(1, len(job.command) + 1)]
     keys += [f"devices[{number}]" for number in range(1, len(job.devices) + 1)]
-    names = [one.name for one in job.command] + [path.strip("/") for path in job.devices]
+    names = [command.name for command in job.command] + [path.strip("/") for path in job.devices]
     for number, name in enumerate(names):
         for other in names[:number]:
             if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):
@@ -259,10 +263,10 @@ def _check_streams(job: JobSettings) -> Iterator[Mistake]:
 
 def _check_lengths(job: JobSettings) -> Iterator[Mistake]:
     """Refuse names that no file can have."""
-    for number, one in enumerate(job.command, 1):
-        if any(len(step.encode()) > LONGEST_NAME for step in one.name.split("/")):
+    for number, command in enumerate(job.command, 1):
+        if any(len(step.encode()) > LONGEST_NAME for step in command.name.split("/")):
             yield f"command[{number}].name", f"a name of a file has at most {LONGEST_NAME} bytes"
-        elif len(one.name.encode()) > LONGEST_PATH:
+        elif len(command.name.encode()) > LONGEST_PATH:
             yield f"command[{number}].name", f"must have at most {LONGEST_PATH} bytes"
 
 

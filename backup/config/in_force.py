@@ -100,9 +100,9 @@ def without_secrets(name: str, value: Any) -> Any:
     """A value without what nobody should read over a shoulder: passwords, tokens, a command's environment."""
     if isinstance(value, Mapping):
         hides = _SECRET.search(name) is not None
-        return {key: HIDDEN if hides else without_secrets(key, one) for key, one in value.items()}
+        return {key: HIDDEN if hides else without_secrets(key, part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_secrets(name, one) for one in value]
+        return [without_secrets(name, part) for part in value]
     if isinstance(value, str):
         return _without_secrets(name, value)
     return value

@@ -100,7 +100,7 @@ def check_notify(
     notify: NotifySettings, jobs: Sequence[tuple[str, Sequence[str] | None]]
 ) -> Iterator[Mistake]:
     """The mistakes that no single value shows, by key; `jobs` are keys with the channels that they name."""
-    names = [one.name for one in notify.channel]
+    names = [channel.name for channel in notify.channel]
     for number, channel in enumerate(notify.channel, 1):
         key = f"notify.channel[{number}]"
         if channel.name in names[: number - 1]:

@@ -165,7 +165,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
             mistakes.append((key, f"must be written as [[{key}]]"))
             continue
         counted = enumerate(tables, 1)
-        read[key] = tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in counted)
+        read[key] = tuple(_read_table(kind, table, f"{key}[{n}]", base, mistakes) for n, table in counted)
     written = read["encryption"].recipients if read.get("encryption") else ()
     recipients = tuple(_recipients(written, base, mistakes))
     policies = _read_policies(document.get("retention", {}), base, mistakes)
@@ -173,7 +173,7 @@ def _read_tables(document: Mapping[str, Any], path: str, mistakes: list[Mistake]
     if mistakes:
         told = {key for key, _ in mistakes}
         more = check_tables(read.get("vault", ()), jobs, document)
-        mistakes.extend(one for one in more if one[0] not in told)
+        mistakes.extend(mistake for mistake in more if mistake[0] not in told)
         return None
     return Config(
         path=path,
@@ -216,7 +216,7 @@ def _recipients(texts: Sequence[str], base: str, mistakes: list[Mistake]) -> Ite
 
 def _read_policies(tables: object, base: str, mistakes: list[Mistake]) -> dict[str, RetentionSettings | None]:
     """The policies of `[retention.NAME]`, by name; None for one with mistakes."""
-    if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         mistakes.append(
             ("retention", "must be written as [retention.NAME]; that of one job is [job.retention]")
         )
@@ -282,7 +282,7 @@ def _read_table(kind: type[Struct], table: object, key: str, base: str, mistakes
 
 def _table_of(kind: Any) -> type[Struct] | None:
     """The struct of a value or of each member of a list; None if it is no struct."""
-    return next((one for one in _parts(kind) if isinstance(one, type) and issubclass(one, Struct)), None)
+    return next((part for part in _parts(kind) if isinstance(part, type) and issubclass(part, Struct)), None)
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
@@ -304,7 +304,7 @@ def _read_nested(
 ) -> tuple[Any, ...] | Any:
     """A nested table, or a list of them; each mistake has its own key."""
     if isinstance(value, list):
-        return tuple(_read_table(kind, one, f"{key}[{n}]", base, mistakes) for n, one in enumerate(value, 1))
+        return tuple(_read_table(kind, row, f"{key}[{n}]", base, mistakes) for n, row in enumerate(value, 1))
     return _read_table(kind, value, key, base, mistakes)
 
 
@@ -316,7 +316,7 @@ def _hooks(value: object) -> object:
         )
     if value and all(isinstance(word, str) for word in value):
         return [{"run": value}]
-    return [{"run": one} if isinstance(one, list) else one for one in value]
+    return [{"run": command} if isinstance(command, list) else command for command in value]
 
 
 def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
@@ -331,7 +331,7 @@ def _prepare(kind: type[Struct], name: str, value: object, base: str) -> object:
             return value
         return _absolute(value, base)
     if name in _PATH_LISTS and isinstance(value, list):
-        return [_absolute(one, base) if isinstance(one, str) and one else one for one in value]
+        return [_absolute(path, base) if isinstance(path, str) and path else path for path in value]
     return value
 
 
@@ -367,7 +367,7 @@ def _check_sources(name: str, value: object) -> None:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) or (
-        isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
     )
 
 

@@ -247,7 +247,7 @@ class JobSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def paths(self) -> tuple[str, ...]:
         """All sources; those with settings of their own are last."""
-        return (*self.sources, *(one.path for one in self.source))
+        return (*self.sources, *(source.path for source in self.source))
 
     @property
     def when(self) -> Schedule | None:
@@ -392,7 +392,7 @@ _Named = TypeVar("_Named", VaultSettings, JobSettings, DrillSettings)
 
 
 def _named(settings: Sequence[_Named], name: str, noun: str, path: str) -> _Named:
-    known = {str(one.name): one for one in settings}
+    known = {str(vault.name): vault for vault in settings}
     if name not in known:
         there = f"there is {', '.join(known)}" if known else "there is none"
         raise UsageError(f"no {noun} named {name} in {path}: {there}{suggestion(name, known)}")

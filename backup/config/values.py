@@ -50,8 +50,8 @@ def parse_delays(value: object) -> object:
         raise ValueError('must be a list such as ["10m", "1h", "3h"]; [] for none')  # noqa: TRY004
     if len(value) > _MOST_DELAYS:
         raise ValueError(f"must have at most {_MOST_DELAYS} times")
-    found = [parse_duration(one) for one in value]
-    if any(not 1 <= one <= _LONGEST_DELAY for one in found):
+    found = [parse_duration(delay) for delay in value]
+    if any(not 1 <= delay <= _LONGEST_DELAY for delay in found):
         raise ValueError('must be times from "1s" to "168h"')
     return found
 

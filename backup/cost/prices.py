@@ -102,12 +102,12 @@ class Price(Struct, frozen=True):
     @property
     def date(self) -> date:
         """The age of the oldest figure that is money."""
-        return min(one.date for one in self.figures if isinstance(one.value, Decimal))
+        return min(figure.date for figure in self.figures if isinstance(figure.value, Decimal))
 
     def unverified(self, tier: Tier) -> tuple[Figure, ...]:
         """The figures of a retrieval with `tier` that are known of another region or kind only."""
         used = {"download", "egress", "copy", f"{tier}.gb", f"{tier}.requests"}
-        return tuple(one for one in self.figures if one.as_in and one.name in used)
+        return tuple(figure for figure in self.figures if figure.as_in and figure.name in used)
 
     def storing(self, size: int, archives: int, days: int, *, short: int = 0) -> Decimal:
         """The cost of storing `size` bytes in `archives` archives for `days` days.

@@ -122,7 +122,7 @@ class PriceTable(Struct, frozen=True):
     def prices(self) -> tuple[Price, ...]:
         """Every complete price of a known region."""
         found = (self.find(region, kind) for region in self.regions for kind in self.kinds)
-        return tuple(one for one in found if one is not None)
+        return tuple(price for price in found if price is not None)
 
     def find(self, region: str | None, kind: str) -> Price | None:
         """The price of that kind of vault in a region; None where no row of the kind completes one."""
@@ -146,7 +146,7 @@ class PriceTable(Struct, frozen=True):
     def _candidates(self, region: str, kind: str) -> Iterator[Mapping[str, Figure]]:
         yield self.rows.get((region, kind), {})
         yield self.rows.get((ANYWHERE, kind), {})
-        kinds = (self.rows.get((region, one), {}) for one in self.kinds)
+        kinds = (self.rows.get((region, known_kind), {}) for known_kind in self.kinds)
         yield next(({_OF_THE_REGION: row[_OF_THE_REGION]} for row in kinds if _OF_THE_REGION in row), {})
         like, names = _LIKE_S3.get(kind, ("", ()))
         same = self.rows.get((region, like), {})
@@ -158,15 +158,18 @@ class PriceTable(Struct, frozen=True):
 
 
 def _marked(row: Mapping[str, Figure], as_in: str) -> dict[str, Figure]:
-    return {name: Figure(one.name, one.value, one.source, one.date, as_in) for name, one in row.items()}
+    return {
+        name: Figure(figure.name, figure.value, figure.source, figure.date, as_in)
+        for name, figure in row.items()
+    }
 
 
 def _price(region: str, kind: str, figures: Mapping[str, Figure]) -> Price | None:
     """All figures as one price; None if one is missing. A tier exists if it has all of its figures."""
     if any(name not in figures for name in PLAIN):
         return None
-    tiers = [t for t in Tier if all(f"{t}.{name}" in figures for name in OF_A_TIER)]
-    retrieval = {t: TierPrice(*(figures[f"{t}.{name}"].value for name in OF_A_TIER)) for t in tiers}  # type: ignore[arg-type]
+    tiers = [tier for tier in Tier if all(f"{tier}.{name}" in figures for name in OF_A_TIER)]
+    retrieval = {tier: TierPrice(*(figures[f"{tier}.{name}"].value for name in OF_A_TIER)) for tier in tiers}  # type: ignore[arg-type]
     own = [*PLAIN, *(name for name in OPTIONAL if name in figures)]
     names = [*own, *(f"{tier}.{name}" for tier in tiers for name in OF_A_TIER)]
     plain = {name: figures[name].value for name in own}
@@ -192,7 +195,7 @@ def parse_prices(text: str, origin: str, base: PriceTable | None = None) -> Pric
         ) from error
     default = _Source("", read.date, "; ".join(read.sources) or f"the table {origin}")
     rows = _rows(read.price, read.source, read.set, default, origin)
-    sources = (*read.sources, *(f"{one.text} ({one.date})" for one in read.source))
+    sources = (*read.sources, *(f"{source.text} ({source.date})" for source in read.source))
     table = PriceTable(origin, read.date, read.currency, sources, rows, read.nearest)
     _must_be_whole(table)
     return table
@@ -203,7 +206,7 @@ def _extended(base: PriceTable, own: _Own, origin: str) -> PriceTable:
     rows = {key: dict(row) for key, row in base.rows.items()}
     for key, row in _rows(own.price, own.source, own.set, default, origin).items():
         rows[key] = {**rows.get(key, {}), **row}
-    days = [base.date, *(one.date for one in own.set), *(one.date for one in own.source)]
+    days = [base.date, *(entry.date for entry in own.set), *(source.date for source in own.source)]
     sources = (*base.sources, origin)
     table = PriceTable(f"{base.origin} and {origin}", max(days), base.currency, sources, rows, base.nearest)
     _must_be_whole(table)
@@ -218,7 +221,7 @@ def _rows(
     origin: str,
 ) -> dict[tuple[str, str], dict[str, Figure]]:
     """The figures of each region and kind; later rows win over earlier ones."""
-    known = {one.id: one for one in sources}
+    known = {known_source.id: known_source for known_source in sources}
     found: dict[tuple[str, str], dict[str, Figure]] = {}
     for row in rows:
         if row.source is not None and row.source not in known:
@@ -231,12 +234,12 @@ def _rows(
             if value is not None:
                 _require_figure(value, row.kind, row.region, origin)
                 place[name] = Figure(name, value, source.text, source.date)
-    for one in sets:
-        region, kind, name = split_key(one.key)
-        _require_figure(one.value, kind, region, origin)
-        amount = int(one.value) if name in _WHOLE else one.value
+    for entry in sets:
+        region, kind, name = split_key(entry.key)
+        _require_figure(entry.value, kind, region, origin)
+        amount = int(entry.value) if name in _WHOLE else entry.value
         text = f"set by hand in {origin}"
-        found.setdefault((region, kind), {})[name] = Figure(name, amount, text, one.date)
+        found.setdefault((region, kind), {})[name] = Figure(name, amount, text, entry.date)
     return found
 
 
@@ -260,8 +263,8 @@ def figure_names() -> list[str]:
 
 def _require_figure(value: object, kind: str, region: str, origin: str) -> None:
     """Refuse what is no amount: nan, infinity, less than nothing, more than anything costs. `ConfigError`."""
-    for one in value if isinstance(value, tuple) else (value,):
-        amount = Decimal(one)
+    for figure in value if isinstance(value, tuple) else (value,):
+        amount = Decimal(figure)
         if amount.is_finite() and amount < 0:
             raise ConfigError(f"{origin}: {kind} in {region} has a price below 0")
         if not (amount.is_finite() and amount <= MOST):

@@ -79,9 +79,9 @@ def certificate_facts(
 def first_to_end(several: Sequence[x509.Certificate]) -> x509.Certificate | None:
     """The certificate that ends first; of several of one name the one that lasts longest counts."""
     longest: dict[x509.Name, x509.Certificate] = {}
-    for one in sorted(several, key=lambda each: each.not_valid_after_utc):
-        longest[one.subject] = one
-    return min(longest.values(), key=lambda each: each.not_valid_after_utc, default=None)
+    for certificate in sorted(several, key=lambda certificate: certificate.not_valid_after_utc):
+        longest[certificate.subject] = certificate
+    return min(longest.values(), key=lambda certificate: certificate.not_valid_after_utc, default=None)
 
 
 def name_text(name: x509.Name) -> str:

@@ -119,7 +119,9 @@ def _load(files: IdentityFiles) -> Identity | None:
     key = _key_file(files)
     certificates, token_id = _certificates(files)
     if key is not None:
-        mine = next((one for one in certificates if _fits(one, key.private_key)), None)
+        mine = next(
+            (certificate for certificate in certificates if _fits(certificate, key.private_key)), None
+        )
         return None if mine is None else Identity(mine, _chain(files, certificates, mine), key)
     mine = certificates[0]
     return Identity(mine, _chain(files, certificates, mine), _key_elsewhere(files, mine, token_id))
@@ -191,7 +193,7 @@ def _chain(
 ) -> Sequence[x509.Certificate]:
     if files.intermediates is not None:
         certificates = [*certificates, *load_certificates(files.intermediates)]
-    chain = tuple(dict.fromkeys(one for one in certificates if one != mine))
+    chain = tuple(dict.fromkeys(certificate for certificate in certificates if certificate != mine))
     if len(chain) > MOST_CHAIN_CERTIFICATES:
         raise IdentityError(
             f"{len(chain)} certificates come with {shown_place(files.certificate)}, "

@@ -123,7 +123,7 @@ class Pairs(Struct, frozen=True):
         if used is None:
             self._remove_all_but(set())
         else:  # the pair before stays, the highest below it
-            before = max((one for one in self._numbers() if one < used.pair), default=used.pair)
+            before = max((pair for pair in self._numbers() if pair < used.pair), default=used.pair)
             self._remove_all_but({used.pair, before})
 
     def _remove_all_but(self, kept: set[int]) -> None:

@@ -91,7 +91,7 @@ def _same_name(wanted: str, name: x509.Name) -> bool:
 
 def choose(found: Iterable[TokenCertificate], selector: Selector, *, latest: bool) -> TokenCertificate:
     """The one certificate that fits; with `latest`, of several the one that expires last."""
-    meant = [one for one in found if selector.fits(one.certificate)]
+    meant = [certificate for certificate in found if selector.fits(certificate.certificate)]
     if not meant:
         raise IdentityError(
             "no certificate on a token fits --cert-selector",
@@ -102,7 +102,7 @@ def choose(found: Iterable[TokenCertificate], selector: Selector, *, latest: boo
             f"{len(meant)} certificates on tokens fit --cert-selector",
             advice="select by serial too, or take --use-latest-expiring-certificate",
         )
-    return max(meant, key=lambda one: one.certificate.not_valid_after_utc)
+    return max(meant, key=lambda certificate: certificate.certificate.not_valid_after_utc)
 
 
 def uri_of(found: TokenCertificate) -> str:

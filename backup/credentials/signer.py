@@ -56,7 +56,7 @@ def _headers(request: SessionRequest, holder: KeyHolder, stamp: str) -> Mapping[
         "X-Amz-X509": _base64_der(holder.certificate),
     }
     if holder.chain:
-        headers["X-Amz-X509-Chain"] = ",".join(_base64_der(one) for one in holder.chain)
+        headers["X-Amz-X509-Chain"] = ",".join(_base64_der(certificate) for certificate in holder.chain)
     return headers
 
 

@@ -204,17 +204,19 @@ class Board:
         """Begin what is queued and may begin."""
         while True:
             with self._lock:
-                queued = [one for one in self._lines.values() if one.queued_at and self._may_begin(one.task)]
+                queued = [
+                    line for line in self._lines.values() if line.queued_at and self._may_begin(line.task)
+                ]
                 if self._stopped or not queued:
                     return
-                run = self._begin(min(queued, key=lambda one: one.order))
+                run = self._begin(min(queued, key=lambda line: line.order))
             self._launch(run)
 
     def _may_begin(self, task: Task) -> bool:
         running = [line.run.task for line in self._lines.values() if line.run is not None]
-        if any(one.lane == task.lane for one in running):
+        if any(other.lane == task.lane for other in running):
             return False
-        return not (task.is_exclusive and any(one.is_exclusive for one in running))
+        return not (task.is_exclusive and any(other.is_exclusive for other in running))
 
     def _begin(self, line: BoardLine) -> TaskRun:
         now = self._clock.now()

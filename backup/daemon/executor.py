@@ -36,7 +36,7 @@ class Executor:
         try:
             with self._lock:
                 thread.start()
-                self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+                self._threads = [*(other for other in self._threads if other.is_alive()), thread]
         except RuntimeError as error:  # the system has no more threads now
             _log.error("%s: cannot begin: %s", run.task, error)
             self.board.record_end(run, TaskState.WAITING, f"{error}", locked=True)

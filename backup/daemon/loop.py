@@ -185,8 +185,8 @@ def _signals(woken: SimpleQueue[int]) -> Iterator[None]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if number in _STOP_SIGNALS:
-            for one in _STOP_SIGNALS:
-                signal.signal(one, signal.SIG_DFL)
+            for signal_number in _STOP_SIGNALS:
+                signal.signal(signal_number, signal.SIG_DFL)
         woken.put(number)
 
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN

@@ -46,8 +46,8 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def _members(noun: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[str]:
     """What differs in lists of things with names."""
-    old: Mapping[str, Any] = {one.name: one for one in before}
-    new: Mapping[str, Any] = {one.name: one for one in after}
+    old: Mapping[str, Any] = {member.name: member for member in before}
+    new: Mapping[str, Any] = {member.name: member for member in after}
     yield from (f"{noun} {name}: removed" for name in old if name not in new)
     for name, settings in new.items():
         if name not in old:
@@ -73,7 +73,7 @@ def _may_show(name: str, value: Any) -> bool:
     if value is None or isinstance(value, (bool, int, StrEnum)):
         return True
     if isinstance(value, tuple):
-        return all(isinstance(one, int) for one in value)
+        return all(isinstance(number, int) for number in value)
     return isinstance(value, str) and name in _SHOWN
 
 

@@ -117,17 +117,17 @@ def _listening(directory: str, verbs: Verbs, page: PageWatcher) -> Iterator[None
     sockets = [ControlServer(directory, verbs.all())]
     if verbs.config.web is not None:
         sockets.append(_page_socket(verbs, page, group))
-    for one in sockets:
+    for server in sockets:
         try:
-            one.start()
+            server.start()
         except OSError as error:
-            _log.warning("there is no socket %s in %s: %s", one.name, directory, error.strerror)
+            _log.warning("there is no socket %s in %s: %s", server.name, directory, error.strerror)
     try:
         with page.copying(group) if group is not None else nullcontext():
             yield
     finally:
-        for one in sockets:
-            one.close()
+        for server in sockets:
+            server.close()
 
 
 def _group_of_page(config: Config) -> int | None:

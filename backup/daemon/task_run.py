@@ -38,7 +38,7 @@ class TaskRun(Struct, frozen=True):
     @property
     def number(self) -> str | None:
         """The number that the inventory has it by; None before it is recorded there."""
-        return next((one["run"] for one in self.log_names if "run" in one), None)
+        return next((names["run"] for names in self.log_names if "run" in names), None)
 
     def cancel(self) -> None:
         """Ask it to end for good: nothing goes on with it."""

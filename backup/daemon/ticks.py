@@ -49,10 +49,10 @@ class Ticks:
     def reset_late(self) -> None:
         """Set a tick again that is too far ahead because the clock was ahead when it was set."""
         last = SystemClock().now() + timedelta(seconds=TICK_SECONDS) + SLACK  # APScheduler knows no other
-        for one in self._scheduler.get_jobs():
-            if one.next_run_time is not None and one.next_run_time > last:
+        for timer in self._scheduler.get_jobs():
+            if timer.next_run_time is not None and timer.next_run_time > last:
                 _log.warning("this machine's clock was set back: what is due is looked at by its new time")
-                self._scheduler.reschedule_job(one.id, trigger=one.trigger)
+                self._scheduler.reschedule_job(timer.id, trigger=timer.trigger)
 
     def stop(self, seconds: float) -> bool:
         """Tick no more; whether no call is at work any more after so long."""

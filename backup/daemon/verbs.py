@@ -72,7 +72,7 @@ class Verbs:
         is_ending = all(run.cancelled.is_set() for run in found)
         if is_ending and (task := self.board.withdraw(name)) is not None:
             return {"run": None, "number": None, "task": str(task)}
-        waiting = [one for one in self.board.lines() if one.waits_for and one.task.name == name]
+        waiting = [line for line in self.board.lines() if line.waits_for and line.task.name == name]
         if not found and waiting:
             raise UsageError(
                 f"{waiting[0].task} does not run: it waits: {waiting[0].waits_for}",

@@ -88,6 +88,12 @@ def may_ask_again(tx: Transaction, context: DrillContext, run: int, asked: Piece
     return True
 
 
-def piece_of(one: Reading) -> Piece:
+def piece_of(reading: Reading) -> Piece:
     """A reading as a piece that is priced."""
-    return Piece(one.archive, one.asked.end, one.start, one.end, ByteRange(one.asked.start, one.asked.end))
+    return Piece(
+        reading.archive,
+        reading.asked.end,
+        reading.start,
+        reading.end,
+        ByteRange(reading.asked.start, reading.asked.end),
+    )

@@ -26,7 +26,7 @@ from backup.model import EntryKind, JobName
 
 def jobs_of(tx: Transaction, context: DrillContext) -> list[JobName]:
     """The drill's jobs, of those that were ever backed up into its vault."""
-    there = [one.name for one in runs.list_jobs(tx, context.vault.name)]
+    there = [job.name for job in runs.list_jobs(tx, context.vault.name)]
     return [name for name in there if context.jobs is None or name in context.jobs]
 
 

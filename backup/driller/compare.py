@@ -88,25 +88,25 @@ class _TargetComparison:
         names: list[str] = []
         files = size = links = with_source = directories = 0
         for file in self._selection.files:
-            for one in file.entry.names:
+            for entry in file.entry.names:
                 before = len(self._found)
-                self._found += self._entry(one)
-                if not self._stat(one):
+                self._found += self._entry(entry)
+                if not self._stat(entry):
                     continue
-                is_whole = self._is_readable(one) and self._holds(one, file)
+                is_whole = self._is_readable(entry) and self._holds(entry, file)
                 if is_whole:
-                    with_source += self._compare_source(one)
-                files, size = files + 1, size + one.size
+                    with_source += self._compare_source(entry)
+                files, size = files + 1, size + entry.size
                 if len(names) < MOST_NAMED:
-                    names.append(f"/{shown_path(one.path)}")
+                    names.append(f"/{shown_path(entry.path)}")
                 if len(self._found) == before:
-                    good.add(one.path)
+                    good.add(entry.path)
             links += self._links(file.entry)
         for directory in self._selection.directories:
             self._found += self._entry(directory)
             directories += 1
-        for each in self._selection.problems:
-            self._tell("not-restored", each.path, each.detail)
+        for problem in self._selection.problems:
+            self._tell("not-restored", problem.path, problem.detail)
         return ComparisonResult(
             Opened(files, size, directories, links, with_source, names), self._found, good
         )
@@ -120,54 +120,57 @@ class _TargetComparison:
     def _is_readable(self, one: RestoreEntry) -> bool:
         return self._is_root or bool(one.mode & 0o400)
 
-    def _holds(self, one: RestoreEntry, file: RestoreFile) -> bool:
-        if holds(self._existing, one, file, self._selection.locations, self._chunk_key):
+    def _holds(self, entry: RestoreEntry, file: RestoreFile) -> bool:
+        if holds(self._existing, entry, file, self._selection.locations, self._chunk_key):
             return True
-        self._tell("content", one.path, "its bytes are not those that were saved")
+        self._tell("content", entry.path, "its bytes are not those that were saved")
         return False
 
     # Metadata.
 
-    def _entry(self, one: RestoreEntry) -> Iterator[CheckFinding]:
+    def _entry(self, entry: RestoreEntry) -> Iterator[CheckFinding]:
         """Deviations of one entry from its row."""
-        found = self._stat(one)
+        found = self._stat(entry)
         if found is None:
-            met = self._problems.get(one.path)
+            met = self._problems.get(entry.path)
             why = met.detail if met is not None else "it is not there"
-            yield CheckFinding("not-restored", f"/{shown_path(one.path)}", why)
+            yield CheckFinding("not-restored", f"/{shown_path(entry.path)}", why)
             return
-        for what in self._deviations(one, found):
-            yield CheckFinding("metadata", f"/{shown_path(one.path)}", what)
+        for what in self._deviations(entry, found):
+            yield CheckFinding("metadata", f"/{shown_path(entry.path)}", what)
 
-    def _deviations(self, one: RestoreEntry, found: os.stat_result) -> Iterator[str]:
-        if stat.S_IFMT(found.st_mode) != KINDS.get(one.kind, _kind(one.kind)):
+    def _deviations(self, entry: RestoreEntry, found: os.stat_result) -> Iterator[str]:
+        if stat.S_IFMT(found.st_mode) != KINDS.get(entry.kind, _kind(entry.kind)):
             yield "it is of another kind"
             return
-        mode, wanted = stat.S_IMODE(found.st_mode), one.mode & ~withheld(one, one.mode, self._strangers(one))
+        mode, wanted = (
+            stat.S_IMODE(found.st_mode),
+            entry.mode & ~withheld(entry, entry.mode, self._strangers(entry)),
+        )
         if mode != wanted and (self._is_root or (mode ^ wanted) & ~(stat.S_ISUID | stat.S_ISGID)):
             yield f"its mode is {mode:04o} instead of {wanted:04o}"
-        uid, gid = self._owners.ids(one.owner)
+        uid, gid = self._owners.ids(entry.owner)
         if self._is_root and (found.st_uid, found.st_gid) != (uid, gid):
             yield f"its owner is {found.st_uid}:{found.st_gid} instead of {uid}:{gid}"
-        if abs(found.st_mtime_ns - one.mtime_ns) >= _NANOSECONDS:
+        if abs(found.st_mtime_ns - entry.mtime_ns) >= _NANOSECONDS:
             yield "its time is another one"
-        if one.kind in {EntryKind.FILE, EntryKind.DIRECTORY} and self._is_readable(one):
-            yield from self._attributes(one)
+        if entry.kind in {EntryKind.FILE, EntryKind.DIRECTORY} and self._is_readable(entry):
+            yield from self._attributes(entry)
 
     def _strangers(self, one: RestoreEntry) -> Strangers:
         return self._owners.strangers(one.owner) if lends_rights(one) else Strangers()
 
-    def _attributes(self, one: RestoreEntry) -> Iterator[str]:
-        handle = self._open(one)
+    def _attributes(self, entry: RestoreEntry) -> Iterator[str]:
+        handle = self._open(entry)
         if handle is None:
             return
         try:
             have, flags = read_attributes(handle), read_flags(handle)
         finally:
             os.close(handle)
-        extra = one.extra or Extra()
+        extra = entry.extra or Extra()
         want, there = self._wanted(extra), self._there(have)
-        if any(self._strangers(one)):
+        if any(self._strangers(entry)):
             want.pop(CAPABILITY, None)
         for name in sorted(want.keys() | there.keys()):
             if want.get(name) != there.get(name):
@@ -175,10 +178,10 @@ class _TargetComparison:
         if flags is not None and self._is_root and have.flags != extra.flags & KEPT:
             yield "its flags (chattr) are not what was saved"
 
-    def _open(self, one: RestoreEntry) -> int | None:
-        handle = self._existing.directory(one.directory)
+    def _open(self, entry: RestoreEntry) -> int | None:
+        handle = self._existing.directory(entry.directory)
         with suppress(OSError):
-            return None if handle is None else os.open(one.name, _LOOK, dir_fd=handle)
+            return None if handle is None else os.open(entry.name, _LOOK, dir_fd=handle)
         return None
 
     def _wanted(self, extra: Extra) -> dict[bytes, bytes]:
@@ -206,53 +209,53 @@ class _TargetComparison:
 
     def _links(self, first: RestoreEntry) -> int:
         """The further names of a file that lead to its inode; those that do not are findings."""
-        one = self._stat(first)
-        if one is None:
+        status = self._stat(first)
+        if status is None:
             return 0
         good = 0
         for name in first.links:
             other = self._stat(name)
             if other is None:
                 continue
-            if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+            if (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino):
                 good += 1
             else:
                 self._tell("hard-link", name.path, f"it is no hard link to /{shown_path(first.path)}")
-        if one.st_nlink != 1 + len(first.links):
-            told = f"it has {one.st_nlink} names instead of {1 + len(first.links)}"
+        if status.st_nlink != 1 + len(first.links):
+            told = f"it has {status.st_nlink} names instead of {1 + len(first.links)}"
             self._tell("hard-link", first.path, told)
         return good
 
     # The source.
 
-    def _compare_source(self, one: RestoreEntry) -> int:
+    def _compare_source(self, entry: RestoreEntry) -> int:
         """Compare with the source's file if it is unchanged by size and time; whether that was possible."""
-        if not self._has_source or one.holes:
+        if not self._has_source or entry.holes:
             return 0
         with suppress(OSError):
-            source = os.open(b"/" + one.path, _LOOK)
+            source = os.open(b"/" + entry.path, _LOOK)
             try:
-                if not _is_unchanged(source, one):
+                if not _is_unchanged(source, entry):
                     return 0
-                is_same = self._has_bytes_of(source, one)
-                if not _is_unchanged(source, one):
+                is_same = self._has_bytes_of(source, entry)
+                if not _is_unchanged(source, entry):
                     return 0
             finally:
                 os.close(source)
             if not is_same:
                 told = "the source has the same size and time, and other bytes: a disk that fails?"
-                self._tell("source-differs", one.path, told)
+                self._tell("source-differs", entry.path, told)
             return 1
         return 0
 
-    def _has_bytes_of(self, source: int, one: RestoreEntry) -> bool:
-        restored = self._open(one)
+    def _has_bytes_of(self, source: int, entry: RestoreEntry) -> bool:
+        restored = self._open(entry)
         if restored is None:
             return False
         try:
             at = 0
-            while at < one.size:
-                size = min(MIB, one.size - at)
+            while at < entry.size:
+                size = min(MIB, entry.size - at)
                 data = os.pread(source, size, at)
                 if not data or data != os.pread(restored, len(data), at):
                     return False
@@ -262,9 +265,9 @@ class _TargetComparison:
             os.close(restored)
 
 
-def _is_unchanged(handle: int, one: RestoreEntry) -> bool:
+def _is_unchanged(handle: int, entry: RestoreEntry) -> bool:
     found = os.fstat(handle)
-    same = (found.st_size, found.st_mtime_ns) == (one.size, one.mtime_ns)
+    same = (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
     return stat.S_ISREG(found.st_mode) and same
 
 

@@ -34,5 +34,7 @@ def money_of(cost: int) -> Decimal:
 def spent(charges: Iterable[Charge], month: int, is_older: Callable[[int], bool]) -> int:
     """The millionths that count in a month; `is_older` says whether a run certainly began before it."""
     return sum(
-        one.cost for one in charges if one.month == month or (one.month > month and not is_older(one.run))
+        charge.cost
+        for charge in charges
+        if charge.month == month or (charge.month > month and not is_older(charge.run))
     )

@@ -130,7 +130,7 @@ class _Opening:
     def step(self) -> DrillReport:
         """Go on with each restore; when all are over, compare."""
         waits = [self._go_on(number, part) for number, part in enumerate(self._plan.parts)]
-        told = ", ".join(one for one in waits if one)
+        told = ", ".join(reason for reason in waits if reason)
         if told:
             return replace(self._report(), state=StepStage.WAITING, waits_for=told)
         return self._finish()
@@ -154,7 +154,7 @@ class _Opening:
                 if lapses > 1:
                     return f"{len(known)} retrievals"
                 continue
-            self._problems |= {one.path: one for one in report.problems}
+            self._problems |= {problem.path: problem for problem in report.problems}
             restore = self._find(restore.id)
         return ""
 
@@ -184,7 +184,7 @@ class _Opening:
         restore = begin_restore(plan, target, self._at, tier=tier, keys=self._some_keys)
         with self._context.inventory.writing() as tx:
             part.restore = restore.id
-            tokens = [one.token for one in retrievals.retrievals_of(tx, restore.number)]
+            tokens = [retrieval.token for retrieval in retrievals.retrievals_of(tx, restore.number)]
             self._plan.paid += tokens
             self._keep(tx)
         return restore
@@ -220,23 +220,29 @@ class _Opening:
     def _keep(self, tx: Transaction) -> None:
         drills.keep_plan(tx, self._run, msgspec.msgpack.encode(self._plan))
 
-    def _may_ask(self, one: Retrieval) -> bool:
+    def _may_ask(self, retrieval: Retrieval) -> bool:
         """Whether something may be asked for: it is paid for already, or the month allows it once more."""
-        if one.token in self._plan.paid:
+        if retrieval.token in self._plan.paid:
             return True
-        piece = Piece(one.archive, one.extent.end, one.left.start, one.left.end, one.left)
+        piece = Piece(
+            retrieval.archive, retrieval.extent.end, retrieval.left.start, retrieval.left.end, retrieval.left
+        )
         with self._context.inventory.writing() as tx:
             if not budget.may_ask_again(tx, self._context, self._run, piece):
                 return False
-            self._plan.paid.append(one.token)
+            self._plan.paid.append(retrieval.token)
             self._keep(tx)
         return True
 
     def _waits(self, restore: Restore, known: Sequence[Retrieval]) -> str:
         """How many retrievals are waited for; gives up what may not be asked for again, if that is all."""
-        left = [one for one in known if one.state not in SETTLED]
-        planned = [one for one in left if one.state is RetrievalStage.PLANNED]
-        if planned and len(planned) == len(left) and all(one.token not in self._plan.paid for one in planned):
+        left = [retrieval for retrieval in known if retrieval.state not in SETTLED]
+        planned = [retrieval for retrieval in left if retrieval.state is RetrievalStage.PLANNED]
+        if (
+            planned
+            and len(planned) == len(left)
+            and all(retrieval.token not in self._plan.paid for retrieval in planned)
+        ):
             why = "what was asked for is gone before it was read; to ask again may cost more than is allowed"
             self._given_up.append(CheckFinding("unread", f"restore {restore.id}", why))
             cancel(restore, self._context.inventory, self._at.key_directory, self._context.clock)
@@ -248,17 +254,17 @@ class _Opening:
     def _finish(self) -> DrillReport:
         results = [self._compared(number, part) for number, part in enumerate(self._plan.parts)]
         now = self._context.clock.now()
-        findings = [one for each, _ in results for one in each.findings]
+        findings = [finding for compared, _ in results for finding in compared.findings]
         report = replace(
             self._report(),
-            opened=_sum([each.opened for each, _ in results]),
+            opened=_sum([compared.opened for compared, _ in results]),
             findings=tuple(findings),
             seconds=max(0.0, (now - self._began).total_seconds()),
         )
         with self._context.inventory.writing() as tx:
-            for each, selection in results:
+            for compared, selection in results:
                 if selection is not None:
-                    self._record(tx, selection, each)
+                    self._record(tx, selection, compared)
             runs.finish_run(tx, self._run, report.outcome, report.summary(), now)
             keep = drills.open_runs(tx)
         scratch.sweep(self._context.scratch, keep)
@@ -266,7 +272,7 @@ class _Opening:
 
     def _compared(self, number: int, part: SnapshotPart) -> tuple[ComparisonResult, Selection | None]:
         if self._find(part.restore).state is RestoreStage.CANCELLED:
-            found = [one for one in self._given_up if part.restore in one.what]
+            found = [finding for finding in self._given_up if part.restore in finding.what]
             given_up = CheckFinding("unread", f"job {part.job}", "its restore was cancelled")
             return ComparisonResult(Opened(), found or [given_up]), None
         context = self._context.restore
@@ -301,12 +307,12 @@ class _Opening:
 
 def _sum(several: Sequence[Opened]) -> Opened:
     return Opened(
-        files=sum(one.files for one in several),
-        bytes=sum(one.bytes for one in several),
-        directories=sum(one.directories for one in several),
-        hard_links=sum(one.hard_links for one in several),
-        with_source=sum(one.with_source for one in several),
-        names=[name for one in several for name in one.names][:MOST_NAMED],
+        files=sum(opened.files for opened in several),
+        bytes=sum(opened.bytes for opened in several),
+        directories=sum(opened.directories for opened in several),
+        hard_links=sum(opened.hard_links for opened in several),
+        with_source=sum(opened.with_source for opened in several),
+        names=[name for opened in several for name in opened.names][:MOST_NAMED],
     )
 
 
@@ -315,9 +321,9 @@ def give_up(drill: Drill, context: DrillContext) -> None:
     folder = os.fsencode(f"{context.scratch}/{drill.run.number}/")
     with context.inventory.reading() as tx:
         begun = retrievals.list_restores(tx, only_open=True)
-    for one in begun:
-        if one.target.startswith(folder):
-            cancel(one, context.inventory, context.restore.key_directory, context.clock)
+    for restore in begun:
+        if restore.target.startswith(folder):
+            cancel(restore, context.inventory, context.restore.key_directory, context.clock)
     with context.inventory.writing() as tx:
         report = {"drill": drill.name, "grade": "opened", "vault": drill.vault, "error": "cut off"}
         runs.finish_run(tx, drill.run.number, Outcome.INTERRUPTED, report, context.clock.now())

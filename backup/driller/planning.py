@@ -84,7 +84,7 @@ def _smaller(sample: Sample, chosen: Chosen, whole: Sample) -> Sample | None:
     if len(chosen.files) > 1:
         if sample.files is not None:
             return replace(sample, files=len(chosen.files) // 2)
-        return replace(sample, bytes=sum(one.size for one in chosen.files) // 2)
+        return replace(sample, bytes=sum(candidate.size for candidate in chosen.files) // 2)
     if chosen.files:
         largest = chosen.files[0].size // 2
         return replace(whole, largest=largest) if largest else None
@@ -108,8 +108,8 @@ def _files(sample: Sample, context: DrillContext, grade: Grade) -> Chosen | None
     if not chosen:
         return None
     plans: dict[JobName, RestorePlan] = {}
-    for job in dict.fromkeys(one.job for one in chosen):
-        names = [one.path for one in chosen if one.job == job]
+    for job in dict.fromkeys(candidate.job for candidate in chosen):
+        names = [candidate.path for candidate in chosen if candidate.job == job]
         with context.inventory.reading() as tx:
             all_names = candidates.with_links(tx, snapshots[job], names) if grade is Grade.OPENED else names
         paths = tuple(sorted(all_names))
@@ -123,10 +123,10 @@ def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: Drill
     """The pieces of all plans; what several need is read once."""
     frames: dict[int, dict[int, FrameRow]] = {}
     sizes: dict[int, int] = {}
-    for one in plans.values():
-        for part in one.ranges:
+    for restore_plan in plans.values():
+        for part in restore_plan.ranges:
             frames.setdefault(part.archive, {}).update((row.number, row) for row in part.frames)
-            sizes[part.archive] = one.archives[part.archive].size
+            sizes[part.archive] = restore_plan.archives[part.archive].size
     whole = not context.vault.traits.retrieves_ranges
     ranges = [
         part
@@ -139,7 +139,9 @@ def _together(tx: Transaction, plans: dict[JobName, RestorePlan], context: Drill
 def apart(tx: Transaction, plans: dict[JobName, RestorePlan]) -> list[Piece]:
     """The pieces of each plan, as its restore asks for them."""
     return [
-        _piece(tx, part, one.archives[part.archive].size) for one in plans.values() for part in one.ranges
+        _piece(tx, part, restore_plan.archives[part.archive].size)
+        for restore_plan in plans.values()
+        for part in restore_plan.ranges
     ]
 
 

@@ -29,8 +29,8 @@ def step(context: DrillContext) -> DrillReport:
         known = drills.get_drill(tx, run)
     report = replace(_report(context), run=run, cost=known.cost)
 
-    def may_ask_again(tx: Transaction, one: Reading) -> bool:
-        return budget.may_ask_again(tx, context, run, budget.piece_of(one))
+    def may_ask_again(tx: Transaction, reading: Reading) -> bool:
+        return budget.may_ask_again(tx, context, run, budget.piece_of(reading))
 
     def summary(checked: CheckReport) -> dict[str, object]:
         return report.read_back(checked).summary()

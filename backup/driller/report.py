@@ -64,7 +64,7 @@ class DrillReport(Struct, frozen=True):
     def is_grave(self) -> bool:
         """Whether something cannot be had as it was saved."""
         return bool(self.affected.files) or any(
-            one.is_grave or one.kind in DEVIATIONS for one in self.findings
+            finding.is_grave or finding.kind in DEVIATIONS for finding in self.findings
         )
 
     @property
@@ -79,7 +79,7 @@ class DrillReport(Struct, frozen=True):
         """What to do about what it found; empty if all is well."""
         if not self.is_grave:
             return ""
-        if any(one.kind in DEVIATIONS for one in self.findings):
+        if any(finding.kind in DEVIATIONS for finding in self.findings):
             return "restore some of these files by hand and look: `nightvault restore --help`"
         if self.affected.live_files:
             return "`nightvault backup`: it stores again what is still on this machine"
@@ -112,7 +112,9 @@ class DrillReport(Struct, frozen=True):
         summary = {key: document[key] for key in kept if key != "advice" or self.advice}
         summary["findings"] = document["findings"][:_MOST_KEPT]
         if self.is_grave:
-            summary["error"] = "; ".join(f"{one.kind}: {one.what}: {one.detail}" for one in self.findings[:3])
+            summary["error"] = "; ".join(
+                f"{finding.kind}: {finding.what}: {finding.detail}" for finding in self.findings[:3]
+            )
         return summary | {"affected_files": self.affected.files}
 
 

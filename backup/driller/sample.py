@@ -39,7 +39,9 @@ def choose_files(candidates: Iterable[FileCandidate], sample: Sample) -> list[Fi
     Of a sample in bytes those that are larger than all of it are passed over, unless there is nothing else.
     Memory goes by the sample, not by the candidates.
     """
-    fits = (one for one in candidates if sample.largest is None or one.size <= sample.largest)
+    fits = (
+        candidate for candidate in candidates if sample.largest is None or candidate.size <= sample.largest
+    )
     if sample.files is not None:
         return heapq.nsmallest(sample.files, fits)
     return _within(fits, sample.bytes)
@@ -51,20 +53,20 @@ def _within(candidates: Iterable[FileCandidate], budget: int) -> list[FileCandid
     total = 0
     first: FileCandidate | None = None
     beyond: FileCandidate | None = None  # the first one that did not fit: nothing after it may be taken
-    for one in candidates:
-        if one.size > budget:
-            first = one if first is None or one < first else first
+    for candidate in candidates:
+        if candidate.size > budget:
+            first = candidate if first is None or candidate < first else first
             continue
-        if beyond is not None and one > beyond:
+        if beyond is not None and candidate > beyond:
             continue
-        heapq.heappush(taken, _Last(one))
-        total += one.size
+        heapq.heappush(taken, _Last(candidate))
+        total += candidate.size
         while total > budget:
             beyond = heapq.heappop(taken).one
             total -= beyond.size
     if not taken:
         return [] if first is None else [first]
-    return sorted(each.one for each in taken)
+    return sorted(last.one for last in taken)
 
 
 class _Last(Struct, frozen=True):

@@ -129,8 +129,8 @@ def _remove(name: str | bytes, parent: int) -> None:
         os.chmod(name, 0o700, dir_fd=parent)
     with _entered(os.fsdecode(name), parent) as handle:
         _clear(handle)
-        for each in os.listdir(handle):
-            _remove(each, handle)
+        for entry in os.listdir(handle):
+            _remove(entry, handle)
     os.rmdir(name, dir_fd=parent)
 
 

@@ -143,15 +143,15 @@ class Admin(Struct, frozen=True):
         asked = self.store.asked
         if request.method == "POST":
             asked.clear()
-        rows = sorted({(who, action) for who, action, _ in asked})
+        rows = sorted({(principal, action) for principal, action, _ in asked})
         shown = [
             {
-                "principal": who,
+                "principal": principal,
                 "action": action,
-                "allowed": asked[who, action, True],
-                "refused": asked[who, action, False],
+                "allowed": asked[principal, action, True],
+                "refused": asked[principal, action, False],
             }
-            for who, action in rows
+            for principal, action in rows
         ]
         return JSONResponse({"asked": shown})
 

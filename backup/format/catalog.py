@@ -105,11 +105,11 @@ class Bodies:
 
     def add(self, records: Iterable[Record | tuple[Any, ...]]) -> Iterator[bytes]:
         """Take records; gives the bodies that are full meanwhile."""
-        for kind, some in groupby(records, type):
+        for kind, of_kind in groupby(records, type):
             if kind is tuple:
-                yield from self._take_entries(some)
+                yield from self._take_entries(of_kind)
                 continue
-            for record in some:
+            for record in of_kind:
                 if isinstance(record, tuple):
                     raise FormatError("only an entry may be written as a tuple")
                 _check_start(record, is_first=not self._count)
@@ -201,8 +201,8 @@ def prove_content(bodies: Iterable[bytes | memoryview], content: SignedContent) 
     for body in content.of(bodies):
         last = body
     piece: memoryview | None = None
-    for each in _split_bodies([last]):
-        piece = each
+    for part in _split_bodies([last]):
+        piece = part
     end = None if piece is None else _decode(piece)
     if piece is None or not isinstance(end, End):
         raise FormatError("the catalog is cut short: it has no end")

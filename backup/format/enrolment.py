@@ -43,7 +43,11 @@ def ancestry(ancestors: Sequence[InventoryId]) -> bytes:
 
 
 def _signed(inventory_id: InventoryId, signer_public: bytes, ancestors: Sequence[InventoryId]) -> bytes:
-    if len(inventory_id) != 16 or len(signer_public) != 32 or any(len(one) != 16 for one in ancestors):
+    if (
+        len(inventory_id) != 16
+        or len(signer_public) != 32
+        or any(len(ancestor) != 16 for ancestor in ancestors)
+    ):
         raise FormatError("an inventory's id has 16 bytes and a signer's public key 32")
     return _ENROL + inventory_id + signer_public + ancestry(ancestors)
 
@@ -117,12 +121,12 @@ def slots(
 
     `recipients` are ids in the order of the config; `tags` and `signatures` are by recipient id.
     """
-    found = [(one, tags[one]) for one in sorted(recipients) if one in tags]
-    for one in [each for each in recipients if each in signatures][:MOST_SIGNED]:
+    found = [(recipient, tags[recipient]) for recipient in sorted(recipients) if recipient in tags]
+    for recipient in [recipient for recipient in recipients if recipient in signatures][:MOST_SIGNED]:
         if len(found) + 2 > _SLOTS:
             break
-        signature = signatures[one]
-        found += zip(slots_of(one), (signature[:32], signature[32:]), strict=True)
+        signature = signatures[recipient]
+        found += zip(slots_of(recipient), (signature[:32], signature[32:]), strict=True)
     return tuple(found)
 
 
@@ -206,7 +210,7 @@ class HeirMark(Struct, frozen=True):
     def is_proven(self, keys: Iterable[EnrolmentKey], ancestors: Sequence[InventoryId]) -> bool:
         """Whether one of these keys vouches for the heir; `ancestors` are the predecessor's own."""
         line = (self.predecessor, *ancestors)
-        return any(one.vouches(self.heir, self.signer_public, line, self.signature) for one in keys)
+        return any(key.vouches(self.heir, self.signer_public, line, self.signature) for key in keys)
 
 
 def heirs_of(predecessor: InventoryId) -> str:

@@ -45,7 +45,7 @@ def content_id_of_chunk(key: bytes, chunk: bytes, length: int) -> ContentId:
 
 def content_ids_of_packed(key: bytes, chunks: Iterable[bytes]) -> list[ContentId]:
     """Same as `content_id_of_chunk`, for many files; of each chunk its id and length (u32le), joined."""
-    return cast("list[ContentId]", [blake3(one, key=key).digest(16) for one in chunks])
+    return cast("list[ContentId]", [blake3(chunk, key=key).digest(16) for chunk in chunks])
 
 
 def content_ids_of_chunks(key: bytes, ids: Iterable[bytes], lengths: Iterable[int]) -> list[ContentId]:

@@ -34,7 +34,10 @@ def combine(hashes: Sequence[bytes]) -> TreeHash:
         raise FormatError("there is no tree hash of no hashes")
     level = list(hashes)
     while len(level) > 1:
-        paired = [hashlib.sha256(a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
+        paired = [
+            hashlib.sha256(left + right).digest()
+            for left, right in zip(level[::2], level[1::2], strict=False)
+        ]
         level = paired + level[len(level) & ~1 :]
     return TreeHash(level[0])
 

@@ -47,7 +47,7 @@ class Consequences(Struct, frozen=True):
 def subject_of(run: Run) -> str:
     """The name of the state that a run is about, such as "backup/JOB"."""
     sorts = _SORTS if run.kind is RunKind.CHECK else ()
-    sort = next((f"-{one}" for one in sorts if run.report.get(one) is not None), "")
+    sort = next((f"-{key}" for key in sorts if run.report.get(key) is not None), "")
     if run.kind is RunKind.DRILL:
         sort = f"-{run.report.get('grade', '')}".replace(" ", "-").rstrip("-")
     of = run.report.get("drill") or run.report.get("vault") or ""
@@ -75,10 +75,10 @@ def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) 
     subjects = [subject]
     if run.kind is RunKind.BACKUP:
         subjects.append(overdue_subject(run.job or ""))
-    ended = [one for one in subjects if one in told]
+    ended = [state for state in subjects if state in told]
     if not ended:
         return Consequences()
-    since = min(told[one].since for one in ended)
+    since = min(told[state].since for state in ended)
     return Consequences(MessageKind.RECOVERED, f"{subject}/{since.isoformat()}/recovered", None, ended)
 
 

@@ -70,8 +70,8 @@ def as_text(letter: Letter) -> str:
     """The letter as plain text, without its title."""
     blocks = [
         [f"{_line(label):<{_WIDTH}}{_line(value)}" for label, value in letter.facts],
-        [_line(one) for one in _problems(letter)],
-        [_line(one) for one in letter.remarks],
+        [_line(problem) for problem in _problems(letter)],
+        [_line(remark) for remark in letter.remarks],
         [f"What to do: {_line(letter.advice)}"] if letter.advice else [],
         [f"Look: {_line(letter.command)}"] if letter.command else [],
         [f"-- nightvault on {_line(letter.host)}"],
@@ -113,7 +113,7 @@ def as_html(letter: Letter, kind: str) -> str:
         f"<h1>{_html(letter.title)}</h1>",
         f'<table role="presentation">\n{rows}</table>' if rows else "",
         _list(_problems(letter)),
-        *(f"<p>{_html(one)}</p>" for one in letter.remarks),
+        *(f"<p>{_html(remark)}</p>" for remark in letter.remarks),
         f"<p>What to do: {_html(letter.advice)}</p>" if letter.advice else "",
         f"<p>Look: <code>{_html(letter.command)}</code></p>" if letter.command else "",
         f'<p class="small">nightvault on {_html(letter.host)}</p>',
@@ -130,7 +130,7 @@ def as_html(letter: Letter, kind: str) -> str:
 
 
 def _list(lines: Sequence[str]) -> str:
-    items = "".join(f"<li><code>{_html(one)}</code></li>\n" for one in lines)
+    items = "".join(f"<li><code>{_html(line)}</code></li>\n" for line in lines)
     return f"<ul>\n{items}</ul>" if items else ""
 
 

@@ -34,7 +34,7 @@ from backup.notify.channel import AwayError, Channel, Note, safely
 from backup.protocols import Clock
 
 LOCK = "messages"
-BACKOFF = tuple(timedelta(minutes=one) for one in (1, 2, 5, 15, 30, 60))
+BACKOFF = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60))
 GIVE_UP = timedelta(days=30)
 LEAST_TRIES = 100
 """So often a channel is tried in vain before a message is dropped for its age: four days of hours."""
@@ -101,14 +101,14 @@ class _Round(Struct, frozen=True):
             held = self._sort_out(tx, there, now)
         return self._send([other for other in there if other not in held], now, only_due)
 
-    def _hand_on(self, tx: Transaction, one: Delivery, now: datetime) -> None:
+    def _hand_on(self, tx: Transaction, delivery: Delivery, now: datetime) -> None:
         """Give what waits for a channel that is gone to those that should have it now."""
-        to = set(self.chosen(one.message)) - messages.channels_of(tx, one.message)
-        messages.add_channels(tx, one.message, dict.fromkeys(sorted(to), now))
+        to = set(self.chosen(delivery.message)) - messages.channels_of(tx, delivery.message)
+        messages.add_channels(tx, delivery.message, dict.fromkeys(sorted(to), now))
         why = "the config does not have this channel any more"
         if to:
             why += f": it goes to {', '.join(sorted(to))}"
-        messages.end_delivery(tx, one, DeliveryState.DROPPED, now, why)
+        messages.end_delivery(tx, delivery, DeliveryState.DROPPED, now, why)
 
     def _sort_out(self, tx: Transaction, there: Sequence[Delivery], now: datetime) -> list[Delivery]:
         """Drop what makes no sense any more, put off pings that seem too old; what is not to be sent now."""
@@ -140,40 +140,42 @@ class _Round(Struct, frozen=True):
 
     def _send(self, there: Sequence[Delivery], now: datetime, only_due: bool) -> Flushed:
         sent, left, away = 0, len(there), set[str]()
-        for one in there:
+        for delivery in there:
             if self.stop():
                 break
-            if one.channel in away or (only_due and now < one.next_at <= now + _longest_hold(one)):
+            if delivery.channel in away or (
+                only_due and now < delivery.next_at <= now + _longest_hold(delivery)
+            ):
                 continue
             try:
-                answer = safely(partial(self.channels[one.channel].send, self.note_of(one.message)))
+                answer = safely(partial(self.channels[delivery.channel].send, self.note_of(delivery.message)))
             except NightvaultError as error:
-                self._failed(one, error)
+                self._failed(delivery, error)
                 if isinstance(error, AwayError):
-                    away.add(one.channel)
+                    away.add(delivery.channel)
                 continue
             with self.inventory.writing() as tx:
-                tried = replace(one, attempts=one.attempts + 1)
+                tried = replace(delivery, attempts=delivery.attempts + 1)
                 messages.end_delivery(tx, tried, DeliveryState.SENT, self.clock.now(), answer)
             sent, left = sent + 1, left - 1
-            _log.info("channel %s: sent: %s", one.channel, one.message.title)
+            _log.info("channel %s: sent: %s", delivery.channel, delivery.message.title)
         return Flushed(sent, left)
 
-    def _failed(self, one: Delivery, error: NightvaultError) -> None:
-        again = self.clock.now() + BACKOFF[min(one.attempts, len(BACKOFF) - 1)]
+    def _failed(self, delivery: Delivery, error: NightvaultError) -> None:
+        again = self.clock.now() + BACKOFF[min(delivery.attempts, len(BACKOFF) - 1)]
         with self.inventory.writing() as tx:
-            messages.try_later(tx, replace(one, attempts=one.attempts + 1), again, str(error))
+            messages.try_later(tx, replace(delivery, attempts=delivery.attempts + 1), again, str(error))
             if isinstance(error, AwayError):
-                messages.hold_channel(tx, one.channel, again)
-        _log.warning("channel %s: not sent: %s: %s", one.channel, one.message.title, error)
+                messages.hold_channel(tx, delivery.channel, again)
+        _log.warning("channel %s: not sent: %s: %s", delivery.channel, delivery.message.title, error)
         if error.advice and not isinstance(error, AwayError):
-            _log.info("channel %s: %s", one.channel, error.advice)
+            _log.info("channel %s: %s", delivery.channel, error.advice)
 
 
-def _is_of_this_clock(one: Delivery, now: datetime) -> bool:
+def _is_of_this_clock(delivery: Delivery, now: datetime) -> bool:
     """Whether it was put off, or tried, not long ago by the clock as it is now."""
-    return now - one.next_at <= _longest_hold(one)
+    return now - delivery.next_at <= _longest_hold(delivery)
 
 
-def _longest_hold(one: Delivery) -> timedelta:
-    return PING_HOLD if one.message.kind is MessageKind.RUN else LONGEST_HOLD
+def _longest_hold(delivery: Delivery) -> timedelta:
+    return PING_HOLD if delivery.message.kind is MessageKind.RUN else LONGEST_HOLD

@@ -54,13 +54,14 @@ def named(run: Run) -> str:
 def letter_of(run: Run, kind: MessageKind, at: LetterContext) -> Letter:
     """The letter about a run that has ended."""
     title = f"{at.host}: {named(run)} {_ended(run, kind)}"
-    worst = [one for one in at.problems if not one.is_warning] or list(at.problems)
+    worst = [problem for problem in at.problems if not problem.is_warning] or list(at.problems)
     return Letter(
         title=title,
         host=at.host,
         facts=list(_facts(run, at)),
         problems=[
-            f"{one.kind}: {shown_path(one.path)}: {escape(one.detail)}" for one in worst[:MOST_PROBLEMS]
+            f"{problem.kind}: {shown_path(problem.path)}: {escape(problem.detail)}"
+            for problem in worst[:MOST_PROBLEMS]
         ],
         more_problems=max(0, len(worst) - MOST_PROBLEMS),
         remarks=[*at.remarks, *_texts(run.report.get("warnings"))],
@@ -135,7 +136,7 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    return [_text(one) for one in value] if isinstance(value, (list, tuple)) else []
+    return [_text(entry) for entry in value] if isinstance(value, (list, tuple)) else []
 
 
 def details_of(run: Run, vault: VaultName | None) -> Mapping[str, Any]:

@@ -128,7 +128,7 @@ def open_root(directory: str, root: int, passphrase: bytes | None = None) -> Aut
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise IdentityError(f"the authority's key {path} is neither RSA nor EC")
     if certificate.public_key() != key.public_key():
-        names = (os.path.basename(one) for one in (certificate_path(directory, root), path))
+        names = (os.path.basename(file) for file in (certificate_path(directory, root), path))
         raise IdentityError(f"{' and '.join(names)} in {directory} do not belong together")
     return Authority(directory, certificate, key, root)
 

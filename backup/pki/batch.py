@@ -50,4 +50,7 @@ def _lines(text: str, organization: str | None, unit: str | None) -> Iterator[tu
         except (csv.Error, ValueError) as error:
             raise UsageError(f"line {number} is no list of values between commas: {error}") from error
         name, own_unit, *dns = [*(cell.strip() for cell in cells), ""][: max(len(cells), 2)]
-        yield number, Subject(name, organization, own_unit or unit, [one for one in dns if one])
+        yield (
+            number,
+            Subject(name, organization, own_unit or unit, [dns_name for dns_name in dns if dns_name]),
+        )

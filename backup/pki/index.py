@@ -89,7 +89,9 @@ class Index(Struct, frozen=True):
 
     def newest(self, name: str) -> IndexEntry | None:
         """The newest certificate of that common name."""
-        found = [(one.not_before, place, one) for place, one in enumerate(self.entries) if one.name == name]
+        found = [
+            (entry.not_before, place, entry) for place, entry in enumerate(self.entries) if entry.name == name
+        ]
         return max(found)[2] if found else None
 
 
@@ -110,12 +112,12 @@ def _stem(root: int) -> str:
 def read_index(directory: str) -> Index:
     """The index, with certificates that only `issued/` has. `IdentityError` if it is damaged."""
     index = _read(os.path.join(directory, INDEX_FILE))
-    known = {one.serial for one in index.entries}
+    known = {entry.serial for entry in index.entries}
     missing = [serial for serial in _issued(directory) if serial not in known]
     found = [entry_of(load_copy(directory, serial)) for serial in missing]
     if not found:
         return index
-    return replace(index, entries=sorted([*index.entries, *found], key=lambda one: one.not_before))
+    return replace(index, entries=sorted([*index.entries, *found], key=lambda entry: entry.not_before))
 
 
 def change_index(directory: str, change: Callable[[Index], Index]) -> Index:
@@ -124,7 +126,7 @@ def change_index(directory: str, change: Callable[[Index], Index]) -> Index:
     try:
         with file_lock(os.path.join(directory, LOCK_FILE), wait=True):
             index = change(read_index(directory))
-            lines = [msgspec.json.encode(one) for one in (index.head, *index.entries)]
+            lines = [msgspec.json.encode(part) for part in (index.head, *index.entries)]
             write_durably(path, b"\n".join(lines) + b"\n")
     except OSError as error:
         raise NightvaultError(f"the authority's index {path} cannot be written: {error.strerror}") from error
@@ -133,10 +135,10 @@ def change_index(directory: str, change: Callable[[Index], Index]) -> Index:
 
 def record(directory: str, certificates: Iterable[x509.Certificate]) -> None:
     """Note certificates that were issued."""
-    new = {one.serial: one for one in map(entry_of, certificates)}
+    new = {entry.serial: entry for entry in map(entry_of, certificates)}
 
     def add(index: Index) -> Index:
-        known = {one.serial for one in index.entries}
+        known = {entry.serial for entry in index.entries}
         return replace(index, entries=[*index.entries, *(new[key] for key in new.keys() - known)])
 
     change_index(directory, add)

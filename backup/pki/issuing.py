@@ -74,7 +74,7 @@ def issue_all(
         contents = CertificateContents(subject.name(), subject.alternative_names(), key.public_key(), days)
         made.append((subject, key, sign_certificate(authority, contents, now)))
     record(authority.directory, [certificate for _, _, certificate in made])
-    return [_write_pair(directory, *one) for one in made]
+    return [_write_pair(directory, *pair) for pair in made]
 
 
 def _check_place(directory: str, name: str) -> None:
@@ -225,7 +225,7 @@ def _check_group(subject: x509.Name, organization: str | None, unit: str | None)
         (NameOID.ORGANIZATION_NAME, "organization (O)", organization),
         (NameOID.ORGANIZATIONAL_UNIT_NAME, "unit (OU)", unit),
     ):
-        found = [str(one.value) for one in subject.get_attributes_for_oid(oid)]
+        found = [str(attribute.value) for attribute in subject.get_attributes_for_oid(oid)]
         if wanted is not None and found != [wanted]:
             has = ", ".join(map(repr, found)) or "none"
             raise IdentityError(

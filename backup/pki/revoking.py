@@ -61,12 +61,12 @@ def revoke(directory: str, which: str, *, every: bool, reason: Reason, now: date
     All valid certificates of a server with `every`, else there must be just one. What is revoked already
     stays as it is.
     """
-    chosen = {one.serial for one in _chosen(read_index(directory), which, every=every, now=now)}
+    chosen = {entry.serial for entry in _chosen(read_index(directory), which, every=every, now=now)}
 
     def mark(index: Index) -> Index:
-        return replace(index, entries=[_mark(one, chosen, reason, now) for one in index.entries])
+        return replace(index, entries=[_mark(entry, chosen, reason, now) for entry in index.entries])
 
-    return [one for one in change_index(directory, mark).entries if one.serial in chosen]
+    return [entry for entry in change_index(directory, mark).entries if entry.serial in chosen]
 
 
 def _mark(entry: IndexEntry, chosen: set[str], reason: Reason, now: datetime) -> IndexEntry:
@@ -86,17 +86,19 @@ def _begins_with(entry: IndexEntry, digits: str) -> bool:
 
 
 def _chosen(index: Index, which: str, *, every: bool, now: datetime) -> Sequence[IndexEntry]:
-    named = [one for one in index.entries if one.name == which and one.state(now) is CertificateState.VALID]
+    named = [
+        entry for entry in index.entries if entry.name == which and entry.state(now) is CertificateState.VALID
+    ]
     if named and (every or len(named) == 1):
         return named
     if named:
         raise UsageError(
             f"{which} has {len(named)} valid certificates: "
-            f"{', '.join(shown_serial(one)[:12] for one in named)}",
+            f"{', '.join(shown_serial(entry)[:12] for entry in named)}",
             advice="name one by its serial, or revoke them all: --all",
         )
     digits = which.lower().removeprefix("0x").replace(":", "")
-    found = [one for one in index.entries if _SERIAL.fullmatch(digits) and _begins_with(one, digits)]
+    found = [entry for entry in index.entries if _SERIAL.fullmatch(digits) and _begins_with(entry, digits)]
     if len(found) == 1:
         return found
     what = f"{len(found)} certificates begin with" if found else "no valid certificate has"
@@ -111,8 +113,8 @@ def sign_crls(authorities: Sequence[Authority], *, days: int, now: datetime) -> 
     The number is in the index before a list with it is anywhere, so that it is never used twice.
     """
     directory = authorities[0].directory
-    for one in authorities:
-        _check_index_is_newest(read_index(directory), crl_path(directory, one.root), now)
+    for authority in authorities:
+        _check_index_is_newest(read_index(directory), crl_path(directory, authority.root), now)
     before = read_index(directory).head.crl_at
     until = now.replace(microsecond=0) + timedelta(days=days)
 
@@ -122,7 +124,7 @@ def sign_crls(authorities: Sequence[Authority], *, days: int, now: datetime) -> 
         return replace(index, head=msgspec.structs.replace(head, **changes))
 
     index = change_index(directory, count)
-    return [_write_crl(one, index, before, until, now) for one in authorities]
+    return [_write_crl(authority, index, before, until, now) for authority in authorities]
 
 
 def _check_index_is_newest(index: Index, path: str, now: datetime) -> None:
@@ -134,9 +136,11 @@ def _check_index_is_newest(index: Index, path: str, now: datetime) -> None:
     except (OSError, ValueError, x509.ExtensionNotFound):
         return  # there is none, or nobody can use it
     revoked = {
-        int(one.serial, 16) for one in index.entries if one.revoked_at is not None or one.not_after < now
+        int(entry.serial, 16)
+        for entry in index.entries
+        if entry.revoked_at is not None or entry.not_after < now
     }
-    if number > index.head.crl_number or not revoked.issuperset(one.serial_number for one in last):
+    if number > index.head.crl_number or not revoked.issuperset(entry.serial_number for entry in last):
         raise IdentityError(
             f"the authority's index is older than {path} (number {number}): certificates that are revoked "
             "there would be let in again",
@@ -147,7 +151,7 @@ def _check_index_is_newest(index: Index, path: str, now: datetime) -> None:
 def _write_crl(
     authority: Authority, index: Index, before: datetime | None, until: datetime, now: datetime
 ) -> WrittenCrl:
-    named = [one for one in index.entries if _belongs(one, authority, before, now)]
+    named = [entry for entry in index.entries if _belongs(entry, authority, before, now)]
     crl = _sign(authority, named, index.head, until, now)
     path = crl_path(authority.directory, authority.root)
     data = crl.public_bytes(Encoding.PEM)

@@ -112,7 +112,7 @@ def finish_root(directory: str, now: datetime, *, force: bool) -> Roots:
         raise UsageError("the old root signs still", advice="first: `nightvault ca renew-root --switch`")
     if roots.stage is RootStage.SWITCHED:
         if roots.waiting and not force:
-            names = ", ".join(one.name for one in roots.waiting[:5])
+            names = ", ".join(entry.name for entry in roots.waiting[:5])
             more = f" and {len(roots.waiting) - 5} more" if len(roots.waiting) > 5 else ""
             raise UsageError(
                 f"certificates of the old root are in use: {names}{more}",
@@ -125,7 +125,7 @@ def finish_root(directory: str, now: datetime, *, force: bool) -> Roots:
 def write_anchor(directory: str, now: datetime) -> Roots:
     """Write the file of what belongs in the trust anchor."""
     roots = read_roots(directory, now)
-    data = b"".join(one.public_bytes(Encoding.PEM) for one in roots.certificates)
+    data = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in roots.certificates)
     replace_files([NewFile(roots.anchor, data)])
     return roots
 
@@ -145,8 +145,10 @@ def _roots(directory: str, index: Index, now: datetime) -> Roots:
 
 def _waiting(index: Index, old: str, now: datetime) -> Sequence[IndexEntry]:
     """The newest certificates of servers as far as they are valid, and of the old root."""
-    newest = {one.name: one for one in sorted(index.entries, key=lambda one: one.not_before)}
-    return [one for one in newest.values() if one.root == old and one.state(now) is CertificateState.VALID]
+    newest = {entry.name: entry for entry in sorted(index.entries, key=lambda entry: entry.not_before)}
+    return [
+        entry for entry in newest.values() if entry.root == old and entry.state(now) is CertificateState.VALID
+    ]
 
 
 def _change_head(directory: str, **changes: object) -> None:

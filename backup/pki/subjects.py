@@ -87,7 +87,7 @@ def check_common_name(text: str) -> str:
     elif unicodedata.normalize("NFKC", text) != text:
         why = "has letters in two parts, or in another width or form: two names would look the same"
     elif len(scripts := _scripts(text)) > 1 and not scripts <= _WRITTEN_TOGETHER:
-        told = " and ".join(sorted(one.capitalize() for one in scripts))
+        told = " and ".join(sorted(script.capitalize() for script in scripts))
         why = f"has letters of {told} together: two names would look the same"
     if why:
         raise UsageError(f"the name {text!r} {why}", advice="choose another, such as the host's own name")

@@ -57,23 +57,23 @@ class CompactReport(Struct, frozen=True):
     @property
     def gain(self) -> Decimal | None:
         """The gain of all."""
-        gains = [one.gain for one in self.chosen if one.gain is not None]
+        gains = [choice.gain for choice in self.chosen if choice.gain is not None]
         return sum(gains, Decimal(0)) if gains else None
 
     @property
     def freed(self) -> int:
         """The bytes that come free in the end."""
-        return sum(one.freed for one in self.chosen)
+        return sum(choice.freed for choice in self.chosen)
 
     @property
     def stored_anew(self) -> int:
         """The bytes that the next backups store anew."""
-        return sum(one.archive.stored_anew for one in self.chosen)
+        return sum(choice.archive.stored_anew for choice in self.chosen)
 
     @property
     def gone_at(self) -> datetime | None:
         """When the last of the old archives can be gone."""
-        return max((one.gone_at for one in self.chosen), default=None)
+        return max((choice.gone_at for choice in self.chosen), default=None)
 
     def document(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -82,7 +82,7 @@ class CompactReport(Struct, frozen=True):
             "plan": self.is_plan,
             "horizon_days": self.horizon.days,
             "archives": len(self.chosen),
-            "bytes": sum(one.archive.size for one in self.chosen),
+            "bytes": sum(choice.archive.size for choice in self.chosen),
             "stored_anew": self.stored_anew,
             "freed": self.freed,
             "gain": None if self.gain is None else str(self.gain),
@@ -127,7 +127,7 @@ def _partly(
     """The archives of which a part is live, with the day on which the rest is needed no more."""
     ends: dict[int, list[tuple[int, int]]] = {}
     active: set[int] = set()
-    held = {one.job_number for one in waits(tx, may_shrink=context.may_shrink)}
+    held = {wait.job_number for wait in waits(tx, may_shrink=context.may_shrink)}
     for job in runs.list_jobs(tx, context.backup.vault.name):
         every = snapshots.list_snapshots(tx, job=job.name)
         if job.name in jobs:
@@ -138,16 +138,16 @@ def _partly(
     minimum = context.backup.vault.traits.minimum_storage
     return [
         Partly(
-            number=one.number,
-            pack_id=one.pack_id,
-            size=one.size,
-            stored_at=one.stored_at,
-            free_at=one.stored_at + minimum,
-            length=one.length,
-            live=one.live,
-            needed_until=None if one.days == compaction.NEVER else now + timedelta(days=one.days),
+            number=archive.number,
+            pack_id=archive.pack_id,
+            size=archive.size,
+            stored_at=archive.stored_at,
+            free_at=archive.stored_at + minimum,
+            length=archive.length,
+            live=archive.live,
+            needed_until=None if archive.days == compaction.NEVER else now + timedelta(days=archive.days),
         )
-        for one in compaction.partly_used(tx, context.backup.vault.name, uses)
+        for archive in compaction.partly_used(tx, context.backup.vault.name, uses)
     ]
 
 
@@ -157,16 +157,16 @@ def _days(
     """For how many days each kept snapshot of a job will stay, by number."""
     candidates = [
         Candidate(
-            one.number,
-            one.started_at,
-            one.is_whole,
-            frozenset(one.tags),
-            one.pin is not None and one.pin.holds_at(now),
+            snapshot.number,
+            snapshot.started_at,
+            snapshot.is_whole,
+            frozenset(snapshot.tags),
+            snapshot.pin is not None and snapshot.pin.holds_at(now),
         )
-        for one in every
+        for snapshot in every
     ]
     if job is None:
-        return [(one.number, compaction.NEVER) for one in candidates]
+        return [(candidate.number, compaction.NEVER) for candidate in candidates]
     ends = ends_of(job.policy, job.schedule, candidates, now=now, zone=job.zone, horizon=horizon)
     found: list[tuple[int, int]] = []
     for number, end in sorted(ends.items()):
@@ -177,24 +177,24 @@ def _days(
 
 def _retire(context: PruneContext, amender: Amender, report: CompactReport) -> CompactReport:
     """Say so in a catalog of each job whose catalogs named one of the archives."""
-    packs = {one.archive.number: one.archive.pack_id for one in report.chosen}
+    packs = {choice.archive.number: choice.archive.pack_id for choice in report.chosen}
     inventory, vault = context.backup.inventory, context.backup.vault.name
     by_job: dict[int, list[bytes]] = defaultdict(list)
     with inventory.reading() as tx:
-        known = {one.number: one for one in runs.list_jobs(tx, vault)}
+        known = {row.number: row for row in runs.list_jobs(tx, vault)}
         for archive in pruning.stored_archives(tx, vault):
             if archive.number in packs:
                 for number in archive.jobs:
                     by_job[number].append(archive.pack_id)
     lines: dict[str, str] = {}
     warnings: list[str] = []
-    for number, some in sorted(by_job.items()):
+    for number, of_job in sorted(by_job.items()):
         amendment = [
-            records.RetiredRecord(some[start : start + _PACKS_A_RECORD])
-            for start in range(0, len(some), _PACKS_A_RECORD)
+            records.RetiredRecord(of_job[start : start + _PACKS_A_RECORD])
+            for start in range(0, len(of_job), _PACKS_A_RECORD)
         ]
         job = known[number]
-        told = {"retired": len(some), "stored_anew": report.stored_anew}
+        told = {"retired": len(of_job), "stored_anew": report.stored_anew}
         amended = amender.amend(RunKind.COMPACT, job, amendment, told)
         lines[job.name] = amended.recovery_line
         warnings += amended.warnings

@@ -60,12 +60,14 @@ class Decider:
             max_fee=self._max_fee,
             may_delete=context.deleting is not None,
         )
-        waiting = [one for one in waits(tx, may_shrink=context.may_shrink) if one.vault == vault.name]
-        held = frozenset(one.job_number for one in waiting)
-        archives = [replace(self._pruned(one), is_held=bool(one.jobs & held)) for one in stored]
+        waiting = [wait for wait in waits(tx, may_shrink=context.may_shrink) if wait.vault == vault.name]
+        held = frozenset(wait.job_number for wait in waiting)
+        archives = [replace(self._pruned(archive), is_held=bool(archive.jobs & held)) for archive in stored]
         plan = plan_prune(archives, self._needed(tx), rules, now=now, fee=context.prices.fee)
         marks = pruning.decision_marks(tx)
-        return DecisionAndRows({one.number: one for one in stored}, shown, rules, plan, waiting, marks)
+        return DecisionAndRows(
+            {archive.number: archive for archive in stored}, shown, rules, plan, waiting, marks
+        )
 
     def _listed_before(
         self, shown: Shown, head: ListingRow, stored: Sequence[StoredArchive], now: datetime
@@ -76,7 +78,9 @@ class Decider:
         that shows all that is ours (so also the catalogs that condemn), shows what the vault held until then,
         whatever its date.
         """
-        shows_all = all(one.listed_at is not None or one.state is ArchiveState.DELETING for one in stored)
+        shows_all = all(
+            archive.listed_at is not None or archive.state is ArchiveState.DELETING for archive in stored
+        )
         if not shows_all or self._context.backup.vault.traits.lists_at_once:
             return shown.until
         return max(shown.until, min(moment(head.requested_at), now) - LISTS_FOLLOW)
@@ -86,22 +90,22 @@ class Decider:
         needed = needed_archives(tx, self._context.backup.vault.name, kept_snapshots(tx))
         return needed | pruning.archives_of_open_restores(tx)
 
-    def _pruned(self, one: StoredArchive) -> PrunedArchive:
-        taken_at = one.listed_at or one.stored_at  # what the vault bills goes by its own clock
+    def _pruned(self, archive: StoredArchive) -> PrunedArchive:
+        taken_at = archive.listed_at or archive.stored_at  # what the vault bills goes by its own clock
         return PrunedArchive(
-            number=one.number,
-            pack_id=one.pack_id,
-            size=one.size,
+            number=archive.number,
+            pack_id=archive.pack_id,
+            size=archive.size,
             stored_at=taken_at,
-            free_at=taken_at + self._minimum(one.kind),
-            is_condemned=one.is_condemned,
-            is_decided=one.state is ArchiveState.DELETING,
-            condemned_at=one.condemned_at,
-            told_at=one.told_at,
-            retry_at=one.retry_at,
-            refusal=one.refusal,
-            run_is_open=one.run_is_open,
-            kind=one.kind,
+            free_at=taken_at + self._minimum(archive.kind),
+            is_condemned=archive.is_condemned,
+            is_decided=archive.state is ArchiveState.DELETING,
+            condemned_at=archive.condemned_at,
+            told_at=archive.told_at,
+            retry_at=archive.retry_at,
+            refusal=archive.refusal,
+            run_is_open=archive.run_is_open,
+            kind=archive.kind,
         )
 
     def _minimum(self, kind: PackKind) -> timedelta:

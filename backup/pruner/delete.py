@@ -74,20 +74,20 @@ def delete_all(archives: Sequence[StoredArchive], work: Deleting, record: Record
             if work.stop():
                 raise InterruptedRunError("the prune was stopped; what is left is deleted the next time")
             work.before_batch()
-            asked = [(some, pool.submit(_ask, some, work)) for some in _batches(group, size)]
+            asked = [(batch, pool.submit(_ask, batch, work)) for batch in _batches(group, size)]
             wait([answer for _, answer in asked])
             some = _answered(asked)
             record(some)
             every.gone += some.gone
             every.refused += some.refused
-            work.progress.advance(files=len(some.gone), done=sum(one.size for one in some.gone))
+            work.progress.advance(files=len(some.gone), done=sum(archive.size for archive in some.gone))
             for _, answer in asked:
                 answer.result()  # raises what went wrong
     return every
 
 
 def _ask(some: Sequence[StoredArchive], work: Deleting) -> _Answer:
-    stored = {one.archive_id: one.stored_at for one in some}
+    stored = {archive.archive_id: archive.stored_at for archive in some}
 
     def ask() -> _Answer:
         work.before_request()
@@ -98,11 +98,13 @@ def _ask(some: Sequence[StoredArchive], work: Deleting) -> _Answer:
 
 def _answered(asked: Sequence[tuple[Sequence[StoredArchive], Future[_Answer]]]) -> Deleted:
     found = Deleted()
-    for some, answer in asked:
+    for batch, answer in asked:
         if answer.exception() is None:
             refusals = answer.result()
-            found.gone += [one for one in some if one.archive_id not in refusals]
-            found.refused += [(one, refusals[one.archive_id]) for one in some if one.archive_id in refusals]
+            found.gone += [archive for archive in batch if archive.archive_id not in refusals]
+            found.refused += [
+                (archive, refusals[archive.archive_id]) for archive in batch if archive.archive_id in refusals
+            ]
     return found
 
 
@@ -110,12 +112,14 @@ def _record(some: Deleted, context: PruneContext) -> None:
     """Only what was never asked for before is kept for certain when it is refused."""
     now = context.backup.clock.now()
     refused = [
-        (one.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)
-        for one, refusal in some.refused
+        (archive.number, max(refusal.kept_until or now + _ASK_AGAIN, now + _AT_LEAST), refusal.detail)
+        for archive, refusal in some.refused
     ]
-    for_certain = {one.number for one, _ in some.refused if one.state is not ArchiveState.DELETING}
+    for_certain = {
+        archive.number for archive, _ in some.refused if archive.state is not ArchiveState.DELETING
+    }
     with context.backup.inventory.writing() as tx:
-        pruning.record_deleted(tx, [one.number for one in some.gone], now)
+        pruning.record_deleted(tx, [archive.number for archive in some.gone], now)
         pruning.record_refused(tx, refused, for_certain=for_certain)
 
 

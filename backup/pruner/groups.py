@@ -18,7 +18,7 @@ from backup.retention.prune import PrunedArchive, Waiting, Why
 
 def group_of(archives: Sequence[PrunedArchive] | Sequence[StoredArchive], prices: Prices) -> Group:
     """These archives as one group."""
-    return Group(len(archives), sum(one.size for one in archives), month=prices.month(archives))
+    return Group(len(archives), sum(archive.size for archive in archives), month=prices.month(archives))
 
 
 def condemned_groups(
@@ -26,7 +26,7 @@ def condemned_groups(
 ) -> list[Group]:
     """Archives that are condemned now, by the day on which they can be deleted."""
     ends = now + grace
-    waiting = [Waiting(one, Why.GRACE, max(ends, one.free_at)) for one in archives]
+    waiting = [Waiting(archive, Why.GRACE, max(ends, archive.free_at)) for archive in archives]
     return waiting_groups(waiting, grace, now, prices)
 
 
@@ -35,23 +35,23 @@ def waiting_groups(
 ) -> list[Group]:
     """Groups by reason and day, the soonest first; those that wait for no known day come last."""
     groups: dict[tuple[Why, datetime | None, str], list[Waiting]] = defaultdict(list)
-    for one in waiting:
-        refusal = one.archive.refusal if one.why is Why.REFUSED else ""
-        groups[one.why, _day(one.until), refusal].append(one)
+    for archive in waiting:
+        refusal = archive.archive.refusal if archive.why is Why.REFUSED else ""
+        groups[archive.why, _day(archive.until), refusal].append(archive)
     found = [
-        _waiting_group(why, refusal or why.value, some, grace, now, prices)
-        for (why, _, refusal), some in groups.items()
+        _waiting_group(why, refusal or why.value, of_group, grace, now, prices)
+        for (why, _, refusal), of_group in groups.items()
     ]
-    return sorted(found, key=lambda one: (one.until is None, str(one.until), one.why))
+    return sorted(found, key=lambda group: (group.until is None, str(group.until), group.why))
 
 
 def _waiting_group(
     why: Why, detail: str, some: Sequence[Waiting], grace: timedelta, now: datetime, prices: Prices
 ) -> Group:
-    archives = [one.archive for one in some]
-    untils = [one.until for one in some if one.until is not None]
-    graces = [(one.grace_begins or now) + grace for one in archives]
-    fees = [prices.fee(one, now) for one in archives]
+    archives = [archive.archive for archive in some]
+    untils = [archive.until for archive in some if archive.until is not None]
+    graces = [(archive.grace_begins or now) + grace for archive in archives]
+    fees = [prices.fee(archive, now) for archive in archives]
     known = [fee for fee in fees if fee is not None]
     return replace(
         group_of(archives, prices),
@@ -59,7 +59,7 @@ def _waiting_group(
         detail=detail,
         until=max(untils, default=None),
         grace_ends=None if why is Why.CATALOGS else max(graces),
-        free_from=max(one.free_at for one in archives),
+        free_from=max(archive.free_at for archive in archives),
         fee=sum(known, Decimal(0)) if len(known) == len(fees) else None,
     )
 
@@ -67,11 +67,11 @@ def _waiting_group(
 def refused_groups(done: Deleted, prices: Prices) -> list[Group]:
     """What the vault refused to delete, by reason and day."""
     groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
-    for one, refusal in done.refused:
-        groups[refusal.detail, refusal.kept_until].append(one)
+    for archive, refusal in done.refused:
+        groups[refusal.detail, refusal.kept_until].append(archive)
     return [
-        replace(group_of(some, prices), why="refused", detail=detail, until=until)
-        for (detail, until), some in groups.items()
+        replace(group_of(archives, prices), why="refused", detail=detail, until=until)
+        for (detail, until), archives in groups.items()
     ]
 
 

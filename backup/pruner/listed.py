@@ -77,13 +77,15 @@ def read_listing(
 ) -> Shown:
     """What the kept list with that head shows. `PruneStoppedError` if it must not be used."""
     at_once = vault.traits.lists_at_once
-    stored = frozenset(one.number for one in archives) if at_once else None
+    stored = frozenset(archive.number for archive in archives) if at_once else None
     covered = compared.must_show(tx, head, vault.name, now, at_once=at_once, stored=stored)
     _refuse_unknown(tx, inventory, vault, head, by, has_clock=has_clock)
-    missing = [one for one in archives if one.listed_at is None and _must_be_shown(one, covered)]
-    relied_on = [one for one in missing if not one.is_condemned]
+    missing = [
+        archive for archive in archives if archive.listed_at is None and _must_be_shown(archive, covered)
+    ]
+    relied_on = [archive for archive in missing if not archive.is_condemned]
     if relied_on:  # others may be held dispensable because of them
-        catalogs = sum(one.kind is PackKind.CATALOG for one in relied_on)
+        catalogs = sum(archive.kind is PackKind.CATALOG for archive in relied_on)
         count = catalogs or len(relied_on)
         what = counted(count, "catalog" if catalogs else "archive")
         were = "was" if count == 1 else "were"
@@ -93,13 +95,13 @@ def read_listing(
         )
     asked = moment(head.requested_at)
     until = asked if at_once else min(covered.until, head.made_at, asked)
-    return Shown(until, frozenset(one.number for one in missing))
+    return Shown(until, frozenset(archive.number for archive in missing))
 
 
-def _must_be_shown(one: StoredArchive, covered: compared.Covered) -> bool:
+def _must_be_shown(archive: StoredArchive, covered: compared.Covered) -> bool:
     if covered.numbers is not None:
-        return one.number in covered.numbers
-    return not covered.until <= one.stored_at <= covered.future
+        return archive.number in covered.numbers
+    return not covered.until <= archive.stored_at <= covered.future
 
 
 def _refuse_unknown(
@@ -123,7 +125,7 @@ def _refuse_unknown(
             PruneStoppedError(
                 told_of(others.strangers, vault.name),
                 advice=advice_on(others.strangers, vault.name, "prune"),
-                accept=[one.pack_id.hex() for one in one_each(others.strangers)],
+                accept=[stranger.pack_id.hex() for stranger in one_each(others.strangers)],
             )
         )
     if stops:

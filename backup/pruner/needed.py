@@ -17,8 +17,8 @@ def needed_archives(tx: Transaction, vault: VaultName, kept: Kept) -> set[int]:
     chunks = needed_chunks(tx, kept)
     elsewhere = stored_elsewhere(tx, chunks)
     needed = {
-        one.number
-        for one in archive_uses(tx, chunks, vault)
-        if one.chunks == 0 or one.needed > elsewhere[one.number]
+        use.number
+        for use in archive_uses(tx, chunks, vault)
+        if use.chunks == 0 or use.needed > elsewhere[use.number]
     }
     return needed | pruning.needed_catalogs(tx)

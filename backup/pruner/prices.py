@@ -26,12 +26,12 @@ class Prices(Struct, frozen=True):
         price = self.by_kind[kind]
         return None if price is None else timedelta(days=price.minimum_days)
 
-    def fee(self, one: PrunedArchive, now: datetime) -> Decimal | None:
+    def fee(self, archive: PrunedArchive, now: datetime) -> Decimal | None:
         """What deleting an archive costs at that time: the rest of its minimum duration."""
-        price = self.by_kind[one.kind]
+        price = self.by_kind[archive.kind]
         if price is None:
             return None
-        return price.deleting(one.size, 1, (now - one.stored_at).days, short=shortfall(one.size))
+        return price.deleting(archive.size, 1, (now - archive.stored_at).days, short=shortfall(archive.size))
 
     def month(self, archives: Sequence[PrunedArchive] | Sequence[StoredArchive]) -> Decimal | None:
         """What a month of storing these costs; None if a price is not known."""
@@ -39,7 +39,7 @@ class Prices(Struct, frozen=True):
             return None
         total = Decimal(0)
         for kind in PackKind:
-            some = [one.size for one in archives if one.kind is kind]
+            some = [archive.size for archive in archives if archive.kind is kind]
             price = self.by_kind[kind]
             if some and price is None:
                 return None

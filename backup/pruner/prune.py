@@ -135,8 +135,12 @@ class _Prune:
 
     def _paid(self, plan: PrunePlan) -> Decimal | None:
         """What deleting early cost, of those that are gone."""
-        gone = {one.number for one in self._deleted.gone}
-        fees = [one.fee for one in plan.early if one.fee is not None and one.archive.number in gone]
+        gone = {archive.number for archive in self._deleted.gone}
+        fees = [
+            archive.fee
+            for archive in plan.early
+            if archive.fee is not None and archive.archive.number in gone
+        ]
         return sum(fees, Decimal(0)) or None
 
     # Delete.
@@ -149,7 +153,7 @@ class _Prune:
         missing = {
             number for number in found.shown.missing if found.archives[number].is_condemned
         }  # what else is missing a check finds and tells
-        needed = {one.number for one in found.plan.take_up} & missing
+        needed = {archive.number for archive in found.plan.take_up} & missing
         if missing:
             with self._inventory.writing() as tx:
                 pruning.record_deleted(tx, sorted(missing - needed), self._clock.now())
@@ -159,15 +163,15 @@ class _Prune:
     def _delete(self, found: DecisionAndRows) -> None:
         """Record what goes in the transaction that sees the same as the decision; then delete."""
         vault = self._context.deleting
-        due = [found.archives[one.number] for one in found.plan.delete]
+        due = [found.archives[archive.number] for archive in found.plan.delete]
         if vault is None or not due:
             return
         with self._inventory.writing() as tx:
             if pruning.decision_marks(tx) != found.marks:
-                again = {one.number for one in self._decide(tx).plan.delete}
-                due = [one for one in due if one.number in again]
-            pruning.decide_deletion(tx, [one.number for one in due], self._clock.now())
-        total = sum(one.size for one in due)
+                again = {archive.number for archive in self._decide(tx).plan.delete}
+                due = [archive for archive in due if archive.number in again]
+            pruning.decide_deletion(tx, [archive.number for archive in due], self._clock.now())
+        total = sum(archive.size for archive in due)
         title = f"Deleting from {self._vault.name}"
         with phase(self._context.backup.progress, title, total, counts="archive"):
             self._deleted = delete_decided(due, vault, self._context)
@@ -178,7 +182,7 @@ class _Prune:
         """One catalog for each job that something changes for, each true by itself."""
         with self._inventory.reading() as tx:
             beyond = pruning.forgotten_beyond_recall(tx, going=self._due_elsewhere(found))
-            jobs = {one.number: one for one in runs.list_jobs(tx, self._vault.name)}
+            jobs = {row.number: row for row in runs.list_jobs(tx, self._vault.name)}
             names = pruning.snapshot_ids(tx)
         changes = self._changes(found, beyond, jobs)
         lines: dict[str, str] = {}
@@ -191,7 +195,7 @@ class _Prune:
             lines[job.name] = amended.recovery_line
             warnings += amended.warnings
             if number in beyond:
-                dropped[job.name] = [names[number, one] for one in beyond[number]]
+                dropped[job.name] = [names[number, snapshot_number] for snapshot_number in beyond[number]]
         with self._inventory.writing() as tx:
             pruning.drop_contents(tx, self._vault.name)
             pruning.forget_deleted(tx, self._clock.now() - _LISTS_ARE_LATE)
@@ -203,7 +207,7 @@ class _Prune:
         Whoever deletes in its place sees only catalogs. A snapshot that could still be taken back would stand
         in the way, or lose its archives in the moment in which it is taken back.
         """
-        return {one.archive.number for one in found.plan.waiting if one.why is Why.OTHERS}
+        return {archive.archive.number for archive in found.plan.waiting if archive.why is Why.OTHERS}
 
     def _changes(
         self, found: DecisionAndRows, beyond: Mapping[int, Sequence[int]], jobs: Mapping[int, JobRow]
@@ -213,35 +217,41 @@ class _Prune:
         condemned: dict[int, list[bytes]] = defaultdict(list)
         taken_up: dict[int, list[bytes]] = defaultdict(list)
         anyone = min(jobs, default=0)
-        unsaid = [one.archive for one in found.plan.waiting if one.why is Why.CATALOGS]
-        for one in (*found.plan.condemn, *unsaid):
-            archive = found.archives[one.number]
+        unsaid = [
+            waiting_archive.archive
+            for waiting_archive in found.plan.waiting
+            if waiting_archive.why is Why.CATALOGS
+        ]
+        for pruned in (*found.plan.condemn, *unsaid):
+            archive = found.archives[pruned.number]
             have_said = archive.condemned_by.keys() if archive.is_condemned else set()  # else said anew
             for job in (archive.jobs or {anyone}) - have_said:
-                condemned[job].append(one.pack_id)
+                condemned[job].append(pruned.pack_id)
             for job, told in archive.condemned_by.items():
                 if told.at > now:  # by a clock that was ahead
-                    condemned[job].append(one.pack_id)
-        for one in found.plan.take_up:
-            for job in found.archives[one.number].condemned_by.keys() or {anyone}:
-                taken_up[job].append(one.pack_id)
+                    condemned[job].append(pruned.pack_id)
+        for pruned in found.plan.take_up:
+            for job in found.archives[pruned.number].condemned_by.keys() or {anyone}:
+                taken_up[job].append(pruned.pack_id)
         changes: dict[int, list[Record]] = defaultdict(list)
         for job, numbers in beyond.items():
             changes[job].append(records.DroppedRecord(list(numbers)))
         for job, packs in taken_up.items():
-            changes[job] += [records.TakenUpRecord(some) for some in _pieces(packs)]
+            changes[job] += [records.TakenUpRecord(piece) for piece in _pieces(packs)]
         for job, packs in condemned.items():
-            changes[job] += [records.CondemnedRecord(some, at) for some in _pieces(packs)]
-        return {job: some for job, some in changes.items() if job in jobs}
+            changes[job] += [records.CondemnedRecord(piece, at) for piece in _pieces(packs)]
+        return {job: amendment for job, amendment in changes.items() if job in jobs}
 
     def _would_drop(self, tx: Transaction, found: DecisionAndRows) -> dict[str, list[str]]:
         """The forgotten snapshots, by job, that could not come back after what is planned."""
-        going = {one.number for one in found.plan.delete} | self._due_elsewhere(found)
-        jobs = {one.number: one.name for one in runs.list_jobs(tx, self._vault.name)}
+        going = {archive.number for archive in found.plan.delete} | self._due_elsewhere(found)
+        jobs = {job.number: job.name for job in runs.list_jobs(tx, self._vault.name)}
         names = pruning.snapshot_ids(tx)
         beyond = pruning.forgotten_beyond_recall(tx, going=going)
         return {
-            jobs[job]: [names[job, one] for one in numbers] for job, numbers in beyond.items() if job in jobs
+            jobs[job]: [names[job, number] for number in numbers]
+            for job, numbers in beyond.items()
+            if job in jobs
         }
 
     def _report(self, found: DecisionAndRows, *, is_plan: bool) -> PruneReport:
@@ -256,7 +266,7 @@ class _Prune:
             taken_up=group_of(plan.take_up, prices),
             deleted=replace(group_of(plan.delete, prices), fee=plan.fee or None),
             waiting=waiting_groups(plan.waiting, grace, now, prices),
-            held=[f"{one.text()}: `{one.command}`" for one in found.waits],
+            held=[f"{wait.text()}: `{wait.command}`" for wait in found.waits],
         )
 
 

@@ -92,7 +92,9 @@ class RebuildDrillReport(Struct, frozen=True):
             "rows": told.get("rows", {}),
             "differences": _without_why(told.get("differences", ())),
             "explained": list(told.get("explained", ())),
-            "unknowable": [{"what": list(one.what), "why": one.why} for one in UNKNOWABLE],
+            "unknowable": [
+                {"what": list(unknowable.what), "why": unknowable.why} for unknowable in UNKNOWABLE
+            ],
             "catalogs": self.catalogs.count,
             "catalog_bytes": self.catalogs.size,
             "worked": round(self.worked, 3),
@@ -102,7 +104,7 @@ class RebuildDrillReport(Struct, frozen=True):
 
 
 def _without_why(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in one.items() if key != "why"} for one in found]
+    return [{key: value for key, value in difference.items() if key != "why"} for difference in found]
 
 
 def drill(wish: Wish, context: RebuildDrillContext) -> RebuildDrillReport:

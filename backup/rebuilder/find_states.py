@@ -76,7 +76,7 @@ class StateFinder:
         """It, and all that its catalogs call ancestors, but for those that are proven to be others'."""
         named = self._family.claimed(inventory_id)
         unproven = self._family.unproven(inventory_id)
-        return frozenset((inventory_id, *(one for one in named if one not in unproven)))
+        return frozenset((inventory_id, *(ancestor for ancestor in named if ancestor not in unproven)))
 
     def find(self) -> tuple[InventoryId, list[FoundJob]]:
         """The inventory to rebuild, and its jobs with their chains, by name.
@@ -88,14 +88,14 @@ class StateFinder:
             self._learn(of_line(line))
         of_lines = [line.inventory_id.hex() for line in self._wish.lines]
         meant = (self._wish.inventory or "").lower()
-        if self._wish.deep or self._wish.before or not any(one.startswith(meant) for one in of_lines):
+        if self._wish.deep or self._wish.before or not any(line.startswith(meant) for line in of_lines):
             self._list()
         inventory_id, jobs = self._choose()
         found = [job for job in jobs if job.chain is not None and self._is_wanted(job)]
         self._newer.refuse(jobs, found)
-        for one in self._intake.refused.values():
-            if not self._trusted.is_older(one.header):
-                self.suspect("refused", one.candidate.archive_id, str(one.error))
+        for refused in self._intake.refused.values():
+            if not self._trusted.is_older(refused.header):
+                self.suspect("refused", refused.candidate.archive_id, str(refused.error))
         if not found:
             self._intake.give_up_all()
         for job in found:
@@ -147,17 +147,17 @@ class StateFinder:
         """The one of several inventories that goes on, where that can be told without a wait."""
         candidates = by_inventory(self._known.candidates.values())
         if self._context.vault.traits.lists_at_once:
-            self._intake.fetch([max(candidates[one], key=_number) for one in meant])
-            for one in meant:
-                self._resolve(one)
+            self._intake.fetch([max(candidates[inventory_id], key=_number) for inventory_id in meant])
+            for inventory_id in meant:
+                self._resolve(inventory_id)
         lines = self._known.listing.archives if self._known.listing else ()
-        return last_of(meant, self._family, marks_in(one.description for one in lines))
+        return last_of(meant, self._family, marks_in(archive.description for archive in lines))
 
     def _tell_old_line(self, job: FoundJob) -> None:
         """What an old line names need not be there where a full catalog of a later state is."""
         gone = needless(job.line, job.chain, self.suspicions)
         if gone and job.line and job.chain:
-            self._intake.suspicions = [one for one in self.suspicions if one not in gone]
+            self._intake.suspicions = [suspicion for suspicion in self.suspicions if suspicion not in gone]
             self._context.progress.note(
                 f"the recovery line of job {job.line.job} is old: the vault does not keep its catalog "
                 f"{job.line.number} any more; this is the state of catalog {job.chain.number}"
@@ -191,20 +191,26 @@ class StateFinder:
             self._learn(listed)
 
     def _learn(self, candidates: Sequence[CatalogCandidate]) -> None:
-        for one in candidates:
-            if one.archive_id in self._hidden:
+        for catalog in candidates:
+            if catalog.archive_id in self._hidden:
                 continue
-            known = self._known.candidates.get(one.archive_id)
+            known = self._known.candidates.get(catalog.archive_id)
             if known is None or known.tree_hash is None:
-                self._known.candidates[one.archive_id] = one
+                self._known.candidates[catalog.archive_id] = catalog
 
     def _resolve(self, inventory_id: InventoryId) -> None:
         """Bring a catalog of each ancestor that is not seen yet: it names its own, and its signer."""
         asked: Counter[InventoryId] = Counter()
         while True:
             proven = set(self._family.ancestors(inventory_id))
-            claimed = [one for one in self._family.claimed(inventory_id) if not self._family.knows(one)]
-            wanted = newest_of([one for one in claimed if one not in proven], self._known.candidates, asked)
+            claimed = [
+                ancestor
+                for ancestor in self._family.claimed(inventory_id)
+                if not self._family.knows(ancestor)
+            ]
+            wanted = newest_of(
+                [ancestor for ancestor in claimed if ancestor not in proven], self._known.candidates, asked
+            )
             if not wanted:
                 return
             self._intake.fetch(wanted)
@@ -220,15 +226,19 @@ class StateFinder:
 
         Descriptions name them, headers decide: one that only headers know of is found with the others'.
         """
-        unnamed = [one for one in self._known.candidates.values() if one.label.job_id is None]
+        unnamed = [catalog for catalog in self._known.candidates.values() if catalog.label.job_id is None]
         own = {inventory_id, *self._family.claimed(inventory_id)}
         self._intake.fetch(
-            [one for one in unnamed if one.label.inventory_id in own or one.size <= MOST_LOOKED_AT]
+            [
+                catalog
+                for catalog in unnamed
+                if catalog.label.inventory_id in own or catalog.size <= MOST_LOOKED_AT
+            ]
         )
         lines = {line.job_id: line for line in self._wish.lines}
         first = sorted(self._labelled({inventory_id}))
         self._intake.fetch(
-            [one for job_id in first for one in newest(self._offered(job_id, inventory_id), 1)]
+            [catalog for job_id in first for catalog in newest(self._offered(job_id, inventory_id), 1)]
         )
         found: dict[bytes, FoundJob] = {}
         seen = -1
@@ -246,35 +256,41 @@ class StateFinder:
         """The jobs that the inventory and its ancestors wrote catalogs of."""
         lineage = self._family.lineage(inventory_id)
         found = self._labelled(lineage)
-        for one in lineage:
-            found |= self._trusted.jobs(one) | self._newer.jobs(one)
+        for member in lineage:
+            found |= self._trusted.jobs(member) | self._newer.jobs(member)
         return found
 
     def _labelled(self, inventories: set[InventoryId] | frozenset[InventoryId]) -> set[bytes]:
-        labels = (one.label for one in self._known.candidates.values())
+        labels = (catalog.label for catalog in self._known.candidates.values())
         return {label.job_id for label in labels if label.inventory_id in inventories and label.job_id}
 
     def _owner_of(self, job_id: bytes, inventory_id: InventoryId) -> InventoryId:
         """The inventory that wrote the job's catalogs last: it, or the nearest ancestor that has any."""
         line = (inventory_id, *self._family.ancestors(inventory_id))
-        said = [one for one in line if job_id in self._labelled({one}) | self._trusted.jobs(one)]
+        said = [member for member in line if job_id in self._labelled({member}) | self._trusted.jobs(member)]
         if len(said) < 2:
             return next(iter(said), inventory_id)
-        return next((one for one in said if self._has_written(one, job_id)), said[0])
+        return next((member for member in said if self._has_written(member, job_id)), said[0])
 
     def _has_written(self, inventory_id: InventoryId, job_id: bytes) -> bool:
         """Whether a header says so: labels only tell which to look at, the newest ones first."""
-        labels = {one: one.label for one in self._known.candidates.values()}
+        labels = {catalog: catalog.label for catalog in self._known.candidates.values()}
         says = [
-            one for one, its in labels.items() if (its.inventory_id, its.job_id) == (inventory_id, job_id)
+            catalog
+            for catalog, its in labels.items()
+            if (its.inventory_id, its.job_id) == (inventory_id, job_id)
         ]
         for wanted in (newest(says, 1), says):
             self._intake.fetch(wanted)
             if job_id in self._trusted.jobs(inventory_id) | self._newer.jobs(inventory_id):
                 return True
-        refused = [one.header for one in self._intake.refused.values() if self._trusted.is_older(one.header)]
-        places = [(one.fields.inventory_id, one.fields.catalog) for one in refused]
-        return any(one == inventory_id and place and place.job_id == job_id for one, place in places)
+        refused = [
+            catalog.header
+            for catalog in self._intake.refused.values()
+            if self._trusted.is_older(catalog.header)
+        ]
+        places = [(header.fields.inventory_id, header.fields.catalog) for header in refused]
+        return any(writer == inventory_id and place and place.job_id == job_id for writer, place in places)
 
     def _find_chain(self, job: FoundJob, inventory_id: InventoryId) -> None:
         """Fetch ever older catalogs of a job until its newest state can be told without a gap."""
@@ -335,7 +351,7 @@ class StateFinder:
                     self._learn(of_links(file, self._context.recovery_keys))
             if len(self._known.candidates) > before:
                 return True
-        fulls = {one.label.number for one in offered if one.label.generation is Generation.FULL}
+        fulls = {catalog.label.number for catalog in offered if catalog.label.generation is Generation.FULL}
         if job.generations <= len(fulls):
             job.generations += max(1, job.generations // 2)  # labels may lie by the thousand
             return True
@@ -373,7 +389,7 @@ class StateFinder:
         if job.chain is not None:
             job.name = self._known.starts[job.chain.members[-1].header.hash].job_name
             beyond = self._trusted.beyond(job.chain, job.id, job.owner)
-            job.not_covered = [one.catalog.number for one in beyond]
+            job.not_covered = [member.catalog.number for member in beyond]
         return not self._wish.jobs or job.name in self._wish.jobs
 
 

@@ -34,17 +34,17 @@ def acceptance(
     nothing by more than a night. Elsewhere only its date counts: anybody may store a label with a low number.
     """
     if has_clock:
-        dated = [(each.archive_id, each.created_at) for each in candidates]
+        dated = [(candidate.archive_id, candidate.created_at) for candidate in candidates]
         return {archive: at if at <= as_of + _AHEAD else as_of for archive, at in dated if at is not None}
     found: dict[ArchiveId, datetime] = {}
     newest: dict[tuple[InventoryId, bytes | None], datetime] = {}
-    for one in sorted(candidates, key=lambda each: (each.label.number, each.archive_id)):
-        job, at = (one.label.inventory_id, one.label.job_id), one.created_at
+    for candidate in sorted(candidates, key=lambda candidate: (candidate.label.number, candidate.archive_id)):
+        job, at = (candidate.label.inventory_id, candidate.label.job_id), candidate.created_at
         if at is None:
             continue
         if at <= as_of + _AHEAD:
             newest[job] = max(at, newest.get(job, at))
-        found[one.archive_id] = newest.get(job, as_of)
+        found[candidate.archive_id] = newest.get(job, as_of)
     return found
 
 
@@ -54,11 +54,11 @@ def oddly_dated(
     """The catalogs that a moment leaves out although their own dates are earlier, each with a sentence."""
     return [
         (
-            each.archive_id,
-            f"catalog {each.label.number} is left out: a lower number is dated later, so its date is odd",
+            catalog.archive_id,
+            f"catalog {catalog.label.number} is left out: a lower number is dated later, so its date is odd",
         )
-        for each in candidates
-        if each.created_at is not None and each.created_at <= moment < accepted[each.archive_id]
+        for catalog in candidates
+        if catalog.created_at is not None and catalog.created_at <= moment < accepted[catalog.archive_id]
     ]
 
 
@@ -77,11 +77,15 @@ class Floor(Struct, frozen=True):
         """The full catalogs that would begin a state later than the floor, where an older one is there."""
         by_job: dict[bytes | None, list[tuple[datetime, ArchiveId]]] = {}
         own = self.inventories
-        for one in (
-            candidates if own is None else [one for one in candidates if one.label.inventory_id in own]
+        for candidate in (
+            candidates
+            if own is None
+            else [candidate for candidate in candidates if candidate.label.inventory_id in own]
         ):
-            if one.label.generation is Generation.FULL and one.archive_id in accepted:
-                by_job.setdefault(one.label.job_id, []).append((accepted[one.archive_id], one.archive_id))
+            if candidate.label.generation is Generation.FULL and candidate.archive_id in accepted:
+                by_job.setdefault(candidate.label.job_id, []).append(
+                    (accepted[candidate.archive_id], candidate.archive_id)
+                )
         hidden: set[ArchiveId] = set()
         for fulls in by_job.values():
             oldest = min(fulls)[0]

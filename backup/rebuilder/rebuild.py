@@ -129,7 +129,7 @@ class _Building:
             self._tell_copy(inventory_id, applier.written_into)
             self._tell_newer(inventory_id, jobs)
             self._confirm(builder)
-            keys = _keys(applier, [one.recipient for one in self._context.recovery_keys])
+            keys = _keys(applier, [key.recipient for key in self._context.recovery_keys])
             keys = replace(keys, ancestors=(inventory_id, *self._finder.ancestors(inventory_id)))
             self._note_passed(builder, inventory_id, jobs)
             recovered = self._deep(builder, inventory_id, keys.signer.public)
@@ -157,7 +157,7 @@ class _Building:
         lineage = self._finder.claimed(inventory_id)
         doubled = _stored_twice(listed)
         bases = {job.id: job.chain.base for job in jobs if job.chain and job.chain.base}
-        dates = {one.archive_id: one.created_at for one in listed}
+        dates = {archive.archive_id: archive.created_at for archive in listed}
         passed: list[bytes] = []
         for line in listed:
             label = line.label
@@ -196,7 +196,9 @@ class _Building:
             self._context.recovery_keys,
             self._context.vault.name,
             advance=lambda rows: self._context.progress.advance(files=rows),
-            archive_ids={one.label.pack_id: one.archive_id for one in self._listed if one.label},
+            archive_ids={
+                archive.label.pack_id: archive.archive_id for archive in self._listed if archive.label
+            },
             suspect=self._finder.suspect,
             floor=self._wish.floor,
             accepted=self._accepted(),
@@ -246,8 +248,8 @@ class _Building:
         if self._finder.listing is not None or not vault.traits.lists_for_nothing:
             return
         known = {job.id: job.chain.number for job in jobs if job.chain is not None}
-        for one in self._context.patience.call(lambda: vault.newest_catalogs(inventory_id, known)):
-            label = one.label
+        for archive in self._context.patience.call(lambda: vault.newest_catalogs(inventory_id, known)):
+            label = archive.label
             if label is None or label.generation is not Generation.DELTA:
                 continue
             if label.is_catalog_of(inventory_id) and label.number > known.get(
@@ -256,7 +258,7 @@ class _Building:
                 detail = (
                     f"catalog {label.number} is newer than the line: give a newer one, or none, to have it"
                 )
-                self._finder.suspect("newer", one.archive_id, detail)
+                self._finder.suspect("newer", archive.archive_id, detail)
 
     def _confirm(self, builder: Builder) -> None:
         """Confirm what the list shows, and name what it should show and does not: that is lost."""
@@ -268,7 +270,7 @@ class _Building:
             listing.archives,
             settled_before=compared.settled_before(listing.as_of, at_once=at_once),
         )
-        listed = {one.archive_id for one in listing.archives}
+        listed = {archive.archive_id for archive in listing.archives}
         late = self._covered_until(listing)
         differing: list[str] = []
         withheld: list[str] = []
@@ -311,7 +313,7 @@ class _Building:
         applier: Applier,
     ) -> RebuildReport:
         listing = self._finder.listing
-        own = {one.recipient.id for one in self._context.recovery_keys}
+        own = {key.recipient.id for key in self._context.recovery_keys}
         return RebuildReport(
             StepStage.DONE,
             self._context.vault.name,
@@ -322,7 +324,7 @@ class _Building:
             archives=builder.count(schema.archives),
             unconfirmed=len(builder.unconfirmed()),
             missing_recipients=len(keys.recipient_ids) - len(keys.recipients),
-            not_enrolled=tuple(one.hex() for one in keys.recipient_ids if one not in own),
+            not_enrolled=tuple(recipient.hex() for recipient in keys.recipient_ids if recipient not in own),
             listed_at=listing.as_of if listing else None,
             condemned_catalogs=applier.condemned,
             suspicions=tuple(self._finder.suspicions),
@@ -351,7 +353,7 @@ def _keys(applier: Applier, own: Sequence[Recipient]) -> ServerKeys:
     secrets = applier.secrets
     if secrets is None:
         raise FormatError("no full catalog carries the inventory's keys")
-    ids = [one.recipient_id for one in applier.newest_header.stanzas]
-    public = applier.recipients | {one.id: one.public for one in own}
-    known = [public[one] for one in ids if one in public]
+    ids = [stanza.recipient_id for stanza in applier.newest_header.stanzas]
+    public = applier.recipients | {recipient.id: recipient.public for recipient in own}
+    known = [public[recipient] for recipient in ids if recipient in public]
     return ServerKeys(Signer(secrets.signer_seed), ChunkSecret(secrets.chunk_secret), known, ids)

@@ -48,95 +48,95 @@ def is_text(value: str) -> bool:
     return plain or not any(unicodedata.category(letter) in _HIDDEN for letter in value)
 
 
-def snapshot_fault(one: records.SnapshotRecord) -> str:
+def snapshot_fault(record: records.SnapshotRecord) -> str:
     """Of a snapshot."""
-    if not 1 <= one.number < MOST_NUMBERS:
+    if not 1 <= record.number < MOST_NUMBERS:
         return "its number"
-    if _SNAPSHOT_ID.fullmatch(one.id) is None:
+    if _SNAPSHOT_ID.fullmatch(record.id) is None:
         return "its id"
-    if not (is_time(one.started_at) and is_time(one.finished_at)):
+    if not (is_time(record.started_at) and is_time(record.finished_at)):
         return "its time"
-    return "" if is_text(one.host) else "its host's name"
+    return "" if is_text(record.host) else "its host's name"
 
 
-def entry_fault(one: records.EntryRecord) -> str:
+def entry_fault(record: records.EntryRecord) -> str:
     """Of an entry by itself; asked of each, so told in few steps."""
-    name, kind = one.name, one.kind
+    name, kind = record.name, record.kind
     if name in _NO_NAMES or b"/" in name or b"\0" in name or len(name) > _LONGEST_NAME:
         return "its name"
     if kind not in _KINDS:
         return "its kind"
-    if one.mode > 0o7777:
+    if record.mode > 0o7777:
         return "its mode"
-    if (one.content_id is None) == (kind == _FILE) or len(one.chunks) % 4:
+    if (record.content_id is None) == (kind == _FILE) or len(record.chunks) % 4:
         return "its content"
-    if not 1 <= one.number < MOST_NUMBERS or not 1 <= one.added_in < MOST_NUMBERS:
+    if not 1 <= record.number < MOST_NUMBERS or not 1 <= record.added_in < MOST_NUMBERS:
         return "its number"
-    if one.extra is None:
+    if record.extra is None:
         return "its target" if kind == _SYMLINK else ""
-    return _extra_fault(one)
+    return _extra_fault(record)
 
 
-def _extra_fault(one: records.EntryRecord) -> str:
+def _extra_fault(record: records.EntryRecord) -> str:
     try:
-        extra = decode_extra(one.extra) or Extra()
+        extra = decode_extra(record.extra) or Extra()
         if extra.holes:
-            Layout(extra.holes, one.size)
+            Layout(extra.holes, record.size)
     except FormatError:
         return "its attributes"
-    if b"\0" in extra.target or (one.kind == _SYMLINK) == (not extra.target):
+    if b"\0" in extra.target or (record.kind == _SYMLINK) == (not extra.target):
         return "its target"
     if any(not name or b"\0" in name for name, _ in extra.xattrs):
         return "its attributes"
     return "" if all(is_text(name) for *_, name in extra.acl_names) else "its attributes"
 
 
-def directory_fault(one: records.DirectoryRecord) -> str:
+def directory_fault(record: records.DirectoryRecord) -> str:
     """Of a directory: an absolute path, as short as it can be written."""
-    steps = one.path.split(b"/")
-    is_plain = one.path == b"/" or (steps[0] == b"" and not _NO_NAMES.intersection(steps[1:]))
-    if not is_plain or b"\0" in one.path:
+    steps = record.path.split(b"/")
+    is_plain = record.path == b"/" or (steps[0] == b"" and not _NO_NAMES.intersection(steps[1:]))
+    if not is_plain or b"\0" in record.path:
         return "its path"
-    return "" if 1 <= one.number < MOST_SMALL_NUMBERS else "its number"
+    return "" if 1 <= record.number < MOST_SMALL_NUMBERS else "its number"
 
 
-def owner_fault(one: records.OwnerRecord) -> str:
+def owner_fault(record: records.OwnerRecord) -> str:
     """Of an owner."""
-    if not 1 <= one.number < MOST_SMALL_NUMBERS:
+    if not 1 <= record.number < MOST_SMALL_NUMBERS:
         return "its number"
-    if one.uid >= _MOST_IDS or one.gid >= _MOST_IDS:
+    if record.uid >= _MOST_IDS or record.gid >= _MOST_IDS:
         return "its ids"
-    return "" if is_text(one.user) and is_text(one.group) else "its names"
+    return "" if is_text(record.user) and is_text(record.group) else "its names"
 
 
-def archive_fault(one: records.ArchiveRecord) -> str:
+def archive_fault(record: records.ArchiveRecord) -> str:
     """Of an archive."""
-    if not 1 <= one.number < MOST_SMALL_NUMBERS:
+    if not 1 <= record.number < MOST_SMALL_NUMBERS:
         return "its number"
-    if one.kind != PackKind.DATA:
+    if record.kind != PackKind.DATA:
         return "its kind"
-    if not is_time(one.stored_at):
+    if not is_time(record.stored_at):
         return "its time"
-    if not 0 < one.size < 2**46:
+    if not 0 < record.size < 2**46:
         return "its size"
-    return "" if is_text(one.archive_id) and is_text(one.state) else "its id"
+    return "" if is_text(record.archive_id) and is_text(record.state) else "its id"
 
 
-def marks_fault(one: records.MarksRecord) -> str:
+def marks_fault(record: records.MarksRecord) -> str:
     """Of a snapshot's tags and pin."""
-    if len(one.tags) > MOST_TAGS or any(tag_fault(tag) for tag in one.tags):
+    if len(record.tags) > MOST_TAGS or any(tag_fault(tag) for tag in record.tags):
         return "its tags"
-    if note_fault(one.note):
+    if note_fault(record.note):
         return "its note"
-    return "" if one.until is None or is_time(one.until) else "its time"
+    return "" if record.until is None or is_time(record.until) else "its time"
 
 
-def verified_fault(one: records.VerifiedRecord, size: int) -> str:
+def verified_fault(record: records.VerifiedRecord, size: int) -> str:
     """Of what a check has read of an archive of `size` bytes."""
-    if one.grade not in {1, 2} or not is_time(one.at):
+    if record.grade not in {1, 2} or not is_time(record.at):
         return "its grade or time"
-    if len(one.pieces) % 16:
+    if len(record.pieces) % 16:
         return "its pieces"
-    bounds = unpack_u64(one.pieces)
+    bounds = unpack_u64(record.pieces)
     whole = all(0 <= start < end <= size for start, end in zip(bounds[::2], bounds[1::2], strict=True))
     return "" if whole else "its pieces"

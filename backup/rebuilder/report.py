@@ -62,7 +62,9 @@ class RebuildReport(Struct, frozen=True):
         """Whether something that once was is not in the new inventory, or not in the vault."""
         grave = {"withheld", "differs", "damaged", "missing", "other-key", "out-of-range"}
         grave |= {"newer", "newer-format", "not-its-own", "heir", "too-large"}
-        return any(job.not_covered for job in self.jobs) or any(one.kind in grave for one in self.suspicions)
+        return any(job.not_covered for job in self.jobs) or any(
+            suspicion.kind in grave for suspicion in self.suspicions
+        )
 
     def document(self) -> dict[str, Any]:
         """As JSON; the keys are part of the interface."""

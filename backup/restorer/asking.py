@@ -55,7 +55,7 @@ def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) ->
     with alone_with(context.inventory, restore):
         desk = Desk(context.vault, context.clock, context.patience, context.progress.note, context.askers)
         store = RestoreRetrievals(restore, context)
-        failed = [one for one in store.known() if one.state is RetrievalStage.FAILED]
+        failed = [retrieval for retrieval in store.known() if retrieval.state is RetrievalStage.FAILED]
         look(store, desk)
         store.plan_failed(failed, anew=anew)
         asked, shared = _ask_for_planned(store, restore, context, desk)
@@ -74,9 +74,13 @@ def _ask_for_planned(
     """
     known, traits = store.known(), context.vault.traits
     wanted = due(
-        [one for one in known if one.state is RetrievalStage.PLANNED and context.may_ask(one)],
-        lambda one: one.left.length,
-        under_way=sum(one.left.length for one in known if one.state in UNDER_WAY),
+        [
+            retrieval
+            for retrieval in known
+            if retrieval.state is RetrievalStage.PLANNED and context.may_ask(retrieval)
+        ],
+        lambda retrieval: retrieval.left.length,
+        under_way=sum(retrieval.left.length for retrieval in known if retrieval.state in UNDER_WAY),
         budget=context.round_bytes,
         traits=traits,
     )
@@ -126,9 +130,9 @@ class RestoreRetrievals:
         """The retrievals that wait or can be fetched."""
         times = self._failed_times()
         return [
-            Pending(one, one.retrieval_id, one.requested_at, times.get(one.number, 0))
-            for one in self.known()
-            if one.retrieval_id is not None and one.state in UNDER_WAY
+            Pending(retrieval, retrieval.retrieval_id, retrieval.requested_at, times.get(retrieval.number, 0))
+            for retrieval in self.known()
+            if retrieval.retrieval_id is not None and retrieval.state in UNDER_WAY
         ]
 
     def seen(self, seen: Sequence[Seen[Retrieval]]) -> None:
@@ -137,20 +141,20 @@ class RestoreRetrievals:
         changed: list[Retrieval] = []
         gone: set[RetrievalId] = set()
         failed: dict[int, str] = {}
-        for each in seen:
-            one = each.record
-            if each.verdict in {Verdict.WAITS, Verdict.READY}:
-                after = _seen(one, each.status, now)
+        for answer in seen:
+            retrieval = answer.record
+            if answer.verdict in {Verdict.WAITS, Verdict.READY}:
+                after = _seen(retrieval, answer.status, now)
             else:
-                gone.add(each.retrieval_id)
-                after = again(one, new_token())
-                if each.status.state is RetrievalState.FAILED:
-                    failed[one.number] = f"the vault could not retrieve its archive: {each.why}"
-                if each.verdict is Verdict.GIVEN_UP:
+                gone.add(answer.retrieval_id)
+                after = again(retrieval, new_token())
+                if answer.status.state is RetrievalState.FAILED:
+                    failed[retrieval.number] = f"the vault could not retrieve its archive: {answer.why}"
+                if answer.verdict is Verdict.GIVEN_UP:
                     after = replace(after, state=RetrievalStage.FAILED)
-                    told = f"a retrieval failed again ({each.why}): what needs it cannot be restored"
+                    told = f"a retrieval failed again ({answer.why}): what needs it cannot be restored"
                     self._context.progress.note(told)
-            if after != one:
+            if after != retrieval:
                 changed.append(after)
         with self._context.inventory.writing() as tx:
             retrievals_changed(tx, changed)
@@ -159,18 +163,29 @@ class RestoreRetrievals:
 
     def has_granted(self) -> bool:
         """Whether the vault ever took one of this restore's requests."""
-        return any(one.retrieval_id for one in self.known())
+        return any(retrieval.retrieval_id for retrieval in self.known())
 
     def wanted(self, planned: Sequence[Retrieval]) -> list[Wanted[Retrieval]]:
         """Requests for what is left of each; of an archive that was cut short all will do."""
         with self._context.inventory.reading() as tx:
-            numbers = sorted({one.archive for one in planned})
+            numbers = sorted({retrieval.archive for retrieval in planned})
             found = archives.get_archives(tx, numbers, self._context.inventory.id)
         wanted = []
-        for one in planned:
-            archive, named = found.get(one.archive), f"archive {one.archive}"
+        for retrieval in planned:
+            archive, named = found.get(retrieval.archive), f"archive {retrieval.archive}"
             archive_id, size = (archive.archive_id, archive.size) if archive is not None else (None, 0)
-            wanted.append(Wanted(one, archive_id, size, one.left, one.tier, one.token, named, or_all=True))
+            wanted.append(
+                Wanted(
+                    retrieval,
+                    archive_id,
+                    size,
+                    retrieval.left,
+                    retrieval.tier,
+                    retrieval.token,
+                    named,
+                    or_all=True,
+                )
+            )
         return wanted
 
     def answered(self, answers: Sequence[RetrievalAnswer[Retrieval]]) -> None:
@@ -182,21 +197,25 @@ class RestoreRetrievals:
         now = self._context.clock.now()
         changed: list[Retrieval] = []
         failed: dict[int, str] = {}
-        missing = {one.record.archive for one in answers if isinstance(one.refused, ArchiveMissingError)}
+        missing = {
+            answer.record.archive for answer in answers if isinstance(answer.refused, ArchiveMissingError)
+        }
         if missing and not self._is_known_vault():
             missing = set()
         other = _OTHER_TIER.get(self._restore.on_capacity)
         for answer in answers:
-            one = answer.record
+            retrieval = answer.record
             if answer.retrieval_id is not None:
                 changed.append(_asked(answer, answer.retrieval_id, now))
             elif answer.refused is not None:
                 self._context.progress.note(f"{answer.refused}: what needs it cannot be restored")
-                failed[one.number] = _reason(answer.refused)
-                asked_at = now if one.archive in missing else None  # what older lists show is not believed
-                changed.append(replace(one, state=RetrievalStage.FAILED, requested_at=asked_at))
-            elif answer.short is not None and other is not None and one.tier is not other:
-                changed.append(replace(one, tier=other))
+                failed[retrieval.number] = _reason(answer.refused)
+                asked_at = (
+                    now if retrieval.archive in missing else None
+                )  # what older lists show is not believed
+                changed.append(replace(retrieval, state=RetrievalStage.FAILED, requested_at=asked_at))
+            elif answer.short is not None and other is not None and retrieval.tier is not other:
+                changed.append(replace(retrieval, tier=other))
         with self._context.inventory.writing() as tx:
             retrievals_changed(tx, changed)
             note_failures(tx, self._restore.number, failed)
@@ -214,12 +233,12 @@ class RestoreRetrievals:
         if not failed:
             return
         if not anew:
-            if any(one.state not in SETTLED for one in self.known()):
+            if any(retrieval.state not in SETTLED for retrieval in self.known()):
                 return
             times = self._failed_times()
-            failed = [one for one in failed if times.get(one.number, 0) < TIMES]
+            failed = [retrieval for retrieval in failed if times.get(retrieval.number, 0) < TIMES]
         with self._context.inventory.writing() as tx:
-            retrievals_changed(tx, [again(one, new_token()) for one in failed])
+            retrievals_changed(tx, [again(retrieval, new_token()) for retrieval in failed])
 
     def _failed_times(self) -> dict[int, int]:
         with self._context.inventory.reading() as tx:
@@ -227,14 +246,14 @@ class RestoreRetrievals:
         return {number: failure.times for number, failure in kept.failures.items()}
 
 
-def _seen(one: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
+def _seen(retrieval: Retrieval, status: RetrievalStatus, now: datetime) -> Retrieval:
     """The retrieval as the vault has it; while it waits, its output will live a day from now at least."""
     longest = now + OUTPUT_LIVES  # more than that was noted by a clock that was ahead
-    until = None if one.until is None else min(one.until, longest)
+    until = None if retrieval.until is None else min(retrieval.until, longest)
     if status.state is RetrievalState.READY:
-        return replace(one, state=RetrievalStage.READY, until=status.until or until)
+        return replace(retrieval, state=RetrievalStage.READY, until=status.until or until)
     stale = until is None or until < longest - LAST_HOUR
-    return replace(one, state=RetrievalStage.WAITING, until=longest if stale else until)
+    return replace(retrieval, state=RetrievalStage.WAITING, until=longest if stale else until)
 
 
 def _reason(error: NightvaultError) -> str:
@@ -242,12 +261,12 @@ def _reason(error: NightvaultError) -> str:
 
 
 def _asked(answer: RetrievalAnswer[Retrieval], retrieval_id: RetrievalId, now: datetime) -> Retrieval:
-    one = answer.record
+    retrieval = answer.record
     return replace(
-        one,
+        retrieval,
         state=RetrievalStage.WAITING,
         retrieval_id=retrieval_id,
-        asked=answer.asked or one.left,
+        asked=answer.asked or retrieval.left,
         requested_at=now,
         until=now + OUTPUT_LIVES,
     )

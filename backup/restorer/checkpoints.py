@@ -39,7 +39,7 @@ class Checkpoints:
         self._restore = restore
         self._inventory = inventory
         self._writer = writer
-        self._known = {one.number: one for one in known}
+        self._known = {retrieval.number: retrieval for retrieval in known}
         self._changed: set[int] = set()
         self._accepted: deque[Retrieval] = deque()  # as each is once its newest frames are done
         self._syncer = ThreadPoolExecutor(1, "sync")
@@ -57,14 +57,14 @@ class Checkpoints:
         """The retrievals as they are now, by number."""
         return self._known
 
-    def set(self, one: Retrieval) -> None:
+    def set(self, retrieval: Retrieval) -> None:
         """A retrieval has changed; it is recorded with the next checkpoint."""
-        self._known[one.number] = one
-        self._changed.add(one.number)
+        self._known[retrieval.number] = retrieval
+        self._changed.add(retrieval.number)
 
-    def accept(self, one: Retrieval, length: int) -> None:
-        """The next frame of a retrieval, of `length` bytes, is being written; then the retrieval is `one`."""
-        self._accepted.append(one)
+    def accept(self, retrieval: Retrieval, length: int) -> None:
+        """The next frame of a retrieval, of `length` bytes, is being written; it is `retrieval` then."""
+        self._accepted.append(retrieval)
         self._bytes += length
 
     def note_done(self, under_way: int) -> None:
@@ -82,14 +82,14 @@ class Checkpoints:
 
     def end(self) -> None:
         """Wait for the sync that is under way, then record what it holds."""
-        one = self._under_way
-        if one is None:
+        checkpoint = self._under_way
+        if checkpoint is None:
             return
-        one.syncing.result()
+        checkpoint.syncing.result()
         self._writer.synced()
         with self._inventory.writing() as tx:
-            books.retrievals_changed(tx, one.changed)
-            books.keep_progress(tx, self._restore.number, one.so_far)
+            books.retrievals_changed(tx, checkpoint.changed)
+            books.keep_progress(tx, self._restore.number, checkpoint.so_far)
         self._under_way = None
 
     def end_if_synced(self) -> None:

@@ -58,7 +58,7 @@ def deliver(
             )
         pack_keys = PackKeyFile(context.key_directory, restore.id).read()
         choice = Choice.decode(restore.choice)
-        has_failed = any(one.state is RetrievalStage.FAILED for one in now)
+        has_failed = any(retrieval.state is RetrievalStage.FAILED for retrieval in now)
         if fresh is not None and not has_failed and fresh.is_for(snapshot, restore.path, choice, confirmed):
             plan = fresh
         else:

@@ -27,9 +27,13 @@ def given_up(tx: Transaction, restore: Restore) -> Mapping[int, str]:
     """The archives that could not be had, by number, and why: now, or before the restore was begun anew."""
     known = retrievals.retrievals_of(tx, restore.number)
     kept = read_progress(tx, restore.number) or RestoreState()
-    asked = {one.archive for one in known}
+    asked = {retrieval.archive for retrieval in known}
     before = {number: why for number, why in kept.elsewhere.items() if number not in asked}
-    return before | {one.archive: _why(one, kept) for one in known if one.state is RetrievalStage.FAILED}
+    return before | {
+        retrieval.archive: _why(retrieval, kept)
+        for retrieval in known
+        if retrieval.state is RetrievalStage.FAILED
+    }
 
 
 def warnings_of(inventory: Inventory, restore: Restore, *, is_whole: bool) -> Sequence[str]:
@@ -62,7 +66,7 @@ def lacks(snapshot: Snapshot, base: bytes, choice: Choice) -> Iterator[str]:
         and any(is_below(problem.path, path) or is_below(path, problem.path) for path in wanted)
     ]
     if missing:
-        shown = "; ".join(f"{shown_path(one.path)}: {one.detail}" for one in missing[:_SHOWN])
+        shown = "; ".join(f"{shown_path(problem.path)}: {problem.detail}" for problem in missing[:_SHOWN])
         more = f"; and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
         yield (
             f"snapshot {snapshot.id[:8]} is partial, and so is this restore: when it was made, "
@@ -70,8 +74,8 @@ def lacks(snapshot: Snapshot, base: bytes, choice: Choice) -> Iterator[str]:
         )
 
 
-def _why(one: Retrieval, kept: RestoreState) -> str:
-    failure = kept.failures.get(one.number)
+def _why(retrieval: Retrieval, kept: RestoreState) -> str:
+    failure = kept.failures.get(retrieval.number)
     return failure.why if failure else GONE
 
 

@@ -51,11 +51,11 @@ class AskedFrames:
     def __init__(self, tx: Transaction, known: Sequence[Retrieval]) -> None:
         self._tx = tx
         self._extents: dict[int, list[ByteRange]] = {}
-        for one in known:
-            if one.state is not RetrievalStage.FAILED:
-                self._extents.setdefault(one.archive, []).append(one.extent)
+        for retrieval in known:
+            if retrieval.state is not RetrievalStage.FAILED:
+                self._extents.setdefault(retrieval.archive, []).append(retrieval.extent)
         self.failed = {
-            one.archive for one in known if one.state is RetrievalStage.FAILED
+            retrieval.archive for retrieval in known if retrieval.state is RetrievalStage.FAILED
         } - self._extents.keys()
         self._held: dict[int, set[int]] = {}
 
@@ -72,8 +72,8 @@ class AskedFrames:
             self._held[place.archive] = {
                 row.number
                 for row in rows
-                for one in extents
-                if one.start <= row.offset and row.offset + row.sealed_length <= one.end
+                for span in extents
+                if span.start <= row.offset and row.offset + row.sealed_length <= span.end
             }
         return place.frame in self._held[place.archive]
 
@@ -115,8 +115,8 @@ class RestorePlan(Struct, frozen=True):
         A vault that retrieves whole archives only stays with those.
         """
         ranges: list[RangePlan] = []
-        for number, some in groupby(self.ranges, key=attrgetter("archive")):
-            size, rows = self.archives[number].size, chain.from_iterable(one.frames for one in some)
+        for number, of_archive in groupby(self.ranges, key=attrgetter("archive")):
+            size, rows = self.archives[number].size, chain.from_iterable(plan.frames for plan in of_archive)
             ranges.extend(plan_ranges(number, size, rows, whole=self.whole, gap=gap))
         return replace(self, ranges=ranges)
 
@@ -220,7 +220,7 @@ def _compared(
     places = (context.inventory.lock_directory, *context.spared)
     own = places_of(places)
     spared = {*spared_below(base, top, places), *met(existing, base, selection.directories, own)}
-    spared = {one for one in spared if not any(one != other and is_below(one, other) for other in spared)}
+    spared = {path for path in spared if not any(path != other and is_below(path, other) for other in spared)}
     ours = _numbers_at(tx, snapshot, sorted(spared))
     left_alone = [f"{shown_path(path)} is left as it is: nightvault itself uses it" for path in ours]
     stays = frozenset(chain.from_iterable(ours.values()))
@@ -258,7 +258,10 @@ def _compared(
         f"--delete leaves alone what lies too deep, in {shown_path(path)}: by a path of more than 4,096 bytes"
         for path in (os.path.join(top, path) for path in finder.too_deep)
     )
-    paths, inodes = tuple(entry.path for entry in listed), chain.from_iterable(one.identity for one in listed)
+    paths, inodes = (
+        tuple(entry.path for entry in listed),
+        chain.from_iterable(entry.identity for entry in listed),
+    )
     crossed = tuple(finder.crossed)
     return replace(confirmed, extraneous=paths, crossed=crossed, inodes=pack_u64(inodes)), left_alone
 
@@ -315,17 +318,21 @@ def _entered_mounts(tx: Transaction, snapshot: Snapshot, base: bytes) -> Collect
 def _unmounted(tx: Transaction, snapshot: Snapshot, base: bytes, selection: Selection) -> list[bytes]:
     """Mount points of the snapshot on which nothing is mounted now, and where something would be written."""
     points = [
-        one for one in _entered_mounts(tx, snapshot, ROOT) if is_below(one, base) or is_below(base, one)
+        mount
+        for mount in _entered_mounts(tx, snapshot, ROOT)
+        if is_below(mount, base) or is_below(base, mount)
     ]
     if not points:
         return []
     stem = base.rstrip(b"/") + b"/"
     written = {stem + entry.path for entry in selection.directories}
     return [
-        one
-        for one in sorted(points)
-        if (one in written or is_below(base, one))
-        and (not os.path.isdir(one) or are_linkable(os.fsdecode(one), os.fsdecode(os.path.dirname(one))))
+        mount
+        for mount in sorted(points)
+        if (mount in written or is_below(base, mount))
+        and (
+            not os.path.isdir(mount) or are_linkable(os.fsdecode(mount), os.fsdecode(os.path.dirname(mount)))
+        )
     ]
 
 

@@ -33,7 +33,7 @@ class Frames(Sequence[FrameRow]):
     def __getitem__(self, key: slice) -> list[FrameRow]: ...
     def __getitem__(self, key: int | slice) -> FrameRow | list[FrameRow]:
         if isinstance(key, slice):
-            return [self[one] for one in range(*key.indices(len(self)))]
+            return [self[position] for position in range(*key.indices(len(self)))]
         if not -len(self) <= key < len(self):
             raise IndexError(key)
         return FrameRow._make(_FRAME.unpack_from(self._packed, key % len(self) * _FRAME.size))

@@ -48,12 +48,12 @@ class RestoreReport(Struct, frozen=True):
 
 def is_ready(known: Sequence[Retrieval]) -> bool:
     """Whether everything that was asked for can be fetched, or was, or never will be (archive gone)."""
-    return all(one.state in SETTLED for one in known)
+    return all(retrieval.state in SETTLED for retrieval in known)
 
 
 def is_partly_ready(known: Sequence[Retrieval]) -> bool:
     """Whether there is something to fetch now."""
-    return any(one.state is RetrievalStage.READY for one in known)
+    return any(retrieval.state is RetrievalStage.READY for retrieval in known)
 
 
 def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
@@ -64,7 +64,7 @@ def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
     """
     if restore.state is not RestoreStage.OPEN:
         return restore.state
-    states = {one.state for one in known}
+    states = {retrieval.state for retrieval in known}
     has_fetched = RetrievalStage.FETCHED in states
     if states <= OVER:
         return "verified" if has_fetched else "planned"
@@ -73,11 +73,11 @@ def stage(restore: Restore, known: Sequence[Retrieval]) -> str:
     if RetrievalStage.READY in states:
         if not states <= SETTLED:
             return "partly ready"
-        return "downloading" if has_fetched or any(one.written_to for one in known) else "ready"
+        return "downloading" if has_fetched or any(retrieval.written_to for retrieval in known) else "ready"
     return "waiting" if RetrievalStage.WAITING in states else "partly asked for"
 
 
 def waiting_report(restore: Restore, known: Sequence[Retrieval]) -> RestoreReport:
     """The report of a restore that cannot be delivered yet."""
-    waiting = sum(one.state not in SETTLED for one in known)
+    waiting = sum(retrieval.state not in SETTLED for retrieval in known)
     return RestoreReport(restore.id, restore.snapshot, restore.target, Outcome.RUNNING, waiting, len(known))

@@ -112,7 +112,9 @@ def _directories(restore: Restore, inventory: Inventory) -> set[bytes]:
         rows = entries.entries_below(tx, snapshot.job_number, path or ROOT, snapshot.number)
         found = {directory[len(path) :].removeprefix(b"/") for directory, _ in rows}
     return {
-        b"/".join(steps[:n]) for steps in (one.split(b"/") for one in found) for n in range(1, len(steps) + 1)
+        b"/".join(steps[:n])
+        for steps in (directory.split(b"/") for directory in found)
+        for n in range(1, len(steps) + 1)
     }
 
 
@@ -194,7 +196,9 @@ def open_beside(context: RestoreContext, target: bytes) -> list[Restore]:
 def find_restore(inventory: Inventory, words: str) -> Restore:
     """The restore of an id or a unique prefix. `UsageError` otherwise."""
     with inventory.reading() as tx:
-        found = [one for one in retrievals.list_restores(tx) if words and one.id.startswith(words)]
+        found = [
+            restore for restore in retrievals.list_restores(tx) if words and restore.id.startswith(words)
+        ]
     if len(found) != 1:
         raise UsageError(
             f"{'several restores begin with' if found else 'no restore'} {words!r}",
@@ -224,10 +228,10 @@ def choose_on_capacity(restore: Restore, inventory: Inventory, choice: OnCapacit
 
 
 def _same_open(tx: Transaction, plan: RestorePlan, target: bytes) -> Restore | None:
-    for one in retrievals.list_restores(tx, only_open=True):
-        same_place = (one.snapshot, one.path, one.target) == (plan.snapshot.id, plan.path, target)
-        if same_place and Choice.decode(one.choice) == plan.choice:
-            return one
+    for restore in retrievals.list_restores(tx, only_open=True):
+        same_place = (restore.snapshot, restore.path, restore.target) == (plan.snapshot.id, plan.path, target)
+        if same_place and Choice.decode(restore.choice) == plan.choice:
+            return restore
     return None
 
 
@@ -270,7 +274,7 @@ def _no_key_opens(refused: Sequence[int], plan: RestorePlan, given: int) -> Reco
         for number in refused
         for stanza in parse_header(plan.archives[number].header).stanzas
     }
-    whom = ", ".join(sorted(one.hex() for one in recipients))
+    whom = ", ".join(sorted(recipient.hex() for recipient in recipients))
     count = f"{len(refused)} of the {len(plan.archives)} archives"
     return RecoveryKeyError(
         f"no recovery key that was given opens {count} that this restore needs: they are sealed for {whom}",
@@ -290,7 +294,7 @@ def _record(
     on_capacity: OnCapacity,
 ) -> Restore:
     """Record restore and retrievals, and keep the keys before that becomes true."""
-    still_open = {one.id for one in retrievals.list_restores(tx, only_open=True)}
+    still_open = {restore.id for restore in retrievals.list_restores(tx, only_open=True)}
     wipe_others(context.key_directory, still_open)
     restore_id = os.urandom(8).hex()
     number = retrievals.open_restore(
@@ -306,9 +310,9 @@ def _record(
         choice=plan.choice.encode(),
         confirmed=plan.confirmed.encode(),
     )
-    ranges = [one for one in plan.ranges if one.archive in pack_keys]
+    ranges = [part for part in plan.ranges if part.archive in pack_keys]
     retrievals.plan_retrievals(
-        tx, number, [(one.archive, one.extent, os.urandom(12).hex()) for one in ranges], tier
+        tx, number, [(part.archive, part.extent, os.urandom(12).hex()) for part in ranges], tier
     )
     PackKeyFile(context.key_directory, restore_id).write(pack_keys)
     return retrievals.find_restore(tx, number)

@@ -91,7 +91,7 @@ class SessionCounts:
     ) -> RestoreReport:
         """The report of the restore as it stands."""
         problems = self.all_problems()
-        if is_over := all(one.state in OVER for one in known):
+        if is_over := all(retrieval.state in OVER for retrieval in known):
             problems = (*plan.selection.problems, *problems)
         finished = Outcome.PARTIAL if problems else Outcome.DONE
         return RestoreReport(
@@ -99,12 +99,12 @@ class SessionCounts:
             snapshot=plan.snapshot.id,
             target=restore.target,
             outcome=finished if is_over else Outcome.RUNNING,
-            waiting=sum(one.state not in OVER for one in known),
+            waiting=sum(retrieval.state not in OVER for retrieval in known),
             retrievals=len(known),
             files=self.before.files + writer.files,
             directories=writer.directories,
             bytes=self.before.written + writer.bytes,
-            retrieved=sum(one.extent.length for one in known if one.state in _FETCHED),
+            retrieved=sum(retrieval.extent.length for retrieval in known if retrieval.state in _FETCHED),
             fetched=self.before.fetched + self.fetched,
             kept=len(plan.confirmed.kept),
             removed=self.removed,
@@ -249,27 +249,38 @@ class Session:
         self._assembly.begin(again=self._resumes)
         if self._resumes:
             self._context.progress.advance(done=self._before.written)
-            done = {(one.archive, row.number) for one, rows in self._laid() for row in rows if _has(one, row)}
+            done = {
+                (retrieval.archive, row.number)
+                for retrieval, rows in self._laid()
+                for row in rows
+                if _has(retrieval, row)
+            }
             again = self._assembly.resume(done, self._before.gone)
-            for one, rows in self._laid():
-                lost = [row.offset for row in rows if (one.archive, row.number) in again and _has(one, row)]
+            for retrieval, rows in self._laid():
+                lost = [
+                    row.offset
+                    for row in rows
+                    if (retrieval.archive, row.number) in again and _has(retrieval, row)
+                ]
                 if lost:
-                    self._checkpoints.set(_back_to(one, min(lost)))
+                    self._checkpoints.set(_back_to(retrieval, min(lost)))
         self._has_begun = True
         self._count()
 
     def _laid(self) -> list[tuple[Retrieval, Sequence[FrameRow]]]:
         """Each retrieval with the frames that it is there for."""
         known = list(self._checkpoints.known.values())
-        laid = cover(self._plan.ranges, [(one.archive, one.extent) for one in known])
-        return [(one, plan.frames) for one, plan in zip(known, laid, strict=True)]
+        laid = cover(self._plan.ranges, [(retrieval.archive, retrieval.extent) for retrieval in known])
+        return [(retrieval, plan.frames) for retrieval, plan in zip(known, laid, strict=True)]
 
     def _is_over(self) -> bool:
-        return all(one.state in OVER for one in self._checkpoints.known.values())
+        return all(retrieval.state in OVER for retrieval in self._checkpoints.known.values())
 
     def _fetch(self) -> None:
         """Fetch what is ready, first what goes first; what has expired is planned anew, the rest goes on."""
-        ready = [(one, rows) for one, rows in self._laid() if one.state is RetrievalStage.READY]
+        ready = [
+            (retrieval, rows) for retrieval, rows in self._laid() if retrieval.state is RetrievalStage.READY
+        ]
         ready.sort(key=lambda pair: (pair[0].until or _NEVER, pair[0].number))
         lapsed: VaultError | None = None
         fetcher = Fetcher(
@@ -279,48 +290,55 @@ class Session:
             tell=self._context.progress.note,
         )
         with fetcher, Opener(self._context.openers) as opener:
-            for one, rows in ready:
-                left = [row for row in rows if not _has(one, row)]
+            for retrieval, rows in ready:
+                left = [row for row in rows if not _has(retrieval, row)]
                 try:
-                    self._fetch_range(one, left, fetcher, opener)
+                    self._fetch_range(retrieval, left, fetcher, opener)
                 except (RetrievalExpiredError, RetrievalNotReadyError) as error:
                     lapsed = error
                     self._settle()
-                    self._checkpoints.set(self._lapsed(self._checkpoints.known[one.number], error))
+                    self._checkpoints.set(self._lapsed(self._checkpoints.known[retrieval.number], error))
                     continue
-                self._checkpoints.set(replace(one, state=RetrievalStage.FETCHED, written_to=one.extent.end))
+                self._checkpoints.set(
+                    replace(retrieval, state=RetrievalStage.FETCHED, written_to=retrieval.extent.end)
+                )
         if lapsed is not None and not self._counts.fetched:
             raise type(lapsed)(
                 f"restore {self._restore.id}: {lapsed}",
                 advice="run the same command again: what is gone is asked for anew, and only that",
             ) from lapsed
 
-    def _lapsed(self, one: Retrieval, error: VaultError) -> Retrieval:
+    def _lapsed(self, retrieval: Retrieval, error: VaultError) -> Retrieval:
         """The retrieval that was ready and is not: planned anew if it is gone, else waited for."""
         if isinstance(error, RetrievalNotReadyError):
             self._context.progress.note(f"{error}: it is waited for")
-            return replace(one, state=RetrievalStage.WAITING)
+            return replace(retrieval, state=RetrievalStage.WAITING)
         self._context.progress.note(f"{error}: what is missing of it is asked for again")
-        return books.again(one, new_token())
+        return books.again(retrieval, new_token())
 
     def _fetch_range(
-        self, one: Retrieval, left: Sequence[FrameRow], fetcher: Fetcher, opener: Opener
+        self, retrieval: Retrieval, left: Sequence[FrameRow], fetcher: Fetcher, opener: Opener
     ) -> None:
         """Fetch what is left of one retrieval and write it, with a checkpoint from time to time."""
-        if not left or one.archive not in self._pack_keys or one.retrieval_id is None or one.asked is None:
+        if (
+            not left
+            or retrieval.archive not in self._pack_keys
+            or retrieval.retrieval_id is None
+            or retrieval.asked is None
+        ):
             return
-        archive = self._plan.archives[one.archive]
-        keys = derive_keys(self._pack_keys[one.archive], archive.header)
+        archive = self._plan.archives[retrieval.archive]
+        keys = derive_keys(self._pack_keys[retrieval.archive], archive.header)
         why: dict[int, str] = {}
         frames = fetcher.frames(
-            ReadyRange(one.retrieval_id, archive.size, one.asked, left),
+            ReadyRange(retrieval.retrieval_id, archive.size, retrieval.asked, left),
             given_up=lambda row, error: why.setdefault(row.number, str(error)),
         )
         opening = OpenedArchive(archive.label.pack_id, keys, why)
-        proving = partial(self._assembly.proving, one.archive)
+        proving = partial(self._assembly.proving, retrieval.archive)
         for row, opened in opener.opened(opening, frames, proving):
-            done = self._assembly.accept(one.archive, row, opened)
-            written = replace(one, written_to=row.offset + row.sealed_length)
+            done = self._assembly.accept(retrieval.archive, row, opened)
+            written = replace(retrieval, written_to=row.offset + row.sealed_length)
             self._checkpoints.accept(written, row.sealed_length)
             self._count(done)
             self._counts.fetched += row.sealed_length
@@ -354,22 +372,22 @@ class Session:
             self._assembly.lose(archive, "the keys of its archive could not be opened")
         for archive, why in self._plan.lost.items():
             self._assembly.lose(archive, why)
-        for one, rows in self._laid():
-            if one.state is RetrievalStage.FAILED:
-                failure = self._before.failures.get(one.number)
-                self._assembly.lose(one.archive, failure.why if failure else GONE, rows)
+        for retrieval, rows in self._laid():
+            if retrieval.state is RetrievalStage.FAILED:
+                failure = self._before.failures.get(retrieval.number)
+                self._assembly.lose(retrieval.archive, failure.why if failure else GONE, rows)
 
 
-def _has(one: Retrieval, row: FrameRow) -> bool:
+def _has(retrieval: Retrieval, row: FrameRow) -> bool:
     """Whether the frame was written and synced at an earlier session."""
-    return row.offset + row.sealed_length <= one.written_to
+    return row.offset + row.sealed_length <= retrieval.written_to
 
 
-def _back_to(one: Retrieval, offset: int) -> Retrieval:
+def _back_to(retrieval: Retrieval, offset: int) -> Retrieval:
     """The retrieval with less written, as a file that was half done is not what it was."""
-    back = replace(one, written_to=offset)
-    if one.state is RetrievalStage.FAILED:
+    back = replace(retrieval, written_to=offset)
+    if retrieval.state is RetrievalStage.FAILED:
         return back
-    if one.asked is not None and one.asked.start <= offset and one.state in _FETCHABLE:
+    if retrieval.asked is not None and retrieval.asked.start <= offset and retrieval.state in _FETCHABLE:
         return replace(back, state=RetrievalStage.READY)
     return books.again(back, new_token())

@@ -53,14 +53,14 @@ def ages_of(rows: Sequence[Stored], prices: _Prices, today: date) -> list[Age]:
     ends = (*AGE_STEPS[1:], None)
     found: list[Age] = []
     for least, most in zip(AGE_STEPS, ends, strict=True):
-        some = [one for one in rows if least <= _age(one, today) < (most or timedelta.max.days)]
-        held = sum((Amount(one.archives, one.bytes, one.short) for one in some), Amount())
+        some = [row for row in rows if least <= _age(row, today) < (most or timedelta.max.days)]
+        held = sum((Amount(row.archives, row.bytes, row.short) for row in some), Amount())
         found.append(Age(least, most, held, minimum_of(some, prices, today)))
     return found
 
 
-def _age(one: Stored, today: date) -> int:
-    return max(0, (today - one.day).days)
+def _age(row: Stored, today: date) -> int:
+    return max(0, (today - row.day).days)
 
 
 def free_from(day: date, minimum_days: int) -> date:
@@ -71,13 +71,13 @@ def free_from(day: date, minimum_days: int) -> date:
 def minimum_of(rows: Iterable[Stored], prices: _Prices, today: date) -> Minimum:
     """What of these archives is not free to delete yet."""
     running, days, early = Amount(), list[date](), Decimal(0)
-    for one in rows:
-        price = prices.get(one.kind)
-        free = free_from(one.day, price.minimum_days if price else 0)
+    for row in rows:
+        price = prices.get(row.kind)
+        free = free_from(row.day, price.minimum_days if price else 0)
         if price is None or free <= today or not price.minimum_days:
             continue
-        running += Amount(one.archives, one.bytes, one.short)
+        running += Amount(row.archives, row.bytes, row.short)
         days.append(free)
-        age = max(0, (today - one.day).days - 1)
-        early += price.deleting(one.bytes, one.archives, age, short=one.short)
+        age = max(0, (today - row.day).days - 1)
+        early += price.deleting(row.bytes, row.archives, age, short=row.short)
     return Minimum(running, min(days, default=None), max(days, default=None), early)

@@ -72,22 +72,30 @@ def plan_compact(
 ) -> tuple[Compaction, ...]:
     """The archives that gain more than they cost, the most first."""
     found: list[Compaction] = []
-    for one in archives:
-        if one.needed_until is None or not one.live or one.live >= one.length:
+    for archive in archives:
+        if archive.needed_until is None or not archive.live or archive.live >= archive.length:
             continue
-        gone_at = max(one.needed_until, one.free_at, now + rules.grace + _A_DAY)
-        gain = None if price is None else _gain(one, rules, price, now, gone_at)
-        choice = Compaction(one, gone_at, gain)
+        gone_at = max(archive.needed_until, archive.free_at, now + rules.grace + _A_DAY)
+        gain = None if price is None else _gain(archive, rules, price, now, gone_at)
+        choice = Compaction(archive, gone_at, gain)
         if gain is None:
-            is_worth_it = one.needed_until <= now and choice.freed * _LEAST_SHARE >= one.size
+            is_worth_it = archive.needed_until <= now and choice.freed * _LEAST_SHARE >= archive.size
         else:
             is_worth_it = gain > 0 and gain >= rules.min_gain
         if is_worth_it:
             found.append(choice)
-    return tuple(sorted(found, key=lambda one: (-(one.gain or Decimal(one.freed)), one.archive.number)))
+    return tuple(
+        sorted(
+            found,
+            key=lambda compaction: (
+                -(compaction.gain or Decimal(compaction.freed)),
+                compaction.archive.number,
+            ),
+        )
+    )
 
 
-def _gain(one: Partly, rules: CompactRules, price: Price, now: datetime, gone_at: datetime) -> Decimal:
+def _gain(archive: Partly, rules: CompactRules, price: Price, now: datetime, gone_at: datetime) -> Decimal:
     """Dollars saved over the horizon: the old archive's storage once it is gone, less what is stored anew.
 
     What is stored anew is paid from today, beside the old archive, with its share of a pack's overhead and
@@ -96,8 +104,8 @@ def _gain(one: Partly, rules: CompactRules, price: Price, now: datetime, gone_at
     saved_days = (now + rules.horizon - gone_at).days
     if saved_days <= 0:
         return Decimal(0)
-    saved = price.storing(one.size, 1, saved_days, short=shortfall(one.size))
-    share = Decimal(one.stored_anew) / rules.pack_size
+    saved = price.storing(archive.size, 1, saved_days, short=shortfall(archive.size))
+    share = Decimal(archive.stored_anew) / rules.pack_size
     overhead = price.storing(price.overhead, 0, rules.horizon.days) * share
     requests = price.uploading(1, _REQUESTS) * share
-    return saved - price.storing(one.stored_anew, 0, rules.horizon.days) - overhead - requests
+    return saved - price.storing(archive.stored_anew, 0, rules.horizon.days) - overhead - requests

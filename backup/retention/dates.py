@@ -27,7 +27,7 @@ def in_doubt(dates: Sequence[datetime]) -> frozenset[int]:
         return frozenset()
     seconds = [date.timestamp() for date in dates]
     up_to = _longest_chains(seconds)
-    from_here = _longest_chains([-one for one in reversed(seconds)])[::-1]
+    from_here = _longest_chains([-second for second in reversed(seconds)])[::-1]
     longest = max(up_to)
     # A longest chain has one snapshot on each level; one that is alone there is part of every such chain.
     on_longest = {n for n in range(len(dates)) if up_to[n] + from_here[n] - 1 == longest}

@@ -33,21 +33,21 @@ def ends_of(
 
     Without a policy or a schedule nothing is ever forgotten by itself.
     """
-    ends: dict[int, datetime | None] = dict.fromkeys((one.number for one in candidates), None)
+    ends: dict[int, datetime | None] = dict.fromkeys((candidate.number for candidate in candidates), None)
     if policy is None or schedule is None or policy.is_empty:
         return ends
     staying = _taking_part(policy, candidates, now, zone)
-    left = {one.candidate.number for one in staying}
+    left = {dated.candidate.number for dated in staying}
     number, at = max(left, default=0), now
     while left and (at := next_due(schedule, at, at)) < now + horizon:
         number += 1
         staying.insert(0, Dated.of(Candidate(number, at), zone))
         kept = kept_positions(policy, History(staying, zone))
-        for position, one in enumerate(staying):
-            if position not in kept and one.candidate.number in left:
-                left.discard(one.candidate.number)
-                ends[one.candidate.number] = at
-        staying = [one for position, one in enumerate(staying) if position in kept]
+        for position, dated in enumerate(staying):
+            if position not in kept and dated.candidate.number in left:
+                left.discard(dated.candidate.number)
+                ends[dated.candidate.number] = at
+        staying = [dated for position, dated in enumerate(staying) if position in kept]
         at = max(at, at + _A_DAY - timedelta(hours=2))
     return ends
 
@@ -57,10 +57,17 @@ def _taking_part(
 ) -> list[Dated]:
     """Snapshots that rules forget some day, newest first: neither pinned, tagged to stay, nor misdated."""
     tagged = [rule for rule in policy.rules() if isinstance(rule, Tagged)]
-    past = sorted((one for one in candidates if one.started_at <= now + FUTURE), key=lambda one: one.number)
-    doubtful = set(in_doubt([one.started_at for one in past]))
-    dated = [Dated.of(one, zone) for position, one in enumerate(past) if position not in doubtful]
+    past = sorted(
+        (candidate for candidate in candidates if candidate.started_at <= now + FUTURE),
+        key=lambda candidate: candidate.number,
+    )
+    doubtful = set(in_doubt([candidate.started_at for candidate in past]))
+    dated = [Dated.of(candidate, zone) for position, candidate in enumerate(past) if position not in doubtful]
     dated.reverse()
     history = History(dated, zone)
     stay = {position for rule in tagged for position in rule.apply(history).kept} if dated else set()
-    return [one for position, one in enumerate(dated) if position not in stay and not one.candidate.is_pinned]
+    return [
+        snapshot
+        for position, snapshot in enumerate(dated)
+        if position not in stay and not snapshot.candidate.is_pinned
+    ]

@@ -45,7 +45,7 @@ class ForgetPlan(Struct, frozen=True):
     @property
     def numbers(self) -> list[int]:
         """The numbers of the snapshots that go."""
-        return [one.number for one in self.goes]
+        return [decision.number for decision in self.goes]
 
 
 def plan_forget(
@@ -61,8 +61,8 @@ def plan_forget(
     Nothing goes of a job that `waits` for an answer, or that `leaves_out` all of a source.
     """
     held = WAITS if waits else LEFT_OUT if leaves_out else ""
-    every = {one.number: one for one in candidates}
-    kept = {one.number: one.reasons for one in decisions if one.is_kept}
+    every = {candidate.number: candidate for candidate in candidates}
+    kept = {decision.number: decision.reasons for decision in decisions if decision.is_kept}
     for number in every.keys() - kept.keys():
         protected = held or _protected(every[number], read_by_restores)
         if protected:
@@ -71,7 +71,7 @@ def plan_forget(
     if last is not None:
         kept[last.number] = (LAST_WHOLE if last.is_whole else LAST,)
     stays = tuple(Decision(number, True, kept[number]) for number in sorted(kept))
-    return ForgetPlan(stays, tuple(one for one in decisions if one.number not in kept))
+    return ForgetPlan(stays, tuple(decision for decision in decisions if decision.number not in kept))
 
 
 def plan_chosen(
@@ -82,7 +82,7 @@ def plan_chosen(
     waits: bool = False,
 ) -> ForgetPlan:
     """The plan for snapshots that a user named, whatever the policy says."""
-    every = {one.number: one for one in candidates}
+    every = {candidate.number: candidate for candidate in candidates}
     named = sorted(every.keys() & set(chosen))
     refused = {
         number: reason
@@ -99,7 +99,7 @@ def plan_chosen(
     stays = tuple(
         Decision(number, True, (refused.get(number, NOT_NAMED),))
         for number in sorted(every)
-        if number not in {one.number for one in goes}
+        if number not in {decision.number for decision in goes}
     )
     return ForgetPlan(
         stays, goes, tuple(RefusedSnapshot(number, refused[number]) for number in sorted(refused))
@@ -118,8 +118,8 @@ def _last(every: Collection[Candidate], kept: Collection[int]) -> Candidate | No
 
     They do if one of them is whole, or if no snapshot is whole and any is kept.
     """
-    whole = [one for one in every if one.is_whole]
+    whole = [candidate for candidate in every if candidate.is_whole]
     among = whole or list(every)
-    if not among or any(one.number in kept for one in among):
+    if not among or any(candidate.number in kept for candidate in among):
         return None
-    return max(among, key=lambda one: one.number)
+    return max(among, key=lambda candidate: candidate.number)

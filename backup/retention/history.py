@@ -53,12 +53,12 @@ class History(Struct, frozen=True, dict=True):
     @cached_property
     def newest(self) -> int:
         """The position of the newest whole snapshot; of the newest at all if none is whole."""
-        return next((n for n, one in enumerate(self.newest_first) if one.candidate.is_whole), 0)
+        return next((n for n, dated in enumerate(self.newest_first) if dated.candidate.is_whole), 0)
 
     @cached_property
     def has_partial(self) -> bool:
         """Whether any of them is partial."""
-        return not all(one.candidate.is_whole for one in self.newest_first)
+        return not all(dated.candidate.is_whole for dated in self.newest_first)
 
     def since(self, span: Span) -> datetime:
         """The moment in UTC that lies `span` before the newest snapshot (`newest`)."""

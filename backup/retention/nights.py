@@ -39,7 +39,7 @@ class Amount(Struct, frozen=True):
     def scaled(self, times: int, parts: int) -> Amount:
         """So many times as much, divided by `parts`; rounded up."""
         figures = (self.archives, self.bytes, self.short)
-        return Amount(*(-(-one * times // parts) for one in figures))
+        return Amount(*(-(-figure * times // parts) for figure in figures))
 
 
 Amounts = Mapping[PackKind, Amount]
@@ -66,29 +66,31 @@ class Night(Struct, frozen=True):
 
 def nights_of(runs: Iterable[BackupRun], day_of: Callable[[datetime], date]) -> list[Night]:
     """The nights of each job, oldest first, with what is unusual; `day_of` has the user's time zone."""
-    keys = sorted(runs, key=lambda one: (one.vault, one.job))
+    keys = sorted(runs, key=lambda run: (run.vault, run.job))
     found: list[Night] = []
-    for _, of_job in groupby(keys, key=lambda one: (one.vault, one.job)):
-        days = sorted(((day_of(one.started_at), one) for one in of_job), key=lambda pair: pair[0])
-        nights = [_night(day, [one for _, one in some]) for day, some in groupby(days, lambda pair: pair[0])]
+    for _, of_job in groupby(keys, key=lambda run: (run.vault, run.job)):
+        days = sorted(((day_of(run.started_at), run) for run in of_job), key=lambda pair: pair[0])
+        nights = [
+            _night(day, [run for _, run in of_day]) for day, of_day in groupby(days, lambda pair: pair[0])
+        ]
         found += _marked(nights)
     return found
 
 
 def _night(day: date, runs: Sequence[BackupRun]) -> Night:
-    files = [one.files_read for one in runs if one.files_read is not None]
+    files = [run.files_read for run in runs if run.files_read is not None]
     return Night(
         runs[0].vault,
         runs[0].job,
         day,
-        sum(one.made_snapshot for one in runs),
-        sum(one.bytes_uploaded for one in runs),
+        sum(run.made_snapshot for run in runs),
+        sum(run.bytes_uploaded for run in runs),
         sum(files) if files else None,
-        any(one.is_first for one in runs),
+        any(run.is_first for run in runs),
         {
-            PackKind.DATA: _total(Amount(one.data_archives, one.data_bytes, one.data_short) for one in runs),
+            PackKind.DATA: _total(Amount(run.data_archives, run.data_bytes, run.data_short) for run in runs),
             PackKind.CATALOG: _total(
-                Amount(one.catalogs, one.catalog_bytes, one.catalog_short) for one in runs
+                Amount(run.catalogs, run.catalog_bytes, run.catalog_short) for run in runs
             ),
         },
     )
@@ -100,36 +102,38 @@ def _total(amounts: Iterable[Amount]) -> Amount:
 
 def _marked(nights: Sequence[Night]) -> list[Night]:
     """The nights with what is unusual; one without a snapshot is neither judged nor says what is usual."""
-    judged = [place for place, one in enumerate(nights) if one.backups]
+    judged = [place for place, night in enumerate(nights) if night.backups]
     sizes = judge_all([nights[place].bytes_uploaded for place in judged], floor=BYTES_FLOOR)
     told = dict(zip(judged, sizes, strict=True))
     judged = [place for place in judged if nights[place].files_read is not None]
     files = judge_all([nights[place].files_read or 0 for place in judged], floor=FILES_FLOOR)
     counted = dict(zip(judged, files, strict=True))
     return [
-        replace(one, unusual_bytes=told.get(place), unusual_files=counted.get(place))
-        for place, one in enumerate(nights)
+        replace(night, unusual_bytes=told.get(place), unusual_files=counted.get(place))
+        for place, night in enumerate(nights)
     ]
 
 
 def pace_of(nights: Sequence[Night], today: date) -> Amounts | None:
     """What these jobs add in a year, by kind of pack; None if that is not known of any of them."""
-    jobs = groupby(sorted(nights, key=lambda one: (one.vault, one.job)), lambda one: (one.vault, one.job))
-    paces = [_pace_of_job(list(some), today) for _, some in jobs]
-    known = [one for one in paces if one is not None]
+    jobs = groupby(
+        sorted(nights, key=lambda night: (night.vault, night.job)), lambda night: (night.vault, night.job)
+    )
+    paces = [_pace_of_job(list(of_job), today) for _, of_job in jobs]
+    known = [pace for pace in paces if pace is not None]
     if not known:
         return None
-    return {kind: _total(one[kind] for one in known) for kind in PackKind}
+    return {kind: _total(pace[kind] for pace in known) for kind in PackKind}
 
 
 def _pace_of_job(nights: Sequence[Night], today: date) -> Amounts | None:
-    first = max((one.day for one in nights if one.is_first), default=None)
+    first = max((night.day for night in nights if night.is_first), default=None)
     days = WINDOW if first is None else min(WINDOW, (today - first).days)
     if days < 1:
         return None
     since = today - timedelta(days=days)
-    counted = [one for one in nights if since < one.day <= today and not _is_much(one)]
-    return {kind: _total(one.kept[kind] for one in counted).scaled(YEAR, days) for kind in PackKind}
+    counted = [night for night in nights if since < night.day <= today and not _is_much(night)]
+    return {kind: _total(night.kept[kind] for night in counted).scaled(YEAR, days) for kind in PackKind}
 
 
 def _is_much(night: Night) -> bool:

@@ -150,7 +150,7 @@ def _runs(look: SimulatedNight) -> list[list[Stay]]:
 
 
 def _hint(simulation: Simulation, run: list[Stay]) -> str:
-    first, last = (f"{simulation.local(one.night):%Y-%m-%d %H:%M}" for one in (run[0], run[-1]))
+    first, last = (f"{simulation.local(stay.night):%Y-%m-%d %H:%M}" for stay in (run[0], run[-1]))
     if len(run) > 1:
         return f"{len(run)} nights, {first} to {last}"
     return f"{first}: {', '.join(run[0].reasons)}"
@@ -158,4 +158,6 @@ def _hint(simulation: Simulation, run: list[Stay]) -> str:
 
 def _step(simulation: Simulation) -> float:
     """Seconds between two nights, at the least."""
-    return min(((two - one).total_seconds() for one, two in pairwise(simulation.nights)), default=0.0)
+    return min(
+        ((later - earlier).total_seconds() for earlier, later in pairwise(simulation.nights)), default=0.0
+    )

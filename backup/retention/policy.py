@@ -97,18 +97,18 @@ def decide(
     wrong dates look right. `ConfigError` if the policy has no rule, or if none of its rules keeps anything,
     and some of it would be forgotten: a tag may be misspelt.
     """
-    ordered = sorted(candidates, key=lambda one: one.number)
-    if len({one.number for one in ordered}) < len(ordered):
+    ordered = sorted(candidates, key=lambda candidate: candidate.number)
+    if len({candidate.number for candidate in ordered}) < len(ordered):
         raise ValueError("two snapshots of a job have the same number")
     if policy is None:
-        return tuple(Decision(one.number, True, ("there is no policy",)) for one in ordered)
+        return tuple(Decision(candidate.number, True, ("there is no policy",)) for candidate in ordered)
     if policy.is_empty:
         raise ConfigError("this policy would keep nothing", advice="set one of keep_last, keep_within …")
     wrong = _wrong_dates(ordered, now, zone)
-    dated = [Dated.of(one, zone) for one in reversed(ordered) if one.number not in wrong]
+    dated = [Dated.of(candidate, zone) for candidate in reversed(ordered) if candidate.number not in wrong]
     found = _judge(policy, History(dated, zone)) if dated else {}
     found |= {number: Decision(number, True, (sentence,), True) for number, sentence in wrong.items()}
-    return tuple(_with_pin(one, found[one.number]) for one in ordered)
+    return tuple(_with_pin(candidate, found[candidate.number]) for candidate in ordered)
 
 
 def kept_positions(policy: Policy, history: History) -> set[int]:
@@ -121,32 +121,36 @@ def kept_positions(policy: Policy, history: History) -> set[int]:
 
 def unknown_tags(policy: Policy, candidates: Iterable[Candidate]) -> list[str]:
     """Tags of `keep_tags` that no snapshot has: possibly misspelt."""
-    there = frozenset[str]().union(*(one.tags for one in candidates))
+    there = frozenset[str]().union(*(candidate.tags for candidate in candidates))
     return sorted(frozenset[str]().union(*policy.tags) - there)
 
 
 def _wrong_dates(ordered: Sequence[Candidate], now: datetime, zone: ZoneInfo) -> dict[int, str]:
     """A sentence for each snapshot whose date cannot be right, by number."""
 
-    def date(one: Candidate) -> str:
-        return f"{one.started_at.astimezone(zone):%Y-%m-%d %H:%M}"
+    def date(candidate: Candidate) -> str:
+        return f"{candidate.started_at.astimezone(zone):%Y-%m-%d %H:%M}"
 
-    future = [one for one in ordered if one.started_at > now + FUTURE]
-    wrong = {one.number: f"dated in the future, {date(one)}: no rule counts it" for one in future}
-    past = [one for one in ordered if one.number not in wrong]
-    for one in (past[position] for position in in_doubt([one.started_at for one in past])):
-        wrong[one.number] = f"dated {date(one)}, against the order of the snapshots: no rule counts it"
+    future = [candidate for candidate in ordered if candidate.started_at > now + FUTURE]
+    wrong = {
+        candidate.number: f"dated in the future, {date(candidate)}: no rule counts it" for candidate in future
+    }
+    past = [candidate for candidate in ordered if candidate.number not in wrong]
+    for candidate in (past[position] for position in in_doubt([candidate.started_at for candidate in past])):
+        wrong[candidate.number] = (
+            f"dated {date(candidate)}, against the order of the snapshots: no rule counts it"
+        )
     return wrong
 
 
 def _judge(policy: Policy, history: History) -> dict[int, Decision]:
     """The decisions on snapshots that take part in the rules, by number. `ConfigError` if none is kept."""
     applied = [rule.apply(history) for rule in policy.rules()]
-    kept_anything = any(one.kept for one in applied)
+    kept_anything = any(rule.kept for rule in applied)
     found: dict[int, Decision] = {}
     for position, dated in enumerate(history.newest_first):
         number = dated.candidate.number
-        reasons = [one.kept[position] for one in applied if position in one.kept]
+        reasons = [rule.kept[position] for rule in applied if position in rule.kept]
         if not reasons and position == history.newest and dated.candidate.is_whole:
             reasons = ["the last whole snapshot: always kept"]
         elif not reasons and position == 0:
@@ -159,7 +163,7 @@ def _judge(policy: Policy, history: History) -> dict[int, Decision]:
                 f"no rule of this policy ({policy}) keeps any of these {len(history.newest_first)} snapshots",
                 advice="no snapshot has a tag of keep_tags: is it misspelt? Or add another rule",
             )
-        found[number] = Decision(number, False, tuple(one.why_not(position) for one in applied))
+        found[number] = Decision(number, False, tuple(rule.why_not(position) for rule in applied))
     return found
 
 

@@ -112,7 +112,7 @@ class PrunePlan(Struct, frozen=True):
     @property
     def fee(self) -> Decimal:
         """What deleting early costs altogether."""
-        return sum((one.fee or Decimal(0) for one in self.early), Decimal(0))
+        return sum((archive.fee or Decimal(0) for archive in self.early), Decimal(0))
 
     @property
     def is_empty(self) -> bool:
@@ -137,61 +137,72 @@ def plan_prune(
     take_up: list[PrunedArchive] = []
     due: list[PrunedArchive] = []
     waiting: list[Waiting] = []
-    for one in archives:
-        if one.number in needed and not one.is_decided:
-            if one.is_condemned:
-                take_up.append(one)
-        elif one.is_held:
-            if one.is_condemned or one.is_decided:
-                waiting.append(Waiting(one, Why.SHRUNK, None))
-        elif not (one.is_condemned or one.is_decided):
-            if _may_be_condemned(one, rules, now):
-                condemn.append(one)
-        elif (wait := _wait(one, rules, now, fee)) is not None:
+    for archive in archives:
+        if archive.number in needed and not archive.is_decided:
+            if archive.is_condemned:
+                take_up.append(archive)
+        elif archive.is_held:
+            if archive.is_condemned or archive.is_decided:
+                waiting.append(Waiting(archive, Why.SHRUNK, None))
+        elif not (archive.is_condemned or archive.is_decided):
+            if _may_be_condemned(archive, rules, now):
+                condemn.append(archive)
+        elif (wait := _wait(archive, rules, now, fee)) is not None:
             waiting.append(wait)
         else:
-            due.append(one)
+            due.append(archive)
     early = _early(waiting, rules.max_fee)
-    chosen = {one.archive.number for one in early}
-    left = tuple(one for one in waiting if one.archive.number not in chosen)
-    delete = sorted([*due, *(one.archive for one in early)], key=lambda one: one.number)
+    chosen = {archive.archive.number for archive in early}
+    left = tuple(archive for archive in waiting if archive.archive.number not in chosen)
+    delete = sorted([*due, *(archive.archive for archive in early)], key=lambda archive: archive.number)
     return PrunePlan(tuple(condemn), tuple(take_up), tuple(delete), left, tuple(early))
 
 
-def _may_be_condemned(one: PrunedArchive, rules: PruneRules, now: datetime) -> bool:
+def _may_be_condemned(archive: PrunedArchive, rules: PruneRules, now: datetime) -> bool:
     """Not what a run that may still come true stored: the next backup would have to send it anew."""
-    return not one.run_is_open or now > max(one.free_at, one.stored_at + rules.grace)
+    return not archive.run_is_open or now > max(archive.free_at, archive.stored_at + rules.grace)
 
 
-def _wait(one: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) -> Waiting | None:
+def _wait(archive: PrunedArchive, rules: PruneRules, now: datetime, fee: Fee) -> Waiting | None:
     """What a condemned archive waits for; None if it may be deleted now."""
-    is_refused = one.retry_at is not None and one.retry_at > now
-    if not one.is_decided:  # else all of this was seen to before, and nobody could build on it since
-        begins = one.grace_begins
+    is_refused = archive.retry_at is not None and archive.retry_at > now
+    if not archive.is_decided:  # else all of this was seen to before, and nobody could build on it since
+        begins = archive.grace_begins
         if begins is None or begins > now + _CLOCKS_DIFFER:
-            return Waiting(one, Why.CATALOGS, None)
+            return Waiting(archive, Why.CATALOGS, None)
         grace_ends = begins + rules.grace
         if grace_ends > now:
-            return Waiting(one, Why.GRACE, max(grace_ends, one.free_at))
+            return Waiting(archive, Why.GRACE, max(grace_ends, archive.free_at))
         if rules.listed_before <= begins:
             comes = begins + LISTS_FOLLOW + _LIST_IS_KEPT
-            return Waiting(one, Why.LISTING, max(comes, one.free_at) if comes > now else None)
-        if one.free_at > now and not is_refused:
-            return Waiting(one, Why.DURATION, one.free_at, fee(one, now) if rules.may_delete else None)
+            return Waiting(archive, Why.LISTING, max(comes, archive.free_at) if comes > now else None)
+        if archive.free_at > now and not is_refused:
+            return Waiting(
+                archive, Why.DURATION, archive.free_at, fee(archive, now) if rules.may_delete else None
+            )
     if is_refused:
-        return Waiting(one, Why.REFUSED, one.retry_at)
-    return None if rules.may_delete else Waiting(one, Why.OTHERS, None)
+        return Waiting(archive, Why.REFUSED, archive.retry_at)
+    return None if rules.may_delete else Waiting(archive, Why.OTHERS, None)
 
 
 def _early(waiting: Sequence[Waiting], most: Decimal) -> list[Waiting]:
     """Those that only wait for the minimum duration, the cheapest a byte first, for `most` together."""
-    priced = [one for one in waiting if one.why is Why.DURATION and one.fee is not None] if most > 0 else []
-    priced.sort(key=lambda one: ((one.fee or Decimal(0)) / max(1, one.archive.size), one.archive.number))
+    priced = (
+        [archive for archive in waiting if archive.why is Why.DURATION and archive.fee is not None]
+        if most > 0
+        else []
+    )
+    priced.sort(
+        key=lambda archive: (
+            (archive.fee or Decimal(0)) / max(1, archive.archive.size),
+            archive.archive.number,
+        )
+    )
     chosen: list[Waiting] = []
     paid = Decimal(0)
-    for one in priced:
-        cost = one.fee or Decimal(0)
+    for archive in priced:
+        cost = archive.fee or Decimal(0)
         if paid + cost <= most:
-            chosen.append(one)
+            chosen.append(archive)
             paid += cost
     return chosen

@@ -109,7 +109,7 @@ class Within(Struct, frozen=True):
 
     def apply(self, history: History) -> Applied:
         since = history.since(self.span)
-        kept = [n for n, one in enumerate(history.newest_first) if one.candidate.started_at > since]
+        kept = [n for n, dated in enumerate(history.newest_first) if dated.candidate.started_at > since]
         sentence = _too_old(history, self.span)
         return Applied(dict.fromkeys(kept, f"within {_of_newest(history, self.span)}"), lambda _: sentence)
 
@@ -128,7 +128,7 @@ class CountedWithin(Struct, frozen=True):
 
     def apply(self, history: History) -> Applied:
         since = history.since(self.span)
-        near = [n for n, one in enumerate(history.newest_first) if one.candidate.started_at > since]
+        near = [n for n, dated in enumerate(history.newest_first) if dated.candidate.started_at > since]
         counting = history.counting(self.period, near)
         newest = _newest_of_each(history, self.period, counting, math.inf)
         reason = f"the newest of its {self.period}, within {_of_newest(history, self.span)}"
@@ -153,8 +153,8 @@ class Tagged(Struct, frozen=True):
 
     def apply(self, history: History) -> Applied:
         kept: dict[int, str] = {}
-        for position, one in enumerate(history.newest_first):
-            having = [_together(tags) for tags in self.tags if tags <= one.candidate.tags]
+        for position, dated in enumerate(history.newest_first):
+            having = [_together(tags) for tags in self.tags if tags <= dated.candidate.tags]
             if having:
                 kept[position] = f"tagged {', '.join(having)}"
         sentence = f"not {self}"
@@ -181,9 +181,9 @@ def _newest_of_each(
 
 def _another(history: History, period: Period, position: int) -> str:
     """Why a snapshot does not stand for its period, though another one does."""
-    one = history.newest_first[position]
-    kind = "newer" if one.candidate.is_whole else "newer or a whole"
-    return f"{period.label(one.local)} has a {kind} snapshot"
+    dated = history.newest_first[position]
+    kind = "newer" if dated.candidate.is_whole else "newer or a whole"
+    return f"{period.label(dated.local)} has a {kind} snapshot"
 
 
 def _one_of(noun: str, count: int) -> str:

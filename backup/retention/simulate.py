@@ -88,9 +88,9 @@ def simulate(policy: Policy, schedule: Schedule, *, begin: datetime, years: int)
     for night, at in enumerate(nights):
         staying.insert(0, Dated.of(Candidate(night, at), zone))
         kept = kept_positions(policy, History(staying, zone))
-        for gone in (one for position, one in enumerate(staying) if position not in kept):
+        for gone in (dated for position, dated in enumerate(staying) if position not in kept):
             forgotten[gone.candidate.number] = night
-        staying = [one for position, one in enumerate(staying) if position in kept]
+        staying = [dated for position, dated in enumerate(staying) if position in kept]
         if night in looking:
             looks.append(_look(policy, History(staying, zone)))
     return Simulation(policy, schedule, tuple(nights), tuple(forgotten), tuple(looks))
@@ -120,7 +120,7 @@ def _nights(schedule: Schedule, begin: datetime, years: int) -> list[datetime]:
 def _last_of_months(nights: Sequence[datetime], zone: ZoneInfo) -> frozenset[int]:
     """The last night of each month, of every second, third … month if these are many, and the last of all."""
     months = [(local.year, local.month) for local in (at.astimezone(zone) for at in nights)]
-    last = [n for n, (this, following) in enumerate(pairwise(months)) if this != following]
+    last = [n for n, (month, following) in enumerate(pairwise(months)) if month != following]
     step = math.ceil(len(last) / (MOST_LOOKS - 1)) or 1
     return frozenset([*last[step - 1 :: step], len(nights) - 1])
 
@@ -129,8 +129,8 @@ def _look(policy: Policy, history: History) -> SimulatedNight:
     """What is kept of a history of which nothing is to be forgotten, with reasons."""
     applied = [rule.apply(history) for rule in policy.rules()]
     kept: list[Stay] = []
-    for position, one in reversed(list(enumerate(history.newest_first))):
+    for position, dated in reversed(list(enumerate(history.newest_first))):
         by = [n for n, rule in enumerate(applied) if position in rule.kept]
         reasons = tuple(applied[n].kept[position] for n in by)
-        kept.append(Stay(one.candidate.number, by[0] if by else None, reasons))
+        kept.append(Stay(dated.candidate.number, by[0] if by else None, reasons))
     return SimulatedNight(history.newest_first[0].candidate.number, tuple(kept))

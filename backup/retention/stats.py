@@ -68,29 +68,29 @@ class Rows(Struct, frozen=True):
 
     def of(self, vault: VaultName, *jobs: JobName | None) -> Rows:
         """Those of a vault; if jobs are named, of these alone (None: of archives that have no job)."""
-        return self._where(lambda one: one.vault == vault and (not jobs or one.job in jobs))
+        return self._where(lambda row: row.vault == vault and (not jobs or row.job in jobs))
 
     def only(self, vault: VaultName | None, job: JobName | None) -> Rows:
         """Those of a vault and of a job; None: of all."""
-        return self._where(lambda one: vault in {None, one.vault} and job in {None, one.job})
+        return self._where(lambda row: vault in {None, row.vault} and job in {None, row.job})
 
     def _where(self, fits: Callable[[_Row], bool]) -> Rows:
         return Rows(
-            [one for one in self.stored if fits(one)],
-            [one for one in self.snapshots if fits(one)],
-            [one for one in self.versions if fits(one)],
-            [one for one in self.nights if fits(one)],
-            [one for one in self.uploads if fits(one)],
-            [one for one in self.retrieved if fits(one)],
-            [one for one in self.shared if fits(one)],
-            [one for one in self.dead if fits(one)],
+            [row for row in self.stored if fits(row)],
+            [contents for contents in self.snapshots if fits(contents)],
+            [contents for contents in self.versions if fits(contents)],
+            [night for night in self.nights if fits(night)],
+            [row for row in self.uploads if fits(row)],
+            [row for row in self.retrieved if fits(row)],
+            [shared for shared in self.shared if fits(shared)],
+            [row for row in self.dead if fits(row)],
         )
 
     @property
     def parts(self) -> list[tuple[VaultName, JobName | None]]:
         """Every vault and job that has something, in order."""
         rows: list[_Row] = [*self.stored, *self.snapshots, *self.nights]
-        return sorted({(one.vault, one.job) for one in rows}, key=lambda pair: (pair[0], pair[1] or ""))
+        return sorted({(row.vault, row.job) for row in rows}, key=lambda pair: (pair[0], pair[1] or ""))
 
 
 class ClassCost(Struct, frozen=True):
@@ -164,34 +164,34 @@ class Summary(Struct, frozen=True):
     @property
     def month(self) -> Decimal | None:
         """What a month of storage costs now."""
-        return _sum(one.month for one in self.classes)
+        return _sum(cost.month for cost in self.classes)
 
     @property
     def month_in_a_year(self) -> Decimal | None:
         """What it will cost in a year at this pace; None without a pace."""
-        return None if self.pace is None else _sum(one.in_a_year for one in self.classes)
+        return None if self.pace is None else _sum(cost.in_a_year for cost in self.classes)
 
 
 def summed(rows: Rows, terms: Terms, today: date) -> Summary:
     """The summary of these rows, which must be of the vault whose terms these are; `today` is UTC's."""
-    data = [one for one in rows.stored if one.kind is PackKind.DATA]
-    condemned = (Amount(one.archives, one.bytes, one.short) for one in rows.stored if one.is_condemned)
-    held = {kind: _amount(one for one in rows.stored if one.kind is kind) for kind in PackKind}
+    data = [row for row in rows.stored if row.kind is PackKind.DATA]
+    condemned = (Amount(row.archives, row.bytes, row.short) for row in rows.stored if row.is_condemned)
+    held = {kind: _amount(row for row in rows.stored if row.kind is kind) for kind in PackKind}
     pace = pace_of(rows.nights, today)
     return Summary(
         held=held,
         condemned=sum(condemned, Amount()),
         dead=_amount(rows.dead),
         dead_minimum=minimum_of(rows.dead, terms.prices, today),
-        snapshots=sum(one.count for one in rows.snapshots),
-        forgotten=sum(one.forgotten for one in rows.snapshots),
-        newest_files=sum(one.newest_files for one in rows.snapshots),
-        newest_bytes=sum(one.newest_bytes for one in rows.snapshots),
-        snapshot_bytes=sum(one.bytes for one in rows.snapshots),
-        versions=sum(one.count for one in rows.versions),
-        version_bytes=sum(one.bytes for one in rows.versions),
-        chunk_bytes=sum(one.raw for one in data),
-        sealed_bytes=sum(one.sealed for one in data),
+        snapshots=sum(contents.count for contents in rows.snapshots),
+        forgotten=sum(contents.forgotten for contents in rows.snapshots),
+        newest_files=sum(contents.newest_files for contents in rows.snapshots),
+        newest_bytes=sum(contents.newest_bytes for contents in rows.snapshots),
+        snapshot_bytes=sum(contents.bytes for contents in rows.snapshots),
+        versions=sum(contents.count for contents in rows.versions),
+        version_bytes=sum(contents.bytes for contents in rows.versions),
+        chunk_bytes=sum(row.raw for row in data),
+        sealed_bytes=sum(row.sealed for row in data),
         classes=_classes(held, pace, terms),
         pace=pace,
         requests=_requests(rows, terms),
@@ -201,16 +201,16 @@ def summed(rows: Rows, terms: Terms, today: date) -> Summary:
 
 
 def _amount(rows: Iterable[Stored]) -> Amount:
-    return sum((Amount(one.archives, one.bytes, one.short) for one in rows), Amount())
+    return sum((Amount(row.archives, row.bytes, row.short) for row in rows), Amount())
 
 
 def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
     """The sum; None if one is not known."""
     total = _NOTHING
-    for one in amounts:
-        if one is None:
+    for amount in amounts:
+        if amount is None:
             return None
-        total += one
+        total += amount
     return total
 
 
@@ -234,43 +234,43 @@ def _class(name: str, now: Amount, later: Amount | None, price: Price | None, *,
     month = price.storing(now.bytes, now.archives, MONTH, short=now.short)
     year = price.storing(later.bytes, later.archives, MONTH, short=later.short) if later else None
     used = {"storage", "upload", "complete"}
-    unverified = tuple(one for one in price.figures if one.as_in and one.name in used)
+    unverified = tuple(figure for figure in price.figures if figure.as_in and figure.name in used)
     return ClassCost(name, now, price.on_top(now.archives, now.short), month, year, unverified)
 
 
 def _requests(rows: Rows, terms: Terms) -> Requests:
     """The requests that these uploads and retrievals were; a free vault has none that cost."""
-    retrieval_costs = (_retrieval_cost(terms, one) for one in rows.retrieved)
+    retrieval_costs = (_retrieval_cost(terms, row) for row in rows.retrieved)
     return Requests(
-        archives=sum(one.archives for one in rows.uploads),
-        uploads=sum(one.archives * (1 + _begin_and_parts(one, terms)) for one in rows.uploads),
-        upload_cost=_sum(_upload_cost(terms, one) for one in rows.uploads),
-        retrievals=sum(one.requests for one in rows.retrieved),
-        bytes=sum(one.bytes for one in rows.retrieved),
+        archives=sum(row.archives for row in rows.uploads),
+        uploads=sum(row.archives * (1 + _begin_and_parts(row, terms)) for row in rows.uploads),
+        upload_cost=_sum(_upload_cost(terms, row) for row in rows.uploads),
+        retrievals=sum(row.requests for row in rows.retrieved),
+        bytes=sum(row.bytes for row in rows.retrieved),
         retrieval_cost=_sum(retrieval_costs),
     )
 
 
-def _begin_and_parts(one: Uploads, terms: Terms) -> int:
+def _begin_and_parts(row: Uploads, terms: Terms) -> int:
     """The requests that an upload begins with, and that send its parts; one more completes it."""
-    size = one.mib * MIB
+    size = row.mib * MIB
     return 1 + -(-size // part_size_for(size, terms.part_size))
 
 
-def _upload_cost(terms: Terms, one: Uploads) -> Decimal | None:
-    price = terms.prices[one.kind]
+def _upload_cost(terms: Terms, row: Uploads) -> Decimal | None:
+    price = terms.prices[row.kind]
     if price is None:
         return _NOTHING if terms.is_free else None
-    return price.uploading(one.archives, one.archives * _begin_and_parts(one, terms))
+    return price.uploading(row.archives, row.archives * _begin_and_parts(row, terms))
 
 
-def _retrieval_cost(terms: Terms, one: Retrieved) -> Decimal | None:
+def _retrieval_cost(terms: Terms, row: Retrieved) -> Decimal | None:
     """The cost of the requests and of the bytes that they made readable, without fetching them."""
-    price = terms.prices[one.kind]
+    price = terms.prices[row.kind]
     if price is None:
         return _NOTHING if terms.is_free else None
-    load = Load(0, one.requests, 0, one.bytes, 0, 0)
-    bill = price.retrieving(load, one.tier)
+    load = Load(0, row.requests, 0, row.bytes, 0, 0)
+    bill = price.retrieving(load, row.tier)
     return None if bill is None else bill.retrieval + bill.requests
 
 
@@ -286,8 +286,8 @@ class Month(Struct, frozen=True):
 def months_of(rows: Sequence[Stored]) -> list[Month]:
     """The months in which something was stored, oldest first, by vault and job."""
     found: dict[tuple[str, VaultName, JobName | None], dict[PackKind, Amount]] = {}
-    for one in rows:
-        held = found.setdefault((f"{one.day:%Y-%m}", one.vault, one.job), dict.fromkeys(PackKind, Amount()))
-        held[one.kind] += Amount(one.archives, one.bytes, one.short)
+    for row in rows:
+        held = found.setdefault((f"{row.day:%Y-%m}", row.vault, row.job), dict.fromkeys(PackKind, Amount()))
+        held[row.kind] += Amount(row.archives, row.bytes, row.short)
     ordered = sorted(found.items(), key=lambda pair: (pair[0][0], pair[0][1], pair[0][2] or ""))
     return [Month(*key, held) for key, held in ordered]

@@ -83,10 +83,10 @@ class Figure(StrEnum):
 def judge_figures(night: Figures, earlier: Sequence[Figures]) -> dict[Figure, Unusual]:
     """The figures of a night that are unusual beside those of the nights before it, oldest first."""
     before = earlier[-NIGHTS:]
-    ratios = [one.ratio for one in before if one.ratio is not None]
+    ratios = [figures.ratio for figures in before if figures.ratio is not None]
     found = {
-        Figure.FILES: judge(night.files, [one.files for one in before], floor=FILES_FLOOR),
-        Figure.BYTES: judge(night.uploaded, [one.uploaded for one in before], floor=BYTES_FLOOR),
+        Figure.FILES: judge(night.files, [figures.files for figures in before], floor=FILES_FLOOR),
+        Figure.BYTES: judge(night.uploaded, [figures.uploaded for figures in before], floor=BYTES_FLOOR),
         Figure.RATIO: None
         if night.ratio is None
         else judge(night.ratio, ratios, floor=RATIO_FLOOR, step=_RATIO_STEP),
@@ -102,11 +102,11 @@ def judge(value: float, earlier: Sequence[float], *, floor: float, step: float =
     """
     if floor <= 0:
         raise ValueError("the floor must be above 0")
-    before = [log(max(one, floor)) for one in earlier[-NIGHTS:]]
+    before = [log(max(figure, floor)) for figure in earlier[-NIGHTS:]]
     if len(before) < LEAST_NIGHTS:
         return None
     usual = _middle(before)
-    spread = _NORMAL * _middle(abs(one - usual) for one in before)
+    spread = _NORMAL * _middle(abs(figure - usual) for figure in before)
     distance = log(max(value, floor)) - usual
     if abs(distance) <= max(_SPREADS * spread, step) + _NOTHING or _was_there(distance, before, usual, step):
         return None
@@ -123,7 +123,7 @@ def _middle(numbers: Iterable[float]) -> float:
 def _was_there(distance: float, before: Sequence[float], usual: float, step: float) -> bool:
     """Whether enough earlier nights were as far out on that side, but for that factor."""
     side = 1 if distance > 0 else -1
-    far = (one for one in before if (one - usual) * side >= abs(distance) - step)
+    far = (figure for figure in before if (figure - usual) * side >= abs(distance) - step)
     return sum(1 for _ in far) >= _BEFORE
 
 

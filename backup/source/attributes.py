@@ -111,7 +111,7 @@ def _names(xattrs: Xattrs) -> tuple[IdName, ...]:
         if name in {ACCESS, DEFAULT}:
             ids |= named_ids(value)
     named = (IdName(tag, number, _name(tag, number)) for tag, number in sorted(ids))
-    return tuple(one for one in named if one.name)
+    return tuple(name for name in named if name.name)
 
 
 def _name(tag: int, number: int) -> str:

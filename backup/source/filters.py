@@ -92,7 +92,7 @@ class Filters:
         larger_than: int | None = None,
         own: Collection[tuple[int, int]] = (),
     ) -> None:
-        given = [Pattern(one) if isinstance(one, str) else one for one in patterns]
+        given = [Pattern(pattern) if isinstance(pattern, str) else pattern for pattern in patterns]
         self._patterns = Patterns(given)
         self._any = bool(self._patterns)
         self._tags = (*([_CACHE] if exclude_caches else []), *tags)

@@ -196,7 +196,7 @@ def glob_regex(text: str) -> str:
 
 def below_or_at(globs: list[str]) -> Matches:
     """A predicate: an absolute path matches one of the globs, or lies below such a directory."""
-    joined = "|".join(f"(?:{glob_regex(one.rstrip('/'))})(?:/.*)?" for one in globs)
+    joined = "|".join(f"(?:{glob_regex(glob.rstrip('/'))})(?:/.*)?" for glob in globs)
     return re.compile(joined, re.DOTALL).fullmatch
 
 

@@ -274,8 +274,8 @@ def _extents(opened: int, size: int) -> list[Extent]:
         while len(extents) >= MOST_HOLES:
             least = max(_LEAST, 2 * least)
             finer, extents = extents, []
-            for one in finer:
-                _append(extents, one, least)
+            for piece in finer:
+                _append(extents, piece, least)
     if extents and size - extents[-1][1] < least:
         extents[-1] = (extents[-1][0], size)
     return extents

@@ -107,12 +107,12 @@ def _read_together(directories: Sequence[int], files: Sequence[_File], first: in
     views = [[view[start : end + 1]] for start, end in pairwise(accumulate(sizes, initial=0))]
     handles: list[int] = []
     try:
-        for directory, some in groupby(files, key=itemgetter(0)):
-            handles.extend(map(opener(directories[directory]), map(itemgetter(1), some)))
+        for directory, of_directory in groupby(files, key=itemgetter(0)):
+            handles.extend(map(opener(directories[directory]), map(itemgetter(1), of_directory)))
         if _lengths_at_once(handles, views) != sizes:
             return False
         found = attributes_of(handles)
-        if any(one.trouble for one in found.values()):
+        if any(attributes.trouble for attributes in found.values()):
             return False
         if list(map(seen, map(os.fstat, handles))) != [expected for _, _, expected in files]:
             return False

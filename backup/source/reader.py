@@ -72,7 +72,7 @@ class ReaderProcess(Worker):
     def _decoded(self, body: bytearray, _: Sequence[int]) -> ReadBatch:
         """The data, by the requested sizes: if one file did not fit its buffer, none is valid."""
         *indexes, ids, contents, found = _TOLD.decode(body)
-        empty, loose, dense = (array("H", each) for each in indexes)
+        empty, loose, dense = (array("H", index) for index in indexes)
         attributes = {index: Attributes(*values) for index, values in found.items()}
         read = SmallRead(empty, loose, dense, ids, contents, attributes)
         count = len(loose) + len(dense)

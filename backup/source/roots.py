@@ -128,7 +128,7 @@ def are_many(sources: Sequence[bytes], most: int) -> bool:
 def _count(handle: int, device: int, most: int, depth: int) -> int:
     """The number of entries below an open directory, or `most`, if they are at least as many."""
     with os.scandir(handle) as found:
-        kinds = [(one.name, one.is_dir(follow_symlinks=False)) for one in islice(found, most)]
+        kinds = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in islice(found, most)]
     seen = len(kinds)
     for name, is_directory in kinds if depth > 1 else ():
         if seen >= most:

@@ -241,13 +241,13 @@ class _Walk:
         below = _Below()
         after: bytes | None = None
         takes_files = node.filters is not None and not node.filters.looks and not node.children
-        for some, until in _in_pieces(names):
+        for piece, until in _in_pieces(names):
             unread = set(missing)
-            found = _statuses(some, handle)
+            found = _statuses(piece, handle)
             if takes_files and found is not None and _are_plain(found):  # most
-                entries = list(map(_entry, zip(some, found, repeat(False))))
+                entries = list(map(_entry, zip(piece, found, repeat(False))))
             else:
-                entries = list(self._one_by_one(level.prefix, handle, some, found, node, unread))
+                entries = list(self._one_by_one(level.prefix, handle, piece, found, node, unread))
                 for entry in entries:
                     if stat.S_ISDIR(entry.stat.st_mode):
                         wanted = self._node_below(level.prefix + entry.name, node, entry, device)

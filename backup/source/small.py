@@ -89,7 +89,7 @@ def small_runs(columns: StatusColumns) -> Iterator[tuple[bool, range]]:
         mode & _KIND == stat.S_IFREG and links == 1 and size <= LARGEST and size <= blocks * _BLOCK
         for mode, links, size, blocks in kinds
     ]
-    fit = [min(some) >= 0 and max(some) < 2**63 for some in times]
+    fit = [min(stamps) >= 0 and max(stamps) < 2**63 for stamps in times]
     for are_small, run in groupby(found, lambda at: small[at] and fit[at]):
         some = list(run)
         yield are_small, range(some[0], some[-1] + 1)

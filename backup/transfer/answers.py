@@ -34,30 +34,30 @@ def accept_catalogs(
         labels = _note_unknown(tx, inventory, vault, packs, now)
         lineage = {inventory.id, *inventory.ancestors}
         for pack in packs:
-            named = [one for one in labels if is_named(one.inventory_id, one.pack_id, pack)]
-            asked = [one.stranger for one in strangers.open_strangers(tx, vault)]
-            ids = [(one.inventory_id, one.pack_id) for one in named]
-            ids += [(one.inventory_id, one.pack_id) for one in asked]
-            ids = [one for one in ids if is_named(*one, pack)]
-            others = [one for one in ids if one[0] not in lineage]
-            mine = [one for one in ids if one[0] in lineage]
+            named = [label for label in labels if is_named(label.inventory_id, label.pack_id, pack)]
+            asked = [stranger.stranger for stranger in strangers.open_strangers(tx, vault)]
+            ids = [(label.inventory_id, label.pack_id) for label in named]
+            ids += [(stranger.inventory_id, stranger.pack_id) for stranger in asked]
+            ids = [catalog for catalog in ids if is_named(*catalog, pack)]
+            others = [catalog for catalog in ids if catalog[0] not in lineage]
+            mine = [catalog for catalog in ids if catalog[0] in lineage]
             require_one([*others, *mine[:1]], pack)
-            is_own = any(one[0] == inventory.id for one in mine)
+            is_own = any(catalog[0] == inventory.id for catalog in mine)
             same = {inventory.id} if is_own else set(inventory.ancestors)
-            own = [one for one in labels if one.inventory_id in same]
-            pairs = {(one.inventory_id, one.job_id or NO_JOB) for one in named}
+            own = [label for label in labels if label.inventory_id in same]
+            pairs = {(label.inventory_id, label.job_id or NO_JOB) for label in named}
             before = strangers.answered_pairs(tx, vault)
-            answered = strangers.answer(tx, vault, who, now, {one for one, _ in others})
+            answered = strangers.answer(tx, vault, who, now, {inventory_id for inventory_id, _ in others})
             passed = own if mine else []
             if not answered and not passed and not pairs & before:
                 raise UsageError(
                     f"nothing in vault {vault} waits for an answer on {pack}",
                     advice="give the pack id, or its first 8 digits or more, as `nightvault check` names it",
                 )
-            strangers.pass_catalogs(tx, [one.pack_id for one in passed])
+            strangers.pass_catalogs(tx, [label.pack_id for label in passed])
             told += [
-                f"inventory {one.inventory_id.hex()} takes no part in this server's jobs"
-                for one in one_each(answered)
+                f"inventory {stranger.inventory_id.hex()} takes no part in this server's jobs"
+                for stranger in one_each(answered)
             ]
             if passed:
                 what = "labelled as this inventory's" if is_own else "older ones of this server"
@@ -75,7 +75,7 @@ def _note_unknown(
     hints = [
         Stranger(mark.heir, NO_JOB, PackId(mark.heir))
         for mark in marks_in(lines)
-        if mark.predecessor in lineage and any(is_named(mark.heir, mark.heir, one) for one in packs)
+        if mark.predecessor in lineage and any(is_named(mark.heir, mark.heir, pack) for pack in packs)
     ]
     strangers.note_strangers(tx, vault, [*hints, *strangers_among(labels, lineage, jobs)], now)
     return labels
@@ -84,12 +84,12 @@ def _note_unknown(
 def _unknown_lines(tx: Transaction, vault: VaultName) -> list[str]:
     """The descriptions in the newest list that was fetched of what this inventory does not know."""
     head = retrievals.newest_listing(tx, vault, state=ListingStage.KEPT)
-    return [] if head is None else [one.description for one in compared.unknown_lines(tx, head.number)]
+    return [] if head is None else [row.description for row in compared.unknown_lines(tx, head.number)]
 
 
 def _unknown_labels(tx: Transaction, lines: Iterable[str]) -> list[ArchiveLabel]:
     """The catalogs among them that this inventory does not know."""
     found = [parse_description(line) for line in lines]
-    labels = [one for one in found if one is not None and one.kind is PackKind.CATALOG]
-    unknown = identities.unknown_packs(tx, (one.pack_id for one in labels))
-    return [one for one in labels if one.pack_id in unknown]
+    labels = [label for label in found if label is not None and label.kind is PackKind.CATALOG]
+    unknown = identities.unknown_packs(tx, (label.pack_id for label in labels))
+    return [label for label in labels if label.pack_id in unknown]

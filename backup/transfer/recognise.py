@@ -146,7 +146,7 @@ def other_vault(meeting: Meeting, vault: Vault) -> OtherVaultError:
 def _require_shown(wanted: Evidence, vault: Vault, patience: Patience) -> None:
     """`OtherVaultError` unless the vault lists the newest catalog that was stored in it."""
     listing = patience.call(lambda: vault.fetch_listing(vault.request_listing("identity")))
-    if all(one.archive_id != wanted.archive_id for one in listing.archives):
+    if all(archive.archive_id != wanted.archive_id for archive in listing.archives):
         what = "catalog" if wanted.kind is PackKind.CATALOG else "archive"
         raise OtherVaultError(
             f"vault {vault.name} ({patience.call(vault.state).location}) may be another vault: it does not "

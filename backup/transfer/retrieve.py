@@ -228,18 +228,18 @@ def _arrived(future: Future[_FetchedPiece], every: Callable[[memoryview], object
 def _held(pieces: Sequence[_FetchedPiece], row: FrameRow) -> Buffer | None:
     """A frame's bytes if the pieces that hold it came, and it has its digest."""
     start, end = row.offset, row.offset + row.sealed_length
-    if any(one.error is not None and one.start < end and start < one.end for one in pieces):
+    if any(piece.error is not None and piece.start < end and start < piece.end for piece in pieces):
         return None
     sealed = _joined(pieces, start, end)
-    return sealed if any(row in one.right for one in pieces) or _is_right(row, sealed) else None
+    return sealed if any(row in piece.right for piece in pieces) or _is_right(row, sealed) else None
 
 
 def _joined(pieces: Iterable[_FetchedPiece], start: int, end: int) -> Buffer:
     """A frame's bytes: of one piece, or copied together of those that hold it, which follow each other."""
     parts = [
-        one.data[max(start - one.start, 0) : end - one.start]
-        for one in pieces
-        if one.start < end and start < one.end
+        piece.data[max(start - piece.start, 0) : end - piece.start]
+        for piece in pieces
+        if piece.start < end and start < piece.end
     ]
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

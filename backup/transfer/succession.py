@@ -88,7 +88,7 @@ def require_vault(
     with inventory.writing() as tx:
         jobs = strangers.job_ids(tx, vault.name)
         passed = strangers.passed_catalogs(tx)
-        labels = [each.label for each in shown.catalogs if each.label.pack_id not in passed]
+        labels = [catalog.label for catalog in shown.catalogs if catalog.label.pack_id not in passed]
         hints += strangers_among(labels, {inventory.id, *inventory.ancestors}, jobs)
         found = strangers.note_strangers(tx, vault.name, hints, clock.now())
     if note is not None:
@@ -175,15 +175,15 @@ def _refuse_older(
     with inventory.reading() as tx:
         known = identities.newest_known(tx)
         newer = [
-            Ahead(each, known.get(each.label.job_id or b""))
-            for each in shown.catalogs
-            if each.label.is_catalog_of(inventory.id)
+            Ahead(catalog, known.get(catalog.label.job_id or b""))
+            for catalog in shown.catalogs
+            if catalog.label.is_catalog_of(inventory.id)
         ]
-        newer = [one for one in newer if one.known is None or one.label.number >= one.known.number]
-        unknown = identities.unknown_packs(tx, (one.label.pack_id for one in newer))
+        newer = [ahead for ahead in newer if ahead.known is None or ahead.label.number >= ahead.known.number]
+        unknown = identities.unknown_packs(tx, (ahead.label.pack_id for ahead in newer))
         unknown -= strangers.passed_catalogs(tx)
-    newer = [one for one in newer if one.label.pack_id in unknown]
-    for ahead in sorted(newer, key=lambda one: (one.shown.created_at, one.label.number), reverse=True):
+    newer = [ahead for ahead in newer if ahead.label.pack_id in unknown]
+    for ahead in sorted(newer, key=lambda ahead: (ahead.shown.created_at, ahead.label.number), reverse=True):
         pack, archive = ahead.label.pack_id, ahead.shown.archive
         if archive is None or _may_be_by(by, vault, archive, patience):
             raise OlderInventoryError(
@@ -225,7 +225,7 @@ def _lose_missing(inventory: Inventory, vault: Vault, shown: Shown, note: Callab
     """Mark catalogs of this inventory as lost that a rebuild needs and the vault does not show any more."""
     if not shown.is_complete:
         return
-    there = {each.archive.archive_id for each in shown.catalogs if each.archive is not None}
+    there = {catalog.archive.archive_id for catalog in shown.catalogs if catalog.archive is not None}
     with inventory.reading() as tx:
         chain = identities.chain_archives(tx, vault.name, inventory.id)
     missing = [number for number, archive_id in chain if archive_id not in there]
@@ -277,16 +277,16 @@ def look_for_others(
     answered = strangers.answered_pairs(tx, vault.name)
     heirs = {mark.heir for mark in proven}
     left = [
-        one
-        for one in found
-        if (one.inventory_id, one.job_id) not in answered and one.inventory_id not in heirs
+        stranger
+        for stranger in found
+        if (stranger.inventory_id, stranger.job_id) not in answered and stranger.inventory_id not in heirs
     ]
     return Others([heir_of(mark, vault) for mark in proven], left)
 
 
 def one_each(found: Sequence[Stranger]) -> list[Stranger]:
     """One stranger of each inventory: an answer to it is one to all that the inventory asks now."""
-    return list({one.inventory_id: one for one in reversed(found)}.values())[::-1]
+    return list({stranger.inventory_id: stranger for stranger in reversed(found)}.values())[::-1]
 
 
 def told_of(found: Sequence[Stranger], vault: VaultName) -> str:
@@ -315,7 +315,10 @@ def _leave_marks(inventory: Inventory, vault: Vault, patience: Patience, by: Suc
     if not inventory.ancestors:
         return
     signature = by.signature or bytes(64)
-    marks = [HeirMark(one, inventory.id, by.signer_public, signature) for one in inventory.ancestors]
+    marks = [
+        HeirMark(inventory_id, inventory.id, by.signer_public, signature)
+        for inventory_id in inventory.ancestors
+    ]
     first = marks[0].to_text()
     with inventory.reading() as tx:
         if strangers.heir_mark(tx, vault.name) == first:
@@ -350,5 +353,5 @@ def build_on_what_is_shown(
         at_once = vault.traits.lists_at_once
         covered = compared.must_show(tx, head, vault.name, clock.now(), at_once=at_once, stored=stored)
         missing, _ = compared.absent_archives(tx, head.number, vault.name, covered)
-        lost.mark(tx, [one.number for one in missing], ArchiveState.LOST)
+        lost.mark(tx, [archive.number for archive in missing], ArchiveState.LOST)
     return len(missing)

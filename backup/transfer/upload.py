@@ -181,7 +181,7 @@ class Uploader:
         """
         if not pending:
             return
-        total = sum(one.archive.size for one in pending)
+        total = sum(upload.archive.size for upload in pending)
         with phase(self._progress, "Sending what an earlier run left", total, counts="archive"):
             self._resume(pending)
         self.stored_archives = self.stored_bytes = 0  # they count for the run that made them
@@ -189,24 +189,28 @@ class Uploader:
 
     def _resume(self, pending: Sequence[PendingUpload]) -> None:
         begun = self._open_uploads()
-        for one in pending:
-            known = [one.upload_id] if one.upload_id else []
-            known += [found for found in begun.get(one.archive.label.pack_id, ()) if found not in known]
-            leaves = leaves_of(os.path.join(self._spool, one.spool_file), one.archive)
+        for upload in pending:
+            known = [upload.upload_id] if upload.upload_id else []
+            known += [
+                upload_id
+                for upload_id in begun.get(upload.archive.label.pack_id, ())
+                if upload_id not in known
+            ]
+            leaves = leaves_of(os.path.join(self._spool, upload.spool_file), upload.archive)
             if leaves is None:
-                why = f"the spool file {one.spool_file} is gone or damaged"
-                self._lose(one.archive.number, one.spool_file, known, why)
+                why = f"the spool file {upload.spool_file} is gone or damaged"
+                self._lose(upload.archive.number, upload.spool_file, known, why)
                 continue
             self._collect(leave=self._most - 1)
             outgoing = Outgoing(
-                one.archive,
-                one.part_size,
-                one.spool_file,
-                _parts_of(one.archive.size, one.part_size, leaves),
+                upload.archive,
+                upload.part_size,
+                upload.spool_file,
+                _parts_of(upload.archive.size, upload.part_size, leaves),
             )
             done = self._take_up(outgoing, known[0]) if known else self._begin(outgoing)
             self._sending.append(_Sending(outgoing, done, others=known[1:], is_left=True))
-            self._progress.advance(files=1, done=one.archive.size, packed=one.archive.size)
+            self._progress.advance(files=1, done=upload.archive.size, packed=upload.archive.size)
         self.drain()
 
     def _collect(self, *, leave: int) -> None:
@@ -267,9 +271,9 @@ class Uploader:
     def _open_uploads(self) -> dict[PackId, list[UploadId]]:
         """Uploads of ours that the vault has begun: the answer to a `begin` may have been lost."""
         found: dict[PackId, list[UploadId]] = {}
-        for one in self._patience.call(self._vault.list_uploads):
-            if one.label and one.label.inventory_id == self._inventory.id:
-                found.setdefault(one.label.pack_id, []).append(one.upload_id)
+        for upload in self._patience.call(self._vault.list_uploads):
+            if upload.label and upload.label.inventory_id == self._inventory.id:
+                found.setdefault(upload.label.pack_id, []).append(upload.upload_id)
         return found
 
     def _lose(self, number: int, spool_file: str, known: Sequence[UploadId], why: str) -> None:

@@ -47,9 +47,9 @@ def fetch_to_files(
     """Each as it is done, in order, with the error if it alone cannot be had; other errors come out."""
     patience = Patience(clock, tell=tell)
 
-    def fetch(one: WholeArchive) -> NightvaultError | None:
+    def fetch(archive: WholeArchive) -> NightvaultError | None:
         try:
-            _fetch(vault, patience, one)
+            _fetch(vault, patience, archive)
         except (RetrievalExpiredError, RetrievalNotReadyError) as error:
             return error
         except NightvaultError as error:
@@ -65,19 +65,20 @@ def fetch_to_files(
             raise
 
 
-def _fetch(vault: Vault, patience: Patience, one: WholeArchive) -> None:
-    with spool_errors(one.path, "written"), Draft(one.path, beside=f"{one.path}.part") as draft:
+def _fetch(vault: Vault, patience: Patience, archive: WholeArchive) -> None:
+    with spool_errors(archive.path, "written"), Draft(archive.path, beside=f"{archive.path}.part") as draft:
         draft.file.writelines(
-            _piece(vault, patience, one, piece) for piece in aligned_pieces(one.extent, one.size, PIECE)
+            _piece(vault, patience, archive, piece)
+            for piece in aligned_pieces(archive.extent, archive.size, PIECE)
         )
         draft.place()
 
 
-def _piece(vault: Vault, patience: Patience, one: WholeArchive, piece: ByteRange) -> bytes | memoryview:
+def _piece(vault: Vault, patience: Patience, archive: WholeArchive, piece: ByteRange) -> bytes | memoryview:
     """Bytes that match the vault's own hash, where it gives one; what stays wrong shows when it is opened."""
-    within = ByteRange(piece.start - one.extent.start, piece.end - one.extent.start)
+    within = ByteRange(piece.start - archive.extent.start, piece.end - archive.extent.start)
     for _ in range(TRIES):
-        fetched = patience.call(lambda: vault.fetch(one.retrieval_id, within))
+        fetched = patience.call(lambda: vault.fetch(archive.retrieval_id, within))
         if len(fetched.data) != piece.length:
             raise VaultError(f"the vault gave {len(fetched.data)} bytes, not {piece.length}")
         if fetched.tree_hash is None or tree_hash(fetched.data) == fetched.tree_hash:

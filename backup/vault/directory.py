@@ -310,10 +310,10 @@ class DirectoryVault:
         """READY for each archive that is still there."""
         statuses = {}
         with self._reading("look for archives") as root:
-            for each in ids:
-                parsed = _parse_retrieval(each)
+            for id_ in ids:
+                parsed = _parse_retrieval(id_)
                 there = parsed is not None and layout.archive_size(root, parsed[0]) is not None
-                statuses[each] = RetrievalStatus(RetrievalState.READY if there else RetrievalState.EXPIRED)
+                statuses[id_] = RetrievalStatus(RetrievalState.READY if there else RetrievalState.EXPIRED)
         return statuses
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:

@@ -66,8 +66,8 @@ def open_directory(name: str, *below: str, dir_fd: int) -> Iterator[int]:
     """The descriptor of a directory one or more levels below `dir_fd`; closed afterwards."""
     with ExitStack() as stack:
         fd = dir_fd
-        for each in (name, *below):
-            fd = os.open(each, _DIRECTORY, dir_fd=fd)
+        for step in (name, *below):
+            fd = os.open(step, _DIRECTORY, dir_fd=fd)
             stack.callback(os.close, fd)
         yield fd
 

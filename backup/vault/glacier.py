@@ -192,7 +192,7 @@ class GlacierVault:
         """ListParts, all pages."""
         doing = f"list the parts of upload {upload_id}"
         pages = self._pages("list_parts", "Parts", doing, unknown=UploadExpiredError, uploadId=upload_id)
-        parts = [answers.stored_part(each) for each in pages]
+        parts = [answers.stored_part(page) for page in pages]
         return sorted(parts, key=lambda part: part.offset)
 
     def complete_upload(
@@ -235,7 +235,7 @@ class GlacierVault:
     def list_uploads(self) -> Sequence[OpenUpload]:
         """ListMultipartUploads, all pages."""
         pages = self._pages("list_multipart_uploads", "UploadsList", "list the uploads")
-        return [answers.open_upload(each) for each in pages]
+        return [answers.open_upload(page) for page in pages]
 
     # Retrievals: AWS calls them jobs.
 
@@ -268,9 +268,9 @@ class GlacierVault:
         """DescribeJob for a few, ListJobs for many."""
         wanted = list(dict.fromkeys(ids))
         if len(wanted) <= FEW:
-            return {each: self._job_status(each) for each in wanted}
+            return {id_: self._job_status(id_) for id_ in wanted}
         jobs = {job["JobId"]: job for job in self._pages("list_jobs", "JobList", "list the retrievals")}
-        return {each: answers.status(jobs[each]) if each in jobs else answers.EXPIRED for each in wanted}
+        return {id_: answers.status(jobs[id_]) if id_ in jobs else answers.EXPIRED for id_ in wanted}
 
     def fetch(self, retrieval_id: RetrievalId, extent: ByteRange) -> Fetched:
         """GetJobOutput of a range; with a tree hash when the range is aligned to the hash tree.
@@ -381,8 +381,8 @@ class GlacierVault:
     ) -> Iterator[dict[str, Any]]:
         """All parameters of a request to this vault; what AWS answers to it is told in our words."""
         doing = f"{doing} (Glacier vault {self._vault})"
-        for each in _IDS & parameters.keys():
-            if not _ID.fullmatch(parameters[each]):  # an id such as ".." would change the path of the request
+        for name in _IDS & parameters.keys():
+            if not _ID.fullmatch(parameters[name]):  # an id such as ".." would change the path of the request
                 raise unknown(f"cannot {doing}: no id of AWS looks like this")
         with translated_errors(doing, unknown=unknown, **how):
             yield {"accountId": self._account_id, "vaultName": self._vault, **parameters}

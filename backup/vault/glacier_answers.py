@@ -111,7 +111,7 @@ def parse_listing(data: bytes, doing: str) -> Listing:
     """The entries of a listing's JSON; `VaultError` when it is not what AWS documents."""
     try:
         inventory = msgspec.json.decode(data, type=_Inventory)
-        archives = [_listed(each) for each in inventory.archive_list]
+        archives = [_listed(archive) for archive in inventory.archive_list]
         return Listing(parse_date(inventory.inventory_date), archives)
     except (msgspec.DecodeError, ValueError) as error:
         raise VaultError(f"cannot {doing}: it is not the JSON that AWS documents: {error}") from error

@@ -39,8 +39,8 @@ def warnings_of(lock: Lock, least: timedelta) -> Iterator[str]:
     days = [_kept_days(statement.get("Condition")) for statement in _denials(lock.policy)]
     if None in days:
         yield "its lock forbids to delete archives, whatever their age"
-    elif days and max(one or 0 for one in days) > least.days:
-        longest = max(one or 0 for one in days)
+    elif days and max(limit or 0 for limit in days) > least.days:
+        longest = max(limit or 0 for limit in days)
         yield f"its lock forbids to delete archives before they are {longest} days old"
 
 
@@ -67,8 +67,12 @@ def refusal_by(policy: str, stored_at: datetime | None, now: datetime | None) ->
     A statement with other conditions (tags, who asks, …) counts: the service has refused already.
     """
     refusals = [_refusal(statement, stored_at) for statement in _denials(policy)]
-    holding = [one for one in refusals if not (one.kept_until and now and one.kept_until <= now)]
-    return max(holding, key=lambda one: one.kept_until.timestamp() if one.kept_until else 0, default=None)
+    holding = [
+        refusal for refusal in refusals if not (refusal.kept_until and now and refusal.kept_until <= now)
+    ]
+    return max(
+        holding, key=lambda refusal: refusal.kept_until.timestamp() if refusal.kept_until else 0, default=None
+    )
 
 
 def _denials(policy: str) -> Iterator[Mapping[str, Any]]:
@@ -78,9 +82,13 @@ def _denials(policy: str) -> Iterator[Mapping[str, Any]]:
     except (ValueError, RecursionError):
         return
     statements = told.get("Statement") if isinstance(told, dict) else None
-    for each in statements if isinstance(statements, list) else [statements]:
-        if isinstance(each, dict) and each.get("Effect") == "Deny" and _concerns_deletions(each):
-            yield each
+    for statement in statements if isinstance(statements, list) else [statements]:
+        if (
+            isinstance(statement, dict)
+            and statement.get("Effect") == "Deny"
+            and _concerns_deletions(statement)
+        ):
+            yield statement
 
 
 def _concerns_deletions(statement: Mapping[str, Any]) -> bool:
@@ -115,4 +123,4 @@ def _kept_days(conditions: Any) -> int | None:
 
 def _texts(value: Any) -> Sequence[str]:
     """One value of a policy, or a list of them, as texts."""
-    return [str(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
+    return [str(text) for text in (value if isinstance(value, list) else [value]) if text is not None]

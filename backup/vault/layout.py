@@ -96,8 +96,8 @@ def make_upload(root: Root, upload_id: UploadId, record: UploadRecord) -> None:
     with dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
         os.mkdir(new, 0o700, dir_fd=uploads)
         with dirfd.open_directory(new, dir_fd=uploads) as fd:
-            for each in ("data", "parts"):
-                with dirfd.open_file(each, os.O_WRONLY | os.O_CREAT, dir_fd=fd):
+            for name in ("data", "parts"):
+                with dirfd.open_file(name, os.O_WRONLY | os.O_CREAT, dir_fd=fd):
                     pass
             _write_record("upload.json", record, fd)
         os.rename(new, upload_id, src_dir_fd=uploads, dst_dir_fd=uploads)
@@ -224,8 +224,8 @@ def remove_upload(root: Root, upload_id: UploadId) -> None:
         return
     with suppress(FileNotFoundError), dirfd.open_directory("uploads", dir_fd=root.fd) as uploads:
         with dirfd.open_directory(upload_id, dir_fd=uploads) as fd:
-            for each in ("data", _LINKED, "parts", "upload.json", "upload.json.new"):
-                dirfd.remove(each, dir_fd=fd)
+            for entry in ("data", _LINKED, "parts", "upload.json", "upload.json.new"):
+                dirfd.remove(entry, dir_fd=fd)
         os.rmdir(upload_id, dir_fd=uploads)
         sync_directory(uploads)
 
@@ -312,8 +312,8 @@ def all_archives(root: Root) -> Iterator[tuple[ArchiveId, ArchiveRecord]]:
     """Every archive with its record; for a damaged or wrong record, one made from the file's size and
     date."""
     with dirfd.open_directory("archives", dir_fd=root.fd) as archives:
-        for each in filter(_SHELF.fullmatch, dirfd.names_in(archives)):
-            with dirfd.open_directory(each, dir_fd=archives) as shelf:
+        for shelf_name in filter(_SHELF.fullmatch, dirfd.names_in(archives)):
+            with dirfd.open_directory(shelf_name, dir_fd=archives) as shelf:
                 for name in filter(_ID.fullmatch, dirfd.names_in(shelf)):
                     with suppress(FileNotFoundError):  # deleted meanwhile
                         yield ArchiveId(name), _record_or_guess(name, shelf)

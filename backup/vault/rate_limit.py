@@ -62,7 +62,7 @@ class Timetable(Struct, frozen=True):
         """The limit in bytes a second at this moment; None without a limit."""
         here = moment.astimezone(self.zone)
         minute = here.hour * 60 + here.minute
-        return min((each.limit for each in self.windows if each.holds_at(minute)), default=None)
+        return min((window.limit for window in self.windows if window.holds_at(minute)), default=None)
 
 
 class Turns(Struct):

@@ -14,8 +14,8 @@ from backup.vault.layout import ArchiveRecord, UploadRecord
 
 def check_linked(upload: int, upload_id: UploadId, parts: Sequence[StoredPart]) -> None:
     """Raise `IntegrityError` unless each of these parts is in the linked file."""
-    for part, found in zip(parts, layout.hash_linked(upload, parts), strict=True):
-        if found != part.tree_hash:
+    for part, tree_hash in zip(parts, layout.hash_linked(upload, parts), strict=True):
+        if tree_hash != part.tree_hash:
             raise changed(upload_id, part.offset)
 
 

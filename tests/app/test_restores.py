@@ -114,7 +114,7 @@ def begun(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_one_whose_target_is_another_place_asks_for_nothing_and_is_told_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 14: what the vault made readable would be paid for each day, and fetched by nobody."""
+    """Otherwise what the vault made readable would be paid for each day, and fetched by nobody."""
     restore = begun(server, tmp_path / "out", monkeypatch)
     assert server.json("restores")[0]["held"] is None
     (tmp_path / "out").rename(tmp_path / "disk")
@@ -171,7 +171,7 @@ SYSTEMD = {"INVOCATION_ID": "0", "RUNTIME_DIRECTORY": "/run/x:/run/nightvault-re
 def test_units_are_for_a_daemon_that_systemd_started_and_lets(
     lacks: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 14: an ordinary user's unit is given no directory, and so starts none."""
+    """An ordinary user's unit is given no directory, and so starts none."""
     monkeypatch.setattr("shutil.which", lambda name, path: f"{path}/{name}" if path == "/programs" else None)
     found = RestoreUnits.of({name: value for name, value in SYSTEMD.items() if name != lacks})
     expected = RestoreUnits("/programs/systemctl", "/run/nightvault-restores")

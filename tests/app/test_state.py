@@ -100,7 +100,7 @@ def test_recipients_have_a_fixed_order() -> None:
 
 
 def test_enrolments_of_several_processes_are_all_kept(made: State) -> None:
-    """A brother of defect 11: each read the file, and wrote it with its own line alone."""
+    """Two that write at once keep each other's lines."""
     ids = [bytes([number]) * 16 for number in range(24)]
     with ThreadPoolExecutor(8) as workers:
         list(workers.map(lambda one: made.add_enrolment(one, bytes(32)), ids))

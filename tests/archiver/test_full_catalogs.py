@@ -81,7 +81,7 @@ def lose_catalogs(site: Site) -> None:
 def test_partial_until_a_full_catalog_is_stored_told_each_night(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 5: also in nights in which nothing changed."""
+    """Also in nights in which nothing changed."""
     (source / "file").write_text("x")
     site.backup()
     lose_catalogs(site)
@@ -106,7 +106,7 @@ def test_partial_until_a_full_catalog_is_stored_told_each_night(
 def test_a_run_that_died_at_its_full_catalog_is_recorded_as_partial(
     site: Site, source: Path, method: str
 ) -> None:
-    """Defect 5: the process that would have said so is gone."""
+    """The process that would have said so is gone."""
     (source / "file").write_text("x")
     backup_with(site, keys_of(OWN, enrolled_by=()))
     dark = FaultyVault(site.vault, Fault(method, PowerCut("here"), skip=1))
@@ -123,7 +123,7 @@ def test_a_run_that_died_at_its_full_catalog_is_recorded_as_partial(
 def test_a_run_that_is_settled_by_the_next_one_is_partial_without_its_full_catalog(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 5: its delta arrived, and its process died before it could write the full catalog."""
+    """Its delta arrived, and its process died before it could write the full catalog."""
     (source / "file").write_text("x")
     backup_with(site, keys_of(OWN, enrolled_by=()))
 
@@ -159,7 +159,7 @@ def test_a_full_catalog_that_only_grew_due_is_a_warning(
 def test_a_full_catalog_is_due_when_recipients_change(
     site: Site, source: Path, recipients: tuple[RecoveryKey, ...]
 ) -> None:
-    """Defect 3: a recovery key that was changed or added must open a full catalog."""
+    """A recovery key that was changed or added must open a full catalog."""
     (source / "file").write_text("x")
     site.backup()
     keys = keys_of(*recipients, enrolled_by=recipients)
@@ -171,7 +171,7 @@ def test_a_full_catalog_is_due_when_recipients_change(
 
 
 def test_a_full_catalog_is_due_when_a_key_vouches(site: Site, source: Path) -> None:
-    """Defect 4: catalogs of before carry no tag."""
+    """Catalogs of before carry no tag."""
     (source / "file").write_text("x")
     backup_with(site, keys_of(OWN, enrolled_by=()))
     backup_with(site, keys_of(OWN, enrolled_by=()))
@@ -185,7 +185,6 @@ def test_a_full_catalog_is_due_when_a_key_vouches(site: Site, source: Path) -> N
 def test_what_a_change_of_keys_made_due_and_could_not_be_stored_is_partial(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, recipients: tuple[RecoveryKey, ...]
 ) -> None:
-    """Defects 3, 4 and 5 together."""
     (source / "file").write_text("x")
     backup_with(site, keys_of(OWN, enrolled_by=()))
     leave_no_room(monkeypatch)

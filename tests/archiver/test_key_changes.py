@@ -36,7 +36,7 @@ def accepted(site: Site) -> BackupReport:
 
 
 def test_a_report_names_the_older_packs_and_the_cost_of_storing_them_anew(site: Site, source: Path) -> None:
-    """Defect 3: nobody said that the new key does not open what is there already."""
+    """It is told that the new key does not open what is there already."""
     fill(source, 1, SIZE)
     assert site.backup().older_packs is None
     with site.inventory.reading() as tx:
@@ -61,7 +61,7 @@ def test_a_report_names_the_older_packs_and_the_cost_of_storing_them_anew(site: 
 def test_reread_stores_everything_for_the_new_key(
     site: Site, source: Path, tmp_path: Path, recipients: tuple[RecoveryKey, ...]
 ) -> None:
-    """Defect 3: it was stored again, but the snapshots went on naming the old packs."""
+    """If it is only stored again, the snapshots go on naming the old packs."""
     fill(source, 1, SIZE)
     os.link(next(one for one in source.rglob("*") if one.is_file()), source / "second name")
     site.backup()
@@ -111,7 +111,7 @@ def test_a_file_that_is_only_looked_at_again_moves_too(site: Site, source: Path,
 def test_every_backup_warns_of_recipients_that_have_not_vouched(
     site: Site, source: Path, enrolled: int
 ) -> None:
-    """Defect 4: a rebuild with that key alone would refuse its catalogs."""
+    """A rebuild with that key alone would refuse its catalogs."""
     (source / "file").write_text("x")
     site = sealing_for(site, OLD, NEW)
     site = replace(site, keys=replace(site.keys, enrolments=site.keys.enrolments[:enrolled]))

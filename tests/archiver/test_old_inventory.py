@@ -1,4 +1,4 @@
-"""Defect 9: a server that was restored from its own backup, or a copy of it, does not go on silently."""
+"""A server that was restored from its own backup, or a copy of it, does not go on silently."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def archives_in(site: Site) -> list[str]:
 
 
 def test_an_old_state_directory_stops(site: Site, tmp_path: Path) -> None:
-    """Defect 9: before anything is written, with numbers, dates and the way out."""
+    """Before anything is written, with numbers, dates and the way out."""
     old = copy_of(site, tmp_path / "copy")
     night(site, "one")
     night(site, "two")
@@ -188,7 +188,7 @@ def test_check_tells_it_too(site: Site, tmp_path: Path) -> None:
 def test_a_cold_vault_tells_by_the_next_list(
     emulator: RunningEmulator, tmp_path: Path, clock: ManualClock
 ) -> None:
-    """Defect 9: no list is asked for, but what was fetched is looked at."""
+    """No list is asked for, but what was fetched is looked at."""
     place = glacier_vaults(emulator, clock)
     site = site_at(place, tmp_path, clock)
     site.backup()

@@ -1,4 +1,4 @@
-"""Defect 7: another vault in the place of the one that was backed up into is noticed, and told."""
+"""Another vault in the place of the one that was backed up into is noticed, and told."""
 
 from __future__ import annotations
 
@@ -85,7 +85,6 @@ def states(site: Site) -> set[str]:
 
 
 def test_a_vault_is_known_from_its_first_backup_on(site: Site) -> None:
-    """Defect 7."""
     known = identity_of(site)
     assert known in list(site.vault.identities(site.inventory.id))
     grow(site, "later")
@@ -95,7 +94,7 @@ def test_a_vault_is_known_from_its_first_backup_on(site: Site) -> None:
 
 
 def test_a_backup_stops_before_another_vault(site: Site, place: Place) -> None:
-    """Defect 7: nothing is written to it; both are named, and the way out."""
+    """Nothing is written to it; both are named, and the way out."""
     swapped = place.another()
     swapped.add_identity(site.inventory.id, "ab" * 16)
     grow(site, "later")
@@ -109,7 +108,7 @@ def test_a_backup_stops_before_another_vault(site: Site, place: Place) -> None:
 
 
 def test_a_backup_stops_before_a_vault_that_is_empty(site: Site, place: Place) -> None:
-    """Defect 7: a disk that was just made a vault, a bucket of the same name in another account."""
+    """A disk that was just made a vault, a bucket of the same name in another account."""
     with pytest.raises(OtherVaultError, match="is another one than before"):
         with_vault(site, place.another()).backup()
 
@@ -233,7 +232,7 @@ def test_before_anything_was_stored_any_vault_will_do(
 
 
 def test_the_first_run_on_a_vault_of_before_knows_it(site: Site) -> None:
-    """Defect 7: it shows the newest catalog, so it is the one."""
+    """It shows the newest catalog, so it is the one."""
     known = identity_of(site)
     forget_identity(site)
     grow(site, "later")
@@ -242,7 +241,7 @@ def test_the_first_run_on_a_vault_of_before_knows_it(site: Site) -> None:
 
 
 def test_the_first_run_does_not_trust_the_first_vault_seen(site: Site, place: Place) -> None:
-    """Defect 7: a vault without our newest catalog may be the wrong disk; a cold one will do."""
+    """A vault without our newest catalog may be the wrong disk; a cold one will do."""
     forget_identity(site)
     counting = FaultyVault(place.another())
     swapped = with_vault(site, counting)
@@ -273,7 +272,7 @@ def test_a_vault_that_lost_all_is_told_from_one_that_is_not_ours(site: Site, pla
 
 
 def test_check_tells_what_a_swapped_vault_lacks(site: Site, place: Place) -> None:
-    """Defect 7: at once, no hour's margin; and nothing is marked as lost, as nothing is."""
+    """At once, no hour's margin; and nothing is marked as lost, as nothing is."""
     report = check(with_vault(site, place.another()))
     found = kinds(report)
     assert report.is_grave
@@ -289,7 +288,7 @@ def test_check_tells_what_a_swapped_vault_lacks(site: Site, place: Place) -> Non
 
 
 def test_a_list_that_is_made_at_once_needs_no_margin(site: Site) -> None:
-    """Defect 7: what is gone is missed in the next second, whatever our clock said when it was stored."""
+    """What is gone is missed in the next second, whatever our clock said when it was stored."""
     if not site.vault.traits.lists_at_once:
         pytest.skip("its list is a day old")
     lost = archive_ids(site)[0]
@@ -328,7 +327,7 @@ def test_reading_back_marks_nothing_that_another_vault_lacks(site: Site, place: 
 
 
 def test_a_restore_says_that_it_is_another_vault(site: Site, place: Place, tmp_path: Path) -> None:
-    """Defect 7: not that each archive is missing."""
+    """Not that each archive is missing."""
     with pytest.raises(OtherVaultError, match="is another one than before"):
         with_vault(site, place.another()).restore("latest", tmp_path / "out")
     assert query(site, "SELECT count(*) FROM restores") == [(0,)]
@@ -374,7 +373,7 @@ def test_two_inventories_in_one_vault(site: Site, place: Place, tmp_path: Path, 
 
 
 def test_catalogs_say_into_which_vault_they_were_written(tmp_path: Path, clock: ManualClock) -> None:
-    """Defect 7: the last field of the Vault record, which 0.1.0 passes over."""
+    """The last field of the Vault record, which 0.1.0 passes over."""
     site = site_at(directories(tmp_path, clock), tmp_path, clock)
     report = site.backup()
     path = tmp_path / "catalog"

@@ -47,7 +47,7 @@ def pack(spool: Spool) -> OpenPack:
 
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 def test_a_chunk_under_a_name_that_is_not_its_own_is_disproved(pack: OpenPack, wrong: int) -> None:
-    """Defect 15: the frame opens, digest and length are right; one chunk is not what its name says."""
+    """The frame opens, digest and length are right; one chunk is not what its name says."""
     datas = [b"first" * 9, b"second" * 9, b"third" * 9]
     ids = [named(data) for data in datas]
     ids[wrong] = named(b"what the file really held")
@@ -60,7 +60,7 @@ def test_a_chunk_under_a_name_that_is_not_its_own_is_disproved(pack: OpenPack, w
 
 
 def test_chunks_whose_lengths_do_not_match_their_places_are_disproved(pack: OpenPack) -> None:
-    """Defect 15: names in the right order at the wrong offsets."""
+    """Names in the right order at the wrong offsets."""
     datas = [b"a" * 100, b"b" * 50]
     ids, lengths = [named(data) for data in datas], [50, 100]
     codec = FrameCodec()
@@ -93,7 +93,7 @@ def _lying(seal: Seal) -> Seal:
 def test_a_compressor_that_gives_wrong_bytes_ends_the_run_and_nothing_is_sent(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, compressible: bool
 ) -> None:
-    """Defect 15: what it makes opens without a fault; only the chunks' names tell."""
+    """What it makes opens without a fault; only the chunks' names tell."""
     data = b"the same again " * 5000 if compressible else random.Random(3).randbytes(70_000)
     (source / "file").write_bytes(data)
     with monkeypatch.context() as patched:
@@ -112,7 +112,7 @@ def test_a_compressor_that_gives_wrong_bytes_ends_the_run_and_nothing_is_sent(
 def test_a_catalog_that_was_compressed_wrong_is_not_sent(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 15: a catalog has no chunks; what was sealed is compared all the same."""
+    """A catalog has no chunks; what was sealed is compared all the same."""
     (source / "file").write_bytes(b"content")
     site.backup()
     (source / "file").unlink()  # a delta without data
@@ -129,7 +129,7 @@ def test_a_catalog_that_was_compressed_wrong_is_not_sent(
 def test_a_frame_that_could_not_be_written_ends_the_line(
     pack: OpenPack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 15: the last frame of a pack is asked for before the pack counts as whole."""
+    """The last frame of a pack is asked for before the pack counts as whole."""
 
     def fail(*_: object) -> None:
         raise ProofError("the writing thread could not write")

@@ -262,7 +262,7 @@ def test_a_reader_that_is_gone_is_not_asked_again(
 def test_a_helper_that_cannot_work_is_told_with_its_reason(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 1: what it says before it dies was thrown away, and nobody knew."""
+    """What it says before it dies is told."""
     fill(source, 7)
     ends = "import sys; print('first', file=sys.stderr); sys.exit('no module named \x1bsocket')"
     monkeypatch.setattr("backup.workers.worker.start", start_instead(ends))

@@ -99,7 +99,7 @@ def test_what_a_mounted_disk_lost_is_let_go(site: Site, source: Path, mount: Mou
 def test_a_folder_with_a_marker_is_no_order_to_forget_the_disk(
     site: Site, source: Path, mount: Mount, tmp_path: Path
 ) -> None:
-    """Defect 10: a marker file in the mount point, and the disk's files counted as deleted."""
+    """A marker file in the mount point does not make the disk's files count as deleted."""
     site.backup()
     before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
     mount.unmount()
@@ -121,7 +121,6 @@ def test_a_folder_with_a_marker_is_no_order_to_forget_the_disk(
 def test_nor_is_what_is_no_folder_at_all(
     site: Site, source: Path, mount: Mount, tmp_path: Path, what: str
 ) -> None:
-    """Defect 10."""
     site.backup()
     before = {path: seen for path, seen in snapshot_of(source).items() if path.startswith(b"disk")}
     mount.unmount()
@@ -137,7 +136,7 @@ def test_nor_is_what_is_no_folder_at_all(
 def test_a_folder_that_took_a_mount_point_s_place_for_good_is_saved_when_told_so(
     site: Site, source: Path, mount: Mount, tmp_path: Path
 ) -> None:
-    """Defect 10: the way out."""
+    """The way out."""
     site.backup()
     mount.unmount()
     (source / "disk" / "new").write_text("used without a mount")
@@ -154,7 +153,7 @@ def test_a_folder_that_took_a_mount_point_s_place_for_good_is_saved_when_told_so
 def test_a_rebuilt_server_knows_its_mount_points(
     site: Site, source: Path, mount: Mount, tmp_path: Path, by_full: bool
 ) -> None:
-    """Defect 10: the mount was a hint, and hints were lost: an empty folder was an order to forget."""
+    """The mount is no hint, as hints are lost: an empty folder would be an order to forget."""
     site.backup()
     if not by_full:
         (source / "beside").write_text("a delta after the full catalog")
@@ -171,7 +170,7 @@ def test_a_rebuilt_server_knows_its_mount_points(
 
 
 def test_catalogs_carry_the_whole_set_of_live_mount_points(site: Site, source: Path, mount: Mount) -> None:
-    """Defect 10: each replaces the one before, also when nothing of it changed, and when it became empty."""
+    """Each replaces the one before, also when nothing of it changed, and when it became empty."""
     site.backup()
     site.backup()
     let_go = replace(site, job=replace(site.job, disks_gone=frozenset([os.fsencode(source / "disk")])))
@@ -187,7 +186,7 @@ def test_catalogs_carry_the_whole_set_of_live_mount_points(site: Site, source: P
 def test_a_disk_that_is_mounted_over_files_is_told_once(
     site: Site, source: Path, mount: Mount, tmp_path: Path
 ) -> None:
-    """Defect 10, the reverse: what is visible is saved, what it covers counts as removed, and is told."""
+    """What is visible is saved, what it covers counts as removed, and is told."""
     inodes, mount.inodes = mount.inodes, set()
     site.backup()
     assert site.backup().warnings == ()
@@ -207,7 +206,7 @@ def test_a_disk_that_is_mounted_over_files_is_told_once(
 def test_of_a_disk_that_went_with_the_folder_of_its_mount_point(
     site: Site, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Defect 10, a brother: /media/ann/disk, of which /media/ann goes as well."""
+    """/media/ann/disk, of which /media/ann goes as well."""
     (source / "media" / "ann" / "disk").mkdir(parents=True)
     (source / "media" / "ann" / "disk" / "file").write_text("precious")
     (source / "media" / "ann" / "other").write_text("x")

@@ -1,4 +1,4 @@
-"""Defect 6, of rebuilds and checks: an archive that cannot be had stops nothing but what needs it."""
+"""An archive that cannot be had stops nothing but what needs it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def add_and_back_up(site: Site, clock: ManualClock, name: str, ahead: timedelta)
 
 
 def test_the_next_run_tells_of_a_snapshot_that_is_still_to_come(site: Site, clock: ManualClock) -> None:
-    """Defect 2: told once, by the run after it."""
+    """Told once, by the run after it."""
     add_and_back_up(site, clock, "ahead", AHEAD)
     clock.advance(timedelta(days=1))
     (warning,) = site.backup().warnings
@@ -44,7 +44,7 @@ def test_the_next_run_tells_of_a_snapshot_that_is_still_to_come(site: Site, cloc
 def test_what_was_stored_by_a_clock_that_was_ahead_is_missed_all_the_same(
     site: Site, clock: ManualClock
 ) -> None:
-    """Defect 2: it counted as newer than each list for 400 days."""
+    """It does not count as newer than each list for 400 days."""
     add_and_back_up(site, clock, "ahead", AHEAD)
     clock.advance(timedelta(days=1))
     lost = query(site, "SELECT archive_id FROM archives ORDER BY number DESC LIMIT 1")[0][0]
@@ -55,7 +55,7 @@ def test_what_was_stored_by_a_clock_that_was_ahead_is_missed_all_the_same(
 
 
 def test_what_was_read_by_a_clock_that_was_ahead_is_read_again(site: Site, clock: ManualClock) -> None:
-    """Defect 2: it would have been the last to be read for 400 days."""
+    """It is not the last to be read for 400 days."""
     archive = query(site, "SELECT number FROM archives ORDER BY number LIMIT 1")[0][0]
     with site.inventory.writing() as tx:
         run = runs.open_check(tx, clock.now())
@@ -69,7 +69,7 @@ def test_what_was_read_by_a_clock_that_was_ahead_is_read_again(site: Site, clock
 
 
 def test_an_output_s_life_is_no_longer_than_from_now_on(clock: ManualClock) -> None:
-    """Defect 2: what waited by a clock that was ahead was shared long after it was gone."""
+    """What waits by a clock that was ahead is not shared long after it is gone."""
     now = clock.now()
     one = retrievals.Retrieval(
         1,
@@ -89,7 +89,7 @@ def test_an_output_s_life_is_no_longer_than_from_now_on(clock: ManualClock) -> N
 
 
 def test_parts_at_once_are_found_again_after_the_clock_was_set_back(clock: ManualClock) -> None:
-    """Defect 2: nothing more was tried for as long as the clock had been ahead."""
+    """More is tried, however far the clock was ahead."""
     gate = Gate(Concurrency(1, 8), clock)
     gate.waiting = 1  # there is always somebody
     for step in range(5):
@@ -101,7 +101,7 @@ def test_parts_at_once_are_found_again_after_the_clock_was_set_back(clock: Manua
 
 
 def test_a_speed_that_was_measured_while_the_clock_was_set_is_none(site: Site, clock: ManualClock) -> None:
-    """Defect 2: so slow a link would ask for next to nothing at a time."""
+    """A rate by a clock that was ahead is not taken for a slow link, which asks for next to nothing."""
     with site.inventory.writing() as tx:
         for seconds in (100.0, AHEAD.total_seconds(), -5.0):
             run = runs.open_restore(tx, None, clock.now())
@@ -113,7 +113,7 @@ def test_a_speed_that_was_measured_while_the_clock_was_set_is_none(site: Site, c
 def test_a_list_of_a_day_still_to_come_is_not_fresh(
     site: Site, disk: DirectoryVault, clock: ManualClock
 ) -> None:
-    """Defect 2: no newer one was asked for in 400 days."""
+    """A newer one is asked for, however far the clock was ahead."""
 
     class Waiting:
         """What the traits of a vault say that makes its list once a day."""

@@ -1,4 +1,4 @@
-"""Defect 8: an archive that several jobs share is lost, and stored again by one of them.
+"""An archive that several jobs share is lost, and stored again by one of them.
 
 A job's catalogs name what its entries need, wherever it lies by then: each job alone comes back whole.
 """

@@ -1,4 +1,4 @@
-"""No pattern, name or value of any option ends in a trace: each gets a sentence (defect 22)."""
+"""No pattern, name or value of any option ends in a trace: each gets a sentence."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def needed(server: Server, name: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("name", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in commands()])
 def test_any_words(server: Server, name: list[str], command: click.Command) -> None:
-    """Defect 22: `Server.run` fails at the first trace or "unexpected" that it sees."""
+    """`Server.run` fails at the first trace or "unexpected" that it sees."""
     arguments = [one for one in command.params if isinstance(one, click.Argument)]
     options = [one for one in command.params if isinstance(one, click.Option) and not one.is_flag]
     if name != ["snapshots"]:  # the global options are the same for all

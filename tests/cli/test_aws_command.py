@@ -159,7 +159,7 @@ def test_what_is_not_known_yet_is_left_to_be_filled_in(tmp_path: Path) -> None:
 
 
 def test_what_the_config_does_not_know_yet_can_be_told(tmp_path: Path) -> None:
-    """Defect 19: what makes the role is printed before there is a role, an anchor or a certificate."""
+    """What makes the role is printed before there is a role, an anchor or a certificate."""
     path = tmp_path / "config.toml"
     path.write_text('[[vault]]\nname = "cold"\nkind = "glacier"\nregion = "eu-west-1"\nvault = "nightly"\n')
     told = (

@@ -266,7 +266,7 @@ def test_hooks_of_the_config_run_and_one_that_fails_afterwards_is_exit_3(server:
 def test_without_a_full_catalog_it_ends_with_3_and_runs_says_why(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 5: it ended with 0, though the vault alone could give nothing back."""
+    """It does not end with 0 while the vault alone could give nothing back."""
 
     def no_room(*_: object, **__: object) -> None:
         raise SpoolError("no space left")

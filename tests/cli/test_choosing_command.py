@@ -113,7 +113,7 @@ def test_what_names_nothing(server: Server, tmp_path: Path, words: tuple[str, ..
 
 
 def test_patterns_that_name_nothing_are_told(server: Server, tmp_path: Path) -> None:
-    """Defect 22: of several patterns, those that named nothing are told; the others count."""
+    """Of several patterns, those that named nothing are told; the others count."""
     at = f"latest:{server.source}"
     told = restore(
         *(server, "--include", "*.txt", "--include", "*.pdf", "--exclude", "*.lgo"),
@@ -126,7 +126,7 @@ def test_patterns_that_name_nothing_are_told(server: Server, tmp_path: Path) -> 
 
 
 def test_a_glob_means_what_it_means_to_find(server: Server, tmp_path: Path) -> None:
-    """Defect 22: `restore` and `find` agree on each form of a glob."""
+    """`restore` and `find` agree on each form of a glob."""
     at = f"latest:{server.source}"
     for glob in ("*.txt", "er/*.txt", "**/?.txt", f"{server.source}/*.txt", "[ad]*"):
         found = {one["path"] for one in server.json("find", glob, "--snapshot", "latest")}

@@ -1,4 +1,4 @@
-"""What a config says wrongly is named by `config check` and `backup`, never told by a trace (defect 22)."""
+"""What a config says wrongly is named by `config check` and `backup`, never told by a trace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add(server: Server, *lines: str) -> None:
 
 
 def test_sources_that_are_missing(server: Server) -> None:
-    """Defect 22: a mistyped source is named before the first night."""
+    """A mistyped source is named before the first night."""
     text = server.config.read_text()
     server.config.write_text(text.replace(f'["{server.source}"]', f'["{server.source}", "/nowhere"]'))
     assert "source /nowhere is not there" in server.done("config", "check").stderr
@@ -29,7 +29,7 @@ def test_sources_that_are_missing(server: Server) -> None:
 
 @pytest.mark.parametrize("pattern", ["[z-a]", "a[9-0]/b"])
 def test_bad_patterns(server: Server, pattern: str, tmp_path: Path) -> None:
-    """Defect 22: a range that runs backwards, in the config, in a file, and as an option."""
+    """A range that runs backwards, in the config, in a file, and as an option."""
     text = server.config.read_text()
     add(server, f'exclude = ["{pattern}"]')
     for words in (["config", "check"], ["backup"], ["backup", "--dry-run"]):
@@ -54,7 +54,7 @@ def test_bad_patterns(server: Server, pattern: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_patterns_that_is_missing(server: Server) -> None:
-    """Defect 22: what a run would refuse, `config check` names."""
+    """What a run would refuse, `config check` names."""
     add(server, 'exclude_file = ["/nowhere/patterns"]')
     assert "/nowhere/patterns" in server.fails(2, "config", "check")
 
@@ -76,14 +76,14 @@ def test_a_file_of_patterns_that_is_missing(server: Server) -> None:
     ],
 )
 def test_absurd_commands(server: Server, lines: str, told: str) -> None:
-    """Defect 22: values that no command can have are mistakes of the config, for both commands."""
+    """Values that no command can have are mistakes of the config, for both commands."""
     add(server, "[[job.command]]", lines)
     for words in (["config", "check"], ["backup"]):
         assert told in server.fails(2, *words)
 
 
 def test_commands_that_this_machine_cannot_run(server: Server) -> None:
-    """Defect 22: no such program, no such user: a warning, as the config may be for another machine."""
+    """No such program, no such user: a warning, as the config may be for another machine."""
     add(server, "[[job.command]]", 'name = "x"\nrun = ["/nowhere/dump"]\nuser = "nobody-at-all"')
     told = server.done("config", "check").stderr
     assert "there is no program /nowhere/dump" in told
@@ -95,7 +95,7 @@ def test_commands_that_this_machine_cannot_run(server: Server) -> None:
     "place", ["state.dir", "vault.path", "job.exclude", "job.exclude_file", "inventory.url"]
 )
 def test_a_nul_in_any_text(server: Server, place: str) -> None:
-    """Defect 22: the system takes no NUL in a path, so the config does not."""
+    """The system takes no NUL in a path, so the config does not."""
     section, _, key = place.partition(".")
     value = f'"/a{NUL}b"' if not key.startswith("exclude") else f'["/a{NUL}b"]'
     value = f'"sqlite:////a{NUL}b"' if key == "url" else value
@@ -121,7 +121,7 @@ def test_a_nul_in_any_text(server: Server, place: str) -> None:
     ],
 )
 def test_source_is_hinted_at(server: Server, line: str, hint: str) -> None:
-    """Defect 22: `source =` is what everybody writes first."""
+    """`source =` is what everybody writes first."""
     text = server.config.read_text()
     server.config.write_text(text.replace(f'sources = ["{server.source}"]', line))
     assert hint in server.fails(2, "config", "check")
@@ -137,14 +137,14 @@ def test_source_is_hinted_at(server: Server, line: str, hint: str) -> None:
     ],
 )
 def test_tables_and_lists_of_tables(server: Server, line: str, told: str) -> None:
-    """Defect 22: one where the other belongs was taken, and ended in a trace when the job ran."""
+    """One where the other belongs is not taken, to end in a trace when the job runs."""
     add(server, line)
     for words in (["config", "check"], ["backup"]):
         assert told in server.fails(2, *words)
 
 
 def test_names_are_bounded(server: Server) -> None:
-    """Defect 22: a job's name stands in tables, in logs and in every catalog."""
+    """A job's name stands in tables, in logs and in every catalog."""
     text = server.config.read_text()
     server.config.write_text(text.replace('name = "main"', f'name = "{"m" * 64}"'))
     server.done("config", "check")

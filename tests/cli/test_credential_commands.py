@@ -237,7 +237,7 @@ def test_read_certificate_data(world: World) -> None:
 
 @pytest.mark.parametrize("form", ["json", "text", "bin"])
 def test_sign_string_is_verified(world: World, form: str) -> None:
-    """Defect 28: as the helper prints it, json is a string, and nothing follows the last character."""
+    """As the helper prints it, json is a string, and nothing follows the last character."""
     done = world.run(
         "sign-string", "--certificate", world.certificate, "--private-key", world.key, "--format", form
     )

@@ -1,4 +1,4 @@
-"""Defect 1: nothing that lies in the directory where somebody calls the program becomes code of it."""
+"""Nothing that lies in the directory where somebody calls the program becomes code of it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def called_in(folder: Path, server: Server, *words: object) -> subprocess.Comple
 
 
 def test_code_in_the_current_directory_is_not_run(server: Server, trap: Path, tmp_path: Path) -> None:
-    """Defect 1: by a backup, by a restore, and the helpers of both do their work there."""
+    """By a backup, by a restore, and the helpers of both do their work there."""
     out = tmp_path / "out"
     restored = ("restore", "latest", "--target", out, "--key", server.key_file)
     for words in (("backup",), restored):
@@ -97,7 +97,7 @@ def test_code_in_the_current_directory_is_not_run(server: Server, trap: Path, tm
 def test_a_helper_imports_nothing_from_pythonpath(
     trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 1: nor what the caller's environment says, nor from the directory that it runs in."""
+    """Nor what the caller's environment says, nor from the directory that it runs in."""
     monkeypatch.setenv("PYTHONPATH", f"{trap}:")
     monkeypatch.setenv("PYTHONSTARTUP", str(trap / "socket.py"))
     monkeypatch.chdir(trap)
@@ -131,7 +131,7 @@ def test_a_helper_finds_the_libraries_wherever_they_were_found_here(monkeypatch:
 
 
 def test_the_demos_emulator_is_isolated(trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defect 1: a demo that somebody tries as root, too."""
+    """A demo that somebody tries as root, too."""
     pytest.importorskip("starlette")
     monkeypatch.chdir(trap)
     accounts = tmp_path / "accounts.toml"
@@ -143,7 +143,7 @@ def test_the_demos_emulator_is_isolated(trap: Path, tmp_path: Path, monkeypatch:
 
 
 def test_the_program_imports_nothing_late_from_the_current_directory(trap: Path) -> None:
-    """Defect 1: `python -c` and an empty entry in `PYTHONPATH` put that directory before Python's own."""
+    """`python -c` and an empty entry in `PYTHONPATH` put that directory before Python's own."""
     code = "from backup.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass\nimport sched\n"
     (trap / "sched.py").write_text((trap / "socket.py").read_text())
     for module in NAMES:

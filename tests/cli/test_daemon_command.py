@@ -61,7 +61,7 @@ def test_it_backs_up_what_is_due_and_stops_cleanly(config: Path, tmp_path: Path)
 
 
 def test_a_second_daemon_on_one_state_stops(config: Path, tmp_path: Path) -> None:
-    """Defect 22: two daemons would run each job twice; the second ends with 11, the first goes on."""
+    """Two daemons would run each job twice; the second ends with 11, the first goes on."""
     made = run("--config", config, "init", "--non-interactive", "--key-file", tmp_path / "recovery.key")
     assert made.exit_code == 0, made.output
     words = [SCRIPT, "--config", str(config), "daemon"]

@@ -1,4 +1,4 @@
-"""A recovery key or passphrase that is given in the wrong place is never repeated (defect 22)."""
+"""A recovery key or passphrase that is given in the wrong place is never repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def server(tmp_path: Path) -> Server:
 
 
 def test_a_key_among_the_words(server: Server, tmp_path: Path) -> None:
-    """Defect 22: neither whole nor in pieces, wherever it stands, for people and for scripts."""
+    """Neither whole nor in pieces, wherever it stands, for people and for scripts."""
     from backup.format.keys import parse_key_file
 
     key = parse_key_file(server.key_file.read_bytes(), lambda: b"").to_text()
@@ -49,7 +49,7 @@ def test_a_key_among_the_words(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_passphrase_instead_of_its_file(server: Server, tmp_path: Path) -> None:
-    """Defect 22, its brother: what looks like no path is not repeated."""
+    """What looks like no path is not repeated."""
     words = ("key", "generate", "--out", tmp_path / "x.key", "--passphrase-file", "hunter2 horse")
     told = server.fails(2, *words)
     assert "hunter2" not in told

@@ -223,7 +223,7 @@ def test_no_secret_is_ever_printed(server: Server, tmp_path: Path) -> None:
 def test_rebuild_with_the_keys_of_today_and_of_before(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defects 3 and 4: after a change of recipients, by the command line; today's key vouches for itself."""
+    """After a change of recipients, by the command line; today's key vouches for itself."""
     monkeypatch.setattr(freshness, "write_back_reach", lambda: 0)  # as if the files were a minute old
     one, two = generate(server, "one.key"), generate(server, "two.key")
     seal_for(server, one)

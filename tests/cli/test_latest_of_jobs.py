@@ -1,4 +1,4 @@
-"""`latest` where several jobs have snapshots: the path decides, or a sentence lists them (defect 20)."""
+"""`latest` where several jobs have snapshots: the path decides, or a sentence lists them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Server:
 
 
 def test_the_readme_s_commands_work_with_the_example_config(server: Server) -> None:
-    """Defect 20: README's "At 3 a.m." names no job, and needs none."""
+    """README's "At 3 a.m." names no job, and needs none."""
     etc, out = f"{server.folder}/etc", server.folder / "out"
     assert f"{etc}/fstab" in server.done("ls", "-l", f"latest:{etc}").stdout
     server.done("find", "*.conf")
@@ -48,14 +48,14 @@ def test_the_readme_s_commands_work_with_the_example_config(server: Server) -> N
 
 @pytest.mark.parametrize("place", ["home/ann", "srv/www/file.conf", "srv", "home/gone"])
 def test_the_path_decides(server: Server, place: str) -> None:
-    """Defect 20: what lies below a source, a directory above one, and what was deleted since."""
+    """What lies below a source, a directory above one, and what was deleted since."""
     told = server.run("ls", f"latest:{server.folder}/{place}")
     assert "of which job" not in told.stderr
     assert told.exit_code == (2 if "gone" in place else 0)
 
 
 def test_further_paths_decide(server: Server) -> None:
-    """Defect 20: `restore latest /a/path` has its path in another place; `find` in its pattern."""
+    """`restore latest /a/path` has its path in another place; `find` in its pattern."""
     home, out = f"{server.folder}/home", server.folder / "out"
     newest = {one["job"]: one["id"] for one in server.json("snapshots")}
     for place in (f"{home}/ann", f"{home}/*/file.*"):
@@ -72,7 +72,7 @@ def test_further_paths_decide(server: Server) -> None:
 
 
 def test_a_path_that_decides_nothing(server: Server) -> None:
-    """Defect 20: one sentence lists the jobs with their newest snapshots."""
+    """One sentence lists the jobs with their newest snapshots."""
     newest = {one["job"]: one["id"][:8] for one in server.json("snapshots")}
     for words in (["ls", "latest"], ["ls", f"latest:{server.folder}"], ["ls", "latest:/nowhere"]):
         told = server.fails(2, *words)
@@ -84,7 +84,7 @@ def test_a_path_that_decides_nothing(server: Server) -> None:
 
 
 def test_the_one_that_has_it_is_preferred(server: Server) -> None:
-    """Defect 20: two jobs with the same source; only one has the entry, as the other leaves it out."""
+    """Two jobs with the same source; only one has the entry, as the other leaves it out."""
     config = server.config.read_text()
     more = f'[[job]]\nname = "all"\nvault = "cold"\nsources = ["{server.folder}/etc"]\nexclude = ["nginx/"]\n'
     server.config.write_text(config + more)
@@ -94,5 +94,5 @@ def test_the_one_that_has_it_is_preferred(server: Server) -> None:
 
 
 def test_a_name_that_is_no_utf8(server: Server) -> None:
-    """Defect 20: the sentence can be printed whatever the path is."""
+    """The sentence can be printed whatever the path is."""
     server.fails(2, "ls", os.fsdecode(b"latest:/\xff\x1b[2J"))

@@ -1,4 +1,4 @@
-"""An endpoint that is away: one sentence within half a minute, or after --patience (defect 21)."""
+"""An endpoint that is away: one sentence within half a minute, or after --patience."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def commands(server: Server) -> list[tuple[object, ...]]:
 
 
 def test_every_command_gives_up_within_half_a_minute(server: Server) -> None:
-    """Defect 21: with one sentence and 15, and by --patience later."""
+    """With one sentence and 15, and by --patience later."""
     for words in commands(server):
         assert "cannot" in server.fails(15, *words)
         assert slept(server) <= 30, words
 
 
 def test_patience_is_longer_where_it_is_said(server: Server) -> None:
-    """Defect 21: before or after the command's name, also before a word of `restore`."""
+    """Before or after the command's name, also before a word of `restore`."""
     for words in commands(server)[:-2]:
         told = server.fails(15, "--patience", "5m", *words)
         assert "it is tried again" in told, words
@@ -75,7 +75,7 @@ def test_patience_is_longer_where_it_is_said(server: Server) -> None:
 
 
 def test_an_endpoint_that_swallows_everything(server: Server) -> None:
-    """Defect 21: no answer at all, by the real clock: a word soon, an end within some thirty seconds."""
+    """No answer at all, by the real clock: a word soon, an end within some thirty seconds."""
     server.clock = SystemClock()
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
@@ -98,7 +98,7 @@ def test_an_endpoint_that_swallows_everything(server: Server) -> None:
 
 
 def test_refused_keys_are_no_trace(server: Server, cloud: Cloud) -> None:
-    """Defect 22: botocore's own warning about keys that it did not get held a whole traceback."""
+    """botocore's own warning about keys that it did not get holds a whole traceback, which nobody sees."""
     cloud.accounts.write_text(cloud.accounts.read_text().replace("BEGIN CERTIFICATE", "BEGIN NOTHING"))
     with server.process("vaults") as process:
         assert process.stderr is not None

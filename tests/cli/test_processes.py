@@ -130,7 +130,7 @@ def test_a_signal_is_an_interrupt(number: signal.Signals) -> None:
 
 
 def test_a_run_that_was_killed_is_shown_as_dead(tmp_path: Path) -> None:
-    """Defect 22: `running` is what runs; what was cut off is `dead` until the next backup settles it."""
+    """`running` is what runs; what was cut off is `dead` until the next backup settles it."""
     server = directory_server(tmp_path, clock=SystemClock())
     (server.source / "large").write_bytes(os.urandom(2 * MIB))
     server.init()

@@ -1,4 +1,4 @@
-"""Progress tells the truth: three figures, the time of the slowest, never more than all (defect 21)."""
+"""Progress tells the truth: three figures, the time of the slowest, never more than all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def grown(**values: int) -> Figures:
 
 
 def test_three_figures_for_people() -> None:
-    """Defect 21: seen, uploaded and stored are told apart."""
+    """Seen, uploaded and stored are told apart."""
     figures = grown(files=3, done=50 * MIB, packed=20 * MIB, uploaded=10 * MIB, stored=4 * MIB)
     assert figures.long(10) == (
         "3 files, 50.0 MiB of 100.0 MiB seen, 10.0 MiB of 20.0 MiB uploaded, 4.0 MiB stored, 1.0 MiB/s"
@@ -58,7 +58,7 @@ def test_three_figures_for_people() -> None:
 
 
 def test_the_time_left_is_that_of_the_slowest() -> None:
-    """Defect 21: all was read, and half of it is still to go up."""
+    """All was read, and half of it is still to go up."""
     all_read = grown(done=100 * MIB, packed=40 * MIB, uploaded=20 * MIB)
     assert all_read.seconds_left(10) == pytest.approx(10)
     half_read = grown(done=50 * MIB, packed=20 * MIB, uploaded=10 * MIB)
@@ -73,7 +73,7 @@ def test_the_time_left_is_that_of_the_slowest() -> None:
     seconds=st.floats(0.01, 1e6),
 )
 def test_never_more_than_all_nor_done_before(total: int | None, counts: list[int], seconds: float) -> None:
-    """Defect 21: no figure is above its whole, no time below zero, and a bar is full at the end alone."""
+    """No figure is above its whole, no time below zero, and a bar is full at the end alone."""
     figures = Figures("x", total)
     done, packed, uploaded, stored = counts
     figures.add(files=1, done=done, packed=packed, uploaded=uploaded, stored=stored)
@@ -85,7 +85,7 @@ def test_never_more_than_all_nor_done_before(total: int | None, counts: list[int
 
 
 def test_done_is_said_at_the_end_alone() -> None:
-    """Defect 21: a phase that an error ends is not done."""
+    """A phase that an error ends is not done."""
     stream = io.StringIO()
     lines = PlainLines(stream)
     with pytest.raises(ZeroDivisionError), phase(lines, "backup"):
@@ -100,7 +100,7 @@ def test_done_is_said_at_the_end_alone() -> None:
 
 
 def test_a_wait_is_not_silent() -> None:
-    """Defect 21: lines come although nothing is told, from a thread that ends with the phase."""
+    """Lines come although nothing is told, from a thread that ends with the phase."""
     stream, watch = io.StringIO(), Watch()
     lines = PlainLines(stream, monotonic=watch)
     lines.start("upload", 10)
@@ -117,7 +117,7 @@ def test_a_wait_is_not_silent() -> None:
 
 
 def test_notes_from_any_thread_are_whole_lines() -> None:
-    """Defect 21: whoever waits says so itself."""
+    """Whoever waits says so itself."""
     stream = io.StringIO()
     lines = JsonLines(stream)
 
@@ -136,7 +136,7 @@ def test_notes_from_any_thread_are_whole_lines() -> None:
 @pytest.mark.parametrize("width", [40, 80, 120])
 @pytest.mark.parametrize("title", ["Backing up main", f"Backing up {'m' * 64}", FOREIGN])
 def test_the_bar_fits_any_terminal(width: int, title: str) -> None:
-    """Defect 21: two lines at 40, 80 and 120 columns, whatever letters the title has."""
+    """Two lines at 40, 80 and 120 columns, whatever letters the title has."""
     watch = Watch()
     bar = TerminalBar(io.StringIO(), monotonic=watch)
     bar.start(title, 20 * 2**30)
@@ -202,7 +202,7 @@ def server(tmp_path: Path) -> Server:
 
 
 def test_the_same_counts_everywhere(server: Server, kept: Kept) -> None:
-    """Defect 21: report, snapshots, `holds` and progress agree, and directories are no files."""
+    """Report, snapshots, `holds` and progress agree, and directories are no files."""
     for _ in range(2):
         kept.ends.clear()
         report = server.backup()
@@ -216,7 +216,7 @@ def test_the_same_counts_everywhere(server: Server, kept: Kept) -> None:
 
 
 def test_what_cannot_be_read_is_not_held(server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defect 21: a new file that could not be read is in no count, one that is kept as it was is."""
+    """A new file that could not be read is in no count, one that is kept as it was is."""
     server.backup()
     from backup.source import read
 
@@ -240,7 +240,7 @@ def test_what_cannot_be_read_is_not_held(server: Server, kept: Kept, monkeypatch
 
 
 def test_figures_move_while_a_large_file_is_read_and_sent(server: Server, kept: Kept) -> None:
-    """Defect 21: they grow step by step, in their order, and end together."""
+    """They grow step by step, in their order, and end together."""
     (server.source / "huge.bin").write_bytes(b"".join(bytes([n % 251]) * 4096 for n in range(12_000)))
     server.backup()
     seen = [one for one in kept.seen if one[0] == "Backing up main"]
@@ -252,7 +252,7 @@ def test_figures_move_while_a_large_file_is_read_and_sent(server: Server, kept: 
 
 
 def test_a_backup_that_fails_is_not_done(server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defect 21: the last word of a phase is that of the run."""
+    """The last word of a phase is that of the run."""
     from backup.errors import VaultError
 
     def fail(*_: object, **__: object) -> None:
@@ -264,7 +264,7 @@ def test_a_backup_that_fails_is_not_done(server: Server, kept: Kept, monkeypatch
 
 
 def test_restores_dumps_and_checks_end_as_they_should(server: Server, kept: Kept, tmp_path: Path) -> None:
-    """Defect 21: each command's phases end done, with no more than all."""
+    """Each command's phases end done, with no more than all."""
     server.backup()
     key = ("--key", server.key_file)
     server.done("restore", "latest", "--target", tmp_path / "out", *key, "--verify")
@@ -290,7 +290,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 def test_a_restore_says_when_it_is_expected(cloud: Cloud, tmp_path: Path) -> None:
-    """Defect 21: the same in the sentence, in `restores`, in JSON, and while it stays."""
+    """The same in the sentence, in `restores`, in JSON, and while it stays."""
     server = cloud.server(tmp_path, vault="expected", clock=HurryingClock(cloud.emulator))
     server.init()
     server.backup()

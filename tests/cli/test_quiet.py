@@ -1,4 +1,4 @@
-"""--quiet prints nothing but problems, and what was asked to be shown (defect 22)."""
+"""--quiet prints nothing but problems, and what was asked to be shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def server(tmp_path: Path) -> Server:
 
 
 def test_what_goes_well_is_not_told(server: Server, tmp_path: Path) -> None:
-    """Defect 22: from `init` to `rebuild`, a good end prints nothing at all."""
+    """From `init` to `rebuild`, a good end prints nothing at all."""
     key = ("--key", server.key_file)
     for words in (
         ("init", "--key-file", server.key_file),
@@ -33,7 +33,7 @@ def test_what_goes_well_is_not_told(server: Server, tmp_path: Path) -> None:
 
 
 def test_what_goes_wrong_is_told(server: Server) -> None:
-    """Defect 22: an archive that is gone is told by `check -q` with its figures."""
+    """An archive that is gone is told by `check -q` with its figures."""
     server.init()
     server.backup()
     archives = [path for path in (server.folder / "vault" / "archives").rglob("*") if path.is_file()]
@@ -46,7 +46,7 @@ def test_what_goes_wrong_is_told(server: Server) -> None:
 
 
 def test_what_was_asked_for_is_shown(server: Server) -> None:
-    """Defect 22: lists, and the documents of --json, are what the command is for."""
+    """Lists, and the documents of --json, are what the command is for."""
     server.init()
     document = json.loads(server.done("--quiet", "--json", "backup").stdout)
     assert document[0]["job"] == "main"

@@ -63,7 +63,7 @@ def plan(server: Server, tmp_path: Path) -> Any:
 
 
 def test_a_region_without_prices_is_told_and_a_limit_refuses(priced: Server, tmp_path: Path) -> None:
-    """A table of the user's own may lack a region; hours are told all the same (defect 18)."""
+    """A table of the user's own may lack a region; hours are told all the same."""
     (tmp_path / "mine.toml").write_text(PRICES.replace("eu-central-1", "eu-west-1"))
     told = plan(priced, tmp_path)
     assert [quote["cost"] for quote in told["quotes"]] == [None] * 3
@@ -77,7 +77,7 @@ def test_a_region_without_prices_is_told_and_a_limit_refuses(priced: Server, tmp
 
 
 def test_figures_are_set_shown_and_verified(server: Server, tmp_path: Path) -> None:
-    """Defect 18: `prices --set` is kept in the user's own file; `prices verify` names source and age."""
+    """`prices --set` is kept in the user's own file; `prices verify` names source and age."""
     own = server.state / "prices.toml"
     assert not own.exists()
     words = ("eu-central-1/glacier/standard.requests=0.055", "eu-central-1/glacier/storage = 0.0042")
@@ -165,7 +165,7 @@ def test_prices_are_shown_with_their_file(priced: Server, tmp_path: Path) -> Non
 
 
 def test_what_is_not_verified_for_the_region_is_marked_and_counts(server: Server, tmp_path: Path) -> None:
-    """Defect 18: a price of another region is used, never silently, and --max-cost works with it."""
+    """A price of another region is used, never silently, and --max-cost works with it."""
     told = plan(server, tmp_path)
     standard = next(quote for quote in told["quotes"] if quote["tier"] == "standard")
     assert {"figure": "standard.requests", "as_in": "us-east-1"} in standard["unverified"]

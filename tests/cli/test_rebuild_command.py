@@ -69,7 +69,7 @@ def test_what_is_there_is_not_written_over(server: Server, tmp_path: Path) -> No
 
 
 def test_a_wrong_key_is_told(server: Server, tmp_path: Path) -> None:
-    """Defect 22: 12, and neither a signer that "is not enrolled" nor the advice to believe it."""
+    """12, and neither a signer that "is not enrolled" nor the advice to believe it."""
     server.backup()
     lose(server)
     other = tmp_path / "other.key"

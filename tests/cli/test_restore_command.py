@@ -180,7 +180,7 @@ def test_a_damaged_archive_is_a_problem_with_a_name(server: Server, tmp_path: Pa
 
 
 def test_an_archive_that_was_cut_short_leaves_the_rest(server: Server, tmp_path: Path) -> None:
-    """Defect 6: exit code 3, its files named; later only what is missing is retrieved."""
+    """Exit code 3, its files named; later only what is missing is retrieved."""
     server.backup()
     (server.source / "later").write_bytes(b"of another archive")
     server.backup()

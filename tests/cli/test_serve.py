@@ -54,7 +54,6 @@ def forms(world: World, form: str, tmp_path: Path) -> tuple[tuple[str, ...], int
 
 @pytest.mark.parametrize("form", ["imds", "container"])
 def test_boto3_gets_keys(world: World, tmp_path: Path, form: str) -> None:
-    """Defect 26."""
     flags, lines = forms(world, form, tmp_path)
     with serving(world, *flags, lines=lines) as variables:
         plain = {name: value.strip("'") for name, value in variables.items()}
@@ -63,7 +62,7 @@ def test_boto3_gets_keys(world: World, tmp_path: Path, form: str) -> None:
 
 
 def test_the_token_is_this_users_and_new_at_each_start(world: World, tmp_path: Path) -> None:
-    """Defect 26: mode 0600, no line's end, never the same twice; and no metadata service beside it."""
+    """Mode 0600, no line's end, never the same twice; and no metadata service beside it."""
     file, tokens = tmp_path / "token", []
     file.write_text("old")
     file.chmod(0o644)
@@ -83,7 +82,6 @@ def test_the_token_is_this_users_and_new_at_each_start(world: World, tmp_path: P
 
 
 def test_a_port_that_is_taken_leaves_the_others_token(world: World, tmp_path: Path) -> None:
-    """Defect 26."""
     file = tmp_path / "token"
     with serving(world, "--token-file", str(file), lines=2) as variables:
         token = file.read_text()
@@ -93,7 +91,6 @@ def test_a_port_that_is_taken_leaves_the_others_token(world: World, tmp_path: Pa
 
 
 def test_a_token_file_that_cannot_be_written_is_told(world: World, tmp_path: Path) -> None:
-    """Defect 26."""
     done = world.run("serve", *world.flags, "--port", "0", "--token-file", str(tmp_path / "none" / "token"))
     assert done.returncode == 2
     assert b"cannot write the token to" in done.stderr
@@ -101,7 +98,7 @@ def test_a_token_file_that_cannot_be_written_is_told(world: World, tmp_path: Pat
 
 
 def test_a_token_file_that_is_a_device_stays_one(world: World, tmp_path: Path) -> None:
-    """Defect 26: root would put a file in its place."""
+    """Root would put a file in its place."""
     os.mkfifo(tmp_path / "pipe")
     done = world.run("serve", *world.flags, "--port", "0", "--token-file", str(tmp_path / "pipe"))
     assert done.returncode == 2
@@ -113,7 +110,7 @@ def test_a_token_file_that_is_a_device_stays_one(world: World, tmp_path: Path) -
 @pytest.mark.real
 @pytest.mark.parametrize("form", ["imds", "container"])
 def test_debians_aws_cli_gets_keys(world: World, tmp_path: Path, form: str) -> None:
-    """Defect 26: it failed with `http://127.0.0.1:9913latest/api/token`."""
+    """Otherwise it asks for `http://127.0.0.1:9913latest/api/token`."""
     program = of_debian("aws")
     flags, lines = forms(world, form, tmp_path)
     with serving(world, *flags, lines=lines) as variables:
@@ -150,7 +147,7 @@ def backed_up(world: World, tmp_path: Path, variables: Mapping[str, str]) -> Non
 @pytest.mark.slow
 @pytest.mark.real
 def test_debians_restic_asks_the_containers_form(world: World, tmp_path: Path) -> None:
-    """Defect 26: restic's library reads the container's form alone."""
+    """Restic's library reads the container's form alone."""
     flags, lines = forms(world, "container", tmp_path)
     with serving(world, *flags, lines=lines) as variables:
         backed_up(world, tmp_path, {name: value.strip("'") for name, value in variables.items()})
@@ -159,7 +156,7 @@ def test_debians_restic_asks_the_containers_form(world: World, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.real
 def test_debians_restic_runs_the_process_of_the_credentials_file(world: World, tmp_path: Path) -> None:
-    """Defect 30: in the credentials file, as docs/roles-anywhere.md says, and not in the config file."""
+    """In the credentials file, as docs/roles-anywhere.md says, and not in the config file."""
     process = " ".join([SCRIPT, "credential-process", *world.flags, "--no-cache"])
     written = tmp_path / "aws"
     written.write_text(f"[backup]\ncredential_process = {process}\n")

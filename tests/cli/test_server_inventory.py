@@ -1,4 +1,4 @@
-"""Defect 16: an inventory on a server is refused, with the reason, before anything is made or moved."""
+"""An inventory on a server is refused, with the reason, before anything is made or moved."""
 
 from __future__ import annotations
 
@@ -36,21 +36,18 @@ def assert_says_why(said: str) -> None:
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_that_would_write_refuses_it(server: Server, words: str) -> None:
-    """Defect 16."""
     if words.startswith("restore"):
         words += f" --target {server.folder / 'out'}"
     assert_says_why(server.fails(2, *words.split()))
 
 
 def test_init_makes_nothing(server: Server) -> None:
-    """Defect 16."""
     assert_says_why(server.fails(2, "init", "--non-interactive", "--key-file", server.key_file))
     assert not server.state.exists()
     assert not server.key_file.exists()
 
 
 def test_a_rebuild_moves_no_key_out_of_the_way(server: Server) -> None:
-    """Defect 16."""
     config = server.config.read_text()
     server.config.write_text(config.replace(f'[inventory]\nurl = "{URL}"\n', ""))
     server.init()
@@ -61,7 +58,7 @@ def test_a_rebuild_moves_no_key_out_of_the_way(server: Server) -> None:
 
 
 def test_neither_a_new_one_nor_one_that_is_there_is_opened(tmp_path: Path) -> None:
-    """Defect 16: the seam itself, whoever calls it."""
+    """The seam itself, whoever calls it."""
     with pytest.raises(ConfigError, match="cannot be used yet"):
         open_inventory(URL, lock_directory=str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be used yet"):

@@ -42,7 +42,7 @@ def again(server: Server) -> tuple[object, ...]:
 
 
 def test_a_running_backup_keeps_its_inventory(server: Server, tmp_path: Path) -> None:
-    """Defect 11: it reported a snapshot that was nowhere."""
+    """It never reports a snapshot that is nowhere."""
     server.backup()
     (server.source / "large.bin").write_bytes(os.urandom(16 * MIB))
     with server.process("--json", "backup") as first:
@@ -61,7 +61,7 @@ def test_a_running_backup_keeps_its_inventory(server: Server, tmp_path: Path) ->
 
 
 def test_a_backup_that_was_killed_locks_nothing(server: Server) -> None:
-    """Defect 11: lock files stay behind, and mean nothing."""
+    """Lock files stay behind, and mean nothing."""
     server.backup()
     (server.source / "large.bin").write_bytes(os.urandom(16 * MIB))
     with server.process("backup") as first:
@@ -74,7 +74,7 @@ def test_a_backup_that_was_killed_locks_nothing(server: Server) -> None:
 
 
 def test_whoever_has_it_open_is_named(server: Server) -> None:
-    """Defect 11: restores and checks would have recorded what they did in a file that nobody reads."""
+    """Otherwise restores and checks would record what they did in a file that nobody reads."""
     server.backup()
     with closing(open_here(server)):
         told = server.fails(11, *again(server))
@@ -84,7 +84,7 @@ def test_whoever_has_it_open_is_named(server: Server) -> None:
 
 
 def test_an_idle_daemon_is_in_nobody_s_way(server: Server) -> None:
-    """Defect 11: it opens the inventory anew for each run."""
+    """It opens the inventory anew for each run."""
     with server.process("--verbose", "daemon") as daemon:
         assert daemon.stderr is not None
         while "done in" not in daemon.stderr.readline():
@@ -97,7 +97,7 @@ def test_an_idle_daemon_is_in_nobody_s_way(server: Server) -> None:
 
 
 def test_what_cannot_be_rebuilt_is_put_back(server: Server, tmp_path: Path) -> None:
-    """A brother of defect 11: a mistyped word cost a server that was well its inventory."""
+    """A mistyped word does not cost a server that is well its inventory."""
     server.backup()
     before = server.json("key", "status")
     other = tmp_path / "other.key"
@@ -115,7 +115,7 @@ def test_what_cannot_be_rebuilt_is_put_back(server: Server, tmp_path: Path) -> N
 
 
 def test_what_was_moved_can_be_opened_and_is_never_written_over(server: Server) -> None:
-    """A brother of defect 11: the log had a name under which SQLite does not look for it."""
+    """The log keeps a name under which SQLite looks for it."""
     snapshot = server.backup()["snapshot"]
     database = server.state / "inventory.sqlite"
     with sqlite3.connect(database) as db:
@@ -142,7 +142,7 @@ def test_what_was_moved_can_be_opened_and_is_never_written_over(server: Server) 
 
 
 def test_nobody_begins_anew_while_a_rebuild_is_at_work(server: Server) -> None:
-    """A brother of defect 11: `init` drew other keys, and the rebuild was refused at its end."""
+    """If `init` drew other keys, the rebuild would be refused at its end."""
     server.backup()
     shutil.rmtree(server.state)
     with alone_on_state(load_config(str(server.config)), ManualClock()):

@@ -1,4 +1,4 @@
-"""State that is lost, closed to this user, or read-only; `init` where a vault holds backups (defect 17)."""
+"""State that is lost, closed to this user, or read-only; `init` where a vault holds backups."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lose(server: Server) -> None:
 
 
 def test_lost_state_names_rebuild(server: Server) -> None:
-    """Defect 17: "run init first" is what docs/server-gone.md forbids."""
+    """The advice "run init first" is what docs/server-gone.md forbids."""
     lose(server)
     for words in (["snapshots"], ["backup"], ["restore", "latest", "--target", server.folder / "out"]):
         told = server.fails(10, *words)
@@ -68,7 +68,7 @@ def test_what_else_metrics_and_messages_fail_by_is_told(
 
 
 def test_init_stops_at_a_directory_with_catalogs(server: Server) -> None:
-    """Defect 17: a second, empty history beside the old one is only begun when somebody says so."""
+    """A second, empty history beside the old one is only begun when somebody says so."""
     lose(server)
     told = server.fails(1, "init", "--key-file", server.folder / "another.key")
     assert "vault cold is not empty" in told
@@ -85,13 +85,13 @@ def test_init_stops_at_a_directory_with_catalogs(server: Server) -> None:
 
 
 def test_init_without_vaults_looks_all_the_same(server: Server) -> None:
-    """Defect 17: --no-vaults makes none, but those that are there are looked at."""
+    """--no-vaults makes none, but those that are there are looked at."""
     lose(server)
     server.fails(1, "init", "--no-vaults", "--key-file", server.folder / "another.key")
 
 
 def test_init_goes_on_where_an_empty_vault_is(server: Server) -> None:
-    """Defect 17: an empty vault stops nobody."""
+    """An empty vault stops nobody."""
     lose(server)
     shutil.rmtree(server.folder / "vault")
     (server.folder / "vault").mkdir()
@@ -100,7 +100,7 @@ def test_init_goes_on_where_an_empty_vault_is(server: Server) -> None:
 
 @pytest.mark.parametrize("kind", ["glacier", "s3"])
 def test_init_stops_at_a_vault_in_aws(cloud: Cloud, tmp_path: Path, kind: str) -> None:
-    """Defect 17: a Glacier vault counts its archives, a bucket lists its catalogs."""
+    """A Glacier vault counts its archives, a bucket lists its catalogs."""
     server = cloud.server(tmp_path, vault=f"occupied-{kind}", kind=kind)
     server.init()
     server.backup()
@@ -136,7 +136,7 @@ def open_server() -> Iterator[Server]:
 
 @pytest.mark.usefixtures("nobody")
 def test_a_closed_state_says_permission_denied(open_server: Server) -> None:
-    """Defect 17: what cannot be looked at is not "no inventory", and nobody is sent to `init`."""
+    """What cannot be looked at is not "no inventory", and nobody is sent to `init`."""
     open_server.state.chmod(0o700)
     for words in (["snapshots"], ["backup"], ["daemon"], ["init"]):
         ended = as_nobody(open_server, *words)
@@ -151,7 +151,7 @@ def test_a_closed_state_says_permission_denied(open_server: Server) -> None:
 
 @pytest.mark.usefixtures("nobody")
 def test_a_closed_config_says_permission_denied(open_server: Server) -> None:
-    """Defect 17, its brother: a config that cannot be looked at is there all the same."""
+    """A config that cannot be looked at is there all the same."""
     hidden = open_server.folder / "etc"
     hidden.mkdir(mode=0o700)
     open_server.config.rename(hidden / "config.toml")
@@ -161,7 +161,7 @@ def test_a_closed_config_says_permission_denied(open_server: Server) -> None:
     assert "permission denied" in ended.stderr
 
 
-# A state that can be read, no more (defect 22).
+# A state that can be read, no more.
 
 LOOKS: list[list[Any]] = [
     ["snapshots"],
@@ -177,7 +177,7 @@ LOOKS: list[list[Any]] = [
 
 @pytest.mark.usefixtures("nobody")
 def test_a_read_only_state_can_be_looked_at(open_server: Server) -> None:
-    """Defect 22: everything that only looks works; what writes says why it cannot."""
+    """Everything that only looks works; what writes says why it cannot."""
     for path in (open_server.state, *open_server.state.rglob("*"), open_server.source):
         path.chmod(0o755 if path.is_dir() else 0o644)
     for words in LOOKS:
@@ -192,7 +192,7 @@ def test_a_read_only_state_can_be_looked_at(open_server: Server) -> None:
 
 @pytest.mark.usefixtures("nobody")
 def test_a_read_only_state_of_a_crashed_writer_is_looked_at_whole(open_server: Server) -> None:
-    """Defect 22: changes that SQLite has not merged yet are not passed over."""
+    """Changes that SQLite has not merged yet are not passed over."""
     folder, database = open_server.state, open_server.state / "inventory.sqlite"
     writer = open_inventory(f"sqlite:///{database}", lock_directory=str(folder))
     with writer.writing() as tx:

@@ -1,4 +1,4 @@
-"""Tables fit 80 columns: what matters least is cut, then left out; --wide shows all (defect 22)."""
+"""Tables fit 80 columns: what matters least is cut, then left out; --wide shows all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def drawn(width: int, columns: list[object], rows: list[list[object]]) -> list[s
 
 
 def test_the_least_important_is_cut_first_and_left_out_last() -> None:
-    """Defect 22: cut, then left out by rank, and said which."""
+    """Cut, then left out by rank, and said which."""
     columns: list[object] = [
         "id",
         Column("job", least=4),
@@ -47,14 +47,14 @@ def test_the_least_important_is_cut_first_and_left_out_last() -> None:
 
 
 def test_wide_letters_count_as_two() -> None:
-    """Defect 22: what is cut in the middle of a wide letter still lines up."""
+    """What is cut in the middle of a wide letter still lines up."""
     lines = drawn(20, ["id", Column("name", least=8)], [["1", "日本語の長い名前です"], ["2", "e\u0301" * 30]])
     assert all(cell_len(line) <= 20 for line in lines)
     assert lines[1].endswith("…")
 
 
 def test_what_folds_is_never_cut() -> None:
-    """Defect 22: a path breaks its line rather than lose its end."""
+    """A path breaks its line rather than lose its end."""
     path = b"/srv/" + b"long-directory-name/" * 8
     lines = drawn(60, ["id", Column("below", folds=True)], [["1", path]])
     assert path.decode() == "".join(line[4:] for line in lines[1:])
@@ -115,14 +115,14 @@ TABLES: list[list[object]] = [
 @pytest.mark.parametrize("words", TABLES)
 @pytest.mark.parametrize("columns", [80, 120])
 def test_every_table_fits(server: Server, words: list[object], columns: int) -> None:
-    """Defect 22: `archives` and all other tables, with the longest names."""
+    """`archives` and all other tables, with the longest names."""
     lines = on_terminal(server, *words, columns=columns)
     assert lines
     assert max(cell_len(line) for line in lines) <= columns, "\n".join(lines)
 
 
 def test_versions_and_listing_fit(server: Server) -> None:
-    """Defect 22: those that need another word before."""
+    """Those that need another word before."""
     server.done("listing", "request")
     for words in (["listing", "show"], ["versions", server.source / "a.txt"]):
         lines = on_terminal(server, *words, columns=80)
@@ -130,7 +130,7 @@ def test_versions_and_listing_fit(server: Server) -> None:
 
 
 def test_wide_shows_all(server: Server) -> None:
-    """Defect 22: all columns and whole cells, before or after the command's name; so does a pipe."""
+    """All columns and whole cells, before or after the command's name; so does a pipe."""
     for words in (["--wide", "archives"], ["archives", "--wide"]):
         assert LONG[::-1] in "\n".join(on_terminal(server, *words, columns=80))
     assert LONG in server.done("snapshots").stdout

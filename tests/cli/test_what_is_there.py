@@ -1,4 +1,4 @@
-"""What `restore` and `dump -o` do to files that are there already (defect 22)."""
+"""What `restore` and `dump -o` do to files that are there already."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def words(server: Server, *more: object) -> tuple[object, ...]:
 
 
 def test_where_nobody_is_it_warns_and_goes_on(server: Server) -> None:
-    """Defect 22: scripts go on as before in this release, and are told what will be needed."""
+    """Scripts go on as before in this release, and are told what will be needed."""
     assert "replaces" not in server.done(*words(server)).stderr
     (server.folder / "out" / "a.txt").write_text("mine")
     told = server.done(*words(server)).stderr
@@ -46,7 +46,7 @@ def test_where_nobody_is_it_warns_and_goes_on(server: Server) -> None:
 
 @pytest.mark.usefixtures("terminal")
 def test_on_a_terminal_it_asks(server: Server) -> None:
-    """Defect 22: how many, and no is no."""
+    """How many, and no is no."""
     server.done(*words(server))
     (server.folder / "out" / "a.txt").write_text("mine")
     told = server.run(*words(server), typed="n\n")
@@ -59,7 +59,7 @@ def test_on_a_terminal_it_asks(server: Server) -> None:
 
 
 def test_dump_does_not_overwrite(server: Server, tmp_path: Path) -> None:
-    """Defect 22: a file that is there stays, unless --force says otherwise."""
+    """A file that is there stays, unless --force says otherwise."""
     out = tmp_path / "out.txt"
     dump = ("dump", f"latest:{server.source}/a.txt", "--key", server.key_file, "-o", out)
     server.done(*dump)
@@ -72,7 +72,7 @@ def test_dump_does_not_overwrite(server: Server, tmp_path: Path) -> None:
 
 
 def test_dump_writes_into_no_directory(server: Server, tmp_path: Path) -> None:
-    """Defect 22, its brother: told before anything is asked for."""
+    """Told before anything is asked for."""
     dump = ("dump", f"latest:{server.source}/a.txt", "--key", server.key_file, "-o", tmp_path)
     assert "is a directory" in server.fails(2, *dump)
     assert "--force goes with" in server.fails(2, *dump[:-2], "--force")
@@ -81,7 +81,7 @@ def test_dump_writes_into_no_directory(server: Server, tmp_path: Path) -> None:
 def test_dump_replaces_nothing_that_came_meanwhile(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 22: also what appears while it waits for the vault stays."""
+    """Also what appears while it waits for the vault stays."""
     out = tmp_path / "out.txt"
 
     def come(config: Config) -> Inventory:

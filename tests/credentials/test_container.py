@@ -28,7 +28,7 @@ def keys(clock: ManualClock, source: Source) -> ContainerKeys:
 
 @pytest.mark.parametrize("path", [CREDENTIALS_PATH, f"/{CREDENTIALS_PATH}/", f"{CREDENTIALS_PATH}?x=y"])
 def test_the_keys_in_the_form_that_sdks_read(keys: ContainerKeys, clock: ManualClock, path: str) -> None:
-    """Defect 26: the form that restic's library reads."""
+    """The form that restic's library reads."""
     reply = keys.answer("GET", path, ALLOWED)
     assert reply.status == 200
     assert json.loads(reply.body) == {
@@ -43,7 +43,6 @@ def test_the_keys_in_the_form_that_sdks_read(keys: ContainerKeys, clock: ManualC
 
 @pytest.mark.parametrize("given", [None, "", "x", TOKEN[:-1], f"{TOKEN}x", f"Bearer {TOKEN}", "t\xf6ken"])
 def test_without_the_token_there_is_nothing(keys: ContainerKeys, given: str | None) -> None:
-    """Defect 26."""
     reply = keys.answer("GET", CREDENTIALS_PATH, HERE if given is None else {**HERE, "authorization": given})
     assert (reply.status, "ASIAX" in reply.body) == (401, False)
 
@@ -63,12 +62,11 @@ def test_without_the_token_there_is_nothing(keys: ContainerKeys, given: str | No
 def test_what_is_not_answered(
     keys: ContainerKeys, method: str, path: str, more: dict[str, str], status: int
 ) -> None:
-    """Defect 26: who cannot read the file gets nothing by the metadata service's way either."""
+    """Who cannot read the file gets nothing by the metadata service's way either."""
     assert keys.answer(method, path, {**ALLOWED, **more}).status == status
 
 
 def test_a_failure_is_500(keys: ContainerKeys, source: Source, caplog: pytest.LogCaptureFixture) -> None:
-    """Defect 26."""
     source.fails = True
     assert keys.answer("GET", CREDENTIALS_PATH, ALLOWED).status == 500
     assert "no keys to hand out: no" in caplog.text

@@ -32,7 +32,7 @@ def get(imds: Imds) -> Callable[..., Reply]:
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_doubled_slash_is_one(imds: Imds, get: Callable[..., Reply], slash: str) -> None:
-    """Defect 26: an endpoint that ends in a slash, as the AWS CLI needs it, gives others two."""
+    """An endpoint that ends in a slash, as the AWS CLI needs it, gives others two."""
     assert imds.answer("PUT", f"{slash}{TOKEN_PATH}", HERE).status == 200
     assert get(f"{slash}{KEYS_PATH}").body == "Writer"
 
@@ -58,7 +58,7 @@ def test_tokens_are_long_and_end(imds: Imds, clock: ManualClock) -> None:
 
 
 def test_a_token_of_a_clock_that_was_ahead_is_none(imds: Imds, clock: ManualClock) -> None:
-    """Defect 2: it would have lived on for as long as the clock had been ahead."""
+    """Keys do not live on for as long as the clock was ahead."""
     clock.advance(timedelta(days=400))
     token = imds.answer("PUT", TOKEN_PATH, {**HERE, TTL_HEADER: "60"}).body
     assert imds.answer("GET", KEYS_PATH, {**HERE, TOKEN_HEADER: token}).status == 200

@@ -217,7 +217,7 @@ def test_back_off_has_jitter_and_an_end(serve: Serve, clock: ManualClock, signer
 def test_a_failure_by_a_clock_that_was_ahead_holds_no_renewal_up(
     serve: Serve, clock: ManualClock, signer: Identity
 ) -> None:
-    """Defect 2: the next try was set for a day 400 days off."""
+    """The next try is not set by the clock that was ahead, 400 days off."""
     ahead = timedelta(days=400)
     server = serve(lambda number: AWAY if 2 <= number <= 4 else keys_until(NOW + timedelta(hours=12), number))
     source = source_on(server, clock, lambda: signer)

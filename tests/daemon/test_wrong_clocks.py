@@ -102,7 +102,7 @@ jumps = st.builds(
 def test_over_days_with_a_clock_that_jumps_and_comes_back_a_job_is_run_as_often_as_ever(
     text: str, zone: str, begin: datetime, bent: list[Jump]
 ) -> None:
-    """Defect 2, as a law: by real time no gap is longer than the schedule's, whatever the clock showed.
+    """By real time no gap is longer than the schedule's, whatever the clock showed.
 
     But for the wait for a clock that is set, which has its end.
     """
@@ -133,14 +133,12 @@ def test_over_days_with_a_clock_that_jumps_and_comes_back_a_job_is_run_as_often_
 def test_a_last_run_that_is_still_to_come_is_due_now(
     text: str, zone: str, now: datetime, seconds: int
 ) -> None:
-    """Defect 2."""
     schedule = parse_schedule(text, zone)
     assert next_due(schedule, now + timedelta(seconds=seconds), now) == now
     assert next_due(schedule, now, now) > now
 
 
 def test_a_last_run_that_is_still_to_come_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Defect 2."""
     clock = Bent(BEGINS[0])
     of = task(name="nightly", schedule="daily at 02:30")
     daemon, ran = watched(clock, of)
@@ -160,7 +158,7 @@ def test_a_last_run_that_is_still_to_come_is_told(caplog: pytest.LogCaptureFixtu
 def test_after_a_clock_that_was_ahead_a_run_without_a_record_is_not_tried_each_tick(
     error: Exception, tries: int
 ) -> None:
-    """Defect 2: the record stays ahead as long as runs fail before they leave one of their own."""
+    """The record stays ahead as long as runs fail before they leave one of their own."""
     clock = Bent(BEGINS[0])
     of = task(name="nightly", schedule="daily at 02:30")
     daemon, ran = watched(clock, of)
@@ -192,7 +190,7 @@ class Shifted(datetime):
 def test_the_ticks_themselves_come_back_with_the_clock(
     by: timedelta, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Defect 2: APScheduler had set its next tick 400 days ahead; nor may it count each tick in between."""
+    """APScheduler's next tick is not 400 days ahead; nor may it count each tick in between."""
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", Shifted)
     monkeypatch.setattr("backup.app.base.clock.datetime", Shifted)
     monkeypatch.setattr(ticks, "TICK_SECONDS", 0.2)

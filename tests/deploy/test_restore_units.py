@@ -1,4 +1,4 @@
-"""Defect 14: restores that the daemon goes on with, under the settings of the units that we ship."""
+"""Restores that the daemon goes on with, under the settings of the units that we ship."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def fake_systemctl(machine: Machine, code: int = 0, says: str = "") -> str:
 
 
 def test_the_daemon_writes_nothing_where_nobody_would_find_it(machine: Machine) -> None:
-    """Defect 14: it said that the restore was done, and what it wrote lay in a /tmp that went with it."""
+    """A unit's own /tmp goes with it: nothing is written there and then called restored."""
     said = machine.run_daemon(lambda log: "does not go on unattended" in log)
     assert "restore resume" in said
     assert "done" not in said
@@ -171,7 +171,7 @@ def test_the_daemon_writes_nothing_where_nobody_would_find_it(machine: Machine) 
 
 
 def test_a_restore_that_the_daemon_goes_on_with_has_a_unit_of_its_own(machine: Machine) -> None:
-    """Defect 14: with the capabilities for owners and modes, and no other place to write to."""
+    """With the capabilities for owners and modes, and no other place to write to."""
     asked = machine.server.state / "systemctl.log"
     machine.run_daemon(
         lambda _: asked.exists() and asked.read_text().endswith("\n"),
@@ -213,7 +213,7 @@ def test_its_unit_may_write_to_the_target_and_the_state_alone(machine: Machine, 
 
 
 def test_a_unit_that_cannot_be_started_is_told(machine: Machine) -> None:
-    """Defect 14: `restores` says why it is not gone on with, and how to go on."""
+    """`restores` says why it is not gone on with, and how to go on."""
     said = machine.run_daemon(
         lambda log: "cannot be started" in log,
         PATH=fake_systemctl(machine, 5, "Failed to start: Unit not found."),

@@ -44,7 +44,7 @@ def listed(glacier: Any, vault: str) -> list[str]:
 
 
 def test_a_client_that_lists_and_deletes_at_once(quick: RunningEmulator) -> None:
-    """Defect 30: without a word to the admin."""
+    """Without a word to the admin."""
     glacier = client(quick.glacier_url)
     glacier.create_vault(vaultName="walk")
     assert listed(glacier, "walk") == []
@@ -66,7 +66,7 @@ def test_a_client_that_lists_and_deletes_at_once(quick: RunningEmulator) -> None
 
 
 def test_without_it_an_inventory_is_of_the_day(emulator: RunningEmulator) -> None:
-    """Defect 30: as on AWS, which stays the default."""
+    """As on AWS, which stays the default."""
     glacier = client(emulator.glacier_url)
     glacier.create_vault(vaultName="of-the-day")
     glacier.upload_archive(vaultName="of-the-day", body=b"x")
@@ -90,7 +90,7 @@ def settles(pid: int | None, most: int) -> int:
 
 @pytest.mark.slow
 def test_memory_is_given_back_after_a_load(tmp_path: Path) -> None:
-    """Defect 30: 51 MB became 215 and stayed. A first load leaves threads and modules, a second nothing."""
+    """A first load leaves threads and modules, a second nothing."""
     accounts = write_accounts(tmp_path / "accounts.toml")
     with RunningEmulator(tmp_path / "state", accounts) as running:
         s3 = s3_client(running.s3_url, max_pool_connections=16)

@@ -56,7 +56,7 @@ def fill(path: Path) -> None:
 
 
 def test_a_commit_that_finds_the_disk_full_is_told(tmp_path: Path) -> None:
-    """Defect 27: 'cannot rollback - no transaction is active' hid it."""
+    """'cannot rollback - no transaction is active' does not hide it."""
     store = Store(tmp_path / "state", speed=1.0)
     with store.transaction() as tx:
         pages = tx.db.execute("PRAGMA page_count").fetchone()[0]
@@ -74,7 +74,7 @@ def test_a_commit_that_finds_the_disk_full_is_told(tmp_path: Path) -> None:
 
 
 def test_a_transaction_that_sqlite_took_back_itself(tmp_path: Path) -> None:
-    """Defect 27: as a disk does that is full in the middle of a commit."""
+    """As a disk does that is full in the middle of a commit."""
     store = Store(tmp_path / "state", speed=1.0)
     with pytest.raises(sqlite3.OperationalError, match="the first"):
         taken_back(store)
@@ -110,7 +110,7 @@ def refused(action: Any, **how: Any) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_clients_of_an_emulator_whose_disk_is_full(small: Path, tmp_path: Path) -> None:
-    """Defect 27: 500 and the truth, in the words of each service; nothing half is left, and room heals it."""
+    """500 and the truth, in the words of each service; nothing half is left, and room heals it."""
     accounts = write_accounts(tmp_path / "accounts.toml")
     with RunningEmulator(small / "state", accounts) as running:
         s3, glacier = boto(running.s3_url, "s3"), boto(running.glacier_url, "glacier")
@@ -146,7 +146,6 @@ def test_clients_of_an_emulator_whose_disk_is_full(small: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_start_on_a_full_disk_is_one_sentence(small: Path, tmp_path: Path) -> None:
-    """Defect 27."""
     accounts = write_accounts(tmp_path / "accounts.toml")
     with pytest.raises(OSError, match="No space left"):
         fill(small / "ballast")

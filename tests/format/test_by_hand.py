@@ -103,7 +103,7 @@ def records_by_hand(name: str) -> list[list[Any]]:
 
 
 def test_the_mount_points_open_by_hand() -> None:
-    """Defect 10: record 128 holds numbers, each a u64, of entries that are directories."""
+    """Record 128 holds numbers, each a u64, of entries that are directories."""
     records = records_by_hand("catalog-mounts.pack")
     assert [record[0] for record in records] == [1, 6, 7, 8, 8, 128, 17]
     (numbers,) = records[5][1:]

@@ -54,7 +54,6 @@ def test_the_catalog_pack() -> None:
 
 
 def test_the_catalog_pack_with_mount_points() -> None:
-    """Defect 10."""
     found = open_golden_catalog("catalog-mounts.pack")
     assert found == mounts()
     assert isinstance(found[-1], catalog.MountsRecord)

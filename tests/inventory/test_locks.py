@@ -18,7 +18,6 @@ from tests.support.doubles import FaultyVault
 
 
 def test_many_may_have_it_open_and_one_may_move_it(tmp_path: Path) -> None:
-    """Defect 11."""
     first, second = share_opening(str(tmp_path)), share_opening(str(tmp_path))
     for opening in (first, second):
         with pytest.raises(LockedError, match="open in another process"), exclusive_opening(str(tmp_path)):
@@ -33,7 +32,6 @@ def test_many_may_have_it_open_and_one_may_move_it(tmp_path: Path) -> None:
 
 
 def test_an_inventory_is_open_until_it_is_closed(site: Site) -> None:
-    """Defect 11."""
     folder = str(site.folder)
     with pytest.raises(LockedError), exclusive_opening(folder):
         pass
@@ -44,7 +42,7 @@ def test_an_inventory_is_open_until_it_is_closed(site: Site) -> None:
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_file_that_was_moved_by_hand_takes_nothing_more(site: Site, replaced: bool) -> None:
-    """Defect 11: whoever moved it, and however."""
+    """Whoever moved it, and however."""
     path = site.folder / "inventory.sqlite"
     path.rename(site.folder / "elsewhere")
     if replaced:
@@ -56,7 +54,7 @@ def test_a_file_that_was_moved_by_hand_takes_nothing_more(site: Site, replaced: 
 
 
 def test_a_backup_under_which_it_is_moved_reports_no_snapshot(site: Site, source: Path) -> None:
-    """Defect 11: by a program that heeds no lock."""
+    """By a program that heeds no lock."""
     (source / "file").write_text("x")
     site.backup()
 

@@ -44,7 +44,7 @@ def numbers(inventory: Inventory, *words: str, at: datetime | None = None) -> li
 
 
 def test_latest_is_the_highest_number_after_a_clock_that_was_ahead(inventory: Inventory, job: JobRow) -> None:
-    """Defect 2: one run of a clock that was 400 days ahead stayed `latest` for as long."""
+    """One run of a clock that was 400 days ahead does not stay `latest` for as long."""
     record(inventory, job, [0, 1, 402, 3, 4])
     assert numbers(inventory, "latest", "latest~1", "latest~2", "latest~4") == [5, 4, 3, 1]
     with inventory.reading() as tx:
@@ -52,7 +52,7 @@ def test_latest_is_the_highest_number_after_a_clock_that_was_ahead(inventory: In
 
 
 def test_a_point_in_time_goes_by_the_times_that_snapshots_bear(inventory: Inventory, job: JobRow) -> None:
-    """Defect 2: of those that bear no later time, the one of the highest number."""
+    """Of those that bear no later time, the one of the highest number."""
     record(inventory, job, [0, 1, 402, 3, 4])
     for day, number in ((0, 1), (2, 2), (3, 4), (5, 5), (500, 5)):
         assert numbers(inventory, "latest", at=START + timedelta(days=day)) == [number]
@@ -63,7 +63,6 @@ def test_a_point_in_time_goes_by_the_times_that_snapshots_bear(inventory: Invent
 def test_jobs_are_merged_by_time_and_one_that_was_ahead_stands_before_its_next(
     inventory: Inventory, job: JobRow
 ) -> None:
-    """Defect 2."""
     record(inventory, job, [0, 402, 20])
     with inventory.writing() as tx:
         other = runs.get_or_create_job(tx, JobName("other"), job.vault, b"o" * 16)
@@ -78,7 +77,7 @@ def test_jobs_are_merged_by_time_and_one_that_was_ahead_stands_before_its_next(
 def test_whatever_the_clocks_showed_each_job_is_in_the_order_of_its_numbers(
     inventory: Inventory, job: JobRow, of_jobs: list[list[int]]
 ) -> None:
-    """Defect 2, as a law; and where no clock was wrong, all are in the order of time."""
+    """As a law; and where no clock was wrong, all are in the order of time."""
     with inventory.writing() as tx:
         tx.connection.execute("DELETE FROM snapshots")
     for place, days in enumerate(of_jobs):

@@ -1,4 +1,4 @@
-"""docs/aws.md and docs/certificates.md, run as they stand, on a machine and the emulator (defect 19)."""
+"""docs/aws.md and docs/certificates.md, run as they stand, on a machine and the emulator."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _by_hand(text: str, later: Mapping[str, str]) -> str:
 
 @pytest.mark.parametrize("kind", ["bucket", pytest.param("vault", marks=pytest.mark.real)])
 def test_from_nothing_to_a_backup(tmp_path: Path, kind: str) -> None:
-    """Defect 19: in order, in one shell, with each kind of vault and each way to a certificate."""
+    """In order, in one shell, with each kind of vault and each way to a certificate."""
     other = set.union(*(sections for name, sections in EITHER.items() if name != kind))
     blocks = in_order(
         [

@@ -56,7 +56,7 @@ def test_commands_that_are_only_shown() -> None:
 
 
 def test_units_find_the_command_where_the_page_puts_it() -> None:
-    """Defect 23: the link that the page makes is what each unit starts."""
+    """The link that the page makes is what each unit starts."""
     (link,) = (line for line in NOT_RUN.splitlines() if line.startswith("# ln -s") and "/bin/" in line)
     command = link.split()[-1]
     assert UNITS
@@ -84,7 +84,7 @@ def test_the_version_is_todays() -> None:
 
 
 def test_the_room_of_a_pack_is_what_the_config_has() -> None:
-    """Defect 23: disk needs are told, and true."""
+    """Disk needs are told, and true."""
     from backup.config.settings import VaultSettings
     from backup.model import MIB, VaultName
 

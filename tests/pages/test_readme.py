@@ -1,4 +1,4 @@
-"""README.md is given as it stands, command by command (defect 19)."""
+"""README.md is given as it stands, command by command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/restore.md, looking.md and server-gone.md as they stand: every command is given (defect 19)."""
+"""docs/restore.md, looking.md and server-gone.md as they stand: every command is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/s3.md is given as it stands: its config, its commands, on the emulator (defect 19)."""
+"""docs/s3.md is given as it stands: its config, its commands, on the emulator."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def survive(victim: Victim) -> tuple[list[str], list[str]]:
 def test_whatever_the_last_delta_says_the_snapshots_before_it_stay(
     victim: Victim, twists: list[Absurd]
 ) -> None:
-    """Defect 12, as a law: no command ends in a crash, and what was there before comes back."""
+    """No command ends in a crash, and what was there before comes back."""
     victim.begin_anew()
     if victim.forged_night(*twists):
         survive(victim)
@@ -113,7 +113,6 @@ def test_whatever_the_last_delta_says_the_snapshots_before_it_stay(
 def test_a_value_out_of_range_spoils_its_snapshot_alone(
     victim: Victim, kind: type, field: str, value: object, says: str
 ) -> None:
-    """Defect 12."""
     victim.begin_anew()
     place = kind.__struct_fields__.index(field)  # type: ignore[attr-defined]
     assert victim.forged_night(Absurd(kind, 0, place, value))
@@ -141,7 +140,7 @@ def test_a_value_out_of_range_spoils_its_snapshot_alone(
     ],
 )
 def test_what_else_is_out_of_range_is_left_out(victim: Victim, kind: type, field: str, value: object) -> None:
-    """Defect 12: the snapshot stays; what lay in an archive that is left out is missing, and told."""
+    """The snapshot stays; what lay in an archive that is left out is missing, and told."""
     victim.begin_anew()
     assert victim.forged_night(Absurd(kind, 0, kind.__struct_fields__.index(field), value))  # type: ignore[attr-defined]
     listed, told = survive(victim)
@@ -211,7 +210,7 @@ def test_the_order_of_names_means_nothing(victim: Victim) -> None:
 
 
 def test_states_and_kinds_of_a_later_version_are_read(victim: Victim) -> None:
-    """Defect 12, forward: a later version knows more kinds of problems, states and records."""
+    """A later version knows more kinds of problems, states and records."""
     victim.begin_anew()
     problems = [(b"/x", "quarantined", "by a later version")]
     later = msgspec.defstruct(
@@ -237,7 +236,7 @@ def test_states_and_kinds_of_a_later_version_are_read(victim: Victim) -> None:
 
 
 def test_nothing_of_old_snapshots_is_ended_or_brought_back(victim: Victim) -> None:
-    """Defect 12: a delta that ends all entries in the first snapshot, and again those that ended."""
+    """A delta that ends all entries in the first snapshot, and again those that ended."""
     victim.begin_anew()
 
     def ends(stream: list[Any]) -> list[Any]:
@@ -250,7 +249,7 @@ def test_nothing_of_old_snapshots_is_ended_or_brought_back(victim: Victim) -> No
 
 
 def test_the_backup_after_it_is_whole_and_can_be_rebuilt(victim: Victim) -> None:
-    """Defect 12: the spoiled delta does not spoil what comes after the rebuild."""
+    """The spoiled delta does not spoil what comes after the rebuild."""
     victim.begin_anew()
     assert victim.forged_night(Absurd(records.EntryRecord, 0, ENTRY["mode"], 2**63 - 1))
     rebuilt = victim.rebuild()
@@ -263,7 +262,7 @@ def test_the_backup_after_it_is_whole_and_can_be_rebuilt(victim: Victim) -> None
 
 @pytest.mark.parametrize("what", ["mode", "added_in"])
 def test_whatever_it_says_backups_go_on(victim: Victim, what: str) -> None:
-    """Defect 12: numbers of its snapshot are not given out again; nor is what it says of later ones kept."""
+    """Numbers of its snapshot are not given out again; nor is what it says of later ones kept."""
     victim.begin_anew()
     value = -1 if what == "mode" else 900_000
     assert victim.forged_night(Absurd(records.EntryRecord, 0, ENTRY[what], value))
@@ -278,7 +277,7 @@ def test_whatever_it_says_backups_go_on(victim: Victim, what: str) -> None:
 def test_an_absurd_full_catalog_gives_way_to_an_older_one(
     victim: Victim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 12: one that cannot be read at all is as good as damaged."""
+    """One that cannot be read at all is as good as damaged."""
     victim.begin_anew()
     monkeypatch.setattr("backup.catalogs.full.DELTAS_A_FULL", 1)
     assert victim.forged_night(Absurd(records.EntryRecord, 0, ENTRY["mode"], -1), full=True)
@@ -288,7 +287,7 @@ def test_an_absurd_full_catalog_gives_way_to_an_older_one(
 
 
 def test_what_the_inventory_itself_holds_is_shown_all_the_same() -> None:
-    """Defect 12: rows of before that could not be shown."""
+    """Rows of before that could not be shown."""
     assert Problem.of(b"/x", "later", "why") == Problem(b"/x", ProblemKind.UNKNOWN, "later: why")
     assert not Problem.of(b"/x", "later", "why").is_warning
     assert Problem.of(b"/x", "vanished", "why").kind is ProblemKind.VANISHED

@@ -216,7 +216,7 @@ def test_a_fork_is_refused_until_one_is_chosen() -> None:
 
 
 def test_a_number_that_nothing_could_follow_is_refused() -> None:
-    """Defect 12: signed, and absurd: the next catalog's number would not fit."""
+    """Signed, and absurd: the next catalog's number would not fit."""
     for number in (2**48, 2**63 - 1):
         absurd = sealed(number, Generation.DELTA, history().deltas[-1].hash)
         with pytest.raises(FormatError, match="out of range"):

@@ -42,7 +42,7 @@ def rebuilt(
 def test_the_new_key_alone_rebuilds_from_the_first_night_on(
     site: Site, source: Path, tmp_path: Path, recipients: tuple[RecoveryKey, ...]
 ) -> None:
-    """Defect 3: it had to wait until the deltas were long."""
+    """It does not wait until the deltas are long."""
     night(with_keys(site, *recipients, enrolled_by=recipients), source, "changed")
     new, report = rebuilt(tmp_path, site, NEW)
     assert (report.is_partial, report.suspicions, report.jobs[0].snapshots) == (False, (), 4)
@@ -54,7 +54,7 @@ def test_the_new_key_alone_rebuilds_from_the_first_night_on(
 
 
 def test_after_reread_the_new_key_alone_restores(site: Site, source: Path, tmp_path: Path) -> None:
-    """Defect 3: rebuilt and restored with nothing but the new key."""
+    """Rebuilt and restored with nothing but the new key."""
     changed = with_keys(site, NEW, enrolled_by=[NEW])
     night(changed, source, "changed")
     new, _ = rebuilt(tmp_path, site, NEW)
@@ -72,7 +72,7 @@ def test_after_reread_the_new_key_alone_restores(site: Site, source: Path, tmp_p
 
 
 def test_a_chain_across_both_keys_needs_both(site: Site, source: Path, tmp_path: Path) -> None:
-    """Defect 3: a rebuild took one key. Here the full catalog for the new one never arrived."""
+    """A rebuild takes several keys. Here the full catalog for the new one never arrives."""
     changed = with_keys(site, NEW, enrolled_by=[NEW])
     for name in ("one", "two"):
         night(changed, source, name)
@@ -96,7 +96,7 @@ def test_none_of_several_keys(site: Site, tmp_path: Path) -> None:
 
 
 def test_the_recipients_come_from_the_job_that_ran_last(site: Site, source: Path, tmp_path: Path) -> None:
-    """A brother of defect 3: the last job by name may have stopped before recipients changed."""
+    """The last job by name may have stopped before recipients changed."""
     stopped = site.with_job(name="z stopped")
     stopped.backup()
     night(with_keys(site, NEW, enrolled_by=[NEW]), source, "changed")
@@ -107,7 +107,7 @@ def test_the_recipients_come_from_the_job_that_ran_last(site: Site, source: Path
 
 @pytest.mark.parametrize("listed", [True, False], ids=["by list", "by line"])
 def test_enrolled_late(fresh: Site, source: Path, tmp_path: Path, listed: bool) -> None:
-    """Defect 4: catalogs from before the enrolment carry no tag, and were refused one by one."""
+    """Catalogs from before the enrolment carry no tag, and are not refused one by one."""
     late = with_keys(fresh, OLD, enrolled_by=[])
     night(late, source, "one")
     night(late, source, "two")
@@ -124,7 +124,7 @@ def test_enrolled_late(fresh: Site, source: Path, tmp_path: Path, listed: bool) 
 
 
 def test_the_enrolment_was_lost_on_the_way(fresh: Site, source: Path, tmp_path: Path) -> None:
-    """Defect 4: only an old full catalog has the tag, and all that is fetched first has none."""
+    """Only an old full catalog has the tag, and all that is fetched first has none."""
     night(with_keys(fresh, OLD, enrolled_by=[OLD]), source, "one")
     lost = with_keys(fresh, OLD, enrolled_by=[])
     night(lost, source, "two")
@@ -137,7 +137,7 @@ def test_the_enrolment_was_lost_on_the_way(fresh: Site, source: Path, tmp_path: 
 def test_a_job_that_never_ran_since_is_vouched_for_by_another(
     fresh: Site, source: Path, tmp_path: Path
 ) -> None:
-    """Defect 4: a tag says of a signer, not of a job, that it is ours; in both orders of jobs' ids."""
+    """A tag says of a signer, not of a job, that it is ours; in both orders of jobs' ids."""
     late = with_keys(fresh, OLD, enrolled_by=[])
     jobs = [late.with_job(name=name) for name in ("a", "b", "c")]
     for job in jobs:
@@ -153,7 +153,7 @@ def test_a_job_that_never_ran_since_is_vouched_for_by_another(
 def test_a_tag_vouches_for_no_other_signer_and_no_other_inventory(
     site: Site, tmp_path: Path, clock: ManualClock, disk: DirectoryVault
 ) -> None:
-    """Defect 4, the attacker's side: he copies tags that lie in the vault in clear."""
+    """An attacker copies tags that lie in the vault in clear."""
     forger = Site.create(tmp_path / "forger", Blindfolded(disk), site.job.sources, clock=clock)
     forger = replace(forger, keys=replace(site.keys, signer=Signer(b"x" * 32)))
     forger.backup()
@@ -165,7 +165,7 @@ def test_a_tag_vouches_for_no_other_signer_and_no_other_inventory(
 
 
 def test_a_key_that_was_given_up_vouches_for_nobody(site: Site, source: Path, tmp_path: Path) -> None:
-    """A brother of defects 3 and 4: it is named to open old packs, and somebody else may have it, too."""
+    """It is named to open old packs, and somebody else may have it, too."""
     night(with_keys(site, NEW, enrolled_by=[NEW]), source, "changed")
     forged = forge(site, source, NEW)
     for keys in ((NEW,), (NEW, OLD)):
@@ -178,7 +178,7 @@ def test_a_key_that_was_given_up_vouches_for_nobody(site: Site, source: Path, tm
 def test_two_signers_of_one_inventory_are_refused_until_one_is_named(
     site: Site, source: Path, tmp_path: Path
 ) -> None:
-    """A brother of defects 3 and 4: the new key has not vouched for anybody, the old one for two."""
+    """The new key has not vouched for anybody, the old one for two."""
     changed = with_keys(site, NEW, enrolled_by=[])
     night(changed, source, "changed")
     forged = forge(site, source, NEW)
@@ -192,7 +192,7 @@ def test_two_signers_of_one_inventory_are_refused_until_one_is_named(
 
 
 def test_an_old_key_vouches_where_the_new_one_says_nothing(site: Site, source: Path, tmp_path: Path) -> None:
-    """Defect 4: recipients were changed, and nobody enrolled the new key."""
+    """Recipients were changed, and nobody enrolled the new key."""
     changed = with_keys(site, NEW, enrolled_by=[])
     night(changed, source, "changed")
     with pytest.raises(UntrustedError):

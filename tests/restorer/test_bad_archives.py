@@ -1,4 +1,4 @@
-"""Defect 6: an archive that cannot be had spoils the files that need it, and nothing else.
+"""An archive that cannot be had spoils the files that need it, and nothing else.
 
 Over each kind of vault. What is damaged is one archive of data; the others, and what is right in it, come.
 """
@@ -482,7 +482,7 @@ def dumped(rig: Rig, path: bytes, output: str, sink: io.BytesIO) -> RestoreRepor
 def test_input_output_errors_of_a_real_disk(
     tmp_path: Path, site: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 6: EIO as the system raises it, of one archive's file; the vault's own marker can be read."""
+    """EIO as the system raises it, of one archive's file; the vault's own marker can be read."""
     plant(source)
     (source / "larger").write_bytes(random.Random(9).randbytes(6 * MIB))
     site.backup()

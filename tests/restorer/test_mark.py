@@ -1,4 +1,4 @@
-"""Defect 14: an open restore's target bears a mark; what goes on with it unattended writes nowhere else."""
+"""An open restore's target bears a mark; what goes on with it unattended writes nowhere else."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_where_none_can_be_left_a_person_goes_on_all_the_same(
 
 
 def test_a_disk_that_is_not_mounted_any_more_is_told(full: Site, out: Path) -> None:
-    """A brother of defect 14: the rest was written below the mount point, and all was said to be there."""
+    """Otherwise the rest would be written below the mount point, and all would be said to be there."""
     restore = begin(full, out)
     sql(full, "UPDATE restores SET progress = ? WHERE id = ?", b"\x81\xa5files\x07", restore.id)
     with_mark = sorted(out.iterdir())

@@ -235,7 +235,7 @@ def test_no_process_to_be_had(many: Site, source: Path, out: Path, monkeypatch: 
 def test_a_process_that_dies_at_once(
     many: Site, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Defect 1: what it says before it dies was thrown away, and nobody knew."""
+    """What it says before it dies is told."""
     ends = "import sys; sys.exit('no such module')"
     monkeypatch.setattr("backup.workers.worker.start", start_instead(ends))
     report = many.restore("latest", out)

@@ -112,7 +112,7 @@ def test_without_it_everything_is_entered_and_no_ring_is_walked_for_ever(server:
 
 
 def test_a_disk_that_is_not_mounted_again_is_kept_and_let_go_when_told(server: Server) -> None:
-    """Defect 10: `hidden` lies in the mount point, so that it is not empty without its disk."""
+    """`hidden` lies in the mount point, so that it is not empty without its disk."""
     saved(server)
     result = server.run("--json", "backup", "main")
     assert result.exit_code == 3

@@ -1,4 +1,4 @@
-"""Patience is told of and bounded: no silent minutes, and a vault that is away is given up (defect 21)."""
+"""Patience is told of and bounded: no silent minutes, and a vault that is away is given up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Away:
 
 @given(took=st.sampled_from([0.0, 0.1, 1.0, 3.0, 10.0]), seed=st.integers())
 def test_a_vault_that_is_away_is_given_up_within_thirty_seconds(took: float, seed: int) -> None:
-    """Defect 21: whether the endpoint refuses at once or swallows every packet for ten seconds."""
+    """Whether the endpoint refuses at once or swallows every packet for ten seconds."""
     clock, progress = ManualClock(), Silent()
     away = Away(clock, took, UnreachableError("away"))
     patience = Reach().patience(clock, progress)
@@ -56,7 +56,7 @@ def test_a_vault_that_is_away_is_given_up_within_thirty_seconds(took: float, see
 
 @pytest.mark.parametrize("seconds", [120.0, 3600.0])
 def test_patience_can_be_asked_for(seconds: float) -> None:
-    """Defect 21: --patience makes it longer, and no number of tries ends it before."""
+    """--patience makes it longer, and no number of tries ends it before."""
     clock, progress = ManualClock(), Silent()
     away = Away(clock, 0.1, UnreachableError("away"))
     with pytest.raises(UnreachableError):
@@ -66,7 +66,7 @@ def test_patience_can_be_asked_for(seconds: float) -> None:
 
 
 def test_less_patience_too() -> None:
-    """Defect 21: --patience 0s tries once."""
+    """--patience 0s tries once."""
     clock = ManualClock()
     with pytest.raises(UnreachableError):
         Reach(0.0).patience(clock, Silent()).call(Away(clock, 0.1, UnreachableError("away")))
@@ -75,7 +75,7 @@ def test_less_patience_too() -> None:
 
 @given(took=st.floats(0, 4.5), seed=st.integers())
 def test_what_is_tried_again_is_told_within_five_seconds(took: float, seed: int) -> None:
-    """Defect 21: as soon as the first try has failed, it is known whether the next one ends in time."""
+    """As soon as the first try has failed, it is known whether the next one ends in time."""
     clock = ManualClock()
     told: list[float] = []
     away = Away(clock, took, UnreachableError("away"), back=20)
@@ -86,7 +86,7 @@ def test_what_is_tried_again_is_told_within_five_seconds(took: float, seed: int)
 
 
 def test_what_passes_at_once_is_not_told() -> None:
-    """Defect 21: Glacier answers 500 in normal life; nobody needs to know of half a second."""
+    """Glacier answers 500 in normal life; nobody needs to know of half a second."""
     clock = ManualClock()
     told: list[str] = []
     away = Away(clock, 0.0, ThrottledError("busy"), back=1)
@@ -95,7 +95,7 @@ def test_what_passes_at_once_is_not_told() -> None:
 
 
 def test_a_vault_that_is_busy_is_not_given_up_for_the_time() -> None:
-    """Defect 21: one that asks for patience gets as many tries as ever."""
+    """One that asks for patience gets as many tries as ever."""
     clock = ManualClock()
     with pytest.raises(ThrottledError):
         Reach().patience(clock, Silent()).call(Away(clock, 0.0, ThrottledError("busy")))
@@ -104,7 +104,7 @@ def test_a_vault_that_is_busy_is_not_given_up_for_the_time() -> None:
 
 
 def test_one_that_has_answered_gets_more_time() -> None:
-    """Defect 21: in hours of waiting half a minute without a network ends nothing."""
+    """In hours of waiting half a minute without a network ends nothing."""
     clock, progress = ManualClock(), Silent()
     away = Away(clock, 0.1, UnreachableError("away"), back=60)
     assert Reach(has_answered=True).patience(clock, progress).call(away) == "worked"

@@ -1,4 +1,4 @@
-"""Which vault it is, and what it shows of an inventory now, asked of every vault (defects 7 and 9)."""
+"""Which vault it is, and what it shows of an inventory now, asked of every vault."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_a_list_can_begin_with_any_key(one: ArchiveLabel, other: ArchiveLabel) -
 
 
 def test_the_key_by_which_a_bucket_is_known() -> None:
-    """Defect 7: it is no archive's, and comes after all catalogs of its inventory in a list."""
+    """It is no archive's, and comes after all catalogs of its inventory in a list."""
     inventory, token = InventoryId(b"\xff" * 16), "0" * 32
     key = keys.identity_key(inventory, token)
     assert key == f"meta/{'ff' * 16}/vault-{token}"
@@ -110,7 +110,7 @@ def test_the_key_by_which_a_bucket_is_known() -> None:
 
 
 def test_a_list_of_catalogs_goes_on_at_the_newest_known() -> None:
-    """Defect 9: and never goes back."""
+    """And never goes back."""
     inventory, job = InventoryId(b"i" * 16), b"j" * 16
     label = ArchiveLabel(PackKind.CATALOG, PackId(b"p" * 16), inventory, 3, Generation.DELTA, job)
     third = keys.key_of(label)

@@ -64,8 +64,8 @@ def _put(table: Any, values: Values) -> None:
     for key, value in values.items():
         if table.get(key) != value:
             table[key] = value
-    for item in reversed(after):
-        table.value.append(None, item)
+    for part in reversed(after):
+        table.value.append(None, part)
 
 
 def _wanted(document: dict[str, Any], vault: str, of_vault: Values, anywhere: Values) -> dict[str, Any]:

@@ -263,7 +263,9 @@ def _roles(
         for vault in vaults:
             if (arn := getattr(vault, key)) is not None:
                 uses.setdefault(arn, []).append((purpose, vault.name))
-    purposes_of = {arn: list(dict.fromkeys(purpose for purpose, _ in some)) for arn, some in uses.items()}
+    purposes_of = {
+        arn: list(dict.fromkeys(purpose for purpose, _ in uses_of)) for arn, uses_of in uses.items()
+    }
     for vault in vaults if options.prune_subject is not None else ():
         if purposes_of.get(str(vault.prune_role_arn)) != ["prune"]:
             raise UsageError(

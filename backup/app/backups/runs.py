@@ -65,16 +65,16 @@ def read_keys(config: Config, inventory: Inventory) -> Keys:
         raise ConfigError(
             "there is no recipient to seal for", advice="name one in [encryption], or run `nightvault init`"
         )
-    own = {one.id for one in recipients}
-    signed = {name: one for name, one in state.read_signed_enrolments().items() if name in own}
-    signatures = {name: one.signature for name, one in signed.items()}
+    own = {recipient.id for recipient in recipients}
+    signed = {name: enrolment for name, enrolment in state.read_signed_enrolments().items() if name in own}
+    signatures = {name: enrolment.signature for name, enrolment in signed.items()}
     in_order = [Recipient.from_text(text).id for text in recipients_of(config)]
     return Keys(
         signer,
         state.read_secret(),
         recipients,
         slots(in_order, state.read_enrolments(), signatures),
-        tuple(one.key for one in signed.values()),
+        tuple(enrolment.key for enrolment in signed.values()),
         next((signatures[name] for name in in_order if name in signatures), b""),
     )
 
@@ -137,8 +137,8 @@ def _hooks(config: Config, job: JobSettings) -> Hooks:
     if any(named.values()):
         config.require_own(f"the hooks of job {job.name}")
     commands = {
-        hook: [HookCommand(one.run, one.timeout or job.hooks.timeout) for one in those]
-        for hook, those in named.items()
+        hook: [HookCommand(command.run, command.timeout or job.hooks.timeout) for command in commands_of]
+        for hook, commands_of in named.items()
     }
     ours = {"JOB": job.name, "VAULT": job.vault, "CONFIG": config.path, "STATE_DIR": config.state_dir}
     environment = passed_on(os.environ) | {f"NIGHTVAULT_{name}": value for name, value in ours.items()}

@@ -45,14 +45,14 @@ def wholly_left_out(tx: Transaction, job: JobSettings) -> list[str]:
     """
     from backup.inventory.content import snapshots
 
-    known = [one for one in snapshots.list_snapshots(tx, job=job.name) if one.counts]
+    known = [snapshot for snapshot in snapshots.list_snapshots(tx, job=job.name) if snapshot.counts]
     if job.may_shrink or not known:
         return []
     told: list[str] = []
     for source, filters in _sources(job):
         if _files_of(known[-1], source) != 0:
             continue
-        full = next((one for one in reversed(known) if _files_of(one, source)), None)
+        full = next((snapshot for snapshot in reversed(known) if _files_of(snapshot, source)), None)
         why = None if full is None else _why_all_left_out(tx, full, source, filters)
         if full is not None and why is not None:
             files = counted(_files_of(full, source) or 0, "file")
@@ -68,7 +68,7 @@ def _files_of(snapshot: Snapshot, source: str) -> int | None:
     """The number of files that a snapshot holds of a source; None if it does not know that."""
     from backup.source.streams import TOP
 
-    trees = (one for one in snapshot.sources if not one.startswith(TOP + b"/"))
+    trees = (root for root in snapshot.sources if not root.startswith(TOP + b"/"))
     counts = dict(zip(trees, snapshot.counts, strict=False))
     found = counts.get(os.fsencode(source))
     return None if found is None else found[0]

@@ -94,8 +94,10 @@ def overrides_of(
 
 def _patterns(settings: JobSettings | SourceSettings, above: str) -> list[Pattern]:
     """The patterns of files, then the config's own, which can take back in what a file leaves out."""
-    files = [one for path in settings.exclude_file for one in read_patterns(path)]
-    ifiles = [one for path in settings.iexclude_file for one in read_patterns(path, ignores_case=True)]
+    files = [pattern for path in settings.exclude_file for pattern in read_patterns(path)]
+    ifiles = [
+        pattern for path in settings.iexclude_file for pattern in read_patterns(path, ignores_case=True)
+    ]
     own = _numbered(settings.exclude, f"{above}exclude", ignores_case=False)
     return [*files, *own, *ifiles, *_numbered(settings.iexclude, f"{above}iexclude", ignores_case=True)]
 

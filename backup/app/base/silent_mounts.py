@@ -226,7 +226,11 @@ def silent_places(config: Config, places: Places | None = None) -> dict[str, str
     """The sources, mounts below them, and directory vaults that do not answer, each with what it is."""
     looked = places or Places()
     named = [(path, f"the source {path} of job {job.name}") for job in config.jobs for path in job.paths]
-    named += [(one.path, f"vault {one.name} ({one.path})") for one in config.vaults if one.path is not None]
+    named += [
+        (vault.path, f"vault {vault.name} ({vault.path})")
+        for vault in config.vaults
+        if vault.path is not None
+    ]
     looked.ask([path for path, _ in named])
     found = {path: what for path, what in named if looked.is_silent(path)}
     for job in config.jobs:
@@ -245,7 +249,7 @@ def without(config: Config, silent: Collection[str]) -> Config:
         replace(
             job,
             sources=tuple(path for path in job.sources if path not in silent),
-            source=tuple(one for one in job.source if one.path not in silent),
+            source=tuple(source for source in job.source if source.path not in silent),
         )
         for job in config.jobs
         if job.vault in names

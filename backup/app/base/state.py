@@ -111,7 +111,9 @@ class State(Folders, frozen=True):
         """Keep an enrolment tag."""
         with file_lock(self.keys, wait=True):  # what another process adds meanwhile would be lost
             known = self.read_enrolments() | {recipient_id: tag}
-            self._write("enrolments", "\n".join(f"{one.hex()} {tag.hex()}" for one, tag in known.items()))
+            self._write(
+                "enrolments", "\n".join(f"{recipient.hex()} {tag.hex()}" for recipient, tag in known.items())
+            )
 
     def read_signed_enrolments(self) -> dict[bytes, SignedEnrolment]:
         """The enrolments of version 2, by the id of the recipient whose recovery key signed them."""
@@ -127,7 +129,10 @@ class State(Folders, frozen=True):
         """Keep an enrolment of version 2."""
         with file_lock(self.keys, wait=True):
             known = self.read_signed_enrolments() | {recipient_id: signed}
-            lines = (f"{name.hex()} {one.key.to_text()} {one.signature.hex()}" for name, one in known.items())
+            lines = (
+                f"{name.hex()} {enrolment.key.to_text()} {enrolment.signature.hex()}"
+                for name, enrolment in known.items()
+            )
             self._write("signed-enrolments", "\n".join(lines))
 
     def forget_enrolments(self) -> None:
@@ -177,4 +182,4 @@ class State(Folders, frozen=True):
 
 def parse_recipients(texts: Sequence[str]) -> tuple[Recipient, ...]:
     """The recipients of those texts, in a fixed order."""
-    return tuple(sorted((Recipient.from_text(text) for text in texts), key=lambda one: one.id))
+    return tuple(sorted((Recipient.from_text(text) for text in texts), key=lambda recipient: recipient.id))

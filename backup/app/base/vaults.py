@@ -76,7 +76,9 @@ def _rate_limit(
     limits: Sequence[LimitSettings], clock: Clock, stop: Callable[[], bool] | None
 ) -> AnyRateLimit:
     """A rate limit by the hours of this machine's time zone; none without windows."""
-    windows = [Window(minute_of(one.from_), minute_of(one.to) % (24 * 60), one.limit) for one in limits]
+    windows = [
+        Window(minute_of(limit.from_), minute_of(limit.to) % (24 * 60), limit.limit) for limit in limits
+    ]
     return RateLimit(Timetable(windows), clock, stop) if windows else UNLIMITED
 
 

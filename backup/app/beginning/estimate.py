@@ -41,13 +41,15 @@ class Estimate(Struct, frozen=True):
     @property
     def cheapest(self) -> Restore:
         """The restore that costs least."""
-        return min(self.restores, key=lambda one: one.cost)
+        return min(self.restores, key=lambda restore: restore.cost)
 
     @property
     def quickest(self) -> Restore:
         """The restore that is ready first, by the hours that it takes at most; expedited ones are for few."""
-        usual = [one for one in self.restores if one.tier is not Tier.EXPEDITED] or list(self.restores)
-        return min(usual, key=lambda one: one.hours[1])
+        usual = [restore for restore in self.restores if restore.tier is not Tier.EXPEDITED] or list(
+            self.restores
+        )
+        return min(usual, key=lambda restore: restore.hours[1])
 
 
 def estimate(region: str, kind: str, size: int, table: PriceTable | None = None) -> Estimate | None:
@@ -68,9 +70,9 @@ def estimate(region: str, kind: str, size: int, table: PriceTable | None = None)
         month=price.storing(size, archives, _MONTH),
         days=price.minimum_days,
         restores=tuple(
-            Restore(one.tier, one.bill.total, one.hours or (0.0, 0.0))
-            for one in found
-            if one.bill is not None
+            Restore(quote.tier, quote.bill.total, quote.hours or (0.0, 0.0))
+            for quote in found
+            if quote.bill is not None
         ),
         is_unverified=any(figure.as_in for figure in price.figures),
     )

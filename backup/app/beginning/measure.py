@@ -67,7 +67,7 @@ def measure(paths: Sequence[str], seconds: float = SECONDS, places: Places | Non
     thread = threading.Thread(target=_count_all, args=(counts, ends, silent), daemon=True)
     thread.start()
     thread.join(seconds + 0.1)
-    return [one.taken() for one in counts]
+    return [count.taken() for count in counts]
 
 
 def usual_folders(home: str, places: Places, *, is_root: bool) -> list[str]:
@@ -90,7 +90,7 @@ def can_be_made(path: str) -> None:
         above = os.path.dirname(above)
     if not os.path.isdir(above):
         raise UsageError(f"{above} is there, and is no directory")
-    if any(is_below(above, one) for one in _NO_DISKS):
+    if any(is_below(above, mount) for mount in _NO_DISKS):
         raise UsageError(f"{above} keeps no files: name a place on a disk")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UsageError(f"you may not write into {above}")
@@ -126,10 +126,10 @@ def unanswered(home: str, places: Places, *, is_root: bool) -> list[str]:
 
 def _count_all(counts: Sequence[_Count], ends: float, silent: Collection[str]) -> None:
     """Count one folder after the other; each may take its share of the time that is left."""
-    for place, one in enumerate(counts):
+    for place, count in enumerate(counts):
         left = ends - time.monotonic()
         with suppress(OSError):
-            one.is_whole = _count(one, time.monotonic() + left / (len(counts) - place), silent)
+            count.is_whole = _count(count, time.monotonic() + left / (len(counts) - place), silent)
 
 
 def _count(into: _Count, ends: float, silent: Collection[str]) -> bool:

@@ -51,7 +51,7 @@ def check_context(
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
         reach=reach or Reach(),
         successors=Successors(
-            [one.key for one in State(config.state_dir).read_signed_enrolments().values()],
+            [enrolment.key for enrolment in State(config.state_dir).read_signed_enrolments().values()],
             inventory.signer_public,
             b"",
         ),
@@ -65,7 +65,7 @@ def quote_sample(
     price = price_of(config, settings)
     kind = kind_of(settings)
     load = _load_of(pieces)
-    ranges = [RangePlan(one.archive, one.asked, ()) for one in pieces]
+    ranges = [RangePlan(piece.archive, piece.asked, ()) for piece in pieces]
     days = settings.retrieval_days if settings.kind == "s3" else 0
     tiers = tiers_of(price, kind, traits)
     return [priced(tier, load, ranges, price, kind, copy_days=days) for tier in tiers]
@@ -73,12 +73,12 @@ def quote_sample(
 
 def _load_of(pieces: Sequence[Piece]) -> Load:
     """The load of a sample, of which everything retrieved is fetched."""
-    size = sum(one.asked.length for one in pieces)
+    size = sum(piece.asked.length for piece in pieces)
     return Load(
-        archives=len({one.archive for one in pieces}),
+        archives=len({piece.archive for piece in pieces}),
         requests=len(pieces),
         wanted=size,
         retrieved=size,
         fetched=size,
-        downloads=sum(1 for one in pieces for _ in aligned_pieces(one.asked, one.size, PIECE)),
+        downloads=sum(1 for piece in pieces for _ in aligned_pieces(piece.asked, piece.size, PIECE)),
     )

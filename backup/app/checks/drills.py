@@ -138,7 +138,7 @@ def _price(
                 advice=f"{MEND}; or give the drill no limit",
             )
         quotes = quote_sample(config, settings, traits, pieces)
-        bill = next((one.bill for one in quotes if one.tier is tier), None)
+        bill = next((quote.bill for quote in quotes if quote.tier is tier), None)
         return None if bill is None else bill.total
 
     return price

@@ -78,7 +78,7 @@ def _hold_to_limit(
     if limit is None or settings.kind in FREE:
         return
     quotes = quote_sample(config, settings, context.vault.traits, pieces)
-    bill = next((one.bill for one in quotes if one.tier is context.tier), None)
+    bill = next((quote.bill for quote in quotes if quote.tier is context.tier), None)
     if bill is not None and bill.total <= limit:
         return
     what, limited = f"reading {settings.check_sample} of vault {settings.name}", f"max_restore_cost, {limit}"

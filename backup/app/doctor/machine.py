@@ -83,10 +83,10 @@ def changed_by_others(context: DoctorContext) -> Iterator[Finding]:
     hazard = _hazard_of(config.state_dir)
     if hazard is not None:
         yield _of_others(table.STATE_OF_OTHERS, hazard, config.state_dir)
-    for who, program in sorted(set(_programs(config))):
+    for owner, program in sorted(set(_programs(config))):
         hazard = _hazard_of(program) if os.path.isabs(program) else None
         if hazard is not None:
-            yield _of_others(table.PROGRAM_OF_OTHERS, hazard, program, who=who)
+            yield _of_others(table.PROGRAM_OF_OTHERS, hazard, program, who=owner)
     for place in filter(None, (config.recovery_file, config.monitoring.metrics_file)):
         hazard = _hazard_of(os.path.dirname(place))
         if hazard is not None:

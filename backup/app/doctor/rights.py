@@ -166,8 +166,10 @@ def _deletions(context: DoctorContext, vault: VaultSettings, purpose: Purpose) -
             unknown=VaultMissingError,
             Delete={"Objects": list(wanted.values())},
         )
-        denied = {one.get("Key") for one in answer.get("Errors", ()) if one.get("Code") == "AccessDenied"}
-        return " and ".join(action for action, one in wanted.items() if one["Key"] not in denied)
+        denied = {
+            error.get("Key") for error in answer.get("Errors", ()) if error.get("Code") == "AccessDenied"
+        }
+        return " and ".join(action for action, target in wanted.items() if target["Key"] not in denied)
 
     yield _Trial(purpose, " or ".join(wanted), delete)
 

@@ -77,7 +77,7 @@ def _for_page(whole: Mapping[str, Any], base: str) -> dict[str, Any]:
             found[name] = _placed(whole[name], base)
     for name, keys in _LISTS.items():
         if name in whole:
-            found[name] = [_only(one, keys, base) for one in whole[name]]
+            found[name] = [_only(table, keys, base) for table in whole[name]]
     for job in found.get("job", ()):
         job["sources"] = [_ANY_SOURCE]  # a config needs some; the page shows those of snapshots
     _with_identity(found, whole, base)
@@ -112,10 +112,10 @@ def _only(table: Mapping[str, Any], keys: str, base: str) -> dict[str, Any]:
 def _placed(value: Any, base: str) -> Any:
     """The same with absolute paths: it is read at another place."""
     if isinstance(value, list):
-        return [_placed(one, base) for one in value]
+        return [_placed(part, base) for part in value]
     if not isinstance(value, dict):
         return value
-    return {name: _absolute(one, base) if name in _FILES else one for name, one in value.items()}
+    return {name: _absolute(part, base) if name in _FILES else part for name, part in value.items()}
 
 
 def _absolute(path: Any, base: str) -> Any:

@@ -130,7 +130,7 @@ def _read_note(pairs: Pairs) -> RenewalNote:
 
 def _get_credentials(config: Config, files: IdentityFiles, clock: Clock) -> str | None:
     """Try a pair: credentials for the first role that a vault has."""
-    role = next((one.role_arn for one in config.vaults if one.role_arn is not None), None)
+    role = next((vault.role_arn for vault in config.vaults if vault.role_arn is not None), None)
     if config.roles_anywhere is None or role is None:
         return None
     roles_anywhere(config.roles_anywhere, role, lambda: files, clock).credentials()
@@ -203,7 +203,9 @@ class _Work(Struct, frozen=True):
         public = present.public_key() if key is None else key.public_key()
         try:
             certificates = x509.load_pem_x509_certificates(answer)
-            mine = next((one for one in certificates if one.public_key() == public), None)
+            mine = next(
+                (certificate for certificate in certificates if certificate.public_key() == public), None
+            )
         except (ValueError, UnsupportedAlgorithm) as error:
             raise IdentityError(
                 "the authority's answer holds no certificate in PEM",
@@ -212,8 +214,8 @@ class _Work(Struct, frozen=True):
         if mine is None:
             raise IdentityError("the authority's answer is no certificate for the key of the request")
         self._check_newer(mine, present)
-        ordered = [mine, *(one for one in certificates if one != mine)]
-        pem = b"".join(one.public_bytes(Encoding.PEM) for one in ordered)
+        ordered = [mine, *(certificate for certificate in certificates if certificate != mine)]
+        pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in ordered)
         return self.pairs.stage(pem, None if key is None else private_pem(key, self._passphrase()))
 
     def _request(self, present: x509.Certificate) -> tuple[IssuedKey | None, bytes]:
@@ -244,9 +246,9 @@ class _Work(Struct, frozen=True):
         check_validity(new, self.clock.now())
         if found := weaknesses(new):
             raise IdentityError(f"AWS would refuse the new certificate: {found[0]}")
-        before, after = (subject_values(one, NameOID.COMMON_NAME) for one in (present, new))
+        before, after = (subject_values(certificate, NameOID.COMMON_NAME) for certificate in (present, new))
         if before != after:
-            names = [", ".join(one) or "none" for one in (after, before)]
+            names = [", ".join(dns_names) or "none" for dns_names in (after, before)]
             raise IdentityError(f"the new certificate is of {names[0]}, the present one of {names[1]}")
         ends, ended = new.not_valid_after_utc, present.not_valid_after_utc
         if self.settings.files or ends > ended or (self.force and ends < ended):

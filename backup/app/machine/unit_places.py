@@ -39,7 +39,7 @@ def _writable(config: Config) -> Iterator[str]:
     folders = [os.path.dirname(path) for path in files if path]
     folders += [vault.path for vault in config.vaults if vault.path]
     inside = config.state_dir.rstrip("/") + "/"
-    yield from dict.fromkeys(one for one in folders if not f"{one}/".startswith(inside))
+    yield from dict.fromkeys(folder for folder in folders if not f"{folder}/".startswith(inside))
 
 
 def _inventory_file(config: Config) -> str | None:
@@ -57,7 +57,7 @@ def _is_tss2(path: str) -> bool:
 
 def credentials_of(config: Config) -> list[str]:
     """The names of all systemd credentials that a config asks for."""
-    return sorted({one.removeprefix(CREDENTIAL) for one in _texts(msgspec.to_builtins(config))})
+    return sorted({text.removeprefix(CREDENTIAL) for text in _texts(msgspec.to_builtins(config))})
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -65,11 +65,11 @@ def _texts(value: Any) -> Iterator[str]:
         if value.startswith(CREDENTIAL):
             yield value
     elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
+        for part in value.values():
+            yield from _texts(part)
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _texts(one)
+        for part in value:
+            yield from _texts(part)
 
 
 def _stored(name: str) -> str:

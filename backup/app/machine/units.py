@@ -46,7 +46,7 @@ def timer_lines(schedule: Schedule, jitter: int = 0) -> list[str]:
     rule, zone = schedule.rule, schedule.timezone
     late = [f"RandomizedDelaySec={jitter}s"] if jitter else []
     if isinstance(rule, Calendar):
-        return [*(f"OnCalendar={one} {zone}" for one in _events(rule)), *late]
+        return [*(f"OnCalendar={event} {zone}" for event in _events(rule)), *late]
     return [*_interval_lines(rule, zone), *late]
 
 
@@ -76,7 +76,7 @@ def _events(rule: Calendar) -> Iterator[str]:
 
 
 def _list(numbers: Collection[int], most: int) -> str:
-    return "*" if len(numbers) == most else ",".join(f"{one:02d}" for one in sorted(numbers))
+    return "*" if len(numbers) == most else ",".join(f"{number:02d}" for number in sorted(numbers))
 
 
 SYSTEM_UNITS: Final = "/etc/systemd/system"
@@ -215,17 +215,17 @@ def write(units: Sequence[UnitFile]) -> None:
     """Put the units in place, each whole or not at all."""
     from backup.safe_paths import make_folders
 
-    for one in units:
-        make_folders(os.path.dirname(one.path), 0o755)
-        if os.path.islink(one.path):  # a mask: what it points to is not ours
-            os.unlink(one.path)
-        write_durably(one.path, one.text.encode(), mode=0o644)
+    for unit in units:
+        make_folders(os.path.dirname(unit.path), 0o755)
+        if os.path.islink(unit.path):  # a mask: what it points to is not ours
+            os.unlink(unit.path)
+        write_durably(unit.path, unit.text.encode(), mode=0o644)
 
 
 def installed(directory: str) -> tuple[list[str], list[str]]:
     """The paths of our units as an install wrote them, and of those that somebody changed or wrote."""
     patterns = [os.path.join(glob.escape(directory), f"nightvault*.{kind}") for kind in ("service", "timer")]
-    found = sorted(path for one in patterns for path in glob.glob(one))
+    found = sorted(path for pattern in patterns for path in glob.glob(pattern))
     ours = [path for path in found if is_untouched(_read(path) or "")]
     return ours, [path for path in found if path not in ours]
 

@@ -43,9 +43,9 @@ def longest_wait(settings: VaultSettings, tier: Tier) -> timedelta:
 def expected(settings: VaultSettings, known: Sequence[Retrieval]) -> Expected | None:
     """The time at which all waiting retrievals are ready; None if none is waiting."""
     spans = [
-        tuple(one.requested_at + timedelta(hours=hours) for hours in hours_of(settings, one.tier))
-        for one in known
-        if one.state is RetrievalStage.WAITING and one.requested_at is not None
+        tuple(retrieval.requested_at + timedelta(hours=hours) for hours in hours_of(settings, retrieval.tier))
+        for retrieval in known
+        if retrieval.state is RetrievalStage.WAITING and retrieval.requested_at is not None
     ]
     if not spans:
         return None

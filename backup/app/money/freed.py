@@ -38,21 +38,21 @@ def freed_by(
     """
     if not goes:
         return []
-    dead_before = {one.number for one in _dead(tx, ())}
-    found = [one for one in _dead(tx, goes) if one.number not in dead_before]
-    return [_freed(config, vault, [one for one in found if one.vault == vault], now) for vault in vaults]
+    dead_before = {use.number for use in _dead(tx, ())}
+    found = [use for use in _dead(tx, goes) if use.number not in dead_before]
+    return [_freed(config, vault, [use for use in found if use.vault == vault], now) for vault in vaults]
 
 
 def _dead(tx: Transaction, goes: Collection[SnapshotId]) -> Iterator[ArchiveUse]:
     needed = need.needed_chunks(tx, need.kept_snapshots(tx, without=goes))
-    return (one for one in need.archive_uses(tx, needed) if one.is_dead)
+    return (use for use in need.archive_uses(tx, needed) if use.is_dead)
 
 
 def _freed(config: Config, vault: VaultName, found: Sequence[ArchiveUse], now: datetime) -> Freed:
-    size, minimum = sum(one.size for one in found), _minimum_days(config, vault)
+    size, minimum = sum(use.size for use in found), _minimum_days(config, vault)
     if minimum is None:
         return Freed(vault, len(found), size, None, None)
-    ends = [(one.stored_at + timedelta(days=minimum), one.size) for one in found]
+    ends = [(use.stored_at + timedelta(days=minimum), use.size) for use in found]
     free_now = sum(size for end, size in ends if end <= now)
     return Freed(vault, len(found), size, free_now, max([now, *(end for end, _ in ends)]))
 

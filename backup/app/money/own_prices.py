@@ -27,16 +27,16 @@ def set_prices(config: Config, values: Sequence[str], today: date) -> str:
     path = own_file(config)
     text = own_text(config) if os.path.exists(path) else None
     text = _NEW_FILE if text is None else text
-    for one in values:
-        key, equals, value = (part.strip() for part in one.partition("="))
+    for setting in values:
+        key, equals, value = (part.strip() for part in setting.partition("="))
         region, kind, _figure = split_key(key)
         if not equals or not _REGION.fullmatch(region) or kind not in builtin_table().kinds:
             kinds = ", ".join(builtin_table().kinds)
             raise UsageError(
-                f"cannot set {one!r}",
+                f"cannot set {setting!r}",
                 advice=f"write REGION/KIND/FIGURE=MONEY with one of these kinds: {kinds}",
             )
-        text += f'\n[[set]]\nkey = "{key}"\nvalue = {_money(one, value)}\ndate = {today}\n'
+        text += f'\n[[set]]\nkey = "{key}"\nvalue = {_money(setting, value)}\ndate = {today}\n'
     parse_prices(text, path, builtin_table())
     _write(path, text)
     return path

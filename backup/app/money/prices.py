@@ -154,7 +154,7 @@ def quotes(
     found: list[Quote] = []
     for tier in tiers_of(price, kind, traits):
         ranges = plan.laid(gap_for(price, tier)).ranges
-        load = load_of({number: one.size for number, one in plan.archives.items()}, ranges)
+        load = load_of({number: archive.size for number, archive in plan.archives.items()}, ranges)
         found.append(priced(tier, load, ranges, price, kind, copy_days=copy_days))
     return found
 
@@ -190,15 +190,15 @@ def load_of(sizes: Mapping[int, int], ranges: Sequence[RangePlan]) -> Load:
     from backup.transfer.retrieve import PIECE, ReadyRange, wanted_pieces
 
     pieces = fetched = 0
-    for one in ranges:
-        size = sizes[one.archive]
-        for piece in wanted_pieces(ReadyRange(_NO_ID, size, one.extent, one.frames), PIECE):
+    for plan in ranges:
+        size = sizes[plan.archive]
+        for piece in wanted_pieces(ReadyRange(_NO_ID, size, plan.extent, plan.frames), PIECE):
             pieces, fetched = pieces + 1, fetched + piece.length
     return Load(
-        archives=len({one.archive for one in ranges}),
+        archives=len({plan.archive for plan in ranges}),
         requests=len(ranges),
-        wanted=sum(row.sealed_length for one in ranges for row in one.frames),
-        retrieved=sum(one.extent.length for one in ranges),
+        wanted=sum(row.sealed_length for plan in ranges for row in plan.frames),
+        retrieved=sum(plan.extent.length for plan in ranges),
         fetched=fetched,
         downloads=pieces,
     )

@@ -115,14 +115,14 @@ def dead_archives(tx: Transaction) -> list[queries.Stored]:
     every = queries.each(tx)
     kept = kept_snapshots(tx)
     needed = pruning.archives_of_open_restores(tx)
-    for vault in {one.vault for one in every.values()}:
+    for vault in {row.vault for row in every.values()}:
         needed |= needed_archives(tx, vault, kept)
-        needed |= {one.number for one in pruning.stored_archives(tx, vault) if one.run_is_open}
-    return [one for number, one in every.items() if number not in needed]
+        needed |= {archive.number for archive in pruning.stored_archives(tx, vault) if archive.run_is_open}
+    return [row for number, row in every.items() if number not in needed]
 
 
 def _terms_of(config: Config, table: PriceTable | None, names: Iterable[VaultName]) -> dict[VaultName, Terms]:
-    settings = {one.name: one for one in config.vaults}
+    settings = {vault.name: vault for vault in config.vaults}
     return {
         name: terms_of(config, table, settings[name]) if name in settings else _not_in_config(name)
         for name in names

@@ -214,7 +214,7 @@ def enrolment_for(text: str, config: Config, inventory: Inventory) -> Enrolment:
     `UsageError` if there is none, or it is not as it must be.
     """
     texts = [text] if _is_json(text) else [line for line in text.split("\n") if line.strip()] or [text]
-    ours = [each for each in texts if _is_about(_Fields(each, _ENROLMENT), inventory)]
+    ours = [line_text for line_text in texts if _is_about(_Fields(line_text, _ENROLMENT), inventory)]
     if not ours:
         Enrolment.from_text(texts[0])  # what is wrong in itself is told first
         whose = "this enrolment was" if len(texts) == 1 else f"all {len(texts)} enrolments were"

@@ -53,7 +53,9 @@ def _what_it_holds(vault: Vault) -> str | None:
         # Counted once a day; its list is hours away.
         return f"it counts {_archives(state.archives)}" if state.archives else None
     listing = vault.fetch_listing(vault.request_listing("init"))
-    catalogs = sum(one.label is not None and one.label.kind is PackKind.CATALOG for one in listing.archives)
+    catalogs = sum(
+        archive.label is not None and archive.label.kind is PackKind.CATALOG for archive in listing.archives
+    )
     if not catalogs and _is_unmarked(vault):
         return f"it holds {_archives(len(listing.archives))}, and its marker is missing or damaged"
     return f"{catalogs:,} of its {_archives(len(listing.archives))} are catalogs" if catalogs else None

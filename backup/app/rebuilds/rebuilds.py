@@ -83,12 +83,12 @@ def forget_list(config: Config, vault: VaultName) -> None:
 
 def check_keys(config: Config, recovery_keys: Sequence[RecoveryKey]) -> None:
     """Refuse keys of recipients that the config does not name, before the vault is asked for anything."""
-    ids = [one.id for one in parse_recipients(config.recipients)]
-    own = [one.recipient.id for one in recovery_keys]
+    ids = [recipient.id for recipient in parse_recipients(config.recipients)]
+    own = [key.recipient.id for key in recovery_keys]
     if ids and not set(own) & set(ids):
         raise RecoveryKeyError(
-            f"this is the key of recipient {', '.join(one.hex() for one in own)}, but {config.path} names "
-            + ", ".join(one.hex() for one in ids),
+            f"this is the key of recipient {', '.join(recipient.hex() for recipient in own)}, but "
+            f"{config.path} names " + ", ".join(recipient.hex() for recipient in ids),
             advice="give the recovery key of one of these recipients",
         )
 
@@ -109,7 +109,7 @@ def _keep_keys(
         )
     state.write_server_keys(keys.signer, keys.secret)
     if not config.recipients:
-        state.write_recipients([Recipient(one) for one in keys.recipients])
+        state.write_recipients([Recipient(recipient) for recipient in keys.recipients])
     state.forget_enrolments()
     for key in recovery_keys:
         enrol_here(state, key, inventory_id, keys.signer.public, keys.ancestors)

@@ -103,7 +103,7 @@ def accept_vault(
     if not lists:
         return Accepted(identity, count)
     report = compare_with_vault(check_context(config, inventory, found.vault, clock=clock, progress=progress))
-    return Accepted(identity, sum(one.kind == "missing" for one in report.findings))
+    return Accepted(identity, sum(finding.kind == "missing" for finding in report.findings))
 
 
 def _known_again(
@@ -118,5 +118,5 @@ def _known_again(
     if wanted is None or found.before is None:
         return None
     listing = patience.call(lambda: vault.fetch_listing(vault.request_listing("identity")))
-    is_it = any(one.archive_id == wanted.archive_id for one in listing.archives)
+    is_it = any(archive.archive_id == wanted.archive_id for archive in listing.archives)
     return found.before if is_it else None

@@ -58,16 +58,16 @@ def set_aside(config: Config, now: datetime) -> list[Moved]:
     state, path = State(config.state_dir), sqlite_path(config.inventory_url) or ""
     mark = _free_mark(state, path, now)
     moved = [Moved(path, f"{path}.{mark}"), *(Moved(path + end, f"{path}.{mark}{end}") for end in _BESIDE)]
-    moved += [Moved(one, f"{one}.{mark}") for one in _key_files(state)]
-    moved = [one for one in moved if os.path.lexists(one.place)]
+    moved += [Moved(file, f"{file}.{mark}") for file in _key_files(state)]
+    moved = [file for file in moved if os.path.lexists(file.place)]
     with _our_errors("moved out of the way"):
-        for one in moved[1:]:
+        for file in moved[1:]:
             with suppress(OSError):  # some file systems have no links
-                os.link(one.place, one.aside)
-        for one in moved:
-            os.rename(one.place, one.aside)
+                os.link(file.place, file.aside)
+        for file in moved:
+            os.rename(file.place, file.aside)
             with suppress(FileNotFoundError):
-                os.unlink(one.place)  # two names of one file are left as they are by a rename
+                os.unlink(file.place)  # two names of one file are left as they are by a rename
         _sync(moved)
     _forget_locks(config.state_dir)
     return moved
@@ -78,8 +78,8 @@ def put_back(config: Config, moved: Sequence[Moved]) -> bool:
     if not moved or os.path.lexists(sqlite_path(config.inventory_url) or ""):
         return False
     with _our_errors("put back"):
-        for one in reversed(moved):
-            os.rename(one.aside, one.place)
+        for file in reversed(moved):
+            os.rename(file.aside, file.place)
         _sync(moved)
     return True
 
@@ -100,7 +100,7 @@ def _free_mark(state: State, path: str, now: datetime) -> str:
     """A suffix that no file has yet."""
     base = mark = f"aside-{now:%Y%m%dT%H%M%S}"
     count = 1
-    while any(os.path.lexists(f"{one}.{mark}") for one in (path, *_key_files(state))):
+    while any(os.path.lexists(f"{file}.{mark}") for file in (path, *_key_files(state))):
         count += 1
         mark = f"{base}-{count}"
     return mark
@@ -115,7 +115,7 @@ def _forget_locks(directory: str) -> None:
 
 
 def _sync(moved: Sequence[Moved]) -> None:
-    for directory in {os.path.dirname(one.place) for one in moved}:
+    for directory in {os.path.dirname(file.place) for file in moved}:
         sync_directory(directory)
 
 

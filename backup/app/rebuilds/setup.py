@@ -68,7 +68,7 @@ def initialise(
             inventory_id=inventory.id,
             signer_fingerprint=signer.fingerprint.hex(),
             recipients=names,
-            enrolled=sum(one.id in enrolled for one in names),
+            enrolled=sum(recipient.id in enrolled for recipient in names),
         )
 
 

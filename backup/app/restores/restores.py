@@ -47,54 +47,56 @@ def continue_restores(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             open_ones = retrievals.list_restores(tx, only_open=True)
-        open_ones = [one for one in open_ones if not State(config.state_dir).is_of_drill(one.target)]
-        notes.keep({one.id for one in open_ones})
-        for one in reversed(open_ones):  # the oldest first: its outputs go first
+        open_ones = [
+            restore for restore in open_ones if not State(config.state_dir).is_of_drill(restore.target)
+        ]
+        notes.keep({restore.id for restore in open_ones})
+        for restore in reversed(open_ones):  # the oldest first: its outputs go first
             if stop.is_set():
                 return
             try:
-                with about(restore=one.id, vault=one.vault):
-                    report = _go_on(one, config, inventory, clock, stop, units)
+                with about(restore=restore.id, vault=restore.vault):
+                    report = _go_on(restore, config, inventory, clock, stop, units)
             except InterruptedRunError:
                 raise
             except LockedError as error:
-                _log.debug("restore %s: %s", one.id, error)
+                _log.debug("restore %s: %s", restore.id, error)
             except NightvaultError as error:
-                if notes.note(one.id, error):
-                    yield one.id, error
+                if notes.note(restore.id, error):
+                    yield restore.id, error
             else:
                 if units is None:
-                    notes.clear(one.id)  # else its unit does
+                    notes.clear(restore.id)  # else its unit does
                 if report is not None:
-                    yield one.id, report
+                    yield restore.id, report
 
 
 def _go_on(
-    one: Restore,
+    restore: Restore,
     config: Config,
     inventory: Inventory,
     clock: Clock,
     stop: threading.Event,
     units: RestoreUnits | None,
 ) -> RestoreReport | None:
-    is_dump = bool(Choice.decode(one.choice).output)
+    is_dump = bool(Choice.decode(restore.choice).output)
     if units is not None and not is_dump:
-        place = read_place(one, inventory)
-        units.start(one, None if place is None else place.path)
+        place = read_place(restore, inventory)
+        units.start(restore, None if place is None else place.path)
         return None
-    notes = _Notes(one.id)
-    context = restore_context(config, inventory, one.vault, clock=clock, progress=notes, stop=stop.is_set)
+    notes = _Notes(restore.id)
+    context = restore_context(config, inventory, restore.vault, clock=clock, progress=notes, stop=stop.is_set)
     context = replace(context, stop=stop.is_set, unattended=True)
     if is_dump:  # nobody is there to write to: it is asked for, no more
-        advance(one, replace(context, round_bytes=None))
+        advance(restore, replace(context, round_bytes=None))
         return None
-    require_mark(one, context)  # or what is asked for would be paid for, and fetched by nobody
-    known = advance(one, context)
+    require_mark(restore, context)  # or what is asked for would be paid for, and fetched by nobody
+    known = advance(restore, context)
     if not is_ready(known) and not is_partly_ready(known):
         return None
-    report = deliver(one, known, context)
+    report = deliver(restore, known, context)
     if report.outcome is Outcome.RUNNING:
-        advance(one, context)  # there is room for the next round
+        advance(restore, context)  # there is room for the next round
     return report
 
 

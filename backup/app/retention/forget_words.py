@@ -33,8 +33,8 @@ def meant_by(
 
     With `undo` the snapshots are forgotten ones, else those that are not.
     """
-    known = {one.name for one in config.jobs} | set(runs.all_job_names(tx))
-    named = [known_job(config, tx, one) for one in jobs]
+    known = {job.name for job in config.jobs} | set(runs.all_job_names(tx))
+    named = [known_job(config, tx, job) for job in jobs]
     chosen: list[Snapshot] = []
     every = snapshots.list_snapshots(tx, also_forgotten=True)
     for word in words:
@@ -44,7 +44,7 @@ def meant_by(
                 advice="`nightvault snapshots` lists them",
             )
         may_be_id = _ID.fullmatch(word.lower()) is not None
-        found = [one for one in every if may_be_id and one.id.startswith(word.lower())]
+        found = [snapshot for snapshot in every if may_be_id and snapshot.id.startswith(word.lower())]
         if word in known and found:
             raise UsageError(
                 f"{word} is a job, and the id of snapshot {found[0].id} begins with it, too",
@@ -56,7 +56,7 @@ def meant_by(
             chosen.append(_one(word, found, undo=undo))
     if named and chosen:
         raise UsageError("jobs and snapshots in one command: which of the two?", advice="give two commands")
-    return Meant(tuple(dict.fromkeys(named)), tuple({one.id: one for one in chosen}.values()))
+    return Meant(tuple(dict.fromkeys(named)), tuple({snapshot.id: snapshot for snapshot in chosen}.values()))
 
 
 def _one(word: str, found: Sequence[Snapshot], *, undo: bool) -> Snapshot:
@@ -66,9 +66,9 @@ def _one(word: str, found: Sequence[Snapshot], *, undo: bool) -> Snapshot:
             advice="`nightvault snapshots` lists both"
             + (", with --forgotten what can come back" if undo else ""),
         )
-    fitting = [one for one in found if (one.forgotten_at is not None) is undo]
+    fitting = [snapshot for snapshot in found if (snapshot.forgotten_at is not None) is undo]
     if len(fitting) > 1:
-        shown = ", ".join(one.id for one in fitting[:5])
+        shown = ", ".join(snapshot.id for snapshot in fitting[:5])
         raise UsageError(f"several snapshots begin with {word!r}: {shown}", advice="give more digits")
     if not fitting:
         state = "not forgotten" if undo else "forgotten already"

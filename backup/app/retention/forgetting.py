@@ -62,12 +62,12 @@ Planner = Callable[[Transaction], Sequence[JobPlan]]
 def jobs_with_policy(config: Config, tx: Transaction, *, any_job: bool = False) -> list[JobName]:
     """The config's jobs with snapshots and a policy, or `any_job` with snapshots. `UsageError` for none."""
     known = set(runs.all_job_names(tx))
-    if not any_job and all(one.policy is None for one in config.jobs):
+    if not any_job and all(job.policy is None for job in config.jobs):
         raise UsageError(
             "no job has a policy, so all snapshots are kept",
             advice="give a job a [job.retention], or say --keep-last and the like for this time",
         )
-    return [one.name for one in config.jobs if one.name in known and (any_job or one.policy is not None)]
+    return [job.name for job in config.jobs if job.name in known and (any_job or job.policy is not None)]
 
 
 def plan_by_policy(
@@ -89,7 +89,7 @@ def plan_by_policy(
         )
     row, every = _known(tx, job)
     zone = _zone(settings)
-    candidates = [candidate_of(one, now) for one in every]
+    candidates = [candidate_of(snapshot, now) for snapshot in every]
     decisions = decide(policy, candidates, now=now, zone=zone)
     wait = _wait(tx, job, settings)
     emptied = instead is None and settings is not None and bool(wholly_left_out(tx, settings))
@@ -113,8 +113,8 @@ def plan_by_name(
 ) -> JobPlan:
     """The plan for a job of which snapshots were named by these ids."""
     row, every = _known(tx, job)
-    candidates = [candidate_of(one, now) for one in every]
-    numbers = {one.number for one in every if one.id in chosen}
+    candidates = [candidate_of(snapshot, now) for snapshot in every]
+    numbers = {snapshot.number for snapshot in every if snapshot.id in chosen}
     settings = _settings(config, job)
     wait = _wait(tx, job, settings)
     plan = plan_chosen(candidates, numbers, read_by_restores=_read(tx, every), waits=wait is not None)
@@ -124,9 +124,9 @@ def plan_by_name(
 def refuse_refused(plans: Sequence[JobPlan]) -> None:
     """`UsageError` if a snapshot that was named has to stay."""
     refused = [
-        f"{plan.snapshots[one.number].id[:8]} of job {plan.job.name}: {one.reason}"
+        f"{plan.snapshots[snapshot.number].id[:8]} of job {plan.job.name}: {snapshot.reason}"
         for plan in plans
-        for one in plan.plan.refused
+        for snapshot in plan.plan.refused
     ]
     if refused:
         raise UsageError(
@@ -172,7 +172,7 @@ def report_of(plan: JobPlan) -> dict[str, Any]:
     """The report that is kept with the run: policy, forgotten snapshots, number of kept ones."""
     return {
         "policy": str(plan.policy) if plan.policy else None,
-        "forgotten": [one.id for one in plan.goes],
+        "forgotten": [snapshot.id for snapshot in plan.goes],
         "kept": len(plan.plan.stays),
     }
 
@@ -194,7 +194,9 @@ def _job_plan(
     warnings: Sequence[str],
 ) -> JobPlan:
     vault = runs.vault_of_job(tx, row.number)
-    return JobPlan(row, vault, zone, policy, {one.number: one for one in every}, plan, tuple(warnings))
+    return JobPlan(
+        row, vault, zone, policy, {snapshot.number: snapshot for snapshot in every}, plan, tuple(warnings)
+    )
 
 
 def _known(tx: Transaction, job: JobName) -> tuple[JobRow, list[Snapshot]]:
@@ -210,7 +212,7 @@ def _known(tx: Transaction, job: JobName) -> tuple[JobRow, list[Snapshot]]:
 def _read(tx: Transaction, every: Sequence[Snapshot]) -> set[int]:
     """The numbers of the snapshots that open restores read."""
     read = retrievals.read_by_restores(tx)
-    return {one.number for one in every if one.id in read}
+    return {snapshot.number for snapshot in every if snapshot.id in read}
 
 
 def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait | None:
@@ -222,7 +224,7 @@ def _wait(tx: Transaction, job: JobName, settings: JobSettings | None) -> Wait |
 
 def _settings(config: Config, job: JobName) -> JobSettings | None:
     """The settings of a job; None if the config has it no more."""
-    return next((one for one in config.jobs if one.name == job), None)
+    return next((settings for settings in config.jobs if settings.name == job), None)
 
 
 def _zone(settings: JobSettings | None) -> ZoneInfo:

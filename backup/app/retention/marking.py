@@ -101,8 +101,8 @@ def waiting_up_to(at: RunContext, snapshot: Snapshot) -> list[Snapshot]:
 
 
 def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
-    return [one for one in snapshots.list_snapshots(tx) if one.id in chosen]
+    return [snapshot for snapshot in snapshots.list_snapshots(tx) if snapshot.id in chosen]
 
 
-def _marks(one: Snapshot) -> Marks:
-    return Marks(one.tags, one.pin)
+def _marks(snapshot: Snapshot) -> Marks:
+    return Marks(snapshot.tags, snapshot.pin)

@@ -77,7 +77,7 @@ class Prune(Struct, frozen=True):
 
 def is_partial(report: PruneReport) -> bool:
     """Whether something needs an admin's eye: a refusal without a day, or a warning."""
-    return bool(report.warnings) or any(one.until is None for one in report.refused)
+    return bool(report.warnings) or any(group.until is None for group in report.refused)
 
 
 def prune_context(at: RunContext, vault: VaultName) -> PruneContext:

@@ -100,7 +100,7 @@ def _forget(at: RunContext, job: JobName) -> Forgot:
     done = list(forget_in(at, plan.vault, lambda tx: [plan_by_policy(at.config, tx, job, at.clock.now())]))
     return Forgot(
         job,
-        tuple(one.id for plan, _ in done for one in plan.goes),
+        tuple(snapshot.id for plan, _ in done for snapshot in plan.goes),
         done[-1][1].recovery_line if done else "",
         tuple(text for plan, amended in done for text in (*plan.warnings, *amended.warnings)),
     )

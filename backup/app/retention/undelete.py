@@ -33,8 +33,8 @@ def chosen_archives(tx: Transaction, vault: VaultName, words: Sequence[str]) -> 
     """
     every = pruning.stored_archives(tx, vault)
     if not words:
-        return [one for one in every if one.state is ArchiveState.CONDEMNED]
-    chosen = {one.number: one for one in (_named(every, vault, word) for word in words)}
+        return [archive for archive in every if archive.state is ArchiveState.CONDEMNED]
+    chosen = {archive.number: archive for archive in (_named(every, vault, word) for word in words)}
     return list(chosen.values())
 
 
@@ -42,7 +42,11 @@ def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> Store
     start = word.strip().rstrip("…")
     if len(start) < _SHORTEST:
         raise UsageError(f"{word!r} is too short for the id of an archive", advice=_ADVICE)
-    found = [one for one in every if one.archive_id.startswith(start) or one.pack_id.hex().startswith(start)]
+    found = [
+        archive
+        for archive in every
+        if archive.archive_id.startswith(start) or archive.pack_id.hex().startswith(start)
+    ]
     if not found:
         raise UsageError(f"no archive in vault {vault} has an id that begins with {start}", advice=_ADVICE)
     if len(found) > 1:
@@ -50,12 +54,14 @@ def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> Store
             f"{len(found)} archives have ids that begin with {start}",
             advice="`nightvault --json archives` has them in full",
         )
-    (one,) = found
-    if one.state is ArchiveState.DELETING:
+    (archive,) = found
+    if archive.state is ArchiveState.DELETING:
         raise UsageError(f"the deletion of archive {start} has begun: it cannot be taken back")
-    if one.state is not ArchiveState.CONDEMNED:
-        raise UsageError(f"archive {start} is {one.state}, not condemned: it stays as it is", advice=_ADVICE)
-    return one
+    if archive.state is not ArchiveState.CONDEMNED:
+        raise UsageError(
+            f"archive {start} is {archive.state}, not condemned: it stays as it is", advice=_ADVICE
+        )
+    return archive
 
 
 class TakenUp(Struct, frozen=True):
@@ -75,11 +81,13 @@ def take_up(at: RunContext, vault: VaultName, words: Sequence[str]) -> TakenUp:
     with amending_vault(at, vault) as amender:
         with at.inventory.reading() as tx:
             named = chosen_archives(tx, vault, words)
-            jobs = {one.number: one for one in runs.list_jobs(tx, vault)}
+            jobs = {job.number: job for job in runs.list_jobs(tx, vault)}
         gone = _gone(at, amender.vault, named)
-        chosen = [one for one in named if one not in gone]
+        chosen = [archive for archive in named if archive not in gone]
         done = [
-            amender.amend(RunKind.PRUNE, job, records, {"taken_up": sum(len(one.packs) for one in records)})
+            amender.amend(
+                RunKind.PRUNE, job, records, {"taken_up": sum(len(record.packs) for record in records)}
+            )
             for job, records in said_by_jobs(chosen, jobs)
         ]
     return TakenUp(chosen, gone, done)
@@ -91,8 +99,8 @@ def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[
         return []
     patience = at.reach.patience(at.clock, at.progress)
     listed = patience.call(lambda: vault.fetch_listing(vault.request_listing("undelete")))
-    there = {one.archive_id for one in listed.archives}
-    return [one for one in named if one.archive_id not in there]
+    there = {archive.archive_id for archive in listed.archives}
+    return [archive for archive in named if archive.archive_id not in there]
 
 
 def said_by_jobs(
@@ -100,9 +108,9 @@ def said_by_jobs(
 ) -> Iterator[tuple[JobRow, list[TakenUpRecord]]]:
     """What each job says: those that condemned an archive, or any job where none is known."""
     packs: dict[int, list[bytes]] = defaultdict(list)
-    for one in chosen:
-        for job in one.condemned_by.keys() or {min(jobs)}:
-            packs[job].append(one.pack_id)
-    for job, some in sorted(packs.items()):
-        starts = range(0, len(some), _PACKS_A_RECORD)
-        yield jobs[job], [TakenUpRecord(some[start : start + _PACKS_A_RECORD]) for start in starts]
+    for archive in chosen:
+        for job in archive.condemned_by.keys() or {min(jobs)}:
+            packs[job].append(archive.pack_id)
+    for job, of_job in sorted(packs.items()):
+        starts = range(0, len(of_job), _PACKS_A_RECORD)
+        yield jobs[job], [TakenUpRecord(of_job[start : start + _PACKS_A_RECORD]) for start in starts]

@@ -35,8 +35,12 @@ def returns(tx: Transaction, forgotten: Sequence[Snapshot]) -> Return:
     held = need.chunks_held(tx, _by_job(forgotten))
     if not need.gone_with_deletions(tx, held):
         return Return(tuple(forgotten), ())
-    lost = [one for one in forgotten if need.gone_with_deletions(tx, need.chunks_held(tx, _by_job([one])))]
-    return Return(tuple(one for one in forgotten if one not in lost), tuple(lost))
+    lost = [
+        snapshot
+        for snapshot in forgotten
+        if need.gone_with_deletions(tx, need.chunks_held(tx, _by_job([snapshot])))
+    ]
+    return Return(tuple(snapshot for snapshot in forgotten if snapshot not in lost), tuple(lost))
 
 
 def take_back(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
@@ -62,7 +66,9 @@ def take_back_of_job(
 ) -> Iterator[Amended]:
     """Take those of one job back; `rows` are all jobs of its vault."""
     with inventory.reading() as tx:
-        found = returns(tx, [one for one in _forgotten(tx, chosen) if one.job_number == row.number])
+        found = returns(
+            tx, [snapshot for snapshot in _forgotten(tx, chosen) if snapshot.job_number == row.number]
+        )
         if found.lost and if_all:
             raise cannot_come_back(found.lost)
         chunks = need.chunks_held(tx, _by_job(found.comes))
@@ -75,13 +81,15 @@ def take_back_of_job(
             taken_up = TakenUpRecord(condemned[other.number])
             yield amender.amend(RunKind.FORGET, other, [taken_up], {"taken_up": len(taken_up.packs)})
     own = [TakenUpRecord(condemned[row.number])] if row.number in condemned else []
-    back = TakenBackRecord([one.number for one in found.comes])
-    yield amender.amend(RunKind.FORGET, row, [*own, back], {"taken_back": [one.id for one in found.comes]})
+    back = TakenBackRecord([snapshot.number for snapshot in found.comes])
+    yield amender.amend(
+        RunKind.FORGET, row, [*own, back], {"taken_back": [snapshot.id for snapshot in found.comes]}
+    )
 
 
 def cannot_come_back(lost: Sequence[Snapshot]) -> UsageError:
     """What is said of snapshots that need archives which were deleted."""
-    named = ", ".join(f"{one.id[:8]} of job {one.job}" for one in lost)
+    named = ", ".join(f"{snapshot.id[:8]} of job {snapshot.job}" for snapshot in lost)
     return UsageError(
         f"archives that only they needed were deleted, or will be, since it was forgotten: {named}",
         advice="it cannot come back; leave it out",
@@ -90,11 +98,11 @@ def cannot_come_back(lost: Sequence[Snapshot]) -> UsageError:
 
 def _forgotten(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
     every = snapshots.list_snapshots(tx, also_forgotten=True)
-    return [one for one in every if one.forgotten_at is not None and one.id in chosen]
+    return [snapshot for snapshot in every if snapshot.forgotten_at is not None and snapshot.id in chosen]
 
 
 def _by_job(some: Collection[Snapshot]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for one in sorted(some, key=lambda one: one.number):
-        found.setdefault(one.job_number, []).append(one.number)
+    for snapshot in sorted(some, key=lambda snapshot: snapshot.number):
+        found.setdefault(snapshot.job_number, []).append(snapshot.number)
     return found

@@ -69,7 +69,7 @@ def concerns_of(status: Status) -> list[Concern]:
         *_strangers(status),
         *_shrunk(status),
     ]
-    return sorted(found, key=lambda one: one.level is not Level.CRITICAL)
+    return sorted(found, key=lambda concern: concern.level is not Level.CRITICAL)
 
 
 def overdue(status: Status) -> Iterator[Concern]:
@@ -101,8 +101,10 @@ def _at_it(job: JobStatus, status: Status) -> str:
 
 def late_or_unknown(status: Status) -> list[Concern]:
     """Those of its concerns that say what is overdue, or what keeps that from being known."""
-    unknown = [each for each in status.concerns if each.topic is Topic.UNKNOWN and each.about in OF_DATES]
-    return [each for each in status.concerns if each.topic is Topic.OVERDUE or each in unknown]
+    unknown = [
+        concern for concern in status.concerns if concern.topic is Topic.UNKNOWN and concern.about in OF_DATES
+    ]
+    return [concern for concern in status.concerns if concern.topic is Topic.OVERDUE or concern in unknown]
 
 
 def _unknown(status: Status) -> Iterator[Concern]:
@@ -250,29 +252,33 @@ def _daemon(status: Status) -> Iterator[Concern]:
 
 
 def _locks(status: Status) -> Iterator[Concern]:
-    for one in status.suspended:
-        text = f"process {one.process} holds the lock {one.lock}, and is suspended"
+    for suspended in status.suspended:
+        text = f"process {suspended.process} holds the lock {suspended.lock}, and is suspended"
         yield Concern(Level.WARNING, Topic.LOCK, text, "nightvault unlock")
 
 
 def _restores(status: Status) -> Iterator[Concern]:
-    for one in status.restores:
-        if one.held:
-            text = f"restore {one.id[:8]} does not go on: {one.held}"
+    for restore in status.restores:
+        if restore.held:
+            text = f"restore {restore.id[:8]} does not go on: {restore.held}"
             yield Concern(Level.WARNING, Topic.RESTORE, text, "nightvault restores")
-        elif one.failed:
-            text = f"restore {one.id[:8]}: the vault could not make {one.failed} of {one.retrievals} readable"
+        elif restore.failed:
+            text = (
+                f"restore {restore.id[:8]}: the vault could not make {restore.failed} of "
+                f"{restore.retrievals} readable"
+            )
             yield Concern(Level.WARNING, Topic.RESTORE, text, "nightvault restores")
 
 
 def _disks(disks: Sequence[DiskStatus]) -> Iterator[Concern]:
-    for one in disks:
-        if one.free < one.least:
+    for disk in disks:
+        if disk.free < disk.least:
             text = (
-                f"only {size(one.free)} free where {one.what} lies ({one.path}), less than {size(one.least)}"
+                f"only {size(disk.free)} free where {disk.what} lies ({disk.path}), less than "
+                f"{size(disk.least)}"
             )
-            level = Level.CRITICAL if one.free < one.least // 4 else Level.WARNING
-            yield Concern(level, Topic.DISK, text, f"df -h {one.path}", about=one.path)
+            level = Level.CRITICAL if disk.free < disk.least // 4 else Level.WARNING
+            yield Concern(level, Topic.DISK, text, f"df -h {disk.path}", about=disk.path)
 
 
 def _costs(status: Status) -> Iterator[Concern]:
@@ -287,45 +293,54 @@ def _costs(status: Status) -> Iterator[Concern]:
 
 def _undeleted(status: Status) -> Iterator[Concern]:
     """Condemned archives that nobody deletes; where a source lost nearly everything, nobody may."""
-    held = {one.vault for one in status.waits}
-    for one in status.undeleted:
-        if one.vault not in held:
-            many = f"{counted(one.archives, 'archive')} of vault {one.vault}, {size(one.bytes)}"
-            wait = "waits" if one.archives == 1 else "wait"
-            text = f"{many}, {wait} since {shown(one.since)} for the server that deletes"
-            command = f"nightvault prune --vault {one.vault} --dry-run"
-            yield Concern(Level.WARNING, Topic.COST, text, command, about=one.vault)
+    held = {shrunk.vault for shrunk in status.waits}
+    for undeleted in status.undeleted:
+        if undeleted.vault not in held:
+            many = (
+                f"{counted(undeleted.archives, 'archive')} of vault {undeleted.vault}, "
+                f"{size(undeleted.bytes)}"
+            )
+            wait = "waits" if undeleted.archives == 1 else "wait"
+            text = f"{many}, {wait} since {shown(undeleted.since)} for the server that deletes"
+            command = f"nightvault prune --vault {undeleted.vault} --dry-run"
+            yield Concern(Level.WARNING, Topic.COST, text, command, about=undeleted.vault)
 
 
 def _checks(status: Status) -> Iterator[Concern]:
     """Vaults whose last good check is too old; one that was never checked counts from its first archive."""
-    for one in status.vaults:
-        since = one.checked_at or one.stored_since
-        if status.check_age is None or one.kind == UNKNOWN or since is None:
+    for vault in status.vaults:
+        since = vault.checked_at or vault.stored_since
+        if status.check_age is None or vault.kind == UNKNOWN or since is None:
             continue
         if status.now - since > status.check_age:
-            told = "was never checked" if one.checked_at is None else f"was last checked {shown(since)}"
-            text = f"vault {one.name} {told}: monitoring.check_age is {status.check_age.days} days"
-            command = f"nightvault check --vault {one.name}"
-            yield Concern(Level.WARNING, Topic.CHECK, text, command, about=one.name)
+            told = "was never checked" if vault.checked_at is None else f"was last checked {shown(since)}"
+            text = f"vault {vault.name} {told}: monitoring.check_age is {status.check_age.days} days"
+            command = f"nightvault check --vault {vault.name}"
+            yield Concern(Level.WARNING, Topic.CHECK, text, command, about=vault.name)
 
 
 def _undelivered(status: Status) -> Iterator[Concern]:
-    for one in status.undelivered:
-        text = f"channel {one.channel}: {counted(one.messages, 'message')} not sent since {shown(one.since)}"
-        text += f": {one.answer}" if one.answer else ""
-        yield Concern(Level.WARNING, Topic.MESSAGES, text, "nightvault notify test", about=one.channel)
+    for message in status.undelivered:
+        text = (
+            f"channel {message.channel}: {counted(message.messages, 'message')} not sent since "
+            f"{shown(message.since)}"
+        )
+        text += f": {message.answer}" if message.answer else ""
+        yield Concern(Level.WARNING, Topic.MESSAGES, text, "nightvault notify test", about=message.channel)
 
 
 def _strangers(status: Status) -> Iterator[Concern]:
     """Others that write of this server's jobs, until a person answers; nothing is deleted meanwhile."""
-    for one in status.strangers:
-        text = f"{one.text()}, since {shown(one.seen_at)}: nothing is deleted there until somebody answers"
-        command = f"nightvault check --vault {one.vault} --accept {one.pack}"
-        yield Concern(Level.WARNING, Topic.VAULT, text, command, about=f"{one.vault} {one.pack}")
+    for stranger in status.strangers:
+        text = (
+            f"{stranger.text()}, since {shown(stranger.seen_at)}: nothing is deleted there until somebody "
+            "answers"
+        )
+        command = f"nightvault check --vault {stranger.vault} --accept {stranger.pack}"
+        yield Concern(Level.WARNING, Topic.VAULT, text, command, about=f"{stranger.vault} {stranger.pack}")
 
 
 def _shrunk(status: Status) -> Iterator[Concern]:
     """Sources that lost nearly everything, until a person answers."""
-    for one in status.waits:
-        yield Concern(Level.WARNING, Topic.SHRUNK, one.text(), one.command, one.job, about=one.job)
+    for wait in status.waits:
+        yield Concern(Level.WARNING, Topic.SHRUNK, wait.text(), wait.command, wait.job, about=wait.job)

@@ -73,36 +73,36 @@ def _of_jobs(jobs: Sequence[JobStatus]) -> Iterator[_Gauge]:
         return _Gauge(name, told, [(_labels(job), value) for job, value in pairs if value is not None])
 
     def times(moments: Sequence[datetime | None]) -> list[str | None]:
-        return [None if one is None else _time(one) for one in moments]
+        return [None if moment is None else _time(moment) for moment in moments]
 
-    last = [one.last_run for one in jobs]
+    last = [job.last_run for job in jobs]
     yield gauge(
         "last_success_timestamp_seconds",
         "When the newest backup began that made a snapshot which is kept.",
-        times([one.last_good for one in jobs]),
+        times([job.last_good for job in jobs]),
     )
     yield gauge(
         "last_run_timestamp_seconds",
         "When the newest backup that has ended began, whatever its outcome.",
-        times([None if one is None else one.started_at for one in last]),
+        times([None if run is None else run.started_at for run in last]),
     )
     yield gauge(
         "run_result",
         "How that ended: 0 done, 1 partial, 2 failed, 3 interrupted.",
-        [None if one is None else str(RESULTS[one.outcome]) for one in last],
+        [None if run is None else str(RESULTS[run.outcome]) for run in last],
     )
     yield gauge(
-        "next_run_timestamp_seconds", "When the job is due next.", times([one.next_at for one in jobs])
+        "next_run_timestamp_seconds", "When the job is due next.", times([job.next_at for job in jobs])
     )
     yield gauge(
         "overdue_timestamp_seconds",
         "From when the job is overdue, unless a backup makes a snapshot before.",
-        times([one.overdue_from for one in jobs]),
+        times([job.overdue_from for job in jobs]),
     )
     yield gauge(
         "overdue",
         "Whether the job was overdue when this file was written; the time above needs no new file.",
-        [str(int(one.is_overdue)) for one in jobs],
+        [str(int(job.is_overdue)) for job in jobs],
     )
 
 
@@ -131,10 +131,10 @@ def _of_scheduled(several: Sequence[ScheduledStatus]) -> Iterator[_Gauge]:
 
     def gauge(name: str, told: str, moments: Sequence[datetime | None]) -> _Gauge:
         pairs = zip(several, moments, strict=True)
-        return _Gauge(name, told, [(labels(one), _time(when)) for one, when in pairs if when is not None])
+        return _Gauge(name, told, [(labels(task), _time(when)) for task, when in pairs if when is not None])
 
-    def labels(one: ScheduledStatus) -> dict[str, str]:
-        return {"task": one.kind, "name": one.name}
+    def labels(task: ScheduledStatus) -> dict[str, str]:
+        return {"task": task.kind, "name": task.name}
 
     yield gauge(
         "task_last_success_timestamp_seconds",
@@ -149,24 +149,32 @@ def _of_scheduled(several: Sequence[ScheduledStatus]) -> Iterator[_Gauge]:
 
 
 def _of_vaults(vaults: Sequence[VaultStatus], currency: str) -> Iterator[_Gauge]:
-    there = [one for one in vaults if one.archives]
+    there = [vault for vault in vaults if vault.archives]
     yield _Gauge(
-        "stored_bytes", "Bytes of the archives in a vault.", [(_vault(one), str(one.bytes)) for one in there]
+        "stored_bytes",
+        "Bytes of the archives in a vault.",
+        [(_vault(vault), str(vault.bytes)) for vault in there],
     )
-    yield _Gauge("archives", "Archives in a vault.", [(_vault(one), str(one.archives)) for one in there])
+    yield _Gauge(
+        "archives", "Archives in a vault.", [(_vault(vault), str(vault.archives)) for vault in there]
+    )
     yield _Gauge(
         "monthly_cost",
         "What storing that costs a month, in the currency of the price table, without tax.",
         [
-            ({**_vault(one), "currency": currency}, f"{one.month:.6f}")
-            for one in there
-            if one.month is not None and currency  # without a table of prices nobody knows one
+            ({**_vault(vault), "currency": currency}, f"{vault.month:.6f}")
+            for vault in there
+            if vault.month is not None and currency  # without a table of prices nobody knows one
         ],
     )
     yield _Gauge(
         "oldest_unverified_timestamp_seconds",
         "When the oldest archive was stored of which no check has read anything back.",
-        [(_vault(one), _time(one.unverified_since)) for one in there if one.unverified_since is not None],
+        [
+            (_vault(vault), _time(vault.unverified_since))
+            for vault in there
+            if vault.unverified_since is not None
+        ],
     )
 
 
@@ -190,8 +198,8 @@ def _labels(job: JobStatus) -> dict[str, str]:
     return {"job": job.name, "vault": job.vault}
 
 
-def _vault(one: VaultStatus) -> dict[str, str]:
-    return {"vault": one.name}
+def _vault(vault: VaultStatus) -> dict[str, str]:
+    return {"vault": vault.name}
 
 
 def _time(moment: datetime) -> str:

@@ -338,5 +338,5 @@ class Status(Struct, frozen=True):
     @property
     def worst(self) -> Level | None:
         """The level of the worst concern."""
-        levels = {one.level for one in self.concerns}
+        levels = {concern.level for concern in self.concerns}
         return next((level for level in (Level.CRITICAL, Level.WARNING) if level in levels), None)

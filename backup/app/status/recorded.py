@@ -131,7 +131,7 @@ def recorded_status(
     runs = part("runs", lambda: queries.newest_runs(tx), (), bad)
     after = holders(config.state_dir)
     locked = None if before is None or after is None else frozenset(before) | frozenset(after)
-    vaults = {one.name: one.vault for one in config.jobs}
+    vaults = {job.name: job.vault for job in config.jobs}
     facts = [RunFacts.of(run, vaults, is_dead=is_dead(run, locked)) for run in runs]
     held = part("what vaults hold", lambda: queries.held(tx), ())
     looks = _Looks(
@@ -150,8 +150,8 @@ def recorded_status(
     found = Status(
         now=now,
         jobs=part("jobs", lambda: _jobs(looks), (), bad),
-        running=[one for one in facts if one.outcome is Outcome.RUNNING],
-        ended=[one for one in facts if one.outcome is not Outcome.RUNNING],
+        running=[run for run in facts if run.outcome is Outcome.RUNNING],
+        ended=[run for run in facts if run.outcome is not Outcome.RUNNING],
         restores=part("restores", lambda: _restores(tx, config), ()),
         vaults=part("vaults", lambda: vaults_of(tx, config, shelf, scheduled, sees=before is not None), ()),
         certificate=certificate,
@@ -228,12 +228,12 @@ def _losses(tx: Transaction) -> Mapping[VaultName, int]:
 def _undelivered(tx: Transaction) -> list[Undelivered]:
     """What channels could not be given, by channel; what was not tried yet only waits."""
     tried: dict[str, list[Delivery]] = {}
-    for one in messages.waiting(tx):
-        if one.attempts:
-            tried.setdefault(one.channel, []).append(one)
+    for delivery in messages.waiting(tx):
+        if delivery.attempts:
+            tried.setdefault(delivery.channel, []).append(delivery)
     return [
-        Undelivered(name, len(those), those[0].message.created_at, those[-1].answer or "")
-        for name, those in tried.items()
+        Undelivered(name, len(deliveries), deliveries[0].message.created_at, deliveries[-1].answer or "")
+        for name, deliveries in tried.items()
     ]
 
 
@@ -282,13 +282,13 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
     now, facts = looks.now, looks.facts
     good = snapshots.newest if snapshots else None
     last = backups.newest or backups.latest if backups else None
-    ended = (one for one in facts if one.kind is RunKind.BACKUP and one.job == job.name)
+    ended = (run for run in facts if run.kind is RunKind.BACKUP and run.job == job.name)
     task = backup_task(job, socket.gethostname())
     row = rows.tasks.get(task.key) or TaskRow(*task.key, known_since=looks.known_since)
     first = backups.first if backups else now
     since = min(first if first < now else row.known_since, now)  # when it was expected to be done at all
     pause, jitter = rows.pauses.get(job.name), task.timing.jitter
-    latest = [one.latest for one in (snapshots, backups) if one is not None]
+    latest = [dates.latest for dates in (snapshots, backups) if dates is not None]
     last_run = None if last is None else LastRun(last)
     return JobStatus(
         name=job.name,
@@ -296,16 +296,16 @@ def _job(job: JobSettings, rows: _JobRows, looks: _Looks) -> JobStatus:
         schedule=job.schedule,
         has_policy=job.policy is not None,
         last_good=good,
-        last_run=next((one for one in ended if one.outcome is not Outcome.RUNNING), None),
+        last_run=next((run for run in ended if run.outcome is not Outcome.RUNNING), None),
         next_at=due_at(task.timing, replace(row, known_since=min(row.known_since, now)), last_run, now),
         overdue_from=None
         if when is None
         else overdue_from(when, good or next_due(when, None, since), jitter),
         is_overdue=when is not None and is_overdue(when, good, now, known_since=since, jitter=jitter),
-        ahead=max((one for one in latest if one > now + FUTURE), default=None),
+        ahead=max((moment for moment in latest if moment > now + FUTURE), default=None),
         paused_until=pause.until if pause is not None and pause.until > now else None,
         has_timer=has_timer(job.name),
-        proof=sum((one for (_, name), one in looks.proofs.items() if name == job.name), Proof()),
+        proof=sum((proof for (_, name), proof in looks.proofs.items() if name == job.name), Proof()),
         bound_to=snapshots.vault if snapshots is not None else None,
         failed_at=failed_at(row, last_run),
     )
@@ -318,8 +318,13 @@ def _restores(tx: Transaction, config: Config) -> list[RestoreStatus]:
     from backup.app.status.restores import restore_status
 
     groups = queries.retrieval_groups(tx)
-    return [restore_status(config, each, groups.get(each.number, ())) for each in found]
+    return [restore_status(config, restore, groups.get(restore.number, ())) for restore in found]
 
 
 def _suspended(locks: Mapping[str, Sequence[Holder]]) -> list[Suspended]:
-    return [Suspended(name, one.process) for name, each in locks.items() for one in each if one.is_suspended]
+    return [
+        Suspended(name, holder.process)
+        for name, of_lock in locks.items()
+        for holder in of_lock
+        if holder.is_suspended
+    ]

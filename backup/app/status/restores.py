@@ -15,19 +15,21 @@ from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage
 from backup.restorer.report import stage
 
 
-def restore_status(config: Config, one: Restore, groups: Sequence[queries.RetrievalGroup]) -> RestoreStatus:
+def restore_status(
+    config: Config, restore: Restore, groups: Sequence[queries.RetrievalGroup]
+) -> RestoreStatus:
     """An open restore, with the retrievals that it has."""
     examples = [group.example for group in groups]
-    settings = next((vault for vault in config.vaults if vault.name == one.vault), None)
+    settings = next((vault for vault in config.vaults if vault.name == restore.vault), None)
     when = expected(settings, examples) if settings is not None else None
-    note = HeldNotes(Folders(config.state_dir).restores).read(one.id)
+    note = HeldNotes(Folders(config.state_dir).restores).read(restore.id)
     ready = [group.until for group in examples if group.state is RetrievalStage.READY and group.until]
     return RestoreStatus(
-        id=one.id,
-        snapshot=one.snapshot,
-        vault=one.vault,
-        target=one.target,
-        stage=stage(one, examples) if one.state is RestoreStage.OPEN else str(one.state),
+        id=restore.id,
+        snapshot=restore.snapshot,
+        vault=restore.vault,
+        target=restore.target,
+        stage=stage(restore, examples) if restore.state is RestoreStage.OPEN else str(restore.state),
         retrievals=sum(group.count for group in groups),
         waiting=sum(group.count for group in groups if group.example.state not in SETTLED),
         failed=sum(group.count for group in groups if group.example.state is RetrievalStage.FAILED),

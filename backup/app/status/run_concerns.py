@@ -31,9 +31,9 @@ def bad_runs(status: Status) -> Iterator[RunFacts]:
 
 def _is_damage_yet(run: RunFacts, status: Status) -> bool:
     """Whether a drill that has another name now found damage, and none of its grade was good since."""
-    later = (one for one in status.ended if one.kind is RunKind.DRILL and one.number > run.number)
+    later = (drill for drill in status.ended if drill.kind is RunKind.DRILL and drill.number > run.number)
     made_good = any(
-        (one.vault, one.grade, one.outcome) == (run.vault, run.grade, Outcome.DONE) for one in later
+        (drill.vault, drill.grade, drill.outcome) == (run.vault, run.grade, Outcome.DONE) for drill in later
     )
     return run.found_damage and not made_good
 

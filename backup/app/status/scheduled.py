@@ -88,7 +88,7 @@ def _halves(config: Config, task: Task, known: ScheduleFacts) -> dict[str, datet
 
 def _older(halves: Mapping[str, datetime | None]) -> str:
     """More words of the command, for the half that is missing, or was done longer ago."""
-    return min(halves, key=lambda one: (halves[one] is not None, halves[one] or 0))
+    return min(halves, key=lambda half: (halves[half] is not None, halves[half] or 0))
 
 
 def _overdue_from(

@@ -36,7 +36,7 @@ def _figures(report: Mapping[str, Any]) -> Figures | None:
     Files that were stored again without a change do not count.
     """
     values = [report.get(name) for name in ("files_read", "bytes_uploaded", "bytes_new")]
-    known = [one for one in values if isinstance(one, int)]
+    known = [number for number in values if isinstance(number, int)]
     if len(known) < len(values):
         return None
     files, uploaded, new = known

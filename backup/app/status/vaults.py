@@ -51,13 +51,13 @@ def vaults_of(
     found = [_vault(config, name, settings.get(name), shelf) for name in names]
     return [
         replace(
-            one,
-            unverified_since=unverified.get(one.name),
-            next_prune=prunes.get(one.name),
-            is_away=sees and bool(one.archives) and _is_away(config, one.name, shelf.places),
-            is_silent=sees and _is_silent(config, one.name, shelf.places),
+            vault,
+            unverified_since=unverified.get(vault.name),
+            next_prune=prunes.get(vault.name),
+            is_away=sees and bool(vault.archives) and _is_away(config, vault.name, shelf.places),
+            is_silent=sees and _is_silent(config, vault.name, shelf.places),
         )
-        for one in found
+        for vault in found
     ]
 
 
@@ -88,8 +88,8 @@ def undeleted_of(
         if not deletes_here(config, settings):
             minimum = _minimum_of(terms_of(config, table, settings))
             floor = max(timedelta(seconds=settings.prune_grace), _FLOOR)
-            one = queries.undeleted(tx, settings.name, floor, minimum, now - _PATIENCE)
-            found += [] if one is None else [one]
+            undeleted = queries.undeleted(tx, settings.name, floor, minimum, now - _PATIENCE)
+            found += [] if undeleted is None else [undeleted]
     return found
 
 

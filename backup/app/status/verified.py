@@ -22,9 +22,9 @@ def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
     return found
 
 
-def proof_text(one: Proof) -> str:
+def proof_text(proof: Proof) -> str:
     """What was proven of archives, in words: both grades, never mixed."""
-    told = ((word, one.last(grade), one.share(grade)) for grade, word in _GRADES.items())
+    told = ((word, proof.last(grade), proof.share(grade)) for grade, word in _GRADES.items())
     return ", ".join(f"{word} {_told(when, share)}" for word, when, share in told)
 
 

@@ -166,14 +166,14 @@ def backup_task(job: JobSettings, host: str, number: int = 0) -> Task:
         job.when,
         timedelta(seconds=job.jitter),
         job.catch_up,
-        tuple(timedelta(seconds=one) for one in job.retry),
+        tuple(timedelta(seconds=delay) for delay in job.retry),
         f"{host}/{job.name}",
     )
     return Task(TaskKind.BACKUP, job.name, job.vault, timing, number)
 
 
 def _tasks(config: Config, host: str) -> Iterator[Task]:
-    retry = tuple(timedelta(seconds=one) for one in DEFAULT_RETRY)
+    retry = tuple(timedelta(seconds=delay) for delay in DEFAULT_RETRY)
     for number, job in enumerate(config.jobs):
         yield backup_task(job, host, number)
         if not isinstance(job.forget_when, ForgetWhen):

@@ -16,44 +16,48 @@ from backup.notify.decide import QuietHours
 
 def make_channels(config: Config, environ: Mapping[str, str]) -> dict[str, Channel]:
     """All channels, by name; nothing is read or connected yet. `environ` tells where credentials are."""
-    return {one.name: make_channel(one, environ) for one in config.notify.channel}
+    return {channel.name: make_channel(channel, environ) for channel in config.notify.channel}
 
 
-def make_channel(one: ChannelSettings, environ: Mapping[str, str]) -> Channel:
+def make_channel(channel: ChannelSettings, environ: Mapping[str, str]) -> Channel:
     """The channel of these settings."""
-    if one.kind == "smtp":
-        return _mail(one, environ)
-    if one.kind == "apprise":
+    if channel.kind == "smtp":
+        return _mail(channel, environ)
+    if channel.kind == "apprise":
         from backup.notify.channels.by_apprise import Apprise
 
-        return Apprise(one.name, one.url_file or "", environ)
+        return Apprise(channel.name, channel.url_file or "", environ)
     from backup.notify.channels.http import Address, Login
     from backup.notify.channels.ping import Ping
     from backup.notify.channels.push import Gotify, Ntfy, Webhook
 
-    address = Address(environ, one.url, one.url_file, one.ca_file)
-    if one.kind == "ping":
-        return Ping(one.name, address)
-    login = Login(environ, one.token_file, one.user, one.password_file)
-    if one.kind == "ntfy":
-        return Ntfy(one.name, address, login)
-    return Gotify(one.name, address, login) if one.kind == "gotify" else Webhook(one.name, address, login)
+    address = Address(environ, channel.url, channel.url_file, channel.ca_file)
+    if channel.kind == "ping":
+        return Ping(channel.name, address)
+    login = Login(environ, channel.token_file, channel.user, channel.password_file)
+    if channel.kind == "ntfy":
+        return Ntfy(channel.name, address, login)
+    return (
+        Gotify(channel.name, address, login)
+        if channel.kind == "gotify"
+        else Webhook(channel.name, address, login)
+    )
 
 
-def _mail(one: ChannelSettings, environ: Mapping[str, str]) -> Channel:
+def _mail(channel: ChannelSettings, environ: Mapping[str, str]) -> Channel:
     from backup.notify.channels.mail import PORTS, Mail
 
     return Mail(
-        name=one.name,
-        host=(one.host or "").strip("[]"),
-        port=one.port or PORTS[one.security],
-        security=one.security,
-        sender=one.from_ or "",
-        to=one.to,
+        name=channel.name,
+        host=(channel.host or "").strip("[]"),
+        port=channel.port or PORTS[channel.security],
+        security=channel.security,
+        sender=channel.from_ or "",
+        to=channel.to,
         environ=environ,
-        user=one.user,
-        password_file=one.password_file,
-        ca_file=one.ca_file,
+        user=channel.user,
+        password_file=channel.password_file,
+        ca_file=channel.ca_file,
     )
 
 
@@ -70,12 +74,12 @@ def chosen(config: Config, kind: MessageKind, job: JobName | None) -> Iterator[C
     What is not of a job of the config goes to the channels of all jobs. Pings get only the ends of runs, and
     nobody else does.
     """
-    named = next((one.notify for one in config.jobs if one.name == job), None)
-    for one in config.notify.channel:
-        is_chosen = one.all_jobs if named is None else one.name in named
-        is_for = (one.kind == "ping") == (kind is MessageKind.RUN)
-        if is_chosen and is_for and (one.told is None or kind in one.told):
-            yield one
+    named = next((settings.notify for settings in config.jobs if settings.name == job), None)
+    for channel in config.notify.channel:
+        is_chosen = channel.all_jobs if named is None else channel.name in named
+        is_for = (channel.kind == "ping") == (kind is MessageKind.RUN)
+        if is_chosen and is_for and (channel.told is None or kind in channel.told):
+            yield channel
 
 
 def zone_of(config: Config) -> ZoneInfo:
@@ -83,7 +87,7 @@ def zone_of(config: Config) -> ZoneInfo:
     return ZoneInfo(config.notify.timezone or local_zone())
 
 
-def quiet_hours(config: Config, one: ChannelSettings) -> QuietHours | None:
+def quiet_hours(config: Config, channel: ChannelSettings) -> QuietHours | None:
     """The hours in which a channel keeps quiet: its own, else those of all."""
-    text = one.quiet_hours or config.notify.quiet_hours
-    return None if text is None or one.kind == "ping" else QuietHours.parse(text, zone_of(config))
+    text = channel.quiet_hours or config.notify.quiet_hours
+    return None if text is None or channel.kind == "ping" else QuietHours.parse(text, zone_of(config))

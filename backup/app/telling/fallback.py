@@ -48,7 +48,7 @@ def send_directly(config: Config, clock: Clock, why: NightvaultError, run: Run |
     note = _note(config, why, run, now, f"{config.state_dir} {subject} {day}")
     if not _send(config, note, None if run is None else run.job):
         return False
-    _write(config, {**{key: on for key, on in noted.items() if on == day}, subject: day})
+    _write(config, {**{key: told_on for key, told_on in noted.items() if told_on == day}, subject: day})
     return True
 
 
@@ -59,7 +59,7 @@ def _note(config: Config, why: NightvaultError, run: Run | None, now: datetime, 
         letter = Letter(title, host, [("error", str(why))], advice=why.advice, command="nightvault status")
         details: dict[str, object] = {}
     else:
-        vault = next((one.vault for one in config.jobs if one.name == run.job), None)
+        vault = next((job.vault for job in config.jobs if job.name == run.job), None)
         letter = letter_of(run, MessageKind.FAILED, LetterContext(host, zone_of(config), vault))
         details = dict(details_of(run, vault))
     return Note(str(uuid.uuid5(uuid.NAMESPACE_OID, key)), MessageKind.FAILED, now, letter, details)

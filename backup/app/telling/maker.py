@@ -80,9 +80,9 @@ class Maker(Struct, frozen=True):
         """Make messages of concerns of these topics, and end the states of which there is none any more."""
         told = messages.told_states(tx)
         there: dict[str, Concern] = {}
-        for one in status.concerns:  # the critical first
-            if one.topic in wanted:
-                there.setdefault(_subject(one), one)
+        for concern in status.concerns:  # the critical first
+            if concern.topic in wanted:
+                there.setdefault(_subject(concern), concern)
         for subject, concern in there.items():
             kind = MessageKind.OVERDUE if concern.topic is Topic.OVERDUE else MessageKind.WARNING
             level = int(concern.level is Level.CRITICAL)
@@ -106,13 +106,13 @@ class Maker(Struct, frozen=True):
     def _is_configured(self, run: Run) -> bool:
         """Whether the config still has what ran: of other things nobody is told."""
         if run.job is not None:
-            return any(one.name == run.job for one in self.config.jobs)
+            return any(job.name == run.job for job in self.config.jobs)
         vault = run.report.get("vault")
-        return vault is None or any(one.name == vault for one in self.config.vaults)
+        return vault is None or any(settings.name == vault for settings in self.config.vaults)
 
     def letter_context(self, tx: Transaction, run: Run) -> LetterContext:
         """What a letter about the run says besides it."""
-        settings = next((one for one in self.config.jobs if one.name == run.job), None)
+        settings = next((job for job in self.config.jobs if job.name == run.job), None)
         dates = queries.snapshot_dates(tx, self.now).get(run.job) if run.job else None
         made = snapshots.of_run(tx, run.number) if run.kind is RunKind.BACKUP else None
         return LetterContext(
@@ -157,9 +157,9 @@ class Maker(Struct, frozen=True):
         more: Mapping[str, object],
     ) -> None:
         channels = {}
-        for one in chosen(self.config, kind, job):
-            quiet = quiet_hours(self.config, one)
-            channels[one.name] = self.now if quiet is None else quiet.allowed_from(self.now)
+        for channel in chosen(self.config, kind, job):
+            quiet = quiet_hours(self.config, channel)
+            channels[channel.name] = self.now if quiet is None else quiet.allowed_from(self.now)
         if channels:
             document = {**more, "letter": letter.document()}
             messages.add(tx, Message(key, kind, self.now, letter.title, document, job, run), channels)
@@ -181,8 +181,8 @@ def _tells_of(run: Run, unrecorded: Run) -> bool:
     return is_same and run.outcome is Outcome.FAILED and run.started_at >= unrecorded.started_at
 
 
-def _subject(one: Concern) -> str:
-    return f"{_states_of(one.topic)}{one.job or one.about}"
+def _subject(concern: Concern) -> str:
+    return f"{_states_of(concern.topic)}{concern.job or concern.about}"
 
 
 def _states_of(topic: Topic) -> str:

@@ -30,26 +30,26 @@ def deliver_messages(
     with closing(opened(config)) as inventory:
         channels = make_channels(config, os.environ)
 
-        def note(one: Message) -> Note:
-            return note_of(inventory.id, one)
+        def note(message: Message) -> Note:
+            return note_of(inventory.id, message)
 
-        def now_chosen(one: Message) -> list[str]:
-            return [channel.name for channel in chosen(config, one.kind, one.job)]
+        def now_chosen(message: Message) -> list[str]:
+            return [channel.name for channel in chosen(config, message.kind, message.job)]
 
         return deliver(inventory, channels, note, clock, stop=stop, only_due=only_due, chosen=now_chosen)
 
 
-def note_of(inventory_id: bytes, one: Message) -> Note:
+def note_of(inventory_id: bytes, message: Message) -> Note:
     """A message as channels send it. Its id and its run's are made of the inventory's, and never change."""
-    details = {key: value for key, value in one.document.items() if key != "letter"}
+    details = {key: value for key, value in message.document.items() if key != "letter"}
     code = details.pop("exit_code", None)
     return Note(
-        id=message_id(inventory_id, one.key),
-        kind=one.kind,
-        created_at=one.created_at,
-        letter=Letter.of(one.document["letter"]),
+        id=message_id(inventory_id, message.key),
+        kind=message.kind,
+        created_at=message.created_at,
+        letter=Letter.of(message.document["letter"]),
         details=details,
-        run_id=None if one.run is None else run_id(inventory_id, one.run),
+        run_id=None if message.run is None else run_id(inventory_id, message.run),
         exit_code=code,
     )
 
@@ -59,8 +59,8 @@ def report_of(config: Config, clock: Clock, number: int | None) -> tuple[Run, Le
     with closing(opened(config)) as inventory, inventory.reading() as tx:
         wanted = runs.find_run(tx, number) if number is not None else None
         if number is None:
-            ended = (one for one in runs.list_runs(tx) if one.outcome is not Outcome.RUNNING)
-            wanted = next((one for one in ended if one.kind not in SILENT), None)
+            ended = (run for run in runs.list_runs(tx) if run.outcome is not Outcome.RUNNING)
+            wanted = next((run for run in ended if run.kind not in SILENT), None)
         if wanted is None:
             raise UsageError("nothing was run yet" if number is None else f"there is no run {number}")
         at = Maker(config, clock.now()).letter_context(tx, wanted)

@@ -184,5 +184,5 @@ def _document(made: Summary, path: str) -> dict[str, object]:
         "text": made.text,
         "commands": [["nightvault", *words] for words in made.commands],
         "warnings": list(made.warnings),
-        "findings": [{"check": one.check, "what": one.what} for one in made.findings],
+        "findings": [{"check": finding.check, "what": finding.what} for finding in made.findings],
     }

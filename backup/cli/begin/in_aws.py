@@ -43,9 +43,13 @@ def _prices(answers: Answers, facts: Facts) -> str:
     """A table of what a month and a restore of everything cost, by class."""
     if answers.where is Where.S3:
         return ""
-    kinds = ["glacier"] if answers.where is Where.GLACIER else [f"s3:{one}" for one in CLASSES]
+    kinds = (
+        ["glacier"]
+        if answers.where is Where.GLACIER
+        else [f"s3:{storage_class}" for storage_class in CLASSES]
+    )
     total, is_whole = facts.total(answers)
-    found = [one for kind in kinds if (one := estimate(answers.region, kind, total)) is not None]
+    found = [of_kind for kind in kinds if (of_kind := estimate(answers.region, kind, total)) is not None]
     if not found:
         return f"No prices are known for {answers.region}: see `nightvault prices`."
     about = f"{'' if is_whole else 'at least '}{size(total)}"
@@ -55,27 +59,27 @@ def _prices(answers: Answers, facts: Facts) -> str:
     notes = ["Compressed and without what is there twice it is less. A second night adds what"]
     notes += [
         "has changed. * taken from a region like it, not verified for this one."
-        if any(one.is_unverified for one in found)
+        if any(quote.is_unverified for quote in found)
         else "has changed."
     ]
     return "\n".join(
-        [head, titles, *(line for n, one in enumerate(found, 1) for line in _lines(n, one)), *notes]
+        [head, titles, *(line for n, quote in enumerate(found, 1) for line in _lines(n, quote)), *notes]
     )
 
 
-def _lines(number: int, one: Estimate) -> Iterator[str]:
+def _lines(number: int, quote: Estimate) -> Iterator[str]:
     """A class: the restore that costs least, and the quicker one if there is any."""
-    name = "one vault" if one.kind == "glacier" else f"{number} {one.kind.removeprefix('s3:')}"
-    star = "*" if one.is_unverified else " "
-    days = f"{one.days} days" if one.days else "-"
-    yield f"  {name:<15} {_money(one.month):>8}{star} {_restore(one.cheapest)} {days}"
-    if one.quickest.tier is not one.cheapest.tier:
-        yield f"  {'':<15} {'':>8}  {_restore(one.quickest)}".rstrip()
+    name = "one vault" if quote.kind == "glacier" else f"{number} {quote.kind.removeprefix('s3:')}"
+    star = "*" if quote.is_unverified else " "
+    days = f"{quote.days} days" if quote.days else "-"
+    yield f"  {name:<15} {_money(quote.month):>8}{star} {_restore(quote.cheapest)} {days}"
+    if quote.quickest.tier is not quote.cheapest.tier:
+        yield f"  {'':<15} {'':>8}  {_restore(quote.quickest)}".rstrip()
 
 
-def _restore(one: Restore) -> str:
-    when = hours_text(*one.hours) if one.hours[1] else "at once"
-    return f"{_money(one.cost):>14} {when:<17}"
+def _restore(restore: Restore) -> str:
+    when = hours_text(*restore.hours) if restore.hours[1] else "at once"
+    return f"{_money(restore.cost):>14} {when:<17}"
 
 
 def _money(amount: Decimal) -> str:
@@ -114,10 +118,10 @@ def _usual_certificate(_answers: Answers, facts: Facts) -> str:
     """The only certificate beside the config that has a key beside it, else the place where one belongs."""
     folder = os.path.dirname(facts.place.config)
     try:
-        names = [one[:-4] for one in os.listdir(folder) if one.endswith(".pem")]
+        names = [file[:-4] for file in os.listdir(folder) if file.endswith(".pem")]
     except OSError:
         names = []
-    paired = [one for one in names if os.path.exists(os.path.join(folder, f"{one}.key"))]
+    paired = [name for name in names if os.path.exists(os.path.join(folder, f"{name}.key"))]
     return os.path.join(folder, f"{paired[0] if len(paired) == 1 else facts.place.host}.pem")
 
 
@@ -149,9 +153,9 @@ def _authority(answers: Answers, text: str, _facts: Facts) -> Answers:
 def _usual_authority(_answers: Answers, facts: Facts) -> str:
     beside = os.path.dirname(facts.place.config)
     folders = (os.path.join(_here(), "ca"), os.path.join(beside, "ca"), beside)
-    there = [one for one in folders if not facts.places.is_silent(one)]
-    places = [os.path.join(one, name) for one in there for name in ("anchor.pem", "ca.pem")]
-    return next((one for one in places if os.path.exists(one)), ELSEWHERE)
+    there = [folder for folder in folders if not facts.places.is_silent(folder)]
+    places = [os.path.join(folder, name) for folder in there for name in ("anchor.pem", "ca.pem")]
+    return next((place for place in places if os.path.exists(place)), ELSEWHERE)
 
 
 def _here() -> str:

@@ -111,7 +111,7 @@ def _free_key_file(_answers: Answers, facts: Facts) -> str:
     """A file at home that is not there, and whose sheet is not."""
     names = ("nightvault-recovery.key", *(f"nightvault-recovery-{number}.key" for number in range(2, 100)))
     paths = [os.path.join(facts.home, name) for name in names]
-    return next((one for one in paths if not any(map(os.path.lexists, (one, _sheet_of(one))))), "")
+    return next((path for path in paths if not any(map(os.path.lexists, (path, _sheet_of(path))))), "")
 
 
 def _sheet_of(key_file: str) -> str:

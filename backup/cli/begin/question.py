@@ -40,13 +40,13 @@ class Facts:
         """About how much is in each of the paths."""
         unknown = [path for path in paths if path not in self.sizes]
         if unknown:
-            self.sizes |= {one.path: one for one in measure(unknown, places=self.places)}
+            self.sizes |= {measured.path: measured for measured in measure(unknown, places=self.places)}
         return [self.sizes[path] for path in paths]
 
     def total(self, answers: Answers) -> tuple[int, bool]:
         """About how many bytes are to be backed up, and whether all of them were counted."""
         found = self.measured(answers.sources)
-        return sum(one.bytes for one in found), all(one.is_whole for one in found)
+        return sum(measured.bytes for measured in found), all(measured.is_whole for measured in found)
 
 
 Words = Callable[[Answers, Facts], str]
@@ -113,8 +113,8 @@ def one_of(text: str, choices: Sequence[str]) -> str:
     words = text.strip().lower()
     if words.isdecimal() and 1 <= int(words) <= len(choices):
         return choices[int(words) - 1]
-    fitting = [one for one in choices if one.lower() == words] or [
-        one for one in choices if words and one.lower().startswith(words)
+    fitting = [choice for choice in choices if choice.lower() == words] or [
+        choice for choice in choices if words and choice.lower().startswith(words)
     ]
     if len(fitting) != 1:
         raise UsageError(f"{text!r} is none of {', '.join(choices)}")

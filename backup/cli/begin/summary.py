@@ -72,7 +72,7 @@ def _of_bucket(answers: Answers, config: Config, clock: Clock) -> list[str]:
         found = [f"{answers.endpoint} has not answered in {SECONDS:g} s: check the address and the network"]
     elif failed:
         raise failed[0]
-    return [f"vault {vault.name}: {one}" for one in found]
+    return [f"vault {vault.name}: {warning}" for warning in found]
 
 
 def commands_of(answers: Answers, *, asks: bool) -> Iterator[tuple[str, ...]]:
@@ -108,8 +108,8 @@ def show(screen: Screen, made: Summary, facts: Facts, named: Sequence[str]) -> N
             screen.say(f"- {text}")
     if made.findings:
         screen.say("\n`nightvault doctor` would name, until it is mended:")
-        for one in made.findings:
-            screen.say(f"- {one.what}")
+        for finding in made.findings:
+            screen.say(f"- {finding.what}")
     screen.say()
 
 

@@ -116,7 +116,9 @@ class Walk:
     def _next(self) -> Question | None:
         """The first question after those that were answered which applies."""
         place = self.course.index(self.done[-1].question) + 1 if self.done else 0
-        return next((one for one in self.course[place:] if one.applies(self.answers, self.facts)), None)
+        return next(
+            (question for question in self.course[place:] if question.applies(self.answers, self.facts)), None
+        )
 
     def _undo(self) -> None:
         """Take the last answer back."""

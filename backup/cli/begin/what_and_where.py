@@ -25,17 +25,17 @@ _PLACES = {
 }
 
 
-def sized(one: Measured) -> str:
+def sized(measured: Measured) -> str:
     """About how much there is, in words."""
-    return size(one.bytes) if one.is_whole else f"over {size(one.bytes)}"
+    return size(measured.bytes) if measured.is_whole else f"over {size(measured.bytes)}"
 
 
 def _found(_answers: Answers, facts: Facts) -> str:
     lines = ["This machine has, about:"]
-    lines += [f"  {sized(one):>15}  {one.path}" for one in facts.measured(facts.folders)]
-    for one in facts.measured(facts.databases):
-        name, tool = DATABASES[one.path]
-        lines.append(f"  {sized(one):>15}  {one.path}: {name}, whose files change")
+    lines += [f"  {sized(measured):>15}  {measured.path}" for measured in facts.measured(facts.folders)]
+    for measured in facts.measured(facts.databases):
+        name, tool = DATABASES[measured.path]
+        lines.append(f"  {sized(measured):>15}  {measured.path}: {name}, whose files change")
         lines.append(f"{'':>17}  while they are read: save a dump by {tool}, see ?")
     return "\n".join(lines)
 

@@ -339,5 +339,5 @@ def _backed_up_today(cli: Cli, config: Config, report: BackupReport) -> bool:
 
 def report_document(report: BackupReport) -> dict[str, Any]:
     """A report as JSON."""
-    problems = [problem_document(one) | {"warning": one.is_warning} for one in report.problems]
+    problems = [problem_document(problem) | {"warning": problem.is_warning} for problem in report.problems]
     return report.document() | {"problems": problems}

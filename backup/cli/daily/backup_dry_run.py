@@ -39,13 +39,18 @@ class _Listing:
             f"{change.what:<8} {shown_path(change.path)}",
         )
 
-    def leave_out(self, one: LeftOut) -> None:
+    def leave_out(self, left_out: LeftOut) -> None:
         """Show an entry that is left out, with the reason, if all are listed."""
         from backup.cli.render.render import path_document, shown_path
 
         self._show(
-            {"what": "left-out", **path_document(one.path), "reason": one.reason, "why": one.detail},
-            f"{'left out':<8} {shown_path(one.path)}  ({one.reason}: {one.detail})",
+            {
+                "what": "left-out",
+                **path_document(left_out.path),
+                "reason": left_out.reason,
+                "why": left_out.detail,
+            },
+            f"{'left out':<8} {shown_path(left_out.path)}  ({left_out.reason}: {left_out.detail})",
         )
 
     def _show(self, document: dict[str, Any], line: str) -> None:
@@ -71,7 +76,7 @@ def show_dry_run(cli: Cli, config: Config, job: BackupJob, *, listed: bool) -> d
     _show_summary(cli, job, tally, seen)
     document: dict[str, Any] = {"job": job.name, "files": tally.files, "bytes": tally.bytes, **seen.counts}
     document["would_read"] = seen.would_read
-    document["problems"] = [problem_document(one) for one in tally.problems if not one.is_warning]
+    document["problems"] = [problem_document(problem) for problem in tally.problems if not problem.is_warning]
     return document | ({"changes": seen.documents} if listed else {})
 
 

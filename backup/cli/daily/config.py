@@ -34,8 +34,10 @@ def check(cli: Cli) -> None:
     require_file(read.inventory_url)
     _check_files_of_patterns(read)
     warnings = [*warnings_of(read), *gaps_of(read)]
-    for vault in (one for one in read.vaults if not read.gaps_of(one)):
-        warnings += [f"vault {vault.name}: {one}" for one in warnings_of_vault(read, vault, cli.clock)]
+    for vault in (vault for vault in read.vaults if not read.gaps_of(vault)):
+        warnings += [
+            f"vault {vault.name}: {warning}" for warning in warnings_of_vault(read, vault, cli.clock)
+        ]
     document = {
         "config": read.path,
         "state_dir": read.state_dir,

@@ -15,10 +15,10 @@ _MARK = 44  # the column of what is said of a value, where the value leaves room
 def documents(tables: Sequence[Table], origins: Collection[Origin]) -> list[dict[str, Any]]:
     """The settings as JSON."""
     return [
-        {"key": f"{table.key}.{one.name}", "value": one.value, "from": str(one.origin)}
+        {"key": f"{table.key}.{setting.name}", "value": setting.value, "from": str(setting.origin)}
         for table in tables
-        for one in table.settings
-        if one.origin in origins
+        for setting in table.settings
+        if setting.origin in origins
     ]
 
 
@@ -26,12 +26,12 @@ def lines(path: str, tables: Sequence[Table], origins: Collection[Origin]) -> It
     """The settings as TOML."""
     yield f"# the settings in force, from {path}"
     for table in tables:
-        shown = [one for one in table.settings if one.origin in origins]
+        shown = [setting for setting in table.settings if setting.origin in origins]
         if shown:
             yield ""
             yield table.header
-            yield from (_line(one) for one in shown if one.value is not None)
-            yield from _unset([one.name for one in shown if one.value is None])
+            yield from (_line(setting) for setting in shown if setting.value is not None)
+            yield from _unset([setting.name for setting in shown if setting.value is None])
 
 
 def _unset(names: Sequence[str]) -> list[str]:
@@ -52,7 +52,7 @@ def _line(setting: Setting) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(part)}" for key, part in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, (bool, str)):

@@ -81,7 +81,7 @@ def _alone(state_dir: str) -> Iterator[None]:
             held.enter_context(hold_lock(state_dir, "daemon"))
         except LockedError as error:
             there = (holders(state_dir) or {}).get("daemon", ())
-            which = ", ".join(str(one.process) for one in there)
+            which = ", ".join(str(holder.process) for holder in there)
             raise LockedError(
                 f"a daemon is already running with {state_dir}{f': process {which}' if which else ''}",
                 advice="`nightvault status` shows what it does; one is enough. To run another in its place, "

@@ -87,7 +87,7 @@ def tell_prune(report: PruneReport) -> None:
         _log.log(level, "%s: the vault keeps %s %s: %s", of, count, until, render.printable(group.detail))
     for job, ids in report.dropped.items():
         _log.info("%s: %s of job %s gone for good", of, render.counted(len(ids), "forgotten snapshot"), job)
-    waiting = sum(one.archives for one in report.waiting)
+    waiting = sum(group.archives for group in report.waiting)
     _log.info(
         "%s: %s condemned, %s deleted (%s), %s taken up again, %d wait",
         of,
@@ -140,8 +140,10 @@ def tell_restore(restore_id: str, report: RestoreReport | NightvaultError) -> No
 def tell_check(report: CheckReport) -> None:
     """Log the outcome of a check: each finding that is grave, and a line of figures."""
     of = f"check of vault {report.vault}"
-    for one in [finding for finding in report.findings if finding.is_grave][:_MOST_SHOWN]:
-        _log.error("%s: %s: %s: %s", of, one.kind, render.printable(one.what), render.printable(one.detail))
+    for grave in [finding for finding in report.findings if finding.is_grave][:_MOST_SHOWN]:
+        _log.error(
+            "%s: %s: %s: %s", of, grave.kind, render.printable(grave.what), render.printable(grave.detail)
+        )
     if report.affected.files:
         _log.error("%s: %s cannot be restored whole", of, render.counted(report.affected.files, "file"))
     if report.compared is not None:
@@ -155,9 +157,9 @@ def tell_check(report: CheckReport) -> None:
 def tell_drill(report: DrillReport) -> None:
     """Log the outcome of a drill: each finding, what to do, and a line of figures."""
     of = f"drill {report.name}"
-    for one in report.findings[:_MOST_SHOWN]:
+    for finding in report.findings[:_MOST_SHOWN]:
         level = logging.ERROR if report.is_grave else logging.WARNING
-        told = render.printable(": ".join(filter(None, (one.kind, one.what, one.detail))))
+        told = render.printable(": ".join(filter(None, (finding.kind, finding.what, finding.detail))))
         _log.log(level, "%s: %s", of, told)
     if report.advice:
         _log.info("%s: %s", of, report.advice)

@@ -83,7 +83,7 @@ def init(
         "created": created,
         "inventory": made.inventory_id.hex(),
         "signer": made.signer_fingerprint,
-        "recipients": [one.id.hex() for one in made.recipients],
+        "recipients": [recipient.id.hex() for recipient in made.recipients],
         "enrolled": made.enrolled,
         "vaults": vaults,
         "key_file": written,
@@ -129,7 +129,8 @@ def _recipients(config: Config, texts: tuple[str, ...]) -> tuple[Recipient, ...]
         raise UsageError(f"--recipient: {error}", advice=error.advice) from error
     if known and given and given != known:
         raise UsageError(
-            "this server seals for other recipients already: " + ", ".join(one.id.hex() for one in known),
+            "this server seals for other recipients already: "
+            + ", ".join(recipient.id.hex() for recipient in known),
             advice=f"to change them, name all of them in [encryption] recipients of {config.path}",
         )
     return known or given

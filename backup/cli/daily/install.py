@@ -63,12 +63,12 @@ def install(
     kind = UnitKind.TIMERS if timers else UnitKind.DAEMON
     units = planned(config, kind, places, where, ordinary_user=unprivileged)
     if only_print:
-        text = "\n".join(f"# {one.path}\n{one.text}" for one in units)
-        cli.show([_document(one) | {"text": one.text} for one in units], text)
+        text = "\n".join(f"# {unit.path}\n{unit.text}" for unit in units)
+        cli.show([_document(unit) | {"text": unit.text} for unit in units], text)
         return
     _require_untouched(units, replace=replace)
     _write(cli, units, where, is_user=is_user)
-    cli.show([_document(one) for one in units])
+    cli.show([_document(unit) for unit in units])
     if not cli.json:
         _tell_what_remains(cli, config, units, where, is_user=is_user, unprivileged=unprivileged)
 
@@ -91,14 +91,14 @@ def _program() -> str:
         return found
 
 
-def _document(one: UnitFile) -> dict[str, object]:
-    return {"path": one.path, "was": one.standing, "enable": one.is_started}
+def _document(unit: UnitFile) -> dict[str, object]:
+    return {"path": unit.path, "was": unit.standing, "enable": unit.is_started}
 
 
 def _require_untouched(units: Sequence[UnitFile], *, replace: bool) -> None:
     from backup.app.machine.units import Standing
 
-    changed = [one.path for one in units if one.standing is Standing.CHANGED]
+    changed = [unit.path for unit in units if unit.standing is Standing.CHANGED]
     if changed and not replace:
         raise NightvaultError(
             f"somebody wrote or changed {', '.join(changed)}, so nothing was written",
@@ -110,11 +110,11 @@ def _require_untouched(units: Sequence[UnitFile], *, replace: bool) -> None:
 def _write(cli: Cli, units: Sequence[UnitFile], where: str, *, is_user: bool) -> None:
     from backup.app.machine.units import Standing, ask_systemd, write
 
-    new = [one for one in units if one.standing is not Standing.SAME]
+    new = [unit for unit in units if unit.standing is not Standing.SAME]
     write(new)
-    for one in units:
-        done = "as it is" if one not in new else "written" if one.standing is Standing.NEW else "replaced"
-        cli.say(f"{done}: {one.path}")
+    for unit in units:
+        done = "as it is" if unit not in new else "written" if unit.standing is Standing.NEW else "replaced"
+        cli.say(f"{done}: {unit.path}")
     if new:
         wrong = ask_systemd("daemon-reload", is_user=is_user, directory=where)
         if wrong:
@@ -128,7 +128,7 @@ def _tell_what_remains(
     from backup.app.machine.units import installed
 
     ours, changed = installed(where)
-    here = {one.path for one in units}
+    here = {unit.path for unit in units}
     scope = "systemctl --user" if is_user else "systemctl"
     for path in [*ours, *changed]:
         name = os.path.basename(path)

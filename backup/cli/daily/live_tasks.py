@@ -51,7 +51,7 @@ def _asked(status: Status, state_dir: str) -> Status:
     except NightvaultError:
         return status
     with suppress(KeyError, ValueError, TypeError):  # one of another version may answer
-        tasks = [_task(one) for one in answer["tasks"]]
+        tasks = [_task(task) for task in answer["tasks"]]
         found = replace(status, tasks=tasks, waits_for_clock=bool(answer["waits_for_clock"]))
         return replace(found, concerns=concerns_of(found))
     return status

@@ -38,15 +38,16 @@ def test(cli: Cli, names: tuple[str, ...]) -> None:
     """
     from backup.cli.render.render import table
 
-    answers = [_try(cli, one) for one in _named(cli, names)]
+    answers = [_try(cli, channel) for channel in _named(cli, names)]
     rows = [
-        (one["channel"], one["kind"], "sent" if one["sent"] else "failed", one["answer"]) for one in answers
+        (answer["channel"], answer["kind"], "sent" if answer["sent"] else "failed", answer["answer"])
+        for answer in answers
     ]
     cli.show(answers, table(["channel", "kind", "result", "answer"], rows))
-    for one in answers:
-        if one["advice"]:
-            cli.warn(f"channel {one['channel']}: {one['advice']}")
-    if not all(one["sent"] for one in answers):
+    for answer in answers:
+        if answer["advice"]:
+            cli.warn(f"channel {answer['channel']}: {answer['advice']}")
+    if not all(answer["sent"] for answer in answers):
         raise click.exceptions.Exit(int(ExitCode.FAILED))
 
 
@@ -54,7 +55,7 @@ def _named(cli: Cli, names: tuple[str, ...]) -> list[ChannelSettings]:
     from backup.config.shapes import suggestion
 
     config = cli.config()
-    there = {one.name: one for one in config.notify.channel}
+    there = {channel.name: channel for channel in config.notify.channel}
     if not there:
         raise UsageError(
             f"{config.path} has no channel", advice="add a [[notify.channel]]; config.example.toml shows some"
@@ -63,7 +64,7 @@ def _named(cli: Cli, names: tuple[str, ...]) -> list[ChannelSettings]:
         if name not in there:
             known = ", ".join(there)
             raise UsageError(f"no channel named {name}: there is {known}{suggestion(name, there)}")
-    return [one for name, one in there.items() if not names or name in names]
+    return [channel for name, channel in there.items() if not names or name in names]
 
 
 def _try(cli: Cli, settings: ChannelSettings) -> dict[str, Any]:
@@ -108,27 +109,33 @@ def list_(cli: Cli, limit: int) -> None:
     with closing(opened(cli.config())) as inventory, inventory.reading() as tx:
         found = messages.newest(tx, limit=limit)
     rows = [
-        (local_time(one.message.created_at), one.message.kind, one.channel, one.state, one.message.title)
-        for one in found
+        (
+            local_time(delivery.message.created_at),
+            delivery.message.kind,
+            delivery.channel,
+            delivery.state,
+            delivery.message.title,
+        )
+        for delivery in found
     ]
     columns: list[object] = ["made", "kind", "channel", "state", Column("message", least=20)]
     cli.show(list(map(_document, found)), table(columns, rows) if rows else "there was no message yet")
 
 
-def _document(one: Delivery) -> dict[str, Any]:
+def _document(delivery: Delivery) -> dict[str, Any]:
     return {
-        "message": one.message.number,
-        "kind": one.message.kind,
-        "title": one.message.title,
-        "job": one.message.job,
-        "run": one.message.run,
-        "created_at": one.message.created_at,
-        "channel": one.channel,
-        "state": one.state,
-        "attempts": one.attempts,
-        "next_at": one.next_at if one.ended_at is None else None,
-        "ended_at": one.ended_at,
-        "answer": one.answer,
+        "message": delivery.message.number,
+        "kind": delivery.message.kind,
+        "title": delivery.message.title,
+        "job": delivery.message.job,
+        "run": delivery.message.run,
+        "created_at": delivery.message.created_at,
+        "channel": delivery.channel,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "next_at": delivery.next_at if delivery.ended_at is None else None,
+        "ended_at": delivery.ended_at,
+        "answer": delivery.answer,
     }
 
 

@@ -53,11 +53,11 @@ def runs(cli: Cli, job: str | None, limit: int) -> None:
         problems = _problems(tx, told)
     after = held_locks(config.state_dir)
     held = None if before is None or after is None else before | after
-    dead = {one.number for one in found if is_dead(one, held)}
+    dead = {run.number for run in found if is_dead(run, held)}
     if cli.json:
-        cli.show([_document(one, dead, problems) for one in found])
+        cli.show([_document(run, dead, problems) for run in found])
         return
-    errors = [f"run {one.number}: {one.report['error']}" for one in found if "error" in one.report]
+    errors = [f"run {run.number}: {run.report['error']}" for run in found if "error" in run.report]
     lines = [*errors, *_problem_lines(partial, problems), *_current_warnings(found)]
     cli.show(None, Group(_table(found, dead), *map(printable, lines)) if found else "nothing was run yet")
 
@@ -67,22 +67,22 @@ def _problems(tx: Transaction, told: Sequence[Run]) -> Problems:
         return {}
     from backup.inventory.content.snapshots import problems_of_runs
 
-    return problems_of_runs(tx, [one.number for one in told])
+    return problems_of_runs(tx, [run.number for run in told])
 
 
-def _document(one: Run, dead: set[int], problems: Problems) -> dict[str, Any]:
+def _document(run: Run, dead: set[int], problems: Problems) -> dict[str, Any]:
     from backup.cli.render.problems import problem_document
 
     return {
-        "run": one.number,
-        "kind": one.kind,
-        "job": one.job,
-        "outcome": str(one.outcome),
-        "dead": one.number in dead,
-        "started_at": one.started_at,
-        "finished_at": one.finished_at,
-        "report": one.report,
-        "problems": [problem_document(each) for each in problems.get(one.number, ())],
+        "run": run.number,
+        "kind": run.kind,
+        "job": run.job,
+        "outcome": str(run.outcome),
+        "dead": run.number in dead,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "report": run.report,
+        "problems": [problem_document(problem) for problem in problems.get(run.number, ())],
     }
 
 
@@ -91,18 +91,18 @@ def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
     from backup.cli.render.tables import Column
 
     rows: list[tuple[object, ...]] = []
-    for one in found:
-        took = (one.finished_at - one.started_at).total_seconds() if one.finished_at else None
-        sent = one.report.get("bytes_uploaded")
+    for run in found:
+        took = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
+        sent = run.report.get("bytes_uploaded")
         rows.append(
             (
-                one.number,
-                one.kind,
-                one.job,
-                "dead" if one.number in dead else str(one.outcome),
-                local_time(one.started_at),
+                run.number,
+                run.kind,
+                run.job,
+                "dead" if run.number in dead else str(run.outcome),
+                local_time(run.started_at),
                 duration(took) if took is not None else None,
-                one.report.get("files"),
+                run.report.get("files"),
                 size(sent) if sent is not None else None,
             )
         )
@@ -114,7 +114,7 @@ def _table(found: Sequence[Run], dead: set[int]) -> Sheet:
 def _partial_backups(found: Sequence[Run]) -> list[Run]:
     from backup.inventory.records.runs import Outcome, RunKind
 
-    return [one for one in found if one.kind is RunKind.BACKUP and one.outcome is Outcome.PARTIAL]
+    return [run for run in found if run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL]
 
 
 def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
@@ -123,14 +123,16 @@ def _problem_lines(partial: Sequence[Run], problems: Problems) -> Iterator[str]:
     from backup.cli.render.render import counted
 
     left = _LINES
-    for place, one in enumerate(partial):
+    for place, run in enumerate(partial):
         if left <= 0 or place == _LINES:
             untold = counted(len(partial) - place, "older partial backup")
             yield f"… and {untold}; --json has what they could not save"
             return
-        unsaved = [each for each in problems.get(one.number, ()) if not each.is_warning]
-        lines = problem_lines(sorted(unsaved, key=lambda each: each.path), most=min(left, _LINES_OF_A_RUN))
-        yield from (f"run {one.number}: {line}" for line in lines)
+        unsaved = [problem for problem in problems.get(run.number, ()) if not problem.is_warning]
+        lines = problem_lines(
+            sorted(unsaved, key=lambda problem: problem.path), most=min(left, _LINES_OF_A_RUN)
+        )
+        yield from (f"run {run.number}: {line}" for line in lines)
         left -= len(lines)
 
 
@@ -139,7 +141,7 @@ def _current_warnings(found: Sequence[Run]) -> Iterator[str]:
     from backup.inventory.records.runs import RunKind
 
     seen: set[JobName | None] = set()
-    for one in found:
-        if one.kind is RunKind.BACKUP and one.job not in seen and "warnings" in one.report:
-            seen.add(one.job)
-            yield from (f"run {one.number}: warning: {text}" for text in one.report["warnings"])
+    for run in found:
+        if run.kind is RunKind.BACKUP and run.job not in seen and "warnings" in run.report:
+            seen.add(run.job)
+            yield from (f"run {run.number}: warning: {text}" for text in run.report["warnings"])

@@ -35,13 +35,13 @@ def snapshots(cli: Cli, job: str | None, tags: Tags, forgotten: bool) -> None:
         named = chosen_job(config, tx, job)
         found = list_snapshots(tx, job=named, also_forgotten=forgotten, tags=tags)
     if forgotten:
-        found = [one for one in found if one.forgotten_at is not None]
+        found = [snapshot for snapshot in found if snapshot.forgotten_at is not None]
     now = cli.clock.now()
     none = "no snapshot is forgotten" if forgotten else "no snapshots yet"
     if (tags or job) and not forgotten:
         none = "no such snapshots"
     text = _screen(found, now, forgotten=forgotten) if found else none
-    cli.show([snapshot_document(one) for one in found], text)
+    cli.show([snapshot_document(snapshot) for snapshot in found], text)
 
 
 @snapshots.subcommand("accept")
@@ -68,11 +68,11 @@ def accept(cli: Cli, word: str, job: str | None) -> None:
             waiting = marking.waiting_up_to(at, found)
             done = marking.accept(at, found)
     shown = f"snapshot {found.id[:8]} of job {found.job}"
-    for one in waiting:
-        for lost in one.lost:
-            cli.say(f"snapshot {one.id[:8]}: {lost_text(lost)}")
+    for snapshot in waiting:
+        for lost in snapshot.lost:
+            cli.say(f"snapshot {snapshot.id[:8]}: {lost_text(lost)}")
     told = f"{shown} is accepted: forgetting and deleting go on" if done else f"{shown}: nothing waits for it"
-    document = {"snapshot": found.id, "job": found.job, "accepted": [one.id for one in waiting]}
+    document = {"snapshot": found.id, "job": found.job, "accepted": [snapshot.id for snapshot in waiting]}
     document["recovery_line"] = done.recovery_line if done else ""
     cli.show(document, told)
     for warning in done.warnings if done else ():
@@ -85,40 +85,42 @@ def _screen(found: Sequence[Snapshot], now: datetime, *, forgotten: bool) -> She
     from backup.cli.render.tables import Column
 
     columns: list[tuple[object, Callable[[Snapshot], object]]] = [
-        ("snapshot", lambda one: shown_id(one.id)),
-        (Column("job", least=12), lambda one: one.job),
-        ("time", lambda one: local_time(one.started_at)),
-        (Column("files", right=True, rank=1), lambda one: one.files),
-        (Column("size", right=True), lambda one: size(one.bytes)),
-        (Column("problems", right=True, rank=3), lambda one: len(one.problems) or None),
+        ("snapshot", lambda snapshot: shown_id(snapshot.id)),
+        (Column("job", least=12), lambda snapshot: snapshot.job),
+        ("time", lambda snapshot: local_time(snapshot.started_at)),
+        (Column("files", right=True, rank=1), lambda snapshot: snapshot.files),
+        (Column("size", right=True), lambda snapshot: size(snapshot.bytes)),
+        (Column("problems", right=True, rank=3), lambda snapshot: len(snapshot.problems) or None),
     ]
     if forgotten:
-        columns.append(("forgotten", lambda one: local_time(one.forgotten_at)))
-    if any(one.tags for one in found):
-        columns.append((Column("tags", least=8), lambda one: ", ".join(one.tags) or None))
-    if any(one.waits for one in found):
-        columns.append((Column("lost", least=5), lambda one: "waits" if one.waits else None))
-    if any(one.pin for one in found):
-        columns.append((Column("pinned", least=8), lambda one: _pin(one, now)))
-    columns.append((Column("host", rank=4, least=8), lambda one: one.host))
-    return table([title for title, _ in columns], [[value(one) for _, value in columns] for one in found])
+        columns.append(("forgotten", lambda snapshot: local_time(snapshot.forgotten_at)))
+    if any(snapshot.tags for snapshot in found):
+        columns.append((Column("tags", least=8), lambda snapshot: ", ".join(snapshot.tags) or None))
+    if any(snapshot.waits for snapshot in found):
+        columns.append((Column("lost", least=5), lambda snapshot: "waits" if snapshot.waits else None))
+    if any(snapshot.pin for snapshot in found):
+        columns.append((Column("pinned", least=8), lambda snapshot: _pin(snapshot, now)))
+    columns.append((Column("host", rank=4, least=8), lambda snapshot: snapshot.host))
+    return table(
+        [title for title, _ in columns], [[value(snapshot) for _, value in columns] for snapshot in found]
+    )
 
 
-def _pin(one: Snapshot, now: datetime) -> str | None:
+def _pin(snapshot: Snapshot, now: datetime) -> str | None:
     """A pin for a table: until when, and the note; one that has ended is told as such."""
-    if one.pin is None:
+    if snapshot.pin is None:
         return None
-    until = one.pin.until
+    until = snapshot.pin.until
     when = "yes" if until is None else f"until {until.astimezone():%Y-%m-%d}"
-    when = when if one.pin.holds_at(now) else "ended"
-    return f"{when}: {one.pin.note}" if one.pin.note else when
+    when = when if snapshot.pin.holds_at(now) else "ended"
+    return f"{when}: {snapshot.pin.note}" if snapshot.pin.note else when
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot as JSON."""
     from backup.cli.render.render import path_document
 
-    problems = [problem_document(one) for one in snapshot.problems]
+    problems = [problem_document(problem) for problem in snapshot.problems]
     return {
         "id": snapshot.id,
         "job": snapshot.job,

@@ -72,7 +72,7 @@ def _read(cli: Cli, *, only_overdue: bool) -> Status:
     found = read_status(cli.config(), cli.clock.now())
     if not only_overdue:
         return with_tasks(found, cli.config().state_dir, cli.clock)
-    late = [one for one in found.jobs if one.is_overdue]
+    late = [job for job in found.jobs if job.is_overdue]
     others = [task for task in found.scheduled if task.is_overdue]
     return replace(found, jobs=late, scheduled=others, concerns=late_or_unknown(found))
 

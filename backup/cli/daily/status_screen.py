@@ -63,7 +63,7 @@ def headline(status: Status) -> str:
     """The answer in a few words: all is well, or how many concerns there are."""
     if status.is_well:
         return "all is well so far" if any(_not_yet(status)) else "all is well"
-    of_level = [sum(one.level is level for one in status.concerns) for level in Level]
+    of_level = [sum(concern.level is level for concern in status.concerns) for level in Level]
     warnings, critical = counted(of_level[0], "warning"), f"{of_level[1]} critical"
     told = [text for text, count in ((critical, of_level[1]), (warnings, of_level[0])) if count]
     return f"not all is well: {', '.join(told)}"
@@ -78,11 +78,11 @@ def _grid() -> Table:
 
 def _concerns(status: Status) -> Table:
     grid = _grid()
-    for one in status.concerns:
-        text = Text(printable(one.text))
-        if one.command:
-            text.append(f"\n-> {one.command}")
-        grid.add_row(Text(one.level, style=_STYLES[one.level]), text)
+    for concern in status.concerns:
+        text = Text(printable(concern.text))
+        if concern.command:
+            text.append(f"\n-> {concern.command}")
+        grid.add_row(Text(concern.level, style=_STYLES[concern.level]), text)
     return grid
 
 
@@ -97,12 +97,12 @@ def _jobs(status: Status) -> Sheet:
     ]
     rows = [
         (
-            *(one.name, one.vault, _time(one.last_good) if one.last_good else "never"),
-            duration((status.now - one.last_good).total_seconds()) if one.last_good else None,
-            _outcome(one.last_run),
-            _next(one, status),
+            *(job.name, job.vault, _time(job.last_good) if job.last_good else "never"),
+            duration((status.now - job.last_good).total_seconds()) if job.last_good else None,
+            _outcome(job.last_run),
+            _next(job, status),
         )
-        for one in status.jobs
+        for job in status.jobs
     ]
     return table(columns, rows)
 
@@ -122,17 +122,20 @@ def _scheduled(status: Status) -> Sheet:
     return table(columns, rows)
 
 
-def _next_of(one: ScheduledStatus, status: Status) -> str:
-    live = next((task for task in status.tasks or () if (task.kind, task.name) == (one.kind, one.name)), None)
+def _next_of(scheduled: ScheduledStatus, status: Status) -> str:
+    live = next(
+        (task for task in status.tasks or () if (task.kind, task.name) == (scheduled.kind, scheduled.name)),
+        None,
+    )
     if live is not None and live.state == "running":
         return "runs now"
-    if one.is_overdue:
+    if scheduled.is_overdue:
         return "overdue"
-    if one.paused_until is not None:
-        return f"paused until {one.paused_until.astimezone():%m-%d %H:%M}"
-    if one.next_at is None:
+    if scheduled.paused_until is not None:
+        return f"paused until {scheduled.paused_until.astimezone():%m-%d %H:%M}"
+    if scheduled.next_at is None:
         return "by another program"
-    return "due now" if one.next_at <= status.now else _time(one.next_at)
+    return "due now" if scheduled.next_at <= status.now else _time(scheduled.next_at)
 
 
 def _outcome(run: RunFacts | None) -> str | None:
@@ -141,7 +144,7 @@ def _outcome(run: RunFacts | None) -> str | None:
 
 def _next(job: JobStatus, status: Status) -> str:
     """When a job is due, in words."""
-    if any(one.job == job.name and one.kind is RunKind.BACKUP and not one.is_dead for one in status.running):
+    if any(run.job == job.name and run.kind is RunKind.BACKUP and not run.is_dead for run in status.running):
         return "runs now"
     if job.is_overdue:
         return "overdue"
@@ -186,7 +189,7 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     for disk in status.disks:
         yield "free", f"{size(disk.free)} where {disk.what} lies: {_short(disk.path)}"
     yield "daemon", _daemon(status)
-    without = [one.name for one in status.jobs if not one.has_policy]
+    without = [job.name for job in status.jobs if not job.has_policy]
     if without:
         yield "retention", f"no policy, so all snapshots are kept: {', '.join(without)}"
 
@@ -207,37 +210,37 @@ def _running(run: RunFacts, status: Status) -> str:
 
 def _is_told(run: RunFacts, status: Status) -> bool:
     """Whether the daemon tells of this run itself."""
-    running = [one for one in status.tasks or () if one.state == "running"]
-    return any((one.kind, one.name) == (run.kind, run.job) for one in running)
+    running = [task for task in status.tasks or () if task.state == "running"]
+    return any((task.kind, task.name) == (run.kind, run.job) for task in running)
 
 
 def _daemon(status: Status) -> str:
     if status.daemon_runs and status.tasks is None:
         return "runs, and gives no answer on its socket"
-    if status.daemon_runs is not True and any(one.has_timer for one in status.jobs):
+    if status.daemon_runs is not True and any(job.has_timer for job in status.jobs):
         return "does not run; timers of systemd make backups"
     return {True: "runs", False: "does not run", None: "nobody can tell here"}[status.daemon_runs]
 
 
-def _restore(one: RestoreStatus) -> str:
-    text = f"{one.id[:8]} below {_short(shown_path(one.target))}: {one.stage}"
-    if one.waiting:
-        text += f", {one.waiting} of {counted(one.retrievals, 'retrieval')} to come"
-    if one.expected_at:
-        text += f", expected by {_time(one.expected_at)}"
-    if one.ready_until:
-        text += f", to be fetched until {_time(one.ready_until)}"
+def _restore(restore: RestoreStatus) -> str:
+    text = f"{restore.id[:8]} below {_short(shown_path(restore.target))}: {restore.stage}"
+    if restore.waiting:
+        text += f", {restore.waiting} of {counted(restore.retrievals, 'retrieval')} to come"
+    if restore.expected_at:
+        text += f", expected by {_time(restore.expected_at)}"
+    if restore.ready_until:
+        text += f", to be fetched until {_time(restore.ready_until)}"
     return text
 
 
-def _vault(one: VaultStatus, status: Status) -> str:
-    if not one.archives:
-        return f"{one.name}: nothing is stored yet"
-    cost = "no known price" if one.month is None else f"{money(one.month, status.currency)} a month"
-    cost = "costs nothing" if one.is_free else cost
-    text = f"{one.name}: {counted(one.archives, 'archive')}, {size(one.bytes)}, {cost}"
-    if one.unverified_since:
-        text += f"; the oldest that no check has read is of {one.unverified_since.astimezone():%Y-%m-%d}"
+def _vault(vault: VaultStatus, status: Status) -> str:
+    if not vault.archives:
+        return f"{vault.name}: nothing is stored yet"
+    cost = "no known price" if vault.month is None else f"{money(vault.month, status.currency)} a month"
+    cost = "costs nothing" if vault.is_free else cost
+    text = f"{vault.name}: {counted(vault.archives, 'archive')}, {size(vault.bytes)}, {cost}"
+    if vault.unverified_since:
+        text += f"; the oldest that no check has read is of {vault.unverified_since.astimezone():%Y-%m-%d}"
     return text
 
 

@@ -121,7 +121,9 @@ def list_users(cli: Cli) -> None:
 
     with accounts(cli.config()) as file:
         users = file.users()
-    rows = [(one.name, str(one.role), "yes" if one.has_password else "not yet") for one in users]
+    rows = [
+        (account.name, str(account.role), "yes" if account.has_password else "not yet") for account in users
+    ]
     cli.show(users, table(["name", "role", "password"], rows))
 
 
@@ -171,7 +173,10 @@ def list_tokens(cli: Cli) -> None:
 
     with accounts(cli.config()) as file:
         found = file.tokens()
-    rows = [(one.name, one.user, str(one.scope), f"{one.until:%Y-%m-%d}") for one in found]
+    rows = [
+        (api_token.name, api_token.user, str(api_token.scope), f"{api_token.until:%Y-%m-%d}")
+        for api_token in found
+    ]
     cli.show(found, table(["name", "user", "scope", "until"], rows))
 
 

@@ -50,7 +50,7 @@ def _lines(report: CheckReport) -> list[str]:
 
     lines: list[str] = []
     if (compared := report.compared) is not None:
-        total = compared.shown + sum(one.kind in {"missing", "differs"} for one in report.findings)
+        total = compared.shown + sum(finding.kind in {"missing", "differs"} for finding in report.findings)
         lines.append(
             f"vault {report.vault}, its list as of {local_time(compared.as_of)}: "
             f"{compared.shown} of {counted(total, 'archive')} as stored"
@@ -67,7 +67,7 @@ def _lines(report: CheckReport) -> list[str]:
         lines.append(f"inventory: {held.laws} invariants, {counted(held.entries, 'version')} of files")
     verdict = "nothing is missing or damaged"
     if report.is_grave:
-        kinds = {one.kind for one in report.findings if one.is_grave}
+        kinds = {finding.kind for finding in report.findings if finding.is_grave}
         verdict = "something is missing or damaged: see below"
         if kinds == {"newer-catalog"} and not report.affected.files:
             verdict = "this inventory is older than its vault: see below"
@@ -99,11 +99,11 @@ def _read_lines(read: ReadBack) -> list[str]:
 def _tell_findings(cli: Cli, findings: Sequence[CheckFinding]) -> None:
     from backup.cli.render.render import shown_archive
 
-    for kind in dict.fromkeys(one.kind for one in findings):
-        some = [one for one in findings if one.kind == kind]
-        for one in some[:_MOST_SHOWN]:
-            told = shown_archive(one.what) if kind not in {"law", "unnamed"} else one.what
-            (cli.warn if one.is_grave else cli.say)(f"{kind}: {told}: {one.detail}")
+    for kind in dict.fromkeys(finding.kind for finding in findings):
+        some = [finding for finding in findings if finding.kind == kind]
+        for finding in some[:_MOST_SHOWN]:
+            told = shown_archive(finding.what) if kind not in {"law", "unnamed"} else finding.what
+            (cli.warn if finding.is_grave else cli.say)(f"{kind}: {told}: {finding.detail}")
         if len(some) > _MOST_SHOWN:
             cli.warn(f"{kind}: … and {len(some) - _MOST_SHOWN} more; --json has them all")
 
@@ -155,8 +155,11 @@ def _tell_affected(cli: Cli, affected: Affected) -> None:
     count = counted(affected.files, "version")
     live = f"{affected.live_files} of them as the newest snapshot has them"
     cli.warn(f"affected: {count} of files, {size(affected.size)}, {live}")
-    for one in affected.snapshots[-_MOST_SHOWN:]:
-        cli.warn(f"affected: snapshot {shown_id(one.id)} of job {one.job}: {counted(one.files, 'file')}")
+    for snapshot in affected.snapshots[-_MOST_SHOWN:]:
+        cli.warn(
+            f"affected: snapshot {shown_id(snapshot.id)} of job {snapshot.job}: "
+            f"{counted(snapshot.files, 'file')}"
+        )
     for path in affected.paths:
         cli.warn(f"affected: {shown_path(path)}")
     if affected.files > len(affected.paths):

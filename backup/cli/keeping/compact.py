@@ -80,7 +80,7 @@ def _lines(report: CompactReport, currency: str) -> Iterator[str]:
     if not report.chosen:
         yield "  nothing is worth it: what is stored is needed, or would cost more stored anew"
         return
-    whole = sum(one.archive.size for one in report.chosen)
+    whole = sum(compaction.archive.size for compaction in report.chosen)
     retired = "to retire" if report.is_plan else "retired"
     yield f"  {retired:<15}{counted(len(report.chosen), 'archive')}, {size(whole)}"
     yield f"  {'stored anew':<15}{size(report.stored_anew)}, by the next backups, from the disk"

@@ -104,14 +104,14 @@ def _lines(report: KeeperReport) -> Iterator[str]:
         yield f"  nothing goes that was needed since {report.floor:%Y-%m-%d %H:%M} UTC, by the vault's dates"
     if not report.inventories:
         yield "  it holds no catalog of nightvault"
-    for one in report.inventories:
-        jobs = f" ({', '.join(one.jobs)})" if one.jobs else ""
-        yield f"server {one.inventory[:8]}{jobs}"
-        if one.stopped:
+    for inventory in report.inventories:
+        jobs = f" ({', '.join(inventory.jobs)})" if inventory.jobs else ""
+        yield f"server {inventory.inventory[:8]}{jobs}"
+        if inventory.stopped:
             yield "  nothing is deleted for it: see below"
             continue
-        yield f"  deleted   {_amount(one.deleted)}"
-        for share in (*one.waiting, *one.refused):
+        yield f"  deleted   {_amount(inventory.deleted)}"
+        for share in (*inventory.waiting, *inventory.refused):
             until = f", until {share.until:%Y-%m-%d}" if share.until else ""
             yield f"  kept      {_amount(share)}{until}: {share.detail}"
 
@@ -122,17 +122,17 @@ def _amount(share: Share) -> str:
     return f"{counted(share.archives, 'archive')}, {size(share.bytes)}"
 
 
-def _tell(cli: Cli, one: InventoryReport) -> None:
+def _tell(cli: Cli, report: InventoryReport) -> None:
     """What somebody must look at."""
-    name = one.inventory[:8]
-    if one.stopped:
-        cli.warn(f"server {name}: {one.stopped}")
-        if one.advice:
-            cli.say(f"next: {one.advice}")
-    for finding in one.findings:
+    name = report.inventory[:8]
+    if report.stopped:
+        cli.warn(f"server {name}: {report.stopped}")
+        if report.advice:
+            cli.say(f"next: {report.advice}")
+    for finding in report.findings:
         job = f", job {finding.job}" if finding.job else ""
         cli.warn(f"server {name}{job}: {finding.sign}: {finding.detail}")
-    if one.findings:
-        cli.say(_LOOK.format(inventory=one.inventory))
-    for warning in one.warnings:
+    if report.findings:
+        cli.say(_LOOK.format(inventory=report.inventory))
+    for warning in report.warnings:
         cli.warn(f"server {name}: {warning}")

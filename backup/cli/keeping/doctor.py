@@ -67,16 +67,16 @@ def doctor(
     report = examine(config, cli.clock, offline=offline, seconds=seconds, keys=keys, fresh=fresh)
     mended = mend(report.findings) if fix else Mended([], report.findings)
     document = {
-        "findings": [_document(one) for one in mended.left],
+        "findings": [_document(finding) for finding in mended.left],
         "fixed": list(mended.done),
         "looked_at": list(report.looked_at),
         "requests": list(report.requests),
         "notes": list(report.notes),
-        "full_restores": [_restore_document(one) for one in report.restores],
+        "full_restores": [_restore_document(restore) for restore in report.restores],
     }
     lines = [f"mended   {text}" for text in mended.done]
-    for one in mended.left:
-        lines += _lines(one)
+    for finding in mended.left:
+        lines += _lines(finding)
     if not lines:
         lines = _wrapped("", f"nothing was found: looked at {', '.join(report.looked_at)}")
     for restore in report.restores:
@@ -86,15 +86,15 @@ def doctor(
     cli.show(document, "\n".join(lines))
     if report.requests and cli.verbose:
         cli.say(f"requests that were sent: {'; '.join(report.requests)}")
-    if not fix and any(one.fix is not None for one in mended.left):
+    if not fix and any(finding.fix is not None for finding in mended.left):
         cli.say("some of it can be mended by `nightvault doctor --fix`")
     return ExitCode.FAILED if mended.left else ExitCode.DONE
 
 
-def _lines(one: Finding) -> list[str]:
+def _lines(finding: Finding) -> list[str]:
     """A finding as lines that fit the terminal."""
-    begins = (f"{one.level:<8} ", "         why: ", "         do:  ")
-    texts = zip(begins, map(with_places, (one.what, one.why, one.command)), strict=True)
+    begins = (f"{finding.level:<8} ", "         why: ", "         do:  ")
+    texts = zip(begins, map(with_places, (finding.what, finding.why, finding.command)), strict=True)
     return [line for begin, text in texts for line in _wrapped(begin, text)]
 
 
@@ -105,43 +105,52 @@ def _wrapped(begin: str, text: str) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=" " * len(begin), **how)
 
 
-def _restore_text(one: FullRestore) -> str:
+def _restore_text(restore: FullRestore) -> str:
     """What a restore of everything would take, in a sentence."""
     from backup.cli.render.render import counted, duration, size
 
-    what = f"all of job {one.job}: {counted(one.files, 'file')}, {size(one.bytes)}"
-    link = f"{size(round(one.link.speed))}/s ({_ORIGINS[one.link.origin]})"
-    wait = f", after up to {one.hours[1]:g} h of waiting ({one.tier})" if one.hours else ""
-    price = "price unknown" if one.cost is None else f"{one.cost:.2f} {one.currency}" if one.cost else "free"
-    price += " by prices of another region" if one.is_unverified else ""
-    return f"{what}; {size(one.fetched)} to fetch, {duration(max(one.seconds, 1))} at {link}{wait}; {price}"
+    what = f"all of job {restore.job}: {counted(restore.files, 'file')}, {size(restore.bytes)}"
+    link = f"{size(round(restore.link.speed))}/s ({_ORIGINS[restore.link.origin]})"
+    wait = f", after up to {restore.hours[1]:g} h of waiting ({restore.tier})" if restore.hours else ""
+    price = (
+        "price unknown"
+        if restore.cost is None
+        else f"{restore.cost:.2f} {restore.currency}"
+        if restore.cost
+        else "free"
+    )
+    price += " by prices of another region" if restore.is_unverified else ""
+    return (
+        f"{what}; {size(restore.fetched)} to fetch, {duration(max(restore.seconds, 1))} at {link}{wait}; "
+        f"{price}"
+    )
 
 
-def _restore_document(one: FullRestore) -> dict[str, object]:
+def _restore_document(restore: FullRestore) -> dict[str, object]:
     return {
-        "job": one.job,
-        "vault": one.vault,
-        "snapshot": one.snapshot,
-        "files": one.files,
-        "bytes": one.bytes,
-        "fetched": one.fetched,
-        "link": round(one.link.speed),
-        "link_is": str(one.link.origin),
-        "seconds": round(one.seconds, 1),
-        "tier": str(one.tier),
-        "hours": one.hours,
-        "cost": None if one.cost is None else str(one.cost),
-        "currency": one.currency,
-        "unverified": one.is_unverified,
+        "job": restore.job,
+        "vault": restore.vault,
+        "snapshot": restore.snapshot,
+        "files": restore.files,
+        "bytes": restore.bytes,
+        "fetched": restore.fetched,
+        "link": round(restore.link.speed),
+        "link_is": str(restore.link.origin),
+        "seconds": round(restore.seconds, 1),
+        "tier": str(restore.tier),
+        "hours": restore.hours,
+        "cost": None if restore.cost is None else str(restore.cost),
+        "currency": restore.currency,
+        "unverified": restore.is_unverified,
     }
 
 
-def _document(one: Finding) -> dict[str, object]:
+def _document(finding: Finding) -> dict[str, object]:
     return {
-        "check": one.check,
-        "level": one.level,
-        "what": one.what,
-        "why": one.why,
-        "command": one.command,
-        "fixable": one.fix is not None,
+        "check": finding.check,
+        "level": finding.level,
+        "what": finding.what,
+        "why": finding.why,
+        "command": finding.command,
+        "fixable": finding.fix is not None,
     }

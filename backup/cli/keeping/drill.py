@@ -40,8 +40,8 @@ def show_drill(cli: Cli, report: DrillReport) -> None:
         raise click.exceptions.Exit(int(ExitCode.WAITING))
     is_well = report.outcome is Outcome.DONE
     (cli.report if is_well else cli.show)(document, "\n".join(_lines(report)))
-    for one in report.findings[:_MOST_SHOWN]:
-        told = printable(": ".join(filter(None, (one.kind, one.what, one.detail))))
+    for finding in report.findings[:_MOST_SHOWN]:
+        told = printable(": ".join(filter(None, (finding.kind, finding.what, finding.detail))))
         (cli.warn if report.is_grave else cli.say)(told)
     if len(report.findings) > _MOST_SHOWN:
         cli.warn(f"… and {len(report.findings) - _MOST_SHOWN} more; --json has them all")
@@ -152,7 +152,7 @@ def _chosen(config: Config, name: str | None) -> DrillSettings:
     if name is not None:
         return config.drill(name)
     if len(config.drills) != 1:
-        names = ", ".join(one.name for one in config.drills)
+        names = ", ".join(settings.name for settings in config.drills)
         told = f"which drill? There is {names}" if names else f"{config.path} has no drill"
         raise UsageError(told, advice="name one" if names else "add a [[drill]]: see docs/drills.md")
     return config.drills[0]

@@ -40,27 +40,27 @@ def drills(cli: Cli, limit: int) -> None:
         proofs = proofs_of_jobs(tx, cli.clock.now())
         found = rows.list_drills(tx, limit=limit)
     document = {
-        "drills": [_document(one) for one in found],
-        "jobs": [{"job": job} | proof_document(one) for job, one in sorted(proofs.items())],
+        "drills": [_document(drill) for drill in found],
+        "jobs": [{"job": job} | proof_document(proof) for job, proof in sorted(proofs.items())],
     }
     runs = _runs(found) if found else Text("no drill was run yet")
     cli.show(document, Group(_jobs(proofs), Text(), runs) if proofs else runs)
 
 
-def _document(one: Drill) -> dict[str, Any]:
+def _document(drill: Drill) -> dict[str, Any]:
     from backup.driller.money import money_of
     from backup.driller.report import GRADES
 
-    report = one.run.report
+    report = drill.run.report
     return {
-        "drill": one.name,
-        "grade": GRADES[one.grade],
-        "vault": one.vault,
-        "run": one.run.number,
-        "outcome": one.run.outcome,
-        "started_at": one.run.started_at,
-        "finished_at": one.run.finished_at,
-        "cost": f"{money_of(one.cost):f}",
+        "drill": drill.name,
+        "grade": GRADES[drill.grade],
+        "vault": drill.vault,
+        "run": drill.run.number,
+        "outcome": drill.run.outcome,
+        "started_at": drill.run.started_at,
+        "finished_at": drill.run.finished_at,
+        "cost": f"{money_of(drill.cost):f}",
         "currency": report.get("currency"),
         "read": report.get("read"),
         "opened": report.get("opened"),
@@ -86,11 +86,11 @@ def _jobs(proofs: dict[JobName, Proof] | Any) -> Sheet:
     ]
     rows = [
         (
-            *(job, size(one.bytes)),
-            *(_day(one.last_read_back), percent(one.share(Grade.READ_BACK))),
-            *(_day(one.last_opened), percent(one.share(Grade.OPENED))),
+            *(job, size(row.bytes)),
+            *(_day(row.last_read_back), percent(row.share(Grade.READ_BACK))),
+            *(_day(row.last_opened), percent(row.share(Grade.OPENED))),
         )
-        for job, one in sorted(proofs.items())
+        for job, row in sorted(proofs.items())
     ]
     return table(columns, rows)
 
@@ -108,12 +108,12 @@ def _runs(found: Any) -> Sheet:
     ]
     rows = [
         (
-            *(one.run.number, one.name, GRADES[one.grade], local_time(one.run.started_at)),
-            "waits" if one.is_open else str(one.run.outcome),
-            f"{money_of(one.cost):.2f}",
-            one.run.report.get("error"),
+            *(drill.run.number, drill.name, GRADES[drill.grade], local_time(drill.run.started_at)),
+            "waits" if drill.is_open else str(drill.run.outcome),
+            f"{money_of(drill.cost):.2f}",
+            drill.run.report.get("error"),
         )
-        for one in found
+        for drill in found
     ]
     return table(columns, rows)
 

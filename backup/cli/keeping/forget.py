@@ -104,7 +104,7 @@ def _forget(
             planner = _planner(cli, config, meant, policy)
             plans = planner(tx)
             refuse_refused(plans)
-            goes = [one.id for plan in plans for one in plan.goes]
+            goes = [snapshot.id for plan in plans for snapshot in plan.goes]
             freed = freed_by(config, tx, goes, vaults_of(plans), cli.clock.now())
         if dry_run:
             _show(cli, [_told(cli, plan) for plan in plans], freed, is_dry=True)
@@ -124,8 +124,8 @@ def _planner(cli: Cli, config: Config, meant: Meant, policy: Policy | None) -> P
 
     def by_name(tx: Transaction) -> list[JobPlan]:
         found: dict[JobName, set[Any]] = {}
-        for one in meant.snapshots:
-            found.setdefault(one.job, set()).add(one.id)
+        for snapshot in meant.snapshots:
+            found.setdefault(snapshot.job, set()).add(snapshot.id)
         return [plan_by_name(config, tx, job, ids, cli.clock.now()) for job, ids in found.items()]
 
     def by_policy(tx: Transaction) -> list[JobPlan]:
@@ -190,9 +190,13 @@ def _show(cli: Cli, documents: Sequence[dict[str, Any]], freed: Sequence[Freed],
     lines = list(freed_lines(freed))
     if is_dry:
         lines.append("nothing was changed: this was a dry run")
-    elif any(one["run"] for one in documents):
+    elif any(document["run"] for document in documents):
         lines.append("nothing was deleted; `nightvault forget --undo SNAPSHOT` takes one back")
-    found = {"dry_run": is_dry, "jobs": documents, "frees": [freed_document(one) for one in freed]}
+    found = {
+        "dry_run": is_dry,
+        "jobs": documents,
+        "frees": [freed_document(freed_of_vault) for freed_of_vault in freed],
+    }
     cli.report(found, "\n".join(lines) if lines else None)
 
 

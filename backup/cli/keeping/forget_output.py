@@ -24,31 +24,33 @@ def job_screen(plan: JobPlan) -> Iterator[RenderableType]:
     policy = f": keeps {plan.policy}" if plan.policy else ""
     yield printable(f"job {plan.job.name} in vault {plan.vault}{policy}")
     shown = plan.plan.stays if plan.policy else ()
-    for title, some in (("stays", shown), ("goes", plan.plan.goes)):
-        if some:
+    for title, decisions in (("stays", shown), ("goes", plan.plan.goes)):
+        if decisions:
             why = Column("why", folds=True)
-            yield table(["snapshot", "time", why], [_row(plan, one) for one in some], title=title)
+            yield table(
+                ["snapshot", "time", why], [_row(plan, decision) for decision in decisions], title=title
+            )
     yield f"snapshots that stay: {len(plan.plan.stays):,}, that go: {len(plan.plan.goes):,}"
 
 
 def freed_lines(found: Sequence[Freed]) -> Iterator[str]:
     """How much could be deleted, and from when at no extra cost."""
-    for one in found:
-        if not one.archives:
-            yield f"in vault {one.vault} it frees nothing yet: other snapshots need the same archives"
+    for freed in found:
+        if not freed.archives:
+            yield f"in vault {freed.vault} it frees nothing yet: other snapshots need the same archives"
             continue
-        archives = counted(one.archives, "archive")
-        yield f"in vault {one.vault} nothing else needs {archives} of {size(one.bytes)} ({ESTIMATE});"
-        yield f"  {_when(one)}"
+        archives = counted(freed.archives, "archive")
+        yield f"in vault {freed.vault} nothing else needs {archives} of {size(freed.bytes)} ({ESTIMATE});"
+        yield f"  {_when(freed)}"
 
 
-def _when(one: Freed) -> str:
-    if one.free_now is None or one.last is None:
+def _when(freed: Freed) -> str:
+    if freed.free_now is None or freed.last is None:
         return "how long this vault bills at least is not known"
-    if one.free_now == one.bytes:
+    if freed.free_now == freed.bytes:
         return "they can be deleted at no extra cost now"
-    later = f"at no extra cost from {one.last:%Y-%m-%d} on"
-    return f"{size(one.free_now)} can be deleted at no extra cost now, all of it {later}"
+    later = f"at no extra cost from {freed.last:%Y-%m-%d} on"
+    return f"{size(freed.free_now)} can be deleted at no extra cost now, all of it {later}"
 
 
 def document(plan: JobPlan, done: Amended | None, error: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -57,8 +59,8 @@ def document(plan: JobPlan, done: Amended | None, error: dict[str, Any] | None =
         "job": plan.job.name,
         "vault": plan.vault,
         "policy": str(plan.policy) if plan.policy else None,
-        "kept": [_document(plan, one) for one in plan.plan.stays],
-        "forgotten": [_document(plan, one) for one in plan.plan.goes],
+        "kept": [_document(plan, decision) for decision in plan.plan.stays],
+        "forgotten": [_document(plan, decision) for decision in plan.plan.goes],
         "run": done.run if done else None,
         "warnings": [*plan.warnings, *(done.warnings if done else ())],
         "recovery_line": done.recovery_line if done else None,
@@ -66,22 +68,22 @@ def document(plan: JobPlan, done: Amended | None, error: dict[str, Any] | None =
     return found if error is None else found | {"error": error}
 
 
-def freed_document(one: Freed) -> dict[str, Any]:
+def freed_document(freed: Freed) -> dict[str, Any]:
     """The estimate for one vault as JSON."""
     return {
-        "vault": one.vault,
-        "archives": one.archives,
-        "bytes": one.bytes,
-        "bytes_free_now": one.free_now,
-        "free_from": one.last,
+        "vault": freed.vault,
+        "archives": freed.archives,
+        "bytes": freed.bytes,
+        "bytes_free_now": freed.free_now,
+        "free_from": freed.last,
     }
 
 
-def _row(plan: JobPlan, one: Decision) -> tuple[object, ...]:
-    snapshot = plan.snapshots[one.number]
-    return shown_id(snapshot.id), local_time(snapshot.started_at, plan.zone), "; ".join(one.reasons)
+def _row(plan: JobPlan, decision: Decision) -> tuple[object, ...]:
+    snapshot = plan.snapshots[decision.number]
+    return shown_id(snapshot.id), local_time(snapshot.started_at, plan.zone), "; ".join(decision.reasons)
 
 
-def _document(plan: JobPlan, one: Decision) -> dict[str, Any]:
-    snapshot = plan.snapshots[one.number]
-    return {"snapshot": snapshot.id, "started_at": snapshot.started_at, "reasons": list(one.reasons)}
+def _document(plan: JobPlan, decision: Decision) -> dict[str, Any]:
+    snapshot = plan.snapshots[decision.number]
+    return {"snapshot": snapshot.id, "started_at": snapshot.started_at, "reasons": list(decision.reasons)}

@@ -38,10 +38,10 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
         with inventory.reading() as tx:
             meant = meant_by(config, tx, words, jobs, undo=True)
             found = _found(tx, meant)
-        lost = [one for some in found for one in some.lost]
+        lost = [snapshot for of_job in found for snapshot in of_job.lost]
         if lost and meant.snapshots:
             raise cannot_come_back(lost)
-        comes = [one for some in found for one in some.comes]
+        comes = [snapshot for of_job in found for snapshot in of_job.comes]
         done = [] if dry_run else _run(cli, config, inventory, comes, if_all=bool(meant.snapshots))
     _show(cli, config, comes, lost, done, dry_run=dry_run)
     if lost:
@@ -54,14 +54,14 @@ def _found(tx: Transaction, meant: Meant) -> list[Return]:
     from backup.inventory.content.snapshots import list_snapshots
 
     chosen = meant.snapshots or [
-        one
-        for one in list_snapshots(tx, also_forgotten=True)
-        if one.forgotten_at is not None and (not meant.jobs or one.job in meant.jobs)
+        snapshot
+        for snapshot in list_snapshots(tx, also_forgotten=True)
+        if snapshot.forgotten_at is not None and (not meant.jobs or snapshot.job in meant.jobs)
     ]
     by_job: dict[str, list[Snapshot]] = {}
-    for one in chosen:
-        by_job.setdefault(one.job, []).append(one)
-    return [returns(tx, some) for some in by_job.values()]
+    for snapshot in chosen:
+        by_job.setdefault(snapshot.job, []).append(snapshot)
+    return [returns(tx, of_job) for of_job in by_job.values()]
 
 
 def _run(
@@ -71,17 +71,17 @@ def _run(
 
     done: list[dict[str, Any]] = []
     with run_context(cli, config, inventory) as at:
-        for one in take_back(at, {snapshot.id for snapshot in comes}, if_all=if_all):
-            for warning in one.warnings:
+        for amended in take_back(at, {snapshot.id for snapshot in comes}, if_all=if_all):
+            for warning in amended.warnings:
                 cli.warn(f"warning: {warning}")
             done.append(
                 {
-                    "job": one.job,
-                    "vault": one.vault,
-                    "run": one.run,
-                    **one.report,
-                    "warnings": one.warnings,
-                    "recovery_line": one.recovery_line,
+                    "job": amended.job,
+                    "vault": amended.vault,
+                    "run": amended.run,
+                    **amended.report,
+                    "warnings": amended.warnings,
+                    "recovery_line": amended.recovery_line,
                 }
             )
     return done
@@ -99,21 +99,27 @@ def _show(
     from backup.cli.render.render import local_time, shown_id, table
     from backup.cli.render.tables import Column
 
-    for one in lost:
-        cli.warn(f"{shown_id(one.id)} of job {one.job} cannot come back: what it needs was deleted")
+    for snapshot in lost:
+        cli.warn(f"{shown_id(snapshot.id)} of job {snapshot.job} cannot come back: what it needs was deleted")
     found = {
         "dry_run": dry_run,
-        "taken_back": [one.id for one in comes],
-        "cannot_come_back": [one.id for one in lost],
+        "taken_back": [snapshot.id for snapshot in comes],
+        "cannot_come_back": [snapshot.id for snapshot in lost],
         "amended": done,
     }
     rows = [
-        (shown_id(one.id), one.job, local_time(one.started_at), local_time(one.forgotten_at)) for one in comes
+        (
+            shown_id(snapshot.id),
+            snapshot.job,
+            local_time(snapshot.started_at),
+            local_time(snapshot.forgotten_at),
+        )
+        for snapshot in comes
     ]
     columns = ["snapshot", Column("job", least=8), "time", "forgotten"]
     title = "would come back" if dry_run else "came back"
     cli.report(found, table(columns, rows, title=title) if rows else "nothing is forgotten")
     policies = {job.name for job in config.jobs if job.policy is not None}
-    again = sorted({one.job for one in comes} & policies)
+    again = sorted({snapshot.job for snapshot in comes} & policies)
     if again and not dry_run:
         cli.say(f"the policy of {', '.join(again)} may forget them again: `nightvault pin` keeps them")

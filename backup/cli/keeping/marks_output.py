@@ -29,19 +29,19 @@ def mark_snapshots(
     config = cli.config()
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            ids = {one.id for one in _found(tx, words, chosen_job(config, tx, job), tags)}
+            ids = {snapshot.id for snapshot in _found(tx, words, chosen_job(config, tx, job), tags)}
         with run_context(cli, config, inventory) as at:
             done = list(mark(at, ids, change))
         with inventory.reading() as tx:
-            after = [one for one in _every(tx) if one.id in ids]
-    for warning in (text for one in done for text in one.warnings):
+            after = [snapshot for snapshot in _every(tx) if snapshot.id in ids]
+    for warning in (text for of_job in done for text in of_job.warnings):
         cli.warn(f"warning: {warning}")
     amended = [
-        {"job": one.job, "vault": one.vault, "run": one.run, "recovery_line": one.recovery_line,
-         "warnings": one.warnings}
-        for one in done
+        {"job": of_job.job, "vault": of_job.vault, "run": of_job.run, "recovery_line": of_job.recovery_line,
+         "warnings": of_job.warnings}
+        for of_job in done
     ]  # fmt: skip
-    cli.report({"snapshots": [_document(one) for one in after], "amended": amended}, _text(after))
+    cli.report({"snapshots": [_document(snapshot) for snapshot in after], "amended": amended}, _text(after))
 
 
 def _found(tx: Transaction, words: Sequence[str], job: JobName | None, tags: Tags) -> list[Snapshot]:
@@ -56,23 +56,23 @@ def _every(tx: Transaction) -> list[Snapshot]:
     return list_snapshots(tx)
 
 
-def _document(one: Snapshot) -> dict[str, Any]:
-    pin = None if one.pin is None else {"note": one.pin.note, "until": one.pin.until}
-    return {"snapshot": one.id, "job": one.job, "tags": list(one.tags), "pin": pin}
+def _document(snapshot: Snapshot) -> dict[str, Any]:
+    pin = None if snapshot.pin is None else {"note": snapshot.pin.note, "until": snapshot.pin.until}
+    return {"snapshot": snapshot.id, "job": snapshot.job, "tags": list(snapshot.tags), "pin": pin}
 
 
 def _text(found: Sequence[Snapshot]) -> str:
     from backup.cli.render.render import local_time, printable, shown_id
 
     lines = []
-    for one in found:
-        tags = f", tagged {', '.join(one.tags)}" if one.tags else ""
-        pin = "" if one.pin is None else ", pinned"
-        if one.pin is not None and one.pin.until is not None:
-            pin += f" until {local_time(one.pin.until)}"
-        if one.pin is not None and one.pin.note:
-            pin += f" ({one.pin.note})"
-        lines.append(printable(f"snapshot {shown_id(one.id)} of job {one.job}{tags}{pin or ''}"))
+    for snapshot in found:
+        tags = f", tagged {', '.join(snapshot.tags)}" if snapshot.tags else ""
+        pin = "" if snapshot.pin is None else ", pinned"
+        if snapshot.pin is not None and snapshot.pin.until is not None:
+            pin += f" until {local_time(snapshot.pin.until)}"
+        if snapshot.pin is not None and snapshot.pin.note:
+            pin += f" ({snapshot.pin.note})"
+        lines.append(printable(f"snapshot {shown_id(snapshot.id)} of job {snapshot.job}{tags}{pin or ''}"))
     return "\n".join(lines)
 
 

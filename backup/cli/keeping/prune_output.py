@@ -102,7 +102,7 @@ def _names(job: str, ids: Sequence[str]) -> str:
     """The snapshots of a job that cannot come back."""
     from backup.cli.render.render import counted
 
-    names = ", ".join(one[:8] for one in ids[:_MOST_GROUPS])
+    names = ", ".join(snapshot_id[:8] for snapshot_id in ids[:_MOST_GROUPS])
     more = f" and {len(ids) - _MOST_GROUPS} more" if len(ids) > _MOST_GROUPS else ""
     return f"{counted(len(ids), 'forgotten snapshot')} of job {job}: {names}{more}"
 
@@ -143,18 +143,18 @@ def _table(report: PruneReport, currency: str) -> Sheet:
     from backup.cli.render.tables import Column
 
     groups = _fewer([*report.condemned_groups, *report.waiting])
-    shows_fees = any(one.fee for one in groups)
+    shows_fees = any(group.fee for group in groups)
     right = [Column(title, right=True) for title in ("archives", "size")]
     fee = [Column("if deleted now", right=True, rank=1)] if shows_fees else []
     columns = [Column("waits for", folds=True, least=16), *right, "grace ends", "free from", *fee]
     rows = [
         (
-            _word(one),
-            *(f"{one.archives:,}", size(one.bytes)),
-            *(_day(one.grace_ends), _day(one.free_from)),
-            *([money(one.fee, currency)] if shows_fees else []),
+            _word(group),
+            *(f"{group.archives:,}", size(group.bytes)),
+            *(_day(group.grace_ends), _day(group.free_from)),
+            *([money(group.fee, currency)] if shows_fees else []),
         )
-        for one in groups
+        for group in groups
     ]
     return table(columns, rows)
 
@@ -170,32 +170,32 @@ def _fewer(groups: Sequence[Group]) -> list[Group]:
     if len(groups) <= _MOST_GROUPS:
         return list(groups)
     by_month: dict[tuple[str, str], list[Group]] = {}
-    for one in groups:
-        by_month.setdefault((one.why, (_day(one.until) or "")[:7]), []).append(one)
-    return [_together(some) for some in by_month.values()]
+    for group in groups:
+        by_month.setdefault((group.why, (_day(group.until) or "")[:7]), []).append(group)
+    return [_together(of_month) for of_month in by_month.values()]
 
 
 def _together(some: Sequence[Group]) -> Group:
     from backup.pruner.report import Group
 
-    fees = [one.fee for one in some if one.fee is not None]
+    fees = [group.fee for group in some if group.fee is not None]
     return Group(
-        sum(one.archives for one in some),
-        sum(one.bytes for one in some),
+        sum(group.archives for group in some),
+        sum(group.bytes for group in some),
         some[0].why,
         some[0].detail,
-        max((one.until for one in some if one.until), default=None),
-        max((one.grace_ends for one in some if one.grace_ends), default=None),
-        max((one.free_from for one in some if one.free_from), default=None),
+        max((group.until for group in some if group.until), default=None),
+        max((group.grace_ends for group in some if group.grace_ends), default=None),
+        max((group.free_from for group in some if group.free_from), default=None),
         sum(fees, Decimal(0)) if fees else None,
     )
 
 
 def _notes(report: PruneReport) -> Iterator[str]:
     """What to do next, and what can still be undone."""
-    reasons = {one.why for one in report.waiting}
-    refusals = {one.detail for one in report.waiting if one.why == "refused"}
-    yield from (f"refused before: {one}" for one in sorted(refusals))
+    reasons = {group.why for group in report.waiting}
+    refusals = {group.detail for group in report.waiting if group.why == "refused"}
+    yield from (f"refused before: {refusal}" for refusal in sorted(refusals))
     if report.condemned.archives and not report.is_plan:
         yield f"until their grace ends, `nightvault undelete --vault {report.vault}` takes them back"
     if "duration" in reasons and report.may_delete:
@@ -210,8 +210,8 @@ def _notes(report: PruneReport) -> Iterator[str]:
 
 def _of_lists(report: PruneReport) -> Iterator[str]:
     """For how long a list is waited for that shows the catalogs which condemn, and what to do after that."""
-    untils = [one.until for one in report.waiting if one.why == "listing"]
-    known = [one for one in untils if one is not None]
+    untils = [group.until for group in report.waiting if group.why == "listing"]
+    known = [until for until in untils if until is not None]
     if known:
         latest = _day(max(known))
         yield f"the vault's list shows the catalogs that condemn by {latest} at the latest: prune again then"

@@ -49,19 +49,19 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
 def _tell(cli: Cli, vault: VaultName, done: TakenUp) -> None:
     from backup.cli.render.render import counted, size
 
-    warnings = [text for one in done.amended for text in one.warnings]
+    warnings = [text for amended in done.amended for text in amended.warnings]
     if done.gone:
         warnings.append(
             f"not in the vault any more, deleted by somebody else: {counted(len(done.gone), 'archive')}; the "
             "next prune records that"
         )
-    taken = sum(one.size for one in done.archives)
+    taken = sum(archive.size for archive in done.archives)
     document: dict[str, Any] = {
         "vault": vault,
-        "taken_up": [one.archive_id for one in done.archives],
-        "gone": [one.archive_id for one in done.gone],
+        "taken_up": [archive.archive_id for archive in done.archives],
+        "gone": [archive.archive_id for archive in done.gone],
         "bytes": taken,
-        "recovery_lines": {one.job: one.recovery_line for one in done.amended},
+        "recovery_lines": {amended.job: amended.recovery_line for amended in done.amended},
         "warnings": warnings,
     }
     if done.archives:

@@ -34,9 +34,9 @@ def unlock(cli: Cli, force: bool) -> None:
     if found is not None and (writing := database_holders(sqlite_path(config.inventory_url) or "")):
         found = {**found, "inventory": writing}
     documents: list[dict[str, Any]] = [
-        {"lock": name, "process": one.process, "command": one.command, "suspended": one.is_suspended}
+        {"lock": name, "process": holder.process, "command": holder.command, "suspended": holder.is_suspended}
         for name, processes in (found or {}).items()
-        for one in processes
+        for holder in processes
     ]
     taken = False
     if force:
@@ -46,12 +46,12 @@ def unlock(cli: Cli, force: bool) -> None:
                 inventory.take_lock_away()
     rows = [
         (
-            one["lock"],
-            one["process"] or "of a container",
-            "suspended" if one["suspended"] else "running",
-            printable(one["command"]),
+            lock["lock"],
+            lock["process"] or "of a container",
+            "suspended" if lock["suspended"] else "running",
+            printable(lock["command"]),
         )
-        for one in documents
+        for lock in documents
     ]
     columns = ["lock", Column("process", right=True), "state", Column("command", folds=True, least=14)]
     nobody = "no process holds a lock" if found is not None else "this system does not tell who holds a lock"

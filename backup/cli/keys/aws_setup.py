@@ -239,8 +239,8 @@ def read_set_up(cli: Cli, mode: str, told: Mapping[str, object]) -> SetUp:
         check_own_certificate(config, authorities)
     wanted = wanted_of(config, [config.vault(vault) for vault in values], account, options, made_up=values)
     parts = [
-        VaultSetup(vault, _noted(path, one), its_calls)
-        for vault, one, its_calls in zip(values, wanted, calls, strict=True)
+        VaultSetup(vault, _noted(path, setup), its_calls)
+        for vault, setup, its_calls in zip(values, wanted, calls, strict=True)
     ]
     planner = diff.to_destroy if mode == "destroy" else diff.to_make
     return SetUp(cli, path, config, values, account, parts, planner, text)

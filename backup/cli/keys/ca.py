@@ -129,8 +129,8 @@ def issue(
         now=cli.clock.now(),
     )
     _tell_issued(cli, issued, is_batch=batch is not None)
-    for one in issued:
-        _say_replaced(cli, one.replaced, one.certificate_path, directory)
+    for pair in issued:
+        _say_replaced(cli, pair.replaced, pair.certificate_path, directory)
     _say_if_shortened(cli, _facts(cli, issued[0].certificate), days)
     if batch is None:
         there = os.path.join("/etc/nightvault", os.path.basename(issued[0].certificate_path))
@@ -152,15 +152,18 @@ def _tell_issued(cli: Cli, issued: Sequence[Issued], *, is_batch: bool) -> None:
     """The one that was made, or the table of all."""
     from backup.cli.render.tables import Column, Sheet
 
-    facts = [_facts(cli, one.certificate) for one in issued]
-    files = [{"certificate": one.certificate_path, "key": one.key_path} for one in issued]
+    facts = [_facts(cli, pair.certificate) for pair in issued]
+    files = [{"certificate": pair.certificate_path, "key": pair.key_path} for pair in issued]
     if not is_batch:
         _tell(cli, facts[0], files[0])
         return
-    made = [{"files": paths, **certificate_document(one)} for one, paths in zip(facts, files, strict=True)]
+    made = [
+        {"files": paths, **certificate_document(certificate)}
+        for certificate, paths in zip(facts, files, strict=True)
+    ]
     rows = [
-        [one.subject, f"{one.not_after:%Y-%m-%d}", paths["certificate"], paths["key"]]
-        for one, paths in zip(facts, files, strict=True)
+        [certificate.subject, f"{certificate.not_after:%Y-%m-%d}", paths["certificate"], paths["key"]]
+        for certificate, paths in zip(facts, files, strict=True)
     ]
     columns = [
         Column("subject", least=24),

@@ -129,9 +129,9 @@ class Flags:
                 "--system-store-name: certificate stores of the system are on Windows alone",
                 advice="name --certificate and --private-key: files, a token or a TPM",
             )
-        for one, other in _EXCLUSIVE:
-            if getattr(self, one) and getattr(self, other):
-                first, second = (f"--{name.replace('_', '-')}" for name in (one, other))
+        for flag, other in _EXCLUSIVE:
+            if getattr(self, flag) and getattr(self, other):
+                first, second = (f"--{name.replace('_', '-')}" for name in (flag, other))
                 raise UsageError(f"{first} and {second} exclude each other")
         if self.private_key and not self.certificate:
             raise UsageError("--private-key needs --certificate: without it nobody knows whose key it is")

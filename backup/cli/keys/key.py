@@ -154,14 +154,17 @@ def _enroll_all(
     from backup.cli.render.render import counted
 
     asked = requests_in(read_text(file, MANY))
-    for number, each in asked.items():
+    for number, enrolment_request in asked.items():
         (cli.say if yes else cli.warn)(f"line {number}")
-        show_request(cli, each, asks=not yes)
+        show_request(cli, enrolment_request, asks=not yes)
     made = enrol_all(asked, read_key(key_file, passphrase_file))
     servers = counted(len(made), "server")
     require_yes(cli, f"Do they print the same, and are {servers} to be enrolled?", yes=yes)
     write_enrolments(out, made)
-    whose = [{"inventory": each.inventory_id.hex(), "signer": each.fingerprint} for each in asked.values()]
+    whose = [
+        {"inventory": enrolment_request.inventory_id.hex(), "signer": enrolment_request.fingerprint}
+        for enrolment_request in asked.values()
+    ]
     cli.report({"out": out, "enrolled": whose}, f"the enrolments of {servers} are in {out}")
     _say_key(cli, made[0])
     cli.say("next: copy the file to each server, and run `nightvault key accept FILE` there")
@@ -213,7 +216,8 @@ def status(cli: Cli) -> None:
         with inventory.reading() as tx:
             older = older_packs(tx, {recipient.id for recipient in keys.recipients})
     rows = [
-        (each.id.hex(), each.id in dict(keys.enrolments), proven.get(each.id)) for each in keys.recipients
+        (recipient.id.hex(), recipient.id in dict(keys.enrolments), proven.get(recipient.id))
+        for recipient in keys.recipients
     ]
     document = {
         "inventory": inventory.id.hex(),
@@ -223,13 +227,13 @@ def status(cli: Cli) -> None:
             {"id": name, "enrolled": known, "signed": by is not None, **_of_key(by)}
             for name, known, by in rows
         ],
-        "older_packs": [_older_document(each) for each in older],
+        "older_packs": [_older_document(domain) for domain in older],
     }
     cells = [(name, "yes" if known else "no", _in_words(known, by)) for name, known, by in rows]
     cli.show(document, table(["recipient", "enrolled", "enrolment key"], cells))
     cli.say(whose_lines(inventory.id, keys.signer.fingerprint.hex(), inventory.ancestors))
-    for each in older:
-        cli.say(_older_text(each))
+    for domain in older:
+        cli.say(_older_text(domain))
 
 
 def _in_words(known: bool, by: EnrolmentKey | None) -> str:

@@ -70,7 +70,11 @@ def _on_tokens(flags: Flags) -> Sequence[TokenCertificate]:
     uri = parse_pkcs11_uri(flags.certificate) if flags.certificate else Pkcs11Uri()
     selector = parse_selector(flags.cert_selector) if flags.cert_selector else Selector()
     access = TokenAccess(flags.pkcs11_lib, Passphrase(flags.passphrase_file, None, ask_on_terminal()))
-    return [one for one in find_certificates(uri, access) if selector.fits(one.certificate)]
+    return [
+        certificate
+        for certificate in find_certificates(uri, access)
+        if selector.fits(certificate.certificate)
+    ]
 
 
 def listed(found: Sequence[TokenCertificate]) -> str:
@@ -81,10 +85,10 @@ def listed(found: Sequence[TokenCertificate]) -> str:
     from backup.credentials.selector import uri_of
 
     lines = ["Matching identities"]
-    for number, one in enumerate(found, 1):
-        certificate = one.certificate
+    for number, token_certificate in enumerate(found, 1):
+        certificate = token_certificate.certificate
         fingerprint = certificate.fingerprint(hashes.SHA1()).hex()  # noqa: S303  the helper's name for it
         names = f'"{name_text(certificate.subject)}" "{name_text(certificate.issuer)}"'
         lines.append(f"{number}) {fingerprint} {names} {certificate.serial_number:x}")
-        lines.append(f"\tURI: {uri_of(one)}")
+        lines.append(f"\tURI: {uri_of(token_certificate)}")
     return "\n".join(lines)

@@ -33,30 +33,30 @@ def archives(cli: Cli, name: str | None) -> None:
         found = list_archives(tx, inventory.id, vault=wanted)
     documents = [
         {
-            "vault": one.vault,
-            "kind": one.label.kind.name.lower(),
-            "generation": one.label.generation.name.lower() if one.label.generation else None,
-            "catalog": one.label.number or None,
-            "state": str(one.state),
-            "size": one.size,
-            "tree_hash": one.tree_hash.hex(),
-            "pack": one.label.pack_id.hex(),
-            "archive_id": one.archive_id,
-            "run": one.run,
-            "stored_at": one.stored_at,
+            "vault": archive.vault,
+            "kind": archive.label.kind.name.lower(),
+            "generation": archive.label.generation.name.lower() if archive.label.generation else None,
+            "catalog": archive.label.number or None,
+            "state": str(archive.state),
+            "size": archive.size,
+            "tree_hash": archive.tree_hash.hex(),
+            "pack": archive.label.pack_id.hex(),
+            "archive_id": archive.archive_id,
+            "run": archive.run,
+            "stored_at": archive.stored_at,
         }
-        for one in found
+        for archive in found
     ]
     rows = [
         (
-            one.vault,
-            " ".join(filter(None, [one.label.kind.name.lower(), _generation(one.label.generation)])),
-            size(one.size),
-            one.state,
-            local_time(one.stored_at),
-            one.label.pack_id.hex(),
+            archive.vault,
+            " ".join(filter(None, [archive.label.kind.name.lower(), _generation(archive.label.generation)])),
+            size(archive.size),
+            archive.state,
+            local_time(archive.stored_at),
+            archive.label.pack_id.hex(),
         )
-        for one in found
+        for archive in found
     ]
     vault, pack = Column("vault", rank=2, least=8), Column("pack", rank=1, least=12)
     columns = [vault, "kind", Column("size", right=True), "state", "stored", pack]

@@ -75,11 +75,14 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
         if cli.json:
             head = {"from": first.id, "to": second.id}
             show_object(
-                head, "changes", (_document(*one) for one in found), lambda: {"summary": sums.document()}
+                head,
+                "changes",
+                (_document(*change) for change in found),
+                lambda: {"summary": sums.document()},
             )
             return
-        for one in found:
-            click.echo(_line(*one))
+        for change in found:
+            click.echo(_line(*change))
     cli.say(_summary(sums))
 
 
@@ -87,7 +90,7 @@ def _require_in_either(tx: Any, first: Any, second: Any, path: bytes) -> None:
     from backup.inventory.content.entries import entry_at
     from backup.inventory.content.entry_versions import no_such_path
 
-    if not any(entry_at(tx, one.job_number, path, one.number) for one in (first, second)):
+    if not any(entry_at(tx, snapshot.job_number, path, snapshot.number) for snapshot in (first, second)):
         raise no_such_path(tx, second, path)
 
 
@@ -109,30 +112,30 @@ def _told(
 
 
 def _either(before: Version | None, after: Version | None) -> Version:
-    one = after or before
-    if one is None:
+    version = after or before
+    if version is None:
         raise ValueError("a difference between nothing and nothing")
-    return one
+    return version
 
 
 def _line(what: str, how: list[str], before: Version | None, after: Version | None) -> str:
     from backup.cli.render.render import shown_path, size
 
-    one = _either(before, after)
-    is_directory = one.kind == EntryKind.DIRECTORY
+    version = _either(before, after)
+    is_directory = version.kind == EntryKind.DIRECTORY
     old = size(before.size) if before and before.kind == EntryKind.FILE else ""
     new = size(after.size) if after and after.kind == EntryKind.FILE else ""
     details = f"  ({', '.join(how)})" if what == "metadata" else ""
-    return f"{_MARKS[what]} {old:>10} {new:>10}  {shown_path(one.path)}{'/' * is_directory}{details}"
+    return f"{_MARKS[what]} {old:>10} {new:>10}  {shown_path(version.path)}{'/' * is_directory}{details}"
 
 
 def _document(what: str, how: list[str], before: Version | None, after: Version | None) -> dict[str, Any]:
     from backup.cli.render.render import path_document
 
-    one = _either(before, after)
+    version = _either(before, after)
     return {
-        **path_document(one.path),
-        "kind": EntryKind(one.kind).name.lower().replace("_", "-"),
+        **path_document(version.path),
+        "kind": EntryKind(version.kind).name.lower().replace("_", "-"),
         "what": what,
         "changed": how,
         "size_before": before.size if before else None,

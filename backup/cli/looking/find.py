@@ -108,21 +108,21 @@ def _found(
 
     at = chosen.number if chosen else None
     for number in numbers:
-        for one in versions_below(tx, number, at=at, takes=test):
-            yield number, one
+        for version in versions_below(tx, number, at=at, takes=test):
+            yield number, version
 
 
 def _one_of_each_path(found: Iterator[tuple[int, Version]], *, newest: bool) -> Iterator[tuple[int, Version]]:
     """One version of each path: the newest or the oldest, of versions sorted by path and age."""
     held: tuple[int, Version] | None = None
-    for number, one in found:
-        same = held is not None and (number, one.directory, one.name) == (
+    for number, version in found:
+        same = held is not None and (number, version.directory, version.name) == (
             held[0], held[1].directory, held[1].name
         )  # fmt: skip
         if held is not None and not same:
             yield held
         if newest or not same:
-            held = (number, one)
+            held = (number, version)
     if held is not None:
         yield held
 
@@ -131,11 +131,11 @@ def _held(
     found: Iterator[tuple[int, Version]], series: dict[int, Series], hidden: list[Version]
 ) -> Iterator[tuple[int, Version]]:
     """Those that a snapshot holds which is not forgotten; the first that none holds is put into `hidden`."""
-    for number, one in found:
-        if number in series and series[number].of(one):
-            yield number, one
+    for number, version in found:
+        if number in series and series[number].of(version):
+            yield number, version
         elif not hidden:
-            hidden.append(one)
+            hidden.append(version)
 
 
 def _rows(
@@ -143,17 +143,17 @@ def _rows(
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """A document and a line for each; of several jobs, each one's name stands above its lines."""
     above: int | None = None
-    for number, one in found:
-        known = series[number].of(one)
+    for number, version in found:
+        known = series[number].of(version)
         name = f"job {known[0].job}:\n" if of_several and number != above else ""
         above = number
-        yield version_document(one, known), name + _line(one, known)
+        yield version_document(version, known), name + _line(version, known)
 
 
-def _line(one: Version, known: Sequence[Snapshot]) -> str:
+def _line(version: Version, known: Sequence[Snapshot]) -> str:
     from backup.cli.render.render import shown_id, shown_path, size, time_of
 
     first, last = shown_id(known[0].id), shown_id(known[-1].id)
     count = f"{len(known):,}"
-    shown = f"{first}  {last}  {count:>9}  {size(one.size):>10}  {time_of(one.mtime_ns):<20}"
-    return f"{shown}  {shown_path(one.path)}" + ("/" if one.kind == EntryKind.DIRECTORY else "")
+    shown = f"{first}  {last}  {count:>9}  {size(version.size):>10}  {time_of(version.mtime_ns):<20}"
+    return f"{shown}  {shown_path(version.path)}" + ("/" if version.kind == EntryKind.DIRECTORY else "")

@@ -80,7 +80,7 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
         kept = newest_kept(inventory, vault)
         absent: compared.Absent = [], []
         with inventory.reading() as tx:
-            ours = {one.archive_id for one in list_archives(tx, inventory.id, vault=vault.name)}
+            ours = {archive.archive_id for archive in list_archives(tx, inventory.id, vault=vault.name)}
             if kept is not None:
                 head, at_once = kept[0], vault.traits.lists_at_once
                 covered = compared.must_show(tx, head, vault.name, cli.clock.now(), at_once=at_once)
@@ -121,8 +121,8 @@ def _show_listing(
             }
             for line in lines
         ],
-        "missing": [one.archive_id for one in missing],
-        "newer_than_list": [one.archive_id for one in late],
+        "missing": [archive.archive_id for archive in missing],
+        "newer_than_list": [archive.archive_id for archive in late],
     }
     rows = [
         (
@@ -137,7 +137,7 @@ def _show_listing(
     cli.show(document, table(columns, rows) if rows else "the list is empty")
     count = counted(len(lines), "archive")
     cli.say(f"as of {local_time(as_of)}: {count}; {len(late)} of ours newer than the list")
-    for one in missing:
-        cli.warn(f"missing: {one.archive_id}, stored {local_time(moment(one.stored_at))}")
+    for archive in missing:
+        cli.warn(f"missing: {archive.archive_id}, stored {local_time(moment(archive.stored_at))}")
     if missing:
         raise click.exceptions.Exit(int(ExitCode.FAILED))

@@ -69,22 +69,22 @@ def verify(cli: Cli, regions: Sequence[str], everything: bool) -> None:
     known = price_table(config)
     today = cli.clock.now().date()
     rows = [
-        (one, figure, (today - figure.date).days)
-        for one in _chosen(config, known, regions, everything=everything)
-        for figure in one.figures
+        (price, figure, (today - figure.date).days)
+        for price in _chosen(config, known, regions, everything=everything)
+        for figure in price.figures
     ]
     document = {
         "file": known.origin,
-        "figures": [{**_figure_document(one, figure), "age_days": age} for one, figure, age in rows],
+        "figures": [{**_figure_document(price, figure), "age_days": age} for price, figure, age in rows],
     }
     old, source = Column("days old", rank=2), Column("source", folds=True, least=12)
     columns = ["region", "kind", "figure", "value", "as in", Column("of", rank=1), old, source]
     shown = [
         (
-            *(one.region, one.kind, figure.name, _value(figure), figure.as_in or "its own"),
+            *(price.region, price.kind, figure.name, _value(figure), figure.as_in or "its own"),
             *(figure.date, age, figure.source),
         )
-        for one, figure, age in rows
+        for price, figure, age in rows
     ]
     cli.show(document, table(columns, shown))
 
@@ -104,7 +104,7 @@ def _chosen(
     if everything or not wanted:
         return known.prices
     found = (known.find(region, kind) for region in dict.fromkeys(wanted) for kind in known.kinds)
-    return tuple(one for one in found if one is not None)
+    return tuple(price for price in found if price is not None)
 
 
 def _show(cli: Cli, known: PriceTable, chosen: Sequence[Price]) -> None:
@@ -116,25 +116,25 @@ def _show(cli: Cli, known: PriceTable, chosen: Sequence[Price]) -> None:
         "date": known.date.isoformat(),
         "currency": known.currency,
         "sources": known.sources,
-        "prices": [_document(one) for one in chosen],
+        "prices": [_document(price) for price in chosen],
     }
     cli.say(f"prices of {known.date} in {known.currency}, {known.origin}; retrieval per GB + 1,000 requests")
     days, retrieval = Column("days", rank=1), Column("retrieval", folds=True)
     columns = ["region", "kind", "GB-month", days, "traffic", retrieval]
     rows: list[tuple[object, ...]] = []
-    for one in chosen:
-        marks = {figure.name: "*" for figure in one.figures if figure.as_in}
-        storage = f"{one.storage}{marks.get('storage', '')}"
-        traffic = f"{one.egress}{marks.get('egress', '')}"
-        rows.append((one.region, one.kind, storage, one.minimum_days, traffic, _tiers(one, marks)))
+    for price in chosen:
+        marks = {figure.name: "*" for figure in price.figures if figure.as_in}
+        storage = f"{price.storage}{marks.get('storage', '')}"
+        traffic = f"{price.egress}{marks.get('egress', '')}"
+        rows.append((price.region, price.kind, storage, price.minimum_days, traffic, _tiers(price, marks)))
     cli.show(document, table(columns, rows))
-    if any(figure.as_in for one in chosen for figure in one.figures):
+    if any(figure.as_in for price in chosen for figure in price.figures):
         cli.say("* not verified for its region: `nightvault prices verify` says whose it is")
 
 
-def _tiers(one: Price, marks: dict[str, str]) -> str:
+def _tiers(of_region: Price, marks: dict[str, str]) -> str:
     told = []
-    for tier, price in one.retrieval.items():
+    for tier, price in of_region.retrieval.items():
         of_gb, of_requests = marks.get(f"{tier}.gb", ""), marks.get(f"{tier}.requests", "")
         told.append(f"{tier} {price.gb}{of_gb} + {price.requests}{of_requests}")
     return ", ".join(told)
@@ -146,12 +146,12 @@ def _value(figure: Figure) -> str:
     return str(figure.value)
 
 
-def _figure_document(one: Price, figure: Figure) -> dict[str, Any]:
+def _figure_document(price: Price, figure: Figure) -> dict[str, Any]:
     """A figure as JSON; money is text."""
     value = list(figure.value) if isinstance(figure.value, tuple) else str(figure.value)
     return {
-        "region": one.region,
-        "kind": one.kind,
+        "region": price.region,
+        "kind": price.kind,
         "figure": figure.name,
         "value": value,
         "as_in": figure.as_in or None,
@@ -160,15 +160,26 @@ def _figure_document(one: Price, figure: Figure) -> dict[str, Any]:
     }
 
 
-def _document(one: Price) -> dict[str, Any]:
+def _document(of_region: Price) -> dict[str, Any]:
     """A price as JSON; money is text, so that readers do not round it."""
-    money = {name: str(getattr(one, name)) for name in _MONEY}
+    money = {name: str(getattr(of_region, name)) for name in _MONEY}
     tiers = {
         str(tier): {"gb": str(price.gb), "requests": str(price.requests), "hours": list(price.hours)}
-        for tier, price in one.retrieval.items()
+        for tier, price in of_region.retrieval.items()
     }
-    known = {"region": one.region, "kind": one.kind, "overhead": one.overhead, "index": one.index}
-    known["minimum_size"] = one.minimum_size
-    money["complete"] = str(one.upload if one.complete is None else one.complete)
-    unverified = {figure.name: figure.as_in for figure in one.figures if figure.as_in}
-    return {**known, "minimum_days": one.minimum_days, **money, "retrieval": tiers, "unverified": unverified}
+    known = {
+        "region": of_region.region,
+        "kind": of_region.kind,
+        "overhead": of_region.overhead,
+        "index": of_region.index,
+    }
+    known["minimum_size"] = of_region.minimum_size
+    money["complete"] = str(of_region.upload if of_region.complete is None else of_region.complete)
+    unverified = {figure.name: figure.as_in for figure in of_region.figures if figure.as_in}
+    return {
+        **known,
+        "minimum_days": of_region.minimum_days,
+        **money,
+        "retrieval": tiers,
+        "unverified": unverified,
+    }

@@ -58,10 +58,10 @@ def _screen(found: Statistics, by: str | None) -> Iterator[RenderableType]:
     """What is shown, with an empty line between two tables."""
     from rich.text import Text
 
-    for place, one in enumerate(_sheets(found, by)):
+    for place, sheet in enumerate(_sheets(found, by)):
         if place:
             yield Text()
-        yield one
+        yield sheet
 
 
 def _sheets(found: Statistics, by: str | None) -> Iterator[RenderableType]:

@@ -28,8 +28,8 @@ def stats_document(found: Statistics) -> dict[str, Any]:
         "currency": found.currency or None,
         "vaults": [_vault(found, name) for name in found.terms],
         "jobs": [_job(found, vault, job) for vault, job in found.rows.parts],
-        "months": [_month(one) for one in months_of(found.rows.stored)],
-        "nights": [_night(one) for one in last_nights(found.rows.nights, NIGHTS_SHOWN)],
+        "months": [_month(month) for month in months_of(found.rows.stored)],
+        "nights": [_night(night) for night in last_nights(found.rows.nights, NIGHTS_SHOWN)],
     }
 
 
@@ -37,12 +37,12 @@ def last_nights(nights: Sequence[Night], count: int) -> list[Night]:
     """The last nights of each job, oldest first."""
     newest: dict[tuple[VaultName, JobName], int] = {}
     kept: list[Night] = []
-    for one in reversed(nights):
-        key = one.vault, one.job
+    for night in reversed(nights):
+        key = night.vault, night.job
         newest[key] = newest.get(key, 0) + 1
         if newest[key] <= count:
-            kept.append(one)
-    return sorted(kept, key=lambda one: (one.day, one.vault, one.job))
+            kept.append(night)
+    return sorted(kept, key=lambda night: (night.day, night.vault, night.job))
 
 
 def _vault(found: Statistics, vault: VaultName) -> dict[str, Any]:
@@ -54,98 +54,98 @@ def _vault(found: Statistics, vault: VaultName) -> dict[str, Any]:
 
 def _job(found: Statistics, vault: VaultName, job: JobName | None) -> dict[str, Any]:
     shared = [
-        {"job": one.other, "archives": one.archives, "bytes": one.bytes}
-        for one in found.rows.of(vault, job).shared
+        {"job": overlap.other, "archives": overlap.archives, "bytes": overlap.bytes}
+        for overlap in found.rows.of(vault, job).shared
     ]
     return {"vault": vault, "job": job, **_summary(found.of_job(vault, job)), "shared": shared}
 
 
-def _summary(one: Summary) -> dict[str, Any]:
+def _summary(summary: Summary) -> dict[str, Any]:
     return {
-        **_amount(one.all),
-        **_amounts(one.held),
-        "condemned": _amount(one.condemned),
-        "dead": {**_amount(one.dead), "minimum": _minimum(one.dead_minimum)},
-        "snapshots": one.snapshots,
-        "forgotten": one.forgotten,
-        "newest_files": one.newest_files,
-        "newest_bytes": one.newest_bytes,
-        "snapshot_bytes": one.snapshot_bytes,
-        "versions": one.versions,
-        "version_bytes": one.version_bytes,
-        "chunk_bytes": one.chunk_bytes,
-        "sealed_bytes": one.sealed_bytes,
-        "deduplication": _ratio(one.deduplication),
-        "compression": _ratio(one.compression),
-        "month": _money(one.month),
-        "month_in_a_year": _money(one.month_in_a_year),
-        "classes": [_class(each) for each in one.classes],
-        "pace": _pace(one.pace),
-        "requests": _requests(one.requests),
-        "minimum": _minimum(one.minimum),
+        **_amount(summary.all),
+        **_amounts(summary.held),
+        "condemned": _amount(summary.condemned),
+        "dead": {**_amount(summary.dead), "minimum": _minimum(summary.dead_minimum)},
+        "snapshots": summary.snapshots,
+        "forgotten": summary.forgotten,
+        "newest_files": summary.newest_files,
+        "newest_bytes": summary.newest_bytes,
+        "snapshot_bytes": summary.snapshot_bytes,
+        "versions": summary.versions,
+        "version_bytes": summary.version_bytes,
+        "chunk_bytes": summary.chunk_bytes,
+        "sealed_bytes": summary.sealed_bytes,
+        "deduplication": _ratio(summary.deduplication),
+        "compression": _ratio(summary.compression),
+        "month": _money(summary.month),
+        "month_in_a_year": _money(summary.month_in_a_year),
+        "classes": [_class(cost) for cost in summary.classes],
+        "pace": _pace(summary.pace),
+        "requests": _requests(summary.requests),
+        "minimum": _minimum(summary.minimum),
         "ages": [
             {"from": age.least, "to": age.most, **_amount(age.held), "minimum": _minimum(age.minimum)}
-            for age in one.ages
+            for age in summary.ages
         ],
     }
 
 
-def _class(one: ClassCost) -> dict[str, Any]:
+def _class(cost: ClassCost) -> dict[str, Any]:
     return {
-        "class": one.name,
-        **_amount(one.held),
-        "overhead": one.overhead,
-        "month": _money(one.month),
-        "month_in_a_year": _money(one.in_a_year),
-        "unverified": [{"figure": figure.name, "as_in": figure.as_in} for figure in one.unverified],
+        "class": cost.name,
+        **_amount(cost.held),
+        "overhead": cost.overhead,
+        "month": _money(cost.month),
+        "month_in_a_year": _money(cost.in_a_year),
+        "unverified": [{"figure": figure.name, "as_in": figure.as_in} for figure in cost.unverified],
     }
 
 
-def _requests(one: Requests) -> dict[str, Any]:
+def _requests(requests: Requests) -> dict[str, Any]:
     return {
         "days": MONTH,
-        "archives": one.archives,
-        "uploads": one.uploads,
-        "upload_cost": _money(one.upload_cost),
-        "retrievals": one.retrievals,
-        "retrieved": one.bytes,
-        "retrieval_cost": _money(one.retrieval_cost),
-        "total": _money(one.total),
+        "archives": requests.archives,
+        "uploads": requests.uploads,
+        "upload_cost": _money(requests.upload_cost),
+        "retrievals": requests.retrievals,
+        "retrieved": requests.bytes,
+        "retrieval_cost": _money(requests.retrieval_cost),
+        "total": _money(requests.total),
     }
 
 
-def _minimum(one: Minimum) -> dict[str, Any]:
-    first, last = (day.isoformat() if day else None for day in (one.first, one.last))
-    return {**_amount(one.running), "first": first, "last": last, "early": _money(one.early)}
+def _minimum(minimum: Minimum) -> dict[str, Any]:
+    first, last = (day.isoformat() if day else None for day in (minimum.first, minimum.last))
+    return {**_amount(minimum.running), "first": first, "last": last, "early": _money(minimum.early)}
 
 
-def _month(one: Month) -> dict[str, Any]:
-    total = sum(one.held.values(), Amount())
+def _month(month: Month) -> dict[str, Any]:
+    total = sum(month.held.values(), Amount())
     return {
-        "month": one.month,
-        "vault": one.vault,
-        "job": one.job,
+        "month": month.month,
+        "vault": month.vault,
+        "job": month.job,
         **_amount(total),
-        **_amounts(one.held),
+        **_amounts(month.held),
     }
 
 
-def _night(one: Night) -> dict[str, Any]:
+def _night(night: Night) -> dict[str, Any]:
     return {
-        "night": one.day.isoformat(),
-        "vault": one.vault,
-        "job": one.job,
-        "backups": one.backups,
-        "bytes_uploaded": one.bytes_uploaded,
-        "files_read": one.files_read,
-        "unusual": list(_unusual(one)),
+        "night": night.day.isoformat(),
+        "vault": night.vault,
+        "job": night.job,
+        "backups": night.backups,
+        "bytes_uploaded": night.bytes_uploaded,
+        "files_read": night.files_read,
+        "unusual": list(_unusual(night)),
     }
 
 
-def _unusual(one: Night) -> Iterator[dict[str, Any]]:
-    for what, found in (("bytes_uploaded", one.unusual_bytes), ("files_read", one.unusual_files)):
-        if found is not None:
-            yield {"what": what, "direction": str(found.direction), "usual": round(found.usual)}
+def _unusual(night: Night) -> Iterator[dict[str, Any]]:
+    for what, unusual in (("bytes_uploaded", night.unusual_bytes), ("files_read", night.unusual_files)):
+        if unusual is not None:
+            yield {"what": what, "direction": str(unusual.direction), "usual": round(unusual.usual)}
 
 
 def _pace(pace: Amounts | None) -> dict[str, int] | None:
@@ -156,8 +156,8 @@ def _amounts(held: Amounts) -> dict[str, Any]:
     return {"data": _amount(held[PackKind.DATA]), "catalogs": _amount(held[PackKind.CATALOG])}
 
 
-def _amount(one: Amount) -> dict[str, int]:
-    return {"archives": one.archives, "bytes": one.bytes}
+def _amount(amount: Amount) -> dict[str, int]:
+    return {"archives": amount.archives, "bytes": amount.bytes}
 
 
 def _ratio(value: float | None) -> float | None:

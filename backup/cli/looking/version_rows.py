@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from backup.model import JobName
 
 
-def version_document(one: Version, known: Sequence[Snapshot]) -> dict[str, Any]:
+def version_document(version: Version, known: Sequence[Snapshot]) -> dict[str, Any]:
     """A version as JSON, with the first and last snapshot that have it."""
     from backup.cli.render.render import path_document
     from backup.model import EntryKind
 
     return {
-        **path_document(one.path),
+        **path_document(version.path),
         "job": known[0].job,
-        "kind": EntryKind(one.kind).name.lower().replace("_", "-"),
-        "size": one.size,
-        "mode": f"{one.mode:04o}",
-        "mtime_ns": one.mtime_ns,
+        "kind": EntryKind(version.kind).name.lower().replace("_", "-"),
+        "size": version.size,
+        "mode": f"{version.mode:04o}",
+        "mtime_ns": version.mtime_ns,
         "first": {"id": known[0].id, "started_at": known[0].started_at},
         "last": {"id": known[-1].id, "started_at": known[-1].started_at},
         "snapshots": len(known),

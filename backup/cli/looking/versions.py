@@ -47,7 +47,8 @@ def versions(cli: Cli, path: str, job: str | None, tags: Tags) -> None:
                 error.advice = f"`nightvault find {name}` looks for the name everywhere; or {error.advice}"
             raise error
     documents = [
-        {**version_document(one, known), "change": _change(before, one)} for one, known, before in kept
+        {**version_document(version, known), "change": _change(before, version)}
+        for version, known, before in kept
     ]
     cli.show(documents, _versions_table(kept, documents))
 
@@ -63,11 +64,11 @@ def _versions_table(kept: Sequence[_Row], documents: Sequence[dict[str, Any]]) -
             shown_id(known[0].id),
             local_time(known[0].started_at),
             shown_id(known[-1].id),
-            size(one.size),
-            time_of(one.mtime_ns),
+            size(version.size),
+            time_of(version.mtime_ns),
             document["change"],
         )
-        for document, (one, known, _) in zip(documents, kept, strict=True)
+        for document, (version, known, _) in zip(documents, kept, strict=True)
     ]
     titles = ["first", "since", Column("last", rank=2), Column("size", right=True), "modified", "change"]
     job = [Column("job", rank=1, least=8)] if several else []
@@ -79,20 +80,22 @@ def _history(tx: Transaction, series: Series, job: int, path: bytes) -> Iterator
     from backup.inventory.content.entry_versions import versions_of
 
     before: Version | None = None
-    for one in versions_of(tx, job, path):
-        known = series.of(one)
+    for version in versions_of(tx, job, path):
+        known = series.of(version)
         if known:
-            yield one, known, before
-        before = one
+            yield version, known, before
+        before = version
 
 
-def _change(before: Version | None, one: Version) -> str:
+def _change(before: Version | None, version: Version) -> str:
     """The words for what a version changed against the one before."""
     from backup.inventory.content.entry_versions import changes
 
-    if before is None or before.removed_in != one.added_in:
+    if before is None or before.removed_in != version.added_in:
         return "new" if before is None else "back"
-    return "content" if "content" in (found := changes(before, one)) else ", ".join(found) or "nothing seen"
+    return (
+        "content" if "content" in (found := changes(before, version)) else ", ".join(found) or "nothing seen"
+    )
 
 
 def _not_found(tx: Transaction, series: dict[int, Series], numbers: Sequence[int], path: bytes) -> UsageError:

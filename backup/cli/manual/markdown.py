@@ -31,7 +31,7 @@ def _index(pages: Sequence[Page]) -> str:
         _MADE,
         "# Commands\n",
         f"    {program.usage}\n",
-        *(f"{_prose(one)}\n" for one in program.paragraphs),
+        *(f"{_prose(paragraph)}\n" for paragraph in program.paragraphs),
     ]
     for section in SECTIONS:
         lines += [f"## {section}\n", "| command | does |", "|---|---|"]
@@ -57,7 +57,9 @@ def _section(pages: Sequence[Page]) -> Iterator[str]:
         yield f"    {page.usage}\n"
         for paragraph in page.paragraphs:
             yield f"{_prose(paragraph)}\n"
-        options = [one for one in page.options if "--help" not in one.flags and one.flags != "--json"]
+        options = [
+            option for option in page.options if "--help" not in option.flags and option.flags != "--json"
+        ]
         if options:
             yield from _table(options)
             yield ""
@@ -70,8 +72,8 @@ def _section(pages: Sequence[Page]) -> Iterator[str]:
 def _table(options: Sequence[Option]) -> Iterator[str]:
     yield "| option | meaning |"
     yield "|---|---|"
-    for one in options:
-        yield f"| `{one.flags.replace('|', chr(92) + '|')}` | {_cell(one.text)} |"
+    for option in options:
+        yield f"| `{option.flags.replace('|', chr(92) + '|')}` | {_cell(option.text)} |"
 
 
 def _anchor(page: Page) -> str:

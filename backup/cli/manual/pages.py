@@ -46,7 +46,7 @@ def all_pages() -> list[Page]:
     for name, lazy in shown.items():
         commands = list(walk(name, lazy.load()))
         for path, command in commands:
-            below = [one for one, _ in commands if one.rpartition(" ")[0] == path]
+            below = [subcommand for subcommand, _ in commands if subcommand.rpartition(" ")[0] == path]
             summary = lazy.help if path == name else _first_sentence(command)
             pages.append(_page(path, command, lazy.section, summary, below))
     return pages

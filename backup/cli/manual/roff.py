@@ -38,7 +38,7 @@ def files_of(pages: Sequence[Page]) -> dict[str, str]:
     found = {"nightvault.1": "\n".join(_program(program, rest)) + "\n"}
     for page in rest:
         if " " not in page.path:
-            below = [one for one in rest if one.path.startswith(f"{page.path} ")]
+            below = [subpage for subpage in rest if subpage.path.startswith(f"{page.path} ")]
             found[f"nightvault-{page.path}.1"] = "\n".join(_command(page, below)) + "\n"
     return found
 
@@ -68,14 +68,14 @@ def _command(page: Page, below: Sequence[Page]) -> Iterator[str]:
     yield from _synopsis([page, *below])
     yield from _description(page.paragraphs)
     yield from _options(page.options)
-    for one in below:
-        yield f".SH {_text(one.name.upper())}"
-        for number, paragraph in enumerate(one.paragraphs):
+    for subpage in below:
+        yield f".SH {_text(subpage.name.upper())}"
+        for number, paragraph in enumerate(subpage.paragraphs):
             yield from ([".PP"] if number else [])
             yield _text(paragraph)
-        for option in one.options:
+        for option in subpage.options:
             yield from _item(f"\\fB{_text(option.flags)}\\fR", option.text)
-    examples = [*page.examples, *(one for sub in below for one in sub.examples)]
+    examples = [*page.examples, *(example for subpage in below for example in subpage.examples)]
     if examples:
         yield ".SH EXAMPLES"
         for example in examples:
@@ -107,8 +107,8 @@ def _description(paragraphs: Sequence[str]) -> Iterator[str]:
 def _options(options: Sequence[Option]) -> Iterator[str]:
     if options:
         yield ".SH OPTIONS"
-    for one in options:
-        yield from _item(f"\\fB{_text(one.flags)}\\fR", one.text)
+    for option in options:
+        yield from _item(f"\\fB{_text(option.flags)}\\fR", option.text)
 
 
 def _item(term: str, text: str) -> Iterator[str]:

@@ -47,7 +47,7 @@ def policy_of(options: Mapping[str, Any]) -> Policy | None:
     read: dict[str, Any] = {}
     for name, value in given.items():
         if name == "keep_tags":
-            read[name] = tuple(",".join(tags_of("--keep-tag", one)) for one in value)
+            read[name] = tuple(",".join(tags_of("--keep-tag", tags)) for tags in value)
             continue
         is_span, words = name.startswith("keep_within"), value.strip()
         try:
@@ -65,7 +65,7 @@ def tags_of(option: str, words: str) -> list[str]:
     """The tags of `a,b`. `UsageError` for one that no snapshot can have."""
     from backup.format.marks import tag_fault
 
-    tags = [one.strip() for one in words.split(",")]
+    tags = [tag.strip() for tag in words.split(",")]
     for tag in tags:
         if fault := tag_fault(tag):
             raise UsageError(f"{option} {words!r}: {tag!r} is no tag: {fault}")

@@ -98,4 +98,4 @@ def paths_that_choose_job(path: bytes, globs: Sequence[str] = ()) -> list[bytes]
 
     if path != b"/":
         return [path]
-    return [os.fsencode(plain_stem(one)) for one in globs]
+    return [os.fsencode(plain_stem(glob)) for glob in globs]

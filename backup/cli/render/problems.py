@@ -25,8 +25,8 @@ def problem_lines(problems: Iterable[Problem], *, most: int = 20) -> list[str]:
     from backup.cli.render.render import shown_path
 
     causes: dict[tuple[str, str], list[bytes]] = {}
-    for one in problems:
-        causes.setdefault((str(one.kind), one.detail), []).append(one.path)
+    for problem in problems:
+        causes.setdefault((str(problem.kind), problem.detail), []).append(problem.path)
     lines: list[str] = []
     untold = 0
     for (kind, detail), paths in causes.items():

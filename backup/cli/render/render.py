@@ -74,7 +74,7 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, title:
     from backup.cli.render.tables import Sheet, column_of
 
     cells = [[_cell(value) for value in row] for row in rows]
-    return Sheet([column_of(one) for one in columns], cells, title)
+    return Sheet([column_of(column) for column in columns], cells, title)
 
 
 def wrapped(text: str, stream: IO[str]) -> str:

@@ -46,33 +46,33 @@ def money(amount: Decimal | None, currency: str, mark: str = "") -> str:
 
 def vault_sheet(found: Statistics, vault: VaultName) -> Sheet:
     """A vault's sums, or those of the jobs in it that were asked for: a name and a value on each line."""
-    terms, one = found.terms[vault], found.of_vault(vault)
+    terms, summary = found.terms[vault], found.of_vault(vault)
     jobs = [job for name, job in found.rows.parts if name == vault and job is not None]
     of_jobs = f"job {jobs[0]}" if len(jobs) == 1 else counted(len(jobs), "job")
     about = ", ".join(filter(None, [terms.kind, terms.region, of_jobs]))
-    lines = [*_contents(one), *_costs(found, terms, one), *_minimum(found, one)]
+    lines = [*_contents(summary), *_costs(found, terms, summary), *_minimum(found, summary)]
     return table([Column(f"vault {vault}", least=18), Column(about, folds=True)], lines)
 
 
-def _contents(one: Summary) -> Iterator[tuple[str, str]]:
-    newest = f"{size(one.newest_bytes)} in {counted(one.newest_files, 'file')}"
+def _contents(summary: Summary) -> Iterator[tuple[str, str]]:
+    newest = f"{size(summary.newest_bytes)} in {counted(summary.newest_files, 'file')}"
     yield "newest snapshots", newest
-    forgotten = f", and {one.forgotten:,} forgotten" if one.forgotten else ""
-    yield "all snapshots", f"{one.snapshots:,}, as full copies {size(one.snapshot_bytes)}{forgotten}"
-    yield "all versions", f"{size(one.version_bytes)} in {counted(one.versions, 'version')} of files"
-    yield "deduplicated", f"{size(one.chunk_bytes)} of chunks{_times(one.deduplication)}"
-    yield "compressed", f"{size(one.sealed_bytes)} sealed{_times(one.compression)}"
-    data, catalogs = one.held[PackKind.DATA], one.held[PackKind.CATALOG]
-    yield "stored", _shown(one.all)
+    forgotten = f", and {summary.forgotten:,} forgotten" if summary.forgotten else ""
+    yield "all snapshots", f"{summary.snapshots:,}, as full copies {size(summary.snapshot_bytes)}{forgotten}"
+    yield "all versions", f"{size(summary.version_bytes)} in {counted(summary.versions, 'version')} of files"
+    yield "deduplicated", f"{size(summary.chunk_bytes)} of chunks{_times(summary.deduplication)}"
+    yield "compressed", f"{size(summary.sealed_bytes)} sealed{_times(summary.compression)}"
+    data, catalogs = summary.held[PackKind.DATA], summary.held[PackKind.CATALOG]
+    yield "stored", _shown(summary.all)
     yield "  data", _shown(data)
     yield "  catalogs", _shown(catalogs)
-    if one.condemned.archives:
-        yield "  condemned", f"{_shown(one.condemned)} of these"
-    if one.dead.archives:
-        last = one.dead_minimum.last
+    if summary.condemned.archives:
+        yield "  condemned", f"{_shown(summary.condemned)} of these"
+    if summary.dead.archives:
+        last = summary.dead_minimum.last
         free = f"free from {last} on" if last else "free now"
-        them = "it" if one.dead.archives == 1 else "them"
-        yield "  dead", f"{_shown(one.dead)} of these, {free}: no kept snapshot needs {them}"
+        them = "it" if summary.dead.archives == 1 else "them"
+        yield "  dead", f"{_shown(summary.dead)} of these, {free}: no kept snapshot needs {them}"
 
 
 def _shown(amount: Amount) -> str:
@@ -83,36 +83,38 @@ def _times(ratio: float | None) -> str:
     return "" if ratio is None else f", a ratio of {ratio:.2f} to 1"
 
 
-def _costs(found: Statistics, terms: Terms, one: Summary) -> Iterator[tuple[str, str]]:
-    if one.pace is None:
+def _costs(found: Statistics, terms: Terms, summary: Summary) -> Iterator[tuple[str, str]]:
+    if summary.pace is None:
         yield "grows by", "not known yet: it takes backups on two days"
     else:
-        a_day = sum(one.pace.values(), Amount()).scaled(1, YEAR)
+        a_day = sum(summary.pace.values(), Amount()).scaled(1, YEAR)
         yield "grows by", f"{size(a_day.bytes)} a day at the pace of the last {MONTH} days"
     if terms.is_free:
         yield "costs", "nothing: the vault is a directory"
         return
     currency = found.currency
-    mark = "*" if any(each.unverified for each in one.classes) else ""
-    later = f", {money(one.month_in_a_year, currency, mark)} in a year at this pace" if one.pace else ""
-    yield "costs a month", f"{money(one.month, currency, mark)} now{later}"
-    for each in one.classes:
-        overhead = f" (and {size(each.overhead)} of overhead)" if each.overhead else ""
-        yield f"  {each.name}", f"{money(each.month, currency)} for {size(each.held.bytes)}{overhead}"
-    yield from _requests(one.requests, currency, mark)
+    mark = "*" if any(cost.unverified for cost in summary.classes) else ""
+    later = (
+        f", {money(summary.month_in_a_year, currency, mark)} in a year at this pace" if summary.pace else ""
+    )
+    yield "costs a month", f"{money(summary.month, currency, mark)} now{later}"
+    for cost in summary.classes:
+        overhead = f" (and {size(cost.overhead)} of overhead)" if cost.overhead else ""
+        yield f"  {cost.name}", f"{money(cost.month, currency)} for {size(cost.held.bytes)}{overhead}"
+    yield from _requests(summary.requests, currency, mark)
 
 
-def _requests(one: Requests, currency: str, mark: str) -> Iterator[tuple[str, str]]:
-    yield "requests", f"{money(one.total, currency, mark)} in the last {MONTH} days"
-    uploads = f"{counted(one.uploads, 'request')} for {counted(one.archives, 'archive')}"
-    yield "  to upload", f"{money(one.upload_cost, currency)}: {uploads}"
-    retrievals = f"{counted(one.retrievals, 'retrieval')} of {size(one.bytes)}"
-    yield "  to retrieve", f"{money(one.retrieval_cost, currency)}: {retrievals}"
+def _requests(requests: Requests, currency: str, mark: str) -> Iterator[tuple[str, str]]:
+    yield "requests", f"{money(requests.total, currency, mark)} in the last {MONTH} days"
+    uploads = f"{counted(requests.uploads, 'request')} for {counted(requests.archives, 'archive')}"
+    yield "  to upload", f"{money(requests.upload_cost, currency)}: {uploads}"
+    retrievals = f"{counted(requests.retrievals, 'retrieval')} of {size(requests.bytes)}"
+    yield "  to retrieve", f"{money(requests.retrieval_cost, currency)}: {retrievals}"
 
 
-def _minimum(found: Statistics, one: Summary) -> Iterator[tuple[str, str]]:
+def _minimum(found: Statistics, summary: Summary) -> Iterator[tuple[str, str]]:
     """How much cannot be deleted without paying for the rest of its minimum duration."""
-    minimum = one.minimum
+    minimum = summary.minimum
     if minimum.last is not None:
         yield "minimum duration", f"not over yet for {_shown(minimum.running)}"
         yield "  free to delete", f"the first from {minimum.first}, all from {minimum.last} on"
@@ -122,7 +124,7 @@ def _minimum(found: Statistics, one: Summary) -> Iterator[tuple[str, str]]:
 def jobs_sheet(found: Statistics) -> Sheet:
     """A bar for each job: what its archives take, and what a month of them costs."""
     rows = [(vault, job, found.of_job(vault, job)) for vault, job in found.rows.parts]
-    most = max((one.all.bytes for _, _, one in rows), default=0)
+    most = max((summary.all.bytes for _, _, summary in rows), default=0)
     right = [Column(title, right=True, rank=rank) for title, rank in (("archives", 4), ("newest", 3))]
     columns = [
         Column("job", least=8),
@@ -134,36 +136,38 @@ def jobs_sheet(found: Statistics) -> Sheet:
     ]
     shown = [
         (
-            *(job, vault, one.all.archives, size(one.newest_bytes), size(one.all.bytes)),
-            bar(one.all.bytes, most, 16),
-            _a_month(found, vault, one),
+            *(job, vault, summary.all.archives, size(summary.newest_bytes), size(summary.all.bytes)),
+            bar(summary.all.bytes, most, 16),
+            _a_month(found, vault, summary),
         )
-        for vault, job, one in rows
+        for vault, job, summary in rows
     ]
     return table(columns, shown)
 
 
-def _a_month(found: Statistics, vault: VaultName, one: Summary) -> str | None:
-    if found.terms[vault].is_free or one.month is None:
+def _a_month(found: Statistics, vault: VaultName, summary: Summary) -> str | None:
+    if found.terms[vault].is_free or summary.month is None:
         return None
-    return money(one.month, found.currency)
+    return money(summary.month, found.currency)
 
 
 def months_sheet(found: Statistics) -> Sheet:
     """A bar for each month: what was stored in it and is there still, of all vaults and jobs shown."""
     held: dict[str, Amount] = {}
-    for one in months_of(found.rows.stored):
-        held[one.month] = held.get(one.month, Amount()) + sum(one.held.values(), Amount())
-    most = max((one.bytes for one in held.values()), default=0)
+    for month in months_of(found.rows.stored):
+        held[month.month] = held.get(month.month, Amount()) + sum(month.held.values(), Amount())
+    most = max((amount.bytes for amount in held.values()), default=0)
     columns = ["month", Column("archives", right=True), Column("stored", right=True), _BAR]
-    rows = [(name, one.archives, size(one.bytes), bar(one.bytes, most)) for name, one in held.items()]
+    rows = [
+        (name, amount.archives, size(amount.bytes), bar(amount.bytes, most)) for name, amount in held.items()
+    ]
     return table(columns, rows)
 
 
 def ages_sheet(found: Statistics, vault: VaultName) -> Sheet:
     """A bar for each age of what is stored in a vault, and what of it is free to delete only later."""
     ages = found.of_vault(vault).ages
-    most = max((one.held.bytes for one in ages), default=0)
+    most = max((age.held.bytes for age in ages), default=0)
     titles = [Column("archives", right=True, rank=2), Column("stored", right=True), _BAR]
     columns = [
         "days old",
@@ -173,11 +177,11 @@ def ages_sheet(found: Statistics, vault: VaultName) -> Sheet:
     ]
     rows = [
         (
-            f"{one.least} to {one.most - 1}" if one.most else f"{one.least} or more",
-            *(one.held.archives, size(one.held.bytes), bar(one.held.bytes, most, 16)),
-            *(size(one.minimum.running.bytes) if one.minimum.last else None, one.minimum.last),
+            f"{age.least} to {age.most - 1}" if age.most else f"{age.least} or more",
+            *(age.held.archives, size(age.held.bytes), bar(age.held.bytes, most, 16)),
+            *(size(age.minimum.running.bytes) if age.minimum.last else None, age.minimum.last),
         )
-        for one in ages
+        for age in ages
     ]
     return table(columns, rows, title=f"vault {vault}")
 
@@ -185,37 +189,37 @@ def ages_sheet(found: Statistics, vault: VaultName) -> Sheet:
 def nights_sheet(nights: Sequence[Night]) -> Sheet:
     """A bar for each night: what the jobs shown uploaded, with what was unusual."""
     of_day: dict[object, list[Night]] = {}
-    for one in nights:
-        of_day.setdefault(one.day, []).append(one)
-    sums = {day: sum(one.bytes_uploaded for one in some) for day, some in of_day.items()}
+    for night in nights:
+        of_day.setdefault(night.day, []).append(night)
+    sums = {day: sum(night.bytes_uploaded for night in of_night) for day, of_night in of_day.items()}
     most = max(sums.values(), default=0)
-    several = len({(one.vault, one.job) for one in nights}) > 1
+    several = len({(night.vault, night.job) for night in nights}) > 1
     columns = [
         "night",
         *(Column("uploaded", right=True), _BAR, Column("changed", right=True)),
         Column("", folds=True, least=16),
     ]
     rows = []
-    for day, some in of_day.items():
-        files = [one.files_read for one in some if one.files_read is not None]
-        told = "\n".join(_told(some, named=several))
+    for day, of_night in of_day.items():
+        files = [night.files_read for night in of_night if night.files_read is not None]
+        told = "\n".join(_told(of_night, named=several))
         changed = f"{sum(files):,}" if files else None
         rows.append((day, size(sums[day]), bar(sums[day], most, 12), changed, told))
     return table(columns, rows)
 
 
 def _told(nights: Sequence[Night], *, named: bool) -> Iterator[str]:
-    for one in nights:
-        of_job = f" ({one.job})" if named else ""
-        if one.unusual_bytes is not None:
-            yield f"unusual: mostly {size(round(one.unusual_bytes.usual))}{of_job}"
-        if one.unusual_files is not None:
-            yield f"unusual: mostly {counted(round(one.unusual_files.usual), 'file')}{of_job}"
+    for night in nights:
+        of_job = f" ({night.job})" if named else ""
+        if night.unusual_bytes is not None:
+            yield f"unusual: mostly {size(round(night.unusual_bytes.usual))}{of_job}"
+        if night.unusual_files is not None:
+            yield f"unusual: mostly {counted(round(night.unusual_files.usual), 'file')}{of_job}"
 
 
 def notes(found: Statistics) -> Iterator[str]:
     """The prices behind the figures, and those that are not verified for a vault's region."""
-    if all(one.is_free for one in found.terms.values()):
+    if all(terms.is_free for terms in found.terms.values()):
         return
     if found.table is None:
         yield found.unknown or ""
@@ -225,7 +229,7 @@ def notes(found: Statistics) -> Iterator[str]:
     for vault, terms in found.terms.items():
         if terms.endpoint is not None:
             yield f"these are AWS's prices, and vault {vault} is at {terms.endpoint}"
-        for each in found.of_vault(vault).classes:
-            for whose in dict.fromkeys(figure.as_in for figure in each.unverified):
-                names = ", ".join(figure.name for figure in each.unverified if figure.as_in == whose)
-                yield f"* taken from {whose}, not verified for {terms.region}, kind {each.name}: {names}"
+        for cost in found.of_vault(vault).classes:
+            for region in dict.fromkeys(figure.as_in for figure in cost.unverified):
+                names = ", ".join(figure.name for figure in cost.unverified if figure.as_in == region)
+                yield f"* taken from {region}, not verified for {terms.region}, kind {cost.name}: {names}"

@@ -38,13 +38,13 @@ def status_document(status: Status) -> dict[str, Any]:
     return {
         "as_of": status.now,
         "well": status.is_well,
-        "concerns": [_concern(one) for one in status.concerns],
+        "concerns": [_concern(concern) for concern in status.concerns],
         "daemon_runs": status.daemon_runs,
-        "jobs": [_job(one, status.now) for one in status.jobs],
-        "running": [_run(one) for one in status.running],
-        "tasks": None if status.tasks is None else [_task(one) for one in status.tasks],
-        "restores": [_restore(one) for one in status.restores],
-        "vaults": [_vault(one) for one in status.vaults],
+        "jobs": [_job(job, status.now) for job in status.jobs],
+        "running": [_run(run) for run in status.running],
+        "tasks": None if status.tasks is None else [_task(task) for task in status.tasks],
+        "restores": [_restore(restore) for restore in status.restores],
+        "vaults": [_vault(vault) for vault in status.vaults],
         "certificate": None
         if certificate is None
         else {
@@ -58,22 +58,22 @@ def status_document(status: Status) -> dict[str, Any]:
         "renewal": None if status.renewal is None else asdict(status.renewal),
         "scheduled": [_scheduled(task, status.now) for task in status.scheduled],
         "unknown": [{"what": gap.what, "why": gap.why} for gap in status.unknown],
-        "disks": [asdict(one) for one in status.disks],
+        "disks": [asdict(disk) for disk in status.disks],
         "currency": status.currency,
         "proven": proof_document(status.proof),
     }
 
 
-def proof_document(one: Proof) -> dict[str, Any]:
+def proof_document(proof: Proof) -> dict[str, Any]:
     """What was ever proven, as JSON: bytes and shares."""
     return {
-        "bytes": one.bytes,
-        "read_back": one.read_back,
-        "opened": one.opened,
-        "read_back_share": _rounded(one.share(Grade.READ_BACK)),
-        "opened_share": _rounded(one.share(Grade.OPENED)),
-        "last_read_back": one.last_read_back,
-        "last_opened": one.last_opened,
+        "bytes": proof.bytes,
+        "read_back": proof.read_back,
+        "opened": proof.opened,
+        "read_back_share": _rounded(proof.share(Grade.READ_BACK)),
+        "opened_share": _rounded(proof.share(Grade.OPENED)),
+        "last_read_back": proof.last_read_back,
+        "last_opened": proof.last_opened,
     }
 
 
@@ -81,65 +81,65 @@ def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 6)
 
 
-def _concern(one: Concern) -> dict[str, Any]:
-    document = asdict(one)
+def _concern(concern: Concern) -> dict[str, Any]:
+    document = asdict(concern)
     document.pop("about")  # ours, to tell lasting states from one another
     return document
 
 
-def _job(one: JobStatus, now: datetime) -> dict[str, Any]:
+def _job(job: JobStatus, now: datetime) -> dict[str, Any]:
     return {
-        "job": one.name,
-        "vault": one.vault,
-        "schedule": one.schedule,
-        "retention": one.has_policy,
-        "last_good": one.last_good,
-        "age": None if one.last_good is None else (now - one.last_good).total_seconds(),
-        "last_run": None if one.last_run is None else _run(one.last_run),
-        "next_at": one.next_at,
-        "overdue_from": one.overdue_from,
-        "overdue": one.is_overdue,
-        "paused_until": one.paused_until,
-        "timer": one.has_timer,
-        "proven": proof_document(one.proof),
+        "job": job.name,
+        "vault": job.vault,
+        "schedule": job.schedule,
+        "retention": job.has_policy,
+        "last_good": job.last_good,
+        "age": None if job.last_good is None else (now - job.last_good).total_seconds(),
+        "last_run": None if job.last_run is None else _run(job.last_run),
+        "next_at": job.next_at,
+        "overdue_from": job.overdue_from,
+        "overdue": job.is_overdue,
+        "paused_until": job.paused_until,
+        "timer": job.has_timer,
+        "proven": proof_document(job.proof),
     }
 
 
-def _scheduled(one: ScheduledStatus, now: datetime) -> dict[str, Any]:
-    document = asdict(one)
+def _scheduled(task: ScheduledStatus, now: datetime) -> dict[str, Any]:
+    document = asdict(task)
     document["task"] = document.pop("text")
     document["overdue"] = document.pop("is_overdue")
-    return document | {"age": None if one.last_good is None else (now - one.last_good).total_seconds()}
+    return document | {"age": None if task.last_good is None else (now - task.last_good).total_seconds()}
 
 
-def _task(one: TaskStatus) -> dict[str, Any]:
-    document = asdict(one)
+def _task(task: TaskStatus) -> dict[str, Any]:
+    document = asdict(task)
     document["task"] = document.pop("text")
     return document
 
 
-def _run(one: RunFacts) -> dict[str, Any]:
+def _run(run: RunFacts) -> dict[str, Any]:
     return {
-        "run": one.number,
-        "kind": one.kind,
-        "job": one.job,
-        "vault": one.vault,
-        "outcome": one.outcome,
-        "dead": one.is_dead,
-        "started_at": one.started_at,
-        "finished_at": one.finished_at,
-        "error": one.error,
+        "run": run.number,
+        "kind": run.kind,
+        "job": run.job,
+        "vault": run.vault,
+        "outcome": run.outcome,
+        "dead": run.is_dead,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "error": run.error,
     }
 
 
-def _restore(one: RestoreStatus) -> dict[str, Any]:
-    return asdict(one) | {"target": path_document(one.target)}
+def _restore(restore: RestoreStatus) -> dict[str, Any]:
+    return asdict(restore) | {"target": path_document(restore.target)}
 
 
-def _vault(one: VaultStatus) -> dict[str, Any]:
-    document = asdict(one)
+def _vault(vault: VaultStatus) -> dict[str, Any]:
+    document = asdict(vault)
     document["vault"] = document.pop("name")
-    document["month"] = None if one.month is None else f"{one.month:.6f}"
+    document["month"] = None if vault.month is None else f"{vault.month:.6f}"
     document.pop("is_free")
     return document
 
@@ -147,7 +147,7 @@ def _vault(one: VaultStatus) -> dict[str, Any]:
 def nagios_lines(status: Status) -> tuple[int, str]:
     """The exit code and the lines of a plugin: state and text, what is measured, then each concern."""
     code = _CODES[status.worst]
-    texts = [_plain(one.text) for one in status.concerns]
+    texts = [_plain(concern.text) for concern in status.concerns]
     first = texts[0] if texts else f"all is well with {counted(len(status.jobs), 'job')}"
     more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
     head = f"{_WORDS[code]}: {first}{more} | {' '.join(_measured(status))}".rstrip(" |")

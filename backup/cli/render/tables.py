@@ -39,7 +39,7 @@ class Sheet(Struct, frozen=True):
 
     def widths(self) -> list[int]:
         """The cells that each column takes."""
-        cells = zip([one.title for one in self.columns], *self.rows, strict=True)
+        cells = zip([column.title for column in self.columns], *self.rows, strict=True)
         return [
             max(cell_len(line) for text in column for line in (text.splitlines() or [""])) for column in cells
         ]
@@ -47,7 +47,7 @@ class Sheet(Struct, frozen=True):
     def left_out(self, width: int) -> list[str]:
         """The titles of the columns that have no place in so many cells."""
         kept = {place for place, _ in self._fitted(width)}
-        return [one.title for place, one in enumerate(self.columns) if place not in kept]
+        return [column.title for place, column in enumerate(self.columns) if place not in kept]
 
     def fitted(self, width: int) -> Table:
         """The table of rich that is no wider, if there is one."""
@@ -78,7 +78,7 @@ class Sheet(Struct, frozen=True):
     def _fitted(self, width: int) -> list[tuple[int, int]]:
         """The places of the columns that have room, each with its width."""
         chosen = list(enumerate(self.widths()))
-        for rank in [None, *sorted({one.rank for one in self.columns if one.rank}, reverse=True)]:
+        for rank in [None, *sorted({column.rank for column in self.columns if column.rank}, reverse=True)]:
             chosen = [(place, cells) for place, cells in chosen if self.columns[place].rank != rank]
             cut = self._shrunk(chosen, width)
             if _total(cut) <= width:
@@ -88,7 +88,7 @@ class Sheet(Struct, frozen=True):
     def _shrunk(self, chosen: Sequence[tuple[int, int]], width: int) -> list[tuple[int, int]]:
         """The columns cut, those that matter least first, no more than is needed."""
         found = dict(chosen)
-        for place in sorted(found, key=lambda one: self.columns[one].rank, reverse=True):
+        for place in sorted(found, key=lambda place: self.columns[place].rank, reverse=True):
             column, cells = self.columns[place], found[place]
             least = _FOLDED if column.folds and column.least is None else column.least
             excess = _total(list(found.items())) - width

@@ -106,7 +106,7 @@ def dump(
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
             some = chosen_paths(path, paths)
-            holds = paths_that_choose_job(path, [one.glob for one in some])
+            holds = paths_that_choose_job(path, [chosen_path.glob for chosen_path in some])
             named = chosen_job(config, tx, job)
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             path = saved_path(tx, snapshot, path)

@@ -159,8 +159,8 @@ def _move_away(cli: Cli, config: Config) -> Sequence[Moved]:
     from backup.cli.render.render import counted
 
     moved = set_aside(config, cli.clock.now())
-    for one in moved:
-        cli.say(f"moved out of the way: {one.aside}")
+    for file in moved:
+        cli.say(f"moved out of the way: {file.aside}")
     if count := waiting_restores(config):
         cli.say(f"with it went {counted(count, 'open restore')}: run the restore's command again afterwards")
     return moved
@@ -259,8 +259,8 @@ def _tell_suspicions(cli: Cli, report: RebuildReport) -> None:
     """Tell of suspicious archives, of catalogs that were not applied, and of jobs without a recovery line."""
     from backup.cli.render.render import local_time
 
-    for one in report.suspicions[:_MOST_SHOWN]:
-        cli.warn(": ".join(filter(None, (one.kind, one.archive_id, one.detail))))
+    for suspicion in report.suspicions[:_MOST_SHOWN]:
+        cli.warn(": ".join(filter(None, (suspicion.kind, suspicion.archive_id, suspicion.detail))))
     if len(report.suspicions) > _MOST_SHOWN:
         cli.warn(f"… and {len(report.suspicions) - _MOST_SHOWN} more; --json has them all")
     for job in report.jobs:
@@ -294,5 +294,5 @@ def _tell_next_steps(cli: Cli, config: Config, report: RebuildReport) -> None:
         cli.say("`key enroll` where the key is, `key accept`; each backup says so until then")
 
 
-def _hex(one: bytes | None) -> str:
-    return (one or b"").hex()
+def _hex(id_: bytes | None) -> str:
+    return (id_ or b"").hex()

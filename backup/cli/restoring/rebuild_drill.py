@@ -75,10 +75,10 @@ def _show(
         **report.document(),
         "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
-        "quotes": [quote_document(one, is_free=is_free) for one in quotes],
+        "quotes": [quote_document(quote, is_free=is_free) for quote in quotes],
     }
-    for one in report.rebuilt.suspicions[:_MOST_SHOWN]:
-        cli.warn(": ".join(filter(None, (one.kind, one.archive_id, one.detail))))
+    for suspicion in report.rebuilt.suspicions[:_MOST_SHOWN]:
+        cli.warn(": ".join(filter(None, (suspicion.kind, suspicion.archive_id, suspicion.detail))))
     cli.show(document, _screen(config, settings, report, quotes))
 
 
@@ -102,8 +102,8 @@ def _fitted(lines: Sequence[str]) -> list[str]:
     if not sys.stdout.isatty():
         return list(lines)
     width = shutil.get_terminal_size().columns
-    broken = (textwrap.wrap(one, width, subsequent_indent="    ", break_on_hyphens=False) for one in lines)
-    return [line for some in broken for line in some]
+    broken = (textwrap.wrap(line, width, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
+    return [line for lines_of in broken for line in lines_of]
 
 
 def _lines(report: RebuildDrillReport) -> Iterator[str]:
@@ -118,22 +118,22 @@ def _lines(report: RebuildDrillReport) -> Iterator[str]:
     if found.are_same:
         yield f"the rebuilt inventory equals the one in use: {rows}"
     else:
-        count = sum(one.count for one in found.differences)
+        count = sum(difference.count for difference in found.differences)
         yield f"the rebuilt inventory differs from the one in use: {count:,} of {rows}"
-    for one in found.differences:
-        yield from _difference(one)
-    for one in found.explained:
-        yield f"explained: {one.table}, {one.kind}: {one.count:,}: {one.why}"
+    for difference in found.differences:
+        yield from _difference(difference)
+    for difference in found.explained:
+        yield f"explained: {difference.table}, {difference.kind}: {difference.count:,}: {difference.why}"
     yield "not compared, as no catalog has it: runs, open restores, kept lists, messages,"
     yield "what makes unchanged files known (all of it, with reasons: --json)"
 
 
-def _difference(one: RowDifference) -> Iterator[str]:
-    yield f"difference: {one.table}, {one.kind}: {one.count:,}"
-    for example in one.examples:
+def _difference(difference: RowDifference) -> Iterator[str]:
+    yield f"difference: {difference.table}, {difference.kind}: {difference.count:,}"
+    for example in difference.examples:
         yield f"    {example}"
-    if one.count > len(one.examples):
-        yield f"    … and {one.count - len(one.examples):,} more"
+    if difference.count > len(difference.examples):
+        yield f"    … and {difference.count - len(difference.examples):,} more"
 
 
 def _cost(report: RebuildDrillReport, settings: VaultSettings) -> Iterator[str]:

@@ -113,7 +113,7 @@ def restore(
     refuse_own(config, *([os.path.dirname(named.path) for named in some] if in_place else [where]))
     with closing(opened(config)) as inventory:
         with inventory.reading() as tx:
-            holds = paths_that_choose_job(path, [one.glob for one in some])
+            holds = paths_that_choose_job(path, [chosen_path.glob for chosen_path in some])
             named = chosen_job(config, tx, job)
             snapshot = find_snapshot(tx, name, job=named, at=at, paths=holds, tags=tags)
             path = saved_path(tx, snapshot, path)

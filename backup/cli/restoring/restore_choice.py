@@ -117,12 +117,12 @@ def with_paths(tx: Transaction, snapshot: Snapshot, choice: Choice, paths: Seque
 
     plain: list[bytes] = []
     globs: list[str] = []
-    for one in paths:
-        magic = has_magic(one.path.decode("utf-8", "surrogateescape"))
-        if magic and entry_at(tx, snapshot.job_number, one.path, snapshot.number) is None:
-            globs.append(one.glob)
+    for path in paths:
+        magic = has_magic(path.path.decode("utf-8", "surrogateescape"))
+        if magic and entry_at(tx, snapshot.job_number, path.path, snapshot.number) is None:
+            globs.append(path.glob)
         else:
-            plain.append(saved_path(tx, snapshot, one.path))
+            plain.append(saved_path(tx, snapshot, path.path))
     return msgspec.structs.replace(choice, paths=tuple(plain), globs=tuple(globs))
 
 

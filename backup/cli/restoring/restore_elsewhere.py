@@ -54,7 +54,7 @@ def begin_and_ask(
             note_elsewhere(tx, begun.number, lacks)
         with telling_what_stays(cli, begun):
             known = advance(begun, context)
-        if all(one.state is not RetrievalStage.FAILED for one in known):
+        if all(retrieval.state is not RetrievalStage.FAILED for retrieval in known):
             return BegunRestore(begun, plan, known)
         better = plan_restore(plan.snapshot, plan.path, context, plan.choice, confirmed=plan.confirmed)
         if not better.archives.keys() - plan.archives.keys():

@@ -22,7 +22,7 @@ def restore_document(report: RestoreReport) -> dict[str, Any]:
     """A report as JSON."""
     from backup.cli.render.render import path_document
 
-    problems = [problem_document(one) for one in report.problems]
+    problems = [problem_document(problem) for problem in report.problems]
     return report.document() | {
         "target": path_document(report.target),
         "problems": problems,

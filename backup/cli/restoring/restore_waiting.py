@@ -62,7 +62,7 @@ def wait_until_readable(
     from backup.restorer.restore import advance
 
     def title(known: Sequence[Retrieval]) -> str:
-        count = counted(sum(one.state not in SETTLED for one in known), "retrieval")
+        count = counted(sum(retrieval.state not in SETTLED for retrieval in known), "retrieval")
         when = expected_text(expected_of(cli, begun, known), cli.clock.now())
         return f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}"
 

@@ -39,15 +39,16 @@ def restores(cli: Cli, everything: bool) -> None:
         found = _with_retrievals(inventory, everything=everything)
         has_ended = not found and not everything and bool(_with_retrievals(inventory, everything=True))
         documents = [
-            _document(one, known, settings.get(one.vault)) | _held(one, config.state_dir, inventory)
-            for one, known in found
+            _document(restore, known, settings.get(restore.vault))
+            | _held(restore, config.state_dir, inventory)
+            for restore, known in found
         ]
     rows: list[tuple[object, ...]] = []
-    for (one, _), told in zip(found, documents, strict=True):
-        count = f"{told['waiting']} of {told['retrievals']}" if one.state is RestoreStage.OPEN else None
+    for (restore, _), told in zip(found, documents, strict=True):
+        count = f"{told['waiting']} of {told['retrievals']}" if restore.state is RestoreStage.OPEN else None
         until = local_time(told["ready_until"]) if told["ready_until"] else None
         when = local_time(told["expected_at"]) if told["expected_at"] else None
-        rows.append((one.id[:8], one.snapshot[:8], told["stage"], count, when, until, one.target))
+        rows.append((restore.id[:8], restore.snapshot[:8], told["stage"], count, when, until, restore.target))
     columns = [
         "restore",
         Column("snapshot", rank=1),
@@ -63,7 +64,7 @@ def restores(cli: Cli, everything: bool) -> None:
             cli.warn(f"{told['held']}\n  next: {told['next']}")
 
 
-def _held(one: Restore, state_dir: str, inventory: Inventory) -> dict[str, str | None]:
+def _held(restore: Restore, state_dir: str, inventory: Inventory) -> dict[str, str | None]:
     """The reason why the daemon does not go on with a restore, and what to do; nulls where it does."""
     from backup.app.base.state import State
     from backup.app.restores.held import HeldNotes
@@ -72,40 +73,40 @@ def _held(one: Restore, state_dir: str, inventory: Inventory) -> dict[str, str |
 
     state = State(state_dir)
     if (
-        state.is_of_drill(one.target)
-        or one.state is not RestoreStage.OPEN
-        or Choice.decode(one.choice).output
+        state.is_of_drill(restore.target)
+        or restore.state is not RestoreStage.OPEN
+        or Choice.decode(restore.choice).output
     ):
         return {"held": None, "next": None}
-    note = HeldNotes(state.restores).read(one.id)
+    note = HeldNotes(state.restores).read(restore.id)
     if note is not None:
         return {"held": note.why, "next": note.advice}
     with suppress(NightvaultError):  # a key that is gone is told of by what needs it
-        if not bears_mark(one, state.read_secret(), read_place(one, inventory)):
-            error = unmarked(one)
+        if not bears_mark(restore, state.read_secret(), read_place(restore, inventory)):
+            error = unmarked(restore)
             return {"held": str(error), "next": error.advice}
     return {"held": None, "next": None}
 
 
-def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
+def _document(restore: Restore, known: Sequence[Retrieval], settings: VaultSettings | None) -> dict[str, Any]:
     from backup.app.money.expected_times import expected
     from backup.cli.render.render import path_document
     from backup.restorer.report import stage
 
     states: list[str] = [part.state for part in known]
-    when = expected(settings, known) if settings is not None and one.state is RestoreStage.OPEN else None
+    when = expected(settings, known) if settings is not None and restore.state is RestoreStage.OPEN else None
     return {
-        "id": one.id,
-        "snapshot": one.snapshot,
-        "vault": one.vault,
-        "path": path_document(one.path),
-        "target": path_document(one.target),
-        "tier": str(one.tier),
-        "state": one.state,
-        "stage": stage(one, known),
-        "on_capacity": one.on_capacity,
-        "created_at": one.created_at,
-        "finished_at": one.finished_at,
+        "id": restore.id,
+        "snapshot": restore.snapshot,
+        "vault": restore.vault,
+        "path": path_document(restore.path),
+        "target": path_document(restore.target),
+        "tier": str(restore.tier),
+        "state": restore.state,
+        "stage": stage(restore, known),
+        "on_capacity": restore.on_capacity,
+        "created_at": restore.created_at,
+        "finished_at": restore.finished_at,
         "retrievals": len(known),
         "waiting": sum(state not in SETTLED for state in states),
         "planned": states.count(RetrievalStage.PLANNED),
@@ -119,7 +120,14 @@ def _document(one: Restore, known: Sequence[Retrieval], settings: VaultSettings 
 
 def _first_expiry(known: Sequence[Retrieval]) -> datetime | None:
     """The time at which the first output expires that is ready and was not fetched."""
-    return min((one.until for one in known if one.state is RetrievalStage.READY and one.until), default=None)
+    return min(
+        (
+            retrieval.until
+            for retrieval in known
+            if retrieval.state is RetrievalStage.READY and retrieval.until
+        ),
+        default=None,
+    )
 
 
 def _with_retrievals(inventory: Inventory, *, everything: bool) -> list[tuple[Restore, Sequence[Retrieval]]]:
@@ -127,4 +135,4 @@ def _with_retrievals(inventory: Inventory, *, everything: bool) -> list[tuple[Re
 
     with inventory.reading() as tx:
         found = retrievals.list_restores(tx, only_open=not everything)
-        return [(one, retrievals.retrievals_of(tx, one.number)) for one in found]
+        return [(restore, retrievals.retrievals_of(tx, restore.number)) for restore in found]

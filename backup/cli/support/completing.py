@@ -78,13 +78,15 @@ def _directories(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
 def _jobs(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     jobs = _cli(ctx).config(warns=False).jobs
     return [
-        CompletionItem(one.name, help=", ".join(one.paths)) for one in jobs if one.name.startswith(incomplete)
+        CompletionItem(job.name, help=", ".join(job.paths)) for job in jobs if job.name.startswith(incomplete)
     ]
 
 
 def _vaults(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     vaults = _cli(ctx).config(warns=False).vaults
-    return [CompletionItem(one.name, help=one.kind) for one in vaults if one.name.startswith(incomplete)]
+    return [
+        CompletionItem(vault.name, help=vault.kind) for vault in vaults if vault.name.startswith(incomplete)
+    ]
 
 
 def _jobs_and_snapshots(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -95,7 +97,10 @@ def _snapshots(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """`latest`, and the ids that begin so, newest first, each with its job and time."""
     with _peek(ctx) as peek:
         found = peek.snapshots(incomplete.lower())
-    items = [CompletionItem(one.id[:8], help=f"{one.job}, {_when(one.started_at)}") for one in found]
+    items = [
+        CompletionItem(snapshot.id[:8], help=f"{snapshot.job}, {_when(snapshot.started_at)}")
+        for snapshot in found
+    ]
     if "latest".startswith(incomplete):
         items.insert(0, CompletionItem("latest", help="the newest"))
     return items
@@ -105,21 +110,21 @@ def _snapshots_and_paths(ctx: click.Context, incomplete: str) -> list[Completion
     """A snapshot, and behind its colon the paths in it, a directory at a time."""
     snapshot, colon, path = incomplete.partition(":")
     if colon:
-        return [CompletionItem(f"{snapshot}:{one}", type=kind) for one, kind in _paths(ctx, snapshot, path)]
+        return [CompletionItem(f"{snapshot}:{text}", type=kind) for text, kind in _paths(ctx, snapshot, path)]
     found = _snapshots(ctx, incomplete)
-    return [CompletionItem(one.value, type=MORE, help=one.help) for one in found]
+    return [CompletionItem(completion.value, type=MORE, help=completion.help) for completion in found]
 
 
 def _paths_of_snapshot(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Paths in the snapshot that an earlier word names, else in the newest ones."""
     words = ctx.params.get("words") or ctx.params.get("before")
     snapshot = words.partition(":")[0] if isinstance(words, str) else "latest"
-    return [CompletionItem(one, type=kind) for one, kind in _paths(ctx, snapshot, incomplete)]
+    return [CompletionItem(text, type=kind) for text, kind in _paths(ctx, snapshot, incomplete)]
 
 
 def _restores(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     with _peek(ctx) as peek:
-        return [CompletionItem(one) for one in peek.restores() if one.startswith(incomplete)]
+        return [CompletionItem(number) for number in peek.restores() if number.startswith(incomplete)]
 
 
 def _paths(ctx: click.Context, snapshot: str, begun: str) -> list[tuple[str, str]]:
@@ -131,7 +136,7 @@ def _paths(ctx: click.Context, snapshot: str, begun: str) -> list[tuple[str, str
     with _peek(ctx) as peek:
         found = peek.paths(snapshot, path, job if isinstance(job, str) else None)
     # A name with a newline cannot travel to the shell: it is one line of text a word.
-    texts = [(os.fsdecode(one), is_directory) for one, is_directory in found if b"\n" not in one]
+    texts = [(os.fsdecode(name), is_directory) for name, is_directory in found if b"\n" not in name]
     return [(text + "/", MORE) if is_directory else (text, "plain") for text, is_directory in texts]
 
 

@@ -238,4 +238,4 @@ def examples_of(path: str) -> str | None:
     found = EXAMPLES.get(path)
     if found is None:
         return None
-    return "\b\nExamples:\n" + "\n".join(f"  {one}" for one in found)
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in found)

@@ -36,9 +36,9 @@ class LazyCommand:
         module, attribute = self.target.split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         add_global_options(command)
-        for path, one in walk(str(command.name), command):
-            complete_parameters(one)
-            one.epilog = examples_of(path)
+        for path, subcommand in walk(str(command.name), command):
+            complete_parameters(subcommand)
+            subcommand.epilog = examples_of(path)
         return command
 
 
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, table: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._table = table
-        self._shown = {name: one for name, one in table.items() if one.section != HIDDEN}
+        self._shown = {name: command for name, command in table.items() if command.section != HIDDEN}
         self.params.extend(_global_options(shown=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
@@ -78,15 +78,17 @@ class LazyGroup(click.Group):
         """The names that begin so; nothing is imported for it. Options only where one is begun."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
-        found = {name: one.help for name, one in self._shown.items() if name.startswith(incomplete)}
+        found = {name: command.help for name, command in self._shown.items() if name.startswith(incomplete)}
         return [CompletionItem(name, help=text) for name, text in found.items()]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """One line a command, from the table, in its groups."""
         width = max(map(len, self._shown))
-        for section in dict.fromkeys(one.section for one in self._shown.values()):
+        for section in dict.fromkeys(command.section for command in self._shown.values()):
             rows = [
-                (name.ljust(width), one.help) for name, one in self._shown.items() if one.section == section
+                (name.ljust(width), command.help)
+                for name, command in self._shown.items()
+                if command.section == section
             ]
             with formatter.section(section):
                 formatter.write_dl(rows)
@@ -133,8 +135,8 @@ class CommandWithSubcommands(click.Command):
         with formatter.section("Or"):
             formatter.write_dl(
                 [
-                    (f"{ctx.command_path} {name}", one.get_short_help_str())
-                    for name, one in self.subcommands.items()
+                    (f"{ctx.command_path} {name}", command.get_short_help_str())
+                    for name, command in self.subcommands.items()
                 ]
             )
         super().format_epilog(ctx, formatter)
@@ -156,16 +158,16 @@ def _first_argument(args: list[str]) -> int | None:
 def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     """A command and all below it, each with the words that call it."""
     yield path, command
-    for sub in _below(command):
-        yield from walk(f"{path} {sub.name}", sub)
+    for subcommand in _below(command):
+        yield from walk(f"{path} {subcommand.name}", subcommand)
 
 
 def add_global_options(command: click.Command) -> None:
     """Let a command, and all below it, take the global options that it does not have itself."""
     taken = {name for param in command.params for name in param.opts}
     command.params.extend(option for option in _global_options() if taken.isdisjoint(option.opts))
-    for sub in _below(command):
-        add_global_options(sub)
+    for subcommand in _below(command):
+        add_global_options(subcommand)
 
 
 def _below(command: click.Command) -> Iterator[click.Command]:

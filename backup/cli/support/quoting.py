@@ -45,16 +45,18 @@ def show_plan(
     count = plan.selection.names
     is_free, prices = settings.kind in _FREE, _prices_for(config, settings)
     first = found[0] if found else None
-    asked = [(plan.archives[one.archive].archive_id, one.extent) for one in (first.ranges if first else ())]
+    asked = [
+        (plan.archives[part.archive].archive_id, part.extent) for part in (first.ranges if first else ())
+    ]
     document = {
         "snapshot": plan.snapshot.id,
         "files": count,
         "bytes": plan.selection.bytes,
         "retrieved": plan.retrieved,
-        "retrievals": [{"archive": name, "start": one.start, "end": one.end} for name, one in asked],
+        "retrievals": [{"archive": name, "start": span.start, "end": span.end} for name, span in asked],
         "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
-        "quotes": [quote_document(one, is_free=is_free) for one in found],
+        "quotes": [quote_document(quote, is_free=is_free) for quote in found],
         "kept": len(plan.confirmed.kept),
         "replaced": plan.confirmed.replaced,
         "removed": [path_document(path) for path in plan.confirmed.extraneous],
@@ -123,11 +125,11 @@ def terms_text(config: Config, settings: VaultSettings, found: Sequence[Quote]) 
 def _not_verified(settings: VaultSettings, found: Sequence[Quote]) -> list[str]:
     """Sentences that name figures which are not verified for the vault's region, and their origin."""
     names: dict[str, list[str]] = {}
-    for figure in dict.fromkeys(figure for one in found for figure in one.unverified):
+    for figure in dict.fromkeys(figure for quote in found for figure in quote.unverified):
         names.setdefault(figure.as_in, []).append(figure.name)
     here = f"{settings.region}, kind {_kind(settings)}"
     return [
-        f"* taken from {whose}, not verified for {here}: {', '.join(all_)}" for whose, all_ in names.items()
+        f"* taken from {region}, not verified for {here}: {', '.join(all_)}" for region, all_ in names.items()
     ]
 
 
@@ -146,47 +148,47 @@ def quote_table(found: Sequence[Quote]) -> Sheet:
     ranks |= {"retrieval": 1, "requests": 2, "traffic": 1, "copies": 3}
     columns = [Column(title, rank=rank) for title, rank in ranks.items()]
     rows: list[tuple[object, ...]] = []
-    for one in found:
-        load = one.load
+    for quote in found:
+        load = quote.load
         what = (
-            str(one.tier),
+            str(quote.tier),
             load.archives,
             load.requests,
             size(load.retrieved),
             f"{load.amplification:.2f}",
         )
-        rows.append((*what, *_parts(one), _hours(one)))
+        rows.append((*what, *_parts(quote), _hours(quote)))
     return table(["tier", *columns, "total", "hours"], rows)
 
 
-def _parts(one: Quote) -> tuple[object, ...]:
-    bill = one.bill
+def _parts(quote: Quote) -> tuple[object, ...]:
+    bill = quote.bill
     if bill is None:
         return ("-",) * 5
     shown = (bill.retrieval, bill.requests, bill.egress, bill.copies)
     digits = 4 if bill.total < _FEW_CENTS else 2  # else the parts of a few cents would be zeros
-    return (*(f"{part:.{digits}f}" for part in shown), f"{bill.total:.2f}{'*' if one.unverified else ''}")
+    return (*(f"{part:.{digits}f}" for part in shown), f"{bill.total:.2f}{'*' if quote.unverified else ''}")
 
 
-def _hours(one: Quote) -> str:
-    if one.hours is None:
+def _hours(quote: Quote) -> str:
+    if quote.hours is None:
         return "-"
-    least, most = one.hours
+    least, most = quote.hours
     return f"{least:g} to {most:g}" if least else f"up to {most:g}"
 
 
-def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
+def quote_document(quote: Quote, *, is_free: bool) -> dict[str, Any]:
     """A quote as JSON; money is text."""
-    bill = one.bill
+    bill = quote.bill
     money = None
     if bill is not None:
         parts = {name: getattr(bill, name) for name in ("retrieval", "requests", "egress", "copies", "total")}
         money = {name: f"{amount:.6f}" if name != "total" else str(amount) for name, amount in parts.items()}
     elif is_free:
         money = dict.fromkeys(("retrieval", "requests", "egress", "copies", "total"), "0")
-    load = one.load
+    load = quote.load
     return {
-        "tier": str(one.tier),
+        "tier": str(quote.tier),
         "archives": load.archives,
         "ranges": load.requests,
         "wanted": load.wanted,
@@ -195,8 +197,8 @@ def quote_document(one: Quote, *, is_free: bool) -> dict[str, Any]:
         "downloads": load.downloads,
         "amplification": round(load.amplification, 4),
         "cost": money,
-        "hours": one.hours,
-        "unverified": [{"figure": figure.name, "as_in": figure.as_in} for figure in one.unverified],
+        "hours": quote.hours,
+        "unverified": [{"figure": figure.name, "as_in": figure.as_in} for figure in quote.unverified],
     }
 
 
@@ -215,7 +217,7 @@ def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequen
         "retrieved": load.retrieved,
         "prices": prices_document(prices),
         "currency": None if prices is None else prices.currency,
-        "quotes": [quote_document(one, is_free=is_free) for one in found],
+        "quotes": [quote_document(quote, is_free=is_free) for quote in found],
     }
     requests = f"{counted(load.requests, 'retrieval')} from {counted(load.archives, 'archive')}"
     lines = [f"would read {size(load.retrieved)} in {requests}"]
@@ -240,7 +242,7 @@ def hold_to_limit(
     Figures that are not verified for the region count as the others do; `say` is told of them, and where
     nobody knows any price.
     """
-    if settings.kind in _FREE or not any(one.ranges for one in found):
+    if settings.kind in _FREE or not any(quote.ranges for quote in found):
         return
     from backup.app.money.prices import MEND, known_table, money_unknown
 
@@ -254,7 +256,7 @@ def hold_to_limit(
         say(f"{money_unknown(config)}")
     if prices is None or limit is None:
         return
-    chosen = next((one for one in found if one.tier is tier), None)
+    chosen = next((quote for quote in found if quote.tier is tier), None)
     if chosen is None or chosen.bill is None:
         terms = f"{settings.region} and kind {_kind(settings)} with {tier}"
         raise LimitRefusedError(
@@ -268,8 +270,8 @@ def hold_to_limit(
             for note in notes:
                 say(f"within the limit of {limit} by prices {note.removeprefix('* ')}")
         return
-    cheaper = [one for one in found if one.bill and one.bill.total <= limit]
-    fits = ", ".join(f"--tier {one.tier} ({one.bill.total})" for one in cheaper if one.bill)
+    cheaper = [quote for quote in found if quote.bill and quote.bill.total <= limit]
+    fits = ", ".join(f"--tier {quote.tier} ({quote.bill.total})" for quote in cheaper if quote.bill)
     raise LimitRefusedError(
         f"this {what} would cost {chosen.bill.total} {prices.currency} with {tier}, more than {limit} "
         + "; ".join([f"(prices of {prices.date})", *(note.removeprefix("* ") for note in notes)]),

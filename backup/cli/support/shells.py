@@ -105,7 +105,11 @@ class _Shell(ShellComplete):
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
         """The items that a line can carry: no tab, no newline, and text alone."""
         found = super().get_completions(args, incomplete)
-        return [one for one in found if not {"\t", "\n"} & set(one.value) and _is_text(one.value)]
+        return [
+            completion
+            for completion in found
+            if not {"\t", "\n"} & set(completion.value) and _is_text(completion.value)
+        ]
 
     def format_completion(self, item: CompletionItem) -> str:
         """The line for an item."""
@@ -121,11 +125,11 @@ class _Bash(_Shell):
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
         """The items, without what is before the last break in the word that was begun."""
         breaks = set(os.environ.get("_NIGHTVAULT_BREAKS", "")) & set(":=@")
-        head = incomplete[: 1 + max((incomplete.rfind(one) for one in breaks), default=-1)]
+        head = incomplete[: 1 + max((incomplete.rfind(character) for character in breaks), default=-1)]
         found = super().get_completions(args, incomplete)
-        for one in found:
-            if one.type not in {"file", "dir"}:
-                one.value = one.value.removeprefix(head)
+        for completion in found:
+            if completion.type not in {"file", "dir"}:
+                completion.value = completion.value.removeprefix(head)
         return found
 
 
@@ -147,8 +151,8 @@ class _Fish(_Shell):
 
 
 SHELLS = {shell.name: shell for shell in (_Bash, _Zsh, _Fish)}
-for _one in SHELLS.values():
-    add_completion_class(_one)
+for _shell in SHELLS.values():
+    add_completion_class(_shell)
 
 
 def script_for(shell: str) -> str:

@@ -78,7 +78,7 @@ def load_certificates(path: str, *, named_by: str = IDENTITY) -> Sequence[x509.C
     """The certificates of a PEM file, in its order; at least one, else `IdentityError`."""
     data = read_file(path, "certificate", named_by=named_by)
     try:
-        return [fully_parsed(one) for one in x509.load_pem_x509_certificates(data)]
+        return [fully_parsed(certificate) for certificate in x509.load_pem_x509_certificates(data)]
     except (ValueError, x509.InvalidVersion) as error:
         raise IdentityError(
             f"{path} holds no certificate that can be read",
@@ -179,10 +179,10 @@ def read_pkcs12(data: bytes, path: str, passphrase: Passphrase) -> KeyFile:
             f"{path} cannot be read as PKCS#12: {known}, or it is damaged",
             advice="name the file with its passphrase as passphrase_file, or check it",
         )
-    others = [one.certificate for one in loaded.additional_certs]
+    others = [certificate.certificate for certificate in loaded.additional_certs]
     own = [loaded.cert.certificate] if loaded.cert is not None else []
     try:
-        certificates = [fully_parsed(one) for one in (*own, *others)]
+        certificates = [fully_parsed(certificate) for certificate in (*own, *others)]
     except ValueError as error:
         raise IdentityError(f"{path} holds a certificate that cannot be read") from error
     return KeyFile(None if loaded.key is None else _of_our_kinds(loaded.key, path), certificates)

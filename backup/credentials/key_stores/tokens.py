@@ -54,18 +54,25 @@ class TokenCertificate(Struct, frozen=True):
 
 def find_certificates(uri: Pkcs11Uri, access: TokenAccess) -> Sequence[TokenCertificate]:
     """The certificates that match a URI, perhaps none. `IdentityError` without such a token."""
-    found = [one for token in _tokens(uri, access) for one in _certificates(token, uri, access)]
-    return [one for one in found if _named(uri, one.label, one.id)]
+    found = [
+        certificate for token in _tokens(uri, access) for certificate in _certificates(token, uri, access)
+    ]
+    return [certificate for certificate in found if _named(uri, certificate.label, certificate.id)]
 
 
 def issuers_on_token(
     own: TokenCertificate, uri: Pkcs11Uri, access: TokenAccess
 ) -> Sequence[x509.Certificate]:
     """The certificates on the same token that lead from `own` towards its root, in order, without a root."""
-    everything = [one.certificate for one in find_certificates(replace(uri, object=None, id=None), access)]
+    everything = [
+        certificate.certificate
+        for certificate in find_certificates(replace(uri, object=None, id=None), access)
+    ]
     chain: list[x509.Certificate] = []
     current = own.certificate
-    while above := next((one for one in everything if _has_issued(one, current)), None):
+    while above := next(
+        (certificate for certificate in everything if _has_issued(certificate, current)), None
+    ):
         if above in chain or above.subject == above.issuer:
             break
         chain.append(above)
@@ -108,7 +115,7 @@ class TokenKey(Struct, frozen=True):
             _translated_errors(self.uri.token_name),
         ):
             keys = [
-                one for one in session.get_objects({_attribute("CLASS"): _private_key()}) if self._meant(one)
+                key for key in session.get_objects({_attribute("CLASS"): _private_key()}) if self._meant(key)
             ]
             for key in keys:
                 signature = self._sign_with(key, data, pin)
@@ -247,8 +254,8 @@ def _read_certificates(token: Any, pin: str | None, where: str) -> Sequence[Toke
 
     with _session(token, pin, where) as session, _translated_errors(where):
         objects = list(session.get_objects({_attribute("CLASS"): ObjectClass.CERTIFICATE}))
-        read = [_read_certificate(one, token) for one in objects]
-    return [one for one in read if one is not None]
+        read = [_read_certificate(certificate, token) for certificate in objects]
+    return [certificate for certificate in read if certificate is not None]
 
 
 def _read_certificate(found: Any, token: Any) -> TokenCertificate | None:

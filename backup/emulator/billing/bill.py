@@ -70,7 +70,9 @@ def bill_of(tx: Transaction, since: str = "") -> list[Bill]:
     for (month, place), lines in sums.items():
         made = [BillLine(kind, item, some, unit, price) for (kind, item, unit, price), some in lines.items()]
         found.append(Bill(month, place, sorted(made, key=lambda line: (line.kind, line.item))))
-    return sorted(found, key=lambda one: (one.place.account, one.month, one.place.service, one.place.name))
+    return sorted(
+        found, key=lambda bill: (bill.place.account, bill.month, bill.place.service, bill.place.name)
+    )
 
 
 def _lines(tx: Transaction, since: str) -> Iterator[tuple[Key, BillLine]]:
@@ -156,12 +158,12 @@ def _requests(row: sqlite3.Row, terms: Row) -> Iterator[BillLine]:
 
 def bill_document(bills: Sequence[Bill]) -> dict[str, object]:
     """Bills as JSON, their numbers as text."""
-    total = sum((one.total for one in bills), Decimal(0))
-    return {"currency": CURRENCY, "total": _text(total), "bill": [_bill(one) for one in bills]}
+    total = sum((bill.total for bill in bills), Decimal(0))
+    return {"currency": CURRENCY, "total": _text(total), "bill": [_bill(bill) for bill in bills]}
 
 
-def _bill(one: Bill) -> dict[str, object]:
-    place = one.place
+def _bill(bill: Bill) -> dict[str, object]:
+    place = bill.place
     lines = [
         {
             "kind": line.kind,
@@ -171,10 +173,16 @@ def _bill(one: Bill) -> dict[str, object]:
             "price": _text(line.price),
             "cost": _text(line.cost),
         }
-        for line in one.lines
+        for line in bill.lines
     ]
     named = {"service": place.service, "region": place.region, "name": place.name}
-    return {"account": place.account, "month": one.month, **named, "total": _text(one.total), "lines": lines}
+    return {
+        "account": place.account,
+        "month": bill.month,
+        **named,
+        "total": _text(bill.total),
+        "lines": lines,
+    }
 
 
 def _text(number: Decimal) -> str:

@@ -28,7 +28,7 @@ class Inbound(Struct, frozen=True):
 
     def header(self, name: str) -> str | None:
         """The value of a header, repeated ones joined with a comma in order of arrival; None without one."""
-        found = [value for one, value in self.headers if one == name]
+        found = [value for key, value in self.headers if key == name]
         return ",".join(found) if found else None
 
 

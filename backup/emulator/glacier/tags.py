@@ -55,7 +55,7 @@ def _check(key: str, value: str) -> None:
 
 def _is_plain(text: str) -> bool:
     """Letters, digits, blanks and a few signs; the colon is taken because AWS's own prefix has one."""
-    return all(c in " _./=+-@:" or unicodedata.category(c)[0] in "LN" for c in text)
+    return all(character in " _./=+-@:" or unicodedata.category(character)[0] in "LN" for character in text)
 
 
 def remove_tags(call: Call, tx: Transaction) -> Answer:

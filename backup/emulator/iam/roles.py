@@ -115,9 +115,9 @@ def create_role(call: IamCall, tx: Transaction) -> Iterable[Node]:
 def _trust(call: IamCall, key: str = "AssumeRolePolicyDocument") -> str:
     text = call.text(key)
     policy = _policy(text)
-    if any(not s.principals and not s.aws_principals for s in policy.statements):
+    if any(not statement.principals and not statement.aws_principals for statement in policy.statements):
         raise _malformed("Missing required field Principal")
-    if any(s.resources or s.not_resources for s in policy.statements):
+    if any(statement.resources or statement.not_resources for statement in policy.statements):
         raise _malformed("Has prohibited field Resource")
     if len("".join(text.split())) > TRUST_LIMIT:
         raise query_error("LimitExceeded", f"Cannot exceed quota for ACLSizePerRole: {TRUST_LIMIT}", 409)
@@ -217,19 +217,19 @@ def delete_role(call: IamCall, tx: Transaction) -> None:
 
 def _policies(row: sqlite3.Row, tx: Transaction) -> dict[str, str]:
     rows = tx.db.execute("SELECT name, policy FROM role_policies WHERE role = ? ORDER BY name", (row["arn"],))
-    return {found["name"]: found["policy"] for found in rows}
+    return {policy_row["name"]: policy_row["policy"] for policy_row in rows}
 
 
 def put_policy(call: IamCall, tx: Transaction) -> None:
     """Set an inline policy, replacing one of the same name."""
     row, name, text = _need(call, tx), call.text("PolicyName"), call.text("PolicyDocument")
     policy = _policy(text)
-    if any(s.principals or s.aws_principals for s in policy.statements):
+    if any(statement.principals or statement.aws_principals for statement in policy.statements):
         raise _malformed("Policy document should not specify a principal.")
-    if any(not s.resources and not s.not_resources for s in policy.statements):
+    if any(not statement.resources and not statement.not_resources for statement in policy.statements):
         raise _malformed("Policy statement must contain resources.")
-    others = [found for other, found in _policies(row, tx).items() if other != name]
-    if sum(len("".join(found.split())) for found in (*others, text)) > POLICIES_LIMIT:
+    others = [document for other, document in _policies(row, tx).items() if other != name]
+    if sum(len("".join(document.split())) for document in (*others, text)) > POLICIES_LIMIT:
         raise query_error("LimitExceeded", f"Maximum policy size of {POLICIES_LIMIT} bytes exceeded", 409)
     tx.db.execute("INSERT OR REPLACE INTO role_policies VALUES (?, ?, ?)", (row["arn"], name, text))
 

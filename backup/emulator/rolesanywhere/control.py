@@ -101,8 +101,8 @@ class ControlService(Struct, frozen=True):
             needed += [("iam:PassRole", arn, passing) for arn in call.given.get("roleArns") or []]
         if call.caller.is_root:
             return
-        for action, on, known in needed:
-            asked = AccessRequest(action, on, call.account, known)
+        for action, target, known in needed:
+            asked = AccessRequest(action, target, call.account, known)
             refused = refusal(asked, call.caller, self.accounts.current(), tx)
             if refused is not None:
                 raise denied(refused)
@@ -160,8 +160,8 @@ def _list(call: ControlCall, wanted: ListOf, tx: Transaction) -> Answer:
         raise invalid_parameter("nextToken or pageSize is invalid.")
     begin, end = int(token), int(token) + int(size)
     listed = [shown(record) for record in found[begin:end]]
-    for one in listed:
-        one.pop(CREDENTIALS, None)
+    for record in listed:
+        record.pop(CREDENTIALS, None)
     page: dict[str, object] = {wanted.member: listed}
     return json_answer(page | ({"nextToken": str(end)} if end < len(found) else {}))
 

@@ -36,4 +36,4 @@ class ControlCall(Struct, frozen=True):
 
     def values(self, name: str) -> list[str]:
         """All parameters of a name."""
-        return [value for found, value in self.pairs if found == name]
+        return [value for key, value in self.pairs if key == name]

@@ -62,8 +62,8 @@ def reset_notifications(call: ControlCall, tx: Transaction) -> Record:
     """The default notifications of some events."""
     record = need(call.arn, tx)
     events = {key.get("event") for key in call.given.get("notificationSettingKeys") or []}
-    kept = [one for one in record.detail["notificationSettings"] if one["event"] not in events]
-    fresh = [one for one in _defaults() if one["event"] in events]
+    kept = [setting for setting in record.detail["notificationSettings"] if setting["event"] not in events]
+    fresh = [setting for setting in _defaults() if setting["event"] in events]
     return save(record.changed(notificationSettings=kept + fresh), tx)
 
 
@@ -76,14 +76,16 @@ def _notification(event: str, days: int, by: str, *, enabled: bool) -> dict[str,
 
 
 def _notifications(wanted: list[Any], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    by_event = {one["event"]: one for one in before}
-    for one in wanted:
-        if not isinstance(one, dict) or one.get("event") not in _EVENTS or "enabled" not in one:
+    by_event = {setting["event"]: setting for setting in before}
+    for setting in wanted:
+        if not isinstance(setting, dict) or setting.get("event") not in _EVENTS or "enabled" not in setting:
             raise invalid_parameter("A notification setting needs an event and whether it is enabled.")
-        days = one.get("threshold", _DAYS)
+        days = setting.get("threshold", _DAYS)
         if not isinstance(days, int) or not 1 <= days <= _DAYS_LIMIT:
             raise invalid_parameter(f"threshold must be between 1 and {_DAYS_LIMIT}.")
-        by_event[one["event"]] = _notification(one["event"], days, "customer", enabled=bool(one["enabled"]))
+        by_event[setting["event"]] = _notification(
+            setting["event"], days, "customer", enabled=bool(setting["enabled"])
+        )
     return list(by_event.values())
 
 
@@ -128,12 +130,14 @@ def put_mapping(call: ControlCall, tx: Transaction) -> Record:
     record, where = need(call.arn, tx), call.given.get("certificateField")
     rules = [rule.get("specifier") for rule in call.given.get("mappingRules") or []]
     if where not in ("x509Subject", "x509Issuer", "x509SAN") or not all(
-        isinstance(one, str) for one in rules
+        isinstance(rule, str) for rule in rules
     ):
         raise invalid_parameter("A mapping needs a certificateField and rules with specifiers.")
     kept = [rule for rule in _rules(record) if rule[0] != where]
     return save(
-        record.changed(attributeMappings=_mappings(dict.fromkeys([*kept, *((where, one) for one in rules)]))),
+        record.changed(
+            attributeMappings=_mappings(dict.fromkeys([*kept, *((where, rule) for rule in rules)]))
+        ),
         tx,
     )
 
@@ -158,7 +162,10 @@ def _mappings(rules: Mapping[tuple[str, str], None]) -> list[dict[str, Any]]:
     by_field: dict[str, list[dict[str, str]]] = {}
     for where, what in rules:
         by_field.setdefault(where, []).append({"specifier": what})
-    return [{"certificateField": where, "mappingRules": found} for where, found in by_field.items()]
+    return [
+        {"certificateField": where, "mappingRules": mapping_rules}
+        for where, mapping_rules in by_field.items()
+    ]
 
 
 def import_crl(call: ControlCall, tx: Transaction) -> Record:

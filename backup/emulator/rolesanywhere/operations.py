@@ -49,12 +49,12 @@ class Operation(Struct, frozen=True):
 
 def _of(kind: str, title: str, path: str, listed: str) -> tuple[Operation, ...]:
     """What all kinds have: get, delete, enable, disable, list."""
-    one = f"/{path}/{{id}}"
+    item_path = f"/{path}/{{id}}"
     return (
-        Operation(f"Get{title}", "GET", one, kind, making.get),
-        Operation(f"Delete{title}", "DELETE", one, kind, making.delete),
-        Operation(f"Enable{title}", "POST", f"{one}/enable", kind, making.enable),
-        Operation(f"Disable{title}", "POST", f"{one}/disable", kind, making.disable),
+        Operation(f"Get{title}", "GET", item_path, kind, making.get),
+        Operation(f"Delete{title}", "DELETE", item_path, kind, making.delete),
+        Operation(f"Enable{title}", "POST", f"{item_path}/enable", kind, making.enable),
+        Operation(f"Disable{title}", "POST", f"{item_path}/disable", kind, making.disable),
         Operation(f"List{title}s", "GET", f"/{path}s", kind, ListOf(kind, listed), ""),
     )
 

@@ -166,7 +166,9 @@ def _remember_attempt(
         "x509CertificateData": signed.leaf.public_bytes(Encoding.PEM).decode(),
         "failed": failed,
     }
-    others = [one for one in there.detail.get(CREDENTIALS, ()) if not _is_same(one, shown)]
+    others = [
+        credential for credential in there.detail.get(CREDENTIALS, ()) if not _is_same(credential, shown)
+    ]
     seen = {"enabled": True, "x509Subject": signed.leaf.subject.rfc4514_string(), "lastSeenAt": seen_at}
     save(there.changed(**seen, **{CREDENTIALS: [shown, *others][:MOST_CREDENTIALS]}), tx)
 

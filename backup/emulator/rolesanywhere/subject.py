@@ -116,7 +116,7 @@ def _san_tags(leaf: x509.Certificate) -> dict[str, str]:
 
 def _is_tag_value(value: str) -> bool:
     return len(value) <= TAG_VALUE_LIMIT and all(
-        c in "_.:/=+-@" or unicodedata.category(c)[0] in "LZN" for c in value
+        character in "_.:/=+-@" or unicodedata.category(character)[0] in "LZN" for character in value
     )
 
 

@@ -54,7 +54,7 @@ def chunk_uses(
     live, days = bytearray(size), array("H", bytes(2 * size))
     sql = """SELECT d.job, e.added_in, e.removed_in, e.chunks
              FROM entries e JOIN directories d ON d.number = e.directory WHERE e.chunks IS NOT NULL"""
-    numbers = {job: [number for number, _ in some] for job, some in ends.items()}
+    numbers = {job: [number for number, _ in of_job] for job, of_job in ends.items()}
     for job, added, removed, packed in raw_rows(tx, sql, ()):
         if removed is None and job in active:
             for number in unpack_u32(packed):

@@ -46,7 +46,7 @@ def older_packs(tx: Transaction, present: Collection[bytes], *, job: int | None 
         OlderPacks(number, frozenset(_split(recipients)), count, size)
         for number, recipients, count, size in raw_rows(tx, sql, values)
     ]
-    return [one for one in found if not one.recipients.issuperset(present)]
+    return [domain for domain in found if not domain.recipients.issuperset(present)]
 
 
 def needed_of(tx: Transaction, job: int, domains: Collection[int]) -> Needed:

@@ -55,8 +55,8 @@ class Series:
     """A job's snapshots by number, to find those that contain a version."""
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
-        self._snapshots = sorted(snapshots, key=lambda one: one.number)
-        self._numbers = [one.number for one in self._snapshots]
+        self._snapshots = sorted(snapshots, key=lambda snapshot: snapshot.number)
+        self._numbers = [snapshot.number for snapshot in self._snapshots]
 
     @property
     def newest(self) -> Snapshot | None:
@@ -74,9 +74,9 @@ class Series:
 def series_by_job(tx: Transaction, tags: TagSets = ()) -> dict[int, Series]:
     """The snapshots that a filter lets through, of every job that has any, by the job's number."""
     found: dict[int, list[Snapshot]] = {}
-    for one in list_snapshots(tx, tags=tags):
-        found.setdefault(one.job_number, []).append(one)
-    return {job: Series(some) for job, some in found.items()}
+    for snapshot in list_snapshots(tx, tags=tags):
+        found.setdefault(snapshot.job_number, []).append(snapshot)
+    return {job: Series(of_job) for job, of_job in found.items()}
 
 
 def versions_below(
@@ -121,9 +121,11 @@ def differing(
 
 
 def _version_at(tx: Transaction, snapshot: Snapshot, path: bytes) -> Version | None:
-    for one in versions_of(tx, snapshot.job_number, path):
-        if one.added_in <= snapshot.number and (one.removed_in is None or one.removed_in > snapshot.number):
-            return one
+    for version in versions_of(tx, snapshot.job_number, path):
+        if version.added_in <= snapshot.number and (
+            version.removed_in is None or version.removed_in > snapshot.number
+        ):
+            return version
     return None
 
 
@@ -140,20 +142,20 @@ def _changed_between(
               ORDER BY d.path, e.name, e.added_in"""
     values = (before.job_number, *_range(path), first, first, last, first, last, last)
     held: Version | None = None
-    for one in stream(tx, sql, values, Version):
-        if held is not None and (held.directory, held.name) == (one.directory, one.name):
-            yield _turned((held, one), backwards=before.number > after.number)
+    for version in stream(tx, sql, values, Version):
+        if held is not None and (held.directory, held.name) == (version.directory, version.name):
+            yield _turned((held, version), backwards=before.number > after.number)
             held = None
             continue
         if held is not None:
             yield _alone(held, first, before.number > after.number)
-        held = one
+        held = version
     if held is not None:
         yield _alone(held, first, before.number > after.number)
 
 
-def _alone(one: Version, first: int, backwards: bool) -> tuple[Version | None, Version | None]:
-    return _turned((one, None) if one.added_in <= first else (None, one), backwards=backwards)
+def _alone(version: Version, first: int, backwards: bool) -> tuple[Version | None, Version | None]:
+    return _turned((version, None) if version.added_in <= first else (None, version), backwards=backwards)
 
 
 def _turned(

@@ -142,7 +142,7 @@ def condemned_with(tx: Transaction, chunks: bytearray) -> dict[int, list[bytes]]
     rows = list(raw_rows(tx, sql, (ArchiveState.CONDEMNED.value,)))
     used = {
         archive: any(chunks[number] for number, _ in _chunks(tx, archive))
-        for archive in {one[1] for one in rows}
+        for archive in {row[1] for row in rows}
     }
     found: dict[int, list[bytes]] = {}
     for job, archive, pack in rows:

@@ -61,14 +61,14 @@ class StoredArchive(Struct, frozen=True):
         """When the last of its jobs said that it is condemned; None until each has."""
         if not self.condemned_by or not self.jobs <= self.condemned_by.keys():
             return None
-        return max(one.at for one in self.condemned_by.values())
+        return max(condemnation.at for condemnation in self.condemned_by.values())
 
     @property
     def told_at(self) -> datetime | None:
         """When the last of the catalogs that condemn it was stored; None until each job has one."""
         if self.condemned_at is None:
             return None
-        return max(one.told_at for one in self.condemned_by.values())
+        return max(condemnation.told_at for condemnation in self.condemned_by.values())
 
 
 def stored_archives(tx: Transaction, vault: VaultName, listing: int = 0) -> list[StoredArchive]:
@@ -344,7 +344,7 @@ def forgotten_beyond_recall(tx: Transaction, *, going: Collection[int] = ()) -> 
              FROM entries e JOIN directories d ON d.number = e.directory
              WHERE e.removed_in IS NOT NULL AND e.chunks IS NOT NULL"""
     for job, added, removed, chunks in raw_rows(tx, sql, ()):
-        numbers = [one for one in forgotten.get(job, ()) if added <= one < removed]
+        numbers = [number for number in forgotten.get(job, ()) if added <= number < removed]
         if numbers and any(gone[number] for number in unpack_u32(chunks) if number < len(gone)):
             beyond.setdefault(job, set()).update(numbers)
     return {job: sorted(numbers) for job, numbers in beyond.items()}

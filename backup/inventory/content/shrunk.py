@@ -67,8 +67,8 @@ def waits(tx: Transaction, *, may_shrink: Collection[JobName] = ()) -> list[Wait
              WHERE s.shrunk IS NOT NULL AND s.number > coalesce(j.usual_from, 0)
              GROUP BY j.number ORDER BY j.name"""
     return [
-        Wait(JobName(job), number, id_, VaultName(vault), SnapshotId(found), moment(at), unpack_lost(lost))
-        for job, number, id_, vault, found, at, lost, _ in raw_rows(tx, sql, ())
+        Wait(JobName(job), number, id_, VaultName(vault), SnapshotId(snapshot), moment(at), unpack_lost(lost))
+        for job, number, id_, vault, snapshot, at, lost, _ in raw_rows(tx, sql, ())
         if job not in may_shrink
     ]
 
@@ -83,7 +83,7 @@ def shrunk_records(tx: Transaction, job: int) -> list[ShrunkRecord]:
 
 def record_of(number: int, lost: Sequence[Lost]) -> ShrunkRecord:
     """A snapshot in which sources lost nearly everything, as a catalog carries it."""
-    return ShrunkRecord(number, [msgspec.structs.astuple(one) for one in lost])
+    return ShrunkRecord(number, [msgspec.structs.astuple(loss) for loss in lost])
 
 
 def accepting(number: int) -> ShrunkRecord:
@@ -93,7 +93,7 @@ def accepting(number: int) -> ShrunkRecord:
 
 def lost_of(record: ShrunkRecord) -> tuple[Lost, ...]:
     """What a record says of sources."""
-    return tuple(Lost(*one) for one in record.lost)
+    return tuple(Lost(*row) for row in record.lost)
 
 
 def count_below(

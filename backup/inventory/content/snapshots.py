@@ -110,7 +110,7 @@ class Snapshot(Struct, frozen=True):
     def fits(self, tags: TagSets) -> bool:
         """Whether the filter lets it through."""
         having = frozenset(self.tags)
-        return not tags or any(some <= having if some else not having for some in tags)
+        return not tags or any(alternative <= having if alternative else not having for alternative in tags)
 
 
 def record_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
@@ -192,12 +192,12 @@ def list_snapshots(
     rows = records(tx, f"{sql} ORDER BY s.job, s.number DESC", () if job is None else (job,))
     newest_first = [row_to_snapshot(row) for row in rows]
     keys: list[tuple[datetime, int, int]] = []
-    for index, one in enumerate(newest_first):
-        is_first = not index or newest_first[index - 1].job_number != one.job_number
-        began = one.started_at if is_first else min(one.started_at, keys[-1][0])
-        keys.append((began, one.job_number, one.number))
+    for index, snapshot in enumerate(newest_first):
+        is_first = not index or newest_first[index - 1].job_number != snapshot.job_number
+        began = snapshot.started_at if is_first else min(snapshot.started_at, keys[-1][0])
+        keys.append((began, snapshot.job_number, snapshot.number))
     ordered = sorted(zip(keys, newest_first, strict=True), key=lambda pair: pair[0])
-    return [one for _, one in ordered if one.fits(tags)]
+    return [snapshot for _, snapshot in ordered if snapshot.fits(tags)]
 
 
 def get_snapshot(tx: Transaction, snapshot_id: SnapshotId) -> Snapshot:
@@ -281,11 +281,12 @@ def find_snapshot(
 def _refuse_forgotten(tx: Transaction, words: str, job: JobName | None) -> None:
     """Say of a snapshot that was forgotten that it was, and how it comes back."""
     every = list_snapshots(tx, job=job, also_forgotten=True) if words else []
-    for one in every:
-        if one.forgotten_at is not None and one.id.startswith(words.lower()):
+    for snapshot in every:
+        if snapshot.forgotten_at is not None and snapshot.id.startswith(words.lower()):
             raise UsageError(
-                f"snapshot {one.id[:8]} of job {one.job} was forgotten on {one.forgotten_at:%Y-%m-%d}",
-                advice=f"`nightvault forget --undo {one.id[:8]}` takes it back",
+                f"snapshot {snapshot.id[:8]} of job {snapshot.job} was forgotten on "
+                f"{snapshot.forgotten_at:%Y-%m-%d}",
+                advice=f"`nightvault forget --undo {snapshot.id[:8]}` takes it back",
             )
 
 
@@ -296,9 +297,9 @@ def _not_after(
         raise UsageError(
             f"{words!r} and a point in time: which of the two?", advice="write latest, or leave --at out"
         )
-    found = [one for one in candidates if one.started_at <= at]
+    found = [snapshot for snapshot in candidates if snapshot.started_at <= at]
     if candidates and not found:
-        oldest = min(one.started_at for one in candidates).astimezone(at.tzinfo)
+        oldest = min(snapshot.started_at for snapshot in candidates).astimezone(at.tzinfo)
         raise UsageError(
             f"there is no snapshot as old as {at.isoformat(' ', 'seconds')}",
             advice=f"the oldest began at {oldest.isoformat(' ', 'seconds')}",
@@ -313,28 +314,31 @@ def _of_one_job(
 
     A job holds a path that lies at or below one of its sources, or else one that its newest snapshot has.
     """
-    newest = {one.job: one for one in candidates}
+    newest = {snapshot.job: snapshot for snapshot in candidates}
     holders = list(newest.values())
     paths = [path.rstrip(b"/") for path in paths if path.strip(b"/")]
     if len(holders) > 1 and paths:
-        below = [one for one in holders if all(_is_in_sources(path, one) for path in paths)]
-        having = [one for one in below or holders if all(_has(tx, path, one) for path in paths)]
+        below = [snapshot for snapshot in holders if all(_is_in_sources(path, snapshot) for path in paths)]
+        having = [
+            snapshot for snapshot in below or holders if all(_has(tx, path, snapshot) for path in paths)
+        ]
         holders = having if len(below) != 1 else below
         holders = holders or below or list(newest.values())
     if len(holders) > 1:
         shown = ", ".join(
-            f"{one.job} ({one.id[:8]}, {one.started_at.astimezone():%Y-%m-%d %H:%M})" for one in holders
+            f"{snapshot.job} ({snapshot.id[:8]}, {snapshot.started_at.astimezone():%Y-%m-%d %H:%M})"
+            for snapshot in holders
         )
         of_what = f"{words!r}" + (f" with {os.fsdecode(paths[0])}" if paths else "")
         raise UsageError(
             f"{of_what} of which job? their newest snapshots are: {shown}",
             advice="say --job NAME, or the snapshot's id instead of latest",
         )
-    return [one for one in candidates if one.job == holders[0].job] if holders else []
+    return [snapshot for snapshot in candidates if snapshot.job == holders[0].job] if holders else []
 
 
 def _is_in_sources(path: bytes, snapshot: Snapshot) -> bool:
-    return any(path == one or path.startswith(one.rstrip(b"/") + b"/") for one in snapshot.sources)
+    return any(path == source or path.startswith(source.rstrip(b"/") + b"/") for source in snapshot.sources)
 
 
 def _has(tx: Transaction, path: bytes, snapshot: Snapshot) -> bool:

@@ -50,7 +50,10 @@ def note_strangers(
 ) -> list[OpenStranger]:
     """Record strangers that were found in a vault; returns all of it that nobody answered to yet."""
     number = stored.get_or_create_vault(tx, vault)
-    rows = [(number, one.inventory_id, one.job_id, one.pack_id, one.number, micros(now)) for one in found]
+    rows = [
+        (number, stranger.inventory_id, stranger.job_id, stranger.pack_id, stranger.number, micros(now))
+        for stranger in found
+    ]
     columns = ("vault", "inventory", "job", "pack", "number", "seen_at")
     insert_tuples(tx, "strangers", columns, rows, only_new=True)
     return open_strangers(tx, vault)
@@ -86,11 +89,11 @@ def answer(
 ) -> list[Stranger]:
     """Record a person's answer to all that these inventories ask now."""
     left = open_strangers(tx, vault)
-    found = [one.stranger for one in left if one.stranger.inventory_id in inventories]
-    for one in found:
+    found = [stranger.stranger for stranger in left if stranger.stranger.inventory_id in inventories]
+    for stranger in found:
         sql = """UPDATE strangers SET accepted_by = ?, accepted_at = ? WHERE inventory = ? AND job = ?
                  AND vault = (SELECT number FROM vaults WHERE name = ?)"""
-        changed(tx, sql, (who, micros(now), one.inventory_id, one.job_id, vault))
+        changed(tx, sql, (who, micros(now), stranger.inventory_id, stranger.job_id, vault))
     return found
 
 
@@ -121,7 +124,7 @@ def shown_catalogs(
     tx: Transaction, vault: VaultName, inventory_id: InventoryId, jobs: Sequence[bytes]
 ) -> list[tuple[str, datetime]]:
     """Description and time of what the newest kept list shows of an inventory, its jobs and its heirs."""
-    names = [one.hex() for one in jobs][:_BATCH]
+    names = [job.hex() for job in jobs][:_BATCH]
     sql = f"""SELECT description, created_at FROM listed_archives
               WHERE listing = (SELECT max(l.number) FROM listings l JOIN vaults v ON v.number = l.vault
                                WHERE v.name = ? AND l.state = ?)

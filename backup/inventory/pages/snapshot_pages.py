@@ -42,7 +42,7 @@ class KeptSnapshots:
 
     def __init__(self, rows: Sequence[KeptSnapshot]) -> None:
         self._rows = rows
-        self._numbers = [one.number for one in rows]
+        self._numbers = [snapshot.number for snapshot in rows]
 
     @property
     def newest(self) -> KeptSnapshot | None:
@@ -79,7 +79,7 @@ def kept_by_job(tx: Transaction, job: int | None = None) -> dict[int, KeptSnapsh
     found: dict[int, list[KeptSnapshot]] = {}
     for of, number, snapshot, began in raw_rows(tx, sql, () if job is None else (job,)):
         found.setdefault(of, []).append(KeptSnapshot(number, SnapshotId(snapshot), moment(began)))
-    return {of: KeptSnapshots(some) for of, some in found.items()}
+    return {of: KeptSnapshots(of_job) for of, of_job in found.items()}
 
 
 def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: int) -> list[Snapshot]:
@@ -93,7 +93,7 @@ def snapshots_before(tx: Transaction, job: int, *, before: int | None, limit: in
 def snapshots_of(tx: Transaction, ids: Sequence[SnapshotId]) -> dict[SnapshotId, Snapshot]:
     """Snapshots by their whole ids, those that there are; at most some hundred."""
     rows = records(tx, f"{SNAPSHOTS} WHERE s.id IN ({marks(ids)})", tuple(ids))
-    return {one.id: one for one in map(row_to_snapshot, rows)}
+    return {snapshot.id: snapshot for snapshot in map(row_to_snapshot, rows)}
 
 
 def snapshots_of_prefix(tx: Transaction, prefix: str, *, limit: int = 2) -> list[Snapshot]:

@@ -125,7 +125,9 @@ def changed_page(
 
 def _paired(rows: Sequence[Version], older: int) -> list[tuple[Version | None, Version | None]]:
     found: dict[tuple[bytes, bytes], tuple[Version | None, Version | None]] = {}
-    for one in rows:
-        before, after = found.get((one.directory, one.name), (None, None))
-        found[one.directory, one.name] = (one, after) if one.added_in <= older else (before, one)
+    for version in rows:
+        before, after = found.get((version.directory, version.name), (None, None))
+        found[version.directory, version.name] = (
+            (version, after) if version.added_in <= older else (before, version)
+        )
     return list(found.values())

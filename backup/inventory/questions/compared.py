@@ -130,7 +130,7 @@ def must_show(
 
 def stored_numbers(tx: Transaction, vault: VaultName) -> frozenset[int]:
     """The archives that the vault has, as far as we know."""
-    return frozenset(one.number for one in _ours(tx, vault, _OURS))
+    return frozenset(archive.number for archive in _ours(tx, vault, _OURS))
 
 
 def settled_before(made_at: datetime, *, at_once: bool) -> datetime:

@@ -55,8 +55,8 @@ class Peek:
         """
         directory, _, name = begun.rpartition(b"/")
         found: dict[bytes, bool] = {}
-        for one in self._meant(words, job):
-            for entry, kind in self._names(one, directory or b"/", name):
+        for snapshot in self._meant(words, job):
+            for entry, kind in self._names(snapshot, directory or b"/", name):
                 is_directory = kind == EntryKind.DIRECTORY.value
                 found.setdefault(directory + b"/" + entry, is_directory)
         return sorted(found.items())[:_MOST]
@@ -66,11 +66,11 @@ class Peek:
         if latest is None:
             return self.snapshots(words.lower(), job)[:1]
         by_job: dict[int, list[SnapshotName]] = {}
-        for one in self.snapshots(job=job):
-            by_job.setdefault(one.job_number, []).append(one)
+        for snapshot in self.snapshots(job=job):
+            by_job.setdefault(snapshot.job_number, []).append(snapshot)
         back = int(latest[1] or 0)
-        newest_first = [sorted(some, key=lambda one: -one.number) for some in by_job.values()]
-        return [some[back] for some in newest_first if len(some) > back]
+        newest_first = [sorted(of_job, key=lambda snapshot: -snapshot.number) for of_job in by_job.values()]
+        return [of_job[back] for of_job in newest_first if len(of_job) > back]
 
     def _names(self, snapshot: SnapshotName, directory: bytes, begun: bytes) -> list[tuple[bytes, int]]:
         sql = """SELECT e.name, e.kind FROM entries e JOIN directories d ON d.number = e.directory

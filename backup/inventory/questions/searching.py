@@ -82,7 +82,7 @@ def search_names(
         where = "1 = 1" if job is None else "job = ?"
         sql = _HITS.replace("{folders}", _FOLDERS.replace("{job}", where))
         more = (*(() if job is None else (job,)), folders if folders is not None else "%")
-    found = [FoundName._make(one) for one in raw_rows(tx, sql, (*after, *end, pattern, *more, limit))]
+    found = [FoundName._make(values) for values in raw_rows(tx, sql, (*after, *end, pattern, *more, limit))]
     if len(found) == limit:
         return found, (found[-1].directory, found[-1].name)
     return found, None if row is None else end
@@ -93,7 +93,7 @@ def rows_of_found(tx: Transaction, found: Sequence[FoundName]) -> list[FoundRow]
     if not found:
         return []
     places = ", ".join(["(?, ?, ?)"] * len(found))
-    values = tuple(value for one in found for value in one[:3])
+    values = tuple(value for hit in found for value in hit[:3])
     rows = (FoundRow._make(row) for row in raw_rows(tx, _ROWS.replace("{places}", places), values))
     by_place = {(row.directory_number, row.name): row for row in rows}
-    return [by_place[one.directory, one.name] for one in found]
+    return [by_place[hit.directory, hit.name] for hit in found]

@@ -228,7 +228,7 @@ class LastGood(Struct, frozen=True):
         """The newest of these that ended so; of checks those that read back, or compared lists, or both."""
         which = (False, True) if reads_back is None else (reads_back,)
         found = [self.dates.get((kind, name, reads, outcome)) for reads in which for outcome in good]
-        return max((one for one in found if one is not None), default=None)
+        return max((found_at for found_at in found if found_at is not None), default=None)
 
 
 def last_good(tx: Transaction, now: datetime) -> LastGood:

@@ -241,17 +241,17 @@ class Builder:
         """
         sql = "SELECT number, archive_id, stored_at FROM archives WHERE state = ?"
         rows = raw_rows(self._tx, sql, (ArchiveState.CONDEMNED.value,))
-        gone = [number for number, one, at in rows if one not in listed and (at or 0) < until]
+        gone = [number for number, archive_id, at in rows if archive_id not in listed and (at or 0) < until]
         if gone:
             self._flush_directories()
             index_chunks(self._tx)
             chunks = need.needed_chunks(self._tx, need.kept_snapshots(self._tx))
             elsewhere = need.stored_elsewhere(self._tx, chunks)
             uses = need.archive_uses(self._tx, chunks, vault)
-            missed = {one.number for one in uses if one.needed > elsewhere[one.number]}.intersection(gone)
+            missed = {use.number for use in uses if use.needed > elsewhere[use.number]}.intersection(gone)
             for number in missed:
                 self.lose_archive(number)
-            pruning.record_deleted(self._tx, [one for one in gone if one not in missed], now)
+            pruning.record_deleted(self._tx, [number for number in gone if number not in missed], now)
             pruning.drop_contents(self._tx, vault)
 
     def unconfirmed(self) -> list[tuple[str, int, int]]:

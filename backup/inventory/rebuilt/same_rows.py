@@ -100,13 +100,17 @@ def compare(
             database.execute("BEGIN")
             for sql in _PREPARING:
                 database.execute(sql, values)
-            for one in PAIRINGS:
-                tell(one.table)
-                rows[one.table] = _compare(database, one, values, counting)
+            for pairing in PAIRINGS:
+                tell(pairing.table)
+                rows[pairing.table] = _compare(database, pairing, values, counting)
     except sqlite3.Error as error:
         raise _ours(used, error) from error
     every = list(counting.found.values())
-    return Comparison(rows, [one for one in every if not one.why], [one for one in every if one.why])
+    return Comparison(
+        rows,
+        [difference for difference in every if not difference.why],
+        [difference for difference in every if difference.why],
+    )
 
 
 _PREPARING: Final = (
@@ -155,34 +159,39 @@ class _Counting:
     def add(self, table: str, kind: str, why: bytes | None, shown: object) -> None:
         """One row that differs."""
         reason = (why or b"").decode()
-        one = self.found.setdefault((table, kind, reason), RowDifference(table, kind, reason))
-        one.count += 1
-        if len(one.examples) < MOST_EXAMPLES:
-            one.examples.append(_text_of(shown))
+        difference = self.found.setdefault((table, kind, reason), RowDifference(table, kind, reason))
+        difference.count += 1
+        if len(difference.examples) < MOST_EXAMPLES:
+            difference.examples.append(_text_of(shown))
 
 
-def _compare(database: sqlite3.Connection, one: Pairing, values: dict[str, Any], found: _Counting) -> int:
+def _compare(database: sqlite3.Connection, pairing: Pairing, values: dict[str, Any], found: _Counting) -> int:
     """Compare a table; the number of rows that both have."""
-    for kind, only, key in ((MISSING, one.missing, one.key), (EXTRA, one.extra, one.extra_key)):
+    for kind, only, key in (
+        (MISSING, pairing.missing, pairing.key),
+        (EXTRA, pairing.extra, pairing.extra_key),
+    ):
         for why, shown in database.execute(f"SELECT {only.why}, {key} FROM {only.rows}", values):
-            found.add(one.table, kind, why, shown)
-    if one.fields:
-        _differing(database, one, values, found)
-    (count,) = database.execute(f"SELECT count(*) FROM {one.pairs}", values).fetchone()
+            found.add(pairing.table, kind, why, shown)
+    if pairing.fields:
+        _differing(database, pairing, values, found)
+    (count,) = database.execute(f"SELECT count(*) FROM {pairing.pairs}", values).fetchone()
     return int(count)
 
 
-def _differing(database: sqlite3.Connection, one: Pairing, values: dict[str, Any], found: _Counting) -> None:
-    values_of = [f"{each.used}, {each.built}, {each.why}" for each in one.fields]
-    differ = " OR ".join(f"({each.used}) IS NOT ({each.built})" for each in one.fields)
-    joins = "AND" if " WHERE " in one.pairs else "WHERE"
-    sql = f"SELECT {one.key}, {', '.join(values_of)} FROM {one.pairs} {joins} ({differ})"
+def _differing(
+    database: sqlite3.Connection, pairing: Pairing, values: dict[str, Any], found: _Counting
+) -> None:
+    values_of = [f"{compared.used}, {compared.built}, {compared.why}" for compared in pairing.fields]
+    differ = " OR ".join(f"({compared.used}) IS NOT ({compared.built})" for compared in pairing.fields)
+    joins = "AND" if " WHERE " in pairing.pairs else "WHERE"
+    sql = f"SELECT {pairing.key}, {', '.join(values_of)} FROM {pairing.pairs} {joins} ({differ})"
     for shown, *rest in database.execute(sql, values):
         triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-        for each, (used, built, why) in zip(one.fields, triples, strict=True):
+        for compared, (used, built, why) in zip(pairing.fields, triples, strict=True):
             if used != built:
                 text = f"{_text_of(shown)}: {_value(used)} here, {_value(built)} rebuilt"
-                found.add(one.table, each.name, why, text)
+                found.add(pairing.table, compared.name, why, text)
 
 
 def _value(value: object) -> str:

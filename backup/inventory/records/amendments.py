@@ -48,7 +48,7 @@ def decode(data: bytes) -> list[Record]:
     parts = msgspec.msgpack.decode(data)
     if isinstance(parts, list) and parts and isinstance(parts[0], int):
         return [decode_record(data)]
-    return [decode_record(one) for one in msgspec.msgpack.decode(data, type=list[bytes])]
+    return [decode_record(record) for record in msgspec.msgpack.decode(data, type=list[bytes])]
 
 
 def needs_marks(amendment: Sequence[Record]) -> bool:
@@ -89,9 +89,9 @@ def marks_of(snapshot: Snapshot) -> records.MarksRecord | None:
 def forgotten_of(snapshots: Sequence[Snapshot]) -> list[records.ForgottenRecord]:
     """The marks of those snapshots that are forgotten, one record for each time."""
     by_time: dict[int, list[int]] = {}
-    for one in snapshots:
-        if one.forgotten_at is not None:
-            by_time.setdefault(micros(one.forgotten_at), []).append(one.number)
+    for snapshot in snapshots:
+        if snapshot.forgotten_at is not None:
+            by_time.setdefault(micros(snapshot.forgotten_at), []).append(snapshot.number)
     return [records.ForgottenRecord(numbers, at) for at, numbers in sorted(by_time.items())]
 
 
@@ -195,7 +195,7 @@ def _mark(tx: Transaction, packs: Sequence[bytes], state: ArchiveState, *before:
 
 
 def _among(*states: ArchiveState) -> str:
-    return ", ".join(f"'{one}'" for one in states)
+    return ", ".join(f"'{state}'" for state in states)
 
 
 def _many(tx: Transaction, sql: str, rows: list[tuple[Any, ...]]) -> None:

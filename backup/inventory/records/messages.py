@@ -123,16 +123,20 @@ def newest(tx: Transaction, *, limit: int) -> list[Delivery]:
     return [_delivery(row) for row in records(tx, sql, (limit,))]
 
 
-def end_delivery(tx: Transaction, one: Delivery, state: DeliveryState, now: datetime, answer: str) -> None:
+def end_delivery(
+    tx: Transaction, delivery: Delivery, state: DeliveryState, now: datetime, answer: str
+) -> None:
     """Record that a delivery is done, or will never be."""
     sql = f"UPDATE deliveries SET state = ?, attempts = ?, ended_at = ?, answer = ? {_OF_ONE}"
-    changed(tx, sql, (state, one.attempts, micros(now), answer, one.message.number, one.channel))
+    changed(
+        tx, sql, (state, delivery.attempts, micros(now), answer, delivery.message.number, delivery.channel)
+    )
 
 
-def try_later(tx: Transaction, one: Delivery, next_at: datetime, answer: str) -> None:
+def try_later(tx: Transaction, delivery: Delivery, next_at: datetime, answer: str) -> None:
     """Record an attempt that came to nothing."""
     sql = f"UPDATE deliveries SET attempts = ?, next_at = ?, answer = ? {_OF_ONE}"
-    changed(tx, sql, (one.attempts, micros(next_at), answer, one.message.number, one.channel))
+    changed(tx, sql, (delivery.attempts, micros(next_at), answer, delivery.message.number, delivery.channel))
 
 
 def hold_channel(tx: Transaction, channel: str, until: datetime) -> None:

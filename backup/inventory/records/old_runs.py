@@ -111,7 +111,7 @@ def _old_runs(tx: Transaction, before: datetime, now: datetime, most: int) -> li
     (first,) = row_of(tx, _FIRST_KEPT, (micros(before), micros(now)))
     if first is None:
         return []
-    times = [micros(now)] * sum(one.count("?") for one in _NEEDED)
+    times = [micros(now)] * sum(needed.count("?") for needed in _NEEDED)
     values = (first, month_of(now), first, micros(before), *times, most)
     return [number for (number,) in raw_rows(tx, _OLD_RUNS, values)]
 

@@ -132,24 +132,24 @@ def planned_anew(tx: Transaction, number: int, token: str, failed: Result | None
     changed(tx, sql, (ReadingStage.PLANNED, token, result, number))
 
 
-def was_read(tx: Transaction, one: Reading, result: Result, now: datetime) -> None:
+def was_read(tx: Transaction, reading: Reading, result: Result, now: datetime) -> None:
     """Record a reading's result; an older reading of the same bytes is deleted.
 
     One that proves more stays, unless the bytes turned out to be damaged since.
     """
     sql = "UPDATE readings SET state = ?, result = ? WHERE number = ?"
-    changed(tx, sql, (ReadingStage.READ, msgspec.msgpack.encode(result), one.number))
+    changed(tx, sql, (ReadingStage.READ, msgspec.msgpack.encode(result), reading.number))
     if result.is_missing:
-        changed(tx, "UPDATE readings SET requested_at = ? WHERE number = ?", (micros(now), one.number))
+        changed(tx, "UPDATE readings SET requested_at = ? WHERE number = ?", (micros(now), reading.number))
     if result.is_missing or result.is_unread:
         return
     proven = None if result.is_damaged else Grade.READ_BACK.value
     sql = "UPDATE readings SET read_at = ?, proven = ? WHERE number = ?"
-    changed(tx, sql, (micros(now), proven, one.number))
+    changed(tx, sql, (micros(now), proven, reading.number))
     most = Grade.OPENED if result.is_damaged else Grade.READ_BACK
     older = f"{_WITHIN} AND number < ? AND coalesce(proven, 0) <= ?"
-    within = (one.archive, one.start, one.end, ReadingStage.READ)
-    changed(tx, f"DELETE FROM readings WHERE {older}", (*within, one.number, most))
+    within = (reading.archive, reading.start, reading.end, ReadingStage.READ)
+    changed(tx, f"DELETE FROM readings WHERE {older}", (*within, reading.number, most))
 
 
 def record_opened(
@@ -157,26 +157,26 @@ def record_opened(
 ) -> None:
     """Record pieces that were opened with the recovery key; neighbours are made one."""
     joined: list[ByteRange] = []
-    for one in sorted(pieces, key=lambda piece: piece.start):
-        if joined and joined[-1].end == one.start:
-            joined[-1] = ByteRange(joined[-1].start, one.end)
+    for span in sorted(pieces, key=lambda piece: piece.start):
+        if joined and joined[-1].end == span.start:
+            joined[-1] = ByteRange(joined[-1].start, span.end)
         else:
-            joined.append(one)
+            joined.append(span)
     result = msgspec.msgpack.encode(Result(opened=1))
-    for one in joined:
-        within = (archive, one.start, one.end, ReadingStage.READ)
+    for span in joined:
+        within = (archive, span.start, span.end, ReadingStage.READ)
         changed(tx, f"DELETE FROM readings WHERE {_WITHIN}", within)
         insert_row(
             tx,
             "readings",
             run=run,
             archive=archive,
-            start=one.start,
-            end=one.end,
-            asked_from=one.start,
-            asked_to=one.end,
+            start=span.start,
+            end=span.end,
+            asked_from=span.start,
+            asked_to=span.end,
             tier=tier.value,
-            token=f"opened {run} {archive} {one.start}",
+            token=f"opened {run} {archive} {span.start}",
             state=ReadingStage.READ,
             read_at=micros(now),
             result=result,
@@ -263,7 +263,10 @@ def verified(tx: Transaction, among: Collection[int]) -> list[VerifiedRecord]:
         if archive in among and not result.is_damaged:
             grade = Grade(proven or Grade.READ_BACK)
             pieces.setdefault((pack_id, grade, read_at), []).extend((start, end))
-    return [VerifiedRecord(pack, grade, pack_u64(some), at) for (pack, grade, at), some in pieces.items()]
+    return [
+        VerifiedRecord(pack, grade, pack_u64(pieces_of), at)
+        for (pack, grade, at), pieces_of in pieces.items()
+    ]
 
 
 def rows_of(record: VerifiedRecord, run: int, archive: int) -> list[tuple[Any, ...]]:

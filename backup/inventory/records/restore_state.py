@@ -34,27 +34,27 @@ def retrievals_changed(tx: Transaction, changed: Sequence[Retrieval]) -> None:
     run_many(tx, f"UPDATE retrievals SET {values} WHERE number = ?", map(_values, changed))
 
 
-def _values(one: Retrieval) -> tuple[Any, ...]:
+def _values(retrieval: Retrieval) -> tuple[Any, ...]:
     """The values of `_CHANGING`, and the number."""
     return (
-        one.extent.start,
-        one.extent.end,
-        one.tier.value,
-        one.token,
-        one.retrieval_id,
-        one.state,
-        micros(one.requested_at) if one.requested_at else None,
-        one.asked.start if one.asked else None,
-        one.asked.end if one.asked else None,
-        one.written_to,
-        micros(one.until) if one.until else None,
-        one.number,
+        retrieval.extent.start,
+        retrieval.extent.end,
+        retrieval.tier.value,
+        retrieval.token,
+        retrieval.retrieval_id,
+        retrieval.state,
+        micros(retrieval.requested_at) if retrieval.requested_at else None,
+        retrieval.asked.start if retrieval.asked else None,
+        retrieval.asked.end if retrieval.asked else None,
+        retrieval.written_to,
+        micros(retrieval.until) if retrieval.until else None,
+        retrieval.number,
     )
 
 
-def again(one: Retrieval, token: str) -> Retrieval:
+def again(retrieval: Retrieval, token: str) -> Retrieval:
     """The retrieval planned again, as its output is gone or was never made; what is written is not needed."""
-    anew = replace(one, token=token, state=RetrievalStage.PLANNED)
+    anew = replace(retrieval, token=token, state=RetrievalStage.PLANNED)
     return replace(anew, retrieval_id=None, requested_at=None, asked=None, until=None)
 
 
@@ -73,10 +73,10 @@ def alive_retrievals(
     return found
 
 
-def shareable(one: Retrieval, wanted: ByteRange, tier: Tier) -> bool:
+def shareable(retrieval: Retrieval, wanted: ByteRange, tier: Tier) -> bool:
     """Whether the output of `one` can serve `wanted`: it covers it, and is no later than `tier` would be."""
-    asked = one.asked
-    soon = one.state is not RetrievalStage.WAITING or _SPEED[one.tier] >= _SPEED[tier]
+    asked = retrieval.asked
+    soon = retrieval.state is not RetrievalStage.WAITING or _SPEED[retrieval.tier] >= _SPEED[tier]
     return asked is not None and asked.start <= wanted.start and wanted.end <= asked.end and soon
 
 
@@ -158,8 +158,8 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
     if data is None:
         return None
     kept = msgspec.msgpack.decode(data, type=_StoredProgress)
-    met = tuple(Problem.of(one.path, one.kind, one.detail) for one in kept.problems)
-    failures = {number: Failure(one.why, one.times) for number, one in kept.failures.items()}
+    met = tuple(Problem.of(problem.path, problem.kind, problem.detail) for problem in kept.problems)
+    failures = {number: Failure(failed.why, failed.times) for number, failed in kept.failures.items()}
     counts = (kept.files, kept.written, kept.fetched, kept.seconds)
     stages = (kept.has_begun, kept.has_entered)
     place = RestoreTarget(*kept.place) if kept.place else None
@@ -169,7 +169,7 @@ def read_progress(tx: Transaction, restore: int) -> RestoreState | None:
 def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None:
     """Record the state of a restore."""
     place = progress.place
-    problems = [_Met(one.path, str(one.kind), one.detail) for one in progress.problems]
+    problems = [_Met(problem.path, str(problem.kind), problem.detail) for problem in progress.problems]
     kept = _StoredProgress(
         gone=sorted(progress.gone),
         problems=problems,
@@ -177,7 +177,9 @@ def keep_progress(tx: Transaction, restore: int, progress: RestoreState) -> None
         written=progress.written,
         fetched=progress.fetched,
         seconds=progress.seconds,
-        failures={number: _Failed(one.why, one.times) for number, one in progress.failures.items()},
+        failures={
+            number: _Failed(failure.why, failure.times) for number, failure in progress.failures.items()
+        },
         has_begun=progress.has_begun,
         has_entered=progress.has_entered,
         elsewhere=dict(progress.elsewhere),

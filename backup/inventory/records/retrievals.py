@@ -231,10 +231,10 @@ def keep_listing(tx: Transaction, number: int, listing: Listing) -> None:
     """Keep a fetched listing: its output is gone within a day, and asking again costs hours."""
     rows = [
         (
-            *(number, item.archive_id, item.description, item.size, item.tree_hash),
-            *(micros(item.created_at), item.version or None),
+            *(number, archive.archive_id, archive.description, archive.size, archive.tree_hash),
+            *(micros(archive.created_at), archive.version or None),
         )
-        for item in listing.archives
+        for archive in listing.archives
     ]
     columns = ["listing", "archive_id", "description", "size", "tree_hash", "created_at", "version"]
     insert_tuples(tx, "listed_archives", columns, rows)

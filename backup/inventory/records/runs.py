@@ -298,7 +298,7 @@ def reports_before(tx: Transaction, job: JobName, number: int, *, limit: int) ->
              WHERE r.kind = ? AND j.name = ? AND r.outcome IN (?, ?) AND r.number < ?
              ORDER BY r.number DESC LIMIT ?"""
     found = raw_rows(tx, sql, (RunKind.BACKUP, job, *_MADE, number, limit))
-    return [dict(json.loads(one)) for (one,) in found if one][::-1]
+    return [dict(json.loads(report)) for (report,) in found if report][::-1]
 
 
 def list_runs(tx: Transaction, *, limit: int = 50, job: JobName | None = None) -> Sequence[Run]:

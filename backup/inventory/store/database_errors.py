@@ -75,9 +75,11 @@ def _held_by(path: str | None) -> str:
 
     found = database_holders(path) if path else ()
     told = ", ".join(
-        f"process {one.process} ({printable(one.command[:60])})" if one.command else f"process {one.process}"
-        for one in found
-        if one.process
+        f"process {holder.process} ({printable(holder.command[:60])})"
+        if holder.command
+        else f"process {holder.process}"
+        for holder in found
+        if holder.process
     )
     return f"; its lock is held by {told}" if told else ""
 

@@ -110,7 +110,7 @@ def insert_tuples(
     """Same as `insert_columns`, for rows."""
     some = (rows[start : start + _ROWS_TURNED] for start in range(0, len(rows), _ROWS_TURNED))
     return sum(
-        insert_columns(tx, table, names, list(zip(*each, strict=True)), only_new=only_new) for each in some
+        insert_columns(tx, table, names, list(zip(*batch, strict=True)), only_new=only_new) for batch in some
     )
 
 

@@ -89,13 +89,13 @@ def database_holders(path: str) -> Sequence[Holder]:
             fields = [line.split() for line in file]
         for name, hinders in ((path, _hinders_any), (f"{path}-shm", _hinders_writers)):
             at, mine = os.stat(name), _files_in_list(name)
-            for one in fields:
-                if len(one) > 7 and one[1] in {"POSIX", "OFDLCK"} and one[5] in mine and hinders(one):
-                    owners = _having_open(at) if one[4] == "-1" else {max(0, int(one[4]))}
+            for words in fields:
+                if len(words) > 7 and words[1] in {"POSIX", "OFDLCK"} and words[5] in mine and hinders(words):
+                    owners = _having_open(at) if words[4] == "-1" else {max(0, int(words[4]))}
                     found |= owners - {os.getpid()}
     except (OSError, ValueError):
         pass
-    return [_holder(one) for one in sorted(found)]
+    return [_holder(process) for process in sorted(found)]
 
 
 def _hinders_any(lock: Sequence[str]) -> bool:

@@ -57,8 +57,8 @@ class Apprise(Struct, frozen=True):
         told = apprise.Apprise(asset=asset)
         kept = _LogLines()
         with _listening(kept):
-            for number, one in enumerate(there, 1):
-                if not told.add(one):
+            for number, address in enumerate(there, 1):
+                if not told.add(address):
                     raise ConfigError(
                         f"apprise does not know the address in line {number} of {self.url_file}"
                     )

@@ -47,8 +47,8 @@ class Deadline:
     def _end(self) -> None:
         with self._lock:
             self.is_over = True
-            for one in self._watched:
-                _shut(one)
+            for connection in self._watched:
+                _shut(connection)
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -59,8 +59,8 @@ class Deadline:
     ) -> None:
         self._timer.cancel()
         with self._lock:
-            for one in self._watched:
-                one.close()
+            for connection in self._watched:
+                connection.close()
             self._watched.clear()
 
 

@@ -61,7 +61,7 @@ class Mail(Struct, frozen=True):
                 raise AwayError(f"{self._where} cannot be reached: {why}") from None
         if not refused:
             return f"taken for {', '.join(self.to)}"
-        lost = ", ".join(f"{who}: {_answer(*refused[who])}" for who in refused)
+        lost = ", ".join(f"{recipient}: {_answer(*refused[recipient])}" for recipient in refused)
         return _clean(f"taken for {len(self.to) - len(refused)} of {len(self.to)}; not for {lost}", secrets)
 
     @property

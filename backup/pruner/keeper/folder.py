@@ -101,14 +101,17 @@ class KeeperFolder:
 
     def answers(self, vault: VaultName) -> set[tuple[str, str]]:
         """Who asked, and about which pair (`lineages.pair_of`), where a person answered, in a vault."""
-        return {(one.asker, one.pair) for one in self._answers() if one.vault == vault}
+        return {(answer.asker, answer.pair) for answer in self._answers() if answer.vault == vault}
 
     def answer(
         self, vault: VaultName, found: Sequence[tuple[str, Stranger]], who: str, now: datetime
     ) -> set[tuple[str, str]]:
         """Keep a person's word that these take no part for those who ask; all answers in that vault."""
         known = self._answers()
-        new = [Answer(vault, pair_of(one), one.pack_id.hex(), who, now, asker) for asker, one in found]
+        new = [
+            Answer(vault, pair_of(stranger), stranger.pack_id.hex(), who, now, asker)
+            for asker, stranger in found
+        ]
         write_durably(self._answered, msgspec.json.encode([*known, *new]), beside=f"{self._answered}.new")
         return self.answers(vault)
 

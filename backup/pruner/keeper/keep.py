@@ -289,7 +289,7 @@ class _Server:
         self._go_by(listing)
         traits = self._context.vault.traits
         if traits.waits and not traits.keeps_metadata_hot:  # ask for all at once
-            waiting = [waits_for(each, self._rebuilding()) for each in (held, wish)]
+            waiting = [waits_for(marks, self._rebuilding()) for marks in (held, wish)]
             if any(waiting):
                 raise _Waits("; ".join(dict.fromkeys(filter(None, waiting))))
         floor = self._state(held)
@@ -335,7 +335,7 @@ class _Server:
             before_batch=valid.renew,
             before_request=valid.require,
         )
-        total = sum(one.size for one in due)
+        total = sum(archive.size for archive in due)
         title = f"Deleting {counted(len(due), 'archive')} from {context.vault.name}"
         with phase(context.progress, title, total, counts="archive"):
             came_of_it = delete_all(due, work, lambda *_: None)
@@ -354,10 +354,12 @@ class _Server:
         vault = self._context.vault
         known = {job.number for job in newest.report.jobs}
         numbers = dict.fromkeys(newest.jobs, min(known, default=0))
-        for one in self._context.patience.call(lambda: vault.newest_catalogs(newest.inventory_id, numbers)):
-            if one.archive_id not in newest.applied and one.archive_id not in self._lineage.lines:
+        for archive in self._context.patience.call(
+            lambda: vault.newest_catalogs(newest.inventory_id, numbers)
+        ):
+            if archive.archive_id not in newest.applied and archive.archive_id not in self._lineage.lines:
                 raise PruneStoppedError(
-                    f"the server stored a catalog while its state was rebuilt ({one.archive_id[:40]})",
+                    f"the server stored a catalog while its state was rebuilt ({archive.archive_id[:40]})",
                     advice="run it again, at a time at which no backup runs",
                 )
 

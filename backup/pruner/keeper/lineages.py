@@ -96,7 +96,7 @@ def lineages(
     """
     shown = _IndexedList(listing, family, has_clock=has_clock)
     found = [shown.lineage(ids, answered) for ids in _joined(shown.of_inventory, family)]
-    return sorted(found, key=lambda one: one.newest)
+    return sorted(found, key=lambda lineage: lineage.newest)
 
 
 def _joined(every: Collection[InventoryId], family: Family) -> list[set[InventoryId]]:
@@ -104,9 +104,9 @@ def _joined(every: Collection[InventoryId], family: Family) -> list[set[Inventor
     group_of: dict[InventoryId, set[InventoryId]] = {}
     for inventory_id in sorted(every):
         joined = {inventory_id} | group_of.get(inventory_id, set())
-        for one in family.ancestors(inventory_id):
-            if one in every:
-                joined |= group_of.get(one, {one})
+        for ancestor in family.ancestors(inventory_id):
+            if ancestor in every:
+                joined |= group_of.get(ancestor, {ancestor})
         group_of |= dict.fromkeys(joined, joined)
     return list({id(group): group for group in group_of.values()}.values())
 
@@ -116,7 +116,7 @@ class _IndexedList:
 
     def __init__(self, listing: Listing, family: Family, *, has_clock: bool) -> None:
         self._family = family
-        self._lines = {one.archive_id: one for one in listing.archives}
+        self._lines = {archive.archive_id: archive for archive in listing.archives}
         self._accepted = acceptance(candidates_of(listing), listing.as_of, has_clock=has_clock)
         self.of_inventory: dict[InventoryId, list[ListedArchive]] = defaultdict(list)
         self._writers: dict[bytes, set[InventoryId]] = defaultdict(set)  # of a job
@@ -130,21 +130,21 @@ class _IndexedList:
                 self._writers[label.job_id or NO_JOB].add(label.inventory_id)
         self._named_by: dict[InventoryId, set[InventoryId]] = defaultdict(set)
         self._signed_by: dict[bytes, set[InventoryId]] = defaultdict(set)
-        for one in self.of_inventory:
-            for other in (one, *family.claimed(one)):
-                self._named_by[other].add(one)
-            for signer in family.signers(one):
-                self._signed_by[signer].add(one)
+        for inventory_id in self.of_inventory:
+            for other in (inventory_id, *family.claimed(inventory_id)):
+                self._named_by[other].add(inventory_id)
+            for signer in family.signers(inventory_id):
+                self._signed_by[signer].add(inventory_id)
 
     def lineage(self, ids: Collection[InventoryId], answers: Collection[tuple[str, str]]) -> Lineage:
         """The server of these inventories."""
         answered = {pair for asker, pair in answers if asker in {"", min(ids).hex()}}
-        every = [line for one in sorted(ids) for line in self.of_inventory[one]]
+        every = [line for inventory_id in sorted(ids) for line in self.of_inventory[inventory_id]]
         own = [line for line in every if _pair(line) not in answered] or every
         newest = self._newest(own)
         line = set(self._family.lineage(newest)) & set(ids) | {newest}  # without a second heir beside it
-        signers = frozenset(signer for one in ids for signer in self._family.signers(one))
-        beside = {one for signer in signers for one in self._signed_by[signer]} - set(ids)
+        signers = frozenset(signer for inventory_id in ids for signer in self._family.signers(inventory_id))
+        beside = {inventory_id for signer in signers for inventory_id in self._signed_by[signer]} - set(ids)
         return Lineage(
             frozenset(ids),
             newest,
@@ -153,10 +153,12 @@ class _IndexedList:
             self._lines,
             signers=signers,
             replaced=self._replaced(ids),
-            strangers=[one for one in self._strangers(line, own) if pair_of(one) not in answered]
+            strangers=[
+                stranger for stranger in self._strangers(line, own) if pair_of(stranger) not in answered
+            ]
             if signers
             else [],
-            unread=sorted(one for one in beside if not self._family.is_read(one)),
+            unread=sorted(inventory_id for inventory_id in beside if not self._family.is_read(inventory_id)),
             ancestors=frozenset[InventoryId]().union(*map(self._family.ancestors, ids)),
             named_by=self._named_by,
         )
@@ -171,7 +173,7 @@ class _IndexedList:
             if line.label is not None:
                 at = self._accepted[line.archive_id], line.label.number
                 stored[line.label.inventory_id] = max(at, stored.get(line.label.inventory_id, at))
-        return max(self._family.last(sorted(stored)), key=lambda one: stored[one])
+        return max(self._family.last(sorted(stored)), key=lambda inventory_id: stored[inventory_id])
 
     def _replaced(self, ids: Collection[InventoryId]) -> dict[InventoryId, datetime]:
         """When the first sign of an heir of each came: a mark, or a catalog by one that followed."""
@@ -182,8 +184,8 @@ class _IndexedList:
 
         for heir in ids:
             first = min(line.created_at for line in self.of_inventory[heir])
-            for one in self._family.ancestors(heir):
-                note(one, first)
+            for inventory_id in self._family.ancestors(heir):
+                note(inventory_id, first)
         for mark, at in self._marks:  # anybody can leave one: it counts for what catalogs prove
             if mark.heir in ids and mark.predecessor in self._family.ancestors(mark.heir):
                 note(mark.predecessor, at)
@@ -192,11 +194,18 @@ class _IndexedList:
     def _strangers(self, ids: Collection[InventoryId], own: Sequence[ListedArchive]) -> list[Stranger]:
         """Others that wrote of its jobs, or say without a proof that they follow it, or it them."""
         jobs = {line.label.job_id for line in own if line.label and line.label.job_id}
-        writers = {one for job in jobs for one in self._writers[job]} - set(ids)
-        labels = [line.label for one in writers for line in self.of_inventory[one] if line.label]
+        writers = {inventory_id for job in jobs for inventory_id in self._writers[job]} - set(ids)
+        labels = [
+            line.label for inventory_id in writers for line in self.of_inventory[inventory_id] if line.label
+        ]
         found = strangers(labels, ids, jobs)
-        saying = {one for inventory_id in ids for one in self._named_by[inventory_id]}
-        saying |= {other for one in ids for other in self._family.unproven(one) if other in self.of_inventory}
+        saying = {stranger for inventory_id in ids for stranger in self._named_by[inventory_id]}
+        saying |= {
+            other
+            for inventory_id in ids
+            for other in self._family.unproven(inventory_id)
+            if other in self.of_inventory
+        }
         for other in sorted(saying - writers - set(ids)):
             newest = max((line.label for line in self.of_inventory[other] if line.label), key=_number)
             found.append(Stranger(other, NO_JOB, newest.pack_id, newest.number))
@@ -210,7 +219,7 @@ def _number(label: ArchiveLabel) -> int:
 def require_its_own(lineage: Lineage) -> None:
     """`PruneStoppedError` if others wrote of its jobs, and nobody answered to that."""
     if lineage.unread:
-        ids = ", ".join(one.hex() for one in lineage.unread)
+        ids = ", ".join(inventory_id.hex() for inventory_id in lineage.unread)
         raise PruneStoppedError(
             f"not one catalog of inventory {ids}, which this server's own key signed, can be read",
             advice="give the recovery keys that they were sealed for, too; nothing is deleted for this "
@@ -219,10 +228,13 @@ def require_its_own(lineage: Lineage) -> None:
     if not lineage.strangers:
         return
     told = "; ".join(
-        f"catalog {one.number} (pack {one.pack_id.hex()}) by inventory {one.inventory_id.hex()}"
-        for one in lineage.strangers[:MOST_NAMED]
+        f"catalog {stranger.number} (pack {stranger.pack_id.hex()}) by inventory "
+        f"{stranger.inventory_id.hex()}"
+        for stranger in lineage.strangers[:MOST_NAMED]
     )
-    options = " ".join(f"--accept {one.pack_id.hex()}" for one in one_each(lineage.strangers)[:MOST_NAMED])
+    options = " ".join(
+        f"--accept {stranger.pack_id.hex()}" for stranger in one_each(lineage.strangers)[:MOST_NAMED]
+    )
     raise PruneStoppedError(
         "not-its-own: others have stored catalogs of this server's jobs, and nothing proves that they are "
         f"this server: {told}",
@@ -242,7 +254,7 @@ def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tupl
     asked = {stranger.inventory_id for _, stranger in every}
     shown = [(label.inventory_id, label.job_id, label.pack_id) for label in _catalogs(listing)]
     shown += [(stranger.inventory_id, stranger.job_id, stranger.pack_id) for _, stranger in every]
-    named = [each for each in shown if each[0] in asked and is_named(each[0], each[2], word)]
+    named = [label for label in shown if label[0] in asked and is_named(label[0], label[2], word)]
     require_one([(inventory, pack) for inventory, _, pack in named], word)
     pairs = {(inventory, job) for inventory, job, _ in named}
     inventories = {inventory for inventory, _ in pairs}
@@ -260,8 +272,8 @@ def meant_by(known: Sequence[Lineage], listing: Listing, word: str) -> list[tupl
 def was_answered(answers: Collection[tuple[str, str]], listing: Listing, word: str) -> bool:
     """Whether a person's word means what was answered to before: a step that waited is repeated."""
     pairs = {pair for _, pair in answers}
-    named = [one for one in _catalogs(listing) if is_named(one.inventory_id, one.pack_id, word)]
-    return any(_pair_of_label(one) in pairs for one in named)
+    named = [label for label in _catalogs(listing) if is_named(label.inventory_id, label.pack_id, word)]
+    return any(_pair_of_label(label) in pairs for label in named)
 
 
 def _catalogs(listing: Listing) -> list[ArchiveLabel]:
@@ -276,18 +288,20 @@ def require_covered(lineage: Lineage, newest: State, floor: State) -> None:
     """
     for state in (newest, floor):
         _require_whole(state)
-        same = {one.archive_id for one in state.report.suspicions if one.kind == "duplicate"}
+        same = {
+            suspicion.archive_id for suspicion in state.report.suspicions if suspicion.kind == "duplicate"
+        }
         begins = {job: lineage.accepted.get(base) for job, base in state.bases.items()}
         left = [
-            one
-            for one in lineage.catalogs
-            if one.archive_id not in state.applied
-            and one.archive_id not in same
-            and not (state is floor and one.label and one.label.generation is Generation.FULL)
-            and not _is_before(one, lineage, begins)
+            archive
+            for archive in lineage.catalogs
+            if archive.archive_id not in state.applied
+            and archive.archive_id not in same
+            and not (state is floor and archive.label and archive.label.generation is Generation.FULL)
+            and not _is_before(archive, lineage, begins)
         ]
         if left:
-            last = max(left, key=lambda one: lineage.accepted[one.archive_id])
+            last = max(left, key=lambda archive: lineage.accepted[archive.archive_id])
             number = last.label.number if last.label else 0
             raise PruneStoppedError(
                 f"{len(left)} catalogs of this server are not part of the state that could be rebuilt, the "
@@ -297,27 +311,27 @@ def require_covered(lineage: Lineage, newest: State, floor: State) -> None:
             )
 
 
-def _is_before(one: ListedArchive, lineage: Lineage, begins: Mapping[bytes, datetime | None]) -> bool:
+def _is_before(archive: ListedArchive, lineage: Lineage, begins: Mapping[bytes, datetime | None]) -> bool:
     """Whether a catalog is older than where its job's state begins, which holds what it says.
 
     Not one that an inventory wrote when an heir of it was at work already.
     """
-    label = one.label
+    label = archive.label
     replaced = lineage.replaced.get(label.inventory_id) if label else None
-    if replaced is not None and one.created_at > replaced:
+    if replaced is not None and archive.created_at > replaced:
         return False
     job = label.job_id if label else None
     known = [begins.get(job)] if job is not None else list(begins.values())
-    return bool(known) and all(at is not None and lineage.accepted[one.archive_id] <= at for at in known)
+    return bool(known) and all(at is not None and lineage.accepted[archive.archive_id] <= at for at in known)
 
 
 def _require_whole(state: State) -> None:
     """`PruneStoppedError` if a catalog could not be applied, or not all of it."""
-    for one in state.report.suspicions:
-        if one.kind in _STOPPING:
+    for suspicion in state.report.suspicions:
+        if suspicion.kind in _STOPPING:
             raise PruneStoppedError(
-                f"a catalog of this server cannot be relied on ({one.kind}): {one.archive_id[:40]}: "
-                f"{one.detail}",
+                f"a catalog of this server cannot be relied on ({suspicion.kind}): "
+                f"{suspicion.archive_id[:40]}: {suspicion.detail}",
                 advice=f"`nightvault rebuild --inventory {state.inventory_id.hex()}` on a machine that you "
                 "trust tells more; nothing is deleted for this server until it is settled",
             )

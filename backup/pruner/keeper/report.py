@@ -73,8 +73,8 @@ class KeeperReport(Struct, frozen=True):
     def is_partial(self) -> bool:
         """Whether somebody must look: a server was passed over, or something is unusual."""
         every = self.inventories
-        return any(one.stopped or one.findings or one.warnings for one in every) or any(
-            share.until is None for one in every for share in one.refused
+        return any(report.stopped or report.findings or report.warnings for report in every) or any(
+            share.until is None for report in every for share in report.refused
         )
 
     def document(self) -> dict[str, Any]:

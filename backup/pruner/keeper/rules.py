@@ -62,21 +62,21 @@ def decide(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) ->
             needed.add(archive.number)
         elif before is not None and before.number in floor.needed:
             held.add(archive.number)
-    waiting = {one.job_id for state in (newest, floor) for one in state.waits}
+    waiting = {wait.job_id for state in (newest, floor) for wait in state.waits}
     for number, (archive, line, job, at) in enumerate(_unknown(lineage, newest, floor), 1):
         unknown = replace(archive, number=-number)
         asked[-number] = _asked(unknown, line, at, rules, is_held=job in waiting)
         if archive.kind is PackKind.CATALOG and not _is_old(line, lineage, newest, floor, rules):
             needed.add(-number)
     plan = plan_prune(
-        [one for _, one in asked.values()],
+        [archive for _, archive in asked.values()],
         needed | held,
         PruneRules(grace=rules.at - rules.floor, listed_before=rules.at),
         now=rules.at,
         fee=lambda *_: None,
     )
     return Decision(
-        delete=[asked[one.number][0] for one in plan.delete],
+        delete=[asked[archive.number][0] for archive in plan.delete],
         waiting=plan.waiting,
         needed=[asked[number][0] for number in sorted(needed)],
         held=[asked[number][0] for number in sorted(held)],
@@ -88,11 +88,11 @@ def _condemned(
     newest: State, floor: State
 ) -> Iterator[tuple[StoredArchive, datetime | None, StoredArchive | None]]:
     """What the newest state says is condemned: when, by the floor's state, in which it must be, too."""
-    for archive_id, one in newest.archives.items():
-        if one.state is ArchiveState.CONDEMNED:
+    for archive_id, archive in newest.archives.items():
+        if archive.state is ArchiveState.CONDEMNED:
             before = floor.archives.get(archive_id)
-            is_told = one.condemned_at is not None and before is not None and before.is_condemned
-            yield one, before.condemned_at if before is not None and is_told else None, before
+            is_told = archive.condemned_at is not None and before is not None and before.is_condemned
+            yield archive, before.condemned_at if before is not None and is_told else None, before
 
 
 def _unknown(
@@ -102,7 +102,9 @@ def _unknown(
 
     They are older catalogs, and what runs stored that came to nothing.
     """
-    by_pack = {one.label.pack_id: one for one in lineage.lines.values() if one.label is not None}
+    by_pack = {
+        archive.label.pack_id: archive for archive in lineage.lines.values() if archive.label is not None
+    }
     for pack, (job, at) in sorted(floor.report.condemned_catalogs.items()):
         line = by_pack.get(pack)  # type: ignore[call-overload]
         if line is None or line.label is None or pack in newest.packs | floor.packs:
@@ -136,19 +138,19 @@ def _is_old(line: ListedArchive, lineage: Lineage, newest: State, floor: State, 
     if line.label is None or line.archive_id in newest.applied or line.archive_id in floor.applied:
         return False
     fulls = sorted(
-        lineage.accepted[one.archive_id]
-        for one in lineage.catalogs
-        if one.label is not None
-        and one.label.generation is Generation.FULL
-        and one.label.job_id == line.label.job_id
-        and lineage.accepted[one.archive_id] <= rules.floor
+        lineage.accepted[archive.archive_id]
+        for archive in lineage.catalogs
+        if archive.label is not None
+        and archive.label.generation is Generation.FULL
+        and archive.label.job_id == line.label.job_id
+        and lineage.accepted[archive.archive_id] <= rules.floor
     )
     return len(fulls) >= _FULLS_KEPT and lineage.accepted[line.archive_id] < fulls[-_FULLS_KEPT]
 
 
 def _waits(state: State, archive: StoredArchive | None) -> bool:
     """Whether a job that named the archive waits for an answer, as a state has it."""
-    return archive is not None and any(one.job_number in archive.jobs for one in state.waits)
+    return archive is not None and any(wait.job_number in archive.jobs for wait in state.waits)
 
 
 def _asked(

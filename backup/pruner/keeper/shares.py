@@ -22,25 +22,25 @@ _WORDS = {
 
 def share_of(archives: Sequence[StoredArchive], why: str = "", detail: str = "") -> Share:
     """These archives as one group: how many, their bytes, why and until when they stay."""
-    return Share(len(archives), sum(one.size for one in archives), why, detail)
+    return Share(len(archives), sum(archive.size for archive in archives), why, detail)
 
 
 def waiting_shares(decided: Decision) -> list[Share]:
     """What stays though it is condemned: by reason and day, the soonest first."""
     groups: dict[tuple[Why, date | None], list[Waiting]] = defaultdict(list)
-    for one in decided.waiting:
-        groups[one.why, one.until and one.until.date()].append(one)
+    for archive in decided.waiting:
+        groups[archive.why, archive.until and archive.until.date()].append(archive)
     found = [
         Share(
-            len(some),
-            sum(one.archive.size for one in some),
+            len(of_group),
+            sum(archive.archive.size for archive in of_group),
             why.name.lower(),
             _WORDS.get(why, why.value),
-            max((one.until for one in some if one.until is not None), default=None),
+            max((archive.until for archive in of_group if archive.until is not None), default=None),
         )
-        for (why, _), some in groups.items()
+        for (why, _), of_group in groups.items()
     ]
-    found.sort(key=lambda one: (one.until is None, str(one.until), one.why))
+    found.sort(key=lambda share: (share.until is None, str(share.until), share.why))
     if decided.held:
         found.append(share_of(decided.held, "held", "a snapshot that was there within the floor needs it"))
     if decided.needed:
@@ -53,9 +53,9 @@ def waiting_shares(decided: Decision) -> list[Share]:
 def refused_shares(done: Deleted) -> list[Share]:
     """What the vault refused to delete, by reason and day."""
     groups: dict[tuple[str, datetime | None], list[StoredArchive]] = defaultdict(list)
-    for one, refusal in done.refused:
-        groups[refusal.detail, refusal.kept_until].append(one)
+    for archive, refusal in done.refused:
+        groups[refusal.detail, refusal.kept_until].append(archive)
     return [
-        Share(len(some), sum(one.size for one in some), "refused", detail, until)
-        for (detail, until), some in groups.items()
+        Share(len(archives), sum(archive.size for archive in archives), "refused", detail, until)
+        for (detail, until), archives in groups.items()
     ]

@@ -28,8 +28,8 @@ _AHEAD = timedelta(days=1)
 def find_signs(lineage: Lineage, newest: State, floor: State, rules: KeeperRules) -> list[Finding]:
     """All findings of a server, since the floor."""
     by_job: dict[str, list[Snapshot]] = {}
-    for one in floor.snapshots:
-        by_job.setdefault(one.job, []).append(one)
+    for snapshot in floor.snapshots:
+        by_job.setdefault(snapshot.job, []).append(snapshot)
     found: list[Finding] = []
     for job, every in sorted(by_job.items()):
         found += _forgotten(job, every, rules.floor)
@@ -43,9 +43,13 @@ def find_signs(lineage: Lineage, newest: State, floor: State, rules: KeeperRules
 def _forgotten(job: str, every: Sequence[Snapshot], floor: datetime) -> Iterator[Finding]:
     """Many snapshots on one day, of those that were there. The dates are the vault's."""
     days: Counter[date] = Counter(
-        one.forgotten_at.date() for one in every if one.forgotten_at is not None and one.forgotten_at > floor
+        snapshot.forgotten_at.date()
+        for snapshot in every
+        if snapshot.forgotten_at is not None and snapshot.forgotten_at > floor
     )
-    kept = len([one for one in every if one.forgotten_at is None or one.forgotten_at > floor])
+    kept = len(
+        [snapshot for snapshot in every if snapshot.forgotten_at is None or snapshot.forgotten_at > floor]
+    )
     for day, count in sorted(days.items()):
         if count > _FEW and count * 3 > kept:
             yield Finding(Sign.FORGOTTEN, job, f"{count} of {kept} snapshots were forgotten on {day}")
@@ -53,8 +57,8 @@ def _forgotten(job: str, every: Sequence[Snapshot], floor: datetime) -> Iterator
 
 def _dropped(job: str, every: Sequence[Snapshot], newest: State) -> Iterator[Finding]:
     """Snapshots that are gone from the newest state, and were never forgotten."""
-    there = {one.id for one in newest.snapshots}
-    gone = [one for one in every if one.id not in there and one.forgotten_at is None]
+    there = {snapshot.id for snapshot in newest.snapshots}
+    gone = [snapshot for snapshot in every if snapshot.id not in there and snapshot.forgotten_at is None]
     if gone:
         detail = f"{len(gone)} of {len(every)} snapshots were taken away without having been forgotten"
         yield Finding(Sign.DROPPED, job, detail)
@@ -62,11 +66,11 @@ def _dropped(job: str, every: Sequence[Snapshot], newest: State) -> Iterator[Fin
 
 def _dates(job: str, every: Sequence[Snapshot], rules: KeeperRules) -> Iterator[Finding]:
     """Snapshots from the future, or against the order in which they were made."""
-    doubtful = in_doubt([one.started_at for one in every])
+    doubtful = in_doubt([snapshot.started_at for snapshot in every])
     wrong = [
-        one
-        for position, one in enumerate(every)
-        if position in doubtful or one.started_at > rules.at + _AHEAD
+        snapshot
+        for position, snapshot in enumerate(every)
+        if position in doubtful or snapshot.started_at > rules.at + _AHEAD
     ]
     if wrong:
         dated = f"{wrong[0].started_at:%Y-%m-%d %H:%M}"
@@ -76,11 +80,11 @@ def _dates(job: str, every: Sequence[Snapshot], rules: KeeperRules) -> Iterator[
 
 def _condemned(floor: State, since: datetime) -> Iterator[Finding]:
     """A large part of all archives on one day."""
-    total = sum(one.size for one in floor.archives.values())
+    total = sum(archive.size for archive in floor.archives.values())
     days: dict[date, list[int]] = {}
-    for one in floor.archives.values():
-        if one.condemned_at is not None and one.condemned_at > since:
-            days.setdefault(one.condemned_at.date(), []).append(one.size)
+    for archive in floor.archives.values():
+        if archive.condemned_at is not None and archive.condemned_at > since:
+            days.setdefault(archive.condemned_at.date(), []).append(archive.size)
     for day, sizes in sorted(days.items()):
         if len(sizes) > _FEW and sum(sizes) * 3 > total:
             share = round(100 * sum(sizes) / max(total, 1))
@@ -91,9 +95,9 @@ def _condemned(floor: State, since: datetime) -> Iterator[Finding]:
 def _floods(lineage: Lineage, jobs: Mapping[bytes, str], since: datetime) -> Iterator[Finding]:
     """Days with far more catalogs than usual: they push older snapshots out of a policy's counts."""
     days: dict[bytes, Counter[date]] = {}
-    for one in lineage.catalogs:
-        job = _job_of(one)
-        days.setdefault(job, Counter())[lineage.accepted[one.archive_id].date()] += 1
+    for archive in lineage.catalogs:
+        job = _job_of(archive)
+        days.setdefault(job, Counter())[lineage.accepted[archive.archive_id].date()] += 1
     for job, counts in sorted(days.items()):
         usual = median(counts.values())
         for day, count in sorted(counts.items()):
@@ -102,5 +106,5 @@ def _floods(lineage: Lineage, jobs: Mapping[bytes, str], since: datetime) -> Ite
                 yield Finding(Sign.FLOOD, jobs.get(job, ""), detail)
 
 
-def _job_of(one: ListedArchive) -> bytes:
-    return (one.label.job_id if one.label else None) or b""
+def _job_of(archive: ListedArchive) -> bytes:
+    return (archive.label.job_id if archive.label else None) or b""

@@ -47,13 +47,13 @@ def read_state(url: str, folder: str, vault: VaultName, report: RebuildReport) -
     with closing(open_inventory(url, lock_directory=folder)) as inventory, inventory.reading() as tx:
         every = snapshots.list_snapshots(tx, also_forgotten=True)
         kept: dict[int, list[int]] = {}
-        for one in every:
-            kept.setdefault(one.job_number, []).append(one.number)
+        for snapshot in every:
+            kept.setdefault(snapshot.job_number, []).append(snapshot.number)
         held = {job: sorted(numbers) for job, numbers in kept.items()}
         catalogs = identities.catalogs_of_jobs(tx)
         return State(
             report=report,
-            archives={one.archive_id: one for one in pruning.stored_archives(tx, vault)},
+            archives={archive.archive_id: archive for archive in pruning.stored_archives(tx, vault)},
             needed=frozenset(needed_archives(tx, vault, held)),
             packs=frozenset(identities.all_pack_ids(tx)),
             jobs=identities.job_names_by_id(tx),

@@ -213,8 +213,8 @@ class Applier:
         for number, (member, file, job, names) in enumerate(self._named, first):
             self._catalog(number, member, file, job, names)
         self._archives.finish()
-        for one in jobs:
-            self._builder.next_numbers(one.id, snapshot=one.next_snapshot, catalog=one.next_catalog)
+        for state in jobs:
+            self._builder.next_numbers(state.id, snapshot=state.next_snapshot, catalog=state.next_catalog)
 
     def _all(self, stream: Iterable[Record]) -> None:
         entry, handlers = self._entry, self._handlers
@@ -261,7 +261,7 @@ class Applier:
         if Signer(secrets.signer_seed).public != signer:
             raise FormatError("a full catalog carries another signing key than the one it was signed with")
         self.secrets = secrets
-        self.recipients.update((Recipient(one).id, one) for one in secrets.recipients)
+        self.recipients.update((Recipient(recipient).id, recipient) for recipient in secrets.recipients)
 
     def _vault_record(self, vault: records.VaultRecord) -> None:
         if vault.name != self._vault and self._is_delta:

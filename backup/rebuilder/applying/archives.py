@@ -51,7 +51,7 @@ class ArchiveApplier:
     def note_condemned(self, record: records.Record, job_id: bytes) -> None:
         """Note condemned packs of which no record tells, by their ids: the job that says so, and when."""
         if isinstance(record, records.CondemnedRecord):
-            unknown = (one for one in record.packs if not self.knows(one))
+            unknown = (pack_id for pack_id in record.packs if not self.knows(pack_id))
             self.condemned = dict.fromkeys(unknown, (job_id, record.at)) | self.condemned
         elif isinstance(record, records.TakenUpRecord):
             for pack in record.packs:
@@ -75,35 +75,35 @@ class ArchiveApplier:
         row = (domain.number, domain.id, VAULT, b"".join(domain.recipients), 0)
         self._builder.insert_new(schema.domains, [row])
 
-    def archive(self, one: records.ArchiveRecord) -> None:
+    def archive(self, record: records.ArchiveRecord) -> None:
         """An archive; its state here is by what can be known of it."""
-        known = self.packs.get(one.number)
-        is_other = one.pack_id in self._pack_ids if known is None else known != one.pack_id
-        fault = record_ranges.archive_fault(one) or ("its pack" if is_other else "")
-        if fault or one.domain not in self._domains:
+        known = self.packs.get(record.number)
+        is_other = record.pack_id in self._pack_ids if known is None else known != record.pack_id
+        fault = record_ranges.archive_fault(record) or ("its pack" if is_other else "")
+        if fault or record.domain not in self._domains:
             self._odd[f"an archive: {fault or 'its domain'}"] += 1
-            self._skipping.add(one.number)
+            self._skipping.add(record.number)
             return
-        self.names.append(one.number)
+        self.names.append(record.number)
         if known is not None:
-            self._skipping.add(one.number)
+            self._skipping.add(record.number)
             return
-        self.packs[one.number] = one.pack_id
-        self._pack_ids.add(one.pack_id)
-        self._taken[one.number] = one.size
-        self._sizes[one.pack_id] = (one.number, one.size)
-        archive_id = one.archive_id or self._archive_ids.get(one.pack_id) or None
+        self.packs[record.number] = record.pack_id
+        self._pack_ids.add(record.pack_id)
+        self._taken[record.number] = record.size
+        self._sizes[record.pack_id] = (record.number, record.size)
+        archive_id = record.archive_id or self._archive_ids.get(record.pack_id) or None
         # A state of a later version: whatever it means, good to restore from, and nothing is built upon it.
-        state = ArchiveState(one.state) if one.state in _STATES else ArchiveState.CONDEMNED
+        state = ArchiveState(record.state) if record.state in _STATES else ArchiveState.CONDEMNED
         # The catalog does not tell when it was taken up: not later than it was written.
         taken_up_at = micros(self.accepted_at) if state is ArchiveState.UNCONFIRMED else None
         if state in {ArchiveState.STORED, ArchiveState.SUBMITTED}:
             state = ArchiveState.UNCONFIRMED if archive_id else ArchiveState.LOST
-        elif one.state == ArchiveState.CONDEMNED:
-            self._condemned.append(one.number)
-        place = (one.number, one.domain, None, one.kind, str(state), one.pack_id, one.header)
-        row = (*place, one.size, one.tree_hash, archive_id, one.stored_at, one.stored_at)
-        self._builder.insert(schema.archives, [(*row, taken_up_at, one.version or None)])
+        elif record.state == ArchiveState.CONDEMNED:
+            self._condemned.append(record.number)
+        place = (record.number, record.domain, None, record.kind, str(state), record.pack_id, record.header)
+        row = (*place, record.size, record.tree_hash, archive_id, record.stored_at, record.stored_at)
+        self._builder.insert(schema.archives, [(*row, taken_up_at, record.version or None)])
 
     def _of_archive(self, number: int) -> int | None:
         """The size of the archive that a record is of; None if there is nothing to take."""
@@ -119,15 +119,15 @@ class ArchiveApplier:
         self._skipping.add(archive)
         del self._taken[archive]
 
-    def verified(self, one: records.VerifiedRecord) -> None:
+    def verified(self, record: records.VerifiedRecord) -> None:
         """What a check has read of an archive; every job's catalogs may tell it."""
-        if one.pack not in self._sizes:
+        if record.pack not in self._sizes:
             return
-        number, size = self._sizes[one.pack]
-        if record_ranges.verified_fault(one, size) or len(self._verified) >= _MOST_VERIFIED:
+        number, size = self._sizes[record.pack]
+        if record_ranges.verified_fault(record, size) or len(self._verified) >= _MOST_VERIFIED:
             self._odd["what a check has read"] += 1
             return
-        self._verified[one.pack, one.pieces, one.grade, one.at] = one, number
+        self._verified[record.pack, record.pieces, record.grade, record.at] = record, number
 
     def finish(self) -> None:
         """Record what checks have read, and what no job condemns any more; once after the last job."""

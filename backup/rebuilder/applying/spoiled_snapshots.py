@@ -25,7 +25,7 @@ class Spoiled:
         """Snapshots from `first` up to, not including, `end`."""
         self._spans.append(_SpoiledSpan(first, end, why))
         if len(self._spans) > _MOST:
-            self._spans = [_SpoiledSpan(min(one.first for one in self._spans), None, self._spans[0].why)]
+            self._spans = [_SpoiledSpan(min(span.first for span in self._spans), None, self._spans[0].why)]
 
     def entry(self, number: int, first: int, end: int | None, why: str) -> None:
         """An entry that is left out: the snapshots that would hold it; its end may still come."""
@@ -36,16 +36,16 @@ class Spoiled:
         if len(self._open) > _MOST:
             spans = list(self._open.values())
             self._open.clear()
-            self.span(min(one.first for one in spans), None, spans[0].why)
+            self.span(min(span.first for span in spans), None, spans[0].why)
 
     def closed(self, numbers: Iterable[int], removed_in: int) -> None:
         """Entries that end there."""
         if not self._open:
             return
         for number in numbers:
-            one = self._open.pop(number, None)
-            if one is not None:
-                self.span(one.first, removed_in, one.why)
+            span = self._open.pop(number, None)
+            if span is not None:
+                self.span(span.first, removed_in, span.why)
 
     def among(self, numbers: Sequence[int]) -> dict[int, str]:
         """The spoiled ones of the snapshots, with the reason."""

@@ -74,12 +74,12 @@ def read_uncovered(
     """Record the chunks of the inventory's data packs that no catalog names. `WaitsError`."""
     known = builder.pack_ids()
     packs = [
-        one
-        for one in listed
-        if one.label is not None
-        and one.label.kind is PackKind.DATA
-        and one.label.inventory_id == inventory_id
-        and one.label.pack_id not in known
+        archive
+        for archive in listed
+        if archive.label is not None
+        and archive.label.kind is PackKind.DATA
+        and archive.label.inventory_id == inventory_id
+        and archive.label.pack_id not in known
     ]
     if not packs:
         return Recovered()
@@ -87,17 +87,17 @@ def read_uncovered(
     numbers = count(builder.largest(schema.chunks) + 1)
     archives = count(builder.largest(schema.archives) + 1)
     done = chunks = 0
-    for one, tree_hash, header, frames, rows in reading.read(packs):
+    for archive, tree_hash, header, frames, rows in reading.read(packs):
         recipients = b"".join(sorted(stanza.recipient_id for stanza in header.stanzas))
         domain = builder.domain_of(recipients)
         if domain is None or header.fields.pack_id in known:
-            suspect("not-covered", one.archive_id, "it belongs to no domain that is known")
+            suspect("not-covered", archive.archive_id, "it belongs to no domain that is known")
             continue
         known.add(header.fields.pack_id)
-        number, stored = next(archives), micros(one.created_at)
+        number, stored = next(archives), micros(archive.created_at)
         state = ArchiveState.STORED.value
         row = (number, domain, None, int(PackKind.DATA), state, header.fields.pack_id, header.raw)
-        place = one.size, tree_hash, one.archive_id, stored, stored
+        place = archive.size, tree_hash, archive.archive_id, stored, stored
         builder.insert(schema.archives, [(*row, *place, None, None)])
         builder.frames(number, frames)
         builder.chunks(number, [next(numbers) for _ in rows], rows)
@@ -119,74 +119,74 @@ class _PackReading:
     def read(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
         """Each pack that can be read; the others are named."""
         by_ends = self._context.vault.traits.retrieves_ranges
-        some = [one for one in packs if by_ends and one.tree_hash is not None]
-        others = [one for one in packs if not by_ends or one.tree_hash is None]
+        some = [archive for archive in packs if by_ends and archive.tree_hash is not None]
+        others = [archive for archive in packs if not by_ends or archive.tree_hash is None]
         if some:
             yield from self._read_ends(some)
         if others:
             yield from self._read_whole(others)
 
     def _read_ends(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
-        wants = [_part(one, 0, MIB) for one in packs]
-        wants += [_part(one, one.size - _TAIL, one.size) for one in packs]
+        wants = [_part(archive, 0, MIB) for archive in packs]
+        wants += [_part(archive, archive.size - _TAIL, archive.size) for archive in packs]
         paths = self._bring(wants)
         places: list[tuple[ListedArchive, int, Want]] = []
-        for one in packs:
-            tail = _part(one, one.size - _TAIL, one.size)
+        for archive in packs:
+            tail = _part(archive, archive.size - _TAIL, archive.size)
             try:
-                offset = _directory_of(one, paths[tail.name])
+                offset = _directory_of(archive, paths[tail.name])
             except (FormatError, KeyError) as error:
-                self._name(one, error)
+                self._name(archive, error)
             else:
                 reaches = offset >= tail.extent.start
-                places.append((one, offset, tail if reaches else _part(one, offset, one.size)))
+                places.append((archive, offset, tail if reaches else _part(archive, offset, archive.size)))
         paths |= self._bring([want for _, _, want in places])
-        for one, offset, tail in places:
+        for archive, offset, tail in places:
             try:
-                opened = self._open(paths[_part(one, 0, MIB).name], paths[tail.name], offset, tail)
+                opened = self._open(paths[_part(archive, 0, MIB).name], paths[tail.name], offset, tail)
             except _UNREADABLE as error:
-                self._name(one, error)
+                self._name(archive, error)
             else:
-                if one.tree_hash is not None:
-                    yield one, one.tree_hash, *opened
+                if archive.tree_hash is not None:
+                    yield archive, archive.tree_hash, *opened
 
     def _read_whole(self, packs: Sequence[ListedArchive]) -> Iterator[Opened]:
         """All are asked for at once; a few at a time lie on the disk."""
-        self._wait_for(self._bringer.ask([whole(one.archive_id, one.size) for one in packs]))
+        self._wait_for(self._bringer.ask([whole(archive.archive_id, archive.size) for archive in packs]))
         for start in range(0, len(packs), _AT_ONCE):
             some = packs[start : start + _AT_ONCE]
-            paths = self._bring([whole(one.archive_id, one.size) for one in some])
-            for one in some:
-                yield from self._proven(one, paths)
+            paths = self._bring([whole(archive.archive_id, archive.size) for archive in some])
+            for archive in some:
+                yield from self._proven(archive, paths)
 
-    def _proven(self, one: ListedArchive, paths: Mapping[str, str]) -> Iterator[Opened]:
+    def _proven(self, archive: ListedArchive, paths: Mapping[str, str]) -> Iterator[Opened]:
         """The pack, if it is whole; one that came back damaged is fetched once more."""
-        want = whole(one.archive_id, one.size)
+        want = whole(archive.archive_id, archive.size)
         try:
             try:
-                opened = self._prove(one, paths[want.name])
+                opened = self._prove(archive, paths[want.name])
             except (FormatError, IntegrityError):
                 self._bringer.forget(want)
-                opened = self._prove(one, self._bring([want])[want.name])
+                opened = self._prove(archive, self._bring([want])[want.name])
         except _UNREADABLE as error:
-            self._name(one, error)
+            self._name(archive, error)
         else:
             yield opened
         finally:
             self._bringer.forget(want)
 
-    def _prove(self, one: ListedArchive, path: str) -> Opened:
+    def _prove(self, archive: ListedArchive, path: str) -> Opened:
         """A whole pack in a file: signed, its directory open, each frame as the directory says."""
         found = tree_hash_of_file(path)
-        if one.tree_hash not in (None, found):
+        if archive.tree_hash not in (None, found):
             raise IntegrityError("it came back other than the vault's list says it is")
-        offset = _directory_of(one, path)
-        header, frames, chunks = self._open(path, path, offset, whole(one.archive_id, one.size))
+        offset = _directory_of(archive, path)
+        header, frames, chunks = self._open(path, path, offset, whole(archive.archive_id, archive.size))
         with open(path, "rb") as file:
             for row in frames:
                 file.seek(row.offset)
                 check_digest(row, file.read(row.sealed_length))
-        return one, found, header, frames, chunks
+        return archive, found, header, frames, chunks
 
     def _open(
         self, head: str, tail: str, offset: int, want: Want
@@ -207,21 +207,21 @@ class _PackReading:
         if waiting:
             raise WaitsError(f"{waiting} ranges of packs that no catalog covers")
 
-    def _name(self, one: ListedArchive, error: Exception) -> None:
+    def _name(self, archive: ListedArchive, error: Exception) -> None:
         why = "it is not in the vault" if isinstance(error, KeyError) else str(error)
-        self._suspect("not-covered", one.archive_id, f"it cannot be read: {why}")
+        self._suspect("not-covered", archive.archive_id, f"it cannot be read: {why}")
 
 
-def _part(one: ListedArchive, start: int, end: int) -> Want:
+def _part(archive: ListedArchive, start: int, end: int) -> Want:
     """Whole MiB around these bytes."""
-    first, last = max(start, 0) // MIB * MIB, min(-(-end // MIB) * MIB, one.size)
-    return Want(one.archive_id, one.size, ByteRange(first, last))
+    first, last = max(start, 0) // MIB * MIB, min(-(-end // MIB) * MIB, archive.size)
+    return Want(archive.archive_id, archive.size, ByteRange(first, last))
 
 
-def _directory_of(one: ListedArchive, path: str) -> int:
+def _directory_of(archive: ListedArchive, path: str) -> int:
     """The offset of a pack's directory, by the end of it that is in a file. `FormatError`."""
     offset, length = parse_trailer(_read(path, -TRAILER_SIZE))
-    if offset + length + TRAILER_SIZE != one.size:
+    if offset + length + TRAILER_SIZE != archive.size:
         raise FormatError("the pack's trailer does not fit its size")
     return offset
 

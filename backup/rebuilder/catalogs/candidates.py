@@ -37,9 +37,11 @@ _CHOOSE = "choose one with --inventory ID; one that was rebuilt from another goe
 def candidates_of(listing: Listing) -> list[CatalogCandidate]:
     """The catalogs of a listing."""
     return [
-        CatalogCandidate(one.archive_id, one.size, one.label, one.tree_hash, one.created_at)
-        for one in listing.archives
-        if one.label is not None and one.label.kind is PackKind.CATALOG
+        CatalogCandidate(
+            archive.archive_id, archive.size, archive.label, archive.tree_hash, archive.created_at
+        )
+        for archive in listing.archives
+        if archive.label is not None and archive.label.kind is PackKind.CATALOG
     ]
 
 
@@ -88,10 +90,11 @@ def of_links(file: CatalogFile, keys: Sequence[RecoveryKey]) -> list[CatalogCand
 def newest(candidates: Sequence[CatalogCandidate], generations: int) -> list[CatalogCandidate]:
     """A job's catalogs from its `generations`-newest full one on, by their labels; all if there are fewer."""
     fulls = sorted(
-        {one.label.number for one in candidates if one.label.generation is Generation.FULL}, reverse=True
+        {candidate.label.number for candidate in candidates if candidate.label.generation is Generation.FULL},
+        reverse=True,
     )
     since = fulls[generations - 1] if len(fulls) >= generations else 0
-    return [one for one in candidates if one.label.number >= since]
+    return [candidate for candidate in candidates if candidate.label.number >= since]
 
 
 def newest_of(
@@ -104,10 +107,12 @@ def newest_of(
     `asked` counts them. Empty once there are no more.
     """
     known, found = by_inventory(candidates.values()), list[CatalogCandidate]()
-    for one in inventories:
-        if asked[one] < len(known.get(one, ())):
-            asked[one] = max(1, 2 * asked[one])
-            found += sorted(known[one], key=lambda each: each.label.number, reverse=True)[: asked[one]]
+    for inventory_id in inventories:
+        if asked[inventory_id] < len(known.get(inventory_id, ())):
+            asked[inventory_id] = max(1, 2 * asked[inventory_id])
+            found += sorted(known[inventory_id], key=lambda candidate: candidate.label.number, reverse=True)[
+                : asked[inventory_id]
+            ]
     return found
 
 
@@ -119,7 +124,9 @@ def choose_inventory(candidates: Collection[CatalogCandidate], wish: Wish) -> li
     found = by_inventory(candidates)
     of_lines = {line.inventory_id for line in wish.lines}
     if wish.inventory is not None:
-        meant = [one for one in found if one.hex().startswith(wish.inventory.lower())]
+        meant = [
+            inventory_id for inventory_id in found if inventory_id.hex().startswith(wish.inventory.lower())
+        ]
     elif of_lines:
         meant = list(of_lines)
     else:
@@ -151,29 +158,35 @@ def several_inventories(
 
 def last_of(meant: Collection[InventoryId], family: Family, marks: Sequence[HeirMark]) -> InventoryId | None:
     """The one of them that was rebuilt from all the others, by catalogs or marks; None if none was."""
-    line: dict[InventoryId, tuple[InventoryId, ...]] = {one: family.ancestors(one) for one in meant}
+    line: dict[InventoryId, tuple[InventoryId, ...]] = {
+        inventory_id: family.ancestors(inventory_id) for inventory_id in meant
+    }
     for _ in meant:  # a mark is proven by the ancestors of the one that it names
         for mark in marks:
             known = line.get(mark.predecessor)
             if known is not None and mark.heir in line and mark.is_proven(family.keys, known):
                 line[mark.heir] = (mark.predecessor, *known)
-    return next((one for one in meant if set(meant) <= {one, *line[one]}), None)
+    return next(
+        (inventory_id for inventory_id in meant if set(meant) <= {inventory_id, *line[inventory_id]}), None
+    )
 
 
 def by_inventory(candidates: Iterable[CatalogCandidate]) -> dict[InventoryId, list[CatalogCandidate]]:
     """The catalogs of each inventory, as their labels say."""
     found: dict[InventoryId, list[CatalogCandidate]] = {}
-    for one in candidates:
-        found.setdefault(one.label.inventory_id, []).append(one)
+    for candidate in candidates:
+        found.setdefault(candidate.label.inventory_id, []).append(candidate)
     return found
 
 
 def _listed(meant: Iterable[InventoryId], found: Mapping[InventoryId, Sequence[CatalogCandidate]]) -> str:
-    return "".join(f"\n  {_describe(one, found.get(one, []))}" for one in sorted(meant))
+    return "".join(
+        f"\n  {_describe(inventory_id, found.get(inventory_id, []))}" for inventory_id in sorted(meant)
+    )
 
 
 def _describe(inventory_id: InventoryId, catalogs: Sequence[CatalogCandidate]) -> str:
-    jobs = len({one.label.job_id for one in catalogs if one.label.job_id})
-    times: list[datetime] = [one.created_at for one in catalogs if one.created_at is not None]
+    jobs = len({catalog.label.job_id for catalog in catalogs if catalog.label.job_id})
+    times: list[datetime] = [catalog.created_at for catalog in catalogs if catalog.created_at is not None]
     newest = f", newest of {max(times):%Y-%m-%d %H:%M} UTC" if times else ""
     return f"{inventory_id.hex()}: catalogs: {len(catalogs)}, jobs: {jobs}{newest}"

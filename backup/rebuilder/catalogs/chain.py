@@ -99,7 +99,7 @@ class TrustedCatalogs:
             if known is not member or catalog.generation is Generation.DELTA:
                 return member if known is member else None
         same = self._fulls.setdefault(member.state, [])
-        if any(one.header.hash == header.hash for one in same):
+        if any(other.header.hash == header.hash for other in same):
             return None
         same.append(member)
         return member
@@ -136,17 +136,17 @@ class TrustedCatalogs:
 
     def accept(self, inventory_id: InventoryId) -> None:
         """Believe that the writers of accepted catalogs are ancestors of that inventory."""
-        others = [(one.inventory_id, one.header.fields.pack_id) for one in self._all()]
-        others = [one for one in others if one[0] != inventory_id]
+        others = [(member.inventory_id, member.header.fields.pack_id) for member in self._all()]
+        others = [other for other in others if other[0] != inventory_id]
         for word in self._accepted:
-            meant = [one for one in others if is_named(*one, word)]
+            meant = [other for other in others if is_named(*other, word)]
             require_one(meant, word)
             for other, _ in meant:
                 self.family.accept(inventory_id, other)
 
     def is_accepted(self, inventory_id: InventoryId, pack_id: bytes) -> bool:
         """Whether the user said that a pack belongs there."""
-        return any(is_named(inventory_id, pack_id, one) for one in self._accepted)
+        return any(is_named(inventory_id, pack_id, word) for word in self._accepted)
 
     def _is_accepted(self, member: Member) -> bool:
         return self.is_accepted(member.inventory_id, member.header.fields.pack_id)
@@ -162,13 +162,13 @@ class TrustedCatalogs:
 
     def drop(self, archive_id: ArchiveId) -> None:
         """Rule 6: its body is damaged."""
-        self._deltas = {key: one for key, one in self._deltas.items() if one.archive_id != archive_id}
+        self._deltas = {key: delta for key, delta in self._deltas.items() if delta.archive_id != archive_id}
         for state, fulls in self._fulls.items():
-            self._fulls[state] = [one for one in fulls if one.archive_id != archive_id]
+            self._fulls[state] = [full for full in fulls if full.archive_id != archive_id]
 
     def jobs(self, inventory_id: InventoryId) -> set[bytes]:
         """Ids of the jobs that the inventory wrote catalogs of."""
-        return {one.catalog.job_id for one in self._all() if one.inventory_id == inventory_id}
+        return {member.catalog.job_id for member in self._all() if member.inventory_id == inventory_id}
 
     def of_inventory(self, inventory_id: InventoryId) -> list[Member]:
         """All catalogs of an inventory that are believed, the newest last."""
@@ -227,10 +227,14 @@ class TrustedCatalogs:
         """Deltas of the job, by that lineage, that are newer than a chain: what it does not cover."""
         own = self.family.lineage(inventory_id)
         newer = [
-            one for one in self._deltas.values() if one.catalog.job_id == job_id and one.inventory_id in own
+            delta
+            for delta in self._deltas.values()
+            if delta.catalog.job_id == job_id and delta.inventory_id in own
         ]
-        newer = [one for one in newer if one.catalog.number > chain.number and one not in chain.deltas]
-        return sorted(newer, key=lambda one: one.catalog.number)
+        newer = [
+            delta for delta in newer if delta.catalog.number > chain.number and delta not in chain.deltas
+        ]
+        return sorted(newer, key=lambda member: member.catalog.number)
 
     # Rules 3 and 8.
 
@@ -269,12 +273,12 @@ class TrustedCatalogs:
         Where the state's delta is not at hand, an ancestor may have written both.
         """
         found = [
-            one for one in self._fulls.get(state, ()) if one.catalog.job_id == job_id and state != NO_HASH
+            full for full in self._fulls.get(state, ()) if full.catalog.job_id == job_id and state != NO_HASH
         ]
         lineage = self.family.lineage(writer)
         wrote = {writer, delta.inventory_id} if delta is not None else lineage
-        counting = [one for one in found if one.inventory_id in wrote or self._is_accepted(one)]
-        others = [one for one in found if one not in counting]
+        counting = [full for full in found if full.inventory_id in wrote or self._is_accepted(full)]
+        others = [full for full in found if full not in counting]
         return max(counting, key=_number, default=None), max(others, key=_number, default=None)
 
     def _ask(self, chains: Sequence[Chain]) -> None:
@@ -295,7 +299,7 @@ class TrustedCatalogs:
         ours = [member for member in self.members(job_id) if member.inventory_id == inventory_id]
         states = {member.state: member.catalog.number for member in ours}
         gone_on = {member.catalog.parent_header_hash for member in ours if member.is_delta}
-        return sorted((state for state in states if state not in gone_on), key=lambda one: states[one])
+        return sorted((state for state in states if state not in gone_on), key=lambda state: states[state])
 
     # Rules 4 and 5.
 
@@ -351,15 +355,15 @@ class TrustedCatalogs:
         before = list(self._ancestors(chain.tip))
         if line.header_hash in before:
             return True
-        newest = max((one.catalog.number for one in chain.members), default=0)
+        newest = max((member.catalog.number for member in chain.members), default=0)
         known = [self._deltas[state].catalog.number for state in before if state in self._deltas]
         leads_past = any(number <= line.number for number in known) or before[-1] == NO_HASH
         return newest > line.number and not leads_past
 
     def _passes_through(self, tip: bytes, pack: str) -> bool:
         on_the_way = set(self._ancestors(tip))
-        names = {one.header.fields.pack_id.hex() for key, one in self._deltas.items() if key in on_the_way}
-        names |= {one.header.fields.pack_id.hex() for one in self._fulls.get(tip, ())}
+        names = {self._deltas[key].header.fields.pack_id.hex() for key in on_the_way & self._deltas.keys()}
+        names |= {full.header.fields.pack_id.hex() for full in self._fulls.get(tip, ())}
         return any(name.startswith(pack.lower()) for name in names)
 
     def _name(self, tip: bytes) -> str:
@@ -379,7 +383,7 @@ class TrustedCatalogs:
         for inventory_id in self.inventories(job_id) & own:
             signers = {member.header.fields.signer_public for member in self.of_inventory(inventory_id)}
             if len(signers) > 1 and not self._trust.vault:
-                names = " and ".join(sorted(fingerprint_of(one).hex() for one in signers))
+                names = " and ".join(sorted(fingerprint_of(signer).hex() for signer in signers))
                 raise TwoSignersError(
                     f"two signers are enrolled in inventory {inventory_id.hex()}: {names}",
                     advice="somebody may have a recovery key that you gave up: leave that key out, or say "

@@ -28,15 +28,19 @@ def find_family(listing: Listing, wish: Wish, context: RebuildContext) -> Family
         )
         intake = Intake(wish, context, bringer)
         intake.learn_sizes(listing)
-        left = {key: _in_order(some) for key, some in by_inventory(candidates_of(listing)).items()}
+        left = {
+            key: _in_order(candidates) for key, candidates in by_inventory(candidates_of(listing)).items()
+        }
         for tried in (slice(1), slice(1, _MOST_TRIED)):
-            intake.fetch([one for some in left.values() for one in some[tried]])
-            left = {key: some for key, some in left.items() if not intake.trusted.family.is_read(key)}
+            intake.fetch([candidate for candidates in left.values() for candidate in candidates[tried]])
+            left = {
+                key: candidates for key, candidates in left.items() if not intake.trusted.family.is_read(key)
+            }
         intake.trusted.family.note_unread(left)
         return intake.trusted.family
 
 
 def _in_order(some: Sequence[CatalogCandidate]) -> list[CatalogCandidate]:
     """The newest ones, the smallest first: any of them names its inventory's ancestors."""
-    newest = sorted(some, key=lambda one: (-one.label.number, one.archive_id))[:_MOST_TRIED]
-    return sorted(newest, key=lambda one: (one.size, one.archive_id))
+    newest = sorted(some, key=lambda candidate: (-candidate.label.number, candidate.archive_id))[:_MOST_TRIED]
+    return sorted(newest, key=lambda candidate: (candidate.size, candidate.archive_id))

@@ -69,40 +69,40 @@ class Intake:
 
     def fetch(self, wanted: Sequence[CatalogCandidate]) -> None:
         """Bring catalogs down, all at once, and take in those that can be believed. `WaitsError`."""
-        new = [one for one in wanted if one.archive_id not in self.known.seen]
+        new = [candidate for candidate in wanted if candidate.archive_id not in self.known.seen]
         if not new:
             return
-        new = [one for one in new if self._is_plausible(one)]
-        labels = {one.archive_id: one.label for one in new}
+        new = [candidate for candidate in new if self._is_plausible(candidate)]
+        labels = {candidate.archive_id: candidate.label for candidate in new}
         brought = self._bringer.bring(
-            [whole(one.archive_id, one.size) for one in new],
+            [whole(candidate.archive_id, candidate.size) for candidate in new],
             lambda want, data: self._screen(labels[want.archive_id], data),
         )
         if brought.waiting:
             hot = self._context.vault.traits.keeps_metadata_hot
             raise WaitsError(f"{brought.waiting} of {len(new)} catalogs{_FROZEN * hot}")
-        for one in sorted(new, key=lambda each: (each.label.number, each.archive_id)):
-            self.known.seen.add(one.archive_id)
-            if one.archive_id in brought.missing:
-                self.suspect("missing", one.archive_id, brought.missing[one.archive_id])
-            elif one.archive_id in brought.refused:
-                self._name_damage(one, brought.refused[one.archive_id])
+        for candidate in sorted(new, key=lambda candidate: (candidate.label.number, candidate.archive_id)):
+            self.known.seen.add(candidate.archive_id)
+            if candidate.archive_id in brought.missing:
+                self.suspect("missing", candidate.archive_id, brought.missing[candidate.archive_id])
+            elif candidate.archive_id in brought.refused:
+                self._name_damage(candidate, brought.refused[candidate.archive_id])
             else:
-                self._take_in(one, brought.paths[one.archive_id])
+                self._take_in(candidate, brought.paths[candidate.archive_id])
         self.reconsider()
 
     def reconsider(self) -> None:
         """Take in what was refused when it came, and whose signer something vouches for by now."""
-        for one in list(self.refused.values()):
-            if self.trusted.vouches_for(one.header):
-                del self.refused[one.candidate.archive_id]
-                self._take_in(one.candidate, one.path)
+        for refused in list(self.refused.values()):
+            if self.trusted.vouches_for(refused.header):
+                del self.refused[refused.candidate.archive_id]
+                self._take_in(refused.candidate, refused.path)
 
     def suspect(self, kind: str, archive_id: str, detail: str) -> None:
         """Name something that is not as it should be."""
-        one = Suspicion(kind, archive_id, detail)
-        if one not in self.suspicions:
-            self.suspicions.append(one)
+        suspicion = Suspicion(kind, archive_id, detail)
+        if suspicion not in self.suspicions:
+            self.suspicions.append(suspicion)
 
     def give_up(self, member: Member, why: str) -> None:
         """A catalog that cannot be applied is none: name it, and find the newest state without it."""
@@ -127,7 +127,9 @@ class Intake:
         if self.refused:
             raise self._key_of_others() or next(iter(self.refused.values())).error
         self.newer.refuse_nothing()
-        told = "; ".join(f"{one.archive_id[:16]}: {one.detail}" for one in self.suspicions[:5])
+        told = "; ".join(
+            f"{suspicion.archive_id[:16]}: {suspicion.detail}" for suspicion in self.suspicions[:5]
+        )
         raise NothingToRebuildError(
             f"no state can be rebuilt from vault {self._context.vault.name}: {told or 'it shows no catalog'}",
             advice="a list may be a day old; is it the right vault, and the right --inventory?",
@@ -136,10 +138,12 @@ class Intake:
     def _key_of_others(self) -> RecoveryKeyError | None:
         """The error for keys that not one refused catalog is sealed for: then no signer is to be believed."""
         ours = {key.recipient.id for key in self._context.recovery_keys}
-        sealed_for = {stanza.recipient_id for one in self.refused.values() for stanza in one.header.stanzas}
+        sealed_for = {
+            stanza.recipient_id for refused in self.refused.values() for stanza in refused.header.stanzas
+        }
         if not sealed_for or ours & sealed_for:
             return None
-        whom = ", ".join(sorted(one.hex() for one in sealed_for))
+        whom = ", ".join(sorted(recipient.hex() for recipient in sealed_for))
         return RecoveryKeyError(
             f"no recovery key that was given opens what is in vault {self._context.vault.name}: "
             f"its catalogs are sealed for {whom}",
@@ -147,52 +151,53 @@ class Intake:
             "is it the right vault, and the right --inventory?",
         )
 
-    def _take_in(self, one: CatalogCandidate, path: str, *, again: bool = True) -> None:
+    def _take_in(self, candidate: CatalogCandidate, path: str, *, again: bool = True) -> None:
         """Believe a catalog, or name what is wrong; one that came back damaged is fetched once more.
 
         Not if it is just what the list shows: asked for anew in each act, two of them never came together.
         """
         try:
             file = read_catalog_file(path)
-            if one.tree_hash is not None and file.tree_hash != one.tree_hash:
+            if candidate.tree_hash is not None and file.tree_hash != candidate.tree_hash:
                 raise IntegrityError("it came back other than the vault's list says it is")
-            self._believe(one, file)
+            self._believe(candidate, file)
         except UntrustedError as error:
-            self.refused[one.archive_id] = Refused(one, path, file.header, error)
+            self.refused[candidate.archive_id] = Refused(candidate, path, file.header, error)
             self._note_ancestors(file)
         except _REFUSED as error:
-            if one.tree_hash is not None and tree_hash_of_file(path) == one.tree_hash:
-                self._name_damage(one, error)
+            if candidate.tree_hash is not None and tree_hash_of_file(path) == candidate.tree_hash:
+                self._name_damage(candidate, error)
                 return
-            want = whole(one.archive_id, one.size)
+            want = whole(candidate.archive_id, candidate.size)
             self._bringer.forget(want)
             fresh = self._bringer.bring([want]).paths.get(want.name) if again else None
             if fresh is not None:
-                self._take_in(one, fresh, again=False)
+                self._take_in(candidate, fresh, again=False)
             else:
-                self._name_damage(one, error)
+                self._name_damage(candidate, error)
 
-    def _name_damage(self, one: CatalogCandidate, error: NightvaultError) -> None:
+    def _name_damage(self, candidate: CatalogCandidate, error: NightvaultError) -> None:
         if isinstance(error, NewerFormatError):
-            self.newer.add_unknown(one.archive_id)
-            self.suspect("newer-format", one.archive_id, f"nobody can tell who wrote it: {error}")
+            self.newer.add_unknown(candidate.archive_id)
+            self.suspect("newer-format", candidate.archive_id, f"nobody can tell who wrote it: {error}")
         else:
-            self.suspect("damaged", one.archive_id, str(error))
+            self.suspect("damaged", candidate.archive_id, str(error))
 
-    def _is_plausible(self, one: CatalogCandidate) -> bool:
+    def _is_plausible(self, candidate: CatalogCandidate) -> bool:
         """Whether a catalog may be as large as it is, beside all that its inventory stored: else it is named.
 
         Somebody else may have given junk its name; to retrieve it costs money, time and room.
         """
-        most = self._largest.get(one.label.inventory_id)
-        if most is None or one.size <= most or self._is_accepted(one.label):
+        most = self._largest.get(candidate.label.inventory_id)
+        if most is None or candidate.size <= most or self._is_accepted(candidate.label):
             return True
-        self.known.seen.add(one.archive_id)
+        self.known.seen.add(candidate.archive_id)
         detail = (
-            f"it has {one.size:,} bytes, far more than inventory {one.label.inventory_id.hex()[:8]} stored "
-            f"in any other; it was not retrieved: --accept {one.label.pack_id.hex()} if it is right"
+            f"it has {candidate.size:,} bytes, far more than inventory "
+            f"{candidate.label.inventory_id.hex()[:8]} stored in any other; it was not retrieved: --accept "
+            f"{candidate.label.pack_id.hex()} if it is right"
         )
-        self.suspect("too-large", one.archive_id, detail)
+        self.suspect("too-large", candidate.archive_id, detail)
         return False
 
     def _is_accepted(self, label: ArchiveLabel) -> bool:
@@ -221,14 +226,17 @@ class Intake:
                 f"its description lies: its header is of inventory {header.fields.inventory_id.hex()}"
             )
 
-    def _believe(self, one: CatalogCandidate, file: CatalogFile) -> None:
+    def _believe(self, candidate: CatalogCandidate, file: CatalogFile) -> None:
         """Header, description, body. `UntrustedError`; `FormatError` or `IntegrityError` for damage."""
-        member = self.trusted.add(one.archive_id, file.header)
-        self._compare_label(one, file.header)
+        member = self.trusted.add(candidate.archive_id, file.header)
+        self._compare_label(candidate, file.header)
         if file.header.fields.catalog is not None:
-            self._places[one.archive_id] = file.header.fields.catalog.job_id, file.header.fields.inventory_id
+            self._places[candidate.archive_id] = (
+                file.header.fields.catalog.job_id,
+                file.header.fields.inventory_id,
+            )
         if member is None:
-            self.suspect("duplicate", one.archive_id, "another archive is the same catalog")
+            self.suspect("duplicate", candidate.archive_id, "another archive is the same catalog")
             return
         if file.header.unknown_features:
             self.pass_over(member)
@@ -258,10 +266,10 @@ class Intake:
                 _check_start(start)
                 self.trusted.note_start(file.header, start)
 
-    def _compare_label(self, one: CatalogCandidate, member: Header) -> None:
+    def _compare_label(self, candidate: CatalogCandidate, member: Header) -> None:
         """Rule 2: what a listing says of an archive, against its header."""
-        place, label = member.fields.catalog, one.label
-        if place is None or one.created_at is None:  # not from a listing
+        place, label = member.fields.catalog, candidate.label
+        if place is None or candidate.created_at is None:  # not from a listing
             return
         says = (
             label.pack_id,
@@ -273,7 +281,7 @@ class Intake:
         fields = member.fields
         if says != (fields.pack_id, fields.inventory_id, place.number, place.generation, place.job_id):
             detail = f"its description lies: it is catalog {place.number}, pack {fields.pack_id.hex()}"
-            self.suspect("relabelled", one.archive_id, detail)
+            self.suspect("relabelled", candidate.archive_id, detail)
 
 
 def _check_start(start: Start) -> None:

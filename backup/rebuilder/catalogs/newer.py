@@ -36,14 +36,14 @@ class NewerCatalogs:
 
     def jobs(self, inventory_id: InventoryId) -> set[bytes]:
         """Ids of the jobs that the inventory wrote such catalogs of."""
-        return {one.catalog.job_id for one in self._vouched if one.inventory_id == inventory_id}
+        return {member.catalog.job_id for member in self._vouched if member.inventory_id == inventory_id}
 
     def note(self, job: FoundJob, lineage: Collection[InventoryId], chain: Chain | None) -> None:
         """Note whether a chain lacks what a later version wrote; `NewerCatalogError` if the job is wanted.
 
         Where only some jobs are wanted, an older state must tell this one's name first.
         """
-        lacking = (one for one in self._vouched if _is_lacking(one, job.id, lineage, chain))
+        lacking = (member for member in self._vouched if _is_lacking(member, job.id, lineage, chain))
         job.newer = next(lacking, None)
         if not self._wish.jobs and self._wish.tip is None:
             self._refuse(job)
@@ -75,9 +75,9 @@ class NewerCatalogs:
             raise NewerCatalogError(job.newer, self._vault)
 
 
-def _is_lacking(one: Member, job_id: bytes, lineage: Collection[InventoryId], chain: Chain | None) -> bool:
-    if one.catalog.job_id != job_id or one.inventory_id not in lineage:
+def _is_lacking(member: Member, job_id: bytes, lineage: Collection[InventoryId], chain: Chain | None) -> bool:
+    if member.catalog.job_id != job_id or member.inventory_id not in lineage:
         return False
-    if chain is None or chain.gap == one.header.hash:
+    if chain is None or chain.gap == member.header.hash:
         return True
-    return one.catalog.number > chain.number
+    return member.catalog.number > chain.number

@@ -22,7 +22,8 @@ def is_exhausted(
 ) -> bool:
     """Whether the vault has nothing more of a line's job under this inventory id."""
     return (job.line is not None and known.listing is not None) and all(
-        one.label.inventory_id != inventory_id or one.archive_id in known.seen for one in offered
+        candidate.label.inventory_id != inventory_id or candidate.archive_id in known.seen
+        for candidate in offered
     )
 
 
@@ -68,5 +69,7 @@ def needless(
     """The suspicions that only say that an old line's catalogs are gone, where nothing needs them."""
     if line is None or chain is None or chain.base is None or chain.base.catalog.number <= line.number:
         return []
-    named = {one.archive_id for one in of_line(line)}
-    return [one for one in suspicions if one.kind == "missing" and one.archive_id in named]
+    named = {candidate.archive_id for candidate in of_line(line)}
+    return [
+        suspicion for suspicion in suspicions if suspicion.kind == "missing" and suspicion.archive_id in named
+    ]

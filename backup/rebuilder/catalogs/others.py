@@ -29,16 +29,20 @@ class Others:
 
     def tell(self, inventory_id: InventoryId, jobs: Sequence[FoundJob]) -> None:
         """Name catalogs of these jobs by inventories that are neither of the lineage nor heirs of it."""
-        shown = [one for one in self._intake.known.candidates.values() if one.created_at]
-        listed = {(one.label.inventory_id, one.label.pack_id): one for one in shown}
-        labels, ids = [one.label for one in shown], {job.id for job in jobs}
-        self._look_at({one.inventory_id for one in strangers(labels, self._lineage(inventory_id), ids)})
+        shown = [candidate for candidate in self._intake.known.candidates.values() if candidate.created_at]
+        listed = {(candidate.label.inventory_id, candidate.label.pack_id): candidate for candidate in shown}
+        labels, ids = [candidate.label for candidate in shown], {job.id for job in jobs}
+        self._look_at(
+            {stranger.inventory_id for stranger in strangers(labels, self._lineage(inventory_id), ids)}
+        )
         for heir in sorted(self._family.heirs(inventory_id)):
             text = (
                 f"inventory {heir.hex()} was rebuilt from this one and goes on: --inventory {heir.hex()[:8]}"
             )
             self._intake.suspect("heir", "", text)
-        unknown = {one for one in self._family.claimed(inventory_id) if not self._family.knows(one)}
+        unknown = {
+            ancestor for ancestor in self._family.claimed(inventory_id) if not self._family.knows(ancestor)
+        }
         named = strangers(labels, self._lineage(inventory_id) | unknown, ids)
         for stranger in named:
             pack = stranger.pack_id.hex()
@@ -64,11 +68,16 @@ class Others:
         """Bring a catalog of each, where that costs no wait: it may be an heir's."""
         if self._looks:
             candidates = by_inventory(self._intake.known.candidates.values())
-            unknown = [one for one in sorted(inventories) if not self._family.knows(one)]
-            small = [[each for each in candidates[one] if each.size <= MOST_LOOKED_AT] for one in unknown]
-            self._intake.fetch([max(some, key=_number) for some in small if some])
-            for one in unknown:
-                self._resolve(one)
+            unknown = [
+                inventory_id for inventory_id in sorted(inventories) if not self._family.knows(inventory_id)
+            ]
+            small = [
+                [candidate for candidate in candidates[inventory_id] if candidate.size <= MOST_LOOKED_AT]
+                for inventory_id in unknown
+            ]
+            self._intake.fetch([max(of_inventory, key=_number) for of_inventory in small if of_inventory])
+            for inventory_id in unknown:
+                self._resolve(inventory_id)
 
     def _tell_outside(self, member: Member) -> None:
         """Name one that only its header, and not its label, shows to be of the job."""

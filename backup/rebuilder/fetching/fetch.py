@@ -185,4 +185,4 @@ class CatalogFetcher:
 
 
 def _states(seen: Sequence[Seen[Want]]) -> Mapping[str, Verdict]:
-    return {each.record.name: each.verdict for each in seen}
+    return {answer.record.name: answer.verdict for answer in seen}

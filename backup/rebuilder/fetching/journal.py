@@ -103,7 +103,7 @@ class Journal:
     def began_at(self) -> datetime | None:
         """When the vault was first asked for something; None before that."""
         asked = [self._document.listing, *self._document.retrievals.values()]
-        return min((one.asked_at for one in asked if one and one.asked_at), default=None)
+        return min((answer.asked_at for answer in asked if answer and answer.asked_at), default=None)
 
     def tell_name(self, name: str) -> None:
         """Let the same rebuild go on under the name that the user is told to give the vault."""
@@ -123,10 +123,10 @@ class Journal:
         """The listing came: its output is gone within a day."""
         lines = [
             _ListedArchive(
-                *(one.archive_id, one.description, one.size),
-                *((one.tree_hash or b"").hex(), one.created_at, one.version),
+                *(archive.archive_id, archive.description, archive.size),
+                *((archive.tree_hash or b"").hex(), archive.created_at, archive.version),
             )
-            for one in listing.archives
+            for archive in listing.archives
         ]
         self._write(_LISTING, msgspec.json.encode(_Listed(listing.as_of, lines)))
 

@@ -85,14 +85,14 @@ class JournalRetrievals:
 
     def seen(self, seen: Sequence[Seen[Want]]) -> None:
         """Draw new tokens for what is to be asked for again; what failed twice is missing."""
-        for each in seen:
-            name = each.record.name
+        for answer in seen:
+            name = answer.record.name
             before = self._journal.retrievals[name]
-            if each.verdict is Verdict.GIVEN_UP:
-                self._brought.missing[name] = f"the vault could not retrieve it: {each.why}"
+            if answer.verdict is Verdict.GIVEN_UP:
+                self._brought.missing[name] = f"the vault could not retrieve it: {answer.why}"
                 del self._journal.retrievals[name]
-            elif each.verdict is Verdict.AGAIN:
-                failed = before.failed + (each.status.state is RetrievalState.FAILED)
+            elif answer.verdict is Verdict.AGAIN:
+                failed = before.failed + (answer.status.state is RetrievalState.FAILED)
                 self._journal.retrievals[name] = JournalRequest(new_token(), failed=failed)
 
     def has_granted(self) -> bool:

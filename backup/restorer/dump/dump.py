@@ -108,7 +108,11 @@ class _Dump:
             files=self._files,
             directories=len(selection.directories) if self._plan.choice.output is Output.TAR else 0,
             bytes=self._bytes,
-            retrieved=sum(one.extent.length for one in self._known if one.state is not RetrievalStage.FAILED),
+            retrieved=sum(
+                retrieval.extent.length
+                for retrieval in self._known
+                if retrieval.state is not RetrievalStage.FAILED
+            ),
             problems=tuple(self._problems),
         )
 
@@ -126,7 +130,7 @@ class _Dump:
 
     def _tar(self) -> None:
         """Write members in the order of paths, each directory before its contents."""
-        ordered = sorted(_members(self._plan), key=lambda one: one[0].path.split(b"/"))
+        ordered = sorted(_members(self._plan), key=lambda pair: pair[0].path.split(b"/"))
         members = list(self._possible(ordered))
         contents_of: dict[int, RestoreEntry] = {}  # the entry that further hard links refer to
         with self._contents(list(_firsts(members))) as contents:
@@ -146,16 +150,16 @@ class _Dump:
         Who unpacks a second one of a path, or one below a symlink, might write through what the first made.
         """
         before, above = b"", b""  # the path before; the last of a member that is no directory
-        for one in members:
-            path = one[0].path
+        for placed in members:
+            path = placed[0].path
             if path == before:
                 why = "another entry has its path"
             elif above and path.startswith(above + b"/"):
                 why = f"/{shown_path(above)} above it is no directory"
             else:
                 before, why = path, ""
-                above = b"" if one[0].kind is EntryKind.DIRECTORY else path
-                yield one
+                above = b"" if placed[0].kind is EntryKind.DIRECTORY else path
+                yield placed
             if why:
                 self._problems.append(Problem(path, ProblemKind.DAMAGED, f"{why}; left out"))
 
@@ -237,9 +241,9 @@ def _members(plan: RestorePlan) -> Iterator[_Member]:
         group = next(groups)
         for entry in file.entry.names:
             yield entry, file, group
-    for one in selection.specials:
+    for special in selection.specials:
         group = next(groups)
-        for entry in one.names:
+        for entry in special.names:
             yield entry, None, group
 
 

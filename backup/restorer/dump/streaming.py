@@ -57,13 +57,18 @@ class ChunkStream:
         }
         self._rows: dict[_Key, tuple[Retrieval, FrameRow]] = {}
         self._why: dict[_Key, str] = {}
-        laid = cover(plan.ranges, [(one.archive, one.extent) for one in known])
-        for one, planned in zip(known, laid, strict=True):
-            if one.state in {RetrievalStage.READY, RetrievalStage.FETCHED} and one.archive in self._keys:
-                self._rows.update({(one.archive, row.number): (one, row) for row in planned.frames})
-            elif one.state is RetrievalStage.FAILED:
-                why = failures[one.number].why if one.number in failures else GONE
-                self._why.update({(one.archive, row.number): why for row in planned.frames})
+        laid = cover(plan.ranges, [(retrieval.archive, retrieval.extent) for retrieval in known])
+        for retrieval, planned in zip(known, laid, strict=True):
+            if (
+                retrieval.state in {RetrievalStage.READY, RetrievalStage.FETCHED}
+                and retrieval.archive in self._keys
+            ):
+                self._rows.update(
+                    {(retrieval.archive, row.number): (retrieval, row) for row in planned.frames}
+                )
+            elif retrieval.state is RetrievalStage.FAILED:
+                why = failures[retrieval.number].why if retrieval.number in failures else GONE
+                self._why.update({(retrieval.archive, row.number): why for row in planned.frames})
         self._order = _frames_in_order(plan, files)
         self._at = 0
 
@@ -100,36 +105,38 @@ class ChunkStream:
         found = self._rows.get(key)
         if found is None:
             return
-        one, row = found
+        retrieval, row = found
         rows, size = [row], row.raw_length
         for other in self._order[self._at : self._at + 4096]:
             theirs = self._rows.get(other)
             if other in self._held or theirs is None or theirs[1].offset == rows[-1].offset:
                 continue
             if (
-                theirs[0] is not one
+                theirs[0] is not retrieval
                 or theirs[1].offset < rows[-1].offset
                 or size + theirs[1].raw_length > RUN
             ):
                 break
             rows.append(theirs[1])
             size += theirs[1].raw_length
-        self._open(one, rows)
+        self._open(retrieval, rows)
 
-    def _open(self, one: Retrieval, rows: Sequence[FrameRow]) -> None:
-        archive, keys = self._plan.archives[one.archive], self._keys[one.archive]
-        if one.retrieval_id is None or one.asked is None:
+    def _open(self, retrieval: Retrieval, rows: Sequence[FrameRow]) -> None:
+        archive, keys = self._plan.archives[retrieval.archive], self._keys[retrieval.archive]
+        if retrieval.retrieval_id is None or retrieval.asked is None:
             return
-        ready = ReadyRange(one.retrieval_id, archive.size, one.asked, rows)
-        for row, sealed in self._fetcher.frames(ready, given_up=partial(self._give_up, one.archive)):
+        ready = ReadyRange(retrieval.retrieval_id, archive.size, retrieval.asked, rows)
+        for row, sealed in self._fetcher.frames(ready, given_up=partial(self._give_up, retrieval.archive)):
             if sealed is None:
                 continue
             try:
                 raw = self._codec.open_checked(keys.frame_key, archive.label.pack_id, row, sealed)
             except (FormatError, IntegrityError) as error:
-                self._context.progress.note(f"a frame of archive {one.archive} cannot be opened: {error}")
+                self._context.progress.note(
+                    f"a frame of archive {retrieval.archive} cannot be opened: {error}"
+                )
                 continue
-            self._held[one.archive, row.number] = memoryview(raw)
+            self._held[retrieval.archive, row.number] = memoryview(raw)
             self._bytes += len(raw)
         while self._bytes > 2 * RUN and len(self._held) > 1:
             self._bytes -= len(self._held.popitem(last=False)[1])

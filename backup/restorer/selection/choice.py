@@ -72,7 +72,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
     def encode(self) -> bytes:
         """The choice as canonical bytes: equal choices give equal bytes; non-UTF-8 patterns stay bytes."""
         fields = msgspec.to_builtins(self, builtin_types=(bytes,))
-        texts = {name: [_storable(one) for one in fields[name]] for name in _TEXTS if name in fields}
+        texts = {name: [_storable(text) for text in fields[name]] for name in _TEXTS if name in fields}
         return msgspec.msgpack.encode(fields | texts)
 
     @classmethod
@@ -81,7 +81,7 @@ class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
         if not data:
             return cls()
         fields = msgspec.msgpack.decode(data, type=dict[str, Any])
-        texts = {name: [os.fsdecode(one) for one in fields[name]] for name in _TEXTS if name in fields}
+        texts = {name: [os.fsdecode(text) for text in fields[name]] for name in _TEXTS if name in fields}
         return msgspec.convert(fields | texts, cls)
 
 
@@ -158,7 +158,7 @@ class Sieve:
     def _is_named(self, path: bytes) -> bool:
         if not self._by_path:
             return True
-        if any(is_below(path, one) for one in self._paths):
+        if any(is_below(path, chosen) for chosen in self._paths):
             return True
         text = path.decode("utf-8", "surrogateescape")
         found = False

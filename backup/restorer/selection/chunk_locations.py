@@ -95,7 +95,7 @@ class ChunkLocations(Mapping[int, ChunkLocation]):
                 some = rows[first * size : (first + len(places)) * size]
                 return [*_each(_LENGTH, some)], [*_each(_NAMED, some)]
             found = [rows[at * size + 12 : (at + 1) * size] if at >= 0 else b"" for at in places]
-            return [int.from_bytes(one[_ID_SIZE:], "little") for one in found], [bytes(one) for one in found]
+            return [int.from_bytes(row[_ID_SIZE:], "little") for row in found], [bytes(row) for row in found]
 
         return look
 
@@ -248,8 +248,8 @@ def _packed(location: ChunkLocation) -> bytes | None:
 def read_chunk_locations(tx: Transaction, numbers: Values, scratch: Scratch | None = None) -> ChunkLocations:
     """Read the locations of chunks; numbers may come in any order and repeatedly."""
     largest, found = packed.largest_chunk(tx), ChunkLocations(scratch=scratch)
-    for some in Marks(numbers, largest).rising():
-        found.add(_located(tx, some))
+    for batch in Marks(numbers, largest).rising():
+        found.add(_located(tx, batch))
     return found
 
 
@@ -277,7 +277,7 @@ class Marks(Container[int]):
         largest = max(numbers, default=-1)
         self._marks = bytearray(max(0, min(largest, most) + 1 - self._least))
         least, marks = self._least, self._marks
-        for number in numbers if largest <= most else (one for one in numbers if one <= most):
+        for number in numbers if largest <= most else (number for number in numbers if number <= most):
             marks[number - least] = 1
 
     def __contains__(self, number: object) -> bool:

@@ -156,7 +156,7 @@ class Entries(Sequence[RestoreEntry]):
     @property
     def names(self) -> int:
         """Number of names: each further hard link counts as one more."""
-        return len(self) + sum(len(one.links) for one in self._changed.values())
+        return len(self) + sum(len(entry.links) for entry in self._changed.values())
 
     def __len__(self) -> int:
         return len(self._rows) // _ROW.size
@@ -167,7 +167,7 @@ class Entries(Sequence[RestoreEntry]):
     def __getitem__(self, key: slice) -> list[RestoreEntry]: ...
     def __getitem__(self, key: int | slice) -> RestoreEntry | list[RestoreEntry]:
         if isinstance(key, slice):
-            return [self[one] for one in range(*key.indices(len(self)))]
+            return [self[position] for position in range(*key.indices(len(self)))]
         if not 0 <= key < len(self):
             raise IndexError(key)
         if key in self._changed:
@@ -210,10 +210,10 @@ class Entries(Sequence[RestoreEntry]):
             before = (key * _ROW.size - _END.size for key in keys)
             begins = tuple(_END.unpack_from(rows, at)[0] if at >= 0 else 0 for at in before)
         indexes: dict[int, int] = {}
-        places = [indexes.setdefault(one, len(indexes)) for one in directories]
+        places = [indexes.setdefault(directory, len(indexes)) for directory in directories]
         known = {number: ids(self._owners[number]) for number in set(owners)}
         return NewFiles(
-            [self._directories[one] for one in indexes],
+            [self._directories[index] for index in indexes],
             places,
             [bytes(names[begin:end]) for begin, end in zip(begins, name_ends, strict=True)],
             modes,

@@ -87,7 +87,7 @@ class Files(Sequence[RestoreFile]):
         The same errors as of `add`, or FormatError as well if a content id is unusual; then nothing is
         appended.
         """
-        content_ids, lists = rows[9], [one or b"" for one in rows[10]]
+        content_ids, lists = rows[9], [chunk_list or b"" for chunk_list in rows[10]]
         named = b"".join(content_ids)
         if set(map(len, content_ids)) != {_CONTENT_ID.size}:
             raise FormatError("a content id is missing")
@@ -124,7 +124,7 @@ class Files(Sequence[RestoreFile]):
     @property
     def content_ids(self) -> Iterator[bytes]:
         """The content id of each file, in order."""
-        return (one for (one,) in _CONTENT_ID.iter_unpack(self._content_ids.values))
+        return (content_id for (content_id,) in _CONTENT_ID.iter_unpack(self._content_ids.values))
 
     @property
     def counts(self) -> Iterator[int]:
@@ -184,7 +184,7 @@ class Files(Sequence[RestoreFile]):
     def __getitem__(self, key: slice) -> list[RestoreFile]: ...
     def __getitem__(self, key: int | slice) -> RestoreFile | list[RestoreFile]:
         if isinstance(key, slice):
-            return [self[one] for one in range(*key.indices(len(self)))]
+            return [self[position] for position in range(*key.indices(len(self)))]
         return RestoreFile(self.entries[key], self.chunks_of(key), self.layout(key))
 
 

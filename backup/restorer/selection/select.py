@@ -118,7 +118,7 @@ def select_entries(
 def _is_owner(owner: Owner) -> bool:
     """Whether a row of the database has the fields of an owner: entries of any other are damaged."""
     numbers, names = (owner.uid, owner.gid), (owner.user, owner.group)
-    return all(isinstance(one, int) for one in numbers) and all(isinstance(one, str) for one in names)
+    return all(isinstance(number, int) for number in numbers) and all(isinstance(name, str) for name in names)
 
 
 def _take_chosen(
@@ -132,9 +132,9 @@ def _take_chosen(
         _take_all(tx, snapshot, base, taker)
         return []
     taken = False
-    for one in choice.paths:
-        if entries.entry_at(tx, snapshot.job_number, one, snapshot.number) is None:
-            raise no_such_path(tx, snapshot, one)
+    for path in choice.paths:
+        if entries.entry_at(tx, snapshot.job_number, path, snapshot.number) is None:
+            raise no_such_path(tx, snapshot, path)
     sieve = Sieve(choice)
     passed: dict[bytes, tuple[bytes, EntryRow]] = {}
     skip = len(base.rstrip(b"/")) + 1
@@ -315,7 +315,7 @@ def _left(entries: Entries, kept: Collection[int]) -> tuple[array[int], dict[int
     keys = array("I")
     changed: dict[int, RestoreEntry] = {}
     for key, entry in enumerate(entries):
-        left = [one for one in entry.names if one.number not in kept]
+        left = [name for name in entry.names if name.number not in kept]
         if left:
             keys.append(key)
         if left and len(left) <= len(entry.links):
@@ -362,8 +362,8 @@ def _join_specials(selection: Selection) -> None:
     specials = selection.specials
     groups: dict[tuple[object, ...], list[int]] = {}
     for key in specials.linked():
-        one, extra = specials[key], specials.extra_of(key) or Extra()
-        groups.setdefault((extra.link, one.kind, extra.target, extra.device), []).append(key)
+        entry, extra = specials[key], specials.extra_of(key) or Extra()
+        groups.setdefault((extra.link, entry.kind, extra.target, extra.device), []).append(key)
     if keys_and_joined := _joined(specials, groups.values()):
         selection.specials = specials.only(*keys_and_joined)
 

@@ -316,7 +316,10 @@ class Assembly:
 def _proven(key: bytes, chunks: Sequence[tuple[int, ChunkLocation]], data: bytes) -> Mapping[int, bool]:
     """Whether each of these chunks of a frame has its id, by position."""
     raw = memoryview(data)
-    return {at: chunk_id(key, raw[one.offset : one.offset + one.length]) == one.id for at, one in chunks}
+    return {
+        at: chunk_id(key, raw[location.offset : location.offset + location.length]) == location.id
+        for at, location in chunks
+    }
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:

@@ -196,15 +196,17 @@ def read_back(
     good = 0
     try:
         for file in selection.files:
-            for one in file.entry.names:
-                if one.path in gone:
+            for entry in file.entry.names:
+                if entry.path in gone:
                     continue
-                if holds(existing, one, file, selection.locations, context.secret.chunk_key, from_disk=True):
+                if holds(
+                    existing, entry, file, selection.locations, context.secret.chunk_key, from_disk=True
+                ):
                     good += 1
                     context.progress.advance(files=1, done=file.data_size)
                 else:
                     detail = "read back, it is not what was written: changed meanwhile, or the disk fails"
-                    report(Problem(one.path, ProblemKind.DAMAGED, detail))
+                    report(Problem(entry.path, ProblemKind.DAMAGED, detail))
     finally:
         existing.close()
     return good

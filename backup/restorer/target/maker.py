@@ -131,8 +131,8 @@ class _MakerServer:
         request, handles = receive(self._connection, MOST_DIRECTORIES)
         try:
             are_ours, files = _REQUEST.decode(request)
-            lent = [Lent(*each) for each in zip(handles, files.paths, are_ours, strict=True)]
-            self._directories.lent = {each.path: each for each in lent}
+            lent = [Lent(*directory) for directory in zip(handles, files.paths, are_ours, strict=True)]
+            self._directories.lent = {directory.path: directory for directory in lent}
             answer = _ENCODER.encode(self._make(files))
         finally:
             close_all(handles)

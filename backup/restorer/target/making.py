@@ -138,15 +138,15 @@ class FileMaker:
     def begin(self, key: int, entry: RestoreEntry) -> bool:
         """Begin a file under a temporary name; False if that failed (and was reported)."""
         names = tuple(entry.names)
-        for index, one in enumerate(names):  # if one name fails, the others are still tried
-            first = one._replace(links=names[index + 1 :]) if index else one
+        for index, name in enumerate(names):  # if one name fails, the others are still tried
+            first = name._replace(links=names[index + 1 :]) if index else name
             try:
                 file = self._parts.make(key, first)
             except OSError as error:
-                self._failed(one, error)
+                self._failed(name, error)
                 continue
-            self._metadata.prepare(file, one)
-            return not one.holes or self._stretch(key, file, one.size)
+            self._metadata.prepare(file, name)
+            return not name.holes or self._stretch(key, file, name.size)
         return False
 
     def _stretch(self, key: int, file: int, size: int) -> bool:
@@ -264,8 +264,8 @@ class FileMaker:
             os.close(copy)
 
     def _fail_all(self, entry: RestoreEntry, error: Exception) -> None:
-        for one in entry.names:
-            self._failed(one, error)
+        for name in entry.names:
+            self._failed(name, error)
 
     def _failed(self, entry: RestoreEntry, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in _STOPS:

@@ -123,14 +123,14 @@ class Writer(FileMaker):
         """Create a symlink, FIFO or device, with its hard links."""
         made: int | None = None
         try:
-            for one in entry.names:
+            for name in entry.names:
                 try:
                     if made is None:
-                        made = self._made(one)
-                    elif not self._link(made, one):
-                        os.close(self._made(one))
+                        made = self._made(name)
+                    elif not self._link(made, name):
+                        os.close(self._made(name))
                 except REFUSED as error:
-                    self._failed(one, error)
+                    self._failed(name, error)
         finally:
             if made is not None:
                 os.close(made)
@@ -203,7 +203,7 @@ class Writer(FileMaker):
             self._parts.clean(self._target.handle(b""))
         systems = {os.fstat(self._target.handle(b"")).st_dev: b""}
         self._taken.report_others({entry.path for entry in self._directories}, self._report)
-        for entry in sorted(self._directories, key=lambda one: one.path, reverse=True):
+        for entry in sorted(self._directories, key=lambda entry: entry.path, reverse=True):
             try:
                 handle = self._target.handle(entry.path)
                 if self._resumes:
@@ -246,8 +246,8 @@ class Writer(FileMaker):
         try:
             self._target.make(handle, entry.name, self._parts.name_once(), make)
         except BaseException:
-            for one in opened:
-                os.close(one)
+            for descriptor in opened:
+                os.close(descriptor)
             raise
         self.files += 1
         return opened[0]

@@ -39,15 +39,17 @@ def ask(
     answers = request_all(wanted, desk, known or {})
     refusal = _refusal_of_all(answers, store)
     if refusal is not None:
-        answers = [_without_unclear(one) for one in answers]
+        answers = [_without_unclear(answer) for answer in answers]
     store.answered(answers)
-    for one in answers:
-        if one.error is not None:
-            raise one.error
+    for answer in answers:
+        if answer.error is not None:
+            raise answer.error
     if refusal is not None:
         raise refusal
-    has_settled = any(one.retrieval_id is not None or one.refused is not None for one in answers)
-    return AskResult(has_settled, next((one.short for one in answers if one.short is not None), None))
+    has_settled = any(answer.retrieval_id is not None or answer.refused is not None for answer in answers)
+    return AskResult(
+        has_settled, next((answer.short for answer in answers if answer.short is not None), None)
+    )
 
 
 def request_all(
@@ -62,10 +64,10 @@ def request_all(
         return []
     stop = threading.Event()
 
-    def answer(one: Wanted[R]) -> RetrievalAnswer[R]:
+    def answer(request: Wanted[R]) -> RetrievalAnswer[R]:
         if stop.is_set():
-            return RetrievalAnswer(one.record)
-        said = _answer(one, desk, known)
+            return RetrievalAnswer(request.record)
+        said = _answer(request, desk, known)
         if said.short or said.error:
             stop.set()
         return said
@@ -77,53 +79,57 @@ def request_all(
             stop.set()  # also when this thread was interrupted
 
 
-def _answer(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> RetrievalAnswer[R]:
+def _answer(wanted: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> RetrievalAnswer[R]:
     try:
-        return RetrievalAnswer(one.record, *_request(one, desk, known))
+        return RetrievalAnswer(wanted.record, *_request(wanted, desk, known))
     except CapacityError as error:
-        return RetrievalAnswer(one.record, short=error)
+        return RetrievalAnswer(wanted.record, short=error)
     except NightvaultError as error:
         if is_of_one_archive(error) or type(error) is VaultError:
-            return RetrievalAnswer(one.record, refused=error)
-        return RetrievalAnswer(one.record, error=error)
+            return RetrievalAnswer(wanted.record, refused=error)
+        return RetrievalAnswer(wanted.record, error=error)
     except BaseException as error:  # noqa: BLE001  what the others were answered is recorded first
-        return RetrievalAnswer(one.record, error=error)
+        return RetrievalAnswer(wanted.record, error=error)
 
 
-def _request(one: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> tuple[RetrievalId, ByteRange]:
+def _request(
+    wanted: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]
+) -> tuple[RetrievalId, ByteRange]:
     """Ask once for the range; of an archive that was cut short for all that is left, if that will do."""
-    archive_id = one.archive_id
+    archive_id = wanted.archive_id
     if archive_id is None:
-        raise ArchiveMissingError(f"{one.named} is not in the vault")
+        raise ArchiveMissingError(f"{wanted.named} is not in the vault")
 
     def request(extent: ByteRange) -> RetrievalId:
-        whole = None if extent == one.everything else extent
+        whole = None if extent == wanted.everything else extent
         return ask_once(
             desk.vault,
             desk.patience,
-            one.token,
-            lambda: desk.vault.request_retrieval(archive_id, whole, one.tier, one.token),
+            wanted.token,
+            lambda: desk.vault.request_retrieval(archive_id, whole, wanted.tier, wanted.token),
             known,
         )
 
     try:
-        return request(one.extent), one.extent
+        return request(wanted.extent), wanted.extent
     except ArchiveShortError:
-        if not one.or_all or one.extent == one.everything:
+        if not wanted.or_all or wanted.extent == wanted.everything:
             raise
-    return request(one.everything), one.everything
+    return request(wanted.everything), wanted.everything
 
 
 def _refusal_of_all(
     answers: Sequence[RetrievalAnswer[R]], store: RetrievalStore[R]
 ) -> NightvaultError | None:
     """A refusal that does not say whose fault it is, while nothing was granted yet."""
-    unclear = [one.refused for one in answers if one.refused and not is_of_one_archive(one.refused)]
-    if not unclear or any(one.retrieval_id for one in answers) or store.has_granted():
+    unclear = [
+        answer.refused for answer in answers if answer.refused and not is_of_one_archive(answer.refused)
+    ]
+    if not unclear or any(answer.retrieval_id for answer in answers) or store.has_granted():
         return None
     return unclear[0]
 
 
-def _without_unclear(one: RetrievalAnswer[R]) -> RetrievalAnswer[R]:
-    is_unclear = one.refused is not None and not is_of_one_archive(one.refused)
-    return replace(one, refused=None) if is_unclear else one
+def _without_unclear(answer: RetrievalAnswer[R]) -> RetrievalAnswer[R]:
+    is_unclear = answer.refused is not None and not is_of_one_archive(answer.refused)
+    return replace(answer, refused=None) if is_unclear else answer

@@ -25,20 +25,20 @@ def look(store: RetrievalStore[R], desk: Desk) -> Sequence[Seen[R]]:
     pending = store.pending()
     if not pending:
         return ()
-    ids = list(dict.fromkeys(one.retrieval_id for one in pending))
+    ids = list(dict.fromkeys(retrieval.retrieval_id for retrieval in pending))
     statuses = desk.patience.call(lambda: desk.vault.retrieval_statuses(ids))
-    seen = [_judge(one, statuses[one.retrieval_id], desk) for one in pending]
-    for each in seen:
-        if each.verdict is Verdict.AGAIN:
-            desk.note(f"a retrieval is {each.status.state} ({each.why}): it is asked for again")
+    seen = [_judge(retrieval, statuses[retrieval.retrieval_id], desk) for retrieval in pending]
+    for answer in seen:
+        if answer.verdict is Verdict.AGAIN:
+            desk.note(f"a retrieval is {answer.status.state} ({answer.why}): it is asked for again")
     store.seen(seen)
     return seen
 
 
-def _judge(one: Pending[R], status: RetrievalStatus, desk: Desk) -> Seen[R]:
-    if may_be_unknown(status.state, one.requested_at, desk.clock, desk.vault.traits):
+def _judge(pending: Pending[R], status: RetrievalStatus, desk: Desk) -> Seen[R]:
+    if may_be_unknown(status.state, pending.requested_at, desk.clock, desk.vault.traits):
         status = replace(status, state=RetrievalState.WAITING)
-    return Seen(one.record, one.retrieval_id, _verdict(status.state, one.failures), status)
+    return Seen(pending.record, pending.retrieval_id, _verdict(status.state, pending.failures), status)
 
 
 def _verdict(state: RetrievalState, failures: int) -> Verdict:

@@ -27,9 +27,9 @@ def due(
         return planned
     room = budget - under_way
     chosen: list[T] = []
-    for one in planned:
-        room -= length(one)
+    for request in planned:
+        room -= length(request)
         if room < 0 and (chosen or under_way):
             break
-        chosen.append(one)
+        chosen.append(request)
     return chosen

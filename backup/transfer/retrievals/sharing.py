@@ -41,22 +41,29 @@ def asking_alone(inventory: Inventory, clock: Clock) -> Iterator[None]:
 def share(due: Sequence[Retrieval], inventory: Inventory, now: datetime) -> tuple[list[Retrieval], bool]:
     """Record those that an output of any restore serves; the others, and whether there were any such."""
     with inventory.writing() as tx:
-        alive = alive_retrievals(tx, (one.archive for one in due), now + LAST_HOUR)
+        alive = alive_retrievals(tx, (retrieval.archive for retrieval in due), now + LAST_HOUR)
         found: list[Retrieval] = []
         rest: list[Retrieval] = []
-        for one in due:
-            theirs = next((r for r in alive.get(one.archive, ()) if shareable(r, one.left, one.tier)), None)
+        for retrieval in due:
+            theirs = next(
+                (
+                    shared
+                    for shared in alive.get(retrieval.archive, ())
+                    if shareable(shared, retrieval.left, retrieval.tier)
+                ),
+                None,
+            )
             if theirs is None:
-                rest.append(one)
+                rest.append(retrieval)
             else:
-                found.append(_served_by(one, theirs))
+                found.append(_served_by(retrieval, theirs))
         retrievals_changed(tx, found)
     return rest, bool(found)
 
 
-def _served_by(one: Retrieval, theirs: Retrieval) -> Retrieval:
+def _served_by(retrieval: Retrieval, theirs: Retrieval) -> Retrieval:
     return replace(
-        one,
+        retrieval,
         state=RetrievalStage.WAITING,
         tier=theirs.tier,
         retrieval_id=theirs.retrieval_id,

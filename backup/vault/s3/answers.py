@@ -167,10 +167,10 @@ def check_present(
 
     Whoever may store can replace a part of an open upload, by one with the same CRC.
     """
-    if [part.number for part in parts] != [one["PartNumber"] for one in there]:
+    if [part.number for part in parts] != [uploaded["PartNumber"] for uploaded in there]:
         raise IntegrityError(f"cannot {doing}: the vault has {len(there)} of its {len(parts)} parts")
-    for part, tag, one in zip(parts, tags, there, strict=True):
-        stored = stored_part(one, 0)
+    for part, tag, uploaded in zip(parts, tags, there, strict=True):
+        stored = stored_part(uploaded, 0)
         same_crc = None in {stored.crc64, part.crc64} or stored.crc64 == part.crc64
         if stored.length != part.length or not same_crc or not tag or stored.tag != tag:
             raise IntegrityError(f"cannot {doing}: the vault has other bytes as part {part.number}")

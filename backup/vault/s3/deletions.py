@@ -43,7 +43,7 @@ class S3Deletions:
         and what Object Lock holds would seem deleted.
         """
         doing = f"delete {len(stored)} archives" if len(stored) != 1 else f"delete archive {min(stored)}"
-        ours = [each for each in stored if keys.label_of(each) is not None]
+        ours = [archive_id for archive_id in stored if keys.label_of(archive_id) is not None]
         if not ours:
             self._requests.require(doing)
             return {}
@@ -51,7 +51,7 @@ class S3Deletions:
         keeps_versions = self._keeps_versions(doing)
         for start in range(0, len(ours), MOST):
             few = ours[start : start + MOST]
-            heads = self._heads(few, doing) if keeps_versions else {each: {} for each in few}
+            heads = self._heads(few, doing) if keeps_versions else {archive_id: {} for archive_id in few}
             if heads:
                 refusals |= self._delete(heads, doing)
         return refusals
@@ -69,8 +69,8 @@ class S3Deletions:
     def _heads(self, ids: Sequence[ArchiveId], doing: str) -> Heads:
         """HeadObject of each archive that is there: its version, and its lock if the role may see that."""
         with ThreadPoolExecutor(min(LOOKS_AT_ONCE, len(ids)), "head") as workers:
-            heads = list(workers.map(lambda each: self._head(each, doing), ids))
-        return {each: head for each, head in zip(ids, heads, strict=True) if head is not None}
+            heads = list(workers.map(lambda archive_id: self._head(archive_id, doing), ids))
+        return {archive_id: head for archive_id, head in zip(ids, heads, strict=True) if head is not None}
 
     def _head(self, archive_id: ArchiveId, doing: str) -> Mapping[str, Any] | None:
         try:
@@ -88,8 +88,12 @@ class S3Deletions:
             unknown=VaultMissingError,
             Delete={"Objects": list(_objects(heads, prefix)), "Quiet": False},
         )
-        errors = {ArchiveId(one.get("Key", "").removeprefix(prefix)): one for one in answer.get("Errors", ())}
-        told = {one.get("Key", "").removeprefix(prefix) for one in answer.get("Deleted", ())} | errors.keys()
+        errors = {
+            ArchiveId(error.get("Key", "").removeprefix(prefix)): error for error in answer.get("Errors", ())
+        }
+        told = {
+            deleted.get("Key", "").removeprefix(prefix) for deleted in answer.get("Deleted", ())
+        } | errors.keys()
         if heads.keys() - told:
             raise UnreachableError(f"cannot {doing}: the answer does not name all of them", advice=NOT_AWS)
         doing = f"{doing} ({self._requests.bucket.description})"
@@ -118,7 +122,7 @@ def _refusals(
             failures.append(error_for(error, doing))
     if failures:
         raise min(failures, key=lambda failure: not failure.retryable)
-    if len(refusals) == len(heads) and all(one is _UNEXPLAINED for one in refusals.values()):
+    if len(refusals) == len(heads) and all(refusal is _UNEXPLAINED for refusal in refusals.values()):
         raise error_for(next(iter(errors.values())), doing)
     return refusals
 

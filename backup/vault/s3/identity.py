@@ -31,7 +31,9 @@ class S3Identity:
 
     def identities(self, inventory_id: InventoryId) -> Sequence[VaultIdentity]:
         """ListObjectsV2 of the identity objects' prefix; in the order of their keys."""
-        return [one for page in self._identity_pages(inventory_id) for one in self._identities_in(page)]
+        return [
+            identity for page in self._identity_pages(inventory_id) for identity in self._identities_in(page)
+        ]
 
     def state_with_identities(self, inventory_id: InventoryId) -> VaultState:
         """Its state, by the list that tells the identities for an inventory."""
@@ -40,7 +42,7 @@ class S3Identity:
             pages = list(self._identity_pages(inventory_id))
         except VaultMissingError:
             return VaultState(exists=False, location=location)
-        found = [one for page in pages for one in self._identities_in(page)]
+        found = [identity for page in pages for identity in self._identities_in(page)]
         return VaultState(exists=True, location=location, at=vault_time(pages[-1]), identities=found)
 
     def _identity_pages(self, inventory_id: InventoryId) -> Iterator[Any]:
@@ -97,7 +99,7 @@ class S3Identity:
                 **after,
             )
             listed = [answers.listed(line, prefix) for line in page.get("Contents", ())]
-            found += [one for one in listed if answers.is_catalog_or_mark(one)]
+            found += [archive for archive in listed if answers.is_catalog_or_mark(archive)]
             if not listed or not page.get("IsTruncated"):
                 return found
             after = {"StartAfter": prefix + keys.next_to_list(listed[-1].archive_id, known)}

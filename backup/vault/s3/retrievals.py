@@ -109,8 +109,8 @@ class S3Retrievals:
     def retrieval_statuses(self, ids: Iterable[RetrievalId]) -> Mapping[RetrievalId, RetrievalStatus]:
         """HeadObject for a few; otherwise lists with RestoreStatus that skip from one wanted key to the
         next."""
-        parsed = {each: keys.parse_retrieval_id(each) for each in ids}
-        wanted = sorted({one[0] for one in parsed.values() if one})
+        parsed = {retrieval_id: keys.parse_retrieval_id(retrieval_id) for retrieval_id in ids}
+        wanted = sorted({place[0] for place in parsed.values() if place})
         if len(wanted) < len(parsed):  # foreign ids: no other request might show that the bucket is missing
             self._requests.require("look for retrievals")
         told: dict[ArchiveId, RetrievalStatus] = {}
@@ -119,7 +119,10 @@ class S3Retrievals:
         for key in wanted:
             if key not in told:
                 told[key] = self._status(key)
-        return {each: told[one[0]] if one else answers.EXPIRED for each, one in parsed.items()}
+        return {
+            retrieval_id: told[place[0]] if place else answers.EXPIRED
+            for retrieval_id, place in parsed.items()
+        }
 
     def _told_by_lists(self, wanted: Sequence[ArchiveId]) -> dict[ArchiveId, RetrievalStatus]:
         """Statuses by lists for these sorted keys, and by HeadObject for those on which the lists say

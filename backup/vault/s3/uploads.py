@@ -97,7 +97,7 @@ class S3Uploads:
     def list_parts(self, upload_id: UploadId, part_size: int) -> Sequence[StoredPart]:
         """ListParts, all pages; parts come with their ETag, and their CRC if the service keeps one."""
         parts = self._parts(upload_id, f"list the parts of {_describe(upload_id)}")
-        return [answers.stored_part(each, part_size) for each in parts]
+        return [answers.stored_part(part, part_size) for part in parts]
 
     def complete_upload(
         self,
@@ -153,7 +153,9 @@ class S3Uploads:
             refused=IntegrityError,
             meaning={"PreconditionFailed": _ExistsError, "ConditionalRequestConflict": _ConflictError},
             **self._upload(upload_id, doing),
-            MultipartUpload={"Parts": [{name: one[name] for name in wanted if name in one} for one in there]},
+            MultipartUpload={
+                "Parts": [{name: part[name] for name in wanted if name in part} for part in there]
+            },
             IfNoneMatch="*",
             **self._checksum(ChecksumCRC64NVME=whole, ChecksumType="FULL_OBJECT", MpuObjectSize=size),
         )
@@ -210,11 +212,11 @@ class S3Uploads:
         for page in self._requests.pages(
             "list_multipart_uploads", doing, Prefix=self._requests.bucket.prefix
         ):
-            for each in page.get("Uploads", ()):
-                key = ArchiveId(each["Key"].removeprefix(self._requests.bucket.prefix))
+            for upload in page.get("Uploads", ()):
+                key = ArchiveId(upload["Key"].removeprefix(self._requests.bucket.prefix))
                 label = keys.label_of(key)
-                upload_id = keys.upload_id_of(key, each["UploadId"])
-                found.append(OpenUpload(upload_id, label, None, each["Initiated"]))
+                upload_id = keys.upload_id_of(key, upload["UploadId"])
+                found.append(OpenUpload(upload_id, label, None, upload["Initiated"]))
         return found
 
     def _parts(self, upload_id: UploadId, doing: str) -> list[Mapping[str, Any]]:

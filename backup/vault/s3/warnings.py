@@ -51,11 +51,11 @@ def warnings_of(requests: BucketRequests, look: KnownOfBucket | None = None) -> 
         return
     if told.region != requests.bucket.region:
         yield f'bucket {requests.bucket.name} is in {told.region}: set region = "{told.region}"'
-    for one in (_lifecycle, partial(_versioning, look=told), _lock):
-        if one is _lock and told.keeps_versions is False:
+    for check in (_lifecycle, partial(_versioning, look=told), _lock):
+        if check is _lock and told.keeps_versions is False:
             continue  # S3 locks versions alone: a bucket without them has no lock
         try:
-            yield from one(requests)
+            yield from check(requests)
         except NightvaultError as error:
             yield str(error)
 
@@ -85,7 +85,7 @@ def _lifecycle(requests: BucketRequests) -> Iterator[str]:
     prefix = requests.bucket.prefix
     for rule in enabled:
         named = f"lifecycle rule {rule.get('ID') or 'without a name'}"
-        moves = {one.get("StorageClass") for one in rule.get("Transitions", ())}
+        moves = {transition.get("StorageClass") for transition in rule.get("Transitions", ())}
         if moves & {*FROZEN, "INTELLIGENT_TIERING"} and _concerns(rule, prefix + META):
             yield f"{named} freezes {prefix}{META}, which must stay readable: limit it to {prefix}{DATA}"
         for kind in (META, DATA):

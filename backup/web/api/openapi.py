@@ -63,7 +63,7 @@ class Schemas:
         if kind in _PLAIN:
             return dict(_PLAIN[kind])
         if isinstance(kind, EnumType):
-            return {"type": "string", "enum": [str(one) for one in list[Any](kind)]}
+            return {"type": "string", "enum": [str(member) for member in list[Any](kind)]}
         if isinstance(kind, type) and issubclass(kind, Struct):
             return self._component(kind)
         return self._generic(get_origin(kind), get_args(kind), kind)
@@ -95,7 +95,7 @@ class Schemas:
                 "type": "object",
                 "description": cleandoc(kind.__doc__ or "").partition("\n\n")[0],
                 "required": names,
-                "properties": {one: self.of(hints[one]) for one in names},
+                "properties": {field: self.of(hints[field]) for field in names},
                 "additionalProperties": False,
             }
         return {"$ref": f"#/components/schemas/{name}"}
@@ -131,9 +131,9 @@ _ERROR = {
 def openapi() -> dict[str, Any]:
     """The document; whoever gets it must not change it."""
     schemas = Schemas()
-    paths = {PREFIX + one.path: {"get": _operation(one, schemas)} for one in ENDPOINTS}
-    for verb, about in ACTIONS.items():
-        paths[f"{PREFIX}/jobs/{{job}}/{verb}"] = {"post": _action(verb, about)}
+    paths = {PREFIX + endpoint.path: {"get": _operation(endpoint, schemas)} for endpoint in ENDPOINTS}
+    for verb, description in ACTIONS.items():
+        paths[f"{PREFIX}/jobs/{{job}}/{verb}"] = {"post": _action(verb, description)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "nightvault", "version": __version__},
@@ -146,7 +146,7 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _operation(one: Endpoint, schemas: Schemas) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     query = [
         {
             "name": parameter.name,
@@ -157,13 +157,13 @@ def _operation(one: Endpoint, schemas: Schemas) -> dict[str, Any]:
             if parameter.is_list
             else {"type": "string"},
         }
-        for parameter in one.parameters
+        for parameter in endpoint.parameters
     ]
     return {
-        "operationId": one.name,
-        "summary": one.about,
-        "parameters": [*_in_path(one.path), *query],
-        "responses": {"200": _answer(schemas.of(one.answer)), **_errors()},
+        "operationId": endpoint.name,
+        "summary": endpoint.about,
+        "parameters": [*_in_path(endpoint.path), *query],
+        "responses": {"200": _answer(schemas.of(endpoint.answer)), **_errors()},
     }
 
 
@@ -199,4 +199,4 @@ def _error(about: str) -> dict[str, Any]:
 
 
 def _errors() -> dict[str, Any]:
-    return {status: _error(about) for status, about in _STATUSES.items()}
+    return {status: _error(description) for status, description in _STATUSES.items()}

@@ -22,13 +22,13 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(json_of(value), status, media_type="application/json")
 
 
-def _route(one: Endpoint) -> Route:
-    names = frozenset(parameter.name for parameter in one.parameters)
+def _route(endpoint: Endpoint) -> Route:
+    names = frozenset(parameter.name for parameter in endpoint.parameters)
 
     async def answer(request: Request) -> Response:
-        return _json(await one.call(request, asked(request, names)))
+        return _json(await endpoint.call(request, asked(request, names)))
 
-    return Route(PREFIX + one.path, answer, methods=["GET"], name=f"api-{one.name}")
+    return Route(PREFIX + endpoint.path, answer, methods=["GET"], name=f"api-{endpoint.name}")
 
 
 async def _openapi(_request: Request) -> Response:
@@ -54,7 +54,7 @@ _WHO = "an operator may do that, shortly after a login; a token may not"
 
 
 ROUTES: Sequence[BaseRoute] = (
-    *(_route(one) for one in ENDPOINTS),
+    *(_route(endpoint) for endpoint in ENDPOINTS),
     Route(f"{PREFIX}/openapi.json", _openapi, methods=["GET"], name="api-openapi"),
     *(Route(f"{PREFIX}/jobs/{{job}}/{verb}", _act, methods=["POST"], name=f"api-{verb}") for verb in ACTIONS),
 )

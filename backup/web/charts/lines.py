@@ -31,15 +31,17 @@ class Curves(Struct, frozen=True):
 
 def curves(series: Sequence[Series], label: str, *, floor: float = 1.0) -> Curves:
     """All curves in one drawing; with a single one, the area below it."""
-    points = [point for one in series for point in one.points]
-    first, last = (min(p[0] for p in points), max(p[0] for p in points)) if points else (0.0, 1.0)
+    points = [point for line in series for point in line.points]
+    first, last = (
+        (min(point[0] for point in points), max(point[0] for point in points)) if points else (0.0, 1.0)
+    )
     top = rounded_up(max([floor, *(value for _, value in points)]))
     parts = [_grid_line(HEIGHT * part / 4) for part in range(5)]
-    for number, one in enumerate(series):
-        placed = [_placed(point, first, last, top) for point in one.points]
+    for number, line in enumerate(series):
+        placed = [_placed(point, first, last, top) for point in line.points]
         parts += _curve(placed, number, fill=len(series) == 1)
     return Curves(
-        drawing(WIDTH, HEIGHT, parts, label=label), top, first, last, tuple(one.name for one in series)
+        drawing(WIDTH, HEIGHT, parts, label=label), top, first, last, tuple(line.name for line in series)
     )
 
 

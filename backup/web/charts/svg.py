@@ -18,7 +18,7 @@ def element(name: str, *inside: Markup | str, **attributes: object) -> Markup:
     )
     if not inside:
         return Markup("<{}{}/>").format(name, written)
-    body = Markup("").join(escape(safe(one)) for one in inside)
+    body = Markup("").join(escape(safe(child)) for child in inside)
     return Markup("<{0}{1}>{2}</{0}>").format(name, written, body)
 
 

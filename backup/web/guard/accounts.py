@@ -288,7 +288,7 @@ class Accounts:
     def deeds(self, most: int = 100) -> list[Deed]:
         """The newest lines of the audit log."""
         words = "SELECT at, who, what FROM audit ORDER BY number DESC LIMIT ?"
-        return [Deed(moment(at), who, what) for at, who, what in self._read(words, most)]
+        return [Deed(moment(at), user, what) for at, user, what in self._read(words, most)]
 
     # SQLite.
 

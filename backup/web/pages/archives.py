@@ -36,11 +36,11 @@ def months(it: MoneyPage, said: Texts) -> Months | None:
     """The last twelve months, and what each job stored in them; jobs beyond the colours are one part."""
     if not it.months:
         return None
-    labels = _until(max(one.month for one in it.months))
+    labels = _until(max(month.month for month in it.months))
     by_job: dict[str, dict[str, int]] = {}
-    for one in it.months:
-        sums = by_job.setdefault(str(one.job or said.say("no job")), {})
-        sums[one.month] = sums.get(one.month, 0) + one.bytes
+    for line in it.months:
+        sums = by_job.setdefault(str(line.job or said.say("no job")), {})
+        sums[line.month] = sums.get(line.month, 0) + line.bytes
     names = sorted(by_job, key=lambda name: -sum(by_job[name].values()))
     shown = names if len(names) <= COLOURS else names[: COLOURS - 1]
     row = []

@@ -79,30 +79,30 @@ def shown(it: Overview, said: Texts) -> dict[str, Any]:
 
 def active(tasks: Sequence[LiveTask]) -> list[LiveTask]:
     """The tasks that run, or wait to run."""
-    return [one for one in tasks if one.state in ACTIVE]
+    return [task for task in tasks if task.state in ACTIVE]
 
 
 def verdict(it: Overview, said: Texts) -> Verdict:
     """Reassurance first: what is good is said even when not all is."""
-    jobs = [one for one in _jobs(it) if one.is_configured]
-    good = [one for one in jobs if one.last_good is not None and not one.is_overdue]
+    jobs = [job for job in _jobs(it) if job.is_configured]
+    good = [job for job in jobs if job.last_good is not None and not job.is_overdue]
     if not jobs:
         return Verdict("warn", said.say("Nothing is backed up yet"), said.say("The config names no job."))
     newest = (
-        max((one.last_good, one.name) for one in jobs if one.last_good)
-        if any(one.last_good for one in jobs)
+        max((job.last_good, job.name) for job in jobs if job.last_good)
+        if any(job.last_good for job in jobs)
         else None
     )
     told = [_covered(len(good), len(jobs), said)]
     if newest is not None and newest[0] is not None:
         ago = duration(max(0.0, (it.now - newest[0]).total_seconds()))
         told.append(said.say("The newest: %(job)s, %(time)s ago.", job=newest[1], time=ago))
-    coming = sorted(one.next_at for one in jobs if one.next_at is not None and one.next_at > it.now)
+    coming = sorted(job.next_at for job in jobs if job.next_at is not None and job.next_at > it.now)
     if coming:
         left = duration((coming[0] - it.now).total_seconds())
         told.append(said.say("The next begins in %(time)s.", time=left))
     text = Markup(" ").join(told)
-    failed = [one.name for one in jobs if one.newest_failed]
+    failed = [job.name for job in jobs if job.newest_failed]
     if failed:
         wrong = said.count(
             "The newest night of %(jobs)s went wrong.",
@@ -143,20 +143,20 @@ def _strip(job: JobCard, said: Texts) -> Markup:
 
 def _told(cell: NightCell) -> str:
     stored = f", {size(cell.bytes_uploaded)}" if cell.bytes_uploaded else ""
-    return f"{cell.day}: {cell.outcome}{stored}" + "".join(f"; {one}" for one in cell.unusual)
+    return f"{cell.day}: {cell.outcome}{stored}" + "".join(f"; {remark}" for remark in cell.unusual)
 
 
 def matrix(jobs: Sequence[JobCard]) -> Matrix:
     """The strips of all jobs as one table."""
     days = sorted({cell.day for job in jobs for cell in job.nights}, reverse=True)
     cells = [{cell.day: cell for cell in job.nights} for job in jobs]
-    rows = [(day, [one.get(day) or NightCell(day, NightOutcome.NONE) for one in cells]) for day in days]
+    rows = [(day, [by_day.get(day) or NightCell(day, NightOutcome.NONE) for by_day in cells]) for day in days]
     return Matrix([job.name for job in jobs], rows)
 
 
 def growth(jobs: Sequence[JobCard], said: Texts) -> Growth | None:
     """The sizes of the newest snapshots of each job over time; None without any."""
-    jobs = [one for one in jobs if one.sizes]
+    jobs = [job for job in jobs if job.sizes]
     if not jobs:
         return None
     series = [Series(job.name, [(at.timestamp(), float(count)) for at, count in job.sizes]) for job in jobs]

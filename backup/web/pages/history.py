@@ -38,7 +38,7 @@ def _in_words(name: str, value: object) -> str:
         return duration(value)
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return "\n".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 

@@ -26,7 +26,7 @@ class NewestOfJob(Struct, frozen=True):
 
 def job_names(config: Config) -> list[JobName]:
     """The configured jobs, in the order of the config."""
-    return [one.name for one in config.jobs]
+    return [job.name for job in config.jobs]
 
 
 def newest_of_jobs(tx: Transaction, config: Config) -> Sequence[NewestOfJob]:
@@ -37,7 +37,7 @@ def newest_of_jobs(tx: Transaction, config: Config) -> Sequence[NewestOfJob]:
 def newest_job(tx: Transaction, config: Config) -> str | None:
     """The job whose snapshot is the newest; the first of the config if there is no snapshot."""
     jobs = newest_of_jobs(tx, config)
-    known = [(one.last_good, one.name) for one in jobs if one.last_good is not None]
+    known = [(job.last_good, job.name) for job in jobs if job.last_good is not None]
     return max(known)[1] if known else jobs[0].name if jobs else None
 
 

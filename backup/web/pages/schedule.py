@@ -27,7 +27,7 @@ def shown(it: SchedulePage, said: Texts) -> dict[str, Any]:
         "it": it,
         "weeks": weeks(it.days),
         "weekdays": weekdays(said),
-        "paused": {one.job: one for one in it.pauses},
+        "paused": {pause.job: pause for pause in it.pauses},
         "active": active(it.live),
         "pauses": [(n, _length(n, said)) for n in HOURS],
     }

@@ -49,15 +49,17 @@ def directory(
     is_directory = itself is None or itself.kind == EntryKind.DIRECTORY
     rows = _page(tx, of, path, name or b"") if is_directory else []
     shown = rows[:A_PAGE]
-    lists = queries.chunk_lists(tx, [one.number for one in ([itself] if not is_directory else shown) if one])
+    lists = queries.chunk_lists(
+        tx, [entry.number for entry in ([itself] if not is_directory else shown) if entry]
+    )
     beside = kept_by_job(tx, of.job_number).get(of.job_number, KeptSnapshots([])).beside(of.number)
-    older, newer = (one.id if one else None for one in beside)
+    older, newer = (kept.id if kept else None for kept in beside)
     return DirectoryPage(
         snapshot=snapshot_line(of),
         path=Name(path),
         steps=steps_of(path),
         itself=_line(itself, owners),
-        entries=[entry_line(one, owners) for one in shown],
+        entries=[entry_line(version, owners) for version in shown],
         count=queries.count_directory(tx, of.job_number, path, of.number, most=_MOST_COUNTED),
         is_first=name is None,
         next_after=cursor(shown[-1].name) if len(rows) > A_PAGE else None,

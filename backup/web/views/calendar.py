@@ -27,7 +27,7 @@ def schedule(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
     """What is due when; times are this machine's, delays of a task are in them."""
     tasks = tasks_of(config)
     seen = read_tasks(tx, tasks)
-    pauses = {job: one for job, one in seen.pauses.items() if one.until > now}
+    pauses = {job: pause for job, pause in seen.pauses.items() if pause.until > now}
     firsts = {
         task.key: due_at(
             task.timing,
@@ -47,8 +47,8 @@ def schedule(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
             _task(config, task, firsts[task.key], seen.rows.get(task.key), newest.get(task.name))
             for task in tasks
         ],
-        pauses=[PauseLine(job, one.since, one.until) for job, one in sorted(pauses.items())],
-        live=[one for one in daemon.tasks if one.state != "idle"] if daemon else [],
+        pauses=[PauseLine(job, pause.since, pause.until) for job, pause in sorted(pauses.items())],
+        live=[task for task in daemon.tasks if task.state != "idle"] if daemon else [],
         waits_for_clock=daemon.waits_for_clock if daemon else False,
     )
 
@@ -71,8 +71,8 @@ def _days(
             if some:
                 dues[day] += _dues(task, some, pauses, first=times[0])
     return [
-        CalendarDay(day, day == today, sorted(some, key=lambda due: (due.at, due.kind, due.name)))
-        for day, some in dues.items()
+        CalendarDay(day, day == today, sorted(of_day, key=lambda due: (due.at, due.kind, due.name)))
+        for day, of_day in dues.items()
     ]
 
 

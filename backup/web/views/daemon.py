@@ -50,7 +50,7 @@ class DaemonStatus(Struct, frozen=True):
 
     def task(self, kind: str, name: str) -> LiveTask | None:
         """The task of that kind and name; None if the daemon does not have it."""
-        return next((one for one in self.tasks if (one.kind, one.name) == (kind, name)), None)
+        return next((task for task in self.tasks if (task.kind, task.name) == (kind, name)), None)
 
 
 def daemon_status(answer: Mapping[str, Any] | None) -> DaemonStatus | None:
@@ -61,22 +61,22 @@ def daemon_status(answer: Mapping[str, Any] | None) -> DaemonStatus | None:
         told = msgspec.convert(answer, _DaemonAnswer, strict=False)
     except msgspec.ValidationError:
         return None
-    return DaemonStatus(told.as_of, told.waits_for_clock, [_live(one) for one in told.tasks])
+    return DaemonStatus(told.as_of, told.waits_for_clock, [_live(task) for task in told.tasks])
 
 
-def _live(one: _Task) -> LiveTask:
-    progress = one.progress or _Progress()
+def _live(task: _Task) -> LiveTask:
+    progress = task.progress or _Progress()
     return LiveTask(
-        kind=one.kind,
-        name=one.name,
-        text=one.text,
-        state=one.state,
-        run=one.run,
-        began_at=one.began_at,
-        queued_at=one.queued_at,
-        next_at=one.next_at,
-        paused_until=one.paused_until,
-        waits_for=one.waits_for,
+        kind=task.kind,
+        name=task.name,
+        text=task.text,
+        state=task.state,
+        run=task.run,
+        began_at=task.began_at,
+        queued_at=task.queued_at,
+        next_at=task.next_at,
+        paused_until=task.paused_until,
+        waits_for=task.waits_for,
         phase=progress.title,
         done=progress.done,
         total=progress.total,

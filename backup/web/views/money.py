@@ -65,23 +65,23 @@ def proven_lines(tx: Transaction, now: datetime) -> list[ProvenLine]:
 
 def drill_lines(tx: Transaction) -> list[DrillLine]:
     """The newest drills, newest first."""
-    return [_line(one) for one in list_drills(tx, limit=_MOST_DRILLS)]
+    return [_line(drill) for drill in list_drills(tx, limit=_MOST_DRILLS)]
 
 
-def _line(one: Drill) -> DrillLine:
-    report = one.run.report
+def _line(drill: Drill) -> DrillLine:
+    report = drill.run.report
     read, opened = _counts(report.get("read")), _counts(report.get("opened"))
     return DrillLine(
-        run=one.run.number,
-        name=one.name,
-        is_opened=one.grade is Grade.OPENED,
-        vault=one.vault,
-        outcome=one.run.outcome,
-        started_at=one.run.started_at,
+        run=drill.run.number,
+        name=drill.name,
+        is_opened=drill.grade is Grade.OPENED,
+        vault=drill.vault,
+        outcome=drill.run.outcome,
+        started_at=drill.run.started_at,
         files=opened.get("files", 0),
         archives=read.get("archives", 0),
         bytes=opened.get("bytes", 0) or read.get("bytes", 0),
-        cost=Decimal(one.cost) / _MILLION,
+        cost=Decimal(drill.cost) / _MILLION,
         error=report.get("error"),
     )
 
@@ -136,8 +136,8 @@ def money(tx: Transaction, config: Config, now: datetime) -> MoneyPage:
         currency=found.currency,
         prices_of=None if table is None else table.date,
         prices_from=found.unknown or "" if table is None else table.origin,
-        month=total([one.month for one in vaults]),
-        month_in_a_year=total([one.month_in_a_year for one in vaults]),
+        month=total([vault.month for vault in vaults]),
+        month_in_a_year=total([vault.month_in_a_year for vault in vaults]),
         vaults=vaults,
         jobs=[_job(vault, job, found.of_job(vault, job)) for vault, job in found.rows.parts],
         months=_months(found),
@@ -165,33 +165,35 @@ def _vault(found: Statistics, name: VaultName) -> VaultMoney:
         condemned_archives=sums.condemned.archives,
         condemned_bytes=sums.condemned.bytes,
         classes=[
-            ClassLine(one.name, one.held.archives, one.held.bytes, one.overhead, one.month, one.in_a_year)
-            for one in sums.classes
+            ClassLine(
+                cost.name, cost.held.archives, cost.held.bytes, cost.overhead, cost.month, cost.in_a_year
+            )
+            for cost in sums.classes
         ],
-        free_on=_free_on([one for one in found.rows.dead if one.vault == name], terms, found.today),
+        free_on=_free_on([row for row in found.rows.dead if row.vault == name], terms, found.today),
     )
 
 
 def _free_on(dead: Sequence[Stored], terms: Terms, today: date) -> list[FreeOn]:
     """Dead archives by the month from which they are free to delete; an empty month: they are free now."""
     by_month: dict[str, list[Stored]] = {}
-    for one in dead:
-        price = terms.prices[one.kind]
-        free = free_from(one.day, price.minimum_days if price else 0)
-        by_month.setdefault("" if free <= today else f"{free:%Y-%m}", []).append(one)
+    for row in dead:
+        price = terms.prices[row.kind]
+        free = free_from(row.day, price.minimum_days if price else 0)
+        by_month.setdefault("" if free <= today else f"{free:%Y-%m}", []).append(row)
     return [
         FreeOn(
             month=month,
-            archives=sum(one.archives for one in some),
-            bytes=sum(one.bytes for one in some),
-            cost=None if _is_unpriced(some, terms) else minimum_of(some, terms.prices, today).early,
+            archives=sum(row.archives for row in of_month),
+            bytes=sum(row.bytes for row in of_month),
+            cost=None if _is_unpriced(of_month, terms) else minimum_of(of_month, terms.prices, today).early,
         )
-        for month, some in sorted(by_month.items())
+        for month, of_month in sorted(by_month.items())
     ]
 
 
 def _is_unpriced(rows: Sequence[Stored], terms: Terms) -> bool:
-    return not terms.is_free and any(terms.prices[one.kind] is None for one in rows)
+    return not terms.is_free and any(terms.prices[row.kind] is None for row in rows)
 
 
 def _job(vault: VaultName, job: JobName | None, sums: Summary) -> JobMoney:
@@ -212,19 +214,19 @@ def _job(vault: VaultName, job: JobName | None, sums: Summary) -> JobMoney:
 def _months(found: Statistics) -> list[MonthLine]:
     """What was stored in each month and is there still, oldest first; the newest of very many."""
     lines = []
-    for one in months_of(found.rows.stored):
-        terms = found.terms[one.vault]
+    for month in months_of(found.rows.stored):
+        terms = found.terms[month.vault]
         costs: list[Decimal | None] = []
         for kind in PackKind:
-            price, amount = terms.prices[kind], one.held[kind]
+            price, amount = terms.prices[kind], month.held[kind]
             known = Decimal(0) if terms.is_free or not amount.archives else None
             costs.append(known if price is None else price.storing(amount.bytes, amount.archives, MONTH))
-        amounts = list(one.held.values())
+        amounts = list(month.held.values())
         lines.append(
             MonthLine(
-                month=one.month,
-                vault=one.vault,
-                job=one.job,
+                month=month.month,
+                vault=month.vault,
+                job=month.job,
                 archives=sum(amount.archives for amount in amounts),
                 bytes=sum(amount.bytes for amount in amounts),
                 cost=total(costs),
@@ -241,7 +243,7 @@ def _checks(tx: Transaction, now: datetime, names: Sequence[VaultName]) -> list[
         lines.setdefault(row.vault if isinstance(row.vault, str) else None, []).append(row)
     found = []
     for name in names:
-        proof = sum((one for (vault, _), one in proven.items() if vault == name), Proof())
+        proof = sum((vault_proof for (vault, _), vault_proof in proven.items() if vault == name), Proof())
         found.append(
             CheckLine(
                 vault=name,
@@ -249,7 +251,7 @@ def _checks(tx: Transaction, now: datetime, names: Sequence[VaultName]) -> list[
                 last_read_back=proof.last_read_back,
                 unverified_since=oldest.get(name),
                 unverified_archives=unread.get(name, 0),
-                archives=sum(one.archives for one in there if one.vault == name),
+                archives=sum(class_held.archives for class_held in there if class_held.vault == name),
                 runs=[run_line(row) for row in lines.get(name, [])[:_CHECKS]],
                 last_drill=proof.last_opened,
             )

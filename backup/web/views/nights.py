@@ -36,10 +36,10 @@ def snapshot_page(
     return SnapshotPage(
         job=of.name,
         jobs=all_job_names(tx),
-        snapshots=[snapshot_line(one) for one in shown],
+        snapshots=[snapshot_line(snapshot) for snapshot in shown],
         is_first=below is None,
         next_before=shown[-1].number if len(found) > len(shown) else None,
-        has_forgotten=any(one.forgotten_at for one in every),
+        has_forgotten=any(snapshot.forgotten_at for snapshot in every),
         shows_forgotten=forgotten,
     )
 
@@ -47,8 +47,8 @@ def snapshot_page(
 def _kept_before(tx: Transaction, job: int, below: int | None) -> list[Snapshot]:
     """The newest kept snapshots with lower numbers: a page of them, and one more."""
     kept = kept_by_job(tx, job).get(job, KeptSnapshots([])).having(0, below)[-SNAPSHOTS_A_PAGE - 1 :]
-    rows = snapshots_of(tx, [one.id for one in kept])
-    return [rows[one.id] for one in reversed(kept)]
+    rows = snapshots_of(tx, [snapshot.id for snapshot in kept])
+    return [rows[snapshot.id] for snapshot in reversed(kept)]
 
 
 def changes(
@@ -89,24 +89,24 @@ def changes(
 
 
 def _line(before: Version | None, after: Version | None) -> ChangeLine:
-    one = after or before
-    if one is None:
+    version = after or before
+    if version is None:
         raise ValueError("a pair has at least one version")
     change = Change.ADDED if before is None else Change.REMOVED if after is None else Change.CHANGED
     return ChangeLine(
-        path=Name(one.path),
+        path=Name(version.path),
         change=change,
-        kind=kind_of(one.kind),
+        kind=kind_of(version.kind),
         what=differences(before, after) if before and after else [],
         size_before=before.size if before else None,
         size_after=after.size if after else None,
-        mtime=mtime_of(one.mtime_ns),
+        mtime=mtime_of(version.mtime_ns),
     )
 
 
 def _cursor(before: Version | None, after: Version | None) -> str:
-    one = after or before
-    return cursor(one.directory, one.name) if one else ""
+    version = after or before
+    return cursor(version.directory, version.name) if version else ""
 
 
 def _after(text: str | None) -> tuple[bytes, bytes] | None:
@@ -117,8 +117,8 @@ def _after(text: str | None) -> tuple[bytes, bytes] | None:
             return None
 
 
-def _unusual(tx: Transaction, one: Snapshot) -> list[str]:
-    run = find_run(tx, one.run) if one.run is not None else None
+def _unusual(tx: Transaction, snapshot: Snapshot) -> list[str]:
+    run = find_run(tx, snapshot.run) if snapshot.run is not None else None
     return unusual_in(tx, run) if run else []
 
 

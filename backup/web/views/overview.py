@@ -79,7 +79,7 @@ def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
         proofs=proofs(tx, now),
     )
     _, newest = run_pages.newest(tx)
-    jobs = [_job(config, one, found, rows, daemon) for one in found.jobs]
+    jobs = [_job(config, job, found, rows, daemon) for job in found.jobs]
     proof = sum(rows.proofs.values(), Proof())
     return Overview(
         now=now,
@@ -88,11 +88,11 @@ def overview(tx: Transaction, config: Config, now: datetime, daemon: DaemonStatu
         level=found.worst,
         problems=found.concerns,
         hosts=[HostCard(socket.gethostname(), _worst(jobs), sorted(jobs, key=_urgency))],
-        vaults=[_vault(config, one, rows) for one in found.vaults],
+        vaults=[_vault(config, vault, rows) for vault in found.vaults],
         restores=found.restores,
         tasks=list(daemon.tasks) if daemon else [],
         certificate=found.certificate,
-        month=total([one.month for one in found.vaults]),
+        month=total([vault.month for vault in found.vaults]),
         currency=found.currency,
         last_read_back=proof.last_read_back,
         scheduled=found.scheduled,
@@ -114,7 +114,7 @@ def the_status(tx: Transaction, config: Config, now: datetime, daemon: DaemonSta
 
 def total(amounts: Sequence[Decimal | None]) -> Decimal | None:
     """The sum; None if one of them is not known."""
-    known = [one for one in amounts if one is not None]
+    known = [amount for amount in amounts if amount is not None]
     return sum(known, Decimal(0)) if len(known) == len(amounts) else None
 
 
@@ -123,84 +123,90 @@ def _urgency(job: JobCard) -> tuple[int, str]:
 
 
 def _worst(jobs: Sequence[JobCard]) -> Level | None:
-    levels = {one.level for one in jobs}
-    return next((one for one in (Level.CRITICAL, Level.WARNING) if one in levels), None)
+    levels = {job.level for job in jobs}
+    return next((level for level in (Level.CRITICAL, Level.WARNING) if level in levels), None)
 
 
 def _level(concerns: Sequence[Concern], job: JobName) -> Level | None:
     """The worst level of what concerns a job; critical ones come first."""
-    return next((one.level for one in concerns if one.job == job), None)
+    return next((concern.level for concern in concerns if concern.job == job), None)
 
 
-def _job(config: Config, one: JobStatus, found: Status, rows: _Rows, daemon: DaemonStatus | None) -> JobCard:
-    settings = next((job for job in config.jobs if job.name == one.name), None)
-    runs = rows.runs.get(one.name, ())
+def _job(
+    config: Config, status: JobStatus, found: Status, rows: _Rows, daemon: DaemonStatus | None
+) -> JobCard:
+    settings = next((job for job in config.jobs if job.name == status.name), None)
+    runs = rows.runs.get(status.name, ())
     nights = strip(settings, runs, found.now, None)
-    sizes = rows.sizes.get(one.name, ())
+    sizes = rows.sizes.get(status.name, ())
     last = runs[-1] if runs else None
     return JobCard(
-        name=one.name,
-        vault=one.vault,
+        name=status.name,
+        vault=status.vault,
         is_configured=True,
-        schedule=one.schedule,
-        level=_level(found.concerns, one.name),
-        last_good=one.last_good,
-        last_run=one.last_run.number if one.last_run else None,
-        last_outcome=NightOutcome(last.outcome if last else one.last_run.outcome if one.last_run else "none"),
-        last_run_at=one.last_run.started_at if one.last_run else None,
-        last_error=one.last_run.error if one.last_run else None,
-        next_at=one.next_at,
-        overdue_from=one.overdue_from,
-        is_overdue=one.is_overdue,
-        paused_until=one.paused_until,
-        snapshots=rows.counts.get(one.name, 0),
+        schedule=status.schedule,
+        level=_level(found.concerns, status.name),
+        last_good=status.last_good,
+        last_run=status.last_run.number if status.last_run else None,
+        last_outcome=NightOutcome(
+            last.outcome if last else status.last_run.outcome if status.last_run else "none"
+        ),
+        last_run_at=status.last_run.started_at if status.last_run else None,
+        last_error=status.last_run.error if status.last_run else None,
+        next_at=status.next_at,
+        overdue_from=status.overdue_from,
+        is_overdue=status.is_overdue,
+        paused_until=status.paused_until,
+        snapshots=rows.counts.get(status.name, 0),
         newest_snapshot=sizes[-1].id if sizes else None,
         files=sizes[-1].files if sizes else 0,
         bytes=sizes[-1].bytes if sizes else 0,
         uploaded=sum(night.bytes_uploaded for night in nights),
         sizes=_a_day(sizes),
         nights=nights,
-        live=daemon.task("backup", one.name) if daemon else None,
-        last_drill=one.proof.last_opened,
+        live=daemon.task("backup", status.name) if daemon else None,
+        last_drill=status.proof.last_opened,
     )
 
 
 def _a_day(sizes: Sequence[SnapshotSize]) -> list[tuple[datetime, int]]:
     """The last size of each day."""
-    found = {one.started_at.astimezone().date(): (one.started_at, one.bytes) for one in sizes}
+    found = {
+        snapshot.started_at.astimezone().date(): (snapshot.started_at, snapshot.bytes) for snapshot in sizes
+    }
     return [found[day] for day in sorted(found)][-DAYS:]
 
 
-def _vault(config: Config, one: VaultStatus, rows: _Rows) -> VaultCard:
-    proof = sum((proof for (vault, _), proof in rows.proofs.items() if vault == one.name), Proof())
+def _vault(config: Config, status: VaultStatus, rows: _Rows) -> VaultCard:
+    proof = sum((proof for (vault, _), proof in rows.proofs.items() if vault == status.name), Proof())
     return VaultCard(
-        name=one.name,
-        kind=one.kind,
-        archives=one.archives,
-        bytes=one.bytes,
-        month=one.month,
-        is_free=one.is_free,
-        why=_why(config, one, rows.held),
-        checked_at=one.checked_at,
+        name=status.name,
+        kind=status.kind,
+        archives=status.archives,
+        bytes=status.bytes,
+        month=status.month,
+        is_free=status.is_free,
+        why=_why(config, status, rows.held),
+        checked_at=status.checked_at,
         last_read_back=proof.last_read_back,
-        unverified_since=one.unverified_since,
-        next_prune=one.next_prune,
+        unverified_since=status.unverified_since,
+        next_prune=status.next_prune,
     )
 
 
-def _why(config: Config, one: VaultStatus, rows: Sequence[HeldArchives]) -> str:
+def _why(config: Config, status: VaultStatus, rows: Sequence[HeldArchives]) -> str:
     """Of what a month's cost is made: bytes by storage class, with what each costs."""
-    settings = next((vault for vault in config.vaults if vault.name == one.name), None)
+    settings = next((vault for vault in config.vaults if vault.name == status.name), None)
     if settings is None:
         return "the config does not have this vault any more"
-    if one.is_free:
+    if status.is_free:
         return "a directory: nobody bills it"
     table = known_table(config)
     if table is None:
         return "the prices are not known"  # a concern says why
     terms = terms_of(config, table, settings)
     parts = []
-    for held_of in (row for row in rows if row.vault == one.name):
+    for held_of in (row for row in rows if row.vault == status.name):
         price = terms.prices[held_of.kind]
         cost = None if price is None else price.storing(held_of.bytes, held_of.archives, MONTH)
         told = "no price is known" if cost is None else f"{cost:.2f} {table.currency}"

@@ -63,10 +63,10 @@ def choice_of(text: str | None, kinds: type[_E], what: str) -> _E | None:
 def path_of(path: bytes) -> bytes:
     """An absolute path without steps that lead up, and without a slash at its end."""
     steps = path.strip(b"/").split(b"/")
-    is_long = len(path) > _LONGEST_PATH or any(len(one) > _LONGEST_NAME for one in steps)
+    is_long = len(path) > _LONGEST_PATH or any(len(step) > _LONGEST_NAME for step in steps)
     if not path.startswith(b"/") or b"\0" in path or is_long:
         raise BadParameterError("a path must be absolute, and not longer than a path can be")
-    if any(one in {b".", b".."} for one in steps) or (b"" in steps and len(steps) > 1):
+    if any(step in {b".", b".."} for step in steps) or (b"" in steps and len(steps) > 1):
         raise BadParameterError("a path must not have empty steps, nor . and ..")
     return b"/" + path.strip(b"/")
 
@@ -78,9 +78,9 @@ def paths_of(paths: Sequence[bytes]) -> list[bytes]:
     if len(paths) > MOST_PATHS:
         raise BadParameterError(f"at most {MOST_PATHS} paths at a time")
     found: list[bytes] = []
-    for one in sorted(set(map(path_of, paths))):
-        if not any(one.startswith(above.rstrip(b"/") + b"/") for above in found):
-            found.append(one)
+    for path in sorted(set(map(path_of, paths))):
+        if not any(path.startswith(above.rstrip(b"/") + b"/") for above in found):
+            found.append(path)
     return found
 
 
@@ -94,7 +94,9 @@ def words_of(text: str) -> str:
 
 def cursor(*parts: bytes | int) -> str:
     """The place after which a page goes on, as a text for an address."""
-    texts = [str(one).encode() if isinstance(one, int) else base64.urlsafe_b64encode(one) for one in parts]
+    texts = [
+        str(part).encode() if isinstance(part, int) else base64.urlsafe_b64encode(part) for part in parts
+    ]
     return b".".join(texts).decode().replace("=", "")
 
 

@@ -44,14 +44,14 @@ def numbers_in(lists: Iterable[bytes]) -> list[int]:
 def summed(config: Config, chunks: Sequence[HeldChunk], ready: Ready) -> list[Place]:
     """Chunks by vault and class; `ready` is what `readable` says of them."""
     grouped: dict[tuple[str, str], list[HeldChunk]] = {}
-    for one in chunks:
-        grouped.setdefault((one.vault, class_of(config, one.vault, one.kind)), []).append(one)
-    return [_place(vault, name, some, ready) for (vault, name), some in sorted(grouped.items())]
+    for chunk in chunks:
+        grouped.setdefault((chunk.vault, class_of(config, chunk.vault, chunk.kind)), []).append(chunk)
+    return [_place(vault, name, chunks_of, ready) for (vault, name), chunks_of in sorted(grouped.items())]
 
 
 def class_of(config: Config, vault: str, kind: int) -> str:
     """The storage class of a vault's packs of a kind; "unknown" if the config does not have it any more."""
-    settings = next((one for one in config.vaults if one.name == vault), None)
+    settings = next((candidate for candidate in config.vaults if candidate.name == vault), None)
     if settings is None:
         return "unknown"
     return terms_of(config, known_table(config), settings).classes[PackKind(kind)]
@@ -59,13 +59,13 @@ def class_of(config: Config, vault: str, kind: int) -> str:
 
 def _place(vault: str, name: str, chunks: Sequence[HeldChunk], ready: Ready) -> Place:
     is_cold = name in COLD
-    until = [ready.get((one.archive, one.frame)) for one in chunks] if is_cold else []
-    known = [one for one in until if one is not None]
+    until = [ready.get((chunk.archive, chunk.frame)) for chunk in chunks] if is_cold else []
+    known = [timestamp for timestamp in until if timestamp is not None]
     return Place(
         vault=VaultName(vault),
         storage_class=name,
-        archives=len({one.archive for one in chunks}),
-        bytes=sum(one.bytes for one in chunks),
+        archives=len({chunk.archive for chunk in chunks}),
+        bytes=sum(chunk.bytes for chunk in chunks),
         needs_thaw=is_cold,
         thawed_until=moment(min(known)) if known and len(known) == len(until) else None,
     )
@@ -76,15 +76,15 @@ def readable(tx: Transaction, now: datetime, chunks: Sequence[HeldChunk]) -> Rea
     if not chunks:
         return {}
     found: dict[int, list[Output]] = {}
-    for one in browsing.outputs(tx, sorted({one.archive for one in chunks}), micros(now)):
-        found.setdefault(one.archive, []).append(one)
+    for output in browsing.outputs(tx, sorted({chunk.archive for chunk in chunks}), micros(now)):
+        found.setdefault(output.archive, []).append(output)
     ready: Ready = {}
     for held in chunks:
         if held.offset is None or held.length is None or (held.archive, held.frame) in ready:
             continue
         end = held.offset + held.length
         outputs = found.get(held.archive, ())
-        ends = [one.until for one in outputs if one.start <= held.offset and end <= one.end]
+        ends = [output.until for output in outputs if output.start <= held.offset and end <= output.end]
         if ends:
             ready[held.archive, held.frame] = max(ends)
     return ready

@@ -67,7 +67,7 @@ def quoted(word: bytes) -> str:
 
 
 def _by_number(word: bytes) -> str:
-    shown = (chr(one) if 32 <= one < 127 and one not in b"'\\" else f"\\{one:03o}" for one in word)
+    shown = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in word)
     return f"$'{''.join(shown)}'"
 
 
@@ -92,9 +92,9 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
     of = the_snapshot(tx, snapshot)
     chosen = _chosen(tx, of, wanted)
     vault = vault_of_job(tx, of.job_number)
-    settings = next((one for one in config.vaults if one.name == vault), None)
+    settings = next((candidate for candidate in config.vaults if candidate.name == vault), None)
     frames = [] if chosen.is_too_much else queries.wanted_frames(tx, chosen.chunks)
-    held = [_held(one) for one in frames]
+    held = [_held(frame) for frame in frames]
     table = known_table(config)
     is_free = settings is not None and settings.kind == "directory"
     found = _quotes(config, settings, frames) if settings is not None and frames and not is_free else []
@@ -106,7 +106,7 @@ def quote(tx: Transaction, config: Config, now: datetime, snapshot: str, paths: 
         missing=[Name(path) for path in chosen.missing],
         files=chosen.files,
         bytes=chosen.bytes,
-        tiers=[_tier(one, of.id, names) for one in found],
+        tiers=[_tier(tier_quote, of.id, names) for tier_quote in found],
         is_free=not chosen.is_too_much and (is_free or not frames),
         is_too_much=chosen.is_too_much,
         limit=MOST_ENTRIES,
@@ -134,7 +134,7 @@ def _chosen(tx: Transaction, of: Snapshot, wanted: Sequence[bytes]) -> _Chosen:
             below = [(row.kind, row.size, queries.chunk_lists(tx, [row.number]).get(row.number))]
         else:
             rows = queries.entries_below(tx, of.job_number, path, of.number, limit=room + 1)
-            below = [(one.kind, one.size, one.chunks) for one in rows]
+            below = [(folder.kind, folder.size, folder.chunks) for folder in rows]
         room -= len(below)
         files += sum(kind != EntryKind.DIRECTORY for kind, _, _ in below)
         total += sum(size for _, size, _ in below)
@@ -142,8 +142,15 @@ def _chosen(tx: Transaction, of: Snapshot, wanted: Sequence[bytes]) -> _Chosen:
             if packed and len(chunks) <= _MOST_CHUNKS:
                 chunks.update(unpack_u32(packed[: 4 * _MOST_CHUNKS + 4]))
         if room < 0 or len(chunks) > _MOST_CHUNKS:
-            return _Chosen([one for one in wanted if one not in missing], missing, 0, 0, (), is_too_much=True)
-    there = [one for one in wanted if one not in missing]
+            return _Chosen(
+                [wanted_path for wanted_path in wanted if wanted_path not in missing],
+                missing,
+                0,
+                0,
+                (),
+                is_too_much=True,
+            )
+    there = [path for path in wanted if path not in missing]
     return _Chosen(there, missing, files, total, sorted(chunks), is_too_much=False)
 
 
@@ -155,7 +162,7 @@ def _quotes(config: Config, settings: VaultSettings, frames: Sequence[WantedFram
     found = []
     for tier in tiers_where(price, kind, waits=waits):
         ranges = _ranges(frames, price, tier, whole=waits and settings.kind == "s3")
-        load = load_of({one.archive: one.archive_size for one in frames}, ranges)
+        load = load_of({frame.archive: frame.archive_size for frame in frames}, ranges)
         found.append(priced(tier, load, ranges, price, kind, copy_days=days))
     return found
 
@@ -164,8 +171,8 @@ def _ranges(
     frames: Sequence[WantedFrame], price: Price | None, tier: Tier, *, whole: bool
 ) -> list[RangePlan]:
     by_archive: dict[tuple[int, int], list[FrameRow]] = {}
-    for one in frames:
-        by_archive.setdefault((one.archive, one.archive_size), []).append(one.frame)
+    for frame in frames:
+        by_archive.setdefault((frame.archive, frame.archive_size), []).append(frame.frame)
     gap = gap_for(price, tier)
     return [
         plan
@@ -174,10 +181,10 @@ def _ranges(
     ]
 
 
-def _tier(one: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQuote:
-    bill, load = one.bill, one.load
+def _tier(of_tier: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQuote:
+    bill, load = of_tier.bill, of_tier.load
     return TierQuote(
-        tier=one.tier,
+        tier=of_tier.tier,
         retrievals=load.requests,
         archives=load.archives,
         retrieved=load.retrieved,
@@ -186,9 +193,9 @@ def _tier(one: Quote, snapshot: SnapshotId, paths: Sequence[bytes]) -> TierQuote
         requests=bill.requests if bill else None,
         egress=bill.egress if bill else None,
         copies=bill.copies if bill else None,
-        hours=one.hours,
-        unverified=[borrowed(figure) for figure in one.unverified],
-        command=restore_command(snapshot, paths, tier=one.tier),
+        hours=of_tier.hours,
+        unverified=[borrowed(figure) for figure in of_tier.unverified],
+        command=restore_command(snapshot, paths, tier=of_tier.tier),
     )
 
 
@@ -201,8 +208,15 @@ def borrowed(figure: Figure) -> str:
     return f"{what}{f' of tier {tier}' if tier else ''}: as in {figure.as_in}, not verified for this region"
 
 
-def _held(one: WantedFrame) -> HeldChunk:
-    frame = one.frame
+def _held(wanted: WantedFrame) -> HeldChunk:
+    frame = wanted.frame
     return HeldChunk(
-        0, one.archive, frame.number, frame.offset, frame.sealed_length, one.kind, one.vault, one.wanted
+        0,
+        wanted.archive,
+        frame.number,
+        frame.offset,
+        frame.sealed_length,
+        wanted.kind,
+        wanted.vault,
+        wanted.wanted,
     )

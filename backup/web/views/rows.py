@@ -48,25 +48,25 @@ def the_snapshot(tx: Transaction, words: str) -> Snapshot:
     return found[0]
 
 
-def snapshot_line(one: Snapshot) -> SnapshotLine:
+def snapshot_line(snapshot: Snapshot) -> SnapshotLine:
     """A snapshot for a list."""
     return SnapshotLine(
-        id=one.id,
-        job=one.job,
-        number=one.number,
-        run=one.run,
-        host=one.host,
-        started_at=one.started_at,
-        finished_at=one.finished_at,
-        sources=[Name(path) for path in one.sources],
-        files=one.files,
-        bytes=one.bytes,
-        problems=len(one.problems),
-        is_whole=one.is_whole,
-        forgotten_at=one.forgotten_at,
-        tags=one.tags,
-        pin_note=None if one.pin is None else one.pin.note,
-        pin_until=None if one.pin is None else one.pin.until,
+        id=snapshot.id,
+        job=snapshot.job,
+        number=snapshot.number,
+        run=snapshot.run,
+        host=snapshot.host,
+        started_at=snapshot.started_at,
+        finished_at=snapshot.finished_at,
+        sources=[Name(path) for path in snapshot.sources],
+        files=snapshot.files,
+        bytes=snapshot.bytes,
+        problems=len(snapshot.problems),
+        is_whole=snapshot.is_whole,
+        forgotten_at=snapshot.forgotten_at,
+        tags=snapshot.tags,
+        pin_note=None if snapshot.pin is None else snapshot.pin.note,
+        pin_until=None if snapshot.pin is None else snapshot.pin.until,
     )
 
 
@@ -80,22 +80,22 @@ def mtime_of(nanoseconds: int) -> datetime:
     return moment(nanoseconds // 1000).astimezone(UTC)
 
 
-def entry_line(one: Version, owners: Mapping[int, Owner]) -> EntryLine:
+def entry_line(version: Version, owners: Mapping[int, Owner]) -> EntryLine:
     """An entry for a list."""
-    kind, kind_bits = _KINDS[EntryKind(one.kind)]
-    owner = owners.get(one.owner, Owner(0, 0, "?", "?"))
-    extra = decode_extra(one.extra) or Extra()
+    kind, kind_bits = _KINDS[EntryKind(version.kind)]
+    owner = owners.get(version.owner, Owner(0, 0, "?", "?"))
+    extra = decode_extra(version.extra) or Extra()
     return EntryLine(
-        name=Name(one.name),
-        path=Name(one.path),
+        name=Name(version.name),
+        path=Name(version.path),
         kind=kind,
-        mode=stat.filemode(one.mode | kind_bits),
+        mode=stat.filemode(version.mode | kind_bits),
         owner=owner.user or str(owner.uid),
         group=owner.group or str(owner.gid),
-        size=one.size,
-        mtime=mtime_of(one.mtime_ns),
+        size=version.size,
+        mtime=mtime_of(version.mtime_ns),
         target=Name(extra.target) if kind is Kind.SYMLINK else None,
-        has_content=one.content_id is not None,
+        has_content=version.content_id is not None,
         link=extra.link,
     )
 

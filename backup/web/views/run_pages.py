@@ -87,7 +87,7 @@ def one_run(tx: Transaction, number: str | int) -> RunDetail:
     if run is None or row is None:
         raise NotThereError("there is no such run")
     snapshot = of_run(tx, run.number)
-    problems = sorted(snapshot.problems, key=lambda one: one.path) if snapshot else []
+    problems = sorted(snapshot.problems, key=lambda problem: problem.path) if snapshot else []
     of = find_job(tx, run.job) if run.job else None
     earlier, later = queries.runs_beside(tx, run.number, of.number if of else None, run.kind)
     count, total = queries.sum_stored_by(tx, run.number)
@@ -95,11 +95,11 @@ def one_run(tx: Transaction, number: str | int) -> RunDetail:
         line=run_line(row),
         report=run.report,
         unusual=unusual_in(tx, run),
-        problems=[_problem(one) for one in problems[:_MOST_PROBLEMS]],
+        problems=[_problem(problem) for problem in problems[:_MOST_PROBLEMS]],
         problem_count=len(problems),
         snapshot=snapshot_line(snapshot) if snapshot else None,
         previous_snapshot=_before(tx, snapshot),
-        stored=[_stored(one) for one in queries.stored_by(tx, run.number, limit=_MOST_STORED)],
+        stored=[_stored(archive) for archive in queries.stored_by(tx, run.number, limit=_MOST_STORED)],
         stored_count=count,
         stored_bytes=total,
         log_command=f"journalctl NIGHTVAULT_RUN={run.number}",
@@ -108,24 +108,28 @@ def one_run(tx: Transaction, number: str | int) -> RunDetail:
     )
 
 
-def _before(tx: Transaction, one: Snapshot | None) -> str | None:
+def _before(tx: Transaction, snapshot: Snapshot | None) -> str | None:
     """The id of the snapshot before one."""
-    if one is None:
+    if snapshot is None:
         return None
-    older, _ = kept_by_job(tx, one.job_number).get(one.job_number, KeptSnapshots([])).beside(one.number)
+    older, _ = (
+        kept_by_job(tx, snapshot.job_number)
+        .get(snapshot.job_number, KeptSnapshots([]))
+        .beside(snapshot.number)
+    )
     return older.id if older else None
 
 
-def _problem(one: Problem) -> ProblemLine:
-    return ProblemLine(Name(one.path), str(one.kind), one.detail, one.is_warning)
+def _problem(problem: Problem) -> ProblemLine:
+    return ProblemLine(Name(problem.path), str(problem.kind), problem.detail, problem.is_warning)
 
 
-def _stored(one: StoredRow) -> StoredLine:
+def _stored(row: StoredRow) -> StoredLine:
     return StoredLine(
-        number=one.number,
-        kind=PackKind(one.kind).name.lower(),
-        state=one.state,
-        size=one.size,
-        archive_id=one.archive_id,
-        stored_at=None if one.stored_at is None else moment(one.stored_at),
+        number=row.number,
+        kind=PackKind(row.kind).name.lower(),
+        state=row.state,
+        size=row.size,
+        archive_id=row.archive_id,
+        stored_at=None if row.stored_at is None else moment(row.stored_at),
     )

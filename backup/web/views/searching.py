@@ -42,12 +42,12 @@ def search(tx: Transaction, words: str, *, job: str | None = None, after: str | 
         )
     rows = rows_of_found(tx, found)
     names, kept = job_names_by_number(tx), kept_by_job(tx)
-    hits = [_hit(row, one.versions, names, kept) for row, one in zip(rows, found, strict=True)]
+    hits = [_hit(row, hit.versions, names, kept) for row, hit in zip(rows, found, strict=True)]
     return SearchPage(
         words=words,
         job=of.name if of else None,
         jobs=all_job_names(tx),
-        hits=[one for one in hits if one is not None],
+        hits=[hit for hit in hits if hit is not None],
         is_first=start is None,
         next_after=None if goes_on is None else cursor(*goes_on),
         is_cut=goes_on is not None and len(found) < A_PAGE,
@@ -78,7 +78,7 @@ def _hit(
 
 def _pattern(words: str) -> str:
     """A pattern for LIKE: a part of a name, or all of it where there are wildcards."""
-    stars = sum(words.count(one) for one in "*?")
+    stars = sum(words.count(character) for character in "*?")
     if stars > _MOST_WILDCARDS:
         raise BadParameterError(f"at most {_MOST_WILDCARDS} wildcards at a time")
     escaped = _escaped(words)

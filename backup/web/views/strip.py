@@ -36,8 +36,8 @@ def strip(
     today = now.astimezone(zone).date()
     days = [today - timedelta(days=ago) for ago in range(DAYS - 1, -1, -1)]
     by_day: dict[date, list[RunRow]] = {}
-    for one in rows:
-        by_day.setdefault(moment(one.started_at).astimezone(zone).date(), []).append(one)
+    for run in rows:
+        by_day.setdefault(moment(run.started_at).astimezone(zone).date(), []).append(run)
     known_since = moment(rows[0].started_at) if rows else now
     return [
         _cell(day, by_day[day], rows)
@@ -51,20 +51,20 @@ def _cell(day: date, runs: Sequence[RunRow], rows: Sequence[RunRow]) -> NightCel
     """A day with backups: the worst that was not made good by a later one."""
     last = runs[-1]
     deciding = last if last.outcome in _MADE else min(runs, key=_place)
-    files = [one.files_read for one in runs if isinstance(one.files_read, int)]
+    files = [run.files_read for run in runs if isinstance(run.files_read, int)]
     return NightCell(
         day=day,
         outcome=NightOutcome(deciding.outcome),
         run=deciding.number,
         runs=len(runs),
-        bytes_uploaded=sum(one.bytes_uploaded for one in runs if isinstance(one.bytes_uploaded, int)),
+        bytes_uploaded=sum(run.bytes_uploaded for run in runs if isinstance(run.bytes_uploaded, int)),
         files_read=sum(files) if files else None,
         unusual=UNUSUAL.of(deciding, rows),
     )
 
 
-def _place(one: RunRow) -> int:
-    return _ORDER.index(NightOutcome(one.outcome))
+def _place(run: RunRow) -> int:
+    return _ORDER.index(NightOutcome(run.outcome))
 
 
 def _without(
@@ -98,8 +98,8 @@ class _Judged:
         with self._lock:
             if run in self._known:
                 return self._known[run]
-        before = [_figures(one) for one in rows if one.number < run.number and one.outcome in _MADE]
-        found = tuple(sentences(night, [one for one in before[-NIGHTS:] if one is not None]))
+        before = [_figures(row) for row in rows if row.number < run.number and row.outcome in _MADE]
+        found = tuple(sentences(night, [figures for figures in before[-NIGHTS:] if figures is not None]))
         with self._lock:
             self._known[run] = found
             while len(self._known) > _MOST_KNOWN:
@@ -110,14 +110,14 @@ class _Judged:
 UNUSUAL = _Judged()
 
 
-def _figures(one: RunRow) -> Figures | None:
-    values = (one.files_read, one.bytes_uploaded, one.bytes_new)
+def _figures(run: RunRow) -> Figures | None:
+    values = (run.files_read, run.bytes_uploaded, run.bytes_new)
     return Figures(*values) if all(isinstance(value, int) for value in values) else None
 
 
 def by_job(rows: Sequence[RunRow]) -> Mapping[str, list[RunRow]]:
     """Rows of each job, in their order."""
     found: dict[str, list[RunRow]] = {}
-    for one in rows:
-        found.setdefault(one.job or "", []).append(one)
+    for run in rows:
+        found.setdefault(run.job or "", []).append(run)
     return found

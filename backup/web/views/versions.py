@@ -31,7 +31,7 @@ def versions_of_path(tx: Transaction, config: Config, now: datetime, job: str, p
     if not rows:
         raise NotThereError("no snapshot of this job has such a path")
     kept = kept_by_job(tx, of.number).get(of.number, KeptSnapshots([]))
-    having = [(one, kept.having(one.added_in, one.removed_in)) for one in rows[:MOST]]
+    having = [(version, kept.having(version.added_in, version.removed_in)) for version in rows[:MOST]]
     lines = _lines(tx, config, now, rows, [pair for pair in having if pair[1]])
     newest = kept.newest
     return VersionPage(
@@ -52,22 +52,24 @@ def _lines(
     having: Sequence[tuple[Version, Sequence[KeptSnapshot]]],
 ) -> list[VersionLine]:
     owners = owners_by_number(tx)
-    ends = snapshots_of(tx, [one.id for _, some in having for one in (some[0], some[-1])])
+    ends = snapshots_of(tx, [snapshot.id for _, kept in having for snapshot in (kept[0], kept[-1])])
     differ = {newer.number: changes(older, newer) for newer, older in pairwise(rows)}
     newest = rows[0].number
-    lists = queries.chunk_lists(tx, [one.number for one, _ in having])
+    lists = queries.chunk_lists(tx, [version.number for version, _ in having])
     numbers = {entry: set(unpack_u32(packed[:MOST_BYTES])) for entry, packed in lists.items()}
     held = queries.held_chunks(tx, numbers_in(lists.values()))
     ready = readable(tx, now, held)
     return [
         VersionLine(
-            entry=entry_line(one, owners),
-            first=snapshot_line(ends[some[0].id]),
-            last=snapshot_line(ends[some[-1].id]),
-            snapshots=len(some),
-            is_newest=one.number == newest,
-            what=differ.get(one.number, []),
-            places=summed(config, [c for c in held if c.number in numbers.get(one.number, ())], ready),
+            entry=entry_line(version, owners),
+            first=snapshot_line(ends[kept[0].id]),
+            last=snapshot_line(ends[kept[-1].id]),
+            snapshots=len(kept),
+            is_newest=version.number == newest,
+            what=differ.get(version.number, []),
+            places=summed(
+                config, [chunk for chunk in held if chunk.number in numbers.get(version.number, ())], ready
+            ),
         )
-        for one, some in having
+        for version, kept in having
     ]

@@ -32,7 +32,7 @@ def filled(s3: Any, bucket: str) -> str:
 
 
 def test_versions_of_a_bucket_without_versions(s3: Any, filled: str) -> None:
-    """Defect 29: ListObjectVersions was NotImplemented."""
+    """ListObjectVersions is there."""
     s3.delete_object(Bucket=filled, Key="e")
     listed = s3.list_object_versions(Bucket=filled)
     assert [entry["Key"] for entry in listed["Versions"]] == [key for key in KEYS if key != "e"]
@@ -49,7 +49,7 @@ def test_versions_of_a_bucket_without_versions(s3: Any, filled: str) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 @pytest.mark.parametrize(("prefix", "delimiter"), [("", ""), ("", "/"), ("a/", ""), ("a/", "/"), ("", "/1")])
 def test_versions_page_by_page(s3: Any, filled: str, size: int, prefix: str, delimiter: str) -> None:
-    """Defect 29: the pages are those of ListObjectsV2, whatever their length."""
+    """The pages are those of ListObjectsV2, whatever their length."""
     how = {"Bucket": filled, "Prefix": prefix, "Delimiter": delimiter}
     wanted = s3.list_objects_v2(**how)
     pages = list(
@@ -65,7 +65,7 @@ def test_versions_page_by_page(s3: Any, filled: str, size: int, prefix: str, del
 
 
 def test_markers_of_versions(s3: Any, raw: S3Talker, filled: str) -> None:
-    """Defect 29: KeyMarker alone or with VersionIdMarker, encoded names, and what is refused."""
+    """KeyMarker alone or with VersionIdMarker, encoded names, and what is refused."""
     for marker in ({"KeyMarker": "b"}, {"KeyMarker": "b", "VersionIdMarker": "null"}):
         page = s3.list_object_versions(Bucket=filled, **marker, MaxKeys=1)
         assert [entry["Key"] for entry in page["Versions"]] == ["c/1"]
@@ -94,12 +94,12 @@ def test_markers_of_versions(s3: Any, raw: S3Talker, filled: str) -> None:
     ],
 )
 def test_a_setting_that_nobody_made(s3: Any, bucket: str, ask: str, answer: str) -> None:
-    """Defect 29: these were NotImplemented, which clients take for a failure."""
+    """Clients would take NotImplemented for a failure."""
     assert refused(getattr(s3, ask), Bucket=bucket) == (404, answer)
 
 
 def test_settings_that_are_empty(s3: Any, bucket: str) -> None:
-    """Defect 29: logging, notifications and lists of configurations are there, with nothing in them."""
+    """Logging, notifications and lists of configurations are there, with nothing in them."""
     assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket=bucket)
     assert set(s3.get_bucket_notification_configuration(Bucket=bucket)) == {"ResponseMetadata"}
     assert "Status" not in s3.get_bucket_accelerate_configuration(Bucket=bucket)
@@ -118,7 +118,7 @@ def test_settings_that_are_empty(s3: Any, bucket: str) -> None:
 
 
 def test_whether_a_policy_is_public(s3: Any, bucket: str) -> None:
-    """Defect 29: GetBucketPolicyStatus; a new bucket would refuse the public one."""
+    """GetBucketPolicyStatus; a new bucket would refuse the public one."""
     s3.delete_public_access_block(Bucket=bucket)
     for principal, public in (('"*"', True), ('{"AWS": "999999999999"}', False)):
         s3.put_bucket_policy(
@@ -130,7 +130,7 @@ def test_whether_a_policy_is_public(s3: Any, bucket: str) -> None:
 
 
 def test_encryption_of_a_bucket(s3: Any, bucket: str) -> None:
-    """Defect 29: AES256 can be set and taken back; nothing else is promised."""
+    """AES256 can be set and taken back; nothing else is promised."""
     default = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
 
     def rules(algorithm: str) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_encryption_of_a_bucket(s3: Any, bucket: str) -> None:
 
 
 def test_acls_are_read_and_never_set(s3: Any, bucket: str) -> None:
-    """Defect 29: as a bucket with owner enforced answers."""
+    """As a bucket with owner enforced answers."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"kept", ACL="bucket-owner-full-control")
     for acl in (s3.get_bucket_acl(Bucket=bucket), s3.get_object_acl(Bucket=bucket, Key="k")):
         assert [(g["Grantee"]["Type"], g["Permission"]) for g in acl["Grants"]] == FULL_CONTROL
@@ -166,7 +166,7 @@ def test_acls_are_read_and_never_set(s3: Any, bucket: str) -> None:
 
 
 def test_a_bucket_is_not_made_public(s3: Any) -> None:
-    """Defect 29: a public ACL was taken, silently, where a bucket was made."""
+    """A public ACL is not taken silently where a bucket is made."""
     name = new_bucket_name()
     enforced = (400, "InvalidBucketAclWithObjectOwnership")
     for acl in ("public-read", "public-read-write", "authenticated-read"):
@@ -182,7 +182,7 @@ def test_a_bucket_is_not_made_public(s3: Any) -> None:
 
 
 def test_signatures_of_version_2(emulator: RunningEmulator, bucket: str, raw: S3Talker) -> None:
-    """Defect 29: the sentence that real S3 says to them, in the header and in the query."""
+    """The sentence that real S3 says to them, in the header and in the query."""
     sentence = "Please use AWS4-HMAC-SHA256."
     old = boto3.client(
         "s3",
@@ -203,7 +203,7 @@ def test_signatures_of_version_2(emulator: RunningEmulator, bucket: str, raw: S3
 
 
 def test_unsigned_is_denied_still(emulator: RunningEmulator, bucket: str, raw: S3Talker) -> None:
-    """Defect 29: no key at all is another matter."""
+    """No key at all is another matter."""
     from botocore import UNSIGNED
 
     anonymous = client(emulator.s3_url, signature_version=UNSIGNED)

@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_s3cmd(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None:
-    """Defect 29: `info` asks for everything that a bucket may have set."""
+    """`info` asks for everything that a bucket may have set."""
     host = emulator.s3_url.removeprefix("http://")
     config = tmp_path / "s3cfg"
     config.write_text(
@@ -51,7 +51,7 @@ def test_s3cmd(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None:
 
 
 def test_rclone(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None:
-    """Defect 29: `--s3-versions` lists the versions."""
+    """`--s3-versions` lists the versions."""
     named = {"TYPE": "s3", "PROVIDER": "Other", "ENV_AUTH": "true", "REGION": REGION}
     named |= {"ENDPOINT": emulator.s3_url, "LOCATION_CONSTRAINT": REGION}
     environment = KEYS | {f"RCLONE_CONFIG_E_{key}": value for key, value in named.items()}
@@ -77,7 +77,7 @@ def test_rclone(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None
 
 
 def test_the_aws_cli(emulator: RunningEmulator, tmp_path: Path, source: Path) -> None:
-    """Defect 29: what docs/s3.md tells operators to list."""
+    """What docs/s3.md tells operators to list."""
     program, name = of_debian("aws"), new_bucket_name()
 
     def aws(*arguments: str) -> str:

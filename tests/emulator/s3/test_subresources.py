@@ -97,7 +97,7 @@ def code_of(reply: Reply, method: str) -> str:
 
 
 def test_all_of_s3s_flags_are_known() -> None:
-    """Defect 25: what S3 has and the emulator has not is known as what it is."""
+    """What S3 has and the emulator has not is known as what it is."""
     for (method, place, flag), name in of_aws().items():
         assert flag in FLAGS
         named = [o.name for o in OPERATIONS if (o.method, o.on) == (method, place) and flag in o.flags]
@@ -106,7 +106,7 @@ def test_all_of_s3s_flags_are_known() -> None:
 
 @pytest.mark.parametrize("flag", sorted(FLAGS))
 def test_a_flag_is_done_or_refused_before_anything_changes(watched: Watched, flag: str) -> None:
-    """Defect 25: a flag with a method that has no use for it changed and destroyed objects and buckets."""
+    """A flag with a method that has no use for it changes and destroys nothing."""
     known, before = of_aws(), watched.state()
     for method, (place, paths) in itertools.product(METHODS, PLACES.items()):
         if done_with(method, place, flag) and method not in ("GET", "HEAD"):
@@ -126,7 +126,6 @@ def test_a_flag_is_done_or_refused_before_anything_changes(watched: Watched, fla
 
 @pytest.mark.parametrize("query", SPELLED_OUT)
 def test_two_flags_conflict(watched: Watched, query: str) -> None:
-    """Defect 25."""
     before = watched.state()
     for method, path in itertools.product(METHODS, itertools.chain(*PLACES.values())):
         reply = watched.raw.ask(method, path, b"", query="&".join(sorted(_valued(query))))
@@ -140,7 +139,7 @@ def _valued(query: str) -> list[str]:
 
 
 def test_what_destroyed_data(watched: Watched) -> None:
-    """Defect 25: these answered 200 or 204 and emptied the object, deleted it, or the bucket."""
+    """They do not answer 200 or 204 and empty or delete the object, or the bucket."""
     s3, there = watched.s3, {"Bucket": "full-bucket", "Key": "key"}
     before = watched.state()
     with pytest.raises(s3.exceptions.ClientError):
@@ -158,7 +157,7 @@ def test_what_destroyed_data(watched: Watched) -> None:
 
 
 def test_a_flagged_call_is_authorised_as_what_it_is(watched: Watched) -> None:
-    """Defect 25: who may only do the plain operations is denied all others, whether they are here or not."""
+    """Who may only do the plain operations is denied all others, whether they are here or not."""
     arn = "arn:aws:s3:::denying-bucket"
     statement = {
         "Effect": "Deny",
@@ -191,7 +190,7 @@ def test_a_flagged_call_is_authorised_as_what_it_is(watched: Watched) -> None:
 
 
 def test_a_copy_needs_to_read_its_source(watched: Watched) -> None:
-    """Defect 25: CopyObject and UploadPartCopy read the objects of whoever they belonged to."""
+    """CopyObject and UploadPartCopy read only what the caller may read."""
     theirs = client(
         watched.running.s3_url, OTHER_KEY.access_key_id, OTHER_KEY.secret_access_key, region=REGION
     )
@@ -210,7 +209,7 @@ def test_a_copy_needs_to_read_its_source(watched: Watched) -> None:
 
 @pytest.mark.parametrize("version", ["", "other"])
 def test_a_version_that_is_not_there_is_refused_everywhere(watched: Watched, version: str) -> None:
-    """Defect 25: tags of any version were read, written and deleted as the only one's."""
+    """Tags belong to one version: they are read, written and deleted as that version's."""
     before = watched.state()
     for method, flag in (
         *itertools.product(("GET", "HEAD", "DELETE"), ("",)),

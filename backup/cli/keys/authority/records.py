@@ -43,10 +43,10 @@ def list_issued(cli: Cli, directory: str, *, every: bool) -> None:
 
     require_authority(directory)
     index, now = read_index(directory), cli.clock.now()
-    chosen = [one for one in index.entries if every or one.state(now) is not CertificateState.EXPIRED]
-    chosen.sort(key=lambda one: one.not_after)
+    chosen = [entry for entry in index.entries if every or entry.state(now) is not CertificateState.EXPIRED]
+    chosen.sort(key=lambda entry: entry.not_after)
     document = {
-        "certificates": [entry_document(one, now) for one in chosen],
+        "certificates": [entry_document(entry, now) for entry in chosen],
         "crl": _crl_document(index.head),
     }
     columns = [
@@ -57,7 +57,8 @@ def list_issued(cli: Cli, directory: str, *, every: bool) -> None:
         Column("serial", least=12, rank=1),
     ]
     rows = [
-        [one.name, _state(one, now), _day(one.not_after), one.subject, shown_serial(one)] for one in chosen
+        [entry.name, _state(entry, now), _day(entry.not_after), entry.subject, shown_serial(entry)]
+        for entry in chosen
     ]
     cli.show(document, Sheet(columns, rows) if rows else "no certificate was issued that is valid now")
     if (until := index.head.crl_until) is not None:
@@ -85,8 +86,8 @@ def revoke(cli: Cli, which: str, directory: str, reason: str, *, every: bool) ->
     require_authority(directory)
     now = cli.clock.now()
     revoked = revoke_entries(directory, which, every=every, reason=Reason(reason), now=now)
-    lines = [f"revoked      {one.subject}, serial {shown_serial(one)}" for one in revoked]
-    cli.show({"revoked": [entry_document(one, now) for one in revoked]}, "\n".join(lines))
+    lines = [f"revoked      {entry.subject}, serial {shown_serial(entry)}" for entry in revoked]
+    cli.show({"revoked": [entry_document(entry, now) for entry in revoked]}, "\n".join(lines))
     cli.say(f"AWS does not know it yet: run `nightvault ca crl --dir {directory}`, import the list")
 
 
@@ -114,13 +115,18 @@ def crl(cli: Cli, directory: str, days: int, passphrase_file: str | None) -> Non
     roots = [open_root(directory, number, passphrase) for number in head.roots]
     written = sign_crls(roots, days=days, now=cli.clock.now())
     head = read_index(directory).head
-    files = [{"root": one.root, "file": one.path, "certificates": one.certificates} for one in written]
-    lines = [f"list         {one.path}: {_counted(one.certificates)} revoked" for one in written]
+    files = [
+        {"root": crl_file.root, "file": crl_file.path, "certificates": crl_file.certificates}
+        for crl_file in written
+    ]
+    lines = [
+        f"list         {crl_file.path}: {_counted(crl_file.certificates)} revoked" for crl_file in written
+    ]
     lines.append(f"number       {head.crl_number}, valid until {_day(head.crl_until)}")
     cli.show({"lists": files, **_crl_document(head)}, "\n".join(lines))
-    for one in written:
-        if one.size > LARGEST_CRL:
-            cli.warn(f"{one.path} has {one.size} bytes; AWS takes {LARGEST_CRL} at most")
+    for crl_file in written:
+        if crl_file.size > LARGEST_CRL:
+            cli.warn(f"{crl_file.path} has {crl_file.size} bytes; AWS takes {LARGEST_CRL} at most")
     cli.say("next: `nightvault setup aws --apply --ca … --crl …` gives it to AWS (docs/certificates.md)")
 
 

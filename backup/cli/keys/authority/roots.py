@@ -74,15 +74,15 @@ def _document(roots: Roots) -> dict[str, object]:
         "roots": [
             {
                 "number": number,
-                "subject": name_text(one.subject),
-                "root": root_id(one),
-                "not_after": one.not_valid_after_utc,
+                "subject": name_text(certificate.subject),
+                "root": root_id(certificate),
+                "not_after": certificate.not_valid_after_utc,
                 "signs": number == roots.signing,
             }
-            for number, one in numbered
+            for number, certificate in numbered
         ],
         "anchor": roots.anchor,
-        "waiting": [one.name for one in roots.waiting],
+        "waiting": [entry.name for entry in roots.waiting],
     }
 
 
@@ -90,10 +90,10 @@ def _lines(roots: Roots) -> list[str]:
     from backup.credentials.certificate import name_text
 
     lines = []
-    for number, one in zip(roots.numbers, roots.certificates, strict=True):
+    for number, certificate in zip(roots.numbers, roots.certificates, strict=True):
         signs = ", signs" if number == roots.signing else ""
-        until = f"{one.not_valid_after_utc:%Y-%m-%d}"
-        lines.append(f"root {number:<8}{name_text(one.subject)}, until {until}{signs}")
+        until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+        lines.append(f"root {number:<8}{name_text(certificate.subject)}, until {until}{signs}")
     return [*lines, f"anchor       {roots.anchor}"]
 
 
@@ -105,7 +105,7 @@ def _next(roots: Roots, directory: str, now: datetime) -> list[str]:
         case RootStage.ADDED:
             return [f"next: put both of {roots.anchor} into the trust anchor, then {again} --switch`"]
         case RootStage.SWITCHED if roots.waiting:
-            names = [f"{one.name} ({max((one.not_after - now).days, 0)} d)" for one in roots.waiting]
+            names = [f"{entry.name} ({max((entry.not_after - now).days, 0)} d)" for entry in roots.waiting]
             more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
             return [
                 f"certificates of the old root, with the days left: {', '.join(names[:_MOST_NAMES])}{more}",

@@ -34,7 +34,7 @@ def copy_tree(source: str, target: str) -> Copied:
     try:
         shutil.copytree(source, target, symlinks=True, copy_function=copy)
     except shutil.Error as error:
-        left_out.update(str(one) for one, _, _ in error.args[0])
+        left_out.update(str(path) for path, _, _ in error.args[0])
     files = size = 0
     for directory, _, names in os.walk(target):
         for name in names:

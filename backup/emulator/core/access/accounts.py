@@ -86,12 +86,17 @@ class Accounts(Struct, frozen=True):
 
     def trust_anchor(self, arn: str) -> TrustAnchor | None:
         """A trust anchor by ARN."""
-        return next((a for account in self.accounts for a in account.trust_anchors if a.arn == arn), None)
+        return next(
+            (anchor for account in self.accounts for anchor in account.trust_anchors if anchor.arn == arn),
+            None,
+        )
 
     def profile(self, arn: str) -> Profile | None:
         """A profile by ARN."""
-        return next((p for account in self.accounts for p in account.profiles if p.arn == arn), None)
+        return next(
+            (profile for account in self.accounts for profile in account.profiles if profile.arn == arn), None
+        )
 
     def role(self, arn: str) -> Role | None:
         """A role by ARN."""
-        return next((r for account in self.accounts for r in account.roles if r.arn == arn), None)
+        return next((role for account in self.accounts for role in account.roles if role.arn == arn), None)

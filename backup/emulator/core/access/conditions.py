@@ -117,7 +117,9 @@ def _translated(pattern: str) -> re.Pattern[str]:
     """A regular expression for a wildcard pattern; atomic groups prevent backtracking, so no pattern is
     slow."""
     first, *rest = (
-        "".join("." if c == "?" else re.escape(_READ.get(c, c)) for c in piece)
+        "".join(
+            "." if character == "?" else re.escape(_READ.get(character, character)) for character in piece
+        )
         for piece in pattern.split("*")
     )
     if not rest:

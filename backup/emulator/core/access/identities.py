@@ -31,7 +31,7 @@ def find_role(arn: str, accounts: Accounts, tx: Transaction) -> Role | None:
     if row is None:
         return None
     rows = tx.db.execute("SELECT policy FROM role_policies WHERE role = ? ORDER BY name", (arn,))
-    texts = [str(found["policy"]) for found in rows]
+    texts = [str(policy_row["policy"]) for policy_row in rows]
     policy = joined((*texts, *(MANAGED[name] for name in attached_to(arn, tx))))
     trust = joined((str(row["trust_policy"]),))
     return Role(

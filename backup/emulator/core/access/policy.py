@@ -96,7 +96,11 @@ class Policy(Struct, frozen=True):
         self, action: str, context: Context, *, resource: str | None = None, service: str | None = None
     ) -> bool:
         """Whether at least one Allow applies and no Deny does."""
-        found = [s for s in self.statements if s.applies(action, context, resource=resource, service=service)]
+        found = [
+            statement
+            for statement in self.statements
+            if statement.applies(action, context, resource=resource, service=service)
+        ]
         return bool(found) and all(statement.allows for statement in found)
 
     def denies(
@@ -104,8 +108,9 @@ class Policy(Struct, frozen=True):
     ) -> bool:
         """Whether an explicit Deny applies."""
         return any(
-            not s.allows and s.applies(action, context, resource=resource, principal=principal)
-            for s in self.statements
+            not statement.allows
+            and statement.applies(action, context, resource=resource, principal=principal)
+            for statement in self.statements
         )
 
     def grants(
@@ -121,11 +126,11 @@ class Policy(Struct, frozen=True):
         """Whether a resource's policy allows a caller; `singled_out`: not merely its whole account; `by_arn`:
         by the caller's own ARN, which for a role is that of the session."""
         return any(
-            s.allows
-            and s.applies(action, context, resource=resource, principal=principal)
-            and (not singled_out or any(map(principal.is_singled_out, s.aws_principals)))
-            and (not by_arn or principal.arn in s.aws_principals)
-            for s in self.statements
+            statement.allows
+            and statement.applies(action, context, resource=resource, principal=principal)
+            and (not singled_out or any(map(principal.is_singled_out, statement.aws_principals)))
+            and (not by_arn or principal.arn in statement.aws_principals)
+            for statement in self.statements
         )
 
 
@@ -148,7 +153,9 @@ def _resolved(statement: Statement, context: Context) -> Statement | None:
             statement,
             resources=fill(statement.resources),
             not_resources=fill(statement.not_resources),
-            conditions=tuple(replace(one, values=fill(one.values)) for one in statement.conditions),
+            conditions=tuple(
+                replace(condition, values=fill(condition.values)) for condition in statement.conditions
+            ),
         )
     except _UnknownVariable:
         return None

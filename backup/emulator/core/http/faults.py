@@ -224,11 +224,11 @@ class FaultPlan:
     def meet(self, operation: str, vault: str, key: str = "") -> Fault | None:
         """The fault that applies to this call, counted; None if there is none."""
         whole = operation == OF_MANY_KEYS
-        return self._meet(lambda one: one.matches(operation, vault, key) and not (whole and one.key))
+        return self._meet(lambda fault: fault.matches(operation, vault, key) and not (whole and fault.key))
 
     def meet_key(self, operation: str, vault: str, key: str) -> Fault | None:
         """The fault that applies to one of the keys of a call, counted; None if there is none."""
-        return self._meet(lambda one: one.key is not None and one.matches(operation, vault, key))
+        return self._meet(lambda fault: fault.key is not None and fault.matches(operation, vault, key))
 
     def _meet(self, concerns: Callable[[Fault], bool]) -> Fault | None:
         with self._lock:

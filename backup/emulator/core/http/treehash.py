@@ -66,7 +66,10 @@ def root(digests: Sequence[bytes]) -> str:
     """The tree hash over leaf digests (at least one), lower-case hex."""
     level = list(digests)
     while len(level) > 1:
-        pairs = [hashlib.sha256(a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
+        pairs = [
+            hashlib.sha256(left + right).digest()
+            for left, right in zip(level[::2], level[1::2], strict=False)
+        ]
         level = pairs + level[len(pairs) * 2 :]
     return level[0].hex()
 

@@ -94,15 +94,15 @@ def _delete(
     match = node.get("ETag")
     headers = [] if match is None else [("if-match", match)]
     headers += [(BYPASS, "true")] if bypasses(call) else []
-    one = replace(
+    single = replace(
         call,
         key=key,
         query={} if version is None else {"versionId": version},
         inbound=replace(call.inbound, headers=tuple(headers)),
     )
     try:
-        check_version(one)
-        return delete_object(one, tx)
+        check_version(single)
+        return delete_object(single, tx)
     except S3Error as error:
         told: list[Node] = [("Key", key), ("VersionId", version)]
         return [*told, ("Code", error.code), ("Message", error.message)]

@@ -80,7 +80,7 @@ def _named_parts(call: S3Call) -> list[Named]:
     parts = [_named(node) for node in parse(call.body, "CompleteMultipartUpload").children("Part")]
     if not 1 <= len(parts) <= MOST_PARTS:
         raise S3Error("MalformedXML")
-    if any(one.number >= other.number for one, other in pairwise(parts)):
+    if any(part.number >= other.number for part, other in pairwise(parts)):
         raise S3Error("InvalidPartOrder", None, {"UploadId": call.query["uploadId"]})
     return parts
 

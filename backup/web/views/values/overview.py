@@ -105,7 +105,7 @@ class JobCard(Struct, frozen=True):
     @property
     def newest_failed(self) -> bool:
         """Whether its newest night that is over failed, was interrupted or was missed."""
-        over = (one.outcome for one in reversed(self.nights) if one.outcome not in _NOT_OVER)
+        over = (night.outcome for night in reversed(self.nights) if night.outcome not in _NOT_OVER)
         return next(over, self.last_outcome) in _WRONG
 
 
