@@ -23,6 +23,7 @@ import pytest
 from msgspec import Struct
 
 from tests.support.emulated import REPOSITORY, RunningEmulator
+from tests.support.program_forks import place_command
 from tests.support.servers import SCRIPT
 
 AWS_OF_DEBIAN = "/usr/bin/aws"
@@ -90,7 +91,7 @@ class Machine:
     def _put_on_path(self) -> None:
         programs = self.folder / "bin"
         programs.mkdir()
-        (programs / "nightvault").symlink_to(SCRIPT)
+        self.use_the_program()
         stand_in = programs / "aws"
         stand_in.write_text(
             f'#!/bin/sh\nexec {sys.executable} -P {REPOSITORY}/tests/pages/aws_stand_in.py "$@"\n'
@@ -103,6 +104,18 @@ class Machine:
             "TERM": "dumb",
             "COLUMNS": "120",
         }
+
+    def use_forks(self) -> None:
+        """Let `nightvault` be forks of a process that has read it, where nobody asks how it starts."""
+        if os.geteuid() == 0:
+            (self.folder / "bin" / "nightvault").unlink()
+            place_command(self.folder / "bin" / "nightvault")
+
+    def use_the_program(self) -> None:
+        """Let `nightvault` be the program itself, as it is installed."""
+        program = self.folder / "bin" / "nightvault"
+        program.unlink(missing_ok=True)
+        program.symlink_to(SCRIPT)
 
     def use_debians_aws(self) -> None:
         """Let `aws` be the real AWS CLI, as Debian has it; the stand-in stays where it is not installed."""

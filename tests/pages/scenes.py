@@ -66,6 +66,7 @@ def write_config(machine: Machine, vault: str) -> None:
 def two_nights(folder: Path, vault: str = DIRECTORY) -> Machine:
     """A server that has a directory vault and two snapshots."""
     machine = Machine.create(folder)
+    machine.use_forks()
     write_config(machine, vault)
     back_up(machine)
     return machine

@@ -69,6 +69,7 @@ def test_from_nothing_to_a_backup(tmp_path: Path, kind: str) -> None:
         ]
     )
     machine = Machine.create(tmp_path)
+    machine.use_forks()
     machine.answers = {
         r"\[y/N\]: ?$": "y",
         r"(?i)passphrase[^\n]*: ?$|(?i:repeat|again|confirm)[^\n]*: ?$": PASSPHRASE,

@@ -72,6 +72,7 @@ def server_and_desk(folder: Path) -> Machine:
     """A machine that reaches itself: the server's root is in its HOME, the desk where commands are given."""
     machine = Machine.create(folder)
     machine.connect_to_itself()
+    machine.use_forks()
     machine.environment["DESK"] = str(machine.work)
     return machine
 

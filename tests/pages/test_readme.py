@@ -46,6 +46,7 @@ def test_it_is_short() -> None:
 
 def test_at_3_am(tmp_path: Path) -> None:
     machine = two_nights(tmp_path)
+    machine.use_the_program()
     at_night, gone = part(NIGHT)
     ended = run(machine, [at_night])
     assert ended.failures == [], (ended.failures, ended.output)

@@ -49,6 +49,7 @@ def test_nothing_on_the_page_is_left_out() -> None:
 @pytest.mark.parametrize("way", [0, 1], ids=["with a line", "by the vault's list"])
 def test_the_server_is_gone(tmp_path: Path, way: int) -> None:
     machine = Machine.create(tmp_path)
+    machine.use_forks()
     write_config(machine, GLACIER)
     with emulated(machine) as emulator:
         back_up(machine)
@@ -66,6 +67,7 @@ def test_the_server_is_gone(tmp_path: Path, way: int) -> None:
 
 def test_the_price_and_the_wait(tmp_path: Path) -> None:
     machine = Machine.create(tmp_path)
+    machine.use_forks()
     write_config(machine, GLACIER)
     with emulated(machine):
         back_up(machine)

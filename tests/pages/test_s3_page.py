@@ -30,6 +30,7 @@ def test_nothing_on_the_page_is_left_out() -> None:
 def test_the_config_and_the_commands(tmp_path: Path) -> None:
     bucket, elsewhere = (block.text for block in blocks_of(PAGE) if block.language == "toml")
     machine = Machine.create(tmp_path)
+    machine.use_forks()
     machine.place("/etc/nightvault").mkdir()
     config = machine.place("/etc/nightvault/config.toml")
     first = Block(RUN, "nightvault init --key-file recovery.key\nnightvault backup\n", "", 0)

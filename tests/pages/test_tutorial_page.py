@@ -24,6 +24,7 @@ def test_every_command_of_the_page(tmp_path: Path) -> None:
     port = str(free_port())
     given = [replace(one, text=one.text.replace("9090", port)) for one in blocks if one.language == RUN]
     machine = Machine.create(tmp_path)
+    machine.use_forks()
     ended = run(machine, given)
     assert ended.failures == [], (ended.failures, ended.output)
     assert ended.output.count("\nthe same\n") == 2

@@ -2,22 +2,27 @@
 
 `Fork(words, environment)` is to its user what a `Popen` of `python -m backup.emulator WORDS` is, and
 `run_command(words, environment)` what a `subprocess.run` of `nightvault WORDS` is: 0.01 s of CPU in place of
-0.15 to 0.5. The process that forks ends with the one that asked it to, and takes its forks along. What is
-about a start itself (imports, locales, a terminal, signals) starts the real program.
+0.15 to 0.5. `place_command(path)` makes a program of it, for scripts of shells. The process that forks ends
+with the one that asked it to, and takes its forks along. What is about a start itself (imports, locales, a
+terminal, signals) starts the real program.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
+import marshal
 import os
 import pkgutil
+import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -79,6 +84,37 @@ def run_command(
     if said is None or code is None:
         raise subprocess.TimeoutExpired(["nightvault", *words], seconds)
     return subprocess.CompletedProcess(["nightvault", *words], code, *said)
+
+
+_CLIENT = """\
+import _socket, marshal, os, signal, sys
+mask = os.umask(0)
+os.umask(mask)
+connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+connection.connect({path!r})
+handles = b"".join(handle.to_bytes(4, sys.byteorder) for handle in (0, 1, 2))
+asked = marshal.dumps((sys.argv[1:], dict(os.environ), os.getcwd(), mask))
+connection.sendmsg([asked], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handles)])
+pid = marshal.loads(connection.recv(64))
+for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGUSR1", "SIGUSR2"):
+    signal.signal(getattr(signal, name), lambda number, frame: os.kill(pid, number))
+status = marshal.loads(connection.recv(64))
+if os.WIFSIGNALED(status):
+    signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+    os.kill(os.getpid(), os.WTERMSIG(status))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def place_command(path: Path) -> None:
+    """Make a program that is `nightvault` to those who start it: its handles, directory, mounts and signals.
+
+    It is for root, who may enter another's mounts, and not for a clock of libfaketime.
+    """
+    meeting = path.with_name(f"{path.name}.socket")
+    _ask(_COMMAND, {"listen": str(meeting)})
+    path.write_text(f"#!{sys.executable} -IS\n{_CLIENT.format(path=str(meeting))}")
+    path.chmod(0o755)
 
 
 def _read_both(handles: Sequence[int], end: float) -> list[bytes] | None:
@@ -147,12 +183,24 @@ def _serve(connection: socket.socket, program: str) -> None:
     gc.freeze()  # what the forks share
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     forks: set[int] = set()
+    meetings: list[socket.socket] = []
     while True:
+        ready, _, _ = select.select([connection, *meetings], [], [])
+        for meeting in ready:
+            if meeting is not connection:
+                forks.add(_serve_one(main, meeting, [connection, *meetings]))
+        if connection not in ready:
+            continue
         data, fds, _, _ = socket.recv_fds(connection, _MOST, 3)
         if not data:
             break
         asked = json.loads(data)
-        if "wait" in asked:
+        if "listen" in asked:
+            meetings.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            meetings[-1].bind(asked["listen"])
+            meetings[-1].listen(16)
+            answer = None
+        elif "wait" in asked:
             answer = _wait_for(asked["wait"], asked["seconds"])
             if answer is not None:
                 forks.discard(asked["wait"])
@@ -170,7 +218,44 @@ def _serve(connection: socket.socket, program: str) -> None:
         connection.send(json.dumps(answer).encode())
     for pid in forks:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL) if meetings else os.kill(pid, signal.SIGKILL)
+
+
+def _serve_one(main: Callable[[], int], meeting: socket.socket, others: Sequence[socket.socket]) -> int:
+    """A process that runs the command for the program that calls here, and tells it the end."""
+    caller, _ = meeting.accept()
+    with caller:
+        warden = os.fork()
+        if warden:
+            return warden
+        os.setsid()
+        for other in others:
+            other.close()
+        asked, fds, _, _ = socket.recv_fds(caller, _MOST, 3)
+        words, environment, folder, mask = marshal.loads(asked)
+        peer, _, _ = struct.unpack("3i", caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid = os.fork()
+        if pid == 0:
+            caller.close()
+            _enter(peer)
+            os.chdir(folder)
+            os.umask(mask)
+            _become(main, words, environment, fds)
+        for fd in fds:
+            os.close(fd)
+        caller.send(marshal.dumps(pid))
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):  # nobody waits any more
+            caller.send(marshal.dumps(status))
+        os._exit(0)
+
+
+def _enter(pid: int) -> None:
+    """See what is mounted as that process does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/proc/{pid}/ns/mnt") as theirs:
+        if libc.setns(theirs.fileno(), 0) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _emulator() -> Callable[[], int]:
