@@ -13,10 +13,18 @@ import pytest
 from backup.app.base.clock import SystemClock
 from backup.app.base.silent_mounts import look_at, may_be_silent
 from tests.support.dead_mounts import beside_dead_mount
+from tests.support.program_forks import place_command
 from tests.support.servers import directory_server
 
-SCRIPT = str(Path(sys.executable).parent / "nightvault")
 REMOTE = {"/": "nfs4"}  # everything counts as mounted from elsewhere
+
+
+def program(folder: Path) -> str:
+    """`nightvault` in that folder."""
+    path = folder / "nightvault"
+    if not path.exists():
+        place_command(path)
+    return str(path)
 
 
 def test_no_command_that_looks_waits_for_a_dead_mount(tmp_path: Path) -> None:
@@ -27,7 +35,7 @@ def test_no_command_that_looks_waits_for_a_dead_mount(tmp_path: Path) -> None:
     server.config.write_text(server.config.read_text().replace(f'"{tmp_path / "vault"}"', f'"{link}"'))
     server.init()
     server.backup()
-    start = [SCRIPT, "--config", str(server.config)]
+    start = [program(tmp_path), "--config", str(server.config)]
     commands = ("status", "status --nagios", "status --overdue --notify", "vaults", "config check", "doctor")
     answers = beside_dead_mount(tmp_path / "vault", [[*start, *words.split()] for words in commands])
     assert [answer.code for answer in answers] == [1, 1, 0, 15, 0, 1]
@@ -55,7 +63,7 @@ def test_a_dead_source_or_mount_in_one_holds_nothing_up(tmp_path: Path) -> None:
     server.config.write_text(text.replace(named, f'["{link}", "{other}"]'))
     above.write_text(text.replace(named, f'["{tmp_path}"]'))
     commands = [
-        [SCRIPT, "--config", str(config), *words.split()]
+        [program(tmp_path), "--config", str(config), *words.split()]
         for config in (server.config, above)
         for words in ("status", "config check", "doctor")
     ]
@@ -79,7 +87,7 @@ def _begin(folder: Path, vault: Path) -> list[str]:
     answers = folder / f"to-{vault.name}.toml"
     answers.write_text(f'sources = ["{folder}"]\nwhere = "disk"\npath = "{vault}"\nkey_file = "{folder}/k"\n')
     config = folder / "etc" / "config.toml"
-    return [SCRIPT, "--config", str(config), "begin", "--answers", str(answers)]
+    return [program(folder), "--config", str(config), "begin", "--answers", str(answers)]
 
 
 def test_another_process_sees_the_same(tmp_path: Path) -> None:

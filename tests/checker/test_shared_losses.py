@@ -339,7 +339,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_after_its_own_night_each_job_alone_is_whole(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str | int]]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from backup.cli.support.shells import SHELLS, script_for
+from tests.support.program_forks import run_command
 from tests.support.servers import SCRIPT, Server, directory_server
 
 ODD = "odd b/f:1=2 'x'.txt"
@@ -50,9 +51,10 @@ def environment(server: Server, **more: str) -> dict[str, str]:
 def completed(server: Server, line: str, **more: str) -> list[tuple[str, str]]:
     """The types and words that the program offers for a line, by the protocol of fish."""
     wanted = environment(server, _NIGHTVAULT_COMPLETE="fish_complete", _NIGHTVAULT_LINE=line, **more)
-    done = subprocess.run([SCRIPT], env=wanted, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    return [(kind, word) for kind, word, _ in (one.split("\t") for one in done.stdout.splitlines() if one)]
+    done = run_command([], wanted)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
+    return [(kind, word) for kind, word, _ in (line.split("\t") for line in lines if line)]
 
 
 def words(server: Server, line: str) -> list[str]:
@@ -100,8 +102,9 @@ def test_zsh_is_told_to_show_nothing_that_commands_the_terminal(server: Server) 
         _NIGHTVAULT_COMPLETE="zsh_complete",
         _NIGHTVAULT_LINE=f"nightvault ls latest:{server.source}/e",
     )
-    done = subprocess.run([SCRIPT], env=wanted, capture_output=True, text=True, check=True)
-    ((_, word, shown),) = [line.split("\t") for line in done.stdout.splitlines()]
+    done = run_command([], wanted)
+    assert done.returncode == 0
+    ((_, word, shown),) = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert word == f"latest:{server.source}/{TITLE}"
     assert "pwn" in shown
     assert shown.isprintable()

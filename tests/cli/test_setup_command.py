@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -170,29 +171,26 @@ def test_cut_at_every_call_that_changes_something(
     """Applied again, and destroyed again, it ends in the same state, and nothing was made twice."""
     server = new_server(tmp_path / "web1", emulator, kind)
     old = server.config.read_text()
+    cuts = {}
     for mode in ("apply", "destroy"):
         with monkeypatch.context() as patch:
-            made = cut_at(patch, 0, after=False)
+            calls = cut_at(patch, 0, after=False)
             server.done(*set_up(server, mode, "--yes"))
-            calls = list(made)
         if mode == "apply":
             whole = state_of(emulator)
         places = [n for n, call in enumerate(calls, 1) if call.partition(":")[2].startswith(CHANGES)]
         assert len(places) >= 8
-        places = places[::EVERY]
-        for number in places:
-            for after in (False, True):
-                server.config.write_text(old)
-                if mode == "apply":
-                    server.done(*set_up(server, "destroy", "--yes"))
-                else:
-                    server.done(*set_up(server, "apply", "--yes"))
+        cuts[mode] = [(number, after) for number in places[::EVERY] for after in (False, True)]
+    for pair in zip_longest(cuts["apply"], cuts["destroy"]):  # each begins where the one before it ended
+        server.config.write_text(old)
+        for mode, cut, wanted in zip(cuts, pair, (whole, EMPTY), strict=True):
+            if cut is not None:
                 with monkeypatch.context() as patch:
-                    cut_at(patch, number, after=after)
+                    cut_at(patch, cut[0], after=cut[1])
                     with pytest.raises(CutShortError):
                         server.run(*set_up(server, mode, "--yes"))
-                server.done(*set_up(server, mode, "--yes"))
-                assert state_of(emulator) == (whole if mode == "apply" else EMPTY), (calls[number - 1], after)
+            server.done(*set_up(server, mode, "--yes"))
+            assert state_of(emulator) == wanted, (mode, cut)
 
 
 def notes_of(server: Server) -> list[Path]:

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from backup.cli.render import render
 from backup.cli.render.tables import Column
-from tests.support.servers import SCRIPT, Server, directory_server
+from tests.support.program_forks import place_command
+from tests.support.servers import Server, directory_server
 
 LONG = "a-job-with-a-name-of-sixty-four-letters-which-is-the-most-of-all"
 
@@ -64,6 +65,7 @@ def test_what_folds_is_never_cut() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
     """A job of the longest name, in a vault of the longest name."""
     made = directory_server(tmp_path_factory.mktemp("tables"))
+    place_command(made.folder / "nightvault")
     text = made.config.read_text()
     made.config.write_text(text.replace('"main"', f'"{LONG}"').replace('"cold"', f'"{LONG[::-1]}"'))
     made.init()
@@ -78,7 +80,7 @@ def on_terminal(server: Server, *words: object, columns: int) -> list[str]:
     """What a terminal of so many columns is sent."""
     master, slave = pty.openpty()
     with subprocess.Popen(
-        [SCRIPT, "--config", str(server.config), *map(str, words)],
+        [server.folder / "nightvault", "--config", server.config, *map(str, words)],
         stdin=slave,
         stdout=slave,
         stderr=slave,

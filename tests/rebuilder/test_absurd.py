@@ -70,7 +70,7 @@ def survive(victim: Victim) -> tuple[list[str], list[str]]:
 
 
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -29,7 +29,7 @@ from tests.support.wholeness import list_now
 pytestmark = pytest.mark.slow
 
 PROGRAM = "tests.rebuilder.one_rebuild"
-KILLS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4) * 2
+KILLS = campaigns.share("NIGHTVAULT_TEST_KILLS", 4)
 EVERY = campaigns.share("NIGHTVAULT_TEST_GLACIER_CUTS", 3)
 
 

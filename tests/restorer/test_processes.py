@@ -97,13 +97,13 @@ def test_many_small_files(place: Place) -> None:
 
 @pytest.mark.large
 def test_a_very_large_file_in_little_memory(place: Place) -> None:
-    """1 GiB, of which most is zeros: the memory that it takes does not depend on its size."""
+    """Half a GiB, of which most is zeros: the memory that it takes does not depend on its size."""
     place.site = replace(place.site, job=replace(place.site.job, pack_size=64 * MIB, part_size=16 * MIB))
     content = random.Random(11)
     with open(place.source / "large", "wb") as file:
         for _ in range(4):
             file.write(content.randbytes(4 * MIB))
-            file.writelines([bytes(4 * MIB)] * 63)  # written, so that they are no holes
+            file.writelines([bytes(4 * MIB)] * 31)  # written, so that they are no holes
     place.site.backup()
     expected = sha256_of(place.source / "large")
     (place.source / "large").unlink()  # room for what comes back
