@@ -23,13 +23,13 @@ from backup.model import MIB, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.freshness import is_fresh, stamp_clock
+from backup.source.holes import find_holes
 from backup.source.read import (
     Cutter,
     FileUnreadableError,
     Span,
     Windows,
     cut_chunks,
-    find_holes,
     open_file,
     read_chunks,
     same_version,

@@ -25,10 +25,9 @@ from backup.inventory.content.entries import LiveEntry
 from backup.model import MIB, ChunkId, ContentId
 from backup.source.attributes import NONE as NO_ATTRIBUTES
 from backup.source.attributes import Attributes
-from backup.source.columns import StatusColumns
 from backup.source.freshness import is_fresh
 from backup.source.read import FileUnreadableError
-from backup.source.scanned import ScannedDirectory, ScannedEntry
+from backup.source.scanned import ScannedDirectory, ScannedEntry, StatusColumns
 from backup.source.small import FEW_FILES, MOST_DIRECTORIES, MOST_FILES, ReadBatch, is_small
 
 _MOST_BYTES: Final = 2 * MIB  # in a batch

@@ -10,8 +10,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from backup.inventory.content.entries import LiveEntry
-from backup.source.columns import StatusColumns
-from backup.source.scanned import ScannedEntry
+from backup.source.scanned import ScannedEntry, StatusColumns
 from backup.source.small import MOST_DIRECTORIES, MOST_NAMES
 
 _LONGEST: Final = 255  # of names

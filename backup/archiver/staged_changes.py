@@ -24,8 +24,8 @@ from backup.inventory.content.numbers import NumberSupply
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.model import ContentId, Entry, EntryKind, Hint, Owner
-from backup.source.columns import StatusColumns
 from backup.source.metadata import owner_of
+from backup.source.scanned import StatusColumns
 
 _Picks = Callable[[Sequence[Any]], Sequence[Any]]
 _MODE: Final = 0o7777

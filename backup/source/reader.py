@@ -20,8 +20,8 @@ from typing import Final
 from msgspec.msgpack import Decoder, Encoder
 
 from backup.source.attributes import Attributes
-from backup.source.columns import StatusColumns
 from backup.source.read_small import read_small
+from backup.source.scanned import StatusColumns
 from backup.source.small import (
     MOST_DIRECTORIES,
     MOST_REQUESTS,

@@ -21,11 +21,10 @@ from msgspec.structs import replace
 
 from backup.errors import WorkerGoneError
 from backup.model import Problem
-from backup.source.columns import StatusColumns
 from backup.source.filters import Filters
 from backup.source.roots import roots_of
 from backup.source.scan import Report, walk
-from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry
+from backup.source.scanned import ColumnEntries, ScannedDirectory, ScannedEntry, StatusColumns
 from backup.workers.messages import receive, send
 from backup.workers.pool import Pool
 from backup.workers.worker import Worker

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from backup.format.chunker import MINIMUM
 from backup.memory import BATCHES_AHEAD
 from backup.source.attributes import Attributes
-from backup.source.columns import StatusColumns
+from backup.source.scanned import StatusColumns
 
 LARGEST: Final = MINIMUM - 1  # one chunk holds it, so it is not cut
 _BLOCK: Final = 512

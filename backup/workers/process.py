@@ -33,7 +33,8 @@ _RUN: Final = _OURS + (
     "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
 )
 PASSED_ON: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")  # text; the interpreter
-_LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")  # imported by workers
+LIBRARIES: Final = ("blake3", "msgspec", "pyfastcdc")
+"""Packages that workers import: these alone are found where Python finds packages by its environment."""
 _PATIENCE: Final = 2.0  # seconds to end once its socket is closed
 _SAID: Final = 8 * KIB  # of its last output
 _LONGEST: Final = 300  # characters of it in a message
@@ -105,7 +106,7 @@ def without_python(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
 
 
-def _isolated(code: str, module: str, *words: str, libraries: Sequence[str] = _LIBRARIES) -> list[str]:
+def _isolated(code: str, module: str, *words: str, libraries: Sequence[str] = LIBRARIES) -> list[str]:
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     homes = _homes(libraries)
     return [sys.executable, "-I", "-X", "utf8", "-c", code, package, str(len(homes)), *homes, module, *words]

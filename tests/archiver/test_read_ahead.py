@@ -19,8 +19,8 @@ from backup.errors import WorkerGoneError
 from backup.inventory.records.runs import Outcome
 from backup.memory import backup_memory
 from backup.source import reader
-from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
+from backup.source.scanned import StatusColumns
 from backup.source.small import LARGEST, ReadBatch
 from backup.vault.directory import DirectoryVault
 from tests.support import campaigns

@@ -14,8 +14,8 @@ import pytest
 import backup
 from backup.cli import leave_out_current_directory
 from backup.cli.trying.demonstration.local_aws import running_emulator
-from backup.source.columns import StatusColumns
 from backup.source.reader import ReaderProcess
+from backup.source.scanned import StatusColumns
 from backup.workers import process
 from tests.support.emulated import write_accounts
 from tests.support.servers import SCRIPT, Server, directory_server
@@ -127,7 +127,7 @@ def test_a_helper_finds_the_libraries_wherever_they_were_found_here(monkeypatch:
     done = subprocess.run(words, cwd="/", env={}, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == backup.__file__, done.stderr
     monkeypatch.chdir(site)
-    assert site not in process._homes(process._LIBRARIES), "nothing that lies here"
+    assert site not in process._homes(process.LIBRARIES), "nothing that lies here"
 
 
 def test_the_demos_emulator_is_isolated(trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

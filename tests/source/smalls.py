@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from backup.format.naming import chunk_id, content_id
 from backup.source.attributes import NONE, Attributes
-from backup.source.columns import StatusColumns
 from backup.source.read_small import read_small
 from backup.source.reader import ReaderProcess
+from backup.source.scanned import StatusColumns
 from backup.source.small import ReadBatch, Seen, SmallRead, buffer_size
 
 CHUNK_KEY, CONTENT_KEY = b"k" * 32, b"n" * 32

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.source.columns import StatusColumns
+from backup.source.scanned import StatusColumns
 from backup.source.small import LARGEST, is_small, small_runs
 
 FIELDS = ("mode", "ino", "dev", "nlink", "uid", "gid", "size", "mtime_ns", "ctime_ns", "blocks", "rdev")

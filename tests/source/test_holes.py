@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from backup.format.chunker import Chunker
 from backup.format.holes import Layout, pack_holes
-from backup.source import read as reading
-from backup.source.read import FileUnreadableError, SparseFile, find_holes
+from backup.source import holes
+from backup.source.holes import SparseFile, find_holes
+from backup.source.read import FileUnreadableError
 
 KIB, MIB = 1024, 1024 * 1024
 BLOCK = 64 * KIB  # a hole of every file system that we know
@@ -134,7 +135,7 @@ def test_a_file_cut_short_while_it_is_read_is_what_was_read(
 def test_of_too_many_holes_the_short_ones_are_read_as_zeros(
     opened: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MOST_HOLES", 10)
+    monkeypatch.setattr(holes, "MOST_HOLES", 10)
     small = [(index % 2 == 0, BLOCK) for index in range(60)]
     fill(opened, [(False, BLOCK), (True, 4 * MIB), *small[1:], (True, 8 * MIB), (False, BLOCK)])
     sparse, chunks = read(opened)
