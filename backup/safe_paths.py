@@ -131,7 +131,7 @@ class Way:
                 return
 
     def _into(self, name: str) -> None:
-        following = _look(name, self.handle)
+        following = _open_step(name, self.handle)
         try:
             found = os.fstat(following)
             self._judge(found.st_uid)
@@ -303,7 +303,7 @@ def _steps(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in {"", "."}]
 
 
-def _look(name: str, above: int) -> int:
+def _open_step(name: str, above: int) -> int:
     """A handle of a directory or of a symlink. As a directory first: what is to be mounted there is."""
     try:
         return os.open(name, _STEP, dir_fd=above)

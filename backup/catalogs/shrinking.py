@@ -143,7 +143,7 @@ class _ShrinkCheck:
         return few if fullest is None or fullest.count[0] < LEAST_FILES else [fullest, *few]
 
     def _all_held(self, source: bytes, usual: Sequence[Usual]) -> list[_SourceSize]:
-        found = [held for one in usual if (held := self._recorded(source, one)) is not None]
+        found = [held for snapshot in usual if (held := self._recorded(source, snapshot)) is not None]
         if usual and not (found and found[0].snapshot is usual[0]):
             # An older version made the newest, or it had this under other names, or as a part of another.
             # One is counted, once.
@@ -157,7 +157,7 @@ class _ShrinkCheck:
         counts, roots = _counts_of(snapshot), dict(zip(snapshot.sources, snapshot.roots, strict=False))
         if source in counts:
             return _SourceSize(snapshot, counts[source], roots.get(source))
-        same = (one for one, root in roots.items() if root == self._roots[source] and one in counts)
+        same = (other for other, root in roots.items() if root == self._roots[source] and other in counts)
         return next((_SourceSize(snapshot, counts[other], roots[other]) for other in same), None)
 
     def _still_meant(self, source: bytes, held: _SourceSize) -> Count:

@@ -180,10 +180,12 @@ class _ListComparison:
         covered = compared.must_show(tx, self._head, vault, now, stored=self._stored)
         missing, newer = compared.absent_archives(tx, self._listing, vault, covered)
         self._mark(tx, missing, ArchiveState.LOST)
-        self._tell("missing", missing, "the vault's list does not show it")
-        self._tell("differs", differing, "the vault lists it with another size or hash than was stored")
-        self._tell("found-again", proven, "it seemed lost, and the vault lists it as it was stored")
-        self._tell(
+        self._add_findings("missing", missing, "the vault's list does not show it")
+        self._add_findings(
+            "differs", differing, "the vault lists it with another size or hash than was stored"
+        )
+        self._add_findings("found-again", proven, "it seemed lost, and the vault lists it as it was stored")
+        self._add_findings(
             "found-again",
             likely,
             "it seemed lost, and the vault lists something of its size: nothing proves that it is the same; "
@@ -191,7 +193,7 @@ class _ListComparison:
         )
         return len(newer)
 
-    def _tell(self, kind: str, rows: Sequence[compared.OurArchive], why: str) -> None:
+    def _add_findings(self, kind: str, rows: Sequence[compared.OurArchive], why: str) -> None:
         for row in rows:
             detail = f"{_named(row)}, stored {moment(row.stored_at):%Y-%m-%d %H:%M} UTC: {why}"
             self._findings.append(CheckFinding(kind, row.archive_id, detail))

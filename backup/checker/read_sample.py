@@ -172,10 +172,10 @@ class _Reader:
     def step(self) -> CheckReport:
         """Look, ask, read; again while the vault is quick."""
         while True:
-            ready = self._look()
+            ready = self._look_for_ready()
             asked = self._ask()
             if asked and not self._context.vault.traits.waits:
-                ready = self._look()
+                ready = self._look_for_ready()
             self._read(ready)
             left = [reading for reading in self._known() if reading.state is not ReadingStage.READ]
             if not left:
@@ -188,7 +188,7 @@ class _Reader:
 
     # Asking.
 
-    def _look(self) -> list[Reading]:
+    def _look_for_ready(self) -> list[Reading]:
         """The pieces whose outputs are ready."""
         return [seen.record for seen in look(self._store, self._desk) if seen.verdict is Verdict.READY]
 

@@ -98,7 +98,7 @@ class Pairs(Struct, frozen=True):
 
     def stage(self, certificate: bytes, key: bytes | None) -> int:
         """Write a pair to be tried; its number."""
-        with _told(self.directory):
+        with _translated_write_errors(self.directory):
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             number = max(self._numbers(), default=0) + 1
             os.mkdir(os.path.join(self.directory, str(number)), 0o700)
@@ -113,7 +113,7 @@ class Pairs(Struct, frozen=True):
         """Use this pair from now on; of the others, the one before stays."""
         used = self.in_use()
         content = {"pair": pair, "replaces": replaces}
-        with _told(self.directory):
+        with _translated_write_errors(self.directory):
             write_durably(os.path.join(self.directory, _CURRENT), json.dumps(content).encode() + b"\n")
         self._remove_all_but({pair, used.pair if used else pair})
 
@@ -127,7 +127,7 @@ class Pairs(Struct, frozen=True):
             self._remove_all_but({used.pair, before})
 
     def _remove_all_but(self, kept: set[int]) -> None:
-        with _told(self.directory), suppress(FileNotFoundError):
+        with _translated_write_errors(self.directory), suppress(FileNotFoundError):
             os.unlink(os.path.join(self.directory, _TRIAL))
         import shutil  # only here: it brings much with it
 
@@ -135,7 +135,7 @@ class Pairs(Struct, frozen=True):
             shutil.rmtree(os.path.join(self.directory, str(number)), ignore_errors=True)
 
     def _numbers(self) -> list[int]:
-        with _told(self.directory), suppress(FileNotFoundError):
+        with _translated_write_errors(self.directory), suppress(FileNotFoundError):
             return [int(name) for name in os.listdir(self.directory) if name.isascii() and name.isdigit()]
         return []
 
@@ -153,7 +153,7 @@ def digest_of(place: str) -> str:
 
 
 @contextmanager
-def _told(directory: str) -> Iterator[None]:
+def _translated_write_errors(directory: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

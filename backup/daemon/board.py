@@ -102,7 +102,7 @@ class Board:
     def look(self) -> None:
         """Put what is due into its queue, and begin what may begin. Raises nothing."""
         try:
-            self._look()
+            self._look_at_book()
         except NightvaultError as error:
             self._tell_once(str(error))
         except Exception as error:  # noqa: BLE001  the next look may go well
@@ -118,7 +118,7 @@ class Board:
             _log.error("cannot tell what is due: %s", why)
         self._untold = why
 
-    def _look(self) -> None:
+    def _look_at_book(self) -> None:
         with self._looking:
             tasks = self._tasks
             seen = self._book.read(tasks)

@@ -135,7 +135,7 @@ class ControlServer:
         try:
             request = msgspec.json.decode(line, type=dict[str, object])
         except (msgspec.MsgspecError, RecursionError):
-            return _told(UsageError('a request is a line of JSON such as {"do": "status"}'))
+            return _error_document(UsageError('a request is a line of JSON such as {"do": "status"}'))
         verb = self.verbs.get(str(request.get("do")))
         try:
             if verb is None:
@@ -143,10 +143,10 @@ class ControlServer:
                 raise UsageError(f"this socket does not do {request.get('do')!r}: it does {known}")
             return verb(request)
         except NightvaultError as error:
-            return _told(error)
+            return _error_document(error)
 
 
-def _told(error: NightvaultError) -> dict[str, Any]:
+def _error_document(error: NightvaultError) -> dict[str, Any]:
     return {
         "error": {
             "kind": error.kind,

@@ -62,13 +62,13 @@ class Executor:
             is_quiet = not run.task.is_recorded
             if self.board.record_begin(run) and not is_quiet:
                 _log.info("%s: begins", run.task)
-                self._tell(lambda watcher: watcher.began(run))
+                self._tell_watchers(lambda watcher: watcher.began(run))
             began = self.monotonic()
             end = self._end_of(run)
             if end.waits_for:
                 self._waits(run, end)
                 return
-            self._tell(lambda watcher: watcher.ended(run, end))
+            self._tell_watchers(lambda watcher: watcher.ended(run, end))
             self.board.record_end(run, end.state)
             if end.state is TaskState.DONE and not is_quiet:
                 _log.info("%s: done in %d s", run.task, self.monotonic() - began)
@@ -97,7 +97,7 @@ class Executor:
         is_locked = isinstance(end.error, LockedError)
         if self.board.record_end(run, end.state, end.waits_for, locked=is_locked):
             _log.info("%s: waits: %s", run.task, end.waits_for)
-            self._tell(lambda watcher: watcher.ended(run, end))
+            self._tell_watchers(lambda watcher: watcher.ended(run, end))
 
     def _failed(self, run: TaskRun, error: Exception) -> TaskEnd:
         now = self.clock.now()
@@ -122,7 +122,7 @@ class Executor:
             )
         return end
 
-    def _tell(self, tell: Callable[[Watcher], None]) -> None:
+    def _tell_watchers(self, tell: Callable[[Watcher], None]) -> None:
         for watcher in self.watchers:
             try:
                 tell(watcher)

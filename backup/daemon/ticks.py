@@ -32,9 +32,9 @@ class Ticks:
         self._scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC)
         often = {"misfire_grace_time": None, "coalesce": True, "next_run_time": SystemClock().now()}
         self._call, self._at_work = call, threading.Lock()
-        self._scheduler.add_job(self._look, _every(TICK_SECONDS), id="look", **often)
+        self._scheduler.add_job(self._tick, _every(TICK_SECONDS), id="look", **often)
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         if not self._at_work.acquire(blocking=False):
             return  # stopped: to wait here would keep the process from ending
         try:

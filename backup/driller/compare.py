@@ -106,24 +106,24 @@ class _TargetComparison:
             self._found += self._entry(directory)
             directories += 1
         for problem in self._selection.problems:
-            self._tell("not-restored", problem.path, problem.detail)
+            self._add_finding("not-restored", problem.path, problem.detail)
         return ComparisonResult(
             Opened(files, size, directories, links, with_source, names), self._found, good
         )
 
-    def _tell(self, kind: str, path: bytes, detail: str) -> None:
+    def _add_finding(self, kind: str, path: bytes, detail: str) -> None:
         self._found.append(CheckFinding(kind, f"/{shown_path(path)}", detail))
 
-    def _stat(self, one: RestoreEntry) -> os.stat_result | None:
-        return self._existing.stat(one.directory, one.name)
+    def _stat(self, entry: RestoreEntry) -> os.stat_result | None:
+        return self._existing.stat(entry.directory, entry.name)
 
-    def _is_readable(self, one: RestoreEntry) -> bool:
-        return self._is_root or bool(one.mode & 0o400)
+    def _is_readable(self, entry: RestoreEntry) -> bool:
+        return self._is_root or bool(entry.mode & 0o400)
 
     def _holds(self, entry: RestoreEntry, file: RestoreFile) -> bool:
         if holds(self._existing, entry, file, self._selection.locations, self._chunk_key):
             return True
-        self._tell("content", entry.path, "its bytes are not those that were saved")
+        self._add_finding("content", entry.path, "its bytes are not those that were saved")
         return False
 
     # Metadata.
@@ -157,8 +157,8 @@ class _TargetComparison:
         if entry.kind in {EntryKind.FILE, EntryKind.DIRECTORY} and self._is_readable(entry):
             yield from self._attributes(entry)
 
-    def _strangers(self, one: RestoreEntry) -> Strangers:
-        return self._owners.strangers(one.owner) if lends_rights(one) else Strangers()
+    def _strangers(self, entry: RestoreEntry) -> Strangers:
+        return self._owners.strangers(entry.owner) if lends_rights(entry) else Strangers()
 
     def _attributes(self, entry: RestoreEntry) -> Iterator[str]:
         handle = self._open(entry)
@@ -220,10 +220,10 @@ class _TargetComparison:
             if (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino):
                 good += 1
             else:
-                self._tell("hard-link", name.path, f"it is no hard link to /{shown_path(first.path)}")
+                self._add_finding("hard-link", name.path, f"it is no hard link to /{shown_path(first.path)}")
         if status.st_nlink != 1 + len(first.links):
             told = f"it has {status.st_nlink} names instead of {1 + len(first.links)}"
-            self._tell("hard-link", first.path, told)
+            self._add_finding("hard-link", first.path, told)
         return good
 
     # The source.
@@ -244,7 +244,7 @@ class _TargetComparison:
                 os.close(source)
             if not is_same:
                 told = "the source has the same size and time, and other bytes: a disk that fails?"
-                self._tell("source-differs", entry.path, told)
+                self._add_finding("source-differs", entry.path, told)
             return 1
         return 0
 

@@ -62,17 +62,17 @@ def _within(candidates: Iterable[FileCandidate], budget: int) -> list[FileCandid
         heapq.heappush(taken, _Last(candidate))
         total += candidate.size
         while total > budget:
-            beyond = heapq.heappop(taken).one
+            beyond = heapq.heappop(taken).candidate
             total -= beyond.size
     if not taken:
         return [] if first is None else [first]
-    return sorted(last.one for last in taken)
+    return sorted(last.candidate for last in taken)
 
 
 class _Last(Struct, frozen=True):
     """A candidate in a heap that has the last one on top."""
 
-    one: FileCandidate
+    candidate: FileCandidate
 
     def __lt__(self, other: _Last) -> bool:
-        return other.one < self.one
+        return other.candidate < self.candidate

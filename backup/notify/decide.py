@@ -68,7 +68,7 @@ def of_run(run: Run, told: Mapping[str, Condition], now: datetime, today: date) 
         made_snapshot = run.kind is RunKind.BACKUP and run.outcome is Outcome.PARTIAL
         ended = [overdue_subject(run.job or "")] if made_snapshot else []
         step = of_state(MessageKind.FAILED, subject, told, now, today, level=_LEVELS[run.outcome])
-        step = replace(step, ended=[run for run in ended if run in told])
+        step = replace(step, ended=[state for state in ended if state in told])
         return step if subject in told else _damped(step, subject, told, now, today)
     if run.outcome is not Outcome.DONE:
         return Consequences()

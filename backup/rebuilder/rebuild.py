@@ -319,7 +319,7 @@ class _Building:
             self._context.vault.name,
             inventory_id=self._context.new_id,
             predecessor=inventory_id,
-            jobs=[_told(job, builder.count_snapshots(state.number)) for job, state in jobs],
+            jobs=[_rebuilt_job(job, builder.count_snapshots(state.number)) for job, state in jobs],
             entries=builder.count(schema.entries),
             archives=builder.count(schema.archives),
             unconfirmed=len(builder.unconfirmed()),
@@ -331,7 +331,7 @@ class _Building:
         )
 
 
-def _told(job: FoundJob, snapshots: int) -> RebuiltJob:
+def _rebuilt_job(job: FoundJob, snapshots: int) -> RebuiltJob:
     chain = job.chain
     number, catalogs = (chain.number, len(chain.members)) if chain else (0, 0)
     return RebuiltJob(job.name, number, snapshots, catalogs, job.not_covered, job.line is not None)

@@ -96,7 +96,7 @@ def _ask_for_planned(
             outcome = ask(store.wanted(batch), store, desk, open_ones)
         asked, shared = asked or bool(batch), shared or theirs
         if context.unattended and batch and not traits.fetches_for_nothing:
-            context.progress.note(_told(batch, restore))
+            context.progress.note(_request_text(batch, restore))
         if outcome.short is None:
             continue
         if restore.on_capacity is OnCapacity.FAIL:
@@ -108,7 +108,7 @@ def _ask_for_planned(
     return asked, shared
 
 
-def _told(batch: Sequence[Retrieval], restore: Restore) -> str:
+def _request_text(batch: Sequence[Retrieval], restore: Restore) -> str:
     """A request that costs, where nobody watches."""
     total = size(sum(retrieval.left.length for retrieval in batch))
     return f"asked vault {restore.vault} for {counted(len(batch), 'retrieval')} of {total} ({restore.tier})"

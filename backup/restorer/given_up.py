@@ -51,7 +51,9 @@ def warnings_of(inventory: Inventory, restore: Restore, *, is_whole: bool) -> Se
         else "what lies in another one, too, was taken from there"
     )
     gone = [
-        _told(rows[number], why, taken, restore) for number, why in sorted(found.items()) if number in rows
+        _given_up_text(rows[number], why, taken, restore)
+        for number, why in sorted(found.items())
+        if number in rows
     ]
     return [*gone, *lacks(snapshot, restore.path, Choice.decode(restore.choice))]
 
@@ -79,7 +81,7 @@ def _why(retrieval: Retrieval, kept: RestoreState) -> str:
     return failure.why if failure else GONE
 
 
-def _told(archive: Archive, why: str, taken: str, restore: Restore) -> str:
+def _given_up_text(archive: Archive, why: str, taken: str, restore: Restore) -> str:
     named = f"archive {archive.archive_id}"
     if archive.state is ArchiveState.LOST:
         told = f"vault {restore.vault} has lost {named}: {taken}"

@@ -146,7 +146,9 @@ def plan_restore(
         if confirmed is None:
             confirmed, left_alone = NOTHING, ()
             if target is not None and target.exists:
-                confirmed, left_alone = _look(tx, snapshot, path, selection, choice, target, context)
+                confirmed, left_alone = _look_at_target(
+                    tx, snapshot, path, selection, choice, target, context
+                )
         selection = without(selection, confirmed.kept)
         places = selection.locations
         asked = AskedFrames(tx, known)
@@ -184,7 +186,7 @@ def _is_empty(directory: int) -> bool:
         return next(found, None) is None
 
 
-def _look(
+def _look_at_target(
     tx: Transaction,
     snapshot: Snapshot,
     base: bytes,

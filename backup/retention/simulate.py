@@ -92,7 +92,7 @@ def simulate(policy: Policy, schedule: Schedule, *, begin: datetime, years: int)
             forgotten[gone.candidate.number] = night
         staying = [dated for position, dated in enumerate(staying) if position in kept]
         if night in looking:
-            looks.append(_look(policy, History(staying, zone)))
+            looks.append(_look_at_history(policy, History(staying, zone)))
     return Simulation(policy, schedule, tuple(nights), tuple(forgotten), tuple(looks))
 
 
@@ -125,7 +125,7 @@ def _last_of_months(nights: Sequence[datetime], zone: ZoneInfo) -> frozenset[int
     return frozenset([*last[step - 1 :: step], len(nights) - 1])
 
 
-def _look(policy: Policy, history: History) -> SimulatedNight:
+def _look_at_history(policy: Policy, history: History) -> SimulatedNight:
     """What is kept of a history of which nothing is to be forgotten, with reasons."""
     applied = [rule.apply(history) for rule in policy.rules()]
     kept: list[Stay] = []

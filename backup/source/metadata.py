@@ -56,7 +56,7 @@ def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: in
     It is read from the very inode that the scan saw, by a handle. OSError if that is impossible: `ENOENT` if
     something else took its place. `link` is its hard-link number.
     """
-    opened, attributes = _look(handle, scanned)
+    opened, attributes = _open_scanned(handle, scanned)
     try:
         found = os.fstat(opened)
         if not _is_same(found, scanned.stat):
@@ -70,7 +70,7 @@ def read_entry(directory: bytes, handle: int, scanned: ScannedEntry, *, link: in
     return described(directory, scanned.name, found, extra=extra), attributes.trouble
 
 
-def _look(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
+def _open_scanned(handle: int, scanned: ScannedEntry) -> tuple[int, Attributes]:
     """A handle of the entry, and its attributes; only a directory is really opened, if permitted."""
     if stat.S_ISDIR(scanned.stat.st_mode):
         try:

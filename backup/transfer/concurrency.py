@@ -111,7 +111,7 @@ class Gate:
         finally:
             with self._changed:
                 self._inside -= 1
-                self._look(sent)
+                self._look_at_rate(sent)
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Gate:
         self._since = self._clock.now()
         self._sent = self._parts = 0
 
-    def _look(self, sent: int) -> None:
+    def _look_at_rate(self, sent: int) -> None:
         """Decide after two parts a lane; what was sent while a lane was empty says nothing."""
         self._sent += sent
         self._parts += 1

@@ -178,7 +178,7 @@ def test_a_tick_that_comes_after_the_stop_does_nothing_and_holds_up_nobody() -> 
     ticks.start()
     assert ticks.stop(5)
     called.clear()
-    late = threading.Thread(target=ticks._look, daemon=True)
+    late = threading.Thread(target=ticks._tick, daemon=True)
     late.start()
     late.join(5)
     assert not late.is_alive()

@@ -88,7 +88,10 @@ def _with_its_line_ends(changed: str, text: str) -> str:
 
 def read_config(path: str) -> str:
     """The text of the file, its line ends as they are."""
-    with _told(path, "read"), open(path, encoding="utf-8", newline="", opener=open_small) as file:
+    with (
+        _translated_errors(path, "read"),
+        open(path, encoding="utf-8", newline="", opener=open_small) as file,
+    ):
         return file.read()
 
 
@@ -110,7 +113,7 @@ def replace_config(path: str, old: str, new: str, now: datetime) -> str | None:
     if old == new:
         return None
     place = os.path.realpath(path)
-    with _told(path, "changed"):
+    with _translated_errors(path, "changed"):
         known = os.stat(place)
         mode = known.st_mode & 0o777
         copy = _copy(f"{place}.{now:%Y%m%dT%H%M%S}", old.encode(), mode)
@@ -141,7 +144,7 @@ def _give_to(path: str, known: os.stat_result) -> None:
 
 
 @contextmanager
-def _told(path: str, what: str) -> Iterator[None]:
+def _translated_errors(path: str, what: str) -> Iterator[None]:
     """An error of the disk as `ConfigError`."""
     try:
         yield

@@ -64,7 +64,7 @@ def vault_there(context: DoctorContext) -> Iterator[Finding]:
             context.requests.append(f"a look at vault {vault.name}")
         try:
             there = make_vault(context.config, vault.name, Purpose.BACKUP, context.clock)
-            state = within(context.seconds, f"look at vault {vault.name}", _look(context, there))
+            state = within(context.seconds, f"look at vault {vault.name}", _state_request(context, there))
         except NightvaultError as error:
             if not isinstance(error, DeniedError):
                 context.away.add(vault.name)
@@ -97,7 +97,7 @@ def _missing(context: DoctorContext, vault: VaultName, location: str) -> Finding
     return table.VAULT_MISSING.finding(what=what, command=command)
 
 
-def _look(context: DoctorContext, vault: Vault) -> Callable[[], VaultState]:
+def _state_request(context: DoctorContext, vault: Vault) -> Callable[[], VaultState]:
     """One request; of a bucket a list, which tells its identity, too."""
     from backup.vault.s3.vault import S3Vault
 

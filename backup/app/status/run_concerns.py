@@ -16,7 +16,7 @@ def failed_runs(status: Status) -> Iterator[Concern]:
     """Concerns about the newest runs that failed or were partial."""
     for run in bad_runs(status):
         level = Level.CRITICAL if run.found_damage else Level.WARNING
-        yield Concern(level, Topic.RUN, _told(run), _command(run), run.job, kind=run.kind)
+        yield Concern(level, Topic.RUN, _run_text(run), _command(run), run.job, kind=run.kind)
 
 
 def bad_runs(status: Status) -> Iterator[RunFacts]:
@@ -58,7 +58,7 @@ def _is_bad(run: RunFacts) -> bool:
     return run.outcome in {Outcome.FAILED, Outcome.PARTIAL}
 
 
-def _told(run: RunFacts) -> str:
+def _run_text(run: RunFacts) -> str:
     if run.drill is not None:
         return _told_of_drill(run)
     what = str(run.kind).replace("-", " ")

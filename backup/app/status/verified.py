@@ -25,10 +25,10 @@ def proofs_of_jobs(tx: Transaction, now: datetime) -> Mapping[JobName, Proof]:
 def proof_text(proof: Proof) -> str:
     """What was proven of archives, in words: both grades, never mixed."""
     told = ((word, proof.last(grade), proof.share(grade)) for grade, word in _GRADES.items())
-    return ", ".join(f"{word} {_told(when, share)}" for word, when, share in told)
+    return ", ".join(f"{word} {_share_text(when, share)}" for word, when, share in told)
 
 
-def _told(when: datetime | None, share: float | None) -> str:
+def _share_text(when: datetime | None, share: float | None) -> str:
     if when is None:
         return "never"
     return f"{when.astimezone():%Y-%m-%d} ({percent(share)} of what is stored, ever)"

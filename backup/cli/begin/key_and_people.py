@@ -68,7 +68,7 @@ def _is_made_here(answers: Answers, facts: Facts) -> bool:
     return answers.recipient is None and not facts.has_key
 
 
-def _tell(answers: Answers, text: str, _facts: Facts) -> Answers:
+def _tell_by(answers: Answers, text: str, _facts: Facts) -> Answers:
     return replace(answers, tell=Tell(one_of(text, list(Tell))))
 
 
@@ -166,7 +166,7 @@ KEY_AND_PEOPLE = (
         ),
         lead=lambda _answers, _facts: f"  {', '.join(Tell)}",
         default=constant(Tell.NOBODY),
-        read=_tell,
+        read=_tell_by,
     ),
     Question(
         name="tell_to",

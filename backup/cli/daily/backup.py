@@ -235,7 +235,7 @@ def _run(
     with telling(cli, config, RunKind.BACKUP, job=job.name):
         report, forgot = _run_and_forget(cli, config, job, stop, options)
         if not cli.json:
-            _tell(cli, config, report, forgot)
+            _tell_report(cli, config, report, forgot)
     return report, forgot
 
 
@@ -267,7 +267,7 @@ def _run_and_forget(
     )
 
 
-def _tell(cli: Cli, config: Config, report: BackupReport, forgot: Forgot | None) -> None:
+def _tell_report(cli: Cli, config: Config, report: BackupReport, forgot: Forgot | None) -> None:
     from backup.cli.render.render import counted, duration, shown_id, shown_path, size
 
     for problem in report.problems[:_MOST_SHOWN]:

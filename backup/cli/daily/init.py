@@ -75,7 +75,7 @@ def init(
         made = initialise(config, (new_key.recipient,), new_key, cli.clock)
     written = key_file if new_key is not None else None
     if not cli.json:
-        _tell(cli, config, made, created=created, written=written)
+        _tell_installation(cli, config, made, created=created, written=written)
     if new_key is None and key_file is not None:
         cli.say("no recovery key was made: this server has its recipients already")
     vaults = [] if no_vaults else _make_vaults(cli, config)
@@ -156,7 +156,9 @@ def _new_key(cli: Cli, key_file: str | None, passphrase_file: str | None) -> Rec
     return key
 
 
-def _tell(cli: Cli, config: Config, made: Installation, *, created: bool, written: str | None) -> None:
+def _tell_installation(
+    cli: Cli, config: Config, made: Installation, *, created: bool, written: str | None
+) -> None:
     from backup.cli.render.render import counted
 
     inventory = f"inventory {made.inventory_id.hex()} {'made' if created else 'found'} in {config.state_dir}"

@@ -91,7 +91,7 @@ def _result(cli: Cli, report: KeeperReport) -> Result:
 
     def remark() -> None:
         for inventory in report.inventories:
-            _tell(cli, inventory)
+            _tell_inventory(cli, inventory)
 
     code = ExitCode.PARTIAL if report.is_partial else ExitCode.DONE
     return Result(report.document(), code, printable("\n".join(_lines(report))), remark)
@@ -122,7 +122,7 @@ def _amount(share: Share) -> str:
     return f"{counted(share.archives, 'archive')}, {size(share.bytes)}"
 
 
-def _tell(cli: Cli, report: InventoryReport) -> None:
+def _tell_inventory(cli: Cli, report: InventoryReport) -> None:
     """What somebody must look at."""
     name = report.inventory[:8]
     if report.stopped:

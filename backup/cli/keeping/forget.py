@@ -107,7 +107,7 @@ def _forget(
             goes = [snapshot.id for plan in plans for snapshot in plan.goes]
             freed = freed_by(config, tx, goes, vaults_of(plans), cli.clock.now())
         if dry_run:
-            _show(cli, [_told(cli, plan) for plan in plans], freed, is_dry=True)
+            _show(cli, [_tell_plan(cli, plan) for plan in plans], freed, is_dry=True)
             if any(plan.leaves_out for plan in plans):
                 raise click.exceptions.Exit(int(ExitCode.PARTIAL))
             return
@@ -147,7 +147,7 @@ def _run(
     for vault in vaults:
         try:
             for plan, done in forget_in(at, vault, planner):
-                documents[plan.job.name] = _told(cli, plan, done)
+                documents[plan.job.name] = _tell_plan(cli, plan, done)
                 if done.warnings:
                     worst = worst_of([worst, ExitCode.PARTIAL])
         except NightvaultError as error:
@@ -161,11 +161,11 @@ def _run(
             documents |= {plan.job.name: _document(plan, None, found) for plan in failed}
     for plan in plans:
         if plan.job.name not in documents:
-            documents[plan.job.name] = _told(cli, plan)
+            documents[plan.job.name] = _tell_plan(cli, plan)
     return list(documents.values()), worst
 
 
-def _told(cli: Cli, plan: JobPlan, done: Any = None) -> dict[str, Any]:
+def _tell_plan(cli: Cli, plan: JobPlan, done: Any = None) -> dict[str, Any]:
     """Tell of one job; its document."""
     from rich.console import Group
 

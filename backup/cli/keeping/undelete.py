@@ -43,10 +43,10 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     vault = VaultName(choose_vault(config, vault_name).name)
     with closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
         done = take_up(at, vault, archives)
-    _tell(cli, vault, done)
+    _tell_undeleted(cli, vault, done)
 
 
-def _tell(cli: Cli, vault: VaultName, done: TakenUp) -> None:
+def _tell_undeleted(cli: Cli, vault: VaultName, done: TakenUp) -> None:
     from backup.cli.render.render import counted, size
 
     warnings = [text for amended in done.amended for text in amended.warnings]

@@ -72,7 +72,7 @@ def create(
     )
     facts = _facts(cli, authority.certificate)
     written = {"certificate": authority.certificate_path, "key": os.path.join(directory, "ca.key")}
-    _tell(cli, facts, written)
+    _tell_certificate(cli, facts, written)
     cli.say(f"next: make a trust anchor of {authority.certificate_path} (docs/aws.md),")
     cli.say(f"      then `nightvault ca issue SERVER --dir {directory} --out DIR` for each server")
     cli.say(f"keep {directory} off the servers, and keep a copy of it")
@@ -155,7 +155,7 @@ def _tell_issued(cli: Cli, issued: Sequence[Issued], *, is_batch: bool) -> None:
     facts = [_facts(cli, pair.certificate) for pair in issued]
     files = [{"certificate": pair.certificate_path, "key": pair.key_path} for pair in issued]
     if not is_batch:
-        _tell(cli, facts[0], files[0])
+        _tell_certificate(cli, facts[0], files[0])
         return
     made = [
         {"files": paths, **certificate_document(certificate)}
@@ -221,7 +221,7 @@ def sign(
     replaced = certificate_at(out)
     replace_files([NewFile(out, data)])
     facts = _facts(cli, certificate)
-    _tell(cli, facts, {"certificate": out})
+    _tell_certificate(cli, facts, {"certificate": out})
     _say_replaced(cli, replaced, out, directory)
     _say_if_shortened(cli, facts, days)
     cli.say(f"next: bring {out} to the server, and name it in [identity] of its config as certificate")
@@ -237,7 +237,7 @@ def _facts(cli: Cli, certificate: Certificate) -> CertificateFacts:
     return certificate_facts(certificate, [], cli.clock.now())
 
 
-def _tell(cli: Cli, facts: CertificateFacts, written: dict[str, str]) -> None:
+def _tell_certificate(cli: Cli, facts: CertificateFacts, written: dict[str, str]) -> None:
     lines = [*certificate_lines(facts), *(f"{what:<12} {path}" for what, path in written.items())]
     cli.show({"files": written, **certificate_document(facts)}, "\n".join(lines))
 

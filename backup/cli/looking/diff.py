@@ -71,7 +71,7 @@ def diff(cli: Cli, before: str, after: str, path: str, job: str | None, tags: Ta
         if below != b"/":
             _require_in_either(tx, first, second, below)
         sums = _Sums()
-        found = _told(differing(tx, first, second, below), sums, with_times=metadata)
+        found = _changes_of(differing(tx, first, second, below), sums, with_times=metadata)
         if cli.json:
             head = {"from": first.id, "to": second.id}
             show_object(
@@ -94,7 +94,7 @@ def _require_in_either(tx: Any, first: Any, second: Any, path: bytes) -> None:
         raise no_such_path(tx, second, path)
 
 
-def _told(
+def _changes_of(
     pairs: Iterator[Pair], sums: _Sums, *, with_times: bool
 ) -> Iterator[tuple[str, list[str], Version | None, Version | None]]:
     from backup.inventory.content.entry_versions import changes

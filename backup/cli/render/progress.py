@@ -158,9 +158,9 @@ class Counting(ABC):
         self, *, files: int = 0, done: int = 0, packed: int = 0, uploaded: int = 0, stored: int = 0
     ) -> None:
         self.figures.add(files=files, done=done, packed=packed, uploaded=uploaded, stored=stored)
-        self._look()
+        self._draw_if_due()
 
-    def _look(self) -> None:
+    def _draw_if_due(self) -> None:
         if self._monotonic() - self._drawn < self._pause:
             return
         with self._lock:
@@ -172,7 +172,7 @@ class Counting(ABC):
         while not stop.wait(1.0):
             with self._lock:
                 if not stop.is_set():
-                    self._look()
+                    self._draw_if_due()
 
     def _still(self) -> None:
         if self._stop_beating is not None:

@@ -202,13 +202,13 @@ def nights_sheet(nights: Sequence[Night]) -> Sheet:
     rows = []
     for day, of_night in of_day.items():
         files = [night.files_read for night in of_night if night.files_read is not None]
-        told = "\n".join(_told(of_night, named=several))
+        told = "\n".join(_unusual_text(of_night, named=several))
         changed = f"{sum(files):,}" if files else None
         rows.append((day, size(sums[day]), bar(sums[day], most, 12), changed, told))
     return table(columns, rows)
 
 
-def _told(nights: Sequence[Night], *, named: bool) -> Iterator[str]:
+def _unusual_text(nights: Sequence[Night], *, named: bool) -> Iterator[str]:
     for night in nights:
         of_job = f" ({night.job})" if named else ""
         if night.unusual_bytes is not None:

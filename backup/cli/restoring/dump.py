@@ -123,7 +123,7 @@ def dump(
         _await(cli, begun, context, known, wait=wait)
         with _opened(output, force=force) as sink:
             report = stream(begun, context, sink.write)
-    _tell(cli, report, output)
+    _tell_report(cli, report, output)
 
 
 def _begun(
@@ -246,7 +246,7 @@ def _opened(output: str | None, *, force: bool) -> Iterator[IO[bytes]]:
         raise TargetError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def _tell(cli: Cli, report: RestoreReport, output: str | None) -> None:
+def _tell_report(cli: Cli, report: RestoreReport, output: str | None) -> None:
     from backup.cli.render.problems import problem_lines
     from backup.cli.render.render import counted, size
     from backup.inventory.records.runs import Outcome

@@ -125,7 +125,7 @@ def rebuild(
 
         run_drill(cli, config, wish, name, keys, stays=wait)
         return
-    _tell(cli, config, _rebuilt(cli, config, name, wish, keys, set_aside=set_aside, wait=wait))
+    _tell_report(cli, config, _rebuilt(cli, config, name, wish, keys, set_aside=set_aside, wait=wait))
 
 
 def _rebuilt(
@@ -230,7 +230,7 @@ def _fingerprint(text: str | None) -> bytes | None:
     return fingerprint
 
 
-def _tell(cli: Cli, config: Config, report: RebuildReport) -> None:
+def _tell_report(cli: Cli, config: Config, report: RebuildReport) -> None:
     from backup.cli.render.render import counted, duration
 
     if report.state is not StepStage.DONE:

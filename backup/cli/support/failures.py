@@ -61,7 +61,7 @@ def run_to_exit_code(run: Callable[[], object], cli: Cli, words: Sequence[str]) 
         _give_up_stdout()  # the reader has gone: nobody to tell
         return ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  every error ends here
-        return _tell(error, cli, words)
+        return _tell_failure(error, cli, words)
     return result if isinstance(result, int) else ExitCode.DONE
 
 
@@ -139,7 +139,7 @@ def write_crash(error: BaseException, words: Sequence[str], directory: str | Non
     return None
 
 
-def _tell(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
+def _tell_failure(error: BaseException, cli: Cli, words: Sequence[str]) -> int:
     failure = failure_of(error, words)
     if failure is not None and isinstance(error, OSError) and _is_of_printing(error):
         sentence = f"standard output cannot be written: {failure.message}"

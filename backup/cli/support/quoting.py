@@ -72,7 +72,7 @@ def show_plan(
     if is_free:
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
-    cli.show(document, _told(lines, quote_table(found), terms_text(config, settings, found)))
+    cli.show(document, _quote_screen(lines, quote_table(found), terms_text(config, settings, found)))
 
 
 def _at_target(plan: RestorePlan) -> list[str]:
@@ -86,7 +86,7 @@ def _at_target(plan: RestorePlan) -> list[str]:
     return lines
 
 
-def _told(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
+def _quote_screen(lines: Sequence[str], quoted: Sheet, terms: str) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -224,7 +224,7 @@ def show_sample(cli: Cli, config: Config, settings: VaultSettings, found: Sequen
     if is_free:
         cli.show(document, "\n".join([*lines, "it would cost nothing: the vault is a directory"]))
         return
-    cli.show(document, _told(lines, quote_table(found), terms_text(config, settings, found)))
+    cli.show(document, _quote_screen(lines, quote_table(found), terms_text(config, settings, found)))
 
 
 def hold_to_limit(

@@ -258,7 +258,7 @@ def complete_due_jobs(tx: Transaction) -> None:
                 row["id"],
             ),
         )
-        _tell(tx, row["id"])
+        _tell_topics(tx, row["id"])
 
 
 def next_end_ms(tx: Transaction) -> int:
@@ -267,7 +267,7 @@ def next_end_ms(tx: Transaction) -> int:
     return NEVER_MS if row[0] is None else int(row[0])
 
 
-def _tell(tx: Transaction, job: int) -> None:
+def _tell_topics(tx: Transaction, job: int) -> None:
     """Put messages to the topics on the end of a job into the outbox."""
     row = tx.db.execute(_WITH_ARCHIVE + "WHERE jobs.id = ?", (job,)).fetchone()
     topics = topics_of(tx, row["vault"], f"{row['action']}Completed", row["sns_topic"])

@@ -1,7 +1,7 @@
 """Which chunks and archives are needed by snapshots that are kept: what is left could be deleted.
 
     needed = needed_chunks(tx, kept_snapshots(tx))
-    dead = [one for one in archive_uses(tx, needed) if one.is_dead]
+    dead = [use for use in archive_uses(tx, needed) if use.is_dead]
 
 Needed is a byte for each chunk number ever given out. Where a chunk's own archive may fail it (not confirmed,
 lost, damaged, retired, condemned, deleted), its copies of the same domain are needed, too: too much is kept

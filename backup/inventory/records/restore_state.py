@@ -74,7 +74,7 @@ def alive_retrievals(
 
 
 def shareable(retrieval: Retrieval, wanted: ByteRange, tier: Tier) -> bool:
-    """Whether the output of `one` can serve `wanted`: it covers it, and is no later than `tier` would be."""
+    """Whether a retrieval has output for `wanted`: it covers it, and is no later than `tier` would be."""
     asked = retrieval.asked
     soon = retrieval.state is not RetrievalStage.WAITING or _SPEED[retrieval.tier] >= _SPEED[tier]
     return asked is not None and asked.start <= wanted.start and wanted.end <= asked.end and soon

@@ -54,7 +54,9 @@ class Mail(Struct, frozen=True):
             if refused is None and deadline.is_over:
                 raise AwayError(f"{self._where}: {deadline.text()}") from None
             if refused is None:  # else the mail was taken, and only the goodbye failed
-                raise self._told(error, secrets) from None  # the library's error may repeat what we sent
+                raise self._translated_error(
+                    error, secrets
+                ) from None  # the library's error may repeat what we sent
         except (OSError, ssl.SSLError) as error:
             if refused is None:
                 why = deadline.text() if deadline.is_over else _why(error)
@@ -104,7 +106,9 @@ class Mail(Struct, frozen=True):
         mail.add_alternative(as_html(note.letter, str(note.kind)), subtype="html")
         return mail
 
-    def _told(self, error: smtplib.SMTPException, secrets: Sequence[Secret]) -> AwayError | RefusedError:
+    def _translated_error(
+        self, error: smtplib.SMTPException, secrets: Sequence[Secret]
+    ) -> AwayError | RefusedError:
         if isinstance(error, smtplib.SMTPNotSupportedError):
             known = (name for name in ("STARTTLS", "SMTPUTF8") if name in str(error))
             wanted = next(known, "a login that we know")

@@ -102,7 +102,7 @@ class Metadata:
             have = read_flags(handle)
             if have is None:
                 if want:
-                    self._tell(entry, f"flags: {_flag_names(want)}: the file system knows none")
+                    self._report_unset(entry, f"flags: {_flag_names(want)}: the file system knows none")
                 return not want
             aim = have & ~(KEPT & ~LAYOUT) | want
             if aim == have:
@@ -110,10 +110,10 @@ class Metadata:
             why = _first_failure(handle, have, aim)
             missing = want & ~(read_flags(handle) or 0)
         except OSError as error:
-            self._tell(entry, f"flags: {reason(error)}")
+            self._report_unset(entry, f"flags: {reason(error)}")
             return False
         if missing:
-            self._tell(entry, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
+            self._report_unset(entry, f"flags: {_flag_names(missing)}: {why or 'not kept here'}")
         return False
 
     def _own(self, inode: int | bytes, entry: RestoreEntry, found: os.stat_result) -> tuple[bool, bool]:
@@ -128,7 +128,7 @@ class Metadata:
             if not (has_user or has_group):
                 has_group = _gave_group(inode, gid)
             what = "group" if has_user else "owner" if has_group else "owner and group"
-            self._tell(entry, f"{what}: {reason(error)}")
+            self._report_unset(entry, f"{what}: {reason(error)}")
             return has_user, has_group
         return True, True
 
@@ -137,7 +137,7 @@ class Metadata:
         extra = entry.extra or _NOTHING
         want = dict(extra.xattrs)
         if any(strangers) and want.pop(CAPABILITY, None) is not None:
-            self._tell(entry, f"{_shown(CAPABILITY)}: it is left off, as {_both(strangers)}")
+            self._report_unset(entry, f"{_shown(CAPABILITY)}: it is left off, as {_both(strangers)}")
         mode = entry.mode
         self._drop_acls(inode, entry, {ACCESS, DEFAULT} - want.keys())
         for name, value in want.items():
@@ -147,7 +147,7 @@ class Metadata:
                 else:
                     _set_xattr(inode, name, value)
             except (OSError, FormatError) as error:
-                self._tell(entry, f"{_shown(name)}: {reason(error)}")
+                self._report_unset(entry, f"{_shown(name)}: {reason(error)}")
                 if name == ACCESS:
                     mode = mode_without(value, mode)
         return mode
@@ -163,7 +163,7 @@ class Metadata:
                 os.removexattr(inode, name)
         except OSError as error:
             if error.errno not in _NO_XATTRS:
-                self._tell(entry, f"ACL: {reason(error)}")
+                self._report_unset(entry, f"ACL: {reason(error)}")
             return
         if not lent and entry.extra is None and entry.kind is EntryKind.FILE:
             self._without_acls = entry.directory
@@ -173,13 +173,13 @@ class Metadata:
     ) -> int:
         """The mode, without setuid and setgid where owner or group could not be restored or is strange."""
         if strange := withheld(entry, mode, strangers):
-            self._tell(entry, f"mode: setuid and setgid are left off, as {_both(strangers)}")
+            self._report_unset(entry, f"mode: setuid and setgid are left off, as {_both(strangers)}")
             mode &= ~strange
         lent = (0 if has_user else stat.S_ISUID) | (0 if has_group else stat.S_ISGID)
         if not has_user and entry.kind is not EntryKind.DIRECTORY:
             lent |= stat.S_ISGID  # its group may now change the program
         if mode & lent:
-            self._tell(entry, "mode: setuid and setgid are left off, as the owner could not be set")
+            self._report_unset(entry, "mode: setuid and setgid are left off, as the owner could not be set")
         return mode & ~lent
 
     def check(self, found: os.stat_result, entry: RestoreEntry, mode: int | None) -> None:
@@ -187,22 +187,24 @@ class Metadata:
         if mode is None:
             return
         if entry.kind is not EntryKind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
-            self._tell(entry, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
+            self._report_unset(entry, f"mode: it is {stat.S_IMODE(found.st_mode):04o} instead of {mode:04o}")
         if abs(found.st_mtime_ns - entry.mtime_ns) >= _COARSEST_NS:
-            self._tell(entry, "times: beyond what the file system can hold")
+            self._report_unset(entry, "times: beyond what the file system can hold")
         elif abs(entry.mtime_ns) >= FURTHEST_NS:
             day = "after 2262-04-11" if entry.mtime_ns > 0 else "before 1677-09-21"
-            self._tell(entry, f"times: it was last changed {day}, and has that day now: no other is kept")
+            self._report_unset(
+                entry, f"times: it was last changed {day}, and has that day now: no other is kept"
+            )
 
     def _setting(self, entry: RestoreEntry, what: str, action: Callable[[], None]) -> bool:
         try:
             action()
         except _REFUSED as error:
-            self._tell(entry, f"{what}: {reason(error)}")
+            self._report_unset(entry, f"{what}: {reason(error)}")
             return False
         return True
 
-    def _tell(self, entry: RestoreEntry, detail: str) -> None:
+    def _report_unset(self, entry: RestoreEntry, detail: str) -> None:
         self._report(Problem(entry.path, ProblemKind.NOT_SET, detail))
 
 

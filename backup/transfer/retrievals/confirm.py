@@ -31,11 +31,11 @@ def confirm_archives(inventory: Inventory, vault: Vault, clock: Clock, progress:
         progress.note(f"the vault gives no list: {error}")
     left = confirm_shown(inventory, vault)
     if left:
-        progress.note(_told(left, inventory, vault))
+        progress.note(_unconfirmed_text(left, inventory, vault))
     return left
 
 
-def _told(left: int, inventory: Inventory, vault: Vault) -> str:
+def _unconfirmed_text(left: int, inventory: Inventory, vault: Vault) -> str:
     with inventory.reading() as tx:
         since = compared.confirmable_from(tx, vault.name, at_once=vault.traits.lists_at_once)
         kept = newest_kept_head(tx, vault)

@@ -99,7 +99,7 @@ class Accounts:
                 advice="run it as root or as the page's user, or set accounts in [web]",
             ) from error
         self._db = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
-        with self._told():
+        with self._translated_errors():
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
@@ -293,7 +293,7 @@ class Accounts:
     # SQLite.
 
     def _read(self, words: str, *values: object) -> Sequence[tuple[Any, ...]]:
-        with self._lock, self._told():
+        with self._lock, self._translated_errors():
             return self._db.execute(words, values).fetchall()
 
     def _one(self, words: str, *values: object) -> tuple[Any, ...] | None:
@@ -302,7 +302,7 @@ class Accounts:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._told():
+        with self._lock, self._translated_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -312,7 +312,7 @@ class Accounts:
             self._db.execute("COMMIT")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

@@ -50,10 +50,10 @@ class Faults(Struct, frozen=True):
                 (status for kind, status in (*self.statuses, *_STATUS) if isinstance(error, kind)), 503
             )
             _log.info("answered with %d: %s", status, error.kind)  # its text may hold what was typed
-            told = self._told(scope, receive, status, error.kind, str(error), error.advice)
+            told = self._problem_answer(scope, receive, status, error.kind, str(error), error.advice)
         except Exception as error:  # noqa: BLE001  a request must not end the page
             _log.error("unexpected %s at %s", type(error).__name__, _place(error))
-            told = self._told(
+            told = self._problem_answer(
                 scope, receive, 500, "unexpected", "this page has a fault", "its log says where"
             )
         else:
@@ -61,7 +61,7 @@ class Faults(Struct, frozen=True):
         if not began:
             await told(scope, receive, send)
 
-    def _told(
+    def _problem_answer(
         self, scope: Scope, receive: Receive, status: int, kind: str, sentence: str, advice: str
     ) -> Response:
         if str(scope["path"]).startswith("/api/"):

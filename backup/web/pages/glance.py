@@ -132,7 +132,7 @@ def _jobs(it: Overview) -> Iterator[JobCard]:
 
 
 def _strip(job: JobCard, said: Texts) -> Markup:
-    nights = [Night(MARKS[cell.outcome], _told(cell)) for cell in job.nights]
+    nights = [Night(MARKS[cell.outcome], _cell_text(cell)) for cell in job.nights]
     good = sum(cell.outcome is NightOutcome.DONE for cell in job.nights)
     bad = sum(MARKS[cell.outcome] is Mark.BAD for cell in job.nights)
     label = said.say(
@@ -141,7 +141,7 @@ def _strip(job: JobCard, said: Texts) -> Markup:
     return strip(nights, label)
 
 
-def _told(cell: NightCell) -> str:
+def _cell_text(cell: NightCell) -> str:
     stored = f", {size(cell.bytes_uploaded)}" if cell.bytes_uploaded else ""
     return f"{cell.day}: {cell.outcome}{stored}" + "".join(f"; {remark}" for remark in cell.unusual)
 

@@ -63,7 +63,7 @@ async def show(request: Request) -> Response:
     found = await context.reading.view(
         schedule, context.config, context.clock.now(), await heard_status(request)
     )
-    told = _told(asked.text("did"), asked.text("job"), texts())
+    told = _done_text(asked.text("did"), asked.text("job"), texts())
     return await framed(
         request,
         "schedule.html",
@@ -74,7 +74,7 @@ async def show(request: Request) -> Response:
     )
 
 
-def _told(did: str | None, job: str | None, said: Texts) -> str | None:
+def _done_text(did: str | None, job: str | None, said: Texts) -> str | None:
     """What was just done, after the way back from a form."""
     if did == "run":
         return said.say("%(job)s will run as soon as its vault is free.", job=job)
