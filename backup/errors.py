@@ -11,8 +11,8 @@ The rules:
    always has the same, it is its default.
 4. The cause is kept (`raise … from error`), and shown with --verbose. Nothing secret is in either.
 5. A class of its own needs a reason: an exit code that scripts decide by, a caller that catches just this, or
-   an advice that is always the same. Otherwise take the nearest one. A class that one package alone raises and
-   catches lies there, and is a subclass of one of these if it may reach a user.
+   an advice that is always the same. Otherwise take the nearest one. A class that one package alone raises
+   and catches lies there, and is a subclass of one of these if it may reach a user.
 6. `retryable` says only that the same request may succeed later; who repeats it is `transfer/retry.py`.
 7. Errors are caught where something can be done: another file, another vault, the next job. They are printed
    in the command line (`cli/support/failures.py`) and by the daemon, and nowhere else.

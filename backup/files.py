@@ -10,10 +10,6 @@ A device or a pipe (/dev/null, /dev/stdout) is never replaced, and is written to
 an open one (`special`, from `safe_paths.open_special`): in a place where others write it may be theirs, and
 what is written may be a key. A name in a `dir_fd` is one of ours in a directory that others may write:
 nothing that lies there is followed or written to.
-
-Five modules (and the emulator) sync or create files exclusively by themselves, each for a reason that stands
-in `tests/test_floor_plan.py` (`BY_HAND`): packs, uploads and restored files, which grow in their place and
-count only later, an inventory that SQLite wrote, and keys that are wiped where they lie.
 """
 
 from __future__ import annotations

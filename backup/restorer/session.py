@@ -36,7 +36,7 @@ from backup.restorer.selection.choice import Overwrite
 from backup.restorer.target.assemble import Assembly
 from backup.restorer.target.existing import read_back
 from backup.restorer.target.extraneous import remove_extraneous
-from backup.restorer.target.mark import ELSEWHERE, Mark, enter, leads_to
+from backup.restorer.target.mark import ELSEWHERE, MarkFile, enter, leads_to
 from backup.restorer.target.owners import Owners
 from backup.restorer.target.taken import LEFT
 from backup.restorer.target.write import Writer
@@ -198,7 +198,7 @@ class Session:
         self._lose_what_is_gone()
         self._assembly.finish()
         self._remove()
-        mark = Mark(self._restore.id, self._context.secret)
+        mark = MarkFile(self._restore.id, self._context.secret)
         with mark.lifted(self._target.handle(b"")):
             self._checkpoints.run(self._writer.finish())
             if self._plan.choice.verify:

@@ -23,7 +23,7 @@ from backup.inventory.store.database import Inventory
 from backup.inventory.store.database_errors import our_errors
 from backup.inventory.store.holders import database_holders
 from backup.web.daemon_desk import Heard
-from backup.web.pages.news import mark
+from backup.web.pages.news import version_of
 
 HOLD = """
 import fcntl, os, struct, sys
@@ -115,7 +115,7 @@ def test_an_open_page_is_told_of_another_copy_but_not_all_the_time_while_a_task_
 
     def seen(copied: str, state: str) -> str:
         tasks = [{"kind": "backup", "name": "main", "state": state}]
-        return mark(Heard(now, now, {"tasks": tasks, "copied_at": copied}, is_away=False))
+        return version_of(Heard(now, now, {"tasks": tasks, "copied_at": copied}, is_away=False))
 
     assert seen("12:00", "idle") != seen("12:01", "idle")
     assert seen("12:00", "running") == seen("12:01", "running")

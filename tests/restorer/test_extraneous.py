@@ -22,7 +22,7 @@ from backup.restorer.restore import RestorePlan, RestoreReport, advance, begin_r
 from backup.restorer.selection.choice import Choice
 from backup.restorer.target.confirmed import Confirmed
 from backup.restorer.target.directories import way_to
-from backup.restorer.target.mark import Mark, place_of
+from backup.restorer.target.mark import MarkFile, place_of
 from backup.restorer.target.trail import Trail
 from backup.vault.marker import MARKER
 from tests.restorer.sites import sql
@@ -280,7 +280,7 @@ def test_devices_count_unless_the_target_has_another_number_after_a_reboot(
     restore = begin_restore(
         plan, os.fsencode(shared), world, tier=Tier.STANDARD, keys=lambda: [site.key], place=place
     )
-    Mark(restore.id, world.secret).leave(handle)
+    MarkFile(restore.id, world.secret).leave(handle)
     os.close(handle)
     assert deliver(restore, advance(restore, world), world).removed == (4 if shift else 0)
 

@@ -21,7 +21,7 @@ from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, find_restore, plan_restore
 from backup.restorer.selection.choice import Choice
 from backup.restorer.target.directories import way_to
-from backup.restorer.target.mark import Mark, bears_mark, leave_mark, made_target, name_of, require_mark
+from backup.restorer.target.mark import MarkFile, bears_mark, leave_mark, made_target, name_of, require_mark
 from tests.restorer.sites import sql
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree
@@ -100,7 +100,7 @@ def test_no_other_place_is_written_to_unattended(
     ids=["text", "symlink", "fifo", "directory"],
 )
 def test_only_the_server_can_make_a_mark(tmp_path: Path, handle: int, forge: Callable[[Path], None]) -> None:
-    mark = Mark("0123456789abcdef", SECRET)
+    mark = MarkFile("0123456789abcdef", SECRET)
     forge(tmp_path / os.fsdecode(name_of("0123456789abcdef")))
     assert not mark.is_in(handle)
     mark.leave(handle)  # it is in the way, and stays
@@ -108,17 +108,17 @@ def test_only_the_server_can_make_a_mark(tmp_path: Path, handle: int, forge: Cal
 
 
 def test_a_mark_is_that_of_one_restore_of_one_server(tmp_path: Path, handle: int) -> None:
-    Mark("0123456789abcdef", SECRET).leave(handle)
-    assert Mark("0123456789abcdef", SECRET).is_in(handle)
-    assert not Mark("0123456789abcdef", ChunkSecret(b"x" * 32)).is_in(handle)
+    MarkFile("0123456789abcdef", SECRET).leave(handle)
+    assert MarkFile("0123456789abcdef", SECRET).is_in(handle)
+    assert not MarkFile("0123456789abcdef", ChunkSecret(b"x" * 32)).is_in(handle)
     (path,) = tmp_path.iterdir()
     path.rename(tmp_path / os.fsdecode(name_of("fedcba9876543210")))
-    assert not Mark("fedcba9876543210", SECRET).is_in(handle)
+    assert not MarkFile("fedcba9876543210", SECRET).is_in(handle)
 
 
 def test_a_symlink_to_the_mark_is_none(tmp_path: Path, handle: int) -> None:
     """Who owns the directory above moves the real one away, and puts such a link into another."""
-    mark = Mark("0123456789abcdef", SECRET)
+    mark = MarkFile("0123456789abcdef", SECRET)
     mark.leave(handle)
     (path,) = tmp_path.iterdir()
     (tmp_path / "moved").mkdir()
@@ -129,7 +129,7 @@ def test_a_symlink_to_the_mark_is_none(tmp_path: Path, handle: int) -> None:
 
 def test_where_no_mark_was_none_is_left_after_a_failure(tmp_path: Path, handle: int) -> None:
     """It would let a restore go on unattended in a directory that bore none."""
-    mark = Mark("0123456789abcdef", SECRET)
+    mark = MarkFile("0123456789abcdef", SECRET)
     for _ in range(2):
         there = os.listdir(tmp_path)
         with pytest.raises(IntegrityError), mark.lifted(handle):

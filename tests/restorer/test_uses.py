@@ -13,7 +13,7 @@ from backup.format.rows import pack_u32
 from backup.inventory.content.entries import EntryRow
 from backup.inventory.content.packed import ChunkLocation
 from backup.model import EntryKind, Owner
-from backup.restorer.selection.chunk_locations import ChunkLocations, FramePositions, Marks
+from backup.restorer.selection.chunk_locations import ChunkLocations, FramePositions, NumberSet
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.files import Files
 
@@ -55,7 +55,7 @@ def test_a_place_that_cannot_be_true_is_not_there(damage: dict[str, object]) -> 
 
 @given(st.lists(st.integers(0, 300)), st.integers(1, 5))
 def test_each_number_once_in_order(numbers: list[int], batch: int) -> None:
-    some = list(Marks(array("I", numbers)).rising(batch))
+    some = list(NumberSet(array("I", numbers)).rising(batch))
     assert [number for one in some for number in one] == sorted(set(numbers))
     assert all(len(one) <= batch for one in some)
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from backup.web.charts.bars import Bar, bars, share
 from backup.web.charts.lines import HEIGHT, WIDTH, Series, curves, rounded_up
-from backup.web.charts.strip import CELL, Mark, Night, strip
+from backup.web.charts.strip import CELL, Night, NightSign, strip
 from backup.web.texts import safe
 from backup.wording import escape
 from tests.support.emulated import REPOSITORY
@@ -27,9 +27,9 @@ def parsed(drawing: str) -> ET.Element:
     return ET.fromstring(drawing.replace("<svg", Markup('<svg xmlns="http://www.w3.org/2000/svg"'), 1))
 
 
-@given(st.lists(st.tuples(st.sampled_from(Mark), NAMES), max_size=40), NAMES)
+@given(st.lists(st.tuples(st.sampled_from(NightSign), NAMES), max_size=40), NAMES)
 def test_a_strip_has_a_mark_for_each_night_and_names_stay_text(
-    nights: list[tuple[Mark, str]], label: str
+    nights: list[tuple[NightSign, str]], label: str
 ) -> None:
     told = [(mark, escape(text, kept="\n\t")) for mark, text in nights]
     drawn = parsed(strip([Night(mark, text) for mark, text in nights], label))
@@ -42,7 +42,7 @@ def test_a_strip_has_a_mark_for_each_night_and_names_stay_text(
 
 def test_each_mark_has_a_shape_of_its_own() -> None:
     shapes = set()
-    for mark in Mark:
+    for mark in NightSign:
         group = parsed(strip([Night(mark, "")], "")).find(f"{SVG}g")
         assert group is not None
         shapes.add(
@@ -50,7 +50,7 @@ def test_each_mark_has_a_shape_of_its_own() -> None:
                 (one.tag, one.get("height"), one.get("d")) for one in group if one.get("fill-opacity") is None
             )
         )
-    assert len(shapes) == len(Mark)
+    assert len(shapes) == len(NightSign)
 
 
 @given(st.lists(st.lists(st.tuples(st.floats(0, 2e9), VALUES), max_size=12), max_size=8), NAMES)
@@ -100,7 +100,9 @@ def test_a_share_is_at_most_the_whole() -> None:
 
 def test_a_night_is_as_wide_as_the_others() -> None:
     drawn = parsed(
-        strip([Night(Mark.GOOD, f"{datetime(2026, 11, day, tzinfo=UTC):%d}") for day in range(1, 31)], "x")
+        strip(
+            [Night(NightSign.GOOD, f"{datetime(2026, 11, day, tzinfo=UTC):%d}") for day in range(1, 31)], "x"
+        )
     )
     assert (drawn.get("viewBox") or "").split()[2] == str(30 * CELL - 3)
 

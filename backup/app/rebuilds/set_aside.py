@@ -56,9 +56,12 @@ def set_aside(config: Config, now: datetime) -> list[Moved]:
     """
     require_file(config.inventory_url)
     state, path = State(config.state_dir), sqlite_path(config.inventory_url) or ""
-    mark = _free_mark(state, path, now)
-    moved = [Moved(path, f"{path}.{mark}"), *(Moved(path + end, f"{path}.{mark}{end}") for end in _BESIDE)]
-    moved += [Moved(file, f"{file}.{mark}") for file in _key_files(state)]
+    suffix = _free_suffix(state, path, now)
+    moved = [
+        Moved(path, f"{path}.{suffix}"),
+        *(Moved(path + end, f"{path}.{suffix}{end}") for end in _BESIDE),
+    ]
+    moved += [Moved(file, f"{file}.{suffix}") for file in _key_files(state)]
     moved = [file for file in moved if os.path.lexists(file.place)]
     with _our_errors("moved out of the way"):
         for file in moved[1:]:
@@ -96,14 +99,14 @@ def _key_files(state: State) -> list[str]:
     return [os.path.join(state.keys, name) for name in _KEY_FILES]
 
 
-def _free_mark(state: State, path: str, now: datetime) -> str:
+def _free_suffix(state: State, path: str, now: datetime) -> str:
     """A suffix that no file has yet."""
-    base = mark = f"aside-{now:%Y%m%dT%H%M%S}"
+    base = suffix = f"aside-{now:%Y%m%dT%H%M%S}"
     count = 1
-    while any(os.path.lexists(f"{file}.{mark}") for file in (path, *_key_files(state))):
+    while any(os.path.lexists(f"{file}.{suffix}") for file in (path, *_key_files(state))):
         count += 1
-        mark = f"{base}-{count}"
-    return mark
+        suffix = f"{base}-{count}"
+    return suffix
 
 
 def _forget_locks(directory: str) -> None:

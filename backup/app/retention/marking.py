@@ -23,7 +23,7 @@ from backup.inventory.store.times import micros
 from backup.model import SnapshotId
 
 
-class Marks(Struct, frozen=True):
+class TagsAndPin(Struct, frozen=True):
     """A snapshot's tags, in order, and its pin."""
 
     tags: tuple[str, ...]
@@ -36,7 +36,7 @@ class Marks(Struct, frozen=True):
         return MarksRecord(number, list(self.tags), pin is not None, pin.note if pin else "", until)
 
 
-Change = Callable[[Marks], Marks]
+Change = Callable[[TagsAndPin], TagsAndPin]
 
 
 def tagging(
@@ -44,23 +44,23 @@ def tagging(
 ) -> Change:
     """Tags added, removed, or put in place of all others; `UsageError` if they become too many."""
 
-    def change(before: Marks) -> Marks:
+    def change(before: TagsAndPin) -> TagsAndPin:
         tags = set(before.tags if instead is None else instead) - set(remove) | set(add)
         if len(tags) > MOST_TAGS:
             raise UsageError(f"a snapshot has {MOST_TAGS} tags at most, not {len(tags)}")
-        return Marks(tuple(sorted(tags)), before.pin)
+        return TagsAndPin(tuple(sorted(tags)), before.pin)
 
     return change
 
 
 def pinning(note: str = "", until: datetime | None = None) -> Change:
     """A pin in place of the one before."""
-    return lambda before: Marks(before.tags, Pin(note, until))
+    return lambda before: TagsAndPin(before.tags, Pin(note, until))
 
 
-def unpinning(before: Marks) -> Marks:
+def unpinning(before: TagsAndPin) -> TagsAndPin:
     """No pin."""
-    return Marks(before.tags, None)
+    return TagsAndPin(before.tags, None)
 
 
 def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iterator[Amended]:
@@ -72,8 +72,8 @@ def mark(at: RunContext, chosen: Collection[SnapshotId], change: Change) -> Iter
             every = _chosen(tx, chosen)
         for row in rows:
             own = [snapshot for snapshot in every if snapshot.job_number == row.number]
-            pairs = [(snapshot, change(_marks(snapshot))) for snapshot in own]
-            changed = [(snapshot, after) for snapshot, after in pairs if after != _marks(snapshot)]
+            pairs = [(snapshot, change(_tags_and_pin(snapshot))) for snapshot in own]
+            changed = [(snapshot, after) for snapshot, after in pairs if after != _tags_and_pin(snapshot)]
             if changed:
                 records = [after.record(snapshot.number) for snapshot, after in changed]
                 report = {"marked": [snapshot.id for snapshot, _ in changed]}
@@ -104,5 +104,5 @@ def _chosen(tx: Transaction, chosen: Collection[SnapshotId]) -> list[Snapshot]:
     return [snapshot for snapshot in snapshots.list_snapshots(tx) if snapshot.id in chosen]
 
 
-def _marks(snapshot: Snapshot) -> Marks:
-    return Marks(snapshot.tags, snapshot.pin)
+def _tags_and_pin(snapshot: Snapshot) -> TagsAndPin:
+    return TagsAndPin(snapshot.tags, snapshot.pin)

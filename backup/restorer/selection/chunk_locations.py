@@ -248,7 +248,7 @@ def _packed(location: ChunkLocation) -> bytes | None:
 def read_chunk_locations(tx: Transaction, numbers: Values, scratch: Scratch | None = None) -> ChunkLocations:
     """Read the locations of chunks; numbers may come in any order and repeatedly."""
     largest, found = packed.largest_chunk(tx), ChunkLocations(scratch=scratch)
-    for batch in Marks(numbers, largest).rising():
+    for batch in NumberSet(numbers, largest).rising():
         found.add(_located(tx, batch))
     return found
 
@@ -265,7 +265,7 @@ def _located(tx: Transaction, numbers: Sequence[int]) -> Sequence[tuple[Any, ...
     return [row for row in found if row[0] in wanted]
 
 
-class Marks(Container[int]):
+class NumberSet(Container[int]):
     """A set of numbers that lie close together, in a byte for each from the least to the largest.
 
     Chunk numbers are given out one after the other, so those of a snapshot do lie close together; a set of

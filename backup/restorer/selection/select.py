@@ -22,7 +22,7 @@ from backup.inventory.store.connections import Transaction
 from backup.model import EntryKind, Extra, Owner, Problem, ProblemKind
 from backup.restorer.selection.alike import AlikeNames
 from backup.restorer.selection.choice import Choice, Sieve
-from backup.restorer.selection.chunk_locations import ChunkLocations, Marks, read_chunk_locations
+from backup.restorer.selection.chunk_locations import ChunkLocations, NumberSet, read_chunk_locations
 from backup.restorer.selection.column import Scratch
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import RestoreEntry, are_steps, is_step
@@ -302,7 +302,7 @@ def without(selection: Selection, kept: Collection[int]) -> Selection:
         directories=selection.directories.only(*_left(selection.directories, kept)),
         specials=selection.specials.only(*_left(selection.specials, kept)),
         files=files,
-        locations=selection.locations.only(Marks(files.chunks)),
+        locations=selection.locations.only(NumberSet(files.chunks)),
         problems=selection.problems,
         unmet=selection.unmet,
         scratch=selection.scratch,
@@ -333,7 +333,7 @@ def _find_chunks(tx: Transaction, selection: Selection, content_key: bytes) -> N
         detail = "the inventory's list of its chunks is damaged; not restored"
         selection.problems.append(Problem(files.entries[key].path, ProblemKind.DAMAGED, detail))
     selection.files = files.only(array("I", (key for key in range(len(files)) if key not in damaged)))
-    wanted = Marks(selection.files.chunks)
+    wanted = NumberSet(selection.files.chunks)
     selection.locations = selection.locations.only(wanted)  # nothing is fetched for the others
 
 

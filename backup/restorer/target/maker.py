@@ -1,6 +1,6 @@
 """A worker that makes small files, so that two cores work on a restore of many.
 
-    maker = MakerProcess(path, mark, replaces=True, chunk_key=..., buffer=...)
+    maker = MakerProcess(path, restore_id, replaces=True, chunk_key=..., buffer=...)
     maker.memory[:size] = data              # shared memory
     maker.ask(directories, files)           # directory handles are sent along
     answer = maker.answer()                 # to the oldest request
@@ -63,9 +63,9 @@ class MakerProcess(Worker):
     module = "backup.restorer.target.maker"
     patience = 10.0  # to finish its current file
 
-    def __init__(self, path: str, mark: str, *, replaces: bool, chunk_key: bytes, buffer: int) -> None:
-        """`path`, `mark` and `replaces` are those of the restore; `buffer` is in bytes."""
-        super().__init__(_ENCODER.encode((os.fsencode(path), mark, replaces, chunk_key)), buffer)
+    def __init__(self, path: str, restore_id: str, *, replaces: bool, chunk_key: bytes, buffer: int) -> None:
+        """`path`, `restore_id` and `replaces` are those of the restore; `buffer` is in bytes."""
+        super().__init__(_ENCODER.encode((os.fsencode(path), restore_id, replaces, chunk_key)), buffer)
 
     def ask(self, directories: Sequence[Lent], files: NewFiles) -> None:
         """Send a request for files of `memory`.
@@ -121,9 +121,9 @@ class _MakerServer:
         self._hears.register(connection, 0)  # reports only that the other side has hung up
         self._made = bytearray()
         self._troubles: list[tuple[int, str]] = []
-        path, mark, replaces, chunk_key = _GREETING.decode(receive(connection)[0])
+        path, restore_id, replaces, chunk_key = _GREETING.decode(receive(connection)[0])
         self._directories = _LentDirectories(os.fsdecode(path), replaces=replaces)
-        self._maker = FileMaker(self._directories, self._report, mark, Owners(numeric=True))
+        self._maker = FileMaker(self._directories, self._report, restore_id, Owners(numeric=True))
         self._chunk_key = chunk_key
 
     def serve(self) -> None:

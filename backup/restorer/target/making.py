@@ -80,17 +80,17 @@ class Made(IntEnum):
 
 
 class FileMaker:
-    """Creates the files of one restore (`mark` is its id), on one thread; `key` is the caller's number.
+    """Creates the files of one restore, on one thread; `key` is the caller's number.
 
     A file that cannot be created or set is reported, no more. `TargetError` when the target as a whole
     fails, with a full disk for example.
     """
 
-    def __init__(self, target: Directories, report: Report, mark: str, owners: Owners) -> None:
+    def __init__(self, target: Directories, report: Report, restore_id: str, owners: Owners) -> None:
         self._target = target
         self._report = report
         self._metadata = Metadata(report, owners)
-        self._parts = PartialFiles(target, mark)
+        self._parts = PartialFiles(target, restore_id)
         self._unnamed = UnnamedFiles()
         self.files = 0
         self.bytes = 0

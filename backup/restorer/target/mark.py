@@ -37,7 +37,7 @@ ELSEWHERE = (
 _MADE = b"it was made for that, and goes if it is given up\n"
 
 
-class Mark:
+class MarkFile:
     """The mark of one restore; only a holder of the server's chunk secret can forge it."""
 
     def __init__(self, restore_id: str, secret: ChunkSecret) -> None:
@@ -157,7 +157,7 @@ def leave_mark(
     _require_something(restore, context)
     handle, _ = _reach(restore, context, agreed)
     try:
-        Mark(restore.id, context.secret).leave(handle, made=made)
+        MarkFile(restore.id, context.secret).leave(handle, made=made)
     finally:
         os.close(handle)
 
@@ -169,7 +169,7 @@ def require_mark(restore: Restore, context: RestoreContext) -> None:
 
 def bears_mark(restore: Restore, secret: ChunkSecret, place: RestoreTarget | None = None) -> bool:
     """Whether the target, as this process sees it, contains the mark."""
-    mark = Mark(restore.id, secret)
+    mark = MarkFile(restore.id, secret)
     try:
         handle = _open(restore, place, mark)
     except (OSError, TargetError):
@@ -207,7 +207,7 @@ def left_place(restore: Restore, inventory: Inventory) -> Iterator[tuple[int, by
         os.close(handle)
 
 
-def _open(restore: Restore, place: RestoreTarget | None, mark: Mark | None) -> int:
+def _open(restore: Restore, place: RestoreTarget | None, mark: MarkFile | None) -> int:
     """The directory in which a restore began, open. `OSError`, with a reason, if it is not there any more.
 
     A device may have another number after a reboot: then the inode and the mark count.
@@ -240,7 +240,7 @@ def _reach(restore: Restore, context: RestoreContext, agreed: Way | None = None)
         with way_to(os.fsdecode(restore.target)) as way:
             return _adopt(restore, context, way)
     try:
-        return _open(restore, place, Mark(restore.id, context.secret)), place
+        return _open(restore, place, MarkFile(restore.id, context.secret)), place
     except OSError as error:
         shown = os.fsdecode(place.path)
         if context.unattended:
@@ -275,7 +275,7 @@ def _adopt(
 
 def _require_safe(restore: Restore, context: RestoreContext, way: Way, handle: int) -> None:
     """`TargetError` for a directory without the mark if nobody attends, or if others can change the way."""
-    if Mark(restore.id, context.secret).is_in(handle):
+    if MarkFile(restore.id, context.secret).is_in(handle):
         return
     if context.unattended:
         raise unmarked(restore)
@@ -289,7 +289,7 @@ def _require_safe(restore: Restore, context: RestoreContext, way: Way, handle: i
 def _reach_marked(restore: Restore, context: RestoreContext) -> tuple[int, RestoreTarget]:
     """The same, if it bears the mark and may be written to."""
     handle, place = _reach(restore, context)
-    is_marked = Mark(restore.id, context.secret).is_in(handle)
+    is_marked = MarkFile(restore.id, context.secret).is_in(handle)
     if is_marked and os.access(".", os.W_OK, dir_fd=handle, effective_ids=True):
         return handle, place
     os.close(handle)

@@ -55,9 +55,9 @@ class _Written:
 class PartialFiles:
     """The partial files by the caller's key; for use from one thread."""
 
-    def __init__(self, target: Directories, mark: str) -> None:
+    def __init__(self, target: Directories, restore_id: str) -> None:
         self._target = target
-        self._prefix = b".nightvault-" + mark.encode() + b"-"
+        self._prefix = b".nightvault-" + restore_id.encode() + b"-"
         self._parts: dict[int, PartialFile] = {}
         self._open: OrderedDict[int, int] = OrderedDict()
         self._kept: set[int] = set()

@@ -44,16 +44,16 @@ class Writer(FileMaker):
         self,
         target: Target,
         report: Report,
-        mark: str,
+        restore_id: str,
         owners: Owners | None = None,
         *,
         resumes: bool = False,
         has_entered: bool = False,
         left: Collection[bytes] = (),
     ) -> None:
-        self._mark = mark
+        self._restore_id = restore_id
         self._owners = owners or Owners()
-        super().__init__(target, report, mark, self._owners)
+        super().__init__(target, report, restore_id, self._owners)
         self._resumes = resumes
         self._has_entered = has_entered or resumes
         self._directories: list[RestoreEntry] = []
@@ -167,7 +167,7 @@ class Writer(FileMaker):
         """Start a second process that creates files as this one does. OSError if it cannot be started."""
         replaces = self._target.replaces
         return MakerProcess(
-            self._target.path, self._mark, replaces=replaces, chunk_key=chunk_key, buffer=buffer
+            self._target.path, self._restore_id, replaces=replaces, chunk_key=chunk_key, buffer=buffer
         )
 
     def ids(self, owner: Owner) -> tuple[int, int]:

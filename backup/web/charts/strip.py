@@ -1,4 +1,4 @@
-"""The strip of nights: one mark a night, whose shape says as much as its colour."""
+"""The strip of nights: one sign a night, whose shape says as much as its colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from backup.web.charts.svg import drawing, element
 
 
-class Mark(StrEnum):
+class NightSign(StrEnum):
     """What became of a night."""
 
     GOOD = "good"
@@ -24,7 +24,7 @@ class Mark(StrEnum):
 class Night(Struct, frozen=True):
     """One night of a strip, and the text that stands beside the pointer."""
 
-    mark: Mark
+    sign: NightSign
     told: str
 
 
@@ -40,15 +40,21 @@ def strip(nights: Sequence[Night], label: str) -> Markup:
 def _cell(x: int, night: Night) -> Markup:
     """A full bar; a bar with a notch; a short block with a cross; a dot where there was nothing."""
     wide = CELL - GAP
-    tops = {Mark.GOOD: 2, Mark.WARN: 2, Mark.BAD: 2, Mark.BUSY: 12, Mark.NONE: HEIGHT - 6}
-    top = tops[night.mark]
-    bar = element("rect", x=x, y=top, width=wide, height=HEIGHT - 2 - top, rx=1.5, class_=f"m-{night.mark}")
+    tops = {
+        NightSign.GOOD: 2,
+        NightSign.WARN: 2,
+        NightSign.BAD: 2,
+        NightSign.BUSY: 12,
+        NightSign.NONE: HEIGHT - 6,
+    }
+    top = tops[night.sign]
+    bar = element("rect", x=x, y=top, width=wide, height=HEIGHT - 2 - top, rx=1.5, class_=f"m-{night.sign}")
     cut = {
-        Mark.WARN: element("path", d=f"M{x - 0.5} 15h{wide + 1}", class_="m-cut"),
-        Mark.BAD: element(
+        NightSign.WARN: element("path", d=f"M{x - 0.5} 15h{wide + 1}", class_="m-cut"),
+        NightSign.BAD: element(
             "path", d=f"M{x + 1.2} 11.5l{wide - 2.4:.1f} 5m0-5l-{wide - 2.4:.1f} 5", class_="m-cut"
         ),
-    }.get(night.mark, Markup(""))
+    }.get(night.sign, Markup(""))
     # the whole column answers to the pointer
     field = element("rect", x=x - GAP / 2, y=0, width=CELL, height=HEIGHT, fill_opacity=0)
     return element("g", element("title", night.told), bar, cut, field)

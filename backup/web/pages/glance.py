@@ -11,19 +11,19 @@ from msgspec import Struct
 
 from backup.app.status.parts import Level
 from backup.web.charts.lines import Curves, Series, curves
-from backup.web.charts.strip import Mark, Night, strip
+from backup.web.charts.strip import Night, NightSign, strip
 from backup.web.texts import Texts
 from backup.web.views.values.overview import JobCard, LiveTask, NightCell, NightOutcome, Overview
 from backup.wording import duration, size
 
-MARKS = {
-    NightOutcome.DONE: Mark.GOOD,
-    NightOutcome.PARTIAL: Mark.WARN,
-    NightOutcome.INTERRUPTED: Mark.WARN,
-    NightOutcome.FAILED: Mark.BAD,
-    NightOutcome.MISSED: Mark.BAD,
-    NightOutcome.RUNNING: Mark.BUSY,
-    NightOutcome.NONE: Mark.NONE,
+SIGNS = {
+    NightOutcome.DONE: NightSign.GOOD,
+    NightOutcome.PARTIAL: NightSign.WARN,
+    NightOutcome.INTERRUPTED: NightSign.WARN,
+    NightOutcome.FAILED: NightSign.BAD,
+    NightOutcome.MISSED: NightSign.BAD,
+    NightOutcome.RUNNING: NightSign.BUSY,
+    NightOutcome.NONE: NightSign.NONE,
 }
 ACTIVE = frozenset({"running", "queued", "waiting"})
 
@@ -132,9 +132,9 @@ def _jobs(it: Overview) -> Iterator[JobCard]:
 
 
 def _strip(job: JobCard, said: Texts) -> Markup:
-    nights = [Night(MARKS[cell.outcome], _cell_text(cell)) for cell in job.nights]
+    nights = [Night(SIGNS[cell.outcome], _cell_text(cell)) for cell in job.nights]
     good = sum(cell.outcome is NightOutcome.DONE for cell in job.nights)
-    bad = sum(MARKS[cell.outcome] is Mark.BAD for cell in job.nights)
+    bad = sum(SIGNS[cell.outcome] is NightSign.BAD for cell in job.nights)
     label = said.say(
         "%(job)s, thirty nights: %(good)s done, %(bad)s failed or missed", job=job.name, good=good, bad=bad
     )

@@ -1,7 +1,7 @@
 """What a page says of the daemon while it is open: how far each task is, and whether anything else changed.
 
-A page is made with the mark of what the daemon said then; the stream of events tells the mark of what it
-says now. How far a task is belongs to no mark: that changes all the time, and is shown in its place.
+A page is made with the version of what the daemon said then; the stream of events tells that of what it
+says now. How far a task is belongs to no version: that changes all the time, and is shown in its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backup.wording import duration
 _OF_A_TASK = ("kind", "name", "state", "last", "ended_at", "run", "paused_until")
 
 
-def mark(heard: Heard) -> str:
+def version_of(heard: Heard) -> str:
     """A word that is another one once a task began, ended, waits or rests, or the daemon came or went.
 
     Another copy of the inventory changes it, too, but while a task runs: then each copy has something new.
@@ -31,9 +31,9 @@ def mark(heard: Heard) -> str:
 
 
 def summary(heard: Heard, said: Texts) -> dict[str, Any]:
-    """What the stream says: the mark, whether the daemon is away, and how far each running task is."""
+    """What the stream says: the version, whether the daemon is away, and how far each running task is."""
     return {
-        "seen": mark(heard),
+        "seen": version_of(heard),
         "away": heard.is_away,
         "running": [
             _running(task, task.get("progress") or {}, said)

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from backup.web.context import context_of
 from backup.web.daemon_desk import Heard
 from backup.web.pages.html import renderer, texts
-from backup.web.pages.news import mark
+from backup.web.pages.news import version_of
 
 
 def page(
@@ -35,7 +35,7 @@ def page(
         stale=heard is not None and heard.is_away,
         heard_at=heard.at if heard is not None else None,
         read_at=context.reading.as_of(now),
-        seen=mark(heard) if heard is not None else "",
+        seen=version_of(heard) if heard is not None else "",
         **values,
     )
     return HTMLResponse(html, status)
