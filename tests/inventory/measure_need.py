@@ -94,7 +94,7 @@ def list_everything(tx: Transaction) -> None:
                           SELECT 1, archive_id, '', size, stored_at FROM archives""")
     at = micros(START)
     insert_rows(tx, schema.snapshots, [
-        ("s", 1, 2, None, at, at, "host", b"", b"", 1, 1, None, None, None, None)
+        ("s", 1, 2, None, at, at, "host", b"", b"", 1, 1, *[None] * 7)
     ])  # fmt: skip
 
 

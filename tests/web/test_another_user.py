@@ -36,7 +36,7 @@ STRANGER, STRANGERS_GROUP = 4242, 4242
 LOOK = """
 import json, os, sys
 from backup.inventory.pages.page_reads import PageReads
-from backup.inventory import runs
+from backup.inventory.records import runs
 state = sys.argv[1]
 told = {"readable": [], "writable": []}
 for folder, names, files in os.walk(state):
@@ -295,7 +295,7 @@ def test_a_writer_that_is_just_opening_is_no_fault_of_the_reader(served: Server)
 LOOK_SLOWLY = """
 import os, sys
 from backup.inventory.pages.page_reads import PageReads
-from backup.inventory import runs
+from backup.inventory.records import runs
 really, asked = os.access, []
 def access(path, how):
     if how == os.R_OK and not asked:
