@@ -104,10 +104,10 @@ demo: $(STAMP) ## a backup and a restore on this machine alone (SOURCE=/usr/shar
 	$(BIN)/nightvault demo --source $(SOURCE) --vault $(VAULT)
 
 bench: $(STAMP) ## nightvault beside restic and borg, into docs/performance.md (50 GiB and 10 million inodes in BENCH=nightvault-bench)
-	$(BIN)/python -m tests.bench --work $(BENCH) --page docs/performance.md $(BENCH_ARGS)
+	$(BIN)/python -m tests.bench --work $(BENCH) --page tests/bench/JOURNAL.md $(BENCH_ARGS)
 
 bench-upload: $(STAMP) ## uploads and downloads beside boto3 and raw sockets, into docs/performance.md
-	$(BIN)/python -m tests.bench.upload --page docs/performance.md $(BENCH_ARGS)
+	$(BIN)/python -m tests.bench.upload --page tests/bench/JOURNAL.md $(BENCH_ARGS)
 
 bench-scale: $(STAMP) ## how cost grows up to a million files (15 GiB in BENCH=nightvault-bench)
 	$(BIN)/python -m tests.bench.scale --work $(BENCH) $(BENCH_ARGS)

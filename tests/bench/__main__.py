@@ -4,7 +4,7 @@ Each round takes every program in turn through the four phases on the same data:
 a change, one after 1 % has changed, a restore, which is compared byte for byte. Another program begins each
 round. Nothing is deleted before the last has ended, as some file systems are slow for minutes after very many
 files went; the large files of a round that is over are emptied. Tables go to stdout and, with `--page`, after
-each data set into docs/performance.md.
+each data set into JOURNAL.md, and short into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def main() -> None:
             _empty(folder)
         if options.page:  # after each set: the next may take hours, or fail
             report.write(options.page, report.tables(rows, versions))
-            options.page.with_suffix(".svg").write_text(chart.draw(options.page.read_text()))
+            if options.page.resolve() == chart.JOURNAL:
+                chart.main()
     print(report.tables(rows, versions))
     shutil.rmtree(rounds)
 
@@ -84,7 +85,7 @@ def _options() -> argparse.Namespace:
         help="nightvault again, with the Python of other environments (VENV=... make venv)",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="of the data sets' sizes")
-    parser.add_argument("--page", type=Path, help="where the tables go, as docs/performance.md")
+    parser.add_argument("--page", type=Path, help="where the tables go, as tests/bench/JOURNAL.md")
     return parser.parse_args()
 
 

@@ -1,6 +1,7 @@
-"""What docs/performance.md tells in tables, as a chart: seconds against restic's, for each phase and program.
+"""The tables of JOURNAL.md for users: a chart of seconds against restic's, and two short tables.
 
-`python -m tests.bench.chart` draws docs/performance.svg from the page; a test holds it to the page.
+`python -m tests.bench.chart` draws docs/performance.svg and writes the tables of docs/performance.md from the
+journal; a test holds both to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
+JOURNAL: Final = Path(__file__).parent / "JOURNAL.md"
 PAGE: Final = Path(__file__).parents[2] / "docs" / "performance.md"
 PICTURE: Final = PAGE.with_suffix(".svg")
 _SET = re.compile(r"### Data set (\w+)\n")
@@ -34,13 +36,51 @@ class Bar(NamedTuple):
 
 
 def bars(page: str) -> Iterator[Bar]:
-    """The rows of the page's tables, in order."""
+    """The rows of the journal's tables, in order."""
+    for name, cells in _rows(page):
+        if cells[3] != "-":
+            yield Bar(name, cells[0], cells[1], cells[2], float(cells[3]))
+
+
+def _rows(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Data set and cells of each row, as medians alone."""
     for name, table in zip(_SET.findall(page), _SET.split(page)[2::2], strict=True):
         for line in table.partition("<!--")[0].splitlines():
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if len(cells) == 10 and cells[0] not in {"phase", "---"} and cells[3] != "-":
-                phase, program, seconds, ratio = cells[:4]
-                yield Bar(name, phase.removesuffix(" \\*"), program, seconds.partition(" ")[0], float(ratio))
+            cells = _cells(line)
+            if len(cells) == 10 and cells[0] not in {"phase", "---"}:
+                yield name, cells
+
+
+def _cells(line: str) -> list[str]:
+    cells = [cell.strip().removesuffix(" \\*") for cell in line.strip("|").split("|")]
+    return [cell.partition(" (")[0] for cell in cells]
+
+
+def tables(journal: str) -> list[str]:
+    """The short tables: nightvault beside restic, and a vault's line."""
+    beside = [
+        "| data set | phase | nightvault | restic | time | CPU | memory | stored |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    seconds = {(bar.data, bar.phase, bar.program): bar.seconds for bar in bars(journal)}
+    for name, (phase, program, own, *others) in _rows(journal):
+        if program == "nightvault":
+            ratios = " | ".join(others[0::2])
+            beside.append(f"| {name} | {phase} | {own} s | {seconds[name, phase, 'restic']} s | {ratios} |")
+    line = ["| way | program | MB/s | CPU s |", "|---|---|---|---|"]
+    sent = [_cells(row) for row in journal.partition("<!-- upload: begin -->")[2].splitlines()]
+    words = {"sink": "up", "from the sink": "down"}
+    line += [f"| {words[c[0]]} | {c[1]} | {c[3]} | {c[6]} |" for c in sent if len(c) == 8 and c[0] in words]
+    return ["\n".join(beside), "\n".join(line)]
+
+
+def page_of(page: str, journal: str) -> str:
+    """The page with its tables as the journal has them."""
+    for number, table in enumerate(tables(journal), 1):
+        begin, end = f"<!-- table {number}: begin -->", f"<!-- table {number}: end -->"
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+    return page
 
 
 def draw(page: str) -> str:
@@ -73,8 +113,10 @@ def draw(page: str) -> str:
 
 
 def main() -> None:
-    """Draw it."""
-    PICTURE.write_text(draw(PAGE.read_text()))
+    """Draw it, and write the tables."""
+    journal = JOURNAL.read_text()
+    PICTURE.write_text(draw(journal))
+    PAGE.write_text(page_of(PAGE.read_text(), journal))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The chart of docs/performance.md is drawn from its tables; its programs are those that can be measured."""
+"""Chart and tables of docs/performance.md are those of the journal; its programs can all be measured."""
 
 from __future__ import annotations
 
@@ -10,16 +10,29 @@ import pytest
 from tests.bench import chart
 from tests.bench.peers import PEERS, usual
 from tests.bench.place import Place, restored
+from tests.bench.report import PHASES
 
 
-def test_it_is_what_the_page_says() -> None:
-    page = chart.PAGE.read_text()
-    assert chart.PICTURE.read_text() == chart.draw(page), "run `python -m tests.bench.chart`"
+def test_chart_and_tables_are_what_the_journal_says() -> None:
+    page, journal = chart.PAGE.read_text(), chart.JOURNAL.read_text()
+    assert chart.PICTURE.read_text() == chart.draw(journal), "run `python -m tests.bench.chart`"
+    assert page == chart.page_of(page, journal), "run `python -m tests.bench.chart`"
     assert f"]({chart.PICTURE.name})" in page
 
 
+def test_the_short_tables_have_every_phase_and_both_ways() -> None:
+    beside, line = chart.tables(chart.JOURNAL.read_text())
+    assert [row.split(" | ")[:2] for row in beside.splitlines()[2:]] == [
+        [f"| {name}", phase] for name in "ABC" for phase in PHASES
+    ]
+    assert {tuple(row.split(" | ")[:2]) for row in line.splitlines()} > {
+        ("| up", "nightvault"),
+        ("| down", "nightvault"),
+    }
+
+
 def test_each_row_is_a_bar() -> None:
-    page = chart.PAGE.read_text()
+    page = chart.JOURNAL.read_text()
     rows = [
         line for line in page.splitlines() if line.startswith(tuple(f"| {one}" for one in ("first", "no ch")))
     ]

@@ -3,7 +3,7 @@
 Against a sink in a process of its own that only reads, and against the emulator: a plain loop over boto3 with
 8 MiB parts, nightvault, raw sockets, and as floor the SHA-256 passes alone, on two threads: two for what goes
 up, one for what comes down. In each round all take their turn on the same packs. Tables go to stdout and
-with `--page` into docs/performance.md.
+with `--page` into JOURNAL.md, and short into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from msgspec import Struct
 from backup.app.base.malloc import share_freed_memory
 from backup.cli import GC_THRESHOLDS
 from backup.model import MIB
-from tests.bench import fetchers, report, senders
+from tests.bench import chart, fetchers, report, senders
 from tests.bench.measure import busy, cpu_of
 from tests.bench.sink import running_sink
 from tests.support.emulated import RunningEmulator, write_accounts
@@ -69,6 +69,8 @@ def main() -> None:
     print(text)
     if options.page:
         report.write(options.page, text, marks=_MARKS)
+        if options.page.resolve() == chart.JOURNAL:
+            chart.main()
 
 
 def _options() -> argparse.Namespace:
@@ -76,7 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="a folder with 2 GiB free; a temporary one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--packs", type=int, default=6, help="of 224 MiB")
-    parser.add_argument("--page", type=Path, help="where the tables go, as docs/performance.md")
+    parser.add_argument("--page", type=Path, help="where the tables go, as tests/bench/JOURNAL.md")
     return parser.parse_args()
 
 
