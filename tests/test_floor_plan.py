@@ -57,7 +57,7 @@ BY_HAND = {
     "files.py",
     "inventory/rebuilt/building.py",  # SQLite wrote the file
     "restorer/pack_keys.py",  # keys are wiped where they lie
-    "restorer/target/partial_files.py",  # thousands of files, synced together by their file system
+    "restorer/writer/partial_files.py",  # thousands of files, synced together by their file system
     "vault/layout.py",  # an upload's data are written in pieces, in their place
 }
 """Modules that sync, lock or create a file exclusively by hand, and why."""

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from backup.app.base.clock import SystemClock
 from backup.archiver import contents, sealing
-from backup.archiver.foreseen import LEAST_CHUNKS
+from backup.archiver.predicted_cuts import LEAST_CHUNKS
 from backup.buffers import Buffers
 from backup.config import load_config, most_parts_at_once, part_size_within
 from backup.errors import ConfigError

@@ -14,17 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
-from backup.archiver.books import Books
 from backup.archiver.compare import differing, differing_at_a_glance, is_newly_mounted, is_to_read
 from backup.archiver.contents import Contents
-from backup.archiver.foreseen import earlier_chunks
+from backup.archiver.entry_stager import Staging
 from backup.archiver.links import Links
 from backup.archiver.pipeline import Pipeline
+from backup.archiver.predicted_cuts import earlier_chunks
 from backup.archiver.read_ahead import ReadAhead
 from backup.archiver.run_record import RunProgress, open_run, recorded_end, with_failures, with_strangers
 from backup.archiver.scanning import scan_sources
 from backup.archiver.staged_changes import StagedChanges
-from backup.archiver.staging import Staging
 from backup.archiver.streams import Streams
 from backup.archiver.unmounted import (
     COVERED,
@@ -37,6 +36,7 @@ from backup.archiver.unmounted import (
     lost_mounts,
     roots_now,
 )
+from backup.archiver.writer_thread import Books
 from backup.catalogs.catalogs import PackContents
 from backup.catalogs.commit import Committer
 from backup.catalogs.context import BackupContext, BackupJob, Keys, OpenBackup, require_a_source

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from backup.archiver.foreseen import LEAST_CHUNKS, MOST_CHUNKS, EarlierChunks, ForeseenCuts
 from backup.archiver.pipeline import ChunkRun, Pipeline
+from backup.archiver.predicted_cuts import LEAST_CHUNKS, MOST_CHUNKS, EarlierChunks, ForeseenCuts
 from backup.format.chunker import MINIMUM, Chunker
 from backup.format.frame import FRAME_SIZE
 from backup.format.keys import ChunkSecret

@@ -11,16 +11,16 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
-from backup.archiver.books import Books
 from backup.archiver.read_ahead import SmallFiles
+from backup.archiver.writer_thread import Books
 from backup.catalogs.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
 from backup.inventory.content import domains, entries
 from backup.inventory.content.entries import LiveEntry, StagedEntry
-from backup.inventory.content.looks import looks_in
 from backup.inventory.content.lost import NOTHING_LOST, LostChunks
 from backup.inventory.content.numbers import NumberSupply
+from backup.inventory.content.stat_columns import looks_in
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.model import ContentId, Entry, EntryKind, Hint, Owner

@@ -26,7 +26,7 @@ from backup.inventory.questions import compared
 from backup.inventory.records import readings, retrievals, runs
 from backup.inventory.records.retrievals import ListedRow, ListingRow
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.inventory.store.times import moment
 from backup.model import ArchiveId, ArchiveLabel, PackKind, VaultName
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault

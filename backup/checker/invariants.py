@@ -30,7 +30,7 @@ from backup.inventory.records.readings import bad_frames
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.invariants import INVARIANTS, Violation, database_faults, violations
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import Generation, PackId
 from backup.protocols import Clock, Progress, phase
 

@@ -39,7 +39,7 @@ from backup.inventory.records import readings, runs
 from backup.inventory.records.readings import Reading, Result
 from backup.inventory.records.runs import Outcome, Run
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import ReadingStage, StepStage
+from backup.inventory.store.states import ReadingStage, StepStage
 from backup.model import ByteRange
 from backup.protocols import phase
 from backup.transfer.recognise import require_same

@@ -12,7 +12,7 @@ from backup.inventory.content.archives import Archive, ArchiveState
 from backup.inventory.content.lost import mark
 from backup.inventory.records import readings
 from backup.inventory.records.readings import Reading, Result
-from backup.inventory.store.stages import ReadingStage
+from backup.inventory.store.states import ReadingStage
 from backup.model import RetrievalState
 from backup.transfer.retrievals.desk import Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.once import new_token

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from backup.as_parts import parts_of
 from backup.inventory.records.runs import Outcome
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import JobName, SnapshotId, VaultName
 
 GRAVE = frozenset(

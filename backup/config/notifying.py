@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup.config.shapes import NAME, NAME_SENTENCE, shape
-from backup.credentials.places import CREDENTIAL
-from backup.inventory.store.stages import MessageKind
+from backup.credentials.identity_paths import CREDENTIAL
+from backup.inventory.store.states import MessageKind
 
 TOLD = tuple(str(kind) for kind in MessageKind if kind is not MessageKind.RUN)
 KINDS = ("smtp", "ntfy", "gotify", "webhook", "ping", "apprise")

@@ -34,7 +34,7 @@ from backup.config.settings import (
 )
 from backup.config.shapes import NAME, NAME_SENTENCE, suggestion, written_as
 from backup.config.values import parse_delays, parse_duration, parse_jitter, parse_money, parse_size
-from backup.credentials.places import CREDENTIAL
+from backup.credentials.identity_paths import CREDENTIAL
 from backup.errors import ConfigError
 from backup.files import open_small, read_small
 from backup.owners import Hazard, hazard_of_way

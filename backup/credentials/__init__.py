@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backup.credentials.boto import boto3_session
     from backup.credentials.identity import load_identity
+    from backup.credentials.identity_paths import IdentityFiles
     from backup.credentials.options import RolesAnywhereOptions
-    from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
 
 __all__ = ["IdentityFiles", "RolesAnywhere", "RolesAnywhereOptions", "boto3_session", "load_identity"]

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from backup.credentials.certificate import CertificateFacts, certificate_facts, name_text
+from backup.credentials.identity_paths import IdentityFiles, shown_place, with_handed_over
 from backup.credentials.key_stores.keyfiles import (
     KeyFile,
     is_pkcs12,
@@ -27,7 +28,6 @@ from backup.credentials.key_stores.keyfiles import (
 from backup.credentials.key_stores.tpm import TSS2_PEM, TpmKey, is_tpm_handle, parse_handle, tcti_of
 from backup.credentials.keys import PrivateKey, SigningKey, SoftwareKey, algorithm_label
 from backup.credentials.pkcs11_uri import is_pkcs11, parse_pkcs11_uri
-from backup.credentials.places import IdentityFiles, shown_place, with_handed_over
 from backup.errors import IdentityError
 
 __all__ = [

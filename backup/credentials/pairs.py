@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from msgspec import Struct
 
-from backup.credentials.places import MOST_FILE, IdentityFiles
+from backup.credentials.identity_paths import MOST_FILE, IdentityFiles
 from backup.errors import IdentityError, NightvaultError
 from backup.files import create_durably, open_small, sync_directory, write_durably
 

@@ -22,10 +22,10 @@ from backup.model import MIB, EntryKind, Extra, Problem
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.files import RestoreFile
 from backup.restorer.selection.select import Selection
-from backup.restorer.target.existing import Existing, holds
-from backup.restorer.target.metadata import CAPABILITY, lends_rights, withheld
-from backup.restorer.target.owners import Owners, Strangers
-from backup.restorer.target.special import KINDS
+from backup.restorer.writer.existing import Existing, holds
+from backup.restorer.writer.metadata import CAPABILITY, lends_rights, withheld
+from backup.restorer.writer.owners import Owners, Strangers
+from backup.restorer.writer.special import KINDS
 from backup.source.attributes import Attributes, read_attributes
 from backup.source.flags import KEPT, read_flags
 from backup.wording import shown_path

@@ -15,7 +15,7 @@ from backup.inventory.records import drills
 from backup.inventory.records.readings import Grade, Reading
 from backup.inventory.records.runs import Run
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 
 
 def step(context: DrillContext) -> DrillReport:

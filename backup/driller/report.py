@@ -13,7 +13,7 @@ from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack
 from backup.driller.money import money_of
 from backup.inventory.records.readings import Grade
 from backup.inventory.records.runs import Outcome
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import JobName, VaultName
 
 GRADES: Mapping[Grade, str] = {Grade.READ_BACK: "read back", Grade.OPENED: "opened"}

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from msgspec import Struct
 
 from backup.errors import NightvaultError, UnreachableError
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.notify.letter import Letter, as_text
 
 URGENT = frozenset({MessageKind.FAILED, MessageKind.OVERDUE})

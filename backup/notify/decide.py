@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Outcome, Run, RunKind
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.schedule import instant
 
 SILENT = frozenset({RunKind.RESTORE, RunKind.MARK})

@@ -29,7 +29,7 @@ from backup.inventory.records import messages
 from backup.inventory.records.messages import Delivery
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import DeliveryState, MessageKind
+from backup.inventory.store.states import DeliveryState, MessageKind
 from backup.notify.channel import AwayError, Channel, Note, safely
 from backup.protocols import Clock
 

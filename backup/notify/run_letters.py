@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Outcome, Run, RunKind
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.model import Problem, VaultName
 from backup.notify.decide import MOST_FLAPS
 from backup.notify.letter import MOST_PROBLEMS, Letter

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec import Struct
 
 from backup.credentials.identity import check_validity, load_certificates
-from backup.credentials.places import MOST_FILE
+from backup.credentials.identity_paths import MOST_FILE
 from backup.errors import IdentityError
 from backup.files import read_small
 from backup.pki.files import PRIVATE, NewFile, create_files, make_directory

@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from backup.credentials.certificate import name_text, subject_values
 from backup.credentials.identity import load_certificates
+from backup.credentials.identity_paths import MOST_FILE
 from backup.credentials.key_stores.keyfiles import Passphrase, read_private_key
-from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError, NightvaultError, UsageError
 from backup.files import open_small
 from backup.owners import Hazard, foreign_link, user_named

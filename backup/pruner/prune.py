@@ -20,7 +20,7 @@ from backup.inventory.records.old_runs import find_old_runs, remove_old_runs
 from backup.inventory.records.retrievals import ListingRow
 from backup.inventory.records.runs import JobRow, RunKind
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.inventory.store.times import micros
 from backup.protocols import phase
 from backup.pruner.context import PruneContext

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from backup.inventory.records.old_runs import OldRuns
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 
 

@@ -29,7 +29,7 @@ from backup.inventory.store.copies import database_size
 from backup.inventory.store.database import Inventory, sqlite_path
 from backup.inventory.store.holders import held_locks
 from backup.inventory.store.locks import BACKUP
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import MIB, InventoryId, VaultName
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.rebuilder.context import RebuildContext, Wish

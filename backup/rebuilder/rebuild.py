@@ -20,7 +20,7 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.questions import compared
 from backup.inventory.rebuilt.building import Builder, building
 from backup.inventory.store import schema
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.inventory.store.times import micros
 from backup.model import (
     ArchiveId,

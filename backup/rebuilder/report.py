@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from backup.as_parts import parts_of
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import InventoryId, VaultName
 
 

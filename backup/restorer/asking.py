@@ -26,7 +26,7 @@ from backup.inventory.records.restore_state import (
     retrievals_changed,
 )
 from backup.inventory.records.retrievals import Restore, Retrieval
-from backup.inventory.store.stages import SETTLED, UNDER_WAY, RetrievalStage
+from backup.inventory.store.states import SETTLED, UNDER_WAY, RetrievalStage
 from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.context import RestoreContext, alone_with
 from backup.transfer.recognise import meet

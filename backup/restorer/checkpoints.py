@@ -17,7 +17,7 @@ from backup.inventory.records.restore_state import RestoreState
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.database import Inventory
 from backup.model import KIB
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.write import Writer
 
 _BLOCK = 4 * KIB  # what the smallest file takes on most file systems
 

@@ -14,7 +14,7 @@ from backup.inventory.records import retrievals
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.holders import RESTORE
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.model import MIB
 from backup.protocols import Clock, Progress, Vault
 from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch

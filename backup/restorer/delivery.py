@@ -21,7 +21,7 @@ from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.records.runs import Outcome, Run
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import RestoreStage, RetrievalStage
+from backup.inventory.store.states import RestoreStage, RetrievalStage
 from backup.model import ByteRange, Tier
 from backup.protocols import Clock
 from backup.restorer.context import RestoreContext, alone_with, lock_of
@@ -32,7 +32,7 @@ from backup.restorer.report import RestoreReport, is_partly_ready, is_ready
 from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.select import Selection, frames_by_archive
 from backup.restorer.session import Session
-from backup.restorer.target.confirmed import Confirmed
+from backup.restorer.writer.confirmed import Confirmed
 
 
 def deliver(

@@ -15,7 +15,7 @@ from backup.inventory.records.restore_state import RestoreState, read_progress
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.restorer.asking import GONE
 from backup.restorer.selection.choice import Choice, is_below
 from backup.wording import counted, shown_path

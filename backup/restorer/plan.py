@@ -23,7 +23,7 @@ from backup.inventory.content.packed import ChunkLocation
 from backup.inventory.content.snapshots import Snapshot
 from backup.inventory.records.retrievals import Retrieval
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.model import ByteRange, FrameRow
 from backup.restorer.context import RestoreContext
 from backup.restorer.ranges import RangePlan, plan_ranges
@@ -37,10 +37,10 @@ from backup.restorer.selection.select import (
     select_entries,
     without,
 )
-from backup.restorer.target.confirmed import NOTHING, Confirmed
-from backup.restorer.target.directories import told_of_target
-from backup.restorer.target.existing import Existing, compare
-from backup.restorer.target.extraneous import ExtraneousFinder, met, places_of, spared_below
+from backup.restorer.writer.confirmed import NOTHING, Confirmed
+from backup.restorer.writer.directories import told_of_target
+from backup.restorer.writer.existing import Existing, compare
+from backup.restorer.writer.extraneous import ExtraneousFinder, met, places_of, spared_below
 from backup.safe_paths import Way
 from backup.wording import shown_path
 

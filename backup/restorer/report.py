@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.records.runs import Outcome
-from backup.inventory.store.stages import OVER, SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.store.states import OVER, SETTLED, RestoreStage, RetrievalStage
 from backup.model import Problem
 
 

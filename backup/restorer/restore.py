@@ -44,7 +44,7 @@ from backup.restorer.pack_keys import PackKeyFile, wipe_others
 from backup.restorer.plan import RestorePlan, plan_restore
 from backup.restorer.report import RestoreReport, is_partly_ready, is_ready, waiting_report
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.mark import left_place, name_of, remove_mark
+from backup.restorer.writer.mark import left_place, name_of, remove_mark
 from backup.safe_paths import remove_plain
 from backup.transfer.recognise import require_same
 from backup.transfer.retry import Patience

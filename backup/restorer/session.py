@@ -22,7 +22,7 @@ from backup.inventory.records import restore_state as books
 from backup.inventory.records.restore_state import RestoreState
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.records.runs import Outcome
-from backup.inventory.store.stages import OVER, RetrievalStage
+from backup.inventory.store.states import OVER, RetrievalStage
 from backup.model import FrameRow, Problem, ProblemKind
 from backup.protocols import Progress
 from backup.restorer.asking import GONE
@@ -33,13 +33,13 @@ from backup.restorer.plan import RestorePlan
 from backup.restorer.ranges import cover
 from backup.restorer.report import RestoreReport
 from backup.restorer.selection.choice import Overwrite
-from backup.restorer.target.assemble import Assembly
-from backup.restorer.target.existing import read_back
-from backup.restorer.target.extraneous import remove_extraneous
-from backup.restorer.target.mark import ELSEWHERE, MarkFile, enter, leads_to
-from backup.restorer.target.owners import Owners
-from backup.restorer.target.taken import LEFT
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.assemble import Assembly
+from backup.restorer.writer.existing import read_back
+from backup.restorer.writer.extraneous import remove_extraneous
+from backup.restorer.writer.mark import ELSEWHERE, MarkFile, enter, leads_to
+from backup.restorer.writer.owners import Owners
+from backup.restorer.writer.taken import LEFT
+from backup.restorer.writer.write import Writer
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrieve import Fetcher, ReadyRange
 

@@ -12,7 +12,7 @@ from backup.inventory.questions import compared
 from backup.inventory.records import retrievals
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import ListingStage
+from backup.inventory.store.states import ListingStage
 from backup.lineage import NO_JOB, Stranger, is_named, marks_in, require_one
 from backup.lineage import strangers as strangers_among
 from backup.model import ArchiveLabel, PackId, PackKind, VaultName

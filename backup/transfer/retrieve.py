@@ -19,7 +19,7 @@ from backup.format.frame import check_digest
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, Buffer, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
-from backup.transfer.blame import require_own_fault
+from backup.transfer.fault_scope import require_own_fault
 from backup.transfer.retry import Patience
 
 PIECE = 16 * MIB

@@ -20,7 +20,7 @@ from backup.files import Draft, spool_errors
 from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, ByteRange, RetrievalId
 from backup.protocols import Clock, Vault
-from backup.transfer.blame import require_own_fault
+from backup.transfer.fault_scope import require_own_fault
 from backup.transfer.retry import Patience
 
 PIECE = 16 * MIB

@@ -26,7 +26,7 @@ from backup.app.tasks.book import InventoryBook
 from backup.config import Config, load_config
 from backup.credentials.certificate import first_to_end
 from backup.credentials.identity import load_identity
-from backup.credentials.places import IdentityFiles
+from backup.credentials.identity_paths import IdentityFiles
 from backup.errors import ConfigError, InventoryDamagedError
 from backup.inventory.questions.status import created_at
 from backup.inventory.records.tasks import TaskRow, all_tasks, write_task

@@ -97,7 +97,7 @@ class TestWhatGoesWrong:
                 (source / "replaced").touch()
             return read_entry(directory, handle, scanned, link=link)
 
-        monkeypatch.setattr("backup.archiver.staging.read_entry", reading)
+        monkeypatch.setattr("backup.archiver.entry_stager.read_entry", reading)
         report = site.backup()
         assert kinds(report.problems) == {b"gone": ProblemKind.VANISHED, b"replaced": ProblemKind.VANISHED}
         assert below(site) == {b"kept"}

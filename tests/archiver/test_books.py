@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from backup.archiver.books import Books
+from backup.archiver.writer_thread import Books
 from backup.errors import SpoolError
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.archiver.contents import Content, Contents
-from backup.archiver.foreseen import EarlierChunks
+from backup.archiver.predicted_cuts import EarlierChunks
 from backup.archiver.sealing import Frame
 from backup.format.chunker import MAXIMUM, Chunker
 from backup.format.frame import FRAME_SIZE

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from backup.archiver.foreseen import EarlierChunks, ForeseenCuts
+from backup.archiver.predicted_cuts import EarlierChunks, ForeseenCuts
 from backup.format.chunker import Chunker
 from backup.format.naming import chunk_id
 from backup.inventory.content import entries

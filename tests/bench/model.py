@@ -27,9 +27,9 @@ from backup.memory import backup_memory, file_makers
 from backup.model import MIB, EntryKind, FrameRow, InventoryId, Owner, PackKind
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.maker import Lent, MadeFiles
-from backup.restorer.target.making import Made
-from backup.restorer.target.sharing import Sharing
+from backup.restorer.writer.maker import Lent, MadeFiles
+from backup.restorer.writer.making import Made
+from backup.restorer.writer.sharing import Sharing
 
 _SEALING: Final = FRAME_SIZE / (400 * MIB)  # seconds for a frame: zstd, AES, BLAKE3
 _PROVING: Final = FRAME_SIZE / (800 * MIB)

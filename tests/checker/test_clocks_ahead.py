@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backup.checker.check import compare_with_vault
 from backup.inventory.records import readings, retrievals, runs
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.restorer.asking import OUTPUT_LIVES, _seen

@@ -13,7 +13,7 @@ from backup.app.money.prices import builtin_prices
 from backup.checker.report import GRAVE, UNREAD, Affected, CheckFinding, CheckReport
 from backup.cli.keeping.check_output import next_steps
 from backup.cli.trying.demonstration.local_aws import REGION
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 from tests.support.doubles import ManualClock
 from tests.support.servers import HurryingClock, Server, directory_server, running_cloud

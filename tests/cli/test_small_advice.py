@@ -16,7 +16,7 @@ from backup.cli.support.context import Cli
 from backup.driller.report import DrillReport
 from backup.inventory.records.readings import Grade
 from backup.inventory.store.locks import hold_lock
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 from tests.support.emulated import REPOSITORY
 from tests.support.servers import Server, directory_server

@@ -9,7 +9,7 @@ import pytest
 from backup.config import Config, load_config
 from backup.config.notifying import KINDS, TOLD
 from backup.errors import ConfigError
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 
 BASE = '[state]\ndir = "/tmp/s"\n[[vault]]\nname = "d"\nkind = "directory"\npath = "/tmp/v"\n'
 JOB = '[[job]]\nname = "j"\nvault = "d"\nsources = ["/etc"]\n'

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from backup.credentials.identity import IdentityFiles, load_identity
+from backup.credentials.identity_paths import MOST_FILE
 from backup.credentials.key_stores.keyfiles import passphrase_of, read_file
 from backup.credentials.keys import MLDSA_PUBLIC, SoftwareKey, has_signed
-from backup.credentials.places import MOST_FILE
 from backup.errors import IdentityError
 from tests.support.identities import authority_in, vectors, write
 

@@ -15,7 +15,7 @@ from backup.cli.daily.daemon_log import tell_prune
 from backup.config import load_config
 from backup.daemon.task_run import TaskRun
 from backup.errors import VaultError
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 from backup.pruner.report import Group, PruneReport
 from backup.schedule import parse_schedule

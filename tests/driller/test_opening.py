@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from backup.app.checks.drills import step
-from backup.driller import candidates, opening, planning, scratch
+from backup.driller import candidates, planning, scratch
+from backup.driller import restore_grade as opening
 from backup.driller.compare import compare
 from backup.driller.context import DrillContext
 from backup.driller.report import DrillReport

@@ -17,7 +17,7 @@ from backup.inventory.records.runs import Outcome, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import insert_row
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
 from backup.model import JobName, SnapshotId
 from backup.retention.prune import DEFAULT_KEEP_RUNS

@@ -23,7 +23,7 @@ from backup.inventory.store.database import Inventory
 from backup.inventory.store.database_errors import our_errors
 from backup.inventory.store.holders import database_holders
 from backup.web.daemon_desk import Heard
-from backup.web.pages.news import version_of
+from backup.web.pages.live import version_of
 
 HOLD = """
 import fcntl, os, struct, sys

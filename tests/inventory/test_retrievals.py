@@ -15,7 +15,7 @@ from backup.inventory.content.archives import get_or_create_vault
 from backup.inventory.records import restore_state, retrievals
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import ListingStage, RestoreStage, RetrievalStage
+from backup.inventory.store.states import ListingStage, RestoreStage, RetrievalStage
 from backup.model import (
     MIB,
     ArchiveId,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from backup.errors import ConfigError, NightvaultError, VaultError
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.channels import ping
 from backup.notify.channels.by_apprise import Apprise

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.channels import deadline
 from backup.notify.channels.http import post

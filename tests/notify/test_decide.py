@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backup.inventory.records.messages import Condition
 from backup.inventory.records.runs import Outcome, Run, RunKind
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.model import JobName
 from backup.notify import decide
 from backup.notify.decide import FLAPS_WITHIN, MOST_FLAPS, Consequences

@@ -17,7 +17,7 @@ from backup.inventory.records import messages
 from backup.inventory.records.messages import Message
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import DeliveryState, MessageKind
+from backup.inventory.store.states import DeliveryState, MessageKind
 from backup.model import JobName
 from backup.notify.channel import AwayError, Note, RefusedError
 from backup.notify.letter import Letter

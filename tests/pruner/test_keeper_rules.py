@@ -14,7 +14,7 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.content.pruning import Condemnation, StoredArchive
 from backup.inventory.content.shrunk import Wait
 from backup.inventory.content.snapshots import Snapshot
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.inventory.store.times import micros
 from backup.lineage import Family
 from backup.model import (

@@ -18,7 +18,7 @@ from backup.format.treehash import tree_hash
 from backup.inventory.content.archives import ArchiveState
 from backup.inventory.records import amendments, retrievals
 from backup.inventory.store.schema import METADATA
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
 from backup.model import (
     MIB,

@@ -11,8 +11,8 @@ import pytest
 
 from backup.model import EntryKind, Extra, Owner, Problem
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.directories import Target
-from backup.restorer.target.write import RestoreEntry, Writer
+from backup.restorer.writer.directories import Target
+from backup.restorer.writer.write import RestoreEntry, Writer
 
 MINE = Owner(os.geteuid(), os.getegid())
 

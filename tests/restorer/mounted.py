@@ -21,7 +21,7 @@ from backup.config.reading import config_of
 from backup.model import Tier, VaultName
 from backup.restorer.restore import RestorePlan, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.directories import way_to
+from backup.restorer.writer.directories import way_to
 from backup.source.filters import Filters
 from backup.vault.directory import DirectoryVault
 from tests.support.backups import Site

@@ -275,7 +275,7 @@ def test_an_interrupted_delivery_is_an_interrupted_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("backup.restorer.target.write.Writer.finish", interrupt)
+        patch.setattr("backup.restorer.writer.write.Writer.finish", interrupt)
         with pytest.raises(KeyboardInterrupt):
             full.restore("latest", out)
     with full.inventory.reading() as tx:
@@ -293,7 +293,7 @@ def test_a_delivery_that_is_interrupted_while_it_begins_begins_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"backup.restorer.target.write.Writer.{kind}", interrupt)
+        patch.setattr(f"backup.restorer.writer.write.Writer.{kind}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             full.restore("latest", out)
     assert full.restore("latest", out).outcome is Outcome.DONE

@@ -22,7 +22,7 @@ from backup.model import Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.alike import MOST_COMPARED, AlikeNames
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.target.directories import way_to
+from backup.restorer.writer.directories import way_to
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, PowerCut
 from tests.support.trees import assert_same_tree

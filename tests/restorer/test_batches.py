@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from backup.model import KIB, EntryKind, Owner
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.maker import MOST_DIRECTORIES, MOST_FILES
-from backup.restorer.target.making import Made
-from backup.restorer.target.sharing import FEW_FILES, LARGEST, Sharing
+from backup.restorer.writer.maker import MOST_DIRECTORIES, MOST_FILES
+from backup.restorer.writer.making import Made
+from backup.restorer.writer.sharing import FEW_FILES, LARGEST, Sharing
 
 FILES = 4_000
 SIZES = st.sampled_from([0, 45, 900, 20 * KIB, LARGEST])

@@ -16,8 +16,8 @@ from backup.inventory.records.retrievals import Restore
 from backup.model import MIB, Problem, ProblemKind, Tier
 from backup.restorer.restore import RestorePlan, RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.target.directories import Target, way_to
-from backup.restorer.target.existing import Existing, read_back
+from backup.restorer.writer.directories import Target, way_to
+from backup.restorer.writer.existing import Existing, read_back
 from tests.restorer.bench import wanted
 from tests.support.backups import Site
 from tests.support.checking import proof_of, query
@@ -480,7 +480,7 @@ def test_each_name_is_read_back_from_the_disk(
     (out / "long").write_text("long and more")
     (out / "a").write_text("A")
     forgotten: list[int] = []
-    monkeypatch.setattr("backup.restorer.target.existing.forget", forgotten.append)
+    monkeypatch.setattr("backup.restorer.writer.existing.forget", forgotten.append)
     assert judged(site, out, verify=True)[1] == 5
     assert forgotten == [], "a comparison may read what is in memory"
     plan = plan_restore(site.snapshot(), site.job.sources[0], site.restore_world)

@@ -20,10 +20,10 @@ from backup.format.rows import pack_u64
 from backup.model import ProblemKind, Tier
 from backup.restorer.restore import RestorePlan, RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.confirmed import Confirmed
-from backup.restorer.target.directories import way_to
-from backup.restorer.target.mark import MarkFile, place_of
-from backup.restorer.target.trail import Trail
+from backup.restorer.writer.confirmed import Confirmed
+from backup.restorer.writer.directories import way_to
+from backup.restorer.writer.mark import MarkFile, place_of
+from backup.restorer.writer.trail import Trail
 from backup.vault.marker import MARKER
 from tests.restorer.sites import sql
 from tests.support.backups import Site
@@ -380,7 +380,7 @@ def test_a_trail_leaves_no_handles(
         assert len(os.listdir("/proc/self/fd")) == before + 1
         trail.go(b"moved/d")
         with monkeypatch.context() as patch:
-            patch.setattr("backup.restorer.target.trail.mount_of", lambda handle: os.listdir(b"/none"))
+            patch.setattr("backup.restorer.writer.trail.mount_of", lambda handle: os.listdir(b"/none"))
             with pytest.raises(FileNotFoundError):
                 trail.down(b"d")
         assert len(os.listdir("/proc/self/fd")) == before + 3
@@ -418,7 +418,7 @@ def test_a_trail_names_each_mount_on_its_way(tmp_path: Path, monkeypatch: pytest
     steps = [tmp_path.joinpath(*["d"] * depth).stat().st_ino for depth in range(6)]
     mounts = dict(zip(steps, ("top", "first", "first", "second", "second", "top"), strict=True))
     monkeypatch.setattr(
-        "backup.restorer.target.trail.mount_of", lambda handle: mounts[os.fstat(handle).st_ino]
+        "backup.restorer.writer.trail.mount_of", lambda handle: mounts[os.fstat(handle).st_ino]
     )
     with trail_in(tmp_path) as trail:
         trail.go(b"d/d/d/d/d")
@@ -464,7 +464,7 @@ def test_what_moves_while_it_is_listed_is_not_listed(
 @pytest.fixture
 def few_handles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are open, and are closed and opened again all the time."""
-    monkeypatch.setattr("backup.restorer.target.trail.MOST_OPEN", 2)
+    monkeypatch.setattr("backup.restorer.writer.trail.MOST_OPEN", 2)
 
 
 # A source behind a symlink.

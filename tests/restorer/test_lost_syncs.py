@@ -21,8 +21,8 @@ from backup.errors import InterruptedRunError, TargetError
 from backup.inventory.records.runs import Outcome
 from backup.model import KIB
 from backup.restorer.context import CHECKPOINT
-from backup.restorer.target import directories, partial_files, write
-from backup.restorer.target.directories import Target
+from backup.restorer.writer import directories, partial_files, write
+from backup.restorer.writer.directories import Target
 from tests.restorer.sites import leftovers
 from tests.support.backups import Site
 from tests.support.frames import frames_of_at_most

@@ -15,8 +15,8 @@ from backup.errors import WorkerGoneError
 from backup.format.naming import chunk_id
 from backup.model import EntryKind, Owner
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
-from backup.restorer.target.maker import MOST_FILES, Lent, MadeFiles, MakerProcess
-from backup.restorer.target.making import Made
+from backup.restorer.writer.maker import MOST_FILES, Lent, MadeFiles, MakerProcess
+from backup.restorer.writer.making import Made
 from backup.workers import worker
 from tests.restorer.bench import columns_of
 from tests.support.other_processes import start_instead

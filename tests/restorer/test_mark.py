@@ -15,13 +15,13 @@ from backup.errors import IntegrityError, TargetError
 from backup.format.keys import ChunkSecret
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.records.runs import Outcome
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, find_restore, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.directories import way_to
-from backup.restorer.target.mark import MarkFile, bears_mark, leave_mark, made_target, name_of, require_mark
+from backup.restorer.writer.directories import way_to
+from backup.restorer.writer.mark import MarkFile, bears_mark, leave_mark, made_target, name_of, require_mark
 from tests.restorer.sites import sql
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree
@@ -150,7 +150,7 @@ def test_where_none_can_be_left_a_person_goes_on_all_the_same(
 ) -> None:
     """An ordinary user restores in place, below a `/` that is not his."""
     with monkeypatch.context() as patch:
-        patch.setattr("backup.restorer.target.mark.create_durably", _may_not)
+        patch.setattr("backup.restorer.writer.mark.create_durably", _may_not)
         restore = begin(full, out)
     with pytest.raises(TargetError, match="does not bear its mark"):
         require_mark(restore, alone)

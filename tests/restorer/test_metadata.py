@@ -14,9 +14,9 @@ import pytest
 
 from backup.format.acl import ACCESS, DEFAULT, Line, build, parse
 from backup.model import EntryKind, Extra, Owner, Problem
-from backup.restorer.target.directories import Target
-from backup.restorer.target.owners import Owners
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.directories import Target
+from backup.restorer.writer.owners import Owners
+from backup.restorer.writer.write import Writer
 from backup.source.flags import read_flags, write_flags
 from tests.restorer.bench import Bench, as_root, wanted
 from tests.support.gardens import loosen
@@ -240,7 +240,7 @@ def test_flags_that_are_refused_do_not_take_others_with_them(
             raise OSError(errno.EPERM, "Operation not permitted")
         write_flags(handle, flags)
 
-    monkeypatch.setattr("backup.restorer.target.metadata.write_flags", write)
+    monkeypatch.setattr("backup.restorer.writer.metadata.write_flags", write)
     bench.file(b"a", b"content", extra=Extra(flags=0x40D0))
     assert flags_of(bench.place / "a") == 0xC0
     assert [one.detail for one in bench.problems] == [
@@ -249,7 +249,7 @@ def test_flags_that_are_refused_do_not_take_others_with_them(
 
 
 def test_a_file_system_without_flags(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.restorer.target.metadata.read_flags", lambda _: None)
+    monkeypatch.setattr("backup.restorer.writer.metadata.read_flags", lambda _: None)
     bench.file(b"a", b"content", extra=Extra(flags=0x40))
     bench.file(b"b", b"content")
     assert [(one.path, one.detail) for one in bench.problems] == [

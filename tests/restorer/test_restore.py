@@ -14,9 +14,9 @@ import pytest
 from backup.errors import UsageError
 from backup.inventory.records.runs import Outcome, list_runs
 from backup.restorer.restore import plan_restore
-from backup.restorer.target.directories import Target
-from backup.restorer.target.unnamed import UnnamedFiles
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.directories import Target
+from backup.restorer.writer.tmpfile import UnnamedFiles
+from backup.restorer.writer.write import Writer
 from tests.restorer.sites import LARGE, sql
 from tests.support.backups import Site
 from tests.support.trees import assert_same_tree, snapshot_of
@@ -138,8 +138,8 @@ def test_a_directory_swapped_for_a_symlink_meanwhile(
     full: Site, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody who may write in the target swaps a directory for a symlink before any one of our steps."""
-    monkeypatch.setattr("backup.restorer.target.directories.MOST_OPEN", 1)
-    monkeypatch.setattr("backup.restorer.target.partial_files.MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.writer.directories.MOST_OPEN", 1)
+    monkeypatch.setattr("backup.restorer.writer.partial_files.MOST_OPEN", 1)
     outside = tmp_path / "outside"
     outside.mkdir()
     steps, swap_at = [0], [-1]

@@ -19,11 +19,11 @@ from backup.model import KIB, MIB, FrameRow, ProblemKind, Tier
 from backup.restorer.restore import RestoreReport, advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
-from backup.restorer.target import sharing
-from backup.restorer.target.directories import way_to
-from backup.restorer.target.maker import MOST_DIRECTORIES, Lent, MadeFiles, MakerProcess
-from backup.restorer.target.making import FileMaker, Made
-from backup.restorer.target.write import Writer
+from backup.restorer.writer import sharing
+from backup.restorer.writer.directories import way_to
+from backup.restorer.writer.maker import MOST_DIRECTORIES, Lent, MadeFiles, MakerProcess
+from backup.restorer.writer.making import FileMaker, Made
+from backup.restorer.writer.write import Writer
 from backup.transfer.retrieve import Fetcher, ReadyRange
 from tests.restorer.sites import leftovers, plant, sql, users_of
 from tests.support import campaigns
@@ -279,7 +279,7 @@ def test_a_maker_that_is_killed_costs_nothing(
             killed.append(self._process.pid)
             os.kill(self._process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr("backup.restorer.target.write.MakerProcess", Mortal)
+    monkeypatch.setattr("backup.restorer.writer.write.MakerProcess", Mortal)
     before = len(os.listdir("/proc/self/fd"))
     report = restored(many, out, Choice(overwrite=overwrite))
     assert len(killed) == 1
@@ -425,7 +425,7 @@ def test_what_fails_within_a_batch_is_not_taken_for_done(
 
     with monkeypatch.context() as patch:
         patch.setattr(FileMaker, "make", make)
-        patch.setattr("backup.restorer.target.write.MakerProcess", Filled)
+        patch.setattr("backup.restorer.writer.write.MakerProcess", Filled)
         with pytest.raises(TargetFullError):
             many.restore("latest", out)
     report = many.restore("latest", out)

@@ -15,7 +15,7 @@ from backup.errors import DeniedError, IntegrityError, InterruptedRunError, Limi
 from backup.inventory.records.runs import Outcome, list_runs
 from backup.restorer.frame_opener import Opened
 from backup.restorer.restore import RestoreReport, cancel, deliver, room_at
-from backup.restorer.target.assemble import Assembly
+from backup.restorer.writer.assemble import Assembly
 from tests.restorer.sites import begun, leftovers
 from tests.support.backups import Site
 from tests.support.doubles import Fault, FaultyVault, PowerCut

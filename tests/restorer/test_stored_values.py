@@ -6,7 +6,7 @@ import msgspec
 
 from backup.format.rows import pack_u64
 from backup.restorer.selection.choice import Choice, Output, Overwrite
-from backup.restorer.target.confirmed import NOTHING, Confirmed
+from backup.restorer.writer.confirmed import NOTHING, Confirmed
 
 
 def test_the_confirmed_comparison_keeps_its_bytes() -> None:

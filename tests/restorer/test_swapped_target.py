@@ -22,9 +22,9 @@ from backup.model import Tier
 from backup.restorer.context import RestoreContext
 from backup.restorer.restore import advance, begin_restore, cancel, deliver, plan_restore
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.directories import way_to
-from backup.restorer.target.extraneous import remove_extraneous
-from backup.restorer.target.mark import (
+from backup.restorer.writer.directories import way_to
+from backup.restorer.writer.extraneous import remove_extraneous
+from backup.restorer.writer.mark import (
     ELSEWHERE,
     bears_mark,
     leave_mark,

@@ -12,8 +12,8 @@ import pytest
 
 from backup.errors import TargetError
 from backup.model import EntryKind, Extra, Owner
-from backup.restorer.target import directories as target_module
-from backup.restorer.target import partial_files as parts_module
+from backup.restorer.writer import directories as target_module
+from backup.restorer.writer import partial_files as parts_module
 from tests.restorer.bench import Bench, wanted
 from tests.support.trees import snapshot_of
 

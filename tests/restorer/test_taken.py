@@ -15,9 +15,9 @@ from backup.inventory.records.runs import Outcome
 from backup.model import EntryKind, Owner, Problem, Tier
 from backup.restorer.restore import advance, begin_restore, deliver, plan_restore
 from backup.restorer.selection.choice import Choice, Overwrite
-from backup.restorer.target.directories import Target, way_to
-from backup.restorer.target.taken import LEFT
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.directories import Target, way_to
+from backup.restorer.writer.taken import LEFT
+from backup.restorer.writer.write import Writer
 from tests.restorer.bench import MINE, Bench, as_root, wanted
 from tests.support.backups import Site
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from backup.errors import TargetError
 from backup.restorer.selection.entry import is_step
-from backup.restorer.target import directories as module
-from backup.restorer.target.directories import Target, replacing, step
+from backup.restorer.writer import directories as module
+from backup.restorer.writer.directories import Target, replacing, step
 from tests.restorer.bench import as_root
 from tests.support.trees import on_another_disk
 

@@ -15,8 +15,8 @@ from backup.errors import TargetError, TargetFullError
 from backup.format.naming import chunk_id
 from backup.model import FURTHEST_NS, Owner
 from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.making import Made
-from backup.restorer.target.unnamed import UnnamedFiles
+from backup.restorer.writer.making import Made
+from backup.restorer.writer.tmpfile import UnnamedFiles
 from tests.restorer.bench import MINE, MTIME, Bench, as_root, columns_of, wanted
 
 KEY = b"k" * 32

@@ -12,9 +12,9 @@ import pytest
 
 from backup.errors import TargetError
 from backup.model import MIB, EntryKind, Extra, Owner, Problem, ProblemKind
-from backup.restorer.target import partial_files as module
-from backup.restorer.target import special
-from backup.restorer.target.metadata import Metadata
+from backup.restorer.writer import partial_files as module
+from backup.restorer.writer import special
+from backup.restorer.writer.metadata import Metadata
 from tests.restorer.bench import MINE, MTIME, Bench, as_root, wanted
 
 

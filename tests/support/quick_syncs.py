@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backup.inventory.store.connections import Connections
-from backup.restorer.target import directories
+from backup.restorer.writer import directories
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno

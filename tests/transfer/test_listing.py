@@ -10,7 +10,7 @@ from backup.errors import DeniedError, UnreachableError, VaultError
 from backup.inventory.content import archives
 from backup.inventory.records import retrievals
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import ListingStage
+from backup.inventory.store.states import ListingStage
 from backup.model import ListingId, RetrievalId, RetrievalState, RetrievalStatus
 from backup.transfer.retrievals.listing import continue_listing, newest_kept, request_listing
 from backup.vault.directory import DirectoryVault

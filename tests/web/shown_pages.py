@@ -12,9 +12,9 @@ from msgspec import Struct
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName
 from backup.web.pages.archives import months
-from backup.web.pages.glance import shown as glance
 from backup.web.pages.history import report_rows
 from backup.web.pages.html import Renderer
+from backup.web.pages.overview_parts import shown as glance
 from backup.web.pages.quoting import hours, tier_word
 from backup.web.pages.schedule import shown as fortnight
 from backup.web.texts import Texts

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from backup.restorer.target.maker import MakerProcess
+from backup.restorer.writer.maker import MakerProcess
 from backup.source.reader import ReaderProcess
 from backup.source.scanner import ScannerProcess
 from backup.workers.process import LIBRARIES

@@ -282,7 +282,7 @@ def _pings(
     if not config.notify.channel:
         return nullcontext()
     from backup.app.telling.channels import chosen_channels
-    from backup.inventory.store.stages import MessageKind
+    from backup.inventory.store.states import MessageKind
     from backup.notify.start_pings import StartPings
 
     channels = chosen_channels(config, MessageKind.RUN, job, os.environ)

@@ -22,7 +22,7 @@ from backup.vault.rate_limit import UNLIMITED, AnyRateLimit, RateLimit, RateLimi
 
 if TYPE_CHECKING:
     from backup.credentials.identity import Identity
-    from backup.credentials.places import IdentityFiles
+    from backup.credentials.identity_paths import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
     from backup.vault.s3.requests import BucketRequests
     from backup.vault.s3.warnings import KnownOfBucket
@@ -229,7 +229,7 @@ def identity_files(config: Config) -> IdentityFiles:
 
 def configured_files(identity: IdentitySettings) -> IdentityFiles:
     """The files of an identity, as the config names them."""
-    from backup.credentials.places import IdentityFiles
+    from backup.credentials.identity_paths import IdentityFiles
 
     return IdentityFiles(
         identity.certificate,

@@ -17,7 +17,8 @@ from backup.app.restores.contexts import restore_context
 from backup.app.status.metrics_file import metrics_after
 from backup.checker.read_sample import Piece
 from backup.config import Config, DrillSettings
-from backup.driller import opening, planning, read_back
+from backup.driller import planning, read_back
+from backup.driller import restore_grade as opening
 from backup.driller.context import DrillContext
 from backup.driller.report import GRADES, DrillReport
 from backup.driller.sample import Sample

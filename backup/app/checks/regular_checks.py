@@ -24,7 +24,7 @@ from backup.checker.sample import Amount
 from backup.config import Config, VaultSettings, parse_size
 from backup.errors import LimitRefusedError
 from backup.inventory.records.runs import RunKind
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 

@@ -13,7 +13,7 @@ from typing import IO
 
 from backup.catalogs.hooks import passed_on
 from backup.config import RenewSettings
-from backup.credentials.places import MOST_FILE
+from backup.credentials.identity_paths import MOST_FILE
 from backup.errors import IdentityError
 
 Ask = Callable[[bytes], bytes]

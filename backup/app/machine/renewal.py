@@ -41,10 +41,10 @@ from backup.credentials.identity import (
     read_file,
     read_passphrase,
 )
+from backup.credentials.identity_paths import IdentityFiles
 from backup.credentials.keys import SoftwareKey
 from backup.credentials.newkeys import IssuedKey, key_like, private_pem, renewal_request
 from backup.credentials.pairs import Pairs, digest_of
-from backup.credentials.places import IdentityFiles
 from backup.errors import ConfigError, IdentityError, NightvaultError
 from backup.files import write_durably
 from backup.inventory.store.locks import hold_lock

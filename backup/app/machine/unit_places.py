@@ -10,7 +10,7 @@ import msgspec
 
 from backup.app.machine.unit_texts import Places
 from backup.config import Config
-from backup.credentials.places import CREDENTIAL
+from backup.credentials.identity_paths import CREDENTIAL
 
 _STORES: Final = ("/etc/credstore.encrypted", "/etc/credstore")
 

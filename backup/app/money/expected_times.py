@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from backup.config import VaultSettings
 from backup.inventory.records.retrievals import Retrieval
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.model import Tier
 
 # Hours, least and most. Glacier developer guide, "Downloading an Archive in Amazon Glacier"; S3 user guide,

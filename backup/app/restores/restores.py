@@ -29,7 +29,7 @@ from backup.log_context import about
 from backup.protocols import Clock
 from backup.restorer.restore import RestoreReport, advance, deliver, is_partly_ready, is_ready
 from backup.restorer.selection.choice import Choice
-from backup.restorer.target.mark import read_place, require_mark
+from backup.restorer.writer.mark import read_place, require_mark
 
 _log = logging.getLogger(__name__)
 

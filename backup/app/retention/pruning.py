@@ -24,7 +24,7 @@ from backup.cost import Price
 from backup.errors import as_stopped
 from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome, RunKind
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import VaultName
 from backup.protocols import Clock, Progress
 from backup.pruner.context import PruneContext

@@ -11,7 +11,7 @@ from backup.app.status.parts import RestoreStatus
 from backup.config import Config
 from backup.inventory.questions import status as queries
 from backup.inventory.records.retrievals import Restore
-from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.store.states import SETTLED, RestoreStage, RetrievalStage
 from backup.restorer.report import stage
 
 

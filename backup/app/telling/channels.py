@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from backup.config import Config
 from backup.config.notifying import ChannelSettings
 from backup.config.values import local_zone
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Channel
 from backup.notify.decide import QuietHours

@@ -21,7 +21,7 @@ from backup.config import Config
 from backup.errors import NightvaultError
 from backup.files import write_durably
 from backup.inventory.records.runs import Run
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.model import JobName
 from backup.notify.channel import Note, safely
 from backup.notify.letter import Letter

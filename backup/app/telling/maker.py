@@ -21,7 +21,7 @@ from backup.inventory.records import messages, runs
 from backup.inventory.records.messages import Message
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.model import JobName, VaultName
 from backup.notify import decide
 from backup.notify.letter import Letter

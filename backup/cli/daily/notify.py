@@ -80,7 +80,7 @@ def _try(cli: Cli, settings: ChannelSettings) -> dict[str, Any]:
 
 
 def _test_note(cli: Cli) -> Note:
-    from backup.inventory.store.stages import MessageKind
+    from backup.inventory.store.states import MessageKind
     from backup.notify.channel import Note
     from backup.notify.letter import Letter
 
@@ -166,7 +166,7 @@ def report(cli: Cli, number: int | None, as_page: bool) -> None:
     """Show the report of a run as messages have it; without RUN that of the newest one."""
     from backup.app.telling.send import report_of
     from backup.inventory.records.runs import Outcome
-    from backup.inventory.store.stages import MessageKind
+    from backup.inventory.store.states import MessageKind
     from backup.notify.letter import as_html, as_text
 
     run, letter = report_of(cli.config(), cli.clock, number)

@@ -30,7 +30,7 @@ from backup.cli.support.choosing_vault import (
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import UsageError
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backup.cli.support.choosing_vault import Result, show_result
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from backup.checker.report import Affected, CheckFinding, CheckReport, ReadBack

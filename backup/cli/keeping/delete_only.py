@@ -14,7 +14,7 @@ from backup.cli.support.context import Cli
 from backup.cli.support.stopping import stop_on_signals
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import Tier
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from backup.cli.options.retrieval_options import keys_option, passphrase_files_o
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, daemon_runs, wait_until
 from backup.errors import ExitCode, UsageError
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from backup.config import Config, DrillSettings

@@ -32,7 +32,7 @@ from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.run_context import run_context
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import LockedError, NightvaultError, UsageError
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from backup.app.retention.pruning import Prune

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from backup.cli.support.choosing_vault import Result
 from backup.cli.support.context import Cli
 from backup.errors import ExitCode
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

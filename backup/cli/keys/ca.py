@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.keys.authority.opening import (
+from backup.cli.keys.authority.records import crl, list_issued, revoke
+from backup.cli.keys.authority.roots import renew_root
+from backup.cli.keys.authority.unlock import (
     DAYS,
     directory_option,
     new_passphrase,
@@ -17,8 +19,6 @@ from backup.cli.keys.authority.opening import (
     passphrase_option,
     read_input,
 )
-from backup.cli.keys.authority.records import crl, list_issued, revoke
-from backup.cli.keys.authority.roots import renew_root
 from backup.cli.keys.certificates import certificate_document, certificate_lines, key_type_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError

@@ -22,8 +22,8 @@ from backup.cli.keys.identity_flags import (
 from backup.cli.support.context import Cli, pass_cli
 
 if TYPE_CHECKING:
+    from backup.credentials.identity_paths import IdentityFiles
     from backup.credentials.options import RolesAnywhereOptions
-    from backup.credentials.places import IdentityFiles
     from backup.credentials.serving.cache import CachedKeys
     from backup.model import Credentials
     from backup.protocols import CredentialSource

@@ -15,7 +15,7 @@ from backup.errors import ExitCode, NightvaultError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backup.credentials.places import IdentityFiles
+    from backup.credentials.identity_paths import IdentityFiles
     from backup.pki.subjects import Subject
 
 
@@ -182,7 +182,7 @@ def renew(cli: Cli, *, force: bool) -> None:
 
 
 def _shown_files(cli: Cli) -> dict[str, str]:
-    from backup.credentials.places import shown_place
+    from backup.credentials.identity_paths import shown_place
 
     files = _configured(cli)
     return {"certificate": shown_place(files.certificate), "key": shown_place(files.private_key)}

@@ -17,8 +17,8 @@ from backup.errors import ConfigError, IdentityError, UsageError
 
 if TYPE_CHECKING:
     from backup.config import Config
+    from backup.credentials.identity_paths import IdentityFiles
     from backup.credentials.options import RolesAnywhereOptions
-    from backup.credentials.places import IdentityFiles
     from backup.credentials.rolesanywhere import RolesAnywhere
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -139,7 +139,7 @@ class Flags:
 
 def identity_of(cli: Cli, flags: Flags) -> IdentityFiles:
     """The files of the identity, from the flags, else from the config. `UsageError`."""
-    from backup.credentials.places import IdentityFiles
+    from backup.credentials.identity_paths import IdentityFiles
 
     flags.check()
     if flags.debug:

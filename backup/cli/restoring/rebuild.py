@@ -19,7 +19,7 @@ from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.keyfiles import read_keys
 from backup.cli.support.waiting import SAME_COMMAND_GOES_ON, wait_until
 from backup.errors import ExitCode, NightvaultError, UsageError
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import Tier, VaultName
 
 if TYPE_CHECKING:

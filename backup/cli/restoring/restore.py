@@ -44,7 +44,7 @@ from backup.cli.restoring.restore_waiting import telling_what_stays, wait_until_
 from backup.cli.support.context import Cli, pass_cli
 from backup.cli.support.grouping import CommandWithSubcommands
 from backup.errors import LockedError, RetrievalExpiredError, UsageError
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.log_context import about
 from backup.model import OnCapacity
 
@@ -103,7 +103,7 @@ def restore(
     from backup.inventory.content.snapshots import find_snapshot
     from backup.inventory.records.runs import vault_of_job
     from backup.restorer.restore import plan_restore
-    from backup.restorer.target.directories import way_to
+    from backup.restorer.writer.directories import way_to
 
     terms = RetrievalTerms.taken_from(given)
     name, path = split_snapshot_and_path(words)
@@ -153,7 +153,7 @@ def _begun(
     The way to the target is walked then, and never again: which directory it led to is recorded.
     """
     from backup.restorer.restore import find_open, open_beside
-    from backup.restorer.target.mark import leave_mark, made_target, place_of, read_place
+    from backup.restorer.writer.mark import leave_mark, made_target, place_of, read_place
 
     begun = find_open(context, plan, target)
     if begun is None:
@@ -215,7 +215,7 @@ def resume(
     from backup.app.restores.held import HeldNotes
     from backup.restorer.restore import choose_on_capacity, find_restore
     from backup.restorer.selection.choice import Choice
-    from backup.restorer.target.mark import leave_mark
+    from backup.restorer.writer.mark import leave_mark
 
     config = cli.config()
     with closing(opened(config)) as inventory:
@@ -246,7 +246,7 @@ def _carry_on_alone(
     cli: Cli, begun: Restore, context: RestoreContext, notes: HeldNotes, *, wait: bool
 ) -> None:
     """Carry on as the daemon does: an error is noted for `restores`, as nobody may be there to read it."""
-    from backup.restorer.target.mark import require_mark
+    from backup.restorer.writer.mark import require_mark
 
     try:
         with notes.noting(begun.id):

@@ -41,7 +41,7 @@ def begin_and_ask(
     """
     from backup.app.base.state import State
     from backup.inventory.records.restore_state import note_elsewhere
-    from backup.inventory.store.stages import RetrievalStage
+    from backup.inventory.store.states import RetrievalStage
     from backup.restorer.given_up import given_up
     from backup.restorer.restore import advance, cancel, plan_restore
 

@@ -58,7 +58,7 @@ def wait_until_readable(
     A vault that answers at once is always waited for.
     """
     from backup.cli.render.render import counted
-    from backup.inventory.store.stages import SETTLED
+    from backup.inventory.store.states import SETTLED
     from backup.restorer.restore import advance
 
     def title(known: Sequence[Retrieval]) -> str:

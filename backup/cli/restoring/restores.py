@@ -14,7 +14,7 @@ import click
 
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import NightvaultError
-from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage
+from backup.inventory.store.states import SETTLED, RestoreStage, RetrievalStage
 
 if TYPE_CHECKING:
     from backup.config import VaultSettings
@@ -69,7 +69,7 @@ def _held(restore: Restore, state_dir: str, inventory: Inventory) -> dict[str, s
     from backup.app.base.state import State
     from backup.app.restores.held import HeldNotes
     from backup.restorer.selection.choice import Choice
-    from backup.restorer.target.mark import bears_mark, read_place, unmarked
+    from backup.restorer.writer.mark import bears_mark, read_place, unmarked
 
     state = State(state_dir)
     if (

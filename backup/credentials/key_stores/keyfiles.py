@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from msgspec import Struct
 
+from backup.credentials.identity_paths import MOST_FILE, Asker, IdentityFiles
 from backup.credentials.key_stores.mldsa_keys import read_both_form
 from backup.credentials.keys import PrivateKey
-from backup.credentials.places import MOST_FILE, Asker, IdentityFiles
 from backup.errors import IdentityError
 from backup.files import open_small
 

@@ -19,8 +19,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from backup.credentials.identity_paths import first_certificate
 from backup.credentials.options import RolesAnywhereOptions
-from backup.credentials.places import first_certificate
 from backup.files import file_lock, write_durably
 
 if TYPE_CHECKING:  # a hit needs none

@@ -26,7 +26,7 @@ from backup.inventory.content.archives import THERE, ArchiveState
 from backup.inventory.content.packed import largest_chunk
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import numerals, raw_rows, row_of
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import moment
 from backup.model import PackKind, SnapshotId, VaultName
 

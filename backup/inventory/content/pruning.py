@@ -14,7 +14,7 @@ from backup.inventory.content.archives import THERE, ArchiveState
 from backup.inventory.content.packed import delete_chunks, largest_chunk
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, numerals, raw_rows, run_many
-from backup.inventory.store.stages import OVER, RestoreStage
+from backup.inventory.store.states import OVER, RestoreStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ArchiveId, Generation, PackKind, VaultName
 

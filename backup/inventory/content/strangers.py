@@ -13,7 +13,7 @@ from msgspec import Struct
 from backup.inventory.content import archives as stored
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_tuples, marks, raw_rows
-from backup.inventory.store.stages import ListingStage
+from backup.inventory.store.states import ListingStage
 from backup.inventory.store.times import micros, moment
 from backup.lineage import Stranger
 from backup.model import InventoryId, JobName, PackId, VaultName

@@ -17,7 +17,7 @@ from backup.inventory.content.archives import ArchiveState
 from backup.inventory.questions.compared import unknown_lines
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import raw_rows, sum_of
-from backup.inventory.store.stages import ListingStage
+from backup.inventory.store.states import ListingStage
 from backup.inventory.store.times import micros, moment
 from backup.model import EntryKind, JobName, PackKind, Tier, VaultName
 

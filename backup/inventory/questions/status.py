@@ -18,7 +18,7 @@ from backup.inventory.records.retrievals import Retrieval
 from backup.inventory.records.runs import Outcome, Run, RunKind
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import number_of, raw_rows
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ByteRange, JobName, PackKind, Tier, VaultName
 

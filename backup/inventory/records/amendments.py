@@ -19,7 +19,7 @@ from backup.inventory.content.snapshots import Snapshot, pack_tags
 from backup.inventory.records.readings import bad_frames
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import raw_rows, run_many
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
 
 _TOO_LARGE: Final = 2**63

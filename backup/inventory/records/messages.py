@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed, insert_row, raw_rows, records, value_of
-from backup.inventory.store.stages import DeliveryState, MessageKind
+from backup.inventory.store.states import DeliveryState, MessageKind
 from backup.inventory.store.times import micros, moment
 from backup.model import JobName
 

@@ -18,7 +18,7 @@ from backup.inventory.records.runs import LONGEST_RUN, RESTORES_MEASURED
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
 from backup.inventory.store.driver import changed, numerals, raw_rows, row_of
-from backup.inventory.store.stages import RestoreStage
+from backup.inventory.store.states import RestoreStage
 from backup.inventory.store.times import micros
 
 ENOUGH_BACKUPS: Final = 40

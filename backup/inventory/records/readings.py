@@ -23,7 +23,7 @@ from backup.inventory.store.driver import (
     records,
     value_of,
 )
-from backup.inventory.store.stages import ReadingStage, RetrievalStage
+from backup.inventory.store.states import ReadingStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
 from backup.model import ByteRange, RetrievalId, Tier, VaultName
 

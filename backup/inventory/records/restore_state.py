@@ -14,7 +14,7 @@ from backup.inventory.records.retrievals import Retrieval, retrieval_of
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.driver import changed as rows_changed
 from backup.inventory.store.driver import marks, records, run_many, value_of
-from backup.inventory.store.stages import HAS_OUTPUT, RetrievalStage
+from backup.inventory.store.states import HAS_OUTPUT, RetrievalStage
 from backup.inventory.store.times import micros
 from backup.model import ByteRange, Problem, RetrievalId, Tier
 

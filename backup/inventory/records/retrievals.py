@@ -22,7 +22,7 @@ from backup.inventory.store.driver import (
     stream,
     value_of,
 )
-from backup.inventory.store.stages import ListingStage, RestoreStage, RetrievalStage
+from backup.inventory.store.states import ListingStage, RestoreStage, RetrievalStage
 from backup.inventory.store.times import micros, moment
 from backup.model import (
     MIB,

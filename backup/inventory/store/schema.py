@@ -308,7 +308,7 @@ restores = Table(
     Column("on_capacity", Text),  # without capacity: wait, standard, bulk, fail
     Column("progress", LargeBinary),  # of earlier sessions: `restore_state.RestoreState`
     Column("choice", LargeBinary),  # the user's choice (`restorer.selection.choice`)
-    Column("agreed", LargeBinary),  # the confirmed comparison with the target (`restorer.target.confirmed`)
+    Column("agreed", LargeBinary),  # the confirmed comparison with the target (`restorer.writer.confirmed`)
 )
 
 retrievals = Table(

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from backup.errors import ConfigError
 from backup.installed import how_to_add
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.notify.channel import Note, RefusedError
 from backup.notify.channels.secrets import Secret, read_secret
 from backup.notify.letter import as_text

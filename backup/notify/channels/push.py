@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from msgspec import Struct
 
 from backup.errors import ConfigError
-from backup.inventory.store.stages import MessageKind
+from backup.inventory.store.states import MessageKind
 from backup.notify.channel import URGENT, Note
 from backup.notify.channels.http import Address, Login, post_json
 from backup.notify.letter import as_text

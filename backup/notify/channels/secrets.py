@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from backup.credentials.places import CREDENTIAL
+from backup.credentials.identity_paths import CREDENTIAL
 from backup.errors import ConfigError
 from backup.files import open_small
 

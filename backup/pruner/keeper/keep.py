@@ -27,7 +27,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.format.keys import RecoveryKey
-from backup.inventory.store.stages import StepStage
+from backup.inventory.store.states import StepStage
 from backup.model import InventoryId, Listing, PackKind, Tier
 from backup.protocols import Clock, Progress, Vault, phase
 from backup.pruner.delete import Deleting, delete_all

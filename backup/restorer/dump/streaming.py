@@ -16,7 +16,7 @@ from backup.format.naming import chunk_id
 from backup.format.pack import derive_keys
 from backup.inventory.records.restore_state import Failure
 from backup.inventory.records.retrievals import Retrieval
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.model import MIB, FrameRow
 from backup.restorer.asking import GONE
 from backup.restorer.context import RestoreContext

@@ -17,7 +17,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.model import ByteRange, RetrievalId
-from backup.transfer.blame import is_of_one_archive
+from backup.transfer.fault_scope import is_of_one_archive
 from backup.transfer.retrievals.desk import AskResult, Desk, RetrievalAnswer, RetrievalStore, Wanted
 from backup.transfer.retrievals.once import ask_once
 

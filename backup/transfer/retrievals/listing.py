@@ -13,7 +13,7 @@ from backup.inventory.content import archives
 from backup.inventory.records import retrievals
 from backup.inventory.store.connections import Transaction
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import ListingStage
+from backup.inventory.store.states import ListingStage
 from backup.inventory.store.times import moment
 from backup.model import Listing, ListingId, RetrievalId, RetrievalState
 from backup.protocols import Clock, Vault

@@ -16,7 +16,7 @@ from backup.errors import LockedError
 from backup.inventory.records.restore_state import alive_retrievals, retrievals_changed, shareable
 from backup.inventory.records.retrievals import Retrieval
 from backup.inventory.store.database import Inventory
-from backup.inventory.store.stages import RetrievalStage
+from backup.inventory.store.states import RetrievalStage
 from backup.protocols import Clock
 
 LAST_HOUR = timedelta(hours=1)  # an output that goes so soon is not counted on

@@ -17,7 +17,7 @@ from backup.app.status.verified import percent
 from backup.web.charts.bars import share
 from backup.web.charts.lines import key_block, key_mark
 from backup.web.pages.links import link, parent, quoted
-from backup.web.pages.news import how_far
+from backup.web.pages.live import how_far
 from backup.web.pages.static import address
 from backup.web.texts import Texts, safe
 from backup.wording import duration, shown_path, size

@@ -8,8 +8,8 @@ from starlette.routing import Route
 
 from backup.web.context import context_of
 from backup.web.pages.frame import answered, framed, heard_status
-from backup.web.pages.glance import shown
 from backup.web.pages.html import texts
+from backup.web.pages.overview_parts import shown
 from backup.web.views.overview import overview
 
 

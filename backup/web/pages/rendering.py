@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from backup.web.context import context_of
 from backup.web.daemon_desk import Heard
 from backup.web.pages.html import renderer, texts
-from backup.web.pages.news import version_of
+from backup.web.pages.live import version_of
 
 
 def page(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from starlette.routing import BaseRoute
 
+from backup.web.pages.actions import OPERATING
 from backup.web.pages.archives import ARCHIVES
+from backup.web.pages.browse import LOOKING
 from backup.web.pages.history import HISTORY
-from backup.web.pages.looking import LOOKING
-from backup.web.pages.operating import OPERATING
 from backup.web.pages.overview import OVERVIEW
 from backup.web.pages.quoting import QUOTING
 from backup.web.pages.schedule import SCHEDULE

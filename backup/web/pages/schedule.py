@@ -11,9 +11,9 @@ from starlette.routing import Route
 
 from backup.web.context import context_of, user_of
 from backup.web.pages.frame import answered, framed, heard_status
-from backup.web.pages.glance import active
 from backup.web.pages.html import texts
 from backup.web.pages.links import PageParameters
+from backup.web.pages.overview_parts import active
 from backup.web.texts import Texts
 from backup.web.views.calendar import schedule
 from backup.web.views.values.schedule import CalendarDay, SchedulePage

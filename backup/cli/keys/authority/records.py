@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.keys.authority.opening import (
+from backup.cli.keys.authority.unlock import (
     DAYS,
     directory_option,
     passphrase_option,

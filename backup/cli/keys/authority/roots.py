@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.cli.keys.authority.opening import DAYS, directory_option, passphrase_option, present_passphrase
+from backup.cli.keys.authority.unlock import DAYS, directory_option, passphrase_option, present_passphrase
 from backup.cli.keys.certificates import key_type_option
 from backup.cli.support.context import Cli, pass_cli
 from backup.errors import UsageError

@@ -16,11 +16,11 @@ from backup.errors import TargetError, TargetFullError
 from backup.format.naming import chunk_id
 from backup.model import MIB, Problem, ProblemKind
 from backup.restorer.selection.entry import NewFiles, RestoreEntry
-from backup.restorer.target.directories import Directories
-from backup.restorer.target.metadata import Metadata, Report, reason
-from backup.restorer.target.owners import Owners
-from backup.restorer.target.partial_files import NEW, PartialFile, PartialFiles, inode
-from backup.restorer.target.unnamed import UnnamedFiles
+from backup.restorer.writer.directories import Directories
+from backup.restorer.writer.metadata import Metadata, Report, reason
+from backup.restorer.writer.owners import Owners
+from backup.restorer.writer.partial_files import NEW, PartialFile, PartialFiles, inode
+from backup.restorer.writer.tmpfile import UnnamedFiles
 
 _NO_HOLES = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY}
 

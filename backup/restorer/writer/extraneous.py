@@ -25,10 +25,10 @@ from backup.model import EntryKind, Problem, ProblemKind
 from backup.restorer.selection.alike import folded
 from backup.restorer.selection.choice import Sieve, is_below
 from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.confirmed import Confirmed, Identity
-from backup.restorer.target.existing import Existing
-from backup.restorer.target.metadata import Report, reason
-from backup.restorer.target.trail import Mount, Trail, mount_at
+from backup.restorer.writer.confirmed import Confirmed, Identity
+from backup.restorer.writer.existing import Existing
+from backup.restorer.writer.metadata import Report, reason
+from backup.restorer.writer.trail import Mount, Trail, mount_at
 from backup.vault.marker import MARKER
 
 _OURS: Final = b".nightvault-"

@@ -22,10 +22,10 @@ from backup.format.frame import LARGEST_FRAME
 from backup.model import KIB, Problem, ProblemKind
 from backup.restorer.selection.columns import Entries
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.maker import MOST_DIRECTORIES, MOST_FILES, Lent, MakerProcess
-from backup.restorer.target.making import Made
-from backup.restorer.target.metadata import Report
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.maker import MOST_DIRECTORIES, MOST_FILES, Lent, MakerProcess
+from backup.restorer.writer.making import Made
+from backup.restorer.writer.metadata import Report
+from backup.restorer.writer.write import Writer
 from backup.workers.messages import close_all
 from backup.workers.pool import Pool
 

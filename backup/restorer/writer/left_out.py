@@ -13,8 +13,8 @@ from backup.model import Problem, ProblemKind
 from backup.restorer.selection.alike import folded
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.select import Selection
-from backup.restorer.target.metadata import Report
-from backup.restorer.target.write import Writer
+from backup.restorer.writer.metadata import Report
+from backup.restorer.writer.write import Writer
 from backup.wording import shown_path
 
 

@@ -26,7 +26,7 @@ from backup.inventory.records.restore_state import RestoreTarget, note_place, re
 from backup.inventory.records.retrievals import Restore
 from backup.inventory.store.database import Inventory
 from backup.restorer.context import RestoreContext
-from backup.restorer.target.directories import Target, told_of_target, way_to
+from backup.restorer.writer.directories import Target, told_of_target, way_to
 from backup.safe_paths import Way, open_plain
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -17,9 +17,9 @@ from backup.restorer.frame_opener import Opened
 from backup.restorer.selection.chunk_locations import FramePositions
 from backup.restorer.selection.chunk_users import ChunkUsers
 from backup.restorer.selection.select import Selection
-from backup.restorer.target.left_out import LeftOut
-from backup.restorer.target.sharing import LARGEST, Sharing
-from backup.restorer.target.write import Report, Writer
+from backup.restorer.writer.left_out import LeftOut
+from backup.restorer.writer.sharing import LARGEST, Sharing
+from backup.restorer.writer.write import Report, Writer
 
 _LENGTH = itemgetter(1)
 _MANY_CHUNKS = 64  # in a frame: they are small, and proven by the processes that make their files

@@ -14,8 +14,8 @@ from typing import Final
 
 from backup.model import Problem, ProblemKind
 from backup.owners import hazard_of
-from backup.restorer.target.directories import Target
-from backup.restorer.target.metadata import Report
+from backup.restorer.writer.directories import Target
+from backup.restorer.writer.metadata import Report
 from backup.wording import shown_path
 
 LEFT: Final = (

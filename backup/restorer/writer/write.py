@@ -17,14 +17,14 @@ from typing import BinaryIO
 from backup.model import Owner, Problem, ProblemKind
 from backup.page_cache import forget
 from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.directories import Target
-from backup.restorer.target.maker import Lent, MakerProcess
-from backup.restorer.target.making import REFUSED, FileMaker
-from backup.restorer.target.metadata import Report
-from backup.restorer.target.owners import Owners
-from backup.restorer.target.partial_files import NEW, inode
-from backup.restorer.target.special import make_special
-from backup.restorer.target.taken import LEFT, TakenDirectories
+from backup.restorer.writer.directories import Target
+from backup.restorer.writer.maker import Lent, MakerProcess
+from backup.restorer.writer.making import REFUSED, FileMaker
+from backup.restorer.writer.metadata import Report
+from backup.restorer.writer.owners import Owners
+from backup.restorer.writer.partial_files import NEW, inode
+from backup.restorer.writer.special import make_special
+from backup.restorer.writer.taken import LEFT, TakenDirectories
 
 __all__ = ["Report", "RestoreEntry", "Writer"]
 

@@ -18,7 +18,7 @@ from backup.errors import FormatError
 from backup.format.acl import ACCESS, DEFAULT, mode_without
 from backup.model import FURTHEST_NS, EntryKind, Extra, Problem, ProblemKind
 from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.owners import Owners, Strangers
+from backup.restorer.writer.owners import Owners, Strangers
 from backup.source.flags import KEPT, LAYOUT, LOCKS, NAMES, read_flags, write_flags
 
 Report = Callable[[Problem], None]

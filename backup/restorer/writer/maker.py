@@ -25,9 +25,9 @@ from msgspec.msgpack import Decoder, Encoder
 from backup.errors import TargetError
 from backup.model import Problem
 from backup.restorer.selection.entry import NewFiles
-from backup.restorer.target.directories import Directories
-from backup.restorer.target.making import FileMaker
-from backup.restorer.target.owners import Owners
+from backup.restorer.writer.directories import Directories
+from backup.restorer.writer.making import FileMaker
+from backup.restorer.writer.owners import Owners
 from backup.workers.messages import close_all, receive, send
 from backup.workers.worker import Worker
 
@@ -60,7 +60,7 @@ class MadeFiles(NamedTuple):
 class MakerProcess(Worker):
     """The first process's side. `WorkerGoneError` if it dies."""
 
-    module = "backup.restorer.target.maker"
+    module = "backup.restorer.writer.maker"
     patience = 10.0  # to finish its current file
 
     def __init__(self, path: str, restore_id: str, *, replaces: bool, chunk_key: bytes, buffer: int) -> None:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from backup.model import MIB
 from backup.page_cache import forget
 from backup.restorer.selection.entry import RestoreEntry
-from backup.restorer.target.directories import Directories, step
+from backup.restorer.writer.directories import Directories, step
 
 MOST_OPEN = 64
 _STEP: Final = 8 * MIB  # bytes of a large file: written, then flushed, then dropped from the cache

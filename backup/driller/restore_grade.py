@@ -32,7 +32,7 @@ from backup.inventory.records.restore_state import note_place, read_progress
 from backup.inventory.records.retrievals import Restore, Retrieval
 from backup.inventory.records.runs import Outcome
 from backup.inventory.store.connections import Transaction
-from backup.inventory.store.stages import SETTLED, RestoreStage, RetrievalStage, StepStage
+from backup.inventory.store.states import SETTLED, RestoreStage, RetrievalStage, StepStage
 from backup.model import JobName, Problem, SnapshotId
 from backup.restorer.delivery import record_opened
 from backup.restorer.plan import RestorePlan, plan_restore
@@ -47,7 +47,7 @@ from backup.restorer.restore import (
 )
 from backup.restorer.selection.choice import Choice
 from backup.restorer.selection.select import Selection, select_entries
-from backup.restorer.target.mark import place_of, read_place
+from backup.restorer.writer.mark import place_of, read_place
 
 _ALL = b"/"
 

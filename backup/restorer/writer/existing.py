@@ -19,8 +19,8 @@ from backup.restorer.selection.choice import Choice, Overwrite
 from backup.restorer.selection.entry import RestoreEntry
 from backup.restorer.selection.files import RestoreFile
 from backup.restorer.selection.select import Selection
-from backup.restorer.target.metadata import Report
-from backup.restorer.target.special import KINDS
+from backup.restorer.writer.metadata import Report
+from backup.restorer.writer.special import KINDS
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

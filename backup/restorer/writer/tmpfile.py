@@ -11,7 +11,7 @@ import os
 from stat import S_IMODE
 
 from backup.model import FURTHEST_NS
-from backup.restorer.target.directories import step
+from backup.restorer.writer.directories import step
 
 _UNNAMED = os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
 
