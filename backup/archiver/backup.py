@@ -36,7 +36,7 @@ from backup.archiver.unmounted import (
     lost_mounts,
     roots_now,
 )
-from backup.archiver.writer_thread import Books
+from backup.archiver.writer_thread import WriterThread
 from backup.catalogs.catalogs import PackContents
 from backup.catalogs.commit import Committer
 from backup.catalogs.context import BackupContext, BackupJob, Keys, OpenBackup, require_a_source
@@ -141,7 +141,7 @@ class _Backup:
             self._roots = roots_now(at.job, before)
             self._lost_chunks = to_store_anew(tx, at.context.vault.name)
             self._not_at_a_glance = directories_with(tx, at.row.number, self._lost_chunks)
-        self._books = Books()
+        self._writer = WriterThread()
         self._delta = Delta(at)
         self._staged = StagedChanges(
             at.context.inventory,
@@ -150,7 +150,7 @@ class _Backup:
             domain=at.domain,
             lost=self._lost_chunks,
             delta=self._delta,
-            books=self._books,
+            writer=self._writer,
         )
         self._staging = Staging(
             self._staged,
@@ -165,17 +165,17 @@ class _Backup:
         """Scan and upload, then commit."""
         expected = None if self._newest is None else self._newest.bytes
         title = phase(self._at.context.progress, f"Backing up {self._at.job.name}", expected)
-        with title, closing(self._delta), closing(self._books):
+        with title, closing(self._delta), closing(self._writer):
             return self._run()
 
     def _run(self) -> BackupReport:
         context = self._at.context
-        supply = NumberSupply(context.inventory, "chunks", ahead=self._books.do)
+        supply = NumberSupply(context.inventory, "chunks", ahead=self._writer.submit)
         memory = self._at.job.memory
         try:
             with Pipeline(
                 open_pack=partial(self._at.spool.open_pack, PackKind.DATA),
-                record=lambda *sealed: self._books.do(partial(self._record, *sealed)),
+                record=lambda *sealed: self._writer.submit(partial(self._record, *sealed)),
                 send=self._send,
                 known=self._known,
                 supply=supply,
@@ -196,7 +196,7 @@ class _Backup:
                     self._read(contents)
                 self._staged.flush()
                 pipeline.finish()
-                self._books.finish()
+                self._writer.finish()
                 self._tally.read(contents.files_read, contents.bytes_read, pipeline.new_bytes)
                 self._tally.files_again = self._staged.stored_again
                 used = pipeline.used_archives
@@ -260,7 +260,7 @@ class _Backup:
     def _send(self, recorded: Outgoing) -> None:
         self._staged.end_view()  # the next look-up must see the chunks of this pack
         self._at.uploader.send(recorded)
-        self._books.do(partial(self._delta.stored, self._at.uploader.take_stored()))
+        self._writer.submit(partial(self._delta.stored, self._at.uploader.take_stored()))
 
     def _heed_stop(self) -> None:
         if self._at.context.stop():

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from backup.archiver.read_ahead import SmallFiles
-from backup.archiver.writer_thread import Books
+from backup.archiver.writer_thread import WriterThread
 from backup.catalogs.delta import Delta
 from backup.format.catalog import encode_extra
 from backup.format.rows import unpack_u32
@@ -34,7 +34,7 @@ READS_A_VIEW: Final = 2_000
 
 
 class StagedChanges:
-    """The changes of one run, for its own thread; `books` write them.
+    """The changes of one run, for its own thread; `writer` write them.
 
     `close` it at the end: what was not flushed is dropped.
     """
@@ -47,7 +47,7 @@ class StagedChanges:
         run: int,
         domain: int,
         delta: Delta,
-        books: Books,
+        writer: WriterThread,
         lost: LostChunks = NOTHING_LOST,
     ) -> None:
         """Stage changes of a job's run, and write each into its catalog, `delta`, too."""
@@ -58,8 +58,8 @@ class StagedChanges:
         self._lost = lost
         self.stored_again = 0  # files that nothing but the loss of their chunks changed
         self._delta = delta
-        self._books = books
-        self._numbers = NumberSupply(inventory, "entries", ahead=books.do)
+        self._writer = writer
+        self._numbers = NumberSupply(inventory, "entries", ahead=writer.submit)
         self._added = _no_rows()  # columns, as the driver takes them
         self._removed: list[int] = []
         self._hinted: list[tuple[int, Hint]] = []
@@ -208,7 +208,7 @@ class StagedChanges:
             return
         staging = partial(entries.stage, added=self._added, removed=self._removed, hinted=self._hinted)
         telling = partial(self._delta.staged, dict(self.owners), self._homes, self._added)
-        writing = self._books.do(
+        writing = self._writer.submit(
             partial(self._write, self._new_directories, staging, telling if self._added[0] else None)
         )
         self._writing.append((writing, self._new_directories))
@@ -222,7 +222,7 @@ class StagedChanges:
         stage: Callable[[Transaction, int], None],
         tell: Callable[[], None] | None,
     ) -> None:
-        """Write what was gathered into inventory and catalog; for the books."""
+        """Write what was gathered into inventory and catalog; for the writer."""
         with self._inventory.writing() as tx:
             entries.add_directories(tx, self._job, new_directories)
             stage(tx, self._run)
@@ -291,7 +291,7 @@ class StagedChanges:
         number = self._owners.get(owner)
         if number is None:
             self.end_view()
-            number = self._owners[owner] = self._books.do(partial(self._add_owner, owner)).result()
+            number = self._owners[owner] = self._writer.submit(partial(self._add_owner, owner)).result()
             self.owners[number] = owner
         return number
 

@@ -1,8 +1,8 @@
 """A thread that writes a run's records into the inventory, in order, while the run reads on.
 
-    books = Books()
-    recording = books.do(partial(uploader.record, pack, ...))   # again and again
-    books.finish()                                              # everything is recorded now
+    writer = WriterThread()
+    recording = writer.do(partial(uploader.record, pack, ...))   # again and again
+    writer.finish()                                              # everything is recorded now
 
 The database works without the interpreter's lock, so the run's own thread goes on reading files meanwhile.
 """
@@ -19,15 +19,15 @@ _MOST_WAITING: Final = 4  # each with columns of some ten thousand entries, or o
 T = TypeVar("T")
 
 
-class Books:
+class WriterThread:
     """That thread, and the work that waits for it. For one caller, who must `close` it in the end."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "books")
+        self._thread = ThreadPoolExecutor(1, "writer")
         self._waiting: deque[Future[Any]] = deque()
         self._error: BaseException | None = None
 
-    def do(self, work: Callable[[], T]) -> Future[T]:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
         """Do it after all that was given before; waits while too much is waiting.
 
         The first error ends it: it is raised here, by what this returns, and by `finish`.

@@ -21,7 +21,7 @@ from backup.source.filters import Filters
 from backup.source.freshness import stamp_clock
 from backup.source.roots import any_is_there
 from backup.source.streams import Stream
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 from backup.transfer.upload import Uploader
 
 
@@ -102,7 +102,7 @@ class BackupContext(Struct, frozen=True):
     stamps: Callable[[], int] = stamp_clock
     most_deltas: int | None = None
     begun: Callable[[int], None] = lambda _: None
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):

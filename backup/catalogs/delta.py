@@ -37,7 +37,7 @@ class _Begun(Struct, frozen=True):
 class Delta:
     """The delta catalog of one backup; `close` it at the end, whatever happened.
 
-    For one thread at a time: the books' while the run goes on, then the run's own.
+    For one thread at a time: the writer's while the run goes on, then the run's own.
     """
 
     def __init__(self, at: OpenRun) -> None:

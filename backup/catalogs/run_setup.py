@@ -43,7 +43,7 @@ def require_ours(
     As `succession.require_vault`. Where others are at work that nobody answered to, the run builds only upon
     what the vault's list shows.
     """
-    patience = context.reach.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
+    patience = context.retry_limit.patience(context.clock, context.progress, attempts=_FIRST_TRIES)
     where = context.inventory, context.vault, context.clock, patience
     note = context.progress.note
     by = successors(keys)

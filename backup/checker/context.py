@@ -14,7 +14,7 @@ from backup.inventory.store.database import Inventory
 from backup.model import MIB, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.retrieve import PIECE
-from backup.transfer.retry import Patience, Reach
+from backup.transfer.retry import RetryLimit, RetryPolicy
 from backup.transfer.succession import NOBODY, Successors
 
 
@@ -39,11 +39,11 @@ class CheckContext(Struct, frozen=True):
     slice_size: int = 32 * MIB
     piece: int = PIECE
     chance: random.Random = field(default_factory=random.SystemRandom)
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
     successors: Successors = NOBODY
     may_ask_again: Callable[[Transaction, Reading], bool] = lambda _tx, _one: True
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """For what is asked of the vault."""
-        return self.reach.patience(self.clock, self.progress)
+        return self.retry_limit.patience(self.clock, self.progress)

@@ -44,7 +44,7 @@ from backup.model import ByteRange
 from backup.protocols import phase
 from backup.transfer.recognise import require_same
 from backup.transfer.retrievals.ask import ask
-from backup.transfer.retrievals.desk import Desk, Verdict
+from backup.transfer.retrievals.client import RetrievalClient, Verdict
 from backup.transfer.retrievals.look import look
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrievals.rounds import due
@@ -166,7 +166,7 @@ class _Reader:
         self._archives = self._store.archives
         self._known = self._store.known
         note = context.progress.note
-        self._desk = Desk(context.vault, context.clock, context.patience, note, context.askers)
+        self._client = RetrievalClient(context.vault, context.clock, context.patience, note, context.askers)
         self._keys: dict[int, PackKeys | None] = {}
 
     def step(self) -> CheckReport:
@@ -190,7 +190,7 @@ class _Reader:
 
     def _look_for_ready(self) -> list[Reading]:
         """The pieces whose outputs are ready."""
-        return [seen.record for seen in look(self._store, self._desk) if seen.verdict is Verdict.READY]
+        return [seen.record for seen in look(self._store, self._client) if seen.verdict is Verdict.READY]
 
     def _ask(self) -> bool:
         """Ask for as much as comes down while outputs live; whether anything came of it."""
@@ -204,7 +204,7 @@ class _Reader:
         )
         if not wanted:
             return False
-        outcome = ask(self._store.wanted(wanted), self._store, self._desk, self._desk.open_ones())
+        outcome = ask(self._store.wanted(wanted), self._store, self._client, self._client.open_ones())
         if outcome.short is not None:
             self._context.progress.note(f"{outcome.short}: it is tried again the next time")
         return outcome.has_settled

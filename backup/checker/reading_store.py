@@ -1,4 +1,4 @@
-"""The pieces of one check as the desk's store: what of them is asked for, and what an answer says of them."""
+"""The pieces of one check as a store of requests: what of them is asked for, what an answer says of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup.inventory.records import readings
 from backup.inventory.records.readings import Reading, Result
 from backup.inventory.store.states import ReadingStage
 from backup.model import RetrievalState
-from backup.transfer.retrievals.desk import Pending, RetrievalAnswer, Seen, Verdict, Wanted
+from backup.transfer.retrievals.client import Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.once import new_token
 
 

@@ -13,7 +13,7 @@ from backup.model import JobName, PackKind
 from backup.protocols import Vault
 from backup.pruner.prices import Prices
 from backup.retention.prune import DEFAULT_GRACE, DEFAULT_KEEP_RUNS
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 
 class PruneContext(Struct, frozen=True):
@@ -42,6 +42,6 @@ class PruneContext(Struct, frozen=True):
         return Prices({PackKind.DATA: self.price, PackKind.CATALOG: self.catalog_price or self.price})
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """How long a vault that does not answer is tried."""
-        return self.backup.reach.patience(self.backup.clock, self.backup.progress)
+        return self.backup.retry_limit.patience(self.backup.clock, self.backup.progress)

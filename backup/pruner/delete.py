@@ -17,7 +17,7 @@ from backup.inventory.content.pruning import StoredArchive
 from backup.model import ArchiveId, Refusal
 from backup.protocols import Progress, Vault
 from backup.pruner.context import PruneContext
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 _ASK_AGAIN = timedelta(days=7)  # a refusal that gives no date
 _AT_LEAST = timedelta(hours=1)
@@ -44,7 +44,7 @@ class Deleting(Struct, frozen=True):
     """
 
     vault: Vault
-    patience: Patience
+    patience: RetryPolicy
     progress: Progress
     threads: int = 8
     stop: Callable[[], bool] = lambda: False

@@ -20,7 +20,7 @@ from backup.inventory.store.times import moment
 from backup.model import ArchiveLabel, PackKind
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import compare_clocks
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.transfer.succession import (
     Successors,
     accept_made_up,
@@ -50,7 +50,7 @@ class Shown(Struct, frozen=True):
     missing: frozenset[int]
 
 
-def require_same_time(vault: Vault, clock: Clock, patience: Patience) -> bool:
+def require_same_time(vault: Vault, clock: Clock, patience: RetryPolicy) -> bool:
     """`PruneStoppedError` if this machine's clock and the vault's differ by more than five minutes.
 
     Returns whether the vault has a clock.

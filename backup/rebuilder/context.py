@@ -13,7 +13,7 @@ from backup.model import InventoryId, Tier
 from backup.protocols import Clock, Progress, Vault
 from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import Trust
-from backup.transfer.retry import Patience, Reach
+from backup.transfer.retry import RetryLimit, RetryPolicy
 
 
 class Wish(Struct, frozen=True):
@@ -67,10 +67,10 @@ class RebuildContext(Struct, frozen=True):
     folder: str
     new_id: InventoryId
     keep_keys: Callable[[InventoryId, ServerKeys], None]
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
     keeps_what_came: bool = False
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """For what is asked of the vault."""
-        return self.reach.patience(self.clock, self.progress)
+        return self.retry_limit.patience(self.clock, self.progress)

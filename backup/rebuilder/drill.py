@@ -36,7 +36,7 @@ from backup.rebuilder.context import RebuildContext, Wish
 from backup.rebuilder.drill_folder import Begun, DrillFolder
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 LOCK = "rebuild-drill"
 _SLACK = 64 * MIB
@@ -55,7 +55,7 @@ class RebuildDrillContext(Struct, frozen=True):
     inventory: Inventory
     url: str
     state_directory: str
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
 class RebuildDrillReport(Struct, frozen=True):
@@ -148,7 +148,7 @@ def _rebuilding(context: RebuildDrillContext, folder: DrillFolder) -> RebuildCon
         folder=folder.asked,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda *_: None,
-        reach=context.reach,
+        retry_limit=context.retry_limit,
         keeps_what_came=True,
     )
 

@@ -3,9 +3,9 @@
     plan     selection/ chooses entries and finds their chunks; ranges lays MiB-aligned ranges over the frames
     begin    restore opens the packs' headers with the recovery key, keeps the pack keys (pack_keys) and
              records the restore and its retrievals; the program may now end
-    ask      asking has the desk (transfer/retrievals) ask the vault for as much as can be fetched in time
+    ask      asking has transfer/retrievals ask the vault for as much as can be fetched in time
     deliver  delivery opens a session: what is ready is fetched, verified, opened (frame_opener) and written
-             by target/; after each sync checkpoints records how far each range was written
+             by writer/; after each sync checkpoints records how far each range was written
     end      when everything came, or never will: metadata of directories, one last sync, the keys are wiped
 
 Invariants: a file has its own name only when each of its chunks was verified. Nothing is asked for twice

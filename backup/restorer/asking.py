@@ -31,7 +31,7 @@ from backup.model import OnCapacity, RetrievalId, RetrievalState, RetrievalStatu
 from backup.restorer.context import RestoreContext, alone_with
 from backup.transfer.recognise import meet
 from backup.transfer.retrievals.ask import ask
-from backup.transfer.retrievals.desk import Desk, Pending, RetrievalAnswer, Seen, Verdict, Wanted
+from backup.transfer.retrievals.client import Pending, RetrievalAnswer, RetrievalClient, Seen, Verdict, Wanted
 from backup.transfer.retrievals.look import TIMES, look
 from backup.transfer.retrievals.once import new_token
 from backup.transfer.retrievals.rounds import due
@@ -53,20 +53,22 @@ def advance(restore: Restore, context: RestoreContext, *, anew: bool = False) ->
     and run again. `CapacityError` when the vault cannot serve the tier and the user chose to fail then.
     """
     with alone_with(context.inventory, restore):
-        desk = Desk(context.vault, context.clock, context.patience, context.progress.note, context.askers)
+        client = RetrievalClient(
+            context.vault, context.clock, context.patience, context.progress.note, context.askers
+        )
         store = RestoreRetrievals(restore, context)
         failed = [retrieval for retrieval in store.known() if retrieval.state is RetrievalStage.FAILED]
-        look(store, desk)
+        look(store, client)
         store.plan_failed(failed, anew=anew)
-        asked, shared = _ask_for_planned(store, restore, context, desk)
+        asked, shared = _ask_for_planned(store, restore, context, client)
         # A waiting vault may not know yet what it was just asked for: it is looked at the next time.
         if shared or (asked and not context.vault.traits.waits):
-            look(store, desk)
+            look(store, client)
         return store.known()
 
 
 def _ask_for_planned(
-    store: RestoreRetrievals, restore: Restore, context: RestoreContext, desk: Desk
+    store: RestoreRetrievals, restore: Restore, context: RestoreContext, client: RetrievalClient
 ) -> tuple[bool, bool]:
     """Ask for as many of the planned ranges as are due; whether any was asked for, and whether any shared.
 
@@ -86,14 +88,14 @@ def _ask_for_planned(
     )
     if not wanted:
         return False, False
-    open_ones = desk.open_ones()
+    open_ones = client.open_ones()
     asked = shared = False
     for start in range(0, len(wanted), BATCH):
         batch, theirs = wanted[start : start + BATCH], False
         with asking_alone(context.inventory, context.clock):
             if traits.waits:
                 batch, theirs = share(batch, context.inventory, context.clock.now())
-            outcome = ask(store.wanted(batch), store, desk, open_ones)
+            outcome = ask(store.wanted(batch), store, client, open_ones)
         asked, shared = asked or bool(batch), shared or theirs
         if context.unattended and batch and not traits.fetches_for_nothing:
             context.progress.note(_request_text(batch, restore))

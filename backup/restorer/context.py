@@ -19,7 +19,7 @@ from backup.model import MIB
 from backup.protocols import Clock, Progress, Vault
 from backup.restorer.selection.column import MOST_IN_MEMORY, Scratch
 from backup.transfer.retrieve import PIECE
-from backup.transfer.retry import Patience, Reach
+from backup.transfer.retry import RetryLimit, RetryPolicy
 
 CHECKPOINT = 256 * MIB
 """Twice as many bytes are fetched again at most after a power cut; to sync more often slows disks down."""
@@ -57,12 +57,12 @@ class RestoreContext(Struct, frozen=True):
     checkpoint: int = CHECKPOINT
     column: int = MOST_IN_MEMORY
     may_ask: Callable[[Retrieval], bool] = lambda _: True
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """For what is asked of the vault."""
-        return self.reach.patience(self.clock, self.progress)
+        return self.retry_limit.patience(self.clock, self.progress)
 
     @property
     def scratch(self) -> Scratch:

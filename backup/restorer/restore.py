@@ -47,7 +47,7 @@ from backup.restorer.selection.choice import Choice
 from backup.restorer.writer.mark import left_place, name_of, remove_mark
 from backup.safe_paths import remove_plain
 from backup.transfer.recognise import require_same
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.wording import size
 
 
@@ -173,7 +173,7 @@ def begin_restore(
 def _refuse_other(context: RestoreContext) -> None:
     """`OtherVaultError`; one that lacks its marker is read: each archive is recognised by its own id."""
     try:
-        require_same(context.inventory, context.vault, Patience(context.clock, attempts=1))
+        require_same(context.inventory, context.vault, RetryPolicy(context.clock, attempts=1))
     except (UnreachableError, DeniedError, VaultMissingError):
         pass  # told when something is asked for
     except UnmarkedVaultError as error:

@@ -10,7 +10,7 @@ from backup.errors import (
     VaultError,
 )
 from backup.protocols import Vault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 _OF_ONE = (ArchiveMissingError, ArchiveUnreadableError, IntegrityError)
 
@@ -20,7 +20,7 @@ def is_of_one_archive(error: NightvaultError) -> bool:
     return isinstance(error, _OF_ONE)
 
 
-def require_own_fault(error: NightvaultError, vault: Vault, patience: Patience) -> None:
+def require_own_fault(error: NightvaultError, vault: Vault, patience: RetryPolicy) -> None:
     """Return if the failure of a fetch is the archive's own; else raise it, or what the vault says of itself.
 
     The vault is asked whether it is there at all: of a disk that died nothing is the fault of one archive.

@@ -18,7 +18,7 @@ from backup.inventory.content.identities import Evidence
 from backup.inventory.store.database import Inventory
 from backup.model import PackKind, VaultIdentity, VaultName
 from backup.protocols import Clock, Vault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 _MOST_APART = timedelta(minutes=5)
 
@@ -52,13 +52,13 @@ class Clocks(Struct, frozen=True):
         return f"this machine's clock says {self.here:%Y-%m-%d %H:%M:%S} UTC, vault {vault} says {shown} UTC"
 
 
-def compare_clocks(vault: Vault, clock: Clock, patience: Patience) -> Clocks:
+def compare_clocks(vault: Vault, clock: Clock, patience: RetryPolicy) -> Clocks:
     """Both clocks; one request."""
     there = patience.call(vault.state).at
     return Clocks(there, clock.now())
 
 
-def meet(inventory: Inventory, vault: Vault, patience: Patience) -> Meeting:
+def meet(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Meeting:
     """Compare, and conclude nothing; one request. `VaultMissingError` if it is not there."""
     with inventory.reading() as tx:
         known = identities.vault_identity(tx, vault.name)
@@ -87,14 +87,14 @@ def missing_vault(inventory: Inventory, vault: VaultName, location: str) -> Vaul
     )
 
 
-def require_same(inventory: Inventory, vault: Vault, patience: Patience) -> None:
+def require_same(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> None:
     """`OtherVaultError` if it is another vault than before; one that is not known yet will do."""
     meeting = meet(inventory, vault, patience)
     if meeting.is_other:
         raise other_vault(meeting, vault)
 
 
-def recognise(inventory: Inventory, vault: Vault, patience: Patience) -> None:
+def recognise(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> None:
     """The same, and know it from now on: one that is not known yet must show what we have in it.
 
     Where nothing was ever stored, whatever stands there will do.
@@ -112,7 +112,7 @@ def recognise(inventory: Inventory, vault: Vault, patience: Patience) -> None:
 
 
 def adopt(
-    inventory: Inventory, vault: Vault, patience: Patience, found: Sequence[VaultIdentity]
+    inventory: Inventory, vault: Vault, patience: RetryPolicy, found: Sequence[VaultIdentity]
 ) -> VaultIdentity | None:
     """Know the vault by what it shows, which is left there first where it shows nothing."""
     if not found:
@@ -143,7 +143,7 @@ def other_vault(meeting: Meeting, vault: Vault) -> OtherVaultError:
     )
 
 
-def _require_shown(wanted: Evidence, vault: Vault, patience: Patience) -> None:
+def _require_shown(wanted: Evidence, vault: Vault, patience: RetryPolicy) -> None:
     """`OtherVaultError` unless the vault lists the newest catalog that was stored in it."""
     listing = patience.call(lambda: vault.fetch_listing(vault.request_listing("identity")))
     if all(archive.archive_id != wanted.archive_id for archive in listing.archives):

@@ -20,7 +20,7 @@ from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, Buffer, ByteRange, Fetched, FrameRow, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.fault_scope import require_own_fault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 PIECE = 16 * MIB
 _FREE_PIECE = 4 * MIB  # where more requests cost nothing: less memory, and it may still be in the processor's
@@ -70,7 +70,7 @@ class Fetcher:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self._vault = vault
-        self._patience = Patience(clock, tell=tell)
+        self._patience = RetryPolicy(clock, tell=tell)
         self._ahead = ahead
         self._piece = piece
         self._workers = ThreadPoolExecutor(ahead, "fetch")

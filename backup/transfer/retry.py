@@ -34,7 +34,7 @@ def _chance() -> float:
     return random()  # noqa: S311  nothing secret depends on it
 
 
-class Patience(Struct, frozen=True):
+class RetryPolicy(Struct, frozen=True):
     """A limit of tries and the waits between them: `first` seconds, doubled each time up to `longest`.
 
     Each wait is drawn between half and all of that, so that many servers do not come back at once. Glacier
@@ -95,16 +95,16 @@ class Patience(Struct, frozen=True):
         return True
 
 
-class Reach(Struct, frozen=True):
+class RetryLimit(Struct, frozen=True):
     """The time for which a vault is tried: `seconds` if somebody said so; once it `has_answered`, as ever."""
 
     seconds: float | None = None
     has_answered: bool = False
 
-    def patience(self, clock: Clock, progress: Progress, *, attempts: int = 9) -> Patience:
+    def patience(self, clock: Clock, progress: Progress, *, attempts: int = 9) -> RetryPolicy:
         """The patience for what is asked of the vault now."""
         if self.has_answered:
-            return Patience(clock, tell=progress.note)
+            return RetryPolicy(clock, tell=progress.note)
         limit = FIRST_CONTACT if self.seconds is None else self.seconds
         insists = self.seconds is not None
-        return Patience(clock, attempts=attempts, limit=limit, insists=insists, tell=progress.note)
+        return RetryPolicy(clock, attempts=attempts, limit=limit, insists=insists, tell=progress.note)

@@ -37,7 +37,7 @@ from backup.lineage import strangers as strangers_among
 from backup.model import ArchiveLabel, ByteRange, ListedArchive, Tier, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import recognise
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.wording import counted
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def require_vault(
     inventory: Inventory,
     vault: Vault,
     clock: Clock,
-    patience: Patience,
+    patience: RetryPolicy,
     by: Successors,
     *,
     note: Callable[[str], None] | None = None,
@@ -117,7 +117,7 @@ class Shown(Struct, frozen=True):
     is_complete: bool
 
 
-def look(inventory: Inventory, vault: Vault, patience: Patience) -> Shown:
+def look(inventory: Inventory, vault: Vault, patience: RetryPolicy) -> Shown:
     """What the vault shows now; where lists take hours, what the newest one that was fetched shows."""
     if vault.traits.lists_at_once:
         with inventory.reading() as tx:
@@ -162,7 +162,7 @@ class Ahead(Struct, frozen=True):
 def _refuse_older(
     inventory: Inventory,
     vault: Vault,
-    patience: Patience,
+    patience: RetryPolicy,
     shown: Shown,
     by: Successors,
     note: Callable[[str], None] | None,
@@ -197,7 +197,7 @@ def _refuse_older(
             )
 
 
-def _may_be_by(by: Successors, vault: Vault, archive: ListedArchive, patience: Patience) -> bool:
+def _may_be_by(by: Successors, vault: Vault, archive: ListedArchive, patience: RetryPolicy) -> bool:
     """Whether an archive bears this server's signature under the label's pack id, or cannot be read now."""
     first = ByteRange(0, min(LARGEST_HEADER, archive.size))
     try:
@@ -310,7 +310,7 @@ def advice_on(found: Sequence[Stranger], vault: VaultName, command: str) -> str:
     )
 
 
-def _leave_marks(inventory: Inventory, vault: Vault, patience: Patience, by: Successors) -> None:
+def _leave_marks(inventory: Inventory, vault: Vault, patience: RetryPolicy, by: Successors) -> None:
     """Leave this inventory's mark for each of its ancestors, once, and again once a key vouches for it."""
     if not inventory.ancestors:
         return
@@ -330,7 +330,7 @@ def _leave_marks(inventory: Inventory, vault: Vault, patience: Patience, by: Suc
 
 
 def build_on_what_is_shown(
-    inventory: Inventory, vault: Vault, clock: Clock, patience: Patience, note: Callable[[str], None]
+    inventory: Inventory, vault: Vault, clock: Clock, patience: RetryPolicy, note: Callable[[str], None]
 ) -> int:
     """Mark archives as lost that the vault's list should show and does not; returns their number.
 

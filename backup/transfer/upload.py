@@ -45,7 +45,7 @@ from backup.model import (
 )
 from backup.protocols import Clock, NamesVersions, Progress, TakesFiles, Vault, phase
 from backup.transfer.concurrency import Concurrency, Gate
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.transfer.sent import Sent, extents, leaves_of, mapped, remove
 
 PARTS_AT_ONCE = 3  # at first
@@ -105,7 +105,7 @@ class Uploader:
         self._spool = spool
         self._part_size = part_size
         self._most = packs_at_once
-        self._patience = Patience(clock, tell=progress.note)
+        self._patience = RetryPolicy(clock, tell=progress.note)
         self.sent = Sent(progress)
         self._sending: deque[_Sending] = deque()
         self._packs = ThreadPoolExecutor(packs_at_once, "pack")

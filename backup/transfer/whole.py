@@ -21,7 +21,7 @@ from backup.format.treehash import aligned_pieces, tree_hash
 from backup.model import MIB, ByteRange, RetrievalId
 from backup.protocols import Clock, Vault
 from backup.transfer.fault_scope import require_own_fault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 PIECE = 16 * MIB
 TRIES = 3
@@ -45,7 +45,7 @@ def fetch_to_files(
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[WholeArchive, NightvaultError | None]]:
     """Each as it is done, in order, with the error if it alone cannot be had; other errors come out."""
-    patience = Patience(clock, tell=tell)
+    patience = RetryPolicy(clock, tell=tell)
 
     def fetch(archive: WholeArchive) -> NightvaultError | None:
         try:
@@ -65,7 +65,7 @@ def fetch_to_files(
             raise
 
 
-def _fetch(vault: Vault, patience: Patience, archive: WholeArchive) -> None:
+def _fetch(vault: Vault, patience: RetryPolicy, archive: WholeArchive) -> None:
     with spool_errors(archive.path, "written"), Draft(archive.path, beside=f"{archive.path}.part") as draft:
         draft.file.writelines(
             _piece(vault, patience, archive, piece)
@@ -74,7 +74,9 @@ def _fetch(vault: Vault, patience: Patience, archive: WholeArchive) -> None:
         draft.place()
 
 
-def _piece(vault: Vault, patience: Patience, archive: WholeArchive, piece: ByteRange) -> bytes | memoryview:
+def _piece(
+    vault: Vault, patience: RetryPolicy, archive: WholeArchive, piece: ByteRange
+) -> bytes | memoryview:
     """Bytes that match the vault's own hash, where it gives one; what stays wrong shows when it is opened."""
     within = ByteRange(piece.start - archive.extent.start, piece.end - archive.extent.start)
     for _ in range(TRIES):

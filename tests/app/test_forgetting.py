@@ -19,7 +19,7 @@ from backup.app.backups.run_context import RunContext
 from backup.app.base.opened import opened
 from backup.app.base.vaults import make_vault
 from backup.app.retention.forgetting import JobPlan, forget_in, plan_by_name, plan_by_policy, refuse_refused
-from backup.app.retention.undo import take_back
+from backup.app.retention.undo import undo_forget
 from backup.config import load_config
 from backup.errors import LockedError, UsageError
 from backup.format.records import CondemnedRecord
@@ -140,7 +140,7 @@ class Three:
 
     def undo(self, ids: set[SnapshotId]) -> None:
         with self.run_context() as at:
-            list(take_back(at, ids, if_all=True))
+            list(undo_forget(at, ids, if_all=True))
 
     def recover(self) -> None:
         """What the next run begins with."""

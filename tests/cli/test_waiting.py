@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from backup.cli.support.waiting import LONGEST_PAUSE, hours_text, wait_until
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 from tests.support.command_line import CliAt
 from tests.support.doubles import ManualClock
 
@@ -41,17 +41,17 @@ class Vault:
 
     def __init__(self, looks: int) -> None:
         self._looks = looks
-        self.reaches: list[Reach] = []
+        self.reaches: list[RetryLimit] = []
 
-    def look(self, reach: Reach) -> int:
-        self.reaches.append(reach)
+    def look(self, retry_limit: RetryLimit) -> int:
+        self.reaches.append(retry_limit)
         return len(self.reaches)
 
     def is_ready(self, count: int) -> bool:
         return count >= self._looks
 
 
-def waited(looks: int, *, stays: bool = True) -> tuple[int, list[float], list[str], list[Reach]]:
+def waited(looks: int, *, stays: bool = True) -> tuple[int, list[float], list[str], list[RetryLimit]]:
     """The outcome of a wait for something that is ready at the `looks`th look after the first."""
     clock, vault, phases = ManualClock(), Vault(looks), Phases()
     found = wait_until(
@@ -82,7 +82,7 @@ def test_it_is_one_phase_however_often_it_looks(capsys: pytest.CaptureFixture[st
     assert found == 4
     assert phases == ["waits since look 0", "done"]
     assert capsys.readouterr().err == "it is safe to interrupt\n"
-    assert all(reach.has_answered for reach in reaches)
+    assert all(retry_limit.has_answered for retry_limit in reaches)
 
 
 def test_pauses_grow_to_five_minutes() -> None:

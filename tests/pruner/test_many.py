@@ -24,7 +24,7 @@ from backup.inventory.store.times import micros
 from backup.model import ArchiveId, ListedArchive, Listing, ListingId, PackKind, Refusal, TreeHash
 from backup.protocols import VaultTraits
 from backup.pruner.delete import Deleted, Deleting, delete_all
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from tests.support import campaigns
 from tests.support.checking import query
 from tests.support.doubles import Fault, FaultyVault, PowerCut, Silent
@@ -154,7 +154,7 @@ def test_it_stops_between_batches_and_keeps_what_was_answered(nights: Nights) ->
         every = pruning.stored_archives(tx, nights.vault.name)
     asked = iter([False, True])
     vault = OneByOne(nights.vault)
-    work = Deleting(vault, Patience(nights.clock), Silent(), threads=1, stop=lambda: next(asked))
+    work = Deleting(vault, RetryPolicy(nights.clock), Silent(), threads=1, stop=lambda: next(asked))
     told: list[Deleted] = []
     with pytest.raises(InterruptedRunError, match="the next time"):
         delete_all(every[:3], work, told.append)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from backup.app.retention.undelete import chosen_archives, said_by_jobs
-from backup.app.retention.undo import take_back_of_job
+from backup.app.retention.undo import undo_of_job
 from backup.catalogs.amend import Amender, amending
 from backup.format import records
 from backup.format.pack import parse_header
@@ -99,7 +99,7 @@ class World(JudgedBesideOthers):
                 rows = self._jobs()
                 (row,) = (one for one in rows if one.name == job)
                 chosen = [SnapshotId(snapshot)]
-                for _ in take_back_of_job(self.site.inventory, amender, rows, row, chosen, if_all=False):
+                for _ in undo_of_job(self.site.inventory, amender, rows, row, chosen, if_all=False):
                     pass
 
     def pin(self, which: int) -> None:

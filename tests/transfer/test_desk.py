@@ -18,10 +18,10 @@ from backup.errors import (
 )
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalState, RetrievalStatus, Tier
 from backup.transfer.retrievals.ask import ask
-from backup.transfer.retrievals.desk import Desk, Pending, RetrievalAnswer, Seen, Verdict, Wanted
+from backup.transfer.retrievals.client import Pending, RetrievalAnswer, RetrievalClient, Seen, Verdict, Wanted
 from backup.transfer.retrievals.look import look
 from backup.transfer.retrievals.rounds import due
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.vault.directory import DirectoryVault
 from tests.support.doubles import FaultyVault, ManualClock
 
@@ -89,9 +89,9 @@ def want(name: str) -> Wanted[str]:
     return Wanted(name, ArchiveId(name), 10, ByteRange(0, 10), Tier.BULK, f"token of {name}", name)
 
 
-def desk_of(vault: Shelf, clock: ManualClock, notes: list[str] | None = None) -> Desk:
+def desk_of(vault: Shelf, clock: ManualClock, notes: list[str] | None = None) -> RetrievalClient:
     said = notes if notes is not None else []
-    return Desk(vault, clock, Patience(clock), said.append, askers=1)
+    return RetrievalClient(vault, clock, RetryPolicy(clock), said.append, askers=1)
 
 
 WANTED = [want(name) for name in ("a", "b", "c")]

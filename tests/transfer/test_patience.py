@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.errors import NightvaultError, ThrottledError, UnreachableError
-from backup.transfer.retry import FIRST_CONTACT, Patience, Reach
+from backup.transfer.retry import FIRST_CONTACT, RetryLimit, RetryPolicy
 from tests.support.doubles import ManualClock, Silent
 
 
@@ -40,8 +40,8 @@ def test_a_vault_that_is_away_is_given_up_within_thirty_seconds(took: float, see
     """Whether the endpoint refuses at once or swallows every packet for ten seconds."""
     clock, progress = ManualClock(), Silent()
     away = Away(clock, took, UnreachableError("away"))
-    patience = Reach().patience(clock, progress)
-    patience = Patience(
+    patience = RetryLimit().patience(clock, progress)
+    patience = RetryPolicy(
         clock,
         limit=patience.limit,
         insists=patience.insists,
@@ -60,7 +60,7 @@ def test_patience_can_be_asked_for(seconds: float) -> None:
     clock, progress = ManualClock(), Silent()
     away = Away(clock, 0.1, UnreachableError("away"))
     with pytest.raises(UnreachableError):
-        Reach(seconds).patience(clock, progress).call(away)
+        RetryLimit(seconds).patience(clock, progress).call(away)
     assert seconds - 61 <= away.seconds <= seconds
     assert len(progress.notes) >= seconds / 150  # a word now and then, not one a try
 
@@ -69,7 +69,7 @@ def test_less_patience_too() -> None:
     """--patience 0s tries once."""
     clock = ManualClock()
     with pytest.raises(UnreachableError):
-        Reach(0.0).patience(clock, Silent()).call(Away(clock, 0.1, UnreachableError("away")))
+        RetryLimit(0.0).patience(clock, Silent()).call(Away(clock, 0.1, UnreachableError("away")))
     assert clock.slept == []
 
 
@@ -79,7 +79,7 @@ def test_what_is_tried_again_is_told_within_five_seconds(took: float, seed: int)
     clock = ManualClock()
     told: list[float] = []
     away = Away(clock, took, UnreachableError("away"), back=20)
-    patience = Patience(clock, tell=lambda _: told.append(away.seconds), chance=random.Random(seed).random)
+    patience = RetryPolicy(clock, tell=lambda _: told.append(away.seconds), chance=random.Random(seed).random)
     assert patience.call(away) == "worked"
     assert told[0] <= 5
     assert len(told) == 2  # and that it works again
@@ -90,7 +90,7 @@ def test_what_passes_at_once_is_not_told() -> None:
     clock = ManualClock()
     told: list[str] = []
     away = Away(clock, 0.0, ThrottledError("busy"), back=1)
-    assert Patience(clock, tell=told.append).call(away) == "worked"
+    assert RetryPolicy(clock, tell=told.append).call(away) == "worked"
     assert told == []
 
 
@@ -98,7 +98,7 @@ def test_a_vault_that_is_busy_is_not_given_up_for_the_time() -> None:
     """One that asks for patience gets as many tries as ever."""
     clock = ManualClock()
     with pytest.raises(ThrottledError):
-        Reach().patience(clock, Silent()).call(Away(clock, 0.0, ThrottledError("busy")))
+        RetryLimit().patience(clock, Silent()).call(Away(clock, 0.0, ThrottledError("busy")))
     assert len(clock.slept) == 8
     assert sum(clock.slept) > FIRST_CONTACT
 
@@ -107,5 +107,5 @@ def test_one_that_has_answered_gets_more_time() -> None:
     """In hours of waiting half a minute without a network ends nothing."""
     clock, progress = ManualClock(), Silent()
     away = Away(clock, 0.1, UnreachableError("away"), back=60)
-    assert Reach(has_answered=True).patience(clock, progress).call(away) == "worked"
+    assert RetryLimit(has_answered=True).patience(clock, progress).call(away) == "worked"
     assert progress.notes == ["away: it is tried again", "it works again"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup.errors import DeniedError, ThrottledError, UnreachableError
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from tests.support.doubles import ManualClock
 
 
@@ -33,7 +33,7 @@ class Flaky:
 def test_tries_until_it_works_or_patience_ends(failures: int, attempts: int, seed: int) -> None:
     clock = ManualClock()
     action = Flaky(failures, UnreachableError("away"))
-    patience = Patience(clock, attempts=attempts, chance=random.Random(seed).random)
+    patience = RetryPolicy(clock, attempts=attempts, chance=random.Random(seed).random)
     if failures < attempts:
         assert patience.call(action) == "worked"
     else:
@@ -52,14 +52,14 @@ def test_what_cannot_get_better_is_not_tried_again(error: Exception) -> None:
     clock = ManualClock()
     action = Flaky(5, error)
     with pytest.raises(type(error)):
-        Patience(clock).call(action)
+        RetryPolicy(clock).call(action)
     assert (action.calls, clock.slept) == (1, [])
 
 
 def test_outlasts_a_minute_of_errors_without_waiting_for_real() -> None:
     clock = ManualClock()
     began = time.monotonic()
-    assert Patience(clock).call(Flaky(8, ThrottledError("slow"))) == "worked"
+    assert RetryPolicy(clock).call(Flaky(8, ThrottledError("slow"))) == "worked"
     assert 60 <= sum(clock.slept) <= 130
     assert time.monotonic() - began < 20
 
@@ -67,5 +67,5 @@ def test_outlasts_a_minute_of_errors_without_waiting_for_real() -> None:
 def test_two_servers_do_not_come_back_together() -> None:
     clocks = ManualClock(), ManualClock()
     for clock in clocks:
-        Patience(clock).call(Flaky(5, UnreachableError("away")))
+        RetryPolicy(clock).call(Flaky(5, UnreachableError("away")))
     assert clocks[0].slept != clocks[1].slept

@@ -24,7 +24,7 @@ from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import Inventory
 from backup.model import JobName
 from backup.protocols import Clock, Progress
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 
 class RunContext(Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class RunContext(Struct, frozen=True, kw_only=True):
     clock: Clock
     progress: Progress
     stop: Callable[[], bool] = lambda: False
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from backup.model import JobName, VaultName
 from backup.protocols import Clock, Progress
 from backup.source.scan import scan
 from backup.source.streams import Command, Device, StandardInput
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 if TYPE_CHECKING:
     from backup.notify.start_pings import StartPings
@@ -222,7 +222,7 @@ def run_job(
     stdin: str | None = None,
     disks_gone: frozenset[bytes] = frozenset(),
     tags: tuple[str, ...] = (),
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
 ) -> BackupReport:
     """The report of a backup of one job, or of standard input alone if `stdin` names it.
 
@@ -247,7 +247,7 @@ def run_job(
             clock=clock,
             progress=shown,
             stop=stop.is_set,
-            reach=reach or Reach(),
+            retry_limit=retry_limit or RetryLimit(),
         )
         keys, context = read_keys(config, inventory), backup_context(at, job.vault)
         with shown, _pings(config, name, inventory, stop) as pings:
@@ -300,7 +300,7 @@ def backup_context(at: RunContext, vault: VaultName) -> BackupContext:
         host=os.uname().nodename,
         program=f"nightvault {__version__}",
         stop=at.stop,
-        reach=at.reach,
+        retry_limit=at.retry_limit,
     )
 
 

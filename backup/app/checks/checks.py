@@ -20,7 +20,7 @@ from backup.model import Tier, VaultName
 from backup.protocols import Clock, Progress, VaultTraits
 from backup.restorer.ranges import RangePlan
 from backup.transfer.retrieve import PIECE
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 from backup.transfer.succession import Successors
 
 
@@ -33,7 +33,7 @@ def check_context(
     progress: Progress,
     keys: Sequence[RecoveryKey] = (),
     tier: Tier | None = None,
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
 ) -> CheckContext:
     """The context of a check of a vault, with the rights of a restore."""
     settings = config.vault(vault)
@@ -49,7 +49,7 @@ def check_context(
         askers=max(8, opened.traits.requests_at_once),
         piece=fetched_piece(config.limits.memory),
         round_bytes=int(TO_FETCH.total_seconds() * link_speed(config, inventory)),
-        reach=reach or Reach(),
+        retry_limit=retry_limit or RetryLimit(),
         successors=Successors(
             [enrolment.key for enrolment in State(config.state_dir).read_signed_enrolments().values()],
             inventory.signer_public,

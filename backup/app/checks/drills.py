@@ -31,7 +31,7 @@ from backup.inventory.records.runs import RunKind
 from backup.inventory.store.database import Inventory
 from backup.model import Tier
 from backup.protocols import Clock, Progress, VaultTraits
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 FREE = ("directory",)
 """Kinds of vaults that cost nothing to read."""
@@ -96,15 +96,15 @@ def drill_context(
     clock: Clock,
     progress: Progress,
     stop: Callable[[], bool] | None = None,
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
 ) -> DrillContext:
     """The context of a drill, with the rights of a restore."""
     vault, amount = config.vault_of_drill(drill), drill.amount
     check = check_context(
-        config, inventory, vault, clock=clock, progress=progress, tier=drill.tier, reach=reach
+        config, inventory, vault, clock=clock, progress=progress, tier=drill.tier, retry_limit=retry_limit
     )
     restore = restore_context(
-        config, inventory, vault, clock=clock, progress=progress, stop=stop, reach=reach
+        config, inventory, vault, clock=clock, progress=progress, stop=stop, retry_limit=retry_limit
     )
     return DrillContext(
         name=drill.name,

@@ -25,7 +25,7 @@ from backup.inventory.store.database import Inventory
 from backup.model import VaultName, VaultState
 from backup.protocols import Vault
 from backup.transfer.recognise import Meeting, meet, missing_vault, other_vault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.vault.glacier_lock import warnings_of
 from backup.vault.s3.warnings import KnownOfBucket
 
@@ -133,7 +133,7 @@ def _met(context: DoctorContext, inventory: Inventory, vault: Vault) -> Meeting:
             return Meeting(identities.vault_identity(tx, vault.name), state.identities)
     if context.config.vault(vault.name).kind != "directory":
         context.requests.append(f"a look at the identity of vault {vault.name}")
-    patience = Patience(context.clock, attempts=1)
+    patience = RetryPolicy(context.clock, attempts=1)
     what = f"look which vault {vault.name} is"
     return within(context.seconds, what, partial(meet, inventory, vault, patience))
 

@@ -31,7 +31,7 @@ from backup.model import PackKind, VaultName
 from backup.protocols import Clock, Progress
 from backup.rebuilder.context import Wish
 from backup.rebuilder.drill import RebuildDrillContext, RebuildDrillReport, drill
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 from backup.transfer.whole import PIECE
 
 _NO_DRILL = (LockedError, UsageError, RecoveryKeyError, SpoolError, InterruptedRunError)
@@ -49,7 +49,7 @@ class RebuildDrill(Struct, frozen=True):
     clock: Clock
     progress: Progress
 
-    def step(self, reach: Reach | None = None) -> RebuildDrillReport:
+    def step(self, retry_limit: RetryLimit | None = None) -> RebuildDrillReport:
         """One step; a drill that ends is recorded: done, partial (the vault lacks something) or failed."""
         check_keys(self.config, self.keys)
         context = RebuildDrillContext(
@@ -60,7 +60,7 @@ class RebuildDrill(Struct, frozen=True):
             inventory=self.inventory,
             url=self.config.inventory_url,
             state_directory=self.config.state_dir,
-            reach=reach or Reach(),
+            retry_limit=retry_limit or RetryLimit(),
         )
         began = self.clock.now()
         try:

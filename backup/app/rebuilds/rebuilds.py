@@ -19,7 +19,7 @@ from backup.rebuilder.context import RebuildContext, ServerKeys, Wish
 from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.rebuild import rebuild
 from backup.rebuilder.report import RebuildReport
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 
 def run_rebuild(
@@ -30,7 +30,7 @@ def run_rebuild(
     *,
     clock: Clock,
     progress: Progress,
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
 ) -> RebuildReport:
     """The report of one step of a rebuild; the caller holds `alone_on_state`.
 
@@ -50,7 +50,7 @@ def run_rebuild(
         folder=state.rebuild,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda inventory_id, keys: _keep_keys(config, state, recovery_keys, inventory_id, keys),
-        reach=reach or Reach(),
+        retry_limit=retry_limit or RetryLimit(),
     )
     return rebuild(wish, context)
 

@@ -17,7 +17,7 @@ from backup.inventory.store.database import Inventory
 from backup.model import VaultIdentity, VaultName
 from backup.protocols import Clock, Progress, Vault
 from backup.transfer.recognise import Meeting, adopt, meet
-from backup.transfer.retry import FIRST_CONTACT, Patience
+from backup.transfer.retry import FIRST_CONTACT, RetryPolicy
 
 
 class ReplacedVault(Struct, frozen=True):
@@ -65,7 +65,7 @@ class Accepted(Struct, frozen=True):
 def look_at_vault(config: Config, inventory: Inventory, name: str, clock: Clock) -> ReplacedVault:
     """The vault as it is now, compared with what the inventory knows. Nothing is changed."""
     vault = make_vault(config, name, Purpose.BACKUP, clock)
-    patience = Patience(clock, limit=FIRST_CONTACT)
+    patience = RetryPolicy(clock, limit=FIRST_CONTACT)
     state = patience.call(vault.state)
     with inventory.reading() as tx:
         known = identities.vault_identity(tx, vault.name)
@@ -88,7 +88,7 @@ def accept_vault(
     finds it again. No backup may be at work meanwhile.
     """
     vault = make_vault(config, found.vault, Purpose.BACKUP, clock)
-    patience = Patience(clock, limit=FIRST_CONTACT)
+    patience = RetryPolicy(clock, limit=FIRST_CONTACT)
     with inventory.locked("backup"):
         if not found.exists:
             patience.call(vault.create)
@@ -107,7 +107,7 @@ def accept_vault(
 
 
 def _known_again(
-    inventory: Inventory, found: ReplacedVault, vault: Vault, patience: Patience
+    inventory: Inventory, found: ReplacedVault, vault: Vault, patience: RetryPolicy
 ) -> VaultIdentity | None:
     """The known identity of a vault without its marker, if it shows what was stored last.
 

@@ -24,7 +24,7 @@ from backup.inventory.store.locks import hold_lock
 from backup.model import InventoryId, VaultName
 from backup.protocols import Clock, Vault
 from backup.transfer.recognise import missing_vault, recognise
-from backup.transfer.retry import FIRST_CONTACT, Patience
+from backup.transfer.retry import FIRST_CONTACT, RetryPolicy
 from backup.wording import printable
 
 _OF_THE_KERNEL = frozenset(
@@ -123,7 +123,7 @@ def create_vaults(config: Config, clock: Clock) -> list[str]:
                 if settings.path is not None:
                     _refuse_no_directory(settings.path)
                 vault.create()
-                recognise(inventory, vault, Patience(clock, limit=FIRST_CONTACT))
+                recognise(inventory, vault, RetryPolicy(clock, limit=FIRST_CONTACT))
     return [settings.name for settings in there]
 
 

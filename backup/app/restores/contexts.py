@@ -22,7 +22,7 @@ from backup.memory import fetched_piece, file_makers, frame_openers
 from backup.model import MIB, VaultName
 from backup.protocols import Clock, Progress
 from backup.restorer.context import RestoreContext
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 from backup.wording import shown_path
 
 TO_FETCH = timedelta(hours=12)
@@ -39,7 +39,7 @@ def restore_context(
     clock: Clock,
     progress: Progress,
     stop: Callable[[], bool] | None = None,
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
 ) -> RestoreContext:
     """The context of a restore from a vault; `stop` ends what waits within a `download_limit`."""
     share_freed_memory()
@@ -63,7 +63,7 @@ def restore_context(
         openers=frame_openers(config.limits.memory, cores),
         makers=file_makers(config.limits.memory, cores),
         round_bytes=int(TO_FETCH.total_seconds() * link_from(config, inventory, vault).speed),
-        reach=reach or Reach(),
+        retry_limit=retry_limit or RetryLimit(),
     )
 
 

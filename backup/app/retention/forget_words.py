@@ -19,7 +19,7 @@ from backup.model import JobName
 _ID = re.compile(r"[0-9a-f]{1,16}")
 
 
-class Meant(Struct, frozen=True):
+class Targets(Struct, frozen=True):
     """The jobs or the snapshots that were named, each once; not both."""
 
     jobs: tuple[JobName, ...] = ()
@@ -28,7 +28,7 @@ class Meant(Struct, frozen=True):
 
 def meant_by(
     config: Config, tx: Transaction, words: Sequence[str], jobs: Iterable[str] = (), *, undo: bool = False
-) -> Meant:
+) -> Targets:
     """The jobs, or else the snapshots, of these words; `jobs` can be nothing but jobs. `UsageError`.
 
     With `undo` the snapshots are forgotten ones, else those that are not.
@@ -56,7 +56,9 @@ def meant_by(
             chosen.append(_one(word, found, undo=undo))
     if named and chosen:
         raise UsageError("jobs and snapshots in one command: which of the two?", advice="give two commands")
-    return Meant(tuple(dict.fromkeys(named)), tuple({snapshot.id: snapshot for snapshot in chosen}.values()))
+    return Targets(
+        tuple(dict.fromkeys(named)), tuple({snapshot.id: snapshot for snapshot in chosen}.values())
+    )
 
 
 def _one(word: str, found: Sequence[Snapshot], *, undo: bool) -> Snapshot:

@@ -30,7 +30,7 @@ from backup.protocols import Clock, Progress
 from backup.pruner.context import PruneContext
 from backup.pruner.prune import prune
 from backup.pruner.report import PruneReport
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 
 class Prune(Struct, frozen=True):
@@ -41,14 +41,14 @@ class Prune(Struct, frozen=True):
     max_fee: Decimal = Decimal(0)
     only_plan: bool = False
 
-    def step(self, reach: Reach | None = None) -> PruneReport:
+    def step(self, retry_limit: RetryLimit | None = None) -> PruneReport:
         """One step; "waiting" while the vault makes its list. One that ends is recorded, done or failed.
 
         The recovery lines that come of it are kept. `LockedError` while a backup runs: nothing was done.
         """
         context = self.context
-        if reach is not None:
-            context = replace(context, backup=replace(context.backup, reach=reach))
+        if retry_limit is not None:
+            context = replace(context, backup=replace(context.backup, retry_limit=retry_limit))
         with naming_emulator(self.config.vault(context.backup.vault.name)):
             return self._step(context)
 

@@ -18,7 +18,7 @@ from backup.inventory.records import runs
 from backup.inventory.records.runs import Outcome, RunKind
 from backup.model import JobName, SnapshotId
 from backup.protocols import Clock, Progress
-from backup.transfer.retry import Reach
+from backup.transfer.retry import RetryLimit
 
 
 class Forgot(Struct, frozen=True):
@@ -38,7 +38,7 @@ def forget_after(
     clock: Clock,
     progress: Progress,
     stop: threading.Event,
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
 ) -> tuple[BackupReport, Forgot | None]:
     """Forget after a backup that made a snapshot, if its job does so; None if not.
 
@@ -49,7 +49,9 @@ def forget_after(
     if report.shrunk or not after:  # what was lost is told already, and that nothing is forgotten
         return report, None
     try:
-        forgot = forget_job(config, report.job, clock=clock, progress=progress, stop=stop, reach=reach)
+        forgot = forget_job(
+            config, report.job, clock=clock, progress=progress, stop=stop, retry_limit=retry_limit
+        )
     except NightvaultError as error:
         forgot = Forgot(report.job, warnings=(f"the policy could not be applied: {error}",), has_failed=True)
     line = forgot.recovery_line or report.recovery_line
@@ -63,7 +65,7 @@ def forget_job(
     clock: Clock,
     progress: Progress,
     stop: threading.Event,
-    reach: Reach | None = None,
+    retry_limit: RetryLimit | None = None,
     always_record: bool = False,
 ) -> Forgot:
     """Forget what the policy of a job does not keep; an error is recorded as a failed run.
@@ -79,7 +81,7 @@ def forget_job(
             clock=clock,
             progress=progress,
             stop=stop.is_set,
-            reach=reach or Reach(),
+            retry_limit=retry_limit or RetryLimit(),
         )
         with attempt(inventory, clock, RunKind.FORGET, {}, job), as_stopped(at.stop):
             forgot = _forget(at, job)

@@ -64,7 +64,7 @@ def _named(every: Sequence[StoredArchive], vault: VaultName, word: str) -> Store
     return archive
 
 
-class TakenUp(Struct, frozen=True):
+class Undeleted(Struct, frozen=True):
     """Archives that were taken up, those that the vault does not have any more, and what was amended."""
 
     archives: Sequence[StoredArchive]
@@ -72,7 +72,7 @@ class TakenUp(Struct, frozen=True):
     amended: Sequence[Amended]
 
 
-def take_up(at: RunContext, vault: VaultName, words: Sequence[str]) -> TakenUp:
+def undelete_archives(at: RunContext, vault: VaultName, words: Sequence[str]) -> Undeleted:
     """Take up the archives that `words` name, or all, but for those that a list of now lacks.
 
     Where lists are late nobody knows; there as here they are unconfirmed until a later list shows them.
@@ -90,14 +90,14 @@ def take_up(at: RunContext, vault: VaultName, words: Sequence[str]) -> TakenUp:
             )
             for job, records in said_by_jobs(chosen, jobs)
         ]
-    return TakenUp(chosen, gone, done)
+    return Undeleted(chosen, gone, done)
 
 
 def _gone(at: RunContext, vault: Vault, named: Sequence[StoredArchive]) -> list[StoredArchive]:
     """Those that somebody else has deleted, where the vault tells at once."""
     if not (named and vault.traits.lists_at_once):
         return []
-    patience = at.reach.patience(at.clock, at.progress)
+    patience = at.retry_limit.patience(at.clock, at.progress)
     listed = patience.call(lambda: vault.fetch_listing(vault.request_listing("undelete")))
     there = {archive.archive_id for archive in listed.archives}
     return [archive for archive in named if archive.archive_id not in there]

@@ -43,7 +43,7 @@ def returns(tx: Transaction, forgotten: Sequence[Snapshot]) -> Return:
     return Return(tuple(snapshot for snapshot in forgotten if snapshot not in lost), tuple(lost))
 
 
-def take_back(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
+def undo_forget(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -> Iterator[Amended]:
     """Take snapshots back, job by job; those that came back already are passed over.
 
     `if_all`: `UsageError` for a job of which one cannot come back; else the others come.
@@ -52,10 +52,10 @@ def take_back(at: RunContext, chosen: Collection[SnapshotId], *, if_all: bool) -
         jobs = {snapshot.job_number for snapshot in _forgotten(tx, chosen)}
     for amender, rows in amending_vaults_of(at, jobs):
         for row in rows:
-            yield from take_back_of_job(at.inventory, amender, rows, row, chosen, if_all=if_all)
+            yield from undo_of_job(at.inventory, amender, rows, row, chosen, if_all=if_all)
 
 
-def take_back_of_job(
+def undo_of_job(
     inventory: Inventory,
     amender: Amender,
     rows: Sequence[JobRow],

@@ -255,7 +255,7 @@ def _run_and_forget(
             accept_recipients=options.accept,
             reread=options.reread,
             stdin=options.stdin,
-            reach=cli.reach(),
+            retry_limit=cli.retry_limit(),
             disks_gone=options.disks_gone,
             tags=options.tags,
         )
@@ -263,7 +263,7 @@ def _run_and_forget(
         error.args = (f"job {job.name}: {error}",)
         raise
     return forget_after(
-        config, report, clock=cli.clock, progress=cli.progress(), stop=stop, reach=cli.reach()
+        config, report, clock=cli.clock, progress=cli.progress(), stop=stop, retry_limit=cli.retry_limit()
     )
 
 

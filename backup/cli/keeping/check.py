@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from backup.checker.report import CheckReport
     from backup.checker.sample import Amount
     from backup.config import Config, VaultSettings
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 _MOST_SHOWN = 20
 _SHARE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?%")
@@ -172,7 +172,7 @@ def _compare(cli: Cli, config: Config, name: VaultName, *, wait: bool) -> CheckR
 
     with _ending_runs(cli, config), closing(opened(config)) as inventory:
         context = check_context(
-            config, inventory, name, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+            config, inventory, name, clock=cli.clock, progress=cli.progress(), retry_limit=cli.retry_limit()
         )
         return _until_done(cli, compare_with_vault, context, wait=wait)
 
@@ -205,7 +205,7 @@ def _read(cli: Cli, config: Config, name: VaultName, options: _ReadOptions) -> C
             progress=cli.progress(),
             keys=keys,
             tier=tier,
-            reach=cli.reach(),
+            retry_limit=cli.retry_limit(),
         )
         run = read_sample.find_open(context)
         if run is not None and options.anew and not options.dry_run:
@@ -245,8 +245,8 @@ def _until_done(
 ) -> CheckReport:
     """The report of a check that is over, or of one that waits and is not waited for."""
 
-    def look_again(reach: Reach) -> CheckReport:
-        return go_on(replace(context, reach=reach))
+    def look_again(retry_limit: RetryLimit) -> CheckReport:
+        return go_on(replace(context, retry_limit=retry_limit))
 
     return wait_until(
         lambda report: report.state is StepStage.DONE,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backup.config import VaultSettings
     from backup.format.keys import RecoveryKey
     from backup.pruner.keeper.report import InventoryReport, KeeperReport, Share
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 _LOOK = """\
 is it what you told the server to do? Then there is nothing to do; it is told until the floor is over.
@@ -62,13 +62,13 @@ def delete_only(cli: Cli, wish: DeleteOnly, settings: VaultSettings, *, stays: b
             who=who_answers(),
         )
 
-        def step(reach: Reach) -> KeeperReport:
+        def step(retry_limit: RetryLimit) -> KeeperReport:
             with naming_emulator(settings):
-                return keep(replace(context, reach=reach), only_plan=wish.dry_run)
+                return keep(replace(context, retry_limit=retry_limit), only_plan=wish.dry_run)
 
         report = wait_until(
             lambda report: report.state is StepStage.DONE,
-            step(cli.reach()),
+            step(cli.retry_limit()),
             step,
             cli=cli,
             progress=progress,

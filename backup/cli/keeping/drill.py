@@ -18,7 +18,7 @@ from backup.inventory.store.states import StepStage
 if TYPE_CHECKING:
     from backup.config import Config, DrillSettings
     from backup.driller.report import DrillReport
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 _MOST_SHOWN = 20
 
@@ -118,18 +118,23 @@ def run(
     keys = read_keys(key_files, passphrase_files) if key_files else []
     with _telling(cli, config, dry_run=dry_run), closing(opened(config)) as inventory:
         context = drill_context(
-            config, inventory, settings, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+            config,
+            inventory,
+            settings,
+            clock=cli.clock,
+            progress=cli.progress(),
+            retry_limit=cli.retry_limit(),
         )
         if dry_run:
             _show_quote(cli, config, settings, opens=bool(keys))
             return
 
-        def look_again(reach: Reach) -> DrillReport:
+        def look_again(retry_limit: RetryLimit) -> DrillReport:
             return step(
                 replace(
                     context,
-                    check=replace(context.check, reach=reach),
-                    restore=replace(context.restore, reach=reach),
+                    check=replace(context.check, retry_limit=retry_limit),
+                    restore=replace(context.restore, retry_limit=retry_limit),
                 ),
                 keys,
             )

@@ -17,7 +17,7 @@ from backup.errors import ExitCode, InterruptedRunError, NightvaultError, UsageE
 if TYPE_CHECKING:
     from backup.app.backups.run_context import RunContext
     from backup.app.money.freed import Freed
-    from backup.app.retention.forget_words import Meant
+    from backup.app.retention.forget_words import Targets
     from backup.app.retention.forgetting import JobPlan, Planner
     from backup.config import Config
     from backup.inventory.store.connections import Transaction
@@ -118,7 +118,7 @@ def _forget(
         raise click.exceptions.Exit(int(worst))
 
 
-def _planner(cli: Cli, config: Config, meant: Meant, policy: Policy | None) -> Planner:
+def _planner(cli: Cli, config: Config, meant: Targets, policy: Policy | None) -> Planner:
     """What makes the plans, now and again under the lock."""
     from backup.app.retention.forgetting import jobs_with_policy, plan_by_name, plan_by_policy
 

@@ -12,7 +12,7 @@ from backup.cli.support.run_context import run_context
 from backup.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from backup.app.retention.forget_words import Meant
+    from backup.app.retention.forget_words import Targets
     from backup.app.retention.undo import Return
     from backup.cli.support.context import Cli
     from backup.config import Config
@@ -48,7 +48,7 @@ def undo(cli: Cli, words: Sequence[str], jobs: Sequence[str], *, every: bool, dr
         raise click.exceptions.Exit(int(ExitCode.PARTIAL))
 
 
-def _found(tx: Transaction, meant: Meant) -> list[Return]:
+def _found(tx: Transaction, meant: Targets) -> list[Return]:
     """What can come back, and what cannot, of each job that is meant."""
     from backup.app.retention.undo import returns
     from backup.inventory.content.snapshots import list_snapshots
@@ -67,11 +67,11 @@ def _found(tx: Transaction, meant: Meant) -> list[Return]:
 def _run(
     cli: Cli, config: Config, inventory: Any, comes: Sequence[Snapshot], *, if_all: bool
 ) -> list[dict[str, Any]]:
-    from backup.app.retention.undo import take_back
+    from backup.app.retention.undo import undo_forget
 
     done: list[dict[str, Any]] = []
     with run_context(cli, config, inventory) as at:
-        for amended in take_back(at, {snapshot.id for snapshot in comes}, if_all=if_all):
+        for amended in undo_forget(at, {snapshot.id for snapshot in comes}, if_all=if_all):
             for warning in amended.warnings:
                 cli.warn(f"warning: {warning}")
             done.append(

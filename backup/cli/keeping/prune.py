@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from backup.config import Config, VaultSettings
     from backup.model import VaultName
     from backup.pruner.report import PruneReport
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 
 @click.command()
@@ -182,13 +182,13 @@ class _Prunes:
             raise
 
 
-def _step(cli: Cli, work: Prune, reach: Reach | None = None) -> PruneReport:
+def _step(cli: Cli, work: Prune, retry_limit: RetryLimit | None = None) -> PruneReport:
     """A step of a prune; what a person must answer is asked on a terminal, once."""
     from backup.pruner.listed import PruneStoppedError
     from backup.transfer.answers import accept_catalogs
 
     try:
-        return work.step(reach)
+        return work.step(retry_limit)
     except PruneStoppedError as stop:
         if not (stop.accept and cli.can_ask):
             raise
@@ -202,7 +202,7 @@ def _step(cli: Cli, work: Prune, reach: Reach | None = None) -> PruneReport:
         backup = work.context.backup
         now = cli.clock.now()
         accept_catalogs(backup.inventory, backup.vault.name, stop.accept, who_answers(), now)
-    return work.step(reach)
+    return work.step(retry_limit)
 
 
 def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
@@ -212,9 +212,9 @@ def _until_done(cli: Cli, work: Prune, *, wait: bool) -> PruneReport:
     """
     first = _step(cli, work)
 
-    def look_again(reach: Reach) -> PruneReport:
+    def look_again(retry_limit: RetryLimit) -> PruneReport:
         try:
-            return _step(cli, work, reach)
+            return _step(cli, work, retry_limit)
         except LockedError:
             return first
 

@@ -14,7 +14,7 @@ from backup.errors import UsageError
 from backup.model import VaultName
 
 if TYPE_CHECKING:
-    from backup.app.retention.undelete import TakenUp
+    from backup.app.retention.undelete import Undeleted
 
 
 @click.command()
@@ -32,7 +32,7 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     its archives back, too.
     """
     from backup.app.base.opened import opened
-    from backup.app.retention.undelete import take_up
+    from backup.app.retention.undelete import undelete_archives
 
     if every == bool(archives):
         raise UsageError(
@@ -42,11 +42,11 @@ def undelete(cli: Cli, vault_name: str | None, archives: tuple[str, ...], every:
     config = cli.config()
     vault = VaultName(choose_vault(config, vault_name).name)
     with closing(opened(config)) as inventory, run_context(cli, config, inventory) as at:
-        done = take_up(at, vault, archives)
+        done = undelete_archives(at, vault, archives)
     _tell_undeleted(cli, vault, done)
 
 
-def _tell_undeleted(cli: Cli, vault: VaultName, done: TakenUp) -> None:
+def _tell_undeleted(cli: Cli, vault: VaultName, done: Undeleted) -> None:
     from backup.cli.render.render import counted, size
 
     warnings = [text for amended in done.amended for text in amended.warnings]

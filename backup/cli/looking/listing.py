@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from backup.inventory.questions.compared import Absent
     from backup.inventory.records.retrievals import ListedRow, ListingRow
     from backup.protocols import Vault
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 _NAME_IT = "name it: `nightvault listing show VAULT`"
 
@@ -39,7 +39,7 @@ def request(cli: Cli, name: str | None) -> None:
     config = cli.config()
     vault = open_vault(cli, choose_vault(config, name, advice=_NAME_IT).name)
     with closing(opened(config)) as inventory:
-        patience = cli.reach().patience(cli.clock, cli.progress())
+        patience = cli.retry_limit().patience(cli.clock, cli.progress())
         require_same(inventory, vault, patience)  # nobody may take another one's list for its own
         request_listing(inventory, vault, cli.clock, patience)
     cli.report({"vault": vault.name, "state": "waiting"}, f"asked vault {vault.name} for its list")
@@ -65,12 +65,12 @@ def show(cli: Cli, name: str | None, wait: bool) -> None:
     progress = cli.progress()
     with closing(opened(config)) as inventory:
 
-        def has_arrived(reach: Reach) -> bool:
-            return continue_listing(inventory, vault, cli.clock, reach.patience(cli.clock, progress))
+        def has_arrived(retry_limit: RetryLimit) -> bool:
+            return continue_listing(inventory, vault, cli.clock, retry_limit.patience(cli.clock, progress))
 
         arrived = wait_until(
             bool,
-            has_arrived(cli.reach()),
+            has_arrived(cli.retry_limit()),
             has_arrived,
             cli=cli,
             progress=progress,

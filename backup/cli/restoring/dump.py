@@ -141,7 +141,12 @@ def _begun(
     with inventory.reading() as tx:
         vault = vault_of_job(tx, snapshot.job_number)
     context = restore_context(
-        cli.config(), inventory, vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+        cli.config(),
+        inventory,
+        vault,
+        clock=cli.clock,
+        progress=cli.progress(),
+        retry_limit=cli.retry_limit(),
     )
     context = replace(context, round_bytes=None)  # all of it must be readable at a time
     plan = plan_restore(snapshot, path, context, choice)

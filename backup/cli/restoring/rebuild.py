@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from backup.format.line import RecoveryLine
     from backup.rebuilder.context import Wish
     from backup.rebuilder.report import RebuildReport
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 _MOST_SHOWN = 20
 
@@ -174,12 +174,14 @@ def _until_done(
 
     progress = cli.progress()
 
-    def go_on(reach: Reach) -> RebuildReport:
-        return run_rebuild(config, name, wish, keys, clock=cli.clock, progress=progress, reach=reach)
+    def go_on(retry_limit: RetryLimit) -> RebuildReport:
+        return run_rebuild(
+            config, name, wish, keys, clock=cli.clock, progress=progress, retry_limit=retry_limit
+        )
 
     return wait_until(
         lambda report: report.state is StepStage.DONE,
-        go_on(cli.reach()),
+        go_on(cli.retry_limit()),
         go_on,
         cli=cli,
         progress=progress,

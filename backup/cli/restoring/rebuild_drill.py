@@ -44,7 +44,7 @@ def run_drill(
         drill = RebuildDrill(config, inventory, vault, wish, keys, cli.clock, progress)
         report = wait_until(
             lambda found: not found.waits,
-            drill.step(cli.reach()),
+            drill.step(cli.retry_limit()),
             drill.step,
             cli=cli,
             progress=progress,

@@ -119,8 +119,10 @@ def restore(
             path = saved_path(tx, snapshot, path)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
-        reach, progress = cli.reach(), cli.progress()
-        context = restore_context(config, inventory, vault, clock=cli.clock, progress=progress, reach=reach)
+        limit, shown = cli.retry_limit(), cli.progress()
+        context = restore_context(
+            config, inventory, vault, clock=cli.clock, progress=shown, retry_limit=limit
+        )
         with way_to(os.fsdecode(where)) as way:
             plan = plan_restore(snapshot, path, context, choice, target=way)
             tell_unmet(cli, plan)
@@ -228,7 +230,12 @@ def resume(
         if on_capacity is not None:
             begun = choose_on_capacity(begun, inventory, OnCapacity(on_capacity))
         context = restore_context(
-            config, inventory, begun.vault, clock=cli.clock, progress=cli.progress(), reach=cli.reach()
+            config,
+            inventory,
+            begun.vault,
+            clock=cli.clock,
+            progress=cli.progress(),
+            retry_limit=cli.retry_limit(),
         )
         context = replace(context, numeric_owner=numeric_owner, unattended=unattended)
         notes = HeldNotes(State(config.state_dir).restores)
@@ -296,7 +303,7 @@ def carry_on(
     may_lapse = not context.vault.traits.waits
     if known is None:
         known = advance(begun, context, anew=not context.unattended)
-    context = replace(context, reach=cli.reach(has_answered=True))
+    context = replace(context, retry_limit=cli.retry_limit(has_answered=True))
     while True:
         known = wait_until_readable(has_work, known, cli, begun, context, wait=wait)
         if not has_work(known):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backup.app.money.expected_times import Expected
     from backup.inventory.records.retrievals import Restore, Retrieval
     from backup.restorer.restore import RestoreContext
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 
 @contextmanager
@@ -66,8 +66,8 @@ def wait_until_readable(
         when = expected_text(expected_of(cli, begun, known), cli.clock.now())
         return f"Restore {begun.id[:8]} waits for {count} ({begun.tier}){when}"
 
-    def look_again(reach: Reach) -> Sequence[Retrieval]:
-        return advance(begun, replace(context, reach=reach))
+    def look_again(retry_limit: RetryLimit) -> Sequence[Retrieval]:
+        return advance(begun, replace(context, retry_limit=retry_limit))
 
     return wait_until(
         is_readable,

@@ -13,7 +13,7 @@ from backup.errors import UsageError
 if TYPE_CHECKING:  # heavy: imported where a command needs them
     from backup.config import Config, LogForm
     from backup.protocols import Clock, Progress
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 
 _BRING_BACK = frozenset({"rebuild", "restore", "snapshots", "status"})
@@ -65,19 +65,19 @@ class Cli:
                 self.warn(f"warning: {self._config.warning}")
         return self._config
 
-    def reach(self, *, has_answered: bool = False) -> Reach:
+    def retry_limit(self, *, has_answered: bool = False) -> RetryLimit:
         """The time to try to reach a vault, as --patience gives it. `UsageError`."""
         from backup.config import parse_duration
-        from backup.transfer.retry import Reach
+        from backup.transfer.retry import RetryLimit
 
         if self.patience_words is None:
-            return Reach(has_answered=has_answered)
+            return RetryLimit(has_answered=has_answered)
         words = self.patience_words.strip()
         try:
             seconds = parse_duration(int(words) if words.isdecimal() and len(words) < 9 else words)
         except ValueError as error:
             raise UsageError(f"--patience {words!r} {error}") from error
-        return Reach(float(seconds), has_answered)
+        return RetryLimit(float(seconds), has_answered)
 
     @property
     def known_state_dir(self) -> str | None:

@@ -27,5 +27,5 @@ def run_context(cli: Cli, config: Config, inventory: Inventory) -> Iterator[RunC
             clock=cli.clock,
             progress=cli.progress(),
             stop=stop.is_set,
-            reach=cli.reach(),
+            retry_limit=cli.retry_limit(),
         )

@@ -11,7 +11,7 @@ from backup.cli.support.context import Cli
 if TYPE_CHECKING:
     from backup.app.money.expected_times import Expected
     from backup.protocols import Clock, Progress
-    from backup.transfer.retry import Reach
+    from backup.transfer.retry import RetryLimit
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 _PROGRESS_STEP = 5.0  # seconds between two signs of life during a pause
@@ -24,7 +24,7 @@ Found = TypeVar("Found")
 def wait_until(
     is_over: Callable[[Found], bool],
     found: Found,
-    look_again: Callable[[Reach], Found],
+    look_again: Callable[[RetryLimit], Found],
     *,
     cli: Cli,
     progress: Progress,
@@ -46,7 +46,7 @@ def wait_until(
             has_begun = True
         _sleep(cli.clock, progress, pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
-        found = look_again(cli.reach(has_answered=True))
+        found = look_again(cli.retry_limit(has_answered=True))
     if has_begun:
         progress.finish()
     return found

@@ -2,5 +2,5 @@
 
 `database` opens it and hands out transactions (`connections`), `migrating` brings its tables up;
 `driver` runs statements; `locks` keeps two processes apart, `holders` finds who holds one; `schema` has the
-tables, and `stages` the states of what takes hours. `invariants` says as queries what holds between the rows.
+tables, and `states` the states of what takes hours. `invariants` says as queries what holds between the rows.
 """

@@ -57,7 +57,7 @@ from backup.rebuilder.floor import Floor
 from backup.rebuilder.members import ForkError, OlderStateError, QuestionError, TwoSignersError
 from backup.rebuilder.rebuild import rebuild, waits_for
 from backup.retention.prune import DEFAULT_GRACE, LISTS_FOLLOW
-from backup.transfer.retry import Patience, Reach
+from backup.transfer.retry import RetryLimit, RetryPolicy
 from backup.transfer.succession import MOST_NAMED
 from backup.wording import counted
 
@@ -88,14 +88,14 @@ class KeeperContext(Struct, frozen=True):
     tier: Tier = Tier.STANDARD
     threads: int = 8
     stop: Callable[[], bool] = lambda: False
-    reach: Reach = field(default_factory=Reach)
+    retry_limit: RetryLimit = field(default_factory=RetryLimit)
     accept: Sequence[str] = ()
     who: str = ""
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """How long a vault that does not answer is tried."""
-        return self.reach.patience(self.clock, self.progress)
+        return self.retry_limit.patience(self.clock, self.progress)
 
 
 def keep(context: KeeperContext, *, only_plan: bool = False) -> KeeperReport:
@@ -210,7 +210,7 @@ def _rebuilding(context: KeeperContext, folder: KeeperFolder, asked: str) -> Reb
         folder=asked,
         new_id=InventoryId(os.urandom(16)),
         keep_keys=lambda *_: None,
-        reach=context.reach,
+        retry_limit=context.retry_limit,
         keeps_what_came=True,
     )
 

@@ -22,10 +22,10 @@ from backup.rebuilder.fetching.journal import Journal
 from backup.rebuilder.fetching.journal_stores import JournalListings, JournalRetrievals
 from backup.rebuilder.fetching.wants import Brought, Want
 from backup.transfer.retrievals.ask import ask
-from backup.transfer.retrievals.desk import Desk, Seen, Verdict
+from backup.transfer.retrievals.client import RetrievalClient, Seen, Verdict
 from backup.transfer.retrievals.listing import ask_for_listing, bring_listing
 from backup.transfer.retrievals.look import look
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 from backup.transfer.whole import WholeArchive, fetch_to_files
 from backup.wording import counted, size
 
@@ -47,16 +47,16 @@ class CatalogFetcher:
         journal: Journal,
         *,
         tier: Tier,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
     ) -> None:
         self._vault = vault
         self._clock = clock
         self._progress = progress
         self._journal = journal
         self._tier = tier
-        self._patience = patience or Patience(clock, tell=progress.note)
+        self._patience = patience or RetryPolicy(clock, tell=progress.note)
         askers = vault.traits.requests_at_once
-        self._desk = Desk(vault, clock, self._patience, progress.note, askers)
+        self._client = RetrievalClient(vault, clock, self._patience, progress.note, askers)
 
     # The listing.
 
@@ -133,13 +133,15 @@ class CatalogFetcher:
             return brought, []
         store = JournalRetrievals(self._journal, open_ones, brought, self._clock, self._tier)
         if store.has_lost():
-            store.find_lost(self._desk.open_ones())
-        states = _states(look(store, self._desk))
-        outcome = ask(store.wanted(), store, self._desk)
+            store.find_lost(self._client.open_ones())
+        states = _states(look(store, self._client))
+        outcome = ask(store.wanted(), store, self._client)
         if outcome.short is not None:
             raise outcome.short
         if not self._vault.traits.waits or self._vault.traits.keeps_metadata_hot:
-            states = _states(look(store, self._desk))  # some, or all, are ready as soon as they are asked for
+            states = _states(
+                look(store, self._client)
+            )  # some, or all, are ready as soon as they are asked for
         asked = [want for want in open_ones if want.name not in brought.missing]
         brought.waiting = sum(states.get(want.name) is not Verdict.READY for want in asked)
         return brought, asked

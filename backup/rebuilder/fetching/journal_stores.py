@@ -1,4 +1,4 @@
-"""A rebuild's journal as the desk's stores: what was asked for, kept outside any inventory."""
+"""A rebuild's journal as the client's stores: what was asked for, kept outside any inventory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup.model import Listing, ListingId, RetrievalId, RetrievalState, Tier
 from backup.protocols import Clock
 from backup.rebuilder.fetching.journal import Journal, JournalRequest
 from backup.rebuilder.fetching.wants import Brought, Want
-from backup.transfer.retrievals.desk import Pending, RetrievalAnswer, Seen, Verdict, Wanted
+from backup.transfer.retrievals.client import Pending, RetrievalAnswer, Seen, Verdict, Wanted
 from backup.transfer.retrievals.listing import ListingRequest
 from backup.transfer.retrievals.once import new_token
 

@@ -1,11 +1,11 @@
-"""The one desk that asks a vault for what comes hours later: ranges of archives, and its own list.
+"""The one client that asks a vault for what comes hours later: ranges of archives, and its own list.
 
     plan      a token is drawn and noted; of what is planned, a round takes what fits (`rounds`)
     ask       each once by its token, side by side, until one shows that others would fare alike (`ask`)
     look      how far the vault is, and what follows: wait, fetch, ask again, give up (`look`)
     keep      what came, before it may expire
 
-Restores, checks and rebuilds bring a store (`desk.RetrievalStore`, `listing.ListingStore`: rows of the
+Restores, checks and rebuilds bring a store (`client.RetrievalStore`, `listing.ListingStore`: rows of the
 inventory, or a rebuild's journal) and keep only what is their own: what a range is for, and what a refusal
 says of it. Stages are words of the database (`inventory/stages`).
 
@@ -13,7 +13,7 @@ Invariants: nothing is sent before it is noted; a lost answer is found again by 
 (`once`); that a vault does not know what it has just accepted is not believed (`freshness`); every answer is
 recorded before one is raised.
 
-Begin to read with `desk`, then `ask` and `look`. `listing` is the same flow for the one list, `sharing` lets
-one restore use what another asked for, `confirm` lets a list confirm the archives that a rebuild knows from
-catalogs alone.
+Begin to read with `client`, then `ask` and `look`. `listing` is the same flow for the one list, `sharing`
+lets one restore use what another asked for, `confirm` lets a list confirm the archives that a rebuild knows
+from catalogs alone.
 """

@@ -18,7 +18,13 @@ from backup.errors import (
 )
 from backup.model import ByteRange, RetrievalId
 from backup.transfer.fault_scope import is_of_one_archive
-from backup.transfer.retrievals.desk import AskResult, Desk, RetrievalAnswer, RetrievalStore, Wanted
+from backup.transfer.retrievals.client import (
+    AskResult,
+    RetrievalAnswer,
+    RetrievalClient,
+    RetrievalStore,
+    Wanted,
+)
 from backup.transfer.retrievals.once import ask_once
 
 R = TypeVar("R")
@@ -27,7 +33,7 @@ R = TypeVar("R")
 def ask(
     wanted: Sequence[Wanted[R]],
     store: RetrievalStore[R],
-    desk: Desk,
+    client: RetrievalClient,
     known: Mapping[str, RetrievalId] | None = None,
 ) -> AskResult:
     """Ask for each, and record every answer; `short` if the vault cannot serve a tier just now.
@@ -36,7 +42,7 @@ def ask(
     raised after all answers are recorded. So is a refusal that does not say whose fault it is, as long as
     this vault granted nothing to this store.
     """
-    answers = request_all(wanted, desk, known or {})
+    answers = request_all(wanted, client, known or {})
     refusal = _refusal_of_all(answers, store)
     if refusal is not None:
         answers = [_without_unclear(answer) for answer in answers]
@@ -53,7 +59,7 @@ def ask(
 
 
 def request_all(
-    wanted: Sequence[Wanted[R]], desk: Desk, known: Mapping[str, RetrievalId]
+    wanted: Sequence[Wanted[R]], client: RetrievalClient, known: Mapping[str, RetrievalId]
 ) -> list[RetrievalAnswer[R]]:
     """Ask for each on worker threads; the answers in the order of `wanted`.
 
@@ -67,21 +73,23 @@ def request_all(
     def answer(request: Wanted[R]) -> RetrievalAnswer[R]:
         if stop.is_set():
             return RetrievalAnswer(request.record)
-        said = _answer(request, desk, known)
+        said = _answer(request, client, known)
         if said.short or said.error:
             stop.set()
         return said
 
-    with ThreadPoolExecutor(max(1, min(desk.askers, len(wanted))), "ask") as workers:
+    with ThreadPoolExecutor(max(1, min(client.askers, len(wanted))), "ask") as workers:
         try:
             return list(workers.map(answer, wanted))
         finally:
             stop.set()  # also when this thread was interrupted
 
 
-def _answer(wanted: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> RetrievalAnswer[R]:
+def _answer(
+    wanted: Wanted[R], client: RetrievalClient, known: Mapping[str, RetrievalId]
+) -> RetrievalAnswer[R]:
     try:
-        return RetrievalAnswer(wanted.record, *_request(wanted, desk, known))
+        return RetrievalAnswer(wanted.record, *_request(wanted, client, known))
     except CapacityError as error:
         return RetrievalAnswer(wanted.record, short=error)
     except NightvaultError as error:
@@ -93,7 +101,7 @@ def _answer(wanted: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]) -> 
 
 
 def _request(
-    wanted: Wanted[R], desk: Desk, known: Mapping[str, RetrievalId]
+    wanted: Wanted[R], client: RetrievalClient, known: Mapping[str, RetrievalId]
 ) -> tuple[RetrievalId, ByteRange]:
     """Ask once for the range; of an archive that was cut short for all that is left, if that will do."""
     archive_id = wanted.archive_id
@@ -103,10 +111,10 @@ def _request(
     def request(extent: ByteRange) -> RetrievalId:
         whole = None if extent == wanted.everything else extent
         return ask_once(
-            desk.vault,
-            desk.patience,
+            client.vault,
+            client.patience,
             wanted.token,
-            lambda: desk.vault.request_retrieval(archive_id, whole, wanted.tier, wanted.token),
+            lambda: client.vault.request_retrieval(archive_id, whole, wanted.tier, wanted.token),
             known,
         )
 

@@ -19,7 +19,7 @@ from backup.model import Listing, ListingId, RetrievalId, RetrievalState
 from backup.protocols import Clock, Vault
 from backup.transfer.retrievals.freshness import LISTING_FRESH, may_be_unknown
 from backup.transfer.retrievals.once import ask_once, new_token
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 
 class ListingRequest(Struct, frozen=True):
@@ -55,7 +55,7 @@ class ListingStore(Protocol):
         ...
 
 
-def ask_for_listing(store: ListingStore, vault: Vault, clock: Clock, patience: Patience) -> ListingRequest:
+def ask_for_listing(store: ListingStore, vault: Vault, clock: Clock, patience: RetryPolicy) -> ListingRequest:
     """The request that is under way, sent now if there is none.
 
     One whose answer was lost is found again by its token. `VaultError` if the vault has none to give.
@@ -85,7 +85,7 @@ def bring_listing(
     request: ListingRequest,
     vault: Vault,
     clock: Clock,
-    patience: Patience,
+    patience: RetryPolicy,
     *,
     again: str,
 ) -> Listing | None:
@@ -155,14 +155,14 @@ class InventoryListings:
 
 
 def request_listing(
-    inventory: Inventory, vault: Vault, clock: Clock, patience: Patience | None = None
+    inventory: Inventory, vault: Vault, clock: Clock, patience: RetryPolicy | None = None
 ) -> None:
     """Ask for a listing, unless one is on its way already. `VaultError` if the vault has none to give."""
-    ask_for_listing(InventoryListings(inventory, vault), vault, clock, patience or Patience(clock))
+    ask_for_listing(InventoryListings(inventory, vault), vault, clock, patience or RetryPolicy(clock))
 
 
 def continue_listing(
-    inventory: Inventory, vault: Vault, clock: Clock, patience: Patience | None = None
+    inventory: Inventory, vault: Vault, clock: Clock, patience: RetryPolicy | None = None
 ) -> bool:
     """Bring down the listing that is on its way, if it is ready; whether none is on its way any more.
 
@@ -173,7 +173,7 @@ def continue_listing(
     if request is None or request.listing_id is None:
         return True
     again = f"ask again: `nightvault listing request {vault.name}`"
-    came = bring_listing(store, request, vault, clock, patience or Patience(clock), again=again)
+    came = bring_listing(store, request, vault, clock, patience or RetryPolicy(clock), again=again)
     return came is not None
 
 
@@ -187,7 +187,7 @@ def see_to_listing(
     inventory: Inventory,
     vault: Vault,
     clock: Clock,
-    patience: Patience,
+    patience: RetryPolicy,
     note: Callable[[str], None],
     *,
     since: datetime | None = None,

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from backup.model import RetrievalState, RetrievalStatus
-from backup.transfer.retrievals.desk import Desk, Pending, RetrievalStore, Seen, Verdict
+from backup.transfer.retrievals.client import Pending, RetrievalClient, RetrievalStore, Seen, Verdict
 from backup.transfer.retrievals.freshness import may_be_unknown
 
 R = TypeVar("R")
@@ -16,7 +16,7 @@ TIMES: Final = 2
 """So often the vault may fail to retrieve an archive before nobody but the user asks for it again."""
 
 
-def look(store: RetrievalStore[R], desk: Desk) -> Sequence[Seen[R]]:
+def look(store: RetrievalStore[R], client: RetrievalClient) -> Sequence[Seen[R]]:
     """Record the vault's word on each request that it took, and give it.
 
     An output that is gone is asked for again; so is one that was never made, until the vault failed at it
@@ -26,17 +26,17 @@ def look(store: RetrievalStore[R], desk: Desk) -> Sequence[Seen[R]]:
     if not pending:
         return ()
     ids = list(dict.fromkeys(retrieval.retrieval_id for retrieval in pending))
-    statuses = desk.patience.call(lambda: desk.vault.retrieval_statuses(ids))
-    seen = [_judge(retrieval, statuses[retrieval.retrieval_id], desk) for retrieval in pending]
+    statuses = client.patience.call(lambda: client.vault.retrieval_statuses(ids))
+    seen = [_judge(retrieval, statuses[retrieval.retrieval_id], client) for retrieval in pending]
     for answer in seen:
         if answer.verdict is Verdict.AGAIN:
-            desk.note(f"a retrieval is {answer.status.state} ({answer.why}): it is asked for again")
+            client.note(f"a retrieval is {answer.status.state} ({answer.why}): it is asked for again")
     store.seen(seen)
     return seen
 
 
-def _judge(pending: Pending[R], status: RetrievalStatus, desk: Desk) -> Seen[R]:
-    if may_be_unknown(status.state, pending.requested_at, desk.clock, desk.vault.traits):
+def _judge(pending: Pending[R], status: RetrievalStatus, client: RetrievalClient) -> Seen[R]:
+    if may_be_unknown(status.state, pending.requested_at, client.clock, client.vault.traits):
         status = replace(status, state=RetrievalState.WAITING)
     return Seen(pending.record, pending.retrieval_id, _verdict(status.state, pending.failures), status)
 

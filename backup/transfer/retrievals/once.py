@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from backup.model import RetrievalId
 from backup.protocols import Vault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 
 def new_token() -> str:
@@ -17,7 +17,7 @@ def new_token() -> str:
 
 def ask_once(
     vault: Vault,
-    patience: Patience,
+    patience: RetryPolicy,
     token: str,
     send: Callable[[], RetrievalId],
     known: Mapping[str, RetrievalId] | None = None,

@@ -1,4 +1,4 @@
-"""The next two weeks, and for operators the buttons of `operating.py`: run now, pause, resume."""
+"""The next two weeks, and for operators the buttons of `actions.py`: run now, pause, resume."""
 
 from __future__ import annotations
 

@@ -12,17 +12,17 @@ from msgspec import Struct
 from backup.errors import CapacityError, NightvaultError
 from backup.model import ArchiveId, ByteRange, RetrievalId, RetrievalStatus, Tier
 from backup.protocols import Clock, Vault
-from backup.transfer.retry import Patience
+from backup.transfer.retry import RetryPolicy
 
 R = TypeVar("R")
 
 
-class Desk(Struct, frozen=True):
+class RetrievalClient(Struct, frozen=True):
     """A vault and how it is asked: `askers` requests side by side, `note` gets sentences for a reader."""
 
     vault: Vault
     clock: Clock
-    patience: Patience
+    patience: RetryPolicy
     note: Callable[[str], None]
     askers: int = 8
 

@@ -9,18 +9,18 @@ from functools import partial
 
 import pytest
 
-from backup.archiver.writer_thread import Books
+from backup.archiver.writer_thread import WriterThread
 from backup.errors import SpoolError
 
 
 @pytest.fixture
-def books() -> Iterator[Books]:
-    made = Books()
+def writer() -> Iterator[WriterThread]:
+    made = WriterThread()
     yield made
     made.close()
 
 
-def test_it_is_done_in_order_on_one_other_thread(books: Books) -> None:
+def test_it_is_done_in_order_on_one_other_thread(writer: WriterThread) -> None:
     done: list[int] = []
     threads: set[int] = set()
 
@@ -30,15 +30,15 @@ def test_it_is_done_in_order_on_one_other_thread(books: Books) -> None:
         done.append(number)
         return -number
 
-    results = [books.do(partial(note, number)) for number in range(50)]
-    books.finish()
+    results = [writer.submit(partial(note, number)) for number in range(50)]
+    writer.finish()
     assert done == list(range(50))
     assert [one.result() for one in results] == [-number for number in range(50)]
     assert len(threads) == 1
     assert threading.get_ident() not in threads
 
 
-def test_few_wait_at_a_time(books: Books) -> None:
+def test_few_wait_at_a_time(writer: WriterThread) -> None:
     begun, may_end, given = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def slow() -> None:
@@ -47,7 +47,7 @@ def test_few_wait_at_a_time(books: Books) -> None:
 
     def give() -> None:
         for _ in range(20):
-            books.do(slow)
+            writer.submit(slow)
             given.release()
 
     giver = threading.Thread(target=give)
@@ -61,7 +61,7 @@ def test_few_wait_at_a_time(books: Books) -> None:
     assert 2 <= taken <= 8
 
 
-def test_nothing_is_done_after_the_first_error_which_everyone_gets(books: Books) -> None:
+def test_nothing_is_done_after_the_first_error_which_everyone_gets(writer: WriterThread) -> None:
     done: list[str] = []
 
     def fail() -> None:
@@ -70,24 +70,24 @@ def test_nothing_is_done_after_the_first_error_which_everyone_gets(books: Books)
     def wait_a_moment() -> None:
         time.sleep(0.05)
 
-    books.do(wait_a_moment)
-    failing = books.do(fail)
-    later = books.do(partial(done.append, "later"))
+    writer.submit(wait_a_moment)
+    failing = writer.submit(fail)
+    later = writer.submit(partial(done.append, "later"))
     for one in (failing, later):
         with pytest.raises(SpoolError, match="no space left"):
             one.result(10)
     with pytest.raises(SpoolError, match="no space left"):
-        books.do(partial(done.append, "last"))
+        writer.submit(partial(done.append, "last"))
     assert done == []
 
 
-def test_an_error_comes_out_at_the_end_at_the_latest(books: Books) -> None:
-    books.do(partial(int, "no number"))
+def test_an_error_comes_out_at_the_end_at_the_latest(writer: WriterThread) -> None:
+    writer.submit(partial(int, "no number"))
     with pytest.raises(ValueError, match="no number"):
-        books.finish()
+        writer.finish()
 
 
-def test_what_was_not_begun_is_dropped(books: Books) -> None:
+def test_what_was_not_begun_is_dropped(writer: WriterThread) -> None:
     begun, may_end = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -96,10 +96,10 @@ def test_what_was_not_begun_is_dropped(books: Books) -> None:
         assert may_end.wait(10)
         done.append("begun")
 
-    books.do(slow)
-    dropped = books.do(partial(done.append, "never"))
+    writer.submit(slow)
+    dropped = writer.submit(partial(done.append, "never"))
     assert begun.wait(10)
     threading.Timer(0.05, may_end.set).start()
-    books.close()
+    writer.close()
     assert done == ["begun"]
     assert dropped.cancelled()
