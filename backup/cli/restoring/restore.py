@@ -119,10 +119,8 @@ def restore(
             path = saved_path(tx, snapshot, path)
             vault = vault_of_job(tx, snapshot.job_number)
             choice = with_paths(tx, snapshot, made_choice(**given), some)
-        limit, shown = cli.retry_limit(), cli.progress()
-        context = restore_context(
-            config, inventory, vault, clock=cli.clock, progress=shown, retry_limit=limit
-        )
+        clock, limit, shown = cli.clock, cli.retry_limit(), cli.progress()
+        context = restore_context(config, inventory, vault, clock=clock, progress=shown, retry_limit=limit)
         with way_to(os.fsdecode(where)) as way:
             plan = plan_restore(snapshot, path, context, choice, target=way)
             tell_unmet(cli, plan)
