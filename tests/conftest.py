@@ -27,6 +27,7 @@ from tests.support import (
     quick_collection,
     quick_inventories,
     quick_passwords,
+    quick_settings,
     quick_syncs,
     room,
     s3_servers,
@@ -55,6 +56,7 @@ quick_clients.quicken()
 quick_syncs.quicken()
 quick_inventories.quicken()
 quick_passwords.quicken()
+quick_settings.quicken()
 
 # Workers get hardly any environment: those of a suite that is measured get what measures them.
 process.PASSED_ON += tuple(name for name in os.environ if name.startswith("COVERAGE_"))
