@@ -17,19 +17,29 @@ from tests.pages.rooms import (
 )
 
 _NAME = re.compile(r"`([\w/]+\.(?:py|md))(?::\w+)?`")
-
-
-def _names() -> set[str]:
-    return set(_NAME.findall(PAGE.read_text(encoding="utf-8")))
+_FUNCTION = re.compile(r"`([\w/]+\.py):(\w+)`")
+_AFTER_A_COMMA = re.compile(r"`([\w/]+\.py)`, `(\w+)`")
 
 
 def test_files_that_the_page_names_exist() -> None:
-    """A name with a folder is a path in the package or repository; one without is that of some file there."""
-    plain = {path.name for folder in ("backup", "docs") for path in (REPOSITORY / folder).rglob("*.*")}
-    plain |= {path.name for path in REPOSITORY.iterdir()}
-    for name in _names():
-        places = [PACKAGE / name, REPOSITORY / name]
-        assert any(place.is_file() for place in places) if "/" in name else name in plain, name
+    """Each name is a path in the package, the repository or `docs`; in the row of a room, in that room."""
+    wrong = set()
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        room = re.match(r"\| `([\w/]+)/` \|", line)
+        folders = [PACKAGE, REPOSITORY, REPOSITORY / "docs", *([PACKAGE / room[1]] if room else [])]
+        named = set(_NAME.findall(line))
+        wrong |= {name for name in named if not any((folder / name).is_file() for folder in folders)}
+    assert wrong == set()
+
+
+def test_what_the_page_names_in_a_file_is_there() -> None:
+    """A function after a colon, a name after a comma."""
+    text = PAGE.read_text(encoding="utf-8")
+    found = [*_FUNCTION.findall(text), *_AFTER_A_COMMA.findall(text)]
+    assert len(found) > 15
+    for file, name in found:
+        code = (PACKAGE / file).read_text(encoding="utf-8")
+        assert re.search(rf"\b{name}\b", code), f"{file} has no {name}"
 
 
 def test_each_room_is_described_in_its_own_words() -> None:
