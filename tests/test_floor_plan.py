@@ -148,6 +148,24 @@ def test_a_file_is_a_few_screens_and_a_function_is_one() -> None:
 CLASS_NAME = re.compile(rb"^ *class _*(\w+)", re.MULTILINE)
 
 
+NAMED_FILE = re.compile(r"`([\w/]+\.py)(?::\w+)?`")
+
+
+def test_files_that_code_names_are_there() -> None:
+    """A name with a folder is a path in repository or package, or one nearby; another one that of a file."""
+    folders = [REPOSITORY / name for name in ("backup", "tests", "migrations", "deploy")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    names = {path.name for path in [*files, *REPOSITORY.glob("*.py")]} | {"a_b.py"}  # the command `a-b`
+    wrong = set()
+    for path in files:
+        near = [REPOSITORY, *folders, REPOSITORY / "backup" / "emulator", *path.parents[:2]]
+        for name in NAMED_FILE.findall(path.read_text(encoding="utf-8")):
+            there = any((folder / name).is_file() for folder in near) if "/" in name else name in names
+            if not there:
+                wrong.add(f"{path.relative_to(REPOSITORY)}: {name}")
+    assert wrong == set()
+
+
 SHARED_NAMES = {
     "Operation": "each service of the emulator has its own table of operations, and none knows another",
 }

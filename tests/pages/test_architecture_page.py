@@ -60,6 +60,19 @@ def test_the_emulators_rooms_name_each_of_their_files() -> None:
         assert named - known == set(), room
 
 
+def test_each_word_has_one_row() -> None:
+    """One word, one thing: none stands in two rows of the glossary."""
+    glossary = PAGE.read_text(encoding="utf-8").split("\n## Words\n")[1].split("\n## ")[0]
+    words = [
+        word.strip()
+        for row in glossary.splitlines()
+        if row.startswith("| ") and not row.startswith("| word |")
+        for word in re.split("[,;]", row.split("|")[1])
+    ]
+    assert len(words) > 80
+    assert sorted(word for word in set(words) if words.count(word) > 1) == []
+
+
 def test_the_floors_are_those_of_the_contract() -> None:
     """In the same order, from the top down."""
     shown = PAGE.read_text(encoding="utf-8").split("\n## Floors\n")[1].split("```")[1].strip().splitlines()

@@ -1,6 +1,6 @@
 """The values of the pages as JSON, under /api/v1: `API` are its routes.
 
-One generic encoder (`encoding.py`) makes JSON of the frozen values, and `describing.py` makes the OpenAPI
+One generic encoder (`encoding.py`) makes JSON of the frozen values, and `openapi.py` makes the OpenAPI
 document of their types, so that neither can tell of anything that the other does not.
 """
 

@@ -1,5 +1,5 @@
 """What `nightvault ca` does beside making certificates: opening the authority, its records, and its roots.
 
-`opening.py` has the options and the passphrase; `records.py` lists, revokes and signs revocation lists;
+`unlock.py` has the options and the passphrase; `records.py` lists, revokes and signs revocation lists;
 `roots.py` replaces the root. The group itself is `ca.py` above.
 """
